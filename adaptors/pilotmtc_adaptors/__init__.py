@@ -1,0 +1,1 @@
+"""SAGA adaptors for pilotmtc's schedulers."""

@@ -1,0 +1,1 @@
+"""The agent: runs tasks inside an allocation."""

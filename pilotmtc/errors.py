@@ -1,0 +1,125 @@
+"""The error tree.
+
+::
+
+    PilotMTCError
+    |- UsageError              the user asked for something that makes no sense      exit 2
+    |- ConfigError             a file, path or variable is wrong                     exit 2
+    |- StoreError              the store cannot do it                                exit 3
+    |  |- StoreBusy            another process has the file; try again   (transient)
+    |  |- SchemaMismatch       the file is foreign, newer or damaged
+    |  '- StoreMoved           the store is served by another host       (transient)
+    |- TransportError          the way to the store                                  exit 4
+    |  |- ConnectError         it could not be opened                    (transient)
+    |  |- ChannelClosed        it ended in the middle                    (transient)
+    |  '- ProtocolError        the two sides do not speak the same language
+    |- AdaptorError            a scheduler                                           exit 5
+    |  |- SubmitRejected       it said no
+    |  '- StatusUnavailable    it could not be asked                     (transient)
+    |- StateError              a record cannot go that way                           exit 6
+    |  |- InvalidTransition
+    |  '- StaleAttempt
+    '- TaskError               a task did not end well                               exit 1
+
+Each class says whether trying again can help (``transient``) and which exit code the command line gives it
+(``exit_code``). Foreign exceptions are wrapped where they enter, with ``raise ... from``.
+"""
+
+
+class PilotMTCError(Exception):
+    """Base of every error that pilotmtc raises on purpose. Its text says what to do."""
+
+    transient = False
+    exit_code = 3
+
+
+class UsageError(PilotMTCError):
+    """The request makes no sense: the text names the value and the remedy."""
+
+    exit_code = 2
+
+
+class ConfigError(PilotMTCError):
+    """A configuration file, a path or an environment variable is wrong."""
+
+    exit_code = 2
+
+
+class StoreError(PilotMTCError):
+    """The store cannot do what was asked."""
+
+    exit_code = 3
+
+
+class StoreBusy(StoreError):
+    """Another process has the store's file."""
+
+    transient = True
+
+
+class SchemaMismatch(StoreError):
+    """The file is not a store, is damaged, or was made by a newer pilotmtc."""
+
+
+class StoreMoved(StoreError):
+    """Another host serves this store; the text names it."""
+
+    transient = True
+
+
+class TransportError(PilotMTCError):
+    """The way to the store failed."""
+
+    exit_code = 4
+
+
+class ConnectError(TransportError):
+    """The way to the store could not be opened."""
+
+    transient = True
+
+
+class ChannelClosed(TransportError):
+    """The way to the store ended in the middle of a conversation."""
+
+    transient = True
+
+
+class ProtocolError(TransportError):
+    """The other side sent what this version does not understand."""
+
+
+class AdaptorError(PilotMTCError):
+    """Something about a scheduler."""
+
+    exit_code = 5
+
+
+class SubmitRejected(AdaptorError):
+    """The scheduler was asked and said no."""
+
+
+class StatusUnavailable(AdaptorError):
+    """The scheduler could not be asked: nothing is known about the job."""
+
+    transient = True
+
+
+class StateError(PilotMTCError):
+    """A record cannot go from its state to the one asked for."""
+
+    exit_code = 6
+
+
+class InvalidTransition(StateError):
+    """The transition table has no such pair."""
+
+
+class StaleAttempt(StateError):
+    """A message speaks of an attempt that is no longer the task's current one."""
+
+
+class TaskError(PilotMTCError):
+    """A task did not end well."""
+
+    exit_code = 1

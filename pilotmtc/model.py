@@ -1,0 +1,271 @@
+"""The records that the rest of pilotmtc passes around. All frozen; none of them does anything."""
+
+from typing import NewType
+
+from msgspec import Struct
+
+from pilotmtc.states import Cause, PilotState, TaskState
+
+TaskId = NewType("TaskId", int)
+CampaignId = NewType("CampaignId", int)
+PilotId = NewType("PilotId", int)
+BatchId = NewType("BatchId", str)
+
+
+class Resources(Struct, frozen=True, omit_defaults=True):
+    """What one task needs, and its limits.
+
+    Attributes
+    ----------
+    cores
+        Whole cores on one node.
+    gpus
+        Whole or, below 1, a share of one GPU.
+    memory_bytes
+        Peak resident memory; 0 is no limit and no reservation.
+    named
+        Amounts of the pilot's own named resources, such as licences.
+    time_limit_s
+        After this long the task is killed; 0 is no limit.
+    expected_s
+        How long it should take: it is not started with less than that left; 0 is unknown.
+    """
+
+    cores: int = 1
+    gpus: float = 0.0
+    memory_bytes: int = 0
+    named: dict[str, float] = {}
+    time_limit_s: float = 0.0
+    expected_s: float = 0.0
+
+
+class Template(Struct, frozen=True, omit_defaults=True):
+    """What many tasks have in common; each adds its own values for ``fields``.
+
+    Attributes
+    ----------
+    command
+        The argument vector, or one element that is a shell line if `shell`.
+    shell
+        Run ``/bin/sh -c``; values are quoted when they are put into the line.
+    fields
+        Names of the placeholders, in the order of a task's ``params``.
+    env
+        Variables added to the agent's environment; values may hold placeholders.
+    cwd, stdin, stdout, stderr
+        Directory and files; may hold placeholders; None is the submitter's choice of nothing:
+        pilot's directory, /dev/null, and capture into the store.
+    max_retries
+        How many attempts that end badly by the task's own doing are followed by another.
+    backoff_s
+        Pause before the first retry; doubles with each, up to an hour.
+    """
+
+    command: tuple[str, ...]
+    shell: bool = False
+    fields: tuple[str, ...] = ()
+    env: dict[str, str] = {}
+    cwd: str | None = None
+    stdin: str | None = None
+    stdout: str | None = None
+    stderr: str | None = None
+    max_retries: int = 0
+    backoff_s: float = 0.0
+
+
+class After(Struct, frozen=True, array_like=True):
+    """A dependency: on one task by id, or on all tasks of that name submitted earlier in the same campaign.
+
+    Attributes
+    ----------
+    task
+        The other task's id, or the name.
+    well
+        True: it must be DONE, else this one is SKIPPED. False: it must be over, however it ended.
+    """
+
+    task: int | str
+    well: bool = True
+
+
+class TaskRow(Struct, frozen=True, array_like=True):
+    """A task on its way into the store: indexes into its chunk's templates and resources, and what is its own."""
+
+    template: int
+    resources: int
+    params: tuple[str, ...] = ()
+    priority: int = 0
+    name: str | None = None
+    tags: tuple[str, ...] = ()
+    after: tuple[After, ...] = ()
+
+
+class Claimed(Struct, frozen=True, array_like=True):
+    """A task on its way to an agent. `template` and `resources` are ids into its batch's tables."""
+
+    task: TaskId
+    attempt: int
+    template: int
+    resources: int
+    params: tuple[str, ...] = ()
+    priority: int = 0
+    name: str | None = None
+    campaign: CampaignId = CampaignId(0)
+
+
+class Result(Struct, frozen=True, array_like=True):
+    """How an attempt ended, on its way into the store.
+
+    Attributes
+    ----------
+    exit_code, signal
+        One of them, as the cause demands; None otherwise.
+    node, slot
+        Where: the node's name and the cores, as ``0-3,8``.
+    started_at
+        Seconds since the epoch by the node's clock.
+    elapsed_s, cpu_s
+        Wall time and user plus system time.
+    memory_bytes
+        Peak resident memory of the largest process.
+    stdout, stderr
+        The output, or its head and tail with a line between that says what was left out.
+    stdout_bytes, stderr_bytes
+        How much the task wrote.
+    stdout_path, stderr_path
+        Where all of it is when it did not fit into the store, or where the user wanted it.
+    message
+        What the infrastructure has to say, for LAUNCH_ERROR and its like.
+    """
+
+    task: TaskId
+    attempt: int
+    cause: Cause
+    exit_code: int | None = None
+    signal: int | None = None
+    node: str = ""
+    slot: str = ""
+    started_at: float = 0.0
+    elapsed_s: float = 0.0
+    cpu_s: float = 0.0
+    memory_bytes: int = 0
+    stdout: bytes = b""
+    stderr: bytes = b""
+    stdout_bytes: int = 0
+    stderr_bytes: int = 0
+    stdout_path: str | None = None
+    stderr_path: str | None = None
+    message: str | None = None
+
+
+class Attempt(Struct, frozen=True, omit_defaults=True):
+    """A recorded attempt. Fields as in `Result`; outputs are asked for by themselves."""
+
+    task: TaskId
+    attempt: int
+    cause: Cause
+    pilot: PilotId
+    exit_code: int | None = None
+    signal: int | None = None
+    node: str = ""
+    slot: str = ""
+    started_at: float = 0.0
+    elapsed_s: float = 0.0
+    cpu_s: float = 0.0
+    memory_bytes: int = 0
+    stdout_bytes: int = 0
+    stderr_bytes: int = 0
+    stdout_path: str | None = None
+    stderr_path: str | None = None
+    message: str | None = None
+    recorded_at: float = 0.0
+
+
+class Task(Struct, frozen=True, omit_defaults=True):
+    """A task as the store knows it.
+
+    ``command``, ``shell`` and ``params`` are the template's and the task's own; the command is not expanded.
+    ``last`` is the newest recorded attempt. ``unmet`` counts dependencies that are not over.
+    """
+
+    id: TaskId
+    campaign: CampaignId
+    state: TaskState
+    attempt: int
+    priority: int
+    command: tuple[str, ...]
+    shell: bool
+    params: dict[str, str]
+    resources: Resources
+    max_retries: int = 0
+    failures: int = 0
+    crashes: int = 0
+    unmet: int = 0
+    name: str | None = None
+    tags: tuple[str, ...] = ()
+    pilot: PilotId | None = None
+    started_at: float | None = None
+    not_before: float | None = None
+    cancel: bool = False
+    last: Attempt | None = None
+
+
+class Campaign(Struct, frozen=True, omit_defaults=True):
+    """Tasks submitted together. ``sealed``: all of them are here. ``counts``: tasks by state, zeros left out."""
+
+    id: CampaignId
+    key: str
+    name: str
+    created_at: float
+    received: int
+    sealed: bool
+    counts: dict[TaskState, int] = {}
+
+
+class PilotDescription(Struct, frozen=True, omit_defaults=True):
+    """What a pilot is asked to be.
+
+    Attributes
+    ----------
+    cores, gpus, memory_bytes, named
+        What a node of it has; 0 cores is all that the machine has.
+    walltime_s
+        0 is no limit.
+    idle_s
+        It ends after this long without a task; 0 is never.
+    campaign
+        It takes tasks of this campaign only; None is all.
+    pin
+        Whether tasks are bound to their cores.
+    """
+
+    site: str = "local"
+    cores: int = 0
+    gpus: int = 0
+    memory_bytes: int = 0
+    named: dict[str, float] = {}
+    walltime_s: float = 0.0
+    idle_s: float = 0.0
+    campaign: CampaignId | None = None
+    pin: bool = True
+
+
+class Pilot(Struct, frozen=True, omit_defaults=True):
+    """A pilot as the store knows it."""
+
+    id: PilotId
+    description: PilotDescription
+    state: PilotState
+    created_at: float
+    started_at: float | None = None
+    ended_at: float | None = None
+    seen_at: float | None = None
+    host: str = ""
+    pid: int = 0
+    nodes: int = 0
+    cores: int = 0
+    busy: int = 0
+    directory: str = ""
+    reason: str = ""
+    batch: BatchId | None = None
+    native_state: str = ""

@@ -1,0 +1,1 @@
+"""The store: interface, SQLite, server and client."""

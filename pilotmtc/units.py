@@ -1,0 +1,88 @@
+"""Reading and writing durations and amounts of memory.
+
+Durations: ``90`` (seconds), ``90s``, ``5m``, ``2h``, ``1d``, ``1h30m``, ``MM:SS``, ``HH:MM:SS``, ``D-HH:MM:SS``
+(the last three as SLURM writes them). Memory: ``512`` (bytes), ``512k``, ``2G``, ``1.5GiB``; k, M, G, T are
+powers of 1024, as schedulers mean them.
+"""
+
+import math
+import re
+
+from pilotmtc.errors import UsageError
+
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_PART = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
+_CLOCK = re.compile(r"(?:(\d+)-)?(\d+):(\d{1,2})(?::(\d{1,2}))?")
+_MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
+_FACTOR = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+def parse_duration(text: str | float) -> float:
+    """Return the seconds that `text` means.
+
+    Raises
+    ------
+    UsageError
+        If it is not a duration, is negative or is not finite.
+    """
+    value = float(text) if isinstance(text, int | float) else _duration(text.strip().lower())
+    if not math.isfinite(value) or value < 0:
+        raise UsageError(f"{text!r} is not a duration: write 90, 90s, 5m, 2h, 1h30m, 1d or HH:MM:SS")
+    return value
+
+
+def _duration(word: str) -> float:
+    if match := _CLOCK.fullmatch(word):
+        days, first, second, third = match.groups()
+        if third is None and days is None:  # MM:SS
+            return int(first) * 60.0 + int(second)
+        hours, minutes, seconds = int(first), int(second), int(third or 0)
+        return int(days or 0) * 86400.0 + hours * 3600.0 + minutes * 60.0 + seconds
+    if parts := _PART.findall(word):
+        if "".join(number + unit for number, unit in parts) == word:
+            return sum(float(number) * _SECONDS[unit] for number, unit in parts)
+        return math.nan
+    try:
+        return float(word)
+    except ValueError:
+        return math.nan
+
+
+def format_duration(seconds: float) -> str:
+    """Return `seconds` as a person writes them: ``0.42s``, ``59s``, ``4m05s``, ``2h03m``, ``3d04h``."""
+    if seconds < 10:
+        return f"{seconds:.2f}s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
+
+
+def parse_memory(text: str | int) -> int:
+    """Return the bytes that `text` means.
+
+    Raises
+    ------
+    UsageError
+        If it is not an amount of memory.
+    """
+    if isinstance(text, int):
+        if text >= 0:
+            return text
+    elif match := _MEMORY.fullmatch(text.strip()):
+        return int(float(match[1]) * _FACTOR[match[2].lower()])
+    raise UsageError(f"{text!r} is not an amount of memory: write 512M, 2G, 1.5G or a number of bytes")
+
+
+def format_memory(amount: int) -> str:
+    """Return `amount` bytes as a person writes them: ``512B``, ``1.5K``, ``20M``, ``3.0G``."""
+    value = float(amount)
+    for unit in "BKMG":
+        if value < 1024:
+            return f"{value:.0f}{unit}" if unit == "B" or value >= 10 else f"{value:.1f}{unit}"
+        value /= 1024
+    return f"{value:.1f}T"

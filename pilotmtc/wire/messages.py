@@ -1,0 +1,498 @@
+"""What may be said over the wire: one closed union of requests, one reply type a request.
+
+Every request may arrive twice, late or never, and asking again is always safe. What makes it so is named in
+each request's docstring.
+"""
+
+from typing import Generic, TypeVar
+
+from msgspec import Struct
+
+from pilotmtc.model import (
+    Attempt,
+    Campaign,
+    CampaignId,
+    Claimed,
+    Pilot,
+    PilotDescription,
+    PilotId,
+    Resources,
+    Result,
+    Task,
+    TaskId,
+    TaskRow,
+    Template,
+)
+from pilotmtc.states import PilotState, TaskState
+
+PROTOCOL = 1
+
+
+class Reply(Struct, frozen=True, omit_defaults=True):
+    """Base of all replies."""
+
+
+R = TypeVar("R", bound=Reply)
+
+
+class Request(Struct, Generic[R], frozen=True, tag_field="op", omit_defaults=True):
+    """Base of all requests; the parameter is the type of the reply."""
+
+
+# -- submitting -----------------------------------------------------------------------------------------------
+
+
+class Submit(Request["Submitted"], frozen=True, tag="submit"):
+    """Add tasks to a campaign, which the first chunk creates.
+
+    Safe to repeat: `key` is made by the client, and rows before what the store has received already are passed
+    over, so a client that is not sure sends again from anywhere at or before ``received``.
+
+    Attributes
+    ----------
+    key
+        Client-made, unique for ever.
+    offset
+        Ordinal in the campaign of the first row.
+    templates, resources
+        What the rows' indexes point to.
+    last
+        The campaign is complete with this chunk.
+    """
+
+    key: str
+    offset: int = 0
+    name: str = ""
+    templates: tuple[Template, ...] = ()
+    resources: tuple[Resources, ...] = ()
+    rows: tuple[TaskRow, ...] = ()
+    last: bool = False
+
+
+class Submitted(Reply, frozen=True):
+    """`received` tasks of the campaign are safe on disk."""
+
+    campaign: CampaignId
+    received: int
+    sealed: bool = False
+
+
+# -- agents ---------------------------------------------------------------------------------------------------
+
+
+class CreatePilot(Request["Pilots"], frozen=True, tag="create_pilot"):
+    """Enter a pilot. Safe to repeat: `key` is client-made; the same key answers the same pilot."""
+
+    key: str
+    description: PilotDescription
+    directory: str = ""
+
+
+class AttachPilot(Request["Orders"], frozen=True, tag="attach_pilot"):
+    """An agent reports for duty (NEW or PENDING becomes ACTIVE) or comes back. Safe to repeat.
+
+    Raises `StateError` at the server when the pilot is in a final state: the agent must stop, its leases are gone.
+    """
+
+    pilot: PilotId
+    host: str
+    pid: int
+    nodes: int
+    cores: int
+
+
+class EndPilot(Request["Done"], frozen=True, tag="end_pilot"):
+    """The pilot is over; tasks it still holds go back. Safe to repeat: a final state stays."""
+
+    pilot: PilotId
+    state: PilotState
+    reason: str = ""
+
+
+class Claim(Request["Batch"], frozen=True, tag="claim"):
+    """Ask for tasks.
+
+    Safe to repeat: a pilot numbers its claims from 1 and has one under way; the same number again answers the same
+    tasks (those it still holds), a lower one answers nothing.
+
+    Attributes
+    ----------
+    total
+        Capacity of the pilot's largest node: a task that does not fit in it is not given.
+    want
+        How much of each resource to give at most, summed over tasks; the first task in order is given even
+        if it exceeds `want`, unless `backfill`.
+    limit
+        Number of tasks at the most.
+    time_left_s
+        Tasks with a time limit or expected duration above it are not given; 0 is no limit.
+    wait_s
+        The server holds the answer back this long when there is nothing to give.
+    """
+
+    pilot: PilotId
+    number: int
+    total: Resources
+    want: Resources
+    limit: int
+    time_left_s: float = 0.0
+    backfill: bool = False
+    wait_s: float = 0.0
+
+
+class Batch(Reply, frozen=True):
+    """Claimed tasks, in order, with the templates and resources (by id) that they mention."""
+
+    number: int
+    tasks: tuple[Claimed, ...] = ()
+    templates: dict[int, Template] = {}
+    resources: dict[int, Resources] = {}
+
+
+class Started(Request["Done"], frozen=True, tag="started"):
+    """Tasks that run now: ``(task, attempt, started_at)``. Safe to repeat: stale and finished attempts are ignored."""
+
+    pilot: PilotId
+    tasks: tuple[tuple[TaskId, int, float], ...]
+
+
+class Finish(Request["Finished"], frozen=True, tag="finish"):
+    """Results. Safe to repeat: each (task, attempt) is recorded once and only if the pilot holds it."""
+
+    pilot: PilotId
+    results: tuple[Result, ...]
+
+
+class Finished(Reply, frozen=True):
+    """All results of the request are dealt with and may be forgotten.
+
+    `recorded` are new; `again` were there already; `stale` were of attempts that the pilot no longer held.
+    """
+
+    recorded: int = 0
+    again: int = 0
+    stale: int = 0
+
+
+class Release(Request["Done"], frozen=True, tag="release"):
+    """Give back claimed tasks that were not started: ``(task, attempt)``. Safe to repeat."""
+
+    pilot: PilotId
+    tasks: tuple[tuple[TaskId, int], ...]
+
+
+class Heartbeat(Request["Orders"], frozen=True, tag="heartbeat"):
+    """Renew the pilot's lease and ask for orders. Safe to repeat.
+
+    Attributes
+    ----------
+    seen
+        ``Orders.number`` of the last answer; the server holds its answer back until there is a higher one or
+        `wait_s` has passed.
+    busy
+        Slots (cores) in use.
+    """
+
+    pilot: PilotId
+    seen: int = 0
+    busy: int = 0
+    wait_s: float = 0.0
+
+
+class Orders(Reply, frozen=True):
+    """What the agent should do.
+
+    Attributes
+    ----------
+    number
+        Grows with every new order.
+    cancel
+        Held attempts that the user wants ended: ``(task, attempt)``. Given again until they have ended.
+    drain
+        Finish what runs, release the rest, take nothing new, leave.
+    kill
+        End now: tasks are killed and given back.
+    lease_s
+        The lease now runs this long.
+    """
+
+    number: int
+    lease_s: float
+    cancel: tuple[tuple[TaskId, int], ...] = ()
+    drain: bool = False
+    kill: bool = False
+
+
+# -- steering -------------------------------------------------------------------------------------------------
+
+
+class Filter(Struct, frozen=True, omit_defaults=True):
+    """Which tasks: all conditions must hold; None does not ask.
+
+    `ids` are task ids; `names` allow ``*`` and ``?``; `tags` must all be present; `causes` and `exit_codes` speak
+    of the last attempt.
+    """
+
+    ids: tuple[TaskId, ...] | None = None
+    campaign: CampaignId | None = None
+    states: tuple[TaskState, ...] | None = None
+    names: tuple[str, ...] | None = None
+    tags: tuple[str, ...] | None = None
+    pilot: PilotId | None = None
+    exit_codes: tuple[int, ...] | None = None
+    causes: tuple[int, ...] | None = None
+
+
+class Cancel(Request["Changed"], frozen=True, tag="cancel"):
+    """Cancel tasks: those not started at once, running ones through their agents. `key` makes it safe to repeat."""
+
+    key: str
+    filter: Filter
+
+
+class Retry(Request["Changed"], frozen=True, tag="retry"):
+    """Run FAILED, CANCELED and SKIPPED tasks again, their failures forgotten. `key` makes it safe to repeat."""
+
+    key: str
+    filter: Filter
+
+
+class Edit(Request["Changed"], frozen=True, tag="edit"):
+    """Change tasks that have not started (WAITING, READY; also final ones, for a later retry); None leaves as is.
+
+    `key` makes it safe to repeat.
+    """
+
+    key: str
+    filter: Filter
+    priority: int | None = None
+    cores: int | None = None
+    gpus: float | None = None
+    memory_bytes: int | None = None
+    named: dict[str, float] | None = None
+    time_limit_s: float | None = None
+    expected_s: float | None = None
+
+
+class DrainPilot(Request["Changed"], frozen=True, tag="drain_pilot"):
+    """Let the pilot finish what runs and leave. Safe to repeat."""
+
+    pilot: PilotId
+
+
+class CancelPilot(Request["Changed"], frozen=True, tag="cancel_pilot"):
+    """End the pilot now: its tasks are killed and go back. Safe to repeat."""
+
+    pilot: PilotId
+
+
+class Changed(Reply, frozen=True):
+    """How many tasks or pilots the request changed, and how many matched but were in no state for it."""
+
+    changed: int
+    unfit: int = 0
+
+
+# -- looking --------------------------------------------------------------------------------------------------
+
+
+class GetCampaigns(Request["Campaigns"], frozen=True, tag="campaigns"):
+    """Campaigns, newest first; with `id` or `key` that one (or none)."""
+
+    id: CampaignId | None = None
+    key: str | None = None
+
+
+class Campaigns(Reply, frozen=True):
+    """The answer to `GetCampaigns`."""
+
+    campaigns: tuple[Campaign, ...]
+
+
+class GetPilots(Request["Pilots"], frozen=True, tag="pilots"):
+    """Pilots, newest first; with `live` only those that are not over; with `id` that one."""
+
+    id: PilotId | None = None
+    live: bool = False
+
+
+class Pilots(Reply, frozen=True):
+    """The answer to `GetPilots`."""
+
+    pilots: tuple[Pilot, ...]
+
+
+class GetTasks(Request["Tasks"], frozen=True, tag="tasks"):
+    """A page of tasks in order of id, after `after` (or, with `newest`, before it, descending; 0 is no bound)."""
+
+    filter: Filter = Filter()
+    after: int = 0
+    limit: int = 100
+    newest: bool = False
+
+
+class Tasks(Reply, frozen=True):
+    """A page. `next` is the `after` of the following page, 0 when this was the last."""
+
+    tasks: tuple[Task, ...]
+    next: int = 0
+
+
+class GetTask(Request["TaskDetail"], frozen=True, tag="task"):
+    """All about one task."""
+
+    task: TaskId
+
+
+class TaskDetail(Reply, frozen=True):
+    """A task, all its attempts, and its neighbours: ``(id, state, well)`` (at most 100 each way)."""
+
+    task: Task | None = None
+    template: Template | None = None
+    attempts: tuple[Attempt, ...] = ()
+    needs: tuple[tuple[TaskId, TaskState, bool], ...] = ()
+    needed_by: tuple[tuple[TaskId, TaskState, bool], ...] = ()
+
+
+class GetOutput(Request["Output"], frozen=True, tag="output"):
+    """What an attempt wrote, as far as the store has it; `attempt` 0 is the newest recorded."""
+
+    task: TaskId
+    attempt: int = 0
+
+
+class Output(Reply, frozen=True):
+    """`found` is False when no attempt is recorded. Sizes are of what was written, not of what is here."""
+
+    found: bool
+    attempt: int = 0
+    stdout: bytes = b""
+    stderr: bytes = b""
+    stdout_bytes: int = 0
+    stderr_bytes: int = 0
+    stdout_path: str | None = None
+    stderr_path: str | None = None
+
+
+class GetChanges(Request["Changes"], frozen=True, tag="changes"):
+    """What has changed since `since`. The server holds the answer back up to `wait_s` when there is nothing.
+
+    Watchers start with ``since=0``, which answers `reset` and the number to go on from.
+    """
+
+    since: int = 0
+    campaign: CampaignId | None = None
+    limit: int = 10_000
+    wait_s: float = 0.0
+
+
+class Changes(Reply, frozen=True):
+    """Transitions ``(task, state, attempt)`` in order.
+
+    `reset`: the server cannot say (it was restarted, or the watcher is too far behind): read the counts and tasks
+    anew and go on from `seq`.
+    """
+
+    seq: int
+    changes: tuple[tuple[TaskId, TaskState, int], ...] = ()
+    reset: bool = False
+
+
+class GetStore(Request["StoreInfo"], frozen=True, tag="store"):
+    """About the store itself."""
+
+
+class StoreInfo(Reply, frozen=True):
+    """Where and what the store is, and who is connected."""
+
+    path: str
+    mode: str
+    schema: int
+    version: str
+    host: str
+    pid: int
+    size_bytes: int
+    clients: int = 0
+    tasks: dict[TaskState, int] = {}
+
+
+class CheckStore(Request["Checked"], frozen=True, tag="check_store"):
+    """Run SQLite's integrity check and compare counts, transitions and references with the rows."""
+
+
+class Checked(Reply, frozen=True):
+    """What is wrong, in words; empty when nothing is."""
+
+    problems: tuple[str, ...] = ()
+
+
+class CompactStore(Request["Compacted"], frozen=True, tag="compact_store"):
+    """Give unused space in the file back."""
+
+
+class Compacted(Reply, frozen=True):
+    """File sizes in bytes."""
+
+    before: int
+    after: int
+
+
+class SnapshotStore(Request["Done"], frozen=True, tag="snapshot_store"):
+    """Write a consistent copy to `path` (on the store's host, mode 0600) with SQLite's backup API."""
+
+    path: str
+
+
+class Done(Reply, frozen=True):
+    """It is done."""
+
+
+# -- frames ---------------------------------------------------------------------------------------------------
+
+AnyRequest = (
+    Submit | CreatePilot | AttachPilot | EndPilot | Claim | Started | Finish | Release | Heartbeat
+    | Cancel | Retry | Edit | DrainPilot | CancelPilot | GetCampaigns | GetPilots | GetTasks | GetTask | GetOutput
+    | GetChanges | GetStore | CheckStore | CompactStore | SnapshotStore
+)  # fmt: skip
+
+REPLIES: dict[type[object], type[Reply]] = {
+    Submit: Submitted,
+    CreatePilot: Pilots,
+    AttachPilot: Orders,
+    EndPilot: Done,
+    Claim: Batch,
+    Started: Done,
+    Finish: Finished,
+    Release: Done,
+    Heartbeat: Orders,
+    Cancel: Changed,
+    Retry: Changed,
+    Edit: Changed,
+    DrainPilot: Changed,
+    CancelPilot: Changed,
+    GetCampaigns: Campaigns,
+    GetPilots: Pilots,
+    GetTasks: Tasks,
+    GetTask: TaskDetail,
+    GetOutput: Output,
+    GetChanges: Changes,
+    GetStore: StoreInfo,
+    CheckStore: Checked,
+    CompactStore: Compacted,
+    SnapshotStore: Done,
+}
+
+
+class Hello(Struct, frozen=True, tag="hello", tag_field="op"):
+    """The first frame each way."""
+
+    protocol: int
+    version: str
+    software: str = "pilotmtc"
+
+
+class Failure(Struct, frozen=True):
+    """An error on its way back: the class's name in `pilotmtc.errors` and its text."""
+
+    error: str
+    message: str
