@@ -11,6 +11,7 @@
     |  '- StoreMoved           the store is served by another host       (transient)
     |- TransportError          the way to the store                                  exit 4
     |  |- ConnectError         it could not be opened                    (transient)
+    |  |  '- LoginRefused      a host's login or identity: a person must act
     |  |- ChannelClosed        it ended in the middle                    (transient)
     |  '- ProtocolError        the two sides do not speak the same language
     |- AdaptorError            a scheduler                                           exit 5
@@ -77,6 +78,15 @@ class ConnectError(TransportError):
     """The way to the store could not be opened."""
 
     transient = True
+
+
+class LoginRefused(ConnectError):
+    """A host does not let the user in, or is not known to be the right one.
+
+    Trying again by itself would only get the user locked out: a person must act first.
+    """
+
+    transient = False
 
 
 class ChannelClosed(TransportError):

@@ -15,6 +15,7 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 _CLOCK = re.compile(r"(?:(\d+)-)?(\d+):(\d{1,2})(?::(\d{1,2}))?")
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 _FACTOR = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_TOO_MUCH = 2.0**63  # what SQLite keeps in an integer
 
 
 def parse_duration(text: str | float) -> float:
@@ -25,7 +26,10 @@ def parse_duration(text: str | float) -> float:
     UsageError
         If it is not a duration, is negative or is not finite.
     """
-    value = float(text) if isinstance(text, int | float) else _duration(text.strip().lower())
+    try:
+        value = float(text) if isinstance(text, int | float) else _duration(text.strip().lower())
+    except OverflowError:  # hundreds of digits
+        value = math.inf
     if not math.isfinite(value) or value < 0:
         raise UsageError(f"{text!r} is not a duration: write 90, 90s, 5m, 2h, 1h30m, 1d or HH:MM:SS")
     return value
@@ -71,10 +75,12 @@ def parse_memory(text: str | int) -> int:
         If it is not an amount of memory.
     """
     if isinstance(text, int):
-        if text >= 0:
+        if 0 <= text < _TOO_MUCH:
             return text
     elif match := _MEMORY.fullmatch(text.strip()):
-        return int(float(match[1]) * _FACTOR[match[2].lower()])
+        value = float(match[1]) * _FACTOR[match[2].lower()]
+        if value < _TOO_MUCH:
+            return int(value)
     raise UsageError(f"{text!r} is not an amount of memory: write 512M, 2G, 1.5G or a number of bytes")
 
 

@@ -491,6 +491,10 @@ class Hello(Struct, frozen=True, tag="hello", tag_field="op"):
     software: str = "pilotmtc"
 
 
+class Ping(Request["Done"], frozen=True, tag="ping"):
+    """Is anybody there? The server itself answers, under id 0; the store never sees it."""
+
+
 class Failure(Struct, frozen=True):
     """An error on its way back: the class's name in `pilotmtc.errors` and its text."""
 

@@ -1,0 +1,344 @@
+"""Campaign files: TOML that says which tasks there are, over which parameters, and what waits for what."""
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import msgspec
+
+from pilotmtc.campaign import keys
+from pilotmtc.campaign.order import Cycle, Node, UnknownName, in_order
+from pilotmtc.campaign.submit import TaskSpec
+from pilotmtc.errors import ConfigError, PilotMTCError, UsageError
+from pilotmtc.model import After, Resources, Template
+from pilotmtc.parameters import Row, Source, axis, combine, file
+from pilotmtc.parameters.source import check_fields
+from pilotmtc.template import holes, literal, make_template, render
+
+T = TypeVar("T")
+S = TypeVar("S", Resources, Template)
+Reader = Callable[[object], object]
+
+# What a [[task]] may say; [defaults] may say all but the last lot.
+SHARED: dict[str, Reader] = {
+    "command": keys.command,
+    "cores": keys.positive,
+    "gpus": keys.gpus,
+    "memory": keys.memory,
+    "resources": keys.amounts,
+    "time_limit": keys.duration,
+    "expected": keys.duration,
+    "priority": keys.whole,
+    "retries": keys.natural,
+    "backoff": keys.duration,
+    "env": keys.texts,
+    "cwd": keys.text,
+    "stdin": keys.text,
+    "stdout": keys.text,
+    "stderr": keys.text,
+    "tags": keys.words,
+}
+OWN: dict[str, Reader] = {
+    "name": keys.text,
+    "after": keys.words,
+    "after_any": keys.words,
+    "grid": keys.axes,
+    "params": keys.records,
+    "from": keys.words,
+}
+TOP = ("name", "defaults", "task")
+_ONE: tuple[Row, ...] = ((),)
+
+
+class CampaignFile:
+    """A campaign file that was read and found right.
+
+    Attributes
+    ----------
+    name
+        Its own, or the file's without the suffix.
+    size
+        How many tasks it makes; None if that depends on what cannot be read twice.
+    """
+
+    def __init__(self, name: str, tables: Sequence["_Table"]) -> None:
+        self.name = name
+        self._tables = tuple(tables)
+        sizes = [1 if table.source is None else table.source.size for table in tables]
+        self.size = None if None in sizes else sum(size for size in sizes if size is not None)
+
+    def tasks(self) -> Iterator[TaskSpec]:
+        """Yield the tasks; each comes after those that it waits for."""
+        for table in self._tables:
+            yield from table.tasks()
+
+
+def load(path: str | Path) -> CampaignFile:
+    """Read the campaign file at `path`.
+
+    Raises
+    ------
+    UsageError
+        If something in it is wrong: file, line, table, value and remedy are in the text.
+    ConfigError
+        If it cannot be read.
+    """
+    try:
+        text = Path(path).read_bytes().decode()
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: byte {error.start + 1} is not UTF-8: a campaign file is TOML, in UTF-8") from error
+    return loads(text, place=str(path), base=Path(path).absolute().parent)
+
+
+def loads(text: str, *, place: str = "campaign", base: Path | None = None) -> CampaignFile:
+    """Read a campaign from `text`. Paths in it start at `base` (the current directory); errors say `place`."""
+    try:
+        document = tomllib.loads(text, parse_float=keys.Written)
+    except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
+        raise UsageError(f"{place}: not TOML: {error}") from error
+    return _Reader(text, document, place, base or Path.cwd()).read()
+
+
+class _Table(msgspec.Struct):
+    """One ``[[task]]``, ready to make its tasks."""
+
+    template: Template
+    resources: Resources
+    priority: int
+    source: Source | None
+    name: Callable[[Row], str] | None
+    tags: tuple[Callable[[Row], str], ...]
+    after: tuple[tuple[Callable[[Row], str], bool], ...]
+
+    def tasks(self) -> Iterator[TaskSpec]:
+        for row in self.source if self.source is not None else _ONE:
+            yield TaskSpec(
+                self.template,
+                self.resources,
+                row,
+                self.priority,
+                self.name(row) if self.name is not None else None,
+                tuple([tag(row) for tag in self.tags]),
+                tuple([After(other(row), well) for other, well in self.after]),
+            )
+
+
+class _Reader:
+    """Reads one document; knows where it is, for the errors."""
+
+    def __init__(self, text: str, document: Mapping[str, object], place: str, base: Path) -> None:
+        self._document = document
+        self._place = place
+        self._base = base
+        self._lines = find_lines(text)
+        self._shared: dict[bytes, Any] = {}
+
+    def read(self) -> CampaignFile:
+        document = self._document
+        self._check_keys(document, TOP, "", "")
+        name = self._value(document, "name", keys.text, "", "")
+        defaults = document.get("defaults", {})
+        if not isinstance(defaults, dict):
+            self._fail("", "defaults", "", "defaults must be a table: write [defaults] on a line by itself")
+        self._check_keys(defaults, tuple(SHARED), "defaults", "[defaults]")
+        base = self._values(defaults, SHARED, "defaults", "[defaults]")
+        found = document.get("task", [])
+        if not isinstance(found, list) or not all(isinstance(table, dict) for table in found):
+            self._fail("", "task", "", "task must be an array of tables: write [[task]], with two brackets")
+        if not found:
+            raise UsageError(f'{self._place}: there are no tasks: write [[task]] and, below it, command = "..."')
+        tables, nodes, labels = [], [], []
+        for number, table in enumerate(found, 1):
+            own_name = table.get("name")
+            label = f"[[task]] {own_name!r}" if isinstance(own_name, str) else f"[[task]] number {number}"
+            at = f"task{number}"
+            self._check_keys(table, (*SHARED, *OWN), at, label)
+            made, node = self._table(_merged(base, self._values(table, SHARED | OWN, at, label)), at, label)
+            tables.append(made)
+            nodes.append(node)
+            labels.append(label)
+        try:
+            order = in_order(nodes)
+        except UnknownName as error:
+            self._unknown_name(found, error, labels[error.node])
+        except Cycle as error:
+            first = error.nodes[0]
+            circle = " after ".join(labels[node].removeprefix("[[task]] ") for node in error.nodes)
+            self._fail(f"task{first + 1}", "after", labels[first], f"waits for itself: {circle}: break the circle")
+        return CampaignFile(name or Path(self._place).stem, [tables[at] for at in order])
+
+    def _fail(self, at: str, key: str, label: str, words: str, kind: type[PilotMTCError] = UsageError) -> NoReturn:
+        line = self._lines.get((at, key)) or self._lines.get((at, ""))
+        raise kind(": ".join(filter(None, [f"{self._place}:{line}" if line else self._place, label, words])))
+
+    def _check_keys(self, table: Mapping[str, object], known: Sequence[str], at: str, label: str) -> None:
+        for key in table:
+            if key in known:
+                continue
+            close = difflib.get_close_matches(key, known, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"it may be {', '.join(known)}"
+            if at == "defaults" and key in OWN:
+                hint = "it belongs to a [[task]]"
+            elif not at and (key in SHARED or key in OWN):
+                hint = "it belongs to a [[task]] or to [defaults]" if key in SHARED else "it belongs to a [[task]]"
+            self._fail(at, key, label, f"unknown key {key!r}: {hint}")
+
+    def _value(
+        self, table: Mapping[str, object], key: str, read: Callable[[object], T], at: str, label: str
+    ) -> T | None:
+        if key not in table:
+            return None
+        try:
+            return read(table[key])
+        except UsageError as error:
+            self._fail(at, key, label, f"{key}: {error}")
+
+    def _values(
+        self, table: Mapping[str, object], readers: Mapping[str, Reader], at: str, label: str
+    ) -> dict[str, Any]:
+        return {key: self._value(table, key, read, at, label) for key, read in readers.items() if key in table}
+
+    def _unknown_name(self, found: Sequence[Mapping[str, object]], error: UnknownName, label: str) -> NoReturn:
+        table = found[error.node]
+        asked = [(key, name) for key in ("after", "after_any") if key in table for name in keys.words(table[key])]
+        key, name = asked[error.which]
+        names = [str(other["name"]) for other in found if "name" in other]
+        close = difflib.get_close_matches(name, names, 1)
+        hint = (
+            f"did you mean {close[0]!r}?" if close else f"names are {', '.join(names[:20]) or 'given with name = ...'}"
+        )
+        self._fail(f"task{error.node + 1}", key, label, f"{key}: no task is called {name!r}: {hint}")
+
+    def _table(self, has: Mapping[str, Any], at: str, label: str) -> tuple[_Table, Node]:
+        if "command" not in has:
+            self._fail(at, "", label, 'there is no command: write command = "...", a shell line or an array')
+        key = "grid" if "grid" in has else "from" if "from" in has else "params" if "params" in has else "command"
+        try:
+            source = self._source(has)
+            fields = source.fields if source is not None else ()
+            key = "command"
+            template = self._template(has, fields)
+            key = "name"
+            name = render(has["name"], fields, key) if "name" in has else None
+            key = "tags"
+            tags = tuple(render(tag, fields, key) for tag in has.get("tags", ()))
+            waits = []
+            for key, well in (("after", True), ("after_any", False)):
+                waits += [(other, render(other, fields, key), well) for other in has.get(key, ())]
+        except PilotMTCError as error:
+            named = re.search(r" in the (cwd|stdin|stdout|stderr)\b", str(error))  # make_template says which part
+            self._fail(at, named[1] if named and key == "command" else key, label, str(error), type(error))
+        resources = Resources(
+            cores=has.get("cores", 1),
+            gpus=has.get("gpus", 0.0),
+            memory_bytes=has.get("memory", 0),
+            named=has.get("resources", {}),
+            time_limit_s=has.get("time_limit", 0.0),
+            expected_s=has.get("expected", 0.0),
+        )
+        table = _Table(
+            self._once(template),
+            self._once(resources),
+            has.get("priority", 0),
+            source,
+            name,
+            tags,
+            tuple((make, well) for _, make, well in waits),
+        )
+        pattern = tuple(holes(has["name"], fields)) if "name" in has else None
+        return table, Node(pattern, tuple(tuple(holes(other, fields)) for other, _, _ in waits))
+
+    def _once(self, record: S) -> S:
+        """Return an equal record seen before, if there is one: chunks tell them apart by identity."""
+        found: S = self._shared.setdefault(msgspec.msgpack.encode((type(record).__name__, record)), record)
+        return found
+
+    def _source(self, has: Mapping[str, Any]) -> Source | None:
+        sources = []
+        for name in has.get("from", ()):
+            if name == "-":
+                raise UsageError("from: standard input cannot be read here: name a file")
+            sources.append(file(self._base / os.path.expanduser(name)))
+        if "params" in has:
+            rows = has["params"]
+            fields = tuple(rows[0])
+            check_fields(fields, "params")
+            kept = [tuple(row[field] for field in fields) for row in rows]
+            sources.append(Source(fields, lambda: iter(kept), size=len(kept)))
+        for name, values in has.get("grid", {}).items():
+            if isinstance(values, str):
+                sources.append(axis(f"{name}={values}"))
+            else:
+                check_fields([name], "grid")
+                sources.append(_listed(name, values))
+        return combine(sources) if sources else None
+
+    def _template(self, has: Mapping[str, Any], fields: Sequence[str]) -> Template:
+        """Return the template; its directory is made absolute: a task starts in the campaign file's own."""
+        cwd = _joined(literal(str(self._base), fields), has.get("cwd", "."))
+        return make_template(
+            has["command"],
+            fields,
+            env=has.get("env"),
+            cwd=cwd,
+            max_retries=has.get("retries", 0),
+            backoff_s=has.get("backoff", 0.0),
+            **{key: os.path.expanduser(has[key]) for key in ("stdin", "stdout", "stderr") if key in has},
+        )
+
+
+def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `own` over `base`; env and resources are merged name by name."""
+    result = {**base, **own}
+    for key in ("env", "resources"):
+        if key in base and key in own:
+            result[key] = {**base[key], **own[key]}
+    return result
+
+
+def _joined(directory: str, path: str) -> str:
+    """Return `path` as seen from `directory`; both may hold placeholders."""
+    return directory if path in (".", "") else os.path.join(directory, os.path.expanduser(path))
+
+
+def _listed(name: str, values: Sequence[str]) -> Source:
+    return Source((name,), lambda: ((value,) for value in values), size=len(values))
+
+
+_HEADER = re.compile(r"\s*(\[\[?)\s*([\w.\-\s\"']+?)\s*\]\]?\s*(?:#.*)?")
+_KEY = re.compile(r"\s*([\"']?)([\w-]+)\1\s*[.=]")
+
+
+def find_lines(text: str) -> dict[tuple[str, str], int]:
+    """Return the line of each ``(table, key)``: tables are "", "defaults", "task1", "task2"...; key "" is the header.
+
+    tomllib tells no positions. This reads lines, not TOML: good enough to point at one, never to decide anything.
+    """
+    result: dict[tuple[str, str], int] = {}
+    tasks = 0
+    at = inner = ""
+    closing = ""  # what ends the multi-line string that we are in
+    for number, line in enumerate(text.splitlines(), 1):
+        if not closing:
+            if match := _HEADER.fullmatch(line):
+                path = match[2].split(".")
+                if path[0] == "task":
+                    tasks += match[1] == "[[" and len(path) == 1
+                    result.setdefault(("", "task"), number)
+                    at = f"task{tasks}"
+                else:
+                    at = path[0]
+                inner = path[1].strip() if len(path) > 1 else ""
+                result.setdefault((at, inner), number)
+            elif (match := _KEY.match(line)) and not inner:
+                result.setdefault((at, match[2]), number)
+        for quotes in ('"""', "'''"):
+            if line.count(quotes) % 2 and closing in ("", quotes):
+                closing = "" if closing else quotes
+    return result

@@ -1,0 +1,173 @@
+"""Reading one value of a campaign file. Each reader returns what it means or says what to write instead."""
+
+import datetime
+from collections.abc import Callable
+from typing import TypeVar
+
+from pilotmtc.errors import UsageError
+from pilotmtc.units import parse_duration, parse_memory
+
+LARGEST = 2**31 - 1
+MEMORY_LARGEST = 2**62
+T = TypeVar("T")
+
+
+class Written(float):
+    """A TOML float that remembers how it was written, so that ``1.50`` reaches the task as ``1.50``."""
+
+    written: str
+
+    def __new__(cls, written: str) -> "Written":
+        """Return the number that is `written`."""
+        self = super().__new__(cls, written)
+        self.written = written
+        return self
+
+    def __repr__(self) -> str:
+        """Return what was written."""
+        return self.written
+
+
+def text(value: object) -> str:
+    """Read a string."""
+    if isinstance(value, str):
+        return value
+    raise UsageError(f"{value!r} is not a text: put it in quotes")
+
+
+def word(value: object) -> str:
+    """Read a scalar of any kind as the text that a task sees."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Written):
+        return value.written
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, datetime.datetime | datetime.date | datetime.time):
+        return value.isoformat()
+    raise UsageError(f"{value!r} is not one value: write a text or a number")
+
+
+def words(value: object) -> tuple[str, ...]:
+    """Read a string or an array of strings."""
+    items = value if isinstance(value, list) else [value]
+    for item in items:
+        if not isinstance(item, str) or not item:
+            raise UsageError(f'{item!r} is not a text: write "a" or ["a", "b"]')
+    return tuple(items)
+
+
+def command(value: object) -> str | tuple[str, ...]:
+    """Read a shell line or an argument vector."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and value:
+        return tuple(word(item) for item in value)
+    raise UsageError(f'{value!r} is no command: write a shell line, or ["program", "argument"]')
+
+
+def whole(value: object) -> int:
+    """Read a whole number."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise UsageError(f"{value!r} is not a whole number: write one, without quotes")
+    if abs(value) > LARGEST:
+        raise UsageError(f"{value!r} is too large: give at most {LARGEST}")
+    return value
+
+
+def natural(value: object) -> int:
+    """Read a whole number that is not negative."""
+    if (number := whole(value)) >= 0:
+        return number
+    raise UsageError(f"{value!r} is negative: give 0 or more")
+
+
+def positive(value: object) -> int:
+    """Read a whole number above 0."""
+    if (number := whole(value)) > 0:
+        return number
+    raise UsageError(f"{value!r} is too few: give 1 or more")
+
+
+def amount(value: object) -> float:
+    """Read a number that is finite and not negative."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= LARGEST:
+        return float(value)
+    raise UsageError(f"{value!r} is not an amount: give a number from 0 to {LARGEST}")
+
+
+def gpus(value: object) -> float:
+    """Read a number of GPUs, or a share of one."""
+    number = amount(value)
+    if number <= 1 or number.is_integer():
+        return number
+    raise UsageError(f"{value!r} GPUs cannot be: give a whole number, or a share below 1 of a single GPU")
+
+
+def duration(value: object) -> float:
+    """Read a duration: seconds, or a text such as ``"2h"``."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise UsageError(f'{value!r} is not a duration: write 90 or "90s", "5m", "2h", "HH:MM:SS"')
+    return parse_duration(value) if isinstance(value, str) else amount(value)
+
+
+def memory(value: object) -> int:
+    """Read an amount of memory: bytes, or a text such as ``"2G"``."""
+    if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
+        try:
+            amount_bytes = parse_memory(value)
+        except OverflowError:  # hundreds of digits
+            amount_bytes = MEMORY_LARGEST
+        if amount_bytes < MEMORY_LARGEST:
+            return amount_bytes
+    raise UsageError(f'{value!r} is not an amount of memory: write "512M", "2G" or a whole number of bytes')
+
+
+def texts(value: object) -> dict[str, str]:
+    """Read a table of scalars as texts."""
+    return _each(value, word)
+
+
+def amounts(value: object) -> dict[str, float]:
+    """Read a table of amounts."""
+    return _each(value, amount)
+
+
+def axes(value: object) -> dict[str, tuple[str, ...] | str]:
+    """Read a table of axes: each a text as `pilotmtc.parameters.axis` reads it, or an array of values."""
+    return _each(value, _axis)
+
+
+def _axis(value: object) -> tuple[str, ...] | str:
+    if not isinstance(value, list):
+        return word(value)
+    if not value:
+        raise UsageError("the array is empty: give it values, or leave it out")
+    return tuple(word(item) for item in value)
+
+
+def records(value: object) -> tuple[dict[str, str], ...]:
+    """Read an array of tables with the same keys."""
+    if not isinstance(value, list) or not value:
+        raise UsageError(f"{value!r} is not an array of tables: write [{{ a = 1, b = 2 }}, {{ a = 3, b = 4 }}]")
+    rows = tuple(texts(item) for item in value)
+    for number, row in enumerate(rows, 1):
+        if not row:
+            raise UsageError(f"row {number} is empty: its keys must name the parameters")
+        if odd := sorted(row.keys() ^ rows[0].keys()):
+            raise UsageError(f"row {number} and the first differ in {odd[0]!r}: all must have the same keys")
+    return rows
+
+
+def _each(value: object, read: Callable[[object], T]) -> dict[str, T]:
+    if not isinstance(value, dict):
+        raise UsageError(f"{value!r} is not a table: write {{ name = ... }}")
+    result = {}
+    for key, item in value.items():
+        try:
+            result[key] = read(item)
+        except UsageError as error:
+            raise UsageError(f"{key}: {error}") from None
+    return result

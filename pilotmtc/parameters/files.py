@@ -1,0 +1,242 @@
+"""Parameters from lines of text, CSV and JSON Lines."""
+
+import csv
+import io
+import itertools
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from pilotmtc.errors import ConfigError, UsageError
+from pilotmtc.parameters.source import Row, Source, check_fields
+from pilotmtc.template import check_text
+
+LINE_BYTES = 1 << 20
+
+
+class _Lines:
+    """Lines of a binary stream, read in blocks, that can tell whether the next one is there."""
+
+    def __init__(self, stream: BinaryIO, name: str, end: bytes) -> None:
+        self._stream = stream
+        self._name = name
+        self._end = end
+        self._pending: list[bytes] = []  # complete lines, last one first
+
+    def ready(self) -> bool:
+        return bool(self._pending)
+
+    def __iter__(self) -> Iterator[Row]:
+        number = 0
+        rest = b""
+        more = True
+        while more:
+            block = _read(self._stream, self._name)
+            more = bool(block)
+            pieces = (rest + block).split(self._end)
+            rest = pieces.pop() if more else b""
+            if len(rest) > LINE_BYTES:
+                raise UsageError(f"{self._name}:{number + len(pieces) + 1}: the line is longer than 1 MiB: is it text?")
+            pieces.reverse()
+            self._pending = pieces
+            while self._pending:
+                number += 1
+                line = self._pending.pop()
+                text = _decode(line, self._name, number)
+                if self._end == b"\n":
+                    text = text.removesuffix("\r")
+                if number == 1:
+                    text = text.removeprefix("\ufeff")
+                if text:
+                    if "\0" in text:
+                        check_text(text, f"{self._name}:{number}")
+                    yield (text,)
+
+
+def lines(stream: BinaryIO | None = None, *, name: str = "standard input", end: bytes = b"\n") -> Source:
+    r"""Return the lines of a binary `stream` (standard input), without their ends; empty ones are passed over.
+
+    ``end=b"\0"`` reads what ``find -print0`` writes.
+    """
+    source = _Lines(stream if stream is not None else sys.stdin.buffer, name, end)
+    return Source(("1",), lambda: iter(source), again=False, ready=source.ready)
+
+
+def _read(stream: BinaryIO, name: str) -> bytes:
+    """Return what there is, at least a byte, at most 64 KiB; nothing at the end."""
+    try:
+        if isinstance(stream, io.BufferedReader):
+            return stream.read1(1 << 16)
+        return stream.read(1 << 16)
+    except OSError as error:
+        raise ConfigError(f"{name} cannot be read: {error.strerror or error}") from error
+
+
+def _decode(line: bytes, name: str, number: int) -> str:
+    try:
+        return line.decode()
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{name}:{number}: byte {error.start + 1} of the line, 0x{line[error.start]:02x}, is not UTF-8: "
+            "convert it, for example with iconv -f latin1 -t utf-8"
+        ) from error
+
+
+FORMATS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".txt": "lines", ".list": "lines"}
+
+
+def file(path: str | Path, form: str | None = None) -> Source:
+    """Return the rows of a file: ``csv``, ``tsv``, ``jsonl`` or ``lines``, by its suffix unless `form` says which.
+
+    A regular file is read once now, so that an error in its last line is known before the first task is submitted,
+    and again when the rows are wanted. ``-`` is standard input, and needs `form`.
+
+    Raises
+    ------
+    UsageError
+        If something in it is wrong: file, line and remedy are in the text.
+    ConfigError
+        If it cannot be read.
+    """
+    name = str(path)
+    form = form or FORMATS.get(Path(name).suffix.lower())
+    if form not in FORMATS.values():
+        raise UsageError(
+            f"the format of {'standard input' if name == '-' else name} is not known: say csv, tsv, jsonl or lines"
+        )
+    regular = name != "-" and Path(name).is_file()
+    shown = "standard input" if name == "-" else name
+
+    def read() -> Iterator[Row]:
+        with _open(name) as stream:
+            if form == "lines":
+                yield ("1",)
+                yield from _Lines(stream, shown, b"\n")
+                return
+            text = _text(stream, shown)
+            yield from _objects(text, shown) if form == "jsonl" else _table(text, shown, tabs=form == "tsv")
+
+    first = read()
+    fields = next(first)
+    if not regular:
+        return Source(fields, lambda: first, again=False)
+    size = sum(1 for _ in first)
+
+    def rows() -> Iterator[Row]:
+        found = read()
+        if next(found) != fields:
+            raise UsageError(f"{shown} has changed while it was in use: submit again")
+        return found
+
+    return Source(fields, rows, size=size)
+
+
+def _open(name: str) -> BinaryIO:
+    if name == "-":
+        return open(sys.stdin.fileno(), "rb", closefd=False)
+    try:
+        return open(name, "rb")
+    except OSError as error:
+        raise ConfigError(f"{name} cannot be read: {error.strerror or error}") from error
+
+
+def _text(stream: BinaryIO, name: str) -> Iterator[str]:
+    """Yield the lines of `stream` with their ends, decoded one by one so that an error knows its line."""
+    number = 0
+    while True:
+        number += 1
+        try:
+            line = stream.readline(LINE_BYTES + 1)
+        except OSError as error:
+            raise ConfigError(f"{name} cannot be read: {error.strerror or error}") from error
+        if not line:
+            return
+        if len(line) > LINE_BYTES:
+            raise UsageError(f"{name}:{number}: the line is longer than 1 MiB: is it text?")
+        text = _decode(line, name, number)
+        if "\0" in text:
+            check_text(text[:40], f"{name}:{number}")
+            raise UsageError(f"{name}:{number} holds a NUL character, which no program can be given: leave it out")
+        yield text.removeprefix("\ufeff") if number == 1 else text
+
+
+def _table(text: Iterator[str], name: str, *, tabs: bool) -> Iterator[Row]:
+    """Yield header and rows of a CSV file. Its commas may be tabs or semicolons, if the header has no comma."""
+    head = next(text, "")
+    delimiter = "\t" if tabs else next((mark for mark in ",\t;" if mark in head), ",")
+    # "mass, seed" in the header means that blanks after commas are not meant; else all blanks are, as in RFC 4180.
+    loose = delimiter + " " in head
+    reader = csv.reader(itertools.chain([head], text), delimiter=delimiter, skipinitialspace=loose, strict=True)
+    width = 0
+    line = 1
+    while True:
+        try:
+            row = next(reader)
+        except StopIteration:
+            break
+        except csv.Error as error:
+            raise UsageError(
+                f"{name}:{line}: {error}: a quote inside a quoted value is written twice, and the last one closes it"
+            ) from error
+        if row and width:
+            if len(row) != width:
+                raise UsageError(
+                    f"{name}:{line}: {len(row)} values ({', '.join(row)[:60]}) for the {width} columns of the header: "
+                    "give every column a value; a value with a comma in it goes into double quotes"
+                )
+            yield tuple(row)
+        elif row:
+            row = [word.strip() for word in row]
+            check_fields(row, f"{name}:{line}")
+            width = len(row)
+            yield tuple(row)
+        line = reader.line_num + 1
+    if not width:
+        raise UsageError(f"{name} is empty: its first line must name the parameters, as in mass,seed")
+
+
+def _objects(text: Iterator[str], name: str) -> Iterator[Row]:
+    """Yield keys and rows of a JSON Lines file. Numbers stay as they are written; arrays and objects stay JSON."""
+    decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+    fields: tuple[str, ...] = ()
+    for number, line in enumerate(text, 1):
+        if line.isspace():
+            continue
+        try:
+            record = decoder.decode(line)
+        except msgspec.DecodeError as error:
+            raise UsageError(
+                f'{name}:{number}: {error}: each line must be a JSON object, such as {{"mass": 1.5, "seed": 1}}'
+            ) from error
+        if not fields:
+            fields = tuple(record)
+            if not fields:
+                raise UsageError(f"{name}:{number}: the object is empty: its keys must name the parameters")
+            check_fields(fields, f"{name}:{number}")
+            yield fields
+        if record.keys() != set(fields):
+            odd = sorted(record.keys() ^ set(fields))
+            what = "is missing" if odd[0] in fields else "is not in the first object"
+            raise UsageError(f"{name}:{number}: key {odd[0]!r} {what}: every object must have the same keys")
+        yield tuple([_json_value(bytes(record[field]), field, f"{name}:{number}") for field in fields])
+    if not fields:
+        raise UsageError(f'{name} is empty: each line must be a JSON object, such as {{"mass": 1.5, "seed": 1}}')
+
+
+def _json_value(raw: bytes, field: str, place: str) -> str:
+    raw = raw.strip()
+    try:
+        if raw.startswith(b'"'):
+            text = msgspec.json.decode(raw, type=str)
+            check_text(text, f"{place}, {field}")
+            return text
+        if raw == b"null":
+            raise UsageError(f"{place}: {field!r} is null: give every parameter a value")
+        if raw.startswith((b"[", b"{")):
+            msgspec.json.decode(raw)
+    except msgspec.DecodeError as error:
+        raise UsageError(f"{place}: {field!r}: {error}") from error
+    return raw.decode()

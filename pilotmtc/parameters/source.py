@@ -1,0 +1,158 @@
+"""What all sources of parameters have in common, lists, and products."""
+
+import itertools
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from pilotmtc.errors import UsageError
+from pilotmtc.template import check_text
+
+KEEP = 100_000  # an inner source with no more rows than this is kept rather than read again
+
+Row = tuple[str, ...]
+
+
+class Source:
+    """Rows of values, one a task.
+
+    Parameters
+    ----------
+    fields
+        Names of the values in each row; ``"1"``, ``"2"`` when they have none.
+    rows
+        Makes the iterator over the rows.
+    size
+        How many rows there are; None if that is not known before they have been read.
+    again
+        Whether `rows` may be called more than once.
+    ready
+        Whether the next row can be had without waiting for somebody.
+    """
+
+    def __init__(
+        self,
+        fields: Sequence[str],
+        rows: Callable[[], Iterator[Row]],
+        *,
+        size: int | None = None,
+        again: bool = True,
+        ready: Callable[[], bool] | None = None,
+    ) -> None:
+        self.fields = tuple(fields)
+        self.size = size
+        self.again = again
+        self.ready = ready
+        self._rows = rows
+
+    def __iter__(self) -> Iterator[Row]:
+        """Return an iterator over the rows from the first."""
+        return self._rows()
+
+    @property
+    def named(self) -> bool:
+        """Whether the fields have names of their own."""
+        return any(name != str(number) for number, name in enumerate(self.fields, 1))
+
+
+def check_fields(fields: Sequence[str], place: str) -> None:
+    """Raise `UsageError` unless `fields`, which stand at `place`, can name parameters."""
+    for number, field in enumerate(fields, 1):
+        if not field:
+            raise UsageError(f"{place}: column {number} has no name: the first line must name the parameters")
+        if set(field) & set("{}\n\r"):
+            raise UsageError(f"{place}: {field!r} cannot name a parameter: leave out braces and line ends")
+        if field.isdecimal():
+            raise UsageError(
+                f"{place}: {field!r} cannot name a parameter: {{{field}}} is the one at position {field}. If the first "
+                "line is not a header, add one"
+            )
+        if field in fields[: number - 1]:
+            raise UsageError(f"{place}: two parameters are called {field!r}: rename one of them")
+
+
+def values(*lists: Sequence[str]) -> Source:
+    """Return the product of unnamed lists, the last one fastest, as ``:::`` gives them.
+
+    Raises
+    ------
+    UsageError
+        If a list is empty.
+    """
+    for number, one in enumerate(lists, 1):
+        if not one:
+            raise UsageError(f"list {number} after ':::' is empty: give values, or check the pattern they come from")
+        for value in one:
+            check_text(value, f"list {number} after ':::'")
+    kept = [tuple(one) for one in lists]
+    size = 1
+    for one in kept:
+        size *= len(one)
+    return Source(_numbers(len(kept)), lambda: itertools.product(*kept), size=size)
+
+
+def split_lists(words: Sequence[str]) -> tuple[list[str], Source | None]:
+    """Part a command line's `words` into the command and the lists that follow it, each after a ``:::``.
+
+    Raises
+    ------
+    UsageError
+        If a list is empty, or one of GNU parallel's other separators is used.
+    """
+    for word in words:
+        if re.fullmatch(r":::\+|::::\+?", word):
+            raise UsageError(f"{word!r} is GNU parallel's: give linked values or a file of them with --from FILE")
+    groups: list[list[str]] = [[]]
+    for word in words:
+        if word == ":::":
+            groups.append([])
+        else:
+            groups[-1].append(word)
+    command, *lists = groups
+    return command, values(*lists) if lists else None
+
+
+def combine(sources: Sequence[Source]) -> Source:
+    """Return the product of `sources`: each row of the first with each of the second and so on, the last one fastest.
+
+    Unnamed sources go first, so that ``{1}`` is the first value after ``:::`` or on a line whatever else there is.
+
+    Raises
+    ------
+    UsageError
+        If there is none, or two have a parameter of the same name.
+    """
+    ordered = sorted(sources, key=lambda source: source.named)
+    if not ordered:
+        raise UsageError("there are no parameters: give :::, a grid or a file")
+    if len(ordered) == 1:
+        return ordered[0]
+    bare = sum(len(source.fields) for source in ordered if not source.named)
+    fields = [*_numbers(bare), *(field for source in ordered if source.named for field in source.fields)]
+    for at, field in enumerate(fields):
+        if field in fields[:at]:
+            raise UsageError(f"two sources have a parameter called {field!r}: rename one of them")
+    size: int | None = 1
+    for source in ordered:
+        size = None if size is None or source.size is None else size * source.size
+
+    def rows() -> Iterator[Row]:
+        first, *others = ordered
+        inner = [list(other) if not other.again or (other.size or KEEP) < KEEP else other for other in others]
+        for head in first:
+            for tail in _product(inner):
+                yield head + tail
+
+    return Source(fields, rows, size=size, again=all(source.again for source in ordered), ready=ordered[0].ready)
+
+
+def _product(sources: Sequence[Iterable[Row]]) -> Iterator[Row]:
+    if not sources:
+        yield ()
+        return
+    for head in sources[0]:
+        for tail in _product(sources[1:]):
+            yield head + tail
+
+
+def _numbers(count: int) -> list[str]:
+    return [str(number) for number in range(1, count + 1)]

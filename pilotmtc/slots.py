@@ -1,0 +1,197 @@
+"""Packing of tasks on a node: which cores, which GPUs, how much of the rest. Pure; no clock, no I/O.
+
+Shares (of GPUs and named resources) are kept in millionths as integers, so that a thousand times 0.1 taken and
+given back leaves exactly what was there.
+"""
+
+import heapq
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from pilotmtc.model import Resources
+
+SHARE = 1_000_000
+
+
+class Need(NamedTuple):
+    """`Resources` in whole numbers. `plain`: nothing but cores."""
+
+    cores: int
+    gpus: int
+    memory: int
+    named: tuple[tuple[str, int], ...]
+    plain: bool
+
+    @classmethod
+    def of(cls, resources: Resources) -> "Need":
+        """Return what `resources` needs. A GPU number above one is rounded up: shares are of one GPU only."""
+        gpus = round(resources.gpus * SHARE)
+        if gpus > SHARE:
+            gpus = -(-gpus // SHARE) * SHARE
+        named = tuple((name, round(amount * SHARE)) for name, amount in sorted(resources.named.items()) if amount > 0)
+        plain = not gpus and not resources.memory_bytes and not named
+        return cls(resources.cores, gpus, resources.memory_bytes, named, plain)
+
+
+class Slot(NamedTuple):
+    """What a task holds on its node: indexes of cores, and of GPUs with the share of each."""
+
+    cores: tuple[int, ...]
+    gpus: tuple[tuple[int, int], ...] = ()
+    memory: int = 0
+    named: tuple[tuple[str, int], ...] = ()
+
+
+class Sum:
+    """A running total of needs."""
+
+    __slots__ = ("cores", "count", "gpus", "memory", "named")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.cores = 0
+        self.gpus = 0
+        self.memory = 0
+        self.named: dict[str, int] = {}
+
+    def add(self, need: Need, sign: int = 1) -> None:
+        """Count `need` in (`sign` 1) or out (-1)."""
+        self.count += sign
+        self.cores += sign * need.cores
+        if not need.plain:
+            self.gpus += sign * need.gpus
+            self.memory += sign * need.memory
+            for name, amount in need.named:
+                self.named[name] = self.named.get(name, 0) + sign * amount
+
+
+class Node:
+    """The cores, GPUs, memory and named resources of one node, and who has which.
+
+    Taking and giving cost O(cores of the task * log) and O(GPUs of the node), never O(slots).
+
+    Parameters
+    ----------
+    cores
+        Indexes of the cores that may be used. Low ones are used first.
+    gpus
+        Number of GPUs.
+    memory
+        Bytes that tasks may reserve.
+    named
+        Amounts of named resources.
+    """
+
+    def __init__(
+        self, cores: Iterable[int], gpus: int = 0, memory: int = 0, named: Mapping[str, float] | None = None
+    ) -> None:
+        self._free = sorted(cores)
+        self._gpu = [SHARE] * gpus
+        self.cores = len(self._free)
+        self.gpus = gpus
+        self.memory = memory
+        self.named = dict(named or {})
+        self.free_memory = memory
+        self.free_named = {name: round(amount * SHARE) for name, amount in self.named.items()}
+        self._total_named = dict(self.free_named)
+        self._single = {core: Slot((core,)) for core in self._free}
+
+    @property
+    def free_cores(self) -> int:
+        """Number of cores nobody has."""
+        return len(self._free)
+
+    @property
+    def free_gpus(self) -> int:
+        """Sum of free shares of GPUs, in millionths."""
+        return sum(self._gpu)
+
+    @property
+    def total(self) -> Resources:
+        """The whole node as `Resources`."""
+        return Resources(cores=self.cores, gpus=float(self.gpus), memory_bytes=self.memory, named=self.named)
+
+    def holds(self, need: Need) -> bool:
+        """Whether `need` fits on the node when it is empty."""
+        return (
+            need.cores <= self.cores
+            and need.gpus <= self.gpus * SHARE
+            and need.memory <= self.memory
+            and all(amount <= self._total_named.get(name, 0) for name, amount in need.named)
+        )
+
+    def spare(self, head: Need, others: Sum, need: Need) -> bool:
+        """Whether `head` could still start beside `others` and `need` on a node that has nothing else."""
+        if head.cores + others.cores + need.cores > self.cores:
+            return False
+        if need.plain:
+            return True
+        # A share may lie on a GPU of its own, so it counts as a whole one beside a head that wants GPUs.
+        whole = -(-need.gpus // SHARE) * SHARE
+        if need.gpus and head.gpus and head.gpus + others.gpus + whole > self.gpus * SHARE:
+            return False
+        if head.memory + others.memory + need.memory > self.memory:
+            return False
+        wanted = dict(head.named)
+        return all(
+            amount + wanted.get(name, 0) + others.named.get(name, 0) <= self._total_named.get(name, 0)
+            for name, amount in need.named
+        )
+
+    def take(self, need: Need) -> Slot | None:
+        """Reserve `need`; None if it does not fit now."""
+        free = self._free
+        count = need.cores
+        if count > len(free):
+            return None
+        if need.plain:
+            if count == 1:
+                return self._single[heapq.heappop(free)]
+            return Slot(tuple(heapq.heappop(free) for _ in range(count)))
+        if need.memory > self.free_memory:
+            return None
+        if any(amount > self.free_named.get(name, 0) for name, amount in need.named):
+            return None
+        gpus = self._choose(need.gpus)
+        if gpus is None:
+            return None
+        for index, share in gpus:
+            self._gpu[index] -= share
+        self.free_memory -= need.memory
+        for name, amount in need.named:
+            self.free_named[name] -= amount
+        return Slot(tuple(heapq.heappop(free) for _ in range(count)), gpus, need.memory, need.named)
+
+    def _choose(self, gpus: int) -> tuple[tuple[int, int], ...] | None:
+        if not gpus:
+            return ()
+        if gpus < SHARE:  # the fullest GPU that still has room, so that whole ones stay whole
+            best = min((free, index) for index, free in enumerate([*self._gpu, SHARE + 1]) if free >= gpus)
+            return None if best[0] > SHARE else ((best[1], gpus),)
+        whole = [index for index, free in enumerate(self._gpu) if free == SHARE]
+        count = gpus // SHARE
+        return tuple((index, SHARE) for index in whole[:count]) if len(whole) >= count else None
+
+    def give(self, slot: Slot) -> None:
+        """Take `slot` back."""
+        for core in slot.cores:
+            heapq.heappush(self._free, core)
+        for index, share in slot.gpus:
+            self._gpu[index] += share
+        self.free_memory += slot.memory
+        for name, amount in slot.named:
+            self.free_named[name] += amount
+
+
+def core_list(cores: tuple[int, ...]) -> str:
+    """Return core indexes as ``0-3,8``."""
+    parts: list[str] = []
+    start = end = -2
+    for core in [*sorted(cores), -1]:
+        if core == end + 1 and core >= 0:
+            end = core
+            continue
+        if start >= 0:
+            parts.append(str(start) if start == end else f"{start}-{end}")
+        start = end = core
+    return ",".join(parts)

@@ -1,0 +1,347 @@
+"""The agent's decisions."""
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from pilotmtc.agent.core import Core
+from pilotmtc.agent.events import (
+    Acked,
+    Ask,
+    Attached,
+    Command,
+    Drain,
+    Ended,
+    Event,
+    Gave,
+    GiveBack,
+    Leave,
+    Ordered,
+    Quit,
+    Report,
+    Start,
+    Stop,
+    Tick,
+)
+from pilotmtc.model import CampaignId, Claimed, Resources, TaskId, Template
+from pilotmtc.slots import Node
+from pilotmtc.states import Cause, PilotState
+from pilotmtc.wire.messages import Batch, Orders
+
+TEMPLATE = Template(("true",))
+
+
+def claimed(task: int, resources: int = 1, priority: int = 0, attempt: int = 1) -> Claimed:
+    return Claimed(TaskId(task), attempt, 1, resources, (), priority, None, CampaignId(1))
+
+
+def batch(number: int, tasks: list[Claimed], resources: dict[int, Resources] | None = None) -> Gave:
+    return Gave(Batch(number, tuple(tasks), {1: TEMPLATE}, resources or {1: Resources()}))
+
+
+def attached(cores: int = 2, walltime_s: float = 0.0, idle_s: float = 0.0) -> tuple[Core, Ask]:
+    core = Core(Node(range(cores)), 0.0, walltime_s, idle_s)
+    (ask,) = core.react(Attached(), 0.0)
+    assert isinstance(ask, Ask)
+    return core, ask
+
+
+def starts(commands: list[Command]) -> list[int]:
+    return [command.claimed.task for command in commands if isinstance(command, Start)]
+
+
+def test_nothing_is_claimed_before_the_store_knows_the_pilot() -> None:
+    core = Core(Node(range(2)), 0.0)
+    assert core.react(Tick(), 0.0) == []
+
+
+def test_first_claim_asks_for_what_is_free() -> None:
+    _, ask = attached(3)
+    assert (ask.number, ask.want.cores, ask.limit, ask.backfill) == (1, 3, 3, False)
+
+
+def test_tasks_start_by_priority_then_order() -> None:
+    core, ask = attached(2)
+    out = core.react(batch(ask.number, [claimed(1), claimed(2), claimed(3, priority=5)]), 0.0)
+    assert starts(out) == [3, 1]
+    assert starts(core.react(Ended(TaskId(3), 1), 1.0)) == [2]
+
+
+def test_one_claim_is_under_way_at_a_time() -> None:
+    core, ask = attached(2)
+    assert core.react(Tick(), 1.0) == []
+    out = core.react(batch(ask.number, []), 2.0)
+    assert out == []
+    (again,) = core.react(Tick(), 3.0)
+    assert isinstance(again, Ask)
+    assert again.number == 2
+
+
+def test_an_answer_that_comes_twice_starts_nothing_twice() -> None:
+    core, ask = attached(2)
+    assert starts(core.react(batch(ask.number, [claimed(1)]), 0.0)) == [1]
+    assert starts(core.react(batch(ask.number, [claimed(1)]), 0.0)) == []
+
+
+def test_quick_tasks_are_claimed_ahead_and_slow_ones_are_not() -> None:
+    core, ask = attached(1)
+    now, most = 0.0, 0
+    for task in range(1, 201):
+        core.react(batch(ask.number, [claimed(task)]), now)
+        now += 0.001
+        for command in core.react(Ended(TaskId(task), 1), now):
+            if isinstance(command, Ask):
+                ask = command
+                most = max(most, command.limit)
+    assert 50 <= most <= 400
+    assert core.backlog(now + 100) == 0
+
+
+def test_cancel_stops_a_running_task_once_and_reports_a_queued_one() -> None:
+    core, ask = attached(1)
+    core.react(batch(ask.number, [claimed(1), claimed(2)]), 0.0)
+    orders = Ordered(Orders(1, 60.0, cancel=((TaskId(1), 1), (TaskId(2), 1), (TaskId(9), 1))))
+    stop, report = core.react(orders, 1.0)[:2]
+    assert stop == Stop(TaskId(1), 1, Cause.CANCELED, 5.0)
+    assert isinstance(report, Report)
+    assert (report.task, report.cause) == (2, Cause.CANCELED)
+    assert core.react(orders, 2.0) == []
+
+
+def test_cancel_of_an_older_attempt_is_ignored() -> None:
+    core, ask = attached(1)
+    core.react(batch(ask.number, [claimed(1, attempt=2)]), 0.0)
+    assert not [c for c in core.react(Ordered(Orders(1, 60.0, cancel=((TaskId(1), 1),))), 1.0) if isinstance(c, Stop)]
+
+
+def test_drain_gives_back_the_queue_and_leaves_when_the_rest_has_ended() -> None:
+    core, ask = attached(1)
+    core.react(batch(ask.number, [claimed(1), claimed(2)]), 0.0)
+    assert core.react(Drain("asked"), 1.0) == [GiveBack(((TaskId(2), 1),))]
+    assert core.react(Ended(TaskId(1), 1), 2.0) == [Leave(PilotState.DONE, "asked")]
+    assert core.react(Tick(), 3.0) == []
+
+
+def test_tasks_that_come_after_the_drain_go_back() -> None:
+    core, ask = attached(1)
+    assert core.react(Drain("asked"), 0.0) == [Leave(PilotState.DONE, "asked")]
+    assert core.react(batch(ask.number, [claimed(1)]), 1.0) == [GiveBack(((TaskId(1), 1),))]
+
+
+def test_kill_stops_all_and_gives_back() -> None:
+    core, ask = attached(1)
+    core.react(batch(ask.number, [claimed(1), claimed(2)]), 0.0)
+    back, stop = core.react(Quit(PilotState.CANCELED, "x"), 1.0)
+    assert back == GiveBack(((TaskId(2), 1),))
+    assert stop == Stop(TaskId(1), 1, Cause.PREEMPTED, 0.0)
+    assert core.react(Ended(TaskId(1), 1), 2.0) == [Leave(PilotState.CANCELED, "x")]
+
+
+def test_idle_pilot_leaves() -> None:
+    core, ask = attached(1, idle_s=10.0)
+    core.react(batch(ask.number, [claimed(1)]), 8.0)
+    core.react(Ended(TaskId(1), 1), 15.0)
+    assert not [c for c in core.react(Tick(), 24.0) if isinstance(c, Leave)]
+    assert core.react(Tick(), 25.0) == [Leave(PilotState.DONE, "idle")]
+
+
+def test_walltime_stops_what_runs_and_starts_nothing_too_long() -> None:
+    core, ask = attached(1, walltime_s=100.0)
+    assert ask.time_left_s == 90.0
+    limited = {1: Resources(time_limit_s=50.0)}
+    out = core.react(batch(ask.number, [claimed(1)], limited), 60.0)
+    assert GiveBack(((TaskId(1), 1),)) in out
+    (ask,) = [c for c in out if isinstance(c, Ask)]
+    core.react(batch(ask.number, [claimed(2)], {2: Resources()} | limited), 61.0)
+    core = Core(Node(range(1)), 0.0, 100.0)
+    core.react(Attached(), 0.0)
+    core.react(batch(1, [claimed(2)]), 61.0)
+    assert Stop(TaskId(2), 1, Cause.WALLTIME, 5.0) in core.react(Tick(), 90.0)
+    assert core.react(Ended(TaskId(2), 1), 91.0) == [Leave(PilotState.DONE, "walltime")]
+
+
+def test_wide_task_is_not_starved_by_small_ones() -> None:
+    core, ask = attached(4)
+    resources = {1: Resources(), 3: Resources(cores=3)}
+    out = core.react(batch(ask.number, [claimed(i) for i in range(1, 5)], resources), 0.0)
+    assert len(starts(out)) == 4
+    out = core.react(Ended(TaskId(1), 1), 100.0)
+    (ask,) = [c for c in out if isinstance(c, Ask)]
+    out = core.react(batch(ask.number, [claimed(5, 3), *(claimed(i) for i in range(6, 12))], resources), 100.0)
+    assert starts(out) == [6]  # beside the wide task there is room for one
+    assert starts(core.react(Ended(TaskId(2), 1), 101.0)) == []
+    assert starts(core.react(Ended(TaskId(6), 1), 102.0)) == [7]
+    assert starts(core.react(Ended(TaskId(3), 1), 103.0)) == []
+    assert starts(core.react(Ended(TaskId(4), 1), 104.0)) == [5]
+
+
+def test_blocked_task_lets_more_small_ones_be_claimed_behind_it() -> None:
+    core, ask = attached(4)
+    resources = {1: Resources(), 3: Resources(cores=3)}
+    out = core.react(batch(ask.number, [claimed(1), claimed(2)], resources), 0.0)
+    (ask,) = [c for c in out if isinstance(c, Ask)]
+    out = core.react(batch(ask.number, [claimed(5, 3)], resources), 1.0)
+    (ask,) = [c for c in out if isinstance(c, Ask)]
+    assert ask.backfill
+    assert ask.want.cores == 1
+
+
+class CoreMachine(RuleBasedStateMachine):
+    """Random event orders; a model of what the store gave and what the core did with it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.node = Node(range(4), gpus=1, memory=100)
+        self.core = Core(self.node, 0.0, walltime_s=1000.0, idle_s=200.0)
+        self.resources = {
+            1: Resources(),
+            2: Resources(cores=3),
+            3: Resources(cores=1, gpus=0.5),
+            4: Resources(cores=1, memory_bytes=60),
+            5: Resources(cores=9),
+            6: Resources(time_limit_s=300.0),
+            7: Resources(cores=4, gpus=1.0),
+        }
+        self.next_task = 1
+        self.held: dict[TaskId, int] = {}  # given and not dealt with
+        self.started: dict[TaskId, Start] = {}
+        self.stopped: set[TaskId] = set()
+        self.asked: Ask | None = None
+        self.last: Gave | None = None
+        self.left = False
+        self.leaving = False
+        self.do(self.core.react(Attached(), 0.0))
+
+    def do(self, commands: list[Command]) -> None:
+        for command in commands:
+            if isinstance(command, Start):
+                task = command.claimed.task
+                assert not self.leaving, "started while leaving"
+                assert self.held[task] == command.claimed.attempt
+                assert task not in self.started, "started twice"
+                resources = self.resources[command.claimed.resources]
+                assert len(command.slot.cores) == resources.cores
+                assert self.now + resources.time_limit_s <= self.core.stop_at
+                self.started[task] = command
+            elif isinstance(command, GiveBack):
+                for task, attempt in command.tasks:
+                    assert task not in self.started
+                    assert self.held.pop(task) == attempt
+            elif isinstance(command, Report):
+                assert command.task not in self.started
+                assert self.held.pop(command.task) == command.attempt
+            elif isinstance(command, Stop):
+                assert self.started[command.task].claimed.attempt == command.attempt
+                self.stopped.add(command.task)
+            elif isinstance(command, Ask):
+                assert self.asked is None, "two claims at a time"
+                assert not self.leaving
+                assert command.limit > 0
+                assert command.want.cores > 0
+                self.asked = command
+            else:
+                assert not self.left, "left twice"
+                assert not self.started
+                assert not self.held
+                self.left = True
+        if self.core.draining:
+            self.leaving = True
+
+    @precondition(lambda self: self.asked is not None)
+    @rule(kinds=st.lists(st.tuples(st.integers(1, 7), st.integers(-1, 1), st.integers(1, 3)), max_size=6))
+    def answer(self, kinds: list[tuple[int, int, int]]) -> None:
+        assert self.asked is not None
+        tasks = []
+        for kind, priority, attempt in kinds[: self.asked.limit]:
+            tasks.append(claimed(self.next_task, kind, priority, attempt))
+            self.held[TaskId(self.next_task)] = attempt
+            self.next_task += 1
+        number = self.asked.number
+        self.asked = None
+        self.last = batch(number, tasks, self.resources)
+        self.do(self.core.react(self.last, self.now))
+
+    @precondition(lambda self: self.last is not None)
+    @rule()
+    def answer_again(self) -> None:
+        assert self.last is not None
+        self.do(self.core.react(self.last, self.now))
+
+    @precondition(lambda self: self.started)
+    @rule(data=st.data())
+    def end(self, data: st.DataObject) -> None:
+        task = data.draw(st.sampled_from(sorted(self.started)))
+        start = self.started.pop(task)
+        self.stopped.discard(task)
+        assert self.held.pop(task) == start.claimed.attempt
+        self.do(self.core.react(Ended(task, start.claimed.attempt), self.now))
+
+    @rule(task=st.integers(1, 40), attempt=st.integers(1, 3))
+    def end_of_something_unknown(self, task: int, attempt: int) -> None:
+        start = self.started.get(TaskId(task))
+        if start is None or start.claimed.attempt != attempt:
+            self.do(self.core.react(Ended(TaskId(task), attempt), self.now))
+
+    @rule(tasks=st.lists(st.tuples(st.integers(1, 40), st.integers(1, 3)), max_size=5))
+    def cancel(self, tasks: list[tuple[int, int]]) -> None:
+        cancel = tuple((TaskId(task), attempt) for task, attempt in tasks)
+        self.do(self.core.react(Ordered(Orders(1, 60.0, cancel=cancel)), self.now))
+        for task, attempt in cancel:
+            if task in self.started and self.started[task].claimed.attempt == attempt:
+                assert task in self.stopped
+            else:
+                assert self.held.get(task) != attempt, "a canceled task is still queued"
+
+    @rule(seconds=st.sampled_from([0.0, 0.001, 0.06, 1.0, 30.0]))
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+        self.do(self.core.react(Tick(), self.now))
+
+    @rule(seconds=st.sampled_from([0.0, 0.01, 2.0]))
+    def acked(self, seconds: float) -> None:
+        self.do(self.core.react(Acked(seconds), self.now))
+
+    @precondition(lambda self: self.next_task > 20)
+    @rule(how=st.sampled_from(["drain", "kill", "order-drain", "order-kill"]))
+    def go(self, how: str) -> None:
+        events: dict[str, Event] = {
+            "drain": Drain("asked"),
+            "kill": Quit(PilotState.CANCELED, "asked"),
+            "order-drain": Ordered(Orders(2, 60.0, drain=True)),
+            "order-kill": Ordered(Orders(2, 60.0, kill=True)),
+        }
+        self.do(self.core.react(events[how], self.now))
+        if how.endswith("kill"):
+            assert self.stopped == set(self.started)
+
+    @invariant()
+    def every_core_is_free_or_in_one_slot(self) -> None:
+        taken = [core for start in self.started.values() for core in start.slot.cores]
+        assert len(taken) == len(set(taken))
+        assert len(taken) + self.node.free_cores == 4
+        assert self.node.free_memory == 100 - sum(start.slot.memory for start in self.started.values())
+
+    @invariant()
+    def what_is_held_is_queued_or_running(self) -> None:
+        assert set(self.core.running) == set(self.started)
+        assert set(self.core.queued) == set(self.held) - set(self.started)
+        assert self.core.waiting.count == len(self.core.queued)
+        assert self.core.waiting.cores == sum(q.group.need.cores for q in self.core.queued.values())
+
+    @invariant()
+    def no_slot_waits_without_a_reason(self) -> None:
+        if self.leaving or not self.core.queued:
+            return
+        best = min(self.core.queued.values(), key=lambda queued: (-queued.claimed.priority, queued.claimed.task))
+        slot = self.node.take(best.group.need)
+        assert slot is None, "the best task fits and does not run"
+
+    @invariant()
+    def it_leaves_when_nothing_is_left(self) -> None:
+        if self.leaving:
+            assert self.left == (not self.started) or self.left
+
+
+CoreMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+TestCore = CoreMachine.TestCase

@@ -1,0 +1,82 @@
+"""The repository itself: what the README promises, what a wheel would hold, where a file may lie."""
+
+import stat
+import tomllib
+from pathlib import Path
+
+import pilotmtc
+
+ROOT = Path(__file__).resolve().parents[2]
+TOP = {
+    "pilotmtc", "adaptors", "tests", "examples", "docs", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md",
+    "Makefile",
+}  # fmt: skip
+BUILT = {"dist", "build"}
+
+
+def test_ci_runs_the_test_command_of_the_readme() -> None:
+    commands = [line for line in (ROOT / ".ci" / "run").read_text().splitlines() if line and not line.startswith("#")]
+    assert commands[-1] == "make check"
+    readme = (ROOT / "README.md").read_text().splitlines()
+    assert any(line.split("#")[0].strip() == "make check" for line in readme)
+    assert any(line.split("#")[0].strip() == "make demo" for line in readme)
+
+
+def test_ci_script_may_be_executed() -> None:
+    assert (ROOT / ".ci" / "run").stat().st_mode & stat.S_IXUSR
+
+
+def test_check_skips_nothing() -> None:
+    recipe = (ROOT / "Makefile").read_text().split("\ncheck:")[1].split("\n\n")[0]
+    for tool in ("ruff check .", "ruff format --check .", "mypy", "lint-imports", "pytest"):
+        assert tool in recipe
+    for excuse in ("||", "- ", "--ignore", "--deselect", " -k ", " -m 'not"):
+        assert excuse not in recipe.replace("-m pytest -n", "")
+
+
+def test_top_level_holds_only_what_it_should() -> None:
+    there = {entry.name for entry in ROOT.iterdir() if not entry.name.startswith(".")}
+    assert there - TOP - BUILT == set()
+    assert TOP - there == set()
+
+
+def test_every_module_has_a_floor() -> None:
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    layers = next(contract for contract in config["contracts"] if contract["type"] == "layers")
+    assert layers["exhaustive"] is True
+    floors = {room.strip(" ()") for layer in layers["layers"] for room in layer.replace("|", ":").split(":")}
+    rooms = {
+        entry.stem
+        for entry in (ROOT / "pilotmtc").iterdir()
+        if entry.suffix == ".py" or (entry.is_dir() and any(entry.glob("*.py")))
+    }
+    assert rooms - {"__init__"} <= floors
+
+
+def test_no_file_of_the_package_is_too_long_to_read() -> None:
+    long = {
+        str(file.relative_to(ROOT)): lines
+        for file in [*(ROOT / "pilotmtc").rglob("*.py"), *(ROOT / "adaptors").rglob("*.py")]
+        if (lines := len(file.read_text().splitlines())) > 600
+    }
+    assert long == {}
+
+
+def test_changelog_speaks_of_this_version() -> None:
+    assert f"## [{pilotmtc.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_links_in_the_documents_lead_somewhere() -> None:
+    documents = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    dead = []
+    for document in documents:
+        for piece in document.read_text().split("](")[1:]:
+            target = piece.split(")")[0].split("#")[0]
+            if target and "://" not in target and not (document.parent / target).exists():
+                dead.append(f"{document.name}: {target}")
+    assert dead == []
+
+
+def test_every_dependency_says_what_it_is_for() -> None:
+    lines = (ROOT / "pyproject.toml").read_text().split("dependencies = [")[1].split("\n]")[0].splitlines()
+    assert [line for line in lines if line.strip() and "#" not in line] == []

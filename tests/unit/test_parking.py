@@ -1,0 +1,112 @@
+"""Requests that wait for their answer: what wakes them, and when they are given up."""
+
+import math
+from dataclasses import dataclass
+
+from pilotmtc.model import PilotId, Resources
+from pilotmtc.store.parking import LONGEST_BEAT_S, LONGEST_WAIT_S, Parking, Ticket, has_something
+from pilotmtc.wire.messages import AnyRequest, Batch, Changes, Claim, GetChanges, GetStore, Heartbeat, Orders
+
+
+@dataclass(frozen=True)
+class FakeNews:
+    ready: bool = False
+    orders: frozenset[PilotId] = frozenset()
+    changed: bool = False
+
+
+def claim(wait_s: float = 10.0) -> Claim:
+    return Claim(PilotId(1), 1, Resources(), Resources(), 1, wait_s=wait_s)
+
+
+def parked(*requests: AnyRequest, peer: str = "a") -> tuple[Parking[str], list[Ticket[str]]]:
+    parking: Parking[str] = Parking()
+    tickets = [Ticket(peer, n, request, now=0.0) for n, request in enumerate(requests)]
+    for ticket in tickets:
+        parking.put(ticket)
+    return parking, tickets
+
+
+def test_request_without_wait_has_no_deadline_ahead() -> None:
+    for request in (GetStore(), claim(0.0), claim(-1.0), claim(math.nan)):
+        assert Ticket("a", 1, request, now=5.0).deadline == -math.inf
+
+
+def test_nobody_waits_longer_than_the_server_likes() -> None:
+    assert Ticket("a", 1, claim(math.inf), now=5.0).deadline == 5.0 + LONGEST_WAIT_S
+    assert Ticket("a", 1, Heartbeat(PilotId(1), wait_s=500), now=5.0).deadline == 5.0 + LONGEST_BEAT_S
+
+
+def test_claim_wakes_for_ready_tasks_only() -> None:
+    parking, tickets = parked(claim())
+    parking.tell(FakeNews(changed=True, orders=frozenset({PilotId(1)})), 1.0)
+    assert parking.take(1.0) == []
+    parking.tell(FakeNews(ready=True), 2.0)
+    assert parking.next_at() <= 2.0
+    assert parking.take(2.0) == tickets
+    assert len(parking) == 0
+
+
+def test_heartbeat_wakes_for_orders_to_its_pilot_only() -> None:
+    parking, tickets = parked(Heartbeat(PilotId(1), wait_s=9), Heartbeat(PilotId(2), wait_s=9))
+    parking.tell(FakeNews(ready=True, changed=True, orders=frozenset({PilotId(2), PilotId(3)})), 1.0)
+    assert parking.take(1.0) == tickets[1:]
+    assert len(parking) == 1
+
+
+def test_watcher_wakes_for_changes() -> None:
+    parking, tickets = parked(GetChanges(wait_s=9))
+    parking.tell(FakeNews(changed=True), 1.0)
+    assert parking.take(1.0) == tickets
+
+
+def test_deadline_ends_the_waiting() -> None:
+    parking, tickets = parked(claim(3.0), GetChanges(wait_s=5.0))
+    assert parking.next_at() == 3.0
+    assert parking.take(2.9) == []
+    assert parking.take(3.0) == tickets[:1]
+    assert parking.next_at() == 5.0
+    assert parking.take(99.0) == tickets[1:]
+    assert parking.next_at() == math.inf
+
+
+def test_claims_are_asked_for_in_order_of_arrival() -> None:
+    parking, tickets = parked(*(claim() for _ in range(20)))
+    parking.tell(FakeNews(ready=True), 1.0)
+    assert parking.take(1.0) == tickets
+
+
+def test_costly_rounds_are_spaced_but_never_beyond_the_promise() -> None:
+    parking, tickets = parked(claim(), GetChanges(wait_s=9))
+    parking.spent(5.0, now=1.0)
+    parking.tell(FakeNews(ready=True, changed=True), 1.0)
+    assert parking.take(1.0) == []
+    assert 1.0 < parking.next_at() <= 1.020
+    assert parking.take(1.020) == tickets
+
+
+def test_departed_client_waits_no_more() -> None:
+    parking, _ = parked(claim(), GetChanges(wait_s=9), Heartbeat(PilotId(1), wait_s=9), peer="gone")
+    stays = Ticket("here", 1, claim(), now=0.0)
+    parking.put(stays)
+    parking.tell(FakeNews(ready=True, changed=True, orders=frozenset({PilotId(1)})), 1.0)
+    parking.drop("gone")
+    assert parking.take(500.0) == [stays]
+
+
+def test_answered_tickets_leave_nothing_behind() -> None:
+    parking: Parking[str] = Parking()
+    for n in range(1000):
+        parking.put(Ticket("a", n, claim(300.0), now=0.0))
+        parking.tell(FakeNews(ready=True), 1.0)
+        assert len(parking.take(1.0)) == 1
+    assert len(parking._deadlines) <= 101
+
+
+def test_only_an_answer_that_says_something_ends_the_waiting() -> None:
+    assert not has_something(claim(), Batch(1))
+    assert not has_something(Heartbeat(PilotId(1), seen=4), Orders(4, 60.0, drain=True))
+    assert has_something(Heartbeat(PilotId(1), seen=3), Orders(4, 60.0))
+    assert not has_something(GetChanges(since=5), Changes(5))
+    assert has_something(GetChanges(), Changes(5, reset=True))
+    assert has_something(GetStore(), Batch(1))
