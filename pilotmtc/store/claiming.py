@@ -1,0 +1,218 @@
+"""Claim, Started, Release: tasks go out to agents and come back unstarted."""
+
+from collections.abc import Iterable, Iterator
+from heapq import merge
+from typing import Any
+
+import msgspec
+
+from pilotmtc.errors import StateError
+from pilotmtc.model import CampaignId, Claimed, PilotId, Resources, Result, TaskId
+from pilotmtc.states import PILOT_FINAL, Cause, PilotState
+from pilotmtc.store.dependents import resolve
+from pilotmtc.store.finishing import held, record
+from pilotmtc.store.ledger import Ledger, id_list
+from pilotmtc.store.views import ATTEMPT_BITS, ATTEMPT_MASK
+from pilotmtc.wire.messages import Batch, Claim, Done, Release, Started
+
+_decode_params = msgspec.json.Decoder(tuple[str, ...]).decode
+_COLUMNS = "id, attempt, template_id, resources_id, priority, params, name, campaign_id"
+_READY = f"""SELECT {_COLUMNS} FROM task INDEXED BY task_ready WHERE campaign_id = ? AND resources_id = ?
+    AND state = 1 AND not_before IS NULL ORDER BY priority DESC, id LIMIT ?"""
+_AGAIN = f"""SELECT {_COLUMNS} FROM task INDEXED BY task_held WHERE pilot_id = ? AND state IN (2, 3) AND claim_no = ?
+    ORDER BY priority DESC, id"""
+_TAKE = """UPDATE task SET state = 2, attempt = attempt + 1, pilot_id = ?, claim_no = ?, started_at = NULL
+    WHERE id IN (SELECT value FROM json_each(?))"""
+# min() over an index is one seek; a comparison of row values would walk through all that is ready.
+_NEXT_CAMPAIGN = """SELECT min(campaign_id) FROM task INDEXED BY task_ready
+    WHERE state = 1 AND not_before IS NULL AND campaign_id > ? AND campaign_id <= ?"""
+_NEXT_RESOURCES = """SELECT min(resources_id) FROM task INDEXED BY task_ready
+    WHERE state = 1 AND not_before IS NULL AND campaign_id = ? AND resources_id > ?"""
+_EPSILON = 1e-9  # shares of GPUs are added up in floating point
+
+Row = tuple[Any, ...]
+
+
+def claim(ledger: Ledger, request: Claim) -> Batch:
+    """Give a batch that fits."""
+    seat = ledger.seat(request.pilot)
+    if seat.state in PILOT_FINAL:
+        raise StateError(f"pilot {request.pilot} is {seat.state.name}: its agent must stop")
+    if seat.state in (PilotState.NEW, PilotState.PENDING):
+        raise StateError(f"pilot {request.pilot} is {seat.state.name}: its agent must attach first")
+    ledger.renew(request.pilot)
+    if request.number == seat.claim_no:
+        rows: list[Row] = ledger.execute(_AGAIN, (request.pilot, request.number)).fetchall()
+        return _batch(ledger, request.number, rows, 0)
+    if request.number < ledger.claims.get(request.pilot, seat.claim_no):
+        return Batch(request.number)  # a late copy: the agent would not know of what this gave it
+    ledger.claims[request.pilot] = request.number
+    if seat.state is PilotState.DRAINING or seat.drain or seat.kill:
+        return Batch(request.number)
+    rows = list(_choose(ledger, request, seat.campaign))
+    if rows:
+        ledger.execute(_TAKE, (request.pilot, request.number, id_list([row[0] for row in rows])))
+        ledger.moved_all(
+            [(row[0] << ATTEMPT_BITS | row[1] + 1, row[7] << 3 | 2) for row in rows], [row[7] << 3 | 1 for row in rows]
+        )
+        ledger.execute("UPDATE pilot SET claim_no = ? WHERE id = ?", (request.number, request.pilot))
+    return _batch(ledger, request.number, rows, 1)
+
+
+def _batch(ledger: Ledger, number: int, rows: list[Row], step: int) -> Batch:
+    return Batch(
+        number,
+        tuple(
+            [
+                Claimed(
+                    TaskId(id_), attempt + step, template, resources, _decode_params(params) if params else (),
+                    priority, name, CampaignId(campaign),
+                )
+                for id_, attempt, template, resources, priority, params, name, campaign in rows
+            ]
+        ),
+        {id_: ledger.template(id_) for id_ in {row[2] for row in rows}},
+        {id_: ledger.resources(id_) for id_ in {row[3] for row in rows}},
+    )  # fmt: skip
+
+
+def _kinds(ledger: Ledger, campaign: int | None) -> Iterator[tuple[int, int]]:
+    """Yield the (campaign, resources) that have ready tasks, by a step or two in the index for each."""
+    low, high = (-1, 1 << 62) if campaign is None else (campaign - 1, campaign)
+    while True:
+        (found,) = ledger.execute(_NEXT_CAMPAIGN, (low, high)).fetchone()
+        if found is None:
+            return
+        need = -1
+        while (need := ledger.execute(_NEXT_RESOURCES, (found, need)).fetchone()[0]) is not None:
+            yield found, need
+        low = found
+
+
+def _order(row: Row) -> tuple[int, int]:
+    return -row[4], row[0]
+
+
+def _choose(ledger: Ledger, request: Claim, campaign: int | None) -> Iterator[Row]:
+    """Yield ready tasks in order as long as they fit into what is wanted."""
+    limit = request.limit
+    fitting = {
+        kind: None
+        for kind in _kinds(ledger, campaign)
+        if _fits(ledger.resources(kind[1]), request.total, request.time_left_s)
+    }
+    streams: list[Iterable[Row]] = [ledger.execute(_READY, (*kind, limit)) for kind in fitting]
+    left = _Left(request.want, request.total)
+    given = 0
+    too_large: set[int] = set()
+    for row in streams[0] if len(streams) == 1 else merge(*streams, key=_order):
+        if given >= limit:
+            return
+        if row[3] in too_large:
+            continue
+        need = ledger.resources(row[3])
+        if not left.take(need):
+            if request.backfill:
+                too_large.add(row[3])  # what is left only shrinks
+                if len(too_large) == len({kind[1] for kind in fitting}):
+                    return
+                continue
+            if given:
+                return  # it comes first next time: small tasks behind it must not starve it
+            left.force(need)
+        given += 1
+        yield row
+
+
+def _fits(need: Resources, total: Resources, time_left_s: float) -> bool:
+    return (
+        need.cores <= total.cores
+        and need.gpus <= total.gpus + _EPSILON
+        and (not total.memory_bytes or need.memory_bytes <= total.memory_bytes)
+        and all(amount <= total.named.get(name, 0.0) + _EPSILON for name, amount in need.named.items())
+        and (not time_left_s or max(need.time_limit_s, need.expected_s) <= time_left_s)
+    )
+
+
+class _Left:
+    """What is still wanted. Memory counts only where the pilot has said how much it has."""
+
+    def __init__(self, want: Resources, total: Resources) -> None:
+        self.cores = want.cores
+        self.gpus = want.gpus + _EPSILON
+        self.memory = want.memory_bytes if total.memory_bytes else 1 << 62
+        self.named = {name: amount + _EPSILON for name, amount in want.named.items()}
+
+    def take(self, need: Resources) -> bool:
+        """Take `need` off if it fits."""
+        if need.cores > self.cores or need.gpus > self.gpus or need.memory_bytes > self.memory:
+            return False
+        for name, amount in need.named.items():
+            if amount > self.named.get(name, 0.0):
+                return False
+        self.force(need)
+        return True
+
+    def force(self, need: Resources) -> None:
+        """Take `need` off."""
+        self.cores -= need.cores
+        self.gpus -= need.gpus
+        self.memory -= need.memory_bytes
+        for name, amount in need.named.items():
+            self.named[name] = self.named.get(name, 0.0) - amount
+
+
+def started(ledger: Ledger, request: Started) -> Done:
+    """Mark claimed tasks as running; others are passed over."""
+    renew_if_live(ledger, request.pilot)
+    rows = held(ledger, [task for task, _, _ in request.tasks])
+    running = []
+    for task, attempt, at in request.tasks:
+        row = rows.get(task)
+        if row and row[1] == 2 and row[2] == attempt and row[3] == request.pilot:
+            del rows[task]
+            running.append((at, task))
+            ledger.moved(task, attempt, row[4], 2, 3)
+    ledger.executemany("UPDATE task SET state = 3, started_at = ? WHERE id = ?", running)
+    return Done()
+
+
+def release(ledger: Ledger, request: Release) -> Done:
+    """Take back what the pilot holds of these; others are passed over."""
+    renew_if_live(ledger, request.pilot)
+    rows = held(ledger, [task for task, _ in request.tasks])
+    mine = []
+    for task, attempt in request.tasks:
+        row = rows.get(task)
+        if row and row[1] in (2, 3) and row[2] == attempt and row[3] == request.pilot:
+            mine.append(rows.pop(task))
+    take_back(ledger, request.pilot, mine)
+    return Done()
+
+
+def take_back(ledger: Ledger, pilot: PilotId, rows: list[Row]) -> None:
+    """Make held tasks that were not started READY again, or CANCELED where the user wished so."""
+    back, canceled, worn = [], [], []
+    for row in rows:
+        id_, state, attempt, _, campaign, _, cancel, *_ = row
+        if attempt >= ATTEMPT_MASK:  # the next number would be another task's
+            worn.append(row)
+        elif cancel:
+            ledger.moved(id_, attempt, campaign, state, 6)
+            canceled.append((id_,))
+        else:
+            ledger.moved(id_, attempt, campaign, state, 1)
+            back.append((id_,))
+    ledger.executemany("UPDATE task SET state = 1, pilot_id = NULL, started_at = NULL WHERE id = ?", back)
+    ledger.executemany("UPDATE task SET state = 6, cancel = 0 WHERE id = ?", canceled)
+    resolve(ledger, [(id_, 6) for (id_,) in canceled])
+    if worn:
+        text = f"it was given back {ATTEMPT_MASK:,} times: submit it anew"
+        results = [Result(TaskId(row[0]), row[2], Cause.LAUNCH_ERROR, message=text) for row in worn]
+        record(ledger, pilot, results, {row[0]: row for row in worn})
+
+
+def renew_if_live(ledger: Ledger, pilot: PilotId) -> None:
+    """Count a message from a pilot as a sign of life."""
+    if pilot in ledger.leases:
+        ledger.renew(pilot)

@@ -1,0 +1,412 @@
+"""The store at the other end of a channel."""
+
+import collections
+import concurrent.futures
+import logging
+import math
+import os
+import random
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, cast
+
+from pilotmtc import __version__
+from pilotmtc.errors import ChannelClosed, ConnectError, PilotMTCError, ProtocolError, TransportError, UsageError
+from pilotmtc.store.location import locate
+from pilotmtc.store.remote import RemoteStore
+from pilotmtc.transport.channel import Channel
+from pilotmtc.transport.link import Ask
+from pilotmtc.transport.pipe import open_process
+from pilotmtc.wire.frames import FrameDecoder, decode_hello, decode_reply, encode_request, hello, split_reply
+from pilotmtc.wire.messages import REPLIES, AnyRequest, Ping, R, Request
+
+log = logging.getLogger(__name__)
+
+_READ_BYTES = 256 << 10
+_WRITE_BYTES = 1 << 20
+_HELLO_TIMEOUT_S = 45.0  # a serve gives up on its server after 30 s and says so
+_PING_AFTER_S = 15.0  # without a byte from the server while answers are due
+_DEAD_AFTER_S = 120.0
+_BACKOFF_S = 0.02
+_BACKOFF_MAX_S = 5.0
+_JOIN_S = 10.0
+
+
+class _Call:
+    """A request under way."""
+
+    __slots__ = ("expires_at", "frame", "future", "kind", "name", "sent_at")
+
+    def __init__(self, request: AnyRequest, number: int, timeout_s: float | None) -> None:
+        self.name = type(request).__name__
+        self.kind = REPLIES[type(request)]
+        self.frame = encode_request(number, request)  # kept until it is answered, to be sent again
+        self.future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+        self.future.set_running_or_notify_cancel()  # it is on its way: it cannot be taken back
+        self.sent_at = time.monotonic()
+        self.expires_at = None if timeout_s is None else self.sent_at + timeout_s
+
+
+class StoreClient:
+    """A `Store` at the other end of a channel. Threads may share it.
+
+    It connects by itself, again when the link breaks, and sends again what has not been answered: every request is
+    safe to repeat. One thread reads, one writes and watches the time; `close` ends both.
+
+    Parameters
+    ----------
+    connect
+        Opens a channel.
+    patience_s
+        After so long without a link, requests fail with `ConnectError`; None is never.
+    on_close
+        Ends what `connect` needs, even in the middle of connecting.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Channel],
+        *,
+        patience_s: float | None = 60.0,
+        on_close: Callable[[], None] | None = None,
+    ) -> None:
+        self._connect = connect
+        self._on_close = on_close
+        self._patience_s = patience_s
+        self._wake = threading.Condition()  # guards all that follows; wakes the writer
+        self._number = 0
+        self._calls: dict[int, _Call] = {}  # unanswered, in the order of their numbers
+        self._queue: collections.deque[bytes] = collections.deque()  # to be written on this link
+        self._channel: Channel | None = None
+        self._linked = False  # the hellos are exchanged
+        self._down_since = time.monotonic()
+        self._heard_at = 0.0
+        self._pinged = False
+        self._opened_at = 0.0
+        self._trouble = "still connecting"
+        self._check_at = math.inf  # no call expires earlier
+        self._closed = threading.Event()
+        self._more = threading.Event()  # something waits for a link
+        self._threads = [
+            threading.Thread(target=self._keep_link, name="store-link", daemon=True),
+            threading.Thread(target=self._keep_time, name="store-writer", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    # -- for everybody ----------------------------------------------------------------------------------------
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a link now."""
+        return self._linked
+
+    def call(self, request: Request[R], timeout_s: float | None = None) -> R:
+        """Send `request`, wait for the reply and return it.
+
+        Raises
+        ------
+        PilotMTCError
+            What the server says; or `ConnectError` when there has been no link for `patience_s`, or no answer
+            within `timeout_s`.
+        """
+        return self.send(request, timeout_s).result()
+
+    def send(self, request: Request[R], timeout_s: float | None = None) -> "concurrent.futures.Future[R]":
+        """Send `request` without waiting; what `call` would return or raise comes with the future.
+
+        Callbacks of the future run in the client's own threads and must be brief.
+        """
+        with self._wake:
+            if self._closed.is_set():
+                raise ChannelClosed("this connection to the store was closed")
+            self._number += 1
+            call = _Call(cast("AnyRequest", request), self._number, timeout_s)
+            self._calls[self._number] = call
+            self._check_at = min(self._check_at, self._expiry(call))
+            if self._linked:
+                self._queue.append(call.frame)
+            self._more.set()
+            self._wake.notify()
+        return call.future
+
+    def close(self) -> None:
+        """End the link and both threads. What is unanswered fails with `ChannelClosed`. Safe to repeat."""
+        with self._wake:
+            self._closed.set()
+            self._more.set()
+            self._wake.notify_all()
+            channel = self._channel
+        if channel is not None:
+            channel.close()
+        if self._on_close is not None:
+            self._on_close()
+        for thread in self._threads:
+            if thread is not threading.current_thread():  # a future's callback may close
+                thread.join(_JOIN_S)
+        self._fail_all(ChannelClosed("this connection to the store was closed"))
+
+    def __enter__(self) -> "StoreClient":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- the link ---------------------------------------------------------------------------------------------
+
+    def _keep_link(self) -> None:
+        backoff_s = 0.0
+        while not self._closed.is_set():
+            answered = refused = False
+            try:
+                channel = self._open()
+            except PilotMTCError as error:
+                self._failed_to_link(error)
+                refused = not error.transient
+            else:
+                answered = self._read(channel)
+            # A link that brings answers is a good one; one that breaks before is tried at growing intervals, for a
+            # server that ends whenever it is asked must not be started a hundred times a second.
+            backoff_s = _BACKOFF_S if answered else min(max(2 * backoff_s, _BACKOFF_S), _BACKOFF_MAX_S)
+            self._closed.wait(backoff_s * random.uniform(0.5, 1.0))
+            while refused and not self._more.wait(60.0):
+                pass  # nothing to gain by asking again before somebody wants something
+
+    def _failed_to_link(self, error: PilotMTCError) -> None:
+        log.debug("no link to the store: %s", error)
+        with self._wake:
+            self._trouble = str(error)
+            self._more.clear()
+            if not error.transient:
+                failed = self._take_calls()
+            elif self._calls:
+                self._more.set()
+        if not error.transient:
+            for call in failed:
+                call.future.set_exception(_copy(error))
+
+    def _open(self) -> Channel:
+        """Return a channel on which the hellos are exchanged."""
+        channel = self._connect()
+        with self._wake:
+            self._channel = channel
+            self._opened_at = time.monotonic()
+            self._decoder = FrameDecoder()
+            closed = self._closed.is_set()
+        try:
+            if closed:
+                raise ChannelClosed("this connection to the store was closed")
+            channel.write(hello(__version__))
+            while (frame := self._decoder.next_frame()) is None:
+                data = channel.read(_READ_BYTES)
+                if not data:
+                    raise ConnectError(self._no_hello(channel))
+                self._decoder.feed(data)
+            decode_hello(frame)
+        except PilotMTCError as error:
+            with self._wake:
+                self._channel = None
+            if isinstance(error, ChannelClosed) and (words := channel.last_words()):
+                error = ConnectError(f"the store's server did not answer: {words}")
+            channel.close()
+            raise error
+        with self._wake:
+            self._heard_at = time.monotonic()
+            self._pinged = False
+            self._queue.clear()
+            self._queue.extend(call.frame for call in self._calls.values())
+            self._linked = True
+            self._wake.notify()
+        return channel
+
+    def _no_hello(self, channel: Channel) -> str:
+        said = "\n".join(filter(None, (self._decoder.chatter(), channel.last_words())))
+        return f"the store's server did not answer: {said or 'the connection ended without a word'}"
+
+    def _read(self, channel: Channel) -> bool:
+        """Take in replies until the link ends; return whether there was any."""
+        answered = False
+        decoder = self._decoder
+        trouble: PilotMTCError = ChannelClosed("the connection to the store's server has ended")
+        try:
+            while True:
+                while (frame := decoder.next_frame()) is not None:
+                    answered = self._on_frame(frame) or answered
+                data = channel.read(_READ_BYTES)
+                if not data:
+                    break
+                self._heard_at = time.monotonic()
+                self._pinged = False
+                decoder.feed(data)
+        except PilotMTCError as error:
+            trouble = error
+        with self._wake:
+            self._linked = False
+            self._channel = None
+            self._queue.clear()
+            self._down_since = time.monotonic()
+            self._trouble = str(trouble)
+            self._check_at = self._down_since  # patience begins
+            self._wake.notify()
+        channel.close()
+        if not trouble.transient:
+            self._fail_all(trouble)
+        return answered
+
+    def _on_frame(self, frame: bytes) -> bool:
+        number, reply = split_reply(frame)
+        if number == 0:
+            if isinstance(reply, PilotMTCError):
+                raise reply
+            return False  # the answer to a ping
+        with self._wake:
+            call = self._calls.pop(number, None)
+        if call is None:  # given up meanwhile
+            return True
+        if isinstance(reply, PilotMTCError):
+            call.future.set_exception(reply)
+            return True
+        try:
+            answer = decode_reply(reply, call.kind)
+        except ProtocolError as error:
+            call.future.set_exception(error)
+        else:
+            call.future.set_result(answer)
+        return True
+
+    # -- writing, and the time --------------------------------------------------------------------------------
+
+    def _keep_time(self) -> None:
+        while not self._closed.is_set():
+            with self._wake:
+                now = time.monotonic()
+                expired = self._take_expired(now)
+                channel = self._channel
+                hung = self._hung(now)
+                data = b"" if hung else self._next_data()
+                if not (data or expired or hung):
+                    self._wake.wait(self._pause(now))
+                    continue
+            for call, error in expired:
+                call.future.set_exception(error)
+            if channel is None:
+                continue
+            if hung:
+                log.warning("the store's server does not answer; connecting anew")
+                channel.close()
+            elif data:
+                try:
+                    channel.write(data)
+                except TransportError:
+                    channel.close()  # the reader notices, and begins anew
+
+    def _next_data(self) -> bytes:
+        if not self._queue:
+            return b""
+        if len(self._queue) == 1:
+            return self._queue.popleft()
+        frames = []
+        size = 0
+        while self._queue and size < _WRITE_BYTES:
+            frames.append(self._queue.popleft())
+            size += len(frames[-1])
+        return b"".join(frames)
+
+    def _take_expired(self, now: float) -> list[tuple[_Call, PilotMTCError]]:
+        expired: list[tuple[_Call, PilotMTCError]] = []
+        if now < self._check_at:
+            return expired
+        for number, call in list(self._calls.items()):
+            if now < self._expiry(call):
+                continue
+            if call.expires_at is not None and now >= call.expires_at:
+                waited = call.expires_at - call.sent_at
+                words = f"the store's server has not answered {call.name} for {waited:.3g} s"
+            else:
+                words = f"no connection to the store for {self._patience_s:.3g} s: {self._trouble}"
+            del self._calls[number]
+            expired.append((call, ConnectError(words)))
+        self._check_at = min(map(self._expiry, self._calls.values()), default=math.inf)
+        return expired
+
+    def _expiry(self, call: _Call) -> float:
+        at = math.inf if call.expires_at is None else call.expires_at
+        if self._patience_s is not None and not self._linked:
+            at = min(at, max(self._down_since, call.sent_at) + self._patience_s)
+        return at
+
+    def _hung(self, now: float) -> bool:
+        """Return whether the link is there but dead; ask the server if it has not been heard for long."""
+        if self._channel is None:
+            return False
+        if not self._linked:
+            return now - self._opened_at > _HELLO_TIMEOUT_S
+        if not self._calls:
+            self._heard_at = now  # nothing is due
+            return False
+        if now - self._heard_at > _DEAD_AFTER_S:
+            return True
+        if now - self._heard_at > _PING_AFTER_S and not self._pinged:
+            self._pinged = True
+            self._queue.append(encode_request(0, Ping()))
+        return False
+
+    def _pause(self, now: float) -> float:
+        """Return how long there is nothing to do unless something happens."""
+        pause = min(60.0, self._check_at - now)
+        if self._channel is not None and (self._calls or not self._linked):
+            pause = min(pause, 5.0)
+        return max(pause, 0.001)
+
+    # -- ends -------------------------------------------------------------------------------------------------
+
+    def _take_calls(self) -> list[_Call]:
+        calls = list(self._calls.values())
+        self._calls.clear()
+        self._queue.clear()
+        return calls
+
+    def _fail_all(self, error: PilotMTCError) -> None:
+        with self._wake:
+            calls = self._take_calls()
+        for call in calls:
+            call.future.set_exception(_copy(error))
+
+
+def _copy(error: PilotMTCError) -> PilotMTCError:
+    # One object raised in several threads would collect all their tracebacks.
+    return type(error)(*error.args)
+
+
+def connect_store(url: str | None = None, *, patience_s: float | None = 60.0, ask: Ask | None = None) -> StoreClient:
+    """Return a client of the store at `url` (or of the user's usual one), whose server is started if need be.
+
+    On another host (``ssh://``), the login is tried before this returns; `ask` asks a person for passwords and codes,
+    on the terminal unless it is given.
+
+    Raises
+    ------
+    ConfigError
+        If `url` is no place for a store.
+    LoginRefused
+        If the other host does not let the user in, or is not known to be the right one.
+    """
+    location = locate(url)
+    if location.target is not None:
+        remote = RemoteStore(location.target, ask)
+        try:
+            remote.prepare()
+        except BaseException:
+            remote.close()
+            raise
+        return StoreClient(remote.connect, patience_s=patience_s, on_close=remote.close)
+    if not sys.executable:
+        raise UsageError("pilotmtc needs sys.executable to start its server")
+    script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "serve.py")
+    argv = [sys.executable, "-I", "-S", script, location.path]
+    return StoreClient(lambda: open_process(argv), patience_s=patience_s)

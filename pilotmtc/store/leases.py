@@ -1,0 +1,186 @@
+"""Pilots: they are entered, report for duty, renew their leases, get orders, and end or are given up."""
+
+import msgspec
+
+from pilotmtc.errors import StateError, UsageError
+from pilotmtc.model import PilotId, Result, TaskId
+from pilotmtc.states import PILOT_FINAL, Cause, PilotState
+from pilotmtc.store.claiming import take_back
+from pilotmtc.store.finishing import record
+from pilotmtc.store.ledger import Ledger, Seat
+from pilotmtc.store.looking import pilots_where
+from pilotmtc.wire.messages import (
+    AttachPilot,
+    CancelPilot,
+    Changed,
+    CreatePilot,
+    Done,
+    DrainPilot,
+    EndPilot,
+    Heartbeat,
+    Orders,
+    Pilots,
+)
+
+_HELD = """SELECT id, state, attempt, pilot_id, campaign_id, template_id, cancel, failures, crashes, started_at
+    FROM task INDEXED BY task_held WHERE pilot_id = ? AND state IN (2, 3) ORDER BY id"""
+_CONTROL_KEPT_S = 86400.0
+LONGEST_NAP_S = 10.0
+
+
+def create_pilot(ledger: Ledger, request: CreatePilot) -> Pilots:
+    """Enter a pilot, or find the one that this key has made."""
+    if not request.key:
+        raise UsageError("a pilot needs a key: make one with uuid4")
+    campaign = request.description.campaign
+    if campaign is not None and not ledger.execute("SELECT 1 FROM campaign WHERE id = ?", (campaign,)).fetchone():
+        raise UsageError(f"there is no campaign {campaign} for the pilot to work on")
+    body = msgspec.json.encode(request.description).decode()
+    ledger.execute(
+        "INSERT INTO pilot(key, description, campaign_id, state, created_at, directory) VALUES (?, ?, ?, 0, ?, ?) "
+        "ON CONFLICT(key) DO NOTHING",
+        (request.key, body, campaign, ledger.clock.now(), request.directory),
+    )
+    return Pilots(pilots_where(ledger, "key = ?", (request.key,)))
+
+
+def attach(ledger: Ledger, request: AttachPilot) -> Orders:
+    """Make the pilot ACTIVE, or greet it when it comes back."""
+    seat = ledger.seat(request.pilot)
+    _refuse_final(request.pilot, seat)
+    if seat.state in (PilotState.NEW, PilotState.PENDING):
+        ledger.pilot_moved(request.pilot, seat.state, PilotState.ACTIVE)
+        if seat.drain:
+            ledger.pilot_moved(request.pilot, PilotState.ACTIVE, PilotState.DRAINING)
+    ledger.execute(
+        "UPDATE pilot SET host = ?, pid = ?, nodes = ?, cores = ?, seen_at = ? WHERE id = ?",
+        (request.host, request.pid, request.nodes, request.cores, ledger.clock.now(), request.pilot),
+    )
+    ledger.renew(request.pilot)
+    return _orders(ledger, request.pilot, ledger.seat(request.pilot))
+
+
+def heartbeat(ledger: Ledger, request: Heartbeat) -> Orders:
+    """Renew the lease and answer the orders."""
+    seat = ledger.seat(request.pilot)
+    _refuse_final(request.pilot, seat)
+    if request.pilot not in ledger.leases:
+        raise StateError(f"pilot {request.pilot} is {seat.state.name}: its agent must attach first")
+    ledger.renew(request.pilot)
+    ledger.execute(
+        "UPDATE pilot SET seen_at = ?, busy = ? WHERE id = ?", (ledger.clock.now(), request.busy, request.pilot)
+    )
+    return _orders(ledger, request.pilot, seat)
+
+
+def _refuse_final(pilot: PilotId, seat: Seat) -> None:
+    if seat.state in PILOT_FINAL:
+        raise StateError(f"pilot {pilot} is {seat.state.name}: its agent must stop")
+
+
+def _orders(ledger: Ledger, pilot: PilotId, seat: Seat) -> Orders:
+    cancel: tuple[tuple[TaskId, int], ...] = ()
+    if seat.orders:  # else there is nothing to look for among what may be thousands
+        cancel = tuple(
+            ledger.execute(
+                "SELECT id, attempt FROM task INDEXED BY task_held WHERE pilot_id = ? AND state IN (2, 3) "
+                "AND cancel = 1 ORDER BY id",
+                (pilot,),
+            ).fetchall()
+        )
+    return Orders(seat.orders, ledger.lease_s, cancel, seat.drain, seat.kill)
+
+
+def end_pilot(ledger: Ledger, request: EndPilot) -> Done:
+    """Close the pilot's book."""
+    if request.state not in PILOT_FINAL:
+        raise UsageError(f"a pilot cannot end as {request.state.name}")
+    seat = ledger.seat(request.pilot)
+    if seat.state not in PILOT_FINAL:
+        _end(ledger, request.pilot, seat, request.state, request.reason)
+    return Done()
+
+
+def _end(ledger: Ledger, pilot: PilotId, seat: Seat, state: PilotState, reason: str) -> None:
+    """End the pilot. What ran in it is over: lost with a pilot that failed, preempted by one that was ended."""
+    if seat.state is PilotState.NEW and state is PilotState.DONE:
+        ledger.pilot_moved(pilot, PilotState.NEW, PilotState.PENDING)
+        seat = seat._replace(state=PilotState.PENDING)
+    ledger.pilot_moved(pilot, seat.state, state, reason)
+    rows = {row[0]: row for row in ledger.execute(_HELD, (pilot,))}
+    take_back(ledger, pilot, [row for row in rows.values() if row[1] == 2])
+    cause = Cause.PILOT_LOST if state is PilotState.FAILED else Cause.PREEMPTED
+    results = [
+        Result(id_, row[2], cause, started_at=row[9] or 0.0, message=reason or f"the pilot ended as {state.name}")
+        for id_, row in rows.items()
+        if row[1] == 3
+    ]
+    record(ledger, pilot, results, rows)
+    ledger.leases.pop(pilot, None)
+
+
+def drain_pilot(ledger: Ledger, request: DrainPilot) -> Changed:
+    """Order the pilot to take nothing new; one that has not started drains as soon as it does."""
+    seat = ledger.seat(request.pilot)
+    if seat.state in PILOT_FINAL:
+        return Changed(0, 1)
+    if seat.drain:
+        return Changed(0)
+    ledger.execute("UPDATE pilot SET drain = 1 WHERE id = ?", (request.pilot,))
+    if seat.state is PilotState.ACTIVE:
+        ledger.pilot_moved(request.pilot, PilotState.ACTIVE, PilotState.DRAINING)
+    ledger.order([request.pilot])
+    return Changed(1)
+
+
+def cancel_pilot(ledger: Ledger, request: CancelPilot) -> Changed:
+    """Order the pilot to end now; one that has no agent yet is over at once."""
+    seat = ledger.seat(request.pilot)
+    if seat.state in PILOT_FINAL:
+        return Changed(0, 1)
+    if seat.state in (PilotState.NEW, PilotState.PENDING):
+        _end(ledger, request.pilot, seat, PilotState.CANCELED, "canceled before it started")
+        return Changed(1)
+    if seat.kill:
+        return Changed(0)
+    ledger.execute("UPDATE pilot SET kill = 1 WHERE id = ?", (request.pilot,))
+    ledger.order([request.pilot])
+    return Changed(1)
+
+
+# -- what is due by the clock -----------------------------------------------------------------------------------
+
+
+def is_due(ledger: Ledger) -> bool:
+    """Return whether `do_due` has something to do."""
+    now = ledger.clock.monotonic()
+    return any(expiry <= now for expiry in ledger.leases.values()) or _pause(ledger) <= 0
+
+
+def do_due(ledger: Ledger) -> None:
+    """Give up pilots whose lease has run out; let tasks go whose pause is over; forget old replies."""
+    now = ledger.clock.monotonic()
+    for pilot in [PilotId(pilot) for pilot, expiry in ledger.leases.items() if expiry <= now]:
+        seat = ledger.seat(pilot)
+        ledger.leases.pop(pilot)
+        if seat.state not in (PilotState.ACTIVE, PilotState.DRAINING):
+            continue
+        if seat.kill:
+            _end(ledger, pilot, seat, PilotState.CANCELED, "canceled; no heartbeat")
+        else:
+            _end(ledger, pilot, seat, PilotState.FAILED, "no heartbeat")
+    wall = ledger.clock.now()
+    if ledger.execute("UPDATE task SET not_before = NULL WHERE not_before <= ?", (wall,)).rowcount:
+        ledger.claimable()
+    ledger.execute("DELETE FROM control WHERE at < ?", (wall - _CONTROL_KEPT_S,))
+
+
+def nap(ledger: Ledger) -> float:
+    """Return seconds until something may be due."""
+    now = ledger.clock.monotonic()
+    return max(0.0, min([LONGEST_NAP_S, _pause(ledger), *(expiry - now for expiry in ledger.leases.values())]))
+
+
+def _pause(ledger: Ledger) -> float:
+    (first,) = ledger.execute("SELECT min(not_before) FROM task WHERE not_before IS NOT NULL").fetchone()
+    return LONGEST_NAP_S if first is None else first - ledger.clock.now()

@@ -1,0 +1,293 @@
+"""What every request handler works on: the connection, and the book-keeping that one transaction gathers.
+
+Every change of a task's state goes through `Ledger.moved`: it holds the table of transitions, the counts by campaign
+and state, and what watchers are told.
+"""
+
+import sqlite3
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable
+from hashlib import blake2b
+from itertools import islice
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from pilotmtc.clock import Clock
+from pilotmtc.errors import UsageError
+from pilotmtc.model import PilotId, Resources, TaskId, Template
+from pilotmtc.states import TASK_TRANSITIONS, PilotState, TaskState, check_pilot, check_task
+from pilotmtc.store.views import ATTEMPT_BITS, ATTEMPT_MASK
+
+TASK_STATES = tuple(TaskState)
+RING = 100_000  # transitions kept for watchers
+_CACHED = 2_000  # templates and resources kept in memory
+_LEGAL = frozenset((int(old), int(new)) for old, new in TASK_TRANSITIONS)
+_NOWHERE = -1  # where new tasks come from
+_encoder = msgspec.msgpack.Encoder(order="deterministic")
+_decode_template = msgspec.json.Decoder(Template).decode
+_decode_resources = msgspec.json.Decoder(Resources).decode
+
+
+class News(Struct, frozen=True):
+    """What commits have brought: `ready` tasks to claim, `orders` for these pilots, `changed` states to watch."""
+
+    ready: bool = False
+    orders: frozenset[PilotId] = frozenset()
+    changed: bool = False
+
+
+class Mark(NamedTuple):
+    """A place to come back to when a request in the middle of a transaction fails."""
+
+    moves: int
+    ready: bool
+    orders: frozenset[int]
+
+
+class Seat(NamedTuple):
+    """What handlers ask about a pilot."""
+
+    state: PilotState
+    campaign: int | None
+    claim_no: int
+    orders: int
+    drain: bool
+    kill: bool
+
+
+class Ledger:
+    """A connection, its caches, and what the open transaction has done so far."""
+
+    def __init__(self, connection: sqlite3.Connection, clock: Clock, lease_s: float, seq: int) -> None:
+        self.connection = connection
+        self.execute = connection.execute
+        self.executemany = connection.executemany
+        self.clock = clock
+        self.lease_s = lease_s
+        self.leases: dict[int, float] = {}  # pilot -> when it expires, monotonic: a jumping clock loses nobody
+        # pilot -> its newest claim. A server that was killed forgets it, and with it the ways that copies come on.
+        self.claims: dict[int, int] = {}
+        self.seq = seq
+        self.first_seq = seq  # of the ring's oldest entry
+        self._ring: deque[tuple[int, int]] = deque()
+        self._moves: list[tuple[int, int]] = []  # (task and attempt, campaign and state), packed
+        self._lost_moves = 0  # that were more than the ring can hold
+        self._olds: list[int] = []  # where the moves not yet settled came from
+        self._ready = False
+        self._orders: set[int] = set()
+        self._news = News()
+        self.reload()
+
+    # -- what the file says, kept at hand ----------------------------------------------------------------------
+
+    def reload(self) -> None:
+        """Read anew what is kept in memory: at the start, and when a transaction was undone."""
+        self.next_task: int = self.execute("SELECT coalesce(max(id), 0) + 1 FROM task").fetchone()[0]
+        self.has_dependencies = self.execute("SELECT 1 FROM dependency LIMIT 1").fetchone() is not None
+        self._templates: dict[int, Template] = {}
+        self._resources: dict[int, Resources] = {}
+        self._ids: dict[bytes, int] = {}
+        for (pilot,) in self.execute("SELECT id FROM pilot WHERE state IN (2, 3)"):
+            if pilot not in self.leases:
+                self.renew(pilot)
+
+    def renew(self, pilot: int) -> None:
+        """Let the pilot's lease run anew."""
+        self.leases[pilot] = self.clock.monotonic() + self.lease_s
+
+    def template(self, id_: int) -> Template:
+        """Return the template `id_`."""
+        if (found := self._templates.get(id_)) is None:
+            (body,) = self.execute("SELECT body FROM template WHERE id = ?", (id_,)).fetchone()
+            found = _decode_template(body)
+            if len(self._templates) >= _CACHED:
+                self._templates.clear()
+            self._templates[id_] = found
+        return found
+
+    def resources(self, id_: int) -> Resources:
+        """Return the resources `id_`."""
+        if (found := self._resources.get(id_)) is None:
+            (body,) = self.execute("SELECT body FROM resources WHERE id = ?", (id_,)).fetchone()
+            found = _decode_resources(body)
+            if len(self._resources) >= _CACHED:
+                self._resources.clear()
+            self._resources[id_] = found
+        return found
+
+    def intern(self, thing: Template | Resources) -> int:
+        """Return the id of `thing`, entered if it is new."""
+        table = "template" if isinstance(thing, Template) else "resources"
+        digest = blake2b(_encoder.encode(thing), digest_size=16, person=table.encode()).digest()
+        if (known := self._ids.get(digest)) is not None:
+            return known
+        row = self.execute(f"SELECT id FROM {table} WHERE hash = ?", (digest,)).fetchone()
+        if row is None:
+            body = msgspec.json.encode(thing).decode()
+            row = self.execute(f"INSERT INTO {table}(hash, body) VALUES (?, ?) RETURNING id", (digest, body)).fetchone()
+        if len(self._ids) >= _CACHED:
+            self._ids.clear()
+        id_: int = row[0]
+        self._ids[digest] = id_
+        return id_
+
+    def seat(self, pilot: int) -> Seat:
+        """Return how the pilot stands.
+
+        Raises
+        ------
+        UsageError
+            If there is none.
+        """
+        row = self.execute(
+            "SELECT state, campaign_id, claim_no, orders, drain, kill FROM pilot WHERE id = ?", (pilot,)
+        ).fetchone()
+        if row is None:
+            raise UsageError(f"there is no pilot {pilot} in this store")
+        return Seat(PilotState(row[0]), row[1], row[2], row[3], bool(row[4]), bool(row[5]))
+
+    # -- changes -----------------------------------------------------------------------------------------------
+
+    def moved(self, task: int, attempt: int, campaign: int, old: int, new: int) -> None:
+        """Note that a task goes from `old` to `new`; `settle` raises `InvalidTransition` if it may not."""
+        self._moves.append((task << ATTEMPT_BITS | attempt, campaign << 3 | new))
+        self._olds.append(campaign << 3 | old)
+
+    def moved_all(self, moves: list[tuple[int, int]], olds: list[int]) -> None:
+        """Note many: ``(task << ATTEMPT_BITS | attempt, campaign << 3 | new)`` and ``campaign << 3 | old`` of each."""
+        self._moves += moves
+        self._olds += olds
+
+    def entered(self, campaign: int, states: Iterable[tuple[int, int]]) -> None:
+        """Note new tasks: ``(task, state)``."""
+        moves = [(task << ATTEMPT_BITS, campaign << 3 | state) for task, state in states]
+        self.moved_all(moves, [_NOWHERE] * len(moves))
+
+    def trim(self) -> None:
+        """Settle, and drop noted moves that are more than watchers can be told, for the memory's sake."""
+        self.settle()
+        if len(self._moves) > RING:
+            self._lost_moves += len(self._moves)
+            self._moves.clear()
+
+    def pilot_moved(self, pilot: int, old: PilotState, new: PilotState, reason: str = "") -> None:
+        """Take a pilot from `old` to `new`; raise `InvalidTransition` if it may not go there."""
+        check_pilot(old, new)
+        now = self.clock.now()
+        if new in (PilotState.ACTIVE, PilotState.DRAINING):
+            self.execute(
+                "UPDATE pilot SET state = ?, started_at = coalesce(started_at, ?) WHERE id = ?", (int(new), now, pilot)
+            )
+        else:
+            self.execute(
+                "UPDATE pilot SET state = ?, ended_at = ?, reason = ?, busy = 0 WHERE id = ?",
+                (int(new), now, reason, pilot),
+            )
+
+    def order(self, pilots: Iterable[int]) -> None:
+        """Note new orders for pilots."""
+        pilots = list(pilots)
+        self.executemany("UPDATE pilot SET orders = orders + 1 WHERE id = ?", [(pilot,) for pilot in pilots])
+        self._orders.update(pilots)
+
+    def claimable(self) -> None:
+        """Note that claims may find something that they did not before."""
+        self._ready = True
+
+    # -- transactions ------------------------------------------------------------------------------------------
+
+    def mark(self) -> Mark:
+        """Return the place that `rewind` comes back to."""
+        return Mark(len(self._moves) + self._lost_moves, self._ready, frozenset(self._orders))
+
+    def settle(self) -> None:
+        """Check what the request has noted against the table of transitions and write the counts.
+
+        Raises
+        ------
+        InvalidTransition
+            If a task went where it may not go; the caller undoes the request.
+        """
+        if not self._olds:
+            return
+        tally: defaultdict[int, int] = defaultdict(int)
+        news = [code for _, code in self._moves[-len(self._olds) :]]
+        for (old, new), n in Counter(zip(self._olds, news, strict=True)).items():
+            if old != _NOWHERE:
+                if (old & 7, new & 7) not in _LEGAL:
+                    check_task(TASK_STATES[old & 7], TASK_STATES[new & 7])
+                tally[old] -= n
+            tally[new] += n
+            self._ready = self._ready or new & 7 == TaskState.READY
+        self._olds.clear()
+        self.executemany(
+            "INSERT INTO tally(campaign_id, state, n) VALUES (?, ?, ?) "
+            "ON CONFLICT(campaign_id, state) DO UPDATE SET n = n + excluded.n",
+            [(key >> 3, key & 7, n) for key, n in tally.items()],
+        )
+
+    def rewind(self, mark: Mark) -> None:
+        """Forget what the request since `mark` has noted; its savepoint was rolled back."""
+        self._olds.clear()
+        keep = mark.moves - self._lost_moves
+        if keep >= 0:
+            del self._moves[keep:]
+        self._ready, self._orders = mark.ready, set(mark.orders)
+        self.reload()
+
+    def committed(self) -> None:
+        """Tell watchers."""
+        moves = self._moves
+        lost = self._lost_moves + max(0, len(moves) - RING)
+        n = self._lost_moves + len(moves)
+        if lost:
+            self._ring.clear()
+            self._ring.extend(moves[-RING:])
+        else:
+            self._ring.extend(moves)
+            for _ in range(len(self._ring) - RING):
+                self._ring.popleft()
+        self.seq += n
+        self.first_seq = self.seq - len(self._ring)
+        if n or self._ready or self._orders:
+            news = self._news
+            orders = news.orders.union(map(PilotId, self._orders))
+            self._news = News(news.ready or self._ready, orders, news.changed or n > 0)
+        self._forget()
+
+    def rolled_back(self) -> None:
+        """Forget all that the transaction has noted."""
+        self._forget()
+        self.reload()
+
+    def _forget(self) -> None:
+        self._moves.clear()
+        self._olds.clear()
+        self._orders.clear()
+        self._lost_moves = 0
+        self._ready = False
+
+    def take_news(self) -> News:
+        """Return what commits have brought since the last call."""
+        news, self._news = self._news, News()
+        return news
+
+    def changes(self, since: int, campaign: int | None, limit: int) -> tuple[int, list[tuple[TaskId, TaskState, int]]]:
+        """Return up to `limit` transitions after `since`, and the number to go on from."""
+        start = since - self.first_seq
+        found: list[tuple[TaskId, TaskState, int]] = []
+        seq = since
+        for key, code in islice(self._ring, start, None):
+            seq += 1
+            if campaign is None or code >> 3 == campaign:
+                found.append((TaskId(key >> ATTEMPT_BITS), TASK_STATES[code & 7], key & ATTEMPT_MASK))
+                if len(found) >= limit:
+                    break
+        return seq, found
+
+
+def id_list(ids: Iterable[Any]) -> str:
+    """Return ids as the JSON array that ``json_each(?)`` reads."""
+    return "[" + ",".join(map(str, ids)) + "]"

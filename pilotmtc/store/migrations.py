@@ -1,0 +1,39 @@
+"""Making a store's file what this version needs, step by step; a step and its record share one transaction."""
+
+import sqlite3
+from importlib.resources import files
+
+from sqlite_utils import Database
+from sqlite_utils.migrations import Migrations
+
+from pilotmtc.store.views import VIEWS
+
+migrations = Migrations("pilotmtc")
+
+
+@migrations()
+def m001_first_tables(database: Database) -> None:
+    """Lay down the tables of schema 1."""
+    script = files("pilotmtc.store").joinpath("schema.sql").read_text(encoding="utf-8")
+    for statement in script.split("\n\n"):  # not executescript: it would commit
+        if "CREATE" in statement:
+            database.execute(statement)
+
+
+def _make_views(connection: sqlite3.Connection) -> None:
+    for name, query in VIEWS.items():
+        connection.execute(f"DROP VIEW IF EXISTS {name}")
+        connection.execute(f"CREATE VIEW {name} AS {query}")
+
+
+def migrate(connection: sqlite3.Connection, application: int, schema: int) -> None:
+    """Apply what is missing, make the views anew, and write the file's identity.
+
+    The identity comes last: a file that was left half made is taken up again.
+    """
+    database = Database(connection)
+    migrations.apply(database)
+    with database.atomic():
+        _make_views(connection)
+        connection.execute(f"PRAGMA application_id = {application}")
+        connection.execute(f"PRAGMA user_version = {schema}")

@@ -1,0 +1,78 @@
+"""Requests that take seconds are done by a thread with a connection of its own, one after the other."""
+
+import collections
+import logging
+import os
+import queue
+import threading
+from pathlib import Path
+
+from pilotmtc.errors import PilotMTCError, StoreError
+from pilotmtc.store import upkeep
+from pilotmtc.store.parking import Ticket
+from pilotmtc.store.peer import Peer
+from pilotmtc.wire.messages import AnyRequest, CheckStore, Reply, SnapshotStore
+
+log = logging.getLogger("pilotmtc.store.server")
+
+# Both only read. Compacting needs the file for itself, so there the others wait anyway.
+SLOW = (CheckStore, SnapshotStore)
+_JOIN_S = 60.0
+
+
+class Offload:
+    """Does slow requests of the store at `path`. Its descriptor becomes readable when some are done."""
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+        self._todo: queue.SimpleQueue[Ticket[Peer] | None] = queue.SimpleQueue()
+        self._done: collections.deque[tuple[Ticket[Peer], Reply | PilotMTCError]] = collections.deque()
+        self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._thread: threading.Thread | None = None
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        return self._event
+
+    def submit(self, ticket: Ticket[Peer]) -> None:
+        """Have a request done."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="offload", daemon=True)
+            self._thread.start()
+        self._todo.put(ticket)
+
+    def done(self) -> list[tuple[Ticket[Peer], Reply | PilotMTCError]]:
+        """Return what has been done since the last time."""
+        os.eventfd_read(self._event)
+        done = []
+        while self._done:
+            done.append(self._done.popleft())
+        return done
+
+    def close(self) -> None:
+        """Finish what has begun, forget the rest."""
+        if self._thread is not None:
+            while not self._todo.empty():
+                self._todo.get_nowait()
+            self._todo.put(None)
+            self._thread.join(_JOIN_S)
+        os.close(self._event)
+
+    def _work(self) -> None:
+        while (ticket := self._todo.get()) is not None:  # ends with close(); a daemon, should that never come
+            reply: Reply | PilotMTCError
+            try:
+                reply = self._do(ticket.request)
+            except PilotMTCError as error:
+                reply = error
+            except Exception as error:
+                # As in the server's loop: whoever asks must hear of it, or would wait for ever.
+                log.exception("a request cannot be done: %.1000r", ticket.request)
+                reply = StoreError(f"a fault in pilotmtc itself: {type(error).__name__}: {error}; please report it")
+            self._done.append((ticket, reply))
+            os.eventfd_write(self._event, 1)
+
+    def _do(self, request: AnyRequest) -> Reply:
+        if isinstance(request, SnapshotStore):
+            return upkeep.snapshot_file(self._path, Path(request.path))
+        return upkeep.check_file(self._path)

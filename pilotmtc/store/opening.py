@@ -1,0 +1,128 @@
+"""Opening the store's file: what may go wrong with it, said in words."""
+
+import os
+import sqlite3
+import stat
+from pathlib import Path
+
+from pilotmtc.errors import ConfigError, PilotMTCError, SchemaMismatch, StoreBusy, StoreError
+
+APPLICATION_ID = 0x4D544331  # "MTC1"
+SCHEMA = 1
+_MAGIC = b"SQLite format 3\x00"
+_BUSY_S = 2.0  # nobody else should ever write; a tool that does is waited for this long
+
+
+def translate(error: sqlite3.Error, path: str | Path) -> PilotMTCError:
+    """Return what `error` means for the user."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return StoreBusy(f"another program is writing to {path}: close it, or wait and try again")
+    if code == sqlite3.SQLITE_FULL:
+        return StoreError(f"no space left for {path}, or a quota is used up: nothing was changed; free some and retry")
+    if code == sqlite3.SQLITE_NOTADB:
+        return SchemaMismatch(f"{path} is not a pilotmtc store: name another file with --store")
+    if code == sqlite3.SQLITE_CORRUPT:
+        return SchemaMismatch(
+            f"{path} is damaged ({error}): restore it from a snapshot, or save what can be read with "
+            f"`sqlite3 {path} .recover`"
+        )
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_AUTH):
+        return ConfigError(f"{path} cannot be written ({error}): the file and its directory must be yours and writable")
+    if code == sqlite3.SQLITE_IOERR:
+        return StoreError(f"using {path} failed ({error}): nothing was changed; look at the disk and its quota")
+    return StoreError(f"the store {path} refused: {error}")
+
+
+def open_file(path: Path) -> sqlite3.Connection:
+    """Open or create the store at `path` for writing and bring it to the present schema.
+
+    Raises
+    ------
+    ConfigError
+        If the path cannot be used.
+    SchemaMismatch
+        If the file is something else, damaged or of a newer version.
+    StoreError
+        If the disk does not play along.
+    """
+    _prepare(path)
+    connection: sqlite3.Connection | None = None
+    try:
+        connection = sqlite3.connect(
+            path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False, cached_statements=256
+        )
+        _identify(connection, path)
+        _configure(connection)
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version < SCHEMA:
+            from pilotmtc.store.migrations import migrate  # loads sqlite-utils: 50 ms that an up-to-date store saves
+
+            migrate(connection, APPLICATION_ID, SCHEMA)
+    except sqlite3.Error as error:
+        if connection is not None:
+            connection.close()
+        raise translate(error, path) from error
+    except PilotMTCError:
+        if connection is not None:
+            connection.close()
+        raise
+    return connection
+
+
+def _prepare(path: Path) -> None:
+    """See that `path` is a file of ours with mode 0600, made if need be, that might be a store."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except IsADirectoryError as error:
+        raise ConfigError(f"{path} is a directory: name a file in it, such as {path / 'store.db'}") from error
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ConfigError(f"{path.parent} is not a directory: name another place with --store") from error
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be opened for writing: {error.strerror}; name another with --store"
+        ) from error
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ConfigError(f"{path} is not a regular file: name another place with --store")
+        head = file.read(len(_MAGIC))
+        if head and head != _MAGIC:
+            raise SchemaMismatch(f"{path} is not a pilotmtc store (not even SQLite): name another file with --store")
+        if status.st_mode & 0o077 and status.st_uid == os.geteuid():
+            os.fchmod(descriptor, 0o600)
+
+
+def _identify(connection: sqlite3.Connection, path: Path) -> None:
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if application == 0 and not version:
+        # Empty, or left by a start that was cut off; anything else with tables belongs to another program.
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if not tables or ("_sqlite_migrations" in tables and tables <= _OWN_TABLES):
+            return
+    if application != APPLICATION_ID:
+        raise SchemaMismatch(f"{path} is an SQLite file of another program: name another file with --store")
+    if version > SCHEMA:
+        raise SchemaMismatch(
+            f"{path} was made by a newer pilotmtc (schema {version}, this one knows {SCHEMA}): upgrade pilotmtc"
+        )
+
+
+_OWN_TABLES = {
+    "_sqlite_migrations", "campaign", "template", "resources", "pilot", "task", "attempt", "output", "dependency",
+    "tally", "control",
+}  # fmt: skip
+
+
+def _configure(connection: sqlite3.Connection) -> None:
+    for pragma in (
+        "journal_mode = WAL",
+        "synchronous = NORMAL",
+        "temp_store = MEMORY",
+        "cache_size = -24000",  # KiB: the store server's memory budget is 80 MB
+        "wal_autocheckpoint = 2000",  # pages: larger transactions' pages are written back in one go
+        "journal_size_limit = 67108864",
+    ):
+        connection.execute(f"PRAGMA {pragma}").fetchone()

@@ -1,0 +1,159 @@
+"""A store on another host: ``pilotmtc serve`` there, over one connection that the clients of a process share."""
+
+import logging
+import os
+import threading
+
+from pilotmtc.errors import ConfigError, ConnectError
+from pilotmtc.transport.channel import Channel
+from pilotmtc.transport.link import Ask, CommandChannel, Link
+from pilotmtc.transport.ssh_url import SshTarget, remote_command
+from pilotmtc.wire.frames import MAGIC, MAX_CHATTER_BYTES
+
+log = logging.getLogger(__name__)
+
+COMMAND_VARIABLE = "PILOTMTC_REMOTE_COMMAND"
+_STATUS_WAIT_S = 3.0
+_NOT_FOUND = 127
+
+_guard = threading.Lock()
+_links: dict[SshTarget, tuple[Link, int]] = {}  # and how many use it
+
+
+class RemoteStore:
+    """The way to a store on another host.
+
+    Parameters
+    ----------
+    target
+        Which store, where.
+    ask
+        How to ask a person for passwords and codes; None is on the terminal.
+    """
+
+    def __init__(self, target: SshTarget, ask: Ask | None = None) -> None:
+        self.target = target
+        self._program = target.command or os.environ.get(COMMAND_VARIABLE) or "pilotmtc"
+        self._key = SshTarget(
+            host=target.host,
+            user=target.user,
+            port=target.port,
+            config=target.config,
+            identity=target.identity,
+            transport=target.transport,
+        )
+        self._link = _take(self._key, ask)
+        self._closed = False
+        self._spoken = False  # a pilotmtc has answered before, so it is there
+
+    def prepare(self) -> None:
+        """Log in now, so that questions come where the person waits for them.
+
+        Raises
+        ------
+        PilotMTCError
+            If there is no use in trying again. A network that is down is no such case.
+        """
+        try:
+            self._link.connect()
+        except ConnectError as error:
+            if not error.transient:
+                raise
+            log.info("%s", error)
+
+    def connect(self) -> Channel:
+        """Return a channel to the store's server."""
+        command = remote_command(self._program, "serve", self.target.path)
+        return _ServeChannel(self._link.open(command), self)
+
+    def close(self) -> None:
+        """Give the connection back; the last one to do so closes it. Safe to repeat."""
+        if not self._closed:
+            self._closed = True
+            _give_back(self._key)
+
+    def spoke(self) -> None:
+        """Note that a pilotmtc has answered."""
+        self._spoken = True
+
+    def explain(self, status: int | None, said: str) -> ConfigError | None:
+        """Return the error that the end of the command without a word of pilotmtc stands for.
+
+        None if it may be well next time: a host that had a pilotmtc once may be short of processes now.
+        """
+        host = self.target.host
+        lower = said.lower()
+        if status == _NOT_FOUND or (status == 1 and "command not found" in lower):
+            return ConfigError(
+                f"{host} does not find {self._program}: {said or 'not found'}. Install pilotmtc there, on the PATH of "
+                f"non-interactive shells, or say where it is: ?command=/path/to/pilotmtc in the store's URL, or "
+                f"{COMMAND_VARIABLE}"
+            )
+        if self._spoken or status is None or status <= 0:
+            return None
+        return ConfigError(
+            f"`{self._program} serve` on {host} ended with {status}: {said or 'without a word'}. Try "
+            f"`ssh {host} {self._program} --version`; ?command=/path/to/pilotmtc in the URL names another"
+        )
+
+
+class _ServeChannel:
+    """A channel that knows why a server's hello does not come."""
+
+    def __init__(self, channel: CommandChannel, store: RemoteStore) -> None:
+        self._channel = channel
+        self._store = store
+        self._chatter: bytearray | None = bytearray()  # None once the other side is known to be pilotmtc
+
+    def read(self, n: int) -> bytes:
+        data = self._channel.read(n)
+        if self._chatter is None:
+            return data
+        self._chatter += data
+        if self._chatter.find(MAGIC) >= 0:
+            self._chatter = None
+            self._store.spoke()
+        elif not data:
+            text = self._chatter[-2000:].decode("utf-8", "replace")
+            said = "\n".join(filter(None, (text.strip(), self._channel.last_words())))
+            if (error := self._store.explain(self._channel.exit_status(_STATUS_WAIT_S), said)) is not None:
+                raise error
+        elif len(self._chatter) > 2 * MAX_CHATTER_BYTES:  # the reader gives up long before
+            del self._chatter[:MAX_CHATTER_BYTES]
+        return data
+
+    def write(self, data: bytes) -> None:
+        self._channel.write(data)
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def last_words(self) -> str:
+        return self._channel.last_words()
+
+
+def _take(key: SshTarget, ask: Ask | None) -> Link:
+    with _guard:
+        link, users = _links.get(key) or (_new_link(key, ask), 0)
+        _links[key] = link, users + 1
+        return link
+
+
+def _give_back(key: SshTarget) -> None:
+    with _guard:
+        link, users = _links.pop(key)
+        if users > 1:
+            _links[key] = link, users - 1
+            return
+    link.close()
+
+
+def _new_link(key: SshTarget, ask: Ask | None) -> Link:
+    # Imported here, for paramiko takes a tenth of a second, and most stores are local.
+    if key.transport == "openssh":
+        from pilotmtc.transport.openssh import OpenSshLink
+
+        return OpenSshLink(key)
+    from pilotmtc.transport.ssh import SshLink
+
+    return SshLink(key, ask=ask)

@@ -1,0 +1,321 @@
+"""The waiting ``serve``: ``python -I -S serve.py STORE``.
+
+Finds the store's server on this host, or starts it; hands it this process's stdin and stdout; then waits until the
+server lets go of them. There is one of these for every connection, so it imports the standard library's socket and
+little else: it must stay below 12 MB.
+
+What the two sides say on the control socket: ``serve`` sends the store's path together with the two descriptors, the
+server sends one byte back once it has them and before it reads from them. No byte: the server was about to leave, and
+nothing is lost by handing over to the next one. After that the end of the control socket, on either side, ends the
+connection.
+"""
+
+import errno
+import fcntl
+import os
+import select
+import socket
+import stat
+import struct
+import sys
+import time
+from contextlib import contextmanager, suppress
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+try:
+    from _blake2 import blake2b  # hashlib would bring OpenSSL: 5 MB
+except ImportError:  # an interpreter built without
+    from hashlib import blake2b
+
+START_TIMEOUT_S = 30.0
+_ACK_TIMEOUT_S = 20.0
+_LET_GO_TIMEOUT_S = 10.0
+_LOG_LIMIT_BYTES = 1 << 20
+_READY_FD = 3
+# In the server's environment, so that whoever sweeps up processes knows that this one belongs to nobody.
+MARK = "PILOTMTC_STORE_SERVER"
+
+# The preamble of `pilotmtc.wire.frames`, which is not imported here; a test holds the two together.
+_MAGIC = b"\x89pilotmtc\r\n\x1a\n"
+
+
+class Refused(Exception):
+    """There is no server and there will be none. `error` is the name of a class in `pilotmtc.errors`."""
+
+    def __init__(self, error: str, message: str) -> None:
+        super().__init__(message)
+        self.error = error
+
+
+def runtime_dir() -> str:
+    """Return the private directory for sockets, made if it is not there.
+
+    Raises
+    ------
+    Refused
+        If the only candidate belongs to somebody else or is open to others.
+    """
+    base = os.environ.get("XDG_RUNTIME_DIR", "")
+    if os.path.isabs(base):
+        try:
+            seen = os.stat(base)
+            if seen.st_uid == os.geteuid() and os.access(base, os.W_OK | os.X_OK):
+                return _private(f"{base}/pilotmtc")
+        except OSError:
+            pass  # gone after a logout, as it may be: the other place serves as well
+    return _private(f"/tmp/pilotmtc-{os.geteuid()}")
+
+
+def _private(directory: str) -> str:
+    try:
+        with suppress(FileExistsError):
+            os.mkdir(directory, 0o700)
+        seen = os.lstat(directory)
+    except OSError as error:
+        raise Refused("ConfigError", f"cannot make {directory}: {error.strerror}; set XDG_RUNTIME_DIR") from error
+    if not stat.S_ISDIR(seen.st_mode) or seen.st_uid != os.geteuid() or seen.st_mode & 0o077:
+        raise Refused(
+            "ConfigError",
+            f"{directory} must be a directory that is yours alone (mode 0700): remove it or set XDG_RUNTIME_DIR",
+        )
+    return directory
+
+
+def socket_path(store: str) -> str:
+    """Return the path of the socket on which the server of `store` (a real path) listens."""
+    return f"{runtime_dir()}/{blake2b(os.fsencode(store), digest_size=10).hexdigest()}.sock"
+
+
+@contextmanager
+def within_reach(path: str) -> "Iterator[str]":
+    """Give an address for the socket `path`, which itself may be longer than the 107 bytes of an address."""
+    if len(os.fsencode(path)) < 100:
+        yield path
+        return
+    directory, name = os.path.split(path)
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{fd}/{name}"
+    finally:
+        os.close(fd)
+
+
+def connect(store: str, timeout_s: float = 5.0) -> "socket.socket | None":
+    """Return a connection to the server of `store` (a real path); None if there is no server."""
+    own = socket_path(store)
+    if (control := _dial(own, timeout_s)) is not None:
+        return control
+    # Started under another XDG_RUNTIME_DIR, the server listens elsewhere; its lock file says where.
+    try:
+        with open(f"{store}.lock", encoding="utf-8") as lock:
+            _, _, advertised = lock.read(500).strip().partition(" ")
+    except OSError:
+        return None
+    return _dial(advertised, timeout_s) if advertised and advertised != own else None
+
+
+def _dial(path: str, timeout_s: float) -> "socket.socket | None":
+    deadline = time.monotonic() + timeout_s
+    while True:
+        control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            if os.lstat(path).st_uid != os.geteuid():
+                control.close()
+                return None
+            control.settimeout(timeout_s)
+            with within_reach(path) as address:
+                control.connect(address)
+            return control
+        except OSError as error:
+            control.close()
+            # A full queue means a server with much to do, or one that is stopped; anything else means none.
+            if error.errno != errno.EAGAIN:
+                return None
+        if time.monotonic() > deadline:
+            raise Refused("ConnectError", f"the store's server does not answer on {path}: it hangs, or is overrun")
+        time.sleep(0.02)
+
+
+def hand_over(control: socket.socket, store: str) -> bool:
+    """Give stdin and stdout to the server; return whether it has taken them."""
+    control.settimeout(_ACK_TIMEOUT_S)
+    try:
+        socket.send_fds(control, [os.fsencode(store)], [0, 1])
+        return control.recv(1) != b""
+    except TimeoutError as error:
+        raise Refused(
+            "ConnectError", f"the store's server has not answered for {_ACK_TIMEOUT_S:.0f} s: it hangs, or is overrun"
+        ) from error
+    except OSError:
+        return False  # it was leaving
+
+
+def wait_for_end(control: socket.socket) -> None:
+    """Return when the server has let go, or has not although the client is gone."""
+    poll = select.poll()
+    poll.register(control, select.POLLIN)
+    poll.register(0, 0)  # the end of the client shows as POLLHUP
+    gone = False
+    while True:
+        events = poll.poll(_LET_GO_TIMEOUT_S * 1000 if gone else None)
+        if not events or any(fd == control.fileno() for fd, _ in events):
+            return
+        gone = True
+        poll.unregister(0)
+
+
+def start(store: str, deadline: float) -> None:
+    """Start a server unless there is one by now; return when there should be.
+
+    Raises
+    ------
+    Refused
+        With the server's own words if it cannot open the store.
+    """
+    path = socket_path(store)
+    lock = os.open(path[: -len("sock")] + "start", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                # Another serve is starting it. Once it can be reached, the lock does not matter.
+                if (control := connect(store)) is not None:
+                    control.close()
+                    return
+                if time.monotonic() > deadline:
+                    raise Refused("ConnectError", "another process has been starting the store's server") from None
+                time.sleep(0.01)
+        if (control := connect(store)) is not None:
+            control.close()
+            return
+        _spawn(store, path[: -len("sock")] + "log", deadline)
+    finally:
+        os.close(lock)
+
+
+def _spawn(store: str, log_path: str, deadline: float) -> None:
+    try:
+        if os.stat(log_path).st_size > _LOG_LIMIT_BYTES:
+            os.rename(log_path, log_path + ".1")
+    except FileNotFoundError:
+        pass
+    log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    log_start = os.fstat(log).st_size
+    ready, theirs = os.pipe()
+    # What speaks of the one task or pilot that happens to come first is not the server's business.
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("PILOTMTC_") or name.startswith("PILOTMTC_SERVER_")
+    }
+    source = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [source, environment.get("PYTHONPATH", "")]))
+    environment[MARK] = store
+    argv = [sys.executable, "-P", "-m", "pilotmtc.store.server", store, f"--ready-fd={_READY_FD}"]
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_DUP2, log, 1),
+        (os.POSIX_SPAWN_DUP2, log, 2),
+        (os.POSIX_SPAWN_DUP2, theirs, _READY_FD),
+    ]
+    try:
+        # The server makes itself the leader of a session, too: not every libc can do it here.
+        pid = os.posix_spawn(sys.executable, argv, environment, file_actions=actions)
+    finally:
+        os.close(log)
+        os.close(theirs)
+    said = _read_all(ready, deadline)
+    os.close(ready)
+    if said is None:
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
+        raise Refused(
+            "ConnectError", f"the store's server was not ready within {START_TIMEOUT_S:.0f} s: see {log_path}"
+        )
+    error, _, message = said.decode("utf-8", "replace").partition("\n")
+    if error in ("ready", "StoreBusy"):  # busy: another server has it, which the caller goes on to look for
+        return
+    os.waitpid(pid, 0)
+    if not error:
+        with open(log_path, "rb") as file:
+            file.seek(log_start)
+            message = file.read()[-2000:].decode("utf-8", "replace").strip()
+        raise Refused("ConnectError", f"the store's server died at its start: {message or 'without a word'}")
+    raise Refused(error, message)
+
+
+def _read_all(fd: int, deadline: float) -> "bytes | None":
+    """Return all that comes up to the end; None if the end does not come in time."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    said = b""
+    while poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+        data = os.read(fd, 4096)
+        if not data:
+            return said
+        said += data
+    return None
+
+
+def failure_frame(error: str, message: str) -> bytes:
+    """Return the preamble and the frame ``[~0, Failure]`` that tell the client why nobody answers."""
+    parts = [b"\x92\xff\x82"]
+    for text in ("error", error, "message", message):
+        data = text.encode("utf-8", "replace")[:20_000]
+        parts.append(b"\xdb" + struct.pack(">I", len(data)) + data)
+    body = b"".join(parts)
+    return _MAGIC + struct.pack(">I", len(body)) + body
+
+
+def serve(store: str) -> None:
+    """Connect stdin and stdout to the server of `store` until either side ends it."""
+    for fd in (0, 1):
+        mode = os.fstat(fd).st_mode
+        if not (stat.S_ISSOCK(mode) or stat.S_ISFIFO(mode)):
+            raise Refused("UsageError", "serve speaks to programs: its stdin and stdout must be a pipe or a socket")
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while True:
+        control = connect(store)
+        if control is None:
+            start(store, deadline)
+            control = connect(store)
+        if control is not None:
+            with control:
+                if hand_over(control, store):
+                    wait_for_end(control)
+                    return
+        if time.monotonic() > deadline:
+            try:
+                with open(f"{store}.lock", encoding="utf-8") as lock:
+                    owner = lock.read(500).partition(" ")[0]
+            except OSError:
+                owner = "unknown"
+            raise Refused(
+                "StoreBusy", f"process {owner} has the store {store} but cannot be reached: end it, then try again"
+            )
+        time.sleep(0.01)
+
+
+def main(argv: "list[str]") -> int:
+    """Do what the module's docstring says; return the exit code."""
+    if len(argv) != 2:
+        sys.stderr.write("usage: serve.py STORE\n")
+        return 2
+    store = os.path.realpath(os.path.expanduser(argv[1]))
+    try:
+        serve(store)
+    except Refused as refused:
+        sys.stderr.write(f"pilotmtc: error: {refused}\n")
+        with suppress(OSError):  # nobody is there to hear it
+            os.write(1, failure_frame(refused.error, str(refused)))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,257 @@
+"""The store in an SQLite file. One process owns it; nothing here waits.
+
+Handlers of the requests are functions over a `Ledger` in the neighbouring files; this one holds transactions.
+"""
+
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from pilotmtc.clock import Clock, SystemClock
+from pilotmtc.errors import PilotMTCError, StoreError, UsageError
+from pilotmtc.store import claiming, finishing, leases, looking, steering, submitting, upkeep
+from pilotmtc.store.ledger import Ledger, News
+from pilotmtc.store.opening import open_file, translate
+from pilotmtc.wire import messages as m
+
+__all__ = ["News", "SqliteStore"]
+
+Handler = Callable[[Ledger, Any], m.Reply]
+
+_READS: dict[type[object], Handler] = {
+    m.GetCampaigns: looking.get_campaigns,
+    m.GetPilots: looking.get_pilots,
+    m.GetTasks: looking.get_tasks,
+    m.GetTask: looking.get_task,
+    m.GetOutput: looking.get_output,
+    m.GetChanges: looking.get_changes,
+    m.GetStore: looking.get_store,
+}
+_WRITES: dict[type[object], Handler] = {
+    m.AttachPilot: leases.attach,
+    m.EndPilot: leases.end_pilot,
+    m.Heartbeat: leases.heartbeat,
+    m.Claim: claiming.claim,
+    m.Started: claiming.started,
+    m.Release: claiming.release,
+    m.Finish: finishing.finish,
+}
+# What a user was told is done must survive a power loss: these are synced to disk before they are answered.
+_DURABLE: dict[type[object], Handler] = {
+    m.Submit: submitting.submit,
+    m.CreatePilot: leases.create_pilot,
+    m.DrainPilot: leases.drain_pilot,
+    m.CancelPilot: leases.cancel_pilot,
+    m.Cancel: steering.once(steering.cancel),
+    m.Retry: steering.once(steering.retry),
+    m.Edit: steering.once(steering.edit),
+}
+_HANDLERS = _READS | _WRITES | _DURABLE
+# These cannot be part of a transaction.
+_APART = (m.CheckStore, m.CompactStore, m.SnapshotStore)
+# What values that no row can hold bring about.
+_NONSENSE = (OverflowError, UnicodeError, sqlite3.IntegrityError)
+
+Answer = m.Reply | PilotMTCError
+
+
+class SqliteStore:
+    """A store in the file `path`, opened or created (mode 0600, directories made).
+
+    Parameters
+    ----------
+    path
+        The file.
+    clock
+        Time for leases and records.
+    lease_s
+        How long a pilot may be silent.
+
+    Raises
+    ------
+    ConfigError, SchemaMismatch, StoreError
+        If the file cannot be opened; the text says why and what to do.
+    """
+
+    def __init__(self, path: str | Path, clock: Clock | None = None, lease_s: float = 60.0) -> None:
+        self.path = Path(path).expanduser().absolute()
+        clock = clock or SystemClock()
+        self._connection = open_file(self.path)
+        self._full = False  # whether commits are synced now
+        with self._translated():
+            # Numbers of an earlier server lie below: a watcher that comes with one is told to look anew.
+            self._ledger = Ledger(self._connection, clock, lease_s, int(clock.now() * 1e9))
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._translated():
+            self._connection.close()
+
+    def call(self, request: m.Request[m.R]) -> m.R:
+        """Do what `request` says, in one transaction; `pilotmtc.wire.messages` tells what each request means.
+
+        Raises
+        ------
+        UsageError, StateError, StoreError
+            As the request deserves.
+        """
+        (answer,) = self.call_many((request,))
+        if isinstance(answer, PilotMTCError):
+            raise answer
+        return cast("m.R", answer)
+
+    def call_many(self, requests: Sequence[m.Request[Any]]) -> list[Answer]:
+        """Do all of `requests` in order, in one transaction with one commit; answer a reply or an error for each.
+
+        One that fails hurts no other. When the commit fails nothing is applied and all that would have changed
+        something answer the error.
+        """
+        answers: list[Answer | None] = [None] * len(requests)
+        inside = [n for n, request in enumerate(requests) if not isinstance(request, _APART)]
+        if inside:
+            for n, answer in zip(inside, self._transaction([requests[n] for n in inside]), strict=True):
+                answers[n] = answer
+        for n, request in enumerate(requests):
+            if answers[n] is None:
+                answers[n] = self._apart(request)
+        return cast("list[Answer]", answers)
+
+    def due(self) -> float:
+        """Do what the clock demands; return seconds until this should be called again, 10 at the most.
+
+        Raises
+        ------
+        StoreError
+            If the disk does not play along; call again later.
+        """
+        with self._translated():
+            if leases.is_due(self._ledger):
+                self._synced(False)
+                self._connection.execute("BEGIN IMMEDIATE")
+                try:
+                    leases.do_due(self._ledger)
+                    self._ledger.settle()
+                    self._connection.execute("COMMIT")
+                except BaseException:
+                    self._roll_back()
+                    raise
+                self._ledger.committed()
+            return leases.nap(self._ledger)
+
+    def take_news(self) -> News:
+        """Return what commits have brought since the last call, for waking those that wait."""
+        return self._ledger.take_news()
+
+    # -- transactions ------------------------------------------------------------------------------------------
+
+    def _transaction(self, requests: list[m.Request[Any]]) -> list[Answer]:
+        kinds = {type(request) for request in requests}
+        writes = not kinds <= _READS.keys()
+        try:
+            if writes:
+                self._synced(not kinds.isdisjoint(_DURABLE))
+            self._connection.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+            answers = [self._one(request, alone=len(requests) == 1) for request in requests]
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._roll_back()
+            return self._after_failure(requests, translate(error, self.path))
+        except _RolledBack as failure:
+            self._roll_back()
+            return [failure.error]
+        except BaseException:
+            self._roll_back()
+            raise
+        self._ledger.committed()
+        return answers
+
+    def _one(self, request: m.Request[Any], alone: bool) -> Answer:
+        """Do one request; what it has done is undone if it fails, by a savepoint unless it is alone."""
+        kind = type(request)
+        ledger = self._ledger
+        handler = _HANDLERS.get(kind)
+        if handler is None:
+            return UsageError(f"the store does not know the request {kind.__name__}")
+        if kind in _READS or alone:
+            try:
+                answer = handler(ledger, request)
+                ledger.settle()
+            except PilotMTCError as error:
+                failure = error
+            except _NONSENSE as error:
+                failure = _nonsense(error)
+            else:
+                return answer
+            if kind in _READS:
+                return failure
+            raise _RolledBack(failure)
+        mark = ledger.mark()
+        self._connection.execute("SAVEPOINT request")
+        try:
+            answer = handler(ledger, request)
+            ledger.settle()
+        except PilotMTCError as error:
+            self._rewind(mark)
+            return error
+        except _NONSENSE as error:
+            self._rewind(mark)
+            return _nonsense(error)
+        self._connection.execute("RELEASE request")
+        return answer
+
+    def _rewind(self, mark: Any) -> None:
+        self._connection.execute("ROLLBACK TO request")
+        self._connection.execute("RELEASE request")
+        self._ledger.rewind(mark)
+
+    def _roll_back(self) -> None:
+        if self._connection.in_transaction:  # SQLite may have done it itself
+            self._connection.execute("ROLLBACK")
+        self._ledger.rolled_back()
+
+    def _after_failure(self, requests: list[m.Request[Any]], error: PilotMTCError) -> list[Answer]:
+        """Answer `error` to all that would have changed something; those that look may still do so."""
+        looks = [request for request in requests if type(request) in _READS]
+        if len(looks) == len(requests):
+            return [error] * len(requests)
+        found = iter(self._transaction(looks) if looks else ())
+        return [next(found) if type(request) in _READS else error for request in requests]
+
+    def _synced(self, full: bool) -> None:
+        if full is not self._full:
+            self._connection.execute(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}")
+            self._full = full
+
+    def _apart(self, request: m.Request[Any]) -> Answer:
+        try:
+            with self._translated():
+                if isinstance(request, m.CheckStore):
+                    return upkeep.check_file(self.path)
+                if isinstance(request, m.SnapshotStore):
+                    return upkeep.snapshot_file(self.path, Path(request.path))
+                return upkeep.compact(self._connection, self.path)
+        except PilotMTCError as error:
+            return error
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise translate(error, self.path) from error
+
+
+class _RolledBack(Exception):
+    """The only request of a transaction failed."""
+
+    def __init__(self, error: PilotMTCError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def _nonsense(error: Exception) -> PilotMTCError:
+    if isinstance(error, sqlite3.IntegrityError):
+        return StoreError(f"the store refused: {error}; `pilotmtc store check` looks for what is wrong")
+    return UsageError(f"the request holds a value that cannot be stored: {error}")

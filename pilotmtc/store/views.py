@@ -1,0 +1,72 @@
+"""The stable face of the file for other programs: SQL views with states and causes in words.
+
+``docs/store.md`` documents the columns. They are made from the enums, so the words cannot drift from the numbers.
+"""
+
+from enum import IntEnum
+
+from pilotmtc.states import Cause, PilotState, TaskState
+
+ATTEMPT_BITS = 20  # attempt.id = task << ATTEMPT_BITS | attempt
+ATTEMPT_MASK = (1 << ATTEMPT_BITS) - 1
+
+
+def _words(column: str, states: type[IntEnum]) -> str:
+    cases = " ".join(f"WHEN {state.value} THEN '{state.name}'" for state in states)
+    return f"CASE {column} {cases} END"
+
+
+def _time(column: str) -> str:
+    return f"strftime('%Y-%m-%dT%H:%M:%fZ', {column}, 'unixepoch')"
+
+
+_PARAMS = """(SELECT json_group_object(field.value, param.value)
+     FROM json_each(template.body, '$.fields') AS field
+     JOIN json_each(task.params) AS param ON param.key = field.key)"""
+_RECORDED = """
+    attempt.exit_code, attempt.signal, attempt.node, attempt.slot,
+    {started_at} AS started_at, attempt.elapsed_s, attempt.cpu_s, attempt.memory_bytes,
+    attempt.stdout_bytes, attempt.stderr_bytes, attempt.stdout_path, attempt.stderr_path, attempt.message,
+    {recorded_at} AS recorded_at,
+    CAST(output.stdout AS TEXT) AS stdout, CAST(output.stderr AS TEXT) AS stderr""".format(
+    started_at=_time("nullif(attempt.started_at, 0)"), recorded_at=_time("attempt.recorded_at")
+)
+
+VIEWS = {
+    "tasks": f"""SELECT
+    task.id, task.campaign_id, task.name, {_words("task.state", TaskState)} AS state,
+    task.attempt, task.priority, json_extract(template.body, '$.command') AS command,
+    {_PARAMS} AS params,
+    coalesce(json_extract(resources.body, '$.cores'), 1) AS cores,
+    coalesce(json_extract(resources.body, '$.gpus'), 0) AS gpus,
+    coalesce(json_extract(resources.body, '$.memory_bytes'), 0) AS memory_bytes,
+    json_extract(resources.body, '$.named') AS named,
+    coalesce(json_extract(resources.body, '$.time_limit_s'), 0) AS time_limit_s,
+    coalesce(json_extract(resources.body, '$.expected_s'), 0) AS expected_s,
+    coalesce(json_extract(template.body, '$.max_retries'), 0) AS max_retries,
+    task.failures, task.crashes, task.unmet, task.pilot_id, task.cancel,
+    {_time("task.not_before")} AS not_before, {_time("task.started_at")} AS started_at, task.tags
+FROM task JOIN template ON template.id = task.template_id JOIN resources ON resources.id = task.resources_id""",
+    "attempts": f"""SELECT
+    attempt.id >> {ATTEMPT_BITS} AS task_id, attempt.id & {ATTEMPT_MASK} AS attempt,
+    {_words("attempt.cause", Cause)} AS cause, attempt.pilot_id, {_RECORDED}
+FROM attempt LEFT JOIN output ON output.id = attempt.id""",
+    "results": f"""SELECT
+    task.id AS task_id, task.campaign_id, task.name, {_PARAMS} AS params,
+    {_words("task.state", TaskState)} AS state, attempt.id & {ATTEMPT_MASK} AS attempt,
+    {_words("attempt.cause", Cause)} AS cause, attempt.pilot_id, {_RECORDED}
+FROM task JOIN template ON template.id = task.template_id
+    JOIN attempt ON attempt.id = (SELECT max(id) FROM attempt
+        WHERE id BETWEEN task.id << {ATTEMPT_BITS} AND (task.id << {ATTEMPT_BITS}) + {ATTEMPT_MASK})
+    LEFT JOIN output ON output.id = attempt.id
+WHERE task.state IN (4, 5, 6)""",
+    "campaigns": f"""SELECT
+    campaign.id, campaign.name, {_time("campaign.created_at")} AS created_at, campaign.received AS tasks, campaign.sealed,
+    {", ".join(f"coalesce((SELECT n FROM tally WHERE campaign_id = campaign.id AND state = {state.value}), 0) AS {state.name.lower()}" for state in TaskState)}
+FROM campaign""",  # noqa: E501
+    "pilots": f"""SELECT
+    id, {_words("state", PilotState)} AS state, json_extract(description, '$.site') AS site, campaign_id, host, pid,
+    nodes, cores, busy, {_time("created_at")} AS created_at, {_time("started_at")} AS started_at,
+    {_time("ended_at")} AS ended_at, {_time("seen_at")} AS seen_at, directory, reason, batch, native_state
+FROM pilot""",
+}

@@ -1,0 +1,113 @@
+"""A channel to a local child process."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from typing import IO, Protocol
+
+from pilotmtc.errors import ChannelClosed, ConnectError
+from pilotmtc.transport.channel import Channel
+
+_QUOTED_BYTES = 2000
+# The child leaves by itself when its stream ends; then it is asked to, then it is made to.
+_PATIENCE_S = (0.3, 1.0)
+_AFTER_KILL_S = 5.0
+
+
+class ProcessChannel(Channel, Protocol):
+    """The stdin and stdout of a child process."""
+
+    def exit_status(self, wait_s: float) -> int | None:
+        """Return how the child ended (minus the signal's number if by one); None if not within `wait_s`."""
+        ...
+
+
+def open_process(argv: Sequence[str], env: Mapping[str, str] | None = None) -> ProcessChannel:
+    """Start `argv` with a socket as its stdin and stdout.
+
+    It gets a session of its own, so that a Ctrl-C at the terminal is the caller's alone.
+
+    Raises
+    ------
+    ConnectError
+        If it cannot be started.
+    """
+    ours, theirs = socket.socketpair()
+    stderr: IO[bytes] = tempfile.TemporaryFile(prefix="pilotmtc-")  # noqa: SIM115 -- lives as long as the channel
+    try:
+        with theirs:
+            child = subprocess.Popen(
+                list(argv),
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
+                stderr=stderr,
+                env=None if env is None else dict(env),
+                start_new_session=True,
+            )
+    except OSError as error:
+        ours.close()
+        stderr.close()
+        raise ConnectError(f"cannot run {argv[0]}: {error.strerror or error}") from error
+    return _ProcessChannel(ours, child, stderr)
+
+
+class _ProcessChannel:
+    def __init__(self, stream: socket.socket, child: "subprocess.Popen[bytes]", stderr: IO[bytes]) -> None:
+        self._stream = stream
+        self._child = child
+        self._stderr = stderr
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def read(self, n: int) -> bytes:
+        try:
+            return self._stream.recv(n)
+        except OSError:  # reset by the other side, or closed by ours: the end either way
+            return b""
+
+    def write(self, data: bytes) -> None:
+        try:
+            self._stream.sendall(data)
+        except OSError as error:
+            raise ChannelClosed(f"the connection has ended: {error.strerror or error}") from error
+
+    def last_words(self) -> str:
+        with self._lock:
+            if self._stderr.closed:
+                return ""
+            # pread, for the child's own position in the file must stay where it is
+            size = os.fstat(self._stderr.fileno()).st_size
+            said = os.pread(self._stderr.fileno(), _QUOTED_BYTES, max(0, size - _QUOTED_BYTES))
+            return said.decode("utf-8", "replace").strip()
+
+    def exit_status(self, wait_s: float) -> int | None:
+        try:
+            return self._child.wait(wait_s)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # already ended by the other side
+            self._stream.shutdown(socket.SHUT_RDWR)  # wakes a reader, which close() alone does not
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._end_child()
+            self._stream.close()
+            self._stderr.close()
+
+    def _end_child(self) -> None:
+        for wait_s, then in zip(_PATIENCE_S, (self._child.terminate, self._child.kill), strict=True):
+            try:
+                self._child.wait(wait_s)
+            except subprocess.TimeoutExpired:
+                then()
+            else:
+                return
+        with contextlib.suppress(subprocess.TimeoutExpired):  # in uninterruptible sleep: nobody can do more
+            self._child.wait(_AFTER_KILL_S)

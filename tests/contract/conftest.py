@@ -1,0 +1,43 @@
+"""The stores that the contract suite runs against."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pilotmtc.clock import FakeClock
+from pilotmtc.store.client import StoreClient, connect_store
+from pilotmtc.store.interface import Store
+from pilotmtc.store.sqlite import SqliteStore
+from pilotmtc.wire.messages import CheckStore
+from tests.contract.storekit import Kit
+
+
+@pytest.fixture(params=["sqlite", "server"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, surroundings: Path) -> Iterator[Store]:
+    """A new store, itself or behind its server; what a test leaves behind must be consistent."""
+    path = tmp_path / "store.db"
+    opened: SqliteStore | StoreClient
+    opened = SqliteStore(path) if request.param == "sqlite" else connect_store(str(path), patience_s=30)
+    yield opened
+    assert opened.call(CheckStore()).problems == ()
+    opened.close()
+
+
+@pytest.fixture
+def kit(store: Store) -> Kit:
+    return Kit(store)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def local(tmp_path: Path, clock: FakeClock) -> Iterator[SqliteStore]:
+    """An SQLite store under the test's own clock."""
+    opened = SqliteStore(tmp_path / "store.db", clock)
+    yield opened
+    assert opened.call(CheckStore()).problems == ()
+    opened.close()

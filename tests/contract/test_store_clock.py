@@ -1,0 +1,121 @@
+"""Leases, pauses and what else is due by the clock."""
+
+from pathlib import Path
+
+from pilotmtc.clock import FakeClock
+from pilotmtc.model import Resources, Template
+from pilotmtc.states import Cause, PilotState, TaskState
+from pilotmtc.store.sqlite import SqliteStore
+from pilotmtc.wire.messages import CancelPilot, GetChanges, GetPilots, GetTask, Submit
+from tests.contract.storekit import ECHO, Kit, row
+
+S = TaskState
+
+
+def test_a_silent_pilot_fails_and_its_tasks_go_back(local: SqliteStore, clock: FakeClock) -> None:
+    kit = Kit(local)
+    kit.submit(row(1), row(2))
+    pilot = kit.pilot()
+    (running, _) = kit.claim(pilot)
+    kit.start(pilot, running)
+    clock.advance(59)
+    local.due()
+    assert kit.state(1) is S.RUNNING
+    local.take_news()
+    clock.advance(2)
+    local.due()
+    (gone,) = local.call(GetPilots(pilot)).pilots
+    assert (gone.state, gone.reason) == (PilotState.FAILED, "no heartbeat")
+    assert [kit.state(1), kit.state(2)] == [S.READY, S.READY]
+    assert [a.cause for a in local.call(GetTask(running.task)).attempts] == [Cause.PILOT_LOST]
+    assert local.take_news().ready
+
+
+def test_any_word_of_a_pilot_renews_its_lease(local: SqliteStore, clock: FakeClock) -> None:
+    kit = Kit(local)
+    pilot = kit.pilot()
+    for act in (kit.beat, kit.claim, kit.finish, kit.start, kit.release, kit.beat):
+        clock.advance(50)
+        local.due()
+        act(pilot)
+    assert local.call(GetPilots(pilot)).pilots[0].state is PilotState.ACTIVE
+
+
+def test_a_jump_of_the_wall_clock_loses_no_pilot(local: SqliteStore, clock: FakeClock) -> None:
+    pilot = Kit(local).pilot()
+    clock.jump(86400)
+    local.due()
+    assert local.call(GetPilots(pilot)).pilots[0].state is PilotState.ACTIVE
+
+
+def test_leases_start_anew_with_the_server(tmp_path: Path, clock: FakeClock) -> None:
+    store = SqliteStore(tmp_path / "s.db", clock)
+    pilot = Kit(store).pilot()
+    store.close()
+    clock.advance(1000)
+    store = SqliteStore(tmp_path / "s.db", clock)
+    store.due()
+    assert store.call(GetPilots(pilot)).pilots[0].state is PilotState.ACTIVE
+    clock.advance(61)
+    store.due()
+    assert store.call(GetPilots(pilot)).pilots[0].state is PilotState.FAILED
+    store.close()
+
+
+def test_a_canceled_pilot_that_falls_silent_is_canceled(local: SqliteStore, clock: FakeClock) -> None:
+    pilot = Kit(local).pilot()
+    local.call(CancelPilot(pilot))
+    clock.advance(61)
+    local.due()
+    assert local.call(GetPilots(pilot)).pilots[0].state is PilotState.CANCELED
+
+
+def test_pauses_before_retries_double(local: SqliteStore, clock: FakeClock) -> None:
+    kit = Kit(local)
+    kit.submit(row(1), template=Template(("x",), fields=("x",), max_retries=9, backoff_s=4.0))
+    pilot = kit.pilot()
+    for pause in (4.0, 8.0, 16.0):
+        kit.finish(pilot, *kit.claim(pilot), code=1)
+        assert kit.claim(pilot) == ()
+        assert local.due() == min(10.0, pause)
+        clock.advance(pause - 0.5)
+        local.due()
+        kit.beat(pilot)
+        assert kit.claim(pilot) == ()
+        clock.advance(0.5)
+        local.take_news()
+        assert local.due() > 0
+        assert local.take_news().ready
+
+
+def test_due_is_called_again_in_time(local: SqliteStore, clock: FakeClock) -> None:
+    assert local.due() == 10.0
+    Kit(local).pilot()
+    clock.advance(57)
+    assert local.due() == 3.0
+
+
+def test_news_tell_what_to_wake(local: SqliteStore) -> None:
+    kit = Kit(local)
+    pilot = kit.pilot()
+    local.take_news()
+    kit.submit(row(1))
+    news = local.take_news()
+    assert (news.ready, news.changed, news.orders) == (True, True, frozenset())
+    kit.claim(pilot)
+    assert not local.take_news().ready
+    kit.cancel(1)
+    assert local.take_news().orders == {pilot}
+    kit.beat(pilot)
+    news = local.take_news()
+    assert (news.ready, news.changed, news.orders) == (False, False, frozenset())
+
+
+def test_a_watcher_of_an_earlier_server_is_told_to_look_anew(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "s.db")
+    store.call(Submit("k", 0, "c", (ECHO,), (Resources(),), (row(1),), True))
+    seq = store.call(GetChanges()).seq
+    store.close()
+    store = SqliteStore(tmp_path / "s.db")
+    assert store.call(GetChanges(seq)).reset
+    store.close()

@@ -1,0 +1,265 @@
+"""Random histories, with messages repeated and late, against a model that is a dict."""
+
+from dataclasses import dataclass, field
+from tempfile import TemporaryDirectory
+from uuid import uuid4
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from pilotmtc.model import After, Claimed, PilotId, TaskId, Template
+from pilotmtc.states import (
+    CRASHES,
+    NOT_CHARGED,
+    TASK_FINAL,
+    TASK_HELD,
+    TASK_TRANSITIONS,
+    Cause,
+    PilotState,
+    TaskState,
+    after_attempt,
+)
+from pilotmtc.store.sqlite import SqliteStore
+from pilotmtc.wire.messages import (
+    CheckStore,
+    Edit,
+    EndPilot,
+    Filter,
+    Finished,
+    GetCampaigns,
+    GetChanges,
+    GetTask,
+    GetTasks,
+)
+from tests.contract.storekit import Kit, row
+
+S = TaskState
+BAD = {S.FAILED, S.CANCELED, S.SKIPPED}
+RETRIES = 1
+
+
+@dataclass
+class Model:
+    """A task as it ought to be."""
+
+    needs: dict[int, bool]
+    priority: int = 0
+    state: TaskState = S.READY
+    attempt: int = 0
+    pilot: int | None = None
+    failures: int = 0
+    crashes: int = 0
+    cancel: bool = False
+    recorded: set[int] = field(default_factory=set)
+
+
+class StoreMachine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = TemporaryDirectory()
+        self.store = SqliteStore(f"{self.directory.name}/s.db")
+        self.kit = Kit(self.store)
+        self.tasks: dict[int, Model] = {}
+        self.pilots = [self.kit.pilot(), self.kit.pilot()]
+        self.given: list[tuple[PilotId, Claimed]] = []
+        self.seq = self.store.call(GetChanges()).seq
+        self.told: dict[int, TaskState] = {}
+
+    def teardown(self) -> None:
+        problems = self.store.call(CheckStore()).problems
+        self.store.close()
+        self.directory.cleanup()
+        assert problems == ()
+
+    # -- the model's rules, written as plainly as can be --
+
+    def bad(self, task: Model) -> bool:
+        return any(well and self.tasks[need].state in BAD for need, well in task.needs.items())
+
+    def left(self, task: Model) -> int:
+        return sum(self.tasks[need].state not in TASK_FINAL for need in task.needs)
+
+    def follow(self) -> None:
+        """Let waiting tasks go on; ids are in topological order, so once is enough."""
+        for _, task in sorted(self.tasks.items()):
+            if task.state is S.WAITING:
+                task.state = S.SKIPPED if self.bad(task) else S.WAITING if self.left(task) else S.READY
+
+    def end(self, task: Model, cause: Cause, code: int | None) -> None:
+        failures, crashes = task.failures + (cause not in NOT_CHARGED), task.crashes + (cause in CRASHES)
+        task.recorded.add(task.attempt)
+        task.state = after_attempt(
+            cause, code, cancel=task.cancel, failures=failures, max_retries=RETRIES, crashes=crashes
+        )
+        if task.state in (S.READY, S.FAILED):
+            task.failures, task.crashes = failures, crashes
+        task.cancel = False
+
+    # -- what happens --
+
+    @rule(data=st.data(), priorities=st.lists(st.integers(-1, 1), min_size=1, max_size=4))
+    def submit(self, data: st.DataObject, priorities: list[int]) -> None:
+        rows = []
+        first = len(self.tasks) + 1
+        for id_, priority in enumerate(priorities, first):
+            earlier = st.tuples(st.integers(1, max(1, id_ - 1)), st.booleans())
+            picks = data.draw(st.lists(earlier, max_size=2)) if id_ > 1 else []
+            needs: dict[int, bool] = {}
+            for need, well in picks:
+                needs[need] = needs.get(need, False) or well
+            rows.append(row(id_, priority=priority, after=[After(TaskId(need), well) for need, well in picks]))
+            self.tasks[id_] = Model(needs, priority)
+            if needs:
+                self.tasks[id_].state = S.WAITING
+        self.kit.submit(*rows, template=Template(("x",), fields=("x",), max_retries=RETRIES))
+        self.follow()
+
+    @rule(which=st.integers(0, 1), limit=st.integers(1, 4), again=st.booleans())
+    def claim(self, which: int, limit: int, again: bool) -> None:
+        pilot = self.pilots[which]
+        ready = sorted((-task.priority, id_) for id_, task in self.tasks.items() if task.state is S.READY)[:limit]
+        batch = self.kit.claim_batch(pilot, limit)
+        if again and batch.tasks:
+            assert self.kit.claim_batch(pilot, limit, number=batch.number) == batch
+        assert [task.task for task in batch.tasks] == [id_ for _, id_ in ready]
+        for given in batch.tasks:
+            task = self.tasks[given.task]
+            task.state, task.attempt, task.pilot = S.CLAIMED, task.attempt + 1, pilot
+            assert given.attempt == task.attempt
+            self.given.append((pilot, given))
+
+    def holds(self, pilot: PilotId, given: Claimed) -> bool:
+        task = self.tasks[given.task]
+        return task.state in TASK_HELD and (task.pilot, task.attempt) == (pilot, given.attempt)
+
+    @precondition(lambda self: self.given)
+    @rule(data=st.data())
+    def started(self, data: st.DataObject) -> None:
+        pilot, given = data.draw(st.sampled_from(self.given))
+        self.kit.start(pilot, given)
+        if self.holds(pilot, given):
+            self.tasks[given.task].state = S.RUNNING
+
+    @precondition(lambda self: self.given)
+    @rule(data=st.data(), cause=st.sampled_from([Cause.EXIT, Cause.EXIT, *Cause]), code=st.integers(0, 1))
+    def finish(self, data: st.DataObject, cause: Cause, code: int) -> None:
+        pilot, given = data.draw(st.sampled_from(self.given))
+        task = self.tasks[given.task]
+        held = self.holds(pilot, given)
+        again = given.attempt in task.recorded
+        answer = self.kit.finish(pilot, given, cause=cause, code=code)
+        assert answer == Finished(int(held), int(again), int(not held and not again))
+        if held:
+            self.end(task, cause, code if cause is Cause.EXIT else None)
+            self.follow()
+
+    @precondition(lambda self: self.given)
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
+        pilot, given = data.draw(st.sampled_from(self.given))
+        self.kit.release(pilot, given)
+        if self.holds(pilot, given):
+            task = self.tasks[given.task]
+            task.state, task.cancel = S.CANCELED if task.cancel else S.READY, False
+            self.follow()
+
+    @rule(which=st.integers(0, 1))
+    def lose(self, which: int) -> None:
+        pilot = self.pilots[which]
+        self.store.call(EndPilot(pilot, PilotState.FAILED, "lost"))
+        for task in self.tasks.values():
+            if task.pilot == pilot and task.state is S.RUNNING:
+                self.end(task, Cause.PILOT_LOST, None)
+            elif task.pilot == pilot and task.state is S.CLAIMED:
+                task.state, task.cancel = S.CANCELED if task.cancel else S.READY, False
+        self.follow()
+        self.pilots[which] = self.kit.pilot()
+
+    @precondition(lambda self: self.tasks)
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        ids = data.draw(st.sets(st.sampled_from(sorted(self.tasks)), min_size=1, max_size=3))
+        fit = 0
+        for id_ in ids:
+            task = self.tasks[id_]
+            if task.state in (S.WAITING, S.READY, S.SKIPPED):
+                task.state = S.CANCELED
+                fit += 1
+            elif task.state in TASK_HELD:
+                task.cancel = True
+                fit += 1
+        self.follow()
+        assert self.kit.cancel(*ids).changed == fit
+
+    @precondition(lambda self: self.tasks)
+    @rule(data=st.data())
+    def retry(self, data: st.DataObject) -> None:
+        ids = data.draw(st.sets(st.sampled_from(sorted(self.tasks)), min_size=1, max_size=3))
+        revived: set[int] = set()
+        for id_, task in sorted(self.tasks.items()):
+            touched = bool(revived & task.needs.keys())
+            if (id_ in ids and task.state in BAD) or (touched and task.state is S.SKIPPED):
+                if not self.bad(task):
+                    task.state = S.WAITING if self.left(task) else S.READY
+                    task.failures = task.crashes = 0
+                    revived.add(id_)
+            elif touched and task.state in (S.WAITING, S.READY):
+                task.state = S.WAITING if self.left(task) else S.READY
+        assert self.kit.retry(*ids).changed == len(revived)
+
+    @precondition(lambda self: self.tasks)
+    @rule(data=st.data(), priority=st.integers(-2, 2))
+    def edit(self, data: st.DataObject, priority: int) -> None:
+        id_ = data.draw(st.sampled_from(sorted(self.tasks)))
+        task = self.tasks[id_]
+        fit = task.state not in TASK_HELD and task.state is not S.DONE
+        changed = self.store.call(Edit(uuid4().hex, Filter(ids=(TaskId(id_),)), priority=priority)).changed
+        assert changed == int(fit)
+        if fit:
+            task.priority = priority
+
+    # -- what must hold --
+
+    @invariant()
+    def store_and_model_agree(self) -> None:
+        tasks = self.store.call(GetTasks(limit=1000)).tasks
+        found = {t.id: (t.state, t.attempt, t.priority, t.failures, t.crashes, t.cancel, t.unmet) for t in tasks}
+        expected = {
+            id_: (t.state, t.attempt, t.priority, t.failures, t.crashes, t.cancel,
+                  self.left(t) if t.state is S.WAITING else 0)
+            for id_, t in self.tasks.items()
+        }  # fmt: skip
+        assert found == expected
+
+    @invariant()
+    def counts_agree(self) -> None:
+        counts: dict[TaskState, int] = {}
+        for campaign in self.store.call(GetCampaigns()).campaigns:
+            for state, n in campaign.counts.items():
+                counts[state] = counts.get(state, 0) + n
+        states = [task.state for task in self.tasks.values()]
+        expected = {state: states.count(state) for state in set(states)}
+        assert counts == expected, (counts, expected)
+
+    @invariant()
+    def watchers_are_told_legal_transitions_to_the_present_states(self) -> None:
+        changes = self.store.call(GetChanges(self.seq))
+        assert not changes.reset
+        self.seq = changes.seq
+        for task, state, _ in changes.changes:
+            assert task not in self.told or (self.told[task], state) in TASK_TRANSITIONS
+            self.told[task] = state
+        assert self.told == {id_: task.state for id_, task in self.tasks.items()}
+
+    @invariant()
+    def attempts_are_recorded_once(self) -> None:
+        for id_, task in self.tasks.items():
+            attempts = [a.attempt for a in self.store.call(GetTask(TaskId(id_))).attempts]
+            assert attempts == sorted(task.recorded)
+
+
+StoreMachine.TestCase.settings = settings(
+    max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+)
+TestStoreMachine = StoreMachine.TestCase

@@ -1,0 +1,203 @@
+"""The store server and its waiting serves are killed in the middle of things: nothing is lost, nothing twice."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pilotmtc.model import CampaignId, PilotDescription, PilotId, Resources, Result, TaskRow, Template
+from pilotmtc.states import Cause, TaskState
+from pilotmtc.store.client import StoreClient
+from pilotmtc.wire.messages import (
+    AttachPilot,
+    CheckStore,
+    Claim,
+    CreatePilot,
+    Finish,
+    GetCampaigns,
+    GetStore,
+    Submit,
+)
+from tests.serving import Place, a_place
+from tests.support import children, kill, wait_until
+
+ECHO = Template(command=("echo", "{x}"), fields=("x",))
+
+
+@pytest.fixture
+def place(tmp_path: Path, surroundings: Path) -> Iterator[Place]:
+    with a_place(tmp_path) as place:
+        yield place
+
+
+class Killer:
+    """Kills whatever serves the store, again and again, until it is told to stop."""
+
+    def __init__(self, place: Place, pause_s: tuple[float, float]) -> None:
+        self._place = place
+        self._pause_s = pause_s
+        self._over = threading.Event()
+        self.killed = 0
+        self._thread = threading.Thread(target=self._run, name="killer")
+
+    def __enter__(self) -> "Killer":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join(30)
+
+    def _run(self) -> None:
+        while not self._over.wait(random.uniform(*self._pause_s)):
+            if pid := self._place.server():
+                kill(pid)
+                self.killed += 1
+
+
+def submit(client: StoreClient, key: str, total: int, chunk: int) -> None:
+    for offset in range(0, total, chunk):
+        rows = tuple(TaskRow(0, 0, (str(n),)) for n in range(offset, min(total, offset + chunk)))
+        reply = client.call(
+            Submit(key, offset, templates=(ECHO,), resources=(Resources(),), rows=rows, last=offset + chunk >= total)
+        )
+        assert reply.received == offset + len(rows)
+
+
+def work(client: StoreClient, campaign: CampaignId, key: str, recorded: dict[tuple[int, int], int]) -> None:
+    """Claim and finish until nothing is left, as an agent does; count what the server says it has recorded."""
+    pilot = client.call(CreatePilot(key, PilotDescription(campaign=campaign))).pilots[0].id
+    client.call(AttachPilot(pilot, "host", 1, 1, 4))
+    number = 0
+    while True:
+        number += 1
+        batch = client.call(Claim(pilot, number, Resources(cores=4), Resources(cores=4000), 50, wait_s=0.3))
+        if not batch.tasks:
+            return
+        results = tuple(Result(one.task, one.attempt, Cause.EXIT, 0, stdout=b"out") for one in batch.tasks)
+        reply = client.call(Finish(pilot, results))
+        assert (reply.recorded + reply.again, reply.stale) == (len(results), 0)
+        for result in results:
+            recorded[result.task, result.attempt] = recorded.get((result.task, result.attempt), 0) + 1
+
+
+def test_killed_server_loses_and_doubles_nothing_in_mid_traffic(place: Place) -> None:
+    user = place.client(patience_s=60)
+    campaign = user.call(Submit("k")).campaign
+    recorded: list[dict[tuple[int, int], int]] = [{}, {}]
+    clients = [place.client(patience_s=60) for _ in recorded]
+    total = 6000
+    with Killer(place, (0.25, 0.6)) as killer:
+        submit(user, "k", total, 200)
+        threads = [
+            threading.Thread(target=work, args=(client, campaign, f"p{n}", recorded[n]))
+            for n, client in enumerate(clients)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(90)
+        assert not any(thread.is_alive() for thread in threads)
+        wait_until(lambda: killer.killed >= 3, 20)
+    done = [key for one in recorded for key in one]
+    assert len(done) == len(set(done)) == total  # nothing twice, nothing to two pilots
+    assert {attempt for _, attempt in done} == {1}
+    (state,) = user.call(GetCampaigns(id=campaign)).campaigns
+    assert state.counts == {TaskState.DONE: total}
+    assert user.call(CheckStore()).problems == ()
+
+
+def test_every_acknowledged_chunk_survives_a_kill_right_after(place: Place) -> None:
+    client = place.client()
+    for n in range(5):
+        rows = tuple(TaskRow(0, 0, (str(i),)) for i in range(10))
+        client.call(Submit("k", 10 * n, templates=(ECHO,), resources=(Resources(),), rows=rows))
+        killed = place.kill()
+        info = client.call(GetStore())
+        assert info.pid != killed
+        assert info.tasks == {TaskState.READY: 10 * (n + 1)}
+
+
+def test_claim_that_waits_finds_the_next_server(place: Place) -> None:
+    agent, user = place.client(), place.client()
+    pilot = agent.call(CreatePilot("p", PilotDescription())).pilots[0].id
+    agent.call(AttachPilot(pilot, "host", 1, 1, 4))
+    parked = agent.send(Claim(pilot, 1, Resources(), Resources(), 1, wait_s=60))
+    place.kill()
+    submit(user, "k", 1, 1)
+    assert len(parked.result(timeout=30).tasks) == 1
+
+
+def test_killed_serve_is_replaced_and_the_server_stays(place: Place) -> None:
+    client = place.client()
+    pid = client.call(GetStore()).pid
+    for n in range(3):
+        for child in children():
+            os.kill(child, signal.SIGKILL)
+        submit(client, f"k{n}", 10, 10)
+        assert place.server() == pid
+    assert client.call(GetStore()).clients == 1
+
+
+def test_killed_client_leaves_neither_its_serve_nor_a_place_at_the_server(place: Place) -> None:
+    user = place.client()
+    script = (
+        "import sys, time; from pilotmtc.store.client import connect_store;"
+        "from pilotmtc.wire.messages import GetStore;"
+        "c = connect_store(sys.argv[1]); c.call(GetStore()); print(flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script, str(place.path)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    with process, process.stdout:
+        process.stdout.readline()
+        assert user.call(GetStore()).clients == 2
+        serves = (Path(f"/proc/{process.pid}/task") / str(process.pid)).parent.glob("*/children")
+        (serve,) = [pid for path in serves for pid in path.read_text().split()]
+        process.kill()
+        process.wait(10)
+    wait_until(lambda: user.call(GetStore()).clients == 1)
+    wait_until(lambda: not Path(f"/proc/{serve}/fd/0").exists())
+
+
+def test_server_killed_at_its_start_is_started_again(place: Place) -> None:
+    with Killer(place, (0.02, 0.08)) as killer:
+        clients = [place.client(patience_s=60) for _ in range(4)]
+        futures = [client.send(GetStore()) for client in clients]
+        time.sleep(1.0)
+    assert killer.killed >= 2
+    assert [future.result(timeout=60).path for future in futures] == [str(place.path)] * 4
+
+
+def test_stopped_server_holds_calls_up_but_loses_none(place: Place) -> None:
+    client = place.client()
+    pid = client.call(GetStore()).pid
+    os.kill(pid, signal.SIGSTOP)
+    futures = [client.send(Submit(f"k{n}", last=True)) for n in range(50)]
+    time.sleep(0.2)
+    assert not any(future.done() for future in futures)
+    os.kill(pid, signal.SIGCONT)
+    assert len({future.result(timeout=20).campaign for future in futures}) == 50
+
+
+def test_requests_of_a_pilot_from_before_the_kill_are_not_done_twice(place: Place) -> None:
+    client = place.client()
+    submit(client, "k", 10, 10)
+    pilot: PilotId = client.call(CreatePilot("p", PilotDescription())).pilots[0].id
+    client.call(AttachPilot(pilot, "host", 1, 1, 4))
+    claim = Claim(pilot, 1, Resources(), Resources(cores=4), 4)
+    first = client.call(claim)
+    place.kill()
+    assert client.call(claim) == first
+    finish = Finish(pilot, tuple(Result(one.task, one.attempt, Cause.EXIT, 0) for one in first.tasks))
+    assert client.call(finish).recorded == 4
+    place.kill()
+    again = client.call(finish)
+    assert (again.recorded, again.again) == (0, 4)
+    assert client.call(CreatePilot("p", PilotDescription())).pilots[0].id == pilot

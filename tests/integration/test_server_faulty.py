@@ -1,0 +1,67 @@
+"""The server with a store beneath it that fails in ways it should not."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from pilotmtc.errors import PilotMTCError, StoreError
+from pilotmtc.store import server as server_module
+from pilotmtc.store.server import Server
+from pilotmtc.store.sqlite import SqliteStore
+from pilotmtc.wire.messages import GetCampaigns, GetStore, Reply, Request, Submit
+from tests.serving import Place
+from tests.support import wait_until
+
+
+class FaultyStore(SqliteStore):
+    """Brought down by campaigns of one name; its disk is full when something is due."""
+
+    opened = 0
+    due_asked = 0
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        type(self).opened += 1
+
+    def call_many(self, requests: Sequence[Request[Any]]) -> list[Reply | PilotMTCError]:
+        if any(isinstance(request, Submit) and request.name == "poison" for request in requests):
+            raise ZeroDivisionError("a bug")
+        return super().call_many(requests)
+
+    def due(self) -> float:
+        type(self).due_asked += 1
+        raise StoreError("no space left")
+
+
+@pytest.fixture
+def server(place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setattr(server_module, "SqliteStore", FaultyStore)
+    monkeypatch.setattr(FaultyStore, "opened", 0)
+    monkeypatch.setattr(FaultyStore, "due_asked", 0)
+    server = Server(str(place.path), linger_s=60)
+    thread = threading.Thread(target=server.run, name="server")
+    thread.start()
+    yield server
+    server.stop()
+    place.client().send(GetStore())  # wakes it
+    thread.join(10)
+    assert not thread.is_alive()
+    place.close_clients()
+
+
+def test_request_that_brings_out_a_bug_fails_alone(place: Place, server: Server) -> None:
+    client = place.client()
+    futures = [client.send(Submit(f"k{n}", name="poison" if n == 5 else "good")) for n in range(10)]
+    with pytest.raises(StoreError, match=r"a fault in pilotmtc itself: ZeroDivisionError: a bug; please report"):
+        futures[5].result(timeout=10)
+    assert len({future.result(timeout=10).campaign for future in futures[:5] + futures[6:]}) == 9
+    assert len(client.call(GetCampaigns()).campaigns) == 9
+    assert FaultyStore.opened == 2
+
+
+def test_full_disk_when_something_is_due_does_not_end_the_server(place: Place, server: Server) -> None:
+    client = place.client()
+    wait_until(lambda: FaultyStore.due_asked >= 2)
+    assert client.call(GetStore()).clients == 1

@@ -1,0 +1,71 @@
+"""Tests of the store server: a store's path, and a look at the process that serves it."""
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+from pilotmtc.store.client import StoreClient, connect_store
+from pilotmtc.store.location import socket_path
+from tests.support import wait_until
+
+
+class Place:
+    """A store's path, and a look at the process that serves it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._clients: list[StoreClient] = []
+
+    def client(self, patience_s: float | None = 30.0) -> StoreClient:
+        client = connect_store(str(self.path), patience_s=patience_s)
+        self._clients.append(client)
+        return client
+
+    @property
+    def socket(self) -> Path:
+        return Path(socket_path(str(self.path)))
+
+    @property
+    def log(self) -> str:
+        with contextlib.suppress(FileNotFoundError):
+            return self.socket.with_suffix(".log").read_text()
+        return ""
+
+    def server(self) -> int:
+        """Return the server's process id, 0 if there is none."""
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            pid = int(Path(f"{self.path}.lock").read_text().split()[0])
+            # A server that a test runs in a thread of its own is not to be killed with it.
+            if pid != os.getpid() and Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z":
+                return pid
+        return 0
+
+    def kill(self, number: int = signal.SIGKILL) -> int:
+        """Send the server a signal and return its process id, once it is gone."""
+        pid = self.server()
+        if pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+                os.kill(pid, number)
+            wait_until(lambda: self.server() != pid)
+        return pid
+
+    def close_clients(self) -> None:
+        for client in self._clients:
+            client.close()
+
+    def clear(self) -> None:
+        self.close_clients()
+        self.kill(signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def a_place(directory: Path) -> Iterator[Place]:
+    """Give a place below `directory`; afterwards its clients are closed, and no descriptor is left open."""
+    descriptors = len(os.listdir("/proc/self/fd"))
+    place = Place(directory / "data" / "store.db")
+    yield place
+    place.clear()
+    assert len(os.listdir("/proc/self/fd")) <= descriptors
