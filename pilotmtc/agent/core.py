@@ -1,0 +1,387 @@
+"""The agent's decisions: what to claim, what to start where, what to stop, what to give back, when to leave.
+
+Pure: no clock, no I/O. `Core.react(event, now)` changes the state and says what to do; `loop` does it and turns
+what comes of it into events. `now` is monotonic seconds. No event costs work in proportion to the slots.
+"""
+
+import heapq
+import math
+from typing import assert_never
+
+from pilotmtc.agent.events import (
+    Acked,
+    Ask,
+    Attached,
+    Command,
+    Drain,
+    Ended,
+    Event,
+    Gave,
+    GiveBack,
+    Leave,
+    Ordered,
+    Quit,
+    Report,
+    Start,
+    Stop,
+    Tick,
+)
+from pilotmtc.model import Claimed, Resources, TaskId, Template
+from pilotmtc.slots import SHARE, Need, Node, Slot, Sum
+from pilotmtc.states import Cause, PilotState
+from pilotmtc.wire.messages import Batch, Orders
+
+GRACE_S = 5.0  # between TERM and KILL
+CLAIM_WAIT_S = 20.0
+CLAIM_MAX = 4096
+LATENCY_FLOOR_S = 0.1
+EMPTY_PAUSE_S = 0.05  # a server that answers at once with nothing is not asked in a circle
+RATE_WINDOW_S = 0.5
+
+
+class Queued:
+    """A claimed task that waits for its slot."""
+
+    __slots__ = ("claimed", "group", "template")
+
+    def __init__(self, claimed: Claimed, template: Template, group: "Group") -> None:
+        self.claimed = claimed
+        self.template = template
+        self.group = group
+
+
+class Running:
+    """A started attempt. `era` is that of the blocked task it overtook, 0 if none."""
+
+    __slots__ = ("attempt", "era", "need", "slot", "stopping")
+
+    def __init__(self, attempt: int, slot: Slot, need: Need, era: int) -> None:
+        self.attempt = attempt
+        self.slot = slot
+        self.need = need
+        self.era = era
+        self.stopping = False
+
+
+class Group:
+    """Claimed tasks with the same resources: a heap of ``(-priority, task)``; taken ones are passed over."""
+
+    __slots__ = ("heap", "need", "resources")
+
+    def __init__(self, resources: Resources) -> None:
+        self.resources = resources
+        self.need = Need.of(resources)
+        self.heap: list[tuple[int, TaskId]] = []
+
+
+class Core:
+    """The state of one agent.
+
+    Parameters
+    ----------
+    node
+        What it may use.
+    start
+        When the pilot began.
+    walltime_s, idle_s
+        As in `PilotDescription`.
+    """
+
+    def __init__(self, node: Node, start: float, walltime_s: float = 0.0, idle_s: float = 0.0) -> None:
+        self.node = node
+        self.idle_s = idle_s
+        # Tasks are stopped early enough for TERM, KILL and the last results.
+        self.stop_at = start + max(walltime_s - 2 * GRACE_S, walltime_s * 0.8) if walltime_s else math.inf
+        self.queued: dict[TaskId, Queued] = {}
+        self.running: dict[TaskId, Running] = {}
+        self.waiting = Sum()
+        self._groups: dict[int, Group] = {}
+        self._templates: dict[int, Template] = {}
+        self._attached = False
+        self._asked = 0  # number of the claim under way, 0 if none
+        self._number = 0
+        self._pause_until = 0.0
+        self._leaving: tuple[PilotState, str] | None = None
+        self._left = False
+        self._idle_since = start
+        self._latency = 0.0
+        self._count = 0.0  # completions, decaying
+        self._counted_at = start
+        self._counting_since = start
+        self._typical = Need.of(Resources())
+        self._blocked: TaskId | None = None
+        self._era = 0
+        self._overtakers = Sum()
+
+    @property
+    def draining(self) -> bool:
+        """Whether nothing new is taken any more."""
+        return self._leaving is not None
+
+    @property
+    def left(self) -> bool:
+        """Whether `Leave` has been said."""
+        return self._left
+
+    @property
+    def busy(self) -> int:
+        """Cores in use."""
+        return self.node.cores - self.node.free_cores
+
+    def rate(self, now: float) -> float:
+        """Return tasks ended a second, lately."""
+        age = now - self._counting_since
+        if age <= 0 or not self._count:
+            return 0.0
+        recent = self._count * math.exp((self._counted_at - now) / RATE_WINDOW_S)
+        return recent / (RATE_WINDOW_S * -math.expm1(-max(age, 0.002) / RATE_WINDOW_S))
+
+    def backlog(self, now: float) -> int:
+        """Return how many tasks to hold ahead so that no slot waits for the link, and no more.
+
+        Slow tasks get none: another pilot may be free for them.
+        """
+        ahead = self.rate(now) * 2.0 * max(self._latency, LATENCY_FLOOR_S)
+        return min(math.ceil(ahead), CLAIM_MAX) if ahead > 0.04 else 0
+
+    def react(self, event: Event, now: float) -> list[Command]:
+        """Take `event` in and return what to do about it."""
+        out: list[Command] = []
+        if isinstance(event, Ended):
+            self._ended(event, now)
+        elif isinstance(event, Gave):
+            self._gave(event.batch, now, out)
+        elif isinstance(event, Tick):
+            self._tick(now, out)
+        elif isinstance(event, Acked):
+            self._latency += (event.latency_s - self._latency) * 0.2
+            return out
+        elif isinstance(event, Ordered):
+            self._ordered(event.orders, out)
+        elif isinstance(event, Attached):
+            self._attached = True
+        elif isinstance(event, Drain):
+            self._drain(PilotState.DONE, event.reason, out)
+        elif isinstance(event, Quit):
+            self._quit(event.state, event.reason, Cause.PREEMPTED, 0.0, out)
+        else:
+            assert_never(event)
+        if self._leaving is None:
+            if self.queued:
+                self._fill(now, out)
+            self._ask(now, out)
+        elif not self.running and not self._left:
+            self._left = True
+            out.append(Leave(*self._leaving))
+        return out
+
+    # -- events -----------------------------------------------------------------------------------------------
+
+    def _ended(self, event: Ended, now: float) -> None:
+        run = self.running.get(event.task)
+        if run is None or run.attempt != event.attempt:
+            return
+        del self.running[event.task]
+        self.node.give(run.slot)
+        if run.era and run.era == self._era:
+            self._overtakers.add(run.need, -1)
+        gap = now - self._counted_at
+        if gap > 20 * RATE_WINDOW_S:
+            self._count = 0.0
+            self._counting_since = now - gap
+        self._count = self._count * math.exp(-gap / RATE_WINDOW_S) + 1.0
+        self._counted_at = now
+        if not self.running:
+            self._idle_since = now
+
+    def _gave(self, batch: Batch, now: float, out: list[Command]) -> None:
+        if batch.number != self._asked:
+            return
+        self._asked = 0
+        if not batch.tasks:
+            self._pause_until = now + EMPTY_PAUSE_S
+            return
+        if self._leaving is not None:
+            out.append(GiveBack(tuple((claimed.task, claimed.attempt) for claimed in batch.tasks)))
+            return
+        self._idle_since = now
+        unfit: list[tuple[TaskId, int]] = []
+        templates = self._templates
+        if len(templates) > 1024:
+            templates.clear()
+        for claimed in batch.tasks:
+            if claimed.task in self.queued or claimed.task in self.running:
+                continue
+            group = self._groups.get(claimed.resources)
+            if group is None:
+                group = self._groups[claimed.resources] = Group(batch.resources[claimed.resources])
+            if not self.node.holds(group.need):
+                unfit.append((claimed.task, claimed.attempt))
+                continue
+            template = templates.get(claimed.template)
+            if template is None:  # the same object for each batch: what is worked out from it is kept with it
+                template = templates[claimed.template] = batch.templates[claimed.template]
+            self.queued[claimed.task] = Queued(claimed, template, group)
+            self.waiting.add(group.need)
+            heapq.heappush(group.heap, (-claimed.priority, claimed.task))
+        if unfit:
+            out.append(GiveBack(tuple(unfit)))
+
+    def _ordered(self, orders: Orders, out: list[Command]) -> None:
+        if orders.kill:
+            self._quit(PilotState.CANCELED, "canceled", Cause.PREEMPTED, GRACE_S, out)
+        elif orders.drain:
+            self._drain(PilotState.DONE, "drained", out)
+        for task, attempt in orders.cancel:
+            run = self.running.get(task)
+            if run is not None:
+                if run.attempt == attempt and not run.stopping:
+                    run.stopping = True
+                    out.append(Stop(task, attempt, Cause.CANCELED, GRACE_S))
+                continue
+            queued = self.queued.get(task)
+            if queued is not None and queued.claimed.attempt == attempt:
+                self._remove(queued)
+                out.append(Report(task, attempt, Cause.CANCELED, "canceled before it was started"))
+
+    def _tick(self, now: float, out: list[Command]) -> None:
+        if now >= self.stop_at and (self._leaving is None or self.running):
+            self._quit(PilotState.DONE, "walltime", Cause.WALLTIME, GRACE_S, out)
+        if self._leaving is not None:
+            return
+        if self.idle_s and not self.running and not self.queued and now - self._idle_since >= self.idle_s:
+            self._leaving = (PilotState.DONE, "idle")
+            return
+        extra = len(self.queued) - 4 * self.backlog(now) - 2 * self.node.cores
+        if extra > 0:  # the tasks got slower: others may have what this pilot will not start soon
+            last = heapq.nlargest(extra, self.queued.values(), key=lambda q: (-q.claimed.priority, q.claimed.task))
+            out.append(self._give_back(last))
+
+    def _drain(self, state: PilotState, reason: str, out: list[Command]) -> None:
+        if self._leaving is None:
+            self._leaving = (state, reason)
+            if self.queued:
+                out.append(self._give_back(list(self.queued.values())))
+
+    def _quit(self, state: PilotState, reason: str, cause: Cause, grace_s: float, out: list[Command]) -> None:
+        self._drain(state, reason, out)
+        if cause is not Cause.WALLTIME:
+            self._leaving = (state, reason)
+        for task, run in self.running.items():
+            if not run.stopping or grace_s == 0:
+                run.stopping = True
+                out.append(Stop(task, run.attempt, cause, grace_s))
+
+    # -- queue ------------------------------------------------------------------------------------------------
+
+    def _remove(self, queued: Queued) -> None:
+        task = queued.claimed.task
+        del self.queued[task]
+        self.waiting.add(queued.group.need, -1)
+        if task == self._blocked:
+            self._blocked = None
+
+    def _give_back(self, some: list[Queued]) -> GiveBack:
+        for queued in some:
+            self._remove(queued)
+        return GiveBack(tuple((queued.claimed.task, queued.claimed.attempt) for queued in some))
+
+    def _head(self, group: Group) -> Queued | None:
+        heap = group.heap
+        while heap:
+            queued = self.queued.get(heap[0][1])
+            if queued is not None and queued.group is group:
+                return queued
+            heapq.heappop(heap)
+        return None
+
+    def _fill(self, now: float, out: list[Command]) -> None:
+        """Start what fits, in order; behind a task that does not fit only what cannot delay it."""
+        left_s = self.stop_at - now
+        late: list[Queued] = []
+        live = list(self._groups.values())
+        while live and self.node.free_cores:
+            if len(live) > 1:  # keep the ones with a head, best first
+                live = [group for group in live if self._head(group) is not None]
+                live.sort(key=lambda group: group.heap[0])
+            queued = self._head(live[0]) if live else None
+            if queued is None:
+                break
+            group = queued.group
+            if max(group.resources.time_limit_s, group.resources.expected_s) > left_s:
+                late.append(queued)
+                self._remove(queued)
+                continue
+            slot = self.node.take(group.need)
+            if slot is None:
+                self._overtake(queued, live[1:], left_s, out)
+                break
+            self._start(queued, slot, 0, out)
+        if not self.queued:
+            self._blocked = None
+            self._groups.clear()
+        if late:
+            out.append(GiveBack(tuple((queued.claimed.task, queued.claimed.attempt) for queued in late)))
+
+    def _overtake(self, head: Queued, others: list[Group], left_s: float, out: list[Command]) -> None:
+        """Start tasks behind the blocked `head` that leave enough for it whenever those before it end."""
+        if self._blocked != head.claimed.task:
+            self._blocked = head.claimed.task
+            self._era += 1
+            self._overtakers = Sum()
+        for group in others:
+            while max(group.resources.time_limit_s, group.resources.expected_s) <= left_s:
+                queued = self._head(group)
+                if queued is None or not self.node.spare(head.group.need, self._overtakers, group.need):
+                    break
+                slot = self.node.take(group.need)
+                if slot is None:
+                    break
+                self._overtakers.add(group.need)
+                self._start(queued, slot, self._era, out)
+
+    def _start(self, queued: Queued, slot: Slot, era: int, out: list[Command]) -> None:
+        claimed = queued.claimed
+        group = queued.group
+        heapq.heappop(group.heap)
+        self._remove(queued)
+        self._typical = group.need
+        self.running[claimed.task] = Running(claimed.attempt, slot, group.need, era)
+        out.append(Start(claimed, queued.template, group.resources, slot))
+
+    # -- claiming ---------------------------------------------------------------------------------------------
+
+    def _ask(self, now: float, out: list[Command]) -> None:
+        """Claim when slots are free beyond what is queued, or the backlog is half gone. One claim at a time."""
+        if self._asked or not self._attached or now < self._pause_until:
+            return
+        node = self.node
+        waiting = self.waiting
+        free = node.free_cores
+        blocked = self._blocked is not None
+        ahead = 0
+        if blocked:
+            head = self.queued[self._blocked].group.need if self._blocked is not None else self._typical
+            spare = node.cores - head.cores - self._overtakers.cores - (waiting.cores - head.cores)
+            cores = min(free, spare)
+        else:
+            cores = free - waiting.cores
+            backlog = self.backlog(now) if free or waiting.count < CLAIM_MAX else 0
+            if cores > 0:
+                ahead = backlog
+            elif waiting.count * 2 < backlog:
+                ahead = backlog - waiting.count
+            cores = max(cores, 0) + ahead * self._typical.cores
+        if cores <= 0:
+            return
+        self._number += 1
+        self._asked = self._number
+        typical = self._typical
+        queued_gpus = 0 if blocked else waiting.gpus
+        queued_memory = 0 if blocked else waiting.memory
+        gpus = max(node.free_gpus - queued_gpus, 0) + ahead * typical.gpus if node.gpus else 0
+        memory = max(node.free_memory - queued_memory, 0) + ahead * typical.memory
+        named = {name: amount / SHARE * (1 + ahead) for name, amount in node.free_named.items()}
+        want = Resources(cores=cores, gpus=gpus / SHARE, memory_bytes=memory, named=named)
+        left_s = max(self.stop_at - now, 0.001) if self.stop_at != math.inf else 0.0
+        out.append(Ask(self._number, node.total, want, min(cores, CLAIM_MAX), left_s, blocked, CLAIM_WAIT_S))

@@ -1,0 +1,115 @@
+"""What happens to an agent (events) and what it decides to do (commands): the words between `core` and `loop`."""
+
+from msgspec import Struct
+
+from pilotmtc.model import Claimed, Resources, TaskId, Template
+from pilotmtc.slots import Slot
+from pilotmtc.states import Cause, PilotState
+from pilotmtc.wire.messages import Batch, Orders
+
+
+class Attached(Struct, frozen=True):
+    """The store knows the pilot as active."""
+
+
+class Gave(Struct, frozen=True):
+    """The answer to a claim."""
+
+    batch: Batch
+
+
+class Ended(Struct, frozen=True):
+    """An attempt that was started is over, or could not be started."""
+
+    task: TaskId
+    attempt: int
+
+
+class Ordered(Struct, frozen=True):
+    """The answer to a heartbeat."""
+
+    orders: Orders
+
+
+class Acked(Struct, frozen=True):
+    """The store took a message in this long."""
+
+    latency_s: float
+
+
+class Drain(Struct, frozen=True):
+    """Finish what runs, give back the rest, leave."""
+
+    reason: str
+
+
+class Quit(Struct, frozen=True):
+    """End now: what runs is killed and goes back."""
+
+    state: PilotState
+    reason: str
+
+
+class Tick(Struct, frozen=True):
+    """Time has passed."""
+
+
+Event = Attached | Gave | Ended | Ordered | Acked | Drain | Quit | Tick
+
+
+# -- commands -------------------------------------------------------------------------------------------------
+
+
+class Start(Struct, frozen=True):
+    """Start an attempt on a slot."""
+
+    claimed: Claimed
+    template: Template
+    resources: Resources
+    slot: Slot
+
+
+class Stop(Struct, frozen=True):
+    """End a running attempt: TERM, and KILL after `grace_s`; it is reported with `cause`."""
+
+    task: TaskId
+    attempt: int
+    cause: Cause
+    grace_s: float
+
+
+class Ask(Struct, frozen=True):
+    """Claim tasks; fields as in `Claim`."""
+
+    number: int
+    total: Resources
+    want: Resources
+    limit: int
+    time_left_s: float
+    backfill: bool
+    wait_s: float
+
+
+class GiveBack(Struct, frozen=True):
+    """Release attempts that were not started."""
+
+    tasks: tuple[tuple[TaskId, int], ...]
+
+
+class Report(Struct, frozen=True):
+    """Report an attempt that was never started as over."""
+
+    task: TaskId
+    attempt: int
+    cause: Cause
+    message: str
+
+
+class Leave(Struct, frozen=True):
+    """Send what is left and end the pilot."""
+
+    state: PilotState
+    reason: str
+
+
+Command = Start | Stop | Ask | GiveBack | Report | Leave

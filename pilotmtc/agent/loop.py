@@ -1,0 +1,339 @@
+"""The agent's loop: performs what `core` decides and tells it what came of it.
+
+One thread and one epoll, by hand: with tasks of a quarter of a millisecond an event loop's own cost a task is what
+decides between keeping pace with a C program and not. The link to the store has its own thread; its answers come in
+through a deque and an eventfd.
+"""
+
+import gc
+import logging
+import os
+import select
+import signal
+import socket
+import time
+from collections import deque
+from concurrent.futures import Future
+from types import FrameType
+from typing import Protocol, cast
+
+from pilotmtc.agent import events as c
+from pilotmtc.agent.core import Core
+from pilotmtc.agent.node import NodeWorker
+from pilotmtc.agent.outbox import Outbox
+from pilotmtc.agent.spool import Segment, Spool
+from pilotmtc.errors import PilotMTCError, StateError, StoreError
+from pilotmtc.model import PilotId, Result
+from pilotmtc.states import PilotState
+from pilotmtc.wire.messages import (
+    AttachPilot,
+    Batch,
+    Claim,
+    EndPilot,
+    Finish,
+    Heartbeat,
+    Orders,
+    R,
+    Release,
+    Reply,
+    Request,
+    Started,
+)
+
+TICK_S = 0.25
+HEARTBEAT_S = 10.0
+RESEND_S = 2.0
+LEAVE_S = 300.0  # how long a pilot that is over waits for the store to take its results
+LEAVE_WALLTIME_S = 5.0
+GC_S = 60.0
+
+_log = logging.getLogger("pilotmtc.agent")
+
+
+class Link(Protocol):
+    """What the loop wants of a store: answers later, never blocks, sends again by itself."""
+
+    def send(self, request: Request[R]) -> "Future[R]":
+        """Send `request`."""
+        ...
+
+
+Said = AttachPilot | Claim | EndPilot | Finish | Heartbeat | Release | Started
+
+
+class Landed:
+    """A request with its answer."""
+
+    __slots__ = ("future", "request", "segment", "sent_at")
+
+    def __init__(self, request: Said, segment: Segment | None, sent_at: float) -> None:
+        self.request = request
+        self.segment = segment
+        self.sent_at = sent_at
+        self.future: Future[Reply] | None = None
+
+
+class Loop:
+    """Runs a pilot's tasks until it is time to leave.
+
+    Parameters
+    ----------
+    link
+        The store.
+    pilot
+        Which pilot this is.
+    core, node, spool
+        The decisions, the worker, the results' safe place.
+    guard_fd
+        A pipe that ends when the guard dies; None without one.
+    """
+
+    def __init__(
+        self, link: Link, pilot: PilotId, core: Core, node: NodeWorker, spool: Spool, *, guard_fd: int | None = None
+    ) -> None:
+        self._link = link
+        self._pilot = pilot
+        self._core = core
+        self._node = node
+        self._outbox = Outbox(pilot, spool, self._send)
+        self._guard_fd = guard_fd
+        self._epoll = select.epoll()
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._landed: deque[Landed] = deque()
+        self._woken = False
+        self._again: list[tuple[float, Landed]] = []  # what the store could not do just now
+        self._signals = 0
+        self._open_releases = 0
+        self._seen = 0
+        self._beat_at = float("inf")  # when to send the next heartbeat, infinite while one is under way
+        self._attached = False
+        self._lost = False  # the store has given this pilot up
+        self._leave: c.Leave | None = None
+        self._leave_by = 0.0
+        self._ending = False
+        self._exit: int | None = None
+
+    def run(self) -> int:
+        """Run; return 0 if the pilot ended as it should and the store knows all."""
+        epoll = self._epoll
+        epoll.register(self._wake, select.EPOLLIN)
+        if self._guard_fd is not None:
+            epoll.register(self._guard_fd, select.EPOLLIN)
+        before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        self._send(AttachPilot(self._pilot, socket.gethostname(), os.getpid(), 1, self._core.node.cores))
+        try:
+            self._turn()
+        finally:
+            gc.enable()
+            gc.unfreeze()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            self._node.close()
+            self._outbox.close()
+            epoll.close()
+            os.close(self._wake)
+        return self._exit if self._exit is not None else 1
+
+    def _turn(self) -> None:
+        node = self._node
+        outbox = self._outbox
+        monotonic = time.monotonic
+        poll = self._epoll.poll
+        wake = self._wake
+        tick_at = collect_at = now = monotonic()
+        collect_at += GC_S
+        while self._exit is None:
+            due = min(outbox.due(tick_at), node.due(), self._beat_at)
+            for fd, _ in poll(max(due - now, 0.0)):
+                if fd == wake:
+                    os.eventfd_read(wake)
+                    self._woken = False  # after the read: the other order could lose a wake-up for good
+                elif fd == self._guard_fd:
+                    self._guard_gone()
+                else:
+                    now = monotonic()
+                    result = node.reap(fd, now)
+                    if result is not None:
+                        self._ended(result, now)
+            now = monotonic()
+            while self._landed:
+                self._answer(self._landed.popleft(), now)
+            if node.due() <= now:
+                node.poll(now)
+            outbox.poll(now)
+            if now >= self._beat_at:
+                self._beat()
+            if now >= tick_at or self._leave is not None:
+                tick_at = now + TICK_S
+                self._tick(now)
+                if now >= collect_at:
+                    collect_at = now + GC_S
+                    gc.collect()
+
+    # -- doing ------------------------------------------------------------------------------------------------
+
+    def _ended(self, result: Result, now: float) -> None:
+        self._outbox.ended(result, now)
+        self._perform(self._core.react(c.Ended(result.task, result.attempt), now), now)
+
+    def _perform(self, commands: list[c.Command], now: float) -> None:
+        """Do what the core said, and what it says to what comes of that."""
+        todo = commands
+        at = 0
+        while at < len(todo):
+            command = todo[at]
+            at += 1
+            if isinstance(command, c.Start):
+                started = self._node.start(command)
+                if isinstance(started, int):
+                    self._epoll.register(started, select.EPOLLIN)
+                    self._outbox.started(command.claimed.task, command.claimed.attempt, now)
+                else:
+                    self._outbox.ended(started, now)
+                    todo.extend(self._core.react(c.Ended(started.task, started.attempt), now))
+            elif isinstance(command, c.Ask):
+                self._send(Claim(self._pilot, command.number, command.total, command.want, command.limit,
+                                 command.time_left_s, command.backfill, command.wait_s))  # fmt: skip
+            elif isinstance(command, c.Stop):
+                self._node.stop(command, now)
+            elif isinstance(command, c.GiveBack):
+                self._open_releases += 1
+                self._send(Release(self._pilot, command.tasks))
+            elif isinstance(command, c.Report):
+                self._outbox.ended(self._node.report(command), now)
+            else:
+                self._leave = command
+                wait_s = LEAVE_WALLTIME_S if command.reason == "walltime" else LEAVE_S
+                self._leave_by = now + wait_s
+                _log.info("pilot %s leaves: %s", self._pilot, command.reason)
+                self._outbox.flush()
+
+    def _tick(self, now: float) -> None:
+        if self._signals:
+            self._signalled(now)
+        again = [entry for entry in self._again if entry[0] <= now]
+        if again:
+            self._again = [entry for entry in self._again if entry[0] > now]
+            for _, landed in again:
+                self._resend(landed)
+        self._perform(self._core.react(c.Tick(), now), now)
+        if self._leave is not None:
+            self._go(now)
+
+    def _go(self, now: float) -> None:
+        """End the pilot once all it owes is taken; when that takes too long the spool keeps it."""
+        assert self._leave is not None
+        if now >= self._leave_by:
+            _log.warning(
+                "pilot %s leaves with results that the store has not taken; they are in the spool", self._pilot
+            )
+            self._exit = 1
+        elif not self._ending and self._outbox.empty and (not self._open_releases or self._lost):
+            self._ending = True
+            self._leave_by = min(self._leave_by, now + LEAVE_S / 10)
+            self._send(EndPilot(self._pilot, self._leave.state, self._leave.reason))
+
+    def _beat(self) -> None:
+        self._beat_at = float("inf")
+        self._send(Heartbeat(self._pilot, self._seen, self._core.busy, HEARTBEAT_S))
+
+    def _guard_gone(self) -> None:
+        """Without the guard nobody would end the tasks if this process were killed: end them now."""
+        _log.error("the guard of pilot %s is gone", self._pilot)
+        assert self._guard_fd is not None
+        self._epoll.unregister(self._guard_fd)
+        now = time.monotonic()
+        self._perform(self._core.react(c.Quit(PilotState.FAILED, "its guard was killed"), now), now)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._signals += 1
+        os.eventfd_write(self._wake, 1)
+
+    def _signalled(self, now: float) -> None:
+        count, self._signals = self._signals, 0
+        if count == 1 and not self._core.draining:
+            self._perform(self._core.react(c.Drain("terminated"), now), now)
+        else:
+            self._perform(self._core.react(c.Quit(PilotState.CANCELED, "terminated"), now), now)
+
+    # -- the link ---------------------------------------------------------------------------------------------
+
+    def _send(self, request: Said, segment: Segment | None = None) -> None:
+        self._resend(Landed(request, segment, time.monotonic()))
+
+    def _resend(self, landed: Landed) -> None:
+        landed.sent_at = time.monotonic()
+
+        def done(future: "Future[Reply]") -> None:  # in the link's thread
+            landed.future = future
+            self._landed.append(landed)
+            if not self._woken:
+                self._woken = True
+                try:
+                    os.eventfd_write(self._wake, 1)
+                except OSError:  # the loop has left
+                    return
+
+        self._link.send(cast("Request[Reply]", landed.request)).add_done_callback(done)
+
+    def _answer(self, landed: Landed, now: float) -> None:
+        assert landed.future is not None
+        request = landed.request
+        if landed.future.cancelled():
+            return
+        error = landed.future.exception()
+        if error is not None:
+            self._refused(landed, error, now)
+            return
+        reply = landed.future.result()
+        if isinstance(reply, Batch):
+            self._perform(self._core.react(c.Gave(reply), now), now)
+        elif isinstance(request, Finish):
+            assert landed.segment is not None
+            self._outbox.acked(landed.segment)
+            self._core.react(c.Acked(now - landed.sent_at), now)
+        elif isinstance(reply, Orders):
+            self._orders(reply, landed.sent_at, now)
+        elif isinstance(request, Release):
+            self._open_releases -= 1
+        elif isinstance(request, EndPilot):
+            self._exit = 0
+
+    def _orders(self, orders: Orders, sent_at: float, now: float) -> None:
+        # An answer that was not held back is repeated at leisure: the same cancels come until the tasks are over.
+        fresh = orders.number != self._seen or now - sent_at > 0.5
+        self._seen = orders.number
+        self._beat_at = now if fresh else now + 0.5
+        if not self._attached:
+            self._attached = True
+            _log.info("pilot %s is active", self._pilot)
+            self._perform(self._core.react(c.Attached(), now), now)
+        self._perform(self._core.react(c.Ordered(orders), now), now)
+
+    def _refused(self, landed: Landed, error: BaseException, now: float) -> None:
+        request = landed.request
+        if isinstance(error, StateError) and not isinstance(request, EndPilot):
+            if isinstance(request, Finish) and landed.segment is not None:
+                self._outbox.acked(landed.segment)  # the store wants none of it
+            if isinstance(request, Release):
+                self._open_releases -= 1
+            if not self._lost:
+                self._lost = True
+                _log.error("the store has given up pilot %s: %s", self._pilot, error)
+                self._perform(self._core.react(c.Quit(PilotState.FAILED, str(error)), now), now)
+        elif isinstance(error, PilotMTCError) and (error.transient or isinstance(error, StoreError)):
+            _log.warning("%s: %s; again in %g s", type(request).__name__, error, RESEND_S)
+            if not isinstance(request, Started):
+                self._again.append((now + RESEND_S, landed))
+        elif isinstance(request, EndPilot):
+            _log.error("EndPilot: %s", error)
+            self._exit = 0 if isinstance(error, StateError) else 1
+        elif isinstance(error, PilotMTCError):
+            _log.error("%s: %s", type(request).__name__, error)
+            self._perform(self._core.react(c.Quit(PilotState.FAILED, str(error)), now), now)
+            self._leave_by = min(self._leave_by or now + 10.0, now + 10.0)
+        else:
+            raise error

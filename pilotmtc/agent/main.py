@@ -1,0 +1,109 @@
+"""Puts an agent together and runs it."""
+
+import argparse
+import ctypes
+import logging
+import os
+import resource
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from pilotmtc.agent import watch
+from pilotmtc.agent.core import Core
+from pilotmtc.agent.loop import Loop
+from pilotmtc.agent.node import NodeWorker
+from pilotmtc.agent.spool import Spool, read_spool
+from pilotmtc.errors import PilotMTCError
+from pilotmtc.model import Pilot, PilotId
+from pilotmtc.slots import Node
+from pilotmtc.states import PilotState
+from pilotmtc.store.client import StoreClient, connect_store
+from pilotmtc.wire.messages import EndPilot, Finish, GetPilots
+
+_SUBREAPER = 36
+_log = logging.getLogger("pilotmtc.agent")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run an agent, or (``--post-mortem``) tell the store what a dead one could not; return the exit code."""
+    parser = argparse.ArgumentParser(prog="pilotmtc.agent", description=__doc__)
+    parser.add_argument("--store", required=True)
+    parser.add_argument("--pilot", required=True, type=int)
+    parser.add_argument("--directory", required=True, type=Path)
+    parser.add_argument("--guard-fd", type=int)
+    parser.add_argument("--post-mortem", metavar="REASON")
+    asked = parser.parse_args(argv)
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%FT%T"
+    )
+    pilot = PilotId(asked.pilot)
+    try:
+        if asked.post_mortem is not None:
+            return post_mortem(asked.store, pilot, asked.directory, asked.post_mortem)
+        return run(asked.store, pilot, asked.directory, asked.guard_fd)
+    except PilotMTCError as error:
+        _log.error("%s", error)
+        return error.exit_code
+
+
+def run(url: str, pilot: PilotId, directory: Path, guard_fd: int | None) -> int:
+    """Be the agent of `pilot`; return 0 if it ended as it should."""
+    if guard_fd is not None:
+        os.set_inheritable(guard_fd, False)
+    if ctypes.CDLL(None, use_errno=True).prctl(_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl")
+    os.chdir(directory)
+    environ = dict(os.environ)
+    client = connect_store(url, patience_s=None)
+    try:
+        record = _record(client, pilot)
+        node, pin = _node(record)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = 3 * node.cores + 300  # tasks inherit it: no more than needed
+        if soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))
+        started = time.monotonic()
+        core = Core(node, started, record.description.walltime_s, record.description.idle_s)
+        worker = NodeWorker(socket.gethostname(), pilot, url, directory, gpus=bool(node.gpus), pin=pin, environ=environ)
+        return Loop(client, pilot, core, worker, Spool(directory), guard_fd=guard_fd).run()
+    finally:
+        client.close()
+
+
+def post_mortem(url: str, pilot: PilotId, directory: Path, reason: str) -> int:
+    """Send what an agent that died has left in its spool, and end its pilot."""
+    with_results = 0
+    client = connect_store(url, patience_s=50.0)
+    try:
+        for results in read_spool(directory):
+            client.call(Finish(pilot, tuple(results)))
+            with_results += len(results)
+        client.call(EndPilot(pilot, PilotState.FAILED, reason))
+    finally:
+        client.close()
+    _log.info("pilot %s: %s; %d results were in the spool", pilot, reason, with_results)
+    for path in directory.glob("spool.*"):
+        path.unlink(missing_ok=True)
+    return 0
+
+
+def _record(client: StoreClient, pilot: PilotId) -> Pilot:
+    found = client.call(GetPilots(id=pilot)).pilots
+    if not found:
+        raise PilotMTCError(f"the store knows no pilot {pilot}")
+    return found[0]
+
+
+def _node(record: Pilot) -> tuple[Node, bool]:
+    """Return what the pilot may use of this machine, and whether its cores are really there to be bound to."""
+    asked = record.description
+    there = sorted(os.sched_getaffinity(0))
+    cores = there if not asked.cores else there[: asked.cores]
+    if asked.cores > len(there):
+        cores = list(range(asked.cores))
+    # With a part of the machine only, another pilot would be bound to the same part.
+    pin = asked.pin and cores == there
+    return Node(cores, asked.gpus, asked.memory_bytes or watch.machine_memory(), asked.named), pin

@@ -1,0 +1,274 @@
+"""The node's worker: starts tasks, watches over them, tells how they ended.
+
+It lives in the agent's own process. Its interface (start and stop in, results out, a file descriptor each, a time
+when it wants to be polled) is all that the loop knows of it, so that it can move to another host.
+"""
+
+import contextlib
+import heapq
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+
+from pilotmtc.agent import watch
+from pilotmtc.agent.capture import Captures
+from pilotmtc.agent.core import GRACE_S
+from pilotmtc.agent.events import Report, Start, Stop
+from pilotmtc.agent.process import Launcher, LaunchError, Process, pin_late
+from pilotmtc.model import PilotId, Result, TaskId
+from pilotmtc.states import Cause
+
+SWEEP_S = 1.0
+# Binding costs 30 us. Where tasks take less than this, it is left; one that turns out to be longer is bound when its
+# memory is first looked at.
+SHORT_S = 0.003
+SAMPLE_S = (0.05, 0.5, 2.0, 10.0, 60.0)  # ages at which a task's memory is looked at
+_WORDS = {Cause.TIMEOUT: "over its time limit", Cause.OOM: "over its memory limit"}
+
+
+class NodeWorker:
+    """Runs tasks on this node.
+
+    Parameters
+    ----------
+    name
+        The node's, for results.
+    pilot, store, directory, gpus, pin, environ
+        As `Launcher` has them.
+    """
+
+    def __init__(
+        self, name: str, pilot: PilotId, store: str, directory: Path, *, gpus: bool, pin: bool,
+        environ: Mapping[str, str],
+    ) -> None:  # fmt: skip
+        self._name = name
+        self._captures = Captures(directory, directory / "outputs", self._survivors)
+        self._launcher = Launcher(pilot, store, directory, self._captures, gpus=gpus, pin=pin, environ=environ)
+        self.live: dict[int, Process] = {}  # by pidfd
+        self._by_task: dict[int, Process] = {}
+        self._limited: dict[int, Process] = {}  # with a memory limit, by pid
+        self._timers: list[tuple[float, int, Process]] = []
+        self._samples: list[deque[tuple[float, Process]]] = [deque() for _ in SAMPLE_S]
+        self._ticks = 0
+        self._sweep_at = time.monotonic() + SWEEP_S
+        self._thread = threading.get_native_id()
+        # The kernel hands a vfork child its parent's peak: below that, ru_maxrss says nothing about the task.
+        self._floor = 0
+        self._typical_s = 1.0  # elapsed time of tasks, lately
+
+    # -- in ---------------------------------------------------------------------------------------------------
+
+    def start(self, start: Start) -> int | Result:
+        """Start a task; return a descriptor that becomes readable when it ends, or how it failed to start."""
+        claimed = start.claimed
+        try:
+            process = self._launcher.launch(start, bind=self._typical_s > SHORT_S)
+        except LaunchError as error:
+            return self._not_started(claimed.task, claimed.attempt, Cause.LAUNCH_ERROR, str(error))
+        except OSError as error:  # no more processes, files, disk
+            text = f"this node cannot start it: {error.strerror}"
+            return self._not_started(claimed.task, claimed.attempt, Cause.LAUNCH_ERROR, text)
+        fd = process.fd = os.pidfd_open(process.pid)
+        self.live[fd] = process
+        self._by_task[process.task] = process
+        resources = start.resources
+        if resources.time_limit_s:
+            self._timer(process.began + resources.time_limit_s, process)
+        if resources.memory_bytes:
+            process.memory_bytes = resources.memory_bytes
+            self._limited[process.pid] = process
+        self._samples[0].append((process.began + SAMPLE_S[0], process))
+        return fd
+
+    def stop(self, stop: Stop, now: float) -> None:
+        """TERM to the task's group, KILL after the grace; no grace, no TERM."""
+        process = self._by_task.get(stop.task)
+        if process is not None and process.attempt == stop.attempt:
+            self._stop(process, stop.cause, stop.grace_s, now)
+
+    def report(self, report: Report) -> Result:
+        """Return the result of an attempt that was never started."""
+        return self._not_started(report.task, report.attempt, report.cause, report.message)
+
+    # -- out --------------------------------------------------------------------------------------------------
+
+    def reap(self, fd: int, now: float) -> Result | None:
+        """Return the result of the task behind a readable descriptor; None if it was a false alarm."""
+        process = self.live.get(fd)
+        if process is None:
+            return None
+        pid = process.pid
+        done, status, usage = os.wait4(pid, os.WNOHANG)
+        if not done:
+            return None
+        elapsed = now - process.began
+        self._typical_s += (elapsed - self._typical_s) * 0.05
+        del self.live[fd]
+        del self._by_task[process.task]
+        os.close(fd)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+        if process.memory_bytes:
+            del self._limited[pid]
+        ended = os.waitstatus_to_exitcode(status)
+        code, number = (ended, None) if ended >= 0 else (None, -ended)
+        cause = process.cause
+        if cause is None:
+            cause = Cause.EXIT if number is None else Cause.SIGNAL
+            message = None
+        else:
+            message = _WORDS.get(cause)
+        peak = usage.ru_maxrss * 1024
+        if peak <= self._floor or not self._floor:
+            peak = self._true_peak(peak, process)
+        out, out_size, out_path = self._output(process.out, process.out_path, process, "out")
+        err, err_size, err_path = self._output(process.err, process.err_path, process, "err")
+        return Result(
+            TaskId(process.task), process.attempt, cause, code, number, self._name, process.slot, process.started_at,
+            elapsed, usage.ru_utime + usage.ru_stime, peak, out, err, out_size, err_size, out_path, err_path, message,
+        )  # fmt: skip
+
+    def due(self) -> float:
+        """Return when `poll` wants to be called."""
+        due = self._sweep_at
+        if self._timers and self._timers[0][0] < due:
+            due = self._timers[0][0]
+        first = self._samples[0]
+        if first and first[0][0] < due:
+            due = first[0][0]
+        return due
+
+    def poll(self, now: float) -> None:
+        """Do what the time demands: limits, kills, samples of memory, a sweep for what tasks left behind."""
+        while self._timers and self._timers[0][0] <= now:
+            _, _, process = heapq.heappop(self._timers)
+            if self.live.get(process.fd) is not process:
+                continue
+            if process.cause is None:
+                self._stop(process, Cause.TIMEOUT, GRACE_S, now)
+            elif process.kill_at <= now:
+                _signal(process.pid, signal.SIGKILL)
+                process.kill_at = now + 1.0  # until it is gone; it may be stuck in the kernel
+                self._timer(process.kill_at, process)
+        self._sample(now)
+        if now >= self._sweep_at:
+            self._sweep_at = now + SWEEP_S
+            self._floor = 0  # the agent may have grown
+            self._sweep()
+            if self._limited:
+                self._check_memory(now)
+
+    def close(self) -> None:
+        """Close what is open. Tasks must be over."""
+        self.sweep_all()
+        self._launcher.close()
+        self._captures.close()
+
+    def sweep_all(self) -> None:
+        """Kill and reap whatever tasks have left behind, until nothing is there (two seconds at the most)."""
+        until = time.monotonic() + 2.0
+        while self._sweep() and time.monotonic() < until:
+            time.sleep(0.01)
+
+    # -- inside -----------------------------------------------------------------------------------------------
+
+    def _not_started(self, task: TaskId, attempt: int, cause: Cause, message: str) -> Result:
+        return Result(task, attempt, cause, node=self._name, started_at=time.time(), message=message)
+
+    def _output(self, fd: int, path: str | None, process: Process, kind: str) -> tuple[bytes, int, str | None]:
+        if path is None:
+            return self._captures.harvest(fd, f"{process.task}.{process.attempt}.{kind}")
+        try:
+            return b"", os.stat(path).st_size, path
+        except OSError:  # the task moved it away
+            return b"", 0, path
+
+    def _true_peak(self, peak: int, process: Process) -> int:
+        if not self._floor:
+            self._floor = watch.peak_memory(os.getpid())
+            if peak > self._floor:
+                return peak
+        return process.peak
+
+    def _timer(self, due: float, process: Process) -> None:
+        self._ticks += 1
+        if len(self._timers) > 2 * len(self.live) + 1024:  # mostly of tasks long over
+            self._timers = [timer for timer in self._timers if self.live.get(timer[2].fd) is timer[2]]
+            heapq.heapify(self._timers)
+        heapq.heappush(self._timers, (due, self._ticks, process))
+
+    def _stop(self, process: Process, cause: Cause, grace_s: float, now: float) -> None:
+        kill_at = now + grace_s
+        if process.cause is None:
+            process.cause = cause
+        elif process.kill_at <= kill_at:
+            return
+        process.kill_at = kill_at
+        if grace_s > 0:
+            _signal(process.pid, signal.SIGTERM)
+            _signal(process.pid, signal.SIGCONT)
+            self._timer(kill_at, process)
+        else:
+            _signal(process.pid, signal.SIGKILL)
+            self._timer(now + 1.0, process)
+
+    def _sample(self, now: float) -> None:
+        for stage, waiting in enumerate(self._samples):
+            while waiting and waiting[0][0] <= now:
+                _, process = waiting.popleft()
+                if self.live.get(process.fd) is not process:
+                    continue
+                process.peak = max(process.peak, watch.peak_memory(process.pid))
+                if process.cores:
+                    pin_late(process)
+                following = min(stage + 1, len(SAMPLE_S) - 1)
+                self._samples[following].append((now + SAMPLE_S[following], process))
+
+    def _check_memory(self, now: float) -> None:
+        for pid, used in watch.session_memory(self._limited.keys()).items():
+            process = self._limited[pid]
+            process.peak = max(process.peak, watch.peak_memory(pid))
+            if used > process.memory_bytes and process.cause is None:
+                self._stop(process, Cause.OOM, GRACE_S, now)
+
+    def _strangers(self) -> list[int]:
+        """Return children that are not tasks: what tasks left behind. Dead ones are reaped."""
+        tasks = {process.pid for process in self._by_task.values()}
+        left = []
+        for pid in watch.children("self", self._thread):
+            if pid in tasks:
+                continue
+            try:
+                if os.waitpid(pid, os.WNOHANG)[0]:
+                    continue
+            except ChildProcessError:
+                continue
+            left.append(pid)
+        return left
+
+    def _is_running(self, task: tuple[int, int] | None) -> bool:
+        process = self._by_task.get(task[0]) if task else None
+        return process is not None and task is not None and process.attempt == task[1]
+
+    def _survivors(self) -> bool:
+        return any(not self._is_running(watch.task_of(pid)) and not watch.is_server(pid) for pid in self._strangers())
+
+    def _sweep(self) -> int:
+        """Kill what belongs to tasks that are over; return how many there were."""
+        killed = 0
+        for pid in self._strangers():
+            task = watch.task_of(pid)
+            if task is not None and not self._is_running(task) and not watch.is_server(pid):
+                killed += 1
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        return killed
+
+
+def _signal(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, number)

@@ -1,0 +1,101 @@
+"""What the agent owes the store: results and starts, in batches, kept until acknowledged."""
+
+import time
+from collections.abc import Callable
+
+from pilotmtc.agent.spool import Segment, Spool
+from pilotmtc.model import PilotId, Result, TaskId
+from pilotmtc.wire.messages import Finish, Started
+
+RESULTS_S = 0.02
+BUSY_S = 0.06  # when results come fast: a commit costs the store as much as 50 of them
+BUSY_RESULTS = 24
+RESULTS_MAX = 256
+RESULTS_BYTES = 1 << 20
+STARTS_S = 0.2
+
+Send = Callable[[Finish | Started, Segment | None], None]
+
+
+class Outbox:
+    """Collects results and starts and sends them when it is time.
+
+    Parameters
+    ----------
+    pilot
+        Whose they are.
+    spool
+        Where results are written before they are sent.
+    send
+        Sends a request; the segment is to be told to `acked` when the store has it.
+    """
+
+    def __init__(self, pilot: PilotId, spool: Spool, send: Send) -> None:
+        self._pilot = pilot
+        self._spool = spool
+        self._send = send
+        self._results: list[Result] = []
+        self._bytes = 0
+        self._results_due = 0.0
+        self._starts: dict[TaskId, tuple[int, float]] = {}
+        self._starts_due = 0.0
+        self.unacked = 0
+
+    def started(self, task: TaskId, attempt: int, now: float) -> None:
+        """Note that an attempt runs."""
+        if not self._starts:
+            self._starts_due = now + STARTS_S
+        self._starts[task] = (attempt, time.time())
+
+    def ended(self, result: Result, now: float) -> None:
+        """Note how an attempt ended."""
+        self._starts.pop(result.task, None)  # over before its start was told: nobody needs to know any more
+        results = self._results
+        if not results:
+            self._results_due = now + RESULTS_S
+        results.append(result)
+        self._bytes += len(result.stdout) + len(result.stderr)
+        if len(results) == BUSY_RESULTS:
+            self._results_due += BUSY_S - RESULTS_S
+        if len(results) >= RESULTS_MAX or self._bytes >= RESULTS_BYTES:
+            self.flush()
+
+    def due(self, otherwise: float) -> float:
+        """Return when `poll` wants to be called, `otherwise` if that is earlier."""
+        if self._results and self._results_due < otherwise:
+            otherwise = self._results_due
+        if self._starts and self._starts_due < otherwise:
+            otherwise = self._starts_due
+        return otherwise
+
+    def poll(self, now: float) -> None:
+        """Send what is due."""
+        if self._results and now >= self._results_due:
+            self.flush()
+        if self._starts and now >= self._starts_due:
+            tasks = tuple((task, attempt, at) for task, (attempt, at) in self._starts.items())
+            self._starts.clear()
+            self._send(Started(self._pilot, tasks), None)
+
+    def flush(self) -> None:
+        """Send all results now."""
+        if not self._results:
+            return
+        results, self._results, self._bytes = self._results, [], 0
+        segment = self._spool.write(results)
+        self.unacked += 1
+        self._send(Finish(self._pilot, tuple(results)), segment)
+
+    def acked(self, segment: Segment) -> None:
+        """Forget a batch of results: the store has it."""
+        self.unacked -= 1
+        self._spool.acked(segment)
+
+    @property
+    def empty(self) -> bool:
+        """Whether the store has all results."""
+        return not self._results and not self.unacked
+
+    def close(self) -> None:
+        """Close the spool."""
+        self._spool.close()

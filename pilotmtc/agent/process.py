@@ -1,0 +1,266 @@
+"""One task's process: its environment, its files, its birth. `node` watches over it."""
+
+import errno
+import os
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from pilotmtc.agent import watch
+from pilotmtc.agent.capture import Captures
+from pilotmtc.agent.events import Start
+from pilotmtc.errors import TaskError, UsageError
+from pilotmtc.model import PilotId
+from pilotmtc.slots import core_list
+from pilotmtc.states import Cause
+from pilotmtc.template import Expanded, expand
+
+_DUP2 = os.POSIX_SPAWN_DUP2
+_OPEN_OUT = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
+_DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
+
+
+class LaunchError(TaskError):
+    """A task could not be started; the text says why."""
+
+
+class Process:
+    """A running attempt."""
+
+    __slots__ = (
+        "attempt", "began", "cause", "cores", "err", "err_path", "fd", "grace_s", "kill_at", "memory_bytes", "out",
+        "out_path", "peak", "pid", "slot", "started_at", "task",
+    )  # fmt: skip
+
+    def __init__(self, task: int, attempt: int, slot: str) -> None:
+        self.task = task
+        self.attempt = attempt
+        self.pid = 0
+        self.slot = slot
+        self.out = -1  # capture file, if the user has not named one
+        self.err = -1
+        self.fd = -1
+        self.began = 0.0
+        self.started_at = 0.0
+        self.cores: tuple[int, ...] = ()  # to be bound to, if it is
+        self.cause: Cause | None = None  # why it was stopped, if it was
+        self.kill_at = 0.0
+        self.memory_bytes = 0
+        self.peak = 0
+        self.out_path: str | None = None
+        self.err_path: str | None = None
+
+
+class Launcher:
+    """Starts tasks.
+
+    Parameters
+    ----------
+    pilot, store
+        For the tasks' environment.
+    directory
+        Where tasks without a ``cwd`` run.
+    captures
+        Where their output goes.
+    gpus
+        Whether the pilot has GPUs, so that tasks are told which are theirs.
+    pin
+        Whether to bind tasks to their cores.
+    environ
+        What tasks inherit.
+    """
+
+    def __init__(
+        self, pilot: PilotId, store: str, directory: Path, captures: Captures, *, gpus: bool, pin: bool,
+        environ: Mapping[str, str],
+    ) -> None:  # fmt: skip
+        self._captures = captures
+        self._gpus = gpus
+        self._pin = pin
+        self._everywhere = os.sched_getaffinity(0)
+        self._bound = False
+        self._directory = str(directory)
+        self._here: str | None = None
+        self._null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._names: dict[tuple[int, ...], tuple[str, str]] = {}
+        self._programs: dict[tuple[str, str], str] = {}
+        self._env = dict(environ)  # changed in place for each task: a copy would cost more than the rest
+        self._env["PILOTMTC_PILOT_ID"] = str(pilot)
+        self._env["PILOTMTC_STORE"] = store
+        self._threads_set = "OMP_NUM_THREADS" in self._env
+        self._cwd_env = self._env.get("PWD", self._directory)
+        # What Python ignores, tasks must not inherit as ignored.
+        self._defaults = [s for s in signal.valid_signals() if signal.getsignal(s) is signal.SIG_IGN]
+
+    def launch(self, start: Start, *, bind: bool) -> Process:
+        """Start a task; with `bind` it is born on its cores, else `pin_late` may do it (if its ``cores`` say so).
+
+        Raises
+        ------
+        LaunchError
+            If it cannot be started.
+        """
+        claimed = start.claimed
+        try:
+            todo = expand(
+                start.template, claimed.params, task=claimed.task, attempt=claimed.attempt, campaign=claimed.campaign
+            )
+        except (UsageError, ValueError) as error:
+            raise LaunchError(f"the command cannot be put together: {error}") from error
+        cores = start.slot.cores
+        names = self._names.get(cores)
+        if names is None:
+            if len(self._names) > 4096:
+                self._names.clear()
+            names = self._names[cores] = (core_list(cores), str(len(cores)))
+        env = self._environment(start, todo, names)
+        self._enter(todo.cwd)
+        argv = todo.argv
+        program = argv[0]
+        if "/" not in program:
+            program = self._find(program, env.get("PATH", _DEFAULT_PATH))
+        process = Process(claimed.task, claimed.attempt, names[0])
+        opened: list[int] = []
+        try:
+            actions = self._files(process, todo, opened)
+            process.started_at = time.time()
+            process.began = time.monotonic()
+            if self._pin:
+                process.cores = cores
+                if bind:
+                    self._bind_next(process)
+            process.pid = self._spawn(program, argv, env, actions)
+        except (LaunchError, OSError):
+            for fd in (process.out, process.err):
+                if fd >= 0:
+                    self._captures.put_unused(fd)
+            raise
+        finally:
+            if self._bound:
+                os.sched_setaffinity(0, self._everywhere)
+                self._bound = False
+            for fd in opened:
+                os.close(fd)
+        return process
+
+    def _bind_next(self, process: Process) -> None:
+        """Go to the task's cores, for it to inherit: bound after its birth it might have children by then."""
+        try:
+            os.sched_setaffinity(0, process.cores)
+        except OSError as error:  # such a core was taken from the machine
+            if error.errno != errno.EINVAL:
+                raise
+        else:
+            self._bound = True
+            process.cores = ()
+
+    def _environment(self, start: Start, todo: Expanded, names: tuple[str, str]) -> Mapping[str, str]:
+        claimed = start.claimed
+        env = self._env
+        env["PILOTMTC_TASK_ID"] = str(claimed.task)
+        env["PILOTMTC_ATTEMPT"] = str(claimed.attempt)
+        env["PILOTMTC_CAMPAIGN_ID"] = str(claimed.campaign)
+        env["PILOTMTC_TASK_NAME"] = claimed.name or ""
+        env["PILOTMTC_CORE_LIST"], env["PILOTMTC_CORES"] = names
+        if not self._threads_set:
+            env["OMP_NUM_THREADS"] = names[1]
+        if self._gpus:
+            env["CUDA_VISIBLE_DEVICES"] = env["ROCR_VISIBLE_DEVICES"] = ",".join(str(i) for i, _ in start.slot.gpus)
+        env["PWD"] = todo.cwd or self._directory
+        return {**env, **todo.env} if todo.env else env
+
+    def _enter(self, cwd: str | None) -> None:
+        """Be where the task shall be: posix_spawn cannot change directory, and a shell to do it would cost more."""
+        if cwd is None and self._here is None:
+            return  # nobody renames the pilot's own directory
+        try:
+            os.chdir(cwd or self._directory)
+            self._here = cwd
+        except OSError as error:
+            self._here = ""
+            raise LaunchError(f"cannot enter the directory {cwd or self._directory}: {error.strerror}") from error
+        except ValueError as error:
+            raise LaunchError(f"cannot enter the directory {cwd!r}: {error}") from error
+
+    def _find(self, name: str, path: str) -> str:
+        known = self._programs.get((name, path))
+        if known is not None:
+            return known
+        for directory in path.split(os.pathsep):
+            candidate = os.path.join(directory or ".", name)
+            if os.path.isfile(candidate) and os.access(candidate, os.X_OK):
+                if os.path.isabs(candidate):
+                    self._programs[name, path] = candidate
+                return candidate
+        raise LaunchError(f"{name}: no such program in PATH ({path})")
+
+    def _files(self, process: Process, todo: Expanded, opened: list[int]) -> list[tuple[int, int, int]]:
+        stdin = self._null
+        if todo.stdin is not None:
+            stdin = _open(todo.stdin, os.O_RDONLY | os.O_CLOEXEC, "stdin", opened)
+        if todo.stdout is None:
+            out = process.out = self._captures.get()
+        else:
+            out = _open(todo.stdout, _OPEN_OUT, "stdout", opened)
+            process.out_path = os.path.abspath(todo.stdout)
+        if todo.stderr is None:
+            err = process.err = self._captures.get()
+        elif todo.stderr == todo.stdout:
+            err = out
+            process.err_path = process.out_path
+        else:
+            err = _open(todo.stderr, _OPEN_OUT, "stderr", opened)
+            process.err_path = os.path.abspath(todo.stderr)
+        return [(_DUP2, stdin, 0), (_DUP2, out, 1), (_DUP2, err, 2)]
+
+    def _spawn(self, program: str, argv: list[str], env: Mapping[str, str], files: list[tuple[int, int, int]]) -> int:
+        try:
+            return os.posix_spawn(
+                program, argv, env, file_actions=files, setsid=True, setsigdef=self._defaults, setsigmask=()
+            )
+        except OSError as error:
+            if error.errno == errno.ENOEXEC:  # a script without its first line: what a shell would do
+                return self._spawn("/bin/sh", ["/bin/sh", program, *argv[1:]], env, files)
+            self._programs.clear()
+            if error.errno == errno.ENOENT and os.path.exists(program):
+                raise LaunchError(f"{program}: the interpreter that it names does not exist") from error
+            raise LaunchError(f"{program}: {error.strerror}") from error
+        except ValueError as error:  # a null byte
+            raise LaunchError(f"{program!r}: {error}") from error
+
+    def close(self) -> None:
+        """Close what is open."""
+        os.close(self._null)
+
+
+def pin_late(process: Process) -> None:
+    """Bind a task with all threads and processes that it has by now to its cores."""
+    todo = [process.pid]
+    while todo:
+        pid = todo.pop()
+        for thread in watch.threads(pid):
+            _bind(thread, process.cores)
+            todo.extend(watch.children(pid, thread))
+    process.cores = ()
+
+
+def _bind(pid: int, cores: tuple[int, ...]) -> None:
+    try:
+        os.sched_setaffinity(pid, cores)
+    except OSError as error:  # over already, or the core was taken from the machine
+        if error.errno not in (errno.ESRCH, errno.EINVAL):
+            raise
+
+
+def _open(path: str, flags: int, what: str, opened: list[int]) -> int:
+    try:
+        if flags & os.O_CREAT:
+            os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        fd = os.open(path, flags, 0o666)
+    except OSError as error:
+        raise LaunchError(f"cannot open {path} for {what}: {error.strerror}") from error
+    except ValueError as error:
+        raise LaunchError(f"cannot open {path!r} for {what}: {error}") from error
+    opened.append(fd)
+    return fd

@@ -1,0 +1,114 @@
+"""Pilots' lives: starting one on this machine."""
+
+import contextlib
+import json
+import os
+import secrets
+import select
+import sys
+import time
+from pathlib import Path
+
+from pilotmtc.agent import guard
+from pilotmtc.errors import ConfigError
+from pilotmtc.model import Pilot, PilotDescription
+from pilotmtc.states import PilotState
+from pilotmtc.store.interface import Store
+from pilotmtc.store.location import locate
+from pilotmtc.wire.messages import CreatePilot, EndPilot, GetPilots
+
+_LOG_BYTES = 2000
+_LOOK_S = 0.03
+_PROGRAM_FD = 9
+_ALIVE_FD = 8
+
+
+def start_local(store: Store, url: str, description: PilotDescription, wait_s: float = 10.0) -> Pilot:
+    """Start a pilot on this machine, in the background, and return its record.
+
+    The pilot lives on its own: closing the terminal or ending this process does not touch it.
+
+    Parameters
+    ----------
+    store
+        A connection to the store.
+    url
+        The same store, for the agent.
+    description
+        What it is to be.
+    wait_s
+        How long to look whether it becomes active or dies, before returning all the same; 0 does not wait.
+
+    Raises
+    ------
+    ConfigError
+        If its directory cannot be made, or if it dies at once; the text then quotes its log.
+    """
+    key = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+    directory = Path(f"{locate(url).path}.d") / "pilots" / key
+    try:
+        directory.mkdir(mode=0o700, parents=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make the pilot's directory {directory}: {error.strerror}") from error
+    pilot = store.call(CreatePilot(key, description, str(directory))).pilots[0]
+    log = directory / "agent.log"
+    alive = _spawn(locate(url).url, pilot, directory, log)
+    try:
+        until = time.monotonic() + wait_s
+        while True:
+            found = store.call(GetPilots(id=pilot.id)).pilots[0]
+            if found.state in (PilotState.ACTIVE, PilotState.DRAINING, PilotState.DONE, PilotState.CANCELED):
+                return found
+            if select.select([alive], [], [], max(min(_LOOK_S, until - time.monotonic()), 0.0))[0]:
+                reason = found.reason or "its agent died at once"
+                store.call(EndPilot(pilot.id, PilotState.FAILED, reason))
+                raise ConfigError(f"pilot {pilot.id}: {reason}; {log} says:\n{_tail(log)}")
+            if time.monotonic() >= until:
+                return found
+    finally:
+        os.close(alive)
+
+
+def _spawn(url: str, pilot: Pilot, directory: Path, log: Path) -> int:
+    """Start the guard, which starts the agent, in a session of its own; return a pipe that ends with it."""
+    agent = [
+        sys.executable, "-m", "pilotmtc.agent",
+        "--store", url, "--pilot", str(pilot.id), "--directory", str(directory),
+    ]  # fmt: skip
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("PILOTMTC_") or name.startswith("PILOTMTC_SERVER_")
+    }
+    environment["MTC_GUARD"] = json.dumps({"agent": agent, "alive_fd": _ALIVE_FD})
+    with contextlib.ExitStack() as stack:
+        program = os.open(guard.__file__, os.O_RDONLY | os.O_CLOEXEC)
+        stack.callback(os.close, program)
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        stack.callback(os.close, output)
+        alive, theirs = os.pipe()
+        stack.callback(os.close, theirs)
+        # By descriptor: the guard's command line must not name the program, see guard.py.
+        pid = os.posix_spawn(
+            sys.executable,
+            [sys.executable, "-I", "-S", f"/dev/fd/{_PROGRAM_FD}"],
+            environment,
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, output, 1),
+                (os.POSIX_SPAWN_DUP2, output, 2),
+                (os.POSIX_SPAWN_DUP2, program, _PROGRAM_FD),
+                (os.POSIX_SPAWN_DUP2, theirs, _ALIVE_FD),
+            ],
+            setsid=True,
+        )
+        os.waitpid(pid, 0)  # it forks at once
+        return alive
+
+
+def _tail(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return "(nothing)"
+    return data[-_LOG_BYTES:].decode("utf-8", "replace").strip() or "(nothing)"
