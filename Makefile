@@ -1,0 +1,44 @@
+# The two that matter: `make demo` shows what pilotmtc does, `make check` tests everything that can be tested.
+# Each sets up .venv first if that has not been done; on Debian and Ubuntu, as root, from nothing.
+
+BIN = .venv/bin
+RUN = .venv/.run-is-set-up
+DEV = .venv/.dev-is-set-up
+WORKERS = 4
+
+# An environment that was moved, or whose Python has gone, is made anew.
+ifneq ($(wildcard .venv/bin/pip),)
+STALE := $(shell .venv/bin/python -c '' && grep -qF '$(CURDIR)/.venv/bin/python' .venv/bin/pip || echo FORCE)
+endif
+
+.PHONY: FORCE help demo test check bench clean
+.DEFAULT_GOAL := help
+
+help: ## say what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' Makefile
+
+demo: $(RUN) ## run real tasks through a local pilot and show the results
+	@sh tests/lab/demo.sh
+
+test: $(DEV) ## the tests alone; ARGS are pytest's, such as ARGS="tests/unit -x"
+	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+check: $(DEV) ## all that CI asks: lint, format, types, floors and doors, tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+bench: $(DEV) ## measure the budgets beside their baselines; ARGS="--help" says what can be chosen
+	$(BIN)/python -m tests.bench $(ARGS)
+
+clean: ## remove what was built, measured and cached, and .venv
+	rm -rf .venv .venv.new .bench build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find pilotmtc adaptors tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(RUN): pyproject.toml tests/lab/setup.sh $(STALE)
+	@sh tests/lab/setup.sh run
+
+$(DEV): pyproject.toml tests/lab/setup.sh $(STALE)
+	@sh tests/lab/setup.sh dev

@@ -1,0 +1,117 @@
+"""A store in a directory of its own, with its server, and pilots on it."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from pilotmtc.campaign.submit import TaskSpec, chunks
+from pilotmtc.model import CampaignId, Pilot, PilotDescription, Resources, Template
+from pilotmtc.pilots import start_local
+from pilotmtc.states import TaskState
+from pilotmtc.store.client import StoreClient, connect_store
+from pilotmtc.wire.messages import CancelPilot, GetCampaigns, GetPilots
+from tests.support import kill, processes_with, wait_until
+
+_OVER = (TaskState.DONE, TaskState.FAILED, TaskState.CANCELED, TaskState.SKIPPED)
+
+
+class Place:
+    """A store on disk, below the current user's cache of temporary files, not in memory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.path = str(directory / "store.db")
+        self.mark = f"XDG_RUNTIME_DIR={directory}"
+        self.client: StoreClient = connect_store(self.path)
+        self._number = 0
+
+    def pilot(self, cores: int, *, pin: bool = False) -> Pilot:
+        """Start a pilot and wait until it is active."""
+        return start_local(self.client, self.path, PilotDescription(cores=cores, pin=pin), 30.0)
+
+    def submit(self, tasks: Iterable[TaskSpec]) -> CampaignId:
+        """Submit `tasks` as a campaign, many messages under way at once."""
+        self._number += 1
+        futures = [self.client.send(message) for message in chunks(tasks, key=f"bench-{self._number}")]
+        return [future.result(600.0) for future in futures][-1].campaign
+
+    def wait(self, campaign: CampaignId, timeout_s: float, enough: int | None = None) -> int:
+        """Wait until `enough` tasks of `campaign` (all of them) are over; return how many were DONE."""
+
+        def over() -> dict[TaskState, int] | None:
+            found = self.client.call(GetCampaigns(id=campaign)).campaigns[0]
+            ended = sum(found.counts.get(state, 0) for state in _OVER)
+            return found.counts if ended >= (found.received if enough is None else enough) else None
+
+        until = time.monotonic() + timeout_s
+        while (counts := over()) is None:
+            if time.monotonic() > until:
+                raise TimeoutError(f"campaign {campaign} is not over after {timeout_s:g} s")
+            time.sleep(0.01)
+        return counts.get(TaskState.DONE, 0)
+
+    def end_pilots(self) -> None:
+        """Cancel the pilots that are there and wait until they have gone."""
+        for pilot in self.client.call(GetPilots(live=True)).pilots:
+            self.client.call(CancelPilot(pilot.id))
+        wait_until(lambda: not self.processes("pilotmtc.agent"), 20.0)
+
+    def processes(self, what: str) -> list[int]:
+        """Return the processes of this place whose command line holds `what`."""
+        return [pid for pid, command in processes_with(self.mark).items() if what in command]
+
+
+@contextlib.contextmanager
+def place() -> Iterator[Place]:
+    """Make a place, in ``$BENCH_DIR`` or the system's directory for temporary files, and remove it with all it runs."""
+    directory = Path(tempfile.mkdtemp(prefix="mtcbench-", dir=os.environ.get("BENCH_DIR")))
+    kept = dict(os.environ)
+    os.environ.update(
+        XDG_RUNTIME_DIR=str(directory), XDG_DATA_HOME=str(directory), HOME=str(directory), PILOTMTC_SERVER_LINGER_S="1"
+    )
+    made = None
+    try:
+        made = Place(directory)
+        yield made
+    finally:
+        if made is not None:
+            with contextlib.suppress(TimeoutError):
+                made.end_pilots()
+            made.client.close()
+        with contextlib.suppress(TimeoutError):
+            wait_until(lambda: not processes_with(f"XDG_RUNTIME_DIR={directory}"), 10.0)
+        for pid in processes_with(f"XDG_RUNTIME_DIR={directory}"):
+            kill(pid)
+        os.environ.clear()
+        os.environ.update(kept)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def specs(command: Sequence[str], values: Iterable[str] | int) -> Iterator[TaskSpec]:
+    """Yield tasks of one template: `command` with each of `values` for ``{x}``, or so many times without a value."""
+    resources = Resources()
+    if isinstance(values, int):
+        template = Template(tuple(command))
+        for _ in range(values):
+            yield TaskSpec(template, resources)
+    else:
+        template = Template((*command, "{x}"), fields=("x",))
+        for value in values:
+            yield TaskSpec(template, resources, (value,))
+
+
+def memory_mb(pid: int) -> tuple[float, float]:
+    """Return a process's resident memory, now and at its peak, in MB (10^6 bytes)."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    lines = dict(line.split(":", 1) for line in status.splitlines())
+    return tuple(int(lines[name].split()[0]) * 1024 / 1e6 for name in ("VmRSS", "VmHWM"))  # type: ignore[return-value]
+
+
+def cpu_s(pid: int) -> float:
+    """Return the CPU time that a process itself has taken, without its children."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -1,0 +1,181 @@
+"""What the tests of SSH need of a machine: packages, accounts, and a pilotmtc that those accounts can run.
+
+Where the tests run as root, this is set up once and kept. Elsewhere the tests use the account they run in.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import pwd
+import secrets
+import shutil
+import stat
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+from msgspec import Struct
+
+ROOT = os.geteuid() == 0
+_LAB = Path("/var/lib/pilotmtc-lab")
+_POLICY = Path("/usr/sbin/policy-rc.d")
+_SOURCE = Path(__file__).resolve().parents[2]
+_PACKAGES = {
+    "/usr/sbin/sshd": "openssh-server",
+    "/usr/bin/ssh": "openssh-client",
+    "/usr/bin/tcsh": "tcsh",
+    "/usr/bin/fish": "fish",
+}
+_PAM_OATH = "/usr/lib/*/security/pam_oath.so"
+_SHELLS = {
+    "mtc-store": "/bin/bash",
+    "mtc-dash": "/bin/dash",
+    "mtc-tcsh": "/usr/bin/tcsh",
+    "mtc-fish": "/usr/bin/fish",
+    "mtc-noisy": "/bin/bash",
+}
+_NOISE = 'echo "Welcome to the cluster!"; printf "\\033[1mMaintenance on Monday\\033[0m\\n"; echo "a word aside" >&2\n'
+
+
+class Account(Struct, frozen=True):
+    """A user on the store's side."""
+
+    name: str
+    home: Path
+    password: str
+
+
+def accounts() -> dict[str, Account]:
+    """Return the accounts by name, made if need be; without root, the own one stands for ``mtc-store``."""
+    if not ROOT:
+        own = pwd.getpwuid(os.geteuid())
+        return {"mtc-store": Account(own.pw_name, Path(own.pw_dir), "")}
+    with _alone():
+        _install()
+        password = _password()
+        for name, shell in _SHELLS.items():
+            _make_user(name, shell, password)
+        _make_noisy()
+    return {name: Account(name, Path(pwd.getpwnam(name).pw_dir), password) for name in _SHELLS}
+
+
+def write_launcher(path: Path) -> None:
+    """Write a program that runs the pilotmtc under test for any account."""
+    python, libraries, source = sys.executable, sysconfig.get_path("purelib"), str(_SOURCE)
+    if ROOT:
+        with _alone():
+            python = str(_reachable_python())
+            libraries = str(_reachable(Path(libraries)))
+            source = str(_reachable(_SOURCE))
+    path.write_text(
+        f"#!/bin/sh\n"
+        f"PYTHONPATH='{source}:{libraries}' PILOTMTC_SERVER_LINGER_S=${{PILOTMTC_SERVER_LINGER_S:-0.3}} "
+        f"PYTHONDONTWRITEBYTECODE=1\n"
+        f"export PYTHONPATH PILOTMTC_SERVER_LINGER_S PYTHONDONTWRITEBYTECODE\n"
+        f"[ -e '{source}/pilotmtc/__main__.py' ] || exec '{python}' -I -S '{source}/pilotmtc/store/serve.py' \"$2\"\n"
+        f"exec '{python}' -P -m pilotmtc \"$@\"\n"
+    )
+    path.chmod(0o755)
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Keep other test processes out."""
+    _LAB.mkdir(mode=0o755, exist_ok=True)
+    with open(_LAB / "lock", "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _install() -> None:
+    missing = [package for program, package in _PACKAGES.items() if not os.path.exists(program)]
+    if not list(Path("/").glob(_PAM_OATH[1:])):
+        missing.append("libpam-oath")
+    if missing:
+        with _no_services():
+            environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+            install = ["apt-get", "install", "--yes", "--no-install-recommends", *missing]
+            if subprocess.run(install, env=environment, capture_output=True, timeout=300, check=False).returncode:
+                subprocess.run(["apt-get", "update"], env=environment, capture_output=True, timeout=300, check=True)
+                subprocess.run(install, env=environment, capture_output=True, timeout=300, check=True)
+    Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd wants it; without systemd nobody makes it
+
+
+@contextlib.contextmanager
+def _no_services() -> Iterator[None]:
+    """Keep the packages from starting the system's own sshd."""
+    if _POLICY.exists():  # a container's image brings one that says the same
+        yield
+        return
+    _POLICY.write_text("#!/bin/sh\nexit 101\n")
+    _POLICY.chmod(0o755)
+    try:
+        yield
+    finally:
+        _POLICY.unlink()
+
+
+def _password() -> str:
+    file = _LAB / "password"  # for root's eyes only
+    if not file.exists():
+        file.touch(0o600)
+        file.write_text(secrets.token_urlsafe(12))
+    return file.read_text()
+
+
+def _make_user(name: str, shell: str, password: str) -> None:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        home = _LAB / "home" / name
+        home.parent.mkdir(mode=0o755, exist_ok=True)
+        words = ["useradd", "--create-home", "--home-dir", str(home), "--shell", shell, "--comment", "pilotmtc tests"]
+        subprocess.run([*words, name], check=True, capture_output=True, timeout=60)
+        subprocess.run(["chpasswd"], input=f"{name}:{password}\n".encode(), check=True, timeout=60)
+
+
+def _make_noisy() -> None:
+    # bash reads .bashrc for commands that come over SSH, too, unless the file itself returns early.
+    (Path(pwd.getpwnam("mtc-noisy").pw_dir) / ".bashrc").write_text(_NOISE)
+
+
+def _reachable(directory: Path) -> Path:
+    """Return the directory itself if everybody can get there, else a fresh copy."""
+    if _is_open(directory):
+        return directory
+    copy = _copy_of(directory)
+    # Brought up to date each time: the tests may have changed what is in it.
+    subprocess.run(["cp", "-au", "--", f"{directory}/.", str(copy)], check=True, capture_output=True, timeout=300)
+    return copy
+
+
+def _reachable_python() -> Path:
+    real = Path(sys.executable).resolve()
+    base = Path(sys.base_prefix)
+    if _is_open(real):
+        return real
+    copy = _copy_of(base)
+    if not (copy / "complete").exists():
+        (copy / "bin").mkdir(exist_ok=True)
+        shutil.copy2(real, copy / "bin" / real.name)
+        version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+        for library in (base / "lib").glob("libpython*.so*"):
+            (copy / "lib").mkdir(exist_ok=True)
+            shutil.copy2(library, copy / "lib" / library.name)
+        skip = shutil.ignore_patterns("site-packages", "test", "__pycache__", "idlelib", "tkinter")
+        shutil.copytree(base / "lib" / version, copy / "lib" / version, ignore=skip, dirs_exist_ok=True)
+        (copy / "complete").touch()
+    return copy / "bin" / real.name
+
+
+def _is_open(path: Path) -> bool:
+    return all(parent.stat().st_mode & stat.S_IXOTH for parent in (path, *path.parents))
+
+
+def _copy_of(directory: Path) -> Path:
+    copy = _LAB / hashlib.sha256(os.fsencode(directory)).hexdigest()[:12]
+    copy.mkdir(mode=0o755, exist_ok=True)
+    return copy

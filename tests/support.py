@@ -1,0 +1,78 @@
+"""What tests of several rooms need: waiting for a condition, finding and ending processes."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def wait_until(pred: Callable[[], T], timeout: float = 10.0, on_timeout: Callable[[], object] | None = None) -> T:
+    """Return the first true value of `pred`.
+
+    Raises
+    ------
+    TimeoutError
+        If there is none within `timeout` seconds; the text holds what `on_timeout` returns.
+    """
+    until = time.monotonic() + timeout
+    pause = 0.001
+    while True:
+        value = pred()
+        if value:
+            return value
+        if time.monotonic() >= until:
+            dump = "" if on_timeout is None else f"\n{on_timeout()}"
+            raise TimeoutError(f"still not so after {timeout:g} s (last: {value!r}){dump}")
+        time.sleep(pause)
+        pause = min(2 * pause, 0.05)
+
+
+def processes_with(mark: str) -> dict[int, str]:
+    """Return the living processes (zombies are not) whose environment holds `mark`: pid and command line."""
+    found: dict[int, str] = {}
+    needle = os.fsencode(mark)
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            if needle in (entry / "environ").read_bytes():
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace").strip()
+                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+                if state not in "ZX":
+                    found[int(entry.name)] = command
+        except OSError:  # it ended meanwhile, or is somebody else's
+            continue
+    return found
+
+
+def children() -> dict[int, str]:
+    """Return this process's own children, zombies too: pid and command line."""
+    found: dict[int, str] = {}
+    for task in Path("/proc/self/task").iterdir():
+        try:
+            pids = (task / "children").read_text().split()
+        except OSError:  # a thread that ended meanwhile
+            continue
+        for pid in pids:
+            try:
+                command = Path("/proc", pid, "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+            except OSError:
+                continue
+            found[int(pid)] = command.strip() or "(zombie)"
+    return found
+
+
+def kill(pid: int) -> None:
+    """End one process for good; it may be over already."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    try:
+        os.waitpid(pid, 0)
+    except ChildProcessError:  # not ours
+        return
