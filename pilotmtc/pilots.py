@@ -45,7 +45,7 @@ def start_local(store: Store, url: str, description: PilotDescription, wait_s: f
         If its directory cannot be made, or if it dies at once; the text then quotes its log.
     """
     key = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
-    directory = Path(f"{locate(url).path}.d") / "pilots" / key
+    directory = Path(locate(url).directory) / "pilots" / key
     try:
         directory.mkdir(mode=0o700, parents=True)
     except OSError as error:

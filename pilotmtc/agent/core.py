@@ -19,6 +19,7 @@ from pilotmtc.agent.events import (
     Gave,
     GiveBack,
     Leave,
+    NoRoom,
     Ordered,
     Quit,
     Report,
@@ -37,6 +38,7 @@ CLAIM_MAX = 4096
 LATENCY_FLOOR_S = 0.1
 EMPTY_PAUSE_S = 0.05  # a server that answers at once with nothing is not asked in a circle
 RATE_WINDOW_S = 0.5
+HOLD_S = 1.0  # when the machine has no room for another process
 
 
 class Queued:
@@ -66,11 +68,13 @@ class Running:
 class Group:
     """Claimed tasks with the same resources: a heap of ``(-priority, task)``; taken ones are passed over."""
 
-    __slots__ = ("heap", "need", "resources")
+    __slots__ = ("fits", "heap", "lasts_s", "need", "resources")
 
-    def __init__(self, resources: Resources) -> None:
+    def __init__(self, resources: Resources, node: Node) -> None:
         self.resources = resources
         self.need = Need.of(resources)
+        self.fits = node.holds(self.need)
+        self.lasts_s = max(resources.time_limit_s, resources.expected_s)
         self.heap: list[tuple[int, TaskId]] = []
 
 
@@ -101,6 +105,7 @@ class Core:
         self._asked = 0  # number of the claim under way, 0 if none
         self._number = 0
         self._pause_until = 0.0
+        self._hold_until = 0.0
         self._leaving: tuple[PilotState, str] | None = None
         self._left = False
         self._idle_since = start
@@ -158,6 +163,8 @@ class Core:
             return out
         elif isinstance(event, Ordered):
             self._ordered(event.orders, out)
+        elif isinstance(event, NoRoom):
+            self._no_room(event, now, out)
         elif isinstance(event, Attached):
             self._attached = True
         elif isinstance(event, Drain):
@@ -167,9 +174,10 @@ class Core:
         else:
             assert_never(event)
         if self._leaving is None:
-            if self.queued:
-                self._fill(now, out)
-            self._ask(now, out)
+            if now >= self._hold_until:
+                if self.queued:
+                    self._fill(now, out)
+                self._ask(now, out)
         elif not self.running and not self._left:
             self._left = True
             out.append(Leave(*self._leaving))
@@ -194,6 +202,15 @@ class Core:
         if not self.running:
             self._idle_since = now
 
+    def _no_room(self, event: NoRoom, now: float, out: list[Command]) -> None:
+        """Give it back, uncharged, and start nothing for a moment: others use up this machine, or its limits."""
+        run = self.running.pop(event.task)
+        self.node.give(run.slot)
+        if run.era and run.era == self._era:
+            self._overtakers.add(run.need, -1)
+        self._hold_until = now + HOLD_S
+        out.append(GiveBack(((event.task, event.attempt),)))
+
     def _gave(self, batch: Batch, now: float, out: list[Command]) -> None:
         if batch.number != self._asked:
             return
@@ -214,8 +231,8 @@ class Core:
                 continue
             group = self._groups.get(claimed.resources)
             if group is None:
-                group = self._groups[claimed.resources] = Group(batch.resources[claimed.resources])
-            if not self.node.holds(group.need):
+                group = self._groups[claimed.resources] = Group(batch.resources[claimed.resources], self.node)
+            if not group.fits:
                 unfit.append((claimed.task, claimed.attempt))
                 continue
             template = templates.get(claimed.template)
@@ -308,7 +325,7 @@ class Core:
             if queued is None:
                 break
             group = queued.group
-            if max(group.resources.time_limit_s, group.resources.expected_s) > left_s:
+            if group.lasts_s > left_s:
                 late.append(queued)
                 self._remove(queued)
                 continue
@@ -330,7 +347,7 @@ class Core:
             self._era += 1
             self._overtakers = Sum()
         for group in others:
-            while max(group.resources.time_limit_s, group.resources.expected_s) <= left_s:
+            while group.lasts_s <= left_s:
                 queued = self._head(group)
                 if queued is None or not self.node.spare(head.group.need, self._overtakers, group.need):
                     break

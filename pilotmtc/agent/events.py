@@ -25,6 +25,13 @@ class Ended(Struct, frozen=True):
     attempt: int
 
 
+class NoRoom(Struct, frozen=True):
+    """An attempt could not be started because the machine has no process or memory left for it just now."""
+
+    task: TaskId
+    attempt: int
+
+
 class Ordered(Struct, frozen=True):
     """The answer to a heartbeat."""
 
@@ -54,7 +61,7 @@ class Tick(Struct, frozen=True):
     """Time has passed."""
 
 
-Event = Attached | Gave | Ended | Ordered | Acked | Drain | Quit | Tick
+Event = Attached | Gave | Ended | NoRoom | Ordered | Acked | Drain | Quit | Tick
 
 
 # -- commands -------------------------------------------------------------------------------------------------

@@ -1,16 +1,18 @@
 """The agent's loop: performs what `core` decides and tells it what came of it.
 
-One thread and one epoll, by hand: with tasks of a quarter of a millisecond an event loop's own cost a task is what
-decides between keeping pace with a C program and not. The link to the store has its own thread; its answers come in
-through a deque and an eventfd.
+One epoll, by hand: with tasks of a quarter of a millisecond an event loop's own cost a task is what decides between
+keeping pace with a C program and not. The link to the store has its own thread; its answers come in through a deque
+and an eventfd. `waiters` deal with the ends of tasks where they ran; one lock lets one thread at a time decide and act.
 """
 
 import gc
 import logging
+import math
 import os
 import select
 import signal
 import socket
+import threading
 import time
 from collections import deque
 from concurrent.futures import Future
@@ -21,7 +23,9 @@ from pilotmtc.agent import events as c
 from pilotmtc.agent.core import Core
 from pilotmtc.agent.node import NodeWorker
 from pilotmtc.agent.outbox import Outbox
+from pilotmtc.agent.process import Process
 from pilotmtc.agent.spool import Segment, Spool
+from pilotmtc.agent.waiters import Waiters
 from pilotmtc.errors import PilotMTCError, StateError, StoreError
 from pilotmtc.model import PilotId, Result
 from pilotmtc.states import PilotState
@@ -97,6 +101,10 @@ class Loop:
         self._node = node
         self._outbox = Outbox(pilot, spool, self._send)
         self._guard_fd = guard_fd
+        self._lock = threading.Lock()
+        self._waiters = Waiters(len(os.sched_getaffinity(0)), self._waited, self._waiter_failed)
+        self._failed = False
+        self._sleep_until = -math.inf  # while the main thread sleeps, when it will look again
         self._epoll = select.epoll()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._landed: deque[Landed] = deque()
@@ -125,7 +133,9 @@ class Loop:
         gc.disable()
         self._send(AttachPilot(self._pilot, socket.gethostname(), os.getpid(), 1, self._core.node.cores))
         try:
-            self._turn()
+            with self._lock:
+                self._turn()
+            self._waiters.close()
         finally:
             gc.enable()
             gc.unfreeze()
@@ -146,18 +156,24 @@ class Loop:
         tick_at = collect_at = now = monotonic()
         collect_at += GC_S
         while self._exit is None:
-            due = min(outbox.due(tick_at), node.due(), self._beat_at)
-            for fd, _ in poll(max(due - now, 0.0)):
+            due = self._sleep_until = min(outbox.due(tick_at), node.due(), self._beat_at)
+            self._lock.release()
+            try:
+                ready = poll(max(due - now, 0.0))
+            finally:
+                self._lock.acquire()
+            self._sleep_until = -math.inf
+            if self._failed:
+                raise RuntimeError("a waiter has failed; its own words are above")
+            for fd, _ in ready:
                 if fd == wake:
                     os.eventfd_read(wake)
                     self._woken = False  # after the read: the other order could lose a wake-up for good
                 elif fd == self._guard_fd:
                     self._guard_gone()
                 else:
-                    now = monotonic()
-                    result = node.reap(fd, now)
-                    if result is not None:
-                        self._ended(result, now)
+                    self._epoll.unregister(fd)
+                    self._over(node.ended(fd), False)
             now = monotonic()
             while self._landed:
                 self._answer(self._landed.popleft(), now)
@@ -175,25 +191,62 @@ class Loop:
 
     # -- doing ------------------------------------------------------------------------------------------------
 
-    def _ended(self, result: Result, now: float) -> None:
+    def _over(self, process: Process, waiter: bool) -> Process | None:
+        """Deal with a process that has ended; return one that was started instead and is the calling waiter's."""
+        now = time.monotonic()
+        result = self._node.reap(process, now)
         self._outbox.ended(result, now)
-        self._perform(self._core.react(c.Ended(result.task, result.attempt), now), now)
+        return self._perform(self._core.react(c.Ended(result.task, result.attempt), now), now, waiter=waiter)
 
-    def _perform(self, commands: list[c.Command], now: float) -> None:
-        """Do what the core said, and what it says to what comes of that."""
+    def _waited(self, process: Process) -> Process | None:
+        """Do the same, in a waiter's thread."""
+        with self._lock:
+            following = self._over(process, True)
+            if following is None:
+                self._waiters.idle += 1
+            if self._outbox.due(self._node.due()) < self._sleep_until or self._leave is not None:
+                self._call()
+        return following
+
+    def _waiter_failed(self) -> None:
+        self._failed = True
+        self._call()
+
+    def _call(self) -> None:
+        """Wake the main thread."""
+        if not self._woken:
+            self._woken = True
+            try:
+                os.eventfd_write(self._wake, 1)
+            except OSError:  # the loop has left
+                return
+
+    def _perform(self, commands: list[c.Command], now: float, *, waiter: bool = False) -> Process | None:
+        """Do what the core said, and what it says to what comes of that.
+
+        The first task that it starts belongs to the calling `waiter`, and is returned.
+        """
+        mine: Process | None = None
         todo = commands
         at = 0
         while at < len(todo):
             command = todo[at]
             at += 1
             if isinstance(command, c.Start):
-                started = self._node.start(command)
-                if isinstance(started, int):
-                    self._epoll.register(started, select.EPOLLIN)
-                    self._outbox.started(command.claimed.task, command.claimed.attempt, now)
-                else:
+                stay = waiter and mine is None
+                started = self._node.start(command, stay=stay)
+                if started is None:
+                    todo.extend(self._core.react(c.NoRoom(command.claimed.task, command.claimed.attempt), now))
+                    continue
+                if isinstance(started, Result):
                     self._outbox.ended(started, now)
                     todo.extend(self._core.react(c.Ended(started.task, started.attempt), now))
+                    continue
+                self._outbox.started(command.claimed.task, command.claimed.attempt, now)
+                if stay:
+                    mine = started
+                elif not self._waiters.take(started):
+                    self._epoll.register(self._node.watch(started), select.EPOLLIN)
             elif isinstance(command, c.Ask):
                 self._send(Claim(self._pilot, command.number, command.total, command.want, command.limit,
                                  command.time_left_s, command.backfill, command.wait_s))  # fmt: skip
@@ -210,6 +263,7 @@ class Loop:
                 self._leave_by = now + wait_s
                 _log.info("pilot %s leaves: %s", self._pilot, command.reason)
                 self._outbox.flush()
+        return mine
 
     def _tick(self, now: float) -> None:
         if self._signals:
@@ -270,12 +324,7 @@ class Loop:
         def done(future: "Future[Reply]") -> None:  # in the link's thread
             landed.future = future
             self._landed.append(landed)
-            if not self._woken:
-                self._woken = True
-                try:
-                    os.eventfd_write(self._wake, 1)
-                except OSError:  # the loop has left
-                    return
+            self._call()
 
         self._link.send(cast("Request[Reply]", landed.request)).add_done_callback(done)
 

@@ -16,7 +16,7 @@ from pilotmtc.agent.core import Core
 from pilotmtc.agent.loop import Loop
 from pilotmtc.agent.node import NodeWorker
 from pilotmtc.agent.spool import Spool, read_spool
-from pilotmtc.errors import PilotMTCError
+from pilotmtc.errors import ConfigError, PilotMTCError
 from pilotmtc.model import Pilot, PilotId
 from pilotmtc.slots import Node
 from pilotmtc.states import PilotState
@@ -63,8 +63,13 @@ def run(url: str, pilot: PilotId, directory: Path, guard_fd: int | None) -> int:
         node, pin = _node(record)
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         wanted = 3 * node.cores + 300  # tasks inherit it: no more than needed
+        if hard != resource.RLIM_INFINITY and wanted > hard:
+            raise ConfigError(
+                f"{node.cores} cores need {wanted} open files, and this machine allows {hard}: ask for at most "
+                f"{(hard - 300) // 3} cores, or raise the limit (ulimit -Hn)"
+            )
         if soft < wanted:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         started = time.monotonic()
         core = Core(node, started, record.description.walltime_s, record.description.idle_s)
         worker = NodeWorker(socket.gethostname(), pilot, url, directory, gpus=bool(node.gpus), pin=pin, environ=environ)

@@ -6,6 +6,7 @@ when it wants to be polled) is all that the loop knows of it, so that it can mov
 
 import contextlib
 import heapq
+import logging
 import os
 import signal
 import threading
@@ -18,10 +19,11 @@ from pilotmtc.agent import watch
 from pilotmtc.agent.capture import Captures
 from pilotmtc.agent.core import GRACE_S
 from pilotmtc.agent.events import Report, Start, Stop
-from pilotmtc.agent.process import Launcher, LaunchError, Process, pin_late
+from pilotmtc.agent.process import NO_ROOM, Launcher, LaunchError, Process, pin_late
 from pilotmtc.model import PilotId, Result, TaskId
 from pilotmtc.states import Cause
 
+_log = logging.getLogger("pilotmtc.agent")
 SWEEP_S = 1.0
 # Binding costs 30 us. Where tasks take less than this, it is left; one that turns out to be longer is bound when its
 # memory is first looked at.
@@ -48,11 +50,13 @@ class NodeWorker:
         self._name = name
         self._captures = Captures(directory, directory / "outputs", self._survivors)
         self._launcher = Launcher(pilot, store, directory, self._captures, gpus=gpus, pin=pin, environ=environ)
-        self.live: dict[int, Process] = {}  # by pidfd
+        self._live: dict[int, Process] = {}  # by pid
+        self._polled: dict[int, Process] = {}  # by pidfd
         self._by_task: dict[int, Process] = {}
         self._limited: dict[int, Process] = {}  # with a memory limit, by pid
         self._timers: list[tuple[float, int, Process]] = []
         self._samples: list[deque[tuple[float, Process]]] = [deque() for _ in SAMPLE_S]
+        self._sampled_at = 0.0
         self._ticks = 0
         self._sweep_at = time.monotonic() + SWEEP_S
         self._thread = threading.get_native_id()
@@ -62,18 +66,23 @@ class NodeWorker:
 
     # -- in ---------------------------------------------------------------------------------------------------
 
-    def start(self, start: Start) -> int | Result:
-        """Start a task; return a descriptor that becomes readable when it ends, or how it failed to start."""
+    def start(self, start: Start, *, stay: bool) -> Process | Result | None:
+        """Start a task; return its process, or how it failed to start, or None if there is no room for it just now.
+
+        `stay`: the calling thread will wait for it.
+        """
         claimed = start.claimed
         try:
-            process = self._launcher.launch(start, bind=self._typical_s > SHORT_S)
+            process = self._launcher.launch(start, bind=stay or self._typical_s > SHORT_S, stay=stay)
         except LaunchError as error:
             return self._not_started(claimed.task, claimed.attempt, Cause.LAUNCH_ERROR, str(error))
-        except OSError as error:  # no more processes, files, disk
+        except OSError as error:
+            if error.errno in NO_ROOM:
+                _log.warning("cannot start task %d now: %s", claimed.task, error.strerror)
+                return None
             text = f"this node cannot start it: {error.strerror}"
             return self._not_started(claimed.task, claimed.attempt, Cause.LAUNCH_ERROR, text)
-        fd = process.fd = os.pidfd_open(process.pid)
-        self.live[fd] = process
+        self._live[process.pid] = process
         self._by_task[process.task] = process
         resources = start.resources
         if resources.time_limit_s:
@@ -82,6 +91,12 @@ class NodeWorker:
             process.memory_bytes = resources.memory_bytes
             self._limited[process.pid] = process
         self._samples[0].append((process.began + SAMPLE_S[0], process))
+        return process
+
+    def watch(self, process: Process) -> int:
+        """Return a descriptor that becomes readable when the process ends, for `ended`."""
+        fd = process.fd = os.pidfd_open(process.pid)
+        self._polled[fd] = process
         return fd
 
     def stop(self, stop: Stop, now: float) -> None:
@@ -96,22 +111,23 @@ class NodeWorker:
 
     # -- out --------------------------------------------------------------------------------------------------
 
-    def reap(self, fd: int, now: float) -> Result | None:
-        """Return the result of the task behind a readable descriptor; None if it was a false alarm."""
-        process = self.live.get(fd)
-        if process is None:
-            return None
+    def ended(self, fd: int) -> Process:
+        """Return the process behind a readable descriptor, which is closed."""
+        os.close(fd)
+        return self._polled.pop(fd)
+
+    def reap(self, process: Process, now: float) -> Result:
+        """Return the result of a process that has ended."""
         pid = process.pid
-        done, status, usage = os.wait4(pid, os.WNOHANG)
-        if not done:
-            return None
+        _, status, usage = os.wait4(pid, 0)
         elapsed = now - process.began
         self._typical_s += (elapsed - self._typical_s) * 0.05
-        del self.live[fd]
+        del self._live[pid]
         del self._by_task[process.task]
-        os.close(fd)
-        with contextlib.suppress(ProcessLookupError):
+        try:  # noqa: SIM105 -- suppress() takes a microsecond
             os.killpg(pid, signal.SIGKILL)
+        except ProcessLookupError:  # as it should be
+            pass
         if process.memory_bytes:
             del self._limited[pid]
         ended = os.waitstatus_to_exitcode(status)
@@ -138,15 +154,15 @@ class NodeWorker:
         if self._timers and self._timers[0][0] < due:
             due = self._timers[0][0]
         first = self._samples[0]
-        if first and first[0][0] < due:
-            due = first[0][0]
+        if first:  # many at a time: most of them are over by now
+            due = min(due, max(first[0][0], self._sampled_at + SAMPLE_S[0]))
         return due
 
     def poll(self, now: float) -> None:
         """Do what the time demands: limits, kills, samples of memory, a sweep for what tasks left behind."""
         while self._timers and self._timers[0][0] <= now:
             _, _, process = heapq.heappop(self._timers)
-            if self.live.get(process.fd) is not process:
+            if self._live.get(process.pid) is not process:
                 continue
             if process.cause is None:
                 self._stop(process, Cause.TIMEOUT, GRACE_S, now)
@@ -196,8 +212,8 @@ class NodeWorker:
 
     def _timer(self, due: float, process: Process) -> None:
         self._ticks += 1
-        if len(self._timers) > 2 * len(self.live) + 1024:  # mostly of tasks long over
-            self._timers = [timer for timer in self._timers if self.live.get(timer[2].fd) is timer[2]]
+        if len(self._timers) > 2 * len(self._live) + 1024:  # mostly of tasks long over
+            self._timers = [timer for timer in self._timers if self._live.get(timer[2].pid) is timer[2]]
             heapq.heapify(self._timers)
         heapq.heappush(self._timers, (due, self._ticks, process))
 
@@ -217,10 +233,11 @@ class NodeWorker:
             self._timer(now + 1.0, process)
 
     def _sample(self, now: float) -> None:
+        self._sampled_at = now
         for stage, waiting in enumerate(self._samples):
             while waiting and waiting[0][0] <= now:
                 _, process = waiting.popleft()
-                if self.live.get(process.fd) is not process:
+                if self._live.get(process.pid) is not process:
                     continue
                 process.peak = max(process.peak, watch.peak_memory(process.pid))
                 if process.cores:
@@ -237,10 +254,9 @@ class NodeWorker:
 
     def _strangers(self) -> list[int]:
         """Return children that are not tasks: what tasks left behind. Dead ones are reaped."""
-        tasks = {process.pid for process in self._by_task.values()}
         left = []
-        for pid in watch.children("self", self._thread):
-            if pid in tasks:
+        for pid in watch.children("self", self._thread):  # the kernel hands orphans to the first thread
+            if pid in self._live:
                 continue
             try:
                 if os.waitpid(pid, os.WNOHANG)[0]:

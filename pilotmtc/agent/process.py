@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,10 @@ from pilotmtc.template import Expanded, expand
 _DUP2 = os.POSIX_SPAWN_DUP2
 _OPEN_OUT = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
 _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
+
+
+# What passes: nothing is wrong with the task.
+NO_ROOM = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT})
 
 
 class LaunchError(TaskError):
@@ -79,7 +84,7 @@ class Launcher:
         self._gpus = gpus
         self._pin = pin
         self._everywhere = os.sched_getaffinity(0)
-        self._bound = False
+        self._bound = threading.local()  # .cores: what the calling thread is bound to
         self._directory = str(directory)
         self._here: str | None = None
         self._null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
@@ -93,8 +98,10 @@ class Launcher:
         # What Python ignores, tasks must not inherit as ignored.
         self._defaults = [s for s in signal.valid_signals() if signal.getsignal(s) is signal.SIG_IGN]
 
-    def launch(self, start: Start, *, bind: bool) -> Process:
+    def launch(self, start: Start, *, bind: bool, stay: bool) -> Process:
         """Start a task; with `bind` it is born on its cores, else `pin_late` may do it (if its ``cores`` say so).
+
+        With `stay` the calling thread stays bound to them, too: it will wait for the task.
 
         Raises
         ------
@@ -137,23 +144,24 @@ class Launcher:
                     self._captures.put_unused(fd)
             raise
         finally:
-            if self._bound:
+            if not stay and getattr(self._bound, "cores", None):
                 os.sched_setaffinity(0, self._everywhere)
-                self._bound = False
+                self._bound.cores = None
             for fd in opened:
                 os.close(fd)
         return process
 
     def _bind_next(self, process: Process) -> None:
         """Go to the task's cores, for it to inherit: bound after its birth it might have children by then."""
-        try:
-            os.sched_setaffinity(0, process.cores)
-        except OSError as error:  # such a core was taken from the machine
-            if error.errno != errno.EINVAL:
-                raise
-        else:
-            self._bound = True
-            process.cores = ()
+        if getattr(self._bound, "cores", None) != process.cores:
+            try:
+                os.sched_setaffinity(0, process.cores)
+            except OSError as error:  # such a core was taken from the machine
+                if error.errno != errno.EINVAL:
+                    raise
+                return
+            self._bound.cores = process.cores
+        process.cores = ()
 
     def _environment(self, start: Start, todo: Expanded, names: tuple[str, str]) -> Mapping[str, str]:
         claimed = start.claimed
@@ -222,6 +230,8 @@ class Launcher:
         except OSError as error:
             if error.errno == errno.ENOEXEC:  # a script without its first line: what a shell would do
                 return self._spawn("/bin/sh", ["/bin/sh", program, *argv[1:]], env, files)
+            if error.errno in NO_ROOM:
+                raise
             self._programs.clear()
             if error.errno == errno.ENOENT and os.path.exists(program):
                 raise LaunchError(f"{program}: the interpreter that it names does not exist") from error

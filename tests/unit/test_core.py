@@ -16,6 +16,7 @@ from pilotmtc.agent.events import (
     Gave,
     GiveBack,
     Leave,
+    NoRoom,
     Ordered,
     Quit,
     Report,
@@ -95,6 +96,14 @@ def test_quick_tasks_are_claimed_ahead_and_slow_ones_are_not() -> None:
                 most = max(most, command.limit)
     assert 50 <= most <= 400
     assert core.backlog(now + 100) == 0
+
+
+def test_a_task_without_room_goes_back_uncharged_and_nothing_starts_for_a_moment() -> None:
+    core, ask = attached(2)
+    assert starts(core.react(batch(ask.number, [claimed(1), claimed(2), claimed(3)]), 0.0)) == [1, 2]
+    assert core.react(NoRoom(TaskId(2), 1), 0.0) == [GiveBack(((TaskId(2), 1),))]
+    assert starts(core.react(Tick(), 0.5)) == []
+    assert starts(core.react(Tick(), 1.0)) == [3]
 
 
 def test_cancel_stops_a_running_task_once_and_reports_a_queued_one() -> None:
