@@ -1,5 +1,6 @@
 """Where the store is."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from pilotmtc.wire.frames import error_of
 from pilotmtc.wire.messages import Failure
 
 VARIABLE = "PILOTMTC_STORE"
+COMMAND_VARIABLE = "PILOTMTC_REMOTE_COMMAND"  # the pilotmtc on the other host
 
 
 class StoreLocation(Struct, frozen=True):
@@ -31,6 +33,16 @@ class StoreLocation(Struct, frozen=True):
     url: str
     path: str
     target: SshTarget | None = None
+
+    @property
+    def directory(self) -> str:
+        """Where on this machine the files of its pilots lie."""
+        if self.target is None:
+            return f"{self.path}.d"
+        # Options may change from day to day; host, user and file say which store it is.
+        name = f"{self.target.user}@{self.target.host}:{self.target.port}{self.path}"
+        digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+        return os.path.join(os.path.expanduser(_data_home()), "pilotmtc", "remote", f"{self.target.host}-{digest}.d")
 
 
 def locate(url: str | None = None) -> StoreLocation:
@@ -67,13 +79,17 @@ def _on_other_host(url: str) -> StoreLocation:
         for name in ("config", "identity")
         if (file := getattr(target, name)) is not None
     }
-    target = replace(target, **files)
+    target = replace(target, command=target.command or os.environ.get(COMMAND_VARIABLE) or None, **files)
     return StoreLocation(url=str(target), path=target.path, target=target)
 
 
 def _default() -> str:
+    return os.path.join(_data_home(), "pilotmtc", "store.db")
+
+
+def _data_home() -> str:
     data = os.environ.get("XDG_DATA_HOME", "")
-    return os.path.join(data if os.path.isabs(data) else "~/.local/share", "pilotmtc", "store.db")
+    return data if os.path.isabs(data) else "~/.local/share"
 
 
 def runtime_dir() -> str:

@@ -1,10 +1,10 @@
 """A store on another host: ``pilotmtc serve`` there, over one connection that the clients of a process share."""
 
 import logging
-import os
 import threading
 
 from pilotmtc.errors import ConfigError, ConnectError
+from pilotmtc.store.location import COMMAND_VARIABLE
 from pilotmtc.transport.channel import Channel
 from pilotmtc.transport.link import Ask, CommandChannel, Link
 from pilotmtc.transport.ssh_url import SshTarget, remote_command
@@ -12,7 +12,6 @@ from pilotmtc.wire.frames import MAGIC, MAX_CHATTER_BYTES
 
 log = logging.getLogger(__name__)
 
-COMMAND_VARIABLE = "PILOTMTC_REMOTE_COMMAND"
 _STATUS_WAIT_S = 3.0
 _NOT_FOUND = 127
 
@@ -33,7 +32,7 @@ class RemoteStore:
 
     def __init__(self, target: SshTarget, ask: Ask | None = None) -> None:
         self.target = target
-        self._program = target.command or os.environ.get(COMMAND_VARIABLE) or "pilotmtc"
+        self._program = target.command or "pilotmtc"
         self._key = SshTarget(
             host=target.host,
             user=target.user,

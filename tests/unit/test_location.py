@@ -54,6 +54,14 @@ def test_store_on_another_host_means_the_same_anywhere(tmp_path: Path) -> None:
     assert location.target is not None
     assert (location.target.host, location.target.config) == ("Login", f"{tmp_path}/cfg")
     assert locate(location.url) == location
+    assert location.directory.startswith(f"{tmp_path}/.local/share/pilotmtc/remote/Login-")
+
+
+def test_command_there_may_stand_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PILOTMTC_REMOTE_COMMAND", "/opt/pilotmtc")
+    # An agent starts without these variables, so the URL that it gets has to say it.
+    assert locate("ssh://h/x.db").url == "ssh://h/x.db?command=/opt/pilotmtc"
+    assert locate("ssh://h/x.db?command=own").url == "ssh://h/x.db?command=own"
 
 
 def test_unknown_home_is_refused() -> None:

@@ -1,0 +1,37 @@
+"""TCP connections that notice when the other side is gone."""
+
+import socket
+
+from pilotmtc.errors import ConnectError
+
+_SILENT_MS = 30_000
+
+
+def dial(host: str, port: int, timeout_s: float) -> socket.socket:
+    """Return a connection to the first address of `host` that answers.
+
+    Raises
+    ------
+    ConnectError
+        If none does.
+    """
+    try:
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (socket.gaierror, UnicodeError) as error:
+        raise ConnectError(f"the host {host} is not found: {error}") from error
+    trouble: OSError | None = None
+    for family, kind, protocol, _, address in addresses:
+        sock = socket.socket(family, kind, protocol)
+        sock.settimeout(timeout_s)
+        try:
+            sock.connect(address)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            if user_timeout := getattr(socket, "TCP_USER_TIMEOUT", None):
+                sock.setsockopt(socket.IPPROTO_TCP, user_timeout, _SILENT_MS)
+        except OSError as error:
+            sock.close()
+            trouble = error
+        else:
+            return sock
+    raise ConnectError(f"cannot connect to {host}, port {port}: {trouble}") from trouble

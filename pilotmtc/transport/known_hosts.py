@@ -1,0 +1,144 @@
+"""Whether a host's key is the one that the user knows."""
+
+import base64
+import fnmatch
+import hashlib
+import hmac
+import os
+from collections.abc import Iterable, Sequence
+from enum import Enum
+
+from msgspec import Struct
+
+from pilotmtc.errors import LoginRefused
+
+
+class Entry(Struct, frozen=True):
+    """One line of a ``known_hosts`` file."""
+
+    file: str
+    line: int
+    marker: str
+    names: str
+    kind: str
+    key: bytes
+
+    def names_host(self, name: str) -> bool:
+        """Return whether it speaks of the host `name`."""
+        if self.names.startswith("|1|"):
+            return _hash_matches(self.names, name)
+        named = False
+        for word in self.names.split(","):
+            pattern = word.removeprefix("!").lower()
+            # fnmatch would read brackets, which surround hosts with ports here, as a set of characters
+            if fnmatch.fnmatchcase(name.lower(), pattern.replace("[", "[[]")):
+                if word.startswith("!"):
+                    return False
+                named = True
+        return named
+
+
+class Verdict(Enum):
+    """What the files say of a key."""
+
+    KNOWN = "known"
+    UNKNOWN = "unknown"
+    CHANGED = "changed"
+    REVOKED = "revoked"
+
+
+def read_entries(files: Iterable[str]) -> list[Entry]:
+    """Return the entries of all files that can be read, without the lines that make no sense."""
+    entries: list[Entry] = []
+    for file in files:
+        try:
+            with open(file, encoding="utf-8", errors="replace") as lines:
+                entries += filter(None, (_entry(file, number, line) for number, line in enumerate(lines, 1)))
+        except OSError:
+            continue  # most users have some of the files only
+    return entries
+
+
+def known_kinds(entries: Iterable[Entry], name: str) -> list[str]:
+    """Return the types of the keys that are known for a host, so that it is asked for one of them."""
+    return list(dict.fromkeys(entry.kind for entry in entries if not entry.marker and entry.names_host(name)))
+
+
+def judge(entries: Sequence[Entry], name: str, kind: str, key: bytes) -> tuple[Verdict, Entry | None]:
+    """Return what is known of a key that a host shows, and the line that says so."""
+    own = [entry for entry in entries if entry.names_host(name)]
+    for entry in own:
+        if entry.marker == "@revoked" and entry.key == key:
+            return Verdict.REVOKED, entry
+    plain = [entry for entry in own if not entry.marker]
+    for entry in plain:
+        if entry.kind == kind and entry.key == key:
+            return Verdict.KNOWN, entry
+    return (Verdict.CHANGED, plain[0]) if plain else (Verdict.UNKNOWN, None)
+
+
+def refuse_unless_known(files: Sequence[str], name: str, where: str, kind: str, key: bytes) -> None:
+    """Return if the key is known.
+
+    Raises
+    ------
+    LoginRefused
+        If not: the text says how to verify the key and what to do then.
+    """
+    verdict, entry = judge(read_entries(files), name, kind, key)
+    if verdict is Verdict.KNOWN:
+        return
+    host, _, port = name[1:].partition("]:") if name.startswith("[") else (name, "", "")
+    scan = f"ssh-keyscan {f'-p {port} ' if port else ''}-t {_short(kind)} {host}"
+    print_of = f"its key is {_short(kind).upper()} {fingerprint(key)}"
+    verify = (
+        f"compare that with what the site publishes, or run `{scan} | ssh-keygen -lf -` where you trust the network"
+    )
+    if verdict is Verdict.UNKNOWN:
+        raise LoginRefused(
+            f"{where} is not a known host: {print_of}. First {verify}; if it is right, add it with "
+            f"`{scan} >> {files[0] if files else '~/.ssh/known_hosts'}`"
+        )
+    assert entry is not None
+    place = f"line {entry.line} of {entry.file}"
+    if verdict is Verdict.REVOKED:
+        raise LoginRefused(f"{where} shows a key that is revoked in {place}: {print_of}. Do not connect; ask the site")
+    raise LoginRefused(
+        f"{where} does not show the key it is known by: somebody may be listening in, or the host was set up anew. "
+        f"Now {print_of}; {place} has {_short(entry.kind).upper()} {fingerprint(entry.key)}. Ask the site, and "
+        f"{verify}; if the new key is right, remove the old one with `ssh-keygen -R '{name}' -f {entry.file}` and add "
+        f"the new one with `{scan} >> {entry.file}`"
+    )
+
+
+def fingerprint(key: bytes) -> str:
+    """Return a key's fingerprint as ``ssh-keygen -lf`` shows it."""
+    return "SHA256:" + base64.b64encode(hashlib.sha256(key).digest()).decode().rstrip("=")
+
+
+def _short(kind: str) -> str:
+    return "ecdsa" if kind.startswith("ecdsa-") else kind.removeprefix("ssh-")
+
+
+def _entry(file: str, number: int, line: str) -> Entry | None:
+    words = line.split()
+    if not words or words[0].startswith("#"):
+        return None
+    marker = words.pop(0) if words[0].startswith("@") else ""
+    if len(words) < 3:
+        return None
+    try:
+        key = base64.b64decode(words[2], validate=True)
+    except ValueError:
+        return None
+    return Entry(file=os.path.abspath(file), line=number, marker=marker, names=words[0], kind=words[1], key=key)
+
+
+def _hash_matches(names: str, name: str) -> bool:
+    try:
+        _, _, salt, digest = names.split("|")
+        expected = base64.b64decode(digest, validate=True)
+        mac = hmac.new(base64.b64decode(salt, validate=True), name.encode(), hashlib.sha1)
+    except ValueError:
+        return False
+    return hmac.compare_digest(mac.digest(), expected)

@@ -1,0 +1,45 @@
+"""What a way to another host is: a link, and the channels on it."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from pilotmtc.transport.channel import Channel
+
+# Asks a person: the prompts, and for each whether what is typed may be seen. As many answers come back.
+Ask = Callable[[Sequence[str], Sequence[bool]], Sequence[str]]
+
+
+class CommandChannel(Channel, Protocol):
+    """The stdin and stdout of a command on the other host."""
+
+    def exit_status(self, wait_s: float) -> int | None:
+        """Return how the command ended; None if that is not known within `wait_s`."""
+        ...
+
+
+class Link(Protocol):
+    """A connection to a host, opened when it is first needed. Threads may share it."""
+
+    def connect(self) -> None:
+        """Open the connection if it is not open; `open` does it, too.
+
+        Raises
+        ------
+        ConnectError
+            If the host cannot be reached; `LoginRefused` if it does not let the user in.
+        """
+        ...
+
+    def open(self, command: str) -> CommandChannel:
+        """Start `command` in the user's login shell there.
+
+        Raises
+        ------
+        ConnectError
+            If the host cannot be reached; `LoginRefused` if it does not let the user in.
+        """
+        ...
+
+    def close(self) -> None:
+        """End it and all channels on it. Safe to repeat."""
+        ...

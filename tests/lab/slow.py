@@ -1,0 +1,81 @@
+"""A small TCP proxy on the loopback interface that can stop passing anything on, or hang up."""
+
+import contextlib
+import select
+import socket
+import threading
+from types import TracebackType
+
+_POLL_S = 0.05
+
+
+class Proxy:
+    """Passes connections to `port` on, from its own `port`."""
+
+    def __init__(self, port: int) -> None:
+        self._to = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._flowing = threading.Event()
+        self._flowing.set()
+        self._over = threading.Event()
+        self._lock = threading.Lock()
+        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._threads = [threading.Thread(target=self._accept, name="proxy")]
+        self._threads[0].start()
+
+    def stall(self) -> None:
+        """Pass nothing on any more; connections stay."""
+        self._flowing.clear()
+
+    def resume(self) -> None:
+        """Pass on what has come meanwhile, and what comes."""
+        self._flowing.set()
+
+    def cut(self) -> None:
+        """End all connections."""
+        with self._lock:
+            pairs, self._pairs = self._pairs, []
+        for each in (end for pair in pairs for end in pair):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def __enter__(self) -> "Proxy":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._flowing.set()
+        self.cut()
+        for thread in self._threads:
+            thread.join(10)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while not self._over.is_set():
+            if not select.select([self._listener], [], [], _POLL_S)[0]:
+                continue
+            ours, _ = self._listener.accept()
+            try:
+                theirs = socket.create_connection(("127.0.0.1", self._to), 5)
+            except OSError:
+                ours.close()
+                continue
+            with self._lock:
+                self._pairs.append((ours, theirs))
+            thread = threading.Thread(target=self._carry, args=(ours, theirs), name="proxy")
+            self._threads.append(thread)
+            thread.start()
+
+    def _carry(self, one: socket.socket, other: socket.socket) -> None:
+        with one, other, contextlib.suppress(OSError):
+            while not self._over.is_set():
+                for ready in select.select([one, other], [], [], _POLL_S)[0]:
+                    while not self._flowing.wait(_POLL_S):
+                        if self._over.is_set():
+                            return
+                    if not (data := ready.recv(65536)):
+                        return
+                    (other if ready is one else one).sendall(data)
