@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from pilotmtc.campaign.submit import TaskSpec, chunks
+from pilotmtc.errors import ChannelClosed
 from pilotmtc.model import CampaignId, Pilot, PilotDescription, Resources, Template
 from pilotmtc.pilots import start_local
 from pilotmtc.states import TaskState
@@ -79,7 +80,7 @@ def place() -> Iterator[Place]:
         yield made
     finally:
         if made is not None:
-            with contextlib.suppress(TimeoutError):
+            with contextlib.suppress(TimeoutError, ChannelClosed):  # a benchmark may have closed it itself
                 made.end_pilots()
             made.client.close()
         with contextlib.suppress(TimeoutError):

@@ -48,7 +48,7 @@ def waiting(rounds: int, scale: float, slots: int) -> list[Measured]:
             "waiting serve": (_pids(here.mark, os.path.basename(serve.__file__)), 12.0),
             "store server, new store": (here.processes("pilotmtc.store.server"), 80.0),
             "agent, waiting": (here.processes("pilotmtc.agent --store"), 150.0),
-            "the agent's guard": (_pids(here.mark, "/dev/fd/"), None),
+            "the agent's guard": (_pids(here.mark, "mtc-guard"), None),
         }
         return [
             Measured(f"memory: {name}", max(memory_mb(pid)[0] for pid in pids), "MB", budget)

@@ -23,6 +23,8 @@ show "python examples/pi/summary.py < $work/counts"
 
 say "Every task and result is in the store: one SQLite file"
 show 'pilotmtc status'
-show 'pilotmtc results 1 --csv > '"$work/results.csv; head -n 4 $work/results.csv"
+show 'pilotmtc results 1 --csv > '"$work"'/results.csv'
+show 'sqlite-utils query "$PILOTMTC_STORE" --table \
+    "SELECT task_id, params, cause, exit_code, elapsed_s, stdout FROM results LIMIT 4"'
 
 say "Now your own: . .venv/bin/activate; pilotmtc run 'echo {}' ::: 1 2 3; pilotmtc --help"

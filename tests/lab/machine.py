@@ -13,10 +13,10 @@ import shutil
 import stat
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 from msgspec import Struct
 
 ROOT = os.geteuid() == 0
@@ -64,7 +64,7 @@ def accounts() -> dict[str, Account]:
 
 def write_launcher(path: Path) -> None:
     """Write a program that runs the pilotmtc under test for any account."""
-    python, libraries, source = sys.executable, sysconfig.get_path("purelib"), str(_SOURCE)
+    python, libraries, source = sys.executable, str(Path(msgspec.__file__).parents[1]), str(_SOURCE)
     if ROOT:
         with _alone():
             python = str(_reachable_python())
@@ -75,7 +75,6 @@ def write_launcher(path: Path) -> None:
         f"PYTHONPATH='{source}:{libraries}' PILOTMTC_SERVER_LINGER_S=${{PILOTMTC_SERVER_LINGER_S:-0.3}} "
         f"PYTHONDONTWRITEBYTECODE=1\n"
         f"export PYTHONPATH PILOTMTC_SERVER_LINGER_S PYTHONDONTWRITEBYTECODE\n"
-        f"[ -e '{source}/pilotmtc/__main__.py' ] || exec '{python}' -I -S '{source}/pilotmtc/store/serve.py' \"$2\"\n"
         f"exec '{python}' -P -m pilotmtc \"$@\"\n"
     )
     path.chmod(0o755)
@@ -139,7 +138,9 @@ def _make_user(name: str, shell: str, password: str) -> None:
 
 def _make_noisy() -> None:
     # bash reads .bashrc for commands that come over SSH, too, unless the file itself returns early.
-    (Path(pwd.getpwnam("mtc-noisy").pw_dir) / ".bashrc").write_text(_NOISE)
+    start_up = Path(pwd.getpwnam("mtc-noisy").pw_dir) / ".bashrc"
+    if start_up.read_text() != _NOISE:  # others may be logging in just now
+        start_up.write_text(_NOISE)
 
 
 def _reachable(directory: Path) -> Path:
