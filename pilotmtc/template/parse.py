@@ -123,7 +123,7 @@ def _skip_document(line: str, at: int, end: str, strip: bool, fields: tuple[str,
 
 def literal(text: str, fields: Sequence[str] = ()) -> str:
     """Return `text` so written that nothing in it is a placeholder."""
-    return _pattern(tuple(fields)).sub(lambda match: f"{{{match[0]}}}" if match["name"] is not None else match[0], text)
+    return _pattern(tuple(fields)).sub(lambda match: f"{{{match[0]}}}", text)
 
 
 def holes(text: str, fields: Sequence[str] = ()) -> list[str | None]:

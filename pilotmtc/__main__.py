@@ -1,0 +1,5 @@
+"""``python -m pilotmtc`` is ``pilotmtc``."""
+
+from pilotmtc.cli import main
+
+main()

@@ -1,0 +1,163 @@
+"""The command ``pilotmtc``: which commands there are, and how each of them ends."""
+
+import difflib
+import importlib
+import sys
+from typing import NoReturn
+
+import click
+
+from pilotmtc.cli import out
+from pilotmtc.cli.command import EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, EXIT_TIMEOUT, Helpful, State, set_store
+from pilotmtc.errors import PilotMTCError
+
+# By section: name, module (whose attribute of the same name it is), what it does. The help of the whole needs no more.
+SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
+    "Run": {
+        "run": ("run", "Run tasks here and now, and show their output."),
+        "submit": ("submit", "Put tasks into the store, for pilots to run."),
+        "pilot": ("pilot", "Start, list and end pilots, which run tasks."),
+    },
+    "Look": {
+        "status": ("status", "Show campaigns and pilots."),
+        "tasks": ("tasks", "List tasks, by state, campaign, name, exit code..."),
+        "task": ("tasks", "Show all about one task."),
+        "logs": ("logs", "Print what tasks wrote to stdout and stderr."),
+        "results": ("results", "Print how the tasks of a campaign ended, as table, CSV or JSON."),
+    },
+    "Steer": {
+        "wait": ("wait", "Wait until all tasks of a campaign are over."),
+        "cancel": ("steer", "Cancel tasks."),
+        "retry": ("steer", "Run tasks again that failed or were canceled."),
+        "edit": ("steer", "Change priority, resources or limits of tasks."),
+    },
+    "Store": {
+        "store": ("store", "Check, compact, copy, export or find the store."),
+        "completion": ("plumbing", "Print the completion script of a shell."),
+        "serve": ("plumbing", "Serve a store on stdin and stdout."),
+    },
+}
+HIDDEN = {"agent": ("plumbing", "Run tasks for a pilot.")}
+_EXAMPLES = """\
+pilotmtc run 'python work.py {}' ::: 1 2 3
+seq 1000 | pilotmtc run 'echo {}'
+pilotmtc run --grid mass=1:10:0.5 --grid seed=0..9 -- ./sim {mass} {seed}
+pilotmtc submit campaign.toml
+pilotmtc pilot submit --cores 8
+pilotmtc results 1 --csv > results.csv
+"""
+
+
+class App(Helpful, click.Group):
+    """The group of all commands. Their modules are imported when they are needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return all names, in the order in which the help has them."""
+        return [name for section in SECTIONS.values() for name in section]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return a command."""
+        for section in (*SECTIONS.values(), HIDDEN):
+            if cmd_name in section:
+                module = importlib.import_module(f"pilotmtc.cli.{section[cmd_name][0]}")
+                found: click.Command = getattr(module, cmd_name)
+                return found
+        return None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that `args` begin with."""
+        name = args[0]
+        if self.get_command(ctx, name) is None and not ctx.resilient_parsing:
+            close = difflib.get_close_matches(name, self.list_commands(ctx), 1)
+            hint = f"did you mean {close[0]!r}?" if close else "see pilotmtc --help"
+            raise click.UsageError(f"there is no command {name!r}: {hint}", None)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands, section by section, from the table alone."""
+        width = max(len(name) for name in self.list_commands(ctx))
+        for title, commands in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(width), words) for name, (_, words) in commands.items()])
+
+
+def _version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        from pilotmtc import __version__
+
+        click.echo(f"pilotmtc {__version__}")
+        ctx.exit()
+
+
+@click.command(cls=App, name="pilotmtc", examples=_EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--store",
+    metavar="PATH",
+    expose_value=False,
+    is_eager=True,
+    callback=set_store,
+    help="The store's file  [default: $PILOTMTC_STORE, or ~/.local/share/pilotmtc/store.db]",
+)
+@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Show the version.")
+def app() -> None:
+    """Run many tasks: thousands to millions, on this machine or a cluster, and lose none of them.
+
+    Tasks and their results are kept in a store, which is one SQLite file. Pilots take tasks from it and run them. Each
+    command has its own help: pilotmtc COMMAND --help.
+    """
+
+
+def main() -> NoReturn:
+    """Run the command that ``sys.argv`` holds, and exit as it deserves."""
+    code = _run()
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        out.silence()
+        code = code or EXIT_BROKEN_PIPE
+    except OSError as error:
+        out.silence()
+        code = code or _complain(f"cannot write the output: {error.strerror}", 3)
+    sys.exit(code)
+
+
+def _run() -> int:
+    try:
+        result = app.main(prog_name="pilotmtc", standalone_mode=False, obj=State())
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return 2
+    except click.ClickException as error:
+        return _complain(_click_words(error), 2)
+    except PilotMTCError as error:
+        return _complain("\n".join([str(error), *getattr(error, "__notes__", ())]), error.exit_code)
+    except TimeoutError as error:
+        return _complain(str(error), EXIT_TIMEOUT)
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        out.silence()
+        return EXIT_BROKEN_PIPE
+    except OSError as error:
+        if error.filename is None and error.errno is not None:  # of writing: files are opened elsewhere
+            return _complain(f"cannot write the output: {error.strerror}", 3)
+        raise
+    return result if isinstance(result, int) else 0
+
+
+def _click_words(error: click.ClickException) -> str:
+    words = error.format_message()
+    words = words[:1].lower() + words[1:] if not words[:2].isupper() else words
+    ctx = getattr(error, "ctx", None)
+    if ctx is not None:
+        words = f"{words.rstrip('.')}: see {ctx.command_path} --help"
+    return words
+
+
+def _complain(words: str, code: int) -> int:
+    click.echo(f"pilotmtc: error: {words}", err=True)
+    return code

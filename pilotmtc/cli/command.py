@@ -1,0 +1,104 @@
+"""What all commands have in common: examples in their help, the store, the session."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from pilotmtc.session import Session
+
+EXIT_TASKS_FAILED = 1
+EXIT_TIMEOUT = 124
+EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
+EXIT_TERMINATED = 143
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class State:
+    """What was said for all commands."""
+
+    def __init__(self) -> None:
+        self.store: str | None = None
+
+
+class Helpful(click.Command):
+    """A command whose help ends with examples."""
+
+    def __init__(self, *args: Any, examples: str = "", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.examples = examples
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples."""
+        if self.examples:
+            with formatter.section("Examples"):
+                for line in self.examples.strip().splitlines():
+                    formatter.write(f"{'':{formatter.current_indent}}{line}\n")
+
+
+class Group(Helpful, click.Group):
+    """A command with commands of its own, which wants one of them."""
+
+
+def set_store(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+    """Remember ``--store``; the innermost one counts."""
+    if value is not None:
+        ctx.ensure_object(State).store = value
+
+
+def command(name: str, *, examples: str = "", **settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
+    """Make a command with ``--store``, ``-h`` and examples."""
+
+    def decorate(function: Callable[..., Any]) -> click.Command:
+        return click.command(name, cls=Helpful, examples=examples, **settings)(store_option(function))
+
+    return decorate
+
+
+def store_option(function: F) -> F:
+    """Add ``--store``."""
+    return click.option(
+        "--store",
+        metavar="PATH",
+        expose_value=False,
+        callback=set_store,
+        help="The store's file.",
+    )(function)
+
+
+def store_word() -> str | None:
+    """Return the store that was asked for, None if none was."""
+    return click.get_current_context().ensure_object(State).store
+
+
+def hint(words: str) -> str:
+    """Return ``pilotmtc WORDS`` as it must be typed to reach the same store."""
+    import shlex
+
+    store = store_word()
+    return f"pilotmtc --store {shlex.quote(store)} {words}" if store else f"pilotmtc {words}"
+
+
+@contextmanager
+def open_session() -> "Iterator[Session]":
+    """Give a session with the store that was asked for."""
+    from pilotmtc.session import Session
+
+    with Session(store_word()) as session:
+        yield session
+
+
+def newest_campaign(session: "Session", campaign: int | None) -> int:
+    """Return `campaign`, or the newest if it is None."""
+    if campaign is not None:
+        return campaign
+    from pilotmtc.errors import UsageError
+
+    found = session.campaigns()
+    if not found:
+        raise UsageError(f"there is no campaign in {session.url} yet: see pilotmtc run --help")
+    return found[0].id

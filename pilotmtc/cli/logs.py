@@ -1,0 +1,57 @@
+"""``pilotmtc logs``."""
+
+import sys
+
+import click
+
+from pilotmtc.cli import out
+from pilotmtc.cli.command import command, open_session
+from pilotmtc.cli.options import Ids, json_option
+
+_EXAMPLES = """\
+pilotmtc logs 17
+pilotmtc logs 17 --stderr
+pilotmtc logs 17-20 --stdout > all.txt
+pilotmtc logs 17 --attempt 1
+"""
+
+
+@command("logs", examples=_EXAMPLES)
+@click.argument("ids", metavar="ID...", nargs=-1, required=True, type=Ids())
+@click.option("--stdout", "only", flag_value="stdout", help="Only what was written to stdout.")
+@click.option("--stderr", "only", flag_value="stderr", help="Only what was written to stderr, here to stdout.")
+@click.option(
+    "-a", "--attempt", type=click.IntRange(1), default=None, metavar="N", help="Of this attempt, not the last."
+)
+@json_option
+def logs(ids: tuple[range, ...], only: str | None, attempt: int | None, as_json: bool) -> None:
+    """Print what the last attempt of each task ID wrote: its stdout on stdout, its stderr on stderr.
+
+    Outputs that were too large for the store, or went to files of the task's own, are read from their files.
+    """
+    from pilotmtc.session import output_blocks
+
+    tasks = [id_ for some in ids for id_ in some]
+    with open_session() as session:
+        for task in tasks:
+            found = session.output(task, attempt or 0, whole=as_json)
+            if as_json:
+                shape: dict[str, object] = {"id": task, "attempt": found.attempt}
+                for stream, data, size in (
+                    ("stdout", found.stdout, found.stdout_bytes),
+                    ("stderr", found.stderr, found.stderr_bytes),
+                ):
+                    if only in (None, stream):
+                        shape |= {stream: data.decode("utf-8", "replace"), f"{stream}_bytes": size}
+                out.put_json(shape)
+                continue
+            if len(tasks) > 1 and sys.stderr.isatty():
+                out.talk(f"==> task {task}, attempt {found.attempt} <==")
+            if only != "stderr":
+                out.put_bytes(output_blocks(found.stdout, found.stdout_path, found.stdout_bytes))
+            if only != "stdout":
+                blocks = output_blocks(found.stderr, found.stderr_path, found.stderr_bytes)
+                if only == "stderr":
+                    out.put_bytes(blocks)
+                else:
+                    out.talk_bytes(blocks)

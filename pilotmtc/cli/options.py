@@ -1,0 +1,204 @@
+"""Options that several commands have, and what becomes of them."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import click
+
+if TYPE_CHECKING:
+    AnyParamType = click.ParamType[Any]
+    from pilotmtc.session import Selection, TaskOptions, TaskStream
+else:  # generic only since click 8.2
+    AnyParamType = click.ParamType
+
+F = TypeVar("F", bound=Callable[..., Any])
+STATES = ("waiting", "ready", "claimed", "running", "done", "failed", "canceled", "skipped")
+CAUSES = (
+    "exit", "signal", "timeout", "oom", "walltime", "preempted", "node-lost", "pilot-lost", "canceled", "launch-error",
+)  # fmt: skip
+_MANY_IDS = 1_000_000
+
+
+class Ids(AnyParamType):
+    """A task's id, or a range of them."""
+
+    name = "id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> range:
+        """Return the range that `value` means."""
+        first, dash, last = str(value).partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            self.fail(f"{value!r} is no task id: write 17, or 17-20 for several", param, ctx)
+        found = range(int(first), int(last if dash else first) + 1)
+        if not found:
+            self.fail(f"{value!r} is empty: the smaller id comes first", param, ctx)
+        if len(found) > _MANY_IDS:
+            self.fail(f"{value!r} are too many: use --campaign", param, ctx)
+        return found
+
+
+class Assignment(AnyParamType):
+    """``NAME=VALUE``."""
+
+    name = "assignment"
+
+    def __init__(self, what: str, *, number: bool = False) -> None:
+        self._what = what
+        self._number = number
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str | float]:
+        """Return name and value."""
+        if isinstance(value, tuple):
+            return cast("tuple[str, str | float]", value)
+        name, equals, text = str(value).partition("=")
+        if not name or not equals:
+            self.fail(f"{value!r} is no {self._what}: write NAME=VALUE", param, ctx)
+        if not self._number:
+            return name, text
+        try:
+            return name, float(text)
+        except ValueError:
+            self.fail(f"{text!r} in {value!r} is no number: write NAME=NUMBER", param, ctx)
+
+
+def _all(function: F, options: Sequence[Callable[[F], F]]) -> F:
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def json_option(function: F) -> F:
+    """Add ``--json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")(function)
+
+
+def ids_argument(function: F) -> F:
+    """Add any number of ids."""
+    return click.argument("ids", metavar="[ID]...", nargs=-1, type=Ids())(function)
+
+
+def filter_options(function: F) -> F:
+    """Add ids and all that selects tasks."""
+    return _all(
+        function,
+        [
+            ids_argument,
+            click.option("-c", "--campaign", type=int, metavar="ID", help="Tasks of this campaign."),
+            click.option(
+                "-s", "--state", "states", multiple=True, metavar="STATE", type=click.Choice(STATES, False),
+                help=f"In this state; may be repeated: {', '.join(STATES)}.",
+            ),
+            click.option("--name", "names", multiple=True, metavar="NAME", help="Of this name; * and ? are wildcards."),
+            click.option("--tag", "tags", multiple=True, metavar="TAG", help="With this tag; repeated: with all."),
+            click.option(
+                "--exit", "exit_codes", multiple=True, type=int, metavar="CODE", help="Whose last attempt exited so."
+            ),
+            click.option(
+                "--cause", "causes", multiple=True, metavar="CAUSE", type=click.Choice(CAUSES, False),
+                help=f"Whose last attempt ended so: {', '.join(CAUSES)}.",
+            ),
+            click.option("--pilot", type=int, metavar="ID", help="Held, or last held, by this pilot."),
+        ],
+    )  # fmt: skip
+
+
+def selected(options: dict[str, Any]) -> "Selection":
+    """Take what `filter_options` has added out of `options` and return it as a selection."""
+    ids = [id_ for some in options.pop("ids") for id_ in some]
+    select: dict[str, object] = {"ids": ids or None}
+    for name in ("campaign", "states", "names", "tags", "exit_codes", "causes", "pilot"):
+        value = options.pop(name)
+        select[name] = None if value == () else value
+    return cast("Selection", select)
+
+
+def need_options(function: F) -> F:
+    """Add what a task needs, and its limits."""
+    return _all(
+        function,
+        [
+            click.option("--cores", type=click.IntRange(1), metavar="N", help="Cores of a task; 1 if not given."),
+            click.option("--gpus", type=float, metavar="N", help="GPUs of a task, or a share of one such as 0.25."),
+            click.option("--memory", metavar="SIZE", help="Memory of a task, also a limit: 512M, 2G."),
+            click.option(
+                "--resource", "resources", multiple=True, metavar="NAME=N", type=Assignment("resource", number=True),
+                help="Amount of one of the pilot's named resources.",
+            ),
+            click.option("--time-limit", metavar="TIME", help="A task is killed after that: 90s, 5m, 2h, HH:MM:SS."),
+            click.option("--expected", metavar="TIME", help="A task is not started with less time left."),
+            click.option("--priority", type=int, metavar="N", help="Higher goes first; 0 if not given."),
+        ],
+    )  # fmt: skip
+
+
+def task_options(function: F) -> F:
+    """Add all that may be said about tasks besides their command."""
+    return _all(
+        function,
+        [
+            click.option(
+                "--from", "files", multiple=True, metavar="FILE",
+                help="Parameters from a .csv, .tsv, .jsonl or .txt file; - is standard input.",
+            ),
+            click.option(
+                "--format", "form", type=click.Choice(("csv", "tsv", "jsonl", "lines")),
+                help="What --from reads, if the file's name does not say.",
+            ),
+            click.option(
+                "--grid", "axes", multiple=True, metavar="NAME=VALUES",
+                help="Parameters from a grid: mass=1:10:0.5, seed=0..9, kind=a,b.",
+            ),
+            need_options,
+            click.option("--retries", type=click.IntRange(0), metavar="N", help="Tries after a failure  [default: 0]"),
+            click.option("--backoff", metavar="TIME", help="Pause before the first retry; doubles with each."),
+            click.option(
+                "--env", "env", multiple=True, metavar="NAME=VALUE", type=Assignment("variable"),
+                help="A variable for the tasks; may hold {placeholders}.",
+            ),
+            click.option("--cwd", metavar="DIR", help="Directory of the tasks  [default: this one]"),
+            click.option("--stdin", metavar="FILE", help="Standard input of the tasks; may hold {placeholders}."),
+            click.option("--stdout", metavar="FILE", help="Where stdout goes, instead of into the store."),
+            click.option("--stderr", metavar="FILE", help="Where stderr goes, instead of into the store."),
+            click.option("--name", metavar="NAME", help="Name of the campaign."),
+            click.option("--task-name", metavar="NAME", help="Name of the tasks; may hold {placeholders}."),
+            click.option("--tag", "tags", multiple=True, metavar="TAG", help="Tag of the tasks; may hold {}."),
+            click.option("--after", multiple=True, type=Ids(), metavar="ID", help="Wait until this task is DONE."),
+            click.option("--after-any", multiple=True, type=Ids(), metavar="ID", help="Wait until this task is over."),
+        ],
+    )  # fmt: skip
+
+
+_OPTION_NAMES = (
+    "cores", "gpus", "memory", "time_limit", "expected", "priority", "retries", "backoff", "cwd", "stdin", "stdout",
+    "stderr", "task_name",
+)  # fmt: skip
+
+
+def build_tasks(words: Sequence[str], options: dict[str, Any]) -> "tuple[TaskStream, str] | None":
+    """Return the tasks, and the campaign's name, that a command line means; None if there are no words.
+
+    What `task_options` has added is taken out of `options`.
+    """
+    from pilotmtc.session.words import tasks_of, toml_of
+
+    files, form, axes = options.pop("files"), options.pop("form"), options.pop("axes")
+    name = options.pop("name") or ""
+    taken: dict[str, object] = {key: options.pop(key) for key in _OPTION_NAMES}
+    taken |= {"env": dict(options.pop("env")), "resources": dict(options.pop("resources")), "tags": options.pop("tags")}
+    for key in ("after", "after_any"):
+        taken[key] = [id_ for some in options.pop(key) for id_ in some]
+    given = {key: value for key, value in taken.items() if value not in (None, (), [], {})}
+    if (found := toml_of(words)) is not None:
+        if given or files or axes:
+            names = ", ".join(
+                sorted(
+                    f"--{key.replace('_', '-')}" for key in (*given, *["from"] * bool(files), *["grid"] * bool(axes))
+                )
+            )
+            raise click.UsageError(f"{names} cannot be given with a campaign file: write it into {words[0]}")
+        return found[0], name or found[1]
+    if not words:
+        if given or files or axes or name:
+            raise click.UsageError("there is no command to run with these options", click.get_current_context())
+        return None
+    return tasks_of(words, files, form, axes, cast("TaskOptions", given)), name

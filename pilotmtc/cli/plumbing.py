@@ -1,0 +1,57 @@
+"""Commands for programs: ``serve``, ``agent``, and the shells' ``completion``."""
+
+import os
+import sys
+
+import click
+
+from pilotmtc.cli import out
+from pilotmtc.cli.command import command, store_word
+
+_COMPLETION = """\
+eval "$(pilotmtc completion bash)"       # in ~/.bashrc
+eval "$(pilotmtc completion zsh)"        # in ~/.zshrc
+pilotmtc completion fish > ~/.config/fish/completions/pilotmtc.fish
+"""
+
+
+@command("serve", examples="ssh login.site pilotmtc serve ~/runs/store.db\n")
+@click.argument("path", metavar="[STORE]", required=False)
+def serve(path: str | None) -> None:
+    """Find the server of STORE on this host, or start it, and hand it stdin and stdout.
+
+    This is what clients run, at this end of a pipe or of an SSH connection; it is not made to be typed.
+    """
+    from pilotmtc.store import serve as module
+    from pilotmtc.store.location import locate
+
+    where = locate(path or store_word())
+    if where.target is not None:
+        raise click.UsageError("serve is for stores of this host", click.get_current_context())
+    if sys.stdin.isatty():
+        raise click.UsageError(
+            "serve speaks to programs on stdin and stdout, not to a terminal", click.get_current_context()
+        )
+    script = os.path.abspath(module.__file__)
+    os.execv(sys.executable, [sys.executable, "-I", "-S", script, where.path])
+
+
+@command("agent", hidden=True, context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("words", nargs=-1, type=click.UNPROCESSED)
+def agent(words: tuple[str, ...]) -> int:
+    """Run tasks for a pilot. Pilots start it themselves."""
+    from pilotmtc.agent.main import main
+
+    store = store_word()
+    return main([*(["--store", store] if store else []), *words])
+
+
+@command("completion", examples=_COMPLETION)
+@click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
+def completion(shell: str) -> None:
+    """Print the script that lets SHELL complete pilotmtc's commands and options."""
+    from click.shell_completion import get_completion_class
+
+    made = get_completion_class(shell)
+    assert made is not None
+    out.put([made(click.get_current_context().find_root().command, {}, "pilotmtc", "_PILOTMTC_COMPLETE").source()])

@@ -1,0 +1,155 @@
+"""``pilotmtc results``, and the writing of results for ``store export``."""
+
+import csv
+import itertools
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+from pilotmtc.cli import out, shapes
+from pilotmtc.cli.command import command, hint, newest_campaign, open_session
+from pilotmtc.cli.options import STATES, json_option
+from pilotmtc.cli.text import Column
+from pilotmtc.units import format_duration, format_memory
+
+if TYPE_CHECKING:
+    from pilotmtc.session import TaskResult
+
+_SHOWN = 100
+_EXAMPLES = """\
+pilotmtc results                       # of the newest campaign
+pilotmtc results 7 --csv > results.csv
+pilotmtc results 7 --csv --state done --stdout whole
+pilotmtc results 7 --json | jq 'select(.state == "DONE") | [.params.mass, .stdout]'
+"""
+PARTS = click.Choice(("first", "whole", "none"))
+# The columns of CSV, before and after the parameters.
+BEFORE = ("id", "campaign", "name")
+AFTER = (
+    "state", "attempt", "cause", "exit_code", "signal", "node", "started_at", "elapsed_s", "cpu_s", "memory_bytes",
+    "message",
+)  # fmt: skip
+
+
+@command("results", examples=_EXAMPLES)
+@click.argument("campaign", type=int, required=False)
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV, with a column for each parameter.")
+@json_option
+@click.option("-s", "--state", "states", multiple=True, type=click.Choice(STATES[4:], False), help="Only of these.")
+@click.option("--stdout", type=PARTS, default="first", show_default=True, help="The first line, or all of it.")
+@click.option("--stderr", type=PARTS, default="none", show_default=True, help="The first line, or all of it.")
+@click.option(
+    "-n", "--limit", type=click.IntRange(0), metavar="N",
+    help=f"No more than that; 0 is all  [default: all; in a table {_SHOWN}]",
+)  # fmt: skip
+def results(campaign: int | None, as_csv: bool, as_json: bool, limit: int | None, **options: Any) -> None:
+    """Print how the tasks of CAMPAIGN (the newest, if none is given) have ended.
+
+    Tasks that are not over are left out. CSV and JSON are made for programs, and stream: a million results need no
+    memory.
+    """
+    if as_csv and as_json:
+        raise click.UsageError("--csv and --json exclude each other", click.get_current_context())
+    table = not (as_csv or as_json)
+    if limit is None:
+        limit = _SHOWN if table else 0
+    stdout, stderr = options["stdout"], options["stderr"]
+    with open_session() as session:
+        campaign = newest_campaign(session, campaign)
+        select: Any = {"campaign": campaign, "states": options["states"] or None}
+        found = session.results(
+            outputs=(stdout, stderr) != ("none", "none"), whole="whole" in (stdout, stderr), **select
+        )
+        shown = itertools.islice(found, limit or None)
+        if as_json:
+            put_json(shown, stdout, stderr)
+        elif as_csv:
+            put_csv(shown, session.fields(campaign=campaign), stdout, stderr, sys.stdout)
+        else:
+            rows = list(shown)
+            if not rows:
+                left = sum(n for state, n in session.campaign(campaign).counts.items() if state.value < 4)
+                out.talk(
+                    f"no results yet: {left:,} tasks of campaign {campaign} are not over" if left else "no results"
+                )
+                return
+            _put_table(rows, session.fields(ids=[row.id for row in rows]), stdout, stderr)
+            if next(found, None) is not None:
+                out.talk(f"there are more than {limit}: use --limit, or {hint(f'results {campaign} --csv')}")
+
+
+def part_of(text: str, part: str) -> str:
+    """Return the part of an output that is wanted."""
+    if part == "first":
+        return text.split("\n", 1)[0].rstrip("\r")
+    return text if part == "whole" else ""
+
+
+def put_json(
+    found: "Iterable[TaskResult]", stdout: str, stderr: str, stream: "Callable[[object], object] | None" = None
+) -> None:
+    """Write results as JSON, one object a line."""
+    write = stream or out.put_json
+    for result in found:
+        shape = shapes.result(result)
+        if stdout != "none":
+            shape["stdout"] = part_of(result.text, stdout)
+        if stderr != "none":
+            shape["stderr"] = part_of(result.error_text, stderr)
+        write(shape)
+
+
+def put_csv(found: "Iterable[TaskResult]", fields: Sequence[str], stdout: str, stderr: str, stream: TextIO) -> None:
+    """Write results as CSV. A parameter that is called like another column becomes ``params.NAME``."""
+    ends = [name for name, part in (("stdout", stdout), ("stderr", stderr)) if part != "none"]
+    taken = {*BEFORE, *AFTER, "stdout", "stderr"}
+    writer = csv.writer(stream, lineterminator="\n")
+    names = [f"params.{field}" if field in taken or field.isdecimal() else field for field in fields]
+    writer.writerow([*BEFORE, *names, *AFTER, *ends])
+    for result in found:
+        shape = shapes.result(result)
+        shape |= {"stdout": part_of(result.text, stdout), "stderr": part_of(result.error_text, stderr)}
+        params = result.params
+        writer.writerow(
+            [
+                *(shape[column] for column in BEFORE),
+                *(params.get(field) for field in fields),
+                *(shape[column] for column in AFTER),
+                *(shape[column] for column in ends),
+            ]
+        )
+
+
+def _put_table(rows: "list[TaskResult]", fields: Sequence[str], stdout: str, stderr: str) -> None:
+    from pilotmtc.session import describe_end
+
+    columns = [
+        Column("TASK", right=True),
+        Column("NAME", optional=True, spare=1),
+        *(Column(field if not field.isdecimal() else f"{{{field}}}") for field in fields),
+        Column("STATE", state=True),
+        Column("END"),
+        Column("TIME", right=True, spare=2),
+        Column("CPU", right=True, spare=4),
+        Column("MEMORY", right=True, spare=3),
+        Column("STDOUT", optional=True),
+        Column("STDERR", optional=True),
+    ]
+    cells = [
+        (
+            str(row.id),
+            row.name or "",
+            *(row.params.get(field, "") for field in fields),
+            row.state.name,
+            describe_end(row),
+            format_duration(row.elapsed_s) if row.attempt else "",
+            format_duration(row.cpu_s) if row.attempt else "",
+            format_memory(row.memory_bytes) if row.memory_bytes else "",
+            part_of(row.text, stdout),
+            part_of(row.error_text, stderr),
+        )
+        for row in rows
+    ]
+    out.put_table(columns, cells)

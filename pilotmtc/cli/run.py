@@ -1,0 +1,255 @@
+"""``pilotmtc run``."""
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pilotmtc.cli import out, shapes
+from pilotmtc.cli.command import (
+    EXIT_BROKEN_PIPE,
+    EXIT_INTERRUPTED,
+    EXIT_TASKS_FAILED,
+    EXIT_TERMINATED,
+    command,
+    hint,
+    newest_campaign,
+    open_session,
+)
+from pilotmtc.cli.options import Assignment, build_tasks, json_option, task_options
+from pilotmtc.cli.progress import Progress, Tally
+from pilotmtc.cli.text import count, paint, plain
+from pilotmtc.units import format_duration
+
+if TYPE_CHECKING:
+    from pilotmtc.session import Run, Session, TaskResult
+
+_FAILURES_SHOWN = 5
+_STDERR_LINES = 5
+_EXAMPLES = """\
+pilotmtc run 'python work.py {}' ::: 1 2 3
+seq 100000 | pilotmtc run 'echo {}'
+pilotmtc run --from params.csv --cores 2 --time-limit 5m --retries 2 -- python sim.py --mass {mass} --seed {seed}
+pilotmtc run --grid mass=1:10:0.5 --grid seed=0..9 -- ./sim {mass} {seed}
+pilotmtc run campaign.toml
+pilotmtc run --resume                 # go on with the newest campaign
+pilotmtc run --json './sim {}' ::: 1 2 3 | jq .elapsed_s
+"""
+
+
+@command("run", examples=_EXAMPLES, context_settings={"allow_interspersed_args": False})
+@click.argument("words", metavar="[COMMAND... [::: VALUES...]...]", nargs=-1, type=click.UNPROCESSED)
+@task_options
+@click.option("-j", "--pilot-cores", type=click.IntRange(1), metavar="N", help="Cores to use  [default: all]")
+@click.option("--pilot-gpus", type=click.IntRange(0), metavar="N", help="GPUs to use  [default: 0]")
+@click.option("--pilot-memory", metavar="SIZE", help="Memory to use  [default: all]")
+@click.option(
+    "--pilot-resource", "pilot_resources", multiple=True, metavar="NAME=N", type=Assignment("resource", number=True),
+    help="A named resource that there is, for --resource.",
+)  # fmt: skip
+@click.option("--walltime", metavar="TIME", help="End after that; what is left can be resumed.")
+@click.option("--no-pin", is_flag=True, help="Do not bind tasks to their cores.")
+@click.option(
+    "--resume", is_flag=False, flag_value="0", metavar="[CAMPAIGN]",
+    help="Go on with a campaign that was interrupted  [default: the newest]",
+)  # fmt: skip
+@click.option("--retry-failed", is_flag=True, help="With --resume: run what failed again.")
+@click.option("-k", "--keep-order", is_flag=True, help="Show outputs in the order of the tasks.")
+@click.option("-q", "--quiet", is_flag=True, help="Show failures only: no output of tasks, no progress.")
+@json_option
+def run(words: tuple[str, ...], **options: Any) -> int:
+    """Run tasks on this machine, show their output, and return when all are over.
+
+    One COMMAND in quotes is a shell line; several words are a program and its arguments, as they are. {placeholders}
+    take the parameters: {} the value, {mass} one by name, {1} one by position. Parameters come from ::: lists, --from
+    files and --grid, and from the lines of standard input if there is none of these; several sources are multiplied.
+
+    What tasks print goes to stdout, task by task, as they end. Everything is kept in the store, too: see results, logs
+    and tasks. Ctrl-C finishes what runs and stops; a second one kills. Nothing is lost: --resume goes on.
+
+    The exit code is 0 if all tasks are DONE, 1 if some are not, 130 after Ctrl-C.
+    """
+    resume: str | None = options.pop("resume")
+    retry_failed: bool = options.pop("retry_failed")
+    if resume is not None and not resume.isdecimal():
+        words, resume = (resume, *words), "0"  # it was no campaign, but the command
+    quiet, as_json = options.pop("quiet"), options.pop("as_json")
+    keep_order: bool = options.pop("keep_order")
+    asked = {key: options.pop(key) for key in ("pilot_cores", "pilot_gpus", "pilot_memory", "walltime")}
+    named, no_pin = dict(options.pop("pilot_resources")), options.pop("no_pin")
+    built = build_tasks(words, options)
+    if built is None and resume is None:
+        raise click.UsageError("there is no command to run", click.get_current_context())
+    if retry_failed and resume is None:
+        raise click.UsageError("--retry-failed goes with --resume", click.get_current_context())
+    from pilotmtc.session import describe
+
+    pilot = describe(
+        cores=asked["pilot_cores"] or 0,
+        gpus=asked["pilot_gpus"] or 0,
+        memory=asked["pilot_memory"] or 0,
+        walltime=asked["walltime"] or 0.0,
+        resources=named,
+        pin=not no_pin,
+    )
+    with open_session() as session:
+        campaign = None if resume is None else newest_campaign(session, int(resume) or None)
+        if retry_failed:
+            session.retry(campaign=campaign, states=["failed", "skipped", "canceled"])
+        tasks, name = built if built is not None else (None, "")
+        size = None if tasks is None else tasks.size
+        doing = session.run(
+            tasks, name=name, campaign=campaign, pilot=pilot, outputs=not quiet or as_json, keep_order=keep_order
+        )
+        with Progress(size, quiet=quiet) as progress:
+            return _Show(session, doing, progress, quiet=quiet, as_json=as_json).run()
+
+
+class _Show:
+    """Draws a run."""
+
+    def __init__(self, session: "Session", doing: "Run", progress: Progress, *, quiet: bool, as_json: bool) -> None:
+        self._session = session
+        self._doing = doing
+        self._progress = progress
+        self._quiet = quiet
+        self._json = as_json
+        self._signals = 0
+        self._told = 0
+        self._broken = False
+        self._terminated = False
+        self._failures = 0
+        self._began = time.monotonic()
+
+    def run(self) -> int:
+        """Run, and return the exit code."""
+        with self._handled_signals():
+            for event in self._doing.events():
+                self._tell_signals()
+                self._draw(event)
+        self._progress.hide()
+        return self._conclude()
+
+    def _draw(self, event: object) -> None:
+        from pilotmtc.session import Advanced, Ended, PilotLost
+
+        match event:
+            case Advanced(campaign=campaign):
+                self._write(sys.stdout.flush)
+                self._progress.show(campaign)
+            case Ended(result=result):
+                self._end(result)
+            case PilotLost(pilot=pilot):
+                self._talk(f"pilotmtc: pilot {pilot.id} was lost ({pilot.reason}); its tasks go on in another one")
+
+    def _end(self, result: "TaskResult") -> None:
+        from pilotmtc.session import output_blocks
+
+        if self._json:
+            self._progress.hide()
+            shape = shapes.result(result) | {"stdout": result.text, "stderr": result.error_text}
+            self._write(lambda: out.put_json(shape))
+        elif result.stdout and not self._quiet:
+            self._progress.hide()
+            blocks = output_blocks(result.stdout, result.stdout_path, result.stdout_bytes)
+            self._write(lambda: out.put_bytes(blocks))
+        if not result.ok:
+            self._failures += 1
+            if self._failures <= _FAILURES_SHOWN:
+                self._talk(*describe_failure(result))
+            elif self._failures == _FAILURES_SHOWN + 1:
+                select = f"tasks --campaign {result.campaign} --state failed"
+                self._talk(f"more failures are not shown; to see them all: {hint(select)}")
+
+    def _write(self, do: Callable[[], None]) -> None:
+        try:
+            do()
+        except BrokenPipeError:  # nobody reads any more: stop, as a Ctrl-C does
+            out.silence()
+            self._broken = True
+            self._doing.drain()
+
+    def _talk(self, *lines: str) -> None:
+        self._progress.hide()
+        for line in lines:
+            out.talk(line)
+
+    def _tell_signals(self) -> None:
+        # Not in the handler: it may have come in the middle of drawing.
+        if self._told < self._signals:
+            self._told = self._signals
+            if self._signals == 1:
+                self._talk("pilotmtc: stopping when the running tasks have finished; Ctrl-C again kills them")
+            else:
+                self._talk("pilotmtc: killing the running tasks")
+
+    @contextmanager
+    def _handled_signals(self) -> Iterator[None]:
+        def interrupted(_number: int, _frame: FrameType | None) -> None:
+            self._signals += 1
+            if self._signals == 1:
+                self._doing.drain()
+            elif self._signals == 2:
+                self._doing.cancel()
+            else:
+                raise KeyboardInterrupt
+
+        def terminated(_number: int, _frame: FrameType | None) -> None:
+            self._terminated = True
+            self._doing.cancel()
+
+        before = signal.signal(signal.SIGINT, interrupted), signal.signal(signal.SIGTERM, terminated)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before[0])
+            signal.signal(signal.SIGTERM, before[1])
+
+    def _conclude(self) -> int:
+        campaign = self._doing.campaign
+        if campaign is None:
+            out.talk("pilotmtc: interrupted before there was a task")
+            return EXIT_INTERRUPTED
+        tally = Tally(campaign)
+        took = format_duration(time.monotonic() - self._began)
+        colour = "red" if tally.bad or self._doing.interrupted else "green"
+        begin = paint(f"campaign {campaign.id}", colour, on=out.has_colour(sys.stderr))
+        if self._doing.interrupted:
+            out.talk(f"{begin}: interrupted after {took}: {tally.words(left=True)}")
+            out.talk(f"to go on: {hint(f'run --resume {campaign.id}')}")
+            if self._broken:
+                return EXIT_BROKEN_PIPE
+            return EXIT_TERMINATED if self._terminated else EXIT_INTERRUPTED
+        if not self._quiet or tally.bad:
+            out.talk(f"{begin}: {tally.words()} in {took}")
+        if tally.failed and self._failures <= _FAILURES_SHOWN:
+            out.talk(f"to run {count(tally.failed, 'failed task')} again: {hint(_again(campaign.id))}")
+        return EXIT_TASKS_FAILED if tally.bad else 0
+
+
+def _again(campaign: int) -> str:
+    return f"run --resume {campaign} --retry-failed"
+
+
+def describe_failure(result: "TaskResult") -> list[str]:
+    """Return the lines that tell of a task that has not ended well."""
+    from pilotmtc.session import describe_end
+
+    params = " ".join(f"{name}={value}" if not name.isdecimal() else value for name, value in result.params.items())
+    label = plain(result.name or params)
+    head = f"task {result.id}{f' ({label})' if label else ''} {result.state.name}: {describe_end(result)}"
+    if result.elapsed_s:
+        head += f" after {format_duration(result.elapsed_s)}"
+    lines = [paint(head, "red", on=out.has_colour(sys.stderr))]
+    if result.message and result.message != describe_end(result):
+        lines.append(f"    {plain(result.message)}")
+    said = result.error_text.rstrip().splitlines()
+    lines += [f"    {plain(line)}" for line in said[-_STDERR_LINES:]]
+    if result.attempt:
+        lines.append(f"    more: {hint(f'logs {result.id}')}")
+    return lines

@@ -1,0 +1,121 @@
+"""``pilotmtc status``."""
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from pilotmtc.cli import out, shapes
+from pilotmtc.cli.command import command, hint, open_session
+from pilotmtc.cli.options import json_option
+from pilotmtc.cli.text import Column, ago, count, paint, pairs
+from pilotmtc.units import format_memory
+
+if TYPE_CHECKING:
+    from pilotmtc.model import Campaign
+    from pilotmtc.session import Session
+
+_EXAMPLES = """\
+pilotmtc status
+pilotmtc status 7
+pilotmtc --store ~/runs/store.db status --json
+"""
+_COLUMNS = (
+    Column("CAMPAIGN", right=True), Column("CREATED", spare=3), Column("TASKS", right=True), Column("DONE", right=True),
+    Column("FAILED", right=True, optional=True), Column("SKIPPED", right=True, optional=True, spare=4),
+    Column("CANCELED", right=True, optional=True, spare=5), Column("RUNNING", right=True, spare=2),
+    Column("TO RUN", right=True), Column("NAME", optional=True, spare=1),
+)  # fmt: skip
+
+
+@command("status", examples=_EXAMPLES)
+@click.argument("campaign", type=int, required=False)
+@click.option("-n", "--limit", type=click.IntRange(0), default=20, show_default=True, help="Campaigns; 0 is all.")
+@json_option
+def status(campaign: int | None, limit: int, as_json: bool) -> None:
+    """Show how far campaigns are (or one CAMPAIGN), and the pilots that are there."""
+    with open_session() as session:
+        campaigns = session.campaigns() if campaign is None else (session.campaign(campaign),)
+        pilots = session.pilots.list()
+        if as_json:
+            info = session.info()
+            shown = campaigns[: limit or None]
+            out.put_json(
+                {
+                    "store": {
+                        "path": info.path,
+                        "host": info.host,
+                        "version": info.version,
+                        "size_bytes": info.size_bytes,
+                        "clients": info.clients,
+                    },
+                    "campaigns": [shapes.campaign(one) for one in shown],
+                    "pilots": [shapes.pilot(one) for one in pilots],
+                }
+            )
+            return
+        if campaign is not None:
+            _one(campaigns[0], session)
+        else:
+            _overview(session, campaigns, limit)
+        if pilots:
+            from pilotmtc.cli.pilot import put_pilots
+
+            out.put([""])
+            put_pilots(pilots)
+        elif any(_left(one) for one in campaigns):
+            out.talk(f"no pilot is there to run what is left: {hint('pilot submit')}")
+
+
+def _left(campaign: "Campaign") -> int:
+    return campaign.received - sum(n for state, n in campaign.counts.items() if state.value >= 4)
+
+
+def _overview(session: "Session", campaigns: "tuple[Campaign, ...]", limit: int) -> None:
+    info = session.info()
+    out.put([paint(f"{info.path}  {format_memory(info.size_bytes)}", "dim", on=out.has_colour(sys.stdout)), ""])
+    if not campaigns:
+        out.put(["no campaigns yet"])
+        return
+    shown = campaigns[: limit or None]
+    out.put_table(_COLUMNS, [_row(one) for one in shown])
+    if len(campaigns) > len(shown):
+        out.talk(f"{count(len(campaigns) - len(shown), 'older campaign')} not shown: use --limit")
+
+
+def _row(campaign: "Campaign") -> tuple[str, ...]:
+    counts = {state.name: n for state, n in campaign.counts.items()}
+
+    def n(*states: str) -> int:
+        return sum(counts.get(state, 0) for state in states)
+
+    def some(state: str) -> str:
+        return f"{n(state):,}" if n(state) else ""
+
+    return (
+        str(campaign.id),
+        ago(campaign.created_at, time.time()),
+        f"{campaign.received:,}{'' if campaign.sealed else '+'}",
+        f"{n('DONE'):,}",
+        some("FAILED"),
+        some("SKIPPED"),
+        some("CANCELED"),
+        f"{n('RUNNING'):,}",
+        f"{n('WAITING', 'READY', 'CLAIMED'):,}",
+        campaign.name,
+    )
+
+
+def _one(campaign: "Campaign", session: "Session") -> None:
+    colour = out.has_colour(sys.stdout)
+    rows = [
+        ("campaign", f"{campaign.id}{f' ({campaign.name})' if campaign.name else ''}"),
+        ("created", ago(campaign.created_at, time.time())),
+        ("tasks", f"{campaign.received:,}{'' if campaign.sealed else ' so far: its submission has not ended'}"),
+    ]
+    rows += [(state.name.lower(), f"{n:,}") for state, n in sorted(campaign.counts.items()) if n]
+    out.put(pairs(rows, colour=colour))
+    failed = list(session.tasks(campaign=campaign.id, states=["failed"], limit=1))
+    if failed:
+        out.talk(f"see them: {hint(f'tasks --campaign {campaign.id} --state failed')}")

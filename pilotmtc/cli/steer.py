@@ -1,0 +1,96 @@
+"""``pilotmtc cancel``, ``retry`` and ``edit``."""
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pilotmtc.cli import out
+from pilotmtc.cli.command import command, hint, open_session
+from pilotmtc.cli.options import filter_options, json_option, need_options, selected
+from pilotmtc.cli.text import count
+
+if TYPE_CHECKING:
+    from pilotmtc.session import Selection
+    from pilotmtc.wire.messages import Changed
+
+_all_option = click.option("--all", "everything", is_flag=True, help="All tasks of the store.")
+
+
+def _checked(options: dict[str, Any]) -> "Selection":
+    """Return the selection; all tasks only if that was said."""
+    from pilotmtc.states import TaskState
+
+    everything = options.pop("everything")
+    select = selected(options)
+    nothing = all(value is None for value in select.values())
+    if nothing and not everything:
+        raise click.UsageError("which tasks? give ids, --campaign, --state... or --all", click.get_current_context())
+    if nothing:
+        select["states"] = list(TaskState)
+    elif everything:
+        raise click.UsageError("--all goes without ids and conditions", click.get_current_context())
+    return select
+
+
+def _tell(done: str, changed: "Changed", as_json: bool, why: str) -> int:
+    if as_json:
+        out.put_json({"changed": changed.changed, "unfit": changed.unfit})
+        return 0
+    left = f"; {changed.unfit:,} {why}" if changed.unfit else ""
+    out.put([f"{count(changed.changed, 'task')} {done}{left}"])
+    return 0
+
+
+@command(
+    "cancel",
+    examples="pilotmtc cancel 17 18\npilotmtc cancel --campaign 7\npilotmtc cancel --tag night --state ready\n",
+)
+@filter_options
+@_all_option
+@json_option
+def cancel(as_json: bool, **options: Any) -> int:
+    """Cancel tasks: those that have not started at once, running ones are killed.
+
+    The tasks are those with the IDs given (17 or 17-20), and of them those that meet all conditions.
+    """
+    select = _checked(options)
+    with open_session() as session:
+        return _tell("canceled", session.cancel(**select), as_json, "were over already")
+
+
+@command("retry", examples="pilotmtc retry 17\npilotmtc retry --campaign 7\npilotmtc retry --campaign 7 --cause oom\n")
+@filter_options
+@_all_option
+@json_option
+def retry(as_json: bool, **options: Any) -> int:
+    """Run tasks again that are FAILED, CANCELED or SKIPPED, with all their tries.
+
+    Tasks that were skipped because of them are run, too. To give them more memory or time first, see edit.
+    """
+    select = _checked(options)
+    with open_session() as session:
+        changed = session.retry(**select)
+        code = _tell("to be run again", changed, as_json, "were in no state for that")
+        if changed.changed and not as_json and sys.stderr.isatty() and not session.pilots.list():
+            out.talk(f"no pilot is there to run them: {hint('pilot submit')}, or {hint('run --resume CAMPAIGN')}")
+        return code
+
+
+@command(
+    "edit",
+    examples="pilotmtc edit --campaign 7 --priority 10\n"
+    "pilotmtc edit --state failed --cause oom --memory 8G && pilotmtc retry --cause oom\n",
+)
+@filter_options
+@_all_option
+@need_options
+@json_option
+def edit(as_json: bool, **options: Any) -> int:
+    """Change priority, resources or limits of tasks that have not started, or that failed and may be retried."""
+    new: Any = {
+        name: options.pop(name) for name in ("cores", "gpus", "memory", "time_limit", "expected", "priority")
+    } | {"resources": dict(options.pop("resources")) or None}
+    select = _checked(options)
+    with open_session() as session:
+        return _tell("changed", session.edit(new, **select), as_json, "run or are DONE, and stay as they are")

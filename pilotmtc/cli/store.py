@@ -1,0 +1,150 @@
+"""``pilotmtc store``."""
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from typing import TextIO
+
+import click
+import msgspec
+
+from pilotmtc.cli import out
+from pilotmtc.cli.command import EXIT_TASKS_FAILED, Group, command, open_session, store_option, store_word
+from pilotmtc.cli.options import json_option
+from pilotmtc.cli.results import PARTS, put_csv, put_json
+from pilotmtc.errors import ConfigError
+from pilotmtc.units import format_memory
+
+
+@click.group(
+    "store",
+    cls=Group,
+    examples="pilotmtc store path\npilotmtc store check\npilotmtc store export --format csv > all.csv\n",
+)
+@store_option
+def store() -> None:
+    """Check, compact, copy, export or find the store, which is one SQLite file.
+
+    Other programs may read it while it is in use: sqlite-utils, Datasette, anything that knows SQLite. The views tasks,
+    attempts, results, campaigns and pilots are made for them.
+    """
+
+
+@command("path", examples="pilotmtc store path\nsqlite-utils query $(pilotmtc store path) 'select * from campaigns'\n")
+@json_option
+def path(as_json: bool) -> None:
+    """Print where the store is. It need not be there yet."""
+    from pilotmtc.store.location import locate
+
+    found = locate(store_word()).url
+    if as_json:
+        out.put_json({"path": found})
+    else:
+        out.put([found])
+
+
+@command("check", examples="pilotmtc store check\n")
+@json_option
+def check(as_json: bool) -> int:
+    """Look whether the store is sound: the file itself, and that all it says fits together.
+
+    The exit code is 0 if it is, 1 if it is not.
+    """
+    with open_session() as session:
+        problems = session.check()
+        url = session.url
+    if as_json:
+        out.put_json({"ok": not problems, "problems": problems})
+    elif problems:
+        out.put(problems)
+        out.talk(f"{url} is damaged; make a copy of it before anything else")
+    else:
+        out.put([f"{url} is sound"])
+    return EXIT_TASKS_FAILED if problems else 0
+
+
+@command("compact", examples="pilotmtc store compact\n")
+@json_option
+def compact(as_json: bool) -> None:
+    """Give unused space in the store's file back."""
+    with open_session() as session:
+        done = session.compact()
+    if as_json:
+        out.put_json({"before_bytes": done.before, "after_bytes": done.after})
+    else:
+        out.put([f"{format_memory(done.before)} before, {format_memory(done.after)} now"])
+
+
+@command("snapshot", examples="pilotmtc store snapshot backup.db\n")
+@click.argument("path", type=click.Path())
+@json_option
+def snapshot(path: str, as_json: bool) -> None:
+    """Write a consistent copy of the store to PATH, while it is in use. The copy is a store as well."""
+    with open_session() as session:
+        where = session.snapshot(path)
+    if as_json:
+        out.put_json({"path": str(where)})
+    else:
+        out.put([str(where)])
+
+
+@command(
+    "export", examples="pilotmtc store export --format csv > all.csv\npilotmtc store export -c 7 -o results.jsonl\n"
+)
+@click.option("-c", "--campaign", type=int, metavar="ID", help="Of this campaign only.")
+@click.option("-f", "--format", "form", type=click.Choice(("csv", "jsonl")), help="[default: as FILE ends, else jsonl]")
+@click.option("-o", "--output", metavar="FILE", help="Write to this file, which is there only when it is complete.")
+@click.option("--stdout", type=PARTS, default="whole", show_default=True, help="The first line, or all of it.")
+@click.option("--stderr", type=PARTS, default="whole", show_default=True, help="The first line, or all of it.")
+def export(campaign: int | None, form: str | None, output: str | None, stdout: str, stderr: str) -> None:
+    """Write the results of all tasks that are over, as CSV or as JSON, one object a line."""
+    if form is None:
+        form = "csv" if output is not None and output.endswith(".csv") else "jsonl"
+    with open_session() as session, _target(output) as stream:
+        found = session.results(
+            campaign=campaign, outputs=(stdout, stderr) != ("none", "none"), whole="whole" in (stdout, stderr)
+        )
+        if form == "csv":
+            put_csv(found, session.fields(campaign=campaign), stdout, stderr, stream)
+        else:
+            encode = msgspec.json.Encoder().encode
+            put_json(found, stdout, stderr, lambda shape: stream.write(f"{encode(shape).decode()}\n"))
+
+
+@contextlib.contextmanager
+def _target(output: str | None) -> Iterator[TextIO]:
+    """Give the stream to write to; a file takes its name when all is in it."""
+    if output is None or output == "-":
+        yield sys.stdout
+        return
+    where = os.path.abspath(os.path.expanduser(output))
+    try:
+        stream = tempfile.NamedTemporaryFile(  # noqa: SIM115 -- it is renamed or removed below
+            "w",
+            dir=os.path.dirname(where),
+            prefix=f".{os.path.basename(where)}.",
+            delete=False,
+            encoding="utf-8",
+            newline="",
+        )
+    except OSError as error:
+        raise ConfigError(f"{output} cannot be written: {error.strerror}") from error
+    done = False
+    try:
+        with stream:
+            yield stream  # type: ignore[misc]  # a wrapper that is as good as a TextIO
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(stream.name, 0o666 & ~umask)
+        os.replace(stream.name, where)
+        done = True
+    finally:
+        if not done:
+            with contextlib.suppress(OSError):
+                os.unlink(stream.name)
+
+
+for _command in (path, check, compact, snapshot, export):
+    store.add_command(_command)

@@ -1,0 +1,184 @@
+"""``pilotmtc tasks`` and ``pilotmtc task``."""
+
+import itertools
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pilotmtc.cli import out, shapes
+from pilotmtc.cli.command import command, hint, open_session
+from pilotmtc.cli.options import filter_options, json_option, selected
+from pilotmtc.cli.text import Column, ago, pairs, span
+from pilotmtc.units import format_duration, format_memory
+
+if TYPE_CHECKING:
+    from pilotmtc.model import Attempt, Resources, Task
+    from pilotmtc.wire.messages import TaskDetail
+
+_SHOWN = 100
+_TASKS_EXAMPLES = """\
+pilotmtc tasks --state failed
+pilotmtc tasks --campaign 7 --exit 3 --limit 0
+pilotmtc tasks --name 'fit-*' --tag night --json | jq .params
+pilotmtc tasks 100-120
+"""
+_COLUMNS = (
+    Column("TASK", right=True), Column("CAMPAIGN", right=True, optional=True, spare=5), Column("STATE", state=True),
+    Column("TRY", right=True, spare=4), Column("END", optional=True, spare=2),
+    Column("TIME", right=True, optional=True, spare=3),
+    Column("MEMORY", right=True, optional=True, spare=6), Column("NAME", optional=True, spare=1), Column("COMMAND"),
+)  # fmt: skip
+_ATTEMPT_COLUMNS = (
+    Column("TRY", right=True), Column("END"), Column("TIME", right=True), Column("CPU", right=True, spare=3),
+    Column("MEMORY", right=True, spare=2), Column("STARTED", spare=4), Column("PILOT", right=True, spare=5),
+    Column("NODE", spare=6), Column("CORES", spare=7), Column("MESSAGE", optional=True),
+)  # fmt: skip
+
+
+@command("tasks", examples=_TASKS_EXAMPLES)
+@filter_options
+@click.option(
+    "-n", "--limit", type=click.IntRange(0), metavar="N",
+    help=f"No more than that; 0 is all  [default: {_SHOWN}, with --json all]",
+)  # fmt: skip
+@click.option("--newest", is_flag=True, help="The newest first.")
+@json_option
+def tasks(limit: int | None, newest: bool, as_json: bool, **options: Any) -> None:
+    """List tasks: all, those with the IDs given (17 or 17-20), and of them those that meet all conditions."""
+    select = selected(options)
+    if limit is None:
+        limit = 0 if as_json else _SHOWN
+    with open_session() as session:
+        found = session.tasks(newest=newest, limit=limit + 1 if limit else None, **select)
+        if as_json:
+            for task in itertools.islice(found, limit or None):
+                out.put_json(shapes.task(task))
+            return
+        several = select.get("campaign") is None
+        if limit == 0:  # without end, perhaps: a table page by page
+            _stream(found, several)
+            return
+        shown = list(itertools.islice(found, limit))
+        if not shown:
+            out.talk("no such tasks")
+            return
+        out.put_table(_COLUMNS, _rows(shown, several=several))
+        if next(found, None) is not None:
+            out.talk(f"there are more than {limit}: use --limit")
+
+
+def _stream(found: Any, several: bool) -> None:
+    while page := list(itertools.islice(found, 1000)):
+        out.put_table(_COLUMNS, _rows(page, several=several))
+
+
+def _rows(tasks: "list[Task]", *, several: bool) -> list[tuple[str, ...]]:
+    from pilotmtc.session import command_line, describe_end
+    from pilotmtc.states import TASK_FINAL
+
+    now = time.time()
+    rows: list[tuple[str, ...]] = []
+    for task in tasks:
+        last = task.last
+        running = task.state not in TASK_FINAL and task.started_at is not None
+        elapsed = now - (task.started_at or now) if running else last.elapsed_s if last else None
+        rows.append(
+            (
+                str(task.id),
+                str(task.campaign) if several else "",
+                task.state.name,
+                str(task.attempt),
+                "" if running or last is None else describe_end(last),
+                "" if elapsed is None else format_duration(max(elapsed, 0.0)),
+                format_memory(last.memory_bytes) if last and last.memory_bytes and not running else "",
+                task.name or "",
+                command_line(task),
+            )
+        )
+    return rows
+
+
+@command("task", examples="pilotmtc task 17\npilotmtc task 17 --json | jq .attempts\n")
+@click.argument("id", type=int)
+@json_option
+def task(id: int, as_json: bool) -> None:  # noqa: A002 -- click's name for the user's word
+    """Show all about the task ID: what it runs, what it needs, each of its attempts, what it waits for."""
+    with open_session() as session:
+        found = session.task(id)
+    if as_json:
+        out.put_json(shapes.detail(found))
+        return
+    _put_detail(found)
+
+
+def _put_detail(detail: "TaskDetail") -> None:
+    from pilotmtc.session import command_line, describe_end
+
+    task, template = detail.task, detail.template
+    assert task is not None
+    now = time.time()
+    state = task.state.name + (", to be canceled" if task.cancel else "")
+    if task.last is not None and task.state.name in ("DONE", "FAILED", "CANCELED"):
+        state += f" ({describe_end(task.last)})"
+    rows = [
+        ("task", f"{task.id}{f' ({task.name})' if task.name else ''} of campaign {task.campaign}"),
+        ("state", state),
+        ("command", command_line(task)),
+        ("params", ", ".join(f"{name}={value}" for name, value in task.params.items())),
+        ("needs", needs_words(task.resources)),
+        ("priority", str(task.priority) if task.priority else ""),
+        ("tags", ", ".join(task.tags)),
+        ("retries", f"{task.failures} of {task.max_retries} used" if task.max_retries else ""),
+        ("started", ago(task.started_at, now)),
+        ("not before", ago(task.not_before, now)),
+        ("pilot", str(task.pilot) if task.pilot is not None else ""),
+    ]
+    if template is not None:
+        rows += [
+            ("directory", template.cwd or ""),
+            ("variables", ", ".join(f"{name}={value}" for name, value in template.env.items())),
+            ("stdin", template.stdin or ""),
+            ("stdout", template.stdout or ""),
+            ("stderr", template.stderr or ""),
+        ]
+    for title, neighbours in (("waits for", detail.needs), ("waited for by", detail.needed_by)):
+        rows.append((title, ", ".join(f"{id_} ({state.name})" for id_, state, _ in neighbours)))
+    out.put(pairs(rows, colour=out.has_colour(sys.stdout)))
+    if detail.attempts:
+        out.put([""])
+        out.put_table(_ATTEMPT_COLUMNS, [_attempt_row(one, now) for one in detail.attempts])
+        out.talk(f"what it wrote: {hint(f'logs {task.id}')}")
+
+
+def _attempt_row(attempt: "Attempt", now: float) -> tuple[str, ...]:
+    from pilotmtc.session import describe_end
+
+    return (
+        str(attempt.attempt),
+        describe_end(attempt),
+        format_duration(attempt.elapsed_s),
+        format_duration(attempt.cpu_s),
+        format_memory(attempt.memory_bytes) if attempt.memory_bytes else "",
+        ago(attempt.started_at or None, now),
+        str(attempt.pilot),
+        attempt.node,
+        attempt.slot,
+        attempt.message or "",
+    )
+
+
+def needs_words(needs: "Resources") -> str:
+    """Return what a task needs, in words."""
+    parts = [f"{needs.cores} core{'s' * (needs.cores != 1)}"]
+    if needs.gpus:
+        parts.append(f"{needs.gpus:g} GPU{'s' * (needs.gpus > 1)}")
+    if needs.memory_bytes:
+        parts.append(f"{format_memory(needs.memory_bytes)} memory")
+    parts += [f"{amount:g} {name}" for name, amount in needs.named.items()]
+    if needs.time_limit_s:
+        parts.append(f"at most {span(needs.time_limit_s)}")
+    if needs.expected_s:
+        parts.append(f"about {span(needs.expected_s)}")
+    return ", ".join(parts)

@@ -1,0 +1,178 @@
+"""Words, times and tables for a screen. Pure."""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+from pilotmtc.units import format_duration
+
+COLOURS = {
+    "DONE": "32", "FAILED": "31", "CANCELED": "33", "SKIPPED": "33", "RUNNING": "36", "CLAIMED": "36", "ACTIVE": "32",
+    "DRAINING": "33", "PENDING": "36", "bold": "1", "dim": "2", "red": "31", "green": "32",
+}  # fmt: skip
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_GAP = "  "
+_TEXT_MIN = 8  # a column of text is not made narrower than that, while there is another way
+
+
+def paint(text: str, colour: str, *, on: bool) -> str:
+    """Return `text` in a colour of `COLOURS`, if `on` and there is such a one."""
+    code = COLOURS.get(colour)
+    return f"\x1b[{code}m{text}\x1b[0m" if on and code and text else text
+
+
+def plain(text: str) -> str:
+    """Return `text` on one line, with nothing in it that a terminal would obey."""
+    return _CONTROL.sub(_escaped, text)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    char = match[0]
+    return {"\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(char) or (
+        f"\\x{ord(char):02x}" if ord(char) < 256 else f"\\u{ord(char):04x}"
+    )
+
+
+def width_of(text: str) -> int:
+    """Return how many columns of a terminal `text` takes."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(char) or unicodedata.category(char) in ("Mn", "Me", "Cf")
+        else 2 if unicodedata.east_asian_width(char) in "WF"
+        else 1
+        for char in text
+    )  # fmt: skip
+
+
+def shorten(text: str, width: int) -> str:
+    """Return `text` in no more than `width` columns; the last one is an ellipsis if something is missing."""
+    if width_of(text) <= width:
+        return text
+    if width <= 0:
+        return ""
+    used = 0
+    for at, char in enumerate(text):
+        used += width_of(char)
+        if used > width - 1:
+            return f"{text[:at]}…"
+    return text
+
+
+def pad(text: str, width: int, *, right: bool = False) -> str:
+    """Return `text` with blanks, `width` columns wide."""
+    blanks = " " * max(0, width - width_of(text))
+    return blanks + text if right else text + blanks
+
+
+class Column:
+    """A column of a table.
+
+    Parameters
+    ----------
+    title
+        What stands above it.
+    right
+        Whether it holds numbers.
+    optional
+        Whether it is left out if nothing is in it.
+    state
+        Whether its words are painted.
+    spare
+        Where the table is too narrow, columns are left out, the highest of these numbers first; 0 never.
+    """
+
+    def __init__(
+        self, title: str, *, right: bool = False, optional: bool = False, state: bool = False, spare: int = 0
+    ) -> None:
+        self.title = title
+        self.right = right
+        self.optional = optional
+        self.state = state
+        self.spare = spare
+
+
+def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, width: int | None, colour: bool) -> list[str]:
+    """Return the lines of a table, no wider than `width` (None: as wide as need be).
+
+    What is too wide is taken from the widest columns of text, then spare columns are left out.
+    """
+    shown = [at for at, column in enumerate(columns) if not column.optional or any(row[at] for row in rows)]
+    clean = [[plain(row[at]) for row in rows] for at in range(len(columns))]
+    widths = {at: max([len(columns[at].title), *map(width_of, clean[at])]) for at in shown}
+    if width is not None:
+        widths = _fit(columns, widths, width)
+    lines: list[str] = []
+    for number in range(-1, len(rows)):
+        cells = []
+        for at, room in widths.items():
+            column = columns[at]
+            text = column.title if number < 0 else clean[at][number]
+            short = shorten(text, room)
+            blanks = " " * (room - width_of(short))
+            short = paint(short, "bold" if number < 0 else text if column.state else "", on=colour)
+            cells.append(blanks + short if column.right else short + blanks)
+        lines.append(_GAP.join(cells).rstrip())
+    return lines
+
+
+def _fit(columns: Sequence[Column], widths: dict[int, int], width: int) -> dict[int, int]:
+    """Return the columns to show and their widths, so that they fit."""
+    widths = dict(widths)
+    text = [at for at in widths if not columns[at].right and not columns[at].state]
+    while True:
+        narrow = _shrink(widths, text, width, _TEXT_MIN)
+        spare = [at for at in widths if columns[at].spare]
+        if _total(narrow) <= width or not spare:
+            return _shrink(narrow, list(narrow), width, 1)
+        drop = max(spare, key=lambda at: (columns[at].spare, at))
+        del widths[drop]
+        text = [at for at in text if at != drop]
+
+
+def _total(widths: dict[int, int]) -> int:
+    return sum(widths.values()) + len(_GAP) * (len(widths) - 1)
+
+
+def _shrink(widths: dict[int, int], which: Sequence[int], width: int, least: int) -> dict[int, int]:
+    """Return `widths` with the widest of `which` made narrower, none below `least`, until all fits."""
+    widths = dict(widths)
+    while (excess := _total(widths) - width) > 0:
+        most = max((widths[at] for at in which), default=0)
+        if most <= least:
+            break
+        widest = [at for at in which if widths[at] == most]
+        second = max([least, *(widths[at] for at in which if widths[at] < most)])
+        step = max(1, min(most - second, excess // len(widest)))
+        for at in widest:
+            if excess > 0:
+                widths[at] -= step
+                excess -= step
+    return widths
+
+
+def pairs(rows: Sequence[tuple[str, str]], *, colour: bool) -> list[str]:
+    """Return lines of titles and what belongs to them; empty ones are left out."""
+    shown = [(title, text) for title, text in rows if text]
+    width = max((len(title) for title, _ in shown), default=0)
+    return [f"{paint(pad(title, width), 'bold', on=colour)}  {plain(text)}" for title, text in shown]
+
+
+def ago(then: float | None, now: float) -> str:
+    """Return how long ago that was: ``3m05s ago``, ``in 10s``; an empty text for None."""
+    if then is None:
+        return ""
+    past = now - then
+    if abs(past) < 1:
+        return "now"
+    return f"{span(past)} ago" if past > 0 else f"in {span(-past)}"
+
+
+def span(seconds: float) -> str:
+    """Return a duration of which tenths do not matter."""
+    return format_duration(float(round(seconds))) if seconds >= 10 else f"{seconds:.0f}s"
+
+
+def count(n: int, noun: str) -> str:
+    """Return ``1 task``, ``2,000 tasks``."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"

@@ -1,0 +1,400 @@
+"""`Session`: a store, and all that can be done with it."""
+
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Unpack
+
+import msgspec
+
+from pilotmtc.campaign import TaskSpec, load
+from pilotmtc.errors import PilotMTCError, UsageError
+from pilotmtc.model import Campaign, CampaignId, PilotDescription, Task, TaskId
+from pilotmtc.session.follow import Step, follow, get_campaign, is_over
+from pilotmtc.session.link import Link
+from pilotmtc.session.pilots import Pilots
+from pilotmtc.session.results import TaskResult, pages, results, whole_output
+from pilotmtc.session.run import Run
+from pilotmtc.session.select import NewValues, Selection, as_edit, as_filter
+from pilotmtc.session.submission import new_key, seal, submit
+from pilotmtc.session.tasks import Params, TaskOptions, TaskStream, as_source, make_tasks
+from pilotmtc.store.client import StoreClient, connect_store
+from pilotmtc.store.interface import Store
+from pilotmtc.store.location import locate
+from pilotmtc.wire.messages import (
+    Cancel,
+    Changed,
+    CheckStore,
+    Compacted,
+    CompactStore,
+    Filter,
+    GetCampaigns,
+    GetOutput,
+    GetStore,
+    GetTask,
+    Output,
+    R,
+    Request,
+    Retry,
+    SnapshotStore,
+    StoreInfo,
+    Submitted,
+    TaskDetail,
+)
+
+_PAGE = 1000
+_FIELDS_PAGE = 10_000
+
+
+class Session:
+    """A store, and all that can be done with it. Threads may share a session.
+
+    Parameters
+    ----------
+    store
+        The store's file; None is ``$PILOTMTC_STORE``, or else ``~/.local/share/pilotmtc/store.db``. It is made if it is
+        not there. Or a `pilotmtc.store.interface.Store`, which the session then does not close.
+    patience_s
+        How long requests wait for a store that cannot be reached; None: for ever.
+
+    Raises
+    ------
+    ConfigError
+        If `store` is no place for a store.
+
+    Examples
+    --------
+    >>> with Session() as session:                                        # doctest: +SKIP
+    ...     campaign = session.submit("python sim.py {mass}", {"mass": [1, 2, 3]}, cores=2, retries=1)
+    ...     session.pilots.submit(cores=8, idle="1m")
+    ...     session.wait(campaign)
+    ...     for result in session.results(campaign=campaign):
+    ...         print(result.params["mass"], result.stdout)
+    """
+
+    def __init__(self, store: str | Path | Store | None = None, *, patience_s: float | None = 60.0) -> None:
+        if store is None or isinstance(store, str | Path):
+            where = None if store is None else str(store)
+            self._client: StoreClient | None = connect_store(where, patience_s=patience_s)
+            self._link = Link(self._client, locate(where).url)
+        else:
+            self._client = None
+            self._link = Link(store, "the store")
+
+    def __enter__(self) -> "Session":
+        """Return the session."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the session."""
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the store. What was submitted stays, and pilots go on."""
+        if self._client is not None:
+            self._client.close()
+
+    @property
+    def url(self) -> str:
+        """Where the store is."""
+        return self._link.url
+
+    @property
+    def pilots(self) -> Pilots:
+        """The pilots of the store."""
+        return Pilots(self._link)
+
+    def call(self, request: Request[R]) -> R:
+        """Send the store a request of `pilotmtc.wire.messages` and return its answer."""
+        return self._link.call(request)
+
+    # -- submitting -------------------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        command: str | Sequence[str],
+        params: Params | None = None,
+        *,
+        name: str = "",
+        **options: Unpack[TaskOptions],
+    ) -> CampaignId:
+        """Submit tasks that run `command`, one for each row of `params`, and return their campaign.
+
+        Parameters
+        ----------
+        command
+            A shell line, or a sequence of a program and its arguments; ``{placeholders}`` take the parameters.
+        params
+            ``{"mass": [1, 2], "seed": range(10)}`` is a grid of 20; an iterable of mappings gives a row each; one of
+            single values takes the place of ``{}``; and there are the sources of `pilotmtc.parameters`. None is one
+            task.
+        name
+            The campaign's.
+        **options
+            See `TaskOptions`.
+
+        Raises
+        ------
+        UsageError
+            If a task cannot be. Those that had been submitted are then canceled.
+        """
+        source = None if params is None else as_source(params)
+        return self.submit_tasks(make_tasks(command, source, options), name=name)
+
+    def submit_file(self, path: str | Path) -> CampaignId:
+        """Submit the tasks of the campaign file at `path` and return their campaign."""
+        tasks, name = read_campaign(path)
+        return self.submit_tasks(tasks, name=name)
+
+    def submit_tasks(
+        self,
+        tasks: Iterable[TaskSpec],
+        *,
+        name: str = "",
+        key: str | None = None,
+        on_submitted: Callable[[Submitted], None] | None = None,
+    ) -> CampaignId:
+        """Submit `tasks`, which are taken as they come and not held, and return their campaign.
+
+        Parameters
+        ----------
+        key
+            Makes it safe to call again, after a crash, say, with the same key and the same tasks: what the store has
+            already is passed over.
+        on_submitted
+            Is told from time to time what the store has.
+        """
+        state: list[Submitted] = []
+
+        def tell(answer: Submitted) -> None:
+            state[:] = [answer]
+            if on_submitted is not None:
+                on_submitted(answer)
+
+        own = key is None
+        key = key or new_key()
+        done = False
+        try:
+            answer = submit(self._link, tasks, key=key, name=name, on_submitted=tell)
+            done = True
+        finally:
+            if not done and own and state:
+                self._take_back(key, state[0])
+        return answer.campaign
+
+    def _take_back(self, key: str, state: Submitted) -> None:
+        """Cancel the part of a campaign whose submission has failed: nobody knows its number."""
+        try:
+            found = get_campaign(self._link, state.campaign)
+            seal(self._link, key, found.received)
+            self._link.call(Cancel(new_key(), Filter(campaign=state.campaign)))
+        except PilotMTCError:  # the store is what failed: the first error says so
+            return
+
+    def run(
+        self,
+        tasks: TaskStream | None,
+        *,
+        name: str = "",
+        campaign: int | None = None,
+        pilot: PilotDescription | None = None,
+        outputs: bool = True,
+        keep_order: bool = False,
+    ) -> Run:
+        """Return a run of `tasks` with pilots of its own on this machine; iterating over its ``events()`` does it.
+
+        Parameters
+        ----------
+        tasks
+            As `make_tasks` makes them. None, with `campaign`, is what is left of that campaign; both submit `tasks`
+            from where the campaign's submission was interrupted.
+        pilot
+            What its pilots are to be.
+        outputs, keep_order
+            See `Run`.
+
+        Raises
+        ------
+        UsageError
+            If there is nothing to run, or `tasks` are not those of the campaign.
+        """
+        found = None if campaign is None else get_campaign(self._link, campaign)
+        if found is None and tasks is None:
+            raise UsageError("there is nothing to run: give tasks, or a campaign to go on with")
+        if found is not None and tasks is not None:
+            self._check_same(found, tasks)
+        return Run(self._link, tasks, name=name, campaign=found, pilot=pilot, outputs=outputs, keep_order=keep_order)
+
+    def _check_same(self, campaign: Campaign, tasks: TaskStream) -> None:
+        if campaign.sealed:
+            raise UsageError(
+                f"campaign {campaign.id} is complete with {campaign.received} tasks: go on with it without a command"
+            )
+        first = next(iter(self.tasks(campaign=campaign.id, limit=1)), None)
+        if first is None or not tasks.again:
+            return
+        mine = next(iter(tasks), None)
+        if mine is None or (mine.template.command, mine.template.shell) != (first.command, first.shell):
+            raise UsageError(f"campaign {campaign.id} runs another command: {' '.join(first.command)}")
+
+    # -- looking ----------------------------------------------------------------------------------------------
+
+    def campaigns(self) -> tuple[Campaign, ...]:
+        """Return all campaigns, newest first."""
+        return self._link.call(GetCampaigns()).campaigns
+
+    def campaign(self, campaign: int) -> Campaign:
+        """Return a campaign.
+
+        Raises
+        ------
+        UsageError
+            If there is none of that number.
+        """
+        return get_campaign(self._link, campaign)
+
+    def tasks(self, *, limit: int | None = None, newest: bool = False, **select: Unpack[Selection]) -> Iterator[Task]:
+        """Yield tasks in order of their ids (`newest`: the other way round), `limit` at the most."""
+        size = _PAGE if limit is None else max(1, min(limit, _PAGE))
+        them = itertools.chain.from_iterable(pages(self._link, as_filter(**select), newest=newest, size=size))
+        return itertools.islice(them, limit)
+
+    def task(self, task: int) -> TaskDetail:
+        """Return all about a task: its template, attempts and neighbours.
+
+        Raises
+        ------
+        UsageError
+            If there is none of that number.
+        """
+        detail = self._link.call(GetTask(TaskId(task)))
+        if detail.task is None:
+            raise UsageError(f"there is no task {task} in {self.url}: see pilotmtc tasks")
+        return detail
+
+    def output(self, task: int, attempt: int = 0, *, whole: bool = True) -> Output:
+        """Return what an attempt (0: the last) of a task has written.
+
+        Parameters
+        ----------
+        whole
+            Read the files of outputs that were too large for the store; if not, it is their heads and tails.
+
+        Raises
+        ------
+        UsageError
+            If there is no such task or attempt.
+        StoreError
+            If a file cannot be read.
+        """
+        found = self._link.call(GetOutput(TaskId(task), attempt))
+        if not found.found:
+            self.task(task)
+            which = f"attempt {attempt}" if attempt else "attempt that has ended"
+            raise UsageError(f"task {task} has no {which}: see pilotmtc task {task}")
+        if not whole:
+            return found
+        return msgspec.structs.replace(
+            found,
+            stdout=whole_output(found.stdout, found.stdout_path, found.stdout_bytes),
+            stderr=whole_output(found.stderr, found.stderr_path, found.stderr_bytes),
+        )
+
+    def results(
+        self, *, outputs: bool = True, whole: bool = False, newest: bool = False, **select: Unpack[Selection]
+    ) -> Iterator[TaskResult]:
+        """Yield how tasks have ended, one by one, in order of their ids; those that are not over are passed over.
+
+        Parameters
+        ----------
+        outputs
+            Whether their stdout and stderr are wanted.
+        whole
+            Whether outputs that were too large for the store are to be read from their files.
+        """
+        return results(self._link, as_filter(**select), outputs=outputs, whole=whole, newest=newest)
+
+    def fields(self, **select: Unpack[Selection]) -> tuple[str, ...]:
+        """Return the names of all parameters of tasks, in order of appearance. Looks at every task."""
+        names: dict[str, None] = {}
+        for page in pages(self._link, as_filter(**select), size=_FIELDS_PAGE):
+            for task in page:
+                if not names.keys() >= task.params.keys():
+                    names.update(dict.fromkeys(task.params))
+        return tuple(names)
+
+    def follow(self, campaign: int) -> Iterator[Step]:
+        """Yield how far a campaign is and which of its tasks have ended, until all of it is over."""
+        for step in follow(self._link, get_campaign(self._link, campaign).id):
+            yield step
+            if step.complete:
+                return
+
+    def wait(self, campaign: int, timeout_s: float | None = None) -> Campaign:
+        """Return a campaign once all of its tasks are over.
+
+        Raises
+        ------
+        TimeoutError
+            If that is not so within `timeout_s`.
+        """
+        until = None if timeout_s is None else time.monotonic() + timeout_s
+        found = get_campaign(self._link, campaign)
+        if is_over(found):
+            return found
+        for step in self.follow(campaign):
+            found = step.campaign
+            if until is not None and time.monotonic() >= until and not is_over(found):
+                raise TimeoutError(f"campaign {campaign} is not over after {timeout_s:g} s")
+        return found
+
+    # -- steering ---------------------------------------------------------------------------------------------
+
+    def cancel(self, **select: Unpack[Selection]) -> Changed:
+        """Cancel tasks: those that have not started at once, running ones are killed."""
+        return self._link.call(Cancel(new_key(), _some(select)))
+
+    def retry(self, **select: Unpack[Selection]) -> Changed:
+        """Run tasks again that are FAILED, CANCELED or SKIPPED, with all their tries."""
+        return self._link.call(Retry(new_key(), _some(select)))
+
+    def edit(self, new: NewValues, **select: Unpack[Selection]) -> Changed:
+        """Change tasks that have not started, as in ``session.edit({"priority": 5}, campaign=3)``."""
+        return self._link.call(as_edit(new_key(), _some(select), **new))
+
+    # -- the store itself -------------------------------------------------------------------------------------
+
+    def info(self) -> StoreInfo:
+        """Return what the store is and how many tasks it has."""
+        return self._link.call(GetStore())
+
+    def check(self) -> tuple[str, ...]:
+        """Return what is wrong with the store, in words; nothing if it is sound."""
+        return self._link.call(CheckStore()).problems
+
+    def compact(self) -> Compacted:
+        """Give unused space in the store's file back, and return its size before and after."""
+        return self._link.call(CompactStore())
+
+    def snapshot(self, path: str | Path) -> Path:
+        """Write a consistent copy of the store to `path` on its host, while it is in use; return where it is."""
+        where = Path(path) if "://" in self.url else Path(os.path.abspath(os.path.expanduser(path)))
+        self._link.call(SnapshotStore(str(where)))
+        return where
+
+
+def _some(select: Selection) -> Filter:
+    if all(value is None for value in select.values()):
+        raise UsageError("which tasks? give ids, a campaign or another condition")
+    return as_filter(**select)
+
+
+def read_campaign(path: str | Path) -> tuple[TaskStream, str]:
+    """Return the tasks of a campaign file, and its name."""
+    found = load(path)
+    return TaskStream(found.tasks, size=found.size), found.name

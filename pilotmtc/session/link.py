@@ -1,0 +1,58 @@
+"""The way from a session to its store."""
+
+import concurrent.futures
+import time
+from collections.abc import Sequence
+
+from pilotmtc.errors import PilotMTCError
+from pilotmtc.store.client import StoreClient
+from pilotmtc.store.interface import Store
+from pilotmtc.wire.messages import Changes, GetChanges, R, Request
+
+_BEAT_S = 0.1  # how often a waiting thread looks around, so that signal handlers take effect
+_ASK_AGAIN_S = 0.02
+
+
+class Link:
+    """A store, and where it is. A `StoreClient` answers many requests at once; any other `Store` one by one."""
+
+    def __init__(self, store: Store, url: str) -> None:
+        self.store = store
+        self.url = url
+
+    def call(self, request: Request[R]) -> R:
+        """Return the store's answer."""
+        return self.send(request).result()
+
+    def call_many(self, requests: Sequence[Request[R]]) -> list[R]:
+        """Return the answers to all `requests`, in order."""
+        futures = [self.send(request) for request in requests]
+        return [future.result() for future in futures]
+
+    def send(self, request: Request[R]) -> "concurrent.futures.Future[R]":
+        """Return a future of the store's answer."""
+        if isinstance(self.store, StoreClient):
+            return self.store.send(request)
+        future: concurrent.futures.Future[R] = concurrent.futures.Future()
+        try:
+            future.set_result(self.store.call(request))
+        except PilotMTCError as error:
+            future.set_exception(error)
+        return future
+
+    def changes(self, request: GetChanges) -> Changes:
+        """Return what has changed, which a server holds back until something has, for `wait_s` at most."""
+        if isinstance(self.store, StoreClient):
+            future = self.store.send(request)
+            while True:
+                try:
+                    return future.result(_BEAT_S)
+                except concurrent.futures.TimeoutError:
+                    if future.done():
+                        raise
+        until = time.monotonic() + request.wait_s
+        while True:
+            answer = self.store.call(request)
+            if answer.changes or answer.reset or time.monotonic() >= until:
+                return answer
+            time.sleep(_ASK_AGAIN_S)

@@ -1,0 +1,367 @@
+"""Running a campaign to its end with pilots of its own on this machine."""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from pilotmtc.campaign.submit import TaskSpec
+from pilotmtc.errors import ConfigError, PilotMTCError, StoreError, UsageError
+from pilotmtc.model import Campaign, CampaignId, Pilot, PilotDescription, Resources
+from pilotmtc.pilots import start_local
+from pilotmtc.session.follow import Step, follow, get_campaign, start_number
+from pilotmtc.session.link import Link
+from pilotmtc.session.printed import InOrder, Seen
+from pilotmtc.session.results import TaskResult, pages, results, with_outputs
+from pilotmtc.session.submission import new_key, seal, submit
+from pilotmtc.session.tasks import TaskStream
+from pilotmtc.states import PILOT_FINAL, PilotState, TaskState
+from pilotmtc.wire.messages import CancelPilot, DrainPilot, Filter, GetPilots, GetTasks, Submitted
+
+IDLE_S = 10.0  # a pilot whose run was killed leaves after that long without work
+RESTARTS = 3  # in a row, without a task that ended in between
+_LOOK_S = 1.0
+_STEP_S = 0.3
+_FETCH = 500
+_BAD = frozenset({TaskState.FAILED, TaskState.CANCELED, TaskState.SKIPPED})
+_JOIN_S = 5.0
+
+
+class Begun(Struct, frozen=True):
+    """The campaign is in the store and its pilot has been started."""
+
+    campaign: CampaignId
+    pilot: Pilot
+
+
+class Advanced(Struct, frozen=True):
+    """How far the campaign is."""
+
+    campaign: Campaign
+
+
+class Ended(Struct, frozen=True):
+    """A task has ended. ``result.stdout`` is there if the run was asked for outputs."""
+
+    result: TaskResult
+
+
+class PilotLost(Struct, frozen=True):
+    """The pilot has died; another one has been started."""
+
+    pilot: Pilot
+
+
+RunEvent: TypeAlias = Begun | Advanced | Ended | PilotLost
+
+
+class Run:
+    """One run: `events` does it; `drain` and `cancel` end it early and may be called by signal handlers.
+
+    Parameters
+    ----------
+    link
+        The store.
+    tasks
+        What to submit; None with `campaign` runs what is there.
+    name
+        The campaign's.
+    campaign
+        The one to go on with: what is left of it is run, and `tasks`, if given, are submitted from where it stopped.
+    pilot
+        What the pilots are to be; ``campaign`` and ``idle_s`` are set here.
+    outputs
+        Whether results of tasks that are DONE are wanted, with their outputs; if not, only bad ends are told.
+    keep_order
+        Tell of tasks in the order in which they were submitted.
+    start
+        Starts a pilot.
+
+    Attributes
+    ----------
+    campaign
+        As last seen; None before the first task is in the store.
+    interrupted
+        Whether it ended because it was told to.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        tasks: TaskStream | None,
+        *,
+        name: str = "",
+        campaign: Campaign | None = None,
+        pilot: PilotDescription | None = None,
+        outputs: bool = True,
+        keep_order: bool = False,
+        start: Callable[..., Pilot] = start_local,
+    ) -> None:
+        self.campaign = campaign
+        self.interrupted = False
+        self._link = link
+        self._tasks = tasks
+        self._name = name
+        self._description = pilot or PilotDescription()
+        self._outputs = outputs
+        self._start = start
+        self._in_order = InOrder(link) if keep_order else None
+        self._key = campaign.key if campaign is not None else new_key()
+        self._pilot: Pilot | None = None
+        self._pilot_started_with = 0  # tasks that were over when it started
+        self._looked_at = 0.0
+        self._restarts = 0
+        self._over_at_restart = 0
+        self._asked = 0  # 1: drain, 2: cancel
+        self._obeyed = 0
+        self._thread: threading.Thread | None = None
+        self._submitted = threading.Event()  # something is in the store, or nothing will be
+        self._submission: Submitted | None = None
+        self._error: PilotMTCError | None = None
+        self._seen = Seen()
+        self._began_at = 0.0  # by the store's clock
+
+    def drain(self) -> None:
+        """Let the tasks that run finish, start no more, and end."""
+        self._asked = max(self._asked, 1)
+
+    def cancel(self) -> None:
+        """Kill the tasks that run, which go back to be run another time, and end."""
+        self._asked = 2
+
+    def events(self) -> Iterator[RunEvent]:
+        """Run, and yield what happens.
+
+        Raises
+        ------
+        UsageError
+            If a task cannot be, or fits no pilot on this machine.
+        ConfigError
+            If pilots die again and again.
+        """
+        since = start_number(self._link)
+        self._begin_submission()
+        try:
+            self._wait_for_first()
+            campaign = self.campaign
+            if campaign is None:  # stopped before there was anything
+                self.interrupted = True
+                return
+            self._start_pilot()
+            assert self._pilot is not None
+            yield Begun(campaign.id, self._pilot)
+            for step in follow(self._link, campaign.id, since, _STEP_S):
+                self.campaign = step.campaign
+                for result in self._results(step):
+                    yield Ended(result)
+                yield Advanced(step.campaign)
+                self._raise_error()
+                if step.complete:
+                    return
+                if self._asked > self._obeyed:
+                    self._obey()
+                lost = self._look_at_pilot(step.campaign)
+                if lost is not None:
+                    yield PilotLost(lost)
+                if self.interrupted:
+                    for result in self._last_results(step.campaign):
+                        yield Ended(result)
+                    self.campaign = get_campaign(self._link, campaign.id)
+                    yield Advanced(self.campaign)
+                    return
+        finally:
+            self._finish()
+
+    # -- submitting -------------------------------------------------------------------------------------------
+
+    def _begin_submission(self) -> None:
+        if self._tasks is None:
+            assert self.campaign is not None
+            if not self.campaign.sealed:
+                seal(self._link, self._key, self.campaign.received)
+            self._submitted.set()
+            return
+        # A daemon: it may be reading from something that will never end.
+        self._thread = threading.Thread(target=self._submit, args=(self._tasks,), name="submission", daemon=True)
+        self._thread.start()
+
+    def _submit(self, tasks: TaskStream) -> None:
+        checked = TaskStream(lambda: self._fitting(tasks), size=tasks.size, ready=tasks.ready)
+        try:
+            submit(
+                self._link,
+                checked,
+                key=self._key,
+                name=self._name,
+                on_submitted=self._on_submitted,
+                stop=lambda: self._asked > (1 if tasks.again else 0),
+            )
+        except PilotMTCError as error:
+            self._error = error
+        finally:
+            self._submitted.set()
+
+    def _fitting(self, tasks: TaskStream) -> Iterator[TaskSpec]:
+        known: Resources | None = None
+        for task in tasks:
+            if task.resources is not known:
+                check_fit(task.resources, self._description)
+                known = task.resources
+            yield task
+
+    def _on_submitted(self, answer: Submitted) -> None:
+        self._submission = answer
+        self._submitted.set()
+
+    def _wait_for_first(self) -> None:
+        while not self._submitted.wait(0.1):
+            if self._asked:
+                return
+        self._raise_error()
+        if self.campaign is None and self._submission is not None:
+            self.campaign = get_campaign(self._link, self._submission.campaign)
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+    # -- the pilot --------------------------------------------------------------------------------------------
+
+    def _start_pilot(self) -> None:
+        assert self.campaign is not None
+        description = msgspec.structs.replace(self._description, campaign=self.campaign.id, idle_s=IDLE_S)
+        self._pilot = self._start(self._link.store, self._link.url, description)
+        self._began_at = self._began_at or self._pilot.created_at
+        self._looked_at = time.monotonic()
+        self._pilot_started_with = _over(self.campaign)
+
+    def _obey(self) -> None:
+        self._obeyed = self._asked
+        if self._pilot is not None:
+            order = CancelPilot if self._asked > 1 else DrainPilot
+            self._link.call(order(self._pilot.id))
+        self._looked_at = 0.0
+
+    def _look_at_pilot(self, campaign: Campaign) -> Pilot | None:
+        """Start another pilot if there is none and work for one; return the old one if it had died."""
+        now = time.monotonic()
+        if now - self._looked_at < (0.05 if self._asked else _LOOK_S):
+            return None
+        self._looked_at = now
+        assert self._pilot is not None
+        pilot = self._link.call(GetPilots(id=self._pilot.id)).pilots[0]
+        if pilot.state not in PILOT_FINAL:
+            return None
+        if self._asked:
+            self.interrupted = self._thread is None or self._asked > 1 or not self._thread.is_alive() or not self._again
+            return None
+        if pilot.state is PilotState.CANCELED or (pilot.state is PilotState.DONE and pilot.reason == "drained"):
+            self.interrupted = True  # by somebody else
+            return None
+        if pilot.state is PilotState.FAILED:
+            over = _over(campaign)
+            self._restarts = self._restarts + 1 if over == self._over_at_restart else 1
+            self._over_at_restart = over
+            if self._restarts > RESTARTS:
+                raise ConfigError(
+                    f"{RESTARTS + 1} pilots died one after the other, the last one ({pilot.id}): {pilot.reason}; see "
+                    f"{os.path.join(pilot.directory, 'agent.log')}"
+                )
+            self._start_pilot()
+            return pilot
+        if campaign.counts.get(TaskState.READY) and self._may_start(campaign):
+            self._start_pilot()  # it had nothing to do for long, or its walltime was over
+        return None
+
+    @property
+    def _again(self) -> bool:
+        return self._tasks is not None and self._tasks.again
+
+    def _may_start(self, campaign: Campaign) -> bool:
+        """Return whether a pilot has something to do now; it is an error if it will never have."""
+        select = Filter(campaign=campaign.id, states=(TaskState.READY,))
+        ready = self._link.call(GetTasks(select, limit=_FETCH)).tasks
+        if not any(task.not_before is None or task.not_before <= time.time() for task in ready):
+            return False
+        if _over(campaign) == self._pilot_started_with:
+            for task in ready:
+                try:
+                    check_fit(task.resources, self._description)
+                except UsageError as error:
+                    raise UsageError(f"task {task.id}: {error}") from error
+        return True
+
+    # -- results ----------------------------------------------------------------------------------------------
+
+    def _results(self, step: Step) -> Iterator[TaskResult]:
+        if self._in_order is not None:
+            for task in self._in_order.take(step.campaign.id):
+                if self._wanted(task.state):
+                    yield from with_outputs(self._link, (task,))
+            return
+        fresh = [task for task, state in step.over if self._wanted(state) and self._seen.add(task)]
+        for at in range(0, len(fresh), _FETCH):
+            ids = tuple(fresh[at : at + _FETCH])
+            yield from results(self._link, Filter(ids=ids), outputs=True)
+        if step.missed:
+            yield from self._missed(step.campaign.id)
+
+    def _missed(self, campaign: CampaignId) -> Iterator[TaskResult]:
+        """Yield what has ended since the run began and has not been told."""
+        states = (*_BAD, TaskState.DONE) if self._outputs else tuple(_BAD)
+        for page in pages(self._link, Filter(campaign=campaign, states=states)):
+            fresh = [
+                task
+                for task in page
+                if (task.last is None or task.last.recorded_at >= self._began_at) and self._seen.add(task.id)
+            ]
+            yield from with_outputs(self._link, fresh)
+
+    def _last_results(self, campaign: Campaign) -> Iterator[TaskResult]:
+        if self._in_order is None:
+            yield from self._missed(campaign.id)
+
+    def _wanted(self, state: TaskState) -> bool:
+        return self._outputs or state in _BAD
+
+    # -- the end ----------------------------------------------------------------------------------------------
+
+    def _finish(self) -> None:
+        """Let the pilot go, however the run ended; it has nothing more to do."""
+        if self._asked == 0:
+            self._asked = 1
+        if self._thread is not None and self._again:
+            self._asked = 2
+            self._thread.join(_JOIN_S)
+        if self._pilot is not None and self._obeyed == 0:
+            try:
+                self._link.call(DrainPilot(self._pilot.id))
+            except StoreError:  # it leaves by itself when it is idle
+                return
+
+
+def _over(campaign: Campaign) -> int:
+    return sum(n for state, n in campaign.counts.items() if state >= TaskState.DONE)
+
+
+def check_fit(needs: Resources, pilot: PilotDescription) -> None:
+    """Raise `UsageError` if such a task can never run in such a pilot on this machine."""
+    cores = pilot.cores or len(os.sched_getaffinity(0))
+    if needs.cores > cores:
+        have = f"the pilot has {cores}" if pilot.cores else f"this machine has {cores}"
+        raise UsageError(f"a task needs {needs.cores} cores, and {have}: ask for fewer with --cores")
+    if needs.gpus > pilot.gpus:
+        raise UsageError(f"a task needs {needs.gpus:g} GPUs, and the pilot has {pilot.gpus}: give it some")
+    memory = pilot.memory_bytes or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needs.memory_bytes > memory:
+        raise UsageError(f"a task needs {needs.memory_bytes >> 20} MiB of memory, and there are {memory >> 20} MiB")
+    for name, amount in needs.named.items():
+        if amount > pilot.named.get(name, 0.0):
+            raise UsageError(f"a task needs {amount:g} of {name}, and the pilot has {pilot.named.get(name, 0.0):g}")
+    if pilot.walltime_s and max(needs.time_limit_s, needs.expected_s) > pilot.walltime_s:
+        raise UsageError("a task's time limit or expected duration is longer than the pilot's walltime")

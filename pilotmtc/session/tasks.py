@@ -1,0 +1,252 @@
+"""From a command, its parameters and options, as users give them, to a stream of tasks."""
+
+import os
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeAlias, TypedDict
+
+from pilotmtc.campaign.submit import TaskSpec
+from pilotmtc.errors import UsageError
+from pilotmtc.model import After, Resources, Task, TaskId, Template
+from pilotmtc.parameters import Row, Source
+from pilotmtc.parameters.source import check_fields
+from pilotmtc.template import expand, literal, make_template, render
+from pilotmtc.units import parse_duration, parse_memory
+
+Value: TypeAlias = str | int | float
+Params: TypeAlias = Source | Mapping[str, Iterable[Value]] | Iterable[Mapping[str, Value]] | Iterable[Value]
+
+
+class TaskOptions(TypedDict, total=False):
+    """What may be said about tasks besides their command and parameters.
+
+    Attributes
+    ----------
+    cores, gpus, memory, resources
+        What one task needs: whole cores; whole GPUs or a share of one; ``"2G"`` or bytes, also a limit; amounts of
+        the pilot's named resources.
+    time_limit, expected
+        Seconds or ``"5m"``: after the one a task is killed; it is not started with less than the other left.
+    priority
+        Higher goes first.
+    retries, backoff
+        How many failures are followed by another attempt, and the pause before the first.
+    env, cwd, stdin, stdout, stderr
+        Variables, directory (the current one if not given) and files; may hold placeholders.
+    task_name, tags
+        May hold placeholders.
+    after, after_any
+        Ids of tasks to wait for: until they are DONE, or only until they are over.
+    """
+
+    cores: int
+    gpus: float
+    memory: str | int
+    resources: Mapping[str, float]
+    time_limit: str | float
+    expected: str | float
+    priority: int
+    retries: int
+    backoff: str | float
+    env: Mapping[str, str]
+    cwd: str
+    stdin: str
+    stdout: str
+    stderr: str
+    task_name: str
+    tags: Sequence[str]
+    after: Sequence[int]
+    after_any: Sequence[int]
+
+
+class TaskStream:
+    """Tasks to be submitted: iterated over once a submission, never held.
+
+    Attributes
+    ----------
+    size
+        How many there are, None if that is not known.
+    again
+        Whether they can be iterated over again, for they come from nothing that is used up by reading.
+    ready
+        Whether the next one can be had without waiting; None: always.
+    """
+
+    def __init__(
+        self,
+        tasks: Callable[[], Iterable[TaskSpec]],
+        *,
+        size: int | None = None,
+        again: bool = True,
+        ready: Callable[[], bool] | None = None,
+    ) -> None:
+        self.size = size
+        self.again = again
+        self.ready = ready
+        self._tasks = tasks
+
+    def __iter__(self) -> Iterator[TaskSpec]:
+        """Return an iterator over the tasks from the first."""
+        return iter(self._tasks())
+
+
+def as_source(params: Params) -> Source:
+    """Return a source of rows for what Python users give as parameters.
+
+    A mapping of names to values is a grid; an iterable of mappings gives rows by name; an iterable of single values
+    gives rows without names. Iterables are taken as they come; a list or another sequence may be used again.
+
+    Raises
+    ------
+    UsageError
+        If rows do not have the same names.
+    """
+    if isinstance(params, Source):
+        return params
+    if isinstance(params, str):
+        raise UsageError(f"params={params!r} is one text: give a list of values")
+    if isinstance(params, Mapping):
+        return _grid(params)
+    again = isinstance(params, Sequence)
+    first = iter(params)
+    head = next(first, None)
+    if head is None:
+        return Source(("1",), lambda: iter(()), size=0)
+    fields = tuple(head) if isinstance(head, Mapping) else ("1",)
+    if isinstance(head, Mapping):
+        check_fields(fields, "params")
+    known: list[Iterator[Mapping[str, Value] | Value]] = [] if again else [_with(head, first)]
+
+    def rows() -> Iterator[Row]:
+        found = known.pop() if known else iter(params)
+        for number, row in enumerate(found, 1):
+            yield _row(row, fields, number)
+
+    return Source(fields, rows, size=len(params) if isinstance(params, Sequence) else None, again=again)
+
+
+def _with(
+    head: Mapping[str, Value] | Value, rest: Iterator[Mapping[str, Value] | Value]
+) -> Iterator[Mapping[str, Value] | Value]:
+    yield head
+    yield from rest
+
+
+def _row(row: Mapping[str, Value] | Value, fields: tuple[str, ...], number: int) -> Row:
+    if not isinstance(row, Mapping):
+        if fields != ("1",):
+            raise UsageError(f"row {number} of params is {row!r}, the first one has the names {', '.join(fields)}")
+        return (str(row),)
+    if row.keys() != set(fields):
+        odd = sorted(row.keys() ^ set(fields))
+        raise UsageError(f"row {number} of params has not the same names as the first one: look at {', '.join(odd)}")
+    return tuple([str(row[field]) for field in fields])
+
+
+def _grid(axes: Mapping[str, Iterable[Value]]) -> Source:
+    from pilotmtc.parameters import combine
+
+    check_fields(tuple(axes), "params")
+    sources = []
+    for name, values in axes.items():
+        if isinstance(values, str):
+            raise UsageError(f"params[{name!r}] is {values!r}: give a list of values")
+        kept = tuple([(str(value),) for value in values])
+        sources.append(Source((name,), lambda kept=kept: iter(kept), size=len(kept)))  # type: ignore[misc]
+    return combine(sources)
+
+
+def make_tasks(command: str | Sequence[str], source: Source | None, options: TaskOptions) -> TaskStream:
+    """Return the tasks that run `command`, one for each row of `source`.
+
+    Raises
+    ------
+    UsageError
+        If anything about them cannot be.
+    """
+    fields = source.fields if source is not None else ()
+    here = literal(os.getcwd(), fields)
+    template = make_template(
+        command,
+        fields,
+        env=options.get("env"),
+        cwd=os.path.join(here, os.path.expanduser(options.get("cwd", ""))).rstrip("/") or "/",
+        stdin=_path(options.get("stdin")),
+        stdout=_path(options.get("stdout")),
+        stderr=_path(options.get("stderr")),
+        max_retries=options.get("retries", 0),
+        backoff_s=parse_duration(options.get("backoff", 0.0)),
+    )
+    resources = make_resources(options)
+    priority = options.get("priority", 0)
+    after = tuple(
+        [After(TaskId(task)) for task in options.get("after", ())]
+        + [After(TaskId(task), False) for task in options.get("after_any", ())]
+    )
+    name = render(options["task_name"], fields, "task's name") if "task_name" in options else None
+    tags = tuple([render(tag, fields, "tag") for tag in options.get("tags", ())])
+
+    def tasks() -> Iterator[TaskSpec]:
+        for row in source if source is not None else ((),):
+            yield TaskSpec(
+                template,
+                resources,
+                row,
+                priority,
+                name(row) if name is not None else None,
+                tuple([tag(row) for tag in tags]) if tags else (),
+                after,
+            )
+
+    if source is None:
+        return TaskStream(tasks, size=1)
+    return TaskStream(tasks, size=source.size, again=source.again, ready=source.ready)
+
+
+def make_resources(options: TaskOptions) -> Resources:
+    """Return what a task needs.
+
+    Raises
+    ------
+    UsageError
+        If that cannot be.
+    """
+    cores = options.get("cores", 1)
+    gpus = float(options.get("gpus", 0.0))
+    named = dict(options.get("resources", {}))
+    if cores < 1:
+        raise UsageError(f"a task needs {cores} cores: give 1 or more")
+    check_gpus(gpus)
+    for name, amount in named.items():
+        if amount < 0:
+            raise UsageError(f"a task needs {amount:g} of {name}: give 0 or more")
+    return Resources(
+        cores=cores,
+        gpus=gpus,
+        memory_bytes=parse_memory(options.get("memory", 0)),
+        named={name: float(amount) for name, amount in named.items()},
+        time_limit_s=parse_duration(options.get("time_limit", 0.0)),
+        expected_s=parse_duration(options.get("expected", 0.0)),
+    )
+
+
+def check_gpus(gpus: float) -> None:
+    """Raise `UsageError` unless a task can be given so many GPUs."""
+    if gpus < 0 or (gpus > 1 and gpus != int(gpus)):
+        raise UsageError(f"a task needs {gpus:g} GPUs: give a whole number, or a share of one such as 0.25")
+
+
+def _path(text: str | None) -> str | None:
+    return None if text is None else os.path.expanduser(text)
+
+
+def command_line(task: Task) -> str:
+    """Return a task's command with its parameters in it, as one line to look at."""
+    template = Template(task.command, task.shell, tuple(task.params))
+    try:
+        argv = expand(
+            template, tuple(task.params.values()), task=task.id, attempt=max(task.attempt, 1), campaign=task.campaign
+        ).argv
+    except UsageError:  # nothing that can be put together: that is what its failure says
+        return " ".join(task.command)
+    return argv[-1] if task.shell else shlex.join(argv)

@@ -1,0 +1,65 @@
+"""From the words of a command line, as in ``pilotmtc run``, to tasks."""
+
+import io
+import os
+import stat
+from collections.abc import Sequence
+from typing import BinaryIO, cast
+
+from pilotmtc.errors import UsageError
+from pilotmtc.parameters import Source, combine, file, grid, lines, split_lists
+from pilotmtc.session.api import read_campaign
+from pilotmtc.session.tasks import TaskOptions, TaskStream, make_tasks
+from pilotmtc.template import holes
+
+STDIN = 0
+
+
+def toml_of(words: Sequence[str]) -> tuple[TaskStream, str] | None:
+    """Return tasks and name of the campaign file, if that is what `words` are."""
+    if len(words) == 1 and words[0].endswith(".toml") and " " not in words[0].strip():
+        return read_campaign(os.path.expanduser(words[0]))
+    return None
+
+
+def tasks_of(
+    words: Sequence[str], files: Sequence[str], form: str | None, axes: Sequence[str], options: TaskOptions
+) -> TaskStream:
+    """Return the tasks that ``COMMAND... [::: VALUES...]...`` means.
+
+    One word is a shell line, several are an argument vector. Without any other source, and unless standard input is
+    a terminal or /dev/null, values are read from its lines.
+
+    Raises
+    ------
+    UsageError
+        If they cannot be.
+    """
+    command, listed = split_lists(words)
+    if not command:
+        raise UsageError("there is no command before the first ':::'")
+    sources = [] if listed is None else [listed]
+    if list(files).count("-") > 1:
+        raise UsageError("--from - is given twice: standard input can be read once")
+    sources += [_stdin() if name == "-" and form in (None, "lines") else file(name, form) for name in files]
+    if axes:
+        sources.append(grid(axes))
+    if not sources and _stdin_has_values(command):
+        sources.append(_stdin())
+    return make_tasks(command[0] if len(command) == 1 else command, combine(sources) if sources else None, options)
+
+
+def _stdin() -> Source:
+    # Unbuffered: a thread that waits in it when the program ends must hold no lock of Python's.
+    return lines(cast("BinaryIO", io.FileIO(STDIN, closefd=False)))
+
+
+def _stdin_has_values(command: Sequence[str]) -> bool:
+    """Return whether values are to be read from standard input: it is a pipe or a file, or the command wants some."""
+    try:
+        mode = os.fstat(STDIN).st_mode
+    except OSError:  # closed
+        return False
+    if stat.S_ISFIFO(mode) or stat.S_ISREG(mode):
+        return True
+    return not stat.S_ISCHR(mode) and any(None in holes(word) for word in command)
