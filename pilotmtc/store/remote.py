@@ -113,9 +113,10 @@ class _ServeChannel:
             self._chatter = None
             self._store.spoke()
         elif not data:
+            status = self._channel.exit_status(_STATUS_WAIT_S)  # first: it may say its last words while it ends
             text = self._chatter[-2000:].decode("utf-8", "replace")
             said = "\n".join(filter(None, (text.strip(), self._channel.last_words())))
-            if (error := self._store.explain(self._channel.exit_status(_STATUS_WAIT_S), said)) is not None:
+            if (error := self._store.explain(status, said)) is not None:
                 raise error
         elif len(self._chatter) > 2 * MAX_CHATTER_BYTES:  # the reader gives up long before
             del self._chatter[:MAX_CHATTER_BYTES]

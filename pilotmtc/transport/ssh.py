@@ -273,19 +273,23 @@ class _SshChannel:
         self._transport = transport
         self._host = host
         self._said = b""
+        self._ended = False
         self._listener = threading.Thread(target=self._listen, name="ssh-stderr", daemon=True)
         self._listener.start()
 
     def read(self, n: int) -> bytes:
         try:
-            return bytes(self._channel.recv(n))
+            data = bytes(self._channel.recv(n))
         except (OSError, EOFError):
-            return b""
+            data = b""
+        self._ended = self._ended or not data
+        return data
 
     def write(self, data: bytes) -> None:
         try:
             self._channel.sendall(data)
         except (OSError, EOFError, paramiko.SSHException) as error:
+            self._ended = True
             raise ChannelClosed(f"the connection to {self._host} has ended: {error}") from error
 
     def close(self) -> None:
@@ -294,6 +298,8 @@ class _SshChannel:
         self._listener.join(_JOIN_S)
 
     def last_words(self) -> str:
+        if self._ended:  # stdout and stderr end together, but the listener may not have read all yet
+            self._listener.join(_JOIN_S)
         words = self._said.decode("utf-8", "replace").strip()
         if not words and not self._transport.is_active():
             return f"the SSH connection to {self._host} has ended"

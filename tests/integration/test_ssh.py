@@ -54,8 +54,19 @@ def test_flood_on_stderr_stops_nothing_and_its_end_is_kept(link: SshLink) -> Non
     channel = link.open("head -c 40000000 /dev/zero >&2; echo the last words >&2; echo out; exit 3")
     assert read_all(channel) == b"out\n"
     assert channel.exit_status(5) == 3
-    wait_until(lambda: channel.last_words().endswith("the last words"))
+    assert channel.last_words().endswith("the last words")
     channel.close()
+
+
+def test_last_words_are_all_there_at_the_end_of_the_stream(link: SshLink) -> None:
+    # Without waiting for them some of a hundred are missing.
+    said = []
+    for number in range(100):
+        channel = link.open(f"echo word {number} >&2; exit 1")
+        assert read_all(channel) == b""
+        said.append(channel.last_words())
+        channel.close()
+    assert said == [f"word {number}" for number in range(100)]
 
 
 def test_close_wakes_a_waiting_reader(link: SshLink) -> None:
