@@ -16,7 +16,9 @@
     |  '- ProtocolError        the two sides do not speak the same language
     |- AdaptorError            a scheduler                                           exit 5
     |  |- SubmitRejected       it said no
+    |  |- JobUnknown           it does not know the job, or not any more
     |  '- StatusUnavailable    it could not be asked                     (transient)
+    |     '- AnswerLost        it may have done what it was asked        (transient)
     |- StateError              a record cannot go that way                           exit 6
     |  |- InvalidTransition
     |  '- StaleAttempt
@@ -113,6 +115,14 @@ class StatusUnavailable(AdaptorError):
     """The scheduler could not be asked: nothing is known about the job."""
 
     transient = True
+
+
+class AnswerLost(StatusUnavailable):
+    """The scheduler was asked to do something and its answer was lost: look before asking again."""
+
+
+class JobUnknown(AdaptorError):
+    """The scheduler was asked, and does not know the job, or not any more."""
 
 
 class StateError(PilotMTCError):

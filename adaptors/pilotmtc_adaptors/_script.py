@@ -1,0 +1,100 @@
+"""What dialects share in building requests: refusing, checking, quoting, and the job's script."""
+
+import re
+import shlex
+
+import msgspec
+
+from pilotmtc.errors import UsageError
+from pilotmtc_adaptors._dialect import JobRequest
+
+# What `job_script` makes of a request by itself, whatever the scheduler.
+SCRIPT_FIELDS = frozenset({"executable", "arguments", "environment", "pre_exec", "working_directory", "input"})
+
+# Some schedulers refuse a script with a carriage return before a line's end.
+_RETURN = "\"$(printf '\\r')\""
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+
+
+def refuse_unmapped(request: JobRequest, maps: frozenset[str], scheduler: str) -> None:
+    """Raise `UsageError` that names the fields which are set and which the scheduler's dialect does not map."""
+    fields = msgspec.structs.fields(JobRequest)
+    refused = [
+        f"{field.name} ({getattr(request, field.name)!r})"
+        for field in fields
+        if not field.required and field.name not in maps and getattr(request, field.name) != _default(field)
+    ]
+    if refused:
+        raise UsageError(f"{scheduler} jobs cannot have {', '.join(refused)}: leave it out, or use another scheduler")
+
+
+def word(what: str, value: str) -> str:
+    """Return `value` if a scheduler can take it as one word on its command line.
+
+    Raises
+    ------
+    UsageError
+        If it could be taken for an option, or holds blanks or characters that cannot be printed.
+    """
+    if value.startswith("-"):
+        raise UsageError(f"{what} {value!r} begins with '-': the scheduler would take it for an option")
+    if not value.isprintable() or any(letter.isspace() for letter in value):
+        raise UsageError(f"{what} {value!r} holds blanks or control characters: give a plain name")
+    return value
+
+
+def line(what: str, value: str) -> str:
+    """Return `value` if it is one printable line, no option; `UsageError` otherwise. Blanks are allowed."""
+    if value.startswith("-"):
+        raise UsageError(f"{what} {value!r} begins with '-': the scheduler would take it for an option")
+    if not value.isprintable():
+        raise UsageError(f"{what} {value!r} holds line breaks or other control characters")
+    return value
+
+
+def quote(value: str) -> str:
+    """Return `value` as one word of a POSIX shell."""
+    return _RETURN.join(shlex.quote(part) for part in value.split("\r"))
+
+
+def job_script(request: JobRequest, *, directives: tuple[str, ...] = (), warn: bool = False) -> str:
+    """Return the job's script, for any POSIX shell: environment, directory, `pre_exec`, and the executable at last.
+
+    The shell becomes the executable (``exec``), so that the scheduler's signals reach it.
+
+    Parameters
+    ----------
+    directives
+        Lines to put under the first, each checked by its maker.
+    warn
+        Let the script itself send SIGTERM `signal_s` before the walltime, where the scheduler has no such thing.
+    """
+    if not request.executable or request.executable.startswith("-"):
+        raise UsageError(f"executable {request.executable!r}: name a program")
+    lines = ["#!/bin/sh", *directives]
+    for name, value in request.environment.items():
+        if not _NAME.fullmatch(name):
+            raise UsageError(f"environment variable {name!r}: a name is letters, digits and '_', and no digit first")
+        lines.append(f"export {name}={quote(value)}")
+    if request.working_directory:
+        # Schedulers start a job elsewhere, and go on, if its directory is not there.
+        lines.append(f"cd -- {quote(request.working_directory)} || exit 127")
+    lines += [f"{{ {each}\n}} || exit" for each in request.pre_exec]
+    if warn and request.signal_s and request.walltime_s:
+        rest = max(request.walltime_s - request.signal_s, 0)
+        lines.append(f"( sleep {rest}; kill -TERM $$ ) </dev/null >/dev/null 2>&1 &")
+    words = [quote(each) for each in (request.executable, *request.arguments)]
+    source = f" <{quote(request.input)}" if request.input else ""
+    lines.append(f"exec {' '.join(words)}{source}")
+    script = "\n".join(lines) + "\n"
+    if "\0" in script:
+        raise UsageError(
+            "the job's command, environment or directory holds a NUL character, which no program can be given"
+        )
+    return script
+
+
+def _default(field: msgspec.structs.FieldInfo) -> object:
+    if field.default_factory is not msgspec.NODEFAULT:
+        return field.default_factory()
+    return field.default
