@@ -269,3 +269,23 @@ class Pilot(Struct, frozen=True, omit_defaults=True):
     reason: str = ""
     batch: BatchId | None = None
     native_state: str = ""
+
+
+class Key(Struct, frozen=True):
+    """A key that opens one store and nothing else.
+
+    Attributes
+    ----------
+    path
+        The file of the private part, on the store's host.
+    authorized
+        Whether it opens the store: there is a line for it in ``authorized_keys``.
+    private
+        Whether the private part is there.
+    """
+
+    name: str
+    path: str
+    fingerprint: str
+    authorized: bool
+    private: bool

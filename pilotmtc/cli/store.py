@@ -12,6 +12,7 @@ import msgspec
 
 from pilotmtc.cli import out
 from pilotmtc.cli.command import EXIT_TASKS_FAILED, Group, command, open_session, store_option, store_word
+from pilotmtc.cli.keys import key
 from pilotmtc.cli.options import json_option
 from pilotmtc.cli.results import PARTS, put_csv, put_json
 from pilotmtc.errors import ConfigError
@@ -146,5 +147,5 @@ def _target(output: str | None) -> Iterator[TextIO]:
                 os.unlink(stream.name)
 
 
-for _command in (path, check, compact, snapshot, export):
+for _command in (path, check, compact, snapshot, export, key):
     store.add_command(_command)

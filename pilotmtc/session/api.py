@@ -12,7 +12,7 @@ import msgspec
 
 from pilotmtc.campaign import TaskSpec, load
 from pilotmtc.errors import PilotMTCError, UsageError
-from pilotmtc.model import Campaign, CampaignId, PilotDescription, Task, TaskId
+from pilotmtc.model import Campaign, CampaignId, Key, PilotDescription, Task, TaskId
 from pilotmtc.session.follow import Step, follow, get_campaign, is_over
 from pilotmtc.session.link import Link
 from pilotmtc.session.pilots import Pilots
@@ -32,13 +32,16 @@ from pilotmtc.wire.messages import (
     CompactStore,
     Filter,
     GetCampaigns,
+    GetKeys,
     GetOutput,
     GetStore,
     GetTask,
+    NewKey,
     Output,
     R,
     Request,
     Retry,
+    RevokeKey,
     SnapshotStore,
     StoreInfo,
     Submitted,
@@ -386,6 +389,21 @@ class Session:
         where = Path(path) if "://" in self.url else Path(os.path.abspath(os.path.expanduser(path)))
         self._link.call(SnapshotStore(str(where)))
         return where
+
+    def new_key(self, name: str) -> Key:
+        """Make a key on the store's host that opens this store over SSH and nothing else, and return it.
+
+        A key of that name that is there already stays as it is.
+        """
+        return self._link.call(NewKey(name)).keys[0]
+
+    def keys(self) -> tuple[Key, ...]:
+        """Return the keys of the store, by name."""
+        return self._link.call(GetKeys()).keys
+
+    def revoke_key(self, name: str) -> bool:
+        """Let a key open nothing any more, and remove it; return whether there was such a key."""
+        return bool(self._link.call(RevokeKey(name)).changed)
 
 
 def _some(select: Selection) -> Filter:

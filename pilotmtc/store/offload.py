@@ -8,15 +8,13 @@ import threading
 from pathlib import Path
 
 from pilotmtc.errors import PilotMTCError, StoreError
-from pilotmtc.store import upkeep
+from pilotmtc.store.apart import do_apart
 from pilotmtc.store.parking import Ticket
 from pilotmtc.store.peer import Peer
-from pilotmtc.wire.messages import AnyRequest, CheckStore, Reply, SnapshotStore
+from pilotmtc.wire.messages import Reply
 
 log = logging.getLogger("pilotmtc.store.server")
 
-# Both only read. Compacting needs the file for itself, so there the others wait anyway.
-SLOW = (CheckStore, SnapshotStore)
 _JOIN_S = 60.0
 
 
@@ -62,7 +60,7 @@ class Offload:
         while (ticket := self._todo.get()) is not None:  # ends with close(); a daemon, should that never come
             reply: Reply | PilotMTCError
             try:
-                reply = self._do(ticket.request)
+                reply = do_apart(self._path, ticket.request)
             except PilotMTCError as error:
                 reply = error
             except Exception as error:
@@ -71,8 +69,3 @@ class Offload:
                 reply = StoreError(f"a fault in pilotmtc itself: {type(error).__name__}: {error}; please report it")
             self._done.append((ticket, reply))
             os.eventfd_write(self._event, 1)
-
-    def _do(self, request: AnyRequest) -> Reply:
-        if isinstance(request, SnapshotStore):
-            return upkeep.snapshot_file(self._path, Path(request.path))
-        return upkeep.check_file(self._path)

@@ -20,8 +20,9 @@ from msgspec import structs
 
 from pilotmtc import __version__
 from pilotmtc.errors import PilotMTCError, ProtocolError, StoreError
+from pilotmtc.store.apart import APART
 from pilotmtc.store.listener import Listener, Ownership
-from pilotmtc.store.offload import SLOW, Offload
+from pilotmtc.store.offload import Offload
 from pilotmtc.store.parking import Parking, Ticket, has_something
 from pilotmtc.store.peer import Peer
 from pilotmtc.store.sqlite import SqliteStore
@@ -196,7 +197,7 @@ class Server:
                 elif isinstance(request, ProtocolError):
                     peer.answer(number, request)
                     self._touched.add(peer)
-                elif isinstance(request, SLOW):
+                elif isinstance(request, APART):
                     self._offload.submit(Ticket(peer, number, request, now))
                 else:
                     self._turn_tickets.append(Ticket(peer, number, request, now))

@@ -12,6 +12,7 @@ from typing import Any, cast
 from pilotmtc.clock import Clock, SystemClock
 from pilotmtc.errors import PilotMTCError, StoreError, UsageError
 from pilotmtc.store import claiming, finishing, leases, looking, steering, submitting, upkeep
+from pilotmtc.store.apart import APART, do_apart
 from pilotmtc.store.ledger import Ledger, News
 from pilotmtc.store.opening import open_file, translate
 from pilotmtc.wire import messages as m
@@ -50,7 +51,7 @@ _DURABLE: dict[type[object], Handler] = {
 }
 _HANDLERS = _READS | _WRITES | _DURABLE
 # These cannot be part of a transaction.
-_APART = (m.CheckStore, m.CompactStore, m.SnapshotStore)
+_APART = (m.CompactStore, *APART)
 # What values that no row can hold bring about.
 _NONSENSE = (OverflowError, UnicodeError, sqlite3.IntegrityError)
 
@@ -227,11 +228,9 @@ class SqliteStore:
     def _apart(self, request: m.Request[Any]) -> Answer:
         try:
             with self._translated():
-                if isinstance(request, m.CheckStore):
-                    return upkeep.check_file(self.path)
-                if isinstance(request, m.SnapshotStore):
-                    return upkeep.snapshot_file(self.path, Path(request.path))
-                return upkeep.compact(self._connection, self.path)
+                if isinstance(request, m.CompactStore):
+                    return upkeep.compact(self._connection, self.path)
+                return do_apart(self.path, cast("m.AnyRequest", request))
         except PilotMTCError as error:
             return error
 

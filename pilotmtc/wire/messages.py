@@ -13,6 +13,7 @@ from pilotmtc.model import (
     Campaign,
     CampaignId,
     Claimed,
+    Key,
     Pilot,
     PilotDescription,
     PilotId,
@@ -443,6 +444,28 @@ class SnapshotStore(Request["Done"], frozen=True, tag="snapshot_store"):
     path: str
 
 
+class NewKey(Request["Keys"], frozen=True, tag="new_key"):
+    """Make a key that opens this store only, or complete the one of that name. Safe to repeat: what is there stays."""
+
+    name: str
+
+
+class GetKeys(Request["Keys"], frozen=True, tag="keys"):
+    """The keys of this store, by name."""
+
+
+class Keys(Reply, frozen=True):
+    """The answer to `NewKey` and `GetKeys`. Private parts never travel."""
+
+    keys: tuple[Key, ...]
+
+
+class RevokeKey(Request["Changed"], frozen=True, tag="revoke_key"):
+    """Let a key open nothing any more, and remove it. Safe to repeat."""
+
+    name: str
+
+
 class Done(Reply, frozen=True):
     """It is done."""
 
@@ -452,7 +475,7 @@ class Done(Reply, frozen=True):
 AnyRequest = (
     Submit | CreatePilot | AttachPilot | EndPilot | Claim | Started | Finish | Release | Heartbeat
     | Cancel | Retry | Edit | DrainPilot | CancelPilot | GetCampaigns | GetPilots | GetTasks | GetTask | GetOutput
-    | GetChanges | GetStore | CheckStore | CompactStore | SnapshotStore
+    | GetChanges | GetStore | CheckStore | CompactStore | SnapshotStore | NewKey | GetKeys | RevokeKey
 )  # fmt: skip
 
 REPLIES: dict[type[object], type[Reply]] = {
@@ -480,6 +503,9 @@ REPLIES: dict[type[object], type[Reply]] = {
     CheckStore: Checked,
     CompactStore: Compacted,
     SnapshotStore: Done,
+    NewKey: Keys,
+    GetKeys: Keys,
+    RevokeKey: Changed,
 }
 
 

@@ -64,20 +64,34 @@ def accounts() -> dict[str, Account]:
 
 def write_launcher(path: Path) -> None:
     """Write a program that runs the pilotmtc under test for any account."""
-    python, libraries, source = sys.executable, str(Path(msgspec.__file__).parents[1]), str(_SOURCE)
+    python = sys.executable
     if ROOT:
         with _alone():
-            python = str(_reachable_python())
-            libraries = str(_reachable(Path(libraries)))
-            source = str(_reachable(_SOURCE))
+            python = str(_environment())
     path.write_text(
         f"#!/bin/sh\n"
-        f"PYTHONPATH='{source}:{libraries}' PILOTMTC_SERVER_LINGER_S=${{PILOTMTC_SERVER_LINGER_S:-0.3}} "
-        f"PYTHONDONTWRITEBYTECODE=1\n"
-        f"export PYTHONPATH PILOTMTC_SERVER_LINGER_S PYTHONDONTWRITEBYTECODE\n"
+        f"export PILOTMTC_SERVER_LINGER_S=${{PILOTMTC_SERVER_LINGER_S:-0.3}} PYTHONDONTWRITEBYTECODE=1\n"
         f"exec '{python}' -P -m pilotmtc \"$@\"\n"
     )
     path.chmod(0o755)
+
+
+def _environment() -> Path:
+    """Return the Python of an environment that has what is tested, and that every account can use."""
+    python = _reachable_python()
+    libraries = [_reachable(_SOURCE), _reachable(Path(msgspec.__file__).parents[1])]
+    mark = hashlib.sha256(repr((python, libraries)).encode()).hexdigest()[:12]
+    environment = _LAB / f"venv-{mark}"
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    packages = environment / "lib" / version / "site-packages"
+    if not (packages / "pilotmtc.pth").exists():
+        packages.mkdir(parents=True, exist_ok=True)
+        (environment / "bin").mkdir(exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            (environment / "bin" / "python").symlink_to(python)
+        (environment / "pyvenv.cfg").write_text(f"home = {python.parent}\n")
+        (packages / "pilotmtc.pth").write_text("".join(f"{each}\n" for each in libraries))
+    return environment / "bin" / "python"
 
 
 @contextlib.contextmanager

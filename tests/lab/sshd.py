@@ -141,12 +141,14 @@ class Sshd:
 
     def _write_config(self, methods: str, otp: bool, path: str) -> Path:
         config = self.directory / "sshd_config"
+        # The tests' own accounts have files of their own for keys; that of a person is left alone.
+        own_keys = "" if ROOT else f" PILOTMTC_SERVER_AUTHORIZED_KEYS={self._keys_of(self.account)}"
         lines = [
             f"ListenAddress 127.0.0.1:{self.port}",
             f"HostKey {self.host_key}",
             f"PidFile {self.directory}/sshd.pid",
-            f"AuthorizedKeysFile {self.directory}/keys-%u",
-            f"SetEnv PATH={path or f'{self.bin}:/usr/bin:/bin'}",
+            f"AuthorizedKeysFile {self.directory}/keys-%u{' .ssh/authorized_keys' if ROOT else ''}",
+            f"SetEnv PATH={path or f'{self.bin}:/usr/bin:/bin'} PILOTMTC_SERVER_LINGER_S=0.3{own_keys}",
             "StrictModes no",  # its directory lies in /tmp, which others may write
             f"AuthenticationMethods {methods}",
             f"UsePAM {'yes' if ROOT else 'no'}",
