@@ -18,7 +18,7 @@ class Resources(Struct, frozen=True, omit_defaults=True):
     Attributes
     ----------
     cores
-        Whole cores on one node.
+        Whole cores on one node, of each rank.
     gpus
         Whole or, below 1, a share of one GPU.
     memory_bytes
@@ -29,6 +29,11 @@ class Resources(Struct, frozen=True, omit_defaults=True):
         After this long the task is killed; 0 is no limit.
     expected_s
         How long it should take: it is not started with less than that left; 0 is unknown.
+    ranks
+        Number of processes. Above 1 the task is *wide*: all else here is what each of them needs, and they may lie on
+        several nodes.
+    ranks_per_node
+        How many of them a node has (the last one may have fewer); 0 is as many as fit.
     """
 
     cores: int = 1
@@ -37,6 +42,8 @@ class Resources(Struct, frozen=True, omit_defaults=True):
     named: dict[str, float] = {}
     time_limit_s: float = 0.0
     expected_s: float = 0.0
+    ranks: int = 1
+    ranks_per_node: int = 0
 
 
 class Template(Struct, frozen=True, omit_defaults=True):
@@ -121,7 +128,8 @@ class Result(Struct, frozen=True, array_like=True):
     exit_code, signal
         One of them, as the cause demands; None otherwise.
     node, slot
-        Where: the node's name and the cores, as ``0-3,8``.
+        Where: the node's name and the cores, as ``0-3,8``. Of a wide task the names as ``n[1-4]`` and, where they
+        differ, the cores of each, as ``0-11;0-3``.
     started_at
         Seconds since the epoch by the node's clock.
     elapsed_s, cpu_s
@@ -237,6 +245,8 @@ class PilotDescription(Struct, frozen=True, omit_defaults=True):
         It takes tasks of this campaign only; None is all.
     pin
         Whether tasks are bound to their cores.
+    nodes
+        How many nodes it has; above 1 only where a scheduler gives them.
     """
 
     site: str = "local"
@@ -248,6 +258,7 @@ class PilotDescription(Struct, frozen=True, omit_defaults=True):
     idle_s: float = 0.0
     campaign: CampaignId | None = None
     pin: bool = True
+    nodes: int = 1
 
 
 class Pilot(Struct, frozen=True, omit_defaults=True):

@@ -242,7 +242,7 @@ class Loop:
                     self._outbox.ended(started, now)
                     todo.extend(self._core.react(c.Ended(started.task, started.attempt), now))
                     continue
-                self._outbox.started(command.claimed.task, command.claimed.attempt, now)
+                self._outbox.started(command.claimed.task, started.attempt, self._node.name, started.slot, now)
                 if stay:
                     mine = started
                 elif not self._waiters.take(started):
@@ -292,7 +292,9 @@ class Loop:
 
     def _beat(self) -> None:
         self._beat_at = float("inf")
-        self._send(Heartbeat(self._pilot, self._seen, self._core.busy, HEARTBEAT_S))
+        all_, busy = self._core.node, self._core.busy
+        state = self._node.state(all_.cores, busy, all_.gpus)
+        self._send(Heartbeat(self._pilot, self._seen, busy, HEARTBEAT_S, (state,)))
 
     def _guard_gone(self) -> None:
         """Without the guard nobody would end the tasks if this process were killed: end them now."""

@@ -22,6 +22,7 @@ from pilotmtc.agent.events import Report, Start, Stop
 from pilotmtc.agent.process import NO_ROOM, Launcher, LaunchError, Process, pin_late
 from pilotmtc.model import PilotId, Result, TaskId
 from pilotmtc.states import Cause
+from pilotmtc.wire.messages import NodeState
 
 _log = logging.getLogger("pilotmtc.agent")
 SWEEP_S = 1.0
@@ -47,7 +48,7 @@ class NodeWorker:
         self, name: str, pilot: PilotId, store: str, directory: Path, *, gpus: bool, pin: bool,
         environ: Mapping[str, str],
     ) -> None:  # fmt: skip
-        self._name = name
+        self.name = name
         self._captures = Captures(directory, directory / "outputs", self._survivors)
         self._launcher = Launcher(pilot, store, directory, self._captures, gpus=gpus, pin=pin, environ=environ)
         self._live: dict[int, Process] = {}  # by pid
@@ -105,6 +106,11 @@ class NodeWorker:
         if process is not None and process.attempt == stop.attempt:
             self._stop(process, stop.cause, stop.grace_s, now)
 
+    def state(self, cores: int, busy: int, gpus: int) -> NodeState:
+        """Return how the node is; what is not to be seen here is given."""
+        total, used = watch.machine_use()
+        return NodeState(self.name, cores, busy, gpus, os.getloadavg()[0], total, used)
+
     def report(self, report: Report) -> Result:
         """Return the result of an attempt that was never started."""
         return self._not_started(report.task, report.attempt, report.cause, report.message)
@@ -144,7 +150,7 @@ class NodeWorker:
         out, out_size, out_path = self._output(process.out, process.out_path, process, "out")
         err, err_size, err_path = self._output(process.err, process.err_path, process, "err")
         return Result(
-            TaskId(process.task), process.attempt, cause, code, number, self._name, process.slot, process.started_at,
+            TaskId(process.task), process.attempt, cause, code, number, self.name, process.slot, process.started_at,
             elapsed, usage.ru_utime + usage.ru_stime, peak, out, err, out_size, err_size, out_path, err_path, message,
         )  # fmt: skip
 
@@ -193,7 +199,7 @@ class NodeWorker:
     # -- inside -----------------------------------------------------------------------------------------------
 
     def _not_started(self, task: TaskId, attempt: int, cause: Cause, message: str) -> Result:
-        return Result(task, attempt, cause, node=self._name, started_at=time.time(), message=message)
+        return Result(task, attempt, cause, node=self.name, started_at=time.time(), message=message)
 
     def _output(self, fd: int, path: str | None, process: Process, kind: str) -> tuple[bytes, int, str | None]:
         if path is None:

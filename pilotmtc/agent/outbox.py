@@ -37,15 +37,15 @@ class Outbox:
         self._results: list[Result] = []
         self._bytes = 0
         self._results_due = 0.0
-        self._starts: dict[TaskId, tuple[int, float]] = {}
+        self._starts: dict[TaskId, tuple[int, float, str, str]] = {}
         self._starts_due = 0.0
         self.unacked = 0
 
-    def started(self, task: TaskId, attempt: int, now: float) -> None:
-        """Note that an attempt runs."""
+    def started(self, task: TaskId, attempt: int, node: str, slot: str, now: float) -> None:
+        """Note that an attempt runs, and where."""
         if not self._starts:
             self._starts_due = now + STARTS_S
-        self._starts[task] = (attempt, time.time())
+        self._starts[task] = (attempt, time.time(), node, slot)
 
     def ended(self, result: Result, now: float) -> None:
         """Note how an attempt ended."""
@@ -73,7 +73,7 @@ class Outbox:
         if self._results and now >= self._results_due:
             self.flush()
         if self._starts and now >= self._starts_due:
-            tasks = tuple((task, attempt, at) for task, (attempt, at) in self._starts.items())
+            tasks = tuple((task, *start) for task, start in self._starts.items())
             self._starts.clear()
             self._send(Started(self._pilot, tasks), None)
 

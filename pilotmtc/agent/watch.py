@@ -88,3 +88,10 @@ def peak_memory(pid: int) -> int:
 def machine_memory() -> int:
     """Return the bytes of memory of this machine."""
     return os.sysconf("SC_PHYS_PAGES") * _PAGE
+
+
+def machine_use() -> tuple[int, int]:
+    """Return the bytes of memory of this machine, and how many of them are in use."""
+    with open("/proc/meminfo", "rb") as file:
+        sizes = {name: int(rest.split()[0]) * 1024 for name, _, rest in (line.partition(b":") for line in file)}
+    return sizes[b"MemTotal"], sizes[b"MemTotal"] - sizes[b"MemAvailable"]

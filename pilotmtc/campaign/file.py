@@ -27,6 +27,8 @@ Reader = Callable[[object], object]
 SHARED: dict[str, Reader] = {
     "command": keys.command,
     "cores": keys.positive,
+    "ranks": keys.positive,
+    "ranks_per_node": keys.natural,
     "gpus": keys.gpus,
     "memory": keys.memory,
     "resources": keys.amounts,
@@ -241,6 +243,8 @@ class _Reader:
             named=has.get("resources", {}),
             time_limit_s=has.get("time_limit", 0.0),
             expected_s=has.get("expected", 0.0),
+            ranks=has.get("ranks", 1),
+            ranks_per_node=has.get("ranks_per_node", 0),
         )
         table = _Table(
             self._once(template),

@@ -118,6 +118,11 @@ def need_options(function: F) -> F:
         function,
         [
             click.option("--cores", type=click.IntRange(1), metavar="N", help="Cores of a task; 1 if not given."),
+            click.option("--ranks", type=click.IntRange(1), metavar="N", help="Processes of a task; 1 if not given."),
+            click.option(
+                "--ranks-per-node", type=click.IntRange(0), metavar="N",
+                help="How many of them on a node; 0, or not given, is as many as fit.",
+            ),
             click.option("--gpus", type=float, metavar="N", help="GPUs of a task, or a share of one such as 0.25."),
             click.option("--memory", metavar="SIZE", help="Memory of a task, also a limit: 512M, 2G."),
             click.option(
@@ -169,8 +174,8 @@ def task_options(function: F) -> F:
 
 
 _OPTION_NAMES = (
-    "cores", "gpus", "memory", "time_limit", "expected", "priority", "retries", "backoff", "cwd", "stdin", "stdout",
-    "stderr", "task_name",
+    "cores", "ranks", "ranks_per_node", "gpus", "memory", "time_limit", "expected", "priority", "retries", "backoff",
+    "cwd", "stdin", "stdout", "stderr", "task_name",
 )  # fmt: skip
 
 

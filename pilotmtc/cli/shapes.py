@@ -65,6 +65,8 @@ def resources(record: "Resources") -> Shape:
     """Return the keys of what a task needs."""
     return {
         "cores": record.cores,
+        "ranks": record.ranks,
+        "ranks_per_node": record.ranks_per_node,
         "gpus": record.gpus,
         "memory_bytes": record.memory_bytes,
         "resources": record.named,

@@ -89,7 +89,8 @@ def retry(as_json: bool, **options: Any) -> int:
 def edit(as_json: bool, **options: Any) -> int:
     """Change priority, resources or limits of tasks that have not started, or that failed and may be retried."""
     new: Any = {
-        name: options.pop(name) for name in ("cores", "gpus", "memory", "time_limit", "expected", "priority")
+        name: options.pop(name)
+        for name in ("cores", "ranks", "ranks_per_node", "gpus", "memory", "time_limit", "expected", "priority")
     } | {"resources": dict(options.pop("resources")) or None}
     select = _checked(options)
     with open_session() as session:

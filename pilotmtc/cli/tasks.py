@@ -172,6 +172,9 @@ def _attempt_row(attempt: "Attempt", now: float) -> tuple[str, ...]:
 def needs_words(needs: "Resources") -> str:
     """Return what a task needs, in words."""
     parts = [f"{needs.cores} core{'s' * (needs.cores != 1)}"]
+    if needs.ranks > 1:
+        a_node = f" ({needs.ranks_per_node} a node)" if needs.ranks_per_node else ""
+        parts[0] = f"{needs.ranks} ranks{a_node} of {parts[0]}"
     if needs.gpus:
         parts.append(f"{needs.gpus:g} GPU{'s' * (needs.gpus > 1)}")
     if needs.memory_bytes:

@@ -355,6 +355,11 @@ def check_fit(needs: Resources, pilot: PilotDescription) -> None:
     if needs.cores > cores:
         have = f"the pilot has {cores}" if pilot.cores else f"this machine has {cores}"
         raise UsageError(f"a task needs {needs.cores} cores, and {have}: ask for fewer with --cores")
+    if needs.cores * needs.ranks > cores * pilot.nodes:
+        raise UsageError(
+            f"a task needs {needs.ranks} ranks of {needs.cores} cores, and the pilot has {cores * pilot.nodes}: "
+            "ask for fewer with --ranks, or for more nodes"
+        )
     if needs.gpus > pilot.gpus:
         raise UsageError(f"a task needs {needs.gpus:g} GPUs, and the pilot has {pilot.gpus}: give it some")
     memory = pilot.memory_bytes or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

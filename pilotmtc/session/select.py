@@ -7,7 +7,7 @@ from typing import TypedDict, TypeVar, Unpack
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import CampaignId, PilotId, TaskId
-from pilotmtc.session.tasks import check_gpus
+from pilotmtc.session.tasks import check_gpus, check_ranks
 from pilotmtc.states import Cause, TaskState
 from pilotmtc.units import parse_duration, parse_memory
 from pilotmtc.wire.messages import Edit, Filter
@@ -43,6 +43,8 @@ class NewValues(TypedDict, total=False):
 
     priority: int | None
     cores: int | None
+    ranks: int | None
+    ranks_per_node: int | None
     gpus: float | None
     memory: str | int | None
     resources: Mapping[str, float] | None
@@ -100,13 +102,16 @@ def as_edit(key: str, select: Filter, **new: Unpack[NewValues]) -> Edit:
         If nothing is to be changed, or a value cannot be.
     """
     if all(value is None for value in new.values()):
-        raise UsageError("nothing to change: give a priority, cores, gpus, memory, resources, time limit or expected")
+        raise UsageError(
+            "nothing to change: give a priority, cores, ranks, gpus, memory, resources, time limit or expected"
+        )
     cores, gpus, memory = new.get("cores"), new.get("gpus"), new.get("memory")
     named, limit, expected = new.get("resources"), new.get("time_limit"), new.get("expected")
     if cores is not None and cores < 1:
         raise UsageError(f"a task needs {cores} cores: give 1 or more")
     if gpus is not None:
         check_gpus(gpus)
+    check_ranks(new.get("ranks"), new.get("ranks_per_node"))
     return Edit(
         key,
         select,
@@ -117,4 +122,6 @@ def as_edit(key: str, select: Filter, **new: Unpack[NewValues]) -> Edit:
         named=None if named is None else {name: float(amount) for name, amount in named.items()},
         time_limit_s=None if limit is None else parse_duration(limit),
         expected_s=None if expected is None else parse_duration(expected),
+        ranks=new.get("ranks"),
+        ranks_per_node=new.get("ranks_per_node"),
     )

@@ -25,6 +25,8 @@ class TaskOptions(TypedDict, total=False):
     cores, gpus, memory, resources
         What one task needs: whole cores; whole GPUs or a share of one; ``"2G"`` or bytes, also a limit; amounts of
         the pilot's named resources.
+    ranks, ranks_per_node
+        Number of processes, each of which needs that, and how many of them share a node (as many as fit if not given).
     time_limit, expected
         Seconds or ``"5m"``: after the one a task is killed; it is not started with less than the other left.
     priority
@@ -43,6 +45,8 @@ class TaskOptions(TypedDict, total=False):
     gpus: float
     memory: str | int
     resources: Mapping[str, float]
+    ranks: int
+    ranks_per_node: int
     time_limit: str | float
     expected: str | float
     priority: int
@@ -214,8 +218,10 @@ def make_resources(options: TaskOptions) -> Resources:
     cores = options.get("cores", 1)
     gpus = float(options.get("gpus", 0.0))
     named = dict(options.get("resources", {}))
+    ranks, ranks_per_node = options.get("ranks", 1), options.get("ranks_per_node", 0)
     if cores < 1:
         raise UsageError(f"a task needs {cores} cores: give 1 or more")
+    check_ranks(ranks, ranks_per_node)
     check_gpus(gpus)
     for name, amount in named.items():
         if amount < 0:
@@ -227,6 +233,8 @@ def make_resources(options: TaskOptions) -> Resources:
         named={name: float(amount) for name, amount in named.items()},
         time_limit_s=parse_duration(options.get("time_limit", 0.0)),
         expected_s=parse_duration(options.get("expected", 0.0)),
+        ranks=ranks,
+        ranks_per_node=ranks_per_node,
     )
 
 
@@ -234,6 +242,14 @@ def check_gpus(gpus: float) -> None:
     """Raise `UsageError` unless a task can be given so many GPUs."""
     if gpus < 0 or (gpus > 1 and gpus != int(gpus)):
         raise UsageError(f"a task needs {gpus:g} GPUs: give a whole number, or a share of one such as 0.25")
+
+
+def check_ranks(ranks: int | None, ranks_per_node: int | None) -> None:
+    """Raise `UsageError` unless a task can have so many ranks; None is not looked at."""
+    if ranks is not None and ranks < 1:
+        raise UsageError(f"a task of {ranks} ranks: give 1 or more")
+    if ranks_per_node is not None and ranks_per_node < 0:
+        raise UsageError(f"a task with {ranks_per_node} ranks on a node: give 1 or more, or 0 for as many as fit")
 
 
 def _path(text: str | None) -> str | None:

@@ -1,5 +1,6 @@
 """Claim, Started, Release: tasks go out to agents and come back unstarted."""
 
+import math
 from collections.abc import Iterable, Iterator
 from heapq import merge
 from typing import Any
@@ -96,11 +97,7 @@ def _order(row: Row) -> tuple[int, int]:
 def _choose(ledger: Ledger, request: Claim, campaign: int | None) -> Iterator[Row]:
     """Yield ready tasks in order as long as they fit into what is wanted."""
     limit = request.limit
-    fitting = {
-        kind: None
-        for kind in _kinds(ledger, campaign)
-        if _fits(ledger.resources(kind[1]), request.total, request.time_left_s)
-    }
+    fitting = {kind: None for kind in _kinds(ledger, campaign) if _fits(ledger.resources(kind[1]), request)}
     streams: list[Iterable[Row]] = [ledger.execute(_READY, (*kind, limit)) for kind in fitting]
     left = _Left(request.want, request.total)
     given = 0
@@ -124,14 +121,35 @@ def _choose(ledger: Ledger, request: Claim, campaign: int | None) -> Iterator[Ro
         yield row
 
 
-def _fits(need: Resources, total: Resources, time_left_s: float) -> bool:
-    return (
-        need.cores <= total.cores
-        and need.gpus <= total.gpus + _EPSILON
-        and (not total.memory_bytes or need.memory_bytes <= total.memory_bytes)
-        and all(amount <= total.named.get(name, 0.0) + _EPSILON for name, amount in need.named.items())
-        and (not time_left_s or max(need.time_limit_s, need.expected_s) <= time_left_s)
-    )
+def _fits(need: Resources, request: Claim) -> bool:
+    if request.time_left_s and max(need.time_limit_s, need.expected_s) > request.time_left_s:
+        return False
+    room = 0
+    for count, node in request.nodes or ((1, request.total),):
+        room += count * ranks_on(need, node)
+        if room >= need.ranks:
+            return True
+    return False
+
+
+def ranks_on(need: Resources, node: Resources) -> int:
+    """Return how many ranks of `need` an empty node has room for; memory counts only where the node says how much."""
+    room = need.ranks_per_node or need.ranks
+    if need.cores:
+        room = min(room, node.cores // need.cores)
+    if need.gpus:
+        each = (
+            int((1 + _EPSILON) / need.gpus) * int(node.gpus)
+            if need.gpus < 1
+            else int(node.gpus) // math.ceil(need.gpus)
+        )
+        room = min(room, each)
+    if need.memory_bytes and node.memory_bytes:
+        room = min(room, node.memory_bytes // need.memory_bytes)
+    for name, amount in need.named.items():
+        if amount > 0:
+            room = min(room, int((node.named.get(name, 0.0) + _EPSILON) / amount))
+    return room
 
 
 class _Left:
@@ -145,29 +163,31 @@ class _Left:
 
     def take(self, need: Resources) -> bool:
         """Take `need` off if it fits."""
-        if need.cores > self.cores or need.gpus > self.gpus or need.memory_bytes > self.memory:
+        n = need.ranks
+        if n * need.cores > self.cores or n * need.gpus > self.gpus or n * need.memory_bytes > self.memory:
             return False
         for name, amount in need.named.items():
-            if amount > self.named.get(name, 0.0):
+            if n * amount > self.named.get(name, 0.0):
                 return False
         self.force(need)
         return True
 
     def force(self, need: Resources) -> None:
         """Take `need` off."""
-        self.cores -= need.cores
-        self.gpus -= need.gpus
-        self.memory -= need.memory_bytes
+        n = need.ranks
+        self.cores -= n * need.cores
+        self.gpus -= n * need.gpus
+        self.memory -= n * need.memory_bytes
         for name, amount in need.named.items():
-            self.named[name] = self.named.get(name, 0.0) - amount
+            self.named[name] = self.named.get(name, 0.0) - n * amount
 
 
 def started(ledger: Ledger, request: Started) -> Done:
     """Mark claimed tasks as running; others are passed over."""
     renew_if_live(ledger, request.pilot)
-    rows = held(ledger, [task for task, _, _ in request.tasks])
+    rows = held(ledger, [task for task, *_ in request.tasks])
     running = []
-    for task, attempt, at in request.tasks:
+    for task, attempt, at, *_ in request.tasks:
         row = rows.get(task)
         if row and row[1] == 2 and row[2] == attempt and row[3] == request.pilot:
             del rows[task]

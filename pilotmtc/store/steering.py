@@ -154,7 +154,7 @@ def edit(ledger: Ledger, request: Edit) -> Changed:
     """Change what has not started, and what a retry may start again."""
     changes = {
         field: value
-        for field in ("cores", "gpus", "memory_bytes", "named", "time_limit_s", "expected_s")
+        for field in ("cores", "gpus", "memory_bytes", "named", "time_limit_s", "expected_s", "ranks", "ranks_per_node")
         if (value := getattr(request, field)) is not None
     }
     changed = unfit = 0
@@ -183,4 +183,6 @@ def _changed(need: Resources, changes: dict[str, Any]) -> Resources:
     new = msgspec.structs.replace(need, **changes)
     if new.cores < 0 or new.gpus < 0 or new.memory_bytes < 0 or new.time_limit_s < 0 or new.expected_s < 0:
         raise UsageError(f"a task cannot need less than nothing: {new}")
+    if new.ranks < 1 or new.ranks_per_node < 0:
+        raise UsageError(f"a task has 1 rank or more: {new}")
     return new

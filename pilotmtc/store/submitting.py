@@ -68,6 +68,8 @@ def _check_rows(request: Submit, rows: tuple[TaskRow, ...]) -> None:
     for need in request.resources:
         if need.cores < 0 or need.gpus < 0 or need.memory_bytes < 0 or any(n < 0 for n in need.named.values()):
             raise UsageError(f"a task cannot need less than nothing: {need}")
+        if need.ranks < 1 or need.ranks_per_node < 0:
+            raise UsageError(f"a task has 1 rank or more: {need}")
 
 
 def _insert(ledger: Ledger, request: Submit, rows: tuple[TaskRow, ...], campaign: int) -> None:

@@ -43,6 +43,8 @@ VIEWS = {
     json_extract(resources.body, '$.named') AS named,
     coalesce(json_extract(resources.body, '$.time_limit_s'), 0) AS time_limit_s,
     coalesce(json_extract(resources.body, '$.expected_s'), 0) AS expected_s,
+    coalesce(json_extract(resources.body, '$.ranks'), 1) AS ranks,
+    coalesce(json_extract(resources.body, '$.ranks_per_node'), 0) AS ranks_per_node,
     coalesce(json_extract(template.body, '$.max_retries'), 0) AS max_retries,
     task.failures, task.crashes, task.unmet, task.pilot_id, task.cancel,
     {_time("task.not_before")} AS not_before, {_time("task.started_at")} AS started_at, task.tags

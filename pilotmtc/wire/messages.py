@@ -26,7 +26,7 @@ from pilotmtc.model import (
 )
 from pilotmtc.states import PilotState, TaskState
 
-PROTOCOL = 1
+PROTOCOL = 2
 
 
 class Reply(Struct, frozen=True, omit_defaults=True):
@@ -119,7 +119,7 @@ class Claim(Request["Batch"], frozen=True, tag="claim"):
     Attributes
     ----------
     total
-        Capacity of the pilot's largest node: a task that does not fit in it is not given.
+        Capacity of the pilot's largest node: a task of which a rank does not fit in it is not given.
     want
         How much of each resource to give at most, summed over tasks; the first task in order is given even
         if it exceeds `want`, unless `backfill`.
@@ -129,6 +129,9 @@ class Claim(Request["Batch"], frozen=True, tag="claim"):
         Tasks with a time limit or expected duration above it are not given; 0 is no limit.
     wait_s
         The server holds the answer back this long when there is nothing to give.
+    nodes
+        Of a pilot with several nodes its kinds of nodes: ``(how many, capacity)``; a wide task that does not fit in
+        them all together is not given. Empty is one of `total`.
     """
 
     pilot: PilotId
@@ -139,6 +142,7 @@ class Claim(Request["Batch"], frozen=True, tag="claim"):
     time_left_s: float = 0.0
     backfill: bool = False
     wait_s: float = 0.0
+    nodes: tuple[tuple[int, Resources], ...] = ()
 
 
 class Batch(Reply, frozen=True):
@@ -151,10 +155,13 @@ class Batch(Reply, frozen=True):
 
 
 class Started(Request["Done"], frozen=True, tag="started"):
-    """Tasks that run now: ``(task, attempt, started_at)``. Safe to repeat: stale and finished attempts are ignored."""
+    """Tasks that run now: ``(task, attempt, started_at, node, slot)``.
+
+    Safe to repeat: stale and finished attempts are ignored. Node and slot are as in `Result`.
+    """
 
     pilot: PilotId
-    tasks: tuple[tuple[TaskId, int, float], ...]
+    tasks: tuple[tuple[TaskId, int, float, str, str], ...]
 
 
 class Finish(Request["Finished"], frozen=True, tag="finish"):
@@ -182,6 +189,31 @@ class Release(Request["Done"], frozen=True, tag="release"):
     tasks: tuple[tuple[TaskId, int], ...]
 
 
+class NodeState(Struct, frozen=True, array_like=True):
+    """A node of a pilot, as its agent sees it.
+
+    Attributes
+    ----------
+    cores, busy
+        All, and those in use.
+    load
+        Processes that run or want to, by the kernel's count of the last minute.
+    memory_bytes, memory_used_bytes
+        Of the whole node.
+    note
+        Why nothing is started on it any more: it is lost, or set aside; empty when all is well.
+    """
+
+    name: str
+    cores: int
+    busy: int = 0
+    gpus: int = 0
+    load: float = 0.0
+    memory_bytes: int = 0
+    memory_used_bytes: int = 0
+    note: str = ""
+
+
 class Heartbeat(Request["Orders"], frozen=True, tag="heartbeat"):
     """Renew the pilot's lease and ask for orders. Safe to repeat.
 
@@ -192,12 +224,15 @@ class Heartbeat(Request["Orders"], frozen=True, tag="heartbeat"):
         `wait_s` has passed.
     busy
         Slots (cores) in use.
+    nodes
+        The pilot's nodes. Only some of the beats tell; empty says nothing about them.
     """
 
     pilot: PilotId
     seen: int = 0
     busy: int = 0
     wait_s: float = 0.0
+    nodes: tuple[NodeState, ...] = ()
 
 
 class Orders(Reply, frozen=True):
@@ -273,6 +308,8 @@ class Edit(Request["Changed"], frozen=True, tag="edit"):
     named: dict[str, float] | None = None
     time_limit_s: float | None = None
     expected_s: float | None = None
+    ranks: int | None = None
+    ranks_per_node: int | None = None
 
 
 class DrainPilot(Request["Changed"], frozen=True, tag="drain_pilot"):

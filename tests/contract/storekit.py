@@ -92,7 +92,7 @@ class Kit:
         return self.claim_batch(pilot, limit, want=want).tasks
 
     def start(self, pilot: PilotId, *tasks: Claimed) -> None:
-        self.store.call(Started(pilot, tuple((task.task, task.attempt, 5.0) for task in tasks)))
+        self.store.call(Started(pilot, tuple((task.task, task.attempt, 5.0, "n1", "0") for task in tasks)))
 
     def finish(self, pilot: PilotId, *tasks: Claimed, code: int = 0, cause: Cause = Cause.EXIT) -> Finished:
         results = tuple(result(task, code=code, cause=cause) for task in tasks)

@@ -87,12 +87,39 @@ def test_small_tasks_do_not_overtake_a_wide_one_unless_they_backfill(kit: Kit) -
         Resources(named={"licence": 1.0}),
         Resources(time_limit_s=61.0),
         Resources(expected_s=61.0),
+        Resources(ranks=9),
+        Resources(cores=5, ranks=2),
+        Resources(gpus=0.6, ranks=2),
+        Resources(memory_bytes=1 << 29, ranks=3),
+        Resources(ranks=2, ranks_per_node=1),
     ],
 )
 def test_what_does_not_fit_is_not_given_and_blocks_nothing(kit: Kit, need: Resources) -> None:
     kit.submit(row(1, res=1), row(2), resources=[Resources(), need])
     total = Resources(cores=8, gpus=1.0, memory_bytes=1 << 30)
     assert [t.task for t in kit.claim_batch(kit.pilot(), total=total, want=total, time_left_s=60.0).tasks] == [2]
+
+
+def test_a_wide_task_is_given_to_who_has_room_for_its_ranks_on_all_nodes_together(kit: Kit) -> None:
+    node, small = Resources(cores=8, gpus=2.0), Resources(cores=3)
+    needs = {1: Resources(cores=3, ranks=7), 2: Resources(cores=3, ranks=8), 3: Resources(ranks=4, ranks_per_node=1)}
+    needs |= {
+        4: Resources(gpus=0.4, ranks=12),
+        5: Resources(gpus=0.4, ranks=13),
+        6: Resources(ranks=5, ranks_per_node=1),
+    }
+    kit.submit(*(row(number, res=number - 1) for number in needs), resources=tuple(needs.values()))
+    pilot = kit.pilot()
+    many = Resources(cores=1000, gpus=100.0)
+    batch = kit.store.call(Claim(pilot, 1, node, many, 100, nodes=((3, node), (1, small))))
+    assert [task.task for task in batch.tasks] == [1, 3, 4]
+
+
+def test_all_ranks_of_a_wide_task_count_in_what_is_wanted(kit: Kit) -> None:
+    kit.submit(row(1), row(2, res=1), row(3), resources=[Resources(), Resources(cores=2, ranks=4)])
+    pilot = kit.pilot()
+    assert [task.task for task in kit.claim(pilot, want=Resources(cores=8))] == [1]
+    assert [task.task for task in kit.claim(pilot, want=Resources(cores=9))] == [2, 3]
 
 
 def test_shares_of_a_gpu_add_up(kit: Kit) -> None:

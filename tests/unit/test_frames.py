@@ -36,9 +36,12 @@ from pilotmtc.wire.messages import (
     Finish,
     GetOutput,
     GetStore,
+    Heartbeat,
     Hello,
+    NodeState,
     Output,
     Ping,
+    Started,
     Submit,
 )
 
@@ -51,7 +54,9 @@ SUBMIT = Submit(
     rows=(TaskRow(0, 0, ("ä",)), TaskRow(0, 0, ("2",), 5, "b", ("t",))),
     last=True,
 )
-CLAIM = Claim(PilotId(1), 7, Resources(cores=8), Resources(cores=4), 256, wait_s=20.0)
+CLAIM = Claim(PilotId(1), 7, Resources(cores=8), Resources(cores=4), 256, wait_s=20.0, nodes=((3, Resources(cores=8)),))
+STARTED = Started(PilotId(1), ((TaskId(3), 1, 5.0, "n1", "0-3"),))
+BEAT = Heartbeat(PilotId(1), 4, 3, 10.0, (NodeState("n1", 12, 3, 1, 2.5, 1 << 30, 1 << 20),))
 FINISH = Finish(PilotId(1), (Result(TaskId(3), 1, Cause.EXIT, 0, stdout=b"\x00\xff"),))
 BATCH = Batch(
     7,
@@ -83,13 +88,15 @@ def test_bytes_are_those_that_were_agreed_on() -> None:
         "submit": encode_request(1, SUBMIT).hex(),
         "claim": encode_request(2, CLAIM).hex(),
         "finish": encode_request(300, FINISH).hex(),
+        "started": encode_request(3, STARTED).hex(),
+        "heartbeat": encode_request(4, BEAT).hex(),
         "ping": encode_request(0, Ping()).hex(),
         "batch": reply_frame(2, BATCH).hex(),
         "failure": reply_frame(5, StaleAttempt("too late")).hex(),
     } == GOLDEN
 
 
-@pytest.mark.parametrize("request_", [SUBMIT, CLAIM, FINISH, GetStore(), Ping()])
+@pytest.mark.parametrize("request_", [SUBMIT, CLAIM, STARTED, BEAT, FINISH, GetStore(), Ping()])
 def test_request_comes_out_as_it_went_in(request_: AnyRequest | Ping) -> None:
     assert decode_request(one_frame(encode_request(9, request_))) == (9, request_)
 
