@@ -57,6 +57,7 @@ TASK_TRANSITIONS: frozenset[tuple[TaskState, TaskState]] = frozenset(
         (T.READY, T.CLAIMED),
         (T.READY, T.CANCELED),
         (T.READY, T.WAITING),  # a dependency was retried
+        (T.READY, T.RUNNING),  # its pilot was given up, and is back with it
         (T.CLAIMED, T.RUNNING),
         (T.CLAIMED, T.READY),  # released, or its pilot was lost
         (T.CLAIMED, T.DONE),  # over before its start was reported
@@ -93,6 +94,7 @@ PILOT_TRANSITIONS: frozenset[tuple[PilotState, PilotState]] = frozenset(
         (P.DRAINING, P.DONE),
         (P.DRAINING, P.FAILED),
         (P.DRAINING, P.CANCELED),
+        (P.FAILED, P.ACTIVE),  # it was not heard of for too long, and is back
     }
 )
 

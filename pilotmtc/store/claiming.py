@@ -210,8 +210,11 @@ def release(ledger: Ledger, request: Release) -> Done:
     return Done()
 
 
-def take_back(ledger: Ledger, pilot: PilotId, rows: list[Row]) -> None:
-    """Make held tasks that were not started READY again, or CANCELED where the user wished so."""
+def take_back(ledger: Ledger, pilot: PilotId, rows: list[Row], *, lost: bool = False) -> None:
+    """Make held tasks that were not started READY again, or CANCELED where the user wished so.
+
+    With `lost`, nobody has said that they were not started: their rows go on to name the pilot.
+    """
     back, canceled, worn = [], [], []
     for row in rows:
         id_, state, attempt, _, campaign, _, cancel, *_ = row
@@ -223,7 +226,8 @@ def take_back(ledger: Ledger, pilot: PilotId, rows: list[Row]) -> None:
         else:
             ledger.moved(id_, attempt, campaign, state, 1)
             back.append((id_,))
-    ledger.executemany("UPDATE task SET state = 1, pilot_id = NULL, started_at = NULL WHERE id = ?", back)
+    owner = "pilot_id" if lost else "NULL"
+    ledger.executemany(f"UPDATE task SET state = 1, pilot_id = {owner}, started_at = NULL WHERE id = ?", back)
     ledger.executemany("UPDATE task SET state = 6, cancel = 0 WHERE id = ?", canceled)
     resolve(ledger, [(id_, 6) for (id_,) in canceled])
     if worn:

@@ -1,4 +1,9 @@
-"""Finish: how attempts ended, each recorded once, and what follows for the task."""
+"""Finish: how attempts ended, each recorded once, and what follows for the task.
+
+An attempt whose pilot was given up is *lost*: recorded as such if it ran, and its task READY for the next. The task's
+row still names the pilot. As long as nobody has claimed the task again, what that pilot says of the attempt counts
+after all (`find_again`): the record of the loss gives way to the truth.
+"""
 
 from collections.abc import Iterable
 from typing import Any
@@ -14,6 +19,8 @@ _HELD = """SELECT t.id, t.state, t.attempt, t.pilot_id, t.campaign_id, t.templat
     t.started_at FROM json_each(?) AS wanted CROSS JOIN task AS t ON t.id = wanted.value"""
 _RECORD = "INSERT INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _LONGEST_BACKOFF_S = 3600.0
+# Ends that are no result: a lost attempt may stay lost as well.
+_NO_RESULT = NOT_CHARGED | {Cause.CANCELED}
 _DONE, _READY, _EXIT = TaskState.DONE, TaskState.READY, Cause.EXIT
 
 Row = tuple[Any, ...]
@@ -29,11 +36,40 @@ def finish(ledger: Ledger, request: Finish) -> Finished:
     if request.pilot in ledger.leases:
         ledger.renew(request.pilot)
     rows = held(ledger, [result.task for result in request.results])
+    if any(row[1] == _READY for row in rows.values()):
+        late = [(result.task, result.attempt) for result in request.results if result.cause not in _NO_RESULT]
+        find_again(ledger, request.pilot, late, rows)
     return Finished(*record(ledger, request.pilot, request.results, rows))
 
 
-def record(ledger: Ledger, pilot: PilotId, results: Iterable[Result], rows: dict[int, Row]) -> tuple[int, int, int]:
+def find_again(ledger: Ledger, pilot: PilotId, attempts: Iterable[tuple[int, int]], rows: dict[int, Row]) -> None:
+    """Make those of ``(task, attempt)`` RUNNING again that were lost with `pilot` and not claimed since.
+
+    `rows` of `held` are changed accordingly.
+    """
+    lost = {task for task, attempt in attempts if (row := rows.get(task)) and row[1:4] == (_READY, attempt, pilot)}
+    keys = {task << ATTEMPT_BITS | rows[task][2]: task for task in lost}
+    causes = dict(
+        ledger.execute(
+            "SELECT a.id, a.cause FROM json_each(?) AS wanted CROSS JOIN attempt AS a ON a.id = wanted.value",
+            (id_list(keys),),
+        ).fetchall()
+    )
+    ledger.execute("DELETE FROM attempt WHERE id IN (SELECT value FROM json_each(?))", (id_list(causes),))
+    for key, task in keys.items():
+        id_, state, attempt, pilot_id, campaign, template, cancel, failures, crashes, started_at = rows[task]
+        crashes -= causes.get(key) in CRASHES
+        ledger.moved(task, attempt, campaign, state, TaskState.RUNNING)
+        ledger.execute("UPDATE task SET state = 3, crashes = ? WHERE id = ?", (crashes, task))
+        rows[task] = (id_, 3, attempt, pilot_id, campaign, template, cancel, failures, crashes, started_at)
+
+
+def record(
+    ledger: Ledger, pilot: PilotId, results: Iterable[Result], rows: dict[int, Row], *, lost: bool = False
+) -> tuple[int, int, int]:
     """Record results of attempts that the pilot holds, according to `rows` of `held`.
+
+    With `lost`, the pilot was given up: what becomes READY goes on to name it.
 
     Returns
     -------
@@ -68,7 +104,7 @@ def record(ledger: Ledger, pilot: PilotId, results: Iterable[Result], rows: dict
             state = _DONE
             done.append(task)
         else:
-            state, change = _after(ledger, result, row, now)
+            state, change = _after(ledger, result, row, now, lost)
             others.append(change)
         moves.append((key, row[4] << 3 | state))
         olds.append(row[4] << 3 | row[1])
@@ -93,7 +129,7 @@ def record(ledger: Ledger, pilot: PilotId, results: Iterable[Result], rows: dict
     return len(attempts), again, len(rest) - again
 
 
-def _after(ledger: Ledger, result: Result, row: Row, now: float) -> tuple[TaskState, Row]:
+def _after(ledger: Ledger, result: Result, row: Row, now: float, lost: bool) -> tuple[TaskState, Row]:
     """Return where the task goes after an attempt that was no success, and the values for its row."""
     template = ledger.template(row[5])
     failures = row[7] + (result.cause not in NOT_CHARGED)
@@ -110,7 +146,7 @@ def _after(ledger: Ledger, result: Result, row: Row, now: float) -> tuple[TaskSt
             state = TaskState.FAILED
         elif template.backoff_s > 0 and result.cause not in NOT_CHARGED:
             not_before = now + min(template.backoff_s * 2.0 ** min(failures - 1, 60), _LONGEST_BACKOFF_S)
-    pilot = None if state is _READY else row[3]
+    pilot = None if state is _READY and not lost else row[3]
     return state, (int(state), failures, crashes, not_before, pilot, result.task)
 
 

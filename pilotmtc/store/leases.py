@@ -4,9 +4,9 @@ import msgspec
 
 from pilotmtc.errors import StateError, UsageError
 from pilotmtc.model import PilotId, Result, TaskId
-from pilotmtc.states import PILOT_FINAL, Cause, PilotState
+from pilotmtc.states import PILOT_FINAL, TASK_HELD, Cause, PilotState
 from pilotmtc.store.claiming import take_back
-from pilotmtc.store.finishing import record
+from pilotmtc.store.finishing import find_again, held, record
 from pilotmtc.store.ledger import Ledger, Seat
 from pilotmtc.store.looking import pilots_where
 from pilotmtc.wire.messages import (
@@ -25,6 +25,7 @@ from pilotmtc.wire.messages import (
 _HELD = """SELECT id, state, attempt, pilot_id, campaign_id, template_id, cancel, failures, crashes, started_at
     FROM task INDEXED BY task_held WHERE pilot_id = ? AND state IN (2, 3) ORDER BY id"""
 _CONTROL_KEPT_S = 86400.0
+_NOT_HEARD = "no heartbeat"
 LONGEST_NAP_S = 10.0
 
 
@@ -45,10 +46,11 @@ def create_pilot(ledger: Ledger, request: CreatePilot) -> Pilots:
 
 
 def attach(ledger: Ledger, request: AttachPilot) -> Orders:
-    """Make the pilot ACTIVE, or greet it when it comes back."""
+    """Make the pilot ACTIVE, or greet it when it comes back, even if it was given up meanwhile."""
     seat = ledger.seat(request.pilot)
-    _refuse_final(request.pilot, seat)
-    if seat.state in (PilotState.NEW, PilotState.PENDING):
+    if not _given_up(ledger, request.pilot, seat):
+        _refuse_final(request.pilot, seat)
+    if seat.state in (PilotState.NEW, PilotState.PENDING, PilotState.FAILED):
         ledger.pilot_moved(request.pilot, seat.state, PilotState.ACTIVE)
         if seat.drain:
             ledger.pilot_moved(request.pilot, PilotState.ACTIVE, PilotState.DRAINING)
@@ -57,7 +59,25 @@ def attach(ledger: Ledger, request: AttachPilot) -> Orders:
         (request.host, request.pid, request.nodes, request.cores, ledger.clock.now(), request.pilot),
     )
     ledger.renew(request.pilot)
-    return _orders(ledger, request.pilot, ledger.seat(request.pilot))
+    orders = _orders(ledger, request.pilot, ledger.seat(request.pilot))
+    if not request.holds:
+        return orders
+    rows = held(ledger, [task for task, _ in request.holds])
+    find_again(ledger, request.pilot, request.holds, rows)
+    gone = tuple(
+        (task, attempt)
+        for task, attempt in request.holds
+        if not ((row := rows.get(task)) and row[1] in TASK_HELD and row[2:4] == (attempt, request.pilot))
+    )
+    return msgspec.structs.replace(orders, cancel=orders.cancel + gone)
+
+
+def _given_up(ledger: Ledger, pilot: PilotId, seat: Seat) -> bool:
+    """Return whether the pilot is over for no other reason than that it was not heard of."""
+    if seat.state is not PilotState.FAILED:
+        return False
+    (reason,) = ledger.execute("SELECT reason FROM pilot WHERE id = ?", (pilot,)).fetchone()
+    return bool(reason == _NOT_HEARD)
 
 
 def heartbeat(ledger: Ledger, request: Heartbeat) -> Orders:
@@ -108,14 +128,14 @@ def _end(ledger: Ledger, pilot: PilotId, seat: Seat, state: PilotState, reason: 
         seat = seat._replace(state=PilotState.PENDING)
     ledger.pilot_moved(pilot, seat.state, state, reason)
     rows = {row[0]: row for row in ledger.execute(_HELD, (pilot,))}
-    take_back(ledger, pilot, [row for row in rows.values() if row[1] == 2])
+    take_back(ledger, pilot, [row for row in rows.values() if row[1] == 2], lost=True)
     cause = Cause.PILOT_LOST if state is PilotState.FAILED else Cause.PREEMPTED
     results = [
         Result(id_, row[2], cause, started_at=row[9] or 0.0, message=reason or f"the pilot ended as {state.name}")
         for id_, row in rows.items()
         if row[1] == 3
     ]
-    record(ledger, pilot, results, rows)
+    record(ledger, pilot, results, rows, lost=True)
     ledger.leases.pop(pilot, None)
 
 
@@ -168,7 +188,7 @@ def do_due(ledger: Ledger) -> None:
         if seat.kill:
             _end(ledger, pilot, seat, PilotState.CANCELED, "canceled; no heartbeat")
         else:
-            _end(ledger, pilot, seat, PilotState.FAILED, "no heartbeat")
+            _end(ledger, pilot, seat, PilotState.FAILED, _NOT_HEARD)
     wall = ledger.clock.now()
     if ledger.execute("UPDATE task SET not_before = NULL WHERE not_before <= ?", (wall,)).rowcount:
         ledger.claimable()

@@ -178,7 +178,9 @@ class Ledger:
         now = self.clock.now()
         if new in (PilotState.ACTIVE, PilotState.DRAINING):
             self.execute(
-                "UPDATE pilot SET state = ?, started_at = coalesce(started_at, ?) WHERE id = ?", (int(new), now, pilot)
+                "UPDATE pilot SET state = ?, started_at = coalesce(started_at, ?), ended_at = NULL, reason = '' "
+                "WHERE id = ?",
+                (int(new), now, pilot),
             )
         else:
             self.execute(

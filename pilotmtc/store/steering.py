@@ -134,7 +134,10 @@ def _retry_with_dependents(ledger: Ledger, wish: Filter) -> Changed:
                         heappush(queue, dependent)
         else:  # it waits again for the one that is to run again
             unfit += task in asked
-            ledger.execute("UPDATE task SET state = ?, unmet = ?, not_before = NULL WHERE id = ?", (new, left, task))
+            ledger.execute(
+                "UPDATE task SET state = ?, unmet = ?, not_before = NULL, pilot_id = NULL WHERE id = ?",
+                (new, left, task),
+            )
         if new != state:
             ledger.moved(task, attempt, campaign, state, new)
     return Changed(changed, unfit)

@@ -92,7 +92,14 @@ class CreatePilot(Request["Pilots"], frozen=True, tag="create_pilot"):
 class AttachPilot(Request["Orders"], frozen=True, tag="attach_pilot"):
     """An agent reports for duty (NEW or PENDING becomes ACTIVE) or comes back. Safe to repeat.
 
-    Raises `StateError` at the server when the pilot is in a final state: the agent must stop, its leases are gone.
+    A pilot that was given up because it was not heard of becomes ACTIVE again. Raises `StateError` at the server when
+    the pilot is over for another reason: the agent must stop.
+
+    Attributes
+    ----------
+    holds
+        Attempts that run at the agent: ``(task, attempt)``. Those that are no longer its own, because others have
+        claimed the tasks meanwhile, say, are in the answer's ``cancel``.
     """
 
     pilot: PilotId
@@ -100,6 +107,7 @@ class AttachPilot(Request["Orders"], frozen=True, tag="attach_pilot"):
     pid: int
     nodes: int
     cores: int
+    holds: tuple[tuple[TaskId, int], ...] = ()
 
 
 class EndPilot(Request["Done"], frozen=True, tag="end_pilot"):
@@ -165,7 +173,9 @@ class Started(Request["Done"], frozen=True, tag="started"):
 
 
 class Finish(Request["Finished"], frozen=True, tag="finish"):
-    """Results. Safe to repeat: each (task, attempt) is recorded once and only if the pilot holds it."""
+    """Results. Safe to repeat: each (task, attempt) is recorded once, and only if the pilot holds it, or held it when
+    it was given up and nobody has claimed the task since.
+    """
 
     pilot: PilotId
     results: tuple[Result, ...]

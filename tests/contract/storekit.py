@@ -74,6 +74,9 @@ class Kit:
             self.store.call(AttachPilot(pilot, "host", 1, 1, 64))
         return pilot
 
+    def attach(self, pilot: PilotId, *held: Claimed) -> Orders:
+        return self.store.call(AttachPilot(pilot, "host", 1, 1, 64, tuple((task.task, task.attempt) for task in held)))
+
     def claim_batch(
         self,
         pilot: PilotId,

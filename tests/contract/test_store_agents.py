@@ -246,6 +246,7 @@ def test_the_end_of_a_pilot_gives_its_tasks_back(kit: Kit) -> None:
     assert [(a.cause, a.message) for a in attempts] == [(Cause.PILOT_LOST, "it died")]
     assert kit.store.call(GetTask(waiting.task)).attempts == ()
     assert (kit.task(1).crashes, kit.task(2).crashes) == (1, 0)
+    kit.claim(kit.pilot())
     assert kit.finish(pilot, waiting) == Finished(stale=1)
     assert kit.finish(pilot, running) == Finished(again=1)
 

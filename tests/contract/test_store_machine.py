@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from pilotmtc.clock import FakeClock
 from pilotmtc.model import After, Claimed, PilotId, TaskId, Template
 from pilotmtc.states import (
     CRASHES,
@@ -37,6 +38,7 @@ from tests.contract.storekit import Kit, row
 S = TaskState
 BAD = {S.FAILED, S.CANCELED, S.SKIPPED}
 RETRIES = 1
+LEASE_S = 60.0
 
 
 @dataclass
@@ -52,16 +54,19 @@ class Model:
     crashes: int = 0
     cancel: bool = False
     recorded: set[int] = field(default_factory=set)
+    lost: int | None = None  # the pilot with which the attempt was lost, while nobody has claimed it again
 
 
 class StoreMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.directory = TemporaryDirectory()
-        self.store = SqliteStore(f"{self.directory.name}/s.db")
+        self.clock = FakeClock()
+        self.store = SqliteStore(f"{self.directory.name}/s.db", self.clock, LEASE_S)
         self.kit = Kit(self.store)
         self.tasks: dict[int, Model] = {}
         self.pilots = [self.kit.pilot(), self.kit.pilot()]
+        self.over: set[PilotId] = set()  # given up, but they may come back
         self.given: list[tuple[PilotId, Claimed]] = []
         self.seq = self.store.call(GetChanges()).seq
         self.told: dict[int, TaskState] = {}
@@ -84,6 +89,7 @@ class StoreMachine(RuleBasedStateMachine):
         """Let waiting tasks go on; ids are in topological order, so once is enough."""
         for _, task in sorted(self.tasks.items()):
             if task.state is S.WAITING:
+                task.lost = None
                 task.state = S.SKIPPED if self.bad(task) else S.WAITING if self.left(task) else S.READY
 
     def end(self, task: Model, cause: Cause, code: int | None) -> None:
@@ -118,6 +124,8 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(which=st.integers(0, 1), limit=st.integers(1, 4), again=st.booleans())
     def claim(self, which: int, limit: int, again: bool) -> None:
         pilot = self.pilots[which]
+        if pilot in self.over:
+            return
         ready = sorted((-task.priority, id_) for id_, task in self.tasks.items() if task.state is S.READY)[:limit]
         batch = self.kit.claim_batch(pilot, limit)
         if again and batch.tasks:
@@ -125,7 +133,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert [task.task for task in batch.tasks] == [id_ for _, id_ in ready]
         for given in batch.tasks:
             task = self.tasks[given.task]
-            task.state, task.attempt, task.pilot = S.CLAIMED, task.attempt + 1, pilot
+            task.state, task.attempt, task.pilot, task.lost = S.CLAIMED, task.attempt + 1, pilot, None
             assert given.attempt == task.attempt
             self.given.append((pilot, given))
 
@@ -146,6 +154,8 @@ class StoreMachine(RuleBasedStateMachine):
     def finish(self, data: st.DataObject, cause: Cause, code: int) -> None:
         pilot, given = data.draw(st.sampled_from(self.given))
         task = self.tasks[given.task]
+        if cause not in NOT_CHARGED and cause is not Cause.CANCELED:
+            self.find_again(pilot, given)
         held = self.holds(pilot, given)
         again = given.attempt in task.recorded
         answer = self.kit.finish(pilot, given, cause=cause, code=code)
@@ -153,6 +163,15 @@ class StoreMachine(RuleBasedStateMachine):
         if held:
             self.end(task, cause, code if cause is Cause.EXIT else None)
             self.follow()
+
+    def find_again(self, pilot: PilotId, given: Claimed) -> None:
+        """Let the pilot have an attempt back that was lost with it, unless somebody has claimed the task since."""
+        task = self.tasks[given.task]
+        if task.state is S.READY and (task.lost, task.attempt) == (pilot, given.attempt):
+            task.state, task.pilot, task.lost = S.RUNNING, pilot, None
+            if given.attempt in task.recorded:
+                task.recorded.remove(given.attempt)
+                task.crashes -= 1
 
     @precondition(lambda self: self.given)
     @rule(data=st.data())
@@ -164,17 +183,52 @@ class StoreMachine(RuleBasedStateMachine):
             task.state, task.cancel = S.CANCELED if task.cancel else S.READY, False
             self.follow()
 
-    @rule(which=st.integers(0, 1))
-    def lose(self, which: int) -> None:
+    @rule(which=st.integers(0, 1), silently=st.booleans())
+    def lose(self, which: int, silently: bool) -> None:
         pilot = self.pilots[which]
-        self.store.call(EndPilot(pilot, PilotState.FAILED, "lost"))
+        if silently:
+            other = self.pilots[1 - which]
+            self.clock.advance(LEASE_S - 1)
+            if other not in self.over:
+                self.kit.beat(other)
+            self.clock.advance(2)
+            self.store.due()
+        else:
+            self.store.call(EndPilot(pilot, PilotState.FAILED, "lost"))
+        if pilot in self.over:
+            return
         for task in self.tasks.values():
-            if task.pilot == pilot and task.state is S.RUNNING:
-                self.end(task, Cause.PILOT_LOST, None)
-            elif task.pilot == pilot and task.state is S.CLAIMED:
-                task.state, task.cancel = S.CANCELED if task.cancel else S.READY, False
+            if task.pilot == pilot and task.state in TASK_HELD:
+                if task.state is S.RUNNING:
+                    self.end(task, Cause.PILOT_LOST, None)
+                else:
+                    task.state, task.cancel = S.CANCELED if task.cancel else S.READY, False
+                task.lost = pilot if task.state is S.READY else None
         self.follow()
-        self.pilots[which] = self.kit.pilot()
+        if silently:
+            self.over.add(pilot)
+        else:
+            self.pilots[which] = self.kit.pilot()
+
+    @precondition(lambda self: self.over)
+    @rule(data=st.data(), back=st.booleans())
+    def come_back(self, data: st.DataObject, back: bool) -> None:
+        """A pilot that was given up comes back with what it runs, or another takes its place."""
+        pilot = data.draw(st.sampled_from(sorted(self.over)))
+        self.over.remove(pilot)
+        if not back:
+            self.pilots[self.pilots.index(pilot)] = self.kit.pilot()
+            return
+        mine = [given for owner, given in self.given if owner == pilot]
+        held = data.draw(st.lists(st.sampled_from(mine), unique_by=lambda given: given.task)) if mine else []
+        for given in held:
+            self.find_again(pilot, given)
+        orders = self.kit.attach(pilot, *held)
+        cancels = [
+            (TaskId(id_), task.attempt) for id_, task in self.tasks.items() if task.cancel and task.pilot == pilot
+        ]
+        gone = [(given.task, given.attempt) for given in held if not self.holds(pilot, given)]
+        assert sorted(orders.cancel) == sorted(cancels + gone)
 
     @precondition(lambda self: self.tasks)
     @rule(data=st.data())
