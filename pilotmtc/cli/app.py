@@ -20,8 +20,10 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Look": {
         "status": ("status", "Show campaigns and pilots."),
+        "top": ("top", "Show pilots, campaigns and what needs attention, again and again."),
         "tasks": ("tasks", "List tasks, by state, campaign, name, exit code..."),
         "task": ("tasks", "Show all about one task."),
+        "explain": ("explain", "Say why a task does not run, or how it failed."),
         "logs": ("logs", "Print what tasks wrote to stdout and stderr."),
         "results": ("results", "Print how the tasks of a campaign ended, as table, CSV or JSON."),
     },

@@ -98,6 +98,10 @@ def filter_options(function: F) -> F:
                 help=f"Whose last attempt ended so: {', '.join(CAUSES)}.",
             ),
             click.option("--pilot", type=int, metavar="ID", help="Held, or last held, by this pilot."),
+            click.option(
+                "-f", "--filter", metavar="FILTER",
+                help="In one text, and more: 'state:failed tag:x exit:137 mass>3 elapsed>10m memory>1G'.",
+            ),
         ],
     )  # fmt: skip
 
@@ -106,7 +110,7 @@ def selected(options: dict[str, Any]) -> "Selection":
     """Take what `filter_options` has added out of `options` and return it as a selection."""
     ids = [id_ for some in options.pop("ids") for id_ in some]
     select: dict[str, object] = {"ids": ids or None}
-    for name in ("campaign", "states", "names", "tags", "exit_codes", "causes", "pilot"):
+    for name in ("campaign", "states", "names", "tags", "exit_codes", "causes", "pilot", "filter"):
         value = options.pop(name)
         select[name] = None if value == () else value
     return cast("Selection", select)

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pilotmtc.model import Attempt, Campaign, Pilot, Resources, Task
     from pilotmtc.session import TaskResult
+    from pilotmtc.session.board import Board
     from pilotmtc.wire.messages import TaskDetail
+    from pilotmtc.wire.views import Pace
 
 Shape = dict[str, object]
 
@@ -163,4 +165,49 @@ def result(record: "TaskResult") -> Shape:
         "memory_bytes": record.memory_bytes,
         "stdout_bytes": record.stdout_bytes,
         "stderr_bytes": record.stderr_bytes,
+    }
+
+
+def pace(record: "Pace | None") -> Shape:
+    """Return the keys of how fast a pilot or campaign is."""
+    return {
+        "tasks_per_s": record.lately if record else 0.0,
+        "tasks_ended": record.ended if record else 0,
+        "tasks_failed": record.failed if record else 0,
+    }
+
+
+def board(record: "Board") -> Shape:
+    """Return the object of an overview."""
+    from pilotmtc.session.board import left_s, notices
+
+    series = record.series
+    busy, cores = record.cores
+    return {
+        "at": time(record.now),
+        "counting_since": time(record.since_at),
+        "tasks": {state.name: n for state, n in record.tasks.items()},
+        "cores": cores,
+        "busy": busy,
+        "tasks_per_s": round(record.pace, 4),
+        "pilots": [
+            pilot(one) | pace(record.pilot_paces.get(one.id)) | {"left_s": left_s(one, record.now)}
+            for one in record.pilots.values()
+        ],
+        "campaigns": [
+            campaign(one) | pace(record.campaign_paces.get(one.id)) | {"eta_s": record.eta_s(one)}
+            for one in record.campaigns.values()
+        ],
+        "attention": [
+            {"level": one.level, "text": one.text, "filter": one.tasks or None, "pilot": one.pilot}
+            for one in notices(record)
+        ],
+        "series": {
+            "start_at": time(series.start_at),
+            "step_s": series.step_s,
+            "ended": series.ended,
+            "failed": series.failed,
+            "busy": series.busy,
+            "cores": series.cores,
+        },
     }

@@ -13,6 +13,7 @@ import msgspec
 from pilotmtc.campaign import TaskSpec, load
 from pilotmtc.errors import PilotMTCError, UsageError
 from pilotmtc.model import Campaign, CampaignId, Key, PilotDescription, Task, TaskId
+from pilotmtc.session.explain import explain
 from pilotmtc.session.follow import Step, follow, get_campaign, is_over
 from pilotmtc.session.link import Link
 from pilotmtc.session.pilots import Pilots
@@ -21,6 +22,7 @@ from pilotmtc.session.run import Run
 from pilotmtc.session.select import NewValues, Selection, as_edit, as_filter
 from pilotmtc.session.submission import new_key, seal, submit
 from pilotmtc.session.tasks import Params, TaskOptions, TaskStream, as_source, make_tasks
+from pilotmtc.states import TaskState
 from pilotmtc.store.client import StoreClient, connect_store
 from pilotmtc.store.interface import Store
 from pilotmtc.store.location import locate
@@ -47,6 +49,7 @@ from pilotmtc.wire.messages import (
     Submitted,
     TaskDetail,
 )
+from pilotmtc.wire.views import Explain
 
 _PAGE = 1000
 _FIELDS_PAGE = 10_000
@@ -279,6 +282,19 @@ class Session:
         if detail.task is None:
             raise UsageError(f"there is no task {task} in {self.url}: see pilotmtc tasks")
         return detail
+
+    def explain(self, task: int) -> tuple[TaskState, list[str]]:
+        """Return a task's state, and why it is so: the answer first, then reasons, then commands behind ``$ ``.
+
+        Raises
+        ------
+        UsageError
+            If there is none of that number.
+        """
+        found = self._link.call(Explain(TaskId(task)))
+        if found.task is None:
+            raise UsageError(f"there is no task {task} in {self.url}: see pilotmtc tasks")
+        return found.task.state, explain(found)
 
     def output(self, task: int, attempt: int = 0, *, whole: bool = True) -> Output:
         """Return what an attempt (0: the last) of a task has written.

@@ -7,6 +7,7 @@ from typing import TypedDict, TypeVar, Unpack
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import CampaignId, PilotId, TaskId
+from pilotmtc.session.filtering import FilterError, parse_filter, pointed
 from pilotmtc.session.tasks import check_gpus, check_ranks
 from pilotmtc.states import Cause, TaskState
 from pilotmtc.units import parse_duration, parse_memory
@@ -26,6 +27,8 @@ class Selection(TypedDict, total=False):
         One of the names (``*`` and ``?`` are wildcards); all of the tags.
     exit_codes, causes
         One of them, at the last attempt's end.
+    filter
+        The same and more in one text, as in ``"state:failed mass>3"``: see `pilotmtc.session.filtering`.
     """
 
     ids: Iterable[int] | None
@@ -36,6 +39,7 @@ class Selection(TypedDict, total=False):
     pilot: int | None
     exit_codes: Iterable[int] | None
     causes: Iterable[Cause | str] | None
+    filter: str | None
 
 
 class NewValues(TypedDict, total=False):
@@ -63,7 +67,7 @@ def as_filter(**select: Unpack[Selection]) -> Filter:
     ids, names, tags = select.get("ids"), select.get("names"), select.get("tags")
     states, causes, exit_codes = select.get("states"), select.get("causes"), select.get("exit_codes")
     campaign, pilot = select.get("campaign"), select.get("pilot")
-    return Filter(
+    found = Filter(
         ids=None if ids is None else tuple([TaskId(id_) for id_ in ids]),
         campaign=None if campaign is None else CampaignId(campaign),
         states=None if states is None else tuple([member(TaskState, state) for state in states]),
@@ -73,6 +77,23 @@ def as_filter(**select: Unpack[Selection]) -> Filter:
         exit_codes=None if exit_codes is None else tuple(exit_codes),
         causes=None if causes is None else tuple([int(member(Cause, cause)) for cause in causes]),
     )
+    text = select.get("filter")
+    return found if text is None else _both(found, text)
+
+
+def _both(found: Filter, text: str) -> Filter:
+    """Return the filter that means `found` and what `text` says."""
+    try:
+        said = parse_filter(text)
+    except FilterError as error:
+        raise UsageError(pointed(text, error)) from error
+    wishes = {}
+    for field in found.__struct_fields__:
+        one, other = getattr(found, field), getattr(said, field)
+        if one and other:
+            raise UsageError(f"{text!r} asks for {field.replace('_', ' ')}, which are asked for already: say it once")
+        wishes[field] = one if one is not None and one != () else other
+    return Filter(**wishes)
 
 
 def member(kind: type[E], word: E | str) -> E:

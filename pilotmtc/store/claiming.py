@@ -15,6 +15,7 @@ from pilotmtc.store.finishing import held, record
 from pilotmtc.store.ledger import Ledger, id_list
 from pilotmtc.store.views import ATTEMPT_BITS, ATTEMPT_MASK
 from pilotmtc.wire.messages import Batch, Claim, Done, Release, Started
+from pilotmtc.wire.views import RunningTask
 
 _decode_params = msgspec.json.Decoder(tuple[str, ...]).decode
 _COLUMNS = "id, attempt, template_id, resources_id, priority, params, name, campaign_id"
@@ -77,7 +78,7 @@ def _batch(ledger: Ledger, number: int, rows: list[Row], step: int) -> Batch:
     )  # fmt: skip
 
 
-def _kinds(ledger: Ledger, campaign: int | None) -> Iterator[tuple[int, int]]:
+def kinds(ledger: Ledger, campaign: int | None) -> Iterator[tuple[int, int]]:
     """Yield the (campaign, resources) that have ready tasks, by a step or two in the index for each."""
     low, high = (-1, 1 << 62) if campaign is None else (campaign - 1, campaign)
     while True:
@@ -97,7 +98,7 @@ def _order(row: Row) -> tuple[int, int]:
 def _choose(ledger: Ledger, request: Claim, campaign: int | None) -> Iterator[Row]:
     """Yield ready tasks in order as long as they fit into what is wanted."""
     limit = request.limit
-    fitting = {kind: None for kind in _kinds(ledger, campaign) if _fits(ledger.resources(kind[1]), request)}
+    fitting = {kind: None for kind in kinds(ledger, campaign) if _fits(ledger.resources(kind[1]), request)}
     streams: list[Iterable[Row]] = [ledger.execute(_READY, (*kind, limit)) for kind in fitting]
     left = _Left(request.want, request.total)
     given = 0
@@ -187,11 +188,12 @@ def started(ledger: Ledger, request: Started) -> Done:
     renew_if_live(ledger, request.pilot)
     rows = held(ledger, [task for task, *_ in request.tasks])
     running = []
-    for task, attempt, at, *_ in request.tasks:
+    for task, attempt, at, node, slot in request.tasks:
         row = rows.get(task)
         if row and row[1] == 2 and row[2] == attempt and row[3] == request.pilot:
             del rows[task]
             running.append((at, task))
+            ledger.activity.started(request.pilot, RunningTask(task, attempt, CampaignId(row[4]), at, node, slot))
             ledger.moved(task, attempt, row[4], 2, 3)
     ledger.executemany("UPDATE task SET state = 3, started_at = ? WHERE id = ?", running)
     return Done()
@@ -206,6 +208,7 @@ def release(ledger: Ledger, request: Release) -> Done:
         row = rows.get(task)
         if row and row[1] in (2, 3) and row[2] == attempt and row[3] == request.pilot:
             mine.append(rows.pop(task))
+            ledger.activity.held.get(request.pilot, {}).pop(task, None)
     take_back(ledger, request.pilot, mine)
     return Done()
 

@@ -85,6 +85,7 @@ def record(
     ended: list[tuple[int, int]] = []
     moves: list[tuple[int, int]] = []
     olds: list[int] = []
+    here = ledger.activity.held.get(pilot)
     for result in results:
         task, number = result.task, result.attempt
         key = task << ATTEMPT_BITS | number
@@ -93,6 +94,8 @@ def record(
             rest.append(key if 0 <= number <= ATTEMPT_MASK else -1)
             continue
         del rows[task]
+        if here is not None:
+            here.pop(task, None)
         attempts.append((
             key, result.cause, result.exit_code, result.signal, pilot, result.node, result.slot, result.started_at,
             result.elapsed_s, result.cpu_s, result.memory_bytes, result.stdout_bytes, result.stderr_bytes,
@@ -111,6 +114,7 @@ def record(
         if state is not _READY:
             ended.append((task, state))
     ledger.moved_all(moves, olds)
+    ledger.activity.finished(pilot, len(attempts), len(others))
     ledger.executemany(_RECORD, attempts)
     if outputs:
         ledger.executemany("INSERT INTO output VALUES (?, ?, ?)", outputs)

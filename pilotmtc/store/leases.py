@@ -42,6 +42,7 @@ def create_pilot(ledger: Ledger, request: CreatePilot) -> Pilots:
         "ON CONFLICT(key) DO NOTHING",
         (request.key, body, campaign, ledger.clock.now(), request.directory),
     )
+    ledger.touch()
     return Pilots(pilots_where(ledger, "key = ?", (request.key,)))
 
 
@@ -59,6 +60,9 @@ def attach(ledger: Ledger, request: AttachPilot) -> Orders:
         (request.host, request.pid, request.nodes, request.cores, ledger.clock.now(), request.pilot),
     )
     ledger.renew(request.pilot)
+    ledger.touch()
+    ledger.activity.level(request.pilot, 0, request.cores, ledger.clock.monotonic())
+    ledger.activity.event(request.pilot, ledger.clock.now(), f"its agent attached from {request.host}")
     orders = _orders(ledger, request.pilot, ledger.seat(request.pilot))
     if not request.holds:
         return orders
@@ -87,9 +91,14 @@ def heartbeat(ledger: Ledger, request: Heartbeat) -> Orders:
     if request.pilot not in ledger.leases:
         raise StateError(f"pilot {request.pilot} is {seat.state.name}: its agent must attach first")
     ledger.renew(request.pilot)
-    ledger.execute(
-        "UPDATE pilot SET seen_at = ?, busy = ? WHERE id = ?", (ledger.clock.now(), request.busy, request.pilot)
-    )
+    (cores,) = ledger.execute(
+        "UPDATE pilot SET seen_at = ?, busy = ? WHERE id = ? RETURNING cores",
+        (ledger.clock.now(), request.busy, request.pilot),
+    ).fetchone()
+    if ledger.activity.level(request.pilot, request.busy, cores, ledger.clock.monotonic()):
+        ledger.touch()
+    if request.nodes:
+        ledger.activity.nodes[request.pilot] = request.nodes
     return _orders(ledger, request.pilot, seat)
 
 
@@ -147,6 +156,7 @@ def drain_pilot(ledger: Ledger, request: DrainPilot) -> Changed:
     if seat.drain:
         return Changed(0)
     ledger.execute("UPDATE pilot SET drain = 1 WHERE id = ?", (request.pilot,))
+    ledger.activity.event(request.pilot, ledger.clock.now(), "was told to drain")
     if seat.state is PilotState.ACTIVE:
         ledger.pilot_moved(request.pilot, PilotState.ACTIVE, PilotState.DRAINING)
     ledger.order([request.pilot])
@@ -164,6 +174,7 @@ def cancel_pilot(ledger: Ledger, request: CancelPilot) -> Changed:
     if seat.kill:
         return Changed(0)
     ledger.execute("UPDATE pilot SET kill = 1 WHERE id = ?", (request.pilot,))
+    ledger.activity.event(request.pilot, ledger.clock.now(), "was told to end at once")
     ledger.order([request.pilot])
     return Changed(1)
 

@@ -17,8 +17,10 @@ from msgspec import Struct
 from pilotmtc.clock import Clock
 from pilotmtc.errors import UsageError
 from pilotmtc.model import PilotId, Resources, TaskId, Template
-from pilotmtc.states import TASK_TRANSITIONS, PilotState, TaskState, check_pilot, check_task
+from pilotmtc.states import PILOT_FINAL, TASK_TRANSITIONS, PilotState, TaskState, check_pilot, check_task
+from pilotmtc.store.activity import Activity
 from pilotmtc.store.views import ATTEMPT_BITS, ATTEMPT_MASK
+from pilotmtc.wire.views import FailureGroup
 
 TASK_STATES = tuple(TaskState)
 RING = 100_000  # transitions kept for watchers
@@ -31,7 +33,7 @@ _decode_resources = msgspec.json.Decoder(Resources).decode
 
 
 class News(Struct, frozen=True):
-    """What commits have brought: `ready` tasks to claim, `orders` for these pilots, `changed` states to watch."""
+    """What commits have brought: `ready` tasks to claim, `orders` for these pilots, `changed` things to watch."""
 
     ready: bool = False
     orders: frozenset[PilotId] = frozenset()
@@ -44,6 +46,30 @@ class Mark(NamedTuple):
     moves: int
     ready: bool
     orders: frozenset[int]
+    staged: int
+
+
+class Shown:
+    """What the last overview said, so that the next one needs to say only what is new.
+
+    Attributes
+    ----------
+    seq
+        Its number. Those of an earlier server are lower.
+    pilots, campaigns
+        Rows by id, and the number of the overview that was the first to say so.
+    """
+
+    def __init__(self, seq: int) -> None:
+        self.seq = seq
+        self.first_seq = seq
+        self.pilots: dict[int, tuple[tuple[Any, ...], int]] = {}
+        self.campaigns: dict[int, tuple[tuple[Any, ...], int]] = {}
+        self.failures: tuple[FailureGroup, ...] = ()
+        self.failures_seq = seq
+        self.looked_at = 0
+        self.failed = 0  # FAILED tasks when `failures` were looked at
+        self.look_again_at = 0.0
 
 
 class Seat(NamedTuple):
@@ -77,7 +103,10 @@ class Ledger:
         self._olds: list[int] = []  # where the moves not yet settled came from
         self._ready = False
         self._orders: set[int] = set()
+        self._touched = False
         self._news = News()
+        self.activity = Activity(clock.monotonic())
+        self.shown = Shown(seq)
         self.reload()
 
     # -- what the file says, kept at hand ----------------------------------------------------------------------
@@ -176,6 +205,10 @@ class Ledger:
         """Take a pilot from `old` to `new`; raise `InvalidTransition` if it may not go there."""
         check_pilot(old, new)
         now = self.clock.now()
+        self.touch()
+        self.activity.event(pilot, now, f"{old.name} to {new.name}{f': {reason}' if reason else ''}")
+        if new in PILOT_FINAL:
+            self.activity.gone(pilot, self.clock.monotonic())
         if new in (PilotState.ACTIVE, PilotState.DRAINING):
             self.execute(
                 "UPDATE pilot SET state = ?, started_at = coalesce(started_at, ?), ended_at = NULL, reason = '' "
@@ -194,6 +227,10 @@ class Ledger:
         self.executemany("UPDATE pilot SET orders = orders + 1 WHERE id = ?", [(pilot,) for pilot in pilots])
         self._orders.update(pilots)
 
+    def touch(self) -> None:
+        """Note that something has changed about a pilot."""
+        self._touched = True
+
     def claimable(self) -> None:
         """Note that claims may find something that they did not before."""
         self._ready = True
@@ -202,7 +239,7 @@ class Ledger:
 
     def mark(self) -> Mark:
         """Return the place that `rewind` comes back to."""
-        return Mark(len(self._moves) + self._lost_moves, self._ready, frozenset(self._orders))
+        return Mark(len(self._moves) + self._lost_moves, self._ready, frozenset(self._orders), self.activity.mark())
 
     def settle(self) -> None:
         """Check what the request has noted against the table of transitions and write the counts.
@@ -222,6 +259,8 @@ class Ledger:
                     check_task(TASK_STATES[old & 7], TASK_STATES[new & 7])
                 tally[old] -= n
             tally[new] += n
+            if 4 <= new & 7 <= 5 and old != _NOWHERE:
+                self.activity.over(new >> 3, n, n if new & 7 == 5 else 0)
             self._ready = self._ready or new & 7 == TaskState.READY
         self._olds.clear()
         self.executemany(
@@ -237,6 +276,7 @@ class Ledger:
         if keep >= 0:
             del self._moves[keep:]
         self._ready, self._orders = mark.ready, set(mark.orders)
+        self.activity.rewind(mark.staged)
         self.reload()
 
     def committed(self) -> None:
@@ -253,10 +293,11 @@ class Ledger:
                 self._ring.popleft()
         self.seq += n
         self.first_seq = self.seq - len(self._ring)
-        if n or self._ready or self._orders:
+        if n or self._ready or self._orders or self._touched:
             news = self._news
             orders = news.orders.union(map(PilotId, self._orders))
-            self._news = News(news.ready or self._ready, orders, news.changed or n > 0)
+            self._news = News(news.ready or self._ready, orders, news.changed or n > 0 or self._touched)
+        self.activity.committed(self.clock.monotonic())
         self._forget()
 
     def rolled_back(self) -> None:
@@ -269,7 +310,8 @@ class Ledger:
         self._olds.clear()
         self._orders.clear()
         self._lost_moves = 0
-        self._ready = False
+        self._ready = self._touched = False
+        self.activity.rewind(0)
 
     def take_news(self) -> News:
         """Return what commits have brought since the last call."""

@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -13,7 +13,6 @@ from pilotmtc.model import (
     Attempt,
     BatchId,
     Campaign,
-    CampaignId,
     Pilot,
     PilotDescription,
     PilotId,
@@ -21,12 +20,12 @@ from pilotmtc.model import (
     TaskId,
 )
 from pilotmtc.states import Cause, PilotState, TaskState
-from pilotmtc.store.ledger import TASK_STATES, Ledger, id_list
+from pilotmtc.store.filters import LAST, Where
+from pilotmtc.store.ledger import TASK_STATES, Ledger
 from pilotmtc.store.views import ATTEMPT_BITS, ATTEMPT_MASK
 from pilotmtc.wire.messages import (
     Campaigns,
     Changes,
-    Filter,
     GetCampaigns,
     GetChanges,
     GetOutput,
@@ -47,94 +46,88 @@ _CAUSES = tuple(Cause)
 _PAGE = 10_000
 _ATTEMPT = """id, cause, exit_code, signal, pilot_id, node, slot, started_at, elapsed_s, cpu_s, memory_bytes,
     stdout_bytes, stderr_bytes, stdout_path, stderr_path, message, recorded_at"""
-_TASK = """t.id, t.campaign_id, t.template_id, t.resources_id, t.state, t.attempt, t.priority, t.params, t.pilot_id,
-    t.failures, t.crashes, t.unmet, t.not_before, t.cancel, t.started_at, t.name, t.tags"""
-# A subquery that has the last recorded attempt of t.
-_LAST = f"""(SELECT max(id) FROM attempt
-    WHERE id BETWEEN (t.id << {ATTEMPT_BITS}) AND (t.id << {ATTEMPT_BITS}) + t.attempt)"""
-_BAD = frozenset({TaskState.FAILED, TaskState.CANCELED, TaskState.SKIPPED})
-_HELD = frozenset({TaskState.CLAIMED, TaskState.RUNNING})
+TASK_COLUMNS = """t.id, t.campaign_id, t.template_id, t.resources_id, t.state, t.attempt, t.priority, t.params,
+    t.pilot_id, t.failures, t.crashes, t.unmet, t.not_before, t.cancel, t.started_at, t.name, t.tags"""
+_VALUES = ("priority", "elapsed_s", "cpu_s", "memory_bytes", "recorded_at")
+_LOOK_S = 0.02  # a page is given up for the next one after that
+_WINDOW = 2_048  # ids
+_WINDOW_MAX = 65_536
 
 Row = tuple[Any, ...]
-
-
-class Where:
-    """A `Filter` as SQL over ``task AS t``: the `source` of rows, a `condition`, and its `values`."""
-
-    def __init__(self, ledger: Ledger, wish: Filter) -> None:
-        self.source = "task AS t"
-        self.values: list[object] = []
-        self._terms: list[str] = []
-        if wish.states is not None:
-            self._states(frozenset(wish.states))
-        if wish.ids is not None:
-            self._add("t.id IN (SELECT value FROM json_each(?))", id_list(wish.ids))
-        if wish.campaign is not None:
-            self._campaign(ledger, wish.campaign)
-        if wish.pilot is not None:
-            self._add("t.pilot_id = ?", wish.pilot)
-        if wish.names is not None:
-            self._names(wish.names)
-        for tag in wish.tags or ():
-            self._add("EXISTS (SELECT 1 FROM json_each(t.tags) WHERE value = ?)", tag)
-        if wish.exit_codes is not None:
-            self._last("exit_code", wish.exit_codes)
-        if wish.causes is not None:
-            self._last("cause", map(int, wish.causes))
-
-    @property
-    def condition(self) -> str:
-        """The conditions, ready for AND."""
-        return " AND ".join(self._terms) or "1"
-
-    def _add(self, term: str, *values: object) -> None:
-        self._terms.append(term)
-        self.values.extend(values)
-
-    def _states(self, states: frozenset[TaskState]) -> None:
-        # A partial index is used only when its own condition is there word for word.
-        if states and states <= _BAD:
-            self.source = "task AS t INDEXED BY task_ended"
-            self._add("t.state >= 5")
-        elif states and states <= _HELD:
-            self.source = "task AS t INDEXED BY task_held"
-            self._add("t.state IN (2, 3)")
-        self._add(f"t.state IN ({', '.join(str(int(state)) for state in sorted(states))})")
-
-    def _campaign(self, ledger: Ledger, campaign: CampaignId) -> None:
-        row = ledger.execute("SELECT first_id, last_id FROM campaign WHERE id = ?", (campaign,)).fetchone()
-        if row is None:
-            raise UsageError(f"there is no campaign {campaign} in this store")
-        self._add("t.campaign_id = ? AND t.id BETWEEN ? AND ?", campaign, *row)
-
-    def _names(self, names: tuple[str, ...]) -> None:
-        # GLOB knows [ too, which a Filter does not.
-        terms = ["t.name GLOB ?" if "*" in name or "?" in name else "t.name = ?" for name in names]
-        values = [name.replace("[", "[[]") if "*" in name or "?" in name else name for name in names]
-        self._add(f"({' OR '.join(terms) or '0'})", *values)
-
-    def _last(self, column: str, values: Iterable[int]) -> None:
-        self._add(
-            f"(SELECT {column} FROM attempt WHERE id = {_LAST}) IN (SELECT value FROM json_each(?))", id_list(values)
-        )
 
 
 def get_tasks(ledger: Ledger, request: GetTasks) -> Tasks:
     """Answer a page of tasks."""
     where = Where(ledger, request.filter)
     limit = max(1, min(request.limit, _PAGE))
-    bound, order = ("<", "DESC") if request.newest else (">", "ASC")
-    page = f"AND t.id {bound} ?" if request.after or not request.newest else "AND t.id > ?"
-    rows = ledger.execute(
-        f"SELECT {_TASK} FROM {where.source} WHERE {where.condition} {page} ORDER BY t.id {order} LIMIT ?",
-        (*where.values, request.after, limit + 1),
-    ).fetchall()
-    more = len(rows) > limit
-    tasks = tuple([_task(ledger, row) for row in rows[:limit]])
-    return Tasks(tasks, tasks[-1].id if more else 0)
+    if request.largest:
+        return _largest(ledger, request, where, limit)
+    order = "DESC" if request.newest else "ASC"
+    rows: list[Row] = []
+    for low, high, last in _windows(ledger, request, where.few):
+        rows += ledger.execute(
+            f"SELECT {TASK_COLUMNS} FROM {where.source} WHERE {where.condition} AND t.id BETWEEN ? AND ? "
+            f"ORDER BY t.id {order} LIMIT ?",
+            (*where.values, low, high, limit + 1 - len(rows)),
+        )
+        if len(rows) > limit or last:
+            break
+    tasks = tuple([task_of(ledger, row) for row in rows[:limit]])
+    if len(rows) > limit:
+        return Tasks(tasks, tasks[-1].id)
+    return Tasks(tasks, _following(ledger, low, high, request.newest))
 
 
-def _task(ledger: Ledger, row: Row) -> Task:
+def _largest(ledger: Ledger, request: GetTasks, where: Where, limit: int) -> Tasks:
+    """Answer those tasks of as many as can be looked at that have the largest values."""
+    if request.largest == "priority":
+        value = "t.priority"
+    elif request.largest in _VALUES:
+        value = f"(SELECT {request.largest} FROM attempt WHERE id = {LAST})"
+    else:
+        raise UsageError(f"tasks cannot be sorted by {request.largest!r}: there are {', '.join(_VALUES)}")
+    best: list[Row] = []
+    for low, high, last in _windows(ledger, request, where.few):
+        rows = ledger.execute(
+            f"SELECT {value} AS value, {TASK_COLUMNS} FROM {where.source} WHERE {where.condition} "
+            "AND t.id BETWEEN ? AND ? AND value IS NOT NULL ORDER BY value DESC, t.id LIMIT ?",
+            (*where.values, low, high, limit),
+        ).fetchall()
+        best = sorted([*best, *rows], key=lambda row: (-row[0], row[1]))[:limit]
+        if last:
+            break
+    return Tasks(tuple([task_of(ledger, row[1:]) for row in best]), _following(ledger, low, high, request.newest))
+
+
+def _windows(ledger: Ledger, request: GetTasks, few: bool) -> Iterator[tuple[int, int, bool]]:
+    """Yield ranges of ids, ever larger ones, until looking has taken long enough; the last one says so.
+
+    Of `few` tasks, which an index finds, all ids are one range.
+    """
+    until = ledger.clock.monotonic() + _LOOK_S
+    end = ledger.next_task - 1
+    size = end + 1 if few else _WINDOW
+    after, newest = request.after, request.newest
+    edge = min(after or end + 1, end + 1) if newest else max(after, 0)
+    while True:
+        low, high = (max(edge - size, 0), edge - 1) if newest else (edge + 1, edge + size)
+        edge = low if newest else high
+        last = (low <= 1 if newest else high >= end) or ledger.clock.monotonic() >= until
+        yield low, high, last
+        if last:
+            return
+        size = min(2 * size, max(_WINDOW_MAX, size))
+
+
+def _following(ledger: Ledger, low: int, high: int, newest: bool) -> int:
+    """Return the `next` of a page that ended with this range of ids."""
+    if newest:
+        return low if low > 1 else 0
+    return high if high < ledger.next_task - 1 else 0
+
+
+def task_of(ledger: Ledger, row: Row) -> Task:
+    """Return the record of a row of `TASK_COLUMNS`."""
     (id_, campaign, template_id, resources_id, state, attempt, priority, params, pilot,
      failures, crashes, unmet, not_before, cancel, started_at, name, tags) = row  # fmt: skip
     template = ledger.template(template_id)
@@ -160,7 +153,7 @@ def _attempts(ledger: Ledger, task: TaskId, newest: int, limit: int) -> tuple[At
 
 def get_task(ledger: Ledger, request: GetTask) -> TaskDetail:
     """Answer all about a task."""
-    row = ledger.execute(f"SELECT {_TASK} FROM task AS t WHERE t.id = ?", (request.task,)).fetchone()
+    row = ledger.execute(f"SELECT {TASK_COLUMNS} FROM task AS t WHERE t.id = ?", (request.task,)).fetchone()
     if row is None:
         return TaskDetail()
     neighbours = (
@@ -169,7 +162,7 @@ def get_task(ledger: Ledger, request: GetTask) -> TaskDetail:
     needs = ledger.execute(neighbours.format("needs_id", "task_id"), (request.task,))
     needed_by = ledger.execute(neighbours.format("task_id", "needs_id"), (request.task,))
     return TaskDetail(
-        _task(ledger, row),
+        task_of(ledger, row),
         ledger.template(row[2]),
         _attempts(ledger, request.task, ATTEMPT_MASK, 1000)[::-1],
         tuple((id_, TASK_STATES[state], bool(well)) for id_, state, well in needs),
@@ -221,18 +214,25 @@ def get_pilots(ledger: Ledger, request: GetPilots) -> Pilots:
 
 def pilots_where(ledger: Ledger, condition: str, values: tuple[object, ...]) -> tuple[Pilot, ...]:
     """Return pilots that meet an SQL condition, newest first."""
-    rows = ledger.execute(
+    return tuple([pilot_of(row) for row in pilot_rows(ledger, condition, values)])
+
+
+def pilot_rows(ledger: Ledger, condition: str, values: tuple[object, ...]) -> list[Row]:
+    """Return the rows of pilots that meet an SQL condition, newest first."""
+    return ledger.execute(
         "SELECT id, description, state, created_at, started_at, ended_at, seen_at, host, pid, nodes, cores, busy, "
         f"directory, reason, batch, native_state FROM pilot WHERE {condition} ORDER BY id DESC",
         values,
     ).fetchall()
-    return tuple(
-        Pilot(
-            PilotId(id_), _decode_pilot(body), PilotState(state), created, started, ended, seen, host, pid, nodes,
-            cores, busy, directory, reason, BatchId(batch) if batch is not None else None, native,
-        )
-        for (id_, body, state, created, started, ended, seen, host, pid, nodes, cores, busy, directory, reason,
-             batch, native) in rows
+
+
+def pilot_of(row: Row) -> Pilot:
+    """Return the record of a row of `pilot_rows`."""
+    (id_, body, state, created, started, ended, seen, host, pid, nodes, cores, busy, directory, reason, batch,
+     native) = row  # fmt: skip
+    return Pilot(
+        PilotId(id_), _decode_pilot(body), PilotState(state), created, started, ended, seen, host, pid, nodes,
+        cores, busy, directory, reason, BatchId(batch) if batch is not None else None, native,
     )  # fmt: skip
 
 

@@ -11,7 +11,9 @@ from pilotmtc.errors import PilotMTCError, StoreError
 from pilotmtc.store.apart import do_apart
 from pilotmtc.store.parking import Ticket
 from pilotmtc.store.peer import Peer
+from pilotmtc.store.pilot_files import read_pilot_file
 from pilotmtc.wire.messages import Reply
+from pilotmtc.wire.views import GetPilotFile
 
 log = logging.getLogger("pilotmtc.store.server")
 
@@ -23,7 +25,7 @@ class Offload:
 
     def __init__(self, path: str) -> None:
         self._path = Path(path)
-        self._todo: queue.SimpleQueue[Ticket[Peer] | None] = queue.SimpleQueue()
+        self._todo: queue.SimpleQueue[tuple[Ticket[Peer], str] | None] = queue.SimpleQueue()
         self._done: collections.deque[tuple[Ticket[Peer], Reply | PilotMTCError]] = collections.deque()
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._thread: threading.Thread | None = None
@@ -32,12 +34,12 @@ class Offload:
         """Return the descriptor."""
         return self._event
 
-    def submit(self, ticket: Ticket[Peer]) -> None:
-        """Have a request done."""
+    def submit(self, ticket: Ticket[Peer], directory: str = "") -> None:
+        """Have a request done; one for a pilot's file needs the pilot's directory."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="offload", daemon=True)
             self._thread.start()
-        self._todo.put(ticket)
+        self._todo.put((ticket, directory))
 
     def done(self) -> list[tuple[Ticket[Peer], Reply | PilotMTCError]]:
         """Return what has been done since the last time."""
@@ -57,10 +59,14 @@ class Offload:
         os.close(self._event)
 
     def _work(self) -> None:
-        while (ticket := self._todo.get()) is not None:  # ends with close(); a daemon, should that never come
+        while (todo := self._todo.get()) is not None:  # ends with close(); a daemon, should that never come
+            ticket, directory = todo
             reply: Reply | PilotMTCError
             try:
-                reply = do_apart(self._path, ticket.request)
+                if isinstance(ticket.request, GetPilotFile):
+                    reply = read_pilot_file(directory, ticket.request)
+                else:
+                    reply = do_apart(self._path, ticket.request)
             except PilotMTCError as error:
                 reply = error
             except Exception as error:

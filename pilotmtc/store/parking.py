@@ -7,6 +7,7 @@ from typing import Generic, Protocol, TypeVar
 
 from pilotmtc.model import PilotId
 from pilotmtc.wire.messages import AnyRequest, Batch, Changes, Claim, GetChanges, Heartbeat, Orders, Reply
+from pilotmtc.wire.views import GetOverview, Overview
 
 LONGEST_WAIT_S = 300.0
 LONGEST_BEAT_S = 20.0  # a heartbeat renews the lease when it comes and when it is answered, but not while it waits
@@ -20,7 +21,7 @@ class News(Protocol):
     @property
     def orders(self) -> frozenset[PilotId]: ...  # noqa: D102 -- pilots that have something to do
     @property
-    def changed(self) -> bool: ...  # noqa: D102 -- transitions to watch
+    def changed(self) -> bool: ...  # noqa: D102 -- things to watch
 
 
 P = TypeVar("P")  # whoever waits for the answer
@@ -35,7 +36,7 @@ class Ticket(Generic[P]):
         self.peer = peer
         self.number = number
         self.request = request
-        wait_s = request.wait_s if isinstance(request, Claim | Heartbeat | GetChanges) else 0.0
+        wait_s = request.wait_s if isinstance(request, Claim | Heartbeat | GetChanges | GetOverview) else 0.0
         longest_s = LONGEST_BEAT_S if isinstance(request, Heartbeat) else LONGEST_WAIT_S
         self.deadline = now + min(wait_s, longest_s) if wait_s > 0 else -math.inf  # NaN does not wait
 
@@ -49,6 +50,8 @@ def has_something(request: AnyRequest, reply: Reply) -> bool:
             return number > seen
         case GetChanges(), Changes(changes=changes, reset=reset):
             return bool(changes) or reset
+        case GetOverview(since=since), Overview(seq=seq):
+            return seq != since
     return True
 
 

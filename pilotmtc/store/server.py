@@ -41,6 +41,7 @@ from pilotmtc.wire.messages import (
     Reply,
     StoreInfo,
 )
+from pilotmtc.wire.views import GetOverview, GetPilotFile, GetPilotView, GetSpans
 
 log = logging.getLogger("pilotmtc.store.server")
 
@@ -52,7 +53,7 @@ _STALLED_S = 600.0  # a client that has taken nothing of its answers for so long
 _FAREWELL_S = 2.0
 _PER_TURN = 8  # requests of one client
 # Their answers may be large: one of them a client and turn bounds what waits to be read.
-_BULKY = (Claim, GetTasks, GetTask, GetOutput, GetChanges, GetCampaigns, GetPilots)
+_BULKY = (Claim, GetTasks, GetTask, GetOutput, GetChanges, GetCampaigns, GetPilots, GetOverview, GetPilotView, GetSpans)
 
 
 class Server:
@@ -199,6 +200,8 @@ class Server:
                     self._touched.add(peer)
                 elif isinstance(request, APART):
                     self._offload.submit(Ticket(peer, number, request, now))
+                elif isinstance(request, GetPilotFile):
+                    self._read_file(Ticket(peer, number, request, now), request)
                 else:
                     self._turn_tickets.append(Ticket(peer, number, request, now))
                     if isinstance(request, _BULKY):
@@ -207,6 +210,15 @@ class Server:
             peer.answer(0, error)  # 0 speaks of the connection
             peer.flush(now)
             self._part(peer, str(error))
+
+    def _read_file(self, ticket: Ticket[Peer], request: GetPilotFile) -> None:
+        """Have a file read by the side: it may lie on a file system that hangs."""
+        try:
+            directory = self._store.pilot_directory(request.pilot)
+        except PilotMTCError as error:
+            self._answer(ticket, error)
+        else:
+            self._offload.submit(ticket, directory)
 
     def _perform(self, tickets: Sequence[Ticket[Peer]], now: float) -> None:
         """Do requests in one commit; answer those that have an answer, park the others."""

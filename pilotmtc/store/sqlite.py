@@ -11,11 +11,13 @@ from typing import Any, cast
 
 from pilotmtc.clock import Clock, SystemClock
 from pilotmtc.errors import PilotMTCError, StoreError, UsageError
-from pilotmtc.store import claiming, finishing, leases, looking, steering, submitting, upkeep
+from pilotmtc.store import claiming, closeups, finishing, leases, looking, overview, steering, submitting, upkeep
 from pilotmtc.store.apart import APART, do_apart
 from pilotmtc.store.ledger import Ledger, News
 from pilotmtc.store.opening import open_file, translate
+from pilotmtc.store.pilot_files import read_pilot_file
 from pilotmtc.wire import messages as m
+from pilotmtc.wire import views as v
 
 __all__ = ["News", "SqliteStore"]
 
@@ -29,6 +31,11 @@ _READS: dict[type[object], Handler] = {
     m.GetOutput: looking.get_output,
     m.GetChanges: looking.get_changes,
     m.GetStore: looking.get_store,
+    v.GetOverview: overview.get_overview,
+    v.Explain: closeups.explain,
+    v.GetPilotView: closeups.get_pilot_view,
+    v.GetSpans: closeups.get_spans,
+    v.GetWords: closeups.get_words,
 }
 _WRITES: dict[type[object], Handler] = {
     m.AttachPilot: leases.attach,
@@ -51,7 +58,7 @@ _DURABLE: dict[type[object], Handler] = {
 }
 _HANDLERS = _READS | _WRITES | _DURABLE
 # These cannot be part of a transaction.
-_APART = (m.CompactStore, *APART)
+_APART = (m.CompactStore, v.GetPilotFile, *APART)
 # What values that no row can hold bring about.
 _NONSENSE = (OverflowError, UnicodeError, sqlite3.IntegrityError)
 
@@ -145,6 +152,17 @@ class SqliteStore:
         """Return what commits have brought since the last call, for waking those that wait."""
         return self._ledger.take_news()
 
+    def pilot_directory(self, pilot: int) -> str:
+        """Return where the files of a pilot lie.
+
+        Raises
+        ------
+        UsageError
+            If there is no such pilot.
+        """
+        with self._translated():
+            return closeups.pilot_directory(self._ledger, pilot)
+
     # -- transactions ------------------------------------------------------------------------------------------
 
     def _transaction(self, requests: list[m.Request[Any]]) -> list[Answer]:
@@ -230,6 +248,8 @@ class SqliteStore:
             with self._translated():
                 if isinstance(request, m.CompactStore):
                     return upkeep.compact(self._connection, self.path)
+                if isinstance(request, v.GetPilotFile):
+                    return read_pilot_file(self.pilot_directory(request.pilot), request)
                 return do_apart(self.path, cast("m.AnyRequest", request))
         except PilotMTCError as error:
             return error

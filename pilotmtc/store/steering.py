@@ -9,8 +9,8 @@ import msgspec
 from pilotmtc.errors import UsageError
 from pilotmtc.model import Resources
 from pilotmtc.store.dependents import resolve
+from pilotmtc.store.filters import Where
 from pilotmtc.store.ledger import Ledger, id_list
-from pilotmtc.store.looking import Where
 from pilotmtc.wire.messages import Cancel, Changed, Edit, Filter, Retry
 
 _PAGE = 5_000

@@ -4,8 +4,6 @@ Every request may arrive twice, late or never, and asking again is always safe. 
 each request's docstring.
 """
 
-from typing import Generic, TypeVar
-
 from msgspec import Struct
 
 from pilotmtc.model import (
@@ -25,19 +23,26 @@ from pilotmtc.model import (
     Template,
 )
 from pilotmtc.states import PilotState, TaskState
+from pilotmtc.wire.base import R, Reply, Request
+from pilotmtc.wire.views import (
+    Explain,
+    Explanation,
+    GetOverview,
+    GetPilotFile,
+    GetPilotView,
+    GetSpans,
+    GetWords,
+    NodeState,
+    Overview,
+    PilotFile,
+    PilotView,
+    Spans,
+    Words,
+)
+
+__all__ = ["NodeState", "R", "Reply", "Request"]  # of those that are only passed on from here
 
 PROTOCOL = 2
-
-
-class Reply(Struct, frozen=True, omit_defaults=True):
-    """Base of all replies."""
-
-
-R = TypeVar("R", bound=Reply)
-
-
-class Request(Struct, Generic[R], frozen=True, tag_field="op", omit_defaults=True):
-    """Base of all requests; the parameter is the type of the reply."""
 
 
 # -- submitting -----------------------------------------------------------------------------------------------
@@ -199,31 +204,6 @@ class Release(Request["Done"], frozen=True, tag="release"):
     tasks: tuple[tuple[TaskId, int], ...]
 
 
-class NodeState(Struct, frozen=True, array_like=True):
-    """A node of a pilot, as its agent sees it.
-
-    Attributes
-    ----------
-    cores, busy
-        All, and those in use.
-    load
-        Processes that run or want to, by the kernel's count of the last minute.
-    memory_bytes, memory_used_bytes
-        Of the whole node.
-    note
-        Why nothing is started on it any more: it is lost, or set aside; empty when all is well.
-    """
-
-    name: str
-    cores: int
-    busy: int = 0
-    gpus: int = 0
-    load: float = 0.0
-    memory_bytes: int = 0
-    memory_used_bytes: int = 0
-    note: str = ""
-
-
 class Heartbeat(Request["Orders"], frozen=True, tag="heartbeat"):
     """Renew the pilot's lease and ask for orders. Safe to repeat.
 
@@ -272,6 +252,25 @@ class Orders(Reply, frozen=True):
 # -- steering -------------------------------------------------------------------------------------------------
 
 
+class Compare(Struct, frozen=True, array_like=True):
+    """A comparison that must hold.
+
+    Attributes
+    ----------
+    what
+        ``id``, ``priority`` or ``attempt``; ``elapsed_s`` (of a running task: until now), ``cpu_s`` or
+        ``memory_bytes`` of the last attempt; or ``params.NAME``.
+    op
+        One of ``<  <=  =  !=  >=  >``.
+    value
+        A number; of a parameter also a text, in which ``*`` and ``?`` are wildcards.
+    """
+
+    what: str
+    op: str
+    value: float | str
+
+
 class Filter(Struct, frozen=True, omit_defaults=True):
     """Which tasks: all conditions must hold; None does not ask.
 
@@ -287,6 +286,7 @@ class Filter(Struct, frozen=True, omit_defaults=True):
     pilot: PilotId | None = None
     exit_codes: tuple[int, ...] | None = None
     causes: tuple[int, ...] | None = None
+    compare: tuple[Compare, ...] = ()
 
 
 class Cancel(Request["Changed"], frozen=True, tag="cancel"):
@@ -371,12 +371,24 @@ class Pilots(Reply, frozen=True):
 
 
 class GetTasks(Request["Tasks"], frozen=True, tag="tasks"):
-    """A page of tasks in order of id, after `after` (or, with `newest`, before it, descending; 0 is no bound)."""
+    """A page of tasks in order of id, after `after` (or, with `newest`, before it, descending; 0 is no bound).
+
+    The server looks at so many tasks only as keeps others from waiting: a page may hold fewer than `limit`, or none,
+    and not be the last.
+
+    Attributes
+    ----------
+    largest
+        ``priority``, ``elapsed_s``, ``cpu_s``, ``memory_bytes`` or ``recorded_at``: the page then holds, of all tasks
+        that it looked at, the `limit` with the largest values, largest first; who wants those of all tasks asks for
+        all pages and merges them.
+    """
 
     filter: Filter = Filter()
     after: int = 0
     limit: int = 100
     newest: bool = False
+    largest: str = ""
 
 
 class Tasks(Reply, frozen=True):
@@ -523,6 +535,7 @@ AnyRequest = (
     Submit | CreatePilot | AttachPilot | EndPilot | Claim | Started | Finish | Release | Heartbeat
     | Cancel | Retry | Edit | DrainPilot | CancelPilot | GetCampaigns | GetPilots | GetTasks | GetTask | GetOutput
     | GetChanges | GetStore | CheckStore | CompactStore | SnapshotStore | NewKey | GetKeys | RevokeKey
+    | GetOverview | Explain | GetPilotView | GetSpans | GetPilotFile | GetWords
 )  # fmt: skip
 
 REPLIES: dict[type[object], type[Reply]] = {
@@ -553,6 +566,12 @@ REPLIES: dict[type[object], type[Reply]] = {
     NewKey: Keys,
     GetKeys: Keys,
     RevokeKey: Changed,
+    GetOverview: Overview,
+    Explain: Explanation,
+    GetPilotView: PilotView,
+    GetSpans: Spans,
+    GetPilotFile: PilotFile,
+    GetWords: Words,
 }
 
 

@@ -1,0 +1,172 @@
+"""What overviews add up to, and what in it needs attention. Pure."""
+
+from msgspec import Struct
+
+from pilotmtc.model import Campaign, Pilot
+from pilotmtc.session.explain import advice, pending
+from pilotmtc.session.results import signal_name
+from pilotmtc.states import PILOT_FINAL, TASK_FINAL, Cause, PilotState, TaskState
+from pilotmtc.units import format_duration
+from pilotmtc.wire.views import FailureGroup, Overview, Pace, Series
+
+_SILENT_S = 45.0
+_ENDS_SOON_S = 600.0
+_LATELY_S = 3600.0
+_FEW = 20  # a pace of fewer tasks than that a minute says little: the average counts
+_ENDS = {
+    Cause.TIMEOUT: "over their time limit", Cause.OOM: "over their memory limit",
+    Cause.WALLTIME: "at the walltime's end",
+    Cause.PREEMPTED: "preempted", Cause.NODE_LOST: "with their nodes", Cause.PILOT_LOST: "with their pilots",
+    Cause.CANCELED: "canceled", Cause.LAUNCH_ERROR: "before they could start",
+}  # fmt: skip
+
+
+class Notice(Struct, frozen=True):
+    """Something that needs attention: how much (``bad``, ``warn``, ``note``), in words, and where to look.
+
+    `tasks` is a filter; `pilot` a number.
+    """
+
+    level: str
+    text: str
+    tasks: str = ""
+    pilot: int | None = None
+
+
+class Board:
+    """What is known of a store: the sum of its overviews so far."""
+
+    def __init__(self) -> None:
+        self.seq = 0
+        self.now = 0.0  # the store host's clock, at the last overview
+        self.since_at = 0.0
+        self.pilots: dict[int, Pilot] = {}
+        self.campaigns: dict[int, Campaign] = {}
+        self.pilot_paces: dict[int, Pace] = {}
+        self.campaign_paces: dict[int, Pace] = {}
+        self.tasks: dict[TaskState, int] = {}
+        self.series = Series(1.0, 0.0)
+        self.failures: tuple[FailureGroup, ...] = ()
+        self.looked_at = 0
+
+    def take(self, news: Overview) -> None:
+        """Add an overview."""
+        if news.whole:
+            self.pilots.clear()
+            self.campaigns.clear()
+        self.seq, self.now, self.since_at = news.seq, news.now, news.since_at
+        self.pilots.update({pilot.id: pilot for pilot in news.pilots})
+        self.campaigns.update({campaign.id: campaign for campaign in news.campaigns})
+        self.pilot_paces = {pace.id: pace for pace in news.pilot_paces}
+        self.campaign_paces = {pace.id: pace for pace in news.campaign_paces}
+        self.tasks, self.series = news.tasks, news.series
+        if news.failures is not None:
+            self.failures, self.looked_at = news.failures, news.looked_at
+
+    @property
+    def live(self) -> list[Pilot]:
+        """Pilots that are not over, newest first."""
+        return [
+            self.pilots[id_] for id_ in sorted(self.pilots, reverse=True) if self.pilots[id_].state not in PILOT_FINAL
+        ]
+
+    @property
+    def cores(self) -> tuple[int, int]:
+        """Cores that are busy and that are there."""
+        return sum(pilot.busy for pilot in self.live), sum(pilot.cores for pilot in self.live)
+
+    @property
+    def pace(self) -> float:
+        """Tasks that end a second."""
+        return sum(pace.lately for pace in self.campaign_paces.values())
+
+    def unfinished(self) -> int:
+        """Return how many tasks are not over."""
+        return sum(n for state, n in self.tasks.items() if state not in TASK_FINAL)
+
+    def eta_s(self, campaign: Campaign) -> float | None:
+        """Return how long a campaign will take yet at its pace; None if there is no telling."""
+        left = sum(n for state, n in campaign.counts.items() if state not in TASK_FINAL)
+        pace = self.campaign_paces.get(campaign.id)
+        if not left or pace is None:
+            return None
+        a_second = pace.lately if pace.lately * 60 >= _FEW else pace.average
+        return left / a_second if a_second > 0 else None
+
+
+def left_s(pilot: Pilot, now: float) -> float | None:
+    """Return how much of its walltime a pilot has left; None if it has no end, or has not begun."""
+    if not pilot.description.walltime_s or pilot.started_at is None or pilot.state in PILOT_FINAL:
+        return None
+    return max(pilot.started_at + pilot.description.walltime_s - now, 0.0)
+
+
+def notices(board: Board) -> list[Notice]:
+    """Return what needs attention, worst first."""
+    found = [*_failures(board), *_starving(board)]
+    for pilot in sorted(board.pilots.values(), key=lambda pilot: -pilot.id):
+        found += _pilot(pilot, board)
+    return sorted(found, key=lambda notice: ("bad", "warn", "note").index(notice.level))
+
+
+def _failures(board: Board) -> list[Notice]:
+    found = []
+    failed = board.tasks.get(TaskState.FAILED, 0)
+    if not failed:
+        return []
+    for group in board.failures:
+        more = "at least " if failed > board.looked_at and group.count == board.looked_at else ""
+        tasks = f"{more}{group.count:,} task{'s' * (group.count != 1)} of campaign {group.campaign}"
+        hint = next(iter(advice(group.cause, group.exit_code)), "") if group.cause is Cause.EXIT else group.message
+        text = f"{tasks} failed {_how(group)}{f': {hint}' if hint else ''}"
+        found.append(Notice("bad", " ".join(text.split()), tasks=filter_of(group)))
+    return found
+
+
+def _how(group: FailureGroup) -> str:
+    if group.cause is Cause.EXIT:
+        return f"with exit code {group.exit_code}"
+    if group.cause is Cause.SIGNAL:
+        return f"by {signal_name(group.signal or 0)}"
+    return _ENDS[group.cause]
+
+
+def filter_of(group: FailureGroup) -> str:
+    """Return the filter that finds the tasks of a group."""
+    cause = (
+        f"exit:{group.exit_code}"
+        if group.cause is Cause.EXIT
+        else f"cause:{group.cause.name.lower().replace('_', '-')}"
+    )
+    return f"state:failed campaign:{group.campaign} {cause}"
+
+
+def _starving(board: Board) -> list[Notice]:
+    ready = board.tasks.get(TaskState.READY, 0)
+    if not ready or board.live:
+        return []
+    return [Notice("warn", f"{ready:,} task{'s' * (ready != 1)} could run and no pilot is there", tasks="state:ready")]
+
+
+def _pilot(pilot: Pilot, board: Board) -> list[Notice]:
+    now = board.now
+    if pilot.state in (PilotState.NEW, PilotState.PENDING):
+        return [Notice("note", f"pilot {pilot.id} {pending(pilot, now)}", pilot=pilot.id)]
+    if pilot.state is PilotState.FAILED and pilot.ended_at is not None and now - pilot.ended_at < _LATELY_S:
+        ago = format_duration(float(round(max(now - pilot.ended_at, 0.0))))
+        return [
+            Notice("bad", f"pilot {pilot.id} failed {ago} ago: {pilot.reason or 'no reason is known'}", pilot=pilot.id)
+        ]
+    if pilot.state in PILOT_FINAL:
+        return []
+    found = []
+    if pilot.seen_at is not None and now - pilot.seen_at > _SILENT_S:
+        silent = format_duration(float(round(now - pilot.seen_at)))
+        found.append(Notice("warn", f"pilot {pilot.id} has not been heard of for {silent}", pilot=pilot.id))
+    left = left_s(pilot, now)
+    if left is not None and left < _ENDS_SOON_S and board.unfinished():
+        words = (
+            f"pilot {pilot.id} ends in {format_duration(float(round(left)))}, and {board.unfinished():,} tasks are left"
+        )
+        found.append(Notice("warn", words, pilot=pilot.id))
+    return found

@@ -1,0 +1,228 @@
+"""Why a task is where it is, in words. Pure: records in, lines out."""
+
+from pilotmtc.model import Pilot, Resources, Task
+from pilotmtc.session.results import describe_end
+from pilotmtc.states import Cause, PilotState, TaskState
+from pilotmtc.units import format_duration, format_memory
+from pilotmtc.wire.views import AHEAD_MAX, Explanation
+
+_NAMED = 5  # tasks or pilots that are named before "and more"
+T = TaskState
+
+
+def explain(found: Explanation) -> list[str]:
+    """Return lines that say why the task of `found` is where it is, and what can be done about it.
+
+    The first line is the answer, those after it the reasons; lines that begin with ``$ `` are commands to type.
+    """
+    task = found.task
+    if task is None:
+        return ["there is no such task"]
+    lines = _over(task, found) if task.state >= T.DONE else _open(task, found)
+    if task.cancel:
+        lines.append("it is being canceled: its agent was told to end it")
+    return lines
+
+
+def _open(task: Task, found: Explanation) -> list[str]:
+    if task.state is T.WAITING:
+        return _waiting(task, found)
+    if task.state is T.RUNNING:
+        since = "" if task.started_at is None else f" for {_time(found.now - task.started_at)}"
+        return [f"it runs on pilot {task.pilot}{since}, attempt {task.attempt}", *_limit(task, found)]
+    if task.state is T.CLAIMED:
+        return [f"pilot {task.pilot} has taken it and starts it as soon as a slot of its size is free there"]
+    if task.not_before is not None and task.not_before > found.now:
+        return [
+            f"it failed and pauses for another {_time(task.not_before - found.now)} before attempt {task.attempt + 1}",
+            f"{task.failures} of {task.max_retries} retries are used; the pause doubles with each failure",
+            *([f"last time: {describe_end(task.last)}"] if task.last else []),
+        ]
+    return _ready(task, found)
+
+
+def _limit(task: Task, found: Explanation) -> list[str]:
+    limit = task.resources.time_limit_s
+    if not limit or task.started_at is None:
+        return []
+    return [f"its time limit of {_time(limit)} ends it in {_time(max(task.started_at + limit - found.now, 0))}"]
+
+
+# -- it waits for others ----------------------------------------------------------------------------------------
+
+
+def _waiting(task: Task, found: Explanation) -> list[str]:
+    count = task.unmet or len(found.blockers)
+    lines = [f"it waits for {_count(count, 'task')}"]
+    lines += [
+        f"task {one.id}{f' ({one.name})' if one.name else ''} {_blocked_by(one, found.now)}"
+        for one in found.blockers[:_NAMED]
+    ]
+    if count > _NAMED:
+        lines.append(f"and {count - _NAMED} more")
+    if found.blockers:
+        lines.append(f"$ pilotmtc explain {found.blockers[0].id}")
+    return lines
+
+
+def _blocked_by(one: Task, now: float) -> str:
+    if one.state is T.RUNNING:
+        return f"runs{'' if one.started_at is None else f' for {_time(now - one.started_at)}'} on pilot {one.pilot}"
+    if one.state is T.WAITING:
+        return f"waits itself for {_count(one.unmet, 'task')}"
+    if one.state is T.READY:
+        return "has not started: no pilot has had room for it yet"
+    if one.state is T.CLAIMED:
+        return f"is about to start on pilot {one.pilot}"
+    return f"is {one.state.name}"
+
+
+# -- it waits for a pilot ---------------------------------------------------------------------------------------
+
+
+def _ready(task: Task, found: Explanation) -> list[str]:
+    need = task.resources
+    if not found.pilots:
+        return ["no pilot is there to run it", f"$ pilotmtc pilot submit{_sized(need)}"]
+    verdicts = [(pilot, obstacle(pilot, task, found.now)) for pilot in found.pilots]
+    fitting = [pilot for pilot, words in verdicts if not words]
+    lines = []
+    if any(pilot.state is PilotState.ACTIVE for pilot in fitting):
+        busy = sum(pilot.busy for pilot in fitting)
+        cores = sum(pilot.cores for pilot in fitting)
+        lines.append(
+            f"it comes next: nothing goes before it on {_pilots(fitting)}"
+            if not found.ahead
+            else f"{_ahead(found.ahead)} before it on {_pilots(fitting)}"
+        )
+        lines.append(
+            f"{busy} of their {cores} cores are busy" if len(fitting) > 1 else f"{busy} of its {cores} cores are busy"
+        )
+    elif fitting:
+        lines.append(f"the pilots that could run it have not started: {_pilots(fitting)}")
+    else:
+        lines.append("no pilot that is there can run it")
+    for pilot, words in verdicts:
+        if words:
+            lines.append(f"pilot {pilot.id}: {words}")
+        elif pilot.state is not PilotState.ACTIVE:
+            lines.append(f"pilot {pilot.id}: {pending(pilot, found.now)}")
+    if len(lines) > 2 * _NAMED:
+        lines[2 * _NAMED :] = [f"and {len(lines) - 2 * _NAMED} more pilots that do not help"]
+    if not fitting:
+        lines += [f"$ pilotmtc pilot submit{_sized(need)}", f"$ pilotmtc edit {task.id} --help"]
+    return lines
+
+
+def _ahead(count: int) -> str:
+    if count >= AHEAD_MAX:
+        return f"more than {AHEAD_MAX:,} ready tasks go"
+    return f"{_count(count, 'ready task')} {'goes' if count == 1 else 'go'}"
+
+
+def obstacle(pilot: Pilot, task: Task, now: float) -> str:
+    """Return why `pilot` will not run `task`; nothing if it may."""
+    asked, need = pilot.description, task.resources
+    if asked.campaign is not None and asked.campaign != task.campaign:
+        return f"takes tasks of campaign {asked.campaign} only, and this one is of campaign {task.campaign}"
+    if pilot.state is PilotState.DRAINING:
+        return "is draining: it takes nothing new"
+    nodes = max(pilot.nodes, asked.nodes, 1)
+    cores = pilot.cores // nodes or asked.cores
+    if cores and need.cores > cores:
+        return f"has {_count(cores, 'core')} a node, and the task needs {need.cores}"
+    each = min(cores // max(need.cores, 1), need.ranks_per_node or need.ranks) if cores else need.ranks
+    if need.ranks > nodes * each:
+        return f"has room for {nodes * each} ranks on {_count(nodes, 'node')}, and the task has {need.ranks}"
+    if need.gpus > asked.gpus:
+        return f"has {_count(asked.gpus, 'GPU')} a node, and the task needs {need.gpus:g}"
+    if asked.memory_bytes and need.memory_bytes > asked.memory_bytes:
+        return (
+            f"has {format_memory(asked.memory_bytes)} of memory a node, and the task needs "
+            f"{format_memory(need.memory_bytes)}"
+        )
+    for name, amount in need.named.items():
+        if amount > asked.named.get(name, 0.0):
+            return f"has {asked.named.get(name, 0.0):g} of {name}, and the task needs {amount:g}"
+    lasts_s = max(need.time_limit_s, need.expected_s)
+    if asked.walltime_s and lasts_s:
+        left_s = asked.walltime_s - (now - pilot.started_at if pilot.started_at is not None else 0.0)
+        if lasts_s > left_s:
+            which = "limit" if need.time_limit_s >= need.expected_s else "expected time"
+            return f"has {_time(max(left_s, 0))} left, and the task's {which} is {_time(lasts_s)}"
+    return ""
+
+
+def pending(pilot: Pilot, now: float) -> str:
+    """Return why a pilot has not started, in words."""
+    for_s = _time(now - pilot.created_at)
+    native = " ".join(filter(None, (pilot.native_state, f"({pilot.reason})" if pilot.reason else "")))
+    if pilot.state is PilotState.NEW:
+        return f"was made {for_s} ago and has not been submitted yet"
+    return f"waits in the queue of {pilot.description.site} for {for_s}{f': {native}' if native else ''}"
+
+
+def _sized(need: Resources) -> str:
+    words = f" --cores {need.cores}" if need.cores > 1 else ""
+    if need.gpus:
+        words += f" --gpus {max(1, round(need.gpus))}"
+    return words
+
+
+def _pilots(pilots: list[Pilot]) -> str:
+    named = ", ".join(str(pilot.id) for pilot in pilots[:_NAMED])
+    more = f" and {len(pilots) - _NAMED} more" if len(pilots) > _NAMED else ""
+    return f"pilot{'s' * (len(pilots) > 1)} {named}{more}"
+
+
+# -- it is over -------------------------------------------------------------------------------------------------
+
+
+def _over(task: Task, found: Explanation) -> list[str]:
+    last = task.last
+    if task.state is T.DONE:
+        return ["it is done" + ("" if last is None else f": attempt {last.attempt} took {_time(last.elapsed_s)}")]
+    if task.state is T.CANCELED:
+        return ["it was canceled", f"$ pilotmtc retry {task.id}"]
+    if task.state is T.SKIPPED:
+        bad = [one for one in found.blockers if one.state in (T.FAILED, T.CANCELED, T.SKIPPED)]
+        lines = ["it was skipped: a task that it needs did not end well"]
+        lines += [f"task {one.id}{f' ({one.name})' if one.name else ''} is {one.state.name}" for one in bad[:_NAMED]]
+        first = bad[0].id if bad else task.id
+        return [*lines, f"$ pilotmtc explain {first}", f"$ pilotmtc retry {first}"]
+    lines = ["it failed" if last is None else f"it failed: {describe_end(last)}"]
+    if last is not None and last.message:
+        lines.append(last.message)
+    lines += advice(last.cause, last.exit_code, task.resources) if last is not None else []
+    if task.crashes:
+        lines.append(f"its node or pilot was lost {_count(task.crashes, 'time')} while it ran")
+    if task.max_retries:
+        lines.append(f"all {task.max_retries} retries are used")
+    return [*lines, f"$ pilotmtc logs {task.id}", f"$ pilotmtc retry {task.id}"]
+
+
+def advice(cause: Cause, exit_code: int | None, need: Resources | None = None) -> list[str]:
+    """Return what such an end may mean."""
+    if cause is Cause.OOM:
+        limit = f" of {format_memory(need.memory_bytes)}" if need is not None and need.memory_bytes else ""
+        return [f"it needed more than its memory{limit}: give it more with pilotmtc edit --memory"]
+    if cause is Cause.TIMEOUT:
+        limit = f" of {_time(need.time_limit_s)}" if need is not None and need.time_limit_s else ""
+        return [f"it was killed at its time limit{limit}: give it more with pilotmtc edit --time-limit"]
+    if cause is Cause.LAUNCH_ERROR:
+        return ["it could not be started: look at its command and directory"]
+    if cause is Cause.EXIT and exit_code == 137:
+        return ["137 is how a shell says that its program was killed: out of memory?"]
+    if cause is Cause.EXIT and exit_code == 127:
+        return ["127 is how a shell says that there is no such command"]
+    if cause is Cause.EXIT and exit_code == 126:
+        return ["126 is how a shell says that a file cannot be executed"]
+    return []
+
+
+def _time(seconds: float) -> str:
+    return format_duration(max(seconds, 0.0)) if seconds < 10 else format_duration(float(round(seconds)))
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"

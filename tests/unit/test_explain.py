@@ -1,0 +1,126 @@
+"""Why a task is where it is, in words."""
+
+import pytest
+from msgspec.structs import replace
+
+from pilotmtc.model import Attempt, CampaignId, Pilot, PilotDescription, PilotId, Resources, Task, TaskId
+from pilotmtc.session.explain import explain
+from pilotmtc.states import Cause, PilotState, TaskState
+from pilotmtc.wire.views import AHEAD_MAX, Explanation
+
+NOW = 1_000_000.0
+S = TaskState
+
+
+def task(state: TaskState = S.READY, **more: object) -> Task:
+    one = Task(TaskId(7), CampaignId(3), state, 0, 0, ("sim",), False, {}, Resources(cores=4))
+    return replace(one, **more)
+
+
+def pilot(state: PilotState = PilotState.ACTIVE, id_: int = 2, **asked: object) -> Pilot:
+    return Pilot(
+        PilotId(id_), replace(PilotDescription(site="big", cores=8), **asked), state, NOW - 600,
+        started_at=NOW - 60 if state is PilotState.ACTIVE else None, nodes=1 if state is PilotState.ACTIVE else 0,
+        cores=8 if state is PilotState.ACTIVE else 0, busy=6 if state is PilotState.ACTIVE else 0,
+    )  # fmt: skip
+
+
+def text(one: Task, *pilots: Pilot, ahead: int = 0, blockers: tuple[Task, ...] = ()) -> str:
+    return "\n".join(explain(Explanation(NOW, one, pilots=pilots, ahead=ahead, blockers=blockers)))
+
+
+@pytest.mark.parametrize(
+    ("pilots", "words"),
+    [
+        ((), ["no pilot is there", "$ pilotmtc pilot submit --cores 4"]),
+        ((pilot(),), ["it comes next", "pilot 2", "6 of its 8 cores are busy"]),
+        ((replace(pilot(), cores=2),), ["no pilot that is there can run it", "needs 4"]),
+        ((pilot(campaign=CampaignId(9)),), ["takes tasks of campaign 9 only"]),
+        ((pilot(PilotState.DRAINING),), ["is draining"]),
+        (
+            (replace(pilot(PilotState.PENDING), native_state="PENDING", reason="QOSMaxJobsLimit"),),
+            ["have not started", "waits in the queue of big for 10m00s", "QOSMaxJobsLimit"],
+        ),
+        ((pilot(PilotState.NEW),), ["has not been submitted yet"]),
+    ],
+)
+def test_ready_tasks_say_which_pilots_could_and_why_the_others_cannot(
+    pilots: tuple[Pilot, ...], words: list[str]
+) -> None:
+    assert [word for word in words if word not in text(task(), *pilots)] == []
+
+
+@pytest.mark.parametrize(
+    ("need", "asked", "words"),
+    [
+        (Resources(gpus=2), {"gpus": 1}, "has 1 GPU a node, and the task needs 2"),
+        (Resources(memory_bytes=2 << 30), {"memory_bytes": 1 << 30}, "has 1.0G of memory a node"),
+        (Resources(named={"licence": 2}), {"named": {"licence": 1.0}}, "has 1 of licence, and the task needs 2"),
+        (Resources(time_limit_s=7200), {"walltime_s": 3600.0}, "has 59m00s left, and the task's limit is 2h00m"),
+        (Resources(expected_s=7200), {"walltime_s": 3600.0}, "the task's expected time is 2h00m"),
+        (Resources(cores=4, ranks=3), {}, "has room for 2 ranks on 1 node, and the task has 3"),
+        (Resources(cores=1, ranks=8), {}, "it comes next"),
+    ],
+)
+def test_each_resource_that_is_short_is_named(need: Resources, asked: dict[str, object], words: str) -> None:
+    assert words in text(task(resources=need), pilot(PilotState.ACTIVE, 2, **asked))
+
+
+def test_position_in_the_order_is_told_as_far_as_it_was_counted() -> None:
+    assert "1 ready task goes before it" in text(task(), pilot(), ahead=1)
+    assert "250 ready tasks go before it" in text(task(), pilot(), ahead=250)
+    assert "more than 10,000 ready tasks" in text(task(), pilot(), ahead=AHEAD_MAX)
+
+
+def test_waiting_tasks_name_those_they_wait_for_and_how_they_are() -> None:
+    blockers = (
+        task(S.RUNNING, id=TaskId(1), name="prep", pilot=PilotId(2), started_at=NOW - 30),
+        task(S.WAITING, id=TaskId(2), unmet=2),
+        task(S.READY, id=TaskId(3)),
+    )
+    found = text(task(S.WAITING, unmet=8), blockers=blockers)
+    assert "waits for 8 tasks" in found
+    assert "task 1 (prep) runs for 30s on pilot 2" in found
+    assert "task 2 waits itself for 2 tasks" in found
+    assert "task 3 has not started" in found
+    assert "and 3 more" in found
+    assert "$ pilotmtc explain 1" in found
+
+
+def test_a_pause_after_a_failure_is_told() -> None:
+    found = text(task(not_before=NOW + 90, attempt=1, failures=1, max_retries=3), pilot())
+    assert "pauses for another 1m30s before attempt 2" in found
+    assert "1 of 3 retries are used" in found
+
+
+@pytest.mark.parametrize(
+    ("cause", "code", "words"),
+    [
+        (Cause.EXIT, 137, "out of memory?"),
+        (Cause.EXIT, 127, "no such command"),
+        (Cause.OOM, None, "more than its memory"),
+        (Cause.TIMEOUT, None, "pilotmtc edit --time-limit"),
+        (Cause.LAUNCH_ERROR, None, "could not be started"),
+    ],
+)
+def test_failures_say_how_and_what_may_help(cause: Cause, code: int | None, words: str) -> None:
+    last = Attempt(TaskId(7), 1, cause, PilotId(2), code, message="said the node")
+    found = text(task(S.FAILED, last=last, attempt=1))
+    assert words in found
+    assert "said the node" in found
+    assert "$ pilotmtc logs 7" in found
+    assert "$ pilotmtc retry 7" in found
+
+
+def test_every_state_has_an_answer() -> None:
+    for state in TaskState:
+        found = explain(Explanation(NOW, task(state, pilot=PilotId(2), cancel=state is S.RUNNING)))
+        assert found[0]
+        assert ("being canceled" in found[-1]) == (state is S.RUNNING)
+    assert "no such task" in explain(Explanation(NOW))[0]
+
+
+def test_skipped_tasks_name_what_went_wrong_before_them() -> None:
+    found = text(task(S.SKIPPED), blockers=(task(S.FAILED, id=TaskId(1), name="prep"),))
+    assert "task 1 (prep) is FAILED" in found
+    assert "$ pilotmtc retry 1" in found
