@@ -15,7 +15,8 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 _CLOCK = re.compile(r"(?:(\d+)-)?(\d+):(\d{1,2})(?::(\d{1,2}))?")
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 _FACTOR = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-_TOO_MUCH = 2.0**63  # what SQLite keeps in an integer
+_TOO_MUCH = 2.0**53  # more bytes than that are not told apart in JSON
+_TOO_LONG = 1e10  # three centuries
 
 
 def parse_duration(text: str | float) -> float:
@@ -24,13 +25,13 @@ def parse_duration(text: str | float) -> float:
     Raises
     ------
     UsageError
-        If it is not a duration, is negative or is not finite.
+        If it is not a duration, is negative or is longer than three centuries.
     """
     try:
         value = float(text) if isinstance(text, int | float) else _duration(text.strip().lower())
     except OverflowError:  # hundreds of digits
         value = math.inf
-    if not math.isfinite(value) or value < 0:
+    if not 0 <= value <= _TOO_LONG:
         raise UsageError(f"{text!r} is not a duration: write 90, 90s, 5m, 2h, 1h30m, 1d or HH:MM:SS")
     return value
 

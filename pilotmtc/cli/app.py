@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import io
 import sys
 from typing import NoReturn
 
@@ -113,6 +114,8 @@ def app() -> None:
 
 def main() -> NoReturn:
     """Run the command that ``sys.argv`` holds, and exit as it deserves."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is: a terminal may not have all letters
     code = _run()
     try:
         sys.stdout.flush()

@@ -46,6 +46,8 @@ class Group(Helpful, click.Group):
 
 def set_store(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
     """Remember ``--store``; the innermost one counts."""
+    if value == "":
+        raise click.BadParameter("it is empty: give a path, or leave --store out", ctx)
     if value is not None:
         ctx.ensure_object(State).store = value
 

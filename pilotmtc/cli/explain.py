@@ -4,12 +4,12 @@ import click
 
 from pilotmtc.cli import out
 from pilotmtc.cli.command import command, hint, open_session
-from pilotmtc.cli.options import json_option
+from pilotmtc.cli.options import ID, json_option
 from pilotmtc.cli.text import plain
 
 
 @command("explain", examples="pilotmtc explain 17\npilotmtc explain 17 --json\n")
-@click.argument("id", type=int)
+@click.argument("id", type=ID)
 @json_option
 def explain(id: int, as_json: bool) -> None:  # noqa: A002 -- click's name for the user's word
     """Say why the task ID is where it is: what it waits for, which pilots it fits, how it failed.

@@ -6,7 +6,7 @@ import click
 
 from pilotmtc.cli import out
 from pilotmtc.cli.command import command, open_session
-from pilotmtc.cli.options import Ids, json_option
+from pilotmtc.cli.options import Ids, Number, json_option
 
 _EXAMPLES = """\
 pilotmtc logs 17
@@ -20,9 +20,7 @@ pilotmtc logs 17 --attempt 1
 @click.argument("ids", metavar="ID...", nargs=-1, required=True, type=Ids())
 @click.option("--stdout", "only", flag_value="stdout", help="Only what was written to stdout.")
 @click.option("--stderr", "only", flag_value="stderr", help="Only what was written to stderr, here to stdout.")
-@click.option(
-    "-a", "--attempt", type=click.IntRange(1), default=None, metavar="N", help="Of this attempt, not the last."
-)
+@click.option("-a", "--attempt", type=Number(1), default=None, metavar="N", help="Of this attempt, not the last.")
 @json_option
 def logs(ids: tuple[range, ...], only: str | None, attempt: int | None, as_json: bool) -> None:
     """Print what the last attempt of each task ID wrote: its stdout on stdout, its stderr on stderr.

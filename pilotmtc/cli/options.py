@@ -17,6 +17,31 @@ CAUSES = (
     "exit", "signal", "timeout", "oom", "walltime", "preempted", "node-lost", "pilot-lost", "canceled", "launch-error",
 )  # fmt: skip
 _MANY_IDS = 1_000_000
+_LARGEST_ID = 2**63 - 1
+
+
+class Number(AnyParamType):
+    """A whole number."""
+
+    name = "number"
+
+    def __init__(self, least: int = 0, most: int = 2**31 - 1) -> None:
+        self._least = least
+        self._most = most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number that `value` means."""
+        try:
+            number = int(value)
+        except ValueError:
+            self.fail(f"{value!r} is no whole number", param, ctx)
+        if not self._least <= number <= self._most:
+            self.fail(f"{value} is out of range: give a number from {self._least} to {self._most}", param, ctx)
+        return number
+
+
+ID = Number(1, _LARGEST_ID)
+_PRIORITY = Number(-(2**31) + 1)
 
 
 class Ids(AnyParamType):
@@ -32,6 +57,8 @@ class Ids(AnyParamType):
         found = range(int(first), int(last if dash else first) + 1)
         if not found:
             self.fail(f"{value!r} is empty: the smaller id comes first", param, ctx)
+        if found.stop > _LARGEST_ID:
+            self.fail(f"{value!r}: there are no ids above {_LARGEST_ID}", param, ctx)
         if len(found) > _MANY_IDS:
             self.fail(f"{value!r} are too many: use --campaign", param, ctx)
         return found
@@ -83,7 +110,7 @@ def filter_options(function: F) -> F:
         function,
         [
             ids_argument,
-            click.option("-c", "--campaign", type=int, metavar="ID", help="Tasks of this campaign."),
+            click.option("-c", "--campaign", type=ID, metavar="ID", help="Tasks of this campaign."),
             click.option(
                 "-s", "--state", "states", multiple=True, metavar="STATE", type=click.Choice(STATES, False),
                 help=f"In this state; may be repeated: {', '.join(STATES)}.",
@@ -91,13 +118,14 @@ def filter_options(function: F) -> F:
             click.option("--name", "names", multiple=True, metavar="NAME", help="Of this name; * and ? are wildcards."),
             click.option("--tag", "tags", multiple=True, metavar="TAG", help="With this tag; repeated: with all."),
             click.option(
-                "--exit", "exit_codes", multiple=True, type=int, metavar="CODE", help="Whose last attempt exited so."
+                "--exit", "exit_codes", multiple=True, type=Number(-(2**31)), metavar="CODE",
+                help="Whose last attempt exited so.",
             ),
             click.option(
                 "--cause", "causes", multiple=True, metavar="CAUSE", type=click.Choice(CAUSES, False),
                 help=f"Whose last attempt ended so: {', '.join(CAUSES)}.",
             ),
-            click.option("--pilot", type=int, metavar="ID", help="Held, or last held, by this pilot."),
+            click.option("--pilot", type=ID, metavar="ID", help="Held, or last held, by this pilot."),
             click.option(
                 "-f", "--filter", metavar="FILTER",
                 help="In one text, and more: 'state:failed tag:x exit:137 mass>3 elapsed>10m memory>1G'.",
@@ -121,10 +149,10 @@ def need_options(function: F) -> F:
     return _all(
         function,
         [
-            click.option("--cores", type=click.IntRange(1), metavar="N", help="Cores of a task; 1 if not given."),
-            click.option("--ranks", type=click.IntRange(1), metavar="N", help="Processes of a task; 1 if not given."),
+            click.option("--cores", type=Number(1), metavar="N", help="Cores of a task; 1 if not given."),
+            click.option("--ranks", type=Number(1), metavar="N", help="Processes of a task; 1 if not given."),
             click.option(
-                "--ranks-per-node", type=click.IntRange(0), metavar="N",
+                "--ranks-per-node", type=Number(0), metavar="N",
                 help="How many of them on a node; 0, or not given, is as many as fit.",
             ),
             click.option("--gpus", type=float, metavar="N", help="GPUs of a task, or a share of one such as 0.25."),
@@ -135,7 +163,7 @@ def need_options(function: F) -> F:
             ),
             click.option("--time-limit", metavar="TIME", help="A task is killed after that: 90s, 5m, 2h, HH:MM:SS."),
             click.option("--expected", metavar="TIME", help="A task is not started with less time left."),
-            click.option("--priority", type=int, metavar="N", help="Higher goes first; 0 if not given."),
+            click.option("--priority", type=_PRIORITY, metavar="N", help="Higher goes first; 0 if not given."),
         ],
     )  # fmt: skip
 
@@ -158,7 +186,7 @@ def task_options(function: F) -> F:
                 help="Parameters from a grid: mass=1:10:0.5, seed=0..9, kind=a,b.",
             ),
             need_options,
-            click.option("--retries", type=click.IntRange(0), metavar="N", help="Tries after a failure  [default: 0]"),
+            click.option("--retries", type=Number(0), metavar="N", help="Tries after a failure  [default: 0]"),
             click.option("--backoff", metavar="TIME", help="Pause before the first retry; doubles with each."),
             click.option(
                 "--env", "env", multiple=True, metavar="NAME=VALUE", type=Assignment("variable"),

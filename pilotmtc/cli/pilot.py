@@ -10,7 +10,7 @@ import click
 
 from pilotmtc.cli import out, shapes
 from pilotmtc.cli.command import Group, command, open_session, store_option
-from pilotmtc.cli.options import Assignment, json_option
+from pilotmtc.cli.options import ID, Assignment, Number, json_option
 from pilotmtc.cli.text import Column, ago, count, pairs, span
 from pilotmtc.units import format_memory
 
@@ -41,8 +41,8 @@ def pilot() -> None:
     "submit", examples="pilotmtc pilot submit\npilotmtc pilot submit --cores 8 --gpus 1 --walltime 12h --idle 10m\n"
 )
 @click.option("--site", type=click.Choice(("local",)), default="local", show_default=True, help="Where: this machine.")
-@click.option("--cores", type=click.IntRange(1), metavar="N", help="Cores for tasks  [default: all]")
-@click.option("--gpus", type=click.IntRange(0), metavar="N", help="GPUs for tasks  [default: 0]")
+@click.option("--cores", type=Number(1), metavar="N", help="Cores for tasks  [default: all]")
+@click.option("--gpus", type=Number(0), metavar="N", help="GPUs for tasks  [default: 0]")
 @click.option("--memory", default="0", metavar="SIZE", help="Memory for tasks: 512M, 2G  [default: all]")
 @click.option(
     "--resource", "resources", multiple=True, metavar="NAME=N", type=Assignment("resource", number=True),
@@ -50,7 +50,7 @@ def pilot() -> None:
 )  # fmt: skip
 @click.option("--walltime", default="0", metavar="TIME", help="It ends after that: 5m, 2h, 1d  [default: never]")
 @click.option("--idle", default="0", metavar="TIME", help="It ends after so long without a task  [default: never]")
-@click.option("-c", "--campaign", type=int, metavar="ID", help="It takes tasks of this campaign only.")
+@click.option("-c", "--campaign", type=ID, metavar="ID", help="It takes tasks of this campaign only.")
 @click.option("--no-pin", is_flag=True, help="Do not bind tasks to their cores.")
 @json_option
 def submit(  # noqa: PLR0917 -- click gives them by name
@@ -116,7 +116,7 @@ def put_pilots(pilots: "Sequence[Pilot]") -> None:
 
 
 @command("show", examples="pilotmtc pilot show 3\n")
-@click.argument("id", type=int)
+@click.argument("id", type=ID)
 @json_option
 def show(id: int, as_json: bool) -> None:  # noqa: A002 -- click's name for the user's word
     """Show all about the pilot ID."""
@@ -164,7 +164,7 @@ def _end(ids: tuple[int, ...], everything: bool, as_json: bool, *, kill: bool) -
 
 
 @command("drain", examples="pilotmtc pilot drain 3\npilotmtc pilot drain --all\n")
-@click.argument("ids", metavar="[ID]...", nargs=-1, type=int)
+@click.argument("ids", metavar="[ID]...", nargs=-1, type=ID)
 @click.option("-a", "--all", "everything", is_flag=True, help="All that are there.")
 @json_option
 def drain(ids: tuple[int, ...], everything: bool, as_json: bool) -> None:
@@ -173,7 +173,7 @@ def drain(ids: tuple[int, ...], everything: bool, as_json: bool) -> None:
 
 
 @command("cancel", examples="pilotmtc pilot cancel 3\npilotmtc pilot cancel --all\n")
-@click.argument("ids", metavar="[ID]...", nargs=-1, type=int)
+@click.argument("ids", metavar="[ID]...", nargs=-1, type=ID)
 @click.option("-a", "--all", "everything", is_flag=True, help="All that are there.")
 @json_option
 def cancel(ids: tuple[int, ...], everything: bool, as_json: bool) -> None:

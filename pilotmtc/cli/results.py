@@ -10,7 +10,7 @@ import click
 
 from pilotmtc.cli import out, shapes
 from pilotmtc.cli.command import command, hint, newest_campaign, open_session
-from pilotmtc.cli.options import STATES, json_option
+from pilotmtc.cli.options import ID, STATES, Number, json_option
 from pilotmtc.cli.text import Column
 from pilotmtc.units import format_duration, format_memory
 
@@ -34,14 +34,14 @@ AFTER = (
 
 
 @command("results", examples=_EXAMPLES)
-@click.argument("campaign", type=int, required=False)
+@click.argument("campaign", type=ID, required=False)
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, with a column for each parameter.")
 @json_option
 @click.option("-s", "--state", "states", multiple=True, type=click.Choice(STATES[4:], False), help="Only of these.")
 @click.option("--stdout", type=PARTS, default="first", show_default=True, help="The first line, or all of it.")
 @click.option("--stderr", type=PARTS, default="none", show_default=True, help="The first line, or all of it.")
 @click.option(
-    "-n", "--limit", type=click.IntRange(0), metavar="N",
+    "-n", "--limit", type=Number(0), metavar="N",
     help=f"No more than that; 0 is all  [default: all; in a table {_SHOWN}]",
 )  # fmt: skip
 def results(campaign: int | None, as_csv: bool, as_json: bool, limit: int | None, **options: Any) -> None:

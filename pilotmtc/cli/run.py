@@ -21,7 +21,7 @@ from pilotmtc.cli.command import (
     newest_campaign,
     open_session,
 )
-from pilotmtc.cli.options import Assignment, build_tasks, json_option, task_options
+from pilotmtc.cli.options import Assignment, Number, build_tasks, json_option, task_options
 from pilotmtc.cli.progress import Progress, Tally
 from pilotmtc.cli.text import count, paint, plain
 from pilotmtc.units import format_duration
@@ -45,8 +45,8 @@ pilotmtc run --json './sim {}' ::: 1 2 3 | jq .elapsed_s
 @command("run", examples=_EXAMPLES, context_settings={"allow_interspersed_args": False})
 @click.argument("words", metavar="[COMMAND... [::: VALUES...]...]", nargs=-1, type=click.UNPROCESSED)
 @task_options
-@click.option("-j", "--pilot-cores", type=click.IntRange(1), metavar="N", help="Cores to use  [default: all]")
-@click.option("--pilot-gpus", type=click.IntRange(0), metavar="N", help="GPUs to use  [default: 0]")
+@click.option("-j", "--pilot-cores", type=Number(1), metavar="N", help="Cores to use  [default: all]")
+@click.option("--pilot-gpus", type=Number(0), metavar="N", help="GPUs to use  [default: 0]")
 @click.option("--pilot-memory", metavar="SIZE", help="Memory to use  [default: all]")
 @click.option(
     "--pilot-resource", "pilot_resources", multiple=True, metavar="NAME=N", type=Assignment("resource", number=True),

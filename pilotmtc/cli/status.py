@@ -8,7 +8,7 @@ import click
 
 from pilotmtc.cli import out, shapes
 from pilotmtc.cli.command import command, hint, open_session
-from pilotmtc.cli.options import json_option
+from pilotmtc.cli.options import ID, Number, json_option
 from pilotmtc.cli.text import Column, ago, count, paint, pairs
 from pilotmtc.units import format_memory
 
@@ -30,8 +30,8 @@ _COLUMNS = (
 
 
 @command("status", examples=_EXAMPLES)
-@click.argument("campaign", type=int, required=False)
-@click.option("-n", "--limit", type=click.IntRange(0), default=20, show_default=True, help="Campaigns; 0 is all.")
+@click.argument("campaign", type=ID, required=False)
+@click.option("-n", "--limit", type=Number(0), metavar="N", default=20, show_default=True, help="Campaigns; 0 is all.")
 @json_option
 def status(campaign: int | None, limit: int, as_json: bool) -> None:
     """Show how far campaigns are (or one CAMPAIGN), and the pilots that are there."""

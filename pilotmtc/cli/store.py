@@ -13,7 +13,7 @@ import msgspec
 from pilotmtc.cli import out
 from pilotmtc.cli.command import EXIT_TASKS_FAILED, Group, command, open_session, store_option, store_word
 from pilotmtc.cli.keys import key
-from pilotmtc.cli.options import json_option
+from pilotmtc.cli.options import ID, json_option
 from pilotmtc.cli.results import PARTS, put_csv, put_json
 from pilotmtc.errors import ConfigError
 from pilotmtc.units import format_memory
@@ -94,7 +94,7 @@ def snapshot(path: str, as_json: bool) -> None:
 @command(
     "export", examples="pilotmtc store export --format csv > all.csv\npilotmtc store export -c 7 -o results.jsonl\n"
 )
-@click.option("-c", "--campaign", type=int, metavar="ID", help="Of this campaign only.")
+@click.option("-c", "--campaign", type=ID, metavar="ID", help="Of this campaign only.")
 @click.option("-f", "--format", "form", type=click.Choice(("csv", "jsonl")), help="[default: as FILE ends, else jsonl]")
 @click.option("-o", "--output", metavar="FILE", help="Write to this file, which is there only when it is complete.")
 @click.option("--stdout", type=PARTS, default="whole", show_default=True, help="The first line, or all of it.")

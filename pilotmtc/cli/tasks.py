@@ -9,7 +9,7 @@ import click
 
 from pilotmtc.cli import out, shapes
 from pilotmtc.cli.command import command, hint, open_session
-from pilotmtc.cli.options import filter_options, json_option, selected
+from pilotmtc.cli.options import ID, Number, filter_options, json_option, selected
 from pilotmtc.cli.text import Column, ago, pairs, span
 from pilotmtc.units import format_duration, format_memory
 
@@ -40,7 +40,7 @@ _ATTEMPT_COLUMNS = (
 @command("tasks", examples=_TASKS_EXAMPLES)
 @filter_options
 @click.option(
-    "-n", "--limit", type=click.IntRange(0), metavar="N",
+    "-n", "--limit", type=Number(0), metavar="N",
     help=f"No more than that; 0 is all  [default: {_SHOWN}, with --json all]",
 )  # fmt: skip
 @click.option("--newest", is_flag=True, help="The newest first.")
@@ -101,7 +101,7 @@ def _rows(tasks: "list[Task]", *, several: bool) -> list[tuple[str, ...]]:
 
 
 @command("task", examples="pilotmtc task 17\npilotmtc task 17 --json | jq .attempts\n")
-@click.argument("id", type=int)
+@click.argument("id", type=ID)
 @json_option
 def task(id: int, as_json: bool) -> None:  # noqa: A002 -- click's name for the user's word
     """Show all about the task ID: what it runs, what it needs, each of its attempts, what it waits for."""

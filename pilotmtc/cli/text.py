@@ -165,12 +165,12 @@ def ago(then: float | None, now: float) -> str:
     past = now - then
     if abs(past) < 1:
         return "now"
-    return f"{span(past)} ago" if past > 0 else f"in {span(-past)}"
+    return f"{span(round(past))} ago" if past > 0 else f"in {span(round(-past))}"
 
 
 def span(seconds: float) -> str:
-    """Return a duration of which tenths do not matter."""
-    return format_duration(float(round(seconds))) if seconds >= 10 else f"{seconds:.0f}s"
+    """Return a duration of which two digits are enough."""
+    return format_duration(float(round(seconds))) if seconds >= 10 else f"{seconds:.2g}s"
 
 
 def count(n: int, noun: str) -> str:

@@ -7,7 +7,7 @@ import click
 
 from pilotmtc.cli import out, shapes
 from pilotmtc.cli.command import EXIT_TASKS_FAILED, EXIT_TIMEOUT, command, hint, newest_campaign, open_session
-from pilotmtc.cli.options import json_option
+from pilotmtc.cli.options import ID, json_option
 from pilotmtc.cli.progress import Progress, Tally
 from pilotmtc.units import parse_duration
 
@@ -27,7 +27,7 @@ def _warn(session: "Session") -> None:
 
 
 @command("wait", examples=_EXAMPLES)
-@click.argument("campaigns", metavar="[CAMPAIGN]...", nargs=-1, type=int)
+@click.argument("campaigns", metavar="[CAMPAIGN]...", nargs=-1, type=ID)
 @click.option("--timeout", metavar="TIME", help="Wait no longer than that: 90s, 5m, 2h.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @json_option

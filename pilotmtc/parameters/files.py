@@ -105,7 +105,8 @@ def file(path: str | Path, form: str | None = None) -> Source:
     form = form or FORMATS.get(Path(name).suffix.lower())
     if form not in FORMATS.values():
         raise UsageError(
-            f"the format of {'standard input' if name == '-' else name} is not known: say csv, tsv, jsonl or lines"
+            f"the format of {'standard input' if name == '-' else name} is not known: end its name "
+            "with .csv, .tsv, .jsonl or .txt, or say --format csv, tsv, jsonl or lines"
         )
     regular = name != "-" and Path(name).is_file()
     shown = "standard input" if name == "-" else name

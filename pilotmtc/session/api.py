@@ -242,10 +242,13 @@ class Session:
                 f"campaign {campaign.id} is complete with {campaign.received} tasks: go on with it without a command"
             )
         first = next(iter(self.tasks(campaign=campaign.id, limit=1)), None)
-        if first is None or not tasks.again:
+        if first is None:
             return
-        mine = next(iter(tasks), None)
-        if mine is None or (mine.template.command, mine.template.shell) != (first.command, first.shell):
+        mine = tasks.template
+        if mine is None:
+            head = next(iter(tasks), None)  # a campaign file, which can be read again
+            mine = None if head is None else head.template
+        if mine is None or (mine.command, mine.shell) != (first.command, first.shell):
             raise UsageError(f"campaign {campaign.id} runs another command: {' '.join(first.command)}")
 
     # -- looking ----------------------------------------------------------------------------------------------

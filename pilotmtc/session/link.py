@@ -44,12 +44,9 @@ class Link:
         """Return what has changed, which a server holds back until something has, for `wait_s` at most."""
         if isinstance(self.store, StoreClient):
             future = self.store.send(request)
-            while True:
-                try:
-                    return future.result(_BEAT_S)
-                except concurrent.futures.TimeoutError:
-                    if future.done():
-                        raise
+            while not future.done():
+                concurrent.futures.wait((future,), _BEAT_S)
+            return future.result()
         until = time.monotonic() + request.wait_s
         while True:
             answer = self.store.call(request)

@@ -8,11 +8,13 @@ from pilotmtc.errors import UsageError
 from pilotmtc.model import CampaignId, Pilot, PilotDescription, PilotId
 from pilotmtc.session.follow import get_campaign
 from pilotmtc.session.link import Link
+from pilotmtc.session.tasks import check_amounts
 from pilotmtc.states import PILOT_FINAL
 from pilotmtc.units import parse_duration, parse_memory
 from pilotmtc.wire.messages import CancelPilot, Changed, DrainPilot, GetPilots
 
 _LOOK_S = 0.1
+_MOST = 100_000  # cores or GPUs of one machine
 
 
 class Pilots:
@@ -127,11 +129,9 @@ def describe(
     UsageError
         If a value cannot be.
     """
-    if cores < 0 or gpus < 0:
-        raise UsageError(f"a pilot with {cores} cores and {gpus} GPUs cannot be: give 0 or more")
-    for name, amount in (resources or {}).items():
-        if amount < 0:
-            raise UsageError(f"a pilot with {amount:g} of {name} cannot be: give 0 or more")
+    if not (0 <= cores <= _MOST and 0 <= gpus <= _MOST):
+        raise UsageError(f"a pilot with {cores} cores and {gpus} GPUs cannot be: give 0 to {_MOST}")
+    check_amounts("a pilot cannot have", resources or {})
     return PilotDescription(
         cores=cores,
         gpus=gpus,

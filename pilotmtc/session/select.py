@@ -5,10 +5,11 @@ from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from typing import TypedDict, TypeVar, Unpack
 
+from pilotmtc.campaign.keys import LARGEST
 from pilotmtc.errors import UsageError
 from pilotmtc.model import CampaignId, PilotId, TaskId
 from pilotmtc.session.filtering import FilterError, parse_filter, pointed
-from pilotmtc.session.tasks import check_gpus, check_ranks
+from pilotmtc.session.tasks import check_amounts, check_gpus, check_ranks
 from pilotmtc.states import Cause, TaskState
 from pilotmtc.units import parse_duration, parse_memory
 from pilotmtc.wire.messages import Edit, Filter
@@ -128,10 +129,13 @@ def as_edit(key: str, select: Filter, **new: Unpack[NewValues]) -> Edit:
         )
     cores, gpus, memory = new.get("cores"), new.get("gpus"), new.get("memory")
     named, limit, expected = new.get("resources"), new.get("time_limit"), new.get("expected")
-    if cores is not None and cores < 1:
+    if cores is not None and not 1 <= cores <= LARGEST:
         raise UsageError(f"a task needs {cores} cores: give 1 or more")
     if gpus is not None:
         check_gpus(gpus)
+    check_amounts("a task needs", named or {})
+    if not -LARGEST <= (new.get("priority") or 0) <= LARGEST:
+        raise UsageError(f"priority {new.get('priority')}: give a number from {-LARGEST} to {LARGEST}")
     check_ranks(new.get("ranks"), new.get("ranks_per_node"))
     return Edit(
         key,

@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias, TypedDict
 
+from pilotmtc.campaign.keys import LARGEST
 from pilotmtc.campaign.submit import TaskSpec
 from pilotmtc.errors import UsageError
 from pilotmtc.model import After, Resources, Task, TaskId, Template
@@ -74,6 +75,8 @@ class TaskStream:
         Whether they can be iterated over again, for they come from nothing that is used up by reading.
     ready
         Whether the next one can be had without waiting; None: always.
+    template
+        The one that all of them have; None: there may be several.
     """
 
     def __init__(
@@ -83,10 +86,12 @@ class TaskStream:
         size: int | None = None,
         again: bool = True,
         ready: Callable[[], bool] | None = None,
+        template: Template | None = None,
     ) -> None:
         self.size = size
         self.again = again
         self.ready = ready
+        self.template = template
         self._tasks = tasks
 
     def __iter__(self) -> Iterator[TaskSpec]:
@@ -203,8 +208,8 @@ def make_tasks(command: str | Sequence[str], source: Source | None, options: Tas
             )
 
     if source is None:
-        return TaskStream(tasks, size=1)
-    return TaskStream(tasks, size=source.size, again=source.again, ready=source.ready)
+        return TaskStream(tasks, size=1, template=template)
+    return TaskStream(tasks, size=source.size, again=source.again, ready=source.ready, template=template)
 
 
 def make_resources(options: TaskOptions) -> Resources:
@@ -219,13 +224,11 @@ def make_resources(options: TaskOptions) -> Resources:
     gpus = float(options.get("gpus", 0.0))
     named = dict(options.get("resources", {}))
     ranks, ranks_per_node = options.get("ranks", 1), options.get("ranks_per_node", 0)
-    if cores < 1:
+    if not 1 <= cores <= LARGEST:
         raise UsageError(f"a task needs {cores} cores: give 1 or more")
     check_ranks(ranks, ranks_per_node)
     check_gpus(gpus)
-    for name, amount in named.items():
-        if amount < 0:
-            raise UsageError(f"a task needs {amount:g} of {name}: give 0 or more")
+    check_amounts("a task needs", named)
     return Resources(
         cores=cores,
         gpus=gpus,
@@ -240,8 +243,15 @@ def make_resources(options: TaskOptions) -> Resources:
 
 def check_gpus(gpus: float) -> None:
     """Raise `UsageError` unless a task can be given so many GPUs."""
-    if gpus < 0 or (gpus > 1 and gpus != int(gpus)):
+    if not 0 <= gpus <= LARGEST or (gpus > 1 and gpus != int(gpus)):
         raise UsageError(f"a task needs {gpus:g} GPUs: give a whole number, or a share of one such as 0.25")
+
+
+def check_amounts(who: str, named: Mapping[str, float]) -> None:
+    """Raise `UsageError` unless there can be so much of each named resource."""
+    for name, amount in named.items():
+        if not 0 <= amount <= LARGEST:
+            raise UsageError(f"{who} {amount:g} of {name}: give a number from 0 to {LARGEST}")
 
 
 def check_ranks(ranks: int | None, ranks_per_node: int | None) -> None:

@@ -5,6 +5,7 @@ import msgspec
 from pilotmtc.errors import StateError, UsageError
 from pilotmtc.model import PilotId, Result, TaskId
 from pilotmtc.states import PILOT_FINAL, TASK_HELD, Cause, PilotState
+from pilotmtc.store.bounds import check_numbers
 from pilotmtc.store.claiming import take_back
 from pilotmtc.store.finishing import find_again, held, record
 from pilotmtc.store.ledger import Ledger, Seat
@@ -33,6 +34,7 @@ def create_pilot(ledger: Ledger, request: CreatePilot) -> Pilots:
     """Enter a pilot, or find the one that this key has made."""
     if not request.key:
         raise UsageError("a pilot needs a key: make one with uuid4")
+    check_numbers(request.description, "a pilot")
     campaign = request.description.campaign
     if campaign is not None and not ledger.execute("SELECT 1 FROM campaign WHERE id = ?", (campaign,)).fetchone():
         raise UsageError(f"there is no campaign {campaign} for the pilot to work on")

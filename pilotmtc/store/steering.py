@@ -8,6 +8,7 @@ import msgspec
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import Resources
+from pilotmtc.store.bounds import check_numbers
 from pilotmtc.store.dependents import resolve
 from pilotmtc.store.filters import Where
 from pilotmtc.store.ledger import Ledger, id_list
@@ -184,8 +185,7 @@ def edit(ledger: Ledger, request: Edit) -> Changed:
 
 def _changed(need: Resources, changes: dict[str, Any]) -> Resources:
     new = msgspec.structs.replace(need, **changes)
-    if new.cores < 0 or new.gpus < 0 or new.memory_bytes < 0 or new.time_limit_s < 0 or new.expected_s < 0:
-        raise UsageError(f"a task cannot need less than nothing: {new}")
+    check_numbers(new, "a task")
     if new.ranks < 1 or new.ranks_per_node < 0:
         raise UsageError(f"a task has 1 rank or more: {new}")
     return new

@@ -7,6 +7,7 @@ import msgspec
 from pilotmtc.errors import UsageError
 from pilotmtc.model import CampaignId, TaskRow
 from pilotmtc.states import TaskState
+from pilotmtc.store.bounds import check_numbers
 from pilotmtc.store.ledger import Ledger
 from pilotmtc.wire.messages import Submit, Submitted
 
@@ -65,9 +66,10 @@ def _check_rows(request: Submit, rows: tuple[TaskRow, ...]) -> None:
         if len(row.params) != fields[row.template]:
             names = ", ".join(request.templates[row.template].fields) or "none"
             raise UsageError(f"a task has {len(row.params)} values for the {fields[row.template]} fields ({names})")
+    for template in request.templates:
+        check_numbers(template, "a task")
     for need in request.resources:
-        if need.cores < 0 or need.gpus < 0 or need.memory_bytes < 0 or any(n < 0 for n in need.named.values()):
-            raise UsageError(f"a task cannot need less than nothing: {need}")
+        check_numbers(need, "a task")
         if need.ranks < 1 or need.ranks_per_node < 0:
             raise UsageError(f"a task has 1 rank or more: {need}")
 

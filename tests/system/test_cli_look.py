@@ -1,0 +1,208 @@
+"""``status``, ``tasks``, ``task``, ``logs`` and ``results``: what they print of a store with a past."""
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+
+from tests.user import User
+
+
+def ids(user: User, *words: str) -> list[int]:
+    return [record["id"] for record in user.cli("tasks", *words, "--json").records]
+
+
+def test_status_shows_campaigns_and_says_that_a_pilot_is_missing(past: User) -> None:
+    done = past.cli("status")
+    head, row = (line.split() for line in done.out.splitlines() if "CAMPAIGN" in line or line.endswith("mix"))
+    assert head[:2] == ["CAMPAIGN", "CREATED"]
+    assert row[-6:] == ["4", "4", "1", "0", "1", "mix"]
+    assert done.err == "no pilot is there to run what is left: pilotmtc pilot submit\n"
+
+
+def test_status_of_one_campaign_counts_states(past: User) -> None:
+    lines = dict(line.split(maxsplit=1) for line in past.cli("status", "1").out.splitlines())
+    assert lines["campaign"] == "1 (mix)"
+    assert {state: lines[state] for state in ("done", "failed", "skipped", "ready")} == {
+        "done": "4", "failed": "4", "skipped": "1", "ready": "1",
+    }  # fmt: skip
+
+
+def test_status_as_json_is_one_object(past: User) -> None:
+    found = past.cli("status", "--json").record
+    assert found["store"]["path"] == str(past.store)
+    (campaign,) = found["campaigns"]
+    assert (campaign["id"], campaign["name"], campaign["tasks"], campaign["sealed"]) == (1, "mix", 10, True)
+    assert campaign["created_at"].endswith("Z")
+    assert found["pilots"] == []
+
+
+def test_store_may_be_named_before_and_behind_the_command(past: User) -> None:
+    past.store.rename(past.here / "other.db")
+    for words in (["--store", "other.db", "status", "--json"], ["status", "--json", "--store", "other.db"]):
+        assert past.cli(*words).record["campaigns"][0]["tasks"] == 10
+    # Hints name it, too: they are to be typed as they stand.
+    assert "pilotmtc --store other.db pilot submit" in past.cli("--store", "other.db", "status").err
+    assert not past.store.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]),
+        (["2", "7-9"], [2, 7, 8, 9]),
+        (["--newest", "--limit", "2"], [10, 9]),
+        (["--campaign", "1", "--limit", "0", "--state", "failed"], [4, 6, 7, 8]),
+        (["-s", "FAILED", "-s", "skipped"], [4, 5, 6, 7, 8]),
+        (["--name", "good-*"], [1, 2, 3]),
+        (["--name", "good-?", "--name", "slow"], [1, 2, 3, 6]),
+        (["--tag", "night"], [1, 2, 3]),
+        (["--tag", "night", "--tag", "n2"], [2]),
+        (["--exit", "3"], [4]),
+        (["--exit", "0", "--exit", "3", "--newest"], [9, 4, 3, 2, 1]),
+        (["--cause", "timeout", "--cause", "launch-error"], [6, 7]),
+        (["--pilot", "1", "--state", "done"], [1, 2, 3, 9]),
+        (["--pilot", "99"], []),
+        (["1-5", "--state", "failed"], [4]),
+    ],
+)
+def test_tasks_are_chosen_by_all_conditions(past: User, words: list[str], expected: list[int]) -> None:
+    assert ids(past, *words) == expected
+
+
+def test_tasks_as_a_table(past: User) -> None:
+    done = past.cli("tasks", "--limit", "4")
+    lines = done.out.splitlines()
+    assert len(lines) == 5
+    assert lines[1].split()[:4] == ["1", "1", "DONE", "1"]
+    assert lines[1].endswith("good-1  echo out 1; echo more; echo err 1 >&2")
+    assert "exit 3" in lines[4]
+    assert done.err == "there are more than 4: use --limit\n"
+    assert past.cli("tasks", "--name", "nobody").err == "no such tasks\n"
+
+
+def test_task_as_json_has_all_about_it(past: User) -> None:
+    good = past.cli("tasks", "1", "--json").record
+    assert good["command"] == "echo out {n}; echo more; echo err {n} >&2"
+    assert (good["shell"], good["params"], good["tags"]) == (True, {"n": "1"}, ["night", "n1"])
+    assert (good["last"]["cause"], good["last"]["exit_code"], good["last"]["stdout_bytes"]) == ("EXIT", 0, 11)
+    bad = past.cli("task", "4", "--json").record
+    assert [attempt["exit_code"] for attempt in bad["attempts"]] == [3, 3]
+    assert bad["needed_by"] == [{"id": 5, "state": "SKIPPED", "well": True}]
+    assert (bad["failures"], bad["max_retries"]) == (2, 1)
+    skipped = past.cli("task", "5", "--json").record
+    assert skipped["needs"] == [{"id": 4, "state": "FAILED", "well": True}]
+    assert (skipped["attempts"], skipped["last"]) == ([], None)
+    gone = past.cli("task", "7", "--json").record
+    assert gone["command"] == ["no-such-program", "x y"]
+    assert "no-such-program: no such program in PATH" in gone["last"]["message"]
+
+
+def test_task_for_people(past: User) -> None:
+    done = past.cli("task", "4")
+    for words in ("4 (bad) of campaign 1", "FAILED (exit 3)", "2 of 1 used", "5 (SKIPPED)", "1 core"):
+        assert words in done.out
+    assert done.err == "what it wrote: pilotmtc logs 4\n"
+    assert "no-such-program 'x y'" in past.cli("task", "7").out
+    assert "killed by SIGSEGV" in past.cli("task", "8").out
+    assert "at most 0s" not in past.cli("task", "6").out
+    assert "COLOUR=blue" in past.cli("task", "1").out
+
+
+def test_logs_keep_the_streams_apart(past: User) -> None:
+    done = past.cli("logs", "1", "2")
+    assert done.out == "out 1\nmore\nout 2\nmore\n"
+    assert done.err == "err 1\nerr 2\n"
+    assert past.cli("logs", "1", "--stdout") == ("out 1\nmore\n", "", 0)
+    assert past.cli("logs", "1", "--stderr") == ("err 1\n", "", 0)
+
+
+def test_logs_of_an_attempt(past: User) -> None:
+    assert past.cli("logs", "4").out == "try 2\n"
+    assert past.cli("logs", "4", "--attempt", "1").out == "try 1\n"
+    assert "task 4 has no attempt 3" in past.cli("logs", "4", "-a", "3", code=2).err
+    assert "task 5 has no attempt that has ended" in past.cli("logs", "5", code=2).err
+
+
+def test_logs_as_json(past: User) -> None:
+    found = past.cli("logs", "1", "4", "--json").records
+    assert found[0] == {
+        "id": 1, "attempt": 1, "stdout": "out 1\nmore\n", "stdout_bytes": 11, "stderr": "err 1\n", "stderr_bytes": 6,
+    }  # fmt: skip
+    assert found[1]["stderr"] == "oh\nbroken\n"
+    assert "stderr" not in past.cli("logs", "1", "--json", "--stdout").record
+
+
+def test_large_output_comes_out_of_its_file(past: User, history: Path) -> None:
+    assert past.cli("logs", "9").out == "x" * 200000
+    (file,) = history.with_name("store.db.d").glob("pilots/*/outputs/*")
+    away = file.rename(file.with_suffix(".away"))
+    try:
+        done = past.cli("logs", "9", code=3)
+        assert f"{file}, which holds the whole output, cannot be read: No such file" in done.err
+        # Head and tail are in the store.
+        assert len(past.cli("results", "--json", "--state", "done").records[3]["stdout"]) > 1000
+    finally:
+        away.rename(file)
+
+
+def test_results_as_csv(past: User) -> None:
+    rows = list(csv.DictReader(io.StringIO(past.cli("results", "1", "--csv").out)))
+    assert [int(row["id"]) for row in rows] == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert [row["state"] for row in rows] == ["DONE"] * 3 + ["FAILED", "SKIPPED", "FAILED", "FAILED", "FAILED", "DONE"]
+    assert [row["cause"] for row in rows[3:8]] == ["EXIT", "", "TIMEOUT", "LAUNCH_ERROR", "SIGNAL"]
+    assert [row["n"] for row in rows] == ["1", "2", "3", "", "", "", "", "", ""]
+    assert (rows[0]["stdout"], rows[3]["exit_code"], rows[7]["signal"]) == ("out 1", "3", "11")
+    assert "stderr" not in rows[0]
+
+
+def test_results_choose_states_and_parts(past: User) -> None:
+    words = ["results", "--csv", "-s", "done", "--stdout", "whole", "--stderr", "whole", "--limit", "2"]
+    rows = list(csv.DictReader(io.StringIO(past.cli(*words).out)))
+    assert [(row["stdout"], row["stderr"]) for row in rows] == [
+        ("out 1\nmore\n", "err 1\n"), ("out 2\nmore\n", "err 2\n"),
+    ]  # fmt: skip
+    (large,) = past.cli("results", "--json", "--stdout", "whole", "-s", "done").records[3:]
+    assert len(large["stdout"]) == 200000
+    assert "stdout" not in past.cli("results", "--json", "--stdout", "none", "-n", "1").record
+
+
+def test_results_as_a_table(past: User) -> None:
+    done = past.cli("results", "--limit", "3")
+    assert done.out.splitlines()[0].split()[:5] == ["TASK", "NAME", "n", "STATE", "END"]
+    assert done.err == "there are more than 3: use --limit, or pilotmtc results 1 --csv\n"
+
+
+def test_results_of_nothing_yet(user: User) -> None:
+    user.cli("submit", "true")
+    assert user.cli("results").err == "no results yet: 1 tasks of campaign 1 are not over\n"
+    assert user.cli("results", "--json").out == ""
+
+
+def test_parameter_named_like_a_column_is_told_apart(user: User) -> None:
+    user.cli("run", "-q", "--grid", "state=a", "--grid", "id=7", "echo {state} {id}")
+    (row,) = csv.DictReader(io.StringIO(user.cli("results", "--csv").out))
+    assert (row["state"], row["params.state"], row["id"], row["params.id"]) == ("DONE", "a", "1", "7")
+
+
+def test_empty_store_says_so(user: User) -> None:
+    assert "no campaigns yet" in user.cli("status").out
+    assert user.cli("tasks", "--json").out == ""
+    assert "there is no campaign in" in user.cli("results", code=2).err
+    assert user.cli("pilot", "list").err == "no pilots are there; to see those that are over: --all\n"
+
+
+def test_output_that_is_no_text_comes_out_as_it_went_in(user: User) -> None:
+    done = user.cli("run", r"printf '\377\000\376\n'")
+    assert done.out.encode("utf-8", "surrogateescape") == b"\xff\x00\xfe\n"
+    assert user.cli("logs", "1").out.encode("utf-8", "surrogateescape") == b"\xff\x00\xfe\n"
+    assert user.cli("results", "--json").record["stdout"] == "\ufffd\x00\ufffd"
+    user.cli("results")
+    user.cli("results", "--csv")
+
+
+@pytest.mark.parametrize("words", [["results"], ["results", "--csv"], ["tasks"], ["status"], ["task", "1"]])
+def test_names_of_any_language_survive_an_ascii_locale(user: User, words: list[str]) -> None:
+    user.cli("submit", "--name", "größe", "--task-name", "naïve-{n}", "--grid", "n=ж", "echo {n}")
+    user.cli(*words, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
