@@ -33,7 +33,7 @@ class Resources(Struct, frozen=True, omit_defaults=True):
         Number of processes. Above 1 the task is *wide*: all else here is what each of them needs, and they may lie on
         several nodes.
     ranks_per_node
-        How many of them a node has (the last one may have fewer); 0 is as many as fit.
+        How many of them a node has (the last one may have fewer, but must have room for as many); 0 is as many as fit.
     """
 
     cores: int = 1

@@ -14,13 +14,15 @@ SHARE = 1_000_000
 
 
 class Need(NamedTuple):
-    """`Resources` in whole numbers. `plain`: nothing but cores."""
+    """`Resources` in whole numbers: what a rank needs, how many there are, how many a node has. `plain`: only cores."""
 
     cores: int
     gpus: int
     memory: int
     named: tuple[tuple[str, int], ...]
     plain: bool
+    ranks: int = 1
+    per_node: int = 0
 
     @classmethod
     def of(cls, resources: Resources) -> "Need":
@@ -30,16 +32,26 @@ class Need(NamedTuple):
             gpus = -(-gpus // SHARE) * SHARE
         named = tuple((name, round(amount * SHARE)) for name, amount in sorted(resources.named.items()) if amount > 0)
         plain = not gpus and not resources.memory_bytes and not named
-        return cls(resources.cores, gpus, resources.memory_bytes, named, plain)
+        return cls(
+            resources.cores, gpus, resources.memory_bytes, named, plain, resources.ranks, resources.ranks_per_node
+        )
+
+    def times(self, ranks: int) -> "Need":
+        """Return what `ranks` ranks of it need together, as one."""
+        if ranks == 1:
+            return self
+        named = tuple((name, amount * ranks) for name, amount in self.named)
+        return Need(self.cores * ranks, self.gpus * ranks, self.memory * ranks, named, self.plain)
 
 
 class Slot(NamedTuple):
-    """What a task holds on its node: indexes of cores, and of GPUs with the share of each."""
+    """What a rank holds on its node: indexes of cores, and of GPUs with the share of each."""
 
     cores: tuple[int, ...]
     gpus: tuple[tuple[int, int], ...] = ()
     memory: int = 0
     named: tuple[tuple[str, int], ...] = ()
+    node: str = ""
 
 
 class Sum:
@@ -57,6 +69,7 @@ class Sum:
     def add(self, need: Need, sign: int = 1) -> None:
         """Count `need` in (`sign` 1) or out (-1)."""
         self.count += sign
+        sign *= need.ranks
         self.cores += sign * need.cores
         if not need.plain:
             self.gpus += sign * need.gpus
@@ -80,11 +93,19 @@ class Node:
         Bytes that tasks may reserve.
     named
         Amounts of named resources.
+    name
+        The node's.
     """
 
     def __init__(
-        self, cores: Iterable[int], gpus: int = 0, memory: int = 0, named: Mapping[str, float] | None = None
+        self,
+        cores: Iterable[int],
+        gpus: int = 0,
+        memory: int = 0,
+        named: Mapping[str, float] | None = None,
+        name: str = "",
     ) -> None:
+        self.name = name
         self._free = sorted(cores)
         self._gpu = [SHARE] * gpus
         self.cores = len(self._free)
@@ -94,7 +115,7 @@ class Node:
         self.free_memory = memory
         self.free_named = {name: round(amount * SHARE) for name, amount in self.named.items()}
         self._total_named = dict(self.free_named)
-        self._single = {core: Slot((core,)) for core in self._free}
+        self._single = {core: Slot((core,), node=name) for core in self._free}
 
     @property
     def free_cores(self) -> int:
@@ -111,14 +132,29 @@ class Node:
         """The whole node as `Resources`."""
         return Resources(cores=self.cores, gpus=float(self.gpus), memory_bytes=self.memory, named=self.named)
 
-    def holds(self, need: Need) -> bool:
-        """Whether `need` fits on the node when it is empty."""
-        return (
-            need.cores <= self.cores
-            and need.gpus <= self.gpus * SHARE
-            and need.memory <= self.memory
-            and all(amount <= self._total_named.get(name, 0) for name, amount in need.named)
-        )
+    def capacity(self, need: Need) -> int:
+        """Return how many ranks of `need` fit on the node when it is empty, never more than are wanted on one."""
+        return self._count(need, self.cores, [SHARE] * self.gpus if need.gpus else (), self.memory, self._total_named)
+
+    def room(self, need: Need) -> int:
+        """Return how many ranks of `need` fit on the node now, never more than are wanted on one."""
+        return self._count(need, len(self._free), self._gpu, self.free_memory, self.free_named)
+
+    @staticmethod
+    def _count(need: Need, cores: int, gpus: Iterable[int], memory: int, named: Mapping[str, int]) -> int:
+        wanted = most = min(need.per_node or need.ranks, need.ranks)
+        if need.cores:
+            most = min(most, cores // need.cores)
+        if need.gpus:
+            if need.gpus < SHARE:
+                most = min(most, sum(free // need.gpus for free in gpus))
+            else:
+                most = min(most, sum(free == SHARE for free in gpus) // (need.gpus // SHARE))
+        if need.memory:
+            most = min(most, memory // need.memory)
+        for name, amount in need.named:
+            most = min(most, named.get(name, 0) // amount)
+        return 0 if need.per_node and most < wanted else most
 
     def spare(self, head: Need, others: Sum, need: Need) -> bool:
         """Whether `head` could still start beside `others` and `need` on a node that has nothing else."""
@@ -139,7 +175,7 @@ class Node:
         )
 
     def take(self, need: Need) -> Slot | None:
-        """Reserve `need`; None if it does not fit now."""
+        """Reserve one rank of `need`; None if it does not fit now."""
         free = self._free
         count = need.cores
         if count > len(free):
@@ -147,7 +183,7 @@ class Node:
         if need.plain:
             if count == 1:
                 return self._single[heapq.heappop(free)]
-            return Slot(tuple(heapq.heappop(free) for _ in range(count)))
+            return Slot(tuple([heapq.heappop(free) for _ in range(count)]), node=self.name)
         if need.memory > self.free_memory:
             return None
         if any(amount > self.free_named.get(name, 0) for name, amount in need.named):
@@ -160,7 +196,7 @@ class Node:
         self.free_memory -= need.memory
         for name, amount in need.named:
             self.free_named[name] -= amount
-        return Slot(tuple(heapq.heappop(free) for _ in range(count)), gpus, need.memory, need.named)
+        return Slot(tuple([heapq.heappop(free) for _ in range(count)]), gpus, need.memory, need.named, self.name)
 
     def _choose(self, gpus: int) -> tuple[tuple[int, int], ...] | None:
         if not gpus:

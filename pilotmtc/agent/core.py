@@ -1,13 +1,16 @@
 """The agent's decisions: what to claim, what to start where, what to stop, what to give back, when to leave.
 
 Pure: no clock, no I/O. `Core.react(event, now)` changes the state and says what to do; `loop` does it and turns
-what comes of it into events. `now` is monotonic seconds. No event costs work in proportion to the slots.
+what comes of it into events. `now` is monotonic seconds. No event but the end costs work in proportion to the slots.
 """
 
 import heapq
 import math
+from collections import defaultdict
 from typing import assert_never
 
+from pilotmtc.agent.blame import Blame
+from pilotmtc.agent.cluster import Cluster, Hold
 from pilotmtc.agent.events import (
     Acked,
     Ask,
@@ -18,7 +21,10 @@ from pilotmtc.agent.events import (
     Event,
     Gave,
     GiveBack,
+    Joined,
     Leave,
+    Lost,
+    NoMore,
     NoRoom,
     Ordered,
     Quit,
@@ -28,12 +34,13 @@ from pilotmtc.agent.events import (
     Tick,
 )
 from pilotmtc.model import Claimed, Resources, TaskId, Template
-from pilotmtc.slots import SHARE, Need, Node, Slot, Sum
+from pilotmtc.slots import SHARE, Need, Slot, Sum
 from pilotmtc.states import Cause, PilotState
 from pilotmtc.wire.messages import Batch, Orders
 
 GRACE_S = 5.0  # between TERM and KILL
 CLAIM_WAIT_S = 20.0
+CLAIM_WAIT_GROWING_S = 2.0  # while nodes are still to come: they may have room for what does not fit yet
 CLAIM_MAX = 4096
 LATENCY_FLOOR_S = 0.1
 EMPTY_PAUSE_S = 0.05  # a server that answers at once with nothing is not asked in a circle
@@ -53,15 +60,16 @@ class Queued:
 
 
 class Running:
-    """A started attempt. `era` is that of the blocked task it overtook, 0 if none."""
+    """A started attempt. `era` is that of the blocked task it overtook, 0 if none; at `over_by` it is over for sure."""
 
-    __slots__ = ("attempt", "era", "need", "slot", "stopping")
+    __slots__ = ("attempt", "era", "need", "over_by", "slots", "stopping")
 
-    def __init__(self, attempt: int, slot: Slot, need: Need, era: int) -> None:
+    def __init__(self, attempt: int, slots: tuple[Slot, ...], need: Need, era: int, over_by: float) -> None:
         self.attempt = attempt
-        self.slot = slot
+        self.slots = slots
         self.need = need
         self.era = era
+        self.over_by = over_by
         self.stopping = False
 
 
@@ -70,10 +78,10 @@ class Group:
 
     __slots__ = ("fits", "heap", "lasts_s", "need", "resources")
 
-    def __init__(self, resources: Resources, node: Node) -> None:
+    def __init__(self, resources: Resources, cluster: Cluster) -> None:
         self.resources = resources
         self.need = Need.of(resources)
-        self.fits = node.holds(self.need)
+        self.fits = cluster.holds(self.need)
         self.lasts_s = max(resources.time_limit_s, resources.expected_s)
         self.heap: list[tuple[int, TaskId]] = []
 
@@ -83,17 +91,26 @@ class Core:
 
     Parameters
     ----------
-    node
+    cluster
         What it may use.
     start
         When the pilot began.
     walltime_s, idle_s
         As in `PilotDescription`.
+    expected
+        How many nodes there will be.
     """
 
-    def __init__(self, node: Node, start: float, walltime_s: float = 0.0, idle_s: float = 0.0) -> None:
-        self.node = node
+    def __init__(
+        self, cluster: Cluster, start: float, walltime_s: float = 0.0, idle_s: float = 0.0, expected: int = 1
+    ) -> None:
+        self.cluster = cluster
         self.idle_s = idle_s
+        self._expected = expected
+        self._no_more = ""  # why no node will come any more
+        self._resting: list[tuple[float, str]] = []
+        self._on: defaultdict[str, set[TaskId]] = defaultdict(set)  # what runs, by node
+        self._blame = Blame()
         # Tasks are stopped early enough for TERM, KILL and the last results.
         self.stop_at = start + max(walltime_s - 2 * GRACE_S, walltime_s * 0.8) if walltime_s else math.inf
         self.queued: dict[TaskId, Queued] = {}
@@ -117,6 +134,7 @@ class Core:
         self._blocked: TaskId | None = None
         self._era = 0
         self._overtakers = Sum()
+        self._hold = Hold(self._typical, ())
 
     @property
     def draining(self) -> bool:
@@ -131,7 +149,7 @@ class Core:
     @property
     def busy(self) -> int:
         """Cores in use."""
-        return self.node.cores - self.node.free_cores
+        return self.cluster.busy
 
     def rate(self, now: float) -> float:
         """Return tasks ended a second, lately."""
@@ -165,6 +183,12 @@ class Core:
             self._ordered(event.orders, out)
         elif isinstance(event, NoRoom):
             self._no_room(event, now, out)
+        elif isinstance(event, Joined):
+            self._joined(event, now)
+        elif isinstance(event, Lost):
+            self._lost(event, out)
+        elif isinstance(event, NoMore):
+            self._no_more = event.reason
         elif isinstance(event, Attached):
             self._attached = True
         elif isinstance(event, Drain):
@@ -173,6 +197,8 @@ class Core:
             self._quit(event.state, event.reason, Cause.PREEMPTED, 0.0, out)
         else:
             assert_never(event)
+        if self._no_more and self._leaving is None and len(self.cluster.nodes) == len(self.cluster.aside):
+            self._drain(PilotState.FAILED, self._no_more, out)
         if self._leaving is None:
             if now >= self._hold_until:
                 if self.queued:
@@ -190,9 +216,9 @@ class Core:
         if run is None or run.attempt != event.attempt:
             return
         del self.running[event.task]
-        self.node.give(run.slot)
-        if run.era and run.era == self._era:
-            self._overtakers.add(run.need, -1)
+        self._free(event.task, run)
+        if len(self.cluster.nodes) > 1:
+            self._judge(run, event.crashed)
         gap = now - self._counted_at
         if gap > 20 * RATE_WINDOW_S:
             self._count = 0.0
@@ -203,13 +229,72 @@ class Core:
             self._idle_since = now
 
     def _no_room(self, event: NoRoom, now: float, out: list[Command]) -> None:
-        """Give it back, uncharged, and start nothing for a moment: others use up this machine, or its limits."""
-        run = self.running.pop(event.task)
-        self.node.give(run.slot)
-        if run.era and run.era == self._era:
-            self._overtakers.add(run.need, -1)
-        self._hold_until = now + HOLD_S
+        """Give it back, uncharged, and start nothing for a moment: others use up the node, or its limits."""
+        run = self.running.get(event.task)
+        if run is None or run.attempt != event.attempt:
+            return
+        del self.running[event.task]
+        self._free(event.task, run)
+        if len(self.cluster.nodes) == 1:
+            self._hold_until = now + HOLD_S
+        else:
+            for name in {slot.node for slot in run.slots}:
+                self.cluster.rest(name)
+                self._resting.append((now + HOLD_S, name))
         out.append(GiveBack(((event.task, event.attempt),)))
+
+    def _free(self, task: TaskId, run: Running) -> None:
+        """Take back what `task` has; what it had on nodes that are lost is gone already."""
+        for slot in run.slots:
+            self._on[slot.node].discard(task)
+        overtook = run.era != 0 and run.era == self._era
+        if overtook:
+            self._overtakers.add(run.need, -1)
+        self.cluster.give(run.slots, run.need, overtook)
+
+    def _judge(self, run: Running, crashed: bool) -> None:
+        """Set a node aside on which tasks crash one after the other while they do not on others."""
+        if len(run.slots) == 1 and not run.stopping:
+            name = run.slots[0].node
+            reason = self._blame.ended(name, crashed)
+            if reason and name not in self.cluster.aside:
+                self.cluster.set_aside(name, reason)
+                self._blocked = None
+                self._refit()
+
+    def _joined(self, event: Joined, now: float) -> None:
+        if not self.cluster.nodes:
+            self._idle_since = now
+        self.cluster.add(event.node)
+        self._blocked = None
+        self._refit()
+
+    def _lost(self, event: Lost, out: list[Command]) -> None:
+        """End what ran there: tasks of one rank at once, wide ones when their other ranks have been stopped."""
+        if event.name not in self.cluster.nodes:
+            return
+        self.cluster.remove(event.name)
+        self._blame.forget(event.name)
+        for task in sorted(self._on.pop(event.name, ())):
+            run = self.running[task]
+            if run.need.ranks == 1:
+                del self.running[task]
+                if run.era and run.era == self._era:
+                    self._overtakers.add(run.need, -1)
+                out.append(Report(task, run.attempt, Cause.NODE_LOST, event.reason, event.name))
+            else:
+                run.slots = tuple(slot for slot in run.slots if slot.node != event.name)
+                run.stopping = True
+                out.append(Stop(task, run.attempt, Cause.NODE_LOST, 0.0))
+        self._blocked = None
+        self._refit()
+        unfit = [queued for queued in self.queued.values() if not queued.group.fits]
+        if unfit:
+            out.append(self._give_back(unfit))
+
+    def _refit(self) -> None:
+        for group in self._groups.values():
+            group.fits = self.cluster.holds(group.need)
 
     def _gave(self, batch: Batch, now: float, out: list[Command]) -> None:
         if batch.number != self._asked:
@@ -231,7 +316,7 @@ class Core:
                 continue
             group = self._groups.get(claimed.resources)
             if group is None:
-                group = self._groups[claimed.resources] = Group(batch.resources[claimed.resources], self.node)
+                group = self._groups[claimed.resources] = Group(batch.resources[claimed.resources], self.cluster)
             if not group.fits:
                 unfit.append((claimed.task, claimed.attempt))
                 continue
@@ -269,7 +354,11 @@ class Core:
         if self.idle_s and not self.running and not self.queued and now - self._idle_since >= self.idle_s:
             self._leaving = (PilotState.DONE, "idle")
             return
-        extra = len(self.queued) - 4 * self.backlog(now) - 2 * self.node.cores
+        if self._resting:
+            for _, name in [rest for rest in self._resting if rest[0] <= now]:
+                self.cluster.wake(name)
+            self._resting = [rest for rest in self._resting if rest[0] > now]
+        extra = len(self.queued) - 4 * self.backlog(now) - 2 * self.cluster.cores
         if extra > 0:  # the tasks got slower: others may have what this pilot will not start soon
             last = heapq.nlargest(extra, self.queued.values(), key=lambda q: (-q.claimed.priority, q.claimed.task))
             out.append(self._give_back(last))
@@ -317,7 +406,7 @@ class Core:
         left_s = self.stop_at - now
         late: list[Queued] = []
         live = list(self._groups.values())
-        while live and self.node.free_cores:
+        while live and self.cluster.free_cores:
             if len(live) > 1:  # keep the ones with a head, best first
                 live = [group for group in live if self._head(group) is not None]
                 live.sort(key=lambda group: group.heap[0])
@@ -329,42 +418,53 @@ class Core:
                 late.append(queued)
                 self._remove(queued)
                 continue
-            slot = self.node.take(group.need)
-            if slot is None:
-                self._overtake(queued, live[1:], left_s, out)
+            slots = self.cluster.take(group.need)
+            if slots is None:
+                self._overtake(queued, live[1:], now, out)
                 break
-            self._start(queued, slot, 0, out)
+            self._start(queued, slots, 0, now, out)
+        if self._blocked is None:
+            self.cluster.let_go()
         if not self.queued:
-            self._blocked = None
             self._groups.clear()
         if late:
             out.append(GiveBack(tuple((queued.claimed.task, queued.claimed.attempt) for queued in late)))
 
-    def _overtake(self, head: Queued, others: list[Group], left_s: float, out: list[Command]) -> None:
-        """Start tasks behind the blocked `head` that leave enough for it whenever those before it end."""
+    def _overtake(self, head: Queued, others: list[Group], now: float, out: list[Command]) -> None:
+        """Start tasks behind the blocked `head` that will be over in time, or leave enough for it when others end."""
         if self._blocked != head.claimed.task:
             self._blocked = head.claimed.task
             self._era += 1
             self._overtakers = Sum()
+            self._hold = self.cluster.hold(head.group.need)
+            runs = [self.running[task] for name in self._hold.kept for task in self._on[name]]
+            self._hold.until = max((run.over_by for run in runs), default=0.0)
         for group in others:
-            while group.lasts_s <= left_s:
+            limit_s = group.resources.time_limit_s
+            in_time = limit_s > 0 and now + limit_s + GRACE_S <= self._hold.until < math.inf
+            while now + group.lasts_s <= self.stop_at:
                 queued = self._head(group)
-                if queued is None or not self.node.spare(head.group.need, self._overtakers, group.need):
+                slots = None if queued is None else self.cluster.take_beside(group.need, in_time)
+                if queued is None or slots is None:
                     break
-                slot = self.node.take(group.need)
-                if slot is None:
-                    break
-                self._overtakers.add(group.need)
-                self._start(queued, slot, self._era, out)
+                if in_time:
+                    self._start(queued, slots, 0, now, out)
+                else:
+                    self._overtakers.add(group.need)
+                    self._start(queued, slots, self._era, now, out)
 
-    def _start(self, queued: Queued, slot: Slot, era: int, out: list[Command]) -> None:
+    def _start(self, queued: Queued, slots: tuple[Slot, ...], era: int, now: float, out: list[Command]) -> None:
         claimed = queued.claimed
         group = queued.group
         heapq.heappop(group.heap)
         self._remove(queued)
         self._typical = group.need
-        self.running[claimed.task] = Running(claimed.attempt, slot, group.need, era)
-        out.append(Start(claimed, queued.template, group.resources, slot))
+        limit_s = group.resources.time_limit_s
+        over_by = now + limit_s + GRACE_S if limit_s else math.inf
+        self.running[claimed.task] = Running(claimed.attempt, slots, group.need, era, over_by)
+        for slot in slots:
+            self._on[slot.node].add(claimed.task)
+        out.append(Start(claimed, queued.template, group.resources, slots))
 
     # -- claiming ---------------------------------------------------------------------------------------------
 
@@ -372,15 +472,18 @@ class Core:
         """Claim when slots are free beyond what is queued, or the backlog is half gone. One claim at a time."""
         if self._asked or not self._attached or now < self._pause_until:
             return
-        node = self.node
+        cluster = self.cluster
         waiting = self.waiting
-        free = node.free_cores
+        free = cluster.free_cores
         blocked = self._blocked is not None
         ahead = 0
-        if blocked:
-            head = self.queued[self._blocked].group.need if self._blocked is not None else self._typical
-            spare = node.cores - head.cores - self._overtakers.cores - (waiting.cores - head.cores)
-            cores = min(free, spare)
+        within_s = 0.0
+        if blocked:  # what waits includes the blocked one itself
+            cores = min(free, cluster.cores - self._overtakers.cores - waiting.cores)
+            if cores <= 0 and now + GRACE_S < self._hold.until < math.inf:  # but there may be tasks that end in time
+                head = self._hold.need
+                cores = free - (waiting.cores - head.cores * head.ranks)
+                within_s = self._hold.until - now - GRACE_S
         else:
             cores = free - waiting.cores
             backlog = self.backlog(now) if free or waiting.count < CLAIM_MAX else 0
@@ -388,7 +491,7 @@ class Core:
                 ahead = backlog
             elif waiting.count * 2 < backlog:
                 ahead = backlog - waiting.count
-            cores = max(cores, 0) + ahead * self._typical.cores
+            cores = max(cores, 0) + ahead * self._typical.cores * self._typical.ranks
         if cores <= 0:
             return
         self._number += 1
@@ -396,9 +499,12 @@ class Core:
         typical = self._typical
         queued_gpus = 0 if blocked else waiting.gpus
         queued_memory = 0 if blocked else waiting.memory
-        gpus = max(node.free_gpus - queued_gpus, 0) + ahead * typical.gpus if node.gpus else 0
-        memory = max(node.free_memory - queued_memory, 0) + ahead * typical.memory
-        named = {name: amount / SHARE * (1 + ahead) for name, amount in node.free_named.items()}
+        gpus = max(cluster.free_gpus - queued_gpus, 0) + ahead * typical.gpus if cluster.gpus else 0
+        memory = max(cluster.free_memory - queued_memory, 0) + ahead * typical.memory
+        named = {name: amount / SHARE * (1 + ahead) for name, amount in cluster.free_named.items()}
         want = Resources(cores=cores, gpus=gpus / SHARE, memory_bytes=memory, named=named)
         left_s = max(self.stop_at - now, 0.001) if self.stop_at != math.inf else 0.0
-        out.append(Ask(self._number, node.total, want, min(cores, CLAIM_MAX), left_s, blocked, CLAIM_WAIT_S))
+        growing = not self._no_more and len(cluster.nodes) < self._expected
+        wait_s = CLAIM_WAIT_GROWING_S if growing or within_s else CLAIM_WAIT_S
+        limit = min(cores, CLAIM_MAX)
+        out.append(Ask(self._number, cluster.total, want, limit, left_s, blocked, wait_s, cluster.kinds, within_s))

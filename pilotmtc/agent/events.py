@@ -3,7 +3,7 @@
 from msgspec import Struct
 
 from pilotmtc.model import Claimed, Resources, TaskId, Template
-from pilotmtc.slots import Slot
+from pilotmtc.slots import Node, Slot
 from pilotmtc.states import Cause, PilotState
 from pilotmtc.wire.messages import Batch, Orders
 
@@ -19,14 +19,15 @@ class Gave(Struct, frozen=True):
 
 
 class Ended(Struct, frozen=True):
-    """An attempt that was started is over, or could not be started."""
+    """An attempt that was started is over, or could not be started. `crashed`: so soon that its node may be why."""
 
     task: TaskId
     attempt: int
+    crashed: bool = False
 
 
 class NoRoom(Struct, frozen=True):
-    """An attempt could not be started because the machine has no process or memory left for it just now."""
+    """An attempt could not be started because its node has no process or memory left for it just now."""
 
     task: TaskId
     attempt: int
@@ -57,23 +58,42 @@ class Quit(Struct, frozen=True):
     reason: str
 
 
+class Joined(Struct, frozen=True):
+    """A node is there, with nothing on it."""
+
+    node: Node
+
+
+class Lost(Struct, frozen=True):
+    """A node is gone, and what ran on it. It may come back as a new one."""
+
+    name: str
+    reason: str
+
+
+class NoMore(Struct, frozen=True):
+    """No node will come any more."""
+
+    reason: str
+
+
 class Tick(Struct, frozen=True):
     """Time has passed."""
 
 
-Event = Attached | Gave | Ended | NoRoom | Ordered | Acked | Drain | Quit | Tick
+Event = Attached | Gave | Ended | NoRoom | Ordered | Acked | Drain | Quit | Joined | Lost | NoMore | Tick
 
 
 # -- commands -------------------------------------------------------------------------------------------------
 
 
 class Start(Struct, frozen=True):
-    """Start an attempt on a slot."""
+    """Start an attempt on its slots, one a rank."""
 
     claimed: Claimed
     template: Template
     resources: Resources
-    slot: Slot
+    slots: tuple[Slot, ...]
 
 
 class Stop(Struct, frozen=True):
@@ -95,6 +115,8 @@ class Ask(Struct, frozen=True):
     time_left_s: float
     backfill: bool
     wait_s: float
+    nodes: tuple[tuple[int, Resources], ...] = ()
+    within_s: float = 0.0
 
 
 class GiveBack(Struct, frozen=True):
@@ -104,12 +126,13 @@ class GiveBack(Struct, frozen=True):
 
 
 class Report(Struct, frozen=True):
-    """Report an attempt that was never started as over."""
+    """Report an attempt as over that was never started, or that went down with its node."""
 
     task: TaskId
     attempt: int
     cause: Cause
     message: str
+    node: str = ""
 
 
 class Leave(Struct, frozen=True):

@@ -2,7 +2,8 @@
 
 One epoll, by hand: with tasks of a quarter of a millisecond an event loop's own cost a task is what decides between
 keeping pace with a C program and not. The link to the store has its own thread; its answers come in through a deque
-and an eventfd. `waiters` deal with the ends of tasks where they ran; one lock lets one thread at a time decide and act.
+and an eventfd. The tasks are the business of a crew: `here` for one node, `fleet` for many. A crew may have threads of
+its own; one lock lets one thread at a time decide and act.
 """
 
 import gc
@@ -15,17 +16,16 @@ import socket
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future
 from types import FrameType
 from typing import Protocol, cast
 
 from pilotmtc.agent import events as c
 from pilotmtc.agent.core import Core
-from pilotmtc.agent.node import NodeWorker
 from pilotmtc.agent.outbox import Outbox
 from pilotmtc.agent.process import Process
 from pilotmtc.agent.spool import Segment, Spool
-from pilotmtc.agent.waiters import Waiters
 from pilotmtc.errors import PilotMTCError, StateError, StoreError
 from pilotmtc.model import PilotId, Result
 from pilotmtc.states import PilotState
@@ -36,6 +36,7 @@ from pilotmtc.wire.messages import (
     EndPilot,
     Finish,
     Heartbeat,
+    NodeState,
     Orders,
     R,
     Release,
@@ -62,6 +63,31 @@ class Link(Protocol):
         ...
 
 
+class Crew(Protocol):
+    """Who runs the tasks, as the loop sees it."""
+
+    @property
+    def due(self) -> "Callable[[], float]": ...  # noqa: D102 -- when `poll` wants to be called
+
+    def open(self, loop: "Loop") -> None: ...  # noqa: D102 -- before anything else
+
+    def start(self, start: c.Start, now: float, *, stay: bool) -> Process | c.Ended | c.NoRoom | None: ...  # noqa: D102
+
+    def stop(self, stop: c.Stop, now: float) -> None: ...  # noqa: D102
+
+    def report(self, report: c.Report) -> Result: ...  # noqa: D102
+
+    def ready(self, fd: int, now: float) -> None: ...  # noqa: D102 -- a descriptor that it has registered is readable
+
+    def poll(self, now: float) -> None: ...  # noqa: D102
+
+    def states(self, busy: int) -> tuple[NodeState, ...]: ...  # noqa: D102
+
+    def leave(self) -> None: ...  # noqa: D102 -- the tasks are over, and the store knows
+
+    def close(self) -> None: ...  # noqa: D102
+
+
 Said = AttachPilot | Claim | EndPilot | Finish | Heartbeat | Release | Started
 
 
@@ -86,26 +112,30 @@ class Loop:
         The store.
     pilot
         Which pilot this is.
-    core, node, spool
-        The decisions, the worker, the results' safe place.
+    core, crew, spool
+        The decisions, who runs the tasks, the results' safe place.
     guard_fd
         A pipe that ends when the guard dies; None without one.
+
+    Attributes
+    ----------
+    outbox, epoll, lock
+        For the crew: where results go, what the loop polls, what its threads must hold to do anything.
     """
 
     def __init__(
-        self, link: Link, pilot: PilotId, core: Core, node: NodeWorker, spool: Spool, *, guard_fd: int | None = None
+        self, link: Link, pilot: PilotId, core: Core, crew: Crew, spool: Spool, *, guard_fd: int | None = None
     ) -> None:
         self._link = link
         self._pilot = pilot
         self._core = core
-        self._node = node
-        self._outbox = Outbox(pilot, spool, self._send)
+        self._crew = crew
+        self.outbox = Outbox(pilot, spool, self._send)
         self._guard_fd = guard_fd
-        self._lock = threading.Lock()
-        self._waiters = Waiters(len(os.sched_getaffinity(0)), self._waited, self._waiter_failed)
-        self._failed = False
+        self.lock = threading.Lock()
+        self._failure = ""
         self._sleep_until = -math.inf  # while the main thread sleeps, when it will look again
-        self._epoll = select.epoll()
+        self.epoll = select.epoll()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._landed: deque[Landed] = deque()
         self._woken = False
@@ -115,6 +145,7 @@ class Loop:
         self._seen = 0
         self._beat_at = float("inf")  # when to send the next heartbeat, infinite while one is under way
         self._attached = False
+        self._nodes = (0, 0)  # number and cores, as the store knows them
         self._lost = False  # the store has given this pilot up
         self._leave: c.Leave | None = None
         self._leave_by = 0.0
@@ -123,7 +154,7 @@ class Loop:
 
     def run(self) -> int:
         """Run; return 0 if the pilot ended as it should and the store knows all."""
-        epoll = self._epoll
+        epoll = self.epoll
         epoll.register(self._wake, select.EPOLLIN)
         if self._guard_fd is not None:
             epoll.register(self._guard_fd, select.EPOLLIN)
@@ -131,40 +162,41 @@ class Loop:
         gc.collect()
         gc.freeze()
         gc.disable()
-        self._send(AttachPilot(self._pilot, socket.gethostname(), os.getpid(), 1, self._core.node.cores))
         try:
-            with self._lock:
+            self._crew.open(self)
+            self._attach()
+            with self.lock:
                 self._turn()
-            self._waiters.close()
+            self._crew.leave()
         finally:
             gc.enable()
             gc.unfreeze()
             for number, handler in before.items():
                 signal.signal(number, handler)
-            self._node.close()
-            self._outbox.close()
+            self._crew.close()
+            self.outbox.close()
             epoll.close()
             os.close(self._wake)
         return self._exit if self._exit is not None else 1
 
     def _turn(self) -> None:
-        node = self._node
-        outbox = self._outbox
+        crew = self._crew
+        outbox = self.outbox
         monotonic = time.monotonic
-        poll = self._epoll.poll
+        poll = self.epoll.poll
         wake = self._wake
         tick_at = collect_at = now = monotonic()
         collect_at += GC_S
         while self._exit is None:
-            due = self._sleep_until = min(outbox.due(tick_at), node.due(), self._beat_at)
-            self._lock.release()
+            due = self._sleep_until = min(outbox.due(tick_at), crew.due(), self._beat_at)
+            self.lock.release()
             try:
                 ready = poll(max(due - now, 0.0))
             finally:
-                self._lock.acquire()
+                self.lock.acquire()
             self._sleep_until = -math.inf
-            if self._failed:
-                raise RuntimeError("a waiter has failed; its own words are above")
+            if self._failure:
+                raise RuntimeError(self._failure)
             for fd, _ in ready:
                 if fd == wake:
                     os.eventfd_read(wake)
@@ -172,13 +204,12 @@ class Loop:
                 elif fd == self._guard_fd:
                     self._guard_gone()
                 else:
-                    self._epoll.unregister(fd)
-                    self._over(node.ended(fd), False)
+                    crew.ready(fd, monotonic())
             now = monotonic()
             while self._landed:
                 self._answer(self._landed.popleft(), now)
-            if node.due() <= now:
-                node.poll(now)
+            if crew.due() <= now:
+                crew.poll(now)
             outbox.poll(now)
             if now >= self._beat_at:
                 self._beat()
@@ -191,25 +222,18 @@ class Loop:
 
     # -- doing ------------------------------------------------------------------------------------------------
 
-    def _over(self, process: Process, waiter: bool) -> Process | None:
-        """Deal with a process that has ended; return one that was started instead and is the calling waiter's."""
-        now = time.monotonic()
-        result = self._node.reap(process, now)
-        self._outbox.ended(result, now)
-        return self._perform(self._core.react(c.Ended(result.task, result.attempt), now), now, waiter=waiter)
+    def tell(self, event: c.Event, now: float, *, waiter: bool = False) -> Process | None:
+        """Let the core react to `event`, and do what it says; return as `_perform` does."""
+        return self._perform(self._core.react(event, now), now, waiter=waiter)
 
-    def _waited(self, process: Process) -> Process | None:
-        """Do the same, in a waiter's thread."""
-        with self._lock:
-            following = self._over(process, True)
-            if following is None:
-                self._waiters.idle += 1
-            if self._outbox.due(self._node.due()) < self._sleep_until or self._leave is not None:
-                self._call()
-        return following
+    def hurry(self) -> None:
+        """Wake the main thread if there is something to do before it wakes by itself."""
+        if self.outbox.due(self._crew.due()) < self._sleep_until or self._leave is not None:
+            self._call()
 
-    def _waiter_failed(self) -> None:
-        self._failed = True
+    def fail(self, reason: str) -> None:
+        """End the loop with an error, from any thread."""
+        self._failure = reason
         self._call()
 
     def _call(self) -> None:
@@ -233,36 +257,28 @@ class Loop:
             command = todo[at]
             at += 1
             if isinstance(command, c.Start):
-                stay = waiter and mine is None
-                started = self._node.start(command, stay=stay)
-                if started is None:
-                    todo.extend(self._core.react(c.NoRoom(command.claimed.task, command.claimed.attempt), now))
-                    continue
-                if isinstance(started, Result):
-                    self._outbox.ended(started, now)
-                    todo.extend(self._core.react(c.Ended(started.task, started.attempt), now))
-                    continue
-                self._outbox.started(command.claimed.task, started.attempt, self._node.name, started.slot, now)
-                if stay:
-                    mine = started
-                elif not self._waiters.take(started):
-                    self._epoll.register(self._node.watch(started), select.EPOLLIN)
+                came = self._crew.start(command, now, stay=waiter and mine is None)
+                if isinstance(came, Process):
+                    mine = came
+                elif came is not None:
+                    todo.extend(self._core.react(came, now))
             elif isinstance(command, c.Ask):
                 self._send(Claim(self._pilot, command.number, command.total, command.want, command.limit,
-                                 command.time_left_s, command.backfill, command.wait_s))  # fmt: skip
+                                 command.time_left_s, command.backfill, command.wait_s, command.nodes,
+                                 command.within_s))  # fmt: skip
             elif isinstance(command, c.Stop):
-                self._node.stop(command, now)
+                self._crew.stop(command, now)
             elif isinstance(command, c.GiveBack):
                 self._open_releases += 1
                 self._send(Release(self._pilot, command.tasks))
             elif isinstance(command, c.Report):
-                self._outbox.ended(self._node.report(command), now)
+                self.outbox.ended(self._crew.report(command), now)
             else:
                 self._leave = command
                 wait_s = LEAVE_WALLTIME_S if command.reason == "walltime" else LEAVE_S
                 self._leave_by = now + wait_s
                 _log.info("pilot %s leaves: %s", self._pilot, command.reason)
-                self._outbox.flush()
+                self.outbox.flush()
         return mine
 
     def _tick(self, now: float) -> None:
@@ -274,6 +290,9 @@ class Loop:
             for _, landed in again:
                 self._resend(landed)
         self._perform(self._core.react(c.Tick(), now), now)
+        cluster = self._core.cluster
+        if self._attached and self._leave is None and (len(cluster.nodes), cluster.cores) != self._nodes:
+            self._attach()
         if self._leave is not None:
             self._go(now)
 
@@ -285,22 +304,27 @@ class Loop:
                 "pilot %s leaves with results that the store has not taken; they are in the spool", self._pilot
             )
             self._exit = 1
-        elif not self._ending and self._outbox.empty and (not self._open_releases or self._lost):
+        elif not self._ending and self.outbox.empty and (not self._open_releases or self._lost):
             self._ending = True
             self._leave_by = min(self._leave_by, now + LEAVE_S / 10)
             self._send(EndPilot(self._pilot, self._leave.state, self._leave.reason))
 
     def _beat(self) -> None:
         self._beat_at = float("inf")
-        all_, busy = self._core.node, self._core.busy
-        state = self._node.state(all_.cores, busy, all_.gpus)
-        self._send(Heartbeat(self._pilot, self._seen, busy, HEARTBEAT_S, (state,)))
+        busy = self._core.busy
+        self._send(Heartbeat(self._pilot, self._seen, busy, HEARTBEAT_S, self._crew.states(busy)))
+
+    def _attach(self) -> None:
+        """Report for duty, or tell of other nodes than before."""
+        cluster = self._core.cluster
+        self._nodes = (len(cluster.nodes), cluster.cores)
+        self._send(AttachPilot(self._pilot, socket.gethostname(), os.getpid(), *self._nodes))
 
     def _guard_gone(self) -> None:
         """Without the guard nobody would end the tasks if this process were killed: end them now."""
         _log.error("the guard of pilot %s is gone", self._pilot)
         assert self._guard_fd is not None
-        self._epoll.unregister(self._guard_fd)
+        self.epoll.unregister(self._guard_fd)
         now = time.monotonic()
         self._perform(self._core.react(c.Quit(PilotState.FAILED, "its guard was killed"), now), now)
 
@@ -344,9 +368,11 @@ class Loop:
             self._perform(self._core.react(c.Gave(reply), now), now)
         elif isinstance(request, Finish):
             assert landed.segment is not None
-            self._outbox.acked(landed.segment)
+            self.outbox.acked(landed.segment)
             self._core.react(c.Acked(now - landed.sent_at), now)
         elif isinstance(reply, Orders):
+            if isinstance(request, AttachPilot) and self._attached:
+                return  # the next heartbeat is under way
             self._orders(reply, landed.sent_at, now)
         elif isinstance(request, Release):
             self._open_releases -= 1
@@ -368,7 +394,7 @@ class Loop:
         request = landed.request
         if isinstance(error, StateError) and not isinstance(request, EndPilot):
             if isinstance(request, Finish) and landed.segment is not None:
-                self._outbox.acked(landed.segment)  # the store wants none of it
+                self.outbox.acked(landed.segment)  # the store wants none of it
             if isinstance(request, Release):
                 self._open_releases -= 1
             if not self._lost:

@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pilotmtc.agent import watch
+from pilotmtc.agent.cluster import Cluster
 from pilotmtc.agent.core import Core
+from pilotmtc.agent.here import Here
 from pilotmtc.agent.loop import Loop
 from pilotmtc.agent.node import NodeWorker
 from pilotmtc.agent.spool import Spool, read_spool
@@ -71,9 +73,9 @@ def run(url: str, pilot: PilotId, directory: Path, guard_fd: int | None) -> int:
         if soft < wanted:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         started = time.monotonic()
-        core = Core(node, started, record.description.walltime_s, record.description.idle_s)
-        worker = NodeWorker(socket.gethostname(), pilot, url, directory, gpus=bool(node.gpus), pin=pin, environ=environ)
-        return Loop(client, pilot, core, worker, Spool(directory), guard_fd=guard_fd).run()
+        core = Core(Cluster([node]), started, record.description.walltime_s, record.description.idle_s)
+        worker = NodeWorker(node.name, pilot, url, directory, gpus=bool(node.gpus), pin=pin, environ=environ)
+        return Loop(client, pilot, core, Here(worker, node), Spool(directory), guard_fd=guard_fd).run()
     finally:
         client.close()
 
@@ -111,4 +113,5 @@ def _node(record: Pilot) -> tuple[Node, bool]:
         cores = list(range(asked.cores))
     # With a part of the machine only, another pilot would be bound to the same part.
     pin = asked.pin and cores == there
-    return Node(cores, asked.gpus, asked.memory_bytes or watch.machine_memory(), asked.named), pin
+    memory = asked.memory_bytes or watch.machine_memory()
+    return Node(cores, asked.gpus, memory, asked.named, socket.gethostname()), pin

@@ -115,7 +115,8 @@ class Launcher:
             )
         except (UsageError, ValueError) as error:
             raise LaunchError(f"the command cannot be put together: {error}") from error
-        cores = start.slot.cores
+        slot = start.slots[0]
+        cores = slot.cores
         names = self._names.get(cores)
         if names is None:
             if len(self._names) > 4096:
@@ -174,7 +175,7 @@ class Launcher:
         if not self._threads_set:
             env["OMP_NUM_THREADS"] = names[1]
         if self._gpus:
-            env["CUDA_VISIBLE_DEVICES"] = env["ROCR_VISIBLE_DEVICES"] = ",".join(str(i) for i, _ in start.slot.gpus)
+            env["CUDA_VISIBLE_DEVICES"] = env["ROCR_VISIBLE_DEVICES"] = ",".join(str(i) for i, _ in start.slots[0].gpus)
         env["PWD"] = todo.cwd or self._directory
         return {**env, **todo.env} if todo.env else env
 

@@ -125,6 +125,8 @@ def _choose(ledger: Ledger, request: Claim, campaign: int | None) -> Iterator[Ro
 def _fits(need: Resources, request: Claim) -> bool:
     if request.time_left_s and max(need.time_limit_s, need.expected_s) > request.time_left_s:
         return False
+    if request.within_s and not 0 < need.time_limit_s <= request.within_s:
+        return False
     room = 0
     for count, node in request.nodes or ((1, request.total),):
         room += count * ranks_on(need, node)
@@ -135,7 +137,7 @@ def _fits(need: Resources, request: Claim) -> bool:
 
 def ranks_on(need: Resources, node: Resources) -> int:
     """Return how many ranks of `need` an empty node has room for; memory counts only where the node says how much."""
-    room = need.ranks_per_node or need.ranks
+    wanted = room = min(need.ranks_per_node or need.ranks, need.ranks)
     if need.cores:
         room = min(room, node.cores // need.cores)
     if need.gpus:
@@ -150,7 +152,7 @@ def ranks_on(need: Resources, node: Resources) -> int:
     for name, amount in need.named.items():
         if amount > 0:
             room = min(room, int((node.named.get(name, 0.0) + _EPSILON) / amount))
-    return room
+    return 0 if need.ranks_per_node and room < wanted else room
 
 
 class _Left:

@@ -142,6 +142,8 @@ class Claim(Request["Batch"], frozen=True, tag="claim"):
         Tasks with a time limit or expected duration above it are not given; 0 is no limit.
     wait_s
         The server holds the answer back this long when there is nothing to give.
+    within_s
+        Only tasks with a time limit up to this are given; 0 asks for none.
     nodes
         Of a pilot with several nodes its kinds of nodes: ``(how many, capacity)``; a wide task that does not fit in
         them all together is not given. Empty is one of `total`.
@@ -156,6 +158,7 @@ class Claim(Request["Batch"], frozen=True, tag="claim"):
     backfill: bool = False
     wait_s: float = 0.0
     nodes: tuple[tuple[int, Resources], ...] = ()
+    within_s: float = 0.0
 
 
 class Batch(Reply, frozen=True):

@@ -115,6 +115,14 @@ def test_a_wide_task_is_given_to_who_has_room_for_its_ranks_on_all_nodes_togethe
     assert [task.task for task in batch.tasks] == [1, 3, 4]
 
 
+def test_a_claim_for_tasks_that_end_in_time_gets_no_others(kit: Kit) -> None:
+    kit.submit(*(row(number, res=number) for number in range(3)), resources=[
+        Resources(), Resources(time_limit_s=60), Resources(time_limit_s=61)
+    ])  # fmt: skip
+    batch = kit.store.call(Claim(kit.pilot(), 1, Resources(cores=4), Resources(cores=4), 100, within_s=60.0))
+    assert [task.task for task in batch.tasks] == [2]
+
+
 def test_all_ranks_of_a_wide_task_count_in_what_is_wanted(kit: Kit) -> None:
     kit.submit(row(1), row(2, res=1), row(3), resources=[Resources(), Resources(cores=2, ranks=4)])
     pilot = kit.pilot()

@@ -4,6 +4,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from pilotmtc.agent.cluster import Cluster
 from pilotmtc.agent.core import Core
 from pilotmtc.agent.events import (
     Acked,
@@ -41,7 +42,7 @@ def batch(number: int, tasks: list[Claimed], resources: dict[int, Resources] | N
 
 
 def attached(cores: int = 2, walltime_s: float = 0.0, idle_s: float = 0.0) -> tuple[Core, Ask]:
-    core = Core(Node(range(cores)), 0.0, walltime_s, idle_s)
+    core = Core(Cluster([Node(range(cores))]), 0.0, walltime_s, idle_s)
     (ask,) = core.react(Attached(), 0.0)
     assert isinstance(ask, Ask)
     return core, ask
@@ -52,7 +53,7 @@ def starts(commands: list[Command]) -> list[int]:
 
 
 def test_nothing_is_claimed_before_the_store_knows_the_pilot() -> None:
-    core = Core(Node(range(2)), 0.0)
+    core = Core(Cluster([Node(range(2))]), 0.0)
     assert core.react(Tick(), 0.0) == []
 
 
@@ -162,7 +163,7 @@ def test_walltime_stops_what_runs_and_starts_nothing_too_long() -> None:
     assert GiveBack(((TaskId(1), 1),)) in out
     (ask,) = [c for c in out if isinstance(c, Ask)]
     core.react(batch(ask.number, [claimed(2)], {2: Resources()} | limited), 61.0)
-    core = Core(Node(range(1)), 0.0, 100.0)
+    core = Core(Cluster([Node(range(1))]), 0.0, 100.0)
     core.react(Attached(), 0.0)
     core.react(batch(1, [claimed(2)]), 61.0)
     assert Stop(TaskId(2), 1, Cause.WALLTIME, 5.0) in core.react(Tick(), 90.0)
@@ -202,7 +203,7 @@ class CoreMachine(RuleBasedStateMachine):
         super().__init__()
         self.now = 0.0
         self.node = Node(range(4), gpus=1, memory=100)
-        self.core = Core(self.node, 0.0, walltime_s=1000.0, idle_s=200.0)
+        self.core = Core(Cluster([self.node]), 0.0, walltime_s=1000.0, idle_s=200.0)
         self.resources = {
             1: Resources(),
             2: Resources(cores=3),
@@ -230,7 +231,7 @@ class CoreMachine(RuleBasedStateMachine):
                 assert self.held[task] == command.claimed.attempt
                 assert task not in self.started, "started twice"
                 resources = self.resources[command.claimed.resources]
-                assert len(command.slot.cores) == resources.cores
+                assert len(command.slots[0].cores) == resources.cores
                 assert self.now + resources.time_limit_s <= self.core.stop_at
                 self.started[task] = command
             elif isinstance(command, GiveBack):
@@ -326,10 +327,10 @@ class CoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def every_core_is_free_or_in_one_slot(self) -> None:
-        taken = [core for start in self.started.values() for core in start.slot.cores]
+        taken = [core for start in self.started.values() for core in start.slots[0].cores]
         assert len(taken) == len(set(taken))
         assert len(taken) + self.node.free_cores == 4
-        assert self.node.free_memory == 100 - sum(start.slot.memory for start in self.started.values())
+        assert self.node.free_memory == 100 - sum(start.slots[0].memory for start in self.started.values())
 
     @invariant()
     def what_is_held_is_queued_or_running(self) -> None:

@@ -59,11 +59,11 @@ def test_memory_and_named_resources_are_counted() -> None:
 
 def test_what_never_fits_is_known() -> None:
     node = Node(range(2), gpus=1, memory=10, named={"a": 1})
-    assert node.holds(need(2, 1, 10, a=1))
-    assert not node.holds(need(3))
-    assert not node.holds(need(gpus=1.5))
-    assert not node.holds(need(memory=11))
-    assert not node.holds(need(b=1))
+    assert node.capacity(need(2, 1, 10, a=1))
+    assert not node.capacity(need(3))
+    assert not node.capacity(need(gpus=1.5))
+    assert not node.capacity(need(memory=11))
+    assert not node.capacity(need(b=1))
 
 
 def test_a_blocked_task_keeps_its_share_of_the_node() -> None:

@@ -1,0 +1,36 @@
+"""Which node is to blame when tasks crash: one where they all do, while on others they do not. Pure."""
+
+_ROW = 5  # crashes one after the other on one node
+_WELL = 10  # ends elsewhere meanwhile that were no crashes
+_RATIO = 4  # of those to crashes elsewhere
+
+
+class Blame:
+    """Keeps count of how tasks end, by node."""
+
+    def __init__(self) -> None:
+        self._well = 0
+        self._crashes = 0
+        self._rows: dict[str, tuple[int, int, int]] = {}  # crashes in a row; both counts when the row began
+
+    def ended(self, node: str, crashed: bool) -> str:
+        """Take an end of a task in; return what is wrong with its node, or nothing."""
+        if not crashed:
+            self._well += 1
+            self._rows.pop(node, None)
+            return ""
+        row, well, crashes = self._rows.get(node, (0, self._well, self._crashes))
+        row += 1
+        self._crashes += 1
+        self._rows[node] = (row, well, crashes)
+        well_elsewhere = self._well - well
+        crashes_elsewhere = self._crashes - crashes - row
+        if row >= _ROW and well_elsewhere >= _WELL and well_elsewhere >= _RATIO * crashes_elsewhere:
+            return f"{row} tasks one after the other crashed on it, while on other nodes {well_elsewhere} did not"
+        if row >= _ROW and crashes_elsewhere > well_elsewhere:
+            del self._rows[node]  # it is the tasks: count anew
+        return ""
+
+    def forget(self, node: str) -> None:
+        """Forget a node."""
+        self._rows.pop(node, None)

@@ -1,0 +1,107 @@
+"""A crew of one node: the tasks run here, started by the agent's own process.
+
+`waiters` deal with the ends of tasks where they ran; what has no waiter is polled for.
+"""
+
+import os
+import select
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pilotmtc.agent import events as c
+from pilotmtc.agent.node import NodeWorker
+from pilotmtc.agent.process import Process
+from pilotmtc.agent.waiters import Waiters
+from pilotmtc.model import Result
+from pilotmtc.slots import Node
+from pilotmtc.wire.messages import NodeState
+
+if TYPE_CHECKING:
+    from pilotmtc.agent.loop import Loop
+
+
+class Here:
+    """Runs tasks on this node.
+
+    Parameters
+    ----------
+    worker
+        What starts and watches them.
+    node
+        What they may use.
+    """
+
+    def __init__(self, worker: NodeWorker, node: Node) -> None:
+        self._worker = worker
+        self._node = node
+        self._waiters = Waiters(len(os.sched_getaffinity(0)), self._waited, self._failed)
+        self.due: Callable[[], float] = worker.due
+
+    def open(self, loop: "Loop") -> None:
+        """Get to know the loop, which calls from now on."""
+        self._loop = loop
+
+    def start(self, start: c.Start, now: float, *, stay: bool) -> Process | c.Ended | c.NoRoom | None:
+        """Start a task; return what came of it at once, or with `stay` its process, which is the calling thread's."""
+        started = self._worker.start(start, stay=stay)
+        if started is None:
+            return c.NoRoom(start.claimed.task, start.claimed.attempt)
+        outbox = self._loop.outbox
+        if isinstance(started, Result):
+            outbox.ended(started, now)
+            return c.Ended(started.task, started.attempt)
+        outbox.started(start.claimed.task, started.attempt, self._worker.name, started.slot, now)
+        if stay:
+            return started
+        if not self._waiters.take(started):
+            self._loop.epoll.register(self._worker.watch(started), select.EPOLLIN)
+        return None
+
+    def stop(self, stop: c.Stop, now: float) -> None:
+        """End a task."""
+        self._worker.stop(stop, now)
+
+    def report(self, report: c.Report) -> Result:
+        """Return the result of an attempt that was never started."""
+        return self._worker.report(report)
+
+    def ready(self, fd: int, now: float) -> None:
+        """Deal with a process that has ended and had no waiter."""
+        self._loop.epoll.unregister(fd)
+        self._over(self._worker.ended(fd), waiter=False)
+
+    def _over(self, process: Process, *, waiter: bool) -> Process | None:
+        """Deal with a process that has ended; return one that was started instead and is the calling waiter's."""
+        now = time.monotonic()
+        result = self._worker.reap(process, now)
+        self._loop.outbox.ended(result, now)
+        return self._loop.tell(c.Ended(result.task, result.attempt), now, waiter=waiter)
+
+    def _waited(self, process: Process) -> Process | None:
+        """Do the same, in a waiter's thread."""
+        with self._loop.lock:
+            following = self._over(process, waiter=True)
+            if following is None:
+                self._waiters.idle += 1
+            self._loop.hurry()
+        return following
+
+    def _failed(self) -> None:
+        self._loop.fail("a waiter has failed; its own words are above")
+
+    def poll(self, now: float) -> None:
+        """Do what the time demands."""
+        self._worker.poll(now)
+
+    def states(self, busy: int) -> tuple[NodeState, ...]:
+        """Return how the node is."""
+        return (self._worker.state(self._node.cores, busy, self._node.gpus),)
+
+    def leave(self) -> None:
+        """End the waiters. Tasks must be over."""
+        self._waiters.close()
+
+    def close(self) -> None:
+        """Close what is open."""
+        self._worker.close()
