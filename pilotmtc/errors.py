@@ -65,9 +65,14 @@ class SchemaMismatch(StoreError):
 
 
 class StoreMoved(StoreError):
-    """Another host serves this store; the text names it."""
+    """Another host serves this store; the text begins with ``moved: HOST:``."""
 
     transient = True
+
+    @property
+    def host(self) -> str:
+        """The host that the text names."""
+        return str(self).removeprefix("moved: ").partition(": ")[0]
 
 
 class TransportError(PilotMTCError):

@@ -1,35 +1,42 @@
-"""Requests that take long and need nothing of the store but its path: the server does them beside its loop."""
+"""Requests that take long and need little of the store but its path: the server does them beside its loop."""
 
+import os
+import sqlite3
 from pathlib import Path
 
 from pilotmtc.errors import UsageError
-from pilotmtc.store import keys, upkeep
+from pilotmtc.store import keys, place, upkeep
 from pilotmtc.wire.messages import (
     AnyRequest,
     Changed,
     CheckStore,
+    Done,
     GetKeys,
     Keys,
     NewKey,
     Reply,
     RevokeKey,
+    SetMode,
     SnapshotStore,
 )
 
 # Compacting is none of them: it needs the file for itself, so the others wait anyway.
-APART = (CheckStore, SnapshotStore, NewKey, GetKeys, RevokeKey)
+APART = (CheckStore, SnapshotStore, NewKey, GetKeys, RevokeKey, SetMode)
 
 
-def do_apart(path: Path, request: AnyRequest) -> Reply:
-    """Do one of `APART` for the store at `path`."""
+def do_apart(path: Path, request: AnyRequest, owner: sqlite3.Connection | None = None) -> Reply:
+    """Do one of `APART` for the store at `path`, to which `owner` has the only way if it is given."""
     if isinstance(request, CheckStore):
-        return upkeep.check_file(path)
+        return upkeep.check_file(path, owner)
     if isinstance(request, SnapshotStore):
-        return upkeep.snapshot_file(path, Path(request.path))
+        return upkeep.snapshot_file(path, Path(request.path), owner)
     if isinstance(request, NewKey):
         return Keys((keys.new_key(path, request.name),))
     if isinstance(request, GetKeys):
         return Keys(keys.list_keys(path))
     if isinstance(request, RevokeKey):
         return Changed(int(keys.revoke_key(path, request.name)))
+    if isinstance(request, SetMode):
+        place.set_mode(os.path.realpath(path), request.mode)
+        return Done()
     raise UsageError(f"the store does not know the request {type(request).__name__}")

@@ -14,9 +14,19 @@ from types import TracebackType
 from typing import Any, cast
 
 from pilotmtc import __version__
-from pilotmtc.errors import ChannelClosed, ConnectError, PilotMTCError, ProtocolError, TransportError, UsageError
+from pilotmtc.errors import (
+    ChannelClosed,
+    ConnectError,
+    PilotMTCError,
+    ProtocolError,
+    StoreMoved,
+    TransportError,
+    UsageError,
+)
+from pilotmtc.store.following import Followed
 from pilotmtc.store.location import locate
 from pilotmtc.store.remote import RemoteStore
+from pilotmtc.store.serve import WAITING
 from pilotmtc.transport.channel import Channel
 from pilotmtc.transport.link import Ask
 from pilotmtc.transport.pipe import open_process
@@ -33,6 +43,7 @@ _DEAD_AFTER_S = 120.0
 _BACKOFF_S = 0.02
 _BACKOFF_MAX_S = 5.0
 _JOIN_S = 10.0
+_SAY_EVERY_S = 15.0
 
 
 class _Call:
@@ -64,6 +75,8 @@ class StoreClient:
         After so long without a link, requests fail with `ConnectError`; None is never.
     on_close
         Ends what `connect` needs, even in the middle of connecting.
+    follow
+        Opens a channel to the host that has the store now. Whenever that one ends, `connect` is asked again.
     """
 
     def __init__(
@@ -72,8 +85,11 @@ class StoreClient:
         *,
         patience_s: float | None = 60.0,
         on_close: Callable[[], None] | None = None,
+        follow: Callable[[StoreMoved], Channel] | None = None,
     ) -> None:
         self._connect = connect
+        self._follow = follow
+        self._moved: StoreMoved | None = None  # what the last try brought
         self._on_close = on_close
         self._patience_s = patience_s
         self._wake = threading.Condition()  # guards all that follows; wakes the writer
@@ -86,6 +102,7 @@ class StoreClient:
         self._heard_at = 0.0
         self._pinged = False
         self._opened_at = 0.0
+        self._said_at = -_SAY_EVERY_S
         self._trouble = "still connecting"
         self._check_at = math.inf  # no call expires earlier
         self._closed = threading.Event()
@@ -192,7 +209,8 @@ class StoreClient:
 
     def _open(self) -> Channel:
         """Return a channel on which the hellos are exchanged."""
-        channel = self._connect()
+        moved, self._moved = self._moved, None
+        channel = self._connect() if moved is None or self._follow is None else self._follow(moved)
         with self._wake:
             self._channel = channel
             self._opened_at = time.monotonic()
@@ -207,6 +225,7 @@ class StoreClient:
                 if not data:
                     raise ConnectError(self._no_hello(channel))
                 self._decoder.feed(data)
+                self._note_waiting(data)
             decode_hello(frame)
         except PilotMTCError as error:
             with self._wake:
@@ -214,6 +233,7 @@ class StoreClient:
             if isinstance(error, ChannelClosed) and (words := channel.last_words()):
                 error = ConnectError(f"the store's server did not answer: {words}")
             channel.close()
+            self._moved = error if isinstance(error, StoreMoved) else None
             raise error
         with self._wake:
             self._heard_at = time.monotonic()
@@ -223,6 +243,21 @@ class StoreClient:
             self._linked = True
             self._wake.notify()
         return channel
+
+    def _note_waiting(self, data: bytes) -> None:
+        """Take in that the other side has good reason to wait: that is no time without a link."""
+        _, mark, words = data.decode("utf-8", "replace").rpartition(WAITING)
+        if not mark:
+            return
+        words = words.strip()
+        with self._wake:
+            self._opened_at = self._down_since = now = time.monotonic()
+            self._trouble = words
+            say = now - self._said_at >= _SAY_EVERY_S
+            if say:
+                self._said_at = now
+        if say:
+            log.warning("waiting: %s", words)
 
     def _no_hello(self, channel: Channel) -> str:
         said = "\n".join(filter(None, (self._decoder.chatter(), channel.last_words())))
@@ -404,9 +439,18 @@ def connect_store(url: str | None = None, *, patience_s: float | None = 60.0, as
         except BaseException:
             remote.close()
             raise
-        return StoreClient(remote.connect, patience_s=patience_s, on_close=remote.close)
+        followed = Followed(location, remote, ask)
+
+        def close() -> None:
+            followed.close()
+            remote.close()
+
+        return StoreClient(remote.connect, patience_s=patience_s, on_close=close, follow=followed.connect)
     if not sys.executable:
         raise UsageError("pilotmtc needs sys.executable to start its server")
     script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "serve.py")
     argv = [sys.executable, "-I", "-S", script, location.path]
-    return StoreClient(lambda: open_process(argv), patience_s=patience_s)
+    followed = Followed(location, ask=ask)
+    return StoreClient(
+        lambda: open_process(argv), patience_s=patience_s, on_close=followed.close, follow=followed.connect
+    )

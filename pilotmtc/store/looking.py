@@ -22,6 +22,7 @@ from pilotmtc.model import (
 from pilotmtc.states import Cause, PilotState, TaskState
 from pilotmtc.store.filters import LAST, Where
 from pilotmtc.store.ledger import TASK_STATES, Ledger
+from pilotmtc.store.place import place_of
 from pilotmtc.store.views import ATTEMPT_BITS, ATTEMPT_MASK
 from pilotmtc.wire.messages import (
     Campaigns,
@@ -249,9 +250,13 @@ def get_store(ledger: Ledger, request: GetStore) -> StoreInfo:
     execute = ledger.execute
     (path,) = execute("SELECT file FROM pragma_database_list WHERE name = 'main'").fetchone()
     counts = execute("SELECT state, sum(n) FROM tally GROUP BY state HAVING sum(n) != 0 ORDER BY state")
+    place = place_of(os.path.realpath(path))
     return StoreInfo(
         path=path,
-        mode=execute("PRAGMA journal_mode").fetchone()[0],
+        mode=place.mode,
+        forced=place.forced,
+        file_system=place.file_system.type,
+        mount=place.file_system.mount,
         schema=execute("PRAGMA user_version").fetchone()[0],
         version=pilotmtc.__version__,
         host=socket.gethostname(),

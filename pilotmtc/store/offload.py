@@ -1,18 +1,17 @@
-"""Requests that take seconds are done by a thread with a connection of its own, one after the other."""
+"""Requests that take seconds are done by a thread, one after the other."""
 
 import collections
 import logging
 import os
 import queue
 import threading
-from pathlib import Path
+from collections.abc import Callable
 
 from pilotmtc.errors import PilotMTCError, StoreError
-from pilotmtc.store.apart import do_apart
 from pilotmtc.store.parking import Ticket
 from pilotmtc.store.peer import Peer
 from pilotmtc.store.pilot_files import read_pilot_file
-from pilotmtc.wire.messages import Reply
+from pilotmtc.wire.messages import AnyRequest, Reply
 from pilotmtc.wire.views import GetPilotFile
 
 log = logging.getLogger("pilotmtc.store.server")
@@ -21,10 +20,10 @@ _JOIN_S = 60.0
 
 
 class Offload:
-    """Does slow requests of the store at `path`. Its descriptor becomes readable when some are done."""
+    """Lets a thread `do` slow requests. Its descriptor becomes readable when some are done."""
 
-    def __init__(self, path: str) -> None:
-        self._path = Path(path)
+    def __init__(self, do: Callable[[AnyRequest], Reply]) -> None:
+        self._do = do
         self._todo: queue.SimpleQueue[tuple[Ticket[Peer], str] | None] = queue.SimpleQueue()
         self._done: collections.deque[tuple[Ticket[Peer], Reply | PilotMTCError]] = collections.deque()
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -66,7 +65,7 @@ class Offload:
                 if isinstance(ticket.request, GetPilotFile):
                     reply = read_pilot_file(directory, ticket.request)
                 else:
-                    reply = do_apart(self._path, ticket.request)
+                    reply = self._do(ticket.request)
             except PilotMTCError as error:
                 reply = error
             except Exception as error:

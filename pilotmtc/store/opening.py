@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from pilotmtc.errors import ConfigError, PilotMTCError, SchemaMismatch, StoreBusy, StoreError
@@ -34,8 +35,15 @@ def translate(error: sqlite3.Error, path: str | Path) -> PilotMTCError:
     return StoreError(f"the store {path} refused: {error}")
 
 
-def open_file(path: Path) -> sqlite3.Connection:
+def open_file(path: Path, exclusive: bool = False, prove: Callable[[], None] = lambda: None) -> sqlite3.Connection:
     """Open or create the store at `path` for writing and bring it to the present schema.
+
+    Parameters
+    ----------
+    exclusive
+        Keep every other process out, and do without shared memory.
+    prove
+        Is called before something is written.
 
     Raises
     ------
@@ -49,15 +57,15 @@ def open_file(path: Path) -> sqlite3.Connection:
     _prepare(path)
     connection: sqlite3.Connection | None = None
     try:
-        connection = sqlite3.connect(
-            path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False, cached_statements=256
-        )
+        connection = _connect(path, exclusive)
+        prove()
         _identify(connection, path)
         _configure(connection)
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version < SCHEMA:
             from pilotmtc.store.migrations import migrate  # loads sqlite-utils: 50 ms that an up-to-date store saves
 
+            prove()
             migrate(connection, APPLICATION_ID, SCHEMA)
     except sqlite3.Error as error:
         if connection is not None:
@@ -68,6 +76,33 @@ def open_file(path: Path) -> sqlite3.Connection:
             connection.close()
         raise
     return connection
+
+
+def _connect(path: Path, exclusive: bool) -> sqlite3.Connection:
+    connection = _open(path, "")
+    if exclusive:
+        try:
+            _take(connection)
+        except sqlite3.OperationalError as error:
+            connection.close()
+            if error.sqlite_errorcode != sqlite3.SQLITE_IOERR_LOCK:
+                raise
+            # No locks on this file system, as on Lustre without the mount option flock: the lease must do.
+            connection = _open(path, "&vfs=unix-none")
+            _take(connection)
+    return connection
+
+
+def _open(path: Path, more: str) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"{path.as_uri()}?mode=rw{more}", uri=True, timeout=_BUSY_S, isolation_level=None, check_same_thread=False,
+        cached_statements=256,
+    )  # fmt: skip
+
+
+def _take(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE").fetchone()
+    connection.execute("PRAGMA user_version").fetchone()  # the lock comes with the first reading
 
 
 def _prepare(path: Path) -> None:

@@ -16,7 +16,8 @@ _STATUS_WAIT_S = 3.0
 _NOT_FOUND = 127
 
 _guard = threading.Lock()
-_links: dict[SshTarget, tuple[Link, int]] = {}  # and how many use it
+Road = tuple[SshTarget, ...]  # the way to the last of them begins on the host before it
+_links: dict[Road, tuple[Link, int]] = {}  # and how many use it
 
 
 class RemoteStore:
@@ -28,12 +29,14 @@ class RemoteStore:
         Which store, where.
     ask
         How to ask a person for passwords and codes; None is on the terminal.
+    through
+        Another store's way, on whose host the way to this one begins.
     """
 
-    def __init__(self, target: SshTarget, ask: Ask | None = None) -> None:
+    def __init__(self, target: SshTarget, ask: Ask | None = None, through: "RemoteStore | None" = None) -> None:
         self.target = target
         self._program = target.command or "pilotmtc"
-        self._key = SshTarget(
+        end = SshTarget(
             host=target.host,
             user=target.user,
             port=target.port,
@@ -41,9 +44,10 @@ class RemoteStore:
             identity=target.identity,
             transport=target.transport,
         )
-        self._link = _take(self._key, ask)
+        self._road: Road = (end,) if through is None else (*through._road, end)
+        self._link = _take(self._road, ask)
         self._closed = False
-        self._spoken = False  # a pilotmtc has answered before, so it is there
+        self.spoken = False  # a pilotmtc has answered before, so it is there
 
     def prepare(self) -> None:
         """Log in now, so that questions come where the person waits for them.
@@ -69,11 +73,11 @@ class RemoteStore:
         """Give the connection back; the last one to do so closes it. Safe to repeat."""
         if not self._closed:
             self._closed = True
-            _give_back(self._key)
+            _give_back(self._road)
 
     def spoke(self) -> None:
         """Note that a pilotmtc has answered."""
-        self._spoken = True
+        self.spoken = True
 
     def explain(self, status: int | None, said: str) -> ConfigError | None:
         """Return the error that the end of the command without a word of pilotmtc stands for.
@@ -88,7 +92,7 @@ class RemoteStore:
                 f"non-interactive shells, or say where it is: ?command=/path/to/pilotmtc in the store's URL, or "
                 f"{COMMAND_VARIABLE}"
             )
-        if self._spoken or status is None or status <= 0:
+        if self.spoken or status is None or status <= 0:
             return None
         return ConfigError(
             f"`{self._program} serve` on {host} ended with {status}: {said or 'without a word'}. Try "
@@ -132,28 +136,32 @@ class _ServeChannel:
         return self._channel.last_words()
 
 
-def _take(key: SshTarget, ask: Ask | None) -> Link:
+def _take(road: Road, ask: Ask | None) -> Link:
+    first = _take(road[:-1], ask) if len(road) > 1 else None
     with _guard:
-        link, users = _links.get(key) or (_new_link(key, ask), 0)
-        _links[key] = link, users + 1
+        link, users = _links.get(road) or (_new_link(road, ask, first), 0)
+        _links[road] = link, users + 1
         return link
 
 
-def _give_back(key: SshTarget) -> None:
+def _give_back(road: Road) -> None:
     with _guard:
-        link, users = _links.pop(key)
+        link, users = _links.pop(road)
         if users > 1:
-            _links[key] = link, users - 1
-            return
-    link.close()
+            _links[road] = link, users - 1
+    if users == 1:
+        link.close()
+    if len(road) > 1:
+        _give_back(road[:-1])
 
 
-def _new_link(key: SshTarget, ask: Ask | None) -> Link:
+def _new_link(road: Road, ask: Ask | None, first: Link | None) -> Link:
     # Imported here, for paramiko takes a tenth of a second, and most stores are local.
-    if key.transport == "openssh":
+    if road[-1].transport == "openssh":
         from pilotmtc.transport.openssh import OpenSshLink
 
-        return OpenSshLink(key)
+        return OpenSshLink(road[-1], road[-2] if len(road) > 1 else None)
     from pilotmtc.transport.ssh import SshLink
 
-    return SshLink(key, ask=ask)
+    assert first is None or isinstance(first, SshLink)
+    return SshLink(road[-1], ask=ask, through=first)

@@ -8,6 +8,10 @@ What the two sides say on the control socket: ``serve`` sends the store's path t
 server sends one byte back once it has them and before it reads from them. No byte: the server was about to leave, and
 nothing is lost by handing over to the next one. After that the end of the control socket, on either side, ends the
 connection.
+
+A server that cannot serve yet, because another host has the store, keeps the lock under which servers are started and
+writes into it how it stands: ``StoreMoved`` and where to, which clients are told; or ``wait`` and why, which they are
+told again and again as text before the hello, so that they know that it is worth waiting.
 """
 
 import errno
@@ -35,6 +39,9 @@ _ACK_TIMEOUT_S = 20.0
 _LET_GO_TIMEOUT_S = 10.0
 _LOG_LIMIT_BYTES = 1 << 20
 _READY_FD = 3
+_SPARE_FD = 20  # from here on no descriptor is used
+_WORD_EVERY_S = 5.0
+WAITING = "pilotmtc: waiting: "  # begins a line of text before the hello
 # In the server's environment, so that whoever sweeps up processes knows that this one belongs to nobody.
 MARK = "PILOTMTC_STORE_SERVER"
 
@@ -167,8 +174,11 @@ def wait_for_end(control: socket.socket) -> None:
         poll.unregister(0)
 
 
-def start(store: str, deadline: float) -> None:
+def start(store: str, deadline: float) -> "tuple[str, float]":
     """Start a server unless there is one by now; return when there should be.
+
+    Returns the path of its socket if that is not the usual one (else it is empty), and the deadline, which is later if
+    there was good reason to wait.
 
     Raises
     ------
@@ -177,6 +187,7 @@ def start(store: str, deadline: float) -> None:
     """
     path = socket_path(store)
     lock = os.open(path[: -len("sock")] + "start", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    told_at = -_WORD_EVERY_S
     try:
         while True:
             try:
@@ -186,19 +197,38 @@ def start(store: str, deadline: float) -> None:
                 # Another serve is starting it. Once it can be reached, the lock does not matter.
                 if (control := connect(store)) is not None:
                     control.close()
-                    return
-                if time.monotonic() > deadline:
+                    return "", deadline
+                word, _, message = os.pread(lock, 4096, 0).decode("utf-8", "replace").partition("\n")
+                now = time.monotonic()
+                if word == "wait":
+                    deadline = now + START_TIMEOUT_S
+                    if now - told_at >= _WORD_EVERY_S:
+                        told_at = now
+                        _say_to_client(f"{WAITING}{message}\n")
+                    time.sleep(0.1)
+                elif word:
+                    raise Refused(word, message) from None
+                if now > deadline:
                     raise Refused("ConnectError", "another process has been starting the store's server") from None
                 time.sleep(0.01)
         if (control := connect(store)) is not None:
             control.close()
-            return
-        _spawn(store, path[: -len("sock")] + "log", deadline)
+            return "", deadline
+        os.ftruncate(lock, 0)
+        return _spawn(store, path[: -len("sock")] + "log", lock, deadline), deadline
     finally:
         os.close(lock)
 
 
-def _spawn(store: str, log_path: str, deadline: float) -> None:
+def _say_to_client(text: str) -> None:
+    try:
+        os.write(1, text.encode("utf-8", "replace"))
+    except OSError as error:
+        raise Refused("ChannelClosed", f"the client has gone: {error.strerror}") from error
+
+
+def _spawn(store: str, log_path: str, lock: int, deadline: float) -> str:
+    """Start the server, which keeps `lock` until it serves; return its socket's path if that is not the usual one."""
     try:
         if os.stat(log_path).st_size > _LOG_LIMIT_BYTES:
             os.rename(log_path, log_path + ".1")
@@ -216,7 +246,8 @@ def _spawn(store: str, log_path: str, deadline: float) -> None:
     source = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [source, environment.get("PYTHONPATH", "")]))
     environment[MARK] = store
-    argv = [sys.executable, "-P", "-m", "pilotmtc.store.server", store, f"--ready-fd={_READY_FD}"]
+    kept = fcntl.fcntl(lock, fcntl.F_DUPFD, _SPARE_FD)
+    argv = [sys.executable, "-P", "-m", "pilotmtc.store.server", store, f"--ready-fd={_READY_FD}", f"--lock-fd={kept}"]
     actions = [
         (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
         (os.POSIX_SPAWN_DUP2, log, 1),
@@ -229,6 +260,7 @@ def _spawn(store: str, log_path: str, deadline: float) -> None:
     finally:
         os.close(log)
         os.close(theirs)
+        os.close(kept)
     said = _read_all(ready, deadline)
     os.close(ready)
     if said is None:
@@ -238,9 +270,13 @@ def _spawn(store: str, log_path: str, deadline: float) -> None:
             "ConnectError", f"the store's server was not ready within {START_TIMEOUT_S:.0f} s: see {log_path}"
         )
     error, _, message = said.decode("utf-8", "replace").partition("\n")
-    if error in ("ready", "StoreBusy"):  # busy: another server has it, which the caller goes on to look for
-        return
+    if error in ("ready", "wait", "StoreBusy"):  # busy: another server has it, which the caller goes on to look for
+        return ""
+    if error == "StoreMoved":  # it stays and watches
+        raise Refused(error, message)
     os.waitpid(pid, 0)
+    if error == "served":
+        return message
     if not error:
         with open(log_path, "rb") as file:
             file.seek(log_start)
@@ -282,8 +318,8 @@ def serve(store: str) -> None:
     while True:
         control = connect(store)
         if control is None:
-            start(store, deadline)
-            control = connect(store)
+            elsewhere, deadline = start(store, deadline)
+            control = _dial(elsewhere, 5.0) if elsewhere else connect(store)
         if control is not None:
             with control:
                 if hand_over(control, store):

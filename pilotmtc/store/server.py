@@ -23,9 +23,12 @@ from pilotmtc.errors import PilotMTCError, ProtocolError, StoreError
 from pilotmtc.store.apart import APART
 from pilotmtc.store.listener import Listener, Ownership
 from pilotmtc.store.offload import Offload
+from pilotmtc.store.owner import EXIT_MOVED, Lease
 from pilotmtc.store.parking import Parking, Ticket, has_something
 from pilotmtc.store.peer import Peer
+from pilotmtc.store.place import NETWORK, place_of
 from pilotmtc.store.sqlite import SqliteStore
+from pilotmtc.store.takeover import ServedHere, Tell, become_owner
 from pilotmtc.wire.frames import decode_hello, decode_request, hello
 from pilotmtc.wire.messages import (
     AnyRequest,
@@ -39,6 +42,7 @@ from pilotmtc.wire.messages import (
     GetTasks,
     Ping,
     Reply,
+    SetMode,
     StoreInfo,
 )
 from pilotmtc.wire.views import GetOverview, GetPilotFile, GetPilotView, GetSpans
@@ -57,15 +61,20 @@ _BULKY = (Claim, GetTasks, GetTask, GetOutput, GetChanges, GetCampaigns, GetPilo
 
 
 class Server:
-    """Serves the store at `path` (real and absolute) until nobody has been there for `linger_s`, or `stop`."""
+    """Serves the store at `path` (real and absolute) until nobody has been there for `linger_s`, or `stop`.
 
-    def __init__(self, path: str, linger_s: float = LINGER_S) -> None:
+    On a network file system `tell` hears what the start waits for.
+    """
+
+    def __init__(self, path: str, linger_s: float = LINGER_S, tell: Tell = lambda *_: None) -> None:
         self._path = path
         self._linger_s = linger_s
+        self._place = place_of(path)
+        self.exclusive = self._place.mode == NETWORK
         with contextlib.ExitStack() as undo:
-            self._ownership = Ownership(path)
+            self._ownership: Ownership | Lease = become_owner(path, tell) if self.exclusive else Ownership(path)
             undo.callback(self._ownership.release)
-            self._store = SqliteStore(path)
+            self._store = self._open()
             undo.callback(self._store.close)
             self._identity = _identity(path)
             self._listener = Listener(path)
@@ -73,7 +82,7 @@ class Server:
         self._ownership.advertise(self._listener.path)
         self._epoll = select.epoll()
         self._epoll.register(self._listener.socket, select.EPOLLIN)
-        self._offload = Offload(path)
+        self._offload = Offload(self._aside)
         self._epoll.register(self._offload, select.EPOLLIN)
         self._arriving: dict[int, tuple[socket.socket, float]] = {}  # serves that have not handed over yet
         self._peers: dict[int, Peer] = {}  # by each of their descriptors
@@ -88,6 +97,12 @@ class Server:
         self._housekeeping_at = now
         self._empty_since: float | None = now
         self._stopping = False
+
+    def _open(self) -> SqliteStore:
+        return SqliteStore(self._path, exclusive=self.exclusive, prove=self._ownership.prove)
+
+    def _aside(self, request: AnyRequest) -> Reply:
+        return self._store.aside(request)
 
     def stop(self) -> None:
         """Finish what is at hand and leave; may be called by a signal handler."""
@@ -256,7 +271,7 @@ class Server:
         except Exception as error:
             log.exception("a request cannot be done: %.1000r", request)
             self._store.close()
-            self._store = SqliteStore(self._path)  # whatever was half done is undone
+            self._store = self._open()  # whatever was half done is undone
             return StoreError(
                 f"a fault in pilotmtc itself: {type(error).__name__}: {error}; please report it with the log "
                 f"{os.path.splitext(self._listener.path)[0]}.log"
@@ -266,7 +281,10 @@ class Server:
         if ticket.peer.closed:
             return
         if isinstance(reply, StoreInfo):
-            reply = structs.replace(reply, clients=len(self._clients))
+            owner = self._ownership.host if isinstance(self._ownership, Lease) else ""
+            reply = structs.replace(reply, clients=len(self._clients), owner=owner)
+        elif isinstance(ticket.request, SetMode):
+            self._housekeeping_at = 0.0  # looks whether it is another one
         ticket.peer.answer(ticket.number, reply)
         self._touched.add(ticket.peer)
 
@@ -326,9 +344,19 @@ class Server:
             self._empty_since = time.monotonic()
 
     def _still_there(self) -> bool:
-        """Return whether the file at the store's path is the one that is open; leave if it is not."""
-        if not self._stopping and (_identity(self._path) != self._identity or not self._ownership.held()):
+        """Return whether the file at the store's path is the one that is open, and opened as it should be.
+
+        If not, leave.
+        """
+        if self._stopping:
+            return False
+        if _identity(self._path) != self._identity or not self._ownership.held():
             log.warning("leaving: %s was removed or replaced", self._path)
+            if self.exclusive:
+                os._exit(EXIT_MOVED)  # nothing under its name is ours any more
+            self._stopping = True
+        elif place_of(self._path).mode != self._place.mode:
+            log.info("leaving: %s is to be opened in another mode", self._path)
             self._stopping = True
         return not self._stopping
 
@@ -385,7 +413,10 @@ class Server:
         for control, _ in self._arriving.values():
             control.close()
         self._offload.close()
-        self._store.close()
+        if self.exclusive:
+            self._store.complete()
+        else:
+            self._store.close()
         self._ownership.release()
         self._epoll.close()
         log.info("left")
@@ -404,6 +435,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="pilotmtc.store.server", description="Started by serve, not by people.")
     parser.add_argument("store")
     parser.add_argument("--ready-fd", type=int, help="where to say 'ready', or what is wrong")
+    parser.add_argument("--lock-fd", type=int, help="the lock of those that start, kept until this one serves")
     parser.add_argument("--linger", type=float, default=float(os.environ.get(LINGER_VARIABLE, LINGER_S)))
     options = parser.parse_args(argv)
     with contextlib.suppress(PermissionError):  # a leader already
@@ -414,11 +446,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(asctime)s %(process)d %(levelname)s %(message)s", level=logging.INFO)
     path = os.path.realpath(options.store)
     os.chdir("/")
+    report = Report(options.ready_fd, options.lock_fd)
     try:
-        server = Server(path, options.linger)
+        server = Server(path, options.linger, report.tell)
+    except ServedHere as error:
+        log.info("not needed: %s", error)
+        report.end("served" if error.socket else "StoreBusy", error.socket or str(error))
+        return error.exit_code
     except PilotMTCError as error:
         log.error("%s cannot be served: %s", path, error)
-        _say(options.ready_fd, f"{type(error).__name__}\n{error}")
+        report.end(type(error).__name__, str(error))
         return error.exit_code
     woken, wake = socket.socketpair()
     woken.setblocking(False)
@@ -428,17 +465,44 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(number, lambda *_: server.stop())
     server.wake_by(woken)
     log.info("serving %s", path)
-    _say(options.ready_fd, "ready")
+    report.end("ready", "")
     server.run()
+    if server.exclusive:
+        os._exit(0)  # SQLite, asked to close, would remove by name what may be the next owner's by now
     return 0
 
 
-def _say(fd: int | None, words: str) -> None:
-    if fd is None:
-        return
-    with contextlib.suppress(BrokenPipeError):  # the serve that asked has gone; others will come
-        os.write(fd, words.encode()[:60_000])
-    os.close(fd)
+class Report:
+    """How the start goes: its first word goes to the serve that asked, through a pipe; later ones into the lock's file,
+    where the serves that wait find them."""
+
+    def __init__(self, ready_fd: int | None, lock_fd: int | None) -> None:
+        self._ready_fd = ready_fd
+        self._lock_fd = lock_fd
+        self._told = ""
+
+    def tell(self, word: str, message: str) -> None:
+        """Say how it stands: the name of an error, ``wait``, ``served`` or ``ready``, and the rest."""
+        text = f"{word}\n{message}"
+        if self._lock_fd is not None and text != self._told:
+            with contextlib.suppress(OSError):  # a full disk: the others wait without being told
+                os.ftruncate(self._lock_fd, 0)
+                os.pwrite(self._lock_fd, text.encode()[:4000], 0)
+        self._told = text
+        if self._ready_fd is not None:
+            with contextlib.suppress(BrokenPipeError):  # the serve that asked has gone; others will come
+                os.write(self._ready_fd, text.encode()[:60_000])
+            os.close(self._ready_fd)
+            self._ready_fd = None
+
+    def end(self, word: str, message: str) -> None:
+        """Say the last word, and let go of the lock."""
+        self.tell(word, message)
+        if self._lock_fd is not None:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._lock_fd, 0)
+            os.close(self._lock_fd)
+            self._lock_fd = None
 
 
 if __name__ == "__main__":

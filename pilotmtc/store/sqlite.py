@@ -76,6 +76,11 @@ class SqliteStore:
         Time for leases and records.
     lease_s
         How long a pilot may be silent.
+    exclusive
+        Keep all other processes from opening the file, as on a network file system.
+    prove
+        Raises, or does not return, when this process may not have the file any more. Called before each commit and
+        before its answers.
 
     Raises
     ------
@@ -83,11 +88,21 @@ class SqliteStore:
         If the file cannot be opened; the text says why and what to do.
     """
 
-    def __init__(self, path: str | Path, clock: Clock | None = None, lease_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        clock: Clock | None = None,
+        lease_s: float = 60.0,
+        *,
+        exclusive: bool = False,
+        prove: Callable[[], None] = lambda: None,
+    ) -> None:
         self.path = Path(path).expanduser().absolute()
         clock = clock or SystemClock()
-        self._connection = open_file(self.path)
-        self._full = False  # whether commits are synced now
+        self._exclusive = exclusive
+        self._prove = prove
+        self._connection = open_file(self.path, exclusive, prove)
+        self._full: bool | None = None  # whether commits are synced now
         with self._translated():
             # Numbers of an earlier server lie below: a watcher that comes with one is told to look anew.
             self._ledger = Ledger(self._connection, clock, lease_s, int(clock.now() * 1e9))
@@ -95,7 +110,18 @@ class SqliteStore:
     def close(self) -> None:
         """Close the file."""
         with self._translated():
+            self._prove()
             self._connection.close()
+
+    def complete(self) -> None:
+        """Bring the log into the file, which stays open.
+
+        To close it is to remove the log by name as well. On a network file system this process may stand still just
+        then, and find the next owner's log under that name when it goes on.
+        """
+        with self._translated():
+            self._prove()
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
     def call(self, request: m.Request[m.R]) -> m.R:
         """Do what `request` says, in one transaction; `pilotmtc.wire.messages` tells what each request means.
@@ -141,11 +167,13 @@ class SqliteStore:
                 try:
                     leases.do_due(self._ledger)
                     self._ledger.settle()
+                    self._prove()
                     self._connection.execute("COMMIT")
                 except BaseException:
                     self._roll_back()
                     raise
                 self._ledger.committed()
+                self._prove()
             return leases.nap(self._ledger)
 
     def take_news(self) -> News:
@@ -173,6 +201,8 @@ class SqliteStore:
                 self._synced(not kinds.isdisjoint(_DURABLE))
             self._connection.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
             answers = [self._one(request, alone=len(requests) == 1) for request in requests]
+            if writes:
+                self._prove()
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
             self._roll_back()
@@ -184,6 +214,7 @@ class SqliteStore:
             self._roll_back()
             raise
         self._ledger.committed()
+        self._prove()  # what nobody else may know yet is not told, either
         return answers
 
     def _one(self, request: m.Request[Any], alone: bool) -> Answer:
@@ -239,20 +270,36 @@ class SqliteStore:
         return [next(found) if type(request) in _READS else error for request in requests]
 
     def _synced(self, full: bool) -> None:
+        full = full or self._exclusive  # what this host has not written yet, the next owner does not see
         if full is not self._full:
             self._connection.execute(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}")
             self._full = full
 
     def _apart(self, request: m.Request[Any]) -> Answer:
         try:
-            with self._translated():
-                if isinstance(request, m.CompactStore):
-                    return upkeep.compact(self._connection, self.path)
-                if isinstance(request, v.GetPilotFile):
+            if isinstance(request, m.CompactStore):
+                with self._translated():
+                    self._prove()
+                    done = upkeep.compact(self._connection, self.path)
+                    self._prove()
+                    return done
+            if isinstance(request, v.GetPilotFile):
+                with self._translated():
                     return read_pilot_file(self.pilot_directory(request.pilot), request)
-                return do_apart(self.path, cast("m.AnyRequest", request))
+            return self.aside(request)
         except PilotMTCError as error:
             return error
+
+    def aside(self, request: m.Request[Any]) -> m.Reply:
+        """Do one of `APART`. Another thread may do this while the store is used.
+
+        Raises
+        ------
+        PilotMTCError
+            As the request deserves.
+        """
+        with self._translated():
+            return do_apart(self.path, cast("m.AnyRequest", request), self._connection if self._exclusive else None)
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:

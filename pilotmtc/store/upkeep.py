@@ -1,8 +1,14 @@
-"""Check, compact, snapshot: looking after the file. All work on a path or a connection of their own."""
+"""Check, compact, snapshot: looking after the file.
+
+Where other processes may open it, checks and copies are made through connections of their own; where one has it to
+itself, through that one's, in steps between which it does its work.
+"""
 
 import contextlib
 import os
 import sqlite3
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from pilotmtc.errors import ConfigError, UsageError
@@ -11,14 +17,29 @@ from pilotmtc.store.looking import size_of
 from pilotmtc.store.opening import APPLICATION_ID, translate
 from pilotmtc.wire.messages import Checked, Compacted, Done
 
-
-def check_file(path: Path) -> Checked:
-    """Check the store at `path` through a connection of its own, which blocks no writer."""
-    with _reading(path) as connection:
-        return Checked(tuple(problems(connection)))
+_STEP_PAGES = 256
+_BETWEEN_STEPS_S = 0.001
 
 
-def snapshot_file(path: Path, target: Path) -> Done:
+def check_file(path: Path, owner: sqlite3.Connection | None = None) -> Checked:
+    """Check the store at `path`, in a way that blocks no writer for long.
+
+    If `owner` has it to itself, a copy is checked: damage comes along with the pages.
+    """
+    if owner is None:
+        with _reading(path) as connection:
+            return Checked(tuple(problems(connection)))
+    copy = path.with_name(f"{path.name}.check-{os.getpid()}")
+    try:
+        snapshot_file(path, copy, owner)
+        with _reading(copy) as connection:
+            return Checked(tuple(problems(connection)))
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(copy)
+
+
+def snapshot_file(path: Path, target: Path, owner: sqlite3.Connection | None = None) -> Done:
     """Write a consistent copy of the store at `path` to `target`; an older snapshot there is replaced.
 
     Raises
@@ -33,8 +54,11 @@ def snapshot_file(path: Path, target: Path) -> Done:
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
-        with _reading(path) as source, contextlib.closing(sqlite3.connect(part, isolation_level=None)) as copy:
-            source.backup(copy)
+        with _source(path, owner) as source, contextlib.closing(sqlite3.connect(part, isolation_level=None)) as copy:
+            if owner is None:
+                source.backup(copy)
+            else:  # what its owner writes meanwhile is written to the copy as well
+                source.backup(copy, pages=_STEP_PAGES, progress=lambda *_: time.sleep(_BETWEEN_STEPS_S))
             copy.execute("PRAGMA journal_mode = DELETE").fetchone()  # a copy is one file
         descriptor = os.open(part, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -78,8 +102,12 @@ def compact(connection: sqlite3.Connection, path: Path) -> Compacted:
     return Compacted(before, size_of(str(path)))
 
 
+def _source(path: Path, owner: sqlite3.Connection | None) -> contextlib.AbstractContextManager[sqlite3.Connection]:
+    return _reading(path) if owner is None else contextlib.nullcontext(owner)
+
+
 @contextlib.contextmanager
-def _reading(path: Path):  # type: ignore[no-untyped-def]
+def _reading(path: Path) -> Iterator[sqlite3.Connection]:
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=2.0)
     try:
         connection.execute("PRAGMA temp_store = MEMORY")

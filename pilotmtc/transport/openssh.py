@@ -4,6 +4,7 @@ For what only that can do: shared connections (ControlMaster), GSSAPI, smart car
 so it cannot ask for anything: log in beforehand.
 """
 
+import shlex
 import threading
 
 from pilotmtc.errors import ChannelClosed, ConnectError, LoginRefused, PilotMTCError
@@ -39,10 +40,13 @@ class OpenSshLink:
     ----------
     target
         Where to.
+    through
+        Another host, on which the way begins.
     """
 
-    def __init__(self, target: SshTarget) -> None:
+    def __init__(self, target: SshTarget, through: SshTarget | None = None) -> None:
         self.target = target
+        self._through = through
         self._lock = threading.Lock()
         self._channels: set[_OpenSshChannel] = set()
         self._closed = False
@@ -58,7 +62,7 @@ class OpenSshLink:
                 raise LoginRefused(*self._refused.args)
             if self._closed:
                 raise ChannelClosed(f"the connection to {self.target.host} was closed")
-            channel = _OpenSshChannel(open_process(ssh_argv(self.target, command)), self)
+            channel = _OpenSshChannel(open_process(ssh_argv(self.target, command, self._through)), self)
             self._channels.add(channel)
         return channel
 
@@ -119,8 +123,12 @@ class _OpenSshChannel:
         return self._process.exit_status(wait_s)
 
 
-def ssh_argv(target: SshTarget, command: str) -> list[str]:
-    """Return the command line that runs `command` at `target`."""
+def ssh_argv(target: SshTarget, command: str, through: SshTarget | None = None) -> list[str]:
+    """Return the command line that runs `command` at `target`, reached from the host of `through` if that is given."""
+    return [*_ssh(target, through), "--", target.host, command]
+
+
+def _ssh(target: SshTarget, through: SshTarget | None = None) -> list[str]:
     argv = ["ssh", "-T", "-x", "-a", "-e", "none"]
     for option in _OPTIONS:
         argv += ["-o", option]
@@ -132,4 +140,6 @@ def ssh_argv(target: SshTarget, command: str) -> list[str]:
         argv += ["-l", target.user]
     if target.port:
         argv += ["-p", str(target.port)]
-    return [*argv, "--", target.host, command]
+    if through is not None:  # -J would not give the jump host's ssh our options
+        argv += ["-o", f"ProxyCommand={shlex.join(_ssh(through))} -W '[%h]:%p' -- {shlex.quote(through.host)}"]
+    return argv

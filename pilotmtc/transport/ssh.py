@@ -54,12 +54,21 @@ class SshLink:
         The host is asked for a sign of life so often.
     dead_s
         Without an answer for so long, the connection is given up.
+    through
+        Another link, on whose host this one begins; what the configuration says of jumps does not count then.
     """
 
     def __init__(
-        self, target: SshTarget, *, ask: Ask | None = None, alive_s: float = 15.0, dead_s: float = 30.0
+        self,
+        target: SshTarget,
+        *,
+        ask: Ask | None = None,
+        alive_s: float = 15.0,
+        dead_s: float = 30.0,
+        through: "SshLink | None" = None,
     ) -> None:
         self.target = target
+        self._through = through
         self._closed = threading.Event()
         self._memory = Memory(ask or terminal_ask(self._closed.is_set))
         self._alive_s = alive_s
@@ -88,6 +97,16 @@ class SshLink:
             except (paramiko.SSHException, EOFError, OSError) as error:
                 raise ConnectError(f"{self.target.host} does not start {command}: {error}") from error
         return _SshChannel(channel, transport, self.target.host)
+
+    def forward(self, options: HostOptions) -> "paramiko.Channel":
+        """Return a channel to the SSH server of another host, which this one connects to."""
+        with self._connecting:
+            return _forward(self._connected(), self.target.host, options)
+
+    def vouches_for(self, key: "paramiko.PKey") -> bool:
+        """Return whether this host has shown the same key: login hosts that go by one name mostly share one."""
+        transport = self._transport
+        return transport is not None and transport.get_remote_server_key().asbytes() == key.asbytes()
 
     def close(self) -> None:
         """End it and all channels on it. Safe to repeat."""
@@ -179,17 +198,11 @@ class SshLink:
         return transport
 
     def _stream(self, options: HostOptions, jumps: tuple[Hop, ...], depth: int) -> "socket.socket | paramiko.Channel":
+        if self._through is not None and depth == 0:
+            return self._through.forward(options)
         # "Host *" with a ProxyJump would send the jump host itself through itself.
         if jumps and jumps[-1].host != options.alias:
-            last = self._reach(jumps[-1], jumps[:-1] or None, depth + 1)
-            try:
-                return last.open_channel(
-                    "direct-tcpip", (options.host, options.port), ("127.0.0.1", 0), timeout=options.connect_timeout_s
-                )
-            except (paramiko.SSHException, EOFError, OSError) as error:
-                raise ConnectError(
-                    f"{jumps[-1].host} does not lead to {options.host}:{options.port}: {error}"
-                ) from error
+            return _forward(self._reach(jumps[-1], jumps[:-1] or None, depth + 1), jumps[-1].host, options)
         if options.proxy_command:
             return ProxySocket(options.proxy_command)
         return dial(options.host, options.port, options.connect_timeout_s)
@@ -204,6 +217,8 @@ class SshLink:
         security.key_types = sorted(security.key_types, key=lambda algorithm: algorithm not in known)
         transport.start_client(timeout=_BANNER_TIMEOUT_S)
         key = transport.get_remote_server_key()
+        if self._through is not None and self._through.vouches_for(key):
+            return
         refuse_unless_known(options.known_hosts, options.known_as, str(options), key.get_name(), key.asbytes())
 
     # -- the login --------------------------------------------------------------------------------------------
@@ -363,6 +378,15 @@ class _Door:
         if self._transport.is_authenticated():
             return Outcome(done=True)
         return Outcome(done=False, further=True, methods=frozenset(methods))
+
+
+def _forward(transport: "paramiko.Transport", host: str, options: HostOptions) -> "paramiko.Channel":
+    try:
+        return transport.open_channel(
+            "direct-tcpip", (options.host, options.port), ("127.0.0.1", 0), timeout=options.connect_timeout_s
+        )
+    except (paramiko.SSHException, EOFError, OSError) as error:
+        raise ConnectError(f"{host} does not lead to {options.host}:{options.port}: {error}") from error
 
 
 def _end(transport: "paramiko.Transport") -> None:

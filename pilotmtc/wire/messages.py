@@ -11,7 +11,6 @@ from pilotmtc.model import (
     Campaign,
     CampaignId,
     Claimed,
-    Key,
     Pilot,
     PilotDescription,
     PilotId,
@@ -23,7 +22,21 @@ from pilotmtc.model import (
     Template,
 )
 from pilotmtc.states import PilotState, TaskState
-from pilotmtc.wire.base import R, Reply, Request
+from pilotmtc.wire.base import Changed, Done, R, Reply, Request
+from pilotmtc.wire.upkeep import (
+    Checked,
+    CheckStore,
+    Compacted,
+    CompactStore,
+    GetKeys,
+    GetStore,
+    Keys,
+    NewKey,
+    RevokeKey,
+    SetMode,
+    SnapshotStore,
+    StoreInfo,
+)
 from pilotmtc.wire.views import (
     Explain,
     Explanation,
@@ -40,7 +53,27 @@ from pilotmtc.wire.views import (
     Words,
 )
 
-__all__ = ["NodeState", "R", "Reply", "Request"]  # of those that are only passed on from here
+# Those that are only passed on from here.
+__all__ = [
+    "Changed",
+    "CheckStore",
+    "Checked",
+    "CompactStore",
+    "Compacted",
+    "Done",
+    "GetKeys",
+    "GetStore",
+    "Keys",
+    "NewKey",
+    "NodeState",
+    "R",
+    "Reply",
+    "Request",
+    "RevokeKey",
+    "SetMode",
+    "SnapshotStore",
+    "StoreInfo",
+]
 
 PROTOCOL = 2
 
@@ -337,13 +370,6 @@ class CancelPilot(Request["Changed"], frozen=True, tag="cancel_pilot"):
     pilot: PilotId
 
 
-class Changed(Reply, frozen=True):
-    """How many tasks or pilots the request changed, and how many matched but were in no state for it."""
-
-    changed: int
-    unfit: int = 0
-
-
 # -- looking --------------------------------------------------------------------------------------------------
 
 
@@ -461,83 +487,12 @@ class Changes(Reply, frozen=True):
     reset: bool = False
 
 
-class GetStore(Request["StoreInfo"], frozen=True, tag="store"):
-    """About the store itself."""
-
-
-class StoreInfo(Reply, frozen=True):
-    """Where and what the store is, and who is connected."""
-
-    path: str
-    mode: str
-    schema: int
-    version: str
-    host: str
-    pid: int
-    size_bytes: int
-    clients: int = 0
-    tasks: dict[TaskState, int] = {}
-
-
-class CheckStore(Request["Checked"], frozen=True, tag="check_store"):
-    """Run SQLite's integrity check and compare counts, transitions and references with the rows."""
-
-
-class Checked(Reply, frozen=True):
-    """What is wrong, in words; empty when nothing is."""
-
-    problems: tuple[str, ...] = ()
-
-
-class CompactStore(Request["Compacted"], frozen=True, tag="compact_store"):
-    """Give unused space in the file back."""
-
-
-class Compacted(Reply, frozen=True):
-    """File sizes in bytes."""
-
-    before: int
-    after: int
-
-
-class SnapshotStore(Request["Done"], frozen=True, tag="snapshot_store"):
-    """Write a consistent copy to `path` (on the store's host, mode 0600) with SQLite's backup API."""
-
-    path: str
-
-
-class NewKey(Request["Keys"], frozen=True, tag="new_key"):
-    """Make a key that opens this store only, or complete the one of that name. Safe to repeat: what is there stays."""
-
-    name: str
-
-
-class GetKeys(Request["Keys"], frozen=True, tag="keys"):
-    """The keys of this store, by name."""
-
-
-class Keys(Reply, frozen=True):
-    """The answer to `NewKey` and `GetKeys`. Private parts never travel."""
-
-    keys: tuple[Key, ...]
-
-
-class RevokeKey(Request["Changed"], frozen=True, tag="revoke_key"):
-    """Let a key open nothing any more, and remove it. Safe to repeat."""
-
-    name: str
-
-
-class Done(Reply, frozen=True):
-    """It is done."""
-
-
 # -- frames ---------------------------------------------------------------------------------------------------
 
 AnyRequest = (
     Submit | CreatePilot | AttachPilot | EndPilot | Claim | Started | Finish | Release | Heartbeat
     | Cancel | Retry | Edit | DrainPilot | CancelPilot | GetCampaigns | GetPilots | GetTasks | GetTask | GetOutput
-    | GetChanges | GetStore | CheckStore | CompactStore | SnapshotStore | NewKey | GetKeys | RevokeKey
+    | GetChanges | GetStore | CheckStore | CompactStore | SnapshotStore | NewKey | GetKeys | RevokeKey | SetMode
     | GetOverview | Explain | GetPilotView | GetSpans | GetPilotFile | GetWords
 )  # fmt: skip
 
@@ -575,6 +530,7 @@ REPLIES: dict[type[object], type[Reply]] = {
     GetSpans: Spans,
     GetPilotFile: PilotFile,
     GetWords: Words,
+    SetMode: Done,
 }
 
 

@@ -13,12 +13,15 @@ from pilotmtc.wire.messages import CheckStore
 from tests.contract.storekit import Kit
 
 
-@pytest.fixture(params=["sqlite", "server"])
+@pytest.fixture(params=["sqlite", "exclusive", "server"])
 def store(request: pytest.FixtureRequest, tmp_path: Path, surroundings: Path) -> Iterator[Store]:
     """A new store, itself or behind its server; what a test leaves behind must be consistent."""
     path = tmp_path / "store.db"
     opened: SqliteStore | StoreClient
-    opened = SqliteStore(path) if request.param == "sqlite" else connect_store(str(path), patience_s=30)
+    if request.param == "server":
+        opened = connect_store(str(path), patience_s=30)
+    else:
+        opened = SqliteStore(path, exclusive=request.param == "exclusive")
     yield opened
     assert opened.call(CheckStore()).problems == ()
     opened.close()

@@ -21,8 +21,8 @@ class FaultyStore(SqliteStore):
     opened = 0
     due_asked = 0
 
-    def __init__(self, path: str) -> None:
-        super().__init__(path)
+    def __init__(self, path: str, **settings: Any) -> None:
+        super().__init__(path, **settings)
         type(self).opened += 1
 
     def call_many(self, requests: Sequence[Request[Any]]) -> list[Reply | PilotMTCError]:
