@@ -46,6 +46,50 @@ def path(as_json: bool) -> None:
         out.put([found])
 
 
+@command("where", examples="pilotmtc store where\npilotmtc store where --json\n")
+@json_option
+def where(as_json: bool) -> None:
+    """Show what the store lies on, how it is opened, and which process on which host serves it."""
+    from msgspec.structs import asdict
+
+    with open_session() as session:
+        info, url = session.info(), session.url
+    if as_json:
+        shape = {name: value for name, value in asdict(info).items() if name != "tasks"}
+        out.put_json({"url": url, **shape})
+        return
+    reason = "set by `store mode`" if info.forced else "found out"
+    out.put(
+        [
+            f"store        {url}",
+            f"file         {info.path}, {format_memory(info.size_bytes)}, schema {info.schema}",
+            f"file system  {info.file_system}{f' on {info.mount}' if info.mount else ''}",
+            f"mode         {info.mode} ({reason})",
+            f"host         {info.host}",
+            f"server       process {info.pid}, pilotmtc {info.version}",
+            f"clients      {info.clients}",
+        ]
+    )
+
+
+@command("mode", examples="pilotmtc store mode network\npilotmtc store mode auto\n")
+@click.argument("mode", type=click.Choice(("auto", "local", "network")))
+@json_option
+def mode(mode: str, as_json: bool) -> None:
+    """Set how all hosts open the store.
+
+    "network" is for file systems that several hosts may use at once: one host has the file to itself, others send
+    their clients there. "local" lets other programs read along. "auto", the default, finds out what the file lies on.
+    """
+    with open_session() as session:
+        session.set_mode(mode)
+        info = session.info()
+    if as_json:
+        out.put_json({"mode": info.mode, "forced": info.forced})
+    else:
+        out.put([info.mode])
+
+
 @command("check", examples="pilotmtc store check\n")
 @json_option
 def check(as_json: bool) -> int:
@@ -147,5 +191,5 @@ def _target(output: str | None) -> Iterator[TextIO]:
                 os.unlink(stream.name)
 
 
-for _command in (path, check, compact, snapshot, export, key):
+for _command in (path, where, mode, check, compact, snapshot, export, key):
     store.add_command(_command)

@@ -44,6 +44,7 @@ from pilotmtc.wire.messages import (
     Request,
     Retry,
     RevokeKey,
+    SetMode,
     SnapshotStore,
     StoreInfo,
     Submitted,
@@ -392,8 +393,12 @@ class Session:
     # -- the store itself -------------------------------------------------------------------------------------
 
     def info(self) -> StoreInfo:
-        """Return what the store is and how many tasks it has."""
+        """Return what the store is, who serves it, and how many tasks it has."""
         return self._link.call(GetStore())
+
+    def set_mode(self, mode: str) -> None:
+        """Let all hosts open the store as ``local`` or ``network``, or as its file system demands (``auto``)."""
+        self._link.call(SetMode(mode))
 
     def check(self) -> tuple[str, ...]:
         """Return what is wrong with the store, in words; nothing if it is sound."""

@@ -4,7 +4,6 @@
 may use at once: one process of one host has the file to itself, and `owner` says which.
 """
 
-import contextlib
 import os
 import re
 
@@ -87,15 +86,15 @@ def place_of(store: str) -> Place:
         If the file that forces a mode makes no sense.
     """
     file_system = file_system_of(os.path.dirname(store))
-    if (mode := _forced_mode(store)) is not None:
+    if (mode := _written_mode(store)) in (LOCAL, NETWORK):
         return Place(mode, file_system, forced=True)
     # What one host sees as its own disk, others may have mounted; once one of them has come, all go by its rules.
-    shared = file_system.shared or os.path.isdir(owner_directory(store))
+    shared = file_system.shared or (mode != AUTO and os.path.isdir(owner_directory(store)))
     return Place(NETWORK if shared else LOCAL, file_system)
 
 
 def set_mode(store: str, mode: str) -> None:
-    """Force `mode`, for all hosts, from the next opening on; `AUTO` lets the file system decide.
+    """Force `mode`, for all hosts, from the next opening on; `AUTO` lets what each host sees decide.
 
     Raises
     ------
@@ -107,11 +106,7 @@ def set_mode(store: str, mode: str) -> None:
     path = _mode_path(store)
     part = f"{path}.{os.getpid()}.part"
     try:
-        if mode == AUTO:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
-            with contextlib.suppress(OSError):  # in use, or never made
-                os.rmdir(owner_directory(store))
+        if mode == AUTO and not os.path.isdir(owner_directory(store)):
             return
         os.makedirs(owner_directory(store), mode=0o700, exist_ok=True)
         with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w") as file:
@@ -132,17 +127,17 @@ def _mode_path(store: str) -> str:
     return os.path.join(owner_directory(store), "mode")
 
 
-def _forced_mode(store: str) -> str | None:
+def _written_mode(store: str) -> str:
     path = _mode_path(store)
     try:
         with open(path, "rb") as file:
             mode = file.read(_MODE_BYTES).decode("utf-8", "replace").strip()
     except (FileNotFoundError, NotADirectoryError):
-        return None
+        return ""
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    if mode not in (LOCAL, NETWORK):
-        raise ConfigError(f"{path} holds {mode!r}, which is neither {LOCAL} nor {NETWORK}: correct or remove it")
+    if mode not in (LOCAL, NETWORK, AUTO):
+        raise ConfigError(f"{path} holds {mode!r}, which is none of {LOCAL}, {NETWORK}, {AUTO}: correct or remove it")
     return mode
 
 

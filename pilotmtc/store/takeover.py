@@ -1,5 +1,6 @@
 """Becoming the owner of a store on a network file system: waiting for it, claiming it, taking it over."""
 
+import contextlib
 import logging
 import os
 import shutil
@@ -120,6 +121,7 @@ def _made_safe(store: str, lease: Lease, seen: Seen, verdict: Verdict, tell: Tel
     before = _record(seen)
     finished = seen.number == 0 or (before is not None and before.state != "claimed")
     try:
+        _remove_copies(store)
         if (verdict is Verdict.SILENT or not finished) and os.path.exists(store):
             host = before.host.name if before is not None else "another host"
             _replace_file(store, lease, host, tell)
@@ -130,6 +132,15 @@ def _made_safe(store: str, lease: Lease, seen: Seen, verdict: Verdict, tell: Tel
     return lease
 
 
+def _remove_copies(store: str) -> None:
+    """Remove what other claims have begun, and with it their way to go on with it."""
+    directory, name = os.path.split(store)
+    for left in os.listdir(directory):
+        if left.startswith(f"{name}.take-"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(directory, left))
+
+
 def _replace_file(store: str, lease: Lease, host: str, tell: Tell) -> None:
     """Put a copy in the place of the file and its log.
 
@@ -138,10 +149,6 @@ def _replace_file(store: str, lease: Lease, host: str, tell: Tell) -> None:
     before it answers. Both files take their places by being renamed from a name of this claim's own, which the next
     claim removes first: so a process stopped in the middle of *this* does no harm later, either.
     """
-    directory, name = os.path.split(store)
-    for left in os.listdir(directory):
-        if left.startswith(f"{name}.take-"):
-            os.unlink(os.path.join(directory, left))
     part = f"{store}.take-{lease.number}"
     size_bytes = sum(os.stat(path).st_size for path in (store, f"{store}-wal") if os.path.exists(path))
     log.info("copying %s (%d bytes), which %s may still have open", store, size_bytes, host)
@@ -158,7 +165,7 @@ def _replace_file(store: str, lease: Lease, host: str, tell: Tell) -> None:
         lease.prove()
         os.rename(part, store)
         os.rename(f"{part}-wal", f"{store}-wal")
-        _sync(directory, os.O_RDONLY | os.O_DIRECTORY)
+        _sync(os.path.dirname(store), os.O_RDONLY | os.O_DIRECTORY)
     except sqlite3.Error as error:
         raise translate(error, store) from error
     except OSError as error:

@@ -80,7 +80,11 @@ def test_forced_mode_holds_for_whoever_comes(tmp_path: Path, mode: str) -> None:
     set_mode(store, mode)
     assert place_of(store) == Place(mode, file_system_of(str(tmp_path)), forced=True)
     set_mode(store, AUTO)
-    assert not place_of(store).forced
+    assert place_of(store) == Place(LOCAL, file_system_of(str(tmp_path)))
+
+
+def test_nothing_is_made_to_find_out_what_is_found_out_anyway(tmp_path: Path) -> None:
+    set_mode(str(tmp_path / "store.db"), AUTO)
     assert not (tmp_path / "store.db.owner").exists()
 
 
