@@ -87,6 +87,15 @@ Event = Attached | Gave | Ended | NoRoom | Ordered | Acked | Drain | Quit | Join
 # -- commands -------------------------------------------------------------------------------------------------
 
 
+class Wide(Struct, frozen=True):
+    """How a wide task is started; fields as in `Begin`."""
+
+    way: str
+    first: int
+    ranks: int
+    nodes: str
+
+
 class Start(Struct, frozen=True):
     """Start an attempt on its slots, one a rank."""
 
@@ -94,6 +103,7 @@ class Start(Struct, frozen=True):
     template: Template
     resources: Resources
     slots: tuple[Slot, ...]
+    wide: Wide | None = None
 
 
 class Stop(Struct, frozen=True):

@@ -1,7 +1,8 @@
 """The guard: the agent's parent, which ends its tasks if it dies and tells the store about it.
 
-``python -I -S guard.py``, told what to do by the JSON in ``$MTC_GUARD``. Only the standard library, and nothing in
-its command line that names the program: whoever kills all that is called so shall not kill the one who cleans up.
+``python -I -S guard.py``, told what to do by the JSON in ``$MTC_GUARD`` or its argument. Only the standard library,
+and nothing in its command line that names the program: whoever kills all that is called so shall not kill the one who
+cleans up. Node workers have such a guard, too: it starts a worker that was killed anew.
 
 The guard is a subreaper: when the agent dies, its tasks, and whatever they have started and cut loose, become the
 guard's children. A pipe that it holds tells the agent if the guard itself dies.
@@ -110,10 +111,11 @@ def wait_for(pid: int, timeout_s: "float | None") -> "int | None":
 
 def main() -> int:
     """Run the agent; clean up after it."""
-    todo = json.loads(os.environ.pop("MTC_GUARD"))
-    os.set_inheritable(todo["alive_fd"], False)  # whoever started this sees at its other end that the guard is dead
-    if os.fork():
-        os._exit(0)  # the guard is nobody's child, so nobody has to reap it
+    todo = json.loads(sys.argv[1] if len(sys.argv) > 1 else os.environ.pop("MTC_GUARD"))
+    if "alive_fd" in todo:  # in the background: the guard is nobody's child, so nobody has to reap it
+        os.set_inheritable(todo["alive_fd"], False)  # whoever started this sees at its other end that the guard is dead
+        if os.fork():
+            os._exit(0)
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl")
@@ -131,20 +133,29 @@ def main() -> int:
     reading, writing = os.pipe()
     os.set_inheritable(reading, False)
     environment = dict(os.environ)
-    agent = os.posix_spawn(
-        todo["agent"][0],
-        [*todo["agent"], "--guard-fd", str(_PIPE_FD + 10)],
-        environment,
-        file_actions=[(os.POSIX_SPAWN_DUP2, reading, _PIPE_FD + 10)],
-        setsigdef=[signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ],
-    )
+    again = todo.get("again", 0)
+    while True:
+        agent = os.posix_spawn(
+            todo["agent"][0],
+            [*todo["agent"], "--guard-fd", str(_PIPE_FD + 10)],
+            environment,
+            file_actions=[(os.POSIX_SPAWN_DUP2, reading, _PIPE_FD + 10)],
+            setsigdef=[signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ],
+        )
+        status = wait_for(agent, None)
+        killed = sweep()
+        if status == 0:
+            return 0
+        assert status is not None
+        code = os.waitstatus_to_exitcode(status)
+        if "again" not in todo:
+            break
+        if code > 0 or not again:
+            return 1
+        again -= 1
+        sys.stderr.write(f"guard: the node worker was killed by signal {-code}; starting it anew\n")
+        sys.stderr.flush()
     os.close(reading)
-    status = wait_for(agent, None)
-    killed = sweep()
-    if status == 0:
-        return 0
-    assert status is not None
-    code = os.waitstatus_to_exitcode(status)
     how = f"its agent was killed by signal {-code}" if code < 0 else f"its agent ended with exit code {code}"
     sys.stderr.write(f"guard: {how}; {killed} processes of tasks were left, and are dead\n")
     sys.stderr.flush()

@@ -6,15 +6,19 @@
 import os
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+
 from pilotmtc.agent import events as c
+from pilotmtc.agent import wide
 from pilotmtc.agent.node import NodeWorker
 from pilotmtc.agent.process import Process
 from pilotmtc.agent.waiters import Waiters
 from pilotmtc.model import Result
 from pilotmtc.slots import Node
+from pilotmtc.states import Cause
 from pilotmtc.wire.messages import NodeState
 
 if TYPE_CHECKING:
@@ -30,9 +34,12 @@ class Here:
         What starts and watches them.
     node
         What they may use.
+    environ
+        What they inherit.
     """
 
-    def __init__(self, worker: NodeWorker, node: Node) -> None:
+    def __init__(self, worker: NodeWorker, node: Node, environ: Mapping[str, str]) -> None:
+        self._environ = dict(environ)
         self._worker = worker
         self._node = node
         self._waiters = Waiters(len(os.sched_getaffinity(0)), self._waited, self._failed)
@@ -44,6 +51,15 @@ class Here:
 
     def start(self, start: c.Start, now: float, *, stay: bool) -> Process | c.Ended | c.NoRoom | None:
         """Start a task; return what came of it at once, or with `stay` its process, which is the calling thread's."""
+        if len(start.slots) > 1:
+            try:
+                way = wide.way(self._environ | start.template.env)
+            except wide.LaunchError as error:
+                report = c.Report(start.claimed.task, start.claimed.attempt, Cause.LAUNCH_ERROR, str(error))
+                self._loop.outbox.ended(self._worker.report(report), now)
+                return c.Ended(report.task, report.attempt)
+            ranks = c.Wide(way, 0, len(start.slots), self._node.name)
+            start = structs.replace(start, wide=ranks)
         started = self._worker.start(start, stay=stay)
         if started is None:
             return c.NoRoom(start.claimed.task, start.claimed.attempt)

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pilotmtc.agent import watch
 from pilotmtc.agent.cluster import Cluster
@@ -25,6 +26,9 @@ from pilotmtc.states import PilotState
 from pilotmtc.store.client import StoreClient, connect_store
 from pilotmtc.wire.messages import EndPilot, Finish, GetPilots
 
+if TYPE_CHECKING:
+    from pilotmtc.agent.launch import Allocation
+
 _SUBREAPER = 36
 _log = logging.getLogger("pilotmtc.agent")
 
@@ -37,6 +41,12 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--directory", required=True, type=Path)
     parser.add_argument("--guard-fd", type=int)
     parser.add_argument("--post-mortem", metavar="REASON")
+    parser.add_argument(
+        "--allocation", action="store_true", help="run in the foreground of a batch job, on all its nodes"
+    )
+    parser.add_argument(
+        "--hosts", default="", help="names of nodes, a file of them, or local:N, instead of a batch job's"
+    )
     asked = parser.parse_args(argv)
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%FT%T"
@@ -45,14 +55,20 @@ def main(argv: Sequence[str]) -> int:
     try:
         if asked.post_mortem is not None:
             return post_mortem(asked.store, pilot, asked.directory, asked.post_mortem)
-        return run(asked.store, pilot, asked.directory, asked.guard_fd)
+        if not asked.allocation:
+            return run(asked.store, pilot, asked.directory, asked.guard_fd)
+        from pilotmtc.agent import launch, many  # with zmq, which a pilot of this machine does not want
+
+        if asked.guard_fd is None:
+            many.guarded([sys.executable, "-m", "pilotmtc.agent", *argv])
+        return run(asked.store, pilot, asked.directory.absolute(), asked.guard_fd, launch.find(os.environ, asked.hosts))
     except PilotMTCError as error:
         _log.error("%s", error)
         return error.exit_code
 
 
-def run(url: str, pilot: PilotId, directory: Path, guard_fd: int | None) -> int:
-    """Be the agent of `pilot`; return 0 if it ended as it should."""
+def run(url: str, pilot: PilotId, directory: Path, guard_fd: int | None, allocation: "Allocation | None" = None) -> int:
+    """Be the agent of `pilot`, here or on the nodes of an allocation; return 0 if it ended as it should."""
     if guard_fd is not None:
         os.set_inheritable(guard_fd, False)
     if ctypes.CDLL(None, use_errno=True).prctl(_SUBREAPER, 1, 0, 0, 0) != 0:
@@ -62,6 +78,10 @@ def run(url: str, pilot: PilotId, directory: Path, guard_fd: int | None) -> int:
     client = connect_store(url, patience_s=None)
     try:
         record = _record(client, pilot)
+        if allocation is not None:
+            from pilotmtc.agent import many
+
+            return many.run(client, record, url, directory, guard_fd, allocation)
         node, pin = _node(record)
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         wanted = 3 * node.cores + 300  # tasks inherit it: no more than needed
@@ -75,7 +95,7 @@ def run(url: str, pilot: PilotId, directory: Path, guard_fd: int | None) -> int:
         started = time.monotonic()
         core = Core(Cluster([node]), started, record.description.walltime_s, record.description.idle_s)
         worker = NodeWorker(node.name, pilot, url, directory, gpus=bool(node.gpus), pin=pin, environ=environ)
-        return Loop(client, pilot, core, Here(worker, node), Spool(directory), guard_fd=guard_fd).run()
+        return Loop(client, pilot, core, Here(worker, node, environ), Spool(directory), guard_fd=guard_fd).run()
     finally:
         client.close()
 

@@ -19,7 +19,8 @@ from pilotmtc.agent import watch
 from pilotmtc.agent.capture import Captures
 from pilotmtc.agent.core import GRACE_S
 from pilotmtc.agent.events import Report, Start, Stop
-from pilotmtc.agent.process import NO_ROOM, Launcher, LaunchError, Process, pin_late
+from pilotmtc.agent.process import NO_ROOM, Launcher, Process, pin_late
+from pilotmtc.agent.wide import LaunchError, remove_files
 from pilotmtc.model import PilotId, Result, TaskId
 from pilotmtc.states import Cause
 from pilotmtc.wire.messages import NodeState
@@ -42,15 +43,20 @@ class NodeWorker:
         The node's, for results.
     pilot, store, directory, gpus, pin, environ
         As `Launcher` has them.
+    scratch
+        Where tasks' output is until it is over, if not in the pilot's directory.
     """
 
     def __init__(
         self, name: str, pilot: PilotId, store: str, directory: Path, *, gpus: bool, pin: bool,
-        environ: Mapping[str, str],
+        environ: Mapping[str, str], scratch: Path | None = None,
     ) -> None:  # fmt: skip
         self.name = name
-        self._captures = Captures(directory, directory / "outputs", self._survivors)
-        self._launcher = Launcher(pilot, store, directory, self._captures, gpus=gpus, pin=pin, environ=environ)
+        self._captures = Captures(scratch or directory, directory / "outputs", self._survivors)
+        self._launcher = Launcher(
+            pilot, store, directory, self._captures, gpus=gpus, pin=pin, environ=environ, node=name
+        )
+        self._directory = directory
         self._live: dict[int, Process] = {}  # by pid
         self._polled: dict[int, Process] = {}  # by pidfd
         self._by_task: dict[int, Process] = {}
@@ -89,7 +95,8 @@ class NodeWorker:
         if resources.time_limit_s:
             self._timer(process.began + resources.time_limit_s, process)
         if resources.memory_bytes:
-            process.memory_bytes = resources.memory_bytes
+            here = len([slot for slot in start.slots if slot.node == self.name]) if start.wide is not None else 1
+            process.memory_bytes = resources.memory_bytes * here
             self._limited[process.pid] = process
         self._samples[0].append((process.began + SAMPLE_S[0], process))
         return process
@@ -136,6 +143,8 @@ class NodeWorker:
             pass
         if process.memory_bytes:
             del self._limited[pid]
+        if process.wide:
+            remove_files(self._directory, process.task, process.attempt)
         ended = os.waitstatus_to_exitcode(status)
         code, number = (ended, None) if ended >= 0 else (None, -ended)
         cause = process.cause

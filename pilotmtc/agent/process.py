@@ -8,10 +8,11 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from pilotmtc.agent import watch
+from pilotmtc.agent import watch, wide
 from pilotmtc.agent.capture import Captures
-from pilotmtc.agent.events import Start
-from pilotmtc.errors import TaskError, UsageError
+from pilotmtc.agent.events import Start, Wide
+from pilotmtc.agent.wide import LaunchError
+from pilotmtc.errors import UsageError
 from pilotmtc.model import PilotId
 from pilotmtc.slots import core_list
 from pilotmtc.states import Cause
@@ -26,16 +27,12 @@ _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 NO_ROOM = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT})
 
 
-class LaunchError(TaskError):
-    """A task could not be started; the text says why."""
-
-
 class Process:
     """A running attempt."""
 
     __slots__ = (
         "attempt", "began", "cause", "cores", "err", "err_path", "fd", "grace_s", "kill_at", "memory_bytes", "out",
-        "out_path", "peak", "pid", "slot", "started_at", "task",
+        "out_path", "peak", "pid", "slot", "started_at", "task", "wide",
     )  # fmt: skip
 
     def __init__(self, task: int, attempt: int, slot: str) -> None:
@@ -55,6 +52,7 @@ class Process:
         self.peak = 0
         self.out_path: str | None = None
         self.err_path: str | None = None
+        self.wide = False
 
 
 class Launcher:
@@ -74,12 +72,15 @@ class Launcher:
         Whether to bind tasks to their cores.
     environ
         What tasks inherit.
+    node
+        This node's name, for wide tasks.
     """
 
     def __init__(
         self, pilot: PilotId, store: str, directory: Path, captures: Captures, *, gpus: bool, pin: bool,
-        environ: Mapping[str, str],
+        environ: Mapping[str, str], node: str = "",
     ) -> None:  # fmt: skip
+        self._node = node
         self._captures = captures
         self._gpus = gpus
         self._pin = pin
@@ -115,8 +116,10 @@ class Launcher:
             )
         except (UsageError, ValueError) as error:
             raise LaunchError(f"the command cannot be put together: {error}") from error
-        slot = start.slots[0]
-        cores = slot.cores
+        slots = start.slots
+        if start.wide is not None:
+            slots = tuple([slot for slot in slots if slot.node == self._node])
+        cores = slots[0].cores if len(slots) == 1 else tuple(sorted(core for slot in slots for core in slot.cores))
         names = self._names.get(cores)
         if names is None:
             if len(self._names) > 4096:
@@ -125,16 +128,19 @@ class Launcher:
         env = self._environment(start, todo, names)
         self._enter(todo.cwd)
         argv = todo.argv
+        if start.wide is not None:
+            argv, env = self._widen(start, start.wide, argv, env)
         program = argv[0]
         if "/" not in program:
             program = self._find(program, env.get("PATH", _DEFAULT_PATH))
         process = Process(claimed.task, claimed.attempt, names[0])
+        process.wide = start.wide is not None
         opened: list[int] = []
         try:
             actions = self._files(process, todo, opened)
             process.started_at = time.time()
             process.began = time.monotonic()
-            if self._pin:
+            if self._pin and start.wide is None:  # the ranks are bound by who starts them
                 process.cores = cores
                 if bind:
                     self._bind_next(process)
@@ -151,6 +157,19 @@ class Launcher:
             for fd in opened:
                 os.close(fd)
         return process
+
+    def _widen(
+        self, start: Start, how: Wide, argv: list[str], env: Mapping[str, str]
+    ) -> tuple[list[str], Mapping[str, str]]:
+        """Return the command that starts the ranks of a task, and its variables."""
+        claimed = start.claimed
+        more = {"PILOTMTC_RANKS": str(how.ranks), "PILOTMTC_NODELIST": how.nodes}
+        file = wide.rank_file(Path(self._directory), claimed.task, claimed.attempt)
+        whole = {**env, **more}
+        argv, own = wide.command(
+            how.way, argv, start.slots, here=self._node, first=how.first, bind=self._pin, file=file, env=whole
+        )
+        return argv, {**whole, **own}
 
     def _bind_next(self, process: Process) -> None:
         """Go to the task's cores, for it to inherit: bound after its birth it might have children by then."""

@@ -135,11 +135,15 @@ class Site:
     def close(self) -> None:
         """End all."""
         for pilot in self.pilots:
-            if self.pilot(pilot.id).state not in PILOT_FINAL:
-                self.client.call(CancelPilot(pilot.id))
+            self.close_pilot(pilot)
         directories = {pilot.directory for pilot in self.pilots}
         wait_until(lambda: not any(_processes_in(directory) for directory in directories), 15.0)
         self.client.close()
+
+    def close_pilot(self, pilot: Pilot) -> None:
+        """End a pilot that is not over."""
+        if self.pilot(pilot.id).state not in PILOT_FINAL:
+            self.client.call(CancelPilot(pilot.id))
 
 
 def _processes_in(directory: str) -> list[int]:

@@ -1,0 +1,131 @@
+"""How node workers find their agent: a file in the pilot's directory that only its owner can read.
+
+Nothing of it is on a command line: it holds the keys that let a worker in.
+"""
+
+import os
+import socket
+from pathlib import Path
+from typing import cast
+
+import msgspec
+import zmq
+from msgspec import Struct
+
+from pilotmtc.errors import ConfigError
+
+NAME = "contact"
+NETWORK = "PILOTMTC_NETWORK"
+
+
+class Contact(Struct, frozen=True):
+    """What a worker must know.
+
+    Attributes
+    ----------
+    address
+        Of the agent, as ``tcp://10.0.0.1:40000``.
+    server_key, public_key, secret_key
+        CURVE keys of this pilot: the agent's public one, and the workers' pair.
+    lost_s
+        How long agent and worker wait for a sign of life of each other.
+    pilot, store, directory
+        For tasks.
+    cores
+        How many a node has, by its name; "" is for all others, 0 for what is there.
+    gpus, memory_bytes, named
+        Of a node; 0 is what is there.
+    pin
+        Whether tasks are bound to their cores.
+    environ
+        The agent's: tasks have the same variables on each node.
+    """
+
+    address: str
+    server_key: bytes
+    public_key: bytes
+    secret_key: bytes
+    lost_s: float
+    pilot: int
+    store: str
+    directory: str
+    cores: dict[str, int]
+    gpus: int
+    memory_bytes: int
+    pin: bool
+    environ: dict[str, str]
+
+    def write(self, path: Path) -> None:
+        """Write it, all at once, for the owner's eyes."""
+        new = path.with_name(f"{path.name}.new")
+        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, msgspec.json.encode(self))
+        finally:
+            os.close(fd)
+        new.rename(path)
+
+    @classmethod
+    def read(cls, path: Path) -> "Contact":
+        """Return what `write` has written.
+
+        Raises
+        ------
+        ConfigError
+            If it cannot be read.
+        """
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=cls)
+        except OSError as error:
+            raise ConfigError(f"cannot read how to reach the agent: {path}: {error.strerror}") from error
+        except msgspec.DecodeError as error:
+            raise ConfigError(f"{path} is no contact of an agent of this version: {error}") from error
+
+
+def descriptor(socket: "zmq.Socket[bytes]") -> int:
+    """Return what a poll becomes ready for when something has happened to `socket`; `readable` says whether it has."""
+    return int(cast("int", socket.fd))
+
+
+def readable(socket: "zmq.Socket[bytes]") -> bool:
+    """Whether there is a message. To be asked until there is none: the descriptor tells only of changes."""
+    return bool(int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+
+
+def own_address(other: str | None) -> str:
+    """Return the address of this host on the network that leads to the host `other`; without one, that of loopback.
+
+    ``$PILOTMTC_NETWORK`` may say better: an address of this host, or the name of a network interface.
+
+    Raises
+    ------
+    ConfigError
+        If that is neither.
+    """
+    wish = os.environ.get(NETWORK)
+    if wish:
+        try:
+            return socket.gethostbyname(wish) if not wish.isalnum() else _of_interface(wish)
+        except OSError as error:
+            raise ConfigError(f"{NETWORK}={wish} is no address or network interface here: {error}") from error
+    if other is None:
+        return "127.0.0.1"
+    for target in (other, socket.gethostname()):
+        try:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+                probe.connect((target, 9))  # sends nothing: only asks the kernel for the way
+                return str(probe.getsockname()[0])
+        except OSError:
+            continue
+    raise ConfigError(
+        f"no address of this host leads to {other}: set {NETWORK} to the one on the nodes' network, or its interface"
+    )
+
+
+def _of_interface(name: str) -> str:
+    import fcntl
+    import struct
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        found = fcntl.ioctl(probe.fileno(), 0x8915, struct.pack("256s", name.encode()[:15]))  # SIOCGIFADDR
+    return socket.inet_ntoa(found[20:24])

@@ -1,0 +1,82 @@
+"""Names of many nodes: SLURM's short form, ``n[1-3,7],login``, and what other schedulers write. Pure."""
+
+import re
+from collections.abc import Iterable, Iterator
+
+from pilotmtc.errors import ConfigError
+
+_PART = re.compile(r"[^,\[]+|\[[^\]]*\]|,")
+_TAIL = re.compile(r"(\d+)$")
+_MOST = 1_000_000
+
+
+def expand(text: str) -> list[str]:
+    """Return the names that ``n[1-3,7],login`` means.
+
+    Raises
+    ------
+    ConfigError
+        If it means none.
+    """
+    names: list[str] = []
+    current = [""]
+    read = 0
+    for part in _PART.findall(text.strip()):
+        read += len(part)
+        if part == ",":
+            names += [name for name in current if name]
+            current = [""]
+        elif part.startswith("["):
+            current = [name + number for name in current for number in _numbers(part[1:-1], text)]
+        else:
+            current = [name + part.strip() for name in current]
+    if read != len(text.strip()):
+        raise ConfigError(f"{text!r} is no list of nodes: write n1,n2 or n[1-4]")
+    return names + [name for name in current if name]
+
+
+def _numbers(ranges: str, text: str) -> Iterator[str]:
+    for part in ranges.split(","):
+        first, dash, last = part.partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()) or int(last or first) - int(first) > _MOST:
+            raise ConfigError(f"{part!r} in {text!r} is no range of nodes: write n[1-4,7]")
+        for number in range(int(first), int(last if dash else first) + 1):
+            yield str(number).zfill(len(first))
+
+
+def fold(names: Iterable[str]) -> str:
+    """Return names in the short form; what `expand` makes of it are the same in the same order."""
+    parts: list[str] = []
+    stem = ""
+    ranges: list[list[str]] = []  # first and last number of each, as they are written
+    for name in [*names, ""]:
+        found = _TAIL.search(name)
+        digits = found[1] if found else ""
+        head = name[: len(name) - len(digits)]
+        if digits and ranges and head == stem:
+            last = ranges[-1][1]
+            if digits == str(int(last) + 1).zfill(len(last)):
+                ranges[-1][1] = digits
+            else:
+                ranges.append([digits, digits])
+            continue
+        if ranges:
+            parts.append(_written(stem, ranges))
+        stem, ranges = head, [[digits, digits]] if digits else []
+        if name and not digits:
+            parts.append(name)
+    return ",".join(parts)
+
+
+def _written(stem: str, ranges: list[list[str]]) -> str:
+    texts = [first if first == last else f"{first}-{last}" for first, last in ranges]
+    return stem + (texts[0] if len(ranges) == 1 and ranges[0][0] == ranges[0][1] else f"[{','.join(texts)}]")
+
+
+def counts(text: str) -> list[int]:
+    """Return the numbers that ``12(x3),8`` means."""
+    found: list[int] = []
+    for part in text.split(","):
+        number, _, times = part.partition("(x")
+        found += [int(number)] * int(times.rstrip(")") or 1)
+    return found

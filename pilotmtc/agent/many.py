@@ -1,0 +1,54 @@
+"""Puts an agent of many nodes together."""
+
+import json
+import logging
+import math
+import os
+import sys
+import time
+from pathlib import Path
+from typing import NoReturn
+
+from pilotmtc.agent import guard
+from pilotmtc.agent.cluster import Cluster
+from pilotmtc.agent.contact import NAME, Contact, own_address
+from pilotmtc.agent.core import Core
+from pilotmtc.agent.fleet import LOST_S, Fleet
+from pilotmtc.agent.launch import Allocation, Starter, first_other
+from pilotmtc.agent.loop import Loop
+from pilotmtc.agent.spool import Spool
+from pilotmtc.model import Pilot
+from pilotmtc.store.client import StoreClient
+
+LOST = "PILOTMTC_NODE_TIMEOUT_S"  # how long a node may be silent
+_log = logging.getLogger("pilotmtc.agent")
+
+
+def guarded(command: list[str]) -> NoReturn:
+    """Become the guard of an agent, in the foreground: a batch job is over when its first process is."""
+    for name in ("stdout", "stderr"):
+        getattr(sys, name).flush()
+    environment = os.environ | {"MTC_GUARD": json.dumps({"agent": command})}
+    os.execve(sys.executable, [sys.executable, "-I", "-S", guard.__file__], environment)
+
+
+def run(  # noqa: PLR0917 -- what `main.run` has
+    client: StoreClient, record: Pilot, url: str, directory: Path, guard_fd: int | None, allocation: Allocation
+) -> int:
+    """Be the agent of the pilot `record` on the nodes of an allocation; return 0 if it ended as it should."""
+    asked = record.description
+    _log.info("pilot %s: %d nodes through %s", record.id, len(allocation.nodes), allocation.way)
+    walltime_s = asked.walltime_s
+    if allocation.ends_at:  # the scheduler knows better
+        walltime_s = min(walltime_s or math.inf, max(allocation.ends_at - time.time(), 1.0))
+    cluster = Cluster()
+    core = Core(cluster, time.monotonic(), walltime_s, asked.idle_s, expected=len(allocation.nodes))
+    environ = {key: value for key, value in os.environ.items() if key != "MTC_GUARD"}
+    contact = Contact(
+        "", b"", b"", b"", float(os.environ.get(LOST, LOST_S)), record.id, url, str(directory),
+        {"": asked.cores} if asked.cores else allocation.cores, asked.gpus, asked.memory_bytes, asked.pin, environ,
+    )  # fmt: skip
+    starter = Starter(allocation, environ, directory / "workers.log")
+    address = own_address(first_other(allocation))
+    fleet = Fleet(cluster, contact, directory / NAME, starter, address=address, named=asked.named)
+    return Loop(client, record.id, core, fleet, Spool(directory), guard_fd=guard_fd).run()

@@ -1,0 +1,77 @@
+"""The ranks of a wide task on one node: starts them, waits for them, ends all when one ends badly.
+
+``python -I -S ranks.py FIRST CORES:GPUS;CORES:GPUS;... [bind|""] COMMAND...``: only the standard library, for it takes
+a slot's time. All are in this process's group, so that whoever ends the group ends them.
+"""
+
+import os
+import signal
+import sys
+import time
+
+_GRACE_S = 5.0
+
+
+def cores_of(text: str) -> "list[int]":
+    """Return the numbers that ``0-3,8`` means."""
+    found: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        found += range(int(first), int(last or first) + 1)
+    return found
+
+
+def main(argv: "list[str]") -> int:
+    """Run them; return the exit code of the first that ends badly, or die by its signal."""
+    first, slots, bind, *command = argv
+    stopping: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, frame: stopping.append(number))
+    everywhere = os.sched_getaffinity(0)
+    running: set[int] = set()
+    for local, slot in enumerate(slots.split(";")):
+        cores, _, gpus = slot.partition(":")
+        env = dict(
+            os.environ,
+            PILOTMTC_RANK=str(int(first) + local),
+            PILOTMTC_LOCAL_RANK=str(local),
+            PILOTMTC_CORE_LIST=cores,
+        )
+        if gpus:
+            env["CUDA_VISIBLE_DEVICES"] = env["ROCR_VISIBLE_DEVICES"] = gpus
+        if bind:
+            os.sched_setaffinity(0, cores_of(cores))
+        try:
+            pid = os.posix_spawnp(command[0], command, env, setsigdef=[signal.SIGTERM, signal.SIGPIPE])
+        except OSError as error:
+            sys.stderr.write(f"{command[0]}: {error.strerror}\n")
+            return end(running, 127)
+        running.add(pid)
+    os.sched_setaffinity(0, everywhere)
+    while running:
+        pid, status = os.wait()
+        running.discard(pid)
+        if status:
+            return end(running, os.waitstatus_to_exitcode(status))
+    return 0
+
+
+def end(running: "set[int]", code: int) -> int:
+    """TERM to what runs, KILL after a grace; then end as `code` says."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for pid in running:
+            os.kill(pid, number)
+        until = time.monotonic() + _GRACE_S
+        while running and (number == signal.SIGKILL or time.monotonic() < until):
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+            running.discard(pid)
+            if not pid:
+                time.sleep(0.01)
+    if code < 0:
+        if -code != signal.SIGKILL:
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,190 @@
+"""Wide tasks: how the ranks of one are started, and what becomes of the parts of their result.
+
+``srun`` and ``mpiexec`` start them all from the first node. Without either, each node worker starts the ranks of its
+node with `ranks`, which suits programs that find each other by themselves. ``PILOTMTC_LAUNCHER`` in the task's or the
+pilot's environment says which one, where the choice by itself is wrong.
+"""
+
+import functools
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from pilotmtc.agent import ranks
+from pilotmtc.errors import TaskError
+from pilotmtc.model import Result
+from pilotmtc.slots import Slot, core_list
+from pilotmtc.states import Cause
+
+SRUN, MPIEXEC, RANKS = "srun", "mpiexec", "ranks"
+WISH = "PILOTMTC_LAUNCHER"
+_OUTPUT = 64 * 1024
+_VERSION_S = 20.0
+# Which rank this is by the words of who started it; where it lies is in a file with a line for each.
+_RANK = """\
+r=${OMPI_COMM_WORLD_RANK:-${PMIX_RANK:-${PMI_RANK:-$SLURM_PROCID}}}; n=$((r + 1))
+set -- "$(sed -n "${n}p" "$PILOTMTC_RANK_FILE")" "$@"; c=${1%% *}; g=${1#* }; shift
+export PILOTMTC_RANK="$r" PILOTMTC_CORE_LIST="$c"
+[ "$g" = - ] || export CUDA_VISIBLE_DEVICES="$g" ROCR_VISIBLE_DEVICES="$g"
+[ -z "$PILOTMTC_BIND" ] || exec taskset -c "$c" "$@"
+exec "$@"
+"""
+
+
+class LaunchError(TaskError):
+    """A task could not be started; the text says why."""
+
+
+def way(env: Mapping[str, str]) -> str:
+    """Return what starts the ranks of a task with these variables.
+
+    Raises
+    ------
+    LaunchError
+        If what they wish for is not to be had.
+    """
+    path = env.get("PATH")
+    wish = env.get(WISH, "")
+    if wish == RANKS:
+        return RANKS
+    if wish in (SRUN, MPIEXEC):
+        if shutil.which(wish, path=path) is None:
+            raise LaunchError(f"{WISH}={wish}, and there is no {wish} in PATH ({path})")
+        return wish
+    if wish:
+        raise LaunchError(f"{WISH}={wish} is none of {SRUN}, {MPIEXEC}, {RANKS}")
+    if shutil.which(MPIEXEC, path=path):
+        return MPIEXEC
+    return SRUN if "SLURM_JOB_ID" in env and shutil.which(SRUN, path=path) else RANKS
+
+
+def command(
+    how: str, argv: Sequence[str], slots: Sequence[Slot], *, here: str, first: int, bind: bool, file: Path,
+    env: Mapping[str, str],
+) -> tuple[list[str], dict[str, str]]:  # fmt: skip
+    """Return the command that starts the ranks with `slots`, and the variables that it wants.
+
+    Parameters
+    ----------
+    how, argv
+        The way, and the task's own command.
+    here
+        Name of this node.
+    first
+        Number of the first rank.
+    bind
+        Whether to bind the ranks to their cores.
+    file
+        Where to write what each rank has, for `srun` and `mpiexec`.
+    env
+        The task's variables.
+    """
+    if how == RANKS:
+        own = ";".join(f"{core_list(slot.cores)}:{_gpus(slot) or ''}" for slot in slots)
+        words = [sys.executable, "-I", "-S", ranks.__file__, str(first), own, "bind" if bind else "", *argv]
+        return words, {}
+    file.parent.mkdir(mode=0o700, exist_ok=True)
+    file.write_text("".join(f"{core_list(slot.cores)} {_gpus(slot) or '-'}\n" for slot in slots))
+    more = {"PILOTMTC_RANK_FILE": str(file), "PILOTMTC_BIND": "1" if bind else ""}
+    rank = ["/bin/sh", "-c", _RANK, "rank", *argv]
+    counts: dict[str, int] = {}
+    for slot in slots:
+        counts[slot.node] = counts.get(slot.node, 0) + 1
+    path = env.get("PATH")
+    program = shutil.which(how, path=path)
+    if program is None:
+        raise LaunchError(f"there is no {how} in PATH ({path})")
+    count = str(len(slots))
+    if how == SRUN:
+        hosts = file.with_suffix(".hosts")
+        hosts.write_text("".join(f"{slot.node}\n" for slot in slots))
+        more["SLURM_HOSTFILE"] = str(hosts)
+        job = env.get("SLURM_JOB_ID", "")
+        return [
+            program, "--overlap", f"--jobid={job}", f"--nodes={len(counts)}", f"--ntasks={count}",
+            "--distribution=arbitrary", "--cpu-bind=none", "--mem=0", "--kill-on-bad-exit=1", "--export=ALL", *rank,
+        ], more  # fmt: skip
+    more["SLURM_OVERLAP"] = "1"  # what it starts through srun shall not wait for the node workers to leave
+    if _is_open_mpi(program):
+        hosts_word = ",".join(f"{'localhost' if name == here else name}:{n}" for name, n in counts.items())
+        words = [program, "--host", hosts_word, "-n", count, "--bind-to", "none", "--oversubscribe"]
+        for name in ("PILOTMTC_RANK_FILE", "PILOTMTC_BIND"):
+            words += ["-x", name]
+        for name in env:
+            if name.startswith("PILOTMTC_") and name not in more:
+                words += ["-x", name]
+        return [*words, *rank], more
+    hosts_word = ",".join(f"{'localhost' if name == here else name}:{n}" for name, n in counts.items())
+    return [program, "-hosts", hosts_word, "-n", count, "-bind-to", "none", *rank], more
+
+
+def _gpus(slot: Slot) -> str:
+    return ",".join(str(index) for index, _ in slot.gpus)
+
+
+@functools.lru_cache(maxsize=64)
+def _is_open_mpi(program: str) -> bool:
+    try:
+        done = subprocess.run(
+            [program, "--version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=_VERSION_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise LaunchError(f"{shlex.quote(program)} --version: {error}") from error
+    return any(word in done.stdout + done.stderr for word in (b"Open MPI", b"OpenRTE", b"PRRTE"))
+
+
+def slot_text(nodes: Iterable[Sequence[Slot]]) -> str:
+    """Return the cores of each node as ``0-11;0-3``, once if they are all the same."""
+    texts = [core_list(tuple(core for slot in slots for core in slot.cores)) for slots in nodes]
+    return texts[0] if len(set(texts)) == 1 else ";".join(texts)
+
+
+def merge(parts: Sequence[Result], node: str, slot: str) -> Result:
+    """Return one result for the parts that the nodes have sent, in order: the worst one's, and the sums."""
+    worst = max(parts, key=_badness)
+    out, err = b"".join(part.stdout for part in parts), b"".join(part.stderr for part in parts)
+    return msgspec.structs.replace(
+        worst,
+        node=node,
+        slot=slot,
+        started_at=min(part.started_at for part in parts),
+        elapsed_s=max(part.elapsed_s for part in parts),
+        cpu_s=sum(part.cpu_s for part in parts),
+        memory_bytes=max(part.memory_bytes for part in parts),
+        stdout=_cut(out),
+        stderr=_cut(err),
+        stdout_bytes=sum(part.stdout_bytes for part in parts),
+        stderr_bytes=sum(part.stderr_bytes for part in parts),
+    )
+
+
+def _badness(part: Result) -> tuple[bool, bool, float]:
+    """Parts that were stopped because of another carry its cause too: the first to end badly by itself is to blame."""
+    if part.cause is Cause.NODE_LOST:
+        return True, True, 0.0
+    bad = part.cause is not Cause.EXIT or part.exit_code != 0
+    return bad, bad and not (part.cause is Cause.EXIT and part.signal is not None), -(part.started_at + part.elapsed_s)
+
+
+def _cut(text: bytes) -> bytes:
+    if len(text) <= _OUTPUT:
+        return text
+    half = _OUTPUT // 2
+    return text[:half] + f"\n[pilotmtc: {len(text) - 2 * half} bytes left out here]\n".encode() + text[-half:]
+
+
+def rank_file(directory: Path, task: int, attempt: int) -> Path:
+    """Return where the ranks of an attempt are described."""
+    return directory / "ranks" / f"{task}.{attempt}"
+
+
+def remove_files(directory: Path, task: int, attempt: int) -> None:
+    """Forget an attempt."""
+    file = rank_file(directory, task, attempt)
+    for path in (file, file.with_suffix(".hosts")):
+        path.unlink(missing_ok=True)

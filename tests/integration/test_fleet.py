@@ -1,0 +1,219 @@
+"""A pilot of four node workers on this machine, over real ZeroMQ with CURVE."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import zmq
+
+from pilotmtc.agent.contact import Contact
+from pilotmtc.agent.launch import worker_command
+from pilotmtc.agent.line import Hello, encode
+from pilotmtc.model import Resources
+from pilotmtc.states import Cause, PilotState, TaskState
+from pilotmtc.wire.messages import Cancel, DrainPilot, Filter
+from tests.integration.agent_support import Site, running_site, shell
+from tests.integration.fleet_support import running_fleet
+from tests.support import wait_until
+
+RANKS = {"PILOTMTC_LAUNCHER": "ranks"}
+WHO = 'echo "$PILOTMTC_RANK/$PILOTMTC_RANKS $PILOTMTC_NODELIST $PILOTMTC_CORE_LIST"'
+
+
+@pytest.fixture
+def site(tmp_path: Path, surroundings: Path) -> Iterator[Site]:
+    with running_site(tmp_path) as made:
+        yield made
+
+
+def test_tasks_run_on_all_nodes_and_the_pilot_knows_them(site: Site) -> None:
+    with running_fleet(site) as fleet:
+        fleet.wait_nodes(4)
+        tasks = site.submit(shell("echo $PILOTMTC_TASK_ID; sleep 0.5"), copies=24)
+        fleet.wait_tasks({TaskState.DONE: 24})
+        assert [site.output(task).stdout for task in tasks] == [f"{task}\n".encode() for task in tasks]
+        assert {site.last(task).node for task in tasks} == {"n1", "n2", "n3", "n4"}
+        pilot = site.pilot(fleet.pilot.id)
+        assert (pilot.nodes, pilot.cores) == (4, 12)
+        site.client.call(DrainPilot(pilot.id))
+        assert site.wait_over(pilot.id).state is PilotState.DONE
+        assert fleet.job.wait(10.0) == 0
+        assert not (fleet.directory / "contact").exists()
+
+
+def test_a_task_has_the_variables_of_the_job_on_each_node(site: Site) -> None:
+    with running_fleet(site, 2, 1, env={"MINE": "of the job"}):
+        tasks = site.submit(shell('echo "$MINE $PILOTMTC_CORE_LIST $PILOTMTC_STORE"; pwd; sleep 0.3'), copies=4)
+        site.wait()
+        directory = site.pilots[-1].directory
+        assert {site.output(task).stdout.decode() for task in tasks} == {f"of the job 0 {site.url}\n{directory}\n"}
+
+
+def test_large_output_of_a_node_is_kept_in_the_pilots_directory(site: Site) -> None:
+    with running_fleet(site, 2) as fleet:
+        task = site.submit(shell("seq 1 100000"))[0]
+        site.wait()
+        path = site.output(task).stdout_path
+        assert path is not None
+        assert Path(path).parent == fleet.directory / "outputs"
+        assert Path(path).read_text() == "".join(f"{number}\n" for number in range(1, 100_001))
+
+
+def test_running_task_on_a_node_is_canceled(site: Site) -> None:
+    with running_fleet(site, 2):
+        task = site.submit(shell("sleep 600"))[0]
+        site.wait_running(task)
+        site.client.call(Cancel("k", Filter(ids=(task,))))
+        assert site.wait() == {TaskState.CANCELED: 1}
+
+
+def test_stranger_with_another_key_is_not_heard(site: Site) -> None:
+    with running_fleet(site, 1) as fleet:
+        fleet.wait_nodes(1)
+        path = fleet.directory / "contact"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        contact = Contact.read(path)
+        context = zmq.Context()
+        dealer = context.socket(zmq.DEALER)
+        try:
+            dealer.curve_serverkey = contact.server_key
+            dealer.curve_publickey, dealer.curve_secretkey = zmq.curve_keypair()
+            dealer.connect(contact.address)
+            dealer.send(encode(Hello(7, "intruder", (0, 1), 0, 1 << 30)))
+            wait_until(lambda: "was turned away" in fleet.log(), 20.0, on_timeout=fleet.log)
+            plain = context.socket(zmq.DEALER)
+            plain.connect(contact.address)
+            plain.send(encode(Hello(8, "intruder", (0, 1), 0, 1 << 30)))
+            task = site.submit(shell("sleep 1"))[0]
+            site.wait()
+            assert site.last(task).node == "n1"
+            assert "intruder" not in fleet.log()
+            plain.close(0)
+        finally:
+            dealer.close(0)
+            context.term()
+
+
+def test_keys_are_on_no_command_line(site: Site) -> None:
+    with running_fleet(site, 2) as fleet:
+        fleet.wait_nodes(2)
+        raw = json.loads((fleet.directory / "contact").read_text())
+        lines = b"".join(path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists())
+        for key in ("secret_key", "server_key", "public_key"):
+            assert raw[key].encode() not in lines
+
+
+def test_worker_that_is_killed_loses_its_tasks_and_comes_back(site: Site) -> None:
+    with running_fleet(site, 2, 2) as fleet:
+        fleet.wait_nodes(2)
+        first = site.submit(shell("test $PILOTMTC_ATTEMPT != 1 || sleep 600"), copies=4)
+        for task in first:
+            site.wait_running(task)
+        os.kill(fleet.workers()["n1"], signal.SIGKILL)
+        wait_until(lambda: sum(site.state(task) is TaskState.DONE for task in first) == 2, 20.0, on_timeout=fleet.log)
+        lost = [task for task in first if site.state(task) is TaskState.DONE]
+        assert {attempt.cause for task in lost for attempt in site.attempts(task)} == {Cause.NODE_LOST, Cause.EXIT}
+        assert {site.attempts(task)[0].node for task in lost} == {"n1"}
+        fleet.wait_nodes(2)
+        site.client.call(Cancel("k", Filter(ids=tuple(first))))
+        site.wait()
+
+
+def test_hung_node_is_given_up_and_what_it_says_later_is_not_heard(site: Site) -> None:
+    with running_fleet(site, 2, 1, env={"PILOTMTC_NODE_TIMEOUT_S": "3"}) as fleet:
+        fleet.wait_nodes(2)
+        tasks = site.submit(shell("sleep 1; echo $PILOTMTC_ATTEMPT"), copies=2)
+        for task in tasks:
+            site.wait_running(task)
+        worker = fleet.workers()["n1"]
+        os.kill(worker, signal.SIGSTOP)
+        fleet.wait_tasks({TaskState.DONE: 2})
+        os.kill(worker, signal.SIGCONT)
+        wait_until(lambda: worker not in fleet.workers().values(), 20.0, on_timeout=fleet.log)
+        ends = [[(attempt.cause, attempt.node) for attempt in site.attempts(task)] for task in tasks]
+        assert sorted(ends) == [[(Cause.EXIT, "n2")], [(Cause.NODE_LOST, "n1"), (Cause.EXIT, "n2")]]
+
+
+def test_link_that_drops_for_a_moment_loses_nothing(site: Site) -> None:
+    """A stopped agent is a dead link for its workers: they go on, and repeat what was not confirmed."""
+    with running_fleet(site, 2, 2) as fleet:
+        fleet.wait_nodes(2)
+        tasks = site.submit(shell("sleep 1; echo $PILOTMTC_TASK_ID"), copies=8)
+        site.wait_running(tasks[0])
+        agent = fleet.agent()
+        os.kill(agent, signal.SIGSTOP)
+        wait_until(lambda: not any(True for _ in _sleeps(fleet.directory)), 20.0)
+        os.kill(agent, signal.SIGCONT)
+        fleet.wait_tasks({TaskState.DONE: 8})
+        assert {len(site.attempts(task)) for task in tasks} == {1}
+
+
+def _sleeps(directory: Path) -> Iterator[int]:
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            if (path / "cwd").readlink() == directory and (path / "comm").read_text() == "sleep\n":
+                yield int(path.name)
+        except OSError:
+            continue
+
+
+def test_node_that_comes_late_is_used(site: Site) -> None:
+    with running_fleet(site, 1, 1) as fleet:
+        fleet.wait_nodes(1)
+        first = site.submit(shell("sleep 600"))[0]
+        site.wait_running(first)
+        second = site.submit(shell("true"))[0]
+        command = worker_command(fleet.directory / "contact", "late")
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as late:
+            wait_until(lambda: site.state(second) is TaskState.DONE, 20.0, on_timeout=fleet.log)
+            assert site.last(second).node == "late"
+            site.client.call(Cancel("k", Filter(ids=(first,))))
+            site.client.call(DrainPilot(fleet.pilot.id))
+            assert late.wait(20.0) == 0
+
+
+def test_wide_task_runs_on_the_slots_of_several_nodes_beside_small_ones(site: Site) -> None:
+    with running_fleet(site, 4, 3, env=RANKS) as fleet:
+        fleet.wait_nodes(4)
+        small = site.submit(shell("sleep 0.3"), copies=24)
+        wide = site.submit(shell(WHO), resources=Resources(ranks=8), copies=2)
+        fleet.wait_tasks({TaskState.DONE: 26})
+        for task in wide:
+            lines = site.output(task).stdout.decode().splitlines()
+            assert sorted(line.split()[0] for line in lines) == [f"{rank}/8" for rank in range(8)]
+            last = site.last(task)
+            assert {line.split()[1] for line in lines} == {last.node}
+            assert last.node.startswith("n[")
+        assert {site.last(task).cause for task in small} == {Cause.EXIT}
+
+
+def test_rank_that_fails_ends_the_others_and_says_so(site: Site) -> None:
+    with running_fleet(site, 2, 2, env=RANKS) as fleet:
+        fleet.wait_nodes(2)
+        task = site.submit(shell("test $PILOTMTC_RANK = 3 && exit 7; sleep 600"), resources=Resources(ranks=4))[0]
+        fleet.wait_tasks({TaskState.FAILED: 1})
+        assert (site.last(task).cause, site.last(task).exit_code) == (Cause.EXIT, 7)
+
+
+def test_wide_task_that_loses_a_node_ends_everywhere_and_runs_again(site: Site) -> None:
+    with running_fleet(site, 2, 2, env=RANKS) as fleet:
+        fleet.wait_nodes(2)
+        line = "test $PILOTMTC_ATTEMPT != 1 || sleep 600; echo $PILOTMTC_RANK"
+        task = site.submit(shell(line), resources=Resources(ranks=4))[0]
+        site.wait_running(task)
+        os.kill(fleet.workers()["n2"], signal.SIGKILL)
+        fleet.wait_tasks({TaskState.DONE: 1})
+        assert [attempt.cause for attempt in site.attempts(task)] == [Cause.NODE_LOST, Cause.EXIT]
+        assert sorted(site.output(task).stdout.split()) == [b"0", b"1", b"2", b"3"]
+
+
+def test_wide_task_that_fits_nowhere_yet_waits_for_the_nodes(site: Site) -> None:
+    with running_fleet(site, 2, 2, env=RANKS) as fleet:
+        task = site.submit(shell(WHO), resources=Resources(ranks=2, ranks_per_node=1))[0]
+        fleet.wait_tasks({TaskState.DONE: 1})
+        assert site.last(task).node in ("n[1-2]", "n[2,1]")
