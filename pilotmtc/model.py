@@ -4,7 +4,7 @@ from typing import NewType
 
 from msgspec import Struct
 
-from pilotmtc.states import Cause, PilotState, TaskState
+from pilotmtc.states import Cause, JobState, PilotState, TaskState
 
 TaskId = NewType("TaskId", int)
 CampaignId = NewType("CampaignId", int)
@@ -247,6 +247,18 @@ class PilotDescription(Struct, frozen=True, omit_defaults=True):
         Whether tasks are bound to their cores.
     nodes
         How many nodes it has; above 1 only where a scheduler gives them.
+    scheduler
+        SAGA's URL of the scheduler that is asked for it, such as ``slurm://localhost/``; empty for one that is started
+        on this machine.
+    queue, account, qos, constraint, reservation, exclusive
+        What the scheduler is told.
+    signal_s
+        So long before the end of its walltime it takes nothing new; 0 is a value that fits the walltime.
+    setup
+        Lines of shell before the agent starts, such as ``module load python``.
+    login
+        How its nodes reach the store's host: ``[user@]host[:port]``; empty is that host's own name, and ``-`` is no
+        SSH at all: they run on that host.
     """
 
     site: str = "local"
@@ -259,10 +271,30 @@ class PilotDescription(Struct, frozen=True, omit_defaults=True):
     campaign: CampaignId | None = None
     pin: bool = True
     nodes: int = 1
+    scheduler: str = ""
+    queue: str = ""
+    account: str = ""
+    qos: str = ""
+    constraint: str = ""
+    reservation: str = ""
+    exclusive: bool = False
+    signal_s: float = 0.0
+    setup: tuple[str, ...] = ()
+    login: str = ""
 
 
 class Pilot(Struct, frozen=True, omit_defaults=True):
-    """A pilot as the store knows it."""
+    """A pilot as the store knows it.
+
+    Attributes
+    ----------
+    batch, native_state
+        The scheduler's own id and words.
+    submitted_at, asked_at
+        When the scheduler was given it, and when it last answered about it.
+    trouble
+        Why the scheduler could not be asked since then; empty when it could.
+    """
 
     id: PilotId
     description: PilotDescription
@@ -280,6 +312,58 @@ class Pilot(Struct, frozen=True, omit_defaults=True):
     reason: str = ""
     batch: BatchId | None = None
     native_state: str = ""
+    submitted_at: float | None = None
+    asked_at: float | None = None
+    trouble: str = ""
+
+
+class Job(Struct, frozen=True, omit_defaults=True):
+    """A pilot's job as whoever asks the scheduler must know it.
+
+    Attributes
+    ----------
+    key
+        The pilot's: its job is called ``pilotmtc-KEY``.
+    submits
+        How often it was given to the scheduler, as far as is known.
+    waited_s
+        Since the last time.
+    cancel
+        Whether the job is to be ended.
+    attached
+        Whether its agent has ever reported for duty.
+    """
+
+    pilot: PilotId
+    key: str
+    state: PilotState
+    description: PilotDescription
+    directory: str
+    batch: BatchId | None = None
+    submits: int = 0
+    waited_s: float = 0.0
+    cancel: bool = False
+    attached: bool = False
+
+
+class JobReport(Struct, frozen=True, omit_defaults=True):
+    """What the scheduler says of a pilot's job.
+
+    Attributes
+    ----------
+    native_state, reason
+        Its own words.
+    log
+        The end of what the job has written, if it is over and its agent never reported for duty.
+    """
+
+    pilot: PilotId
+    state: JobState
+    batch: BatchId | None = None
+    native_state: str = ""
+    reason: str = ""
+    exit_code: int | None = None
+    log: str = ""
 
 
 class Key(Struct, frozen=True):

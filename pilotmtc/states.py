@@ -48,6 +48,18 @@ class Cause(IntEnum):
     LAUNCH_ERROR = 9  # it could not be started
 
 
+class JobState(IntEnum):
+    """What a scheduler says of a pilot's job."""
+
+    PENDING = 0
+    RUNNING = 1  # or suspended, or about to begin or end
+    DONE = 2
+    FAILED = 3
+    CANCELED = 4
+    GONE = 5  # it was asked, and does not know the job
+    REJECTED = 6  # it did not take the job in the first place
+
+
 T = TaskState
 TASK_TRANSITIONS: frozenset[tuple[TaskState, TaskState]] = frozenset(
     {

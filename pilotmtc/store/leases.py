@@ -1,5 +1,7 @@
 """Pilots: they are entered, report for duty, renew their leases, get orders, and end or are given up."""
 
+import re
+
 import msgspec
 
 from pilotmtc.errors import StateError, UsageError
@@ -9,7 +11,8 @@ from pilotmtc.store.bounds import check_numbers
 from pilotmtc.store.claiming import take_back
 from pilotmtc.store.finishing import find_again, held, record
 from pilotmtc.store.ledger import Ledger, Seat
-from pilotmtc.store.looking import pilots_where
+from pilotmtc.store.looking import pilots_where, store_path
+from pilotmtc.store.reconcile import NOT_HEARD, End, silence
 from pilotmtc.wire.messages import (
     AttachPilot,
     CancelPilot,
@@ -26,7 +29,7 @@ from pilotmtc.wire.messages import (
 _HELD = """SELECT id, state, attempt, pilot_id, campaign_id, template_id, cancel, failures, crashes, started_at
     FROM task INDEXED BY task_held WHERE pilot_id = ? AND state IN (2, 3) ORDER BY id"""
 _CONTROL_KEPT_S = 86400.0
-_NOT_HEARD = "no heartbeat"
+_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,47}")
 LONGEST_NAP_S = 10.0
 
 
@@ -39,12 +42,20 @@ def create_pilot(ledger: Ledger, request: CreatePilot) -> Pilots:
     if campaign is not None and not ledger.execute("SELECT 1 FROM campaign WHERE id = ?", (campaign,)).fetchone():
         raise UsageError(f"there is no campaign {campaign} for the pilot to work on")
     body = msgspec.json.encode(request.description).decode()
-    ledger.execute(
-        "INSERT INTO pilot(key, description, campaign_id, state, created_at, directory) VALUES (?, ?, ?, 0, ?, ?) "
-        "ON CONFLICT(key) DO NOTHING",
-        (request.key, body, campaign, ledger.clock.now(), request.directory),
+    scheduler = request.description.scheduler
+    directory = request.directory
+    if scheduler:
+        if not _KEY.fullmatch(request.key):  # it names the job and its directory
+            raise UsageError(f"{request.key!r} cannot be a pilot's key: letters, digits, dots, dashes and underscores")
+        directory = directory or f"{store_path(ledger)}.d/pilots/{request.key}"
+    new = ledger.execute(
+        "INSERT INTO pilot(key, description, campaign_id, state, created_at, directory, scheduler, watched) "
+        "VALUES (?, ?, ?, 0, ?, ?, ?, ?) ON CONFLICT(key) DO NOTHING",
+        (request.key, body, campaign, ledger.clock.now(), directory, scheduler, scheduler != ""),
     )
     ledger.touch()
+    if new.rowcount:
+        ledger.ask_scheduler(scheduler, at_once=True)
     return Pilots(pilots_where(ledger, "key = ?", (request.key,)))
 
 
@@ -55,6 +66,7 @@ def attach(ledger: Ledger, request: AttachPilot) -> Orders:
         _refuse_final(request.pilot, seat)
     if seat.state in (PilotState.NEW, PilotState.PENDING, PilotState.FAILED):
         ledger.pilot_moved(request.pilot, seat.state, PilotState.ACTIVE)
+        ledger.ask_scheduler(seat.scheduler, at_once=False)
         if seat.drain:
             ledger.pilot_moved(request.pilot, PilotState.ACTIVE, PilotState.DRAINING)
     ledger.execute(
@@ -83,7 +95,7 @@ def _given_up(ledger: Ledger, pilot: PilotId, seat: Seat) -> bool:
     if seat.state is not PilotState.FAILED:
         return False
     (reason,) = ledger.execute("SELECT reason FROM pilot WHERE id = ?", (pilot,)).fetchone()
-    return bool(reason == _NOT_HEARD)
+    return bool(reason == NOT_HEARD)
 
 
 def heartbeat(ledger: Ledger, request: Heartbeat) -> Orders:
@@ -128,19 +140,20 @@ def end_pilot(ledger: Ledger, request: EndPilot) -> Done:
         raise UsageError(f"a pilot cannot end as {request.state.name}")
     seat = ledger.seat(request.pilot)
     if seat.state not in PILOT_FINAL:
-        _end(ledger, request.pilot, seat, request.state, request.reason)
+        end(ledger, request.pilot, seat, End(request.state, request.reason))
     return Done()
 
 
-def _end(ledger: Ledger, pilot: PilotId, seat: Seat, state: PilotState, reason: str) -> None:
-    """End the pilot. What ran in it is over: lost with a pilot that failed, preempted by one that was ended."""
+def end(ledger: Ledger, pilot: PilotId, seat: Seat, how: End) -> None:
+    """End the pilot. What ran in it is over: if `how` has no cause, lost with a pilot that failed, else preempted."""
+    state, reason = how.state, how.reason
     if seat.state is PilotState.NEW and state is PilotState.DONE:
         ledger.pilot_moved(pilot, PilotState.NEW, PilotState.PENDING)
         seat = seat._replace(state=PilotState.PENDING)
     ledger.pilot_moved(pilot, seat.state, state, reason)
     rows = {row[0]: row for row in ledger.execute(_HELD, (pilot,))}
     take_back(ledger, pilot, [row for row in rows.values() if row[1] == 2], lost=True)
-    cause = Cause.PILOT_LOST if state is PilotState.FAILED else Cause.PREEMPTED
+    cause = how.cause or (Cause.PILOT_LOST if state is PilotState.FAILED else Cause.PREEMPTED)
     results = [
         Result(id_, row[2], cause, started_at=row[9] or 0.0, message=reason or f"the pilot ended as {state.name}")
         for id_, row in rows.items()
@@ -148,6 +161,7 @@ def _end(ledger: Ledger, pilot: PilotId, seat: Seat, state: PilotState, reason: 
     ]
     record(ledger, pilot, results, rows, lost=True)
     ledger.leases.pop(pilot, None)
+    ledger.ask_scheduler(seat.scheduler, at_once=False)
 
 
 def drain_pilot(ledger: Ledger, request: DrainPilot) -> Changed:
@@ -168,16 +182,19 @@ def drain_pilot(ledger: Ledger, request: DrainPilot) -> Changed:
 def cancel_pilot(ledger: Ledger, request: CancelPilot) -> Changed:
     """Order the pilot to end now; one that has no agent yet is over at once."""
     seat = ledger.seat(request.pilot)
-    if seat.state in PILOT_FINAL:
+    if seat.state in PILOT_FINAL and not seat.scheduler:
         return Changed(0, 1)
-    if seat.state in (PilotState.NEW, PilotState.PENDING):
-        _end(ledger, request.pilot, seat, PilotState.CANCELED, "canceled before it started")
+    # A job that the scheduler may have is over only when the scheduler says so: it must not start after all.
+    if seat.state in (PilotState.NEW, PilotState.PENDING) and not (seat.scheduler and seat.submits):
+        end(ledger, request.pilot, seat, End(PilotState.CANCELED, "canceled before it started"))
+        ledger.execute("UPDATE pilot SET watched = 0 WHERE id = ?", (request.pilot,))
         return Changed(1)
     if seat.kill:
         return Changed(0)
     ledger.execute("UPDATE pilot SET kill = 1 WHERE id = ?", (request.pilot,))
     ledger.activity.event(request.pilot, ledger.clock.now(), "was told to end at once")
     ledger.order([request.pilot])
+    ledger.ask_scheduler(seat.scheduler, at_once=True)
     return Changed(1)
 
 
@@ -198,10 +215,7 @@ def do_due(ledger: Ledger) -> None:
         ledger.leases.pop(pilot)
         if seat.state not in (PilotState.ACTIVE, PilotState.DRAINING):
             continue
-        if seat.kill:
-            _end(ledger, pilot, seat, PilotState.CANCELED, "canceled; no heartbeat")
-        else:
-            _end(ledger, pilot, seat, PilotState.FAILED, _NOT_HEARD)
+        end(ledger, pilot, seat, silence(seat.job, seat.native_state, kill=seat.kill))
     wall = ledger.clock.now()
     if ledger.execute("UPDATE task SET not_before = NULL WHERE not_before <= ?", (wall,)).rowcount:
         ledger.claimable()

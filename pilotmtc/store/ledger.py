@@ -17,7 +17,7 @@ from msgspec import Struct
 from pilotmtc.clock import Clock
 from pilotmtc.errors import UsageError
 from pilotmtc.model import PilotId, Resources, TaskId, Template
-from pilotmtc.states import PILOT_FINAL, TASK_TRANSITIONS, PilotState, TaskState, check_pilot, check_task
+from pilotmtc.states import PILOT_FINAL, TASK_TRANSITIONS, JobState, PilotState, TaskState, check_pilot, check_task
 from pilotmtc.store.activity import Activity
 from pilotmtc.store.views import ATTEMPT_BITS, ATTEMPT_MASK
 from pilotmtc.wire.views import FailureGroup
@@ -33,11 +33,16 @@ _decode_resources = msgspec.json.Decoder(Resources).decode
 
 
 class News(Struct, frozen=True):
-    """What commits have brought: `ready` tasks to claim, `orders` for these pilots, `changed` things to watch."""
+    """What commits have brought.
+
+    `ready` tasks to claim, `orders` for these pilots, `changed` things to watch; `jobs`: something has happened to
+    pilots of schedulers, which have to be asked soon or, if True, at once.
+    """
 
     ready: bool = False
     orders: frozenset[PilotId] = frozenset()
     changed: bool = False
+    jobs: dict[str, bool] = {}
 
 
 class Mark(NamedTuple):
@@ -81,6 +86,10 @@ class Seat(NamedTuple):
     orders: int
     drain: bool
     kill: bool
+    scheduler: str  # empty once it has nothing to do with the pilot any more
+    submits: int
+    job: JobState | None  # as its scheduler said last
+    native_state: str
 
 
 class Ledger:
@@ -104,6 +113,7 @@ class Ledger:
         self._ready = False
         self._orders: set[int] = set()
         self._touched = False
+        self._jobs: dict[str, bool] = {}
         self._news = News()
         self.activity = Activity(clock.monotonic())
         self.shown = Shown(seq)
@@ -171,11 +181,16 @@ class Ledger:
             If there is none.
         """
         row = self.execute(
-            "SELECT state, campaign_id, claim_no, orders, drain, kill FROM pilot WHERE id = ?", (pilot,)
+            "SELECT state, campaign_id, claim_no, orders, drain, kill, iif(watched, scheduler, ''), submits, "
+            "job, native_state FROM pilot WHERE id = ?",
+            (pilot,),
         ).fetchone()
         if row is None:
             raise UsageError(f"there is no pilot {pilot} in this store")
-        return Seat(PilotState(row[0]), row[1], row[2], row[3], bool(row[4]), bool(row[5]))
+        return Seat(
+            PilotState(row[0]), row[1], row[2], row[3], bool(row[4]), bool(row[5]), row[6], row[7],
+            None if row[8] is None else JobState(row[8]), row[9],
+        )  # fmt: skip
 
     # -- changes -----------------------------------------------------------------------------------------------
 
@@ -209,7 +224,9 @@ class Ledger:
         self.activity.event(pilot, now, f"{old.name} to {new.name}{f': {reason}' if reason else ''}")
         if new in PILOT_FINAL:
             self.activity.gone(pilot, self.clock.monotonic())
-        if new in (PilotState.ACTIVE, PilotState.DRAINING):
+        if new is PilotState.PENDING:
+            self.execute("UPDATE pilot SET state = ? WHERE id = ?", (int(new), pilot))
+        elif new in (PilotState.ACTIVE, PilotState.DRAINING):
             self.execute(
                 "UPDATE pilot SET state = ?, started_at = coalesce(started_at, ?), ended_at = NULL, reason = '' "
                 "WHERE id = ?",
@@ -234,6 +251,11 @@ class Ledger:
     def claimable(self) -> None:
         """Note that claims may find something that they did not before."""
         self._ready = True
+
+    def ask_scheduler(self, url: str, *, at_once: bool) -> None:
+        """Note that the scheduler has to be asked; nothing if `url` is empty."""
+        if url:
+            self._jobs[url] = at_once or self._jobs.get(url, False)
 
     # -- transactions ------------------------------------------------------------------------------------------
 
@@ -293,10 +315,13 @@ class Ledger:
                 self._ring.popleft()
         self.seq += n
         self.first_seq = self.seq - len(self._ring)
-        if n or self._ready or self._orders or self._touched:
+        if n or self._ready or self._orders or self._touched or self._jobs:
             news = self._news
             orders = news.orders.union(map(PilotId, self._orders))
-            self._news = News(news.ready or self._ready, orders, news.changed or n > 0 or self._touched)
+            jobs = {url: soon or news.jobs.get(url, False) for url, soon in self._jobs.items()}
+            self._news = News(
+                news.ready or self._ready, orders, news.changed or n > 0 or self._touched, news.jobs | jobs
+            )
         self.activity.committed(self.clock.monotonic())
         self._forget()
 
@@ -309,6 +334,7 @@ class Ledger:
         self._moves.clear()
         self._olds.clear()
         self._orders.clear()
+        self._jobs.clear()
         self._lost_moves = 0
         self._ready = self._touched = False
         self.activity.rewind(0)

@@ -42,7 +42,7 @@ from pilotmtc.wire.messages import (
 )
 
 _decode_strings = msgspec.json.Decoder(tuple[str, ...]).decode
-_decode_pilot = msgspec.json.Decoder(PilotDescription).decode
+decode_pilot = msgspec.json.Decoder(PilotDescription).decode
 _CAUSES = tuple(Cause)
 _PAGE = 10_000
 _ATTEMPT = """id, cause, exit_code, signal, pilot_id, node, slot, started_at, elapsed_s, cpu_s, memory_bytes,
@@ -222,7 +222,8 @@ def pilot_rows(ledger: Ledger, condition: str, values: tuple[object, ...]) -> li
     """Return the rows of pilots that meet an SQL condition, newest first."""
     return ledger.execute(
         "SELECT id, description, state, created_at, started_at, ended_at, seen_at, host, pid, nodes, cores, busy, "
-        f"directory, reason, batch, native_state FROM pilot WHERE {condition} ORDER BY id DESC",
+        "directory, reason, batch, native_state, submitted_at, asked_at, trouble "
+        f"FROM pilot WHERE {condition} ORDER BY id DESC",
         values,
     ).fetchall()
 
@@ -230,10 +231,11 @@ def pilot_rows(ledger: Ledger, condition: str, values: tuple[object, ...]) -> li
 def pilot_of(row: Row) -> Pilot:
     """Return the record of a row of `pilot_rows`."""
     (id_, body, state, created, started, ended, seen, host, pid, nodes, cores, busy, directory, reason, batch,
-     native) = row  # fmt: skip
+     native, submitted, asked, trouble) = row  # fmt: skip
     return Pilot(
-        PilotId(id_), _decode_pilot(body), PilotState(state), created, started, ended, seen, host, pid, nodes,
-        cores, busy, directory, reason, BatchId(batch) if batch is not None else None, native,
+        PilotId(id_), decode_pilot(body), PilotState(state), created, started, ended, seen, host, pid, nodes,
+        cores, busy, directory, reason, BatchId(batch) if batch is not None else None, native, submitted, asked,
+        trouble,
     )  # fmt: skip
 
 
@@ -248,7 +250,7 @@ def get_changes(ledger: Ledger, request: GetChanges) -> Changes:
 def get_store(ledger: Ledger, request: GetStore) -> StoreInfo:
     """Answer what the store is."""
     execute = ledger.execute
-    (path,) = execute("SELECT file FROM pragma_database_list WHERE name = 'main'").fetchone()
+    path = store_path(ledger)
     counts = execute("SELECT state, sum(n) FROM tally GROUP BY state HAVING sum(n) != 0 ORDER BY state")
     place = place_of(os.path.realpath(path))
     return StoreInfo(
@@ -264,6 +266,12 @@ def get_store(ledger: Ledger, request: GetStore) -> StoreInfo:
         size_bytes=size_of(path),
         tasks={TASK_STATES[state]: n for state, n in counts},
     )
+
+
+def store_path(ledger: Ledger) -> str:
+    """Return the store's file."""
+    path: str = ledger.execute("SELECT file FROM pragma_database_list WHERE name = 'main'").fetchone()[0]
+    return path
 
 
 def size_of(path: str) -> int:

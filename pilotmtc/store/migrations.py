@@ -20,6 +20,23 @@ def m001_first_tables(database: Database) -> None:
             database.execute(statement)
 
 
+@migrations()
+def m002_schedulers(database: Database) -> None:
+    """Give pilots what is to be known of their jobs."""
+    for column in (
+        "scheduler TEXT NOT NULL DEFAULT ''",  # its URL; empty for a pilot that no scheduler was asked for
+        "watched INTEGER NOT NULL DEFAULT 0",  # the scheduler is to be asked about it
+        "submits INTEGER NOT NULL DEFAULT 0",  # how often it was given to the scheduler, or nearly
+        "submitted_at REAL",
+        "asked_at REAL",  # when the scheduler last answered about it
+        "trouble TEXT NOT NULL DEFAULT ''",  # why it has not since
+        "job INTEGER",  # its state, as the scheduler said last
+        "exit_code INTEGER",
+    ):
+        database.execute(f"ALTER TABLE pilot ADD COLUMN {column}")
+    database.execute("CREATE INDEX pilot_watched ON pilot(scheduler) WHERE watched = 1")
+
+
 def _make_views(connection: sqlite3.Connection) -> None:
     for name, query in VIEWS.items():
         connection.execute(f"DROP VIEW IF EXISTS {name}")

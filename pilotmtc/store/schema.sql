@@ -1,6 +1,6 @@
--- The store's tables as of schema 1. Statements are separated by blank lines; migrations.py runs them one by one in one
--- transaction. Other programs should read the views (views.py), which stay as they are; tables may change.
--- State and cause numbers are those of pilotmtc/states.py. Times are seconds since the epoch, UTC.
+-- The store's tables as of schema 1; migrations.py says what came after, and runs these statements, which are separated by
+-- blank lines, one by one in one transaction. Other programs should read the views (views.py), which stay as they are;
+-- tables may change. State and cause numbers are those of pilotmtc/states.py. Times are seconds since the epoch, UTC.
 
 CREATE TABLE campaign (
     id INTEGER PRIMARY KEY,

@@ -7,6 +7,7 @@ does all of it in one commit, answers, and asks again for the requests that wait
 import argparse
 import contextlib
 import logging
+import math
 import os
 import resource
 import select
@@ -27,7 +28,9 @@ from pilotmtc.store.owner import EXIT_MOVED, Lease
 from pilotmtc.store.parking import Parking, Ticket, has_something
 from pilotmtc.store.peer import Peer
 from pilotmtc.store.place import NETWORK, place_of
+from pilotmtc.store.rounds import Rounds
 from pilotmtc.store.sqlite import SqliteStore
+from pilotmtc.store.stewards import Stewards
 from pilotmtc.store.takeover import ServedHere, Tell, become_owner
 from pilotmtc.wire.frames import decode_hello, decode_request, hello
 from pilotmtc.wire.messages import (
@@ -42,6 +45,7 @@ from pilotmtc.wire.messages import (
     GetTasks,
     Ping,
     Reply,
+    ReportJobs,
     SetMode,
     StoreInfo,
 )
@@ -55,6 +59,7 @@ _HOUSEKEEPING_S = 5.0
 _HELLO_TIMEOUT_S = 30.0
 _STALLED_S = 600.0  # a client that has taken nothing of its answers for so long has died somehow
 _FAREWELL_S = 2.0
+_UNTOLD_S = 3600.0  # so long a server that nobody needs tries to tell schedulers what they have to know
 _PER_TURN = 8  # requests of one client
 # Their answers may be large: one of them a client and turn bounds what waits to be read.
 _BULKY = (Claim, GetTasks, GetTask, GetOutput, GetChanges, GetCampaigns, GetPilots, GetOverview, GetPilotView, GetSpans)
@@ -84,9 +89,12 @@ class Server:
         self._epoll.register(self._listener.socket, select.EPOLLIN)
         self._offload = Offload(self._aside)
         self._epoll.register(self._offload, select.EPOLLIN)
+        self._stewards = Stewards(self._epoll)
+        self._rounds = Rounds()
         self._arriving: dict[int, tuple[socket.socket, float]] = {}  # serves that have not handed over yet
         self._peers: dict[int, Peer] = {}  # by each of their descriptors
         self._clients: set[Peer] = set()
+        self._helpers: set[Peer] = set()  # stewards
         self._backlog: set[Peer] = set()  # those of which whole frames are here already
         self._touched: set[Peer] = set()
         self._parking: Parking[Peer] = Parking()
@@ -137,6 +145,8 @@ class Server:
             elif fd == self._offload.fileno():
                 for ticket, reply in self._offload.done():
                     self._answer(ticket, reply)
+            elif fd in self._stewards:
+                self._on_steward(fd)
         now = time.monotonic()
         for peer in list(self._backlog):
             self._gather(peer, now)
@@ -152,10 +162,11 @@ class Server:
             now = time.monotonic()
             self._parking.spent(now - began, now)
         now = time.monotonic()
+        self._ask_schedulers(now)
         self._flush(now)
         if now >= self._housekeeping_at:
             self._housekeeping(now)
-        if self._empty_since is not None and now - self._empty_since >= self._linger_s and not self._arriving:
+        if now >= self._leave_at():
             self._try_to_leave()
 
     def _do_due(self, now: float) -> None:
@@ -165,15 +176,29 @@ class Server:
             log.error("what is due cannot be done: %s", error)
             pause_s = 1.0
         self._due_at = now + min(max(pause_s, 0.0), 10.0)
-        self._parking.tell(self._store.take_news(), now)
+        self._rounds.look(self._store.open_jobs(), now)
+        self._tell(now)
+
+    def _tell(self, now: float) -> None:
+        """Pass on what commits have brought."""
+        news = self._store.take_news()
+        self._parking.tell(news, now)
+        if news.jobs:
+            self._rounds.look(self._store.open_jobs(), now)
+            self._rounds.happened(news.jobs, now)
 
     def _timeout(self, now: float) -> float:
         if any(not peer.full for peer in self._backlog):
             return 0.0
-        at = min(self._due_at, self._housekeeping_at, self._parking.next_at())
-        if self._empty_since is not None and not self._arriving:
-            at = min(at, self._empty_since + self._linger_s)
+        at = min(self._due_at, self._housekeeping_at, self._parking.next_at(), self._leave_at())
+        at = min(at, self._rounds.next_at(), self._stewards.next_at())
         return max(0.0, at - now)
+
+    def _leave_at(self) -> float:
+        """Return when there will be no use in being here any more, as things are."""
+        if self._empty_since is None or self._arriving or self._stewards:
+            return math.inf
+        return self._empty_since + max(self._linger_s, _UNTOLD_S if self._rounds.untold else 0.0)
 
     def _on_peer(self, peer: Peer, fd: int, mask: int) -> None:
         if fd == peer.control.fileno():
@@ -218,6 +243,8 @@ class Server:
                 elif isinstance(request, GetPilotFile):
                     self._read_file(Ticket(peer, number, request, now), request)
                 else:
+                    if isinstance(request, GetPilots) and peer in self._clients:
+                        self._rounds.watched(now)
                     self._turn_tickets.append(Ticket(peer, number, request, now))
                     if isinstance(request, _BULKY):
                         return
@@ -248,7 +275,7 @@ class Server:
                 self._parking.put(ticket)
             else:
                 self._answer(ticket, reply)
-        self._parking.tell(self._store.take_news(), now)
+        self._tell(now)
 
     def _ask(self, requests: list[AnyRequest]) -> list[Reply | PilotMTCError]:
         if not requests:
@@ -300,32 +327,61 @@ class Server:
                 self._peers[peer.sink] = peer
             peer.listen(peer not in self._backlog and not peer.full)
 
+    # -- schedulers -------------------------------------------------------------------------------------------
+
+    def _ask_schedulers(self, now: float) -> None:
+        self._stewards.expire(now)
+        for url in self._rounds.due(now):
+            try:
+                steward = self._stewards.start(url, now)
+            except StoreError as error:
+                log.error("%s", error)
+                self._round_ended(url, str(error), now)
+                continue
+            fds = os.dup(steward.stream.fileno()), steward.stream.detach()
+            self._adopt(steward.control, *fds, steward=True)
+
+    def _on_steward(self, pidfd: int) -> None:
+        url, trouble = self._stewards.reap(pidfd)
+        self._round_ended(url, trouble, time.monotonic())
+
+    def _round_ended(self, url: str, trouble: str, now: float) -> None:
+        if trouble:
+            self._ask([ReportJobs(url, trouble=trouble)])
+        self._rounds.ended(url, now)
+        self._rounds.look(self._store.open_jobs(), now)
+
     # -- coming and going -------------------------------------------------------------------------------------
 
     def _on_arriving(self, fd: int) -> None:
         control, _ = self._arriving.pop(fd)
         self._epoll.unregister(control)
         fds: list[int] = []
-        now = time.monotonic()
         try:
             path, fds, _, _ = socket.recv_fds(control, 4096, 2)
             if len(fds) != 2 or os.fsdecode(path) != self._path or not self._still_there():
                 raise ProtocolError("nothing, or another store, is asked for")
             control.send(b"+")
-            self._numbers += 1
-            peer = Peer(self._numbers, control, source=fds[0], sink=fds[1], epoll=self._epoll, now=now)
+            self._adopt(control, *fds)
         except (OSError, ProtocolError) as error:
             for passed in fds:
                 os.close(passed)
             control.close()
             if fds:
                 log.warning("a connection was refused: %s", error)
-            return
+
+    def _adopt(self, control: socket.socket, source: int, sink: int, *, steward: bool = False) -> None:
+        """Make a client of whoever is at the other end."""
+        self._numbers += 1
+        peer = Peer(self._numbers, control, source=source, sink=sink, epoll=self._epoll, now=time.monotonic())
         self._peers[peer.source] = self._peers[control.fileno()] = peer
         self._epoll.register(control, select.EPOLLIN)
-        self._clients.add(peer)
-        self._empty_since = None
-        log.info("client %d has come", peer.number)
+        if steward:
+            self._helpers.add(peer)
+        else:
+            self._clients.add(peer)
+            self._empty_since = None
+            log.info("client %d has come", peer.number)
         peer.say(hello(__version__))
         self._touched.add(peer)
 
@@ -335,13 +391,16 @@ class Server:
         for fd in (peer.source, peer.sink, peer.control.fileno()):
             self._peers.pop(fd, None)
         peer.close()
-        self._clients.discard(peer)
+        if peer in self._helpers:
+            self._helpers.discard(peer)
+        else:
+            self._clients.discard(peer)
+            log.info("client %d has gone: %s", peer.number, why)
+            if not self._clients:
+                self._empty_since = time.monotonic()
         self._backlog.discard(peer)
         self._touched.discard(peer)
         self._parking.drop(peer)
-        log.info("client %d has gone: %s", peer.number, why)
-        if not self._clients:
-            self._empty_since = time.monotonic()
 
     def _still_there(self) -> bool:
         """Return whether the file at the store's path is the one that is open, and opened as it should be.
@@ -367,7 +426,7 @@ class Server:
                 del self._arriving[fd]
                 self._epoll.unregister(control)
                 control.close()
-        for peer in list(self._clients):
+        for peer in (*self._clients, *self._helpers):
             if not peer.software and now - peer.since > _HELLO_TIMEOUT_S:
                 self._part(peer, "said no hello")
             elif peer.waiting_bytes and now - peer.moved_at > _STALLED_S:
@@ -408,8 +467,9 @@ class Server:
                 if not peer.flush(time.monotonic()):
                     self._part(peer, "hung up")
             time.sleep(0.01)
-        for peer in list(self._clients):
+        for peer in (*self._clients, *self._helpers):
             self._part(peer, "the server leaves")
+        self._stewards.close()
         for control, _ in self._arriving.values():
             control.close()
         self._offload.close()

@@ -11,8 +11,9 @@ from typing import Any, cast
 
 from pilotmtc.clock import Clock, SystemClock
 from pilotmtc.errors import PilotMTCError, StoreError, UsageError
-from pilotmtc.store import claiming, closeups, finishing, leases, looking, overview, steering, submitting, upkeep
+from pilotmtc.store import claiming, closeups, finishing, jobs, leases, looking, overview, steering, submitting, upkeep
 from pilotmtc.store.apart import APART, do_apart
+from pilotmtc.store.jobs import OpenJobs
 from pilotmtc.store.ledger import Ledger, News
 from pilotmtc.store.opening import open_file, translate
 from pilotmtc.store.pilot_files import read_pilot_file
@@ -36,6 +37,7 @@ _READS: dict[type[object], Handler] = {
     v.GetPilotView: closeups.get_pilot_view,
     v.GetSpans: closeups.get_spans,
     v.GetWords: closeups.get_words,
+    m.GetJobs: jobs.get_jobs,
 }
 _WRITES: dict[type[object], Handler] = {
     m.AttachPilot: leases.attach,
@@ -52,6 +54,8 @@ _DURABLE: dict[type[object], Handler] = {
     m.CreatePilot: leases.create_pilot,
     m.DrainPilot: leases.drain_pilot,
     m.CancelPilot: leases.cancel_pilot,
+    m.BeginSubmit: jobs.begin_submit,
+    m.ReportJobs: jobs.report_jobs,
     m.Cancel: steering.once(steering.cancel),
     m.Retry: steering.once(steering.retry),
     m.Edit: steering.once(steering.edit),
@@ -175,6 +179,11 @@ class SqliteStore:
                 self._ledger.committed()
                 self._prove()
             return leases.nap(self._ledger)
+
+    def open_jobs(self) -> dict[str, OpenJobs]:
+        """Return the schedulers that have to be asked about pilots."""
+        with self._translated():
+            return jobs.open_jobs(self._ledger)
 
     def take_news(self) -> News:
         """Return what commits have brought since the last call, for waking those that wait."""

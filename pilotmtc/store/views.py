@@ -69,6 +69,7 @@ FROM campaign""",  # noqa: E501
     "pilots": f"""SELECT
     id, {_words("state", PilotState)} AS state, json_extract(description, '$.site') AS site, campaign_id, host, pid,
     nodes, cores, busy, {_time("created_at")} AS created_at, {_time("started_at")} AS started_at,
-    {_time("ended_at")} AS ended_at, {_time("seen_at")} AS seen_at, directory, reason, batch, native_state
+    {_time("ended_at")} AS ended_at, {_time("seen_at")} AS seen_at, directory, reason, batch, native_state,
+    scheduler, {_time("submitted_at")} AS submitted_at, {_time("asked_at")} AS asked_at, trouble
 FROM pilot""",
 }

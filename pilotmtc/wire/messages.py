@@ -23,6 +23,7 @@ from pilotmtc.model import (
 )
 from pilotmtc.states import PilotState, TaskState
 from pilotmtc.wire.base import Changed, Done, R, Reply, Request
+from pilotmtc.wire.jobs import BeginSubmit, GetJobs, Jobs, ReportJobs
 from pilotmtc.wire.upkeep import (
     Checked,
     CheckStore,
@@ -55,19 +56,23 @@ from pilotmtc.wire.views import (
 
 # Those that are only passed on from here.
 __all__ = [
+    "BeginSubmit",
     "Changed",
     "CheckStore",
     "Checked",
     "CompactStore",
     "Compacted",
     "Done",
+    "GetJobs",
     "GetKeys",
     "GetStore",
+    "Jobs",
     "Keys",
     "NewKey",
     "NodeState",
     "R",
     "Reply",
+    "ReportJobs",
     "Request",
     "RevokeKey",
     "SetMode",
@@ -120,7 +125,10 @@ class Submitted(Reply, frozen=True):
 
 
 class CreatePilot(Request["Pilots"], frozen=True, tag="create_pilot"):
-    """Enter a pilot. Safe to repeat: `key` is client-made; the same key answers the same pilot."""
+    """Enter a pilot. Safe to repeat: `key` is client-made; the same key answers the same pilot.
+
+    One with a scheduler is submitted to it by the store's server.
+    """
 
     key: str
     description: PilotDescription
@@ -494,6 +502,7 @@ AnyRequest = (
     | Cancel | Retry | Edit | DrainPilot | CancelPilot | GetCampaigns | GetPilots | GetTasks | GetTask | GetOutput
     | GetChanges | GetStore | CheckStore | CompactStore | SnapshotStore | NewKey | GetKeys | RevokeKey | SetMode
     | GetOverview | Explain | GetPilotView | GetSpans | GetPilotFile | GetWords
+    | GetJobs | BeginSubmit | ReportJobs
 )  # fmt: skip
 
 REPLIES: dict[type[object], type[Reply]] = {
@@ -531,6 +540,9 @@ REPLIES: dict[type[object], type[Reply]] = {
     GetPilotFile: PilotFile,
     GetWords: Words,
     SetMode: Done,
+    GetJobs: Jobs,
+    BeginSubmit: Changed,
+    ReportJobs: Done,
 }
 
 

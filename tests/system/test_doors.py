@@ -37,7 +37,7 @@ def test_whole_tree_keeps_floors_and_doors(tree: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "line", "contract"),
     [
-        ("pilotmtc/pilots.py", "import sqlite3", "sqlite3 and sqlite-utils only in the store"),
+        ("pilotmtc/pilots/local.py", "import sqlite3", "sqlite3 and sqlite-utils only in the store"),
         ("pilotmtc/campaign/__init__.py", "import sqlite_utils.db", "sqlite3 and sqlite-utils only in the store"),
         ("pilotmtc/transport/pipe.py", "import paramiko.client", "paramiko only in transport.ssh"),
         ("pilotmtc/cli/__init__.py", "from textual.app import App", "textual only in tui"),
@@ -61,7 +61,7 @@ def test_planned_rooms_may_use_their_libraries(tree: Path) -> None:
     (tree / "pilotmtc" / "tui" / "__init__.py").write_text('"""The screen."""\n\nimport textual.app\n')
     with (tree / "pilotmtc" / "transport" / "ssh.py").open("a") as file:
         file.write("import paramiko\n")
-    with (tree / "pilotmtc" / "pilots.py").open("a") as file:
+    with (tree / "pilotmtc" / "pilots" / "local.py").open("a") as file:
         file.write("import radical.saga\n")
     done = _lint(tree)
     assert done.returncode == 0, done.stdout

@@ -1,4 +1,4 @@
-"""Pilots' lives: starting one on this machine."""
+"""Starting a pilot on this machine."""
 
 import contextlib
 import json

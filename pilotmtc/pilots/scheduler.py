@@ -1,0 +1,184 @@
+"""Schedulers, through radical.saga's job API and the adaptors registered with it. The only file that imports it."""
+
+import contextlib
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from msgspec import Struct
+
+from pilotmtc.errors import AdaptorError, ConfigError, StatusUnavailable, SubmitRejected
+from pilotmtc.model import BatchId, PilotDescription
+from pilotmtc.states import JobState
+
+GROUP = "pilotmtc.adaptors"
+_STATES = {
+    "New": JobState.PENDING,
+    "Pending": JobState.PENDING,
+    "Running": JobState.RUNNING,
+    "Suspended": JobState.RUNNING,
+    "Done": JobState.DONE,
+    "Failed": JobState.FAILED,
+    "Canceled": JobState.CANCELED,
+}
+_WARNING = 0.1  # of the walltime, but no longer than ...
+_WARNING_S = 120.0
+
+
+class Sighting(Struct, frozen=True):
+    """What the scheduler says of a job."""
+
+    state: JobState
+    native_state: str = ""
+    reason: str = ""
+    exit_code: int | None = None
+
+
+def warning_s(description: PilotDescription) -> int:
+    """Return how long before the end of its walltime a pilot's job is warned."""
+    if not description.walltime_s:
+        return 0
+    return int(description.signal_s or min(_WARNING * description.walltime_s, _WARNING_S))
+
+
+class Scheduler:
+    """The scheduler at a SAGA URL.
+
+    All methods raise `StatusUnavailable` when it could not be asked, and `ConfigError` when its commands are not there.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._base = tempfile.mkdtemp(prefix="pilotmtc-saga-")
+        self._saga = _load(self._base)
+        with self._translated():
+            self._service = self._saga.job.Service(url)
+
+    def __enter__(self) -> "Scheduler":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._service.close()
+        shutil.rmtree(self._base, ignore_errors=True)
+
+    def submit(self, name: str, script: Path, directory: Path, pilot: PilotDescription) -> BatchId:
+        """Submit a pilot's job and return its id.
+
+        Raises
+        ------
+        SubmitRejected
+            If the scheduler, or its adaptor, says no.
+        """
+        with self._translated(SubmitRejected):
+            job = self._service.create_job(self._describe(name, script, directory, pilot))
+            job.run()
+            return _batch(job.id)
+
+    def find(self, name: str) -> list[BatchId]:
+        """Return the jobs of that name that the scheduler still knows, the oldest first."""
+        with self._translated():
+            return [_batch(id_) for id_ in self._service.list() if self._service.get_job(id_).name == name]
+
+    def status(self, batches: Sequence[BatchId]) -> dict[BatchId, Sighting | AdaptorError]:
+        """Return what the scheduler says of each job, or why it says nothing."""
+        found: dict[BatchId, Sighting | AdaptorError] = {}
+        for batch in batches:
+            try:
+                found[batch] = self._look(batch)
+            except AdaptorError as error:
+                found[batch] = error
+        return found
+
+    def cancel(self, batches: Sequence[BatchId]) -> None:
+        """End jobs; those that are over already stay as they are."""
+        for batch in batches:
+            with self._translated(), contextlib.suppress(self._saga.DoesNotExist, self._saga.IncorrectState):
+                self._service.get_job(self._id(batch)).cancel()
+
+    def _look(self, batch: BatchId) -> Sighting:
+        with self._translated():
+            try:
+                job = self._service.get_job(self._id(batch))
+                state = _STATES.get(job.state)
+            except self._saga.DoesNotExist:
+                return Sighting(JobState.GONE)
+            native, _, reason = str(job.state_detail or "").partition(": ")
+            if state is None:
+                raise StatusUnavailable(f"job {batch} is {native or job.state}, which is not understood")
+            code = job.exit_code if state in (JobState.DONE, JobState.FAILED) else None
+            return Sighting(state, native, reason, None if code is None else int(code))
+
+    def _describe(self, name: str, script: Path, directory: Path, pilot: PilotDescription) -> Any:
+        description = self._saga.job.Description()
+        description.name = name
+        description.executable = "/bin/sh"
+        description.arguments = [str(script)]
+        description.working_directory = str(directory)
+        description.output = str(directory / "agent.log")
+        if pilot.walltime_s:
+            description.wall_time_limit = max(1, math.ceil(pilot.walltime_s / 60))
+        if pilot.cores:
+            description.total_cpu_count = pilot.cores * pilot.nodes
+        if pilot.queue:
+            description.queue = pilot.queue
+        if pilot.account:
+            description.project = pilot.account
+        extras: dict[str, object] = {"nodes": pilot.nodes}
+        extras |= {
+            key: value
+            for key, value in {
+                "gpus_per_node": pilot.gpus,
+                "memory_per_node_bytes": pilot.memory_bytes,
+                "qos": pilot.qos,
+                "constraint": pilot.constraint,
+                "reservation": pilot.reservation,
+                "exclusive": pilot.exclusive or not pilot.cores,
+                "signal_s": warning_s(pilot),
+            }.items()
+            if value
+        }
+        description.system_architecture = extras
+        return description
+
+    def _id(self, batch: BatchId) -> str:
+        return f"[{self._url}]-[{batch}]"
+
+    @contextlib.contextmanager
+    def _translated(self, refused: type[AdaptorError] = StatusUnavailable) -> Iterator[None]:
+        saga = self._saga
+        try:
+            yield
+        except (saga.Timeout, saga.NoSuccess) as error:
+            raise StatusUnavailable(_words(error)) from error
+        except saga.SagaException as error:
+            raise refused(_words(error)) from error
+
+
+def _load(base: str) -> Any:
+    """Return radical.saga with all adaptors that are installed for pilotmtc."""
+    # Else it wants to write into the home directory and the current one.
+    os.environ |= {"RADICAL_BASE": base, "RADICAL_LOG_LVL": "OFF", "RADICAL_LOG_TGT": "null"}
+    from radical import saga  # type: ignore[import-untyped]
+
+    for entry in entry_points(group=GROUP):
+        try:
+            entry.load()()
+        except ImportError as error:
+            raise ConfigError(f"the adaptor {entry.name} ({entry.value}) cannot be loaded: {error}") from error
+    return saga
+
+
+def _batch(id_: str) -> BatchId:
+    return BatchId(id_.rpartition("]-[")[2].rstrip("]"))
+
+
+def _words(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,47 @@
+"""The script that a pilot's job runs. Pure."""
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+
+from pilotmtc.errors import UsageError
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+
+
+def job_script(agent: Sequence[str], *, setup: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> str:
+    """Return a script for any POSIX shell: the site's lines, then the agent, which takes the shell's place.
+
+    There is nothing secret in it: the way to the store is in files that only the user can read.
+
+    Parameters
+    ----------
+    agent
+        The agent's command line.
+    setup
+        Lines of shell that the site wants first; if one fails, the job does.
+    environment
+        Variables for the agent, set after `setup`.
+
+    Raises
+    ------
+    UsageError
+        If something cannot stand in a script.
+    """
+    lines = ["#!/bin/sh", "exec 2>&1", "umask 077"]
+    for line in setup:
+        if "\0" in line or "\n" in line or "\r" in line:
+            raise UsageError(f"the set-up line {line!r} holds a line break or a NUL: give each line by itself")
+        lines.append(f"{line}\n[ $? -eq 0 ] || {{ echo 'pilotmtc: this set-up line failed:' {_quote(line)}; exit 1; }}")
+    for name, value in (environment or {}).items():
+        if not _NAME.fullmatch(name):
+            raise UsageError(f"{name!r} cannot be a variable's name")
+        lines.append(f"export {name}={_quote(value)}")
+    lines.append(f"exec {' '.join(map(_quote, agent))}")
+    return "\n".join(lines) + "\n"
+
+
+def _quote(word: str) -> str:
+    if "\0" in word:
+        raise UsageError(f"{word!r} holds a NUL, which no program can be given")
+    return shlex.quote(word)

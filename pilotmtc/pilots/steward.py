@@ -1,0 +1,238 @@
+"""A steward: asks one scheduler about all pilots that the store has there, once, and leaves.
+
+``python -m pilotmtc.pilots.steward URL``, started by the store's server, whose client it is: on stdin and stdout. It
+may be killed at any time. Before a pilot is submitted the store notes that; whoever comes next then looks for the job
+by its name before it would submit it again.
+"""
+
+import logging
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from pilotmtc.agent.guard import sweep
+from pilotmtc.errors import AdaptorError, ChannelClosed, ConfigError, PilotMTCError, SubmitRejected, UsageError
+from pilotmtc.model import BatchId, Job, JobReport
+from pilotmtc.pilots.scheduler import Scheduler, Sighting
+from pilotmtc.pilots.script import job_script
+from pilotmtc.pilots.way import close_way, make_way
+from pilotmtc.states import PILOT_FINAL, JobState, PilotState
+from pilotmtc.store.client import StoreClient
+from pilotmtc.store.interface import Store
+from pilotmtc.store.stewards import CONTROL_FD
+from pilotmtc.transport.channel import Channel
+from pilotmtc.wire.messages import BeginSubmit, GetJobs, ReportJobs
+
+log = logging.getLogger("pilotmtc.pilots")
+
+# A submission that was cut off may still be on its way to the scheduler for so long.
+_SETTLE_S = 10.0
+_LOG_BYTES = 1500
+_LIVING = frozenset({JobState.PENDING, JobState.RUNNING})
+
+
+def job_name(key: str) -> str:
+    """Return what the job of a pilot is called."""
+    return f"pilotmtc-{key}"
+
+
+class Round:
+    """One round of questions to the scheduler at `url` for the pilots in `store`."""
+
+    def __init__(self, store: Store, url: str, scheduler: Scheduler) -> None:
+        self._store = store
+        self._url = url
+        self._scheduler = scheduler
+        self._path = ""
+
+    def run(self) -> None:
+        """Do it."""
+        found = self._store.call(GetJobs(self._url))
+        self._path = found.path
+        try:
+            self._ask(found.jobs)
+        except AdaptorError as error:
+            self._store.call(ReportJobs(self._url, trouble=str(error)))
+        still = {job.pilot for job in self._store.call(GetJobs(self._url)).jobs}
+        for job in found.jobs:
+            if job.pilot not in still:
+                close_way(self._path, job.key)
+
+    def _ask(self, jobs: Sequence[Job]) -> None:
+        known = {job.batch: job for job in jobs if job.batch is not None}
+        for job in jobs:
+            if job.batch is None and job.submits and job.waited_s >= _SETTLE_S:
+                if (batch := self._find(job)) is not None:
+                    known[batch] = job
+                    self._store.call(ReportJobs(self._url, (JobReport(job.pilot, JobState.PENDING, batch),)))
+                elif job.cancel or job.state is not PilotState.NEW:
+                    self._report([JobReport(job.pilot, JobState.GONE)])
+                else:
+                    self._submit(job)
+        if known:
+            self._look(known)
+        for job in jobs:
+            if job.batch is None and not job.submits and job.state is PilotState.NEW and not job.cancel:
+                self._submit(job)
+
+    def _find(self, job: Job) -> BatchId | None:
+        """Return the job that a steward before this one has submitted; end what is there twice."""
+        batches = self._scheduler.find(job_name(job.key))
+        if len(batches) > 1:
+            log.warning("pilot %d has several jobs: %s; the first stays", job.pilot, " ".join(batches))
+            self._scheduler.cancel(batches[1:])
+        return batches[0] if batches else None
+
+    def _look(self, known: dict[BatchId, Job]) -> None:
+        """Ask about all jobs at once, end those that are to be ended, and report."""
+        seen = self._scheduler.status(list(known))
+        doomed = [
+            batch
+            for batch, job in known.items()
+            if job.cancel and isinstance(sighting := seen[batch], Sighting) and sighting.state in _LIVING
+        ]
+        if doomed:
+            self._scheduler.cancel(doomed)
+            seen |= self._scheduler.status(doomed)
+        reports, troubles = [], []
+        for batch, job in known.items():
+            match seen[batch]:
+                case Sighting() as sighting:
+                    reports.append(self._as_report(job, batch, sighting))
+                case error:
+                    troubles.append(str(error))
+        self._report(reports, troubles[0] if troubles else "")
+
+    def _as_report(self, job: Job, batch: BatchId, seen: Sighting) -> JobReport:
+        unborn = not job.attached and seen.state not in _LIVING and job.state not in PILOT_FINAL
+        return JobReport(
+            job.pilot, seen.state, batch, seen.native_state, seen.reason, seen.exit_code,
+            _tail(Path(job.directory) / "agent.log") if unborn else "",
+        )  # fmt: skip
+
+    def _report(self, reports: Sequence[JobReport], trouble: str = "") -> None:
+        self._store.call(ReportJobs(self._url, tuple(reports), trouble))
+
+    def _submit(self, job: Job) -> None:
+        if not self._store.call(BeginSubmit(job.pilot, job.submits)).changed:
+            return  # it was canceled meanwhile
+        try:
+            script = self._prepare(job)
+            batch = self._scheduler.submit(job_name(job.key), script, Path(job.directory), job.description)
+        except (SubmitRejected, UsageError, ConfigError) as error:
+            self._report([JobReport(job.pilot, JobState.REJECTED, native_state="REJECTED", reason=str(error))])
+            return
+        log.info("pilot %d is job %s of %s", job.pilot, batch, self._url)
+        self._report([JobReport(job.pilot, JobState.PENDING, batch)])
+
+    def _prepare(self, job: Job) -> Path:
+        """Write what the job needs into its directory; return its script."""
+        directory = Path(job.directory)
+        script = directory / "job.sh"
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            directory.chmod(0o700)
+            agent = [
+                sys.executable, "-m", "pilotmtc", "agent", "--store", make_way(self._path, job),
+                "--pilot", str(job.pilot), "--directory", job.directory, "--allocation",
+            ]  # fmt: skip
+            environment = {name: os.environ[name] for name in ("PYTHONPATH",) if os.environ.get(name)}
+            script.write_text(job_script(agent, setup=job.description.setup, environment=environment))
+            script.chmod(0o700)
+        except OSError as error:
+            raise ConfigError(f"the pilot's directory {directory} cannot be made: {error.strerror}") from error
+        return script
+
+
+def _tail(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - _LOG_BYTES))
+            return file.read().decode("utf-8", "replace").strip()
+    except OSError:  # it has never written anything
+        return ""
+
+
+class _Stream:
+    """Stdin and stdout, which are one socket."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(fileno=os.dup(0))
+
+    def read(self, n: int) -> bytes:
+        try:
+            return self._socket.recv(n)
+        except OSError:
+            return b""
+
+    def write(self, data: bytes) -> None:
+        try:
+            self._socket.sendall(data)
+        except OSError as error:
+            raise ChannelClosed(f"the store's server has gone: {error.strerror}") from error
+
+    def close(self) -> None:
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)
+        except OSError:  # the server has gone
+            return
+
+    def last_words(self) -> str:
+        return ""
+
+
+def _leave(code: int) -> None:
+    """End at once, with all that was started: a scheduler's command that hangs is not to outlive this process."""
+    sweep()
+    os._exit(code)
+
+
+def _watch_server() -> None:
+    select.select([CONTROL_FD], [], [])  # nothing is ever said there: its end is the server's
+    _leave(1)
+
+
+def _connect_once() -> "StoreClient":
+    streams = [_Stream()]
+
+    def connect() -> Channel:
+        if not streams:
+            raise ConfigError("the store's server has gone")  # it is no use to try again
+        return streams.pop()
+
+    return StoreClient(connect, patience_s=30.0)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Ask the scheduler at the URL in `argv`; return the exit code."""
+    (url,) = argv
+    logging.basicConfig(format="%(asctime)s %(process)d %(levelname)s %(message)s", level=logging.INFO)
+    os.set_inheritable(CONTROL_FD, False)
+
+    def terminated(_number: int, _frame: FrameType | None) -> None:
+        _leave(1)
+
+    signal.signal(signal.SIGTERM, terminated)
+    threading.Thread(target=_watch_server, name="watch-server", daemon=True).start()
+    try:
+        with _connect_once() as client:
+            try:
+                with Scheduler(url) as scheduler:
+                    Round(client, url, scheduler).run()
+            except AdaptorError as error:
+                client.call(ReportJobs(url, trouble=str(error)))
+    except PilotMTCError as error:
+        log.error("asking %s: %s", url, error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,125 @@
+"""How a pilot's agent gets from its allocation to the store: with a key of its own, to a host that is pinned."""
+
+import contextlib
+import os
+import pwd
+import re
+import socket
+import subprocess
+from pathlib import Path
+
+from pilotmtc.errors import ConfigError
+from pilotmtc.model import Job
+from pilotmtc.store.keys import new_key, revoke_key
+from pilotmtc.transport.ssh_url import SshTarget
+
+SAME_HOST = "-"  # a login of that name: the nodes are the store's own host
+_LOGIN = re.compile(
+    r"(?:(?P<user>[^\s@:/\-][^\s@:/]*)@)?(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9_.][A-Za-z0-9_.\-]*))(?::(?P<port>\d{1,5}))?"
+)
+_HOST_KEYS = Path("/etc/ssh")
+_SCAN_S = 20
+_SSH_PORT = 22
+
+
+def key_name(pilot_key: str) -> str:
+    """Return the name of a pilot's SSH key."""
+    return f"pilot-{pilot_key}"
+
+
+def parse_login(login: str) -> tuple[str | None, str, int]:
+    """Return user, host and port of ``[user@]host[:port]``.
+
+    Raises
+    ------
+    ConfigError
+        If it is none.
+    """
+    match = _LOGIN.fullmatch(login)
+    if match is None:
+        raise ConfigError(f"login {login!r} is no [user@]host[:port]")
+    return match["user"], match["v6"] or match["host"], int(match["port"] or _SSH_PORT)
+
+
+def make_way(store: str, job: Job) -> str:
+    """Make what the agent of `job` needs to reach `store` on this host, in its directory; return the URL for it.
+
+    Safe to repeat.
+
+    Raises
+    ------
+    ConfigError
+        If that cannot be made; the text says what to do.
+    """
+    if job.description.login == SAME_HOST:
+        return store
+    user, host, port = parse_login(job.description.login or socket.getfqdn())
+    user = user or pwd.getpwuid(os.geteuid()).pw_name
+    directory = Path(job.directory)
+    key = new_key(store, key_name(job.key))
+    known = directory / "known_hosts"
+    config = directory / "ssh_config"
+    _write(known, _host_keys(host, port))
+    _write(
+        config,
+        "Host *\n"
+        f"  UserKnownHostsFile {_word(known)}\n"
+        "  GlobalKnownHostsFile none\n"
+        "  StrictHostKeyChecking yes\n"
+        f"  IdentityFile {_word(Path(key.path))}\n"
+        "  IdentitiesOnly yes\n"
+        "  IdentityAgent none\n"
+        "  PasswordAuthentication no\n"
+        "  KbdInteractiveAuthentication no\n",
+    )
+    target = SshTarget(host=host, user=user, port=None if port == _SSH_PORT else port, path=os.path.realpath(store))
+    return f"{target}?config={config}"
+
+
+def close_way(store: str, pilot_key: str) -> None:
+    """Let the key of a pilot that is over open nothing any more. Safe to repeat."""
+    revoke_key(store, key_name(pilot_key))
+
+
+def _host_keys(host: str, port: int) -> str:
+    """Return lines for ``known_hosts``: from this host's own files where they are its keys, else from asking it."""
+    name = host if port == _SSH_PORT else f"[{host}]:{port}"
+    if port == _SSH_PORT and host in (socket.getfqdn(), socket.gethostname()):
+        lines = []
+        for file in sorted(_HOST_KEYS.glob("ssh_host_*_key.pub")):
+            with contextlib.suppress(OSError, IndexError):  # one that cannot be read: the others do
+                kind, key = file.read_text(encoding="ascii", errors="replace").split()[:2]
+                lines.append(f"{name} {kind} {key}\n")
+        if lines:
+            return "".join(lines)
+    argv = ["ssh-keyscan", "-T", str(_SCAN_S // 2), "-p", str(port), "--", host]
+    try:
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=_SCAN_S, check=False)
+    except FileNotFoundError as error:
+        raise ConfigError("there is no ssh-keyscan on the store's host: install OpenSSH's client there") from error
+    except subprocess.TimeoutExpired as error:
+        raise ConfigError(f"{host}:{port} has not shown its host keys within {_SCAN_S} s") from error
+    lines = [line for line in done.stdout.decode("ascii", "replace").splitlines() if line and not line.startswith("#")]
+    if not lines:
+        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise ConfigError(
+            f"{host}:{port}, by which the nodes are to reach the store, shows no SSH host key"
+            f"{f' ({said[-1]})' if said else ''}: give the right one with --login [user@]host[:port]"
+        )
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _word(path: Path) -> str:
+    """Return a path as ssh_config reads it."""
+    text = str(path)
+    if '"' in text or "\n" in text:
+        raise ConfigError(f"{text!r} cannot stand in an SSH configuration: put the store elsewhere")
+    return '"' + text.replace("%", "%%") + '"'
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text)
+        path.chmod(0o600)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}") from error

@@ -1,0 +1,88 @@
+"""What a pilot's end is, from what its scheduler says and its agent does not. Pure."""
+
+from typing import NamedTuple
+
+from pilotmtc.model import JobReport
+from pilotmtc.states import PILOT_FINAL, Cause, JobState, PilotState
+
+_WALLTIME = ("TIMEOUT", "DEADLINE", "WALLTIME", "TIME LIMIT")
+_LIVING = frozenset({JobState.PENDING, JobState.RUNNING})
+# A scheduler may need a moment until it finds what it has just been given.
+SETTLED_S = 30.0
+NOT_HEARD = "no heartbeat"  # a pilot that has ended for this alone may come back
+
+
+class End(NamedTuple):
+    """How a pilot ends, and what that is to the tasks that it ran; `cause` None is as its state says."""
+
+    state: PilotState
+    reason: str
+    cause: Cause | None = None
+
+
+class Verdict(NamedTuple):
+    """What follows from a report: an end or none, and whether the scheduler is to be asked about the pilot again."""
+
+    end: End | None
+    watch: bool
+
+
+def judge(state: PilotState, report: JobReport, *, kill: bool, waited_s: float) -> Verdict:
+    """Return what follows from what a scheduler says of the job of a pilot in `state`.
+
+    While an agent's lease runs, what it says counts: schedulers forget jobs, and give up nodes that still work. Its
+    silence ends the lease, and then `silence` tells.
+
+    Parameters
+    ----------
+    kill
+        Whether the pilot has been canceled.
+    waited_s
+        Time since the job was submitted.
+    """
+    if report.state is JobState.GONE and waited_s < SETTLED_S and not kill and state not in PILOT_FINAL:
+        return Verdict(None, watch=True)
+    over = report.state not in _LIVING
+    if state in (PilotState.NEW, PilotState.PENDING) and over:
+        return Verdict(_unborn(report, kill=kill), watch=False)
+    if state in (PilotState.ACTIVE, PilotState.DRAINING):
+        return Verdict(None, watch=True)
+    return Verdict(None, watch=not over)
+
+
+def silence(job: JobState | None, native_state: str, *, kill: bool) -> End:
+    """Return how a pilot ends whose agent was not heard of in time; `job` is what its scheduler said last."""
+    if kill:
+        return End(PilotState.CANCELED, "canceled; no heartbeat")
+    if job is None or job in _LIVING:  # only the way to it may be broken, and it may come back
+        return End(PilotState.FAILED, NOT_HEARD)
+    cause = cause_of(native_state)
+    if cause is Cause.WALLTIME:
+        return End(PilotState.DONE, f"walltime ({native_state})", cause)
+    return End(PilotState.FAILED, f"{NOT_HEARD}, and its job is over ({native_state or 'unknown'})", cause)
+
+
+def cause_of(*words: str) -> Cause:
+    """Return what the scheduler's words for a job's end mean to the tasks that ran in it."""
+    said = " ".join(words).upper()
+    if any(word in said for word in _WALLTIME):
+        return Cause.WALLTIME
+    return Cause.PREEMPTED if "PREEMPT" in said else Cause.PILOT_LOST
+
+
+def _unborn(report: JobReport, *, kill: bool) -> End:
+    """Return how a pilot ends whose job is over and whose agent never came."""
+    said = f"{report.native_state}: {report.reason}" if report.reason else report.native_state
+    if kill:
+        return End(PilotState.CANCELED, "canceled before it started")
+    match report.state:
+        case JobState.REJECTED:
+            return End(PilotState.FAILED, f"the scheduler refused it: {report.reason}")
+        case JobState.CANCELED:
+            return End(PilotState.CANCELED, f"its job was canceled by somebody else ({said})")
+        case JobState.GONE:
+            words = f"the scheduler does not know its job {report.batch or ''}".rstrip() + " any more"
+        case _:
+            code = f" with exit code {report.exit_code}" if report.exit_code else ""
+            words = f"its job ended{code} ({said}), and its agent never reached the store"
+    return End(PilotState.FAILED, f"{words}; its output ends with: {report.log}" if report.log else words)

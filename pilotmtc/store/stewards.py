@@ -1,0 +1,134 @@
+"""Stewards: short-lived children of the server that ask one scheduler about all pilots.
+
+Neither what they import nor a scheduler that hangs may hurt the store. A steward is a client like any other, on a pipe
+that the server has made; this file knows no more of it than how to start and how to end it.
+"""
+
+import contextlib
+import logging
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from typing import NamedTuple
+
+from pilotmtc.errors import StoreError
+from pilotmtc.store import serve
+
+log = logging.getLogger("pilotmtc.store.server")
+
+MODULE = "pilotmtc.pilots.steward"
+CONTROL_FD = 3  # at its other end: once that is closed, the steward has to end
+TIME_LIMIT_S = 120.0
+LIMIT_VARIABLE = "PILOTMTC_SERVER_STEWARD_S"
+_GRACE_S = 3.0
+
+
+class Steward(NamedTuple):
+    """A child that asks the scheduler at `url`; `stream` and `control` are the server's ends."""
+
+    url: str
+    pid: int
+    pidfd: int
+    stream: socket.socket
+    control: socket.socket
+
+
+class Stewards:
+    """The children. Each one's descriptor in `epoll` becomes readable when it has ended."""
+
+    def __init__(self, epoll: select.epoll) -> None:
+        self._epoll = epoll
+        self._limit_s = float(os.environ.get(LIMIT_VARIABLE, TIME_LIMIT_S))
+        self._children: dict[int, tuple[Steward, float]] = {}  # by pidfd; and when its time is over
+        self._asked: set[int] = set()  # to end
+
+    def __len__(self) -> int:
+        return len(self._children)
+
+    def __contains__(self, fd: int) -> bool:
+        return fd in self._children
+
+    def start(self, url: str, now: float) -> Steward:
+        """Start one.
+
+        Raises
+        ------
+        StoreError
+            If that is not possible.
+        """
+        # It sweeps up what it has started, and must not take that for a server.
+        environment = {name: value for name, value in os.environ.items() if name != serve.MARK}
+        stream, theirs = socket.socketpair()
+        control, their_control = socket.socketpair()
+        try:
+            with theirs, their_control:
+                pid = os.posix_spawn(
+                    sys.executable,
+                    [sys.executable, "-P", "-m", MODULE, url],
+                    environment,
+                    file_actions=[
+                        (os.POSIX_SPAWN_DUP2, theirs.fileno(), 0),
+                        (os.POSIX_SPAWN_DUP2, theirs.fileno(), 1),
+                        (os.POSIX_SPAWN_DUP2, their_control.fileno(), CONTROL_FD),
+                    ],
+                    setpgroup=0,
+                    setsigdef=[signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE],
+                )
+        except OSError as error:
+            stream.close()
+            control.close()
+            raise StoreError(f"the scheduler {url} cannot be asked: {error.strerror}") from error
+        pidfd = os.pidfd_open(pid)
+        steward = Steward(url, pid, pidfd, stream, control)
+        self._children[pidfd] = steward, now + self._limit_s
+        self._epoll.register(pidfd, select.EPOLLIN)
+        return steward
+
+    def next_at(self) -> float:
+        """Return when `expire` will have something to do."""
+        return min((until for _, until in self._children.values()), default=float("inf"))
+
+    def expire(self, now: float) -> None:
+        """End those that have taken too long: they are asked to, and some seconds later made to."""
+        for pidfd, (steward, until) in self._children.items():
+            if until > now:
+                continue
+            if pidfd in self._asked:
+                _signal(steward.pid, signal.SIGKILL)
+            else:
+                log.warning("asking %s takes more than %g s: ended", steward.url, self._limit_s)
+                _signal(steward.pid, signal.SIGTERM)
+            self._asked.add(pidfd)
+            self._children[pidfd] = steward, now + _GRACE_S
+
+    def reap(self, pidfd: int) -> tuple[str, str]:
+        """Take leave of one that has ended; return its URL and what was wrong, empty for nothing."""
+        steward, _ = self._children.pop(pidfd)
+        _, status = os.waitpid(steward.pid, 0)
+        _signal(steward.pid, signal.SIGKILL)  # whatever it may have left in its group
+        self._epoll.unregister(pidfd)
+        os.close(pidfd)
+        code = os.waitstatus_to_exitcode(status)
+        late = pidfd in self._asked
+        self._asked.discard(pidfd)
+        if late:
+            return steward.url, f"its commands have not answered within {self._limit_s:g} s"
+        return steward.url, "" if code == 0 else f"asking it ended with {code}: the store server's log says more"
+
+    def close(self) -> None:
+        """End all of them."""
+        for steward, _ in self._children.values():
+            _signal(steward.pid, signal.SIGTERM)
+        until = time.monotonic() + _GRACE_S
+        for pidfd, (steward, _) in list(self._children.items()):
+            if not select.select([pidfd], [], [], max(0.0, until - time.monotonic()))[0]:
+                _signal(steward.pid, signal.SIGKILL)
+            self.reap(pidfd)
+
+
+def _signal(group: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, number)
