@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Struct
 
 ROOT = os.geteuid() == 0
-_LAB = Path("/var/lib/pilotmtc-lab")
+LAB = Path("/var/lib/pilotmtc-lab")
 _POLICY = Path("/usr/sbin/policy-rc.d")
 _SOURCE = Path(__file__).resolve().parents[2]
 _PACKAGES = {
@@ -53,7 +53,7 @@ def accounts() -> dict[str, Account]:
     if not ROOT:
         own = pwd.getpwuid(os.geteuid())
         return {"mtc-store": Account(own.pw_name, Path(own.pw_dir), "")}
-    with _alone():
+    with alone():
         _install()
         password = _password()
         for name, shell in _SHELLS.items():
@@ -66,7 +66,7 @@ def write_launcher(path: Path) -> None:
     """Write a program that runs the pilotmtc under test for any account."""
     python = sys.executable
     if ROOT:
-        with _alone():
+        with alone():
             python = str(_environment())
     path.write_text(
         f"#!/bin/sh\n"
@@ -81,7 +81,7 @@ def _environment() -> Path:
     python = _reachable_python()
     libraries = [_reachable(_SOURCE), _reachable(Path(msgspec.__file__).parents[1])]
     mark = hashlib.sha256(repr((python, libraries)).encode()).hexdigest()[:12]
-    environment = _LAB / f"venv-{mark}"
+    environment = LAB / f"venv-{mark}"
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     packages = environment / "lib" / version / "site-packages"
     if not (packages / "pilotmtc.pth").exists():
@@ -95,10 +95,10 @@ def _environment() -> Path:
 
 
 @contextlib.contextmanager
-def _alone() -> Iterator[None]:
+def alone() -> Iterator[None]:
     """Keep other test processes out."""
-    _LAB.mkdir(mode=0o755, exist_ok=True)
-    with open(_LAB / "lock", "w", encoding="ascii") as lock:
+    LAB.mkdir(mode=0o755, exist_ok=True)
+    with open(LAB / "lock", "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -132,7 +132,7 @@ def _no_services() -> Iterator[None]:
 
 
 def _password() -> str:
-    file = _LAB / "password"  # for root's eyes only
+    file = LAB / "password"  # for root's eyes only
     if not file.exists():
         file.touch(0o600)
         file.write_text(secrets.token_urlsafe(12))
@@ -143,7 +143,7 @@ def _make_user(name: str, shell: str, password: str) -> None:
     try:
         pwd.getpwnam(name)
     except KeyError:
-        home = _LAB / "home" / name
+        home = LAB / "home" / name
         home.parent.mkdir(mode=0o755, exist_ok=True)
         words = ["useradd", "--create-home", "--home-dir", str(home), "--shell", shell, "--comment", "pilotmtc tests"]
         subprocess.run([*words, name], check=True, capture_output=True, timeout=60)
@@ -191,6 +191,6 @@ def _is_open(path: Path) -> bool:
 
 
 def _copy_of(directory: Path) -> Path:
-    copy = _LAB / hashlib.sha256(os.fsencode(directory)).hexdigest()[:12]
+    copy = LAB / hashlib.sha256(os.fsencode(directory)).hexdigest()[:12]
     copy.mkdir(mode=0o755, exist_ok=True)
     return copy
