@@ -197,7 +197,8 @@ class StoreClient:
     def _failed_to_link(self, error: PilotMTCError) -> None:
         log.debug("no link to the store: %s", error)
         with self._wake:
-            self._trouble = str(error)
+            if self._follow is None or not isinstance(error, StoreMoved):  # whose host is tried now
+                self._trouble = str(error)
             self._more.clear()
             if not error.transient:
                 failed = self._take_calls()

@@ -37,13 +37,23 @@ class Sshd:
         Whether keyboard-interactive asks for a one-time code (HOTP of `OTP_SECRET`) after the password.
     port
         A certain port; 0 is a free one.
+    host
+        A name of its own for the host that it is on, which then has runtime files of its own, too. Needs root.
     """
 
     OTP_SECRET = b"12345678901234567890"  # of RFC 4226, whose codes are printed there
 
     def __init__(
-        self, *, methods: str = "any", otp: bool = False, port: int = 0, launcher: bool = True, path: str = ""
+        self,
+        *,
+        methods: str = "any",
+        otp: bool = False,
+        port: int = 0,
+        launcher: bool = True,
+        path: str = "",
+        host: str = "",
     ) -> None:
+        self.host = host
         # Not under pytest's directory, which nobody but its owner may enter.
         self.directory = Path(tempfile.mkdtemp(prefix="mtc-sshd-"))
         self.directory.chmod(0o755)
@@ -143,12 +153,18 @@ class Sshd:
         config = self.directory / "sshd_config"
         # The tests' own accounts have files of their own for keys; that of a person is left alone.
         own_keys = "" if ROOT else f" PILOTMTC_SERVER_AUTHORIZED_KEYS={self._keys_of(self.account)}"
+        own_host = ""
+        if self.host:
+            runtime = self.directory / "run"
+            runtime.mkdir(0o700)
+            shutil.chown(runtime, self.account.name)
+            own_host = f" XDG_RUNTIME_DIR={runtime} PILOTMTC_SERVER_RENEW_S=0.3"
         lines = [
             f"ListenAddress 127.0.0.1:{self.port}",
             f"HostKey {self.host_key}",
             f"PidFile {self.directory}/sshd.pid",
             f"AuthorizedKeysFile {self.directory}/keys-%u{' .ssh/authorized_keys' if ROOT else ''}",
-            f"SetEnv PATH={path or f'{self.bin}:/usr/bin:/bin'} PILOTMTC_SERVER_LINGER_S=0.3{own_keys}",
+            f"SetEnv PATH={path or f'{self.bin}:/usr/bin:/bin'} PILOTMTC_SERVER_LINGER_S=0.3{own_keys}{own_host}",
             "StrictModes no",  # its directory lies in /tmp, which others may write
             f"AuthenticationMethods {methods}",
             f"UsePAM {'yes' if ROOT else 'no'}",
@@ -208,7 +224,8 @@ class Sshd:
                 os.kill(pid, signal.SIGKILL)
 
     def _start(self) -> "subprocess.Popen[bytes]":
-        argv = [self._program, "-D", "-f", str(self._config), "-E", str(self.directory / "sshd.log")]
+        name = ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', self.host] if self.host else []
+        argv = [*name, self._program, "-D", "-f", str(self._config), "-E", str(self.directory / "sshd.log")]
         log = self.directory / "sshd.log"
         log.touch()
         before = self.log.count("Server listening")
