@@ -6,6 +6,7 @@ pilot's environment says which one, where the choice by itself is wrong.
 """
 
 import functools
+import re
 import shlex
 import shutil
 import subprocess
@@ -105,13 +106,14 @@ def command(
         hosts.write_text("".join(f"{slot.node}\n" for slot in slots))
         more["SLURM_HOSTFILE"] = str(hosts)
         job = env.get("SLURM_JOB_ID", "")
+        mpi = [] if "SLURM_MPI_TYPE" in env or not _wants_pmix(program) else ["--mpi=pmix"]
         return [
-            program, "--overlap", f"--jobid={job}", f"--nodes={len(counts)}", f"--ntasks={count}",
+            program, "--overlap", *mpi, f"--jobid={job}", f"--nodes={len(counts)}", f"--ntasks={count}",
             "--distribution=arbitrary", "--cpu-bind=none", "--mem=0", "--kill-on-bad-exit=1", "--export=ALL", *rank,
         ], more  # fmt: skip
     more["SLURM_OVERLAP"] = "1"  # what it starts through srun shall not wait for the node workers to leave
     if _is_open_mpi(program):
-        hosts_word = ",".join(f"{'localhost' if name == here else name}:{n}" for name, n in counts.items())
+        hosts_word = ",".join(f"{'localhost' if name == here and 'SLURM_JOB_ID' not in env else name}:{n}" for name, n in counts.items())
         words = [program, "--host", hosts_word, "-n", count, "--bind-to", "none", "--oversubscribe"]
         for name in ("PILOTMTC_RANK_FILE", "PILOTMTC_BIND"):
             words += ["-x", name]
@@ -119,7 +121,7 @@ def command(
             if name.startswith("PILOTMTC_") and name not in more:
                 words += ["-x", name]
         return [*words, *rank], more
-    hosts_word = ",".join(f"{'localhost' if name == here else name}:{n}" for name, n in counts.items())
+    hosts_word = ",".join(f"{'localhost' if name == here and 'SLURM_JOB_ID' not in env else name}:{n}" for name, n in counts.items())
     return [program, "-hosts", hosts_word, "-n", count, "-bind-to", "none", *rank], more
 
 
@@ -129,13 +131,26 @@ def _gpus(slot: Slot) -> str:
 
 @functools.lru_cache(maxsize=64)
 def _is_open_mpi(program: str) -> bool:
+    said = _said(program, "--version")
+    return any(word in said for word in ("Open MPI", "OpenRTE", "PRRTE"))
+
+
+@functools.lru_cache(maxsize=64)
+def _wants_pmix(srun: str) -> bool:
+    """Whether SLURM has pmix and would not use it by itself."""
+    scontrol = Path(srun).with_name("scontrol")
+    none = re.search(r"^MpiDefault\s*=\s*(none|\(null\))?$", _said(str(scontrol), "show", "config"), re.MULTILINE)
+    return none is not None and re.search(r"\bpmix\b", _said(srun, "--mpi=list")) is not None
+
+
+def _said(*argv: str) -> str:
     try:
         done = subprocess.run(
-            [program, "--version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=_VERSION_S, check=False
+            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_VERSION_S, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise LaunchError(f"{shlex.quote(program)} --version: {error}") from error
-    return any(word in done.stdout + done.stderr for word in (b"Open MPI", b"OpenRTE", b"PRRTE"))
+        raise LaunchError(f"{shlex.join(argv)}: {error}") from error
+    return done.stdout + done.stderr
 
 
 def slot_text(nodes: Iterable[Sequence[Slot]]) -> str:
