@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 from pilotmtc.errors import ConfigError
 
-_PART = re.compile(r"[^,\[]+|\[[^\]]*\]|,")
+_PART = re.compile(r"[^,\[\]]+|\[[^\]]*\]|,")
 _TAIL = re.compile(r"(\d+)$")
 _MOST = 1_000_000
 

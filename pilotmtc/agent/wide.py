@@ -113,7 +113,9 @@ def command(
         ], more  # fmt: skip
     more["SLURM_OVERLAP"] = "1"  # what it starts through srun shall not wait for the node workers to leave
     if _is_open_mpi(program):
-        hosts_word = ",".join(f"{'localhost' if name == here and 'SLURM_JOB_ID' not in env else name}:{n}" for name, n in counts.items())
+        hosts_word = ",".join(
+            f"{'localhost' if name == here and 'SLURM_JOB_ID' not in env else name}:{n}" for name, n in counts.items()
+        )
         words = [program, "--host", hosts_word, "-n", count, "--bind-to", "none", "--oversubscribe"]
         for name in ("PILOTMTC_RANK_FILE", "PILOTMTC_BIND"):
             words += ["-x", name]
@@ -121,7 +123,9 @@ def command(
             if name.startswith("PILOTMTC_") and name not in more:
                 words += ["-x", name]
         return [*words, *rank], more
-    hosts_word = ",".join(f"{'localhost' if name == here and 'SLURM_JOB_ID' not in env else name}:{n}" for name, n in counts.items())
+    hosts_word = ",".join(
+        f"{'localhost' if name == here and 'SLURM_JOB_ID' not in env else name}:{n}" for name, n in counts.items()
+    )
     return [program, "-hosts", hosts_word, "-n", count, "-bind-to", "none", *rank], more
 
 

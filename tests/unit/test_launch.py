@@ -1,0 +1,177 @@
+"""Finding an allocation, and what starts workers and ranks there."""
+
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pilotmtc.agent import wide
+from pilotmtc.agent.hosts import counts, expand, fold
+from pilotmtc.agent.launch import Allocation, commands, find, worker_command
+from pilotmtc.errors import ConfigError
+from pilotmtc.model import Result, TaskId
+from pilotmtc.slots import Slot
+from pilotmtc.states import Cause
+
+CONTACT = Path("/p/contact")
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("n1", ["n1"]),
+        ("n[1-3,7],login", ["n1", "n2", "n3", "n7", "login"]),
+        ("a[08-11]", ["a08", "a09", "a10", "a11"]),
+        ("r[1-2]n[1-2]-ib", ["r1n1-ib", "r1n2-ib", "r2n1-ib", "r2n2-ib"]),
+        (" x1.site , x2.site ", ["x1.site", "x2.site"]),
+        ("", []),
+    ],
+)
+def test_lists_of_nodes_are_read(text: str, names: list[str]) -> None:
+    assert expand(text) == names
+
+
+@pytest.mark.parametrize("text", ["n[1-", "n[a-b]", "n[1-2-3]", "n]", "n[1-99999999]"])
+def test_lists_that_cannot_be_read_are_refused_with_their_text(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"range of nodes|list of nodes"):
+        expand(text)
+
+
+@given(st.lists(st.from_regex(r"[a-z]{1,3}[0-9]{0,3}", fullmatch=True), max_size=12))
+def test_names_folded_and_unfolded_are_the_same(names: list[str]) -> None:
+    assert expand(fold(names)) == names
+
+
+def test_names_are_folded_short() -> None:
+    assert fold(f"n{number}" for number in range(1, 1025)) == "n[1-1024]"
+    assert fold(["n1", "n2", "n5", "x"]) == "n[1-2,5],x"
+
+
+def test_counts_are_read() -> None:
+    assert counts("12(x3),8") == [12, 12, 12, 8]
+
+
+def test_slurm_is_found_with_nodes_cores_and_end() -> None:
+    env = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "n[1-3]", "SLURM_JOB_CPUS_PER_NODE": "12(x2),8"}
+    found = find(env | {"SLURM_JOB_END_TIME": "1000"})
+    assert found == Allocation("srun", ("n1", "n2", "n3"), {"n1": 12, "n2": 12, "n3": 8}, "7", 1000.0)
+    (command,) = commands(found, CONTACT, env)
+    assert command[0] == "srun"
+    for option in ("--jobid=7", "--overlap", "--nodes=3", "--ntasks=3", "--cpu-bind=none", "--kill-on-bad-exit=0"):
+        assert option in command
+
+
+def test_pbs_is_found_and_its_pbsdsh_too(tmp_path: Path) -> None:
+    nodes = tmp_path / "nodes"
+    nodes.write_text("n2\nn2\nn1\nn1\n")
+    (tmp_path / "bin").mkdir()
+    pbsdsh = tmp_path / "bin" / "pbsdsh"
+    pbsdsh.write_text("#!/bin/sh\n")
+    pbsdsh.chmod(0o755)
+    env = {"PBS_NODEFILE": str(nodes), "PBS_JOBID": "3.server", "PBS_EXEC": str(tmp_path), "PATH": "/usr/bin"}
+    found = find(env)
+    assert found == Allocation("pbsdsh", ("n2", "n1"), {"n2": 2, "n1": 2}, "3.server")
+    assert commands(found, CONTACT, env)[0][:2] == [str(pbsdsh), "--"]
+    assert commands(found, CONTACT, env | {"PBS_NUM_NODES": "2"})[0][:2] == [str(pbsdsh), "-u"]
+
+
+def test_named_hosts_are_reached_by_ssh_with_everything_quoted(tmp_path: Path) -> None:
+    file = tmp_path / "hosts"
+    file.write_text("a\nb slots=3\n\n")
+    assert find({"SLURM_JOB_ID": "7"}, str(file)).nodes == ("a", "b")
+    found = find({}, "a,b")
+    assert found == Allocation("ssh", ("a", "b"))
+    odd = Path("/p q/contact")
+    first, second = commands(found, odd, {})
+    assert (first[0], first[-2], second[-2]) == ("ssh", "a", "b")
+    assert shlex.split(first[-1]) == worker_command(odd, "a")
+
+
+def test_no_job_at_all_is_an_error_that_says_what_to_do() -> None:
+    with pytest.raises(ConfigError, match="--hosts"):
+        find({})
+
+
+def test_what_starts_the_ranks_is_found_and_may_be_wished_for(tmp_path: Path) -> None:
+    env = {"PATH": str(tmp_path)}
+    assert wide.way(env) == "ranks"
+    for name in ("srun", "mpiexec"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+        if name == "srun":
+            assert wide.way(env) == "ranks"
+            assert wide.way(env | {"SLURM_JOB_ID": "7"}) == "srun"
+    assert wide.way(env | {"SLURM_JOB_ID": "7"}) == "mpiexec"
+    assert wide.way(env | {"PILOTMTC_LAUNCHER": "ranks"}) == "ranks"
+    with pytest.raises(wide.LaunchError, match="none of"):
+        wide.way(env | {"PILOTMTC_LAUNCHER": "aprun"})
+    with pytest.raises(wide.LaunchError, match="no srun in PATH"):
+        wide.way({"PATH": "/nowhere", "PILOTMTC_LAUNCHER": "srun"})
+
+
+SLOTS = (Slot((0, 1), node="n1"), Slot((2, 3), ((1, 1_000_000),), node="n1"), Slot((0, 1), node="n2"))
+
+
+@pytest.mark.parametrize(
+    ("says", "wanted"), [("mpiexec (OpenRTE) 4.1", "--host n1:2,n2:1"), ("HYDRA", "-hosts n1:2,n2:1")]
+)
+def test_both_kinds_of_mpiexec_are_told_where_the_ranks_go(tmp_path: Path, says: str, wanted: str) -> None:
+    program = tmp_path / "mpiexec"
+    program.write_text(f"#!/bin/sh\necho '{says}'\n")
+    program.chmod(0o755)
+    file = tmp_path / "ranks" / "1.1"
+    argv, env = wide.command(
+        "mpiexec", ["./sim", "x y"], SLOTS, here="n0", first=0, bind=True, file=file, env={"PATH": str(tmp_path)}
+    )
+    assert wanted in " ".join(argv)
+    assert argv[-2:] == ["./sim", "x y"]
+    assert (env["PILOTMTC_RANK_FILE"], env["PILOTMTC_BIND"]) == (str(file), "1")
+    assert file.read_text() == "0-1 -\n2-3 1\n0-1 -\n"
+    wide.remove_files(tmp_path, 1, 1)
+    assert not file.exists()
+
+
+def test_srun_is_told_the_host_of_each_rank(tmp_path: Path) -> None:
+    for name in ("srun", "scontrol"):
+        (tmp_path / name).write_text("#!/bin/sh\necho 'MpiDefault = none'; echo pmix\n")
+        (tmp_path / name).chmod(0o755)
+    argv, env = wide.command(
+        "srun", ["./sim"], SLOTS, here="n1", first=0, bind=False, file=tmp_path / "ranks" / "2.1",
+        env={"PATH": str(tmp_path), "SLURM_JOB_ID": "7"},
+    )  # fmt: skip
+    assert {"--overlap", "--jobid=7", "--nodes=2", "--ntasks=3", "--mpi=pmix"} <= set(argv)
+    assert Path(env["SLURM_HOSTFILE"]).read_text() == "n1\nn1\nn2\n"
+
+
+def test_node_starts_its_own_ranks_without_either(tmp_path: Path) -> None:
+    argv, _ = wide.command("ranks", ["./sim"], SLOTS[:2], here="n1", first=4, bind=False, file=tmp_path / "3.1", env={})
+    assert argv[0] == sys.executable
+    assert argv[-4:] == ["4", "0-1:;2-3:1", "", "./sim"]
+
+
+def part(
+    node: str, cause: Cause = Cause.EXIT, code: int | None = 0, signal: int | None = None, at: float = 1.0
+) -> Result:
+    return Result(TaskId(1), 1, cause, code, signal, node, "0", at, 1.0, 0.5, 100, node.encode(), b"", len(node))
+
+
+def test_parts_make_one_result() -> None:
+    merged = wide.merge([part("n1"), part("n2")], "n[1-2]", "0-3")
+    assert (merged.cause, merged.exit_code, merged.node, merged.slot) == (Cause.EXIT, 0, "n[1-2]", "0-3")
+    assert (merged.cpu_s, merged.stdout, merged.stdout_bytes) == (1.0, b"n1n2", 4)
+
+
+def test_the_part_that_ended_badly_by_itself_is_to_blame() -> None:
+    stopped = part("n1", Cause.EXIT, None, 9, at=2.0)
+    assert wide.merge([stopped, part("n2", code=7)], "", "").exit_code == 7
+    first, later = part("n1", Cause.SIGNAL, None, 11), part("n2", Cause.SIGNAL, None, 9, at=2.0)
+    assert wide.merge([later, first], "", "").signal == 11
+    assert wide.merge([part("n1", code=1), part("n2", Cause.NODE_LOST, None)], "", "").cause is Cause.NODE_LOST
+
+
+def test_slots_are_written_once_when_they_are_the_same() -> None:
+    assert wide.slot_text([SLOTS[:1], SLOTS[2:]]) == "0-1"
+    assert wide.slot_text([SLOTS[:2], SLOTS[2:]]) == "0-3;0-1"

@@ -1,0 +1,68 @@
+"""Messages between agent and worker, over a link that loses, repeats and reorders them."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pilotmtc.agent.line import RESEND_S, Line, Said, Up, decode, encode
+from pilotmtc.model import TaskId
+
+
+def up(number: int) -> Up:
+    return Up((), ((TaskId(number), 1),))
+
+
+def test_what_is_not_confirmed_is_said_again_and_heard_once() -> None:
+    worker, agent = Line(1, Up), Line(1, Up)
+    first = worker.say(up(1), 0.0)
+    assert worker.again(RESEND_S / 2) == []
+    (again,) = worker.again(RESEND_S)
+    assert again.body == first.body
+    assert agent.hear(first, 0.0) == up(1)
+    assert agent.hear(again, 0.0) is None
+    worker.hear(agent.beat(), 1.0)
+    assert worker.unheard == 0
+    assert worker.again(99.0) == []
+
+
+def test_messages_come_out_of_bytes_as_they_went_in() -> None:
+    said = Line(7, Up).say(up(3), 0.0)
+    assert decode(encode(said)) == said
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["say", "lose", "late", "repeat"]), st.booleans()), max_size=60), st.randoms()
+)
+def test_all_is_heard_once_and_in_order_whatever_the_link_does(steps: list[tuple[str, bool]], random: object) -> None:
+    worker, agent = Line(1, Up), Line(1, Up)
+    said, heard, now = 0, [], 0.0
+    flight: list[Said] = []
+
+    def arrive(message: Said) -> None:
+        over = decode(encode(message))
+        assert isinstance(over, Said)
+        body = agent.hear(over, now)
+        if body is not None:
+            heard.append(body.no_room[0][0])
+
+    for step, confirmed in steps:
+        now += 1.0
+        if step == "say":
+            said += 1
+            flight.append(worker.say(up(said), now))
+        elif step == "lose" and flight:
+            flight.pop(0)
+        elif step == "late" and flight:
+            arrive(flight.pop())
+        elif step == "repeat" and flight:
+            arrive(flight[0])
+            arrive(flight[0])
+        flight += worker.again(now)
+        if confirmed:
+            worker.hear(agent.beat(), now)
+    for _ in range(3):
+        now += RESEND_S
+        for message in worker.again(now):
+            arrive(message)
+        worker.hear(agent.beat(), now)
+    assert heard == list(range(1, said + 1))
+    assert worker.unheard == 0
