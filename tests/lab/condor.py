@@ -19,10 +19,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
+import msgspec
 import pytest
 from msgspec import Struct
 
-from tests.lab.machine import LAB, ROOT, Account, accounts, alone
+from tests.lab.machine import LAB, ROOT, Account, account_python, accounts, alone
 from tests.support import kill, processes_with, wait_until
 
 _HOME = LAB / "condor"
@@ -91,6 +92,7 @@ STARTER_UPDATE_INTERVAL = 2
 SHADOW_QUEUE_UPDATE_INTERVAL = 2
 PERIODIC_EXPR_INTERVAL = 1
 MASTER_BACKOFF_CONSTANT = 1
+Q_QUERY_TIMEOUT = 3
 CLAIM_WORKLIFE = 0
 JOB_START_COUNT = 100
 
@@ -153,11 +155,14 @@ class Pool(Struct, frozen=True):
         HTCondor's commands, for a PATH: whoever runs them, the pool's account gives them.
     directory
         A directory of the test's own, which the account may write.
+    python
+        A Python that has what is tested, for the account.
     """
 
     account: Account
     bin: Path
     directory: Path
+    python: Path
 
     def run(self, *argv: str, timeout_s: float = 30.0) -> str:
         """Run one of the commands as the account; return what it prints."""
@@ -166,6 +171,32 @@ class Pool(Struct, frozen=True):
         if done.returncode:
             raise RuntimeError(f"{' '.join(argv)}: {done.stdout}{done.stderr}")
         return done.stdout
+
+    def ask(self, verb: str, argument: object, *, universe: str = "vanilla", timeout_s: float = 60.0) -> object:
+        """Ask the dialect, as the account, in a process of its own; see `asking`."""
+        question = {"dialect": f"pilotmtc_adaptors.condor:{universe}", "verb": verb, "argument": argument}
+        owner = pwd.getpwnam(self.account.name)
+        done = subprocess.run(
+            [str(self.python), "-P", "-m", "tests.lab.asking"],
+            input=msgspec.json.encode(question),
+            capture_output=True,
+            cwd=self.directory,
+            env={"PATH": f"{self.bin}:/usr/bin:/bin", "HOME": str(self.account.home), "PYTHONDONTWRITEBYTECODE": "1"},
+            user=owner.pw_uid,
+            group=owner.pw_gid,
+            extra_groups=[],
+            timeout=timeout_s,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"asking failed: {done.stderr.decode()}")
+        answer: object = msgspec.json.decode(done.stdout)
+        return answer
+
+    def make_directory(self, path: Path) -> None:
+        """Make a directory that the account may write."""
+        path.mkdir()
+        shutil.chown(path, self.account.name, pwd.getpwnam(self.account.name).pw_gid)
 
     def jobs(self) -> list[str]:
         """Return the ids of the jobs in the queue that were submitted from the test's directory."""
@@ -192,7 +223,7 @@ class Pool(Struct, frozen=True):
     @contextlib.contextmanager
     def hanging(self) -> Iterator[None]:
         """Keep the daemon that has the queue from answering."""
-        (pid,) = (pid for pid, command in _processes().items() if "/condor_schedd " in f"{command} ")
+        (pid,) = (pid for pid, command in _processes().items() if "condor_schedd" in command.split()[0])
         os.kill(pid, signal.SIGSTOP)
         try:
             yield
@@ -236,7 +267,7 @@ def _use(commands: Path, kind: int) -> Iterator[Pool]:
         fcntl.flock(quiet, kind)
         directory = Path(tempfile.mkdtemp(prefix="mtc-condor-"))
         shutil.chown(directory, account.name, pwd.getpwnam(account.name).pw_gid)
-        pool = Pool(account, commands, directory)
+        pool = Pool(account, commands, directory, account_python())
         yield pool
         pool.remove_jobs()
         shutil.rmtree(directory)

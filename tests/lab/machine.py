@@ -76,10 +76,17 @@ def write_launcher(path: Path) -> None:
     path.chmod(0o755)
 
 
+def account_python() -> Path:
+    """Return a Python that has what is tested, for any account."""
+    with alone():
+        return _environment()
+
+
 def _environment() -> Path:
     """Return the Python of an environment that has what is tested, and that every account can use."""
     python = _reachable_python()
-    libraries = [_reachable(_SOURCE), _reachable(Path(msgspec.__file__).parents[1])]
+    source = _reachable(_SOURCE)
+    libraries = [source, source / "adaptors", _reachable(Path(msgspec.__file__).parents[1])]
     mark = hashlib.sha256(repr((python, libraries)).encode()).hexdigest()[:12]
     environment = LAB / f"venv-{mark}"
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
