@@ -9,7 +9,7 @@ from typing import NoReturn
 import click
 
 from pilotmtc.cli import out
-from pilotmtc.cli.command import EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, EXIT_TIMEOUT, Helpful, State, set_store
+from pilotmtc.cli.command import EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, EXIT_TIMEOUT, Helpful, State, set_site, set_store
 from pilotmtc.errors import PilotMTCError
 
 # By section: name, module (whose attribute of the same name it is), what it does. The help of the whole needs no more.
@@ -18,6 +18,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "run": ("run", "Run tasks here and now, and show their output."),
         "submit": ("submit", "Put tasks into the store, for pilots to run."),
         "pilot": ("pilot", "Start, list and end pilots, which run tasks."),
+        "site": ("site", "Tell pilotmtc of machines with a scheduler."),
     },
     "Look": {
         "status": ("status", "Show campaigns and pilots."),
@@ -102,6 +103,14 @@ def _version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
     is_eager=True,
     callback=set_store,
     help="The store's file  [default: $PILOTMTC_STORE, or ~/.local/share/pilotmtc/store.db]",
+)
+@click.option(
+    "--site",
+    metavar="NAME",
+    expose_value=False,
+    is_eager=True,
+    callback=set_site,
+    help="A site: its store, and its scheduler for pilots; see pilotmtc site",
 )
 @click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Show the version.")
 def app() -> None:

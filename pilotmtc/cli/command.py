@@ -23,6 +23,7 @@ class State:
 
     def __init__(self) -> None:
         self.store: str | None = None
+        self.site: str | None = None
 
 
 class Helpful(click.Command):
@@ -52,6 +53,12 @@ def set_store(ctx: click.Context, _param: click.Parameter, value: str | None) ->
         ctx.ensure_object(State).store = value
 
 
+def set_site(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+    """Remember ``--site``; the innermost one counts."""
+    if value is not None:
+        ctx.ensure_object(State).site = value
+
+
 def command(name: str, *, examples: str = "", **settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
     """Make a command with ``--store``, ``-h`` and examples."""
 
@@ -62,7 +69,10 @@ def command(name: str, *, examples: str = "", **settings: Any) -> Callable[[Call
 
 
 def store_option(function: F) -> F:
-    """Add ``--store``."""
+    """Add ``--store`` and ``--site``."""
+    function = click.option(
+        "--site", metavar="NAME", expose_value=False, callback=set_site, help="A site: its store, its scheduler."
+    )(function)
     return click.option(
         "--store",
         metavar="PATH",
@@ -74,15 +84,26 @@ def store_option(function: F) -> F:
 
 def store_word() -> str | None:
     """Return the store that was asked for, None if none was."""
-    return click.get_current_context().ensure_object(State).store
+    state = click.get_current_context().ensure_object(State)
+    if state.store is None and site_word() != "local":
+        from pilotmtc.sites import get_site
+
+        return get_site(site_word()).url
+    return state.store
+
+
+def site_word() -> str:
+    """Return the site that was asked for, ``local`` if none was."""
+    return click.get_current_context().ensure_object(State).site or "local"
 
 
 def hint(words: str) -> str:
     """Return ``pilotmtc WORDS`` as it must be typed to reach the same store."""
     import shlex
 
-    store = store_word()
-    return f"pilotmtc --store {shlex.quote(store)} {words}" if store else f"pilotmtc {words}"
+    state = click.get_current_context().ensure_object(State)
+    given = [f"--{name} {shlex.quote(word)}" for name in ("site", "store") if (word := getattr(state, name))]
+    return " ".join(["pilotmtc", *given, words])
 
 
 @contextmanager
@@ -90,7 +111,7 @@ def open_session() -> "Iterator[Session]":
     """Give a session with the store that was asked for."""
     from pilotmtc.session import Session
 
-    with Session(store_word()) as session:
+    with Session(store_word(), site=site_word()) as session:
         yield session
 
 

@@ -7,7 +7,7 @@ import click
 
 if TYPE_CHECKING:
     AnyParamType = click.ParamType[Any]
-    from pilotmtc.session import Selection, TaskOptions, TaskStream
+    from pilotmtc.session import PilotOptions, Selection, TaskOptions, TaskStream
 else:  # generic only since click 8.2
     AnyParamType = click.ParamType
 
@@ -142,6 +142,42 @@ def selected(options: dict[str, Any]) -> "Selection":
         value = options.pop(name)
         select[name] = None if value == () else value
     return cast("Selection", select)
+
+
+def scheduler_options(function: F) -> F:
+    """Add what a scheduler may be told of a pilot."""
+    return _all(
+        function,
+        [
+            click.option(
+                "--scheduler", metavar="NAME",
+                help="Through the scheduler of the store's host: slurm, pbs, moab, condor, or auto.",
+            ),
+            click.option("--nodes", type=Number(1), metavar="N", help="Nodes of a pilot  [default: 1]"),
+            click.option("--queue", "--partition", "queue", metavar="NAME", help="Queue of the scheduler."),
+            click.option("--account", metavar="NAME", help="Account that is charged."),
+            click.option("--qos", metavar="NAME", help="Quality of service."),
+            click.option("--constraint", metavar="WORDS", help="Features that the nodes must have."),
+            click.option("--reservation", metavar="NAME", help="Reservation to run in."),
+            click.option("--exclusive", is_flag=True, help="Whole nodes; also if no cores are given."),
+            click.option("--signal", metavar="TIME", help="Warning before the end of the walltime  [default: 2m]"),
+            click.option(
+                "--login", metavar="HOST",
+                help="How nodes reach the store's host, [user@]host[:port]; - if they are it  [default: its name]",
+            ),
+        ],
+    )  # fmt: skip
+
+
+SCHEDULER_NAMES = (
+    "scheduler", "nodes", "queue", "account", "qos", "constraint", "reservation", "exclusive", "signal", "login",
+)  # fmt: skip
+
+
+def pilot_options(options: dict[str, Any]) -> "PilotOptions":
+    """Take what `scheduler_options` has added out of `options` and return what was given."""
+    taken = {name: options.pop(name) for name in SCHEDULER_NAMES}
+    return cast("PilotOptions", {name: value for name, value in taken.items() if value not in (None, "", False)})
 
 
 def need_options(function: F) -> F:

@@ -4,13 +4,13 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pilotmtc.cli import out, shapes
-from pilotmtc.cli.command import Group, command, open_session, store_option
-from pilotmtc.cli.options import ID, Assignment, Number, json_option
+from pilotmtc.cli.command import Group, command, open_session, site_word, store_option
+from pilotmtc.cli.options import ID, Assignment, Number, json_option, pilot_options, scheduler_options
 from pilotmtc.cli.text import Column, ago, count, pairs, span
 from pilotmtc.units import format_memory
 
@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from pilotmtc.model import Pilot
 
 _COLUMNS = (
-    Column("PILOT", right=True), Column("STATE", state=True), Column("SITE", spare=5), Column("HOST", spare=3),
-    Column("CORES", right=True), Column("BUSY", right=True), Column("STARTED"), Column("SEEN", spare=4),
+    Column("PILOT", right=True), Column("STATE", state=True), Column("SITE", spare=5),
+    Column("BATCH", optional=True, spare=7), Column("NATIVE", optional=True, spare=8), Column("HOST", spare=3),
+    Column("NODES", right=True, optional=True), Column("CORES", right=True), Column("BUSY", right=True),
+    Column("WAITED", right=True, optional=True, spare=9), Column("STARTED"),
+    Column("LEFT", right=True, optional=True, spare=10), Column("SEEN", spare=4),
     Column("ENDED", optional=True, spare=2),
     Column("CAMPAIGN", right=True, optional=True, spare=6), Column("REASON", optional=True, spare=1),
 )  # fmt: skip
@@ -38,41 +41,47 @@ def pilot() -> None:
 
 
 @command(
-    "submit", examples="pilotmtc pilot submit\npilotmtc pilot submit --cores 8 --gpus 1 --walltime 12h --idle 10m\n"
+    "submit",
+    examples="pilotmtc pilot submit\npilotmtc pilot submit --cores 8 --gpus 1 --walltime 12h --idle 10m\n"
+    "pilotmtc pilot submit --site boulder --nodes 64 --walltime 2h\n",
 )
-@click.option("--site", type=click.Choice(("local",)), default="local", show_default=True, help="Where: this machine.")
-@click.option("--cores", type=Number(1), metavar="N", help="Cores for tasks  [default: all]")
-@click.option("--gpus", type=Number(0), metavar="N", help="GPUs for tasks  [default: 0]")
-@click.option("--memory", default="0", metavar="SIZE", help="Memory for tasks: 512M, 2G  [default: all]")
+@scheduler_options
+@click.option("--cores", type=Number(1), metavar="N", help="Cores of a node for tasks  [default: all]")
+@click.option("--gpus", "--gpus-per-node", "gpus", type=Number(0), metavar="N", help="GPUs of a node  [default: 0]")
+@click.option("--memory", metavar="SIZE", help="Memory of a node for tasks: 512M, 2G  [default: all]")
 @click.option(
     "--resource", "resources", multiple=True, metavar="NAME=N", type=Assignment("resource", number=True),
-    help="A named resource that there is, such as licences.",
+    help="A named resource that a node has, such as licences.",
 )  # fmt: skip
-@click.option("--walltime", default="0", metavar="TIME", help="It ends after that: 5m, 2h, 1d  [default: never]")
-@click.option("--idle", default="0", metavar="TIME", help="It ends after so long without a task  [default: never]")
+@click.option("--walltime", metavar="TIME", help="It ends after that: 5m, 2h, 1d  [default: never]")
+@click.option("--idle", metavar="TIME", help="It ends after so long without a task  [default: never]")
 @click.option("-c", "--campaign", type=ID, metavar="ID", help="It takes tasks of this campaign only.")
 @click.option("--no-pin", is_flag=True, help="Do not bind tasks to their cores.")
 @json_option
-def submit(  # noqa: PLR0917 -- click gives them by name
-    site: str, cores: int | None, gpus: int | None, memory: str, resources: tuple[tuple[str, float], ...],
-    walltime: str, idle: str,
-    campaign: int | None, no_pin: bool, as_json: bool,
-) -> None:  # fmt: skip
-    """Start a pilot on this machine, in the background, and print its id. Tasks inherit its environment."""
-    del site  # there is one, so far
+def submit(as_json: bool, no_pin: bool, resources: tuple[tuple[str, float], ...], **options: Any) -> None:
+    """Start a pilot in the background, and print its id.
+
+    Without --site or --scheduler it runs on this machine, and tasks inherit its environment. A scheduler is asked where
+    the store is: this returns when it has taken the pilot, which then waits for its turn; see pilot list.
+    """
+    asked = pilot_options(options)
     with open_session() as session:
-        found = session.pilots.submit(
-            cores=cores or 0, gpus=gpus or 0, memory=memory, resources=dict(resources), walltime=walltime, idle=idle,
-            campaign=campaign, pin=not no_pin,
-        )  # fmt: skip
+        if not asked.get("scheduler"):
+            asked["site"] = site_word()
+        for name in ("cores", "gpus", "memory", "walltime", "idle", "campaign"):
+            if options[name] is not None:
+                asked[name] = options[name]
+        asked |= {"resources": dict(resources), "pin": not no_pin}
+        found = session.pilots.submit(**asked)
     if as_json:
         out.put_json(shapes.pilot(found))
-        return
-    out.put([str(found.id)])
-    if sys.stderr.isatty():
-        out.talk(
-            f"pilot {found.id} is {found.state.name}, with {count(found.cores or found.description.cores, 'core')}"
-        )
+    else:
+        out.put([str(found.id)])
+    if found.trouble:
+        out.talk(f"the scheduler cannot be asked yet, and will be again: {found.trouble}")
+    elif sys.stderr.isatty() and not as_json:
+        what = f"job {found.batch} of {found.description.site}" if found.batch else count(found.cores, "core")
+        out.talk(f"pilot {found.id} is {found.state.name}: {what}{f', {found.reason}' if found.reason else ''}")
 
 
 @command("list", examples="pilotmtc pilot list\npilotmtc pilot list --all --json | jq .reason\n")
@@ -101,18 +110,46 @@ def put_pilots(pilots: "Sequence[Pilot]") -> None:
                 str(one.id),
                 one.state.name,
                 one.description.site,
+                one.batch or "",
+                one.native_state,
                 one.host,
-                str(one.cores or one.description.cores or ""),
+                str(one.nodes or one.description.nodes) if one.description.scheduler else "",
+                str(one.cores or one.description.cores * one.description.nodes or ""),
                 str(one.busy) if one.ended_at is None else "",
-                ago(one.started_at or one.created_at, now),
+                _waited(one, now),
+                ago(one.started_at, now),
+                _left(one, now),
                 ago(one.seen_at, now) if one.ended_at is None else "",
                 ago(one.ended_at, now),
                 str(one.description.campaign or ""),
-                one.reason,
+                _why(one, now),
             )
             for one in pilots
         ],
     )
+
+
+def _waited(pilot: "Pilot", now: float) -> str:
+    """Return how long it was, or is, in its queue."""
+    if not pilot.description.scheduler:
+        return ""
+    until = pilot.started_at or pilot.ended_at or now
+    return span(max(0.0, until - (pilot.submitted_at or pilot.created_at)))
+
+
+def _left(pilot: "Pilot", now: float) -> str:
+    """Return how much of its walltime is left."""
+    if not pilot.description.walltime_s or pilot.started_at is None or pilot.ended_at is not None:
+        return ""
+    return span(max(0.0, pilot.started_at + pilot.description.walltime_s - now))
+
+
+def _why(pilot: "Pilot", now: float) -> str:
+    """Return its reason, and why that may be out of date."""
+    if not pilot.trouble or pilot.ended_at is not None:
+        return pilot.reason
+    when = f"asked {ago(pilot.asked_at, now)}" if pilot.asked_at else "not asked yet"
+    return f"{pilot.reason}{' ' if pilot.reason else ''}({when}: {pilot.trouble})"
 
 
 @command("show", examples="pilotmtc pilot show 3\n")
@@ -130,12 +167,19 @@ def show(id: int, as_json: bool) -> None:  # noqa: A002 -- click's name for the 
     rows = [
         ("pilot", f"{found.id} at {asked.site}"),
         ("state", f"{found.state.name}{f' ({found.reason})' if found.reason else ''}"),
+        ("scheduler", asked.scheduler),
+        ("batch", f"{found.batch or ''} {found.native_state}".strip()),
+        ("asked", f"{ago(found.asked_at, now)}{f': {found.trouble}' if found.trouble else ''}"),
+        ("waited", _waited(found, now)),
+        ("nodes", str(found.nodes or asked.nodes) if asked.scheduler else ""),
+        *[(name, str(getattr(asked, name))) for name in ("queue", "account", "qos", "constraint", "reservation")],
         ("host", f"{found.host}, process {found.pid}" if found.host else ""),
         ("cores", f"{found.busy} of {found.cores} busy" if found.ended_at is None else str(found.cores)),
         ("GPUs", str(asked.gpus) if asked.gpus else ""),
         ("memory", format_memory(asked.memory_bytes) if asked.memory_bytes else ""),
         ("resources", ", ".join(f"{name}={amount:g}" for name, amount in asked.named.items())),
         ("walltime", span(asked.walltime_s) if asked.walltime_s else ""),
+        ("left", _left(found, now)),
         ("idle", span(asked.idle_s) if asked.idle_s else ""),
         ("campaign", str(asked.campaign or "")),
         ("created", ago(found.created_at, now)),

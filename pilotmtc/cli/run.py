@@ -20,13 +20,23 @@ from pilotmtc.cli.command import (
     hint,
     newest_campaign,
     open_session,
+    site_word,
 )
-from pilotmtc.cli.options import Assignment, Number, build_tasks, json_option, task_options
+from pilotmtc.cli.options import (
+    Assignment,
+    Number,
+    build_tasks,
+    json_option,
+    pilot_options,
+    scheduler_options,
+    task_options,
+)
 from pilotmtc.cli.progress import Progress, Tally
 from pilotmtc.cli.text import count, paint, plain
 from pilotmtc.units import format_duration
 
 if TYPE_CHECKING:
+    from pilotmtc.model import Pilot
     from pilotmtc.session import Run, Session, TaskResult
 
 _FAILURES_SHOWN = 5
@@ -37,6 +47,7 @@ seq 100000 | pilotmtc run 'echo {}'
 pilotmtc run --from params.csv --cores 2 --time-limit 5m --retries 2 -- python sim.py --mass {mass} --seed {seed}
 pilotmtc run --grid mass=1:10:0.5 --grid seed=0..9 -- ./sim {mass} {seed}
 pilotmtc run campaign.toml
+pilotmtc run --site boulder --nodes 64 --walltime 2h -- ./sim {} ::: 1 2 3
 pilotmtc run --resume                 # go on with the newest campaign
 pilotmtc run --json './sim {}' ::: 1 2 3 | jq .elapsed_s
 """
@@ -52,6 +63,7 @@ pilotmtc run --json './sim {}' ::: 1 2 3 | jq .elapsed_s
     "--pilot-resource", "pilot_resources", multiple=True, metavar="NAME=N", type=Assignment("resource", number=True),
     help="A named resource that there is, for --resource.",
 )  # fmt: skip
+@scheduler_options
 @click.option("--walltime", metavar="TIME", help="End after that; what is left can be resumed.")
 @click.option("--no-pin", is_flag=True, help="Do not bind tasks to their cores.")
 @click.option(
@@ -63,7 +75,7 @@ pilotmtc run --json './sim {}' ::: 1 2 3 | jq .elapsed_s
 @click.option("-q", "--quiet", is_flag=True, help="Show failures only: no output of tasks, no progress.")
 @json_option
 def run(words: tuple[str, ...], **options: Any) -> int:
-    """Run tasks on this machine, show their output, and return when all are over.
+    """Run tasks, here or at a site, show their output, and return when all are over.
 
     One COMMAND in quotes is a shell line; several words are a program and its arguments, as they are. {placeholders}
     take the parameters: {} the value, {mass} one by name, {1} one by position. Parameters come from ::: lists, --from
@@ -80,24 +92,23 @@ def run(words: tuple[str, ...], **options: Any) -> int:
         words, resume = (resume, *words), "0"  # it was no campaign, but the command
     quiet, as_json = options.pop("quiet"), options.pop("as_json")
     keep_order: bool = options.pop("keep_order")
-    asked = {key: options.pop(key) for key in ("pilot_cores", "pilot_gpus", "pilot_memory", "walltime")}
-    named, no_pin = dict(options.pop("pilot_resources")), options.pop("no_pin")
+    asked = pilot_options(options)
+    for key, option in (("cores", "pilot_cores"), ("gpus", "pilot_gpus"), ("memory", "pilot_memory")):
+        asked[key] = options.pop(option) or 0  # type: ignore[literal-required]
+    asked |= {
+        "walltime": options.pop("walltime") or 0,
+        "resources": dict(options.pop("pilot_resources")),
+        "pin": not options.pop("no_pin"),
+    }
+    if not asked.get("scheduler"):
+        asked["site"] = site_word()
     built = build_tasks(words, options)
     if built is None and resume is None:
         raise click.UsageError("there is no command to run", click.get_current_context())
     if retry_failed and resume is None:
         raise click.UsageError("--retry-failed goes with --resume", click.get_current_context())
-    from pilotmtc.session import describe
-
-    pilot = describe(
-        cores=asked["pilot_cores"] or 0,
-        gpus=asked["pilot_gpus"] or 0,
-        memory=asked["pilot_memory"] or 0,
-        walltime=asked["walltime"] or 0.0,
-        resources=named,
-        pin=not no_pin,
-    )
     with open_session() as session:
+        pilot = session.pilots.describe(**asked)
         campaign = None if resume is None else newest_campaign(session, int(resume) or None)
         if retry_failed:
             session.retry(campaign=campaign, states=["failed", "skipped", "canceled"])
@@ -136,7 +147,7 @@ class _Show:
         return self._conclude()
 
     def _draw(self, event: object) -> None:
-        from pilotmtc.session import Advanced, Ended, PilotLost
+        from pilotmtc.session import Advanced, Ended, PilotLost, PilotMoved
 
         match event:
             case Advanced(campaign=campaign):
@@ -144,6 +155,8 @@ class _Show:
                 self._progress.show(campaign)
             case Ended(result=result):
                 self._end(result)
+            case PilotMoved(pilot=pilot) if not self._quiet:
+                self._talk(f"pilotmtc: {_queue_words(pilot)}")
             case PilotLost(pilot=pilot):
                 self._talk(f"pilotmtc: pilot {pilot.id} was lost ({pilot.reason}); its tasks go on in another one")
 
@@ -230,6 +243,16 @@ class _Show:
         if tally.failed and self._failures <= _FAILURES_SHOWN:
             out.talk(f"to run {count(tally.failed, 'failed task')} again: {hint(_again(campaign.id))}")
         return EXIT_TASKS_FAILED if tally.bad else 0
+
+
+def _queue_words(pilot: "Pilot") -> str:
+    """Return where a pilot is that a scheduler was asked for."""
+    job = f"pilot {pilot.id}{f' (job {pilot.batch})' if pilot.batch else ''}"
+    if pilot.trouble:
+        return f"{job}: the scheduler cannot be asked: {pilot.trouble}"
+    if pilot.started_at is not None:
+        return f"{job} is {pilot.state.name} with {count(pilot.nodes, 'node')} and {count(pilot.cores, 'core')}"
+    return f"{job} waits in the queue{f': {pilot.reason}' if pilot.reason else ''}"
 
 
 def _again(campaign: int) -> str:

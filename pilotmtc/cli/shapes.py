@@ -60,6 +60,13 @@ def pilot(record: "Pilot") -> Shape:
         "directory": record.directory,
         "batch_id": record.batch,
         "native_state": record.native_state,
+        "scheduler": asked.scheduler,
+        "nodes_asked": asked.nodes,
+        "queue": asked.queue,
+        "account": asked.account,
+        "submitted_at": time(record.submitted_at),
+        "asked_at": time(record.asked_at),
+        "trouble": record.trouble,
     }
 
 

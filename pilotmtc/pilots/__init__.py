@@ -1,5 +1,18 @@
-"""Pilots' lives: `local` starts one on this machine; `steward` asks a scheduler for them, where the store is."""
+"""Pilots' lives: `local` starts one on this machine; `queued` has a scheduler asked for one, where the store is."""
 
+from pilotmtc.model import Pilot, PilotDescription
 from pilotmtc.pilots.local import start_local
+from pilotmtc.pilots.queued import start_queued
+from pilotmtc.store.interface import Store
 
-__all__ = ["start_local"]
+__all__ = ["start", "start_local", "start_queued"]
+
+_LOCAL_WAIT_S = 10.0
+_QUEUED_WAIT_S = 30.0
+
+
+def start(store: Store, url: str, description: PilotDescription, wait_s: float | None = None) -> Pilot:
+    """Start a pilot as its description says; see `start_local` and `start_queued`."""
+    if description.scheduler:
+        return start_queued(store, description, _QUEUED_WAIT_S if wait_s is None else wait_s)
+    return start_local(store, url, description, _LOCAL_WAIT_S if wait_s is None else wait_s)

@@ -22,6 +22,7 @@ from pilotmtc.session.run import Run
 from pilotmtc.session.select import NewValues, Selection, as_edit, as_filter
 from pilotmtc.session.submission import new_key, seal, submit
 from pilotmtc.session.tasks import Params, TaskOptions, TaskStream, as_source, make_tasks
+from pilotmtc.sites import LOCAL, get_site
 from pilotmtc.states import TaskState
 from pilotmtc.store.client import StoreClient, connect_store
 from pilotmtc.store.interface import Store
@@ -64,6 +65,8 @@ class Session:
     store
         The store's file; None is ``$PILOTMTC_STORE``, or else ``~/.local/share/pilotmtc/store.db``. It is made if it is
         not there. Or a `pilotmtc.store.interface.Store`, which the session then does not close.
+    site
+        A site of ``sites.toml``: its store, if no other is given, and where pilots are started if nothing else is said.
     patience_s
         How long requests wait for a store that cannot be reached; None: for ever.
 
@@ -82,7 +85,13 @@ class Session:
     ...         print(result.params["mass"], result.stdout)
     """
 
-    def __init__(self, store: str | Path | Store | None = None, *, patience_s: float | None = 60.0) -> None:
+    def __init__(
+        self, store: str | Path | Store | None = None, *, site: str = LOCAL, patience_s: float | None = 60.0
+    ) -> None:
+        self._site = site
+        if site != LOCAL:
+            known = get_site(site)
+            store = known.url if store is None else store
         if store is None or isinstance(store, str | Path):
             where = None if store is None else str(store)
             self._client: StoreClient | None = connect_store(where, patience_s=patience_s)
@@ -114,7 +123,7 @@ class Session:
     @property
     def pilots(self) -> Pilots:
         """The pilots of the store."""
-        return Pilots(self._link)
+        return Pilots(self._link, self._site)
 
     def call(self, request: Request[R]) -> R:
         """Send the store a request of `pilotmtc.wire.messages` and return its answer."""
@@ -213,7 +222,7 @@ class Session:
         outputs: bool = True,
         keep_order: bool = False,
     ) -> Run:
-        """Return a run of `tasks` with pilots of its own on this machine; iterating over its ``events()`` does it.
+        """Return a run of `tasks` with pilots of its own; iterating over its ``events()`` does it.
 
         Parameters
         ----------

@@ -10,9 +10,9 @@ import msgspec
 from msgspec import Struct
 
 from pilotmtc.campaign.submit import TaskSpec
-from pilotmtc.errors import ConfigError, PilotMTCError, StoreError, UsageError
+from pilotmtc.errors import ConfigError, PilotMTCError, StoreError, SubmitRejected, UsageError
 from pilotmtc.model import Campaign, CampaignId, Pilot, PilotDescription, Resources
-from pilotmtc.pilots import start_local
+from pilotmtc.pilots import start as start_pilot
 from pilotmtc.session.follow import Step, follow, get_campaign, start_number
 from pilotmtc.session.link import Link
 from pilotmtc.session.printed import InOrder, Seen
@@ -22,7 +22,9 @@ from pilotmtc.session.tasks import TaskStream
 from pilotmtc.states import PILOT_FINAL, PilotState, TaskState
 from pilotmtc.wire.messages import CancelPilot, DrainPilot, Filter, GetPilots, GetTasks, Submitted
 
+_UNKNOWN = 1 << 62
 IDLE_S = 10.0  # a pilot whose run was killed leaves after that long without work
+QUEUED_IDLE_S = 60.0  # one of a scheduler, for which there was a queue
 RESTARTS = 3  # in a row, without a task that ended in between
 _LOOK_S = 1.0
 _STEP_S = 0.3
@@ -50,13 +52,19 @@ class Ended(Struct, frozen=True):
     result: TaskResult
 
 
+class PilotMoved(Struct, frozen=True):
+    """There are news of the pilot that a scheduler was asked for: why it waits, or that it has begun."""
+
+    pilot: Pilot
+
+
 class PilotLost(Struct, frozen=True):
     """The pilot has died; another one has been started."""
 
     pilot: Pilot
 
 
-RunEvent: TypeAlias = Begun | Advanced | Ended | PilotLost
+RunEvent: TypeAlias = Begun | Advanced | Ended | PilotMoved | PilotLost
 
 
 class Run:
@@ -99,7 +107,7 @@ class Run:
         pilot: PilotDescription | None = None,
         outputs: bool = True,
         keep_order: bool = False,
-        start: Callable[..., Pilot] = start_local,
+        start: Callable[..., Pilot] = start_pilot,
     ) -> None:
         self.campaign = campaign
         self.interrupted = False
@@ -164,7 +172,10 @@ class Run:
                     return
                 if self._asked > self._obeyed:
                     self._obey()
+                before = self._pilot
                 lost = self._look_at_pilot(step.campaign)
+                if self._description.scheduler and _news(before, self._pilot):
+                    yield PilotMoved(self._pilot)
                 if lost is not None:
                     yield PilotLost(lost)
                 if self.interrupted:
@@ -234,7 +245,8 @@ class Run:
 
     def _start_pilot(self) -> None:
         assert self.campaign is not None
-        description = msgspec.structs.replace(self._description, campaign=self.campaign.id, idle_s=IDLE_S)
+        idle_s = self._description.idle_s or QUEUED_IDLE_S if self._description.scheduler else IDLE_S
+        description = msgspec.structs.replace(self._description, campaign=self.campaign.id, idle_s=idle_s)
         self._pilot = self._start(self._link.store, self._link.url, description)
         self._began_at = self._began_at or self._pilot.created_at
         self._looked_at = time.monotonic()
@@ -256,6 +268,7 @@ class Run:
         assert self._pilot is not None
         pilot = self._link.call(GetPilots(id=self._pilot.id)).pilots[0]
         if pilot.state not in PILOT_FINAL:
+            self._pilot = pilot
             return None
         if self._asked:
             self.interrupted = self._thread is None or self._asked > 1 or not self._thread.is_alive() or not self._again
@@ -264,6 +277,8 @@ class Run:
             self.interrupted = True  # by somebody else
             return None
         if pilot.state is PilotState.FAILED:
+            if pilot.description.scheduler and pilot.started_at is None:  # the next one would end like this one
+                raise SubmitRejected(f"pilot {pilot.id} never started: {pilot.reason}")
             over = _over(campaign)
             self._restarts = self._restarts + 1 if over == self._over_at_restart else 1
             self._over_at_restart = over
@@ -349,9 +364,20 @@ def _over(campaign: Campaign) -> int:
     return sum(n for state, n in campaign.counts.items() if state >= TaskState.DONE)
 
 
+def _news(before: Pilot, pilot: Pilot) -> bool:
+    """Return whether there is something to tell of a pilot that a scheduler was asked for."""
+
+    def shown(one: Pilot) -> tuple[object, ...]:
+        return one.id, one.state, one.reason if one.started_at is None else "", one.trouble
+
+    return shown(before) != shown(pilot)
+
+
 def check_fit(needs: Resources, pilot: PilotDescription) -> None:
-    """Raise `UsageError` if such a task can never run in such a pilot on this machine."""
-    cores = pilot.cores or len(os.sched_getaffinity(0))
+    """Raise `UsageError` if such a task can never run in such a pilot, as far as that is known."""
+    # What a node has is known of this machine only.
+    unknown = _UNKNOWN if pilot.scheduler else 0
+    cores = pilot.cores or unknown or len(os.sched_getaffinity(0))
     if needs.cores > cores:
         have = f"the pilot has {cores}" if pilot.cores else f"this machine has {cores}"
         raise UsageError(f"a task needs {needs.cores} cores, and {have}: ask for fewer with --cores")
@@ -362,7 +388,7 @@ def check_fit(needs: Resources, pilot: PilotDescription) -> None:
         )
     if needs.gpus > pilot.gpus:
         raise UsageError(f"a task needs {needs.gpus:g} GPUs, and the pilot has {pilot.gpus}: give it some")
-    memory = pilot.memory_bytes or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    memory = pilot.memory_bytes or unknown or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needs.memory_bytes > memory:
         raise UsageError(f"a task needs {needs.memory_bytes >> 20} MiB of memory, and there are {memory >> 20} MiB")
     for name, amount in needs.named.items():

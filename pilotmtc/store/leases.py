@@ -165,10 +165,12 @@ def end(ledger: Ledger, pilot: PilotId, seat: Seat, how: End) -> None:
 
 
 def drain_pilot(ledger: Ledger, request: DrainPilot) -> Changed:
-    """Order the pilot to take nothing new; one that has not started drains as soon as it does."""
+    """Order the pilot to take nothing new; one that has not started drains as soon as it does, or is canceled."""
     seat = ledger.seat(request.pilot)
     if seat.state in PILOT_FINAL:
         return Changed(0, 1)
+    if seat.scheduler and seat.state in (PilotState.NEW, PilotState.PENDING):
+        return cancel_pilot(ledger, CancelPilot(request.pilot))  # it has nothing to finish
     if seat.drain:
         return Changed(0)
     ledger.execute("UPDATE pilot SET drain = 1 WHERE id = ?", (request.pilot,))

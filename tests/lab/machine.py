@@ -13,7 +13,7 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -54,7 +54,9 @@ def accounts() -> dict[str, Account]:
         own = pwd.getpwuid(os.geteuid())
         return {"mtc-store": Account(own.pw_name, Path(own.pw_dir), "")}
     with alone():
-        _install()
+        oath = {} if list(Path("/").glob(_PAM_OATH[1:])) else {_PAM_OATH: "libpam-oath"}
+        install(_PACKAGES | oath)
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd wants it; without systemd nobody makes it
         password = _password()
         for name, shell in _SHELLS.items():
             _make_user(name, shell, password)
@@ -110,23 +112,22 @@ def alone() -> Iterator[None]:
         yield
 
 
-def _install() -> None:
-    missing = [package for program, package in _PACKAGES.items() if not os.path.exists(program)]
-    if not list(Path("/").glob(_PAM_OATH[1:])):
-        missing.append("libpam-oath")
+def install(packages: Mapping[str, str]) -> None:
+    """Install Debian packages for the programs that are not there. Only while `alone`."""
+    missing = sorted({package for program, package in packages.items() if not os.path.exists(program)})
     if missing:
         with _no_services():
             environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-            install = ["apt-get", "install", "--yes", "--no-install-recommends", *missing]
-            if subprocess.run(install, env=environment, capture_output=True, timeout=300, check=False).returncode:
-                subprocess.run(["apt-get", "update"], env=environment, capture_output=True, timeout=300, check=True)
-                subprocess.run(install, env=environment, capture_output=True, timeout=300, check=True)
-    Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd wants it; without systemd nobody makes it
+            apt = ["apt-get", "-o", "DPkg::Lock::Timeout=300"]
+            words = [*apt, "install", "--yes", "--no-install-recommends", *missing]
+            if subprocess.run(words, env=environment, capture_output=True, timeout=600, check=False).returncode:
+                subprocess.run([*apt, "update"], env=environment, capture_output=True, timeout=300, check=True)
+                subprocess.run(words, env=environment, capture_output=True, timeout=600, check=True)
 
 
 @contextlib.contextmanager
 def _no_services() -> Iterator[None]:
-    """Keep the packages from starting the system's own sshd."""
+    """Keep the packages from starting services of the system."""
     if _POLICY.exists():  # a container's image brings one that says the same
         yield
         return

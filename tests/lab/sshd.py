@@ -10,7 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -39,6 +39,8 @@ class Sshd:
         A certain port; 0 is a free one.
     host
         A name of its own for the host that it is on, which then has runtime files of its own, too. Needs root.
+    environment
+        Variables of all sessions.
     """
 
     OTP_SECRET = b"12345678901234567890"  # of RFC 4226, whose codes are printed there
@@ -52,6 +54,7 @@ class Sshd:
         launcher: bool = True,
         path: str = "",
         host: str = "",
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.host = host
         # Not under pytest's directory, which nobody but its owner may enter.
@@ -66,7 +69,7 @@ class Sshd:
         self.bin.mkdir()
         if launcher:
             write_launcher(self.bin / "pilotmtc")
-        self._config = self._write_config(methods, otp, path)
+        self._config = self._write_config(methods, otp, path, environment or {})
         self._program = self._directory_program(otp)
         self._server = self._start()
 
@@ -149,7 +152,7 @@ class Sshd:
             self._authorized.add(keys)
         return keys
 
-    def _write_config(self, methods: str, otp: bool, path: str) -> Path:
+    def _write_config(self, methods: str, otp: bool, path: str, environment: Mapping[str, str]) -> Path:
         config = self.directory / "sshd_config"
         # The tests' own accounts have files of their own for keys; that of a person is left alone.
         own_keys = "" if ROOT else f" PILOTMTC_SERVER_AUTHORIZED_KEYS={self._keys_of(self.account)}"
@@ -159,12 +162,13 @@ class Sshd:
             runtime.mkdir(0o700)
             shutil.chown(runtime, self.account.name)
             own_host = f" XDG_RUNTIME_DIR={runtime} PILOTMTC_SERVER_RENEW_S=0.3"
+        more = "".join(f" {name}={value}" for name, value in environment.items())
         lines = [
             f"ListenAddress 127.0.0.1:{self.port}",
             f"HostKey {self.host_key}",
             f"PidFile {self.directory}/sshd.pid",
             f"AuthorizedKeysFile {self.directory}/keys-%u{' .ssh/authorized_keys' if ROOT else ''}",
-            f"SetEnv PATH={path or f'{self.bin}:/usr/bin:/bin'} PILOTMTC_SERVER_LINGER_S=0.3{own_keys}{own_host}",
+            f"SetEnv PATH={path or f'{self.bin}:/usr/bin:/bin'} PILOTMTC_SERVER_LINGER_S=0.3{own_keys}{own_host}{more}",
             "StrictModes no",  # its directory lies in /tmp, which others may write
             f"AuthenticationMethods {methods}",
             f"UsePAM {'yes' if ROOT else 'no'}",

@@ -21,7 +21,7 @@ from pilotmtc.wire.messages import TaskDetail
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 CLI = (DOCS / "cli.md").read_text()
 PYTHON = (DOCS / "python.md").read_text()
-EVERYWHERE = {"--store", "--help", "-h", "--json"}
+EVERYWHERE = {"--store", "--site", "--help", "-h", "--json"}
 
 
 def commands() -> Iterator[tuple[str, click.Command]]:

@@ -1,0 +1,155 @@
+"""``pilotmtc site``."""
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pilotmtc.cli import out
+from pilotmtc.cli.command import Helpful
+from pilotmtc.cli.options import Number, json_option
+from pilotmtc.cli.text import Column, pairs
+
+if TYPE_CHECKING:
+    from pilotmtc.sites import Site
+
+_COLUMNS = (
+    Column("SITE"), Column("HOST", spare=2), Column("SCHEDULER"), Column("QUEUE", optional=True),
+    Column("ACCOUNT", optional=True), Column("STORE", spare=1),
+)  # fmt: skip
+_EXAMPLES = """\
+pilotmtc site add boulder me@login.boulder --scheduler slurm --account acc --queue normal
+pilotmtc run --site boulder --nodes 64 --walltime 2h -- ./sim {} ::: 1 2 3
+"""
+
+
+class _Sites(Helpful, click.Group):
+    """A group without --store and --site, which make no sense here."""
+
+
+@click.group("site", cls=_Sites, examples=_EXAMPLES)
+def site() -> None:
+    """Tell pilotmtc of machines with a scheduler.
+
+    They are kept in ~/.config/pilotmtc/sites.toml, which may be edited by hand; docs/sites.md has all its keys.
+    """
+
+
+def _command(name: str, *, examples: str) -> Callable[[Callable[..., Any]], click.Command]:
+    return click.command(name, cls=Helpful, examples=examples)
+
+
+@_command("add", examples="pilotmtc site add boulder me@login.boulder --scheduler slurm --account acc --queue normal\n")
+@click.argument("name")
+@click.argument("host", required=False, default="")
+@click.option("--scheduler", metavar="NAME", help="slurm, pbs, moab or condor  [default: slurm; here: what is found]")
+@click.option("--store", metavar="PATH", help="The store's file there  [default: ~/.pilotmtc/store.db]")
+@click.option("--command", metavar="PATH", help="pilotmtc there  [default: on its PATH]")
+@click.option("--config", metavar="FILE", help="SSH configuration for this site.")
+@click.option("--identity", metavar="FILE", help="Private key for this site.")
+@click.option("--transport", type=click.Choice(("paramiko", "openssh")), help="How to reach it  [default: paramiko]")
+@click.option(
+    "--login", metavar="HOST", help="How its nodes reach its login host, [user@]host[:port]; - if they are it."
+)
+@click.option("--setup", multiple=True, metavar="LINE", help="Shell line for jobs, such as 'module load python'.")
+@click.option("--queue", "--partition", "queue", metavar="NAME", help="Usual queue.")
+@click.option("--account", metavar="NAME", help="Usual account.")
+@click.option("--qos", metavar="NAME", help="Usual quality of service.")
+@click.option("--constraint", metavar="WORDS", help="Usual constraint.")
+@click.option("--reservation", metavar="NAME", help="Usual reservation.")
+@click.option("--exclusive", is_flag=True, help="Whole nodes.")
+@click.option("--walltime", metavar="TIME", help="Usual walltime.")
+@click.option("--nodes", type=Number(1), metavar="N", help="Usual number of nodes.")
+@click.option("--cores", type=Number(1), metavar="N", help="Cores of a node to use  [default: all]")
+@click.option("--gpus", type=Number(0), metavar="N", help="GPUs of a node.")
+@click.option("--memory", metavar="SIZE", help="Memory of a node to use.")
+@click.option("--idle", metavar="TIME", help="Pilots end after so long without a task.")
+@click.option("--replace", is_flag=True, help="If there is a site of that name.")
+@click.option("--no-check", is_flag=True, help="Do not open the site's store now.")
+@json_option
+def add(name: str, host: str, replace: bool, no_check: bool, as_json: bool, **keys: Any) -> None:
+    """Make the site NAME known, whose login host is HOST ([user@]host[:port]), once its store can be opened.
+
+    Without HOST it is this machine. pilotmtc has to be installed there, in the same version.
+    """
+    from pilotmtc.errors import UsageError
+    from pilotmtc.sites import find_scheduler, make_site, read_sites, save_site
+
+    if name in read_sites() and not replace:
+        raise UsageError(f"there is a site {name!r} already: give --replace to replace it")
+    table = {key: value for key, value in keys.items() if value not in (None, "", False, ())}
+    table["host"] = host
+    if not host and not table.get("scheduler"):
+        table["scheduler"] = find_scheduler()
+    found = make_site(name, table)
+    if not no_check:
+        from pilotmtc.session import Session
+
+        with Session(found.url) as session:  # asks for passwords, and says what is wrong with host, login or pilotmtc
+            session.info()
+    save_site(found)
+    if as_json:
+        out.put_json(_shape(found))
+    else:
+        out.talk(f"site {name} is known: pilotmtc run --site {name} ..., pilotmtc pilot submit --site {name}")
+
+
+@_command("list", examples="pilotmtc site list --json | jq .name\n")
+@json_option
+def list_(as_json: bool) -> None:
+    """List the sites."""
+    from pilotmtc.sites import config_path, read_sites
+
+    sites = read_sites().values()
+    if as_json:
+        for one in sites:
+            out.put_json(_shape(one))
+    elif sites:
+        rows = [
+            (one.name, one.host or "this machine", one.scheduler, one.queue, one.account, one.url or "")
+            for one in sites
+        ]
+        out.put_table(_COLUMNS, rows)
+    else:
+        out.talk(f"there are no sites in {config_path()}: see pilotmtc site add --help")
+
+
+@_command("show", examples="pilotmtc site show boulder\n")
+@click.argument("name")
+@json_option
+def show(name: str, as_json: bool) -> None:
+    """Show all that is known of the site NAME."""
+    from pilotmtc.sites import get_site
+
+    found = get_site(name)
+    if as_json:
+        out.put_json(_shape(found))
+        return
+    rows = [(key, _text(value)) for key, value in _shape(found).items() if value]
+    out.put(pairs(rows, colour=out.has_colour(sys.stdout)))
+
+
+@_command("remove", examples="pilotmtc site remove boulder\n")
+@click.argument("name")
+@json_option
+def remove(name: str, as_json: bool) -> None:
+    """Forget the site NAME. Nothing is removed on the site itself."""
+    from pilotmtc.sites import config_path, remove_site
+
+    remove_site(name)
+    if as_json:
+        out.put_json({"removed": name})
+    out.talk(f"site {name} is no longer in {config_path()}; its store and what was deployed there stay")
+
+
+def _shape(one: "Site") -> dict[str, object]:
+    return {**{key: getattr(one, key) for key in one.__struct_fields__}, "url": one.url}
+
+
+def _text(value: object) -> str:
+    return "; ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+for _one in (add, list_, show, remove):
+    site.add_command(_one)
