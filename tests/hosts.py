@@ -4,7 +4,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ import pytest
 from pilotmtc.errors import StoreMoved
 from pilotmtc.store import serve
 from pilotmtc.store.client import StoreClient
-from pilotmtc.store.owner import Record, highest, parse
+from pilotmtc.store.owner import Record, highest, is_alive, parse
 from pilotmtc.store.place import NETWORK, set_mode
 from pilotmtc.transport.channel import Channel
 from pilotmtc.transport.pipe import open_process
@@ -23,11 +23,12 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a UTS
 
 
 class Hosts:
-    """Hosts by name, which have one store between them."""
+    """Hosts by name, which have one store between them; some may see it elsewhere than at `store`."""
 
-    def __init__(self, store: Path, runtime: Path) -> None:
+    def __init__(self, store: Path, runtime: Path, seen_at: Mapping[str, Path] | None = None) -> None:
         self.store = store
         self._runtime = runtime
+        self._seen_at = seen_at or {}
         self._clients: list[StoreClient] = []
         self._stopped: set[int] = set()
 
@@ -43,7 +44,7 @@ class Hosts:
 
     def channel(self, host: str) -> Channel:
         """Return what a client on `host` gets from `serve`."""
-        words = [sys.executable, "-I", "-S", serve.__file__, str(self.store)]
+        words = [sys.executable, "-I", "-S", serve.__file__, str(self._seen_at.get(host, self.store))]
         return open_process(self.argv(host, *words), self.environment(host))
 
     def client(self, host: str, *, follows: bool = True, patience_s: float = 60.0) -> StoreClient:
@@ -73,6 +74,11 @@ class Hosts:
         """Return the host and the process that serve."""
         record = self.record()
         return record.host.name, record.pid
+
+    def serving(self) -> bool:
+        """Return whether a process has, or is about to have, the store."""
+        record = self.record()
+        return record.state != "released" and is_alive(record.pid, record.started)
 
     def log(self, host: str) -> str:
         return "".join(path.read_text() for path in (self._runtime / host / "pilotmtc").glob("*.log"))

@@ -72,7 +72,7 @@ class Record(Struct, frozen=True):
     renew_s: Annotated[float, Meta(gt=0, le=3600)]
     sequence: Annotated[int, Meta(ge=0, le=1 << 62)] = 0
     state: Literal["claimed", "serving", "released"] = "claimed"
-    socket: Annotated[str, Meta(max_length=4000)] = ""
+    socket: Annotated[str, Meta(max_length=1000)] = ""
 
 
 class Seen(Struct, frozen=True):
@@ -96,7 +96,7 @@ _decoder = msgspec.json.Decoder(Record)
 
 
 def parse(data: bytes) -> Record:
-    """Return the record in `data`.
+    """Return the record in `data`, which may be followed by blanks.
 
     Raises
     ------
@@ -217,7 +217,8 @@ def _read(directory: str, number: int) -> bytes:
 def _write(path: str, flags: int, record: Record) -> None:
     fd = os.open(path, flags | os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        os.write(fd, msgspec.json.encode(record))
+        # Always as long, for a host may go by the length that it has seen before.
+        os.write(fd, msgspec.json.encode(record).ljust(MAX_RECORD_BYTES))
         os.fsync(fd)
     finally:
         os.close(fd)
@@ -241,6 +242,7 @@ class Lease:
         self.number = number
         self._directory = directory
         self._path = os.path.join(directory, str(number))
+        self._next = os.path.join(directory, str(number + 1))
         self._record = record
         self._until = believed_from + BELIEVED * record.renew_s
         self._stop = stop
@@ -262,10 +264,13 @@ class Lease:
         StoreError
             If it cannot be proven for now: nothing may be written then.
         """
-        if _boot_time() < self._until:
-            return
         try:
-            self._renew(anyhow=False)
+            # A machine that was stopped as a whole has a clock that stood still with it. Where hosts see one directory,
+            # this alone would do; others show for a while what was there before.
+            if os.path.exists(self._next) or not os.path.exists(self._path):
+                self._stop_if_lost()
+            if _boot_time() >= self._until:
+                self._renew(anyhow=False)
         except OSError as error:
             raise StoreError(
                 f"{self._path} cannot be renewed, so nothing may be written: {error.strerror}; look at disk and quota"
@@ -350,9 +355,16 @@ def claim(store: str, seen: Seen, here: Host, renew_s: float, stop: Callable[[],
     number = seen.number + 1
     path = os.path.join(directory, str(number))
     try:
-        _write(path, os.O_EXCL, record)
-    except FileExistsError:
-        return None
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except OSError:
+        if os.path.exists(path):  # SFTP has no error of its own for that
+            return None
+        raise
+    try:
+        _write(path, 0, record)
+    except OSError:
+        os.unlink(path)
+        raise
     # Who is alive finds this number before it believes in its own again; who has renewed before that is seen here.
     if highest(directory) != number or (seen.number and _read(directory, seen.number) != seen.data):
         with contextlib.suppress(FileNotFoundError):

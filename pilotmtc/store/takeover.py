@@ -122,6 +122,9 @@ def _made_safe(store: str, lease: Lease, seen: Seen, verdict: Verdict, tell: Tel
     finished = seen.number == 0 or (before is not None and before.state != "claimed")
     try:
         _remove_copies(store)
+        for suffix in ("", "-wal"):
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(store + suffix)  # a file system's client then forgets what it has kept of it
         if (verdict is Verdict.SILENT or not finished) and os.path.exists(store):
             host = before.host.name if before is not None else "another host"
             _replace_file(store, lease, host, tell)

@@ -28,6 +28,7 @@ _PACKAGES = {
     "/usr/bin/ssh": "openssh-client",
     "/usr/bin/tcsh": "tcsh",
     "/usr/bin/fish": "fish",
+    "/usr/bin/sshfs": "sshfs",
 }
 _PAM_OATH = "/usr/lib/*/security/pam_oath.so"
 _SHELLS = {

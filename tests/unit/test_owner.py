@@ -1,5 +1,6 @@
 """Claims on a store: the record, what a claim means, and that only one host gets a number."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -170,6 +171,32 @@ def test_number_is_given_once(store: str) -> None:
     lease.abandon()
 
 
+def test_number_that_is_taken_is_known_whatever_the_error_is(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over SFTP, what exists already is an operation that is not permitted."""
+    lease = claimed(store, Seen())
+
+    def refuse(*_: object) -> int:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", refuse)
+        assert claim(store, Seen(), HERE, 3600.0, stop) is None
+        with pytest.raises(PermissionError):
+            claim(store, Seen(1), HERE, 3600.0, stop)
+    lease.abandon()
+
+
+def test_claim_that_cannot_be_written_is_taken_back(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", full)
+        with pytest.raises(OSError, match="No space left"):
+            claim(store, Seen(), HERE, 3600.0, stop)
+    assert look(owner_directory(store)) == Seen()
+
+
 def test_claim_steps_back_when_the_owner_has_stirred(store: str) -> None:
     first = claimed(store, Seen())
     seen = look(owner_directory(store))
@@ -179,14 +206,17 @@ def test_claim_steps_back_when_the_owner_has_stirred(store: str) -> None:
     first.abandon()
 
 
-def test_owner_that_was_succeeded_stops_before_it_writes_anything(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [1000.0]
-    monkeypatch.setattr(owner, "_boot_time", lambda: now[0])
+@pytest.mark.parametrize("successors", [1, 2])
+def test_owner_that_was_succeeded_stops_before_it_writes_anything(store: str, successors: int) -> None:
+    """Even if its clock has stood still meanwhile, as that of a machine that was stopped as a whole."""
     first = claimed(store, Seen())
+    first.prove()
     second = claimed(store, look(owner_directory(store)))
+    if successors == 2:
+        second.abandon()
+        second = claimed(store, look(owner_directory(store)))
+        second.forget_older()
     before = look(owner_directory(store))
-    first.prove()  # it believes in it for a while yet, and so the second waits with writing, by the rules of silence
-    now[0] += owner.BELIEVED * 3600.0 + 1
     with pytest.raises(Stopped):
         first.prove()
     with pytest.raises(Stopped):
@@ -208,6 +238,20 @@ def test_lease_that_ran_out_unseen_is_renewed(store: str, monkeypatch: pytest.Mo
     lease.prove()
     assert parse(look(owner_directory(store)).data).sequence == sequence + 1
     lease.abandon()
+
+
+def test_owner_that_cannot_see_its_successor_yet_goes_by_the_clock(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(owner, "_boot_time", lambda: now[0])
+    first = claimed(store, Seen())
+    second = claimed(store, look(owner_directory(store)))
+    monkeypatch.setattr(os.path, "exists", lambda path: path.endswith("/1"))  # as a host's cache may have it
+    first.prove()
+    now[0] += owner.BELIEVED * 3600.0
+    with pytest.raises(Stopped):
+        first.prove()
+    first.abandon()
+    second.abandon()
 
 
 def test_lease_whose_claim_was_removed_is_lost(store: str) -> None:
