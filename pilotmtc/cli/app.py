@@ -3,6 +3,7 @@
 import difflib
 import importlib
 import io
+import signal
 import sys
 from typing import NoReturn
 
@@ -152,6 +153,7 @@ def _run() -> int:
     except TimeoutError as error:
         return _complain(str(error), EXIT_TIMEOUT)
     except (KeyboardInterrupt, click.exceptions.Abort):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # one more must not disturb the leaving
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         out.silence()

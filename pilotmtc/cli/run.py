@@ -210,6 +210,7 @@ class _Show:
             elif self._signals == 2:
                 self._doing.cancel()
             else:
+                signal.signal(signal.SIGINT, signal.SIG_IGN)  # one more must not disturb the leaving
                 raise KeyboardInterrupt
 
         def terminated(_number: int, _frame: FrameType | None) -> None:
@@ -220,7 +221,8 @@ class _Show:
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, before[0])
+            if signal.getsignal(signal.SIGINT) is interrupted:
+                signal.signal(signal.SIGINT, before[0])
             signal.signal(signal.SIGTERM, before[1])
 
     def _conclude(self) -> int:

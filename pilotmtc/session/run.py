@@ -1,5 +1,6 @@
 """Running a campaign to its end with pilots of its own on this machine."""
 
+import contextlib
 import os
 import threading
 import time
@@ -10,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from pilotmtc.campaign.submit import TaskSpec
-from pilotmtc.errors import ConfigError, PilotMTCError, StoreError, SubmitRejected, UsageError
+from pilotmtc.errors import ConfigError, PilotMTCError, SubmitRejected, UsageError
 from pilotmtc.model import Campaign, CampaignId, Pilot, PilotDescription, Resources
 from pilotmtc.pilots import start as start_pilot
 from pilotmtc.session.follow import Step, follow, get_campaign, start_number
@@ -354,10 +355,9 @@ class Run:
             self._asked = 2
             self._thread.join(_JOIN_S)
         if self._pilot is not None and self._obeyed == 0:
-            try:
-                self._link.call(DrainPilot(self._pilot.id))
-            except StoreError:  # it leaves by itself when it is idle
-                return
+            # It leaves by itself when it is idle: nothing is lost if it cannot be told.
+            with contextlib.suppress(PilotMTCError, TimeoutError):
+                self._link.send(DrainPilot(self._pilot.id)).result(_JOIN_S)
 
 
 def _over(campaign: Campaign) -> int:

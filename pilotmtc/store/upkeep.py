@@ -19,6 +19,10 @@ from pilotmtc.wire.messages import Checked, Compacted, Done
 
 _STEP_PAGES = 256
 _BETWEEN_STEPS_S = 0.001
+# Of SQLite's file format: the head has all that is looked at here; how the file is written: 1 a journal, 2 WAL.
+_HEAD_BYTES = 72
+_WRITE_VERSION = 18
+_WAL = 2
 
 
 def check_file(path: Path, owner: sqlite3.Connection | None = None) -> Checked:
@@ -86,11 +90,13 @@ def _refuse(path: Path, target: Path) -> None:
         raise UsageError(f"{target} is the store itself: name another file")
     try:
         with target.open("rb") as file:
-            head = file.read(72)
+            head = file.read(_HEAD_BYTES)
     except OSError as error:
         raise ConfigError(f"{target} cannot be read: {error.strerror}") from error
     if head and head[68:72] != APPLICATION_ID.to_bytes(4, "big"):
         raise UsageError(f"{target} exists and is no snapshot of a store: name another file, or remove it")
+    if head and head[_WRITE_VERSION] == _WAL:  # which a snapshot is not in before it is opened as a store
+        raise UsageError(f"{target} is a store that is or was in use: name another file, or remove it")
 
 
 def compact(connection: sqlite3.Connection, path: Path) -> Compacted:

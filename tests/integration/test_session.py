@@ -1,0 +1,326 @@
+"""The Python API on a real store with real pilots."""
+
+import itertools
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pilotmtc.errors import ConfigError, StoreError, UsageError
+from pilotmtc.parameters import combine, file, grid
+from pilotmtc.session import Session, as_source, make_tasks, read_campaign
+from pilotmtc.states import Cause, PilotState, TaskState
+from pilotmtc.store.sqlite import SqliteStore
+from tests.support import wait_until
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Iterator[Session]:
+    with Session(tmp_path / "store.db") as session:
+        yield session
+        for pilot in session.pilots:
+            session.pilots.cancel(pilot.id)
+            session.pilots.wait(pilot.id, 20)
+
+
+def names(session: Session, campaign: int) -> list[str | None]:
+    return [task.name for task in session.tasks(campaign=campaign)]
+
+
+def test_from_submission_to_results(session: Session) -> None:
+    campaign = session.submit(
+        "echo $(({mass} * {mass} + {seed})); echo note >&2", {"mass": [1, 2, 3], "seed": range(4)}, name="squares",
+        task_name="m{mass}-s{seed}", tags=["t{mass}"],
+    )  # fmt: skip
+    pilot = session.pilots.submit(cores=2, idle=0.5)
+    assert (pilot.state, pilot.cores, pilot.host != "") == (PilotState.ACTIVE, 2, True)
+    found = session.wait(campaign, 30)
+    assert (found.name, found.received, found.sealed, found.counts) == ("squares", 12, True, {TaskState.DONE: 12})
+    results = list(session.results(campaign=campaign))
+    assert [(r.params["mass"], r.params["seed"], int(r.text)) for r in results] == [
+        (str(mass), str(seed), mass * mass + seed) for mass in (1, 2, 3) for seed in range(4)
+    ]
+    first = results[0]
+    assert (first.ok, first.name, first.tags, first.exit_code, first.error_text) == (
+        True,
+        "m1-s0",
+        ("t1",),
+        0,
+        "note\n",
+    )
+    assert session.pilots.wait(pilot.id, 20).state is PilotState.DONE
+
+
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        (None, [{}]),
+        ({"a": [1, 2.5], "b": ["x"]}, [{"a": "1", "b": "x"}, {"a": "2.5", "b": "x"}]),
+        ([{"a": 1, "b": "x y"}, {"b": 3, "a": 2}], [{"a": "1", "b": "x y"}, {"a": "2", "b": "3"}]),
+        (({"a": n} for n in range(2)), [{"a": "0"}, {"a": "1"}]),
+        ([1, "two"], [{"1": "1"}, {"1": "two"}]),
+        (iter(["one"]), [{"1": "one"}]),
+        (range(2), [{"1": "0"}, {"1": "1"}]),
+        (grid(["a=1:2:0.5"]), [{"a": "1"}, {"a": "1.5"}, {"a": "2"}]),
+        (combine([as_source([7]), grid(["a=0..1"])]), [{"1": "7", "a": "0"}, {"1": "7", "a": "1"}]),
+    ],
+)
+def test_parameters_of_every_kind(session: Session, params: object, expected: list[dict[str, str]]) -> None:
+    campaign = session.submit("true", params)  # type: ignore[arg-type]  # each is one of the kinds
+    assert [task.params for task in session.tasks(campaign=campaign)] == expected
+
+
+def test_parameters_out_of_a_file(session: Session, tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("mass,seed\n1.50,3\n")
+    campaign = session.submit("true", file(tmp_path / "p.csv"))
+    assert [task.params for task in session.tasks(campaign=campaign)] == [{"mass": "1.50", "seed": "3"}]
+
+
+def test_endless_parameters_stream(session: Session) -> None:
+    taken = []
+
+    def values() -> Iterator[int]:
+        for n in itertools.count():
+            if n == 30_000:
+                raise RuntimeError("enough")
+            taken.append(n)
+            yield n
+
+    with pytest.raises(RuntimeError, match="enough"):
+        session.submit("true", values())
+    # What had been submitted of it is canceled: nobody knows its number.
+    (campaign,) = session.campaigns()
+    assert campaign.sealed
+    assert set(campaign.counts) == {TaskState.CANCELED}
+    assert len(taken) == 30_000
+
+
+def test_options_of_tasks(session: Session, tmp_path: Path) -> None:
+    campaign = session.submit(
+        ["echo", "{n}"], {"n": [1]}, cores=2, gpus=0.5, memory="1G", resources={"licence": 1}, time_limit="5m",
+        expected=90, priority=3, retries=2, backoff="1s", env={"A": "{n}"}, cwd="sub", stdin="in", stdout="out-{n}",
+    )  # fmt: skip
+    detail = session.task(next(session.tasks(campaign=campaign)).id)
+    assert detail.task is not None
+    assert detail.template is not None
+    needs = detail.task.resources
+    assert (needs.cores, needs.gpus, needs.memory_bytes, needs.named) == (2, 0.5, 1 << 30, {"licence": 1.0})
+    assert (needs.time_limit_s, needs.expected_s, detail.task.priority, detail.task.max_retries) == (300, 90, 3, 2)
+    template = detail.template
+    assert (template.env, template.cwd, template.stdin) == ({"A": "{n}"}, os.path.join(os.getcwd(), "sub"), "in")
+    assert (template.stdout, template.backoff_s) == ("out-{n}", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda s: s.submit("echo {mas}", {"mass": [1]}), "did you mean {mass}"),
+        (lambda s: s.submit("", [1]), "the command is empty"),
+        (lambda s: s.submit("true", "text"), "give a list of values"),
+        (lambda s: s.submit("true", {"a": "text"}), "give a list of values"),
+        (lambda s: s.submit("true", []), "there are no tasks"),
+        (lambda s: s.submit("true", [{"a": 1}, {"b": 1}]), "row 2 of params"),
+        (lambda s: s.submit("true", [{"a": 1}, 3]), "row 2 of params"),
+        (lambda s: s.submit("true", ["a\0b"]), "NUL"),
+        (lambda s: s.submit("true", cores=0), "0 cores"),
+        (lambda s: s.submit("true", gpus=float("nan")), "nan GPUs"),
+        (lambda s: s.submit("true", resources={"a": float("inf")}), "inf of a"),
+        (lambda s: s.submit("true", memory="much"), "'much'"),
+        (lambda s: s.submit("true", time_limit=-1), "-1"),
+        (lambda s: s.submit("true", after=[99]), "no task 99"),
+        (lambda s: s.submit("true", priority=2**40), "priority"),
+        (lambda s: s.campaign(9), "no campaign 9"),
+        (lambda s: s.task(9), "no task 9"),
+        (lambda s: s.output(9), "no task 9"),
+        (lambda s: s.wait(9), "no campaign 9"),
+        (lambda s: next(s.follow(9)), "no campaign 9"),
+        (lambda s: s.pilots.get(9), "no pilot 9"),
+        (lambda s: s.pilots.submit(cores=-1), "-1 cores"),
+        (lambda s: s.pilots.submit(campaign=9), "no campaign 9"),
+        (lambda s: s.pilots.submit(walltime="x"), "'x'"),
+        (lambda s: s.cancel(), "which tasks"),
+        (lambda s: s.retry(states=None), "which tasks"),
+        (lambda s: s.edit({}, campaign=1), "nothing to change"),
+        (lambda s: s.edit({"gpus": 1.5}, campaign=1), "1.5 GPUs"),
+        (lambda s: s.edit({"priority": 2**40}, campaign=1), "priority"),
+        (lambda s: list(s.tasks(states=["runing"])), "did you mean running"),
+        (lambda s: list(s.tasks(causes=["bored"])), "is no cause"),
+        (lambda s: s.run(None), "nothing to run"),
+        (lambda s: s.run(None, campaign=9), "no campaign 9"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_said(session: Session, call: object, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        call(session)  # type: ignore[operator]  # a list of lambdas has no better type
+    assert not list(session.tasks(states=["ready", "waiting", "running"]))
+
+
+def test_place_that_is_none_is_refused(tmp_path: Path) -> None:
+    for place in ("http://host/x", tmp_path):
+        with pytest.raises(ConfigError), Session(place) as session:
+            session.info()
+
+
+def test_same_key_submits_once(session: Session) -> None:
+    tasks = make_tasks("echo {}", as_source(range(5000)), {})
+    seen: list[int] = []
+    first = session.submit_tasks(tasks, key="mine", on_submitted=lambda answer: seen.append(answer.received))
+    assert session.submit_tasks(tasks, key="mine") == first
+    assert session.campaign(first).received == 5000
+    assert seen[-1] == 5000
+    assert len(session.campaigns()) == 1
+
+
+def test_campaign_file(session: Session, tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text('name = "x"\n[[task]]\nname = "a"\ncommand = "true"\n[[task]]\ncommand = "true"\nafter = "a"\n')
+    campaign = session.submit_file(path)
+    assert session.campaign(campaign).counts == {TaskState.READY: 1, TaskState.WAITING: 1}
+    tasks, name = read_campaign(path)
+    assert (tasks.size, name) == (2, "x")
+
+
+def test_selections_choose_tasks(session: Session) -> None:
+    first = session.submit("true", {"n": range(5)}, task_name="a{n}", tags=["odd", "x{n}"])
+    second = session.submit("true", {"n": range(2)}, task_name="b{n}")
+    assert names(session, second) == ["b0", "b1"]
+    assert [task.name for task in session.tasks(names=["a?"], limit=2)] == ["a0", "a1"]
+    assert [task.name for task in session.tasks(newest=True, limit=1)] == ["b1"]
+    assert [task.name for task in session.tasks(tags=["odd", "x3"])] == ["a3"]
+    assert [task.id for task in session.tasks(ids=[2, 7, 99])] == [2, 7]
+    assert len(list(session.tasks(campaign=first, states=[TaskState.READY, "done"]))) == 5
+    assert session.fields(campaign=first) == ("n",)
+
+
+def test_steering_changes_tasks(session: Session) -> None:
+    campaign = session.submit("true", {"n": range(4)})
+    assert session.edit({"priority": 7, "cores": 2}, ids=[1, 2]).changed == 2
+    changed = next(session.tasks(ids=[2]))
+    assert (changed.priority, changed.resources.cores) == (7, 2)
+    assert session.cancel(campaign=campaign).changed == 4
+    assert session.cancel(campaign=campaign).unfit == 4
+    assert session.retry(ids=[1]).changed == 1
+    assert session.campaign(campaign).counts == {TaskState.READY: 1, TaskState.CANCELED: 3}
+
+
+def test_following_tells_each_end_once(session: Session) -> None:
+    campaign = session.submit("exit $(({} % 7 == 0))", range(1, 200))
+    session.pilots.submit(cores=2)
+    ended: dict[int, TaskState] = {}
+    missed = False
+    for step in session.follow(campaign):
+        missed = missed or step.missed
+        for task, state in step.over:
+            assert task not in ended
+            ended[task] = state
+    assert not missed
+    assert len(ended) == 199
+    assert sum(state is TaskState.FAILED for state in ended.values()) == 28
+    assert step.complete
+
+
+def test_waiting_has_an_end(session: Session) -> None:
+    campaign = session.submit("true")
+    with pytest.raises(TimeoutError, match=f"campaign {campaign} is not over after 0.2 s"):
+        session.wait(campaign, 0.2)
+    pilot = session.pilots.submit(cores=1, campaign=campaign)
+    with pytest.raises(TimeoutError, match=f"pilot {pilot.id} is still"):
+        session.pilots.wait(pilot.id, 0.1)
+
+
+def test_results_and_attempts_of_what_failed(session: Session) -> None:
+    campaign = session.submit("echo try {attempt}; exit {attempt}", retries=1)
+    after = session.submit("true", after=[1])
+    session.pilots.submit(cores=1)
+    session.wait(campaign, 30)
+    (result,) = session.results(campaign=campaign)
+    assert (result.ok, result.cause, result.exit_code, result.attempt) == (False, Cause.EXIT, 2, 2)
+    (skipped,) = session.results(campaign=after)
+    assert (skipped.state, skipped.cause, skipped.attempt) == (TaskState.SKIPPED, None, 0)
+    detail = session.task(1)
+    assert [attempt.exit_code for attempt in detail.attempts] == [1, 2]
+    assert session.output(1).stdout == b"try 2\n"
+    assert session.output(1, 1).stdout == b"try 1\n"
+    assert list(session.results(campaign=campaign, states=["done"])) == []
+    assert [r.id for r in session.results(exit_codes=[2], causes=["exit"])] == [1]
+
+
+def test_large_output_is_whole_if_it_is_wanted(session: Session) -> None:
+    campaign = session.submit("head -c 300000 /dev/zero | tr '\\0' y")
+    session.pilots.submit(cores=1)
+    session.wait(campaign, 30)
+    (short,) = session.results(campaign=campaign)
+    (whole,) = session.results(campaign=campaign, whole=True)
+    assert len(short.stdout) < 70_000
+    assert whole.stdout == b"y" * 300_000
+    assert (short.stdout_bytes, session.output(1).stdout) == (300_000, whole.stdout)
+    assert short.stdout_path is not None
+    Path(short.stdout_path).unlink()
+    with pytest.raises(StoreError, match="cannot be read"):
+        session.output(1)
+    assert session.output(1, whole=False).stdout == short.stdout
+    (none,) = session.results(campaign=campaign, outputs=False)
+    assert (none.stdout, none.stdout_bytes) == (b"", 300_000)
+
+
+def test_pilots_come_and_go(session: Session) -> None:
+    one = session.pilots.submit(cores=1, memory="2G", resources={"licence": 2}, walltime="1h", pin=False)
+    two = session.pilots.submit(cores=1)
+    assert [pilot.id for pilot in session.pilots] == [two.id, one.id]
+    assert (one.description.memory_bytes, one.description.named, one.description.walltime_s) == (
+        2 << 30, {"licence": 2.0}, 3600.0,
+    )  # fmt: skip
+    session.pilots.drain(two.id)
+    assert session.pilots.wait(two.id, 20).state is PilotState.DONE
+    session.pilots.cancel(one.id)
+    assert session.pilots.wait(one.id, 20).state is PilotState.CANCELED
+    assert session.pilots.list() == ()
+    assert len(session.pilots.list(ended=True)) == 2
+
+
+def test_store_itself(session: Session, tmp_path: Path) -> None:
+    session.submit("true")
+    info = session.info()
+    assert (info.path, info.tasks) == (str(tmp_path / "store.db"), {TaskState.READY: 1})
+    assert session.check() == ()
+    assert session.compact().after > 0
+    copy = session.snapshot(tmp_path / "copy.db")
+    with Session(copy) as other:
+        assert other.info().tasks == {TaskState.READY: 1}
+
+
+def test_threads_share_a_session(session: Session) -> None:
+    found: list[int] = []
+
+    def work(number: int) -> None:
+        campaign = session.submit("true", range(50), name=str(number))
+        found.append(session.campaign(campaign).received)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert found == [50] * 8
+    assert sorted(campaign.name for campaign in session.campaigns()) == list("01234567")
+
+
+def test_session_on_a_store_in_this_process(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "store.db")
+    with Session(store) as session:
+        campaign = session.submit("true", range(3))
+        assert [task.id for task in session.tasks(campaign=campaign)] == [1, 2, 3]
+        assert session.cancel(campaign=campaign).changed == 3
+        assert [step.complete for step in session.follow(campaign)][-1]
+    assert store.call is not None  # the session leaves it open
+    store.close()
+
+
+def test_session_outlives_the_server(session: Session) -> None:
+    campaign = session.submit("true", range(10))
+    pid = session.info().pid
+    os.kill(pid, 9)
+    assert len(list(session.tasks(campaign=campaign))) == 10
+    wait_until(lambda: session.info().pid != pid)
