@@ -17,6 +17,7 @@ import struct
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
@@ -41,6 +42,10 @@ _RESULTS = 256  # in a message
 _RESULTS_BYTES = 1 << 20
 _REFUSED_S = 1.0
 _LAST_WORDS_S = 2.0
+# A scheduler that ends a job's step signals all of its processes at once: tasks that were killed, and not by us, may
+# only have been the first. Their ends are held back for a moment, and forgotten if this process is ended, too.
+_DOUBT_S = 0.3
+_KILLED = (signal.SIGTERM, signal.SIGKILL)
 _log = logging.getLogger("pilotmtc.agent")
 
 
@@ -107,6 +112,7 @@ class Worker:
         self._templates: dict[int, Template] = {}
         self._resources: dict[int, Resources] = {}
         self._results: list[Result] = []
+        self._doubtful: deque[tuple[float, Result]] = deque()
         self._no_room: list[tuple[TaskId, int]] = []
         self._heard_at = self._beat_at = time.monotonic()
         self._beat_s = min(BEAT_S, contact.lost_s / 4)
@@ -236,9 +242,15 @@ class Worker:
 
     def _ended(self, result: Result) -> None:
         self._running.pop(result.task, None)
-        self._results.append(result)
+        killed = result.signal in _KILLED or (result.exit_code or 0) - 128 in _KILLED
+        if killed and result.cause in (Cause.SIGNAL, Cause.EXIT):
+            self._doubtful.append((time.monotonic() + _DOUBT_S, result))
+        else:
+            self._results.append(result)
 
     def _say(self, now: float) -> None:
+        while self._doubtful and self._doubtful[0][0] <= now and not self._leaving:
+            self._results.append(self._doubtful.popleft()[1])
         if not self._welcome:
             if now >= self._hello_at and not self._leaving:
                 self._hello_at = now + HELLO_S

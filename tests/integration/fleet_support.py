@@ -22,6 +22,7 @@ class Fleet:
         self.site = site
         self.pilot = pilot
         self.job = job
+        self.batch = ""  # the scheduler's id of it
         self.directory = Path(pilot.directory)
 
     def workers(self) -> dict[str, int]:
