@@ -335,6 +335,7 @@ class Loop:
     def _signalled(self, now: float) -> None:
         count, self._signals = self._signals, 0
         if count == 1 and not self._core.draining:
+            _log.info("pilot %s drains: terminated", self._pilot)
             self._perform(self._core.react(c.Drain("terminated"), now), now)
         else:
             self._perform(self._core.react(c.Quit(PilotState.CANCELED, "terminated"), now), now)

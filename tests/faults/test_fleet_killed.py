@@ -77,7 +77,7 @@ def test_terminated_job_drains_and_a_second_signal_ends_it_at_once(site: Site) -
     with running_fleet(site, 2, 2) as fleet:
         run_sleepers(site, fleet, "86414", 4)
         os.kill(fleet.job.pid, signal.SIGTERM)
-        wait_until(lambda: "leaving" not in fleet.log(), 1.0)
+        wait_until(lambda: "drains: terminated" in fleet.log(), on_timeout=fleet.log)
         assert not gone("86414")
         os.kill(fleet.job.pid, signal.SIGTERM)
         wait_until(lambda: gone("86414"), ORPHANS_S, on_timeout=fleet.log)

@@ -213,7 +213,8 @@ def test_files_go_and_come_back(condor: Pool) -> None:
 
 
 def test_parallel_universe_runs_on_both_dedicated_hosts(condor_alone: Pool) -> None:
-    script = 'echo "$_CONDOR_PROCNO of $_CONDOR_NPROCS"'
+    # The first one's end is the end of all: it gives the other the time to say its word.
+    script = 'echo "$_CONDOR_PROCNO of $_CONDOR_NPROCS"; [ "$_CONDOR_PROCNO" != 0 ] || sleep 10'
     batch_id = submit(condor_alone, "sh", "-c", script, scheme="parallel", nodes=2, cores_per_node=2, output="out")
     assert ended(condor_alone, batch_id)["state"] == "Done"
     said = [(condor_alone.directory / f"out.{number}").read_text() for number in range(2)]

@@ -61,7 +61,7 @@ def test_planned_rooms_may_use_their_libraries(tree: Path) -> None:
     (tree / "pilotmtc" / "tui" / "__init__.py").write_text('"""The screen."""\n\nimport textual.app\n')
     with (tree / "pilotmtc" / "transport" / "ssh.py").open("a") as file:
         file.write("import paramiko\n")
-    with (tree / "pilotmtc" / "pilots" / "local.py").open("a") as file:
+    with (tree / "pilotmtc" / "pilots" / "scheduler.py").open("a") as file:
         file.write("import radical.saga\n")
     done = _lint(tree)
     assert done.returncode == 0, done.stdout
