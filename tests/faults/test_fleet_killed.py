@@ -35,28 +35,28 @@ def gone(mark: str) -> bool:
     return not alive(f"sleep\0{mark}")
 
 
-@pytest.mark.parametrize("victim", ["agent", "guard of the agent"])
-def test_killed_agent_leaves_no_task_on_any_node(site: Site, victim: str) -> None:
+@pytest.mark.parametrize(("victim", "mark"), [("agent", "86411.1"), ("guard of the agent", "86411.2")])
+def test_killed_agent_leaves_no_task_on_any_node(site: Site, victim: str, mark: str) -> None:
     with running_fleet(site, 2, 2) as fleet:
-        run_sleepers(site, fleet, "86411", 4)
+        run_sleepers(site, fleet, mark, 4)
         os.kill(fleet.agent() if victim == "agent" else fleet.job.pid, signal.SIGKILL)
-        wait_until(lambda: gone("86411"), ORPHANS_S, on_timeout=fleet.log)
+        wait_until(lambda: gone(mark), ORPHANS_S, on_timeout=fleet.log)
         wait_until(lambda: site.pilot(fleet.pilot.id).state in PILOT_FINAL, 30.0, on_timeout=fleet.log)
         wait_until(lambda: not fleet.workers(), 10.0, on_timeout=fleet.log)
         assert site.counts() == {TaskState.READY: 4}
 
 
-@pytest.mark.parametrize("victim", ["worker", "guard of the worker"])
-def test_killed_worker_leaves_no_task_on_its_node(site: Site, victim: str) -> None:
+@pytest.mark.parametrize(("victim", "mark"), [("worker", "86412.1"), ("guard of the worker", "86412.2")])
+def test_killed_worker_leaves_no_task_on_its_node(site: Site, victim: str, mark: str) -> None:
     with running_fleet(site, 2, 2) as fleet:
         fleet.wait_nodes(2)
-        tasks = site.submit(shell("test $PILOTMTC_ATTEMPT = 1 || exit 0; exec sleep 86412"), copies=4)
+        tasks = site.submit(shell(f"test $PILOTMTC_ATTEMPT = 1 || exit 0; exec sleep {mark}"), copies=4)
         for task in tasks:
             site.wait_running(task)
-        wait_until(lambda: len(alive("sleep\086412")) == 4, 20.0)
+        wait_until(lambda: len(alive(f"sleep\0{mark}")) == 4, 20.0)
         worker = fleet.workers()["n1"]
         os.kill(worker if victim == "worker" else fleet.guard_of(worker), signal.SIGKILL)
-        wait_until(lambda: len(alive("sleep\086412")) == 2, ORPHANS_S, on_timeout=fleet.log)
+        wait_until(lambda: len(alive(f"sleep\0{mark}")) == 2, ORPHANS_S, on_timeout=fleet.log)
         # A guard starts a killed worker anew; without a guard the node stays away.
         then = TaskState.DONE if victim == "worker" else TaskState.READY
         wait_until(lambda: site.counts() == {then: 2, TaskState.RUNNING: 2}, 20.0, on_timeout=fleet.log)
