@@ -13,7 +13,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from pilotmtc.errors import AdaptorError, ConfigError, StatusUnavailable, SubmitRejected
+from pilotmtc.errors import AdaptorError, ConfigError, JobUnknown, StatusUnavailable, SubmitRejected
 from pilotmtc.model import BatchId, PilotDescription
 from pilotmtc.states import JobState
 
@@ -85,36 +85,26 @@ class Scheduler:
     def find(self, name: str) -> list[BatchId]:
         """Return the jobs of that name that the scheduler still knows, the oldest first."""
         with self._translated():
-            return [_batch(id_) for id_ in self._service.list() if self._service.get_job(id_).name == name]
+            return [BatchId(batch) for batch in self._direct.find(name)]
 
     def status(self, batches: Sequence[BatchId]) -> dict[BatchId, Sighting | AdaptorError]:
-        """Return what the scheduler says of each job, or why it says nothing."""
-        found: dict[BatchId, Sighting | AdaptorError] = {}
-        for batch in batches:
-            try:
-                found[batch] = self._look(batch)
-            except AdaptorError as error:
-                found[batch] = error
-        return found
+        """Return what the scheduler says of each job, or why it says nothing, by one question."""
+        with self._translated():
+            records = self._direct.records(list(batches))
+        return {batch: _sighting(batch, records[batch]) for batch in batches}
 
     def cancel(self, batches: Sequence[BatchId]) -> None:
         """End jobs; those that are over already stay as they are."""
-        for batch in batches:
-            with self._translated(), contextlib.suppress(self._saga.DoesNotExist, self._saga.IncorrectState):
-                self._service.get_job(self._id(batch)).cancel()
-
-    def _look(self, batch: BatchId) -> Sighting:
         with self._translated():
-            try:
-                job = self._service.get_job(self._id(batch))
-                state = _STATES.get(job.state)
-            except self._saga.DoesNotExist:
-                return Sighting(JobState.GONE)
-            native, _, reason = str(job.state_detail or "").partition(": ")
-            if state is None:
-                raise StatusUnavailable(f"job {batch} is {native or job.state}, which is not understood")
-            code = job.exit_code if state in (JobState.DONE, JobState.FAILED) else None
-            return Sighting(state, native, reason, None if code is None else int(code))
+            errors = self._direct.cancel(list(batches))
+        for error in errors.values():
+            if not isinstance(error, JobUnknown):
+                raise error
+
+    @property
+    def _direct(self) -> Any:
+        """The adaptor's side of the service: SAGA's own has no bulk questions, and no room for native states."""
+        return self._service._adaptor
 
     def _describe(self, name: str, script: Path, directory: Path, pilot: PilotDescription) -> Any:
         description = self._saga.job.Description()
@@ -148,18 +138,28 @@ class Scheduler:
         description.system_architecture = extras
         return description
 
-    def _id(self, batch: BatchId) -> str:
-        return f"[{self._url}]-[{batch}]"
-
     @contextlib.contextmanager
     def _translated(self, refused: type[AdaptorError] = StatusUnavailable) -> Iterator[None]:
         saga = self._saga
         try:
             yield
+        except saga.NotImplemented as error:
+            raise ConfigError(_words(error)) from error
         except (saga.Timeout, saga.NoSuccess) as error:
             raise StatusUnavailable(_words(error)) from error
         except saga.SagaException as error:
             raise refused(_words(error)) from error
+
+
+def _sighting(batch: BatchId, said: Any) -> Sighting | AdaptorError:
+    if isinstance(said, JobUnknown):
+        return Sighting(JobState.GONE)
+    if isinstance(said, AdaptorError):
+        return said
+    state = _STATES.get(said.state)
+    if state is None:
+        return StatusUnavailable(f"job {batch} is {said.native_state}, which is not understood")
+    return Sighting(state, said.native_state, said.reason, said.exit_code)
 
 
 def _load(base: str) -> Any:
