@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from pilotmtc.errors import AdaptorError, AnswerLost, ConfigError, StatusUnavailable
 from pilotmtc_adaptors._dialect import Call, Dialect, JobRecord, JobRequest, Said, Status, Talk
-from pilotmtc_adaptors._script import refuse_unmapped
+from pilotmtc_adaptors._script import refuse_nonsense, refuse_unmapped
 
 T = TypeVar("T")
 
@@ -41,6 +41,7 @@ def submit(dialect: Dialect, request: JobRequest) -> str:
     ConfigError
         If its commands are not installed.
     """
+    refuse_nonsense(request)
     refuse_unmapped(request, dialect.maps, dialect.schemes[0])
     asked_at = time.time()
     try:

@@ -1,9 +1,8 @@
 """SAGA's job Service and Job for every dialect: what they say, the one driver does."""
 
-import importlib
-import importlib.util
-from collections.abc import Sequence
-from typing import Any
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from radical.saga import exceptions as saga  # type: ignore[import-untyped]
 from radical.saga import job as api
@@ -12,45 +11,39 @@ from radical.saga.adaptors.cpi import job as job_cpi  # type: ignore[import-unty
 
 from pilotmtc.errors import (
     AdaptorError,
-    AnswerLost,
     ConfigError,
     JobUnknown,
+    PilotMTCError,
     StatusUnavailable,
     SubmitRejected,
     UsageError,
 )
-from pilotmtc_adaptors import _driver
-from pilotmtc_adaptors._dialect import Dialect, JobRecord, JobRequest
+from pilotmtc_adaptors import _driver, _registry
+from pilotmtc_adaptors._dialect import FINAL, JobRecord, Status
+from pilotmtc_adaptors._request import as_request
 
-_DIALECTS = ("slurm", "pbs", "moab", "condor", "local")
-_EXTRAS = {
-    "nodes", "gpus_per_node", "memory_per_node_bytes", "qos", "constraint", "reservation", "exclusive", "signal_s",
-}  # fmt: skip
-_MINUTE_S = 60
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
-
-def _dialects() -> dict[str, Dialect]:
-    """Return the dialects by scheme."""
-    found: dict[str, Dialect] = {}
-    for name in _DIALECTS:
-        if importlib.util.find_spec(f"pilotmtc_adaptors.{name}"):
-            dialect: Any = importlib.import_module(f"pilotmtc_adaptors.{name}")
-            found |= dict.fromkeys(dialect.schemes, dialect)
-    return found
-
-
-DIALECTS = _dialects()
 _NAME = "pilotmtc.adaptors.job"
 _INFO = {
     "name": _NAME,
     "version": "v1",
-    "schemas": list(DIALECTS),
+    "schemas": _registry.schemes(),
     "capabilities": {},
     "cpis": [
         {"type": "radical.saga.job.Service", "class": "DialectService"},
         {"type": "radical.saga.job.Job", "class": "DialectJob"},
     ],
 }
+_HERE = ("", "localhost")
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 15.0  # between looks at a job that is waited for
+
+
+def _call(function: F) -> F:
+    """Return a method as the engine wants it."""
+    made: F = cpi.SYNC_CALL(function)
+    return made
 
 
 class Adaptor(base.Base):  # type: ignore[misc]
@@ -66,37 +59,50 @@ class Adaptor(base.Base):  # type: ignore[misc]
 class DialectService(job_cpi.Service):  # type: ignore[misc]
     """A scheduler."""
 
-    @cpi.SYNC_CALL  # type: ignore[untyped-decorator]
+    @_call
     def init_instance(self, adaptor_state: Any, rm_url: Any, session: Any) -> Any:
         """Remember which scheduler this is."""
+        more = [rm_url.port, rm_url.username, rm_url.password, rm_url.query, (rm_url.path or "").strip("/")]
+        if rm_url.host not in _HERE or any(more):
+            raise saga.BadParameter(
+                f"{rm_url}: its commands are run on this host; say {rm_url.scheme}://localhost/, and run the program "
+                f"where they are"
+            )
         self._url = rm_url
         self._set_session(session)
-        self.dialect = DIALECTS[rm_url.schema]
+        self.dialect = _asked(_registry.dialect, str(rm_url.scheme).lower())
         return self.get_api()
 
-    @cpi.SYNC_CALL  # type: ignore[untyped-decorator]
+    @_call
     def close(self) -> None:
         """Have nothing to close."""
 
-    @cpi.SYNC_CALL  # type: ignore[untyped-decorator]
+    @_call
     def get_url(self) -> Any:
         """Return the URL."""
         return self._url
 
-    @cpi.SYNC_CALL  # type: ignore[untyped-decorator]
+    @_call
     def create_job(self, jd: Any) -> Any:
         """Return a job that has not been submitted."""
+        _asked(as_request, _attributes(jd))
         return self._job({"job_description": jd})
 
-    @cpi.SYNC_CALL  # type: ignore[untyped-decorator]
+    @_call
     def get_job(self, job_id: str) -> Any:
-        """Return a job by its id."""
-        return self._job({"job_id": job_id})
+        """Return a job by its id, which the scheduler must know."""
+        url, _, batch = job_id.rpartition("]-[")
+        if url and url.lstrip("[").partition(":")[0] != self._url.scheme:
+            raise saga.BadParameter(f"{job_id} is no job of {self._url}")
+        batch = batch.rstrip("]") if url else job_id
+        job = self._job({"job_id": batch})
+        job.get_state()
+        return job
 
-    @cpi.SYNC_CALL  # type: ignore[untyped-decorator]
+    @_call
     def list(self) -> "list[str]":
         """Return the ids of the user's jobs that are not over."""
-        return [self.full_id(batch) for batch in _ask(_driver.jobs, self.dialect)]
+        return [self.full_id(batch) for batch in _asked(_driver.jobs, self.dialect)]
 
     def full_id(self, batch: str) -> str:
         """Return SAGA's id of a job."""
@@ -106,133 +112,152 @@ class DialectService(job_cpi.Service):  # type: ignore[misc]
 
     def find(self, name: str) -> "tuple[str, ...]":
         """Return the scheduler's ids of jobs of that name."""
-        found: tuple[str, ...] = _ask(_driver.find, self.dialect, name)
-        return found
+        return _asked(_driver.find, self.dialect, name)
 
-    def records(self, batches: Sequence[str]) -> dict[str, JobRecord | AdaptorError]:
+    def records(self, batches: Sequence[str]) -> dict[str, Status]:
         """Return what the scheduler says of jobs."""
-        found: dict[str, JobRecord | AdaptorError] = _ask(_driver.status, self.dialect, batches)
-        return found
+        return _asked(_driver.status, self.dialect, batches)
 
     def cancel(self, batches: Sequence[str]) -> dict[str, AdaptorError]:
         """End jobs; return errors by id."""
-        errors: dict[str, AdaptorError] = _ask(_driver.cancel, self.dialect, batches)
-        return errors
+        return _asked(_driver.cancel, self.dialect, batches)
 
     def _job(self, state: dict[str, Any]) -> Any:
         return api.Job(
             _adaptor=self._adaptor,
-            _adaptor_state={"job_service": self, "job_schema": self._url.schema, **state},
+            _adaptor_state={"job_service": self, "job_schema": self._url.scheme, **state},
         )
 
 
 class DialectJob(job_cpi.Job):  # type: ignore[misc]
-    """A job."""
+    """A job. Once it was seen to be over, the scheduler is not asked for it any more: it would forget."""
 
-    @cpi.SYNC_CALL  # type: ignore[untyped-decorator]
+    @_call
     def init_instance(self, job_info: dict[str, Any]) -> Any:
         """Remember which job this is."""
         self._service: DialectService = job_info["job_service"]
         self._description = job_info.get("job_description")
-        id_ = job_info.get("job_id")
-        self._batch = None if id_ is None else id_.rpartition("]-[")[2].rstrip("]")
+        self._batch: str | None = job_info.get("job_id")
+        self._final: JobRecord | None = None
         return self.get_api()
 
-    @cpi.SYNC_CALL  # type: ignore[untyped-decorator]
+    @_call
     def run(self) -> None:
         """Submit it."""
-        try:
-            request = as_request(self._description)
-        except UsageError as error:
-            raise saga.BadParameter(str(error)) from error
-        self._batch = _ask(_driver.submit, self._service.dialect, request)
+        if self._batch is not None:
+            raise saga.IncorrectState(f"job {self._batch} has been submitted already")
+        request = _asked(as_request, _attributes(self._description))
+        self._batch = _asked(_driver.submit, self._service.dialect, request)
 
-    @cpi.SYNC_CALL  # type: ignore[untyped-decorator]
+    @_call
     def cancel(self, timeout: float | None = None) -> None:
         """End it."""
         for error in self._service.cancel([self._needed()]).values():
             raise _saga_error(error)
 
-    @cpi.SYNC_CALL  # type: ignore[untyped-decorator]
+    @_call
+    def wait(self, timeout: float) -> bool:
+        """Return whether it is over, or gets so in time; below zero that is for ever."""
+        until = time.monotonic() + (timeout if timeout >= 0 else float("inf"))
+        pause = _FIRST_PAUSE_S
+        while self._record().state not in FINAL:
+            left = until - time.monotonic()
+            if left <= 0:
+                return False
+            time.sleep(min(pause, left))
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
+        return True
+
+    @_call
     def get_id(self) -> str | None:
         """Return SAGA's id."""
         return None if self._batch is None else self._service.full_id(self._batch)
 
-    @cpi.SYNC_CALL  # type: ignore[untyped-decorator]
+    @_call
     def get_name(self) -> str | None:
         """Return its name."""
         if self._description is not None:
-            return str(self._description.name)
+            name: str | None = self._description.name
+            return name
         return self._record().name
 
-    @cpi.SYNC_CALL  # type: ignore[untyped-decorator]
+    @_call
     def get_state(self) -> str:
         """Return its state in SAGA's words."""
         return str(api.NEW) if self._batch is None else self._record().state.value
 
-    @cpi.SYNC_CALL  # type: ignore[untyped-decorator]
+    @_call
     def get_exit_code(self) -> int | None:
-        """Return its exit code."""
-        return self._record().exit_code
+        """Return its exit code; 128 and the signal's number, as shells have it, if one ended it."""
+        if self._batch is None:
+            return None
+        record = self._record()
+        return record.exit_code if record.signal is None else 128 + record.signal
 
-    @cpi.SYNC_CALL  # type: ignore[untyped-decorator]
+    @_call
+    def get_created(self) -> float | None:
+        """Return when it was submitted, in seconds since the epoch."""
+        return None if self._batch is None else self._record().created_at
+
+    @_call
+    def get_started(self) -> float | None:
+        """Return when it was started."""
+        return None if self._batch is None else self._record().started_at
+
+    @_call
+    def get_finished(self) -> float | None:
+        """Return when it ended."""
+        return None if self._batch is None else self._record().ended_at
+
+    @_call
+    def get_execution_hosts(self) -> "list[str] | None":
+        """Return its nodes."""
+        return None if self._batch is None else list(self._record().nodes)
+
+    @_call
+    def get_service_url(self) -> Any:
+        """Return the scheduler's URL."""
+        return self._service.get_url()
+
+    @_call
     def get_description(self) -> Any:
-        """Return the description it was made of."""
+        """Return the description that it was made of."""
+        if self._description is None:
+            raise saga.IncorrectState(
+                f"job {self._batch} was not submitted by this program: its description is unknown"
+            )
         return self._description
 
     def _needed(self) -> str:
         if self._batch is None:
             raise saga.IncorrectState("the job has not been submitted")
-        return str(self._batch)
+        return self._batch
 
     def _record(self) -> JobRecord:
+        if self._final is not None:
+            return self._final
         batch = self._needed()
         record = self._service.records([batch])[batch]
         if isinstance(record, AdaptorError):
             raise _saga_error(record)
+        if record.state in FINAL:
+            self._final = record
         return record
 
 
-def as_request(description: Any) -> JobRequest:
-    """Return what SAGA's description asks for.
-
-    Raises
-    ------
-    UsageError
-        If it asks for what has no meaning here.
-    """
-    extras = description.system_architecture or {}
-    if odd := sorted(set(extras) - _EXTRAS):
-        raise UsageError(f"system_architecture has no {', '.join(odd)}: there are {', '.join(sorted(_EXTRAS))}")
-    nodes = int(extras.get("nodes", 1))
-    fields: dict[str, Any] = {
-        "executable": description.executable or "",
-        "arguments": tuple(map(str, description.arguments or ())),
-        "environment": {name: str(value) for name, value in (description.environment or {}).items()},
-        "pre_exec": tuple(description.pre_exec or ()),
-        "name": description.name or "",
-        "working_directory": description.working_directory or "",
-        "input": description.input or "",
-        "output": description.output or "",
-        "error": description.error or "",
-        "cores_per_node": -(-int(description.total_cpu_count or 0) // nodes),
-        "walltime_s": int(description.wall_time_limit or 0) * _MINUTE_S,
-        "queue": description.queue or "",
-        "account": description.project or "",
-        "candidate_hosts": tuple(description.candidate_hosts or ()),
-        "file_transfer": tuple(description.file_transfer or ()),
-    }
-    return JobRequest(**{**fields, **extras})
+def _attributes(description: Any) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = description.as_dict()
+    return found
 
 
-def _ask(do: Any, *words: Any) -> Any:
+def _asked(do: Callable[..., T], *words: Any) -> T:
     try:
         return do(*words)
     except (AdaptorError, UsageError, ConfigError) as error:
         raise _saga_error(error) from error
 
 
-def _saga_error(error: Exception) -> Exception:
+def _saga_error(error: PilotMTCError) -> Exception:
     """Return SAGA's error for one of ours, which it has as its cause."""
     kind: Any = saga.NoSuccess
     match error:
@@ -242,7 +267,7 @@ def _saga_error(error: Exception) -> Exception:
             kind = saga.NotImplemented
         case JobUnknown():
             kind = saga.DoesNotExist
-        case AnswerLost() | StatusUnavailable():
+        case StatusUnavailable():
             kind = saga.Timeout
     made: Exception = kind(str(error))
     made.__cause__ = error

@@ -28,6 +28,19 @@ def refuse_unmapped(request: JobRequest, maps: frozenset[str], scheduler: str) -
         raise UsageError(f"{scheduler} jobs cannot have {', '.join(refused)}: leave it out, or use another scheduler")
 
 
+def refuse_nonsense(request: JobRequest) -> None:
+    """Raise `UsageError` that names a number which makes no sense, whatever the scheduler."""
+    for name in ("nodes", "cores_per_node", "gpus_per_node", "memory_per_node_bytes", "walltime_s", "signal_s"):
+        value, least = getattr(request, name), 1 if name == "nodes" else 0
+        if value < least:
+            raise UsageError(f"{name} {value}: give {least} or more")
+    if request.signal_s and request.signal_s >= request.walltime_s:
+        raise UsageError(
+            f"signal_s {request.signal_s} is a warning before the end of a walltime of {request.walltime_s} s: "
+            f"give a walltime that is longer"
+        )
+
+
 def word(what: str, value: str) -> str:
     """Return `value` if a scheduler can take it as one word on its command line.
 
