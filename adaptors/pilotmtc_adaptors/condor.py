@@ -53,7 +53,7 @@ class _Condor(Struct, frozen=True):
         match = _SUBMITTED.search(said.stdout)
         if said.returncode == 0 and match:
             return match[1]
-        if said.returncode == 0 or _CUT_OFF.search(said.stderr):
+        if said.returncode <= 0 or _CUT_OFF.search(said.stderr):
             raise AnswerLost(f"condor_submit did not say which job it made: {_text(said)}")
         if _UNREACHABLE.search(said.stderr):
             raise StatusUnavailable(f"HTCondor's queue cannot be reached: {_text(said)}")

@@ -75,7 +75,7 @@ def submit(request: JobRequest) -> Talk[str]:
     if said.returncode == 0 and found:
         return found[-1]
     text = _text(said)
-    if said.returncode == 0 or _CUT_OFF.search(text):
+    if said.returncode <= 0 or _CUT_OFF.search(text):
         raise AnswerLost(f"qsub did not say which job it made: {text}")
     if _UNREACHABLE.search(text):
         raise StatusUnavailable(f"PBS cannot be reached: {text}")

@@ -53,10 +53,11 @@ def run_saga(tmp_path: Path, program: str, environment: Mapping[str, str] | None
     here, home, base = (tmp_path / name for name in ("saga-here", "saga-home", "saga-base"))
     for each in (here, home, base):
         each.mkdir(exist_ok=True)
+    quiet = {"RADICAL_BASE": str(base), "RADICAL_LOG_LVL": "OFF", "RADICAL_LOG_TGT": "null"}  # SAGA logs into $PWD
     given = "".join(f"{name} = {value!r}\n" for name, value in known.items())
     done = subprocess.run(
         [sys.executable, "-c", _BEFORE + given + textwrap.dedent(program) + _AFTER],
-        env={**os.environ, **(environment or {}), "HOME": str(home), "RADICAL_BASE": str(base)},
+        env={**os.environ, **(environment or {}), **quiet, "HOME": str(home), "PWD": str(here)},
         cwd=here, capture_output=True, text=True, timeout=110, check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, ""), done.stderr

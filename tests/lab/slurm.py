@@ -179,8 +179,10 @@ class Slurm:
         self._daemon("slurmctld", "/usr/sbin/slurmctld")
 
     def stop_controller(self) -> None:
-        """Kill slurmctld: nothing can be asked any more, while jobs run on."""
-        self._end("slurmctld")
+        """Stop slurmctld, once it has saved what it knows: nothing can be asked any more, while jobs run on."""
+        pid = int(self._pid_file("slurmctld").read_text())
+        os.kill(pid, signal.SIGTERM)
+        wait_until(lambda: not os.path.exists(f"/proc/{pid}"), _STOP_TIMEOUT_S)
 
     def start_node(self, name: str) -> None:
         """Start a node's slurmd."""
@@ -194,9 +196,9 @@ class Slurm:
         self.admin("scontrol", "update", f"nodename={name}", "state=down", "reason=test")
 
     def repair_node(self, name: str) -> None:
-        """Undo `fail_node`."""
+        """Undo `fail_node`: a node that registers is up again (ReturnToService)."""
         self.start_node(name)
-        self.admin("scontrol", "update", f"nodename={name}", "state=resume")
+        wait_until(lambda: self.admin("sinfo", "-h", "-n", name, "-p", "debug", "-o", "%T") == "idle", 60, self.logs)
 
     def logs(self) -> str:
         """Return the ends of all logs."""
