@@ -110,6 +110,11 @@ def torque_records(text: str) -> dict[str, JobRecord]:
     return {batch_id: _record(batch_id, job, pro=False) for batch_id, job in _torque_jobs(text)}
 
 
+def torque_ending(status: int, comment: str) -> tuple[JobState, int | None, int | None, str]:
+    """Return state, exit code, signal and reason of a job that ended with this of Torque's exit statuses."""
+    return _ending({}, status, comment, pro=False)
+
+
 def _pro_jobs(text: str) -> dict[str, Attributes]:
     document = _decoded(text)
     jobs = document.get("Jobs", {}) if isinstance(document, dict) else None

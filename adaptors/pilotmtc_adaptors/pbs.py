@@ -18,7 +18,8 @@ from pilotmtc.errors import (
 )
 from pilotmtc_adaptors._dialect import Call, JobRecord, JobRequest, Said, Status, Talk
 from pilotmtc_adaptors._pbs_records import pro_records, pro_records_of_lines, torque_records
-from pilotmtc_adaptors._script import SCRIPT_FIELDS, job_script, line, word
+from pilotmtc_adaptors._qsub import checked_name, hosts_of, kib, qsub_options, torque_resources, walltime
+from pilotmtc_adaptors._script import SCRIPT_FIELDS, job_script, word
 
 schemes = ("pbs", "pbspro", "torque")
 maps = SCRIPT_FIELDS | {
@@ -41,13 +42,9 @@ maps = SCRIPT_FIELDS | {
 }
 
 _ID = re.compile(r"[0-9]+(\[[0-9]*\])?(\.[A-Za-z0-9_.-]+)?", re.ASCII)
-_NAME = re.compile(r"[A-Za-z0-9_.+-]{1,230}", re.ASCII)
 _SHORT_NAME = 15  # what old servers allow
 # Of "host=n1:mem=2gb": no '+', which would begin another chunk.
 _CONSTRAINT = re.compile(r"[A-Za-z0-9_]+=[A-Za-z0-9_.,/-]+(:[A-Za-z0-9_]+=[A-Za-z0-9_.,/-]+)*", re.ASCII)
-_PROPERTIES = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*(:[A-Za-z_][A-Za-z0-9_.-]*)*", re.ASCII)
-_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*", re.ASCII)
-_EXTENSION = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
 _UNREACHABLE = re.compile(
     r"cannot connect to|couldn't connect|connection refused|unable to communicate|unknown host|no route to host"
     r"|timed out|server shutting down|cannot resolve|communication failure",
@@ -65,9 +62,9 @@ _TORQUE_QSTAT = ("env", "-u", "PBS_QSTAT_NO_COMPLETE", "qstat", "-x")
 def submit(request: JobRequest) -> Talk[str]:
     """Return the job's id."""
     torque = yield from _is_torque()
-    resources = _torque_resources(request) if torque else _pro_resources(request)
+    resources = torque_resources(request) if torque else _pro_resources(request)
     script = job_script(request, warn=True)
-    name = _checked_name(request.name)
+    name = checked_name(request.name)
     said = yield _qsub(request, name, resources, script)
     if said.returncode and len(name) > _SHORT_NAME and re.search(r"illegal -N|job name", said.stderr, re.IGNORECASE):
         said = yield _qsub(request, _short(name), resources, script)
@@ -195,17 +192,7 @@ def _select(*arguments: str, history: bool = False) -> Talk[set[str]]:
 
 
 def _qsub(request: JobRequest, name: str, resources: Sequence[str], script: str) -> Call:
-    argv = ["qsub", "-S", "/bin/sh", "-r", "n"]
-    if name:
-        argv += ["-N", name]
-    if request.queue:
-        argv += ["-q", word("queue", request.queue)]
-    if request.account:
-        argv += ["-A", line("account", request.account)]
-    for option, what, path in (("-o", "output", request.output), ("-e", "error", request.error)):
-        if path:
-            argv += [option, _path(what, path, request.working_directory)]
-    return Call((*argv, *resources), stdin=script)
+    return Call(("qsub", *qsub_options(request, name), *resources), stdin=script)
 
 
 def _pro_resources(request: JobRequest) -> list[str]:
@@ -213,7 +200,7 @@ def _pro_resources(request: JobRequest) -> list[str]:
         raise UsageError(f"qos {request.qos!r}: PBS Pro has none; choose a queue, or leave it out")
     chunk = f":ncpus={request.cores_per_node}" if request.cores_per_node else ""
     chunk += f":ngpus={request.gpus_per_node}" if request.gpus_per_node else ""
-    chunk += f":mem={_kib(request.memory_per_node_bytes)}kb" if request.memory_per_node_bytes else ""
+    chunk += f":mem={kib(request.memory_per_node_bytes)}kb" if request.memory_per_node_bytes else ""
     if request.constraint:
         if not _CONSTRAINT.fullmatch(request.constraint):
             raise UsageError(
@@ -221,7 +208,7 @@ def _pro_resources(request: JobRequest) -> list[str]:
                 f"cpu_type=rome:switch=r1"
             )
         chunk += f":{request.constraint}"
-    hosts = _hosts(request)
+    hosts = hosts_of(request)
     select = "+".join(f"1{chunk}:host={host}" for host in hosts) if hosts else f"{request.nodes}{chunk}"
     found = ["-l", f"select={select}"]
     if request.exclusive:
@@ -236,58 +223,7 @@ def _pro_resources(request: JobRequest) -> list[str]:
                 f"reservation is a queue"
             )
         found += ["-q", word("reservation", request.reservation.partition(".")[0])]
-    return found + _walltime(request)
-
-
-def _torque_resources(request: JobRequest) -> list[str]:
-    node = f":ppn={request.cores_per_node}" if request.cores_per_node else ""
-    node += f":gpus={request.gpus_per_node}" if request.gpus_per_node else ""
-    if request.constraint:
-        if not _PROPERTIES.fullmatch(request.constraint):
-            raise UsageError(
-                f"constraint {request.constraint!r}: Torque wants names of node properties, several with ':' between"
-            )
-        node += f":{request.constraint}"
-    hosts = _hosts(request)
-    nodes = "+".join(f"{host}{node}" for host in hosts) if hosts else f"{request.nodes}{node}"
-    found = ["-l", f"nodes={nodes}"]
-    if request.memory_per_node_bytes:
-        found += ["-l", f"mem={_kib(request.memory_per_node_bytes) * request.nodes}kb"]  # of the whole job
-    extensions = []
-    for key, what, value in (("qos", "qos", request.qos), ("advres", "reservation", request.reservation)):
-        if value and not _EXTENSION.fullmatch(value):
-            raise UsageError(f"{what} {value!r}: give a plain name")
-        extensions += [f"{key}:{value}"] if value else []
-    if request.exclusive:
-        extensions.append("naccesspolicy:singlejob")
-    if extensions:
-        found += ["-W", f"x={';'.join(extensions)}"]
-    return found + _walltime(request)
-
-
-def _walltime(request: JobRequest) -> list[str]:
-    if not request.walltime_s:
-        return []
-    minutes, seconds = divmod(request.walltime_s, 60)
-    return ["-l", f"walltime={minutes // 60:02}:{minutes % 60:02}:{seconds:02}"]
-
-
-def _hosts(request: JobRequest) -> tuple[str, ...]:
-    hosts = request.candidate_hosts
-    for host in hosts:
-        if not _HOST.fullmatch(host):
-            raise UsageError(f"candidate host {host!r}: give a host's plain name")
-    if hosts and len(hosts) != request.nodes:
-        raise UsageError(
-            f"{len(hosts)} candidate hosts for {request.nodes} nodes: PBS wants as many as nodes, and uses all"
-        )
-    return hosts
-
-
-def _checked_name(name: str) -> str:
-    if name and (not _NAME.fullmatch(name) or not name[0].isalpha()):
-        raise UsageError(f"job name {name!r}: PBS wants a letter first, then letters, digits and '_', '.', '+' or '-'")
-    return name
+    return found + walltime(request)
 
 
 def _short(name: str) -> str:
@@ -295,16 +231,6 @@ def _short(name: str) -> str:
     if len(name) <= _SHORT_NAME:
         return name
     return f"{name[:4]}-{hashlib.sha256(name.encode()).hexdigest()[:10]}"
-
-
-def _path(what: str, path: str, directory: str) -> str:
-    if ":" in path or "," in path or "$" in path or "^" in path:
-        raise UsageError(f"{what} {path!r}: PBS has other uses for ':', ',', '$' and '^'; choose a path without")
-    return line(what, path if path.startswith("/") or not directory else f"{directory.rstrip('/')}/{path}")
-
-
-def _kib(size: int) -> int:
-    return -(-size // 1024)
 
 
 def _missing(stderr: str) -> set[str]:

@@ -9,7 +9,7 @@ import pytest
 from pilotmtc.errors import ConfigError
 from pilotmtc_adaptors import _registry, condor, pbs
 
-OURS = ("condor", "condor-parallel", "fork", "htcondor", "local", "pbs", "pbspro", "slurm", "torque")
+OURS = ("condor", "condor-parallel", "fork", "htcondor", "local", "moab", "pbs", "pbspro", "slurm", "torque")
 WHOLE = """
 schemes = ("lab",)
 maps = frozenset({"executable"})

@@ -1,0 +1,93 @@
+"""What is asked for with the options of qsub, which Torque and Moab share, and PBS Pro in part."""
+
+import re
+
+from pilotmtc.errors import UsageError
+from pilotmtc_adaptors._dialect import JobRequest
+from pilotmtc_adaptors._script import line, word
+
+_NAME = re.compile(r"[A-Za-z0-9_.+-]{1,230}", re.ASCII)
+_PROPERTIES = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*(:[A-Za-z_][A-Za-z0-9_.-]*)*", re.ASCII)
+_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*", re.ASCII)
+_EXTENSION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", re.ASCII)
+
+
+def qsub_options(request: JobRequest, name: str) -> list[str]:
+    """Return the options that all of them share; `name` comes from `checked_name`, or is a shorter one."""
+    argv = ["-S", "/bin/sh", "-r", "n"]
+    if name:
+        argv += ["-N", name]
+    if request.queue:
+        argv += ["-q", word("queue", request.queue)]
+    if request.account:
+        argv += ["-A", line("account", request.account)]
+    for option, what, path in (("-o", "output", request.output), ("-e", "error", request.error)):
+        if path:
+            argv += [option, _path(what, path, request.working_directory)]
+    return argv
+
+
+def torque_resources(request: JobRequest) -> list[str]:
+    """Return the options for nodes, memory, walltime, and what only a scheduler such as Moab looks at."""
+    node = f":ppn={request.cores_per_node}" if request.cores_per_node else ""
+    node += f":gpus={request.gpus_per_node}" if request.gpus_per_node else ""
+    if request.constraint:
+        if not _PROPERTIES.fullmatch(request.constraint):
+            raise UsageError(
+                f"constraint {request.constraint!r}: Torque wants names of node properties, several with ':' between"
+            )
+        node += f":{request.constraint}"
+    hosts = hosts_of(request)
+    nodes = "+".join(f"{host}{node}" for host in hosts) if hosts else f"{request.nodes}{node}"
+    found = ["-l", f"nodes={nodes}"]
+    if request.memory_per_node_bytes:
+        found += ["-l", f"mem={kib(request.memory_per_node_bytes) * request.nodes}kb"]  # of the whole job
+    extensions = []
+    for key, what, value in (("qos", "qos", request.qos), ("advres", "reservation", request.reservation)):
+        if value and not _EXTENSION.fullmatch(value):
+            raise UsageError(f"{what} {value!r}: give a plain name")
+        extensions += [f"{key}:{value}"] if value else []
+    if request.exclusive:
+        extensions.append("naccesspolicy:singlejob")
+    if extensions:
+        found += ["-W", f"x={';'.join(extensions)}"]
+    return found + walltime(request)
+
+
+def walltime(request: JobRequest) -> list[str]:
+    """Return the option for the walltime, if there is one."""
+    if not request.walltime_s:
+        return []
+    minutes, seconds = divmod(request.walltime_s, 60)
+    return ["-l", f"walltime={minutes // 60:02}:{minutes % 60:02}:{seconds:02}"]
+
+
+def hosts_of(request: JobRequest) -> tuple[str, ...]:
+    """Return the candidate hosts; `UsageError` if they are not as many as nodes."""
+    hosts = request.candidate_hosts
+    for host in hosts:
+        if not _HOST.fullmatch(host):
+            raise UsageError(f"candidate host {host!r}: give a host's plain name")
+    if hosts and len(hosts) != request.nodes:
+        raise UsageError(
+            f"{len(hosts)} candidate hosts for {request.nodes} nodes: PBS wants as many as nodes, and uses all"
+        )
+    return hosts
+
+
+def checked_name(name: str) -> str:
+    """Return a job's name if it can be one; `UsageError` otherwise."""
+    if name and (not _NAME.fullmatch(name) or not name[0].isalpha()):
+        raise UsageError(f"job name {name!r}: PBS wants a letter first, then letters, digits and '_', '.', '+' or '-'")
+    return name
+
+
+def _path(what: str, path: str, directory: str) -> str:
+    if ":" in path or "," in path or "$" in path or "^" in path:
+        raise UsageError(f"{what} {path!r}: PBS has other uses for ':', ',', '$' and '^'; choose a path without")
+    return line(what, path if path.startswith("/") or not directory else f"{directory.rstrip('/')}/{path}")
+
+
+def kib(size: int) -> int:
+    """Return bytes as KiB, rounded up."""
+    return -(-size // 1024)
