@@ -21,12 +21,14 @@ from pilotmtc.agent.events import (
     Event,
     Gave,
     GiveBack,
+    GivenUp,
     Joined,
     Leave,
     Lost,
     NoMore,
     NoRoom,
     Ordered,
+    Owing,
     Quit,
     Report,
     Start,
@@ -123,6 +125,7 @@ class Core:
         self._number = 0
         self._pause_until = 0.0
         self._hold_until = 0.0
+        self._owing = False  # so much that nothing new is started
         self._leaving: tuple[PilotState, str] | None = None
         self._left = False
         self._idle_since = start
@@ -191,6 +194,10 @@ class Core:
             self._no_more = event.reason
         elif isinstance(event, Attached):
             self._attached = True
+        elif isinstance(event, Owing):
+            self._owing = event.full
+        elif isinstance(event, GivenUp):
+            self._given_up()
         elif isinstance(event, Drain):
             self._drain(PilotState.DONE, event.reason, out)
         elif isinstance(event, Quit):
@@ -200,7 +207,7 @@ class Core:
         if self._no_more and self._leaving is None and len(self.cluster.nodes) == len(self.cluster.aside):
             self._drain(PilotState.FAILED, self._no_more, out)
         if self._leaving is None:
-            if now >= self._hold_until:
+            if now >= self._hold_until and not self._owing:
                 if self.queued:
                     self._fill(now, out)
                 self._ask(now, out)
@@ -261,6 +268,12 @@ class Core:
                 self.cluster.set_aside(name, reason)
                 self._blocked = None
                 self._refit()
+
+    def _given_up(self) -> None:
+        self._attached = False
+        self._asked = 0
+        for queued in list(self.queued.values()):
+            self._remove(queued)
 
     def _joined(self, event: Joined, now: float) -> None:
         if not self.cluster.nodes:

@@ -39,6 +39,16 @@ class Ordered(Struct, frozen=True):
     orders: Orders
 
 
+class GivenUp(Struct, frozen=True):
+    """The store had given the pilot up: what was not started is no longer its own; what runs may be, after all."""
+
+
+class Owing(Struct, frozen=True):
+    """Whether the store has yet to take so many results that there may be no more."""
+
+    full: bool
+
+
 class Acked(Struct, frozen=True):
     """The store took a message in this long."""
 
@@ -81,7 +91,9 @@ class Tick(Struct, frozen=True):
     """Time has passed."""
 
 
-Event = Attached | Gave | Ended | NoRoom | Ordered | Acked | Drain | Quit | Joined | Lost | NoMore | Tick
+Event = (
+    Attached | Gave | Ended | NoRoom | Ordered | Acked | Owing | GivenUp | Drain | Quit | Joined | Lost | NoMore | Tick
+)  # fmt: skip
 
 
 # -- commands -------------------------------------------------------------------------------------------------

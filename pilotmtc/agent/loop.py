@@ -143,10 +143,13 @@ class Loop:
         self._signals = 0
         self._open_releases = 0
         self._seen = 0
+        self._lease_s = math.inf
         self._beat_at = float("inf")  # when to send the next heartbeat, infinite while one is under way
         self._attached = False
         self._nodes = (0, 0)  # number and cores, as the store knows them
-        self._lost = False  # the store has given this pilot up
+        self._returning = False  # the store has given this pilot up, and is asked to take it again
+        self._lost = False  # it does not
+        self._owing = False
         self._leave: c.Leave | None = None
         self._leave_by = 0.0
         self._ending = False
@@ -289,6 +292,10 @@ class Loop:
             self._again = [entry for entry in self._again if entry[0] > now]
             for _, landed in again:
                 self._resend(landed)
+        if self.outbox.full is not self._owing:
+            self._owing = not self._owing
+            _log.info("the store %s", "has to take results first" if self._owing else "has taken enough results")
+            self.tell(c.Owing(self._owing), now)
         self._perform(self._core.react(c.Tick(), now), now)
         cluster = self._core.cluster
         if self._attached and self._leave is None and (len(cluster.nodes), cluster.cores) != self._nodes:
@@ -312,13 +319,24 @@ class Loop:
     def _beat(self) -> None:
         self._beat_at = float("inf")
         busy = self._core.busy
-        self._send(Heartbeat(self._pilot, self._seen, busy, HEARTBEAT_S, self._crew.states(busy)))
+        wait_s = min(HEARTBEAT_S, self._lease_s / 4)
+        self._send(Heartbeat(self._pilot, self._seen, busy, wait_s, self._crew.states(busy)))
 
     def _attach(self) -> None:
         """Report for duty, or tell of other nodes than before."""
         cluster = self._core.cluster
         self._nodes = (len(cluster.nodes), cluster.cores)
-        self._send(AttachPilot(self._pilot, socket.gethostname(), os.getpid(), *self._nodes))
+        holds = tuple((task, run.attempt) for task, run in self._core.running.items()) if self._returning else ()
+        self._send(AttachPilot(self._pilot, socket.gethostname(), os.getpid(), *self._nodes, holds))
+
+    def _return(self, now: float) -> None:
+        """Come back after the store has given this pilot up, as it does when the link was down for long."""
+        _log.warning("the store had given up pilot %s; it comes back", self._pilot)
+        self._returning = True
+        self._attached = False
+        self._again = [entry for entry in self._again if not isinstance(entry[1].request, Claim)]
+        self.tell(c.GivenUp(), now)
+        self._attach()
 
     def _guard_gone(self) -> None:
         """Without the guard nobody would end the tasks if this process were killed: end them now."""
@@ -384,16 +402,21 @@ class Loop:
         # An answer that was not held back is repeated at leisure: the same cancels come until the tasks are over.
         fresh = orders.number != self._seen or now - sent_at > 0.5
         self._seen = orders.number
+        self._lease_s = orders.lease_s
         self._beat_at = now if fresh else now + 0.5
         if not self._attached:
             self._attached = True
+            self._returning = False
             _log.info("pilot %s is active", self._pilot)
             self._perform(self._core.react(c.Attached(), now), now)
         self._perform(self._core.react(c.Ordered(orders), now), now)
 
     def _refused(self, landed: Landed, error: BaseException, now: float) -> None:
         request = landed.request
-        if isinstance(error, StateError) and not isinstance(request, EndPilot):
+        if isinstance(error, StateError) and isinstance(request, Claim | Heartbeat) and not self._lost:
+            if not self._returning:
+                self._return(now)
+        elif isinstance(error, StateError) and not isinstance(request, EndPilot):
             if isinstance(request, Finish) and landed.segment is not None:
                 self.outbox.acked(landed.segment)  # the store wants none of it
             if isinstance(request, Release):

@@ -16,15 +16,16 @@ from pilotmtc.agent import watch
 from pilotmtc.agent.cluster import Cluster
 from pilotmtc.agent.core import Core
 from pilotmtc.agent.here import Here
+from pilotmtc.agent.leftovers import send_spool, take_in
 from pilotmtc.agent.loop import Loop
 from pilotmtc.agent.node import NodeWorker
-from pilotmtc.agent.spool import Spool, read_spool
+from pilotmtc.agent.spool import Spool
 from pilotmtc.errors import ConfigError, PilotMTCError
 from pilotmtc.model import Pilot, PilotId
 from pilotmtc.slots import Node
 from pilotmtc.states import PilotState
 from pilotmtc.store.client import StoreClient, connect_store
-from pilotmtc.wire.messages import EndPilot, Finish, GetPilots
+from pilotmtc.wire.messages import EndPilot, GetPilots
 
 if TYPE_CHECKING:
     from pilotmtc.agent.launch import Allocation
@@ -78,6 +79,7 @@ def run(url: str, pilot: PilotId, directory: Path, guard_fd: int | None, allocat
     client = connect_store(url, patience_s=None)
     try:
         record = _record(client, pilot)
+        take_in(client, directory)
         if allocation is not None:
             from pilotmtc.agent import many
 
@@ -102,18 +104,13 @@ def run(url: str, pilot: PilotId, directory: Path, guard_fd: int | None, allocat
 
 def post_mortem(url: str, pilot: PilotId, directory: Path, reason: str) -> int:
     """Send what an agent that died has left in its spool, and end its pilot."""
-    with_results = 0
     client = connect_store(url, patience_s=50.0)
     try:
-        for results in read_spool(directory):
-            client.call(Finish(pilot, tuple(results)))
-            with_results += len(results)
+        sent = send_spool(client, pilot, directory)
         client.call(EndPilot(pilot, PilotState.FAILED, reason))
     finally:
         client.close()
-    _log.info("pilot %s: %s; %d results were in the spool", pilot, reason, with_results)
-    for path in directory.glob("spool.*"):
-        path.unlink(missing_ok=True)
+    _log.info("pilot %s: %s; %d results were in the spool", pilot, reason, sent)
     return 0
 
 

@@ -70,6 +70,7 @@ class Outbox:
 
     def poll(self, now: float) -> None:
         """Send what is due."""
+        self._spool.poll(now)
         if self._results and now >= self._results_due:
             self.flush()
         if self._starts and now >= self._starts_due:
@@ -90,6 +91,11 @@ class Outbox:
         """Forget a batch of results: the store has it."""
         self.unacked -= 1
         self._spool.acked(segment)
+
+    @property
+    def full(self) -> bool:
+        """Whether the store has to take some results before there may be more."""
+        return self._spool.full
 
     @property
     def empty(self) -> bool:

@@ -1,35 +1,55 @@
 """Results on the pilot's disk until the store has acknowledged them.
 
-Records of 4-byte length, 4-byte CRC-32 and the msgpack of a list of results, in files ``spool.N``. A file is
-emptied when all in it is acknowledged, or removed when a newer one is in use.
+`pilotmtc.wire.spool` says what is in the files ``spool.N``. A file is emptied when all in it is acknowledged, or
+removed when a newer one is in use. Its writer keeps it locked: when the lock is free the writer is dead.
+
+What the store takes at once never waits for the disk. What it has not taken for a second is synced, by a thread of its
+own, so that it outlives the machine, too.
 """
 
+import contextlib
+import fcntl
 import logging
 import os
-import struct
-import zlib
-from collections.abc import Iterator
+import queue
+import threading
+import time
 from pathlib import Path
 
 import msgspec
 
 from pilotmtc.model import Result
+from pilotmtc.wire.spool import pack, spool_files
 
 SEGMENT_BYTES = 4 << 20
-_HEAD = struct.Struct(">II")
+OWED_MAX_BYTES = 64 << 20  # that much unacknowledged, and nothing new is started
+SYNC_AFTER_S = 1.0
+_JOIN_S = 10.0
 _log = logging.getLogger("pilotmtc.agent")
 
 
 class Segment:
-    """One file of the spool. `open_records`: those not acknowledged."""
+    """One file of the spool.
 
-    __slots__ = ("fd", "open_records", "path", "size")
+    Attributes
+    ----------
+    size
+        What is in the file.
+    open_records, owed_bytes
+        What is not acknowledged, in the file or not.
+    """
+
+    __slots__ = ("fd", "open_records", "owed_bytes", "path", "size", "synced")
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        with contextlib.suppress(OSError):  # a file system without locks: then nobody takes this one for left
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self.size = 0
+        self.synced = 0
         self.open_records = 0
+        self.owed_bytes = 0
 
 
 class Spool:
@@ -38,10 +58,18 @@ class Spool:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._encoder = msgspec.msgpack.Encoder()
-        taken = [int(path.suffix[1:]) for path in _files(directory)]
+        taken = [int(path.suffix[1:]) for path in spool_files(directory)]
         self._number = max(taken, default=0) + 1
         self._segment = Segment(directory / f"spool.{self._number}")
+        self._open = {self._segment}
         self._broken = False
+        self._unsynced_since: float | None = None
+        self._syncer: _Syncer | None = None
+
+    @property
+    def full(self) -> bool:
+        """Whether the store has to take some before there may be more."""
+        return sum(segment.owed_bytes for segment in self._open) > OWED_MAX_BYTES
 
     def write(self, results: list[Result]) -> Segment:
         """Append `results` with one write; return what `acked` wants to know.
@@ -51,9 +79,11 @@ class Spool:
         if self._segment.size > SEGMENT_BYTES:
             self._next()
         segment = self._segment
-        payload = self._encoder.encode(results)
-        record = _HEAD.pack(len(payload), zlib.crc32(payload)) + payload
+        record = pack(self._encoder.encode(results))
         segment.open_records += 1
+        segment.owed_bytes += len(record)
+        if self._unsynced_since is None:
+            self._unsynced_since = time.monotonic()
         try:
             written = os.write(segment.fd, record)
             if written < len(record):
@@ -72,44 +102,75 @@ class Spool:
         segment.open_records -= 1
         if segment.open_records:
             return
+        segment.owed_bytes = 0
         if segment is self._segment:
             os.ftruncate(segment.fd, 0)
-            segment.size = 0
+            segment.size = segment.synced = 0
         else:
-            os.close(segment.fd)
-            segment.path.unlink(missing_ok=True)
+            self._drop(segment)
+        if not any(each.open_records for each in self._open):
+            self._unsynced_since = None
+
+    def poll(self, now: float) -> None:
+        """Have synced what is old enough."""
+        if self._unsynced_since is None or now - self._unsynced_since < SYNC_AFTER_S:
+            return
+        self._unsynced_since = now  # that is for what comes from now on
+        for segment in self._open:
+            if segment.size > segment.synced:
+                segment.synced = segment.size
+                if self._syncer is None:
+                    self._syncer = _Syncer(self._directory)
+                self._syncer.sync(segment)
 
     def close(self) -> None:
         """Close; what is acknowledged altogether leaves no file."""
-        os.close(self._segment.fd)
-        if not self._segment.open_records:
-            self._segment.path.unlink(missing_ok=True)
+        if self._syncer is not None:
+            self._syncer.close()
+        for segment in list(self._open):
+            if segment.open_records:
+                os.close(segment.fd)
+            else:
+                self._drop(segment)
 
     def _next(self) -> None:
         old = self._segment
         self._number += 1
         self._segment = Segment(self._directory / f"spool.{self._number}")
+        self._open.add(self._segment)
         if not old.open_records:
-            os.close(old.fd)
-            old.path.unlink(missing_ok=True)
+            self._drop(old)
+
+    def _drop(self, segment: Segment) -> None:
+        self._open.discard(segment)
+        segment.path.unlink(missing_ok=True)
+        os.close(segment.fd)
 
 
-def read_spool(directory: Path) -> Iterator[list[Result]]:
-    """Yield the records of all files in order; a torn or damaged record ends its file."""
-    decoder = msgspec.msgpack.Decoder(list[Result])
-    for path in _files(directory):
-        data = path.read_bytes()
-        at = 0
-        while at + _HEAD.size <= len(data):
-            length, crc = _HEAD.unpack_from(data, at)
-            at += _HEAD.size
-            payload = data[at : at + length]
-            at += length
-            if len(payload) < length or zlib.crc32(payload) != crc:
-                break
-            yield decoder.decode(payload)
+class _Syncer:
+    """Waits for the disk in a thread of its own."""
 
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._todo: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="spool-sync", daemon=True)
+        self._thread.start()
 
-def _files(directory: Path) -> list[Path]:
-    found = [path for path in directory.glob("spool.*") if path.suffix[1:].isdigit()]
-    return sorted(found, key=lambda path: int(path.suffix[1:]))
+    def sync(self, segment: Segment) -> None:
+        """Have the data of `segment` written to the disk, and that there is such a file."""
+        self._todo.put(os.dup(segment.fd))
+        self._todo.put(os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+
+    def close(self) -> None:
+        """Finish what has begun; a disk that hangs is not waited for."""
+        self._todo.put(None)
+        self._thread.join(_JOIN_S)
+
+    def _work(self) -> None:
+        while (fd := self._todo.get()) is not None:  # ends with close(); a daemon, should that never come
+            try:
+                os.fsync(fd)
+            except OSError as error:
+                _log.warning("cannot sync spooled results: %s; going on without", error)
+            finally:
+                os.close(fd)

@@ -55,6 +55,8 @@ log = logging.getLogger("pilotmtc.store.server")
 
 LINGER_S = 60.0
 LINGER_VARIABLE = "PILOTMTC_SERVER_LINGER_S"
+LEASE_S = 60.0  # a pilot that is silent for so long is given up
+LEASE_VARIABLE = "PILOTMTC_SERVER_LEASE_S"
 _HOUSEKEEPING_S = 5.0
 _HELLO_TIMEOUT_S = 30.0
 _STALLED_S = 600.0  # a client that has taken nothing of its answers for so long has died somehow
@@ -107,7 +109,8 @@ class Server:
         self._stopping = False
 
     def _open(self) -> SqliteStore:
-        return SqliteStore(self._path, exclusive=self.exclusive, prove=self._ownership.prove)
+        lease_s = float(os.environ.get(LEASE_VARIABLE, LEASE_S))
+        return SqliteStore(self._path, lease_s=lease_s, exclusive=self.exclusive, prove=self._ownership.prove)
 
     def _aside(self, request: AnyRequest) -> Reply:
         return self._store.aside(request)

@@ -1,19 +1,23 @@
-"""A small TCP proxy on the loopback interface that can stop passing anything on, or hang up."""
+"""A small TCP proxy on the loopback interface that can delay, stop passing anything on, or hang up in mid-word."""
 
 import contextlib
 import select
 import socket
 import threading
+import time
 from types import TracebackType
 
 _POLL_S = 0.05
 
 
 class Proxy:
-    """Passes connections to `port` on, from its own `port`."""
+    """Passes connections to `port` on, from its own `port`, each piece `delay_s` late."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, delay_s: float = 0.0) -> None:
         self._to = port
+        self.delay_s = delay_s
+        self.cuts = 0  # how many times `cut_after` has cut
+        self._fuse: int | None = None
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._flowing = threading.Event()
@@ -31,6 +35,11 @@ class Proxy:
     def resume(self) -> None:
         """Pass on what has come meanwhile, and what comes."""
         self._flowing.set()
+
+    def cut_after(self, size: int) -> None:
+        """End all connections when `size` bytes more have passed, in whatever words they are then."""
+        with self._lock:
+            self._fuse = size
 
     def cut(self) -> None:
         """End all connections."""
@@ -78,4 +87,21 @@ class Proxy:
                             return
                     if not (data := ready.recv(65536)):
                         return
+                    data, last = self._allowed(data)
+                    if self.delay_s:
+                        time.sleep(self.delay_s)
                     (other if ready is one else one).sendall(data)
+                    if last:
+                        self.cut()
+
+    def _allowed(self, data: bytes) -> tuple[bytes, bool]:
+        """Return what of `data` may still pass, and whether it is the last."""
+        with self._lock:
+            if self._fuse is None:
+                return data, False
+            self._fuse -= len(data)
+            if self._fuse > 0:
+                return data, False
+            left, self._fuse = self._fuse, None
+            self.cuts += 1
+            return data[: len(data) + left], True

@@ -16,9 +16,11 @@ from pilotmtc.agent.events import (
     Event,
     Gave,
     GiveBack,
+    GivenUp,
     Leave,
     NoRoom,
     Ordered,
+    Owing,
     Quit,
     Report,
     Start,
@@ -60,6 +62,25 @@ def test_nothing_is_claimed_before_the_store_knows_the_pilot() -> None:
 def test_first_claim_asks_for_what_is_free() -> None:
     _, ask = attached(3)
     assert (ask.number, ask.want.cores, ask.limit, ask.backfill) == (1, 3, 3, False)
+
+
+def test_given_up_pilot_keeps_what_runs_and_asks_anew_when_it_is_back() -> None:
+    core, ask = attached(1)
+    out = core.react(batch(ask.number, [claimed(1), claimed(2)]), 0.0)
+    assert starts(out) == [1]
+    assert core.react(GivenUp(), 1.0) == []
+    assert core.react(Ended(TaskId(1), 1), 2.0) == []  # task 2 is the store's again
+    (again,) = core.react(Attached(), 3.0)
+    assert isinstance(again, Ask)
+    assert again.number > ask.number
+
+
+def test_nothing_is_started_or_claimed_while_the_store_has_to_take_results() -> None:
+    core, ask = attached(1)
+    core.react(Owing(True), 0.0)
+    assert core.react(batch(ask.number, [claimed(1)]), 0.0) == []
+    assert core.react(Tick(), 1.0) == []
+    assert starts(core.react(Owing(False), 2.0)) == [1]
 
 
 def test_tasks_start_by_priority_then_order() -> None:
@@ -221,6 +242,7 @@ class CoreMachine(RuleBasedStateMachine):
         self.last: Gave | None = None
         self.left = False
         self.leaving = False
+        self.owing = False
         self.do(self.core.react(Attached(), 0.0))
 
     def do(self, commands: list[Command]) -> None:
@@ -228,6 +250,7 @@ class CoreMachine(RuleBasedStateMachine):
             if isinstance(command, Start):
                 task = command.claimed.task
                 assert not self.leaving, "started while leaving"
+                assert not self.owing, "started while the store has to take results first"
                 assert self.held[task] == command.claimed.attempt
                 assert task not in self.started, "started twice"
                 resources = self.resources[command.claimed.resources]
@@ -312,6 +335,18 @@ class CoreMachine(RuleBasedStateMachine):
     def acked(self, seconds: float) -> None:
         self.do(self.core.react(Acked(seconds), self.now))
 
+    @rule()
+    def be_given_up_and_come_back(self) -> None:
+        self.asked = None
+        self.held = {task: self.held[task] for task in self.started}
+        self.do(self.core.react(GivenUp(), self.now))
+        self.do(self.core.react(Attached(), self.now))
+
+    @rule(full=st.booleans())
+    def owe(self, full: bool) -> None:
+        self.owing = full
+        self.do(self.core.react(Owing(full), self.now))
+
     @precondition(lambda self: self.next_task > 20)
     @rule(how=st.sampled_from(["drain", "kill", "order-drain", "order-kill"]))
     def go(self, how: str) -> None:
@@ -341,7 +376,7 @@ class CoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def no_slot_waits_without_a_reason(self) -> None:
-        if self.leaving or not self.core.queued:
+        if self.leaving or self.owing or not self.core.queued:
             return
         best = min(self.core.queued.values(), key=lambda queued: (-queued.claimed.priority, queued.claimed.task))
         slot = self.node.take(best.group.need)

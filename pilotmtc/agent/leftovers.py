@@ -1,0 +1,69 @@
+"""Results that agents have left on the disk when they died: they are sent rather than the work done again."""
+
+import fcntl
+import logging
+import os
+from pathlib import Path
+
+from pilotmtc.model import PilotId
+from pilotmtc.states import PILOT_FINAL
+from pilotmtc.store.interface import Store
+from pilotmtc.wire.messages import Finish, GetPilots
+from pilotmtc.wire.spool import read_file, spool_files
+
+_log = logging.getLogger("pilotmtc.agent")
+
+
+def send_spool(store: Store, pilot: PilotId, directory: Path) -> int:
+    """Send what is in the spool of `pilot`, which nobody writes any more; return how many results the store was told.
+
+    Those that it has already, or that came too late, it passes over.
+    """
+    sent = 0
+    for path in spool_files(directory):
+        for results in read_file(path):
+            store.call(Finish(pilot, tuple(results)))
+            sent += len(results)
+        if _is_left(path):
+            path.unlink(missing_ok=True)
+    return sent
+
+
+def take_in(store: Store, directory: Path) -> None:
+    """Send what is in the spools of other pilots beside `directory` that died together with their guards."""
+    others = {path.parent for path in directory.parent.glob("*/spool.*") if _size(path)} - {directory}
+    if not others:
+        return
+    pilots = {Path(pilot.directory): pilot for pilot in store.call(GetPilots()).pilots if pilot.directory}
+    for other in sorted(others):
+        pilot = pilots.get(other)
+        if pilot is None:  # of another store, or of one that was here before
+            continue
+        if pilot.state not in PILOT_FINAL and not all(map(_is_left, spool_files(other))):
+            continue  # it lives, and sends them itself
+        sent = send_spool(store, pilot.id, other)
+        _log.info("pilot %s had left %d results in %s", pilot.id, sent, other)
+
+
+def _is_left(path: Path) -> bool:
+    """Return whether nobody writes `path` any more; where the file system has no locks, nobody knows."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
