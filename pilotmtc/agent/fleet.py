@@ -22,7 +22,8 @@ from pilotmtc.agent.cluster import Cluster
 from pilotmtc.agent.contact import Contact, descriptor, readable
 from pilotmtc.agent.hosts import fold
 from pilotmtc.agent.launch import Starter
-from pilotmtc.agent.line import Begin, Begone, Bye, Down, Halt, Hello, Line, Said, Up, Welcome, decode, encode
+from pilotmtc.agent.line import Begin, Begone, Bye, Down, Halt, Hello, Line, Message, Said, Up, Welcome, decode, encode
+from pilotmtc.errors import ProtocolError
 from pilotmtc.model import Resources, Result, TaskId, Template
 from pilotmtc.slots import Node, core_list
 from pilotmtc.states import Cause
@@ -266,26 +267,31 @@ class Fleet:
 
     def _hear(self, now: float) -> None:
         while readable(self._router):
-            identity, data = self._router.recv_multipart(zmq.NOBLOCK)
-            message = decode(data)
-            if isinstance(message, Hello):
-                self._welcome(identity, message, now)
-                continue
-            member = self._by_identity.get(identity)
-            if member is None or message.birth != member.hello.birth:
-                self._send(identity, Begone(message.birth, "it was given up"))
-            elif isinstance(message, Bye):
-                self._lose(member.hello.name, f"its worker has left: {message.reason}", now)
-            elif isinstance(message, Said):
-                member.heard_at = now
-                if message.number:
-                    member.owes = True
-                    self._dirty[member.hello.name] = member
-                else:
-                    member.load, member.used_bytes = message.load, message.memory_used_bytes
-                up = member.line.hear(message, now)
-                if up is not None:
-                    self._take(member, up, now)
+            identity, *parts = self._router.recv_multipart(zmq.NOBLOCK)
+            try:
+                self._hear_one(identity, decode(parts), now)
+            except ProtocolError as error:
+                _log.warning("from a worker: %s", error)
+
+    def _hear_one(self, identity: bytes, message: Message, now: float) -> None:
+        if isinstance(message, Hello):
+            self._welcome(identity, message, now)
+            return
+        member = self._by_identity.get(identity)
+        if member is None or message.birth != member.hello.birth:
+            self._send(identity, Begone(message.birth, "it was given up"))
+        elif isinstance(message, Bye):
+            self._lose(member.hello.name, f"its worker has left: {message.reason}", now)
+        elif isinstance(message, Said):
+            member.heard_at = now
+            if message.number:
+                member.owes = True
+                self._dirty[member.hello.name] = member
+            else:
+                member.load, member.used_bytes = message.load, message.memory_used_bytes
+            up = member.line.hear(message, now)
+            if up is not None:
+                self._take(member, up, now)
 
     def _welcome(self, identity: bytes, hello: Hello, now: float) -> None:
         there = self._members.get(hello.name)

@@ -6,11 +6,13 @@ that was started anew is another one, told apart by its *birth*.
 """
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 import msgspec
 from msgspec import Struct
 
+from pilotmtc.errors import ProtocolError
 from pilotmtc.model import Claimed, Resources, Result, TaskId, Template
 from pilotmtc.slots import Slot
 from pilotmtc.states import Cause
@@ -107,8 +109,27 @@ class Said(Struct, frozen=True, array_like=True, tag="said"):
 
 Message = Hello | Welcome | Begone | Bye | Said
 T = TypeVar("T", Up, Down)
+M = TypeVar("M")
 encode = msgspec.msgpack.Encoder().encode
-decode = msgspec.msgpack.Decoder(Message).decode
+_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+
+
+def decode(parts: Sequence[bytes]) -> Message:
+    """Return the message that came as `parts`.
+
+    Raises
+    ------
+    ProtocolError
+        If it is none of ours.
+    """
+    return _read(_decoder, b"".join(parts))
+
+
+def _read(decoder: "msgspec.msgpack.Decoder[M]", data: bytes | msgspec.Raw) -> "M":
+    try:
+        return decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ProtocolError(f"{bytes(data)[:60]!r} is passed over: {error}") from error
 
 
 class Line(Generic[T]):
@@ -148,11 +169,18 @@ class Line(Generic[T]):
         return [Said(self.birth, number, self._heard, raw) for number, raw in self._unheard]
 
     def hear(self, said: Said, now: float) -> T | None:
-        """Take a message in; return its body if it is the next one."""
+        """Take a message in; return its body if it is the next one.
+
+        Raises
+        ------
+        ProtocolError
+            If the body makes no sense.
+        """
         while self._unheard and self._unheard[0][0] <= said.heard:
             self._unheard.popleft()
             self._again_at = now + RESEND_S
         if said.number != self._heard + 1:
             return None
+        body = _read(self._decoder, said.body)
         self._heard += 1
-        return self._decoder.decode(said.body)
+        return body

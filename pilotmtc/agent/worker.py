@@ -29,7 +29,7 @@ from pilotmtc.agent import watch
 from pilotmtc.agent.contact import Contact, descriptor, readable
 from pilotmtc.agent.line import Begin, Begone, Bye, Down, Hello, Line, Message, Up, Welcome, decode, encode
 from pilotmtc.agent.node import NodeWorker
-from pilotmtc.errors import PilotMTCError
+from pilotmtc.errors import PilotMTCError, ProtocolError
 from pilotmtc.model import PilotId, Resources, Result, TaskId, Template
 from pilotmtc.states import Cause
 
@@ -203,18 +203,23 @@ class Worker:
 
     def _hear(self, now: float) -> None:
         while readable(self._dealer):
-            message: Message = decode(self._dealer.recv(zmq.NOBLOCK))
-            if isinstance(message, Hello | Bye) or message.birth != self._hello.birth:
-                continue
-            self._heard_at = now
-            if isinstance(message, Welcome):
-                self._welcome = True
-            elif isinstance(message, Begone):
-                self._leave(message.reason or "told", Cause.NODE_LOST)
-            else:
-                body = self._line.hear(message, now)
-                if body is not None:
-                    self._obey(body, now)
+            try:
+                self._hear_one(decode(self._dealer.recv_multipart(zmq.NOBLOCK)), now)
+            except ProtocolError as error:
+                _log.warning("from the agent: %s", error)
+
+    def _hear_one(self, message: Message, now: float) -> None:
+        if isinstance(message, Hello | Bye) or message.birth != self._hello.birth:
+            return
+        self._heard_at = now
+        if isinstance(message, Welcome):
+            self._welcome = True
+        elif isinstance(message, Begone):
+            self._leave(message.reason or "told", Cause.NODE_LOST)
+        else:
+            body = self._line.hear(message, now)
+            if body is not None:
+                self._obey(body, now)
 
     def _obey(self, down: Down, now: float) -> None:
         self._templates.update(down.templates)

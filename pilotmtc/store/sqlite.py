@@ -316,6 +316,8 @@ class SqliteStore:
             yield
         except sqlite3.Error as error:
             raise translate(error, self.path) from error
+        except (OverflowError, UnicodeError) as error:
+            raise _nonsense(error) from error
 
 
 class _RolledBack(Exception):

@@ -99,6 +99,29 @@ def test_stranger_with_another_key_is_not_heard(site: Site) -> None:
             context.term()
 
 
+@pytest.mark.parametrize(
+    "parts", [[b""], [b"\xc1"], [b"nonsense", b"more"], [b"\x92\xa4said\x01"], [b"\x91" * 100_000]]
+)
+def test_nonsense_from_who_has_the_key_is_passed_over(site: Site, parts: list[bytes]) -> None:
+    with running_fleet(site, 1) as fleet:
+        fleet.wait_nodes(1)
+        contact = Contact.read(fleet.directory / "contact")
+        context = zmq.Context()
+        dealer = context.socket(zmq.DEALER)
+        try:
+            dealer.curve_serverkey = contact.server_key
+            dealer.curve_publickey, dealer.curve_secretkey = contact.public_key, contact.secret_key
+            dealer.connect(contact.address)
+            dealer.send_multipart(parts)
+            wait_until(lambda: "is passed over" in fleet.log(), 20.0, on_timeout=fleet.log)
+            task = site.submit(shell("echo fine"))[0]
+            site.wait()
+            assert site.output(task).stdout == b"fine\n"
+        finally:
+            dealer.close(0)
+            context.term()
+
+
 def test_keys_are_on_no_command_line(site: Site) -> None:
     with running_fleet(site, 2) as fleet:
         fleet.wait_nodes(2)

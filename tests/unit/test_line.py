@@ -1,9 +1,13 @@
 """Messages between agent and worker, over a link that loses, repeats and reorders them."""
 
+import contextlib
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pilotmtc.agent.line import RESEND_S, Line, Said, Up, decode, encode
+from pilotmtc.errors import ProtocolError
 from pilotmtc.model import TaskId
 
 
@@ -26,7 +30,24 @@ def test_what_is_not_confirmed_is_said_again_and_heard_once() -> None:
 
 def test_messages_come_out_of_bytes_as_they_went_in() -> None:
     said = Line(7, Up).say(up(3), 0.0)
-    assert decode(encode(said)) == said
+    assert decode([encode(said)]) == said
+
+
+@given(st.lists(st.binary(max_size=100), max_size=3))
+def test_random_bytes_are_a_named_error(parts: list[bytes]) -> None:
+    with pytest.raises(ProtocolError, match="is passed over"):
+        decode(parts)
+
+
+@given(st.integers(0, 1000), st.binary(max_size=4))
+def test_damaged_message_is_a_message_or_a_named_error(at: int, by: bytes) -> None:
+    data = bytearray(encode(Line(7, Up).say(up(3), 0.0)))
+    at %= len(data)
+    data[at : at + len(by)] = by
+    with contextlib.suppress(ProtocolError):
+        said = decode([bytes(data)])
+        if isinstance(said, Said):
+            Line(7, Up).hear(said, 0.0)
 
 
 @given(
@@ -38,7 +59,7 @@ def test_all_is_heard_once_and_in_order_whatever_the_link_does(steps: list[tuple
     flight: list[Said] = []
 
     def arrive(message: Said) -> None:
-        over = decode(encode(message))
+        over = decode([encode(message)])
         assert isinstance(over, Said)
         body = agent.hear(over, now)
         if body is not None:
