@@ -11,11 +11,11 @@ ifneq ($(wildcard .venv/bin/pip),)
 STALE := $(shell .venv/bin/python -c '' && grep -qF '$(CURDIR)/.venv/bin/python' .venv/bin/pip || echo FORCE)
 endif
 
-.PHONY: FORCE help demo test check bench clean
+.PHONY: FORCE help demo test check bench faults faults-long clean
 .DEFAULT_GOAL := help
 
 help: ## say what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s  %s\n", $$1, $$2 }' Makefile
 
 demo: $(RUN) ## run real tasks through a local pilot and show the results
 	@sh tests/lab/demo.sh
@@ -32,6 +32,12 @@ check: $(DEV) ## all that CI asks: lint, format, types, floors and doors, tests
 
 bench: $(DEV) ## measure the budgets beside their baselines; ARGS="--help" says what can be chosen
 	$(BIN)/python -m tests.bench $(ARGS)
+
+faults: $(DEV) ## let everything die at random moments for minutes, and count; ARGS="--help" says what can be chosen
+	$(BIN)/python -m tests.faults.campaign --minutes 8 $(ARGS)
+
+faults-long: $(DEV) ## the same for an hour, with more tasks
+	$(BIN)/python -m tests.faults.campaign --minutes 60 --tasks 2000 $(ARGS)
 
 clean: ## remove what was built, measured and cached, and .venv
 	rm -rf .venv .venv.new .bench build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,40 +1,22 @@
 """What holds for every test: a home of its own, and nothing left behind."""
 
 import multiprocessing
-import shutil
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support import children, kill, processes_with, wait_until
+from tests.support import children, kill, processes_with, surroundings, wait_until
 
-# What a store server may take to leave after its last client has: a minute would be a minute for every test.
-LINGER_S = "0.2"
 _GONE_WITHIN_S = 8.0
 
 
-@pytest.fixture
-def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Point HOME and its like into the test's own directories; return that of the test's runtime files.
-
-    Sockets lie in the runtime directory, and a socket's path may have 107 bytes only: so it is not below `tmp_path`.
-    """
-    home = tmp_path / "home"
-    home.mkdir(exist_ok=True)
-    runtime = Path(tempfile.mkdtemp(prefix="pmtc-", dir="/tmp"))
-    runtime.chmod(0o700)
-    monkeypatch.setenv("HOME", str(home))
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
-    monkeypatch.setenv("XDG_DATA_HOME", str(home / ".local" / "share"))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
-    monkeypatch.setenv("PILOTMTC_SERVER_LINGER_S", LINGER_S)
-    for name in ("PILOTMTC_STORE", "PILOTMTC_TASK_ID", "PILOTMTC_PILOT_ID", "COLUMNS", "NO_COLOR", "FORCE_COLOR"):
-        monkeypatch.delenv(name, raising=False)
-    yield runtime
-    shutil.rmtree(runtime, ignore_errors=True)
+@pytest.fixture(name="surroundings")
+def _surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Point HOME and its like into the test's own directories; return that of the test's runtime files."""
+    with surroundings(tmp_path, monkeypatch) as runtime:
+        yield runtime
 
 
 @pytest.fixture(autouse=True)

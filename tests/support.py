@@ -1,12 +1,19 @@
 """What tests of several rooms need: waiting for a condition, finding and ending processes."""
 
+import contextlib
 import os
+import shutil
 import signal
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+import pytest
+
+# What a store server may take to leave after its last client has: a minute would be a minute for every test.
+LINGER_S = "0.2"
 T = TypeVar("T")
 
 
@@ -29,6 +36,27 @@ def wait_until(pred: Callable[[], T], timeout: float = 10.0, on_timeout: Callabl
             raise TimeoutError(f"still not so after {timeout:g} s (last: {value!r}){dump}")
         time.sleep(pause)
         pause = min(2 * pause, 0.05)
+
+
+@contextlib.contextmanager
+def surroundings(directory: Path, patch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Point HOME and its like into `directory`; give a new directory for runtime files.
+
+    Sockets lie in the runtime directory, and a socket's path may have 107 bytes only: so it is not below `directory`.
+    """
+    home = directory / "home"
+    home.mkdir(exist_ok=True)
+    runtime = Path(tempfile.mkdtemp(prefix="pmtc-", dir="/tmp"))
+    runtime.chmod(0o700)
+    patch.setenv("HOME", str(home))
+    patch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    patch.setenv("XDG_DATA_HOME", str(home / ".local" / "share"))
+    patch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
+    patch.setenv("PILOTMTC_SERVER_LINGER_S", LINGER_S)
+    for name in ("PILOTMTC_STORE", "PILOTMTC_TASK_ID", "PILOTMTC_PILOT_ID", "COLUMNS", "NO_COLOR", "FORCE_COLOR"):
+        patch.delenv(name, raising=False)
+    yield runtime
+    shutil.rmtree(runtime, ignore_errors=True)
 
 
 def processes_with(mark: str) -> dict[int, str]:

@@ -1,0 +1,104 @@
+"""All faults by name, and how a round of each is played."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+from msgspec import Struct
+
+from tests.faults.campaign import paper, strikes, submitter
+from tests.faults.campaign.field import Field, a_field
+from tests.faults.campaign.work import Count, Work
+from tests.lab.machine import ROOT, alone, install
+
+ROUND_TRIES = 4
+_FAKETIME = "/usr/lib/*/faketime/libfaketime.so.1"
+_ON_SIGNAL = "SELECT count(*) FROM attempts WHERE cause = 'SIGNAL'"
+
+
+class Fault(Struct, frozen=True):
+    """One kind of misfortune.
+
+    Attributes
+    ----------
+    strike
+        What befalls a field; None for those that are played without one.
+    round
+        How a round without a field is played.
+    confirm
+        A query of the store that answers how many strikes have left a trace; "" for those that know themselves.
+    root
+        Whether only root can do it.
+    scale
+        How many times more tasks it gets: where none is a process they are done in no time.
+    """
+
+    strike: Callable[[Field], bool] | None = None
+    round: Callable[[Path, Path, Work, Random], Count] | None = None
+    confirm: str = ""
+    root: bool = False
+    scale: int = 1
+
+    def missing(self) -> str:
+        """Return what keeps it from being played here; "" if nothing does."""
+        if self.root and not ROOT:
+            return "only root may"
+        return "" if os.path.exists("/usr/sbin/sshd") or ROOT else "OpenSSH's server is not here"
+
+
+FAULTS: dict[str, Fault] = {
+    "agent killed": Fault(strikes.agent),
+    "guard killed": Fault(strikes.guard),
+    "task's tree killed": Fault(strikes.tree, confirm=_ON_SIGNAL),
+    "server killed": Fault(strikes.server),
+    "server stopped": Fault(strikes.server_sleeps),
+    "serve killed": Fault(strikes.serve),
+    "connection killed": Fault(strikes.connection),
+    "connection cut in a word": Fault(strikes.cuts),
+    "sshd killed": Fault(strikes.sshd),
+    "link down past lease": Fault(strikes.link),
+    "disk full": Fault(strikes.disk, root=True),
+    "clock jumps": Fault(strikes.clock, root=True),
+    "submitter killed": Fault(scale=500),
+    "two hosts, owner killed": Fault(round=paper.owner_killed, root=True, scale=5),
+    "two hosts, owner stopped": Fault(round=paper.owner_sleeps, root=True, scale=5),
+    "messages twice and late": Fault(round=paper.messages, scale=10),
+}
+
+
+def play(name: str, directory: Path, runtime: Path, size: int, seed: str) -> Count:
+    """Play a round in the empty `directory` with so many tasks; return what became of them."""
+    dice = Random(seed)
+    fault = FAULTS[name]
+    if name == "submitter killed":
+        return submitter.submitter_killed(directory, size, dice)
+    work = Work(dice, size, directory / "ran", f"faults-{os.getpid()}-{directory.name}")
+    if fault.round is not None:
+        return fault.round(directory, runtime, work, dice)
+    assert fault.strike is not None
+    settings = _clock if fault.strike is strikes.clock else _nothing
+    room = strikes.DISK_BYTES if fault.strike is strikes.disk else 0
+    with a_field(directory, work, dice, settings, room) as field:
+        struck = field.play(fault.strike)
+        field.end()
+        found, hits = field.count(fault.confirm)
+        found.struck = hits if fault.confirm else struck
+        found.orphans += field.orphans
+    return found
+
+
+def _nothing(home: Path) -> dict[str, str]:
+    return {}
+
+
+def _clock(home: Path) -> dict[str, str]:
+    """Return an environment in which the clock goes by the file ``clock`` in `home`."""
+    with alone():
+        install({} if list(Path("/").glob(_FAKETIME[1:])) else {_FAKETIME: "libfaketime"})
+    (library,) = Path("/").glob(_FAKETIME[1:])
+    (home / "clock").write_text("+0\n")
+    return {
+        "LD_PRELOAD": str(library), "FAKETIME_TIMESTAMP_FILE": str(home / "clock"), "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1",
+    }  # fmt: skip

@@ -1,0 +1,184 @@
+"""A store behind a real sshd on this machine, with real pilots that work on it through a proxy."""
+
+import contextlib
+import os
+import signal
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from random import Random
+
+from pilotmtc.errors import ConfigError
+from pilotmtc.model import CampaignId, Pilot, PilotDescription
+from pilotmtc.pilots import start_local
+from pilotmtc.states import TASK_FINAL, PilotState
+from pilotmtc.store.client import connect_store
+from pilotmtc.wire.messages import CancelPilot, CheckStore, GetCampaigns, GetPilots, GetStore, SnapshotStore
+from tests.faults.campaign.work import Count, Work
+from tests.lab.machine import accounts
+from tests.lab.slow import Proxy
+from tests.lab.sshd import Sshd, make_client
+from tests.support import processes_with, wait_until
+
+LEASE_S = 3.0
+NO_ORPHAN_S = 5.0
+_OVER_S = 100.0
+_CORES = 4
+
+
+class Field:
+    """What is struck.
+
+    Attributes
+    ----------
+    orphans
+        Processes of tasks that were there when they should have been gone.
+    """
+
+    def __init__(self, directory: Path, home: Path, sshd: Sshd, proxy: Proxy, work: Work, dice: Random) -> None:
+        self.directory = directory
+        self.home = home
+        self.sshd = sshd
+        self.proxy = proxy
+        self.work = work
+        self.dice = dice
+        self.orphans = 0
+        client = make_client(directory / "client", sshd)
+        words = sshd.known_hosts_line.split(" ", 1)[1]
+        client.known_hosts.write_text(f"{sshd.known_hosts_line}[127.0.0.1]:{proxy.port} {words}")
+        self.url = client.url(sshd, f"/~/{home.name}/store.db")
+        self.store = connect_store(self.url, patience_s=60.0)
+
+    @property
+    def through(self) -> str:
+        """The same store, by way of the proxy."""
+        return self.url.replace(f":{self.sshd.port}/", f":{self.proxy.port}/")
+
+    def start(self, url: str = "") -> Pilot:
+        """Start a pilot."""
+        with connect_store(url or self.url, patience_s=60.0) as store:
+            return start_local(store, url or self.through, PilotDescription(cores=_CORES, pin=False), 0.0)
+
+    def pilots(self, *states: PilotState) -> list[Pilot]:
+        """Return the pilots in these states; without any those that are not over."""
+        found = self.store.call(GetPilots(live=not states)).pilots
+        return [pilot for pilot in found if not states or pilot.state in states]
+
+    def over(self, campaign: CampaignId) -> int:
+        """Return how many tasks are over."""
+        counts = self.store.call(GetCampaigns(id=campaign)).campaigns[0].counts
+        return sum(number for state, number in counts.items() if state in TASK_FINAL)
+
+    def server(self) -> int:
+        """Return the process that has the store."""
+        return self.store.call(GetStore()).pid
+
+    def tasks(self) -> set[int]:
+        """Return the living processes of tasks."""
+        return set(processes_with(f"MTC_FAULTS={self.work.mark}\0"))
+
+    def tasks_of(self, pilot: Pilot) -> set[int]:
+        """Return the living processes of tasks of a pilot."""
+        return self.tasks() & processes_with(f"PILOTMTC_PILOT_ID={pilot.id}\0").keys()
+
+    def expect_none_of(self, pilot: Pilot) -> None:
+        """Count the processes of tasks of a pilot that died which are there when they should be gone."""
+        self._expect_none(lambda: self.tasks_of(pilot))
+
+    def _expect_none(self, left: Callable[[], "set[int]"]) -> None:
+        with contextlib.suppress(TimeoutError):
+            wait_until(lambda: not left(), NO_ORPHAN_S)
+        found = left()
+        self.orphans += len(found)
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def play(self, strike: Callable[["Field"], bool]) -> int:
+        """Have the work done while `strike` is, at random moments; return how often it has hit something."""
+        hits = 0
+        campaign = self.work.submit(self.store)
+        self.start()
+        moments = sorted(self.dice.sample(range(self.work.number * 8 // 10), self.dice.randint(1, 3)))
+        until = time.monotonic() + _OVER_S
+        while (over := self.over(campaign)) < self.work.number and time.monotonic() < until:
+            if moments and over >= moments[0]:
+                del moments[0]
+                time.sleep(self.dice.uniform(0.0, 0.05))
+                hits += strike(self)
+            if not self.pilots():
+                with contextlib.suppress(ConfigError):  # it was hit before it could say a word
+                    self.start()
+            time.sleep(0.02)
+        return hits
+
+    def end(self) -> None:
+        """End the pilots, and expect all processes of tasks to go with them."""
+
+        def ended() -> bool:
+            for pilot in self.pilots():  # one that was given up may come back only now
+                self.store.call(CancelPilot(pilot.id))
+            here = processes_with(f"XDG_RUNTIME_DIR={os.environ['XDG_RUNTIME_DIR']}\0")
+            return not any("pilotmtc.agent" in words for words in here.values())
+
+        wait_until(ended, 60.0)
+        self._expect_none(self.tasks)
+
+    def count(self, confirm: str = "") -> tuple[Count, int]:
+        """Return what became of the tasks, and the number that the query `confirm` of the store answers."""
+        copy = self.home.parent / f"{self.home.name}.copy"
+        copy.unlink(missing_ok=True)
+        self.store.call(SnapshotStore(str(copy)))
+        try:
+            found = self.work.count(copy, self.store.call(CheckStore()).problems)
+            with contextlib.closing(sqlite3.connect(copy)) as db:
+                (hits,) = db.execute(confirm).fetchone() if confirm else (0,)
+            return found, hits
+        finally:
+            copy.unlink()
+
+
+@contextlib.contextmanager
+def a_field(
+    directory: Path, work: Work, dice: Random, environment: Callable[[Path], Mapping[str, str]], disk_bytes: int = 0
+) -> Iterator[Field]:
+    """Make a field and clear it.
+
+    Parameters
+    ----------
+    environment
+        What its server finds in its environment, by the store's directory.
+    disk_bytes
+        How much fits on the store's disk, if that is not 0.
+    """
+    with contextlib.ExitStack() as stack:
+        home = accounts()["mtc-store"].home / work.mark
+        home.mkdir(mode=0o700)
+        stack.callback(_run, "rm", "-rf", "--", home)
+        if disk_bytes:
+            _run("mount", "-t", "tmpfs", "-o", f"size={disk_bytes}", "faults", home)
+            stack.callback(_run, "umount", "--lazy", home)
+        settings = {"PILOTMTC_SERVER_LEASE_S": str(LEASE_S), **environment(home)}
+        os.chown(home, home.parent.stat().st_uid, -1)
+        sshd = stack.enter_context(Sshd(environment=settings))
+        proxy = stack.enter_context(Proxy(sshd.port))
+        field = Field(directory, home, sshd, proxy, work, dice)
+        stack.callback(_server_is_gone, home)
+        stack.callback(field.store.close)
+        yield field
+
+
+def _server_is_gone(home: Path) -> None:
+    def gone() -> bool:
+        try:
+            return not Path("/proc", (home / "store.db.lock").read_text().split()[0]).exists()
+        except (OSError, IndexError):
+            return True
+
+    wait_until(gone, 20.0)
+
+
+def _run(*words: str | Path) -> None:
+    subprocess.run(words, check=True, timeout=60)

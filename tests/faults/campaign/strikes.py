@@ -1,0 +1,179 @@
+"""What befalls a field. Each returns whether it has hit something."""
+
+import contextlib
+import os
+import signal
+import time
+from pathlib import Path
+
+from pilotmtc.errors import StoreError
+from pilotmtc.states import PilotState
+from pilotmtc.wire.messages import GetCampaigns, Submit
+from tests.faults.campaign.field import LEASE_S, Field
+from tests.support import processes_with, wait_until
+
+_WAIT_S = 30.0
+DISK_BYTES = 8 << 20
+
+
+def _kill(pid: int, number: int = signal.SIGKILL) -> bool:
+    if pid <= 0:
+        return False
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _parent(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+
+
+# -- on the pilot's side ------------------------------------------------------------------------------------------
+
+
+def agent(field: Field) -> bool:
+    """Kill an agent."""
+    for pilot in field.pilots(PilotState.ACTIVE):
+        if _kill(pilot.pid):
+            field.expect_none_of(pilot)
+            return True
+    return False
+
+
+def guard(field: Field) -> bool:
+    """Kill the process that watches over an agent."""
+    for pilot in field.pilots(PilotState.ACTIVE):
+        parent = _parent(pilot.pid)
+        if parent > 1 and _kill(parent):
+            field.expect_none_of(pilot)
+            return True
+    return False
+
+
+def tree(field: Field) -> bool:
+    """Kill all processes of a task that runs."""
+    found = sorted(field.tasks())
+    field.dice.shuffle(found)
+    for pid in found:
+        with contextlib.suppress(OSError):
+            words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            (own,) = [os.fsdecode(word) for word in words if word.startswith(b"PILOTMTC_TASK_ID=")]
+            for each in field.tasks() & processes_with(f"{own}\0").keys():
+                _kill(each)
+            return True
+    return False
+
+
+# -- on the store's side ------------------------------------------------------------------------------------------
+
+
+def server(field: Field) -> bool:
+    """Kill the store's server."""
+    return _kill(field.server())
+
+
+def server_sleeps(field: Field) -> bool:
+    """Stop the store's server for longer than a pilot's lease."""
+    pid = field.server()
+    if not _kill(pid, signal.SIGSTOP):
+        return False
+    time.sleep(field.dice.uniform(0.5, 1.3) * LEASE_S)
+    return _kill(pid, signal.SIGCONT)
+
+
+def serve(field: Field) -> bool:
+    """Kill a serve that waits while the server talks with its client."""
+    server = field.server()
+    waiting = [pid for pid, words in processes_with("SSH_CONNECTION=").items()
+               if str(field.home) in words and "serve" in words and pid != server]  # fmt: skip
+    return bool(waiting) and _kill(field.dice.choice(waiting))
+
+
+def disk(field: Field) -> bool:
+    """Leave no room on the store's disk for a while."""
+    ballast = field.home / "ballast"
+    full = False
+    try:
+        with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+        until = time.monotonic() + field.dice.uniform(0.3, 1.5)
+        while time.monotonic() < until:
+            try:
+                field.store.call(Submit(f"probe-{time.monotonic_ns()}", name="x" * 20_000, last=True))
+            except StoreError:
+                full = True
+            time.sleep(0.02)
+    finally:
+        ballast.unlink()
+    return full
+
+
+def clock(field: Field) -> bool:
+    """Set the clock of the store's host, as its server sees it, on or back by a day or so."""
+    file = field.home / "clock"
+    jump = field.dice.choice((-1, 1)) * field.dice.randint(3600, 100_000)
+    file.write_text(f"{jump:+d}\n")
+
+    def jumped() -> bool:
+        campaign = field.store.call(Submit(f"clock-{time.monotonic_ns()}", last=True)).campaign
+        created = field.store.call(GetCampaigns(id=campaign)).campaigns[0].created_at
+        return abs(created - time.time() - jump) < 600
+
+    with contextlib.suppress(TimeoutError):
+        return wait_until(jumped, 5.0)
+    return False
+
+
+# -- between them -------------------------------------------------------------------------------------------------
+
+
+def connection(field: Field) -> bool:
+    """Kill what serves the SSH connections."""
+    there = bool(field.sshd.connections())
+    field.sshd.cut()
+    return there
+
+
+def sshd(field: Field) -> bool:
+    """Kill sshd with all its connections, and start it after a while."""
+    there = bool(field.sshd.connections())
+    field.sshd.stop()
+    time.sleep(field.dice.uniform(0.1, 1.5))
+    field.sshd.restart()
+    return there
+
+
+def link(field: Field) -> bool:
+    """Let nothing pass between agents and store for longer than the lease; perhaps another pilot comes meanwhile."""
+    away = {pilot.id for pilot in field.pilots(PilotState.ACTIVE)}
+    if not away:
+        return False
+    field.proxy.stall()
+    try:
+        wait_until(lambda: away - {pilot.id for pilot in field.pilots(PilotState.ACTIVE)}, _WAIT_S)
+        if field.dice.random() < 0.5:
+            field.start(field.url)
+        time.sleep(field.dice.uniform(0.0, 1.0))
+        if field.dice.random() < 0.5:
+            field.proxy.cut()
+    except TimeoutError:
+        return False
+    finally:
+        field.proxy.resume()
+    return True
+
+
+def cuts(field: Field) -> bool:
+    """Cut all connections in the middle of a word."""
+    before = field.proxy.cuts
+    field.proxy.delay_s = field.dice.choice((0.0, 0.005))
+    field.proxy.cut_after(field.dice.randint(1, 20_000))
+    with contextlib.suppress(TimeoutError):
+        wait_until(lambda: field.proxy.cuts > before, 5.0)
+    return field.proxy.cuts > before
