@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pilotmtc import __version__
 from pilotmtc.errors import PilotMTCError
-from tests.bench import crash, processes, starting, storage
+from tests.bench import crash, processes, remote, starting, storage
 from tests.bench.measure import Measured, plain, say, table
 
 BENCHMARKS: dict[str, Callable[[int, float, int], list[Measured]]] = {
@@ -24,6 +24,10 @@ BENCHMARKS: dict[str, Callable[[int, float, int], list[Measured]]] = {
     "memory": starting.waiting,
     "wide": processes.wide,
     "crash": crash.killed_agent,
+    "ssh-claims": remote.claims,
+    "ssh-trips": remote.trips,
+    "ssh-many": remote.many,
+    "ssh-traffic": remote.traffic,
 }
 
 

@@ -12,13 +12,13 @@ from pathlib import Path
 
 from pilotmtc.model import PilotDescription, Resources, Result
 from pilotmtc.states import Cause
-from pilotmtc.store.client import connect_store
+from pilotmtc.store.client import StoreClient, connect_store
 from pilotmtc.wire.messages import AttachPilot, Batch, Claim, CreatePilot, Finish, Finished, GetStore
 from tests.bench.measure import Measured, Series, in_turn, say
-from tests.bench.place import Place, memory_mb, place, specs
+from tests.bench.place import memory_mb, place, specs
 
 _TASKS = 1_000_000
-_BATCH = 256
+BATCH = 256
 _CLAIMED = 100_000  # a round
 
 
@@ -64,16 +64,16 @@ def claim_and_finish(rounds: int, scale: float, slots: int) -> list[Measured]:
     with place() as here:
         say(f"submitting {number:,} tasks")
         here.submit(specs(["/bin/true"], map(str, range(number))))
-        agent = _Agent(here)
+        agent = Agent(here.client)
         bare = _Bare(Path(here.directory) / "bare.db", number)
-        agent.work(_BATCH * 4)
+        agent.work(BATCH * 4)
         values = in_turn({"pilotmtc": lambda: agent.work(share), "bare sqlite3": lambda: bare.work(share)}, rounds)
         server = memory_mb(here.processes("pilotmtc.store.server")[0])[1]
         bare.close()
     series = tuple(Series(name, "tasks/s", tuple(found)) for name, found in values.items())
     return [
         Measured(
-            f"claim + finish, batches of {_BATCH}, {number:,} tasks in the store",
+            f"claim + finish, batches of {BATCH}, {number:,} tasks in the store",
             series[0].median, "tasks/s", 50_000, at_least=True, series=series,
             note="bare sqlite3: the same two steps as plain statements in this process, no server, nothing guarded",
         ),
@@ -81,45 +81,50 @@ def claim_and_finish(rounds: int, scale: float, slots: int) -> list[Measured]:
     ]  # fmt: skip
 
 
-class _Agent:
+class Agent:
     """Claims and finishes; the next claim is under way while the last batch's results are."""
 
-    def __init__(self, here: Place) -> None:
-        self.client = here.client
-        self.pilot = self.client.call(CreatePilot("bench-claims", PilotDescription(cores=_BATCH))).pilots[0].id
-        self.client.call(AttachPilot(self.pilot, "bench", os.getpid(), 1, _BATCH))
+    def __init__(self, client: StoreClient, name: str = "bench-claims") -> None:
+        self.client = client
+        self.pilot = client.call(CreatePilot(name, PilotDescription(cores=BATCH))).pilots[0].id
+        self.client.call(AttachPilot(self.pilot, "bench", os.getpid(), 1, BATCH))
         self.number = 0
 
-    def _claim(self) -> "Future[Batch]":
+    def claim(self) -> "Future[Batch]":
+        """Ask for a batch."""
         self.number += 1
-        room = Resources(cores=_BATCH)
-        return self.client.send(Claim(self.pilot, self.number, room, room, _BATCH))
+        room = Resources(cores=BATCH)
+        return self.client.send(Claim(self.pilot, self.number, room, room, BATCH))
 
     def work(self, number: int) -> float:
         """Claim and finish about `number` tasks; return tasks a second."""
         started = time.perf_counter()
         finishes: list[Future[Finished]] = []
         taken = 0
-        under_way = self._claim()
+        under_way = self.claim()
         while True:
             batch = under_way.result(60.0)
             taken += len(batch.tasks)
-            results = tuple(
-                Result(
-                    task.task, task.attempt, Cause.EXIT, exit_code=0, node="bench", slot="0", started_at=1e9,
-                    elapsed_s=0.001, cpu_s=0.001, memory_bytes=1_000_000, stdout=b"3.14\n", stdout_bytes=5,
-                )
-                for task in batch.tasks
-            )  # fmt: skip
-            finishes.append(self.client.send(Finish(self.pilot, results)))
+            finishes.append(self.client.send(Finish(self.pilot, results_of(batch))))
             if taken >= number or not batch.tasks:
                 break
-            under_way = self._claim()
+            under_way = self.claim()
         recorded = sum(finish.result(60.0).recorded for finish in finishes)
         elapsed = time.perf_counter() - started
         if recorded != taken:
             raise RuntimeError(f"{taken} tasks claimed, {recorded} results recorded")
         return recorded / elapsed
+
+
+def results_of(batch: Batch) -> tuple[Result, ...]:
+    """Return what came of the tasks of a batch."""
+    return tuple([
+        Result(
+            task.task, task.attempt, Cause.EXIT, exit_code=0, node="bench", slot="0", started_at=1e9,
+            elapsed_s=0.001, cpu_s=0.001, memory_bytes=1_000_000, stdout=b"3.14\n", stdout_bytes=5,
+        )
+        for task in batch.tasks
+    ])  # fmt: skip
 
 
 class _Bare:
@@ -138,14 +143,14 @@ class _Bare:
         _insert(self.db, number)
 
     def work(self, number: int) -> float:
-        """Do as `_Agent.work` does."""
+        """Do as `Agent.work` does."""
         db = self.db
         started = time.perf_counter()
         taken = 0
         while taken < number:
             db.execute("BEGIN IMMEDIATE")
             ids = db.execute(
-                "SELECT id FROM task WHERE template=1 AND state=1 ORDER BY id LIMIT ?", (_BATCH,)
+                "SELECT id FROM task WHERE template=1 AND state=1 ORDER BY id LIMIT ?", (BATCH,)
             ).fetchall()
             db.executemany("UPDATE task SET state=2, attempt=1 WHERE id=?", ids)
             db.execute("COMMIT")

@@ -181,7 +181,7 @@ def _reachable_python() -> Path:
     base = Path(sys.base_prefix)
     if _is_open(real):
         return real
-    copy = _copy_of(base)
+    copy = _copy_of(real)
     if not (copy / "complete").exists():
         (copy / "bin").mkdir(exist_ok=True)
         shutil.copy2(real, copy / "bin" / real.name)
@@ -189,7 +189,7 @@ def _reachable_python() -> Path:
         for library in (base / "lib").glob("libpython*.so*"):
             (copy / "lib").mkdir(exist_ok=True)
             shutil.copy2(library, copy / "lib" / library.name)
-        skip = shutil.ignore_patterns("site-packages", "test", "__pycache__", "idlelib", "tkinter")
+        skip = shutil.ignore_patterns("site-packages", "test", "idlelib", "tkinter")
         shutil.copytree(base / "lib" / version, copy / "lib" / version, ignore=skip, dirs_exist_ok=True)
         (copy / "complete").touch()
     return copy / "bin" / real.name

@@ -17,6 +17,7 @@ class Proxy:
         self._to = port
         self.delay_s = delay_s
         self.cuts = 0  # how many times `cut_after` has cut
+        self.passed_bytes = 0
         self._fuse: int | None = None
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
@@ -88,6 +89,7 @@ class Proxy:
                     if not (data := ready.recv(65536)):
                         return
                     data, last = self._allowed(data)
+                    self.passed_bytes += len(data)
                     if self.delay_s:
                         time.sleep(self.delay_s)
                     (other if ready is one else one).sendall(data)

@@ -132,3 +132,9 @@ def test_keywords_of_the_session_are_documented(kind: type) -> None:
 def test_fields_of_results_are_documented() -> None:
     fields = [field.name for field in msgspec.structs.fields(TaskResult)]
     assert [name for name in [*fields, "ok", "text", "error_text"] if f"`{name}`" not in PYTHON] == []
+
+
+def test_tests_that_documents_speak_of_are_there() -> None:
+    named = {word for page in DOCS.glob("*.md") for word in re.findall(r"`(tests/[\w/.]+)`", page.read_text())}
+    assert len(named) > 10
+    assert [word for word in sorted(named) if not (DOCS.parent / word).exists()] == []
