@@ -384,8 +384,8 @@ class Core:
 
     def _quit(self, state: PilotState, reason: str, cause: Cause, grace_s: float, out: list[Command]) -> None:
         self._drain(state, reason, out)
-        if cause is not Cause.WALLTIME:
-            self._leaving = (state, reason)
+        if cause is not Cause.WALLTIME or self._leaving == (PilotState.DONE, "terminated"):
+            self._leaving = (state, reason)  # a scheduler's warning comes before the end that it warns of
         for task, run in self.running.items():
             if not run.stopping or grace_s == 0:
                 run.stopping = True

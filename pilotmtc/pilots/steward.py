@@ -194,9 +194,10 @@ def _leave(code: int) -> None:
     os._exit(code)
 
 
-def _watch_server() -> None:
+def _watch_server(over: threading.Event) -> None:
     select.select([CONTROL_FD], [], [])  # nothing is ever said there: its end is the server's
-    _leave(1)
+    if not over.is_set():  # else the server only answers our own leave-taking
+        _leave(1)
 
 
 def _connect_once() -> "StoreClient":
@@ -220,7 +221,8 @@ def main(argv: Sequence[str]) -> int:
         _leave(1)
 
     signal.signal(signal.SIGTERM, terminated)
-    threading.Thread(target=_watch_server, name="watch-server", daemon=True).start()
+    over = threading.Event()
+    threading.Thread(target=_watch_server, args=(over,), name="watch-server", daemon=True).start()
     try:
         with _connect_once() as client:
             try:
@@ -228,6 +230,7 @@ def main(argv: Sequence[str]) -> int:
                     Round(client, url, scheduler).run()
             except AdaptorError as error:
                 client.call(ReportJobs(url, trouble=str(error)))
+            over.set()
     except PilotMTCError as error:
         log.error("asking %s: %s", url, error)
         return 1

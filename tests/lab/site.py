@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from pilotmtc.store.stewards import LIMIT_VARIABLE
 from tests.lab.slurm import Slurm, needs_slurm, slurm
 from tests.lab.sshd import Client, Sshd, make_client
 from tests.support import wait_until
@@ -51,6 +52,14 @@ class Site:
             [sys.executable, "-m", "pilotmtc", *words],
             env=self.environment, capture_output=True, text=True, timeout=timeout_s, check=False,
             stdin=subprocess.DEVNULL, cwd="/",
+        )  # fmt: skip
+
+    def popen(self, *words: str) -> "subprocess.Popen[str]":
+        """Begin to run pilotmtc on the workstation."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "pilotmtc", *words],
+            env=self.environment, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            cwd="/",
         )  # fmt: skip
 
     def ok(self, *words: str, timeout_s: float = 90.0) -> str:
@@ -93,7 +102,7 @@ class Site:
 @pytest.fixture(scope="session")
 def site_sshd(slurm: Slurm) -> Iterator[Sshd]:
     """The way in: sessions find the commands of `slurm`."""
-    with Sshd(environment={"SLURM_CONF": str(slurm.conf)}) as server:
+    with Sshd(environment={"SLURM_CONF": str(slurm.conf), LIMIT_VARIABLE: "30"}) as server:
         yield server
 
 

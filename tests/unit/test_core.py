@@ -191,6 +191,15 @@ def test_walltime_stops_what_runs_and_starts_nothing_too_long() -> None:
     assert core.react(Ended(TaskId(2), 1), 91.0) == [Leave(PilotState.DONE, "walltime")]
 
 
+def test_pilot_that_was_warned_of_its_end_still_says_that_it_was_the_walltime() -> None:
+    core = Core(Cluster([Node(range(1))]), 0.0, 100.0)
+    core.react(Attached(), 0.0)
+    core.react(batch(1, [claimed(2)]), 61.0)
+    core.react(Drain("terminated"), 80.0)
+    assert Stop(TaskId(2), 1, Cause.WALLTIME, 5.0) in core.react(Tick(), 90.0)
+    assert core.react(Ended(TaskId(2), 1), 91.0) == [Leave(PilotState.DONE, "walltime")]
+
+
 def test_wide_task_is_not_starved_by_small_ones() -> None:
     core, ask = attached(4)
     resources = {1: Resources(), 3: Resources(cores=3)}
