@@ -50,6 +50,7 @@ class Fault(Struct, frozen=True):
 FAULTS: dict[str, Fault] = {
     "agent killed": Fault(strikes.agent),
     "guard killed": Fault(strikes.guard),
+    "pilot's machine dies": Fault(strikes.machine),
     "task's tree killed": Fault(strikes.tree, confirm=_ON_SIGNAL),
     "server killed": Fault(strikes.server),
     "server stopped": Fault(strikes.server_sleeps),
@@ -60,6 +61,7 @@ FAULTS: dict[str, Fault] = {
     "link down past lease": Fault(strikes.link),
     "disk full": Fault(strikes.disk, root=True),
     "clock jumps": Fault(strikes.clock, root=True),
+    "one after the other": Fault(strikes.several),
     "submitter killed": Fault(scale=500),
     "two hosts, owner killed": Fault(round=paper.owner_killed, root=True, scale=5),
     "two hosts, owner stopped": Fault(round=paper.owner_sleeps, root=True, scale=5),

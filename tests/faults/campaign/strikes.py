@@ -55,6 +55,21 @@ def guard(field: Field) -> bool:
     return False
 
 
+def machine(field: Field) -> bool:
+    """Kill agent, guard and all tasks of a pilot in one moment, as when a machine dies."""
+    for pilot in field.pilots(PilotState.ACTIVE):
+        both = [_parent(pilot.pid), pilot.pid]
+        if both[0] > 1 and all(_kill(pid, signal.SIGSTOP) for pid in both):
+            while tasks := field.tasks_of(pilot):
+                for pid in (*both, *tasks):
+                    _kill(pid)
+                time.sleep(0.001)
+            for pid in both:
+                _kill(pid)
+            return True
+    return False
+
+
 def tree(field: Field) -> bool:
     """Kill all processes of a task that runs."""
     found = sorted(field.tasks())
@@ -177,3 +192,9 @@ def cuts(field: Field) -> bool:
     with contextlib.suppress(TimeoutError):
         wait_until(lambda: field.proxy.cuts > before, 5.0)
     return field.proxy.cuts > before
+
+
+def several(field: Field) -> bool:
+    """Do one thing or another, as life does."""
+    choice = (agent, guard, machine, server, server_sleeps, serve, connection, sshd, link, cuts)
+    return field.dice.choice(choice)(field)
