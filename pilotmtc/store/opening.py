@@ -156,7 +156,7 @@ def _configure(connection: sqlite3.Connection) -> None:
         "journal_mode = WAL",
         "synchronous = NORMAL",
         "temp_store = MEMORY",
-        "cache_size = -20000",  # KiB: the store server's memory budget is 80 MB
+        "cache_size = -16000",  # KiB: the store server's memory budget is 80 MB
         "wal_autocheckpoint = 2000",  # pages: larger transactions' pages are written back in one go
         "journal_size_limit = 67108864",
     ):
