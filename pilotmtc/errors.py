@@ -12,6 +12,7 @@
     |- TransportError          the way to the store                                  exit 4
     |  |- ConnectError         it could not be opened                    (transient)
     |  |  '- LoginRefused      a host's login or identity: a person must act
+    |  |     '- HostKeyRefused the host is not known to be the right one
     |  |- ChannelClosed        it ended in the middle                    (transient)
     |  '- ProtocolError        the two sides do not speak the same language
     |- AdaptorError            a scheduler                                           exit 5
@@ -94,6 +95,10 @@ class LoginRefused(ConnectError):
     """
 
     transient = False
+
+
+class HostKeyRefused(LoginRefused):
+    """A host shows a key that is not the one it is known by."""
 
 
 class ChannelClosed(TransportError):

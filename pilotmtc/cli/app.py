@@ -42,7 +42,10 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "serve": ("plumbing", "Serve a store on stdin and stdout."),
     },
 }
-HIDDEN = {"agent": ("plumbing", "Run tasks for a pilot.")}
+HIDDEN = {
+    "agent": ("plumbing", "Run tasks for a pilot."),
+    "look-here": ("plumbing", "Look at a site on its own host."),
+}
 _EXAMPLES = """\
 pilotmtc run 'python work.py {}' ::: 1 2 3
 seq 1000 | pilotmtc run 'echo {}'
@@ -65,7 +68,7 @@ class App(Helpful, click.Group):
         for section in (*SECTIONS.values(), HIDDEN):
             if cmd_name in section:
                 module = importlib.import_module(f"pilotmtc.cli.{section[cmd_name][0]}")
-                found: click.Command = getattr(module, cmd_name)
+                found: click.Command = getattr(module, cmd_name.replace("-", "_"))
                 return found
         return None
 

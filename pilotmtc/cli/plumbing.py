@@ -46,6 +46,21 @@ def agent(words: tuple[str, ...]) -> int:
     return main([*(["--store", store] if store else []), *words])
 
 
+@command("look-here", hidden=True)
+@click.option("--scheduler", default="")
+@click.option("--login", default="")
+def look_here(scheduler: str, login: str) -> None:
+    """Look at a site on its own host. ``site check`` runs it there."""
+    import msgspec
+
+    from pilotmtc.deploy.check import HERE_MARK
+    from pilotmtc.deploy.here import look
+
+    for found in look(scheduler, login, store_word() or ""):
+        out.put([HERE_MARK + msgspec.json.encode(found).decode()])
+        sys.stdout.flush()
+
+
 @command("completion", examples=_COMPLETION)
 @click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
 def completion(shell: str) -> None:

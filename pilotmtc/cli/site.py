@@ -9,9 +9,10 @@ import click
 from pilotmtc.cli import out
 from pilotmtc.cli.command import Helpful
 from pilotmtc.cli.options import Number, json_option
-from pilotmtc.cli.text import Column, pairs
+from pilotmtc.cli.text import Column, pairs, plain
 
 if TYPE_CHECKING:
+    from pilotmtc.deploy.finding import Finding
     from pilotmtc.sites import Site
 
 _COLUMNS = (
@@ -66,12 +67,13 @@ def _command(name: str, *, examples: str) -> Callable[[Callable[..., Any]], clic
 @click.option("--memory", metavar="SIZE", help="Memory of a node to use.")
 @click.option("--idle", metavar="TIME", help="Pilots end after so long without a task.")
 @click.option("--replace", is_flag=True, help="If there is a site of that name.")
-@click.option("--no-check", is_flag=True, help="Do not open the site's store now.")
+@click.option("--no-check", is_flag=True, help="Do not look at the site now.")
 @json_option
-def add(name: str, host: str, replace: bool, no_check: bool, as_json: bool, **keys: Any) -> None:
-    """Make the site NAME known, whose login host is HOST ([user@]host[:port]), once its store can be opened.
+def add(name: str, host: str, replace: bool, no_check: bool, as_json: bool, **keys: Any) -> int:
+    """Make the site NAME known, whose login host is HOST ([user@]host[:port]), once that lets you in.
 
-    Without HOST it is this machine. pilotmtc has to be installed there, in the same version.
+    Without HOST it is this machine. All that `site check` looks at is looked at, and what is wrong is said. pilotmtc
+    may be brought there afterwards, with `site deploy`.
     """
     from pilotmtc.errors import UsageError
     from pilotmtc.sites import find_scheduler, make_site, read_sites, save_site
@@ -84,15 +86,44 @@ def add(name: str, host: str, replace: bool, no_check: bool, as_json: bool, **ke
         table["scheduler"] = find_scheduler()
     found = make_site(name, table)
     if not no_check:
-        from pilotmtc.session import Session
+        from pilotmtc.deploy.check import check as look
 
-        with Session(found.url) as session:  # asks for passwords, and says what is wrong with host, login or pilotmtc
-            session.info()
+        for one in look(found):
+            out.talk(_line(one))
+            if one.ok is False and one.name in ("ssh", "host key"):
+                out.talk(f"site {name} is not known: --no-check makes it known all the same")
+                return one.exit_code
     save_site(found)
     if as_json:
         out.put_json(_shape(found))
     else:
         out.talk(f"site {name} is known: pilotmtc run --site {name} ..., pilotmtc pilot submit --site {name}")
+    return 0
+
+
+@_command(
+    "check", examples="pilotmtc site check boulder\npilotmtc site check boulder --json | jq 'select(.ok == false)'\n"
+)
+@click.argument("name")
+@json_option
+def check(name: str, as_json: bool) -> int:
+    """Look whether the site NAME has all it needs, and say what to do where it has not.
+
+    Looked at are: ssh, the host key, Python, pilotmtc's version and protocol, the store and what it lies on, the
+    scheduler's commands, and the way from a compute node back to the store, as far as the login host itself can try it.
+    Ends with the exit code of the first thing that is wrong.
+    """
+    from pilotmtc.deploy.check import check as look
+    from pilotmtc.sites import get_site
+
+    code = 0
+    for one in look(get_site(name)):
+        if as_json:
+            out.put_json({"name": one.name, "ok": one.ok, "words": one.words, "exit_code": one.exit_code})
+        else:
+            out.put([_line(one)])
+        code = code or one.exit_code
+    return code
 
 
 @_command("list", examples="pilotmtc site list --json | jq .name\n")
@@ -147,9 +178,15 @@ def _shape(one: "Site") -> dict[str, object]:
     return {**{key: getattr(one, key) for key in one.__struct_fields__}, "url": one.url}
 
 
+def _line(one: "Finding") -> str:
+    """Return a finding as a line; what it quotes may have several, which go below."""
+    word = {True: "ok", False: "wrong", None: "-"}[one.ok]
+    return f"{word:<7}{one.name:<11}{plain(one.words)}"
+
+
 def _text(value: object) -> str:
     return "; ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-for _one in (add, list_, show, remove):
+for _one in (add, check, list_, show, remove):
     site.add_command(_one)

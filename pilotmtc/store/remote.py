@@ -45,7 +45,7 @@ class RemoteStore:
             transport=target.transport,
         )
         self._road: Road = (end,) if through is None else (*through._road, end)
-        self._link = _take(self._road, ask)
+        self.link = _take(self._road, ask)
         self._closed = False
         self.spoken = False  # a pilotmtc has answered before, so it is there
 
@@ -58,7 +58,7 @@ class RemoteStore:
             If there is no use in trying again. A network that is down is no such case.
         """
         try:
-            self._link.connect()
+            self.link.connect()
         except ConnectError as error:
             if not error.transient:
                 raise
@@ -67,7 +67,7 @@ class RemoteStore:
     def connect(self) -> Channel:
         """Return a channel to the store's server."""
         command = remote_command(self._program, "serve", self.target.path)
-        return _ServeChannel(self._link.open(command), self)
+        return _ServeChannel(self.link.open(command), self)
 
     def close(self) -> None:
         """Give the connection back; the last one to do so closes it. Safe to repeat."""

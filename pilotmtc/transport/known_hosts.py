@@ -10,7 +10,7 @@ from enum import Enum
 
 from msgspec import Struct
 
-from pilotmtc.errors import LoginRefused
+from pilotmtc.errors import HostKeyRefused
 
 
 class Entry(Struct, frozen=True):
@@ -82,7 +82,7 @@ def refuse_unless_known(files: Sequence[str], name: str, where: str, kind: str, 
 
     Raises
     ------
-    LoginRefused
+    HostKeyRefused
         If not: the text says how to verify the key and what to do then.
     """
     verdict, entry = judge(read_entries(files), name, kind, key)
@@ -95,15 +95,17 @@ def refuse_unless_known(files: Sequence[str], name: str, where: str, kind: str, 
         f"compare that with what the site publishes, or run `{scan} | ssh-keygen -lf -` where you trust the network"
     )
     if verdict is Verdict.UNKNOWN:
-        raise LoginRefused(
+        raise HostKeyRefused(
             f"{where} is not a known host: {print_of}. First {verify}; if it is right, add it with "
             f"`{scan} >> {files[0] if files else '~/.ssh/known_hosts'}`"
         )
     assert entry is not None
     place = f"line {entry.line} of {entry.file}"
     if verdict is Verdict.REVOKED:
-        raise LoginRefused(f"{where} shows a key that is revoked in {place}: {print_of}. Do not connect; ask the site")
-    raise LoginRefused(
+        raise HostKeyRefused(
+            f"{where} shows a key that is revoked in {place}: {print_of}. Do not connect; ask the site"
+        )
+    raise HostKeyRefused(
         f"{where} does not show the key it is known by: somebody may be listening in, or the host was set up anew. "
         f"Now {print_of}; {place} has {_short(entry.kind).upper()} {fingerprint(entry.key)}. Ask the site, and "
         f"{verify}; if the new key is right, remove the old one with `ssh-keygen -R '{name}' -f {entry.file}` and add "

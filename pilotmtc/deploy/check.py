@@ -1,0 +1,115 @@
+"""Looking at all that a site needs, from the way there to the way back."""
+
+import json
+import sys
+from collections.abc import Iterator
+
+import msgspec
+
+from pilotmtc import __version__
+from pilotmtc.deploy.finding import Finding, finding
+from pilotmtc.deploy.python import choose, find_pythons
+from pilotmtc.deploy.shell import Shell, marked
+from pilotmtc.errors import ConnectError, HostKeyRefused, PilotMTCError
+from pilotmtc.sites import LOCAL, Site
+from pilotmtc.store.client import connect_store
+from pilotmtc.transport.ssh_url import quote_word, remote_command
+from pilotmtc.wire.messages import PROTOCOL, GetStore, StoreInfo
+
+HERE_MARK = "pilotmtc-finding: "
+_PATIENCE_S = 20.0
+_HERE_LIMIT_S = 120.0
+
+
+def check(site: Site) -> Iterator[Finding]:
+    """Look at one thing after the other. What cannot be looked at for want of another one has None as its `ok`.
+
+    ``ssh``, ``host key``, ``python``, ``pilotmtc``, ``store``, ``scheduler``, ``way back``; the first three only where
+    they matter: not for this machine.
+    """
+    rest = ["pilotmtc", "store", *(["scheduler"] if site.scheduler != LOCAL else []), "way back"]
+    with Shell(site) as shell:
+        if shell.link is not None:
+            way = list(_way(shell))
+            yield from way
+            if not all(each.ok for each in way):
+                for name in ("python", *rest):
+                    yield Finding(name, None, f"{shell.where} is not reached")
+                return
+            yield finding("python", lambda: str(choose(find_pythons(shell), shell.where)))
+        info: list[StoreInfo] = []
+        yield finding("pilotmtc", lambda: _pilotmtc(site, info))
+        if not info:
+            for name in rest[1:]:
+                yield Finding(name, None, f"it takes pilotmtc on {shell.where}")
+            return
+        yield Finding("store", True, _store(info[0]))
+        seen = []
+        for one in _look_there(site, shell):
+            seen.append(one.name)
+            yield one
+        for name in rest[2:]:
+            if name not in seen and not (name == "way back" and site.login == "-"):
+                yield Finding(name, None, "it was not looked at")
+
+
+def _way(shell: Shell) -> Iterator[Finding]:
+    """Open the connection, and have a word said there, for the system's `ssh` connects only then."""
+    try:
+        answer = shell.run("echo", timeout_s=120.0)
+    except HostKeyRefused as error:
+        yield Finding("ssh", None, f"{shell.where} answers, but may be another host")
+        yield Finding("host key", False, str(error), error.exit_code)
+    except PilotMTCError as error:
+        yield Finding("ssh", False, str(error), error.exit_code)
+    else:
+        if answer.status:
+            yield Finding(
+                "ssh", False, f"the login shell on {shell.where} fails: {answer.said}", ConnectError.exit_code
+            )
+        else:
+            yield Finding("ssh", True, f"{shell.where} lets you in")
+            yield Finding("host key", True, "it is the one in known_hosts")
+
+
+def _pilotmtc(site: Site, info: list[StoreInfo]) -> str:
+    try:
+        with connect_store(site.url, patience_s=_PATIENCE_S) as client:
+            info.append(client.call(GetStore()))
+    except PilotMTCError as error:
+        if site.host:
+            error.args = (f"{error}. `pilotmtc site deploy {site.name}` puts version {__version__} there",)
+        raise
+    version = info[0].version
+    other = (
+        ""
+        if version == __version__
+        else f", not {__version__}: `pilotmtc site deploy {site.name}` brings it up to date"
+    )
+    return f"version {version}{other}; protocol {PROTOCOL}"
+
+
+def _store(info: StoreInfo) -> str:
+    lies_on = f"{info.file_system} ({info.mount})" if info.file_system else "a file system that is not known"
+    return f"{info.path} on {info.host} lies on {lies_on}, opened in {info.mode} mode"
+
+
+def _look_there(site: Site, shell: Shell) -> Iterator[Finding]:
+    """Have the pilotmtc there look at what only it can see."""
+    target = site.target
+    words = ["look-here", "--scheduler", site.scheduler, "--login", site.login]
+    if target is not None:
+        line = remote_command(target.command or "pilotmtc", *words, "--store", target.path)
+    else:
+        store = ["--store", site.store] if site.store else []
+        line = "exec " + " ".join(map(quote_word, [sys.executable, "-P", "-m", "pilotmtc", *words, *store]))
+    try:
+        answer = shell.run(line, timeout_s=_HERE_LIMIT_S)
+    except PilotMTCError as error:
+        yield Finding("scheduler", False, str(error), error.exit_code)
+        return
+    lines = marked(answer.out, HERE_MARK)
+    for each in lines:
+        yield msgspec.convert(json.loads(each), Finding)
+    if not lines and answer.status:
+        yield Finding("scheduler", False, f"`pilotmtc look-here` on {shell.where} failed: {answer.said}", 5)

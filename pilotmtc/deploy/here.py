@@ -1,0 +1,74 @@
+"""What of a site can only be seen on the store's host: its scheduler, and the way from its nodes back to it."""
+
+import os
+import secrets
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from pilotmtc.deploy.finding import Finding, finding
+from pilotmtc.errors import ConfigError, PilotMTCError
+from pilotmtc.model import Job, PilotDescription, PilotId
+from pilotmtc.pilots.scheduler import Scheduler
+from pilotmtc.pilots.way import SAME_HOST, close_way, make_way
+from pilotmtc.sites import LOCAL, SCHEDULERS, find_scheduler, scheduler_url
+from pilotmtc.states import PilotState
+from pilotmtc.store.client import connect_store
+from pilotmtc.store.location import locate
+from pilotmtc.wire.messages import GetStore
+
+_PATIENCE_S = 20.0
+
+
+def look(scheduler: str, login: str, store: str) -> Iterator[Finding]:
+    """Try the scheduler of that name or URL, then whether a pilot's key opens `store` through `login`."""
+    if scheduler not in ("", LOCAL):
+        yield finding("scheduler", lambda: _scheduler(scheduler))
+    if login != SAME_HOST:
+        yield finding("way back", lambda: _way_back(login, locate(store or None).path))
+
+
+def _scheduler(word: str) -> str:
+    url = scheduler_url(word)
+    try:
+        with Scheduler(url) as scheduler:
+            jobs = scheduler.find(f"pilotmtc-check-{secrets.token_hex(4)}")
+    except PilotMTCError as error:
+        if other := _other_than(word):
+            error.args = (f"{error}. The commands of {other} are on the PATH here: `--scheduler {other}`?",)
+        raise
+    assert not jobs
+    program = shutil.which(SCHEDULERS.get(word, ""))
+    return f"{url} answers{f'; submits with {program}' if program else ''}"
+
+
+def _other_than(word: str) -> str:
+    """Return the scheduler whose commands are here, if it is another one."""
+    try:
+        found = find_scheduler()
+    except ConfigError:  # there is none
+        return ""
+    return found if found != word else ""
+
+
+def _way_back(login: str, store: str) -> str:
+    """Go it as an agent does, with a key like a pilot's, as far as that can be tried on this host itself."""
+    key = f"check-{secrets.token_hex(4)}"
+    base = Path(f"{store}.d")
+    try:
+        base.mkdir(mode=0o700, exist_ok=True)
+        directory = tempfile.mkdtemp(prefix=".check-", dir=base)
+    except OSError as error:
+        raise ConfigError(f"cannot write to {base}: {error.strerror}") from error
+    description = PilotDescription(login=login)
+    try:
+        url = make_way(store, Job(PilotId(0), key, PilotState.NEW, description, directory))
+        with connect_store(url, patience_s=_PATIENCE_S) as client:
+            client.call(GetStore())
+    finally:
+        close_way(store, key)
+        shutil.rmtree(directory, ignore_errors=True)
+    name = login or socket.getfqdn()
+    return f"a pilot's key opens the store through {name}, tried on {os.uname().nodename} itself"

@@ -1,0 +1,105 @@
+"""Running commands at a site: over the one connection to it, or on this machine."""
+
+import os
+import threading
+from types import TracebackType
+
+from msgspec import Struct
+
+from pilotmtc.errors import ConnectError
+from pilotmtc.sites import Site
+from pilotmtc.store.remote import RemoteStore
+from pilotmtc.transport.link import CommandChannel, Link
+from pilotmtc.transport.pipe import open_process
+
+_MOST_BYTES = 4 << 20
+_STATUS_WAIT_S = 5.0
+
+
+class Answer(Struct, frozen=True):
+    """How a command ended, and what it wrote. `status` is None if that is not known."""
+
+    status: int | None
+    out: str
+    words: str
+
+    @property
+    def said(self) -> str:
+        """Its last words, from wherever they came."""
+        return self.words or self.out.strip()[-2000:] or "without a word"
+
+
+class Shell:
+    """Runs commands at a site.
+
+    Attributes
+    ----------
+    where
+        What to call the machine in messages.
+    """
+
+    def __init__(self, site: Site) -> None:
+        target = site.target
+        self._remote = RemoteStore(target) if target is not None else None
+        self.where = target.host if target is not None else "this machine"
+
+    def __enter__(self) -> "Shell":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._remote is not None:
+            self._remote.close()
+
+    @property
+    def link(self) -> Link | None:
+        """The connection; None on this machine."""
+        return None if self._remote is None else self._remote.link
+
+    def run(self, command: str, script: str = "", timeout_s: float = 60.0) -> Answer:
+        """Run a line of shell there, give it `script` on its stdin, which stays open, and return how it went.
+
+        Raises
+        ------
+        ConnectError
+            If the machine cannot be reached, or if there is no end within `timeout_s`.
+        """
+        channel = self._open(command)
+        late = threading.Event()
+
+        def give_up() -> None:
+            late.set()
+            channel.close()
+
+        timer = threading.Timer(timeout_s, give_up)
+        timer.start()
+        out = bytearray()
+        try:
+            channel.write(script.encode())
+            while len(out) < _MOST_BYTES and (data := channel.read(64 << 10)):
+                out += data
+            status = channel.exit_status(_STATUS_WAIT_S)
+            words = channel.last_words()
+        except ConnectError:
+            if not late.is_set():
+                raise
+            status, words = None, ""
+        finally:
+            timer.cancel()
+            timer.join()
+            channel.close()
+        if late.is_set():
+            raise ConnectError(f"{self.where} has not come to an end of `{command[:60]}` within {timeout_s:.0f} s")
+        return Answer(status, out.decode("utf-8", "replace"), words)
+
+    def _open(self, command: str) -> CommandChannel:
+        if self._remote is not None:
+            return self._remote.link.open(command)
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PILOTMTC_PILOT")}
+        return open_process(["/bin/sh", "-c", command], environment)
+
+
+def marked(out: str, mark: str) -> list[str]:
+    """Return the lines of `out` that begin with `mark`, without it: start-up files may have printed others."""
+    return [line[len(mark) :] for line in out.splitlines() if line.startswith(mark)]

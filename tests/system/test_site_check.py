@@ -1,0 +1,91 @@
+"""What `site check` and `site add` say of a site: a real sshd, a real SLURM, accounts with and without pilotmtc."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.lab.machine import ROOT
+from tests.lab.site import Site, needs_slurm, site, site_sshd, slurm
+from tests.lab.sshd import Sshd, make_key
+
+__all__ = ["needs_slurm", "site", "site_sshd", "slurm"]  # fixtures
+
+
+def checked(site: Site, *, code: int) -> dict[str, dict[str, Any]]:
+    done = site.run("site", "check", "lab", "--json")
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return {found["name"]: found for found in map(json.loads, done.stdout.splitlines())}
+
+
+def test_all_is_well(site: Site) -> None:
+    added = site.add()
+    assert added.returncode == 0, added.stderr
+    assert "ok     scheduler" in added.stderr
+    found = checked(site, code=0)
+    assert list(found) == ["ssh", "host key", "python", "pilotmtc", "store", "scheduler", "way back"]
+    assert all(each["ok"] for each in found.values()), found
+    assert str(site.store) in found["store"]["words"]
+    assert "slurm://localhost/ answers" in found["scheduler"]["words"]
+    assert not [*site.directory.glob("store.db.d/.check-*"), *site.directory.glob("store.db.d/keys/*")]
+
+
+def test_changed_host_key_is_wrong_and_nothing_else_is_tried(site: Site, tmp_path: Path) -> None:
+    site.add("lab", "--no-check")
+    other = make_key(tmp_path / "other").with_suffix(".pub").read_text().split()
+    site.client.known_hosts.write_text(f"[127.0.0.1]:{site.sshd.port} {other[0]} {other[1]}\n")
+    found = checked(site, code=4)
+    assert found["host key"]["ok"] is False
+    assert "ssh-keygen -R" in found["host key"]["words"]
+    assert [found[name]["ok"] for name in ("python", "pilotmtc", "store", "scheduler", "way back")] == [None] * 5
+
+
+def test_refused_login_is_wrong_and_the_site_not_added(site: Site) -> None:
+    make_key(site.client.home / "id2")
+    site.client.config.write_text(
+        site.client.config.read_text().replace(f"{site.client.key}\n", f"{site.client.key}2\n")
+    )
+    added = site.add()
+    assert added.returncode == 4
+    assert "wrong  ssh" in added.stderr
+    assert site.ok("site", "list", "--json") == ""
+
+
+def test_wrong_scheduler_is_told_from_the_one_that_is_there(site: Site) -> None:
+    site.add("lab", "--no-check", "--replace", "--scheduler", "pbs")
+    found = checked(site, code=2)
+    assert found["scheduler"]["ok"] is False
+    assert "`--scheduler slurm`" in found["scheduler"]["words"]
+    assert found["way back"]["ok"] is True
+
+
+def test_login_that_no_node_could_use_is_wrong(site: Site) -> None:
+    site.add("lab", "--no-check", "--login", "127.0.0.1:1")
+    found = checked(site, code=2)
+    assert found["way back"]["ok"] is False
+    assert "--login" in found["way back"]["words"]
+
+
+@pytest.fixture
+def bare(site: Site) -> Iterator[Site]:
+    """The same site, where no pilotmtc is on the PATH."""
+    with Sshd(launcher=False, environment={"SLURM_CONF": str(site.slurm.conf)}) as sshd:
+        sshd.authorize(site.client.key.with_suffix(".pub"))
+        site.client.known_hosts.write_text(sshd.known_hosts_line)
+        site.sshd, before = sshd, site.sshd
+        yield site
+        site.sshd = before
+
+
+@pytest.mark.skipif(not ROOT, reason="needs root: an account without pilotmtc")
+def test_site_without_pilotmtc_is_added_and_told_how_to_get_it(bare: Site) -> None:
+    added = bare.add()
+    assert added.returncode == 0, added.stderr
+    found = checked(bare, code=2)
+    assert found["python"]["ok"] is True
+    assert found["pilotmtc"]["ok"] is False
+    assert "pilotmtc site deploy lab" in found["pilotmtc"]["words"]
+    assert found["scheduler"]["ok"] is None
