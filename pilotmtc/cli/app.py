@@ -23,6 +23,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Look": {
         "status": ("status", "Show campaigns and pilots."),
+        "tui": ("tui", "Show and steer pilots and tasks on the whole terminal."),
         "top": ("top", "Show pilots, campaigns and what needs attention, again and again."),
         "tasks": ("tasks", "List tasks, by state, campaign, name, exit code..."),
         "task": ("tasks", "Show all about one task."),

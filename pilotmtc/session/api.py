@@ -1,5 +1,6 @@
 """`Session`: a store, and all that can be done with it."""
 
+import concurrent.futures
 import itertools
 import os
 import time
@@ -27,6 +28,7 @@ from pilotmtc.states import TaskState
 from pilotmtc.store.client import StoreClient, connect_store
 from pilotmtc.store.interface import Store
 from pilotmtc.store.location import locate
+from pilotmtc.transport.link import Ask
 from pilotmtc.wire.messages import (
     Cancel,
     Changed,
@@ -69,6 +71,9 @@ class Session:
         A site of ``sites.toml``: its store, if no other is given, and where pilots are started if nothing else is said.
     patience_s
         How long requests wait for a store that cannot be reached; None: for ever.
+    ask
+        Asks for passwords and codes, called with prompts and whether each answer may be seen; None asks on the
+        terminal.
 
     Raises
     ------
@@ -86,7 +91,12 @@ class Session:
     """
 
     def __init__(
-        self, store: str | Path | Store | None = None, *, site: str = LOCAL, patience_s: float | None = 60.0
+        self,
+        store: str | Path | Store | None = None,
+        *,
+        site: str = LOCAL,
+        patience_s: float | None = 60.0,
+        ask: Ask | None = None,
     ) -> None:
         self._site = site
         if site != LOCAL:
@@ -94,7 +104,7 @@ class Session:
             store = known.url if store is None else store
         if store is None or isinstance(store, str | Path):
             where = None if store is None else str(store)
-            self._client: StoreClient | None = connect_store(where, patience_s=patience_s)
+            self._client: StoreClient | None = connect_store(where, patience_s=patience_s, ask=ask)
             self._link = Link(self._client, locate(where).url)
         else:
             self._client = None
@@ -128,6 +138,15 @@ class Session:
     def call(self, request: Request[R]) -> R:
         """Send the store a request of `pilotmtc.wire.messages` and return its answer."""
         return self._link.call(request)
+
+    def send(self, request: Request[R]) -> "concurrent.futures.Future[R]":
+        """Send the store a request and return a future of its answer."""
+        return self._link.send(request)
+
+    @property
+    def trouble(self) -> str:
+        """Why there is no connection to the store right now; empty while there is one."""
+        return "" if self._client is None else self._client.trouble
 
     # -- submitting -------------------------------------------------------------------------------------------
 

@@ -121,6 +121,11 @@ class StoreClient:
         """Whether there is a link now."""
         return self._linked
 
+    @property
+    def trouble(self) -> str:
+        """Why there is no link now; empty while there is one."""
+        return "" if self._linked else self._trouble
+
     def call(self, request: Request[R], timeout_s: float | None = None) -> R:
         """Send `request`, wait for the reply and return it.
 

@@ -1,0 +1,27 @@
+"""``pilotmtc tui``."""
+
+import sys
+
+from pilotmtc.cli.command import command, site_word, store_word
+
+_EXAMPLES = """\
+pilotmtc tui
+pilotmtc --store ssh://me@login.site/~/runs/store.db tui
+pilotmtc --site boulder tui
+"""
+
+
+@command("tui", examples=_EXAMPLES)
+def tui() -> None:
+    """Show pilots and tasks live on the whole terminal, and steer them.
+
+    On a terminal that cannot do that, and for scripts, there is pilotmtc top.
+    """
+    from pilotmtc.errors import UsageError
+
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError("pilotmtc tui needs a terminal: see pilotmtc top for plain text")
+    from pilotmtc.tui.app import MtcApp
+    from pilotmtc.tui.gateway import SessionGateway
+
+    MtcApp(SessionGateway(store_word(), site_word())).run()

@@ -1,0 +1,194 @@
+"""The program: its screens, its connection, and the board that all of them read."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+from textual.app import App, SystemCommand
+from textual.binding import Binding
+from textual.message import Message
+from textual.screen import Screen
+
+from pilotmtc.errors import LoginRefused, PilotMTCError
+from pilotmtc.session.board import Board
+from pilotmtc.tui.base import Base
+from pilotmtc.tui.dialogs import Form
+from pilotmtc.tui.gateway import Answers, Gateway
+from pilotmtc.tui.overview import OverviewScreen
+from pilotmtc.tui.pilot import PilotScreen
+from pilotmtc.tui.task import TaskScreen
+from pilotmtc.tui.tasks import TasksScreen
+from pilotmtc.wire.views import GetOverview
+
+_SPAN_S = 1800.0  # of the past, in the plots
+_HELD_S = 20.0  # how long the server may hold back an answer that has no news
+_PAUSE_S = 1.0  # between two of them
+_AGAIN_S = 60.0  # after an error that is not the link's
+
+
+class Question(Message):
+    """The login asks a person."""
+
+    def __init__(self, prompts: Sequence[str], seen: Sequence[bool], answers: Answers) -> None:
+        super().__init__()
+        self.prompts = prompts
+        self.seen = seen
+        self.answers = answers
+
+
+class MtcApp(App[None]):
+    """Pilots and tasks, live.
+
+    Attributes
+    ----------
+    board
+        What is known at a glance.
+    heard_at
+        When the last news came, by the monotonic clock; None before the first.
+    trouble
+        What is wrong, if it is more than a link that is down.
+    """
+
+    TITLE = "pilotmtc"
+    CSS_PATH = "pilotmtc.tcss"
+    ENABLE_COMMAND_PALETTE = True
+    BINDINGS = [
+        Binding("question_mark", "keys", "Keys", key_display="?"),
+        Binding("ctrl+r", "reconnect", "Try the link again", show=False),
+        Binding("ctrl+t", "light_or_dark", "Light or dark", show=False),
+        Binding("q", "quit", "Quit"),
+    ]
+
+    def __init__(self, gateway: Gateway) -> None:
+        super().__init__()
+        self.gateway = gateway
+        self.board = Board()
+        self.heard_at: float | None = None
+        self.trouble = ""
+        self._again = asyncio.Event()
+
+    def on_mount(self) -> None:
+        """Begin."""
+        self.push_screen(OverviewScreen())
+        self.set_interval(1.0, self._show_status)
+        self.run_worker(self._watch(), group="watch")
+
+    def on_unmount(self) -> None:
+        """Let go of the store."""
+        self.gateway.close()
+
+    # -- the store --------------------------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        """Keep the board up to date for as long as the program runs."""
+        await self._until_it_works(lambda: self.gateway.open(self._question))
+        while True:
+            await self._until_it_works(self._look)
+            await asyncio.sleep(_PAUSE_S)
+
+    async def _look(self) -> None:
+        news = await self.gateway.ask(
+            GetOverview(since=self.board.seq, span_s=_SPAN_S, wait_s=_HELD_S if self.board.seq else 0.0)
+        )
+        self.board.take(news)
+        self.heard_at = time.monotonic()
+        if isinstance(self.screen, Base):
+            self.screen.on_board()
+            self.screen.show_status()
+
+    async def _until_it_works(self, work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await work()
+            except PilotMTCError as error:
+                self.trouble = str(error)
+                self._show_status()
+                self.notify(
+                    f"{error}\n\nCtrl-R tries again.",
+                    title="The store cannot be asked", severity="error", timeout=20, markup=False,
+                )  # fmt: skip
+                self._again.clear()
+                # A login that was refused is not tried again by itself: accounts get locked by that.
+                limit = None if isinstance(error, LoginRefused) else _AGAIN_S
+                try:
+                    await asyncio.wait_for(self._again.wait(), limit)
+                except TimeoutError:
+                    continue
+            else:
+                self.trouble = ""
+                return
+
+    def _question(self, prompts: Sequence[str], seen: Sequence[bool], answers: Answers) -> None:
+        self.post_message(Question(prompts, seen, answers))
+
+    def on_question(self, message: Question) -> None:
+        """Ask the person."""
+
+        def answered(texts: list[str] | None) -> None:
+            if message.answers.done():  # it took too long
+                return
+            if texts is None:
+                message.answers.set_exception(LoginRefused("the login was given up: Ctrl-R begins anew"))
+            else:
+                message.answers.set_result(texts)
+
+        *introduction, _ = [*message.prompts[0].splitlines(), ""][:-1] or [""]
+        labels = [prompt.splitlines()[-1] if prompt.strip() else "Answer:" for prompt in message.prompts]
+        self.push_screen(
+            Form(
+                "\n".join(["The store's host asks:", *introduction]),
+                [(label, "") for label in labels],
+                hidden=[not one for one in message.seen],
+            ),
+            answered,
+        )
+
+    def _show_status(self) -> None:
+        if isinstance(self.screen, Base):
+            self.screen.show_status()
+
+    # -- screens ----------------------------------------------------------------------------------------------
+
+    def open_tasks(self, filter_: str) -> None:
+        """Show the tasks that a filter finds."""
+        self.push_screen(TasksScreen(filter_))
+
+    def open_task(self, task: int) -> None:
+        """Show a task from near."""
+        self.push_screen(TaskScreen(task))
+
+    def open_pilot(self, pilot: int) -> None:
+        """Show a pilot from near."""
+        self.push_screen(PilotScreen(pilot))
+
+    # -- keys -------------------------------------------------------------------------------------------------
+
+    def action_keys(self) -> None:
+        """Show or hide which keys there are."""
+        if self.screen.query("HelpPanel"):
+            self.action_hide_help_panel()
+        else:
+            self.action_show_help_panel()
+
+    def action_reconnect(self) -> None:
+        """Try again at once."""
+        self._again.set()
+
+    def action_light_or_dark(self) -> None:
+        """Change between light and dark."""
+        self.theme = "textual-dark" if self.theme == "textual-light" else "textual-light"
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """Give the command palette all that the keys of the screen do."""
+        seen: set[str] = set()
+        for _, binding, enabled, _ in screen.active_bindings.values():
+            if enabled and binding.description and binding.action not in seen:
+                seen.add(binding.action)
+                yield SystemCommand(binding.description, f"key {binding.key}", self._runner(binding.action))
+
+    def _runner(self, action: str) -> Callable[[], None]:
+        def run() -> None:
+            target = self.screen.focused or self.screen
+            self.call_later(self.run_action, action, target)
+
+        return run

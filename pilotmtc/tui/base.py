@@ -1,0 +1,94 @@
+"""What all screens have: a line that says where one is and how old it is, the keys, and how work is started."""
+
+import time
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, cast
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.screen import Screen
+from textual.widgets import Footer, Static
+
+from pilotmtc.errors import PilotMTCError
+from pilotmtc.tui.words import span
+
+if TYPE_CHECKING:
+    from pilotmtc.session.board import Board
+    from pilotmtc.tui.app import MtcApp
+
+_STALE_S = 30.0  # the server answers earlier than that if there is a link, news or not
+
+
+class StatusBar(Static):
+    """The first line: where, whether connected, and of when the data are."""
+
+    def show(self, url: str, trouble: str, age_s: float | None, place: str) -> None:
+        """Draw it."""
+        dead = bool(trouble) or (age_s is not None and age_s > _STALE_S)
+        of = "no data yet" if age_s is None else f"data of {span(age_s)} ago"
+        if dead:
+            link = Text(f"○ NO LINK, {of}", style="bold reverse")
+        else:
+            link = Text("● live" if age_s is not None else "◌ connecting", style="bold")
+        line = Text.assemble((place, "bold"), "  ", link, "  ", (url, "dim"), no_wrap=True, overflow="ellipsis")
+        if dead and trouble:
+            line.append(f"  {trouble.splitlines()[0]}")
+        self.set_class(dead, "-dead")
+        self.update(line)
+
+
+class Base(Screen[None]):
+    """A screen of the program."""
+
+    PLACE = ""
+
+    def compose(self) -> ComposeResult:
+        """Make the frame, and in it `body`."""
+        yield StatusBar(id="status")
+        yield from self.body()
+        yield Footer(show_command_palette=False)
+
+    def body(self) -> ComposeResult:
+        """Make what is this screen's own."""
+        yield from ()
+
+    @property
+    def mtc(self) -> "MtcApp":
+        """The program."""
+        return cast("MtcApp", self.app)
+
+    @property
+    def board(self) -> "Board":
+        """What is known of the store at a glance."""
+        return self.mtc.board
+
+    @property
+    def place(self) -> str:
+        """What the first line says of where one is."""
+        return self.PLACE
+
+    def on_screen_resume(self) -> None:
+        """Catch up with what was missed in the background."""
+        self.show_status()
+        self.on_board()
+
+    def on_board(self) -> None:
+        """Draw what has changed: there is news on the board. Called only while this screen is the topmost."""
+
+    def show_status(self) -> None:
+        """Draw the first line."""
+        heard = self.mtc.heard_at
+        age_s = None if heard is None else time.monotonic() - heard
+        gateway = self.mtc.gateway
+        bar = self.query_one("#status", StatusBar)
+        bar.show(gateway.url, self.mtc.trouble or gateway.trouble, age_s, self.place)
+
+    def begin(self, work: Coroutine[Any, Any, None], group: str = "default") -> None:
+        """Do `work` beside the screen; what was begun in the same group before is given up. Errors are shown."""
+        self.run_worker(self._told(work), group=group, exclusive=True)
+
+    async def _told(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except PilotMTCError as error:
+            self.notify(str(error), title="That did not work", severity="error", timeout=15, markup=False)

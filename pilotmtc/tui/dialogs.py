@@ -1,0 +1,107 @@
+"""Small windows that want an answer."""
+
+from collections.abc import Sequence
+
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Horizontal, VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import Button, Input, Label, Static
+
+
+class Confirm(ModalScreen[bool]):
+    """Says what will happen, and asks whether it shall."""
+
+    BINDINGS = [
+        Binding("y", "answer(True)", "Yes"),
+        Binding("n,escape", "answer(False)", "No"),
+        Binding("left,right", "app.focus_next", "Other button", show=False),
+    ]
+
+    def __init__(self, what: str, yes: str = "Yes") -> None:
+        super().__init__()
+        self._what = what
+        self._yes = yes
+
+    def compose(self) -> ComposeResult:
+        """Make the window."""
+        with VerticalScroll(classes="dialog"):
+            yield Static(self._what, markup=False)
+            with Horizontal(classes="buttons"):
+                yield Button(f"{self._yes} (y)", id="yes", variant="warning")
+                yield Button("No (n)", id="no")
+
+    def on_mount(self) -> None:
+        """Let Enter alone do nothing bad."""
+        self.query_one("#no").focus()
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        """Take a click, or Enter."""
+        self.dismiss(event.button.id == "yes")
+
+    def action_answer(self, answer: bool) -> None:
+        """Take a key."""
+        self.dismiss(answer)
+
+
+class Form(ModalScreen[list[str] | None]):
+    """Asks for texts; None if they are not given.
+
+    Parameters
+    ----------
+    title
+        What it is about; may have several lines.
+    fields
+        ``(label, value)`` of each.
+    hidden
+        Which of them nobody may see.
+    """
+
+    BINDINGS = [Binding("escape", "leave", "Cancel"), Binding("ctrl+s", "accept", "Accept")]
+
+    def __init__(
+        self, title: str, fields: Sequence[tuple[str, str]], *, hidden: Sequence[bool] = (), yes: str = "OK"
+    ) -> None:
+        super().__init__()
+        self._title = title
+        self._fields = fields
+        self._hidden = hidden or [False] * len(fields)
+        self._yes = yes
+
+    def compose(self) -> ComposeResult:
+        """Make the window."""
+        with VerticalScroll(classes="dialog"):
+            yield Static(self._title, markup=False)
+            for (label, value), hidden in zip(self._fields, self._hidden, strict=True):
+                if label:
+                    yield Label(label, markup=False)
+                yield Input(value, password=hidden, compact=True)
+            with Horizontal(classes="buttons"):
+                yield Button(self._yes, id="yes", variant="primary")
+                yield Button("Cancel (esc)", id="no")
+
+    def on_mount(self) -> None:
+        """Begin at the first field."""
+        self.query(Input).first().focus()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Go to the next field, or take all after the last one."""
+        if event.input is self.query(Input).last():
+            self.action_accept()
+        else:
+            self.focus_next()
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        """Take a click, or Enter."""
+        if event.button.id == "yes":
+            self.action_accept()
+        else:
+            self.dismiss(None)
+
+    def action_accept(self) -> None:
+        """Take what was written."""
+        self.dismiss([field.value for field in self.query(Input)])
+
+    def action_leave(self) -> None:
+        """Take nothing."""
+        self.dismiss(None)

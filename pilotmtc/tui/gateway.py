@@ -1,0 +1,133 @@
+"""The one way from the screen to the store: nothing here blocks the screen."""
+
+import asyncio
+import concurrent.futures
+import threading
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
+
+from pilotmtc.errors import ChannelClosed, LoginRefused, PilotMTCError
+from pilotmtc.session import Session
+from pilotmtc.wire.base import Request
+from pilotmtc.wire.messages import R
+
+T = TypeVar("T")
+Answers = concurrent.futures.Future[list[str]]
+Questioner = Callable[[Sequence[str], Sequence[bool], Answers], None]
+
+_ANSWER_S = 110.0  # a login node waits two minutes at most
+
+
+class Gateway(Protocol):
+    """What the screen needs of a store."""
+
+    url: str
+    site: str
+
+    @property
+    def trouble(self) -> str:
+        """Why there is no connection now; empty while there is one."""
+        ...
+
+    async def open(self, question: Questioner) -> None:
+        """Connect. `question` is called, in any thread, when a person has to be asked."""
+        ...
+
+    async def ask(self, request: Request[R]) -> R:
+        """Return the store's answer; it may take as long as the link is down."""
+        ...
+
+    async def do(self, work: Callable[[Session], T]) -> T:
+        """Return what `work`, which may block, returns."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the store."""
+        ...
+
+
+class SessionGateway:
+    """A gateway that is a session.
+
+    Parameters
+    ----------
+    store, site
+        As for `Session`.
+    """
+
+    def __init__(self, store: str | None, site: str) -> None:
+        self.url = store or ""
+        self.site = site
+        self._store = store
+        self._session: Session | None = None
+        self._closed = False
+        self._asking: set[Answers] = set()
+
+    @property
+    def trouble(self) -> str:
+        """Why there is no connection now; empty while there is one."""
+        return "not connected yet" if self._session is None else self._session.trouble
+
+    async def open(self, question: Questioner) -> None:
+        """Connect. `question` is called, in any thread, when a person has to be asked."""
+
+        def ask(prompts: Sequence[str], seen: Sequence[bool]) -> list[str]:
+            answers: Answers = concurrent.futures.Future()
+            self._asking.add(answers)
+            try:
+                question(prompts, seen, answers)
+                return answers.result(_ANSWER_S)
+            except TimeoutError as error:
+                raise LoginRefused(f"{prompts[0].strip()}: nobody answered") from error
+            finally:
+                self._asking.discard(answers)
+
+        session = await _aside(lambda: Session(self._store, site=self.site, patience_s=None, ask=ask))
+        if self._closed:
+            session.close()
+            return
+        self.url = session.url
+        self._session = session
+
+    async def ask(self, request: Request[R]) -> R:
+        """Return the store's answer; it may take as long as the link is down."""
+        return await asyncio.wrap_future(self._there().send(request))
+
+    async def do(self, work: Callable[[Session], T]) -> T:
+        """Return what `work`, which may block, returns."""
+        session = self._there()
+        return await _aside(lambda: work(session))
+
+    def close(self) -> None:
+        """Let go of the store."""
+        self._closed = True
+        for answers in list(self._asking):
+            if not answers.done():
+                answers.set_exception(LoginRefused("the screen was closed"))
+        if self._session is not None:
+            self._session.close()
+
+    def _there(self) -> Session:
+        if self._session is None or self._closed:
+            raise ChannelClosed("there is no connection to the store")
+        return self._session
+
+
+def _aside(work: Callable[[], T]) -> "asyncio.Future[T]":
+    """Return a future of `work` in a thread that does not keep the program from ending, as an executor's would."""
+    future: concurrent.futures.Future[T] = concurrent.futures.Future()
+    future.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            result = work()
+        except (PilotMTCError, OSError, TimeoutError) as error:
+            future.set_exception(error)
+        except BaseException as error:
+            future.set_exception(error)
+            raise
+        else:
+            future.set_result(result)
+
+    threading.Thread(target=run, name="screen-aside", daemon=True).start()
+    return asyncio.wrap_future(future)

@@ -1,0 +1,182 @@
+"""The overview: pilots, campaigns, what needs attention, and the recent past."""
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Vertical
+from textual.events import Resize
+from textual.widgets import Static
+from textual_plotext import PlotextPlot
+
+from pilotmtc.model import Campaign, Pilot
+from pilotmtc.session.board import Notice, left_s, notices
+from pilotmtc.states import TaskState
+from pilotmtc.tui.base import Base
+from pilotmtc.tui.table import Cell, Table
+from pilotmtc.tui.words import TASK_MARKS, bar, pace, parts_bar, pilot_state, right, span
+
+_TALL = 36  # lines from which on there is room for the plots
+_WIDE = 100  # columns from which on there is room for longer bars
+_BAR = 10
+_LEVELS = {"bad": ("✗", "bold red"), "warn": ("!", "bold yellow"), "note": ("·", "")}
+_SHOWN = (
+    TaskState.DONE, TaskState.FAILED, TaskState.CANCELED, TaskState.SKIPPED, TaskState.RUNNING, TaskState.CLAIMED,
+    TaskState.READY, TaskState.WAITING,
+)  # fmt: skip
+_COLOURS = {
+    TaskState.DONE: "green", TaskState.FAILED: "red", TaskState.CANCELED: "yellow", TaskState.SKIPPED: "yellow",
+    TaskState.RUNNING: "cyan", TaskState.CLAIMED: "cyan", TaskState.READY: "bright_black",
+    TaskState.WAITING: "bright_black",
+}  # fmt: skip
+
+
+class OverviewScreen(Base):
+    """All at a glance."""
+
+    PLACE = "overview"
+    HELP = """
+    # Overview
+
+    **Enter** opens what the cursor is on: a pilot, the tasks of a campaign, what needs attention.
+    **Tab** goes from table to table.
+    """
+    BINDINGS = [
+        Binding("t", "tasks", "Tasks"),
+    ]
+
+    def body(self) -> ComposeResult:
+        """Make the tables."""
+        yield Static(id="totals")
+        with Vertical(id="plots"):
+            yield PlotextPlot(id="paces")
+            yield PlotextPlot(id="cores")
+        with Vertical(id="tables"):
+            yield Table(("!", "NEEDS ATTENTION"), id="notices")
+            yield Table(
+                ("PILOT", "STATE", "SITE", "NODES", "BUSY/CORES", "LEFT", "TASKS/S", "FAILED", "REASON"),
+                id="pilots",
+            )
+            yield Table(
+                ("CAMPAIGN", "PROGRESS", "DONE", "OF", "FAILED", "RUNNING", "TASKS/S", "ENDS IN", "NAME"),
+                id="campaigns",
+            )
+
+    def on_mount(self) -> None:
+        """Begin at the pilots."""
+        self.query_one("#pilots").focus()
+
+    def on_resize(self, event: Resize) -> None:
+        """Show the plots where there is room."""
+        self.set_class(event.size.height >= _TALL, "-tall")
+        self.on_board()
+
+    def on_board(self) -> None:
+        """Draw what has changed."""
+        board = self.board
+        found = notices(board)
+        self._notices = {str(index): notice for index, notice in enumerate(found)}
+        self.query_one("#notices", Table).fill({key: _notice(one) for key, one in self._notices.items()})
+        self.query_one("#notices").display = bool(found)
+        pilots = {
+            str(pilot.id): self._pilot(pilot) for pilot in sorted(board.pilots.values(), key=_number, reverse=True)
+        }
+        self.query_one("#pilots", Table).fill(pilots)
+        campaigns = [board.campaigns[id_] for id_ in sorted(board.campaigns, reverse=True)]
+        self.query_one("#campaigns", Table).fill({str(one.id): self._campaign(one) for one in campaigns})
+        self._show_totals()
+        if self.has_class("-tall"):
+            self._show_plots()
+
+    def on_data_table_row_selected(self, event: Table.RowSelected) -> None:
+        """Open what the cursor is on."""
+        key = event.row_key.value or ""
+        match event.data_table.id:
+            case "pilots":
+                self.mtc.open_pilot(int(key))
+            case "campaigns":
+                self.mtc.open_tasks(f"campaign:{key}")
+            case _:
+                notice = self._notices[key]
+                if notice.pilot is not None:
+                    self.mtc.open_pilot(notice.pilot)
+                elif notice.tasks:
+                    self.mtc.open_tasks(notice.tasks)
+
+    def action_tasks(self) -> None:
+        """Show all tasks."""
+        self.mtc.open_tasks("")
+
+    @property
+    def _wide(self) -> bool:
+        return self.size.width >= _WIDE
+
+    def _show_totals(self) -> None:
+        board = self.board
+        counts = [(state, board.tasks.get(state, 0)) for state in _SHOWN]
+        total = sum(count for _, count in counts)
+        busy, cores = board.cores
+        line = Text(no_wrap=True, overflow="ellipsis")
+        line.append(f"{total:,} tasks", style="bold")
+        for state, count in counts:
+            if count:
+                mark, style = TASK_MARKS[state]
+                line.append("  ")
+                line.append(f"{mark} {count:,} {state.name.lower()}", style=style)
+        width = max(10, self.size.width - 2)
+        share = f"cores {busy:,}/{cores:,} busy {bar(busy / cores if cores else 0.0, 20)}"
+        second = Text(f"{share}  {pace(board.pace)} tasks/s", no_wrap=True, overflow="ellipsis")
+        parts = parts_bar([(count, _COLOURS[state]) for state, count in counts], width)
+        self.query_one("#totals", Static).update(Text("\n").join([line, parts, second]))
+
+    def _show_plots(self) -> None:
+        series = self.board.series
+        ages = [(index - len(series.ended) + 1) * series.step_s / 60 for index in range(len(series.ended))]
+        paces = self.query_one("#paces", PlotextPlot)
+        paces.plt.clear_data()
+        paces.plt.title("tasks ended a second, against minutes")
+        if ages:
+            paces.plt.plot(ages, [count / series.step_s for count in series.ended], marker="braille")
+            if any(series.failed):
+                failed = [count / series.step_s for count in series.failed]
+                paces.plt.plot(ages, failed, marker="braille", color="red", label="failed")
+        paces.refresh()
+        cores = self.query_one("#cores", PlotextPlot)
+        cores.plt.clear_data()
+        cores.plt.title("cores busy, of those there, against minutes")
+        if ages:
+            cores.plt.plot(ages, list(series.cores), marker="braille", color="gray")
+            cores.plt.plot(ages, list(series.busy), marker="braille", color="green")
+        cores.refresh()
+
+    def _pilot(self, pilot: Pilot) -> tuple[Cell, ...]:
+        rate, left = self.board.pilot_paces.get(pilot.id), left_s(pilot, self.board.now)
+        walltime = pilot.description.walltime_s
+        return (
+            right(str(pilot.id)), pilot_state(pilot.state), pilot.description.site,
+            right(str(pilot.nodes or pilot.description.nodes)), right(f"{pilot.busy:,}/{pilot.cores:,}"),
+            "" if left is None else f"{bar(left / walltime, _BAR)} {span(left)}" if self._wide else right(span(left)),
+            right(pace(rate.lately)) if rate else "", right(f"{rate.failed:,}") if rate and rate.failed else "",
+            Text(pilot.trouble or pilot.reason or pilot.native_state),
+        )  # fmt: skip
+
+    def _campaign(self, campaign: Campaign) -> tuple[Cell, ...]:
+        counts, eta = campaign.counts, self.board.eta_s(campaign)
+        rate = self.board.campaign_paces.get(campaign.id)
+        return (
+            right(str(campaign.id)),
+            parts_bar([(counts.get(state, 0), _COLOURS[state]) for state in _SHOWN], 2 * _BAR if self._wide else _BAR),
+            right(f"{counts.get(TaskState.DONE, 0):,}"),
+            right(f"{campaign.received:,}{'' if campaign.sealed else '+'}"),
+            right(f"{counts[TaskState.FAILED]:,}") if TaskState.FAILED in counts else "",
+            right(f"{counts.get(TaskState.RUNNING, 0):,}"), right(pace(rate.lately)) if rate else "",
+            right(span(eta)), Text(campaign.name),
+        )  # fmt: skip
+
+
+def _number(pilot: Pilot) -> int:
+    return pilot.id
+
+
+def _notice(notice: Notice) -> tuple[Cell, ...]:
+    mark, style = _LEVELS[notice.level]
+    return Text(mark, style=style), Text(notice.text, style=style)

@@ -1,0 +1,60 @@
+"""A table whose rows are told anew again and again: only what has changed is drawn."""
+
+from collections.abc import Mapping, Sequence
+
+from rich.text import Text
+from textual.widgets import DataTable
+
+Cell = str | Text
+
+
+class Table(DataTable[Cell]):
+    """Rows by key, under the cursor's line; `columns` are their titles."""
+
+    def __init__(self, columns: Sequence[str], *, id: str | None = None) -> None:  # noqa: A002 -- Textual's name
+        super().__init__(id=id, cursor_type="row", cursor_foreground_priority="renderable")
+        self._titles = columns
+        self._rows: dict[str, tuple[Cell, ...]] = {}
+
+    def on_mount(self) -> None:
+        """Make the columns."""
+        for index, title in enumerate(self._titles):
+            self.add_column(title, key=str(index))
+
+    def fill(self, rows: Mapping[str, Sequence[Cell]]) -> None:
+        """Show `rows`, by key, in their order; the cursor stays on its row."""
+        fresh = {key: tuple(cells) for key, cells in rows.items()}
+        if list(fresh)[: len(self._rows)] == list(self._rows):
+            for key, cells in fresh.items():
+                before = self._rows.get(key)
+                if before is None:
+                    self.add_row(*cells, key=key)
+                elif before != cells:
+                    self._update(key, before, cells)
+        else:
+            at, place = self.current, self.cursor_row
+            scroll = self.scroll_offset
+            self.clear()
+            for key, cells in fresh.items():
+                self.add_row(*cells, key=key)
+            if fresh:
+                self.move_cursor(row=list(fresh).index(at) if at in fresh else min(place, len(fresh) - 1), scroll=False)
+                self.scroll_to(scroll.x, scroll.y, animate=False)
+        self._rows = fresh
+
+    def _update(self, key: str, before: tuple[Cell, ...], cells: tuple[Cell, ...]) -> None:
+        for index, (old, new) in enumerate(zip(before, cells, strict=True)):
+            if old != new:
+                self.update_cell(key, str(index), new, update_width=True)
+
+    @property
+    def current(self) -> str | None:
+        """The key of the row that the cursor is on."""
+        if not self._rows or not self.is_valid_row_index(self.cursor_row):
+            return None
+        return self.coordinate_to_cell_key(self.cursor_coordinate).row_key.value
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of all rows."""
+        return list(self._rows)

@@ -1,0 +1,81 @@
+"""Numbers and records as the screen writes them. Pure."""
+
+import math
+import time
+
+from rich.text import Text
+
+from pilotmtc.states import PilotState, TaskState
+from pilotmtc.units import format_duration
+
+# A symbol beside each colour: the screen must be read without colours, too.
+TASK_MARKS = {
+    TaskState.WAITING: ("◌", "dim"), TaskState.READY: ("○", ""), TaskState.CLAIMED: ("◔", "cyan"),
+    TaskState.RUNNING: ("▶", "bold cyan"), TaskState.DONE: ("✓", "green"), TaskState.FAILED: ("✗", "bold red"),
+    TaskState.CANCELED: ("⊘", "yellow"), TaskState.SKIPPED: ("⤼", "yellow"),
+}  # fmt: skip
+PILOT_MARKS = {
+    PilotState.NEW: ("◌", "dim"), PilotState.PENDING: ("○", "yellow"), PilotState.ACTIVE: ("▶", "bold green"),
+    PilotState.DRAINING: ("◔", "cyan"), PilotState.DONE: ("✓", "green"), PilotState.FAILED: ("✗", "bold red"),
+    PilotState.CANCELED: ("⊘", "yellow"),
+}  # fmt: skip
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+
+
+def span(seconds: float | None) -> str:
+    """Return a duration of which two digits are enough; nothing for None."""
+    if seconds is None:
+        return ""
+    return format_duration(float(round(seconds))) if seconds >= 10 else f"{seconds:.2g}s"
+
+
+def clock(at: float | None) -> str:
+    """Return a time of this day, or day and time; nothing for None or 0."""
+    if not at:
+        return ""
+    there, now = time.localtime(at), time.localtime()
+    return time.strftime("%H:%M:%S" if there[:3] == now[:3] else "%b %d %H:%M", there)
+
+
+def bar(fraction: float, width: int) -> str:
+    """Return a bar of `width` cells, `fraction` of which are full."""
+    eighths = round(max(0.0, min(1.0, fraction)) * width * 8)
+    full, rest = divmod(eighths, 8)
+    return f"{'█' * full}{_EIGHTHS[rest] if rest else ''}".ljust(width, "░")
+
+
+def parts_bar(parts: list[tuple[int, str]], width: int) -> Text:
+    """Return a bar of `width` cells that shows how counts share it: ``(count, style)``, each at least a cell."""
+    total = sum(count for count, _ in parts)
+    if not total:
+        return Text("░" * width, style="dim")
+    shares = [(max(1, math.floor(count / total * width)) if count else 0, style) for count, style in parts]
+    spare = width - sum(cells for cells, _ in shares)
+    largest = max(range(len(shares)), key=lambda index: shares[index][0])
+    text = Text()
+    for index, (cells, style) in enumerate(shares):
+        text.append("█" * max(0, cells + (spare if index == largest else 0)), style=style)
+    text.truncate(width)
+    return text
+
+
+def task_state(state: TaskState) -> Text:
+    """Return a task's state with its mark."""
+    mark, style = TASK_MARKS[state]
+    return Text(f"{mark} {state.name}", style=style)
+
+
+def pilot_state(state: PilotState) -> Text:
+    """Return a pilot's state with its mark."""
+    mark, style = PILOT_MARKS[state]
+    return Text(f"{mark} {state.name}", style=style)
+
+
+def pace(a_second: float) -> str:
+    """Return tasks a second."""
+    return f"{a_second:,.0f}" if a_second >= 100 else f"{a_second:.2g}"
+
+
+def right(text: str) -> Text:
+    """Return a cell that stands at the right."""
+    return Text(text, justify="right")

@@ -1,0 +1,58 @@
+"""The screen, driven by keys as a user does, against a real store."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from textual.pilot import Pilot
+from textual.widgets import Static
+
+from pilotmtc.tui.app import MtcApp
+from pilotmtc.tui.gateway import SessionGateway
+from pilotmtc.tui.table import Table
+
+Script = Callable[["Driver"], Awaitable[None]]
+
+
+class Driver:
+    """Presses keys, and looks at what is shown."""
+
+    def __init__(self, app: MtcApp, pilot: "Pilot[None]") -> None:
+        self.app = app
+        self._pilot = pilot
+
+    async def press(self, *keys: str) -> None:
+        await self._pilot.press(*keys)
+
+    async def until(self, pred: Callable[[], object], timeout_s: float = 20.0) -> None:
+        """Wait until something is so."""
+        until = time.monotonic() + timeout_s
+        while not pred():
+            assert time.monotonic() < until, f"still not so after {timeout_s:g} s; the screen:\n{self.text()}"
+            await self._pilot.pause(0.02)
+
+    async def see(self, *words: str, timeout_s: float = 20.0) -> None:
+        """Wait until all `words` are on the screen."""
+        await self.until(lambda: all(word in self.text() for word in words), timeout_s)
+
+    def text(self) -> str:
+        """Return the screen as it is now."""
+        strips = self.app.screen._compositor.render_strips()
+        return "\n".join(strip.text.rstrip() for strip in strips)
+
+    def table(self, id_: str) -> Table:
+        return self.app.screen.query_one(f"#{id_}", Table)
+
+    def static(self, id_: str) -> str:
+        return str(self.app.screen.query_one(f"#{id_}", Static).render())
+
+
+def drive(store: str, script: Script, size: tuple[int, int] = (120, 40)) -> None:
+    """Run the screen on `store` until `script` is over."""
+
+    async def main() -> None:
+        app = MtcApp(SessionGateway(store, "local"))
+        async with app.run_test(size=size) as pilot:
+            await script(Driver(app, pilot))
+
+    asyncio.run(main())

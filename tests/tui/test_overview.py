@@ -1,0 +1,71 @@
+"""The overview, against a real store with a real pilot."""
+
+import os
+import signal
+
+from pilotmtc.session import Session
+from pilotmtc.tui.task import TaskScreen
+from pilotmtc.tui.tasks import TasksScreen
+from tests.serving import Place
+from tests.tui.driving import Driver, drive
+
+
+def test_empty_store_says_so(place: Place) -> None:
+    async def script(screen: Driver) -> None:
+        await screen.see("● live", "0 tasks", "PILOT", "CAMPAIGN")
+
+    drive(str(place.path), script, (80, 24))
+
+
+def test_what_runs_is_shown_as_it_goes(place: Place) -> None:
+    async def script(screen: Driver) -> None:
+        await screen.see("● live", "0 tasks")
+        with Session(place.path) as session:
+            session.submit("exit {}", [0, 0, 3], name="three")
+            await screen.see("3 ready", "3 tasks could run and no pilot is there", "three")
+            pilot = session.pilots.submit(cores=1, idle="1s")
+            await screen.see("2 done", "1 failed", "1 task of campaign 1 failed with exit code 3")
+            session.pilots.wait(pilot.id, 30)
+            await screen.see("✓ DONE")
+
+    drive(str(place.path), script)
+
+
+def test_enter_leads_from_what_needs_attention_to_its_tasks_and_back(place: Place) -> None:
+    with Session(place.path) as session:
+        session.submit("exit {}", [0, 3])
+        session.pilots.wait(session.pilots.submit(cores=1, idle="0.1s").id, 30)
+
+    async def script(screen: Driver) -> None:
+        await screen.see("1 task of campaign 1 failed with exit code 3")
+        screen.table("notices").focus()
+        await screen.press("enter")
+        await screen.see("tasks state:failed campaign:1 exit:3", "✗ FAILED", "exit 3")
+        assert screen.table("tasks").keys == ["2"]
+        await screen.press("enter")
+        await screen.until(lambda: isinstance(screen.app.screen, TaskScreen))
+        await screen.see("task 2")
+        await screen.press("escape")
+        await screen.until(lambda: isinstance(screen.app.screen, TasksScreen))
+        await screen.press("escape")
+        await screen.see("overview")
+
+    drive(str(place.path), script)
+
+
+def test_data_stay_and_are_marked_when_the_server_dies_and_come_anew(place: Place) -> None:
+    async def script(screen: Driver) -> None:
+        with Session(place.path) as session:
+            session.submit("true")
+            await screen.see("1 ready")
+            server = place.server()
+            os.kill(server, signal.SIGSTOP)
+            try:
+                screen.app.heard_at = (screen.app.heard_at or 0.0) - 60.0
+                await screen.see("○ NO LINK", "1 ready")
+            finally:
+                place.kill()
+            session.submit("true")
+            await screen.see("● live", "2 ready", timeout_s=40.0)
+
+    drive(str(place.path), script)
