@@ -88,6 +88,26 @@ def test_link_that_is_down_for_longer_than_the_lease_costs_nothing(
         wait_until(lambda: not alive(pilot.directory), 20)
 
 
+def test_pilot_that_was_canceled_while_its_link_was_down_ends_when_it_hears_of_it(
+    sshd: Sshd, client: Client, proxy: Proxy, place: Place, tmp_path: Path
+) -> None:
+    url = client.url(sshd, place.url_path)
+    with Session(url) as session, connect_store(through(proxy, sshd, url)) as slow:
+        campaign = session.submit("sleep 987.5")
+        pilot = start_local(slow, through(proxy, sshd, url), PilotDescription(cores=1))
+        wait_until(lambda: session.campaign(campaign).counts.get(TaskState.RUNNING) == 1)
+        proxy.stall()
+        session.pilots.cancel(pilot.id)
+        wait_until(lambda: session.pilots.get(pilot.id).state is PilotState.CANCELED, 30)
+        assert session.campaign(campaign).counts == {TaskState.READY: 1}
+        assert alive("sleep\x00987.5")
+        proxy.resume()
+        wait_until(lambda: not alive(pilot.directory) and not alive("sleep\x00987.5"), 30)
+        assert session.pilots.get(pilot.id).state is PilotState.CANCELED
+        assert session.campaign(campaign).counts == {TaskState.READY: 1}
+        assert session.check() == ()
+
+
 def test_slow_link_that_breaks_in_the_middle_of_words_loses_and_repeats_nothing(
     sshd: Sshd, client: Client, proxy: Proxy, place: Place, tmp_path: Path
 ) -> None:
