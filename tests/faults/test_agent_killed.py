@@ -12,7 +12,7 @@ import pytest
 
 from pilotmtc.states import PilotState, TaskState
 from pilotmtc.wire.messages import CheckStore
-from tests.integration.agent_support import Site, alive, kill, running_site, shell
+from tests.integration.agent_support import Site, alive, kill, running_site, shell, until
 from tests.support import wait_until
 
 NO_ORPHAN_S = 5.0
@@ -114,13 +114,14 @@ def test_agents_killed_again_and_again_lose_nothing(site: Site, tmp_path: Path) 
     assert site.client.call(CheckStore()).problems == ()
 
 
-def test_results_of_a_killed_agent_come_out_of_its_spool(site: Site) -> None:
+def test_results_of_a_killed_agent_come_out_of_its_spool(site: Site, tmp_path: Path) -> None:
     server = site.server()
     pilot = site.start()
-    task = site.submit(shell("sleep 0.5; echo precious"))[0]
+    task = site.submit(shell(f"{until(tmp_path / 'go')}; echo precious"))[0]
     site.wait_running(task)
     os.kill(server, signal.SIGSTOP)  # the link is there, but nothing is acknowledged
     try:
+        (tmp_path / "go").touch()
         spool = Path(pilot.directory)
         wait_until(lambda: any(path.stat().st_size for path in spool.glob("spool.*")), 10.0)
         (agent,) = (pid for pid in alive(pilot.directory) if pid not in alive("--post-mortem"))

@@ -17,7 +17,7 @@ from pilotmtc.session import Session
 from pilotmtc.states import PilotState, TaskState
 from pilotmtc.store.client import connect_store
 from pilotmtc.wire.messages import CheckStore
-from tests.integration.agent_support import Site, alive, kill, running_site, shell
+from tests.integration.agent_support import Site, alive, kill, running_site, shell, until
 from tests.integration.test_ssh import Place
 from tests.lab.slow import Proxy
 from tests.lab.sshd import Client, Sshd, make_client
@@ -165,10 +165,11 @@ def test_results_of_an_agent_that_died_with_its_guard_are_taken_in_by_the_next(s
     log = tmp_path / "log"
     server = site.server()
     pilot = site.start()
-    task = site.submit(shell(f"sleep 0.5; echo ran >> {log}; echo precious"))[0]
+    task = site.submit(shell(f"{until(tmp_path / 'go')}; echo ran >> {log}; echo precious"))[0]
     site.wait_running(task)
     os.kill(server, signal.SIGSTOP)  # nothing is acknowledged
     try:
+        (tmp_path / "go").touch()
         spool = Path(pilot.directory)
         wait_until(lambda: any(path.stat().st_size for path in spool.glob("spool.*")), 10.0)
         (agent,) = alive(pilot.directory)
@@ -189,15 +190,16 @@ def test_results_of_an_agent_that_died_with_its_guard_are_taken_in_by_the_next(s
     assert site.client.call(CheckStore()).problems == ()
 
 
-def test_results_that_are_not_taken_are_synced_to_the_disk(site: Site) -> None:
+def test_results_that_are_not_taken_are_synced_to_the_disk(site: Site, tmp_path: Path) -> None:
     server = site.server()
     pilot = site.start()
     agent = site.agent(pilot.id)
-    task = site.submit(shell("sleep 0.3"))[0]
+    task = site.submit(shell(until(tmp_path / "go")))[0]
     site.wait_running(task)
     before = _threads(agent)
     os.kill(server, signal.SIGSTOP)
     try:
+        (tmp_path / "go").touch()
         wait_until(lambda: _threads(agent) > before, 10.0)  # the one that waits for the disk
     finally:
         os.kill(server, signal.SIGCONT)

@@ -164,6 +164,11 @@ def shell(line: str, **more: object) -> Template:
     return Template((line,), shell=True, **more)  # type: ignore[arg-type]
 
 
+def until(path: Path) -> str:
+    """Return a shell line that ends when `path` is there."""
+    return f"while ! test -e {path}; do sleep 0.05; done"
+
+
 def alive(marker: str) -> list[int]:
     """Return the processes whose command line has `marker`."""
     found = []
