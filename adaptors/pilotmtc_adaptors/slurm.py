@@ -171,6 +171,8 @@ def _has_no_accounting(said: Said) -> bool:
 
 def _options(request: JobRequest) -> list[str]:
     options = [f"--nodes={request.nodes}", "--ntasks-per-node=1", "--no-requeue"]
+    if request.nodes > 1:
+        options.append("--no-kill")  # the others go on when a node fails
     for option, what, value in (
         ("partition", "queue", request.queue), ("qos", "qos", request.qos), ("account", "account", request.account),
         ("reservation", "reservation", request.reservation), ("constraint", "constraint", request.constraint),

@@ -129,6 +129,7 @@ class Core:
         self._leaving: tuple[PilotState, str] | None = None
         self._left = False
         self._idle_since = start
+        self._nothing_at = start  # when the store last said that there is nothing to do
         self._latency = 0.0
         self._count = 0.0  # completions, decaying
         self._counted_at = start
@@ -315,6 +316,7 @@ class Core:
         self._asked = 0
         if not batch.tasks:
             self._pause_until = now + EMPTY_PAUSE_S
+            self._nothing_at = now
             return
         if self._leaving is not None:
             out.append(GiveBack(tuple((claimed.task, claimed.attempt) for claimed in batch.tasks)))
@@ -364,7 +366,8 @@ class Core:
             self._quit(PilotState.DONE, "walltime", Cause.WALLTIME, GRACE_S, out)
         if self._leaving is not None:
             return
-        if self.idle_s and not self.running and not self.queued and now - self._idle_since >= self.idle_s:
+        # A link that is down brings no tasks, which does not mean that there are none.
+        if self.idle_s and not self.running and not self.queued and self._nothing_at - self._idle_since >= self.idle_s:
             self._leaving = (PilotState.DONE, "idle")
             return
         if self._resting:
@@ -519,5 +522,7 @@ class Core:
         left_s = max(self.stop_at - now, 0.001) if self.stop_at != math.inf else 0.0
         growing = not self._no_more and len(cluster.nodes) < self._expected
         wait_s = CLAIM_WAIT_GROWING_S if growing or within_s else CLAIM_WAIT_S
+        if self.idle_s:
+            wait_s = min(wait_s, self.idle_s)
         limit = min(cores, CLAIM_MAX)
         out.append(Ask(self._number, cluster.total, want, limit, left_s, blocked, wait_s, cluster.kinds, within_s))

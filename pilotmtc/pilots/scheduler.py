@@ -3,8 +3,6 @@
 import contextlib
 import math
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -16,6 +14,7 @@ from msgspec import Struct
 from pilotmtc.errors import AdaptorError, ConfigError, JobUnknown, StatusUnavailable, SubmitRejected
 from pilotmtc.model import BatchId, PilotDescription
 from pilotmtc.states import JobState
+from pilotmtc.store.location import runtime_dir
 
 GROUP = "pilotmtc.adaptors"
 _STATES = {
@@ -55,8 +54,7 @@ class Scheduler:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._base = tempfile.mkdtemp(prefix="pilotmtc-saga-")
-        self._saga = _load(self._base)
+        self._saga = _load()
         with self._translated():
             self._service = self._saga.job.Service(url)
 
@@ -67,7 +65,6 @@ class Scheduler:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._service.close()
-        shutil.rmtree(self._base, ignore_errors=True)
 
     def submit(self, name: str, script: Path, directory: Path, pilot: PilotDescription) -> BatchId:
         """Submit a pilot's job and return its id.
@@ -162,9 +159,12 @@ def _sighting(batch: BatchId, said: Any) -> Sighting | AdaptorError:
     return Sighting(state, said.native_state, said.reason, said.exit_code)
 
 
-def _load(base: str) -> Any:
+def _load() -> Any:
     """Return radical.saga with all adaptors that are installed for pilotmtc."""
-    # Else it wants to write into the home directory and the current one.
+    # Else it wants to write into the home directory and the current one. A steward may be killed at any time: what it
+    # writes must not become more with each.
+    base = os.path.join(runtime_dir(), "saga")
+    os.makedirs(base, mode=0o700, exist_ok=True)
     os.environ |= {"RADICAL_BASE": base, "RADICAL_LOG_LVL": "OFF", "RADICAL_LOG_TGT": "null"}
     from radical import saga  # type: ignore[import-untyped]
 

@@ -99,10 +99,15 @@ class Site:
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
+def login_of(slurm: Slurm) -> Sshd:
+    """Return a way in: its sessions find the commands of `slurm`."""
+    return Sshd(environment={"SLURM_CONF": str(slurm.conf), LIMIT_VARIABLE: "30"})
+
+
 @pytest.fixture(scope="session")
 def site_sshd(slurm: Slurm) -> Iterator[Sshd]:
-    """The way in: sessions find the commands of `slurm`."""
-    with Sshd(environment={"SLURM_CONF": str(slurm.conf), LIMIT_VARIABLE: "30"}) as server:
+    """The way in for all tests that leave it as it is."""
+    with login_of(slurm) as server:
         yield server
 
 

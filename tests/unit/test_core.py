@@ -172,8 +172,20 @@ def test_idle_pilot_leaves() -> None:
     core, ask = attached(1, idle_s=10.0)
     core.react(batch(ask.number, [claimed(1)]), 8.0)
     core.react(Ended(TaskId(1), 1), 15.0)
-    assert not [c for c in core.react(Tick(), 24.0) if isinstance(c, Leave)]
+    (again,) = core.react(batch(2, []), 24.0) or core.react(Tick(), 24.1)
+    assert isinstance(again, Ask)
+    assert again.wait_s <= 10.0
+    assert not [c for c in core.react(Tick(), 24.9) if isinstance(c, Leave)]
+    core.react(batch(again.number, []), 25.0)
     assert core.react(Tick(), 25.0) == [Leave(PilotState.DONE, "idle")]
+
+
+def test_pilot_that_hears_nothing_from_the_store_is_not_idle() -> None:
+    core, ask = attached(1, idle_s=10.0)
+    assert core.react(Tick(), 600.0) == []
+    core.react(batch(ask.number, [claimed(1)]), 601.0)
+    core.react(Ended(TaskId(1), 1), 602.0)
+    assert core.react(Tick(), 700.0) == []
 
 
 def test_walltime_stops_what_runs_and_starts_nothing_too_long() -> None:

@@ -244,7 +244,8 @@ def test_everything_asked_for_is_in_the_options() -> None:
         )
     )  # fmt: skip
     assert call.argv == (
-        "sbatch", "--parsable", "--nodes=4", "--ntasks-per-node=1", "--no-requeue", "--partition=debug", "--qos=high",
+        "sbatch", "--parsable", "--nodes=4", "--ntasks-per-node=1", "--no-requeue", "--no-kill",
+        "--partition=debug", "--qos=high",
         "--account=acc", "--reservation=r", "--constraint=a&b", "--job-name=pilotmtc-x", "--chdir=/w/",
         "--output=/o %%j", "--error=/w/e", "--cpus-per-task=12", "--gres=gpu:2", "--mem=1025M", "--time=60:01",
         "--signal=B:TERM@60", "--exclusive", "--nodelist=n1,n2,n3,n4",
