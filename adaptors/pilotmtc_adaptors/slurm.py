@@ -200,6 +200,8 @@ def _options(request: JobRequest) -> list[str]:
         options.append(f"--signal=B:TERM@{request.signal_s}")
     if request.exclusive:
         options.append("--exclusive")
+    if request.nodes > 1:
+        options.append("--no-kill")  # one is started, on the first node: the others are for it to lose
     if request.candidate_hosts:
         hosts = request.candidate_hosts
         if len(hosts) != request.nodes:

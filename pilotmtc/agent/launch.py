@@ -110,9 +110,7 @@ def worker_command(contact: Path, name: str = "") -> list[str]:
     vain is a file operation a module and node.
     """
     where = list(dict.fromkeys(str(Path(str(module.__file__)).parents[1]) for module in (pilotmtc, msgspec, zmq)))
-    program = (
-        f"import sys; sys.path[:0] = {where!r}; from pilotmtc.agent.worker import main; sys.exit(main(sys.argv[1:]))"
-    )
+    program = f"import sys; sys.path += {where!r}; from pilotmtc.agent.worker import main; sys.exit(main(sys.argv[1:]))"
     worker = [sys.executable, "-I", "-S", "-c", program, str(contact), *(["--name", name] if name else [])]
     return [sys.executable, "-I", "-S", guard.__file__, json.dumps({"agent": worker, "again": _AGAIN})]
 

@@ -109,6 +109,27 @@ def test_job_that_others_cancel_gives_its_tasks_back(lab: Site) -> None:
     wait_until(lambda: '"state":"READY"' in lab.ok("--site", "lab", "tasks", "--json"), 60, lab.logs)
 
 
+def test_pilot_outlives_the_loss_of_a_node(lab: Site) -> None:
+    pilot = submit(lab, "--nodes", "2", "--walltime", "5m")
+    lab.wait_for(pilot, "ACTIVE")
+    wait_until(lambda: lab.pilot(pilot)["nodes"] == 2, 60, lab.logs)
+    batch = str(lab.pilot(pilot)["batch_id"])
+    first, second = lab.slurm.admin("scontrol", "show", "hostnames", lab.slurm.admin(
+        "squeue", "-h", f"--jobs={batch}", "-o", "%N"
+    ).strip()).split()  # fmt: skip
+    lab.ok("submit", "--site", "lab", "--cwd", "/", "sleep 1; : {}", ":::", *map(str, range(60)))
+    try:
+        lab.slurm.fail_node(second)
+        lab.ok("--site", "lab", "wait", "--timeout", "80s")
+    finally:
+        lab.slurm.start_node(second)
+    results = [json.loads(line) for line in lab.ok("--site", "lab", "results", "--json").splitlines()]
+    assert [each["state"] for each in results] == ["DONE"] * 60
+    assert {each["node"] for each in results} >= {first}
+    lab.ok("--site", "lab", "pilot", "drain", pilot)
+    lab.wait_for(pilot, "DONE")
+
+
 def test_submission_that_dies_before_its_record_is_found_again(lab: Site, fake_command: Path) -> None:
     """Between sbatch's work and its answer the server and its child are killed: one job, not two."""
     went = lab.sshd.directory / "went"

@@ -248,7 +248,7 @@ def test_everything_asked_for_is_in_the_options() -> None:
         "--partition=debug", "--qos=high",
         "--account=acc", "--reservation=r", "--constraint=a&b", "--job-name=pilotmtc-x", "--chdir=/w/",
         "--output=/o %%j", "--error=/w/e", "--cpus-per-task=12", "--gres=gpu:2", "--mem=1025M", "--time=60:01",
-        "--signal=B:TERM@60", "--exclusive", "--nodelist=n1,n2,n3,n4",
+        "--signal=B:TERM@60", "--exclusive", "--no-kill", "--nodelist=n1,n2,n3,n4",
     )  # fmt: skip
     assert call.stdin.startswith("#!/bin/sh\n")
 
