@@ -126,6 +126,38 @@ def check(name: str, as_json: bool) -> int:
     return code
 
 
+@_command(
+    "deploy", examples="pilotmtc site deploy boulder\npilotmtc site deploy boulder --python /opt/py/bin/python3\n"
+)
+@click.argument("name")
+@click.option("--python", default="", metavar="PATH", help="Python there  [default: one that is found, 3.11 or later]")
+@click.option("--directory", default="~/.pilotmtc", show_default=True, metavar="PATH", help="Where to put it there.")
+@json_option
+def deploy(name: str, python: str, directory: str, as_json: bool) -> None:
+    """Put this pilotmtc and its libraries on the site NAME, which needs no internet for it, and use it from now on.
+
+    The libraries are got here, with pip, for the Python there. What is there already is not sent again. What runs there
+    goes on with the version that it has.
+    """
+    from pilotmtc.deploy.put import deploy as put
+    from pilotmtc.sites import get_site, save_site
+
+    done = put(get_site(name), python=python, base=directory, talk=out.talk)
+    save_site(done.site)
+    if as_json:
+        out.put_json(
+            {
+                "site": name, "version": done.version, "command": done.site.command, "python": done.python,
+                "files": done.files, "sent": done.sent, "fresh": done.fresh, "others": list(done.others),
+            }
+        )  # fmt: skip
+        return
+    what = "is there now" if done.fresh else "was there already"
+    out.talk(f"pilotmtc {done.version} {what}: {done.site.command}")
+    if done.others:
+        out.talk(f"others are there, which pilots may still use; docs/sites.md says more: {', '.join(done.others)}")
+
+
 @_command("list", examples="pilotmtc site list --json | jq .name\n")
 @json_option
 def list_(as_json: bool) -> None:
@@ -188,5 +220,5 @@ def _text(value: object) -> str:
     return "; ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-for _one in (add, check, list_, show, remove):
+for _one in (add, check, deploy, list_, show, remove):
     site.add_command(_one)

@@ -1,9 +1,12 @@
 """What a way to another host is: a link, and the channels on it."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pilotmtc.transport.channel import Channel
+
+if TYPE_CHECKING:
+    from pilotmtc.transport.sftp import SftpFiles
 
 # Asks a person: the prompts, and for each whether what is typed may be seen. As many answers come back.
 Ask = Callable[[Sequence[str], Sequence[bool]], Sequence[str]]
@@ -37,6 +40,16 @@ class Link(Protocol):
         ------
         ConnectError
             If the host cannot be reached; `LoginRefused` if it does not let the user in.
+        """
+        ...
+
+    def files(self) -> "SftpFiles":
+        """Start the host's SFTP server; the result is a context manager.
+
+        Raises
+        ------
+        ConnectError
+            If the host cannot be reached or has none.
         """
         ...
 

@@ -6,12 +6,16 @@ so it cannot ask for anything: log in beforehand.
 
 import shlex
 import threading
+from typing import TYPE_CHECKING
 
 from pilotmtc.errors import ChannelClosed, ConnectError, LoginRefused, PilotMTCError
 from pilotmtc.transport.link import CommandChannel
 from pilotmtc.transport.pipe import ProcessChannel, open_process
 from pilotmtc.transport.ssh_config import CONNECT_TIMEOUT_S, config_file
 from pilotmtc.transport.ssh_url import SshTarget
+
+if TYPE_CHECKING:
+    from pilotmtc.transport.sftp import SftpFiles
 
 _OPTIONS = (
     "BatchMode=yes",
@@ -65,6 +69,13 @@ class OpenSshLink:
             channel = _OpenSshChannel(open_process(ssh_argv(self.target, command, self._through)), self)
             self._channels.add(channel)
         return channel
+
+    def files(self) -> "SftpFiles":
+        """Start the host's SFTP server; see `Link`."""
+        from pilotmtc.transport.sftp import ProcessStream, SftpFiles
+
+        argv = [*_ssh(self.target, self._through), "-s", "--", self.target.host, "sftp"]
+        return SftpFiles(ProcessStream(open_process(argv)), self.target.host)
 
     def close(self) -> None:
         """End all channels. Safe to repeat."""

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Protocol
 
 import paramiko  # type: ignore[import-untyped]
 
@@ -21,6 +22,9 @@ from pilotmtc.transport.proxy_command import ProxySocket
 from pilotmtc.transport.ssh_config import Hop, HostOptions, Settings, ask_ssh, config_file, host_options, public_part
 from pilotmtc.transport.ssh_login import Answer, Candidate, Login, Outcome
 from pilotmtc.transport.ssh_url import SshTarget
+
+if TYPE_CHECKING:
+    from pilotmtc.transport.sftp import SftpFiles
 
 log = logging.getLogger(__name__)
 # What it has to say comes as exceptions, too; its tracebacks belong neither on the terminal nor in an agent's log.
@@ -97,6 +101,19 @@ class SshLink:
             except (paramiko.SSHException, EOFError, OSError) as error:
                 raise ConnectError(f"{self.target.host} does not start {command}: {error}") from error
         return _SshChannel(channel, transport, self.target.host)
+
+    def files(self) -> "SftpFiles":
+        """Start the host's SFTP server; see `Link`."""
+        from pilotmtc.transport.sftp import SftpFiles
+
+        with self._connecting:
+            transport = self._connected()
+            try:
+                channel = transport.open_session(window_size=_WINDOW_BYTES, timeout=_CHANNEL_TIMEOUT_S)
+                channel.invoke_subsystem("sftp")
+            except (paramiko.SSHException, EOFError, OSError) as error:
+                raise ConnectError(f"{self.target.host} offers no SFTP: {error}; ask the site for it") from error
+        return SftpFiles(channel, self.target.host)
 
     def forward(self, options: HostOptions) -> "paramiko.Channel":
         """Return a channel to the SSH server of another host, which this one connects to."""
@@ -278,6 +295,32 @@ class SshLink:
             return key
         self._memory.forget(path)
         return None
+
+
+class SftpStream(Protocol):
+    """What SFTP is spoken on."""
+
+    def send(self, data: bytes, /) -> int:
+        """Write some of it; return how much."""
+        ...
+
+    def recv(self, n: int, /) -> bytes:
+        """Return what comes next; nothing at the end."""
+        ...
+
+    def close(self) -> None:
+        """End it."""
+        ...
+
+
+SFTP_TROUBLE = (paramiko.SSHException, paramiko.SFTPError, ChannelClosed, EOFError, OSError)
+
+
+def speak_sftp(stream: SftpStream, silence_s: float) -> "paramiko.SFTPClient":
+    """Return a client for the SFTP server on the other end of `stream`, which may be silent for so long."""
+    if isinstance(stream, paramiko.Channel):
+        stream.settimeout(silence_s)
+    return paramiko.SFTPClient(stream)
 
 
 class _SshChannel:

@@ -178,6 +178,7 @@ class Sshd:
             "PerSourcePenalties no" if _knows_penalties() else "",
             "MaxStartups 100",
             "PrintMotd no",
+            "Subsystem sftp internal-sftp",
         ]
         config.write_text("\n".join(lines) + "\n")
         return config
