@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pilotmtc.errors import StoreMoved
+from pilotmtc.errors import StoreError, StoreMoved
 from pilotmtc.store import serve
 from pilotmtc.store.client import StoreClient
 from pilotmtc.store.owner import Record, highest, is_alive, parse
@@ -62,7 +62,7 @@ class Hosts:
         directory = Path(f"{self.store}.owner")
 
         def read() -> Record | None:
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError, StoreError):  # one that is being made has no words yet
                 return parse((directory / str(highest(str(directory)))).read_bytes())
             return None
 
@@ -93,10 +93,14 @@ class Hosts:
         self._stopped.discard(pid)
         os.kill(pid, signal.SIGCONT)
 
-    def close(self) -> None:
-        for pid in self._stopped:
+    def wake_all(self) -> None:
+        """Let all go on that sleep."""
+        for pid in list(self._stopped):
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
+                self.wake(pid)
+
+    def close(self) -> None:
+        self.wake_all()
         for client in self._clients:
             client.close()
 

@@ -6,18 +6,20 @@ messages that come twice, late and in any order; `submitter` is killed while it 
 """
 
 import argparse
+import contextlib
 import secrets
 import shutil
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
 import pytest
 
 from tests.faults.campaign.faults import FAULTS, ROUND_TRIES, play
 from tests.faults.campaign.work import Count
-from tests.support import surroundings
+from tests.support import kill, processes_with, surroundings, wait_until
 
 _COLUMNS = ("rounds", "struck", "tasks", "lost", "twice", "orphans", "inconsistent", "again")
 
@@ -65,8 +67,11 @@ def _round(name: str, seed: str, size: int, total: Count) -> bool:
         with pytest.MonkeyPatch.context() as patch, surroundings(directory, patch) as runtime:
             try:
                 found = play(name, directory, runtime, size, f"{seed}-{attempt}")
+                found.orphans += _leave(runtime)
             except Exception as error:  # noqa: BLE001 -- whatever it is, the other rounds are to be played
+                traceback.print_exception(error)
                 print(f"{name}: {type(error).__name__}: {error}; see {directory}", file=sys.stderr, flush=True)
+                _leave(runtime)
                 return False
         words = ", ".join(f"{each} {getattr(found, each)}" for each in _COLUMNS[1:])
         print(f"{name}: {words}; {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)
@@ -80,6 +85,20 @@ def _round(name: str, seed: str, size: int, total: Count) -> bool:
         shutil.rmtree(directory)
     print(f"{name}: nothing was hit in {ROUND_TRIES} tries", file=sys.stderr, flush=True)
     return False
+
+
+def _leave(runtime: Path) -> int:
+    """Return how many processes of a round that is over do not leave, and end them."""
+
+    def left() -> dict[int, str]:
+        return processes_with(f"XDG_RUNTIME_DIR={runtime}")
+
+    with contextlib.suppress(TimeoutError):
+        wait_until(lambda: not left(), 20.0)
+    found = left()
+    for pid in found:
+        kill(pid)
+    return len(found)
 
 
 def _table(counts: dict[str, Count]) -> str:
