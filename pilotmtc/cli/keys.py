@@ -11,6 +11,8 @@ from pilotmtc.cli.options import json_option
 from pilotmtc.cli.text import Column
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pilotmtc.model import Key
 
 _COLUMNS = (Column("NAME"), Column("OPENS"), Column("PRIVATE PART"), Column("FINGERPRINT"))
@@ -54,7 +56,11 @@ def new(name: str, as_json: bool) -> None:
 def list_(as_json: bool) -> None:
     """Show the keys: whether they open the store, and whether their private part is there."""
     with open_session() as session:
-        found = session.keys()
+        put_keys(session.keys(), as_json)
+
+
+def put_keys(found: "Iterable[Key]", as_json: bool) -> None:
+    """Write keys as a table or as JSON."""
     if as_json:
         for one in found:
             out.put_json(_shape(one))

@@ -158,6 +158,32 @@ def deploy(name: str, python: str, directory: str, as_json: bool) -> None:
         out.talk(f"others are there, which pilots may still use; docs/sites.md says more: {', '.join(done.others)}")
 
 
+@_command(
+    "keys", examples="pilotmtc site keys boulder\npilotmtc site keys boulder --revoke pilot-20261126-010203-abcdef\n"
+)
+@click.argument("name")
+@click.option("--revoke", multiple=True, metavar="KEY", help="Let this key open nothing any more; may be repeated.")
+@json_option
+def keys(name: str, revoke: tuple[str, ...], as_json: bool) -> None:
+    """Show the keys that open the store of the site NAME, such as those of its pilots, or revoke some.
+
+    A pilot's key is revoked by itself when the pilot is over. One that is revoked before lets its pilot stay connected,
+    but not come back.
+    """
+    from pilotmtc.cli.keys import put_keys
+    from pilotmtc.errors import UsageError
+    from pilotmtc.session import Session
+    from pilotmtc.sites import get_site
+
+    with Session(get_site(name).url) as session:
+        there = session.keys()
+        if unknown := set(revoke) - {key.name for key in there}:
+            raise UsageError(f"site {name} has no key {min(unknown)!r}: see pilotmtc site keys {name}")
+        for key in revoke:
+            session.revoke_key(key)
+        put_keys([key for key in there if key.name not in revoke], as_json)
+
+
 @_command("list", examples="pilotmtc site list --json | jq .name\n")
 @json_option
 def list_(as_json: bool) -> None:
@@ -220,5 +246,5 @@ def _text(value: object) -> str:
     return "; ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-for _one in (add, check, deploy, list_, show, remove):
+for _one in (add, check, deploy, keys, list_, show, remove):
     site.add_command(_one)

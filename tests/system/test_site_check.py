@@ -13,6 +13,8 @@ from tests.lab.sshd import Sshd, make_key
 
 __all__ = ["needs_slurm", "site", "site_sshd", "slurm"]  # fixtures
 
+pytestmark = pytest.mark.xdist_group("slurm")
+
 
 def checked(site: Site, *, code: int) -> dict[str, dict[str, Any]]:
     done = site.run("site", "check", "lab", "--json")

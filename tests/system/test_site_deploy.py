@@ -20,7 +20,11 @@ from tests.support import wait_until
 
 __all__ = ["needs_slurm", "site", "site_sshd", "slurm"]  # fixtures
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.skipif(not ROOT, reason="needs root: an account without pilotmtc")]
+pytestmark = [
+    pytest.mark.xdist_group("slurm"),
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(not ROOT, reason="needs root: an account without pilotmtc"),
+]
 
 # Whoever tries to reach the internet there fails.
 _NOWHERE = dict.fromkeys(("http_proxy", "https_proxy", "PIP_INDEX_URL"), "http://127.0.0.1:1/")
