@@ -93,8 +93,7 @@ class MtcApp(App[None]):
         self.board.take(news)
         self.heard_at = time.monotonic()
         if isinstance(self.screen, Base):
-            self.screen.on_board()
-            self.screen.show_status()
+            self.screen.take_news()
 
     async def _until_it_works(self, work: Callable[[], Awaitable[None]]) -> None:
         while True:

@@ -1,7 +1,7 @@
 """What all screens have: a line that says where one is and how old it is, the keys, and how work is started."""
 
-import time
 from collections.abc import Coroutine
+from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
 from rich.text import Text
@@ -69,16 +69,23 @@ class Base(Screen[None]):
 
     def on_screen_resume(self) -> None:
         """Catch up with what was missed in the background."""
-        self.show_status()
-        self.on_board()
+        self.take_news()
+
+    def take_news(self) -> None:
+        """Draw what is new, unless there is nothing to draw on yet."""
+        if self.is_mounted:
+            self.show_status()
+            self.on_board()
 
     def on_board(self) -> None:
         """Draw what has changed: there is news on the board. Called only while this screen is the topmost."""
 
     def show_status(self) -> None:
         """Draw the first line."""
+        if not self.is_mounted:
+            return
         heard = self.mtc.heard_at
-        age_s = None if heard is None else time.monotonic() - heard
+        age_s = None if heard is None else monotonic() - heard
         gateway = self.mtc.gateway
         bar = self.query_one("#status", StatusBar)
         bar.show(gateway.url, self.mtc.trouble or gateway.trouble, age_s, self.place)

@@ -13,7 +13,7 @@ from pilotmtc.session.board import Notice, left_s, notices
 from pilotmtc.states import TaskState
 from pilotmtc.tui.base import Base
 from pilotmtc.tui.table import Cell, Table
-from pilotmtc.tui.words import TASK_MARKS, bar, pace, parts_bar, pilot_state, right, span
+from pilotmtc.tui.words import TASK_MARKS, bar, pace, parts_bar, pilot_state, right, span, style
 
 _TALL = 36  # lines from which on there is room for the plots
 _WIDE = 100  # columns from which on there is room for longer bars
@@ -64,11 +64,12 @@ class OverviewScreen(Base):
     def on_mount(self) -> None:
         """Begin at the pilots."""
         self.query_one("#pilots").focus()
+        self.call_after_refresh(self.take_news)
 
     def on_resize(self, event: Resize) -> None:
         """Show the plots where there is room."""
         self.set_class(event.size.height >= _TALL, "-tall")
-        self.on_board()
+        self.take_news()
 
     def on_board(self) -> None:
         """Draw what has changed."""
@@ -115,18 +116,20 @@ class OverviewScreen(Base):
         counts = [(state, board.tasks.get(state, 0)) for state in _SHOWN]
         total = sum(count for _, count in counts)
         busy, cores = board.cores
-        line = Text(no_wrap=True, overflow="ellipsis")
+        line = Text()
         line.append(f"{total:,} tasks", style="bold")
         for state, count in counts:
             if count:
-                mark, style = TASK_MARKS[state]
+                mark, look = TASK_MARKS[state]
                 line.append("  ")
-                line.append(f"{mark} {count:,} {state.name.lower()}", style=style)
+                line.append(f"{mark} {count:,}{f' {state.name.lower()}' if self._wide else ''}", style=style(look))
         width = max(10, self.size.width - 2)
         share = f"cores {busy:,}/{cores:,} busy {bar(busy / cores if cores else 0.0, 20)}"
-        second = Text(f"{share}  {pace(board.pace)} tasks/s", no_wrap=True, overflow="ellipsis")
+        second = Text(f"{share}  {pace(board.pace)} tasks/s")
         parts = parts_bar([(count, _COLOURS[state]) for state, count in counts], width)
-        self.query_one("#totals", Static).update(Text("\n").join([line, parts, second]))
+        self.query_one("#totals", Static).update(
+            Text("\n", no_wrap=True, overflow="ellipsis").join([line, parts, second])
+        )
 
     def _show_plots(self) -> None:
         series = self.board.series
@@ -135,17 +138,19 @@ class OverviewScreen(Base):
         paces.plt.clear_data()
         paces.plt.title("tasks ended a second, against minutes")
         if ages:
-            paces.plt.plot(ages, [count / series.step_s for count in series.ended], marker="braille")
+            paces.plt.plot(ages, [count / series.step_s for count in series.ended], marker="hd")
+            paces.plt.ylim(0, max(max(series.ended) / series.step_s, 1.0))
             if any(series.failed):
                 failed = [count / series.step_s for count in series.failed]
-                paces.plt.plot(ages, failed, marker="braille", color="red", label="failed")
+                paces.plt.plot(ages, failed, marker="hd", color="red", label="failed")
         paces.refresh()
         cores = self.query_one("#cores", PlotextPlot)
         cores.plt.clear_data()
         cores.plt.title("cores busy, of those there, against minutes")
         if ages:
-            cores.plt.plot(ages, list(series.cores), marker="braille", color="gray")
-            cores.plt.plot(ages, list(series.busy), marker="braille", color="green")
+            cores.plt.ylim(0, max(*series.cores, 1))
+            cores.plt.plot(ages, list(series.cores), marker="hd", color="gray")
+            cores.plt.plot(ages, list(series.busy), marker="hd", color="green")
         cores.refresh()
 
     def _pilot(self, pilot: Pilot) -> tuple[Cell, ...]:
@@ -178,5 +183,5 @@ def _number(pilot: Pilot) -> int:
 
 
 def _notice(notice: Notice) -> tuple[Cell, ...]:
-    mark, style = _LEVELS[notice.level]
-    return Text(mark, style=style), Text(notice.text, style=style)
+    mark, look = _LEVELS[notice.level]
+    return Text(mark, style=style(look)), Text(notice.text, style=style(look))

@@ -1,6 +1,7 @@
 """Numbers and records as the screen writes them. Pure."""
 
 import math
+import os
 import time
 
 from rich.text import Text
@@ -12,14 +13,27 @@ from pilotmtc.units import format_duration
 TASK_MARKS = {
     TaskState.WAITING: ("◌", "dim"), TaskState.READY: ("○", ""), TaskState.CLAIMED: ("◔", "cyan"),
     TaskState.RUNNING: ("▶", "bold cyan"), TaskState.DONE: ("✓", "green"), TaskState.FAILED: ("✗", "bold red"),
-    TaskState.CANCELED: ("⊘", "yellow"), TaskState.SKIPPED: ("⤼", "yellow"),
+    TaskState.CANCELED: ("⊘", "yellow"), TaskState.SKIPPED: ("↷", "yellow"),
 }  # fmt: skip
 PILOT_MARKS = {
     PilotState.NEW: ("◌", "dim"), PilotState.PENDING: ("○", "yellow"), PilotState.ACTIVE: ("▶", "bold green"),
     PilotState.DRAINING: ("◔", "cyan"), PilotState.DONE: ("✓", "green"), PilotState.FAILED: ("✗", "bold red"),
     PilotState.CANCELED: ("⊘", "yellow"),
 }  # fmt: skip
+# Parts of a bar, where there are no colours.
+_GLYPHS = {"green": "█", "red": "X", "yellow": "▚", "cyan": "▓", "bright_black": "░"}
+_ATTRIBUTES = frozenset({"bold", "dim", "reverse"})
 _EIGHTHS = " ▏▎▍▌▋▊▉"
+
+
+def has_colours() -> bool:
+    """Return whether colours may be used: https://no-color.org."""
+    return not os.environ.get("NO_COLOR")
+
+
+def style(words: str) -> str:
+    """Return a style, without its colours where there are none: shades of grey would say nothing, and hide much."""
+    return words if has_colours() else " ".join(word for word in words.split() if word in _ATTRIBUTES)
 
 
 def span(seconds: float | None) -> str:
@@ -45,30 +59,31 @@ def bar(fraction: float, width: int) -> str:
 
 
 def parts_bar(parts: list[tuple[int, str]], width: int) -> Text:
-    """Return a bar of `width` cells that shows how counts share it: ``(count, style)``, each at least a cell."""
+    """Return a bar of `width` cells that shows how counts share it: ``(count, colour)``, each at least a cell."""
     total = sum(count for count, _ in parts)
     if not total:
         return Text("░" * width, style="dim")
-    shares = [(max(1, math.floor(count / total * width)) if count else 0, style) for count, style in parts]
+    shares = [(max(1, math.floor(count / total * width)) if count else 0, colour) for count, colour in parts]
     spare = width - sum(cells for cells, _ in shares)
     largest = max(range(len(shares)), key=lambda index: shares[index][0])
     text = Text()
-    for index, (cells, style) in enumerate(shares):
-        text.append("█" * max(0, cells + (spare if index == largest else 0)), style=style)
+    for index, (cells, colour) in enumerate(shares):
+        glyph = "█" if has_colours() else _GLYPHS[colour]
+        text.append(glyph * max(0, cells + (spare if index == largest else 0)), style=style(colour))
     text.truncate(width)
     return text
 
 
 def task_state(state: TaskState) -> Text:
     """Return a task's state with its mark."""
-    mark, style = TASK_MARKS[state]
-    return Text(f"{mark} {state.name}", style=style)
+    mark, look = TASK_MARKS[state]
+    return Text(f"{mark} {state.name}", style=style(look))
 
 
 def pilot_state(state: PilotState) -> Text:
     """Return a pilot's state with its mark."""
-    mark, style = PILOT_MARKS[state]
-    return Text(f"{mark} {state.name}", style=style)
+    mark, look = PILOT_MARKS[state]
+    return Text(f"{mark} {state.name}", style=style(look))
 
 
 def pace(a_second: float) -> str:

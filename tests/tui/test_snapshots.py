@@ -1,0 +1,115 @@
+"""What the screens look like, in every mode that matters, compared with pictures that were approved.
+
+After a change that is meant: ``make test ARGS="tests/tui/test_snapshots.py --snapshot-update"``, and look at them.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+
+from pilotmtc.tui.app import MtcApp
+from pilotmtc.tui.dialogs import Confirm
+from pilotmtc.wire.views import GetOverview
+from tests.tui.fixed import FixedGateway, empty, running
+
+Compare = Callable[..., bool]
+SMALL, MIDDLE, LARGE = (80, 24), (120, 40), (200, 60)
+
+
+def app_with(overview: object, more: Mapping[type, Any] | None = None, trouble: str = "") -> MtcApp:
+    return MtcApp(FixedGateway({GetOverview: overview, **(more or {})}, trouble))
+
+
+async def settled(pilot: "Pilot[None]") -> None:
+    """Wait until the news is drawn."""
+    app = pilot.app
+    assert isinstance(app, MtcApp)
+    while app.heard_at is None:
+        await pilot.pause(0.01)
+    app.heard_at = 0.0
+    await pilot.pause()
+    await pilot.pause(0.05)
+
+
+@pytest.fixture(autouse=True)
+def _stable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Show no cursor that blinks and no age that grows."""
+    monkeypatch.setattr("pilotmtc.tui.base.monotonic", lambda: 0.0)
+    monkeypatch.setattr("textual.constants.COLOR_SYSTEM", "truecolor")
+
+
+@pytest.mark.parametrize("size", [SMALL, MIDDLE])
+def test_empty_store(snap_compare: Compare, size: tuple[int, int]) -> None:
+    assert snap_compare(app_with(empty()), terminal_size=size, run_before=settled)
+
+
+@pytest.mark.parametrize("size", [SMALL, MIDDLE, LARGE])
+def test_running(snap_compare: Compare, size: tuple[int, int]) -> None:
+    assert snap_compare(app_with(running()), terminal_size=size, run_before=settled)
+
+
+@pytest.mark.parametrize("size", [SMALL, MIDDLE])
+def test_failures(snap_compare: Compare, size: tuple[int, int]) -> None:
+    assert snap_compare(app_with(running(failures=True)), terminal_size=size, run_before=settled)
+
+
+def test_light(snap_compare: Compare) -> None:
+    assert snap_compare(app_with(running(failures=True)), press=["ctrl+t"], terminal_size=SMALL, run_before=settled)
+
+
+def test_no_colour(snap_compare: Compare, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert snap_compare(app_with(running(failures=True)), terminal_size=SMALL, run_before=settled)
+
+
+def test_disconnected(snap_compare: Compare) -> None:
+    app = app_with(running(), trouble="login.boulder: no route to host")
+
+    async def later(pilot: "Pilot[None]") -> None:
+        await settled(pilot)
+        app.heard_at = -125.0
+        app._show_status()
+        await pilot.pause()
+
+    assert snap_compare(app, terminal_size=SMALL, run_before=later)
+
+
+def test_keys(snap_compare: Compare) -> None:
+    assert snap_compare(app_with(running()), press=["?"], terminal_size=MIDDLE, run_before=settled)
+
+
+def test_what_will_happen_is_said_first(snap_compare: Compare) -> None:
+    app = app_with(running())
+
+    async def asked(pilot: "Pilot[None]") -> None:
+        await settled(pilot)
+        app.push_screen(Confirm("Cancel pilot 2 [boulder]?\n\n3,072 tasks are killed and go back, for another to run."))
+        await pilot.pause()
+
+    assert snap_compare(app, terminal_size=SMALL, run_before=asked)
+
+
+def test_login_asks_in_a_window(snap_compare: Compare) -> None:
+    app = app_with(empty())
+
+    async def asked(pilot: "Pilot[None]") -> None:
+        import concurrent.futures
+
+        await settled(pilot)
+        answers: concurrent.futures.Future[list[str]] = concurrent.futures.Future()
+        app._question(["Welcome to boulder\n(me@login.boulder) Password: ", "Token: "], [False, True], answers)
+        await pilot.pause(0.05)
+        await pilot.press(*"secret", "enter", *"123")
+        await pilot.pause()
+
+    assert snap_compare(app, terminal_size=SMALL, run_before=asked)
+
+
+def test_pictures_are_all_used() -> None:
+    """Keep no picture that no test looks at."""
+    folder = Path(__file__).parent / "__snapshots__" / "test_snapshots"
+    names = {path.stem.partition("[")[0] for path in folder.glob("*")}
+    assert names <= set(globals())
