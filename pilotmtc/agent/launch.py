@@ -28,6 +28,7 @@ from pilotmtc.errors import ConfigError
 _log = logging.getLogger("pilotmtc.agent")
 _AT_ONCE = 16  # ssh connections that are started together
 _STAGGER_S = 0.5
+HOSTS_VARIABLE = "PILOTMTC_HOSTS"
 _PBS_BINS = ("/opt/pbs/bin", "/usr/pbs/bin", "/usr/local/bin", "/opt/torque/bin", "/usr/bin")
 _AGAIN = 3  # how often a worker that was killed is started anew
 
@@ -59,11 +60,14 @@ class Allocation(Struct, frozen=True):
 def find(env: Mapping[str, str], hosts: str = "") -> Allocation:
     """Return the allocation that `env` speaks of; `hosts` (names, a file of names, ``local:N``) overrides it.
 
+    ``PILOTMTC_HOSTS`` is for dialects of schedulers that are not known here, and says the same as `hosts`.
+
     Raises
     ------
     ConfigError
         If there is none, or it cannot be read.
     """
+    hosts = hosts or env.get(HOSTS_VARIABLE, "")
     if hosts.startswith("local:"):
         if not hosts[6:].isdecimal() or not int(hosts[6:]):
             raise ConfigError(f"--hosts {hosts}: write local:4 for four node workers on this machine")
@@ -86,7 +90,7 @@ def find(env: Mapping[str, str], hosts: str = "") -> Allocation:
         )
     raise ConfigError(
         "this is no batch job: neither SLURM_JOB_ID, PBS_NODEFILE nor _CONDOR_SCRATCH_DIR is set; "
-        "name the nodes with --hosts"
+        f"name the nodes with --hosts or {HOSTS_VARIABLE}"
     )
 
 

@@ -1,6 +1,7 @@
 """What `site check` and `site add` say of a site: a real sshd, a real SLURM, accounts with and without pilotmtc."""
 
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -91,3 +92,26 @@ def test_site_without_pilotmtc_is_added_and_told_how_to_get_it(bare: Site) -> No
     assert found["pilotmtc"]["ok"] is False
     assert "pilotmtc site deploy lab" in found["pilotmtc"]["words"]
     assert found["scheduler"]["ok"] is None
+
+
+def on_login_host(site: Site, words: str) -> str:
+    """Run pilotmtc there, as somebody does who has logged in."""
+    config = site.directory / "config"
+    argv = ["ssh", "-F", str(site.client.config), "-p", str(site.sshd.port), f"{site.sshd.account.name}@127.0.0.1"]
+    line = f"XDG_CONFIG_HOME={config} pilotmtc {words} </dev/null"
+    done = subprocess.run([*argv, line], capture_output=True, text=True, timeout=90, check=False)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{site.logs()}"
+    return done.stdout
+
+
+def test_same_commands_work_on_the_login_host_itself(site: Site) -> None:
+    login = f"127.0.0.1:{site.sshd.port}"
+    on_login_host(site, f"site add local-slurm --store {site.store} --login {login} --walltime 5m")
+    shown = json.loads(on_login_host(site, "site show local-slurm --json"))
+    assert (shown["host"], shown["scheduler"]) == ("", "slurm")
+    found = [json.loads(line) for line in on_login_host(site, "site check local-slurm --json").splitlines()]
+    assert [(each["name"], each["ok"]) for each in found] == [
+        ("pilotmtc", True), ("store", True), ("scheduler", True), ("way back", True),
+    ]  # fmt: skip
+    out = on_login_host(site, "run --site local-slurm --nodes 2 --cwd / echo {} ::: 1 2 3")
+    assert sorted(out.split()) == ["1", "2", "3"]
