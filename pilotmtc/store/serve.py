@@ -41,6 +41,7 @@ _LOG_LIMIT_BYTES = 1 << 20
 _READY_FD = 3
 _SPARE_FD = 20  # from here on no descriptor is used
 _WORD_EVERY_S = 5.0
+_SERVED = ("ready", "served", "StoreBusy")  # last words of a start after which there is a server
 WAITING = "pilotmtc: waiting: "  # begins a line of text before the hello
 # In the server's environment, so that whoever sweeps up processes knows that this one belongs to nobody.
 MARK = "PILOTMTC_STORE_SERVER"
@@ -206,7 +207,7 @@ def start(store: str, deadline: float) -> "tuple[str, float]":
                         told_at = now
                         _say_to_client(f"{WAITING}{message}\n")
                     time.sleep(0.1)
-                elif word:
+                elif word not in ("", *_SERVED):  # else it is there by now, or another one, and is looked for again
                     raise Refused(word, message) from None
                 if now > deadline:
                     raise Refused("ConnectError", "another process has been starting the store's server") from None
