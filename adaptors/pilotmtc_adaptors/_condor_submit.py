@@ -25,6 +25,10 @@ def submit_description(request: JobRequest, *, parallel: bool) -> str:
 
     On each node the same runs, and ``_CONDOR_PROCNO`` and ``_CONDOR_NPROCS`` say which node of how many it is.
     """
+    if request.exclusive:
+        raise UsageError(
+            "HTCondor gives a job the cores that it asks for, and no host alone: say how many cores a node has"
+        )
     lines = [
         f"universe = {'parallel' if parallel else 'vanilla'}",
         "executable = /bin/sh",

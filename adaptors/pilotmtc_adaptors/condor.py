@@ -28,6 +28,7 @@ _MAPS = SCRIPT_FIELDS | {
     "constraint",
     "candidate_hosts",
     "file_transfer",
+    "exclusive",  # refused in words of its own
 }
 _ID = re.compile(r"[0-9]{1,12}", re.ASCII)
 _SUBMITTED = re.compile(r"^([0-9]+)\.[0-9]+ - [0-9]+\.[0-9]+\s*$", re.ASCII | re.MULTILINE)

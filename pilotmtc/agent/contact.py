@@ -15,6 +15,7 @@ from msgspec import Struct
 from pilotmtc.errors import ConfigError
 
 NAME = "contact"
+OVER = "over"  # beside it when the agent has left, for workers that come later
 NETWORK = "PILOTMTC_NETWORK"
 
 
@@ -92,8 +93,8 @@ def readable(socket: "zmq.Socket[bytes]") -> bool:
     return bool(int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
 
 
-def own_address(other: str | None) -> str:
-    """Return the address of this host on the network that leads to the host `other`; without one, that of loopback.
+def own_address(other: str | None, default: str = "") -> str:
+    """Return the address of this host on the network that leads to `other`; without one, `default` or loopback's.
 
     ``$PILOTMTC_NETWORK`` may say better: an address of this host, or the name of a network interface.
 
@@ -109,7 +110,7 @@ def own_address(other: str | None) -> str:
         except OSError as error:
             raise ConfigError(f"{NETWORK}={wish} is no address or network interface here: {error}") from error
     if other is None:
-        return "127.0.0.1"
+        return default or "127.0.0.1"
     for target in (other, socket.gethostname()):
         try:
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:

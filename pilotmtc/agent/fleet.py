@@ -19,7 +19,7 @@ from zmq.utils import z85
 from pilotmtc.agent import events as c
 from pilotmtc.agent import wide
 from pilotmtc.agent.cluster import Cluster
-from pilotmtc.agent.contact import Contact, descriptor, readable
+from pilotmtc.agent.contact import OVER, Contact, descriptor, readable
 from pilotmtc.agent.hosts import fold
 from pilotmtc.agent.launch import Starter
 from pilotmtc.agent.line import Begin, Begone, Bye, Down, Halt, Hello, Line, Message, Said, Up, Welcome, decode, encode
@@ -141,6 +141,7 @@ class Fleet:
             self._contact, address=f"tcp://{self._address}:{port}", server_key=server_key, public_key=public_key,
             secret_key=secret_key,
         )  # fmt: skip
+        self._path.with_name(OVER).unlink(missing_ok=True)
         contact.write(self._path)
         self._starter.start(self._path)
         for socket in (self._door, self._router):
@@ -247,6 +248,7 @@ class Fleet:
 
     def close(self) -> None:
         """Close the door, whoever is still there."""
+        self._path.with_name(OVER).touch()
         self._path.unlink(missing_ok=True)
         self._starter.stop()
         self._router.close()

@@ -7,6 +7,7 @@ workers where the scheduler has one (``srun``, ``pbsdsh``), an ``ssh`` for each 
 import json
 import logging
 import os
+import re
 import shlex
 import signal
 import socket
@@ -48,6 +49,8 @@ class Allocation(Struct, frozen=True):
         The scheduler's id of the job.
     ends_at
         When it ends, in seconds since the epoch, where the scheduler says so; else 0.
+    address
+        Of this host on the nodes' network, where the scheduler says so.
     """
 
     way: str
@@ -55,6 +58,7 @@ class Allocation(Struct, frozen=True):
     cores: dict[str, int] = {}
     job: str = ""
     ends_at: float = 0.0
+    address: str = ""
 
 
 def find(env: Mapping[str, str], hosts: str = "") -> Allocation:
@@ -84,10 +88,8 @@ def find(env: Mapping[str, str], hosts: str = "") -> Allocation:
         names = _nodefile(Path(env["PBS_NODEFILE"]))
         return Allocation("pbsdsh", tuple(dict.fromkeys(names)), _counted(names), env.get("PBS_JOBID", ""))
     if "_CONDOR_SCRATCH_DIR" in env:
-        count = int(env.get("PILOTMTC_NODES", "1"))
-        return Allocation(
-            "condor", tuple(f"proc{number}" for number in range(count)), job=env.get("_CONDOR_JOB_AD", "")
-        )
+        names = [_condor_name(number) for number in range(int(env.get("_CONDOR_NPROCS") or 1))]
+        return Allocation("condor", tuple(names), address=_condor_address(env) if len(names) > 1 else "")
     raise ConfigError(
         "this is no batch job: neither SLURM_JOB_ID, PBS_NODEFILE nor _CONDOR_SCRATCH_DIR is set; "
         f"name the nodes with --hosts or {HOSTS_VARIABLE}"
@@ -105,6 +107,27 @@ def _counted(names: list[str]) -> dict[str, int]:
     """Return how often each name is there, where that says something: PBS names a node once for each core, or once."""
     found = {name: names.count(name) for name in dict.fromkeys(names)}
     return found if any(number > 1 for number in found.values()) else {}
+
+
+def joined(env: Mapping[str, str]) -> str:
+    """Return the name of the node that is to join an agent elsewhere: HTCondor starts the same on each node."""
+    number = int(env.get("_CONDOR_PROCNO") or 0) if "_CONDOR_SCRATCH_DIR" in env else 0
+    return _condor_name(number) if number else ""
+
+
+def _condor_name(number: int) -> str:
+    """Return a name for the node of a cluster's job: several may be on one host."""
+    return f"{socket.gethostname().partition('.')[0]}-{number}"
+
+
+def _condor_address(env: Mapping[str, str]) -> str:
+    """Return the address by which HTCondor itself is reached on this host."""
+    try:
+        ad = Path(env.get("_CONDOR_MACHINE_AD", "")).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    found = re.search(r'^MyAddress = "<([0-9.]+):', ad, re.MULTILINE)
+    return found[1] if found else ""
 
 
 def worker_command(contact: Path, name: str = "") -> list[str]:
@@ -137,7 +160,8 @@ def commands(found: Allocation, contact: Path, env: Mapping[str, str]) -> list[l
         return [[_pbsdsh(env), *_pbsdsh_options(env), "--", *worker_command(contact)]]
     if found.way == "ssh":
         return [_ssh(name, worker_command(contact, name)) for name in found.nodes]
-    return [worker_command(contact, name) for name in found.nodes]
+    names = found.nodes[:1] if found.way == "condor" else found.nodes  # whose others come by themselves
+    return [worker_command(contact, name) for name in names]
 
 
 def _pbsdsh(env: Mapping[str, str]) -> str:

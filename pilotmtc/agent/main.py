@@ -60,6 +60,8 @@ def main(argv: Sequence[str]) -> int:
             return run(asked.store, pilot, asked.directory, asked.guard_fd)
         from pilotmtc.agent import launch, many  # with zmq, which a pilot of this machine does not want
 
+        if asked.guard_fd is None and not asked.hosts and (node := launch.joined(os.environ)):
+            many.join(node, asked.directory.absolute())
         if asked.guard_fd is None:
             many.guarded([sys.executable, "-m", "pilotmtc.agent", *argv])
         return run(asked.store, pilot, asked.directory.absolute(), asked.guard_fd, launch.find(os.environ, asked.hosts))

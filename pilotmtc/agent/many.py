@@ -9,12 +9,12 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-from pilotmtc.agent import guard
+from pilotmtc.agent import guard, wide
 from pilotmtc.agent.cluster import Cluster
 from pilotmtc.agent.contact import NAME, Contact, own_address
 from pilotmtc.agent.core import Core
 from pilotmtc.agent.fleet import LOST_S, Fleet
-from pilotmtc.agent.launch import Allocation, Starter, first_other
+from pilotmtc.agent.launch import Allocation, Starter, first_other, worker_command
 from pilotmtc.agent.loop import Loop
 from pilotmtc.agent.spool import Spool
 from pilotmtc.model import Pilot
@@ -32,6 +32,12 @@ def guarded(command: list[str]) -> NoReturn:
     os.execve(sys.executable, [sys.executable, "-I", "-S", guard.__file__], environment)
 
 
+def join(name: str, directory: Path) -> NoReturn:
+    """Become the guard of a node worker: the agent is in another job."""
+    command = worker_command(directory / NAME, name)
+    os.execv(command[0], command)
+
+
 def run(  # noqa: PLR0917 -- what `main.run` has
     client: StoreClient, record: Pilot, url: str, directory: Path, guard_fd: int | None, allocation: Allocation
 ) -> int:
@@ -44,11 +50,13 @@ def run(  # noqa: PLR0917 -- what `main.run` has
     cluster = Cluster()
     core = Core(cluster, time.monotonic(), walltime_s, asked.idle_s, expected=len(allocation.nodes))
     environ = {key: value for key, value in os.environ.items() if key != "MTC_GUARD"}
+    if allocation.way == "condor" and len(allocation.nodes) > 1:  # mpiexec has no way to other nodes
+        environ.setdefault(wide.WISH, wide.RANKS)
     contact = Contact(
         "", b"", b"", b"", float(os.environ.get(LOST, LOST_S)), record.id, url, str(directory),
         {"": asked.cores} if asked.cores else allocation.cores, asked.gpus, asked.memory_bytes, asked.pin, environ,
     )  # fmt: skip
     starter = Starter(allocation, environ, directory / "workers.log")
-    address = own_address(first_other(allocation))
+    address = own_address(first_other(allocation), allocation.address)
     fleet = Fleet(cluster, contact, directory / NAME, starter, address=address, named=asked.named)
     return Loop(client, record.id, core, fleet, Spool(directory), guard_fd=guard_fd).run()

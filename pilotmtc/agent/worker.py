@@ -26,7 +26,7 @@ import zmq
 
 from pilotmtc.agent import events as c
 from pilotmtc.agent import watch
-from pilotmtc.agent.contact import Contact, descriptor, readable
+from pilotmtc.agent.contact import OVER, Contact, descriptor, readable
 from pilotmtc.agent.line import Begin, Begone, Bye, Down, Hello, Line, Message, Up, Welcome, decode, encode
 from pilotmtc.agent.node import NodeWorker
 from pilotmtc.errors import PilotMTCError, ProtocolError
@@ -71,6 +71,8 @@ def _contact(path: Path) -> Contact:
     """Return the contact as soon as the agent has written it."""
     until = time.monotonic() + _CONTACT_WAIT_S
     while not path.exists() and time.monotonic() < until:
+        if path.with_name(OVER).exists():
+            raise PilotMTCError("the pilot is over: this node has come too late")
         time.sleep(0.2)
     return Contact.read(path)
 
@@ -103,7 +105,8 @@ class Worker:
             directory = Path(self._scratch.name)
         os.chdir(directory)
         own = ("CUDA_VISIBLE_DEVICES", "HOSTNAME", "ROCR_VISIBLE_DEVICES", "SLURMD_NODENAME", "TMPDIR")
-        environ = contact.environ | {key: os.environ[key] for key in own if key in os.environ}
+        here = {key: value for key, value in os.environ.items() if key in own or key.startswith("_CONDOR_")}
+        environ = contact.environ | here
         self._node = NodeWorker(
             name, PilotId(contact.pilot), contact.store, directory,
             gpus=bool(gpus), pin=contact.pin and can_pin, environ=environ, scratch=Path(self._scratch.name),

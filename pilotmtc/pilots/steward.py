@@ -113,7 +113,7 @@ class Round:
         unborn = not job.attached and seen.state not in _LIVING and job.state not in PILOT_FINAL
         return JobReport(
             job.pilot, seen.state, batch, seen.native_state, seen.reason, seen.exit_code,
-            _tail(Path(job.directory) / "agent.log") if unborn else "",
+            _tail(Path(job.directory)) if unborn else "",
         )  # fmt: skip
 
     def _report(self, reports: Sequence[JobReport], trouble: str = "") -> None:
@@ -150,9 +150,11 @@ class Round:
         return script
 
 
-def _tail(path: Path) -> str:
+def _tail(directory: Path) -> str:
+    """Return the end of what a job has written; HTCondor has a file for each node."""
+    path = directory / "agent.log"
     try:
-        with path.open("rb") as file:
+        with (path if path.exists() else directory / "agent.log.0").open("rb") as file:
             file.seek(0, os.SEEK_END)
             file.seek(max(0, file.tell() - _LOG_BYTES))
             return file.read().decode("utf-8", "replace").strip()

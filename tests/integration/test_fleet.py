@@ -240,3 +240,14 @@ def test_wide_task_that_fits_nowhere_yet_waits_for_the_nodes(site: Site) -> None
         task = site.submit(shell(WHO), resources=Resources(ranks=2, ranks_per_node=1))[0]
         fleet.wait_tasks({TaskState.DONE: 1})
         assert site.last(task).node in ("n[1-2]", "n[2,1]")
+
+
+def test_node_that_comes_when_the_pilot_is_over_leaves_at_once(site: Site) -> None:
+    with running_fleet(site, 1) as fleet:
+        fleet.wait_nodes(1)
+        site.client.call(DrainPilot(fleet.pilot.id))
+        assert fleet.job.wait(20.0) == 0
+        command = worker_command(fleet.directory / "contact", "late")
+        late = subprocess.run(command, capture_output=True, text=True, timeout=20.0, check=False)
+        assert late.returncode == 1
+        assert "this node has come too late" in late.stderr

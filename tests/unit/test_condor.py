@@ -263,6 +263,7 @@ def test_files_are_sent_where_they_are_named() -> None:
         ({"file_transfer": ("a b",)}, "file transfer 'a b'"),
         ({"file_transfer": ("a > b",)}, "file transfer 'a > b'"),
         ({"file_transfer": ("a,b > a,b",)}, "file transfer"),
+        ({"exclusive": True}, "say how many cores a node has"),
         ({"arguments": ("x" * 200_000,)}, "put them into a file"),
         ({"environment": {"a b": "c"}}, "environment variable 'a b'"),
     ],
@@ -272,7 +273,7 @@ def test_what_cannot_be_said_is_refused_by_name(fields: dict[str, object], named
         described(request(**fields))
 
 
-@pytest.mark.parametrize("field", ["qos", "queue", "reservation", "exclusive"])
+@pytest.mark.parametrize("field", ["qos", "queue", "reservation"])
 def test_what_htcondor_has_not_is_not_mapped(field: str) -> None:
     assert field not in condor.vanilla.maps
 

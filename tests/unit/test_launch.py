@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pilotmtc.agent import wide
 from pilotmtc.agent.hosts import counts, expand, fold
-from pilotmtc.agent.launch import Allocation, commands, find, worker_command
+from pilotmtc.agent.launch import Allocation, commands, find, joined, worker_command
 from pilotmtc.errors import ConfigError
 from pilotmtc.model import Result, TaskId
 from pilotmtc.slots import Slot
@@ -88,6 +88,18 @@ def test_named_hosts_are_reached_by_ssh_with_everything_quoted(tmp_path: Path) -
     first, second = commands(found, odd, {})
     assert (first[0], first[-2], second[-2]) == ("ssh", "a", "b")
     assert shlex.split(first[-1]) == worker_command(odd, "a")
+
+
+def test_first_job_of_a_cluster_of_htcondor_has_the_agent_and_the_others_join(tmp_path: Path) -> None:
+    ad = tmp_path / "machine.ad"
+    ad.write_text('Machine = "n1"\nMyAddress = "<10.1.2.3:9618?addrs=10.1.2.3-9618&sock=startd>"\n')
+    env = {"_CONDOR_SCRATCH_DIR": "/s", "_CONDOR_PROCNO": "0", "_CONDOR_NPROCS": "3", "_CONDOR_MACHINE_AD": str(ad)}
+    found = find(env)
+    assert (found.way, len(found.nodes), len(set(found.nodes)), found.address) == ("condor", 3, 3, "10.1.2.3")
+    assert commands(found, CONTACT, env) == [worker_command(CONTACT, found.nodes[0])]
+    assert joined(env) == ""
+    assert joined(env | {"_CONDOR_PROCNO": "2"}) == found.nodes[2]
+    assert find({"_CONDOR_SCRATCH_DIR": "/s"}).address == ""
 
 
 def test_no_job_at_all_is_an_error_that_says_what_to_do() -> None:
