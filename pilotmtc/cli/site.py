@@ -101,12 +101,12 @@ def add(name: str, host: str, replace: bool, no_check: bool, as_json: bool, **ke
     return 0
 
 
-@_command(
-    "check", examples="pilotmtc site check boulder\npilotmtc site check boulder --json | jq 'select(.ok == false)'\n"
-)
+@_command("check", examples="pilotmtc site check boulder\npilotmtc site check boulder --job --timeout 1h\n")
 @click.argument("name")
+@click.option("--job", is_flag=True, help="Submit a job of one node, too, and see whether it reaches the store.")
+@click.option("--timeout", default="10m", show_default=True, metavar="TIME", help="How long to wait for that job.")
 @json_option
-def check(name: str, as_json: bool) -> int:
+def check(name: str, job: bool, timeout: str, as_json: bool) -> int:
     """Look whether the site NAME has all it needs, and say what to do where it has not.
 
     Looked at are: ssh, the host key, Python, pilotmtc's version and protocol, the store and what it lies on, the
@@ -115,14 +115,25 @@ def check(name: str, as_json: bool) -> int:
     """
     from pilotmtc.deploy.check import check as look
     from pilotmtc.sites import get_site
+    from pilotmtc.units import parse_duration
 
+    wait_s = parse_duration(timeout)
     code = 0
-    for one in look(get_site(name)):
+
+    def show(one: "Finding") -> None:
+        nonlocal code
         if as_json:
             out.put_json({"name": one.name, "ok": one.ok, "words": one.words, "exit_code": one.exit_code})
         else:
             out.put([_line(one)])
         code = code or one.exit_code
+
+    for one in look(get_site(name)):
+        show(one)
+    if job and not code:
+        from pilotmtc.session.trial import try_node
+
+        show(try_node(name, wait_s))
     return code
 
 

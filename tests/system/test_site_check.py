@@ -36,6 +36,20 @@ def test_all_is_well(site: Site) -> None:
     assert not [*site.directory.glob("store.db.d/.check-*"), *site.directory.glob("store.db.d/keys/*")]
 
 
+def test_job_tries_the_way_from_a_node(site: Site) -> None:
+    site.add("lab", "--no-check", "--queue", "debug")
+    done = site.run("site", "check", "lab", "--job", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr + site.logs()
+    node = json.loads(done.stdout.splitlines()[-1])
+    assert (node["name"], node["ok"]) == ("node", True)
+    assert "has reached the store in job" in node["words"]
+    site.wait_for(1, "CANCELED", "DONE")
+    site.add("lab", "--no-check", "--replace", "--queue", "closed")
+    done = site.run("site", "check", "lab", "--job", "--timeout", "1s", "--json")
+    assert json.loads(done.stdout.splitlines()[-1])["ok"] is None
+    site.wait_for(2, "CANCELED")
+
+
 def test_changed_host_key_is_wrong_and_nothing_else_is_tried(site: Site, tmp_path: Path) -> None:
     site.add("lab", "--no-check")
     other = make_key(tmp_path / "other").with_suffix(".pub").read_text().split()
