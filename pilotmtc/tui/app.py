@@ -1,10 +1,13 @@
 """The program: its screens, its connection, and the board that all of them read."""
 
 import asyncio
+import os
+import shlex
+import subprocess
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-from textual.app import App, SystemCommand
+from textual.app import App, SuspendNotSupported, SystemCommand
 from textual.binding import Binding
 from textual.message import Message
 from textual.screen import Screen
@@ -159,6 +162,17 @@ class MtcApp(App[None]):
     def open_pilot(self, pilot: int) -> None:
         """Show a pilot from near."""
         self.push_screen(PilotScreen(pilot))
+
+    def page(self, data: bytes) -> None:
+        """Show a text in the user's pager, which has the terminal meanwhile."""
+        argv = shlex.split(os.environ.get("PAGER", "")) or ["less", "-R"]
+        try:
+            with self.suspend():
+                subprocess.run(argv, input=data, check=False)  # it ends when the user says so
+        except SuspendNotSupported:
+            self.notify("There is no terminal here that a pager could use.", severity="warning")
+        except OSError as error:
+            self.notify(f"{argv[0]} cannot be run: {error.strerror}", severity="error", markup=False)
 
     # -- keys -------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """What all screens have: a line that says where one is and how old it is, the keys, and how work is started."""
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
@@ -93,6 +93,11 @@ class Base(Screen[None]):
     def begin(self, work: Coroutine[Any, Any, None], group: str = "default") -> None:
         """Do `work` beside the screen; what was begun in the same group before is given up. Errors are shown."""
         self.run_worker(self._told(work), group=group, exclusive=True)
+
+    def look(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Do `work` beside the screen, unless the last time is not over: a slow link is not asked ever more."""
+        if not any(worker.group == "look" and worker.is_running for worker in self.workers):
+            self.run_worker(self._told(work()), group="look")
 
     async def _told(self, work: Coroutine[Any, Any, None]) -> None:
         try:

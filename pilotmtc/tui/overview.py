@@ -11,6 +11,7 @@ from textual_plotext import PlotextPlot
 from pilotmtc.model import Campaign, Pilot
 from pilotmtc.session.board import Notice, left_s, notices
 from pilotmtc.states import TaskState
+from pilotmtc.tui import pilot_actions
 from pilotmtc.tui.base import Base
 from pilotmtc.tui.table import Cell, Table
 from pilotmtc.tui.words import TASK_MARKS, bar, pace, parts_bar, pilot_state, right, span, style
@@ -42,6 +43,9 @@ class OverviewScreen(Base):
     """
     BINDINGS = [
         Binding("t", "tasks", "Tasks"),
+        Binding("p", "submit", "New pilot"),
+        Binding("d", "drain", "Drain pilot"),
+        Binding("x", "cancel", "Cancel pilot"),
     ]
 
     def body(self) -> ComposeResult:
@@ -110,6 +114,23 @@ class OverviewScreen(Base):
     @property
     def _wide(self) -> bool:
         return self.size.width >= _WIDE
+
+    def action_submit(self) -> None:
+        """Submit a pilot."""
+        pilot_actions.submit(self)
+
+    def action_drain(self) -> None:
+        """Drain the pilot under the cursor."""
+        pilot_actions.drain(self, self._current)
+
+    def action_cancel(self) -> None:
+        """Cancel the pilot under the cursor."""
+        pilot_actions.cancel(self, self._current)
+
+    @property
+    def _current(self) -> Pilot | None:
+        key = self.query_one("#pilots", Table).current
+        return None if key is None else self.board.pilots.get(int(key))
 
     def _show_totals(self) -> None:
         board = self.board

@@ -94,3 +94,8 @@ def pace(a_second: float) -> str:
 def right(text: str) -> Text:
     """Return a cell that stands at the right."""
     return Text(text, justify="right")
+
+
+def plain(text: str) -> str:
+    """Return a text without what would move a terminal's cursor or colour it."""
+    return "".join(each if each.isprintable() or each == "\n" else " " if each == "\t" else "�" for each in text)

@@ -52,7 +52,7 @@ def drive(store: str, script: Script, size: tuple[int, int] = (120, 40)) -> None
 
     async def main() -> None:
         app = MtcApp(SessionGateway(store, "local"))
-        async with app.run_test(size=size) as pilot:
+        async with app.run_test(size=size, notifications=True) as pilot:
             await script(Driver(app, pilot))
 
     asyncio.run(main())

@@ -1,0 +1,57 @@
+"""Slots against time: from attempts to cells."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pilotmtc.model import CampaignId, TaskId
+from pilotmtc.states import Cause
+from pilotmtc.tui.gantt import Piece, cells_of, cores_of, lanes_of, utilisation
+from pilotmtc.wire.views import RunningTask, Span
+
+
+@pytest.mark.parametrize(
+    ("slot", "cores"), [("0", [0]), ("0-3,8", [0, 1, 2, 3, 8]), ("", []), ("0-11;0-3", []), ("x", []), ("-1", [])]
+)
+def test_slots_are_read(slot: str, cores: list[int]) -> None:
+    assert cores_of(slot) == cores
+
+
+def test_attempts_and_what_runs_lie_on_their_cores_in_order_of_time() -> None:
+    spans = [
+        Span(TaskId(2), 1, "n1", "0", 20.0, 5.0, Cause.EXIT, 3),
+        Span(TaskId(1), 1, "n1", "0-1", 10.0, 10.0, Cause.EXIT, 0),
+        Span(TaskId(3), 1, "n0", "1", 10.0, 1.0, Cause.NODE_LOST, 0),
+    ]
+    running = [
+        RunningTask(TaskId(4), 1, CampaignId(1), 26.0, "n1", "0"),
+        RunningTask(TaskId(5), 1, CampaignId(1), 0.0),
+    ]
+    assert lanes_of(spans, running, 30.0) == {
+        ("n0", 1): [Piece(10.0, 11.0, "lost")],
+        ("n1", 0): [Piece(10.0, 20.0, "done"), Piece(20.0, 25.0, "failed"), Piece(26.0, 30.0, "runs")],
+        ("n1", 1): [Piece(10.0, 20.0, "done")],
+    }
+
+
+def test_worst_in_a_cell_is_shown() -> None:
+    pieces = [Piece(0.0, 4.0, "done"), Piece(4.2, 4.4, "failed"), Piece(4.5, 9.0, "done")]
+    assert cells_of(pieces, 0.0, 1.0, 10) == ["done"] * 4 + ["failed"] + ["done"] * 5
+    assert cells_of(pieces, 0.0, 10.0, 1) == ["failed"]
+
+
+def test_utilisation_is_the_share_of_time_that_was_used() -> None:
+    lanes = {("n", 0): [Piece(0.0, 10.0, "done")], ("n", 1): [Piece(0.0, 5.0, "done")]}
+    assert utilisation(lanes) == 0.75
+    assert utilisation({}) == 0.0
+
+
+@given(
+    st.lists(st.tuples(st.floats(-1e6, 1e6), st.floats(0, 1e6))), st.floats(-1e6, 1e6), st.floats(0.1, 3600.0),
+    st.integers(1, 300),
+)  # fmt: skip
+def test_cells_are_as_many_as_asked_for(times: list[tuple[float, float]], start: float, step: float, n: int) -> None:
+    pieces = [Piece(at, at + elapsed, "done") for at, elapsed in times]
+    cells = cells_of(pieces, start, step, n)
+    assert len(cells) == n
+    assert set(cells) <= {"", "done"}
