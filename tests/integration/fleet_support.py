@@ -27,19 +27,20 @@ class Fleet:
 
     def workers(self) -> dict[str, int]:
         """Return the process ids of the node workers by name."""
-        found = {}
+        found: dict[int, str] = {}
         for pid in alive(str(self.directory / "contact")):
             try:
                 words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
             except OSError:
                 continue
             if b"--guard-fd" in words:
-                found[words[words.index(b"--name") + 1].decode()] = pid
-        return found
+                found[pid] = words[words.index(b"--name") + 1].decode()
+        # A child that a worker has just made for a task looks like the worker until it becomes the task's program.
+        return {name: pid for pid, name in found.items() if parent(pid) not in found}
 
     def guard_of(self, worker: int) -> int:
         """Return the guard of a worker, which is its parent."""
-        return int(Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[1])
+        return parent(worker)
 
     def agent(self) -> int:
         """Return the process id of the agent."""
@@ -57,6 +58,14 @@ class Fleet:
     def wait_tasks(self, counts: Mapping[object, int], timeout_s: float = 60.0) -> None:
         """Wait until the tasks of the store have just these states."""
         wait_until(lambda: self.site.counts() == counts, timeout_s, on_timeout=lambda: (self.site.counts(), self.log()))
+
+
+def parent(pid: int) -> int:
+    """Return the parent of a process, 0 if the process has gone."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
 
 
 @contextmanager
