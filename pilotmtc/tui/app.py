@@ -2,8 +2,6 @@
 
 import asyncio
 import os
-import shlex
-import subprocess
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
@@ -12,12 +10,13 @@ from textual.binding import Binding
 from textual.message import Message
 from textual.screen import Screen
 
-from pilotmtc.errors import LoginRefused, PilotMTCError
+from pilotmtc.errors import LoginRefused, PilotMTCError, UsageError
 from pilotmtc.session.board import Board
 from pilotmtc.tui.base import Base
 from pilotmtc.tui.dialogs import Form
 from pilotmtc.tui.gateway import Answers, Gateway
 from pilotmtc.tui.overview import OverviewScreen
+from pilotmtc.tui.pager import pager_command, run_pager
 from pilotmtc.tui.pilot import PilotScreen
 from pilotmtc.tui.task import TaskScreen
 from pilotmtc.tui.tasks import TasksScreen
@@ -163,16 +162,18 @@ class MtcApp(App[None]):
         """Show a pilot from near."""
         self.push_screen(PilotScreen(pilot))
 
-    def page(self, data: bytes) -> None:
-        """Show a text in the user's pager, which has the terminal meanwhile."""
-        argv = shlex.split(os.environ.get("PAGER", "")) or ["less", "-R"]
+    def page(self, files: Sequence[str]) -> None:
+        """Show files in the user's pager, which has the terminal meanwhile."""
         try:
+            command = pager_command(os.environ)
             with self.suspend():
-                subprocess.run(argv, input=data, check=False)  # it ends when the user says so
+                trouble = run_pager(command, files)
+        except UsageError as error:
+            trouble = str(error)
         except SuspendNotSupported:
-            self.notify("There is no terminal here that a pager could use.", severity="warning")
-        except OSError as error:
-            self.notify(f"{argv[0]} cannot be run: {error.strerror}", severity="error", markup=False)
+            trouble = "There is no terminal here that a pager could use."
+        if trouble:
+            self.notify(trouble, title="No pager", severity="error", markup=False)
 
     # -- keys -------------------------------------------------------------------------------------------------
 

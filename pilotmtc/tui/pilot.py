@@ -1,6 +1,8 @@
 """A pilot from near: its nodes and slots, what runs, the past of its slots, events, its job, its log."""
 
 from collections.abc import Iterable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from rich.text import Text
 from textual.app import ComposeResult
@@ -8,13 +10,14 @@ from textual.binding import Binding
 from textual.containers import VerticalScroll
 from textual.widgets import Static, TabbedContent, TabPane
 
+from pilotmtc.cli.text import plain
 from pilotmtc.model import Pilot, PilotId
 from pilotmtc.session.board import left_s
 from pilotmtc.tui import pilot_actions
 from pilotmtc.tui.base import Base
 from pilotmtc.tui.gantt import Gantt, cores_of, lanes_of, utilisation
 from pilotmtc.tui.table import Cell, Table
-from pilotmtc.tui.words import bar, clock, pace, pilot_state, plain, right, span
+from pilotmtc.tui.words import bar, clock, pace, pilot_state, plain_lines, right, span
 from pilotmtc.units import format_memory
 from pilotmtc.wire.views import GetPilotFile, GetPilotView, GetSpans, NodeState, PilotView, RunningTask, Span
 
@@ -186,14 +189,14 @@ class PilotScreen(Base):
             )
             if value
         ]  # fmt: skip
-        text = plain(script.data.decode("utf-8", "replace")) if not script.trouble else script.trouble
+        text = plain_lines(script.data) if not script.trouble else script.trouble
         self.query_one("#job-text", Static).update("\n".join([*record, "", script.path, text]))
 
     async def _load_log(self) -> None:
         log = await self.mtc.gateway.ask(GetPilotFile(self._number, "agent.log"))
         scroll = self.query_one("#log-scroll", VerticalScroll)
         at_end = scroll.scroll_y >= scroll.max_scroll_y
-        text = plain(log.data.decode("utf-8", "replace")) if not log.trouble else log.trouble
+        text = plain_lines(log.data) if not log.trouble else log.trouble
         self.query_one("#log-text", Static).update(f"{log.path} ({log.size:,} bytes)\n{text}")
         if at_end:
             scroll.scroll_end(animate=False)
@@ -235,7 +238,10 @@ class PilotScreen(Base):
 
         async def page() -> None:
             log = await self.mtc.gateway.ask(GetPilotFile(self._number, "agent.log", 1 << 20))
-            self.mtc.page(log.data if not log.trouble else log.trouble.encode())
+            with TemporaryDirectory(prefix="pilotmtc-") as directory:
+                copy = Path(directory) / "agent.log"
+                copy.write_bytes(log.data if not log.trouble else log.trouble.encode())
+                self.mtc.page([str(copy)])
 
         self.begin(page(), "pager")
 

@@ -6,6 +6,7 @@ import time
 
 from rich.text import Text
 
+from pilotmtc.cli.text import plain
 from pilotmtc.states import PilotState, TaskState
 from pilotmtc.units import format_duration
 
@@ -96,6 +97,6 @@ def right(text: str) -> Text:
     return Text(text, justify="right")
 
 
-def plain(text: str) -> str:
-    """Return a text without what would move a terminal's cursor or colour it."""
-    return "".join(each if each.isprintable() or each == "\n" else " " if each == "\t" else "�" for each in text)
+def plain_lines(data: bytes) -> str:
+    """Return a text of others', without what would move a terminal's cursor or colour it."""
+    return "\n".join(plain(line.expandtabs()) for line in data.decode("utf-8", "replace").splitlines())

@@ -1,0 +1,454 @@
+"""The tasks screen, by its keys, against a real store."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from pilotmtc.model import Task
+from pilotmtc.session import Session
+from pilotmtc.states import TaskState
+from pilotmtc.tui.listing import HELD, PAGE
+from pilotmtc.tui.task_table import TaskTable
+from pilotmtc.tui.tasks import TasksScreen
+from pilotmtc.wire.messages import GetTasks
+from tests.serving import Place
+from tests.tui.driving import Driver, drive
+
+
+async def _open(screen: Driver, filter_: str = "") -> TaskTable:
+    await screen.see("● live")
+    screen.app.open_tasks(filter_)
+    await screen.until(lambda: isinstance(screen.app.screen, TasksScreen) and screen.app.screen.query("#tasks"))
+    return screen.app.screen.query_one("#tasks", TaskTable)
+
+
+async def _type(screen: Driver, text: str) -> None:
+    names = {" ": "space", ":": "colon", ">": "greater_than_sign", ",": "comma", '"': "quotation_mark"}
+    await screen.press(*[names.get(char, char) for char in text])
+
+
+async def _until_other(screen: Driver, table: TaskTable, key: str, at: int) -> None:
+    await screen.until(lambda: table.keys[at] != key)
+
+
+def _run(place: Place, command: str, values: list[int]) -> list[Task]:
+    """Run a task for each value and return them."""
+    with Session(place.path) as session:
+        campaign = session.submit(command, values)
+        session.pilots.wait(session.pilots.submit(cores=2, idle="0.2s").id, 60)
+        return list(session.tasks(campaign=campaign))
+
+
+def _states(place: Place) -> list[str]:
+    with Session(place.path) as session:
+        return [task.state.name for task in session.tasks()]
+
+
+# -- paging -----------------------------------------------------------------------------------------------------
+
+
+def test_fifty_thousand_tasks_are_paged_to_the_end_and_back_and_few_are_held(place: Place) -> None:
+    with Session(place.path) as session:
+        session.submit("echo {}", range(50_000))
+
+    async def script(screen: Driver) -> None:
+        table = await _open(screen)
+        await screen.see("50,000 tasks · in order of id", "echo 0")
+        assert len(table.keys) == PAGE
+        while table.keys[-1] != "50000":
+            last = table.keys[-1]
+            table.move_cursor(row=table.row_count - 1)
+            await _until_other(screen, table, last, -1)
+            assert table.current == last  # the cursor stays on its task
+            assert len(table.keys) <= HELD + PAGE
+            low = int(table.keys[0])
+            assert table.keys == [str(id_) for id_ in range(low, low + len(table.keys))]
+        table.move_cursor(row=table.row_count - 1)
+        await screen.see("echo 49999")
+        low = int(table.keys[0])
+        assert low > 1
+        while int(table.keys[0]) > low - 3 * PAGE:
+            first = table.keys[0]
+            table.move_cursor(row=0)
+            await _until_other(screen, table, first, 0)
+            assert table.current == first
+        assert len(table.keys) <= HELD + PAGE
+        await screen.press("g")
+        await screen.until(lambda: table.keys[0] == "1" and table.current == "1")
+
+    drive(str(place.path), script)
+
+
+def test_end_goes_to_the_newest_and_home_to_the_top_of_it(place: Place) -> None:
+    with Session(place.path) as session:
+        session.submit("echo {}", range(1000))
+
+    async def script(screen: Driver) -> None:
+        table = await _open(screen)
+        await screen.until(lambda: table.current == "1")
+        await screen.press("G")
+        await screen.see("newest first")
+        await screen.until(lambda: table.current == "1000")
+        await screen.press("pagedown")
+        await screen.press("home")
+        await screen.until(lambda: table.current == "1000")
+        await screen.press("end")
+        await screen.see("in order of id")
+        await screen.until(lambda: table.current == "1")
+
+    drive(str(place.path), script)
+
+
+def test_what_is_submitted_meanwhile_is_appended_at_the_end_and_states_go_on(place: Place) -> None:
+    async def script(screen: Driver) -> None:
+        table = await _open(screen)
+        await screen.see("0 tasks")
+        with Session(place.path) as session:
+            session.submit("exit {}", [0, 3])
+            await screen.see("2 tasks", "○ READY")
+            assert table.keys == ["1", "2"]
+            session.pilots.submit(cores=1, idle="0.5s")
+            await screen.see("✓ DONE", "✗ FAILED", "exit 3")
+            session.submit("true")
+            await screen.until(lambda: table.keys == ["1", "2", "3"])
+
+    drive(str(place.path), script)
+
+
+def test_news_costs_one_request_for_what_is_in_sight(place: Place) -> None:
+    with Session(place.path) as session:
+        session.submit("true", range(500), retries=1)
+
+    async def script(screen: Driver) -> None:
+        table = await _open(screen)
+        await screen.until(lambda: len(table.keys) >= PAGE)
+        asked: list[GetTasks] = []
+        ask = screen.app.gateway.ask
+
+        async def noted(request):  # type: ignore[no-untyped-def]  # as the gateway's own
+            if isinstance(request, GetTasks):
+                asked.append(request)
+            return await ask(request)
+
+        screen.app.gateway.ask = noted  # type: ignore[method-assign]  # to look on
+        with Session(place.path) as session:
+            session.cancel(ids=[2])
+        await screen.see("⊘ CANCELED")
+        assert len(asked) == 1
+        assert asked[0].filter.ids is not None
+        assert len(asked[0].filter.ids) <= screen.app.size.height
+
+    drive(str(place.path), script)
+
+
+# -- filter -----------------------------------------------------------------------------------------------------
+
+
+def test_filter_completes_and_errors_point_at_what_is_wrong(place: Place) -> None:
+    with Session(place.path) as session:
+        session.submit("echo {mass}", {"mass": range(10)}, tags=["night"])
+        session.cancel(ids=[3, 4])
+
+    async def script(screen: Driver) -> None:
+        table = await _open(screen)
+        await screen.until(lambda: len(table.keys) == 10)
+        await screen.press("slash")
+        await _type(screen, "st")
+        await screen.see("state:")
+        await screen.press("tab")
+        await _type(screen, "canc")
+        await screen.see("canceled")
+        await screen.press("tab", "enter")
+        await screen.see("tasks state:canceled", "2 tasks")
+        assert table.keys == ["3", "4"]
+        assert table.has_focus
+        await screen.press("slash")
+        await _type(screen, " stat:x")
+        await screen.press("enter")
+        await screen.see("did you mean state?", "^^^^^^")
+        await screen.press("escape")
+        await screen.until(lambda: table.has_focus and "^^^^^^" not in screen.text())
+        assert table.keys == ["3", "4"]
+        await screen.press("slash", "ctrl+u")
+        await _type(screen, "ta")
+        await screen.press("tab")
+        await screen.see("night")
+        await screen.press("tab")
+        await _type(screen, " mass>7")
+        await screen.press("enter")
+        await screen.until(lambda: table.keys == ["9", "10"])
+        await screen.press("slash", "ctrl+u")
+        await _type(screen, "mass>70")
+        await screen.press("enter")
+        await screen.see("0 tasks")
+        assert table.keys == []
+        await screen.press("r", "c", "e", "l", "y", "Y", "space", "a", "enter", "end", "home")  # of nothing
+        assert isinstance(screen.app.screen, TasksScreen)
+
+    drive(str(place.path), script, (80, 24))
+
+
+# -- order ------------------------------------------------------------------------------------------------------
+
+
+def test_tasks_are_sorted_by_values_of_all_of_them(place: Place) -> None:
+    with Session(place.path) as session:
+        session.submit("true", range(5000))
+        session.edit({"priority": 7}, ids=[3210])
+        session.edit({"priority": 9}, ids=[4321])
+
+    async def script(screen: Driver) -> None:
+        table = await _open(screen)
+        await screen.until(lambda: table.current == "1")
+        await screen.press("s")
+        await screen.see("Sort tasks", "Highest priority first", "Longest first")
+        await screen.press("end", "enter")
+        await screen.until(lambda: table.keys[:3] == ["4321", "3210", "1"])
+        await screen.see("highest priority first")
+        assert len(table.keys) == 200
+        await screen.press("end")
+        await screen.until(lambda: table.cursor_row == 199)
+        await screen.press("s", "escape")
+        await screen.press("s", "home", "enter")
+        await screen.see("in order of id")
+        await screen.until(lambda: table.keys[0] == "1")
+
+    drive(str(place.path), script)
+
+
+def test_newest_are_followed_as_they_come(place: Place) -> None:
+    async def script(screen: Driver) -> None:
+        table = await _open(screen)
+        with Session(place.path) as session:
+            session.submit("echo {}", range(300))
+            await screen.see("300 tasks")
+            await screen.press("f")
+            await screen.see("following")
+            await screen.until(lambda: table.current == "300")
+            session.submit("echo one more")
+            await screen.until(lambda: table.current == "301")
+            await screen.press("down", "down")
+            await screen.until(lambda: table.current == "299")
+            session.submit("echo another")
+            await screen.until(lambda: table.keys[0] == "302")
+            assert table.current == "299"  # the cursor stays where it was put
+            await screen.press("f")
+            await screen.see("newest first")
+
+    drive(str(place.path), script)
+
+
+# -- deeds ------------------------------------------------------------------------------------------------------
+
+
+def test_the_task_under_the_cursor_is_retried_after_a_question(place: Place) -> None:
+    _run(place, "exit {}", [0, 3])
+
+    async def script(screen: Driver) -> None:
+        table = await _open(screen)
+        await screen.until(lambda: len(table.keys) == 2)
+        await screen.press("r")
+        await screen.see("Nothing to retry: no task of these is FAILED")
+        await screen.press("down", "r")
+        await screen.see("Retry 1 task (id 2)?", "They run again with all their tries")
+        await screen.press("n")
+        assert _states(place) == ["DONE", "FAILED"]
+        await screen.press("r")
+        await screen.see("Retry 1 task (id 2)?")
+        await screen.press("enter")  # which alone does nothing
+        assert _states(place) == ["DONE", "FAILED"]
+        await screen.press("r")
+        await screen.see("Retry 1 task (id 2)?")
+        await screen.press("y")
+        await screen.see("1 task to be run again", "○ READY")
+        assert _states(place) == ["DONE", "READY"]
+
+    drive(str(place.path), script)
+
+
+def test_marked_tasks_are_what_the_keys_speak_of(place: Place) -> None:
+    with Session(place.path) as session:
+        session.submit("echo {}", range(5))
+        session.cancel(ids=[2])
+
+    async def script(screen: Driver) -> None:
+        table = await _open(screen)
+        await screen.until(lambda: len(table.keys) == 5)
+        await screen.press("space", "space", "space")
+        await screen.see("● 3 marked")
+        assert table.current == "4"
+        await screen.press("y")
+        assert screen.app.clipboard == "1 2 3"
+        await screen.press("Y")
+        assert screen.app.clipboard == "echo 0\necho 1\necho 2"
+        await screen.press("c")
+        await screen.see("Cancel 2 tasks (ids 1, 3)?", "1 more are not still to run", "never will")
+        await screen.press("y")
+        await screen.see("2 tasks canceled")
+        assert _states(place) == ["CANCELED", "CANCELED", "CANCELED", "READY", "READY"]
+        await screen.press("escape")
+        await screen.until(lambda: "marked ·" not in screen.text())
+        assert isinstance(screen.app.screen, TasksScreen)
+        await screen.press("a")
+        await screen.see("● 5 marked")
+        await screen.press("a")
+        await screen.until(lambda: "marked ·" not in screen.text())
+        await screen.press("y")
+        assert screen.app.clipboard == "4"
+
+    drive(str(place.path), script)
+
+
+def test_capitals_speak_of_all_that_the_filter_finds(place: Place) -> None:
+    with Session(place.path) as session:
+        session.submit("echo {n}", {"n": range(3000)})
+
+    async def script(screen: Driver) -> None:
+        table = await _open(screen, "n>=100")
+        await screen.until(lambda: table.keys and table.keys[0] == "101")
+        await screen.press("C")
+        await screen.see("Cancel all tasks that `n>=100` finds", "2,900")
+        await screen.press("y")
+        await screen.see("2,900 tasks canceled", "⊘ CANCELED")
+        await screen.press("R")
+        await screen.see("Retry all tasks that `n>=100` finds", "2,900")
+        await screen.press("y")
+        await screen.see("2,900 tasks to be run again", "○ READY")
+        await screen.press("E")
+        await screen.see("Edit all tasks that `n>=100` finds", "2,900")
+        await _type(screen, "5")
+        await screen.press("ctrl+s")
+        await screen.see("2,900 tasks changed")
+        with Session(place.path) as session:
+            assert {task.priority for task in session.tasks(filter="n>=100")} == {5}
+            assert {task.priority for task in session.tasks(filter="n<100")} == {0}
+        await screen.press("R")
+        await screen.see("Nothing to retry")
+
+    drive(str(place.path), script)
+
+
+def test_edit_form_comes_again_with_what_was_written_until_it_can_be(place: Place) -> None:
+    with Session(place.path) as session:
+        session.submit("echo {}", range(2))
+
+    async def script(screen: Driver) -> None:
+        table = await _open(screen)
+        await screen.until(lambda: len(table.keys) == 2)
+        await screen.press("e")
+        await screen.see("Edit 1 task (id 1)", "Priority", "Time limit")
+        await screen.press("ctrl+s")
+        await screen.see("nothing to change")
+        await _type(screen, "4")
+        await screen.press("enter", "enter", "enter")
+        await _type(screen, "lots")
+        await screen.press("enter")
+        await _type(screen, "90m")
+        await screen.press("enter")
+        await screen.see("✗", "'lots'", "90m")
+        await screen.press("tab", "tab", "tab", "ctrl+u")
+        await _type(screen, "2G")
+        await screen.press("ctrl+s")
+        await screen.see("1 task changed")
+        with Session(place.path) as session:
+            task = session.task(1).task
+        assert task is not None
+        assert task.priority == 4
+        assert task.resources.memory_bytes == 2 << 30
+        assert task.resources.time_limit_s == 5400
+        await screen.press("e")
+        await screen.see("Edit 1 task")
+        await screen.press("escape")
+        await screen.see("in order of id")
+        assert isinstance(screen.app.screen, TasksScreen)
+
+    drive(str(place.path), script)
+
+
+# -- what others have written -----------------------------------------------------------------------------------
+
+
+def test_hostile_text_is_shown_and_not_obeyed(place: Place) -> None:
+    commands = [
+        "echo [red]loud[/red] [/nonsense",
+        "printf '\x1b[31mred\x07\x9b'",
+        "echo " + "x" * 100_000,
+        "echo 日本語の名前" * 40,
+    ]
+    with Session(place.path) as session:
+        for number, command in enumerate(commands):
+            session.submit(command, task_name=f"[bold]{number}", tags=["[link=x]"])
+
+    async def script(screen: Driver) -> None:
+        table = await _open(screen)
+        await screen.until(lambda: len(table.keys) == 4)
+        await screen.see(
+            "echo [red]loud[/red]", "\\x1b[31mred\\x07\\x9b", "echo xxxx", "echo 日本語", "[bold]0", "[link=x]"
+        )
+        assert "\x1b" not in screen.text()
+        assert "\x9b" not in screen.text()
+        await screen.press("slash")
+        await _type(screen, "[red]")
+        await screen.press("enter")
+        await screen.see("0 tasks")
+
+    drive(str(place.path), script, (200, 30))
+
+
+def test_columns_are_those_that_there_is_room_for(place: Place) -> None:
+    tasks = _run(place, "echo {}", [1])
+    assert tasks[0].state is TaskState.DONE
+
+    def at(size: tuple[int, int]) -> str:
+        shown: list[str] = []
+
+        async def script(screen: Driver) -> None:
+            await _open(screen)
+            await screen.see("COMMAND", "✓ DONE", "echo 1")
+            shown.append(screen.text())
+
+        drive(str(place.path), script, size)
+        return shown[0]
+
+    narrow = at((80, 24))
+    assert all(word in narrow for word in ("TASK", "STATE", "ELAPSED", "END", "COMMAND"))
+    assert "TAGS" not in narrow
+    wide = at((200, 50))
+    assert all(word in wide for word in ("TRY", "CPU", "MEMORY", "PILOT", "NODE", "NAME", "TAGS", "PARAMS", "COMMAND"))
+
+
+# -- the pager --------------------------------------------------------------------------------------------------
+
+
+def test_output_is_shown_by_the_pager_of_the_user(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    _run(place, "echo to stdout; echo to stderr >&2; exit {}", [3])
+    pager = place.path.parent / "pager"
+    pager.write_text('#!/bin/sh\ncat "$@" > "$(dirname "$0")/seen"\n')
+    pager.chmod(0o755)
+    lent: list[bool] = []
+
+    @contextmanager
+    def suspend(app: object) -> Iterator[None]:
+        lent.append(True)
+        yield
+
+    async def script(screen: Driver) -> None:
+        table = await _open(screen)
+        await screen.until(lambda: table.keys)
+        await screen.press("l")
+        await screen.see("No pager", "no terminal here")
+        monkeypatch.setattr("pilotmtc.tui.app.MtcApp.suspend", suspend)  # which needs a terminal
+        monkeypatch.setenv("PAGER", str(pager))
+        await screen.press("l")
+        await screen.until((place.path.parent / "seen").exists)
+        monkeypatch.setenv("PAGER", "/nowhere/less")
+        await screen.press("l")
+        await screen.see("/nowhere/less: No such file")
+        monkeypatch.setenv("PAGER", "less '")
+        await screen.press("l")
+        await screen.see("No closing quotation")
+
+    drive(str(place.path), script)
+    assert (place.path.parent / "seen").read_text() == "to stdout\nto stderr\n"
+    assert lent == [True, True]
