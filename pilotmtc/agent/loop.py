@@ -374,15 +374,18 @@ class Loop:
         self._link.send(cast("Request[Reply]", landed.request)).add_done_callback(done)
 
     def _answer(self, landed: Landed, now: float) -> None:
-        assert landed.future is not None
-        request = landed.request
-        if landed.future.cancelled():
+        request, future = landed.request, landed.future
+        assert future is not None
+        landed.future = (
+            None  # it knows who waits for it: a ring, which would keep the results until the next collection
+        )
+        if future.cancelled():
             return
-        error = landed.future.exception()
+        error = future.exception()
         if error is not None:
             self._refused(landed, error, now)
             return
-        reply = landed.future.result()
+        reply = future.result()
         if isinstance(reply, Batch):
             self._perform(self._core.react(c.Gave(reply), now), now)
         elif isinstance(request, Finish):

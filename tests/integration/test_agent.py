@@ -99,6 +99,19 @@ def test_outputs_of_many_tasks_are_never_mixed(site: Site) -> None:
         assert int(site.output(task).stdout) == i, site.output(task)
 
 
+def test_output_that_the_store_has_is_not_kept_in_memory(site: Site) -> None:
+    pilot = site.start()
+
+    def after(count: int) -> int:
+        site.submit(shell("head -c 60000 /dev/zero"), copies=count)
+        site.wait()
+        status = Path(f"/proc/{site.agent(pilot.id)}/status").read_text()
+        return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS")))
+
+    before = after(100)
+    assert after(1000) - before < 20_000_000  # they are 60 MB
+
+
 def test_files_that_the_user_names(site: Site, tmp_path: Path) -> None:
     (tmp_path / "in").write_text("what comes in")
     task = site.submit(
