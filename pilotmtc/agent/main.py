@@ -85,23 +85,29 @@ def run(url: str, pilot: PilotId, directory: Path, guard_fd: int | None, allocat
         if allocation is not None:
             from pilotmtc.agent import many
 
+            _allow_files(len(allocation.nodes), "nodes", 2)  # one that comes anew may be there twice
             return many.run(client, record, url, directory, guard_fd, allocation)
         node, pin = _node(record)
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = 3 * node.cores + 300  # tasks inherit it: no more than needed
-        if hard != resource.RLIM_INFINITY and wanted > hard:
-            raise ConfigError(
-                f"{node.cores} cores need {wanted} open files, and this machine allows {hard}: ask for at most "
-                f"{(hard - 300) // 3} cores, or raise the limit (ulimit -Hn)"
-            )
-        if soft < wanted:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        _allow_files(node.cores, "cores", 3)
         started = time.monotonic()
         core = Core(Cluster([node]), started, record.description.walltime_s, record.description.idle_s)
         worker = NodeWorker(node.name, pilot, url, directory, gpus=bool(node.gpus), pin=pin, environ=environ)
         return Loop(client, pilot, core, Here(worker, node, environ), Spool(directory), guard_fd=guard_fd).run()
     finally:
         client.close()
+
+
+def _allow_files(count: int, what: str, each: int) -> None:
+    """Let this process have `each` open files for each of `count` cores or nodes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = each * count + 300  # tasks inherit it: no more than needed
+    if hard != resource.RLIM_INFINITY and wanted > hard:
+        raise ConfigError(
+            f"{count} {what} need {wanted} open files, and this machine allows {hard}: ask for at most "
+            f"{(hard - 300) // each} {what}, or raise the limit (ulimit -Hn)"
+        )
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def post_mortem(url: str, pilot: PilotId, directory: Path, reason: str) -> int:

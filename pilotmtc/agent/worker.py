@@ -86,6 +86,20 @@ def cores_here(asked: int) -> tuple[tuple[int, ...], bool]:
     return tuple(there[:asked]) if asked < len(there) else tuple(range(asked)), False
 
 
+def connect(dealer: "zmq.Socket[bytes]", contact: Contact, hello: Hello) -> None:
+    """Connect a worker's socket to its agent."""
+    dealer.setsockopt(zmq.IDENTITY, f"{hello.name}.{hello.birth}".encode()[:250])
+    dealer.curve_serverkey = contact.server_key
+    dealer.curve_publickey = contact.public_key
+    dealer.curve_secretkey = contact.secret_key
+    for option, value in (
+        (zmq.RECONNECT_IVL, 100), (zmq.RECONNECT_IVL_MAX, 2000), (zmq.SNDHWM, 0), (zmq.RCVHWM, 0),
+        (zmq.HEARTBEAT_IVL, 2000), (zmq.HEARTBEAT_TIMEOUT, 10_000),
+    ):  # fmt: skip
+        dealer.setsockopt(option, value)
+    dealer.connect(contact.address)
+
+
 class Worker:
     """Runs a node's tasks."""
 
@@ -140,7 +154,7 @@ class Worker:
         self._dealer = context.socket(zmq.DEALER)
         self._monitor = self._dealer.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED)
         try:
-            self._connect()
+            connect(self._dealer, self._contact, self._hello)
             self._epoll.register(wake, select.EPOLLIN)
             for socket_ in (self._dealer, self._monitor):
                 self._epoll.register(descriptor(socket_), select.EPOLLIN)
@@ -158,19 +172,6 @@ class Worker:
             self._epoll.close()
             os.chdir("/")
             self._scratch.cleanup()
-
-    def _connect(self) -> None:
-        contact, dealer = self._contact, self._dealer
-        dealer.setsockopt(zmq.IDENTITY, f"{self._hello.name}.{self._hello.birth}".encode()[:250])
-        dealer.curve_serverkey = contact.server_key
-        dealer.curve_publickey = contact.public_key
-        dealer.curve_secretkey = contact.secret_key
-        for option, value in (
-            (zmq.RECONNECT_IVL, 100), (zmq.RECONNECT_IVL_MAX, 2000), (zmq.SNDHWM, 0), (zmq.RCVHWM, 0),
-            (zmq.HEARTBEAT_IVL, 2000), (zmq.HEARTBEAT_TIMEOUT, 10_000),
-        ):  # fmt: skip
-            dealer.setsockopt(option, value)
-        dealer.connect(contact.address)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._signals += 1

@@ -4,7 +4,7 @@ import os
 import secrets
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -70,17 +70,19 @@ def parent(pid: int) -> int:
 
 @contextmanager
 def running_fleet(
-    site: Site, nodes: int = 4, cores: int = 3, env: Mapping[str, str] | None = None, hosts: str = ""
-) -> Iterator[Fleet]:
-    """Give a pilot of `nodes` node workers and end it."""
+    site: Site, nodes: int = 4, cores: int = 3, env: Mapping[str, str] | None = None, hosts: str | None = "",
+    before: Sequence[str] = (),
+) -> Iterator[Fleet]:  # fmt: skip
+    """Give a pilot of `nodes` node workers and end it; `hosts` None has it find them, `before` begins its command."""
     description = PilotDescription(cores=cores, nodes=nodes)
     directory = Path(site.url).parent / "pilots" / secrets.token_hex(4)
     directory.mkdir(parents=True)
     pilot = site.client.call(CreatePilot(secrets.token_hex(4), description, str(directory))).pilots[0]
     site.pilots.append(pilot)
     command = [
-        sys.executable, "-m", "pilotmtc", "--store", site.url, "agent", "--pilot", str(pilot.id),
-        "--directory", str(directory), "--allocation", "--hosts", hosts or f"local:{nodes}",
+        *before, sys.executable, "-m", "pilotmtc", "--store", site.url, "agent", "--pilot", str(pilot.id),
+        "--directory", str(directory), "--allocation",
+        *([] if hosts is None else ["--hosts", hosts or f"local:{nodes}"]),
     ]  # fmt: skip
     environment = os.environ | {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", **(env or {})}
     with (directory / "agent.log").open("wb") as log:

@@ -19,6 +19,7 @@ from pilotmtc.states import Cause, PilotState, TaskState
 from pilotmtc.wire.messages import Cancel, DrainPilot, Filter
 from tests.integration.agent_support import Site, running_site, shell
 from tests.integration.fleet_support import running_fleet
+from tests.lab.nodes import environment, write_srun
 from tests.support import wait_until
 
 RANKS = {"PILOTMTC_LAUNCHER": "ranks"}
@@ -251,3 +252,13 @@ def test_node_that_comes_when_the_pilot_is_over_leaves_at_once(site: Site) -> No
         late = subprocess.run(command, capture_output=True, text=True, timeout=20.0, check=False)
         assert late.returncode == 1
         assert "this node has come too late" in late.stderr
+
+
+def test_thousand_nodes_need_no_other_limit_of_open_files_than_usual(site: Site, tmp_path: Path) -> None:
+    nodes = 1024
+    write_srun(tmp_path / "srun", nodes, 4)
+    env = environment(tmp_path, nodes, 2)
+    with running_fleet(site, nodes, 2, env=env, hosts=None, before=["prlimit", "--nofile=1024:"]) as fleet:
+        fleet.wait_nodes(nodes)
+        tasks = site.submit(shell("true"), copies=2 * nodes)
+        fleet.wait_tasks({TaskState.DONE: len(tasks)})
