@@ -37,8 +37,7 @@ class Place:
     def submit(self, tasks: Iterable[TaskSpec]) -> CampaignId:
         """Submit `tasks` as a campaign, many messages under way at once."""
         self._number += 1
-        futures = [self.client.send(message) for message in chunks(tasks, key=f"bench-{self._number}")]
-        return [future.result(600.0) for future in futures][-1].campaign
+        return submit(self.client, tasks, f"bench-{self._number}")
 
     def wait(self, campaign: CampaignId, timeout_s: float, enough: int | None = None) -> int:
         """Wait until `enough` tasks of `campaign` (all of them) are over; return how many were DONE."""
@@ -90,6 +89,12 @@ def place() -> Iterator[Place]:
         os.environ.clear()
         os.environ.update(kept)
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def submit(client: StoreClient, tasks: Iterable[TaskSpec], key: str) -> CampaignId:
+    """Submit `tasks` as a campaign, many messages under way at once."""
+    futures = [client.send(message) for message in chunks(tasks, key=key)]
+    return [future.result(600.0) for future in futures][-1].campaign
 
 
 def specs(command: Sequence[str], values: Iterable[str] | int) -> Iterator[TaskSpec]:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import msgspec
 
-from pilotmtc.campaign.submit import chunks
 from pilotmtc.model import Resources
 from pilotmtc.store import serve
 from pilotmtc.store.client import StoreClient, connect_store
@@ -21,7 +20,7 @@ from pilotmtc.transport.ssh import SshLink
 from pilotmtc.transport.ssh_url import parse_url
 from pilotmtc.wire.messages import Claim, Finish, GetStore
 from tests.bench.measure import Measured, Series, in_turn, say, timed
-from tests.bench.place import memory_mb, place, specs
+from tests.bench.place import Place, memory_mb, place, specs, submit
 from tests.bench.storage import BATCH, Agent, results_of
 from tests.lab.slow import Proxy
 from tests.lab.sshd import Sshd, make_client
@@ -61,12 +60,12 @@ class Remote:
 
 
 @contextlib.contextmanager
-def _remote() -> Iterator[tuple[Remote, StoreClient]]:
-    """Give a store that SSH reaches, with a client of it, and a local one's beside it."""
+def remote_store() -> Iterator[tuple[Remote, Place]]:
+    """Give a store that SSH reaches, and a local one beside it."""
     with place() as here, Sshd() as sshd:
         remote = Remote(here.directory, sshd)
         try:
-            yield remote, here.client
+            yield remote, here
         finally:
             shutil.rmtree(remote.home)
 
@@ -75,7 +74,8 @@ def claims(rounds: int, scale: float, slots: int) -> list[Measured]:
     """Claim and finish in batches of 256 with a million tasks in the store, over SSH and without it."""
     number = int(_TASKS * scale)
     share = min(int(_CLAIMED * scale), number // (rounds + 1))
-    with _remote() as (remote, local), remote.client() as client:
+    with remote_store() as (remote, here), remote.client() as client:
+        local = here.client
         pid = client.call(GetStore()).pid
         for each, where in ((client, "over SSH"), (local, "locally")):
             say(f"submitting {number:,} tasks {where}")
@@ -98,7 +98,8 @@ def claims(rounds: int, scale: float, slots: int) -> list[Measured]:
 
 def trips(rounds: int, scale: float, slots: int) -> list[Measured]:
     """One request and its answer; and all that comes before an agent's first task."""
-    with _remote() as (remote, local), remote.client() as client, contextlib.closing(_link(remote)) as link:
+    with remote_store() as (remote, beside), remote.client() as client, contextlib.closing(_link(remote)) as link:
+        local = beside.client
         _submit(client, BATCH * (rounds + 1))
         _submit(local, BATCH * (rounds + 1))
         echo = link.open("exec cat")
@@ -142,7 +143,7 @@ def many(rounds: int, scale: float, slots: int) -> list[Measured]:
     """Agents with connections of their own, all at once."""
     agents = max(2, int(_AGENTS * scale))
     share = max(BATCH, int(_CLAIMED * scale) // agents)
-    with _remote() as (remote, _), remote.client() as client:
+    with remote_store() as (remote, _), remote.client() as client:
         pid = client.call(GetStore()).pid
         _submit(client, (rounds + 1) * (agents * (share + 2 * BATCH) + int(_CLAIMED * scale)))
         peaks: list[float] = []
@@ -185,7 +186,7 @@ def many(rounds: int, scale: float, slots: int) -> list[Measured]:
 def traffic(rounds: int, scale: float, slots: int) -> list[Measured]:
     """Bytes that pass between an agent and sshd, beside the same messages as JSON."""
     number = max(BATCH * 8, int(50_000 * scale))
-    with _remote() as (remote, _), Proxy(remote.sshd.port) as proxy:
+    with remote_store() as (remote, _), Proxy(remote.sshd.port) as proxy:
         words = remote.sshd.known_hosts_line.split(" ", 1)[1]
         remote.files.known_hosts.write_text(f"{remote.sshd.known_hosts_line}[127.0.0.1]:{proxy.port} {words}")
         with remote.client() as client:
@@ -217,9 +218,7 @@ def _as_json(client: StoreClient, agent: Agent) -> int:
 
 
 def _submit(client: StoreClient, number: int) -> None:
-    futures = [client.send(each) for each in chunks(specs(["/bin/true"], map(str, range(number))), key="bench")]
-    for future in futures:
-        future.result(600.0)
+    submit(client, specs(["/bin/true"], map(str, range(number))), "bench")
 
 
 def _milliseconds(work: Callable[[], object]) -> float:
