@@ -114,11 +114,24 @@ def task(id: int, as_json: bool) -> None:  # noqa: A002 -- click's name for the 
 
 
 def _put_detail(detail: "TaskDetail") -> None:
+    assert detail.task is not None
+    now = time.time()
+    rows = detail_rows(detail, now)
+    for title, neighbours in (("waits for", detail.needs), ("waited for by", detail.needed_by)):
+        rows.append((title, ", ".join(f"{id_} ({state.name})" for id_, state, _ in neighbours)))
+    out.put(pairs(rows, colour=out.has_colour(sys.stdout)))
+    if detail.attempts:
+        out.put([""])
+        out.put_table(_ATTEMPT_COLUMNS, [attempt_row(one, now) for one in detail.attempts])
+        out.talk(f"what it wrote: {hint(f'logs {detail.task.id}')}")
+
+
+def detail_rows(detail: "TaskDetail", now: float) -> list[tuple[str, str]]:
+    """Return what is to be said of a task, name by name; what there is nothing to say of is empty."""
     from pilotmtc.session import command_line, describe_end
 
     task, template = detail.task, detail.template
     assert task is not None
-    now = time.time()
     state = task.state.name + (", to be canceled" if task.cancel else "")
     if task.last is not None and task.state.name in ("DONE", "FAILED", "CANCELED"):
         state += f" ({describe_end(task.last)})"
@@ -143,16 +156,11 @@ def _put_detail(detail: "TaskDetail") -> None:
             ("stdout", template.stdout or ""),
             ("stderr", template.stderr or ""),
         ]
-    for title, neighbours in (("waits for", detail.needs), ("waited for by", detail.needed_by)):
-        rows.append((title, ", ".join(f"{id_} ({state.name})" for id_, state, _ in neighbours)))
-    out.put(pairs(rows, colour=out.has_colour(sys.stdout)))
-    if detail.attempts:
-        out.put([""])
-        out.put_table(_ATTEMPT_COLUMNS, [_attempt_row(one, now) for one in detail.attempts])
-        out.talk(f"what it wrote: {hint(f'logs {task.id}')}")
+    return rows
 
 
-def _attempt_row(attempt: "Attempt", now: float) -> tuple[str, ...]:
+def attempt_row(attempt: "Attempt", now: float) -> tuple[str, ...]:
+    """Return what a table of attempts says of one: number, end, time, CPU, memory, start, where, message."""
     from pilotmtc.session import describe_end
 
     return (

@@ -41,6 +41,7 @@ class Base(Screen[None]):
     """A screen of the program."""
 
     PLACE = ""
+    _look_again = False
 
     def compose(self) -> ComposeResult:
         """Make the frame, and in it `body`."""
@@ -94,10 +95,21 @@ class Base(Screen[None]):
         """Do `work` beside the screen; what was begun in the same group before is given up. Errors are shown."""
         self.run_worker(self._told(work), group=group, exclusive=True)
 
-    def look(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Do `work` beside the screen, unless the last time is not over: a slow link is not asked ever more."""
-        if not any(worker.group == "look" and worker.is_running for worker in self.workers):
-            self.run_worker(self._told(work()), group="look")
+    def look(self, work: Callable[[], Coroutine[Any, Any, None]], *, news: bool = False) -> None:
+        """Do `work` beside the screen, but not while it is being done: a slow link is not asked ever more.
+
+        With `news` it is then done once more: what is being fetched may be older than the news.
+        """
+        if any(worker.group == "look" and worker.is_running for worker in self.workers):
+            self._look_again |= news
+        else:
+            self.run_worker(self._told(self._looked(work)), group="look")
+
+    async def _looked(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._look_again = True
+        while self._look_again:
+            self._look_again = False
+            await work()
 
     async def _told(self, work: Coroutine[Any, Any, None]) -> None:
         try:

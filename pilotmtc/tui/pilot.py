@@ -96,7 +96,7 @@ class PilotScreen(Base):
 
     def on_tabbed_content_tab_activated(self) -> None:
         """Fetch what the part wants that is shown now."""
-        self.look(self._load)
+        self.look(self._load, news=True)
 
     def _again(self) -> None:
         if self.is_current and not self.mtc.gateway.trouble:

@@ -1,37 +1,180 @@
-"""A task from near."""
+"""A task from near: why it is where it is, what it wrote, its attempts, and the tasks before and after it."""
 
+import asyncio
+
+from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.widgets import Static
+from textual.containers import VerticalScroll
+from textual.widgets import Static, TabbedContent, TabPane
 
-from pilotmtc.model import TaskId
+from pilotmtc.cli.tasks import attempt_row, detail_rows
+from pilotmtc.cli.text import pairs, plain
+from pilotmtc.model import Task, TaskId
+from pilotmtc.session import command_line
 from pilotmtc.session.explain import explain
-from pilotmtc.tui.base import Base
+from pilotmtc.states import TaskState
+from pilotmtc.tui.actions import TaskActions
+from pilotmtc.tui.table import Cell, Table
+from pilotmtc.tui.task_table import brief, cell, elapsed_s, ending
+from pilotmtc.tui.words import plain_lines, right, task_state
+from pilotmtc.wire.messages import GetOutput, GetTask, Output, TaskDetail
 from pilotmtc.wire.views import Explain
 
+_EVERY_S = 1.0
+_TABS = ("why", "output", "attempts", "neighbours")
+_NEIGHBOURS = 100  # as many as the store tells each way
 
-class TaskScreen(Base):
+
+class TaskScreen(TaskActions):
     """A task from near."""
 
-    BINDINGS = [Binding("escape", "app.pop_screen", "Back")]
+    HELP = """
+    # A task
+
+    **1** to **4** change the part that is shown: why the task is where it is, what it wrote, its attempts, and those
+    that it waits for or that wait for it. **Enter** on an attempt shows what that one wrote, on a task opens it.
+    """
+    BINDINGS = [
+        Binding("escape", "app.pop_screen", "Back"),
+        *[Binding(str(number), f"part('{tab}')", tab, show=False) for number, tab in enumerate(_TABS, 1)],
+    ]
 
     def __init__(self, task: int) -> None:
         super().__init__()
         self._number = TaskId(task)
+        self._detail: TaskDetail | None = None
+        self._attempt = 0  # whose output is shown; 0 is the newest
+        self._shown: Output | None = None
 
     def body(self) -> ComposeResult:
-        """Make the text."""
-        yield Static(id="why", markup=False)
+        """Make the parts."""
+        yield Static(id="head")
+        with TabbedContent(id="parts"):
+            with TabPane("1 Why", id="why"), VerticalScroll():
+                yield Static(id="why-text", markup=False)
+            with TabPane("2 Output", id="output"), VerticalScroll(id="output-scroll"):
+                yield Static(id="output-text", markup=False)
+            with TabPane("3 Attempts", id="attempts"):
+                titles = ("TRY", "END", "TIME", "CPU", "MEMORY", "STARTED", "PILOT", "NODE", "CORES", "MESSAGE")
+                yield Table(titles, id="attempt-table")
+            with TabPane("4 Neighbours", id="neighbours"):
+                yield Table(("TASK", "STATE", ""), id="neighbour-table")
 
     @property
     def place(self) -> str:
         """What the first line says of where one is."""
         return f"task {self._number}"
 
+    def chosen(self) -> list[Task]:
+        """Return the task."""
+        return [self._detail.task] if self._detail is not None and self._detail.task is not None else []
+
+    def on_mount(self) -> None:
+        """Look again while it runs: its time goes on without any news."""
+        self.set_interval(_EVERY_S, self._tick)
+
+    def _tick(self) -> None:
+        running = any(task.state is TaskState.RUNNING for task in self.chosen())
+        if running and self.is_current and not self.mtc.gateway.trouble:
+            self.look(self._load)
+
     def on_board(self) -> None:
         """Look again."""
-        self.begin(self._load())
+        self.changed()
+
+    def changed(self) -> None:
+        """Look again."""
+        if not self.mtc.gateway.trouble:
+            self.look(self._load, news=True)
+
+    def on_tabbed_content_tab_activated(self) -> None:
+        """Fetch what the part wants that is shown now."""
+        self.changed()
+
+    @property
+    def _part(self) -> str:
+        return self.query_one("#parts", TabbedContent).active
 
     async def _load(self) -> None:
-        found = await self.mtc.gateway.ask(Explain(self._number))
-        self.query_one("#why", Static).update("\n".join(explain(found)))
+        ask = self.mtc.gateway.ask
+        found, detail = await asyncio.gather(ask(Explain(self._number)), ask(GetTask(self._number)))
+        task = detail.task
+        if task is None:
+            self.query_one("#head", Static).update(f"There is no task {self._number}.")
+            return
+        self._detail = detail
+        self._show_head(task, found.now)
+        match self._part:
+            case "why":
+                rows = [(name, value) for name, value in detail_rows(detail, found.now)[2:] if value]
+                lines = [
+                    f"{line[0].upper()}{line[1:]}" if not line.startswith("$ ") else line for line in explain(found)
+                ]
+                text = "\n".join(map(plain, [*lines, "", *pairs(rows, colour=False)]))
+                self.query_one("#why-text", Static).update(text)
+            case "output":
+                await self._load_output(detail)
+            case "attempts":
+                table = {str(one.attempt): tuple(map(cell, attempt_row(one, found.now))) for one in detail.attempts}
+                self.query_one("#attempt-table", Table).fill(table)
+            case "neighbours":
+                self._show_neighbours(detail)
+
+    def _show_head(self, task: Task, now: float) -> None:
+        retries = f", {task.failures} of {task.max_retries} retries used" if task.max_retries else ""
+        parts = (
+            ending(task),
+            brief(elapsed_s(task, now)),
+            f"campaign {task.campaign}",
+            f"attempt {task.attempt}{retries}" if task.attempt else "",
+        )
+        first = Text.assemble(task_state(task.state), "  ", plain("  ".join(part for part in parts if part)))
+        second = Text(plain(task.name or ""), style="bold")
+        third = Text(plain(command_line(task)), style="dim")
+        self.query_one("#head", Static).update(Text("\n").join([first, second, third] if task.name else [first, third]))
+
+    async def _load_output(self, detail: TaskDetail) -> None:
+        newest = detail.attempts[-1].attempt if detail.attempts else 0
+        if not newest:
+            self.query_one("#output-text", Static).update("It has written nothing that is here yet.")
+            return
+        wanted = self._attempt or newest
+        if self._shown is None or self._shown.attempt != wanted:
+            self._shown = await self.mtc.gateway.ask(GetOutput(self._number, wanted))
+        shown = self._shown
+        parts = [f"attempt {wanted} of {newest}"]
+        for name, data, size, path in (
+            ("stdout", shown.stdout, shown.stdout_bytes, shown.stdout_path),
+            ("stderr", shown.stderr, shown.stderr_bytes, shown.stderr_path),
+        ):
+            where = f" in {plain(path)}" if path else ""
+            parts.append(f"\n── {name}: {size:,} bytes{where}")
+            parts.append(plain_lines(data))
+        self.query_one("#output-text", Static).update("\n".join(parts))
+
+    def _show_neighbours(self, detail: TaskDetail) -> None:
+        rows: dict[str, tuple[Cell, ...]] = {}
+        for what, neighbours in (("it waits for this", detail.needs), ("this waits for it", detail.needed_by)):
+            for id_, state, well in neighbours:
+                words = what if well else f"{what}, however it ends"
+                rows[str(id_)] = (right(str(id_)), task_state(state), words)
+            if len(neighbours) == _NEIGHBOURS:
+                rows[f"more {what}"] = ("", "", f"the first {_NEIGHBOURS} are shown")
+        self.query_one("#neighbour-table", Table).fill(rows)
+
+    # -- keys -------------------------------------------------------------------------------------------------
+
+    def on_data_table_row_selected(self, event: Table.RowSelected) -> None:
+        """Show what an attempt wrote, or open another task."""
+        key = event.row_key.value or ""
+        if event.data_table.id == "attempt-table":
+            self._attempt = int(key)
+            self.action_part("output")
+        elif key.isdigit():
+            self.mtc.open_task(int(key))
+
+    def action_part(self, part: str) -> None:
+        """Show another part."""
+        self.query_one("#parts", TabbedContent).active = part
+        self.query_one(f"#{part}").query("Table, VerticalScroll").first().focus()

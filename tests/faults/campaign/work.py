@@ -116,6 +116,7 @@ class Work:
             ).fetchall()
             told = db.execute("SELECT sum(done), sum(failed), sum(skipped) FROM campaigns").fetchone()
         ended = Counter((task, code) for task, cause, code, _ in attempts if cause == "EXIT")
+        charged = Counter(task for task, cause, _, _ in attempts if cause in ("EXIT", "SIGNAL"))
         said = {task: out for task, _, code, out in attempts if code == 0}
         found = Count(1, 0, self.number)
         for task, state in enumerate(self.expected):
@@ -127,7 +128,7 @@ class Work:
             most = {0: 1, 3: 1, 4: RETRIES + 1}
             found.twice += any(ended[task, code] > limit for code, limit in most.items())
             found.inconsistent += (kind == HOPELESS and well and state is TaskState.FAILED) and (
-                ended[task, 4] != RETRIES + 1
+                charged[task] != RETRIES + 1  # whether it failed by itself or was killed with all its processes
             )
             found.inconsistent += state is TaskState.SKIPPED and ran[task] > 0
             found.again += max(0, ran[task] - sum(ended[task, code] for code in most))
