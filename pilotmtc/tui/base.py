@@ -73,8 +73,8 @@ class Base(Screen[None]):
         self.take_news()
 
     def take_news(self) -> None:
-        """Draw what is new, unless there is nothing to draw on yet."""
-        if self.is_mounted:
+        """Draw what is new, unless there is nothing to draw on: the screen comes or goes."""
+        if self.is_mounted and self.query(StatusBar):
             self.show_status()
             self.on_board()
 
@@ -83,13 +83,11 @@ class Base(Screen[None]):
 
     def show_status(self) -> None:
         """Draw the first line."""
-        if not self.is_mounted:
-            return
         heard = self.mtc.heard_at
         age_s = None if heard is None else monotonic() - heard
         gateway = self.mtc.gateway
-        bar = self.query_one("#status", StatusBar)
-        bar.show(gateway.url, self.mtc.trouble or gateway.trouble, age_s, self.place)
+        for bar in self.query(StatusBar):
+            bar.show(gateway.url, self.mtc.trouble or gateway.trouble, age_s, self.place)
 
     def begin(self, work: Coroutine[Any, Any, None], group: str = "default") -> None:
         """Do `work` beside the screen; what was begun in the same group before is given up. Errors are shown."""

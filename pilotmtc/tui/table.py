@@ -15,6 +15,7 @@ class Table(DataTable[Cell]):
         super().__init__(id=id, cursor_type="row", cursor_foreground_priority="renderable")
         self._titles = columns
         self._rows: dict[str, tuple[Cell, ...]] = {}
+        self._measured = True
 
     def on_mount(self) -> None:
         """Make the columns."""
@@ -24,6 +25,9 @@ class Table(DataTable[Cell]):
     def fill(self, rows: Mapping[str, Sequence[Cell]]) -> None:
         """Show `rows`, by key, in their order; the cursor stays on its row."""
         fresh = {key: tuple(cells) for key, cells in rows.items()}
+        if fresh == self._rows and list(fresh) == list(self._rows):
+            return
+        self._measured = False
         if list(fresh)[: len(self._rows)] == list(self._rows):
             for key, cells in fresh.items():
                 before = self._rows.get(key)
@@ -46,6 +50,19 @@ class Table(DataTable[Cell]):
         for index, (old, new) in enumerate(zip(before, cells, strict=True)):
             if old != new:
                 self.update_cell(key, str(index), new, update_width=True)
+
+    def on_idle(self) -> None:
+        """Draw anew what was drawn before its column was measured, which Textual does now: it keeps what was drawn."""
+        if not self._measured:
+            self._measured = True
+            self.call_next(self._draw_if_wider, self._widths())
+
+    def _draw_if_wider(self, before: list[int]) -> None:
+        if self._widths() != before:
+            self.notify_style_update()  # forgets what was drawn
+
+    def _widths(self) -> list[int]:
+        return [column.content_width for column in self.columns.values()]
 
     @property
     def current(self) -> str | None:

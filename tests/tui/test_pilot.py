@@ -84,7 +84,7 @@ def test_drained_pilot_finishes_what_runs(place: Place) -> None:
         pilot = session.pilots.submit(cores=1)
 
         async def script(screen: Driver) -> None:
-            await screen.see("1 running", "▶ ACTIVE")
+            await screen.see("1 running", "▶ ACTIVE", "cores 1/1 busy")
             await screen.press("d")
             await screen.see("go on to their end")
             await screen.press("y")
