@@ -56,6 +56,11 @@ class Contact(Struct, frozen=True):
     pin: bool
     environ: dict[str, str]
 
+    def cores_of(self, node: str) -> int:
+        """Return how many a node has, whether its name is given with its domain or without; 0 is what is there."""
+        short = {name.partition(".")[0]: count for name, count in self.cores.items()}
+        return self.cores.get(node) or short.get(node.partition(".")[0]) or self.cores.get("", 0)
+
     def write(self, path: Path) -> None:
         """Write it, all at once, for the owner's eyes."""
         new = path.with_name(f"{path.name}.new")

@@ -156,10 +156,13 @@ def commands(found: Allocation, contact: Path, env: Mapping[str, str]) -> list[l
             "--ntasks-per-node=1", "--cpu-bind=none", "--mem=0", "--kill-on-bad-exit=0", "--no-kill", "--wait=0",
             "--input=none", "--mpi=none", "--export=ALL", "--quiet", *worker_command(contact),
         ]]  # fmt: skip
+    # Those two start things with other variables than the job's; Python may not even start without this one.
+    libraries = [f"LD_LIBRARY_PATH={env['LD_LIBRARY_PATH']}"] if env.get("LD_LIBRARY_PATH") else []
+    before = ["/usr/bin/env", *libraries] if libraries else []
     if found.way == "pbsdsh":
-        return [[_pbsdsh(env), *_pbsdsh_options(env), "--", *worker_command(contact)]]
+        return [[_pbsdsh(env), *options, "--", *before, *worker_command(contact)] for options in _pbsdsh_options(env)]
     if found.way == "ssh":
-        return [_ssh(name, worker_command(contact, name)) for name in found.nodes]
+        return [_ssh(name, [*before, *worker_command(contact, name)]) for name in found.nodes]
     names = found.nodes[:1] if found.way == "condor" else found.nodes  # whose others come by themselves
     return [worker_command(contact, name) for name in names]
 
@@ -178,9 +181,16 @@ def _pbsdsh(env: Mapping[str, str]) -> str:
     )
 
 
-def _pbsdsh_options(env: Mapping[str, str]) -> list[str]:
-    """Return what makes pbsdsh start one a node: Torque says so with -u, in OpenPBS a node is one virtual node."""
-    return ["-u"] if "PBS_VNODENUM" in env or "PBS_NUM_NODES" in env else []
+def _pbsdsh_options(env: Mapping[str, str]) -> list[list[str]]:
+    """Return with what to call pbsdsh, once or more, so that it starts one a node.
+
+    Torque's has -u for that. OpenPBS' starts one for each line of the file of nodes, and a node may have several.
+    """
+    if "PBS_VNODENUM" in env or "PBS_NUM_NODES" in env:
+        return [["-u"]]
+    lines = _nodefile(Path(env["PBS_NODEFILE"]))
+    nodes = list(dict.fromkeys(lines))
+    return [[]] if len(nodes) == len(lines) else [["-n", str(lines.index(node))] for node in nodes]
 
 
 def _ssh(name: str, command: list[str]) -> list[str]:

@@ -106,7 +106,7 @@ class Worker:
     def __init__(self, contact: Contact, name: str, guard_fd: int | None) -> None:
         self._contact = contact
         self._guard_fd = guard_fd
-        cores, can_pin = cores_here(contact.cores.get(name, contact.cores.get("", 0)))
+        cores, can_pin = cores_here(contact.cores_of(name))
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
         gpus = contact.gpus or len([one for one in visible.split(",") if one.strip()])
         memory = contact.memory_bytes or int(os.environ.get("SLURM_MEM_PER_NODE", "0")) << 20 or watch.machine_memory()

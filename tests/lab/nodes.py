@@ -34,7 +34,7 @@ class EmulatedWorker:
     """The worker of one node."""
 
     def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", contact: Contact, name: str) -> None:
-        cores = contact.cores.get(name, contact.cores.get("", 0))
+        cores = contact.cores_of(name)
         self.hello = Hello(secrets.randbits(62), name, tuple(range(cores)), contact.gpus, _MEMORY_BYTES)
         self.socket = context.socket(zmq.DEALER)
         self.gone = False

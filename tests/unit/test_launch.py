@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilotmtc.agent import wide
+from pilotmtc.agent.contact import Contact
 from pilotmtc.agent.hosts import counts, expand, fold
 from pilotmtc.agent.launch import Allocation, commands, find, joined, worker_command
 from pilotmtc.errors import ConfigError
@@ -17,6 +18,10 @@ from pilotmtc.slots import Slot
 from pilotmtc.states import Cause
 
 CONTACT = Path("/p/contact")
+
+
+def contact(cores: dict[str, int]) -> Contact:
+    return Contact("tcp://n1:4", b"", b"", b"", 30.0, 1, "/s", "/p", cores, 0, 0, True, {})
 
 
 @pytest.mark.parametrize(
@@ -64,18 +69,50 @@ def test_slurm_is_found_with_nodes_cores_and_end() -> None:
         assert option in command
 
 
-def test_pbs_is_found_and_its_pbsdsh_too(tmp_path: Path) -> None:
+def pbs_job(tmp_path: Path, *lines: str) -> dict[str, str]:
     nodes = tmp_path / "nodes"
-    nodes.write_text("n2\nn2\nn1\nn1\n")
-    (tmp_path / "bin").mkdir()
+    nodes.write_text("".join(f"{line}\n" for line in lines))
     pbsdsh = tmp_path / "bin" / "pbsdsh"
+    pbsdsh.parent.mkdir()
     pbsdsh.write_text("#!/bin/sh\n")
     pbsdsh.chmod(0o755)
-    env = {"PBS_NODEFILE": str(nodes), "PBS_JOBID": "3.server", "PBS_EXEC": str(tmp_path), "PATH": "/usr/bin"}
+    return {"PBS_NODEFILE": str(nodes), "PBS_JOBID": "3.server", "PBS_EXEC": str(tmp_path), "PATH": "/usr/bin"}
+
+
+def test_torque_is_found_and_its_pbsdsh_is_told_to_start_one_a_node(tmp_path: Path) -> None:
+    env = pbs_job(tmp_path, "n2", "n2", "n1", "n1") | {"PBS_NUM_NODES": "2"}
     found = find(env)
     assert found == Allocation("pbsdsh", ("n2", "n1"), {"n2": 2, "n1": 2}, "3.server")
-    assert commands(found, CONTACT, env)[0][:2] == [str(pbsdsh), "--"]
-    assert commands(found, CONTACT, env | {"PBS_NUM_NODES": "2"})[0][:2] == [str(pbsdsh), "-u"]
+    assert commands(found, CONTACT, env) == [[f"{tmp_path}/bin/pbsdsh", "-u", "--", *worker_command(CONTACT)]]
+
+
+def test_pbsdsh_of_openpbs_is_called_once_or_for_the_first_line_of_each_node(tmp_path: Path) -> None:
+    env = pbs_job(tmp_path, "n1", "n2", "n3")
+    assert commands(find(env), CONTACT, env) == [[f"{tmp_path}/bin/pbsdsh", "--", *worker_command(CONTACT)]]
+    (tmp_path / "nodes").write_text("n2\nn2\nn1\nn1\nn1\n")
+    found = [command[1:4] for command in commands(find(env), CONTACT, env)]
+    assert found == [["-n", "0", "--"], ["-n", "2", "--"]]
+
+
+@pytest.mark.parametrize("hosts", ["", "n1"])
+def test_what_starts_processes_in_other_surroundings_is_told_where_the_libraries_are(
+    tmp_path: Path, hosts: str
+) -> None:
+    env = pbs_job(tmp_path, "n1")
+    for more, wanted in ({"LD_LIBRARY_PATH": "/a b:/c"}, ["/usr/bin/env", "LD_LIBRARY_PATH=/a b:/c"]), ({}, []):
+        (command,) = commands(find(env, hosts), CONTACT, env | more)
+        words = shlex.split(command[-1]) if hosts else command[command.index("--") + 1 :]
+        assert words == [*wanted, *worker_command(CONTACT, hosts)]
+
+
+@pytest.mark.parametrize(("said", "node"), [("n1.site", "n1"), ("n1", "n1.site"), ("n1", "n1")])
+def test_node_has_its_cores_by_its_name_with_domain_and_without(said: str, node: str) -> None:
+    assert contact({said: 12, "x": 3}).cores_of(node) == 12
+
+
+def test_node_that_is_not_named_has_what_all_have() -> None:
+    assert contact({"": 12}).cores_of("n7") == 12
+    assert contact({"n1": 12}).cores_of("n7") == 0
 
 
 def test_named_hosts_are_reached_by_ssh_with_everything_quoted(tmp_path: Path) -> None:
