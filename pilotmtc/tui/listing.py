@@ -6,8 +6,8 @@ from pilotmtc.model import Task, TaskId
 from pilotmtc.session.board import Board
 from pilotmtc.wire.messages import Filter, GetTasks, Tasks
 
-PAGE = 250
-HELD = 2_000  # rows; those farthest from the cursor are let go, and asked for again when it comes back
+PAGE = 150
+HELD = 750  # more are slow to draw: those farthest from the cursor are let go, and asked for again
 TOP = 200  # of those with the largest values
 ORDERS = {
     "id": "in order of id", "newest": "newest first", "recorded_at": "ended last first",

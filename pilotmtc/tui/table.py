@@ -62,7 +62,7 @@ class Table(DataTable[Cell]):
             self.notify_style_update()  # forgets what was drawn
 
     def _widths(self) -> list[int]:
-        return [column.content_width for column in self.columns.values()]
+        return [column.get_render_width(self) for column in self.columns.values()]
 
     @property
     def current(self) -> str | None:
@@ -70,6 +70,11 @@ class Table(DataTable[Cell]):
         if not self._rows or not self.is_valid_row_index(self.cursor_row):
             return None
         return self.coordinate_to_cell_key(self.cursor_coordinate).row_key.value
+
+    @property
+    def shown(self) -> Mapping[str, tuple[Cell, ...]]:
+        """The rows, by key."""
+        return self._rows
 
     @property
     def keys(self) -> list[str]:

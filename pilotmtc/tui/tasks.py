@@ -72,6 +72,7 @@ class TasksScreen(TaskActions):
 
     def on_mount(self) -> None:
         """Begin."""
+        self._table.shape(self.app.size.width)  # not only when it is laid out: it would be again, for that
         self._table.focus()
         self.set_interval(1.0, self._tick)
         try:
@@ -114,7 +115,7 @@ class TasksScreen(TaskActions):
 
     async def _fetch(self, listing: Listing, *, up: bool) -> None:
         """Take one page, or all of them if the order is one of values."""
-        first, got = not listing.rows, 0
+        first, keep, got = not listing.rows, bool(listing.rows), 0
         total = sum(self.board.tasks.values())
         try:
             while True:
@@ -123,7 +124,8 @@ class TasksScreen(TaskActions):
                 got += len(page.tasks)
                 over = not page.next or (not listing.by_value and got >= PAGE)
                 if over or time.monotonic() - self._drawn_at >= _DRAW_S:
-                    self._draw(to_top=first)
+                    self._draw(to_top=first, keep=keep)
+                    keep = True
                     first = first and listing.by_value  # of which the largest are to be seen, however late they come
                 if over:
                     break
@@ -133,6 +135,7 @@ class TasksScreen(TaskActions):
             if self._paging is listing:
                 self._paging = None
                 self._show_found()
+        self.call_after_refresh(self._page_if_near)
 
     def _page_if_near(self) -> None:
         listing, table = self._listing, self._table
@@ -151,10 +154,13 @@ class TasksScreen(TaskActions):
 
     # -- drawing ----------------------------------------------------------------------------------------------
 
-    def _draw(self, *, to_top: bool = False) -> None:
+    def _draw(self, *, to_top: bool = False, keep: bool = False) -> None:
+        """Show what is held; with `keep` the rows that are there are as they should be."""
         table, now = self._table, self._now
         self._drawn_at = time.monotonic()
-        table.show({str(task.id): table.row(task, now, self._marked) for task in self._listing.rows.values()})
+        kept = table.shown if keep else {}
+        held = {str(task.id): task for task in self._listing.rows.values()}
+        table.show({key: kept.get(key) or table.row(task, now, self._marked) for key, task in held.items()})
         if to_top and table.row_count and not self._follows:
             table.move_cursor(row=0)
         self._show_found()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pilotmtc import __version__
 from pilotmtc.errors import PilotMTCError
-from tests.bench import crash, nodes, processes, remote, starting, storage
+from tests.bench import crash, nodes, processes, remote, screen, starting, storage
 from tests.bench.measure import Measured, plain, say, table
 
 BENCHMARKS: dict[str, Callable[[int, float, int], list[Measured]]] = {
@@ -31,6 +31,7 @@ BENCHMARKS: dict[str, Callable[[int, float, int], list[Measured]]] = {
     "nodes": nodes.real,
     "nodes-emulated": nodes.emulated,
     "study": nodes.study,
+    "screen": screen.screen,
 }
 
 

@@ -48,6 +48,12 @@ class Remote:
         """Return a new client; all of one process share a connection."""
         return connect_store(self.url, patience_s=_PATIENCE_S)
 
+    def through(self, proxy: Proxy) -> str:
+        """Return the store's address by way of a proxy to the sshd."""
+        words = self.sshd.known_hosts_line.split(" ", 1)[1]
+        self.files.known_hosts.write_text(f"{self.sshd.known_hosts_line}[127.0.0.1]:{proxy.port} {words}")
+        return self.url.replace(f":{self.sshd.port}/", f":{proxy.port}/")
+
     def waiting(self) -> list[int]:
         """Return the serves that wait while the server talks with their clients."""
         found = processes_with("SSH_CONNECTION=").items()
@@ -187,12 +193,9 @@ def traffic(rounds: int, scale: float, slots: int) -> list[Measured]:
     """Bytes that pass between an agent and sshd, beside the same messages as JSON."""
     number = max(BATCH * 8, int(50_000 * scale))
     with remote_store() as (remote, _), Proxy(remote.sshd.port) as proxy:
-        words = remote.sshd.known_hosts_line.split(" ", 1)[1]
-        remote.files.known_hosts.write_text(f"{remote.sshd.known_hosts_line}[127.0.0.1]:{proxy.port} {words}")
         with remote.client() as client:
             _submit(client, number + BATCH * 4)
-        url = remote.url.replace(f":{remote.sshd.port}/", f":{proxy.port}/")
-        with connect_store(url, patience_s=_PATIENCE_S) as client:
+        with connect_store(remote.through(proxy), patience_s=_PATIENCE_S) as client:
             agent = Agent(client)
             agent.work(BATCH)
             before = proxy.passed_bytes
