@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from rich.text import Text
 from textual.app import ComposeResult
+from textual.css.query import NoMatches
 from textual.screen import Screen
 from textual.widgets import Footer, Static
 
@@ -73,10 +74,15 @@ class Base(Screen[None]):
         self.take_news()
 
     def take_news(self) -> None:
-        """Draw what is new, unless there is nothing to draw on: the screen comes or goes."""
-        if self.is_mounted and self.query(StatusBar):
+        """Draw what is new."""
+        if self._drawable:
             self.show_status()
             self.on_board()
+
+    @property
+    def _drawable(self) -> bool:
+        """Whether there is something to draw on: when the screen comes or goes there is not."""
+        return self.is_mounted and bool(self.query(StatusBar))
 
     def on_board(self) -> None:
         """Draw what has changed: there is news on the board. Called only while this screen is the topmost."""
@@ -114,3 +120,7 @@ class Base(Screen[None]):
             await work
         except PilotMTCError as error:
             self.notify(str(error), title="That did not work", severity="error", timeout=15, markup=False)
+        except NoMatches:
+            if self._drawable:
+                raise
+            # The screen goes, and its widgets went first.
