@@ -8,6 +8,7 @@ that nobody has, and all dirty files become clean at once.
 import errno
 import logging
 import os
+import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -131,6 +132,30 @@ class Captures:
             self._clean.extend(self._dirty)
         self._used.clear()
         self._dirty.clear()
+
+
+def tail(fd: int, path: str | None, limit: int) -> tuple[bytes, int]:
+    """Return the end of what was written to a file so far, up to `limit` bytes, and how much it is in all.
+
+    The file is `path`, if there is one; anything but a plain file has nothing.
+    """
+    if path is None:
+        return _end_of(fd, limit)
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:  # the task has moved it away, or may write but not read it
+        return b"", 0
+    try:
+        return _end_of(fd, limit)
+    finally:
+        os.close(fd)
+
+
+def _end_of(fd: int, limit: int) -> tuple[bytes, int]:
+    seen = os.fstat(fd)
+    if not stat.S_ISREG(seen.st_mode):
+        return b"", 0
+    return os.pread(fd, limit, max(seen.st_size - limit, 0)), seen.st_size
 
 
 def _appending(fd: int) -> int:

@@ -8,7 +8,7 @@ import itertools
 import logging
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,8 +44,8 @@ class Member:
     """A worker that is there."""
 
     __slots__ = (
-        "beat_at", "begins", "halts", "heard_at", "hello", "identity", "line", "load", "owes", "resources", "templates",
-        "used_bytes",
+        "beat_at", "begins", "halts", "heard_at", "hello", "identity", "line", "load", "owes", "peek", "resources",
+        "templates", "used_bytes",
     )  # fmt: skip
 
     def __init__(self, identity: bytes, hello: Hello, now: float) -> None:
@@ -54,6 +54,7 @@ class Member:
         self.line = Line(hello.birth, Up)
         self.begins: list[Begin] = []
         self.halts: list[Halt] = []
+        self.peek: list[tuple[TaskId, int]] = []
         self.templates: dict[int, Template] = {}  # what it has
         self.resources: dict[int, Resources] = {}
         self.heard_at = self.beat_at = now
@@ -240,6 +241,16 @@ class Fleet:
             ))  # fmt: skip
         return (*states, *(NodeState(name, 0, note=reason) for name, reason in self._lost.items()))
 
+    def peek(self, tasks: Sequence[tuple[TaskId, int]]) -> None:
+        """Have it asked what tasks have written so far: of a task whose nodes each start their ranks, on the first."""
+        for task, attempt in tasks:
+            run = self._wide.get(task)
+            left = [name for name, part in run.parts.items() if part is None] if run else []
+            name = left[0] if left else self._at.get(task, "")
+            if name in self._members:
+                member = self._dirty[name] = self._members[name]
+                member.peek.append((task, attempt))
+
     def leave(self) -> None:
         """Send the workers home."""
         for member in self._members.values():
@@ -330,6 +341,7 @@ class Fleet:
             elif self._at.get(task) == name:
                 del self._at[task]
                 self._loop.tell(c.NoRoom(task, attempt), now)
+        self._loop.peeked(up.written)
 
     def _take_part(self, run: WideRun, name: str, part: Result, now: float) -> None:
         if name not in run.parts:
@@ -375,11 +387,11 @@ class Fleet:
     def _say(self, now: float) -> None:
         dirty, self._dirty = self._dirty, {}
         for member in dirty.values():
-            if member.begins or member.halts:
+            if member.begins or member.halts or member.peek:
                 templates = {b.claimed.template: member.templates[b.claimed.template] for b in member.begins}
                 resources = {b.claimed.resources: member.resources[b.claimed.resources] for b in member.begins}
-                down = Down(tuple(member.begins), tuple(member.halts), templates, resources)
-                member.begins, member.halts = [], []
+                down = Down(tuple(member.begins), tuple(member.halts), templates, resources, tuple(member.peek))
+                member.begins, member.halts, member.peek = [], [], []
                 self._send(member.identity, member.line.say(down, now))
             elif member.owes:
                 self._send(member.identity, member.line.beat())

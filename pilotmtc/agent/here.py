@@ -6,7 +6,7 @@
 import os
 import select
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from msgspec import structs
@@ -16,7 +16,7 @@ from pilotmtc.agent import wide
 from pilotmtc.agent.node import NodeWorker
 from pilotmtc.agent.process import Process
 from pilotmtc.agent.waiters import Waiters
-from pilotmtc.model import Result
+from pilotmtc.model import Result, TaskId
 from pilotmtc.slots import Node
 from pilotmtc.states import Cause
 from pilotmtc.wire.messages import NodeState
@@ -113,6 +113,10 @@ class Here:
     def states(self, busy: int) -> tuple[NodeState, ...]:
         """Return how the node is."""
         return (self._worker.state(self._node.cores, busy, self._node.gpus),)
+
+    def peek(self, tasks: Sequence[tuple[TaskId, int]]) -> None:
+        """Tell what tasks have written so far."""
+        self._loop.peeked(self._worker.peek(tasks))
 
     def leave(self) -> None:
         """End the waiters. Tasks must be over."""

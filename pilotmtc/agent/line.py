@@ -16,6 +16,7 @@ from pilotmtc.errors import ProtocolError
 from pilotmtc.model import Claimed, Resources, Result, TaskId, Template
 from pilotmtc.slots import Slot
 from pilotmtc.states import Cause
+from pilotmtc.wire.tail import Written
 
 RESEND_S = 3.0
 
@@ -57,13 +58,15 @@ class Down(Struct, frozen=True, array_like=True):
     halts: tuple[Halt, ...] = ()
     templates: dict[int, Template] = {}
     resources: dict[int, Resources] = {}
+    peek: tuple[tuple[TaskId, int], ...] = ()
 
 
 class Up(Struct, frozen=True, array_like=True):
-    """From a worker: what has ended, and what there is no room for just now."""
+    """From a worker: what has ended, what there is no room for just now, and what running tasks have written."""
 
     results: tuple[Result, ...] = ()
     no_room: tuple[tuple[TaskId, int], ...] = ()
+    written: tuple[Written, ...] = ()
 
 
 class Hello(Struct, frozen=True, array_like=True, tag="hello"):

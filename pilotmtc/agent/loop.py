@@ -16,7 +16,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from types import FrameType
 from typing import Protocol, cast
@@ -27,7 +27,7 @@ from pilotmtc.agent.outbox import Outbox
 from pilotmtc.agent.process import Process
 from pilotmtc.agent.spool import Segment, Spool
 from pilotmtc.errors import PilotMTCError, StateError, StoreError
-from pilotmtc.model import PilotId, Result
+from pilotmtc.model import PilotId, Result, TaskId
 from pilotmtc.states import PilotState
 from pilotmtc.wire.messages import (
     AttachPilot,
@@ -44,6 +44,7 @@ from pilotmtc.wire.messages import (
     Request,
     Started,
 )
+from pilotmtc.wire.tail import Peeked, Written
 
 TICK_S = 0.25
 HEARTBEAT_S = 10.0
@@ -83,12 +84,14 @@ class Crew(Protocol):
 
     def states(self, busy: int) -> tuple[NodeState, ...]: ...  # noqa: D102
 
+    def peek(self, tasks: Sequence[tuple[TaskId, int]]) -> None: ...  # noqa: D102 -- calls `Loop.peeked` by and by
+
     def leave(self) -> None: ...  # noqa: D102 -- the tasks are over, and the store knows
 
     def close(self) -> None: ...  # noqa: D102
 
 
-Said = AttachPilot | Claim | EndPilot | Finish | Heartbeat | Release | Started
+Said = AttachPilot | Claim | EndPilot | Finish | Heartbeat | Peeked | Release | Started
 
 
 class Landed:
@@ -233,6 +236,11 @@ class Loop:
         """Wake the main thread if there is something to do before it wakes by itself."""
         if self.outbox.due(self._crew.due()) < self._sleep_until or self._leave is not None:
             self._call()
+
+    def peeked(self, written: Sequence[Written]) -> None:
+        """Tell what running tasks have written so far."""
+        if written:
+            self._send(Peeked(self._pilot, tuple(written)))
 
     def fail(self, reason: str) -> None:
         """End the loop with an error, from any thread."""
@@ -413,10 +421,13 @@ class Loop:
             _log.info("pilot %s is active", self._pilot)
             self._perform(self._core.react(c.Attached(), now), now)
         self._perform(self._core.react(c.Ordered(orders), now), now)
+        self._crew.peek(orders.peek)
 
     def _refused(self, landed: Landed, error: BaseException, now: float) -> None:
         request = landed.request
-        if isinstance(error, StateError) and isinstance(request, Claim | Heartbeat) and not self._lost:
+        if isinstance(request, Peeked):
+            _log.warning("what tasks have written could not be told: %s", error)
+        elif isinstance(error, StateError) and isinstance(request, Claim | Heartbeat) and not self._lost:
             if not self._returning:
                 self._return(now)
         elif isinstance(error, StateError) and not isinstance(request, EndPilot):

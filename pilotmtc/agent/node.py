@@ -12,11 +12,11 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pilotmtc.agent import watch
-from pilotmtc.agent.capture import Captures
+from pilotmtc.agent.capture import Captures, tail
 from pilotmtc.agent.core import GRACE_S
 from pilotmtc.agent.events import Report, Start, Stop
 from pilotmtc.agent.process import NO_ROOM, Launcher, Process, pin_late
@@ -24,6 +24,7 @@ from pilotmtc.agent.wide import LaunchError, remove_files
 from pilotmtc.model import PilotId, Result, TaskId
 from pilotmtc.states import Cause
 from pilotmtc.wire.messages import NodeState
+from pilotmtc.wire.tail import TAIL_BYTES, Written
 
 _log = logging.getLogger("pilotmtc.agent")
 SWEEP_S = 1.0
@@ -204,6 +205,17 @@ class NodeWorker:
         until = time.monotonic() + 2.0
         while self._sweep() and time.monotonic() < until:
             time.sleep(0.01)
+
+    def peek(self, tasks: Sequence[tuple[TaskId, int]]) -> list[Written]:
+        """Return what those of `tasks` (with attempts) that run here have written so far."""
+        found = []
+        for task, attempt in tasks:
+            process = self._by_task.get(task)
+            if process is not None and process.attempt == attempt:
+                out, out_bytes = tail(process.out, process.out_path, TAIL_BYTES)
+                err, err_bytes = tail(process.err, process.err_path, TAIL_BYTES)
+                found.append(Written(task, attempt, out, err, out_bytes, err_bytes, process.out_path, process.err_path))
+        return found
 
     # -- inside -----------------------------------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ from pilotmtc.agent.node import NodeWorker
 from pilotmtc.errors import PilotMTCError, ProtocolError
 from pilotmtc.model import PilotId, Resources, Result, TaskId, Template
 from pilotmtc.states import Cause
+from pilotmtc.wire.tail import Written
 
 BEAT_S = 5.0
 HELLO_S = 1.0
@@ -131,6 +132,7 @@ class Worker:
         self._results: list[Result] = []
         self._doubtful: deque[tuple[float, Result]] = deque()
         self._no_room: list[tuple[TaskId, int]] = []
+        self._written: list[Written] = []
         self._heard_at = self._beat_at = time.monotonic()
         self._beat_s = min(BEAT_S, contact.lost_s / 4)
         self._hello_at = 0.0
@@ -232,6 +234,7 @@ class Worker:
             self._start(begin)
         for halt in down.halts:
             self._node.stop(c.Stop(halt.task, halt.attempt, halt.cause, halt.grace_s), now)
+        self._written += self._node.peek(down.peek)
 
     def _start(self, begin: Begin) -> None:
         claimed = begin.claimed
@@ -267,16 +270,17 @@ class Worker:
             return
         for again in self._line.again(now):
             self._dealer.send(encode(again), zmq.NOBLOCK)
-        while (self._results or self._no_room) and self._line.unheard < _WINDOW:
+        while (self._results or self._no_room or self._written) and self._line.unheard < _WINDOW:
             count = size = 0
             for result in self._results[:_RESULTS]:
                 count += 1
                 size += len(result.stdout) + len(result.stderr)
                 if size > _RESULTS_BYTES:
                     break
-            up = Up(tuple(self._results[:count]), tuple(self._no_room))
+            up = Up(tuple(self._results[:count]), tuple(self._no_room), tuple(self._written))
             del self._results[:count]
             self._no_room.clear()
+            self._written.clear()
             self._dealer.send(encode(self._line.say(up, now)), zmq.NOBLOCK)
             self._beat_at = now + self._beat_s
         if now >= self._beat_at:

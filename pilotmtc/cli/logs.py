@@ -7,12 +7,14 @@ import click
 from pilotmtc.cli import out
 from pilotmtc.cli.command import command, open_session
 from pilotmtc.cli.options import Ids, Number, json_option
+from pilotmtc.errors import UsageError
 
 _EXAMPLES = """\
 pilotmtc logs 17
 pilotmtc logs 17 --stderr
 pilotmtc logs 17-20 --stdout > all.txt
 pilotmtc logs 17 --attempt 1
+pilotmtc logs 17 --follow
 """
 
 
@@ -21,15 +23,22 @@ pilotmtc logs 17 --attempt 1
 @click.option("--stdout", "only", flag_value="stdout", help="Only what was written to stdout.")
 @click.option("--stderr", "only", flag_value="stderr", help="Only what was written to stderr, here to stdout.")
 @click.option("-a", "--attempt", type=Number(1), default=None, metavar="N", help="Of this attempt, not the last.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what the task writes until it is over.")
 @json_option
-def logs(ids: tuple[range, ...], only: str | None, attempt: int | None, as_json: bool) -> None:
+def logs(ids: tuple[range, ...], only: str | None, attempt: int | None, follow: bool, as_json: bool) -> None:
     """Print what the last attempt of each task ID wrote: its stdout on stdout, its stderr on stderr.
 
-    Outputs that were too large for the store, or went to files of the task's own, are read from their files.
+    Outputs that were too large for the store, or went to files of the task's own, are read from their files. Of a task
+    that runs, --follow prints what it has written so far (the last 16 KiB of it), and what it writes from then on.
     """
     from pilotmtc.session import output_blocks
 
     tasks = [id_ for some in ids for id_ in some]
+    if follow:
+        if len(tasks) > 1 or attempt or as_json:
+            raise UsageError("--follow takes one task, and neither --attempt nor --json")
+        _follow(tasks[0], only)
+        return
     with open_session() as session:
         for task in tasks:
             found = session.output(task, attempt or 0, whole=as_json)
@@ -53,3 +62,21 @@ def logs(ids: tuple[range, ...], only: str | None, attempt: int | None, as_json:
                     out.put_bytes(blocks)
                 else:
                     out.talk_bytes(blocks)
+
+
+def _follow(task: int, only: str | None) -> None:
+    """Print what a task writes until it is over."""
+    from pilotmtc.session.tail import follow_output
+
+    attempt = 0
+    with open_session() as session:
+        for piece in follow_output(session, task):
+            if piece.attempt != attempt:
+                attempt = piece.attempt
+                if sys.stderr.isatty():
+                    out.talk(f"==> task {task}, attempt {attempt} <==")
+            if only in (None, piece.stream):
+                if piece.left_out:
+                    out.talk(f"[pilotmtc: {piece.left_out:,} bytes of {piece.stream} left out here]")
+                write = out.put_bytes if piece.stream == "stdout" or only == "stderr" else out.talk_bytes
+                write([piece.data])

@@ -53,6 +53,7 @@ from pilotmtc.wire.messages import (
     Submitted,
     TaskDetail,
 )
+from pilotmtc.wire.tail import GetTail, Tail
 from pilotmtc.wire.views import Explain
 
 _PAGE = 1000
@@ -345,7 +346,9 @@ class Session:
         """
         found = self._link.call(GetOutput(TaskId(task), attempt))
         if not found.found:
-            self.task(task)
+            there = self.task(task).task
+            if there is not None and there.state is TaskState.RUNNING and not attempt:
+                raise UsageError(f"task {task} runs for the first time: see pilotmtc logs --follow {task}")
             which = f"attempt {attempt}" if attempt else "attempt that has ended"
             raise UsageError(f"task {task} has no {which}: see pilotmtc task {task}")
         if not whole:
@@ -355,6 +358,18 @@ class Session:
             stdout=whole_output(found.stdout, found.stdout_path, found.stdout_bytes),
             stderr=whole_output(found.stderr, found.stderr_path, found.stderr_bytes),
         )
+
+    def tail(self, task: int, *, since: float = 0.0, wait_s: float = 5.0) -> Tail:
+        """Return the end of what a task that runs has written so far, as its agent says.
+
+        Parameters
+        ----------
+        since
+            ``Tail.at`` of the last answer, to wait for a newer one.
+        wait_s
+            How long, in seconds. A task that does not run is answered at once.
+        """
+        return self._link.call(GetTail(TaskId(task), since, wait_s))
 
     def results(
         self, *, outputs: bool = True, whole: bool = False, newest: bool = False, **select: Unpack[Selection]

@@ -10,7 +10,9 @@ from pilotmtc.store.filters import field_names
 from pilotmtc.store.ledger import Ledger, id_list
 from pilotmtc.store.looking import TASK_COLUMNS, get_campaigns, get_task, pilots_where, task_of
 from pilotmtc.store.views import ATTEMPT_BITS, ATTEMPT_MASK
+from pilotmtc.wire.base import Done
 from pilotmtc.wire.messages import GetCampaigns, GetTask
+from pilotmtc.wire.tail import GetTail, Peeked, Tail
 from pilotmtc.wire.views import (
     AHEAD_MAX,
     Explain,
@@ -99,6 +101,26 @@ def get_pilot_view(ledger: Ledger, request: GetPilotView) -> PilotView:
         tuple(ledger.activity.events.get(request.pilot, ())),
         None if meter is None else meter.pace(request.pilot, ledger.clock.monotonic()),
     )
+
+
+def get_tail(ledger: Ledger, request: GetTail) -> Tail:
+    """Answer what a running attempt has written as far as is known, and have its agent asked for newer."""
+    row = ledger.execute("SELECT attempt, pilot_id FROM task WHERE id = ? AND state = 3", (request.task,)).fetchone()
+    if row is None:
+        return Tail()
+    attempt, pilot = row
+    at, written = ledger.peeks.answer((request.task, attempt))
+    if at == request.since and ledger.peeks.ask(pilot, (request.task, attempt), ledger.clock.monotonic()):
+        ledger.call(pilot)
+    return Tail(attempt, at, written)
+
+
+def peeked(ledger: Ledger, request: Peeked) -> Done:
+    """Pass on what running attempts have written."""
+    for written in request.written:
+        ledger.peeks.take(written, ledger.clock.now())
+    ledger.touch()
+    return Done()
 
 
 def get_spans(ledger: Ledger, request: GetSpans) -> Spans:

@@ -113,7 +113,9 @@ def heartbeat(ledger: Ledger, request: Heartbeat) -> Orders:
         ledger.touch()
     if request.nodes:
         ledger.activity.nodes[request.pilot] = request.nodes
-    return _orders(ledger, request.pilot, seat)
+    orders = _orders(ledger, request.pilot, seat)
+    peek = ledger.peeks.questions(request.pilot)
+    return msgspec.structs.replace(orders, peek=peek) if peek else orders
 
 
 def _refuse_final(pilot: PilotId, seat: Seat) -> None:

@@ -19,6 +19,7 @@ from pilotmtc.errors import UsageError
 from pilotmtc.model import PilotId, Resources, TaskId, Template
 from pilotmtc.states import PILOT_FINAL, TASK_TRANSITIONS, JobState, PilotState, TaskState, check_pilot, check_task
 from pilotmtc.store.activity import Activity
+from pilotmtc.store.peeks import Peeks
 from pilotmtc.store.views import ATTEMPT_BITS, ATTEMPT_MASK
 from pilotmtc.wire.views import FailureGroup
 
@@ -116,6 +117,7 @@ class Ledger:
         self._jobs: dict[str, bool] = {}
         self._news = News()
         self.activity = Activity(clock.monotonic())
+        self.peeks = Peeks()
         self.shown = Shown(seq)
         self.reload()
 
@@ -243,6 +245,10 @@ class Ledger:
         pilots = list(pilots)
         self.executemany("UPDATE pilot SET orders = orders + 1 WHERE id = ?", [(pilot,) for pilot in pilots])
         self._orders.update(pilots)
+
+    def call(self, pilot: PilotId) -> None:
+        """Have a pilot answered that waits for orders, though there are no new ones."""
+        self._orders.add(pilot)
 
     def touch(self) -> None:
         """Note that something has changed about a pilot."""

@@ -7,9 +7,11 @@ from typing import Generic, Protocol, TypeVar
 
 from pilotmtc.model import PilotId
 from pilotmtc.wire.messages import AnyRequest, Batch, Changes, Claim, GetChanges, Heartbeat, Orders, Reply
+from pilotmtc.wire.tail import GetTail, Tail
 from pilotmtc.wire.views import GetOverview, Overview
 
 LONGEST_WAIT_S = 300.0
+_WAITING = (Claim, Heartbeat, GetChanges, GetOverview, GetTail)
 LONGEST_BEAT_S = 20.0  # a heartbeat renews the lease when it comes and when it is answered, but not while it waits
 
 
@@ -36,7 +38,7 @@ class Ticket(Generic[P]):
         self.peer = peer
         self.number = number
         self.request = request
-        wait_s = request.wait_s if isinstance(request, Claim | Heartbeat | GetChanges | GetOverview) else 0.0
+        wait_s = request.wait_s if isinstance(request, _WAITING) else 0.0
         longest_s = LONGEST_BEAT_S if isinstance(request, Heartbeat) else LONGEST_WAIT_S
         self.deadline = now + min(wait_s, longest_s) if wait_s > 0 else -math.inf  # NaN does not wait
 
@@ -46,12 +48,14 @@ def has_something(request: AnyRequest, reply: Reply) -> bool:
     match request, reply:
         case Claim(), Batch(tasks=tasks):
             return bool(tasks)
-        case Heartbeat(seen=seen), Orders(number=number):
-            return number > seen
+        case Heartbeat(seen=seen), Orders(number=number, peek=peek):
+            return number > seen or bool(peek)
         case GetChanges(), Changes(changes=changes, reset=reset):
             return bool(changes) or reset
         case GetOverview(since=since), Overview(seq=seq):
             return seq != since
+        case GetTail(since=since), Tail(attempt=attempt, at=at):
+            return at != since or not attempt
     return True
 
 

@@ -18,6 +18,7 @@ from pilotmtc.store.ledger import Ledger, News
 from pilotmtc.store.opening import open_file, translate
 from pilotmtc.store.pilot_files import read_pilot_file
 from pilotmtc.wire import messages as m
+from pilotmtc.wire import tail as t
 from pilotmtc.wire import views as v
 
 __all__ = ["News", "SqliteStore"]
@@ -37,6 +38,8 @@ _READS: dict[type[object], Handler] = {
     v.GetPilotView: closeups.get_pilot_view,
     v.GetSpans: closeups.get_spans,
     v.GetWords: closeups.get_words,
+    t.GetTail: closeups.get_tail,
+    t.Peeked: closeups.peeked,  # into memory only
     m.GetJobs: jobs.get_jobs,
 }
 _WRITES: dict[type[object], Handler] = {

@@ -19,6 +19,7 @@ from pilotmtc.tui.table import Cell, Table
 from pilotmtc.tui.task_table import brief, cell, elapsed_s, ending
 from pilotmtc.tui.words import plain_lines, right, task_state
 from pilotmtc.wire.messages import GetOutput, GetTask, Output, TaskDetail
+from pilotmtc.wire.tail import GetTail, Tail, Written
 from pilotmtc.wire.views import Explain
 
 _EVERY_S = 1.0
@@ -33,7 +34,8 @@ class TaskScreen(TaskActions):
     # A task
 
     **1** to **4** change the part that is shown: why the task is where it is, what it wrote, its attempts, and those
-    that it waits for or that wait for it. **Enter** on an attempt shows what that one wrote, on a task opens it.
+    that it waits for or that wait for it. **Enter** on an attempt shows what that one wrote, on a task opens it. What a
+    task writes while it runs is shown as it comes; **End** keeps its end in sight.
     """
     BINDINGS = [
         Binding("escape", "app.pop_screen", "Back"),
@@ -46,6 +48,7 @@ class TaskScreen(TaskActions):
         self._detail: TaskDetail | None = None
         self._attempt = 0  # whose output is shown; 0 is the newest
         self._shown: Output | None = None
+        self._tail = Tail()
 
     def body(self) -> ComposeResult:
         """Make the parts."""
@@ -135,23 +138,44 @@ class TaskScreen(TaskActions):
         self.query_one("#head", Static).update(Text("\n").join([first, second, third] if task.name else [first, third]))
 
     async def _load_output(self, detail: TaskDetail) -> None:
-        newest = detail.attempts[-1].attempt if detail.attempts else 0
-        if not newest:
-            self.query_one("#output-text", Static).update("It has written nothing that is here yet.")
-            return
+        task = detail.task
+        running = task.attempt if task is not None and task.state is TaskState.RUNNING else 0
+        newest = running or (detail.attempts[-1].attempt if detail.attempts else 0)
         wanted = self._attempt or newest
-        if self._shown is None or self._shown.attempt != wanted:
-            self._shown = await self.mtc.gateway.ask(GetOutput(self._number, wanted))
-        shown = self._shown
-        parts = [f"attempt {wanted} of {newest}"]
+        shown: Output | Written | None
+        if wanted and wanted == running:
+            since = self._tail.at if self._tail.attempt == wanted else 0.0
+            tail = await self.mtc.gateway.ask(GetTail(self._number, since, _EVERY_S))
+            if tail.attempt == wanted:
+                self._tail = tail
+            shown, what = tail.written, "runs, and has written so far"
+        elif wanted:
+            if self._shown is None or self._shown.attempt != wanted:
+                self._shown = await self.mtc.gateway.ask(GetOutput(self._number, wanted))
+            shown, what = self._shown, "wrote"
+        else:
+            shown = None
+        if shown is None:
+            self._show_output("It has written nothing that is here yet.")
+            return
+        parts = [f"attempt {wanted} of {newest} {what}"]
         for name, data, size, path in (
             ("stdout", shown.stdout, shown.stdout_bytes, shown.stdout_path),
             ("stderr", shown.stderr, shown.stderr_bytes, shown.stderr_path),
         ):
             where = f" in {plain(path)}" if path else ""
-            parts.append(f"\n── {name}: {size:,} bytes{where}")
+            end = f", the last {len(data):,}" if isinstance(shown, Written) and len(data) < size else ""
+            parts.append(f"\n── {name}: {size:,} bytes{where}{end}")
             parts.append(plain_lines(data))
-        self.query_one("#output-text", Static).update("\n".join(parts))
+        self._show_output("\n".join(parts))
+
+    def _show_output(self, text: str) -> None:
+        """Show it; who looks at its end sees its end again."""
+        scroll = self.query_one("#output-scroll", VerticalScroll)
+        at_end = scroll.scroll_y >= scroll.max_scroll_y > 0
+        self.query_one("#output-text", Static).update(text)
+        if at_end:
+            scroll.scroll_end(animate=False)
 
     def _show_neighbours(self, detail: TaskDetail) -> None:
         rows: dict[str, tuple[Cell, ...]] = {}
@@ -170,11 +194,16 @@ class TaskScreen(TaskActions):
         key = event.row_key.value or ""
         if event.data_table.id == "attempt-table":
             self._attempt = int(key)
-            self.action_part("output")
+            self._go_to("output")
         elif key.isdigit():
             self.mtc.open_task(int(key))
 
     def action_part(self, part: str) -> None:
-        """Show another part."""
+        """Show another part; as output that of the newest attempt."""
+        if part == "output":
+            self._attempt = 0
+        self._go_to(part)
+
+    def _go_to(self, part: str) -> None:
         self.query_one("#parts", TabbedContent).active = part
         self.query_one(f"#{part}").query("Table, VerticalScroll").first().focus()

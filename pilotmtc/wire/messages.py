@@ -24,6 +24,7 @@ from pilotmtc.model import (
 from pilotmtc.states import PilotState, TaskState
 from pilotmtc.wire.base import Changed, Done, R, Reply, Request
 from pilotmtc.wire.jobs import BeginSubmit, GetJobs, Jobs, ReportJobs
+from pilotmtc.wire.tail import GetTail, Peeked, Tail
 from pilotmtc.wire.upkeep import (
     Checked,
     CheckStore,
@@ -284,6 +285,8 @@ class Orders(Reply, frozen=True):
         End now: tasks are killed and given back.
     lease_s
         The lease now runs this long.
+    peek
+        Running attempts ``(task, attempt)`` of which somebody wants to see what they have written: `Peeked` tells.
     """
 
     number: int
@@ -291,6 +294,7 @@ class Orders(Reply, frozen=True):
     cancel: tuple[tuple[TaskId, int], ...] = ()
     drain: bool = False
     kill: bool = False
+    peek: tuple[tuple[TaskId, int], ...] = ()
 
 
 # -- steering -------------------------------------------------------------------------------------------------
@@ -498,10 +502,10 @@ class Changes(Reply, frozen=True):
 # -- frames ---------------------------------------------------------------------------------------------------
 
 AnyRequest = (
-    Submit | CreatePilot | AttachPilot | EndPilot | Claim | Started | Finish | Release | Heartbeat
+    Submit | CreatePilot | AttachPilot | EndPilot | Claim | Started | Finish | Release | Heartbeat | Peeked
     | Cancel | Retry | Edit | DrainPilot | CancelPilot | GetCampaigns | GetPilots | GetTasks | GetTask | GetOutput
     | GetChanges | GetStore | CheckStore | CompactStore | SnapshotStore | NewKey | GetKeys | RevokeKey | SetMode
-    | GetOverview | Explain | GetPilotView | GetSpans | GetPilotFile | GetWords
+    | GetOverview | Explain | GetPilotView | GetSpans | GetPilotFile | GetWords | GetTail
     | GetJobs | BeginSubmit | ReportJobs
 )  # fmt: skip
 
@@ -515,6 +519,7 @@ REPLIES: dict[type[object], type[Reply]] = {
     Finish: Finished,
     Release: Done,
     Heartbeat: Orders,
+    Peeked: Done,
     Cancel: Changed,
     Retry: Changed,
     Edit: Changed,
@@ -539,6 +544,7 @@ REPLIES: dict[type[object], type[Reply]] = {
     GetSpans: Spans,
     GetPilotFile: PilotFile,
     GetWords: Words,
+    GetTail: Tail,
     SetMode: Done,
     GetJobs: Jobs,
     BeginSubmit: Changed,

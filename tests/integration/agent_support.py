@@ -3,7 +3,7 @@
 import os
 import secrets
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from pilotmtc.wire.messages import (
     Output,
     Submit,
 )
+from pilotmtc.wire.tail import GetTail, Written
 from tests.support import wait_until
 
 
@@ -109,6 +110,21 @@ class Site:
     def output(self, task: TaskId) -> Output:
         """Return what a task's newest attempt wrote."""
         return self.client.call(GetOutput(task))
+
+    def wait_written(self, task: TaskId, pred: Callable[[Written], bool]) -> Written:
+        """Wait until what a running task has written is as it should be; return it."""
+        found: list[Written] = []
+
+        def is_so() -> bool:
+            tail = self.client.call(GetTail(task))
+            found[:] = [tail.written] if tail.written is not None else []
+            if not found or not pred(found[0]):
+                self.client.call(GetTail(task, tail.at, 5.0))
+                return False
+            return True
+
+        wait_until(is_so, 20.0, on_timeout=lambda: found)
+        return found[0]
 
     def pilot(self, pilot: PilotId) -> Pilot:
         """Return a pilot's record as it is now."""

@@ -10,7 +10,8 @@ import pytest
 from pilotmtc.model import PilotDescription, Resources, TaskId, Template
 from pilotmtc.states import Cause, PilotState, TaskState
 from pilotmtc.wire.messages import Cancel, CancelPilot, DrainPilot, Filter
-from tests.integration.agent_support import Site, alive, running_site, shell
+from pilotmtc.wire.tail import TAIL_BYTES
+from tests.integration.agent_support import Site, alive, running_site, shell, until
 from tests.support import wait_until
 
 
@@ -216,6 +217,30 @@ def test_canceled_pilot_kills_its_tasks_and_gives_them_back(site: Site) -> None:
     assert site.wait_over(pilot.id).state is PilotState.CANCELED
     wait_until(lambda: not alive("987.375"), 10.0)
     wait_until(lambda: site.state(task) is TaskState.READY, 10.0)
+
+
+def test_what_a_running_task_writes_is_seen(site: Site, tmp_path: Path) -> None:
+    more = tmp_path / "more"
+    line = f"echo one; {until(more)}; seq 100000; echo alas >&2; exec sleep 987.25"
+    task = site.submit(shell(line))[0]
+    mine, both = site.submit(
+        shell("echo mine; exec sleep 987.25", stdout=str(tmp_path / "mine")),
+        shell("echo both >&2; exec sleep 987.25", stdout=str(tmp_path / "both"), stderr=str(tmp_path / "both")),
+    )
+    pilot = site.start(PilotDescription(cores=3, pin=False))
+    seen = site.wait_written(task, lambda written: bool(written.stdout))
+    assert (seen.attempt, seen.stdout, seen.stdout_bytes, seen.stderr) == (1, b"one\n", 4, b"")
+    more.touch()
+    seen = site.wait_written(task, lambda written: bool(written.stderr))
+    assert seen.stdout == "".join(f"{number}\n" for number in range(1, 100_001)).encode()[-TAIL_BYTES:]
+    assert (seen.stdout_bytes, seen.stderr) == (588_899, b"alas\n")
+    seen = site.wait_written(mine, lambda written: bool(written.stdout))
+    assert (seen.stdout, seen.stdout_path, seen.stderr_path) == (b"mine\n", str(tmp_path / "mine"), None)
+    seen = site.wait_written(both, lambda written: bool(written.stderr))
+    assert (seen.stdout, seen.stderr, seen.stdout_path) == (b"both\n", b"both\n", seen.stderr_path)
+    site.client.call(CancelPilot(pilot.id))
+    site.wait_over(pilot.id)
+    assert site.output(task).stdout_bytes == 588_899  # that it was looked at harms nothing
 
 
 def test_sigterm_drains(site: Site) -> None:

@@ -16,7 +16,7 @@ from pilotmtc.agent.launch import worker_command
 from pilotmtc.agent.line import Hello, encode
 from pilotmtc.model import Resources
 from pilotmtc.states import Cause, PilotState, TaskState
-from pilotmtc.wire.messages import Cancel, DrainPilot, Filter
+from pilotmtc.wire.messages import Cancel, CancelPilot, DrainPilot, Filter
 from tests.integration.agent_support import Site, running_site, shell
 from tests.integration.fleet_support import running_fleet
 from tests.lab.nodes import environment, write_srun
@@ -63,6 +63,25 @@ def test_large_output_of_a_node_is_kept_in_the_pilots_directory(site: Site) -> N
         assert path is not None
         assert Path(path).parent == fleet.directory / "outputs"
         assert Path(path).read_text() == "".join(f"{number}\n" for number in range(1, 100_001))
+
+
+def test_what_running_tasks_on_nodes_write_is_seen(site: Site) -> None:
+    with running_fleet(site, 2, 1) as fleet:
+        one, other = site.submit(shell("echo it is $PILOTMTC_TASK_ID; echo alas >&2; sleep 600"), copies=2)
+        for task in (one, other):
+            seen = site.wait_written(task, lambda written: bool(written.stdout and written.stderr))
+            assert (seen.stdout, seen.stderr) == (f"it is {task}\n".encode(), b"alas\n")
+        site.client.call(CancelPilot(fleet.pilot.id))
+        site.wait_over(fleet.pilot.id)
+
+
+def test_of_a_task_on_several_nodes_what_its_first_writes_is_seen(site: Site) -> None:
+    with running_fleet(site, 2, 1, env=RANKS) as fleet:
+        task = site.submit(shell(f"{WHO}; sleep 600"), resources=Resources(ranks=2))[0]
+        seen = site.wait_written(task, lambda written: bool(written.stdout))
+        assert seen.stdout.startswith(b"0/2 ")
+        site.client.call(CancelPilot(fleet.pilot.id))
+        site.wait_over(fleet.pilot.id)
 
 
 def test_running_task_on_a_node_is_canceled(site: Site) -> None:

@@ -1,5 +1,7 @@
 """A task from near, by its keys, against a real store."""
 
+from pathlib import Path
+
 import pytest
 
 from pilotmtc.session import Session
@@ -95,6 +97,29 @@ def test_time_of_a_running_task_goes_on(place: Place) -> None:
         finally:
             session.pilots.cancel(pilot.id)
             session.pilots.wait(pilot.id, 30)
+
+
+def test_what_a_task_writes_is_shown_while_it_runs(place: Place, tmp_path: Path) -> None:
+    with Session(place.path) as session:
+        line = "seq 100; while ! test -e {}; do sleep 0.05; done; echo and on; echo alas >&2; sleep 600"
+        session.submit(line, [str(tmp_path / "go")])
+        pilot = session.pilots.submit(cores=1)
+
+        async def script(screen: Driver) -> None:
+            await open_task(screen, 1)
+            await screen.press("2")
+            await screen.see("attempt 1 of 1 runs", "stdout: 292 bytes")
+            await screen.press("end")
+            await screen.see("\n100\n")
+            (tmp_path / "go").touch()
+            await screen.see("and on", "alas")  # the end stays in sight
+            session.pilots.cancel(pilot.id)
+            await screen.see("○ READY", "and on")
+            await screen.press("home")
+            await screen.see("attempt 1 of 1 wrote")
+
+        drive(str(place.path), script)
+        session.pilots.wait(pilot.id, 30)
 
 
 def test_task_that_is_not_there_is_said(place: Place) -> None:

@@ -3,9 +3,10 @@
 import math
 from dataclasses import dataclass
 
-from pilotmtc.model import PilotId, Resources
+from pilotmtc.model import PilotId, Resources, TaskId
 from pilotmtc.store.parking import LONGEST_BEAT_S, LONGEST_WAIT_S, Parking, Ticket, has_something
 from pilotmtc.wire.messages import AnyRequest, Batch, Changes, Claim, GetChanges, GetStore, Heartbeat, Orders
+from pilotmtc.wire.tail import GetTail, Tail
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,21 @@ def test_heartbeat_wakes_for_orders_to_its_pilot_only() -> None:
     parking.tell(FakeNews(ready=True, changed=True, orders=frozenset({PilotId(2), PilotId(3)})), 1.0)
     assert parking.take(1.0) == tickets[1:]
     assert len(parking) == 1
+
+
+def test_heartbeat_is_answered_when_somebody_wants_to_see_what_tasks_write() -> None:
+    beat = Heartbeat(PilotId(1), seen=3, wait_s=9)
+    assert not has_something(beat, Orders(3, 60.0))
+    assert has_something(beat, Orders(3, 60.0, peek=((TaskId(1), 1),)))
+
+
+def test_who_looks_at_what_a_task_writes_waits_for_something_newer_or_its_end() -> None:
+    parking, tickets = parked(GetTail(TaskId(1), since=4.0, wait_s=9))
+    parking.tell(FakeNews(changed=True), 1.0)
+    assert parking.take(1.0) == tickets
+    assert not has_something(tickets[0].request, Tail(1, 4.0))
+    assert has_something(tickets[0].request, Tail(1, 5.0))
+    assert has_something(tickets[0].request, Tail())
 
 
 def test_watcher_wakes_for_changes() -> None:
