@@ -94,10 +94,20 @@ class Fleet:
         Of this host, on the network of the nodes.
     named
         Named resources of a node.
+    one_host
+        Whether all nodes are this machine, under names that only this fleet knows.
     """
 
     def __init__(
-        self, cluster: Cluster, contact: Contact, path: Path, starter: Starter, *, address: str, named: dict[str, float]
+        self,
+        cluster: Cluster,
+        contact: Contact,
+        path: Path,
+        starter: Starter,
+        *,
+        address: str,
+        named: dict[str, float],
+        one_host: bool = False,
     ) -> None:
         self._cluster = cluster
         self._contact = contact
@@ -105,6 +115,7 @@ class Fleet:
         self._starter = starter
         self._address = address
         self._named = named
+        self._one_host = one_host
         self._members: dict[str, Member] = {}
         self._by_identity: dict[bytes, Member] = {}
         self._gone: set[int] = set()  # births of workers that were lost
@@ -168,6 +179,8 @@ class Fleet:
             return
         names = list(by_node) if way == wide.RANKS else [slots[0].node]
         run = self._wide[claimed.task] = WideRun(start, names, nodes, wide.slot_text(by_node.values()))
+        if self._one_host and way != wide.RANKS:  # which could not find the others
+            slots = tuple([slot._replace(node=names[0]) for slot in slots])
         first = 0
         for name in names:
             own = by_node[name] if way == wide.RANKS else slots

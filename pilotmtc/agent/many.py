@@ -58,5 +58,8 @@ def run(  # noqa: PLR0917 -- what `main.run` has
     )  # fmt: skip
     starter = Starter(allocation, environ, directory / "workers.log")
     address = own_address(first_other(allocation), allocation.address)
-    fleet = Fleet(cluster, contact, directory / NAME, starter, address=address, named=asked.named)
+    fleet = Fleet(
+        cluster, contact, directory / NAME, starter, address=address, named=asked.named,
+        one_host=allocation.way == "local",
+    )  # fmt: skip
     return Loop(client, record.id, core, fleet, Spool(directory), guard_fd=guard_fd).run()
