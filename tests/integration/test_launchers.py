@@ -29,8 +29,8 @@ total = world.allreduce(world.rank)
 if world.rank == 0:
     print(world.size, total, sorted(ranks) == list(range(world.size)))
 """
-# Several nodes on one host: Open MPI would take their ranks for neighbours that share memory.
 ROOT_TOO = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+# Several nodes on one host: Open MPI would take their ranks for neighbours that share memory.
 OPEN_MPI = {"OMPI_MCA_btl": "self,tcp", "OMPI_MCA_btl_tcp_if_include": "lo", "OMPI_MCA_oob_tcp_if_include": "lo"}
 
 
