@@ -86,7 +86,7 @@ def find(env: Mapping[str, str], hosts: str = "") -> Allocation:
         return Allocation("srun", tuple(names), cores, env["SLURM_JOB_ID"], float(env.get("SLURM_JOB_END_TIME") or 0.0))
     if "PBS_NODEFILE" in env:
         names = _nodefile(Path(env["PBS_NODEFILE"]))
-        return Allocation("pbsdsh", tuple(dict.fromkeys(names)), _pbs_cores(names, env), env.get("PBS_JOBID", ""))
+        return Allocation("pbsdsh", tuple(dict.fromkeys(names)), _counted(names), env.get("PBS_JOBID", ""))
     if "_CONDOR_SCRATCH_DIR" in env:
         names = [_condor_name(number) for number in range(int(env.get("_CONDOR_NPROCS") or 1))]
         return Allocation("condor", tuple(names), address=_condor_address(env) if len(names) > 1 else "")
@@ -107,18 +107,6 @@ def _counted(names: list[str]) -> dict[str, int]:
     """Return how often each name is there, where that says something: PBS names a node once for each core, or once."""
     found = {name: names.count(name) for name in dict.fromkeys(names)}
     return found if any(number > 1 for number in found.values()) else {}
-
-
-def _pbs_cores(names: list[str], env: Mapping[str, str]) -> dict[str, int]:
-    """Return how many cores each node of a PBS job has; "" stands for all nodes.
-
-    PBS Pro names a node once for each MPI process, which is once if nothing is said, and tells the cores of the first
-    node in ``NCPUS`` (less if the job asks for ``ompthreads``). Torque names a node once for each core, and tells how
-    many those are in ``PBS_NUM_PPN``.
-    """
-    said, per_node = (int(word) if (word := env.get(name, "")).isdecimal() else 0 for name in ("NCPUS", "PBS_NUM_PPN"))
-    found = {name: max(count, said) for name, count in _counted(names).items()}
-    return found or ({"": said or per_node} if said or per_node else {})
 
 
 def joined(env: Mapping[str, str]) -> str:

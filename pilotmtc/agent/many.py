@@ -17,7 +17,7 @@ from pilotmtc.agent.fleet import LOST_S, Fleet
 from pilotmtc.agent.launch import Allocation, Starter, first_other, worker_command
 from pilotmtc.agent.loop import Loop
 from pilotmtc.agent.spool import Spool
-from pilotmtc.model import Pilot, PilotDescription
+from pilotmtc.model import Pilot
 from pilotmtc.store.client import StoreClient
 
 LOST = "PILOTMTC_NODE_TIMEOUT_S"  # how long a node may be silent
@@ -38,14 +38,6 @@ def join(name: str, directory: Path) -> NoReturn:
     os.execv(command[0], command)
 
 
-def cores_of_nodes(asked: PilotDescription, allocation: Allocation) -> dict[str, int]:
-    """Return how many cores nodes have, by name or "" for all; what is not there is all that there are."""
-    if asked.cores:
-        return {"": asked.cores}
-    # PBS gives a job a host for itself, and yet counts only the cores that were asked for.
-    return {} if asked.exclusive and allocation.way == "pbsdsh" else allocation.cores
-
-
 def run(  # noqa: PLR0917 -- what `main.run` has
     client: StoreClient, record: Pilot, url: str, directory: Path, guard_fd: int | None, allocation: Allocation
 ) -> int:
@@ -62,7 +54,7 @@ def run(  # noqa: PLR0917 -- what `main.run` has
         environ.setdefault(wide.WISH, wide.RANKS)
     contact = Contact(
         "", b"", b"", b"", float(os.environ.get(LOST, LOST_S)), record.id, url, str(directory),
-        cores_of_nodes(asked, allocation), asked.gpus, asked.memory_bytes, asked.pin, environ,
+        {"": asked.cores} if asked.cores else allocation.cores, asked.gpus, asked.memory_bytes, asked.pin, environ,
     )  # fmt: skip
     starter = Starter(allocation, environ, directory / "workers.log")
     address = own_address(first_other(allocation), allocation.address)

@@ -12,9 +12,8 @@ from pilotmtc.agent import wide
 from pilotmtc.agent.contact import Contact
 from pilotmtc.agent.hosts import counts, expand, fold
 from pilotmtc.agent.launch import Allocation, commands, find, joined, worker_command
-from pilotmtc.agent.many import cores_of_nodes
 from pilotmtc.errors import ConfigError
-from pilotmtc.model import PilotDescription, Result, TaskId
+from pilotmtc.model import Result, TaskId
 from pilotmtc.slots import Slot
 from pilotmtc.states import Cause
 
@@ -78,27 +77,6 @@ def pbs_job(tmp_path: Path, *lines: str) -> dict[str, str]:
     pbsdsh.write_text("#!/bin/sh\n")
     pbsdsh.chmod(0o755)
     return {"PBS_NODEFILE": str(nodes), "PBS_JOBID": "3.server", "PBS_EXEC": str(tmp_path), "PATH": "/usr/bin"}
-
-
-@pytest.mark.parametrize(
-    ("lines", "said", "cores"),
-    [
-        ("n1 n2", {"NCPUS": "12"}, {"": 12}),
-        ("n1 n2", {"PBS_NUM_PPN": "1"}, {"": 1}),
-        ("n1 n1 n2 n2", {"NCPUS": "8"}, {"n1": 8, "n2": 8}),  # mpiprocs=2
-        ("n1 n1 n1 n2", {"NCPUS": "1", "PBS_NUM_PPN": "3"}, {"n1": 3, "n2": 1}),
-        ("n1 n2", {"NCPUS": "many"}, {}),
-        ("n1 n2", {}, {}),
-    ],
-)
-def test_nodes_of_pbs_have_the_cores_that_the_job_was_given(
-    tmp_path: Path, lines: str, said: dict[str, str], cores: dict[str, int]
-) -> None:
-    found = find(pbs_job(tmp_path, *lines.split()) | said)
-    assert found.cores == cores
-    assert cores_of_nodes(PilotDescription(), found) == cores
-    assert cores_of_nodes(PilotDescription(cores=4), found) == {"": 4}
-    assert cores_of_nodes(PilotDescription(exclusive=True), found) == {}
 
 
 def test_torque_is_found_and_its_pbsdsh_is_told_to_start_one_a_node(tmp_path: Path) -> None:
