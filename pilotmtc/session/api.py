@@ -146,7 +146,7 @@ class Session:
 
     @property
     def trouble(self) -> str:
-        """Why there is no connection to the store right now; empty while there is one."""
+        """Why there is no connection to the store right now; empty while there is one, and until it is known."""
         return "" if self._client is None else self._client.trouble
 
     # -- submitting -------------------------------------------------------------------------------------------

@@ -103,7 +103,7 @@ class StoreClient:
         self._pinged = False
         self._opened_at = 0.0
         self._said_at = -_SAY_EVERY_S
-        self._trouble = "still connecting"
+        self._trouble = ""
         self._check_at = math.inf  # no call expires earlier
         self._closed = threading.Event()
         self._more = threading.Event()  # something waits for a link
@@ -123,7 +123,7 @@ class StoreClient:
 
     @property
     def trouble(self) -> str:
-        """Why there is no link now; empty while there is one."""
+        """Why there is no link now; empty while there is one, and while the first is being made."""
         return "" if self._linked else self._trouble
 
     def call(self, request: Request[R], timeout_s: float | None = None) -> R:
@@ -204,7 +204,8 @@ class StoreClient:
         with self._wake:
             if self._follow is None or not isinstance(error, StoreMoved):  # whose host is tried now
                 self._trouble = str(error)
-            self._more.clear()
+            if not self._closed.is_set():
+                self._more.clear()
             if not error.transient:
                 failed = self._take_calls()
             elif self._calls:
@@ -369,7 +370,8 @@ class StoreClient:
                 waited = call.expires_at - call.sent_at
                 words = f"the store's server has not answered {call.name} for {waited:.3g} s"
             else:
-                words = f"no connection to the store for {self._patience_s:.3g} s: {self._trouble}"
+                why = self._trouble or "still connecting"
+                words = f"no connection to the store for {self._patience_s:.3g} s: {why}"
             del self._calls[number]
             expired.append((call, ConnectError(words)))
         self._check_at = min(map(self._expiry, self._calls.values()), default=math.inf)

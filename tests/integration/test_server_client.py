@@ -9,7 +9,15 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from pilotmtc.errors import ChannelClosed, ConnectError, ProtocolError, SchemaMismatch, StoreBusy, UsageError
+from pilotmtc.errors import (
+    ChannelClosed,
+    ConnectError,
+    LoginRefused,
+    ProtocolError,
+    SchemaMismatch,
+    StoreBusy,
+    UsageError,
+)
 from pilotmtc.store import serve
 from pilotmtc.store.client import StoreClient
 from pilotmtc.transport.channel import Channel
@@ -245,6 +253,16 @@ def test_close_fails_what_is_unanswered_and_may_be_repeated(make: Make, other: O
         future.result(timeout=10)
     with pytest.raises(ChannelClosed):
         client.send(ASK)
+
+
+def test_refusal_that_comes_while_the_client_closes_keeps_no_thread() -> None:
+    closing = threading.Event()
+
+    def connect() -> Channel:
+        assert closing.wait(10)
+        raise LoginRefused("nobody answered")
+
+    StoreClient(connect, on_close=closing.set).close()  # a fixture looks for what is left behind
 
 
 def test_callback_may_close_the_client(make: Make, other: OtherSide) -> None:
