@@ -71,6 +71,7 @@ class Login(Generic[K]):
         self._memory = memory
         self._allowed = allowed
         self._questions_left = MAX_QUESTIONS
+        self._mistaken = False  # an answer of the person has been refused
         self._silent = False  # keyboard-interactive says no without asking anything
         self._keys_left = MAX_KEYS
         self.tried: list[str] = []
@@ -120,10 +121,11 @@ class Login(Generic[K]):
             if not prompts:
                 return []
             asked = True
-            return self._memory.answer(self._who, prompts, "\n".join(filter(None, (title, instructions))))
+            return self._memory.answer(self._who, prompts, self._introduction(title, instructions))
 
         self.tried.append("answers")
         outcome = self._door.interactive(answer)
+        self._mistaken = asked and not (outcome.done or outcome.further)
         if not asked and not outcome.done:
             self._silent = True
             self._questions_left += 1
@@ -131,8 +133,15 @@ class Login(Generic[K]):
 
     def _password(self) -> Outcome:
         self.tried.append("password")
-        (password,) = self._memory.answer(self._who, [("Password: ", False)])
-        return self._door.password(password)
+        (password,) = self._memory.answer(self._who, [("Password: ", False)], self._introduction())
+        outcome = self._door.password(password)
+        self._mistaken = not (outcome.done or outcome.further)
+        return outcome
+
+    def _introduction(self, *words: str) -> str:
+        again = "That was not accepted. Once more:" if self._mistaken else ""
+        self._mistaken = False  # said once
+        return "\n".join(filter(None, (again, *words)))
 
     def _explain(self, offered: frozenset[str]) -> str:
         wants = ", ".join(sorted(offered)) or "nothing that is supported"

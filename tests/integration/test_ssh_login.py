@@ -145,7 +145,8 @@ def test_password_is_asked_once_and_used_again(sshd: Sshd, tmp_path: Path) -> No
     stranger = make_client(tmp_path / "stranger", sshd, allowed=False)
     link = SshLink(parse_url(stranger.url(sshd)), ask=person)
     greet(link)
-    assert person.asked == [f"(mtc-store@127.0.0.1:{sshd.port}) Password: "] * 2
+    prompt = f"(mtc-store@127.0.0.1:{sshd.port}) Password: "
+    assert person.asked == [prompt, f"That was not accepted. Once more:\n{prompt}"]
     cut(sshd, link)
     greet(link)
     assert len(person.asked) == 2
