@@ -1,9 +1,11 @@
 """The program: its screens, its connection, and the board that all of them read."""
 
 import asyncio
+import contextlib
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import InvalidStateError
 
 from textual.app import App, SuspendNotSupported, SystemCommand
 from textual.binding import Binding
@@ -38,6 +40,14 @@ class Question(Message):
         self.answers = answers
 
 
+class QuestionOver(Message):
+    """A question has been answered, or cannot be any more."""
+
+    def __init__(self, form: Form) -> None:
+        super().__init__()
+        self.form = form
+
+
 class MtcApp(App[None]):
     """Pilots and tasks, live.
 
@@ -67,6 +77,7 @@ class MtcApp(App[None]):
         self.board = Board()
         self.heard_at: float | None = None
         self.trouble = ""
+        self._is_open = False
         self._again = asyncio.Event()
 
     def on_mount(self) -> None:
@@ -83,12 +94,34 @@ class MtcApp(App[None]):
 
     async def _watch(self) -> None:
         """Keep the board up to date for as long as the program runs."""
-        await self._until_it_works(lambda: self.gateway.open(self._question))
         while True:
-            await self._until_it_works(self._look)
-            await asyncio.sleep(_PAUSE_S)
+            try:
+                await self._look()
+            except PilotMTCError as error:
+                await self._wait_after(error)
+            else:
+                self.trouble = ""
+                await asyncio.sleep(_PAUSE_S)
+
+    async def _wait_after(self, error: PilotMTCError) -> None:
+        """Say what is wrong, and wait until it is time to try again."""
+        self.trouble = f"{error} (Ctrl-R tries again)"
+        self._show_status()
+        self._again.clear()
+        refused = isinstance(error, LoginRefused)
+        # A login that was refused is not tried again by itself: accounts get locked by that.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._again.wait(), None if refused else _AGAIN_S)
+        if refused:
+            self._is_open = False
+            self.trouble = "logging in"
+            self._show_status()
 
     async def _look(self) -> None:
+        if not self._is_open:
+            await self.gateway.open(self._question)
+            self._is_open = True
+            self._show_status()
         news = await self.gateway.ask(
             GetOverview(since=self.board.seq, span_s=_SPAN_S, wait_s=_HELD_S if self.board.seq else 0.0)
         )
@@ -97,28 +130,6 @@ class MtcApp(App[None]):
         if isinstance(self.screen, Base):
             self.screen.take_news()
 
-    async def _until_it_works(self, work: Callable[[], Awaitable[None]]) -> None:
-        while True:
-            try:
-                await work()
-            except PilotMTCError as error:
-                self.trouble = str(error)
-                self._show_status()
-                self.notify(
-                    f"{error}\n\nCtrl-R tries again.",
-                    title="The store cannot be asked", severity="error", timeout=20, markup=False,
-                )  # fmt: skip
-                self._again.clear()
-                # A login that was refused is not tried again by itself: accounts get locked by that.
-                limit = None if isinstance(error, LoginRefused) else _AGAIN_S
-                try:
-                    await asyncio.wait_for(self._again.wait(), limit)
-                except TimeoutError:
-                    continue
-            else:
-                self.trouble = ""
-                return
-
     def _question(self, prompts: Sequence[str], seen: Sequence[bool], answers: Answers) -> None:
         self.post_message(Question(prompts, seen, answers))
 
@@ -126,27 +137,33 @@ class MtcApp(App[None]):
         """Ask the person."""
 
         def answered(texts: list[str] | None) -> None:
-            if message.answers.done():  # it took too long
-                return
-            if texts is None:
-                message.answers.set_exception(LoginRefused("the login was given up: Ctrl-R begins anew"))
-            else:
-                message.answers.set_result(texts)
+            with contextlib.suppress(InvalidStateError):  # it took too long
+                if texts is None:
+                    message.answers.set_exception(LoginRefused("the login was given up"))
+                else:
+                    message.answers.set_result(texts)
 
         *introduction, _ = [*message.prompts[0].splitlines(), ""][:-1] or [""]
         labels = [prompt.splitlines()[-1] if prompt.strip() else "Answer:" for prompt in message.prompts]
-        self.push_screen(
-            Form(
-                "\n".join(["The store's host asks:", *introduction]),
-                [(label, "") for label in labels],
-                hidden=[not one for one in message.seen],
-            ),
-            answered,
+        form = Form(
+            "\n".join(["The store's host asks:", *introduction]),
+            [(label, "") for label in labels],
+            hidden=[not one for one in message.seen],
         )
+        self.push_screen(form, answered)
+        # When nobody has answered in time, or the link is gone, there is nothing to be answered any more.
+        message.answers.add_done_callback(lambda _: self.post_message(QuestionOver(form)))
+
+    def on_question_over(self, message: QuestionOver) -> None:
+        """Take away a question that was not answered."""
+        if message.form is self.screen:
+            message.form.dismiss(None)
 
     def _show_status(self) -> None:
-        if isinstance(self.screen, Base):
-            self.screen.show_status()
+        for screen in reversed(self.screen_stack):  # small windows may lie on it
+            if isinstance(screen, Base):
+                screen.show_status()
+                break
 
     # -- screens ----------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ _STALE_S = 30.0  # the server answers earlier than that if there is a link, news
 
 
 class StatusBar(Static):
-    """The first line: where, whether connected, and of when the data are."""
+    """The first line: where, whether connected, and of when the data are. What is wrong stands below it."""
 
     def show(self, url: str, trouble: str, age_s: float | None, place: str) -> None:
         """Draw it."""
@@ -31,9 +31,11 @@ class StatusBar(Static):
             link = Text(f"○ NO LINK, {of}", style="bold reverse")
         else:
             link = Text("● live" if age_s is not None else "◌ connecting", style="bold")
-        line = Text.assemble((place, "bold"), "  ", link, "  ", (url, "dim"), no_wrap=True, overflow="ellipsis")
-        if dead and trouble:
-            line.append(f"  {trouble.splitlines()[0]}")
+        where = url.partition("?")[0]  # without how to get there
+        line = Text.assemble((place, "bold"), "  ", link, "  ", (where, "dim"))
+        line.truncate(max(self.size.width, 1), overflow="ellipsis")
+        if trouble:
+            line.append(f"\n{' '.join(trouble.split())}")
         self.set_class(dead, "-dead")
         self.update(line)
 

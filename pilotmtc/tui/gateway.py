@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
@@ -26,11 +27,11 @@ class Gateway(Protocol):
 
     @property
     def trouble(self) -> str:
-        """Why there is no connection now; empty while there is one."""
+        """Why there is no connection now; empty while there is one, and while the first is being made."""
         ...
 
     async def open(self, question: Questioner) -> None:
-        """Connect. `question` is called, in any thread, when a person has to be asked."""
+        """Connect, anew if need be. `question` is called, in any thread, when a person has to be asked."""
         ...
 
     async def ask(self, request: Request[R]) -> R:
@@ -65,11 +66,11 @@ class SessionGateway:
 
     @property
     def trouble(self) -> str:
-        """Why there is no connection now; empty while there is one."""
-        return "not connected yet" if self._session is None else self._session.trouble
+        """Why there is no connection now; empty while there is one, and while the first is being made."""
+        return "" if self._session is None else self._session.trouble
 
     async def open(self, question: Questioner) -> None:
-        """Connect. `question` is called, in any thread, when a person has to be asked."""
+        """Connect, anew if need be. `question` is called, in any thread, when a person has to be asked."""
 
         def ask(prompts: Sequence[str], seen: Sequence[bool]) -> list[str]:
             answers: Answers = concurrent.futures.Future()
@@ -78,10 +79,14 @@ class SessionGateway:
                 question(prompts, seen, answers)
                 return answers.result(_ANSWER_S)
             except TimeoutError as error:
-                raise LoginRefused(f"{prompts[0].strip()}: nobody answered") from error
+                raise LoginRefused(f"{prompts[0].strip().rstrip(':')}: nobody answered") from error
             finally:
+                answers.cancel()
                 self._asking.discard(answers)
 
+        if (before := self._session) is not None:
+            self._session = None
+            await _aside(before.close)
         session = await _aside(lambda: Session(self._store, site=self.site, patience_s=None, ask=ask))
         if self._closed:
             session.close()
@@ -102,7 +107,7 @@ class SessionGateway:
         """Let go of the store."""
         self._closed = True
         for answers in list(self._asking):
-            if not answers.done():
+            with contextlib.suppress(concurrent.futures.InvalidStateError):  # just answered
                 answers.set_exception(LoginRefused("the screen was closed"))
         if self._session is not None:
             self._session.close()
