@@ -57,7 +57,13 @@ class Form(ModalScreen[list[str] | None]):
         Which of them nobody may see.
     """
 
-    BINDINGS = [Binding("escape", "leave", "Cancel"), Binding("ctrl+s", "accept", "Accept")]
+    BINDINGS = [
+        Binding("escape", "leave", "Cancel"),
+        Binding("ctrl+s", "accept", "Accept"),
+        # With priority, so that what is typed right after them goes to the field that they lead to.
+        Binding("tab", "app.focus_next", "Next field", show=False, priority=True),
+        Binding("shift+tab", "app.focus_previous", "Field before", show=False, priority=True),
+    ]
 
     def __init__(
         self, title: str, fields: Sequence[tuple[str, str]], *, hidden: Sequence[bool] = (), yes: str = "OK"

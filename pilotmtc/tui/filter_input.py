@@ -88,7 +88,7 @@ class FilterBox(Vertical):
     def begin(self) -> None:
         """Let a filter be written."""
         line = self.query_one(_Line)
-        line.focus()
+        self.screen.set_focus(line)  # at once: `focus` would let keys typed meanwhile go elsewhere
         line.cursor_position = len(line.value)
 
     def leave(self) -> None:

@@ -6,7 +6,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal
 from textual.events import Resize
-from textual.widgets import Static
+from textual.widgets import Input, Static
 
 from pilotmtc.cli.text import plain, shorten
 from pilotmtc.model import Task, TaskId
@@ -38,7 +38,8 @@ class TasksScreen(TaskActions):
     **Enter** opens a task.
     """
     BINDINGS = [
-        Binding("slash", "filter", "Filter", key_display="/"),
+        # With priority, so that what is typed right after it is a filter, and none of the keys below.
+        Binding("slash", "filter", "Filter", key_display="/", priority=True),
         Binding("s", "sort", "Sort"),
         Binding("f", "follow", "Follow"),
         Binding("space", "mark", "Mark", key_display="␣"),
@@ -252,6 +253,10 @@ class TasksScreen(TaskActions):
         order = self._table.order_of(event.column_index)
         if order:
             self._sort("newest" if order == "id" == self._listing.order else order)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Let a slash be written where text is written."""
+        return action != "filter" or not isinstance(self.focused, Input)
 
     def action_filter(self) -> None:
         """Write a filter."""
