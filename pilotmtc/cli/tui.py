@@ -1,5 +1,6 @@
 """``pilotmtc tui``."""
 
+import os
 import sys
 
 from pilotmtc.cli.command import command, site_word, store_word
@@ -9,6 +10,7 @@ pilotmtc tui
 pilotmtc --store ssh://me@login.site/~/runs/store.db tui
 pilotmtc --site boulder tui
 """
+_CANNOT = ("dumb", "unknown")  # terminals on which the cursor cannot be moved
 
 
 @command("tui", examples=_EXAMPLES)
@@ -21,6 +23,10 @@ def tui() -> None:
 
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("pilotmtc tui needs a terminal: see pilotmtc top for plain text")
+    if os.environ.get("TERM") in _CANNOT:
+        raise UsageError(
+            f"pilotmtc tui cannot draw on a terminal with TERM={os.environ['TERM']}: see pilotmtc top for plain text"
+        )
     from pilotmtc.tui.app import MtcApp
     from pilotmtc.tui.gateway import SessionGateway
 

@@ -12,6 +12,7 @@ WRONG: list[tuple[list[str], list[str]]] = [
     (["nonsense"], ["no command 'nonsense'", "pilotmtc --help"]),
     (["statsu"], ["'statsu'", "did you mean 'status'"]),
     (["--no-such"], ["--no-such"]),
+    (["tui"], ["needs a terminal", "pilotmtc top"]),
     (["run"], ["there is no command to run", "pilotmtc run --help"]),
     (["run", ":::", "1"], ["no command before the first ':::'"]),
     (["run", "--cores", "0", "true"], ["--cores", "0"]),

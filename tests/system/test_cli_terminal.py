@@ -255,3 +255,25 @@ def test_escapes_in_what_tasks_are_called_do_not_reach_the_terminal(user: User, 
         assert terminal.end() == 0
         assert "\x1b[31m" not in terminal.raw
         assert "\x07" not in terminal.raw
+
+
+@pytest.mark.parametrize("kind", ["dumb", "unknown"])
+def test_screen_is_refused_where_it_cannot_be_drawn(user: User, terminals: list[Terminal], kind: str) -> None:
+    terminal = Terminal(user, "tui", TERM=kind)
+    terminals.append(terminal)
+    assert terminal.end() == 2
+    assert f"TERM={kind}" in terminal.text
+    assert "pilotmtc top" in terminal.text
+    assert "\x1b" not in terminal.raw
+    assert not user.store.exists()
+
+
+def test_screen_needs_a_terminal_to_write_to(user: User, terminals: list[Terminal]) -> None:
+    reader, writer = os.pipe()
+    terminal = Terminal(user, "tui", into=writer)
+    terminals.append(terminal)
+    os.close(writer)
+    assert terminal.end() == 2
+    with open(reader, encoding="utf-8") as stream:
+        assert stream.read() == ""
+    assert "pilotmtc top" in terminal.text
