@@ -10,7 +10,7 @@ from pilotmtc.errors import UsageError
 from pilotmtc.parameters import Source, combine, file, grid, lines, split_lists
 from pilotmtc.session.api import read_campaign
 from pilotmtc.session.tasks import TaskOptions, TaskStream, make_tasks
-from pilotmtc.template import holes
+from pilotmtc.template import holes, names
 
 STDIN = 0
 
@@ -38,6 +38,8 @@ def tasks_of(
     command, listed = split_lists(words)
     if not command:
         raise UsageError("there is no command before the first ':::'")
+    if listed is not None and not files and not axes:
+        listed = _named_by(command, listed)
     sources = [] if listed is None else [listed]
     if list(files).count("-") > 1:
         raise UsageError("--from - is given twice: standard input can be read once")
@@ -47,6 +49,14 @@ def tasks_of(
     if not sources and _stdin_has_values(command):
         sources.append(_stdin())
     return make_tasks(command[0] if len(command) == 1 else command, combine(sources) if sources else None, options)
+
+
+def _named_by(command: Sequence[str], listed: Source) -> Source:
+    """Return the lists under the names that the command has for them, if it has one for each and mentions no number."""
+    found = names(command, shell=len(command) == 1)
+    if len(found) != len(listed.fields) or any(not name or name.isdecimal() for name in found):
+        return listed
+    return Source(found, lambda: iter(listed), size=listed.size)
 
 
 def _stdin() -> Source:

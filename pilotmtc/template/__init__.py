@@ -19,9 +19,9 @@ from msgspec import Struct
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import Template
-from pilotmtc.template.parse import BUILTINS, PLAIN, QUOTES, Hole, holes, literal, split
+from pilotmtc.template.parse import BUILTINS, PLAIN, QUOTES, Hole, holes, literal, names, split
 
-__all__ = ["Expanded", "check_text", "expand", "holes", "literal", "make_template", "render"]
+__all__ = ["Expanded", "check_text", "expand", "holes", "literal", "make_template", "names", "render"]
 
 SHELL = "/bin/sh"
 

@@ -132,6 +132,16 @@ def holes(text: str, fields: Sequence[str] = ()) -> list[str | None]:
     return [None if isinstance(piece, Hole) else piece for piece in pieces if piece]
 
 
+def names(words: Sequence[str], *, shell: bool) -> list[str]:
+    """Return what stands in the placeholders of a command, each once, but not what is built in.
+
+    In a shell line what stands between quotes does not count: it may be the braces of another language.
+    """
+    pieces = [piece for word in words for piece in split(word, (), shell=shell)]
+    found = [piece.name for piece in pieces if isinstance(piece, Hole) and piece.quoting in (None, PLAIN)]
+    return [name for name in dict.fromkeys(found) if name not in BUILTINS]
+
+
 def _quote_double(value: str) -> str:
     return re.sub(r'([\\$"`])', r"\\\1", value)
 
