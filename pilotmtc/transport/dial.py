@@ -17,7 +17,9 @@ def dial(host: str, port: int, timeout_s: float) -> socket.socket:
     """
     try:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (socket.gaierror, UnicodeError) as error:
+    except socket.gaierror as error:
+        raise ConnectError(f"the host {host} is not found: {error.strerror}") from error
+    except UnicodeError as error:
         raise ConnectError(f"the host {host} is not found: {error}") from error
     trouble: OSError | None = None
     for family, kind, protocol, _, address in addresses:
@@ -34,4 +36,5 @@ def dial(host: str, port: int, timeout_s: float) -> socket.socket:
             trouble = error
         else:
             return sock
-    raise ConnectError(f"cannot connect to {host}, port {port}: {trouble}") from trouble
+    why = trouble and (trouble.strerror or trouble)
+    raise ConnectError(f"cannot connect to {host}, port {port}: {why}") from trouble

@@ -1,5 +1,6 @@
 """The screen on a store behind a real OpenSSH server: the login's questions, and what a bad link does to it."""
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -206,3 +207,96 @@ def test_question_that_nobody_answers_goes_away(
         await screen.until(lambda: not isinstance(screen.app.screen, Form))
 
     drive(stranger.url(asking, behind.url_path), script, SMALL)
+
+
+# -- a bad link ------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def own(tmp_path: Path) -> Iterator[tuple[Sshd, Client, Place]]:
+    """Give a server that may be stopped, somebody whom it lets in, and a directory for a store there."""
+    with Sshd() as server:
+        place = Place(server, "mtc-store", f"{tmp_path.parent.name}-own-{os.getpid()}")
+        try:
+            yield server, make_client(tmp_path / "client", server), place
+        finally:
+            place.remove()
+
+
+def test_what_is_shown_outlasts_the_host_and_keys_have_their_effect_later(tmp_path: Path) -> None:
+    with own(tmp_path) as (server, client, place), Session(client.url(server, place.url_path)) as session:
+        session.submit("true", name="early")
+
+        async def script(screen: Driver) -> None:
+            await screen.see("● live", "1 ready", "early")
+            server.stop()
+            await screen.see("○ NO LINK, data of ", "cannot connect to 127.0.0.1", "1 ready", "early")
+            await screen.press("t")
+            await screen.see("○ NO LINK, data of ", "/ to filter")
+            await screen.press("question_mark")
+            await screen.see("Copy id", "Copy command")
+            await screen.press("question_mark", "escape", "p")
+            await screen.until(lambda: isinstance(screen.app.screen, Form))
+            await screen.press("tab", "tab", "1", "tab", "1", "h", "tab", "1", "s", "ctrl+s")
+            await screen.see("○ NO LINK, data of ", "1 ready")
+            server.restart()
+            await screen.see("● live", "1 done", timeout_s=60.0)
+            assert "NO LINK" not in screen.text()
+            logins = server.logins
+            server.cut()
+            session.submit("true", name="late")
+            await screen.see("● live", "late", timeout_s=60.0)
+            assert server.logins > logins
+
+        try:
+            drive(client.url(server, place.url_path), script)
+        finally:
+            for pilot in session.pilots:
+                session.pilots.cancel(pilot.id)
+                session.pilots.wait(pilot.id, 30)
+
+
+# -- where there is nothing to be shown ------------------------------------------------------------------------------
+
+
+def test_host_that_is_not_there_is_named_and_waited_for(tmp_path: Path) -> None:
+    with own(tmp_path) as (server, client, place):
+        server.stop()
+
+        async def script(screen: Driver) -> None:
+            await screen.see("○ NO LINK, no data yet", f"127.0.0.1, port {server.port}: Connection refused")
+            await screen.press("t", "escape")
+            await screen.see("overview")
+            server.restart()
+            await screen.see("● live", "0 tasks", timeout_s=60.0)
+
+        drive(client.url(server, place.url_path), script, SMALL)
+
+
+def test_unknown_host_is_not_talked_to_until_it_is_known(sshd: Sshd, there: Place, tmp_path: Path) -> None:
+    client = make_client(tmp_path / "client", sshd, known=False)
+
+    async def script(screen: Driver) -> None:
+        await screen.see("○ NO LINK, no data yet", "known_hosts", "Ctrl-R tries again")
+        client.known_hosts.write_text(sshd.known_hosts_line)
+        await screen.press("ctrl+r")
+        await screen.see("● live", "0 tasks")
+
+    drive(client.url(sshd, there.url_path), script, SMALL)
+
+
+def test_host_without_pilotmtc_is_told_from_a_bad_link(tmp_path: Path) -> None:
+    with Sshd(launcher=False) as server:
+        client = make_client(tmp_path / "client", server)
+
+        async def script(screen: Driver) -> None:
+            await screen.see("○ NO LINK, no data yet", "does not find pilotmtc", "?command=", "Ctrl-R tries again")
+
+        drive(client.url(server), script, SMALL)
+
+
+def test_store_that_may_not_be_read_is_named(sshd: Sshd, client: Client) -> None:
+    async def script(screen: Driver) -> None:
+        await screen.see("○ NO LINK, no data yet", "/root/secret.db.", "Permission denied", "Ctrl-R")
+
+    drive(client.url(sshd, "/root/secret.db"), script, SMALL)
