@@ -49,8 +49,8 @@ EDIT = Deed(
     "What is left empty stays as it is.",
 )  # fmt: skip
 _FIELDS = (
-    ("Priority (higher goes first)", "priority"), ("Cores", "cores"), ("GPUs", "gpus"),
-    ("Memory, such as 8G", "memory"), ("Time limit, such as 90m; 0 is none", "time_limit"),
+    ("Priority", "priority", "higher goes first"), ("Cores", "cores", ""), ("GPUs", "gpus", "such as 1 or 0.5"),
+    ("Memory", "memory", "such as 8G; 0 is no limit"), ("Time limit", "time_limit", "such as 90m; 0 is none"),
 )  # fmt: skip
 
 
@@ -174,10 +174,12 @@ class TaskActions(Base):
         texts, wrong = [""] * len(_FIELDS), ""
         left = f"\n{aim.left_out:,} more are not {EDIT.unfit}, and stay as they are." if aim.left_out else ""
         while True:
-            fields = [(label, value) for (label, _), value in zip(_FIELDS, texts, strict=True)]
-            answer = await self.app.push_screen_wait(
-                Form(f"Edit {aim.words}.\n{EDIT.what}{left}{wrong}", fields, yes="Change")
-            )
+            fields = [(label, value) for (label, _, _), value in zip(_FIELDS, texts, strict=True)]
+            form = Form(
+                f"Edit {aim.words}.\n{EDIT.what}{left}{wrong}", fields, hints=[hint for _, _, hint in _FIELDS],
+                yes="Change (ctrl-s)",
+            )  # fmt: skip
+            answer = await self.app.push_screen_wait(form)
             if answer is None:
                 return None
             texts = answer
@@ -206,7 +208,7 @@ def _count(n: int) -> str:
 
 
 def _values(texts: list[str]) -> NewValues:
-    found = {name: text.strip() for (_, name), text in zip(_FIELDS, texts, strict=True) if text.strip()}
+    found = {name: text.strip() for (_, name, _), text in zip(_FIELDS, texts, strict=True) if text.strip()}
     new = NewValues()
     if "priority" in found:
         new["priority"] = _whole("priority", found["priority"])

@@ -64,6 +64,7 @@ class MtcApp(App[None]):
     TITLE = "pilotmtc"
     CSS_PATH = "pilotmtc.tcss"
     ENABLE_COMMAND_PALETTE = True
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]
     BINDINGS = [
         Binding("question_mark", "keys", "Keys", key_display="?"),
         Binding("ctrl+r", "reconnect", "Try the link again", show=False),

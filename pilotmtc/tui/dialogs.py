@@ -8,6 +8,8 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Label, Static
 
+_LABEL = 36  # columns; longer ones are broken into lines
+
 
 class Confirm(ModalScreen[bool]):
     """Says what will happen, and asks whether it shall."""
@@ -55,6 +57,8 @@ class Form(ModalScreen[list[str] | None]):
         ``(label, value)`` of each.
     hidden
         Which of them nobody may see.
+    hints
+        What stands in each of them while it is empty.
     """
 
     BINDINGS = [
@@ -66,22 +70,27 @@ class Form(ModalScreen[list[str] | None]):
     ]
 
     def __init__(
-        self, title: str, fields: Sequence[tuple[str, str]], *, hidden: Sequence[bool] = (), yes: str = "OK"
-    ) -> None:
+        self, title: str, fields: Sequence[tuple[str, str]], *, hidden: Sequence[bool] = (), hints: Sequence[str] = (),
+        yes: str = "OK",
+    ) -> None:  # fmt: skip
         super().__init__()
         self._title = title
         self._fields = fields
         self._hidden = hidden or [False] * len(fields)
+        self._hints = hints or [""] * len(fields)
         self._yes = yes
 
     def compose(self) -> ComposeResult:
         """Make the window."""
         with VerticalScroll(classes="dialog"):
             yield Static(self._title, markup=False)
-            for (label, value), hidden in zip(self._fields, self._hidden, strict=True):
-                if label:
-                    yield Label(label, markup=False)
-                yield Input(value, password=hidden, compact=True)
+            width = min(max(len(label) for label, _ in self._fields), _LABEL)
+            for (label, value), hidden, hint in zip(self._fields, self._hidden, self._hints, strict=True):
+                with Horizontal(classes="field"):
+                    name = Label(label, markup=False)
+                    name.styles.width = width + 2
+                    yield name
+                    yield Input(value, placeholder=hint, password=hidden, compact=True)
             with Horizontal(classes="buttons"):
                 yield Button(self._yes, id="yes", variant="primary")
                 yield Button("Cancel (esc)", id="no")

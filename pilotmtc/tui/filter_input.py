@@ -23,9 +23,14 @@ class _Completer(Suggester):
 
 class _Line(Input):
     BINDINGS = [
-        Binding("tab", "complete", "Complete", show=False, priority=True),
-        Binding("escape", "leave", "Back to the tasks", show=False),
+        Binding("enter", "submit", "Apply"),
+        Binding("tab", "complete", "Complete", priority=True),
+        Binding("escape", "leave", "Back to the tasks"),
     ]
+
+    def check_consume_key(self, key: str, character: str | None) -> bool:
+        """Say that the keys are letters here: Textual does not know it of this one, which does something else there."""
+        return key == "slash" or super().check_consume_key(key, character)
 
     def action_complete(self) -> None:
         """Take the first completion; go on if there is none."""

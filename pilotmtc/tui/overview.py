@@ -57,13 +57,13 @@ class OverviewScreen(Base):
         with Vertical(id="tables"):
             yield Table(("!", "NEEDS ATTENTION"), id="notices")
             yield Table(
-                ("PILOT", "STATE", "SITE", "NODES", "BUSY/CORES", "LEFT", "TASKS/S", "FAILED", "REASON"),
-                id="pilots",
-            )
+                (right("PILOT"), "STATE", "SITE", right("NODES"), right("BUSY/CORES"), "LEFT", right("TASKS/S"),
+                 right("FAILED"), "REASON"), id="pilots",
+            )  # fmt: skip
             yield Table(
-                ("CAMPAIGN", "PROGRESS", "DONE", "OF", "FAILED", "RUNNING", "TASKS/S", "ENDS IN", "NAME"),
-                id="campaigns",
-            )
+                (right("CAMPAIGN"), "PROGRESS", right("DONE"), right("OF"), right("FAILED"), right("RUNNING"),
+                 right("TASKS/S"), right("ENDS IN"), "NAME"), id="campaigns",
+            )  # fmt: skip
 
     def on_mount(self) -> None:
         """Begin at the pilots."""

@@ -58,9 +58,10 @@ class PilotScreen(Base):
         yield Static(id="head")
         with TabbedContent(id="parts"):
             with TabPane("1 Nodes", id="nodes"):
-                yield Table(("NODE", "BUSY", "SLOTS", "LOAD", "MEMORY", "NOTE"), id="node-table")
+                yield Table(("NODE", right("BUSY"), "SLOTS", right("LOAD"), "MEMORY", "NOTE"), id="node-table")
             with TabPane("2 Running", id="running"):
-                yield Table(("TASK", "TRY", "CAMPAIGN", "NODE", "SLOT", "FOR"), id="running-table")
+                titles = (right("TASK"), right("TRY"), right("CAMPAIGN"), "NODE", "SLOT", right("FOR"))
+                yield Table(titles, id="running-table")
             with TabPane("3 Slots", id="slots"):
                 yield Static(id="slots-title")
                 yield Gantt(id="gantt")

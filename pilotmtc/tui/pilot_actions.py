@@ -12,14 +12,14 @@ from pilotmtc.tui.base import Base
 from pilotmtc.tui.dialogs import Confirm, Form
 
 _FIELDS = (
-    ("site", "Site (local: this machine, without a scheduler)"),
-    ("nodes", "Nodes"),
-    ("cores", "Cores a node (empty or 0: all)"),
-    ("walltime", "Walltime, such as 2h (empty: no limit)"),
-    ("idle", "Ends after so long without a task, such as 5m (empty: never)"),
-    ("queue", "Queue"),
-    ("account", "Account"),
-    ("qos", "QOS"),
+    ("site", "Site", "local: the store's host, without a scheduler"),
+    ("nodes", "Nodes", "1"),
+    ("cores", "Cores a node", "all"),
+    ("walltime", "Walltime", "such as 2h; empty: no limit"),
+    ("idle", "Ends when idle for", "such as 5m; empty: never"),
+    ("queue", "Queue", "the scheduler's choice"),
+    ("account", "Account", "the scheduler's choice"),
+    ("qos", "QOS", "the scheduler's choice"),
 )
 _NUMBERS = ("nodes", "cores")
 
@@ -92,12 +92,12 @@ def submit(screen: Base) -> None:
 def _show(screen: Base, values: dict[str, str], trouble: str) -> None:
     def answered(texts: list[str] | None) -> None:
         if texts is not None:
-            told = {name: text.strip() for (name, _), text in zip(_FIELDS, texts, strict=True)}
+            told = {name: text.strip() for (name, _, _), text in zip(_FIELDS, texts, strict=True)}
             screen.begin(_submit(screen, told), "pilot-submit")
 
     title = "Submit a pilot." + (f"\n\n{trouble}" if trouble else "")
-    fields = [(label, values[name]) for name, label in _FIELDS]
-    screen.app.push_screen(Form(title, fields, yes="Submit (ctrl-s)"), answered)
+    fields = [(label, values[name]) for name, label, _ in _FIELDS]
+    screen.app.push_screen(Form(title, fields, hints=[hint for _, _, hint in _FIELDS], yes="Submit (ctrl-s)"), answered)
 
 
 def _submit(screen: Base, values: dict[str, str]) -> Coroutine[Any, Any, None]:

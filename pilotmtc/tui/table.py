@@ -11,7 +11,7 @@ Cell = str | Text
 class Table(DataTable[Cell]):
     """Rows by key, under the cursor's line; `columns` are their titles."""
 
-    def __init__(self, columns: Sequence[str], *, id: str | None = None) -> None:  # noqa: A002 -- Textual's name
+    def __init__(self, columns: Sequence[Cell], *, id: str | None = None) -> None:  # noqa: A002 -- Textual's name
         super().__init__(id=id, cursor_type="row", cursor_foreground_priority="renderable")
         self._titles = columns
         self._rows: dict[str, tuple[Cell, ...]] = {}

@@ -9,8 +9,8 @@ from textual.containers import VerticalScroll
 from textual.widgets import Static, TabbedContent, TabPane
 
 from pilotmtc.cli.tasks import attempt_row, detail_rows
-from pilotmtc.cli.text import pairs, plain
-from pilotmtc.model import Task, TaskId
+from pilotmtc.cli.text import pairs, plain, shorten
+from pilotmtc.model import Attempt, Task, TaskId
 from pilotmtc.session import command_line
 from pilotmtc.session.explain import explain
 from pilotmtc.states import TaskState
@@ -23,6 +23,7 @@ from pilotmtc.wire.tail import GetTail, Tail, Written
 from pilotmtc.wire.views import Explain
 
 _EVERY_S = 1.0
+_MESSAGE = 40  # characters of an attempt's message; `pilotmtc task` has all
 _TABS = ("why", "output", "attempts", "neighbours")
 _NEIGHBOURS = 100  # as many as the store tells each way
 
@@ -59,10 +60,10 @@ class TaskScreen(TaskActions):
             with TabPane("2 Output", id="output"), VerticalScroll(id="output-scroll"):
                 yield Static(id="output-text", markup=False)
             with TabPane("3 Attempts", id="attempts"):
-                titles = ("TRY", "END", "TIME", "CPU", "MEMORY", "STARTED", "PILOT", "NODE", "CORES", "MESSAGE")
-                yield Table(titles, id="attempt-table")
+                titles = (right("TRY"), "END", right("TIME"), "MESSAGE", "STARTED", right("MEMORY"), right("CPU"))
+                yield Table((*titles, right("PILOT"), "NODE", "CORES"), id="attempt-table")
             with TabPane("4 Neighbours", id="neighbours"):
-                yield Table(("TASK", "STATE", ""), id="neighbour-table")
+                yield Table((right("TASK"), "STATE", ""), id="neighbour-table")
 
     @property
     def place(self) -> str:
@@ -119,13 +120,13 @@ class TaskScreen(TaskActions):
             case "output":
                 await self._load_output(detail)
             case "attempts":
-                table = {str(one.attempt): tuple(map(cell, attempt_row(one, found.now))) for one in detail.attempts}
+                table = {str(one.attempt): _attempt(one, found.now) for one in detail.attempts}
                 self.query_one("#attempt-table", Table).fill(table)
             case "neighbours":
                 self._show_neighbours(detail)
 
     def _show_head(self, task: Task, now: float) -> None:
-        retries = f", {task.failures} of {task.max_retries} retries used" if task.max_retries else ""
+        retries = f", retries {task.failures}/{task.max_retries}" if task.max_retries else ""
         parts = (
             ending(task),
             brief(elapsed_s(task, now)),
@@ -207,3 +208,12 @@ class TaskScreen(TaskActions):
     def _go_to(self, part: str) -> None:
         self.query_one("#parts", TabbedContent).active = part
         self.query_one(f"#{part}").query("Table, VerticalScroll").first().focus()
+
+
+def _attempt(one: Attempt, now: float) -> tuple[Cell, ...]:
+    """Return an attempt's cells: first what says how it ended, for a screen that has no room for all."""
+    number, end, took, cpu, memory, started, pilot, node, cores, message = attempt_row(one, now)
+    return (
+        right(number), cell(end), right(took), cell(shorten(message, _MESSAGE)), started, right(memory), right(cpu),
+        right(pilot), cell(node), cell(cores),
+    )  # fmt: skip

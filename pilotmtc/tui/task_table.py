@@ -25,7 +25,7 @@ class Column(Struct, frozen=True):
     `order` is the order of `listing.ORDERS` that a click on it asks for; the text may grow with the screen.
     """
 
-    title: str
+    title: Cell
     width: int
     from_width: int
     text: Callable[[Task, float], Cell]
@@ -72,20 +72,20 @@ def _params(task: Task, _: float) -> Cell:
 
 
 COLUMNS = (
-    Column("TASK", 8, 0, lambda task, _: right(str(task.id)), "id"),
+    Column(right("TASK"), 8, 0, lambda task, _: right(str(task.id)), "id"),
     Column("STATE", 10, 0, lambda task, _: task_state(task.state)),
-    Column("TRY", 3, 100, lambda task, _: right(str(task.attempt))),
-    Column("ELAPSED", 7, 60, lambda task, now: right(brief(elapsed_s(task, now))), "elapsed_s"),
-    Column("END", 15, 70, lambda task, _: cell(ending(task))),
-    Column("CPU", 7, 150, lambda task, _: right(brief(task.last.cpu_s) if task.last else ""), "cpu_s"),
-    Column("MEMORY", 7, 100, _memory, "memory_bytes"),
-    Column("PRIO", 4, 130, lambda task, _: right(str(task.priority) if task.priority else ""), "priority"),
-    Column("CAMP", 4, 120, lambda task, _: right(str(task.campaign))),
-    Column("PILOT", 5, 120, _pilot),
+    Column(right("TRY"), 3, 100, lambda task, _: right(str(task.attempt))),
+    Column(right("ELAPSED"), 7, 60, lambda task, now: right(brief(elapsed_s(task, now))), "elapsed_s"),
+    Column("END", 17, 78, lambda task, _: cell(ending(task))),
+    Column(right("CPU"), 7, 150, lambda task, _: right(brief(task.last.cpu_s) if task.last else ""), "cpu_s"),
+    Column(right("MEMORY"), 7, 100, _memory, "memory_bytes"),
+    Column(right("PRIO"), 6, 130, lambda task, _: right(str(task.priority) if task.priority else ""), "priority"),
+    Column(right("CAMP"), 4, 120, lambda task, _: right(str(task.campaign))),
+    Column(right("PILOT"), 5, 120, _pilot),
     Column("NODE", 12, 160, lambda task, _: cell(task.last.node if task.last else "")),
-    Column("NAME", 14, 110, lambda task, _: cell(task.name or "")),
+    Column("NAME", 12, 110, lambda task, _: cell(task.name or "")),
     Column("TAGS", 14, 170, lambda task, _: cell(",".join(task.tags))),
-    Column("PARAMS", 26, 180, _params),
+    Column("PARAMS", 26, 194, _params),
 )
 _LAST = Column("COMMAND", _COMMAND, 0, lambda task, _: cell(command_line(task)))
 

@@ -300,7 +300,7 @@ class TasksScreen(TaskActions):
 
         now = self._listing.order
         self.app.push_screen(
-            Choice("Sort tasks:", {key: words.capitalize() for key, words in ORDERS.items()}, now), chosen
+            Choice("Sort tasks:", {key: words[0].upper() + words[1:] for key, words in ORDERS.items()}, now), chosen
         )
 
     def _sort(self, order: str) -> None:

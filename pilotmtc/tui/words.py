@@ -93,8 +93,8 @@ def pace(a_second: float) -> str:
 
 
 def right(text: str) -> Text:
-    """Return a cell that stands at the right."""
-    return Text(text, justify="right")
+    """Return a cell that stands at the right; what is cut of it is seen to be."""
+    return Text(text, justify="right", no_wrap=True, overflow="ellipsis")
 
 
 def plain_lines(data: bytes) -> str:

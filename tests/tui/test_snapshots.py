@@ -1,44 +1,18 @@
-"""What the screens look like, in every mode that matters, compared with pictures that were approved.
+"""What the overview and small windows look like, in every mode that matters, compared with approved pictures.
 
-After a change that is meant: ``make test ARGS="tests/tui/test_snapshots.py --snapshot-update"``, and look at them.
+After a change that is meant: ``make test ARGS="tests/tui -k snapshots --snapshot-update"``, and look at them.
 """
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 from textual.pilot import Pilot
 
-from pilotmtc.tui.app import MtcApp
 from pilotmtc.tui.dialogs import Confirm
-from pilotmtc.wire.views import GetOverview
-from tests.tui.fixed import FixedGateway, empty, running
+from tests.tui.fixed import empty, running
+from tests.tui.stills import LARGE, MIDDLE, SMALL, Compare, app_with, settled
 
-Compare = Callable[..., bool]
-SMALL, MIDDLE, LARGE = (80, 24), (120, 40), (200, 60)
-
-
-def app_with(overview: object, more: Mapping[type, Any] | None = None, trouble: str = "") -> MtcApp:
-    return MtcApp(FixedGateway({GetOverview: overview, **(more or {})}, trouble))
-
-
-async def settled(pilot: "Pilot[None]") -> None:
-    """Wait until the news is drawn."""
-    app = pilot.app
-    assert isinstance(app, MtcApp)
-    while app.heard_at is None:
-        await pilot.pause(0.01)
-    app.heard_at = 0.0
-    await pilot.pause()
-    await pilot.pause(0.05)
-
-
-@pytest.fixture(autouse=True)
-def _stable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Show no cursor that blinks and no age that grows."""
-    monkeypatch.setattr("pilotmtc.tui.base.monotonic", lambda: 0.0)
-    monkeypatch.setattr("textual.constants.COLOR_SYSTEM", "truecolor")
+pytestmark = pytest.mark.usefixtures("still")
 
 
 @pytest.mark.parametrize("size", [SMALL, MIDDLE])
@@ -110,6 +84,8 @@ def test_login_asks_in_a_window(snap_compare: Compare) -> None:
 
 def test_pictures_are_all_used() -> None:
     """Keep no picture that no test looks at."""
-    folder = Path(__file__).parent / "__snapshots__" / "test_snapshots"
-    names = {path.stem.partition("[")[0] for path in folder.glob("*")}
-    assert names <= set(globals())
+    here = Path(__file__).parent
+    for folder in (here / "__snapshots__").iterdir():
+        text = (here / f"{folder.name}.py").read_text()
+        for name in {path.stem.partition("[")[0] for path in folder.iterdir()}:
+            assert f"def {name}(" in text, f"{folder.name}/{name}*.svg"

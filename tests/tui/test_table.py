@@ -5,6 +5,7 @@ import asyncio
 from textual.app import App, ComposeResult
 
 from pilotmtc.tui.table import Table
+from pilotmtc.tui.task_table import columns_for
 
 
 class _Alone(App[None]):
@@ -25,3 +26,8 @@ def test_what_was_drawn_before_its_column_was_wide_enough_is_drawn_anew() -> Non
             assert "much longer than before" in table.render_line(1).text
 
     asyncio.run(main())
+
+
+def test_columns_of_tasks_fit_every_screen() -> None:
+    for width in range(50, 300):
+        assert sum(each + 2 for _, each in columns_for(width)) + 3 + 1 <= width, width  # the marks, the scroll bar

@@ -29,7 +29,7 @@ def test_every_part_of_a_task_is_shown(place: Place, size: tuple[int, int]) -> N
         async def script(screen: Driver) -> None:
             await open_task(screen, 1)
             await screen.see(
-                "task 1", "✓ DONE", "higgs", "2 of 5 retries used", "params", "mass=125", "2 cores", "night"
+                "task 1", "✓ DONE", "higgs", "retries 2/5", "params", "mass=125", "2 cores", "night"
             )
             await screen.press("2")
             await screen.see("attempt 3 of 3", "stdout: 13 bytes", "try 3 of 125", "stderr: 5 bytes", "alas")
@@ -110,7 +110,7 @@ def test_what_a_task_writes_is_shown_while_it_runs(place: Place, tmp_path: Path)
             await screen.press("2")
             await screen.see("attempt 1 of 1 runs", "stdout: 292 bytes")
             await screen.press("end")
-            await screen.see("\n100\n")
+            await screen.see("\n 100\n")
             (tmp_path / "go").touch()
             await screen.see("and on", "alas")  # the end stays in sight
             session.pilots.cancel(pilot.id)

@@ -1,0 +1,53 @@
+"""What tests need that compare a screen with an approved picture of it."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from textual.pilot import Pilot
+
+from pilotmtc.tui.app import MtcApp
+from pilotmtc.wire.views import GetOverview
+from tests.tui.driving import Driver
+from tests.tui.fixed import FixedGateway
+
+Compare = Callable[..., bool]
+Before = Callable[["Pilot[None]"], Awaitable[None]]
+SMALL, MIDDLE, LARGE = (80, 24), (120, 40), (200, 60)
+
+
+def app_with(overview: object, more: Mapping[type, Any] | None = None, trouble: str = "") -> MtcApp:
+    """Return a screen whose store says `overview`, and for each type of request in `more` what stands there."""
+    return MtcApp(FixedGateway({GetOverview: overview, **(more or {})}, trouble))
+
+
+async def settled(pilot: "Pilot[None]") -> None:
+    """Wait until the news is drawn."""
+    app = pilot.app
+    assert isinstance(app, MtcApp)
+    while app.heard_at is None:
+        await pilot.pause(0.01)
+    app.heard_at = 0.0
+    await pilot.pause()
+    await pilot.pause(0.05)
+
+
+def shown(open_: Callable[[MtcApp], None], *steps: str | tuple[str, ...]) -> Before:
+    """Return what opens a screen and takes `steps`: words to wait for, or keys to press."""
+
+    async def before(pilot: "Pilot[None]") -> None:
+        await settled(pilot)
+        app = pilot.app
+        assert isinstance(app, MtcApp)
+        driver = Driver(app, pilot)
+        open_(app)
+        for step in steps:
+            await (driver.see(step) if isinstance(step, str) else driver.press(*step))
+        await pilot.pause(0.05)
+
+    return before
+
+
+def typed(text: str) -> list[str]:
+    """Return the keys that write a text."""
+    names = {" ": "space", ":": "colon", ">": "greater_than_sign", "=": "equals_sign"}
+    return [names.get(char, char) for char in text]
