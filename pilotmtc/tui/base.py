@@ -33,7 +33,8 @@ class StatusBar(Static):
             link = Text("● live" if age_s is not None else "◌ connecting", style="bold")
         where = url.partition("?")[0]  # without how to get there
         line = Text.assemble((place, "bold"), "  ", link, "  ", (where, "dim"))
-        line.truncate(max(self.size.width, 1), overflow="ellipsis")
+        width = self.size.width or self.app.size.width - 2  # it is not laid out yet: the screen without the blanks
+        line.truncate(max(width, 1), overflow="ellipsis")
         if trouble:
             line.append(f"\n{' '.join(trouble.split())}")
         self.set_class(dead, "-dead")

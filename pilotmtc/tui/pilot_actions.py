@@ -62,7 +62,10 @@ def _ask(
         return
     id_ = pilot.id
     where = f" at {pilot.description.site}" if pilot.description.site else ""
-    what = effect.format("Tasks", f"{pilot.busy:,}") if pilot.busy else "It runs nothing."
+    if pilot.busy:
+        what = effect.format("Tasks", f"{pilot.busy:,}")
+    else:  # what it has started since it was heard of is not known
+        what = "It ran nothing when it was last heard of." if pilot.seen_at else "It runs nothing yet."
 
     async def act() -> None:
         await screen.mtc.gateway.do(lambda session: work(session, id_))

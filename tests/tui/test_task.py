@@ -28,9 +28,7 @@ def test_every_part_of_a_task_is_shown(place: Place, size: tuple[int, int]) -> N
 
         async def script(screen: Driver) -> None:
             await open_task(screen, 1)
-            await screen.see(
-                "task 1", "✓ DONE", "higgs", "retries 2/5", "params", "mass=125", "2 cores", "night"
-            )
+            await screen.see("task 1", "✓ DONE", "higgs", "retries 2/5", "params", "mass=125", "2 cores", "night")
             await screen.press("2")
             await screen.see("attempt 3 of 3", "stdout: 13 bytes", "try 3 of 125", "stderr: 5 bytes", "alas")
             await screen.press("3")
