@@ -120,12 +120,12 @@ def test_login_asks_for_password_and_code(
     async def script(screen: Driver) -> None:
         await screen.see("◌ connecting")
         await answer(screen, "(mtc-store@127.0.0.1", password)
-        await answer(screen, "One-time password", hotp(0))
+        await answer(screen, "(OATH)", hotp(0))
         await screen.see("● live", "0 tasks")
         # A cut link costs a new code, but not the password again.
         asking.cut()
         await screen.see("○ NO LINK", "0 tasks")
-        await answer(screen, "One-time password", hotp(1))
+        await answer(screen, "(OATH)", hotp(1))
         await screen.see("● live")
 
     drive(stranger.url(asking, behind.url_path), script, SMALL)
@@ -138,10 +138,10 @@ def test_login_asks_for_password_and_code(
 def test_wrong_answer_is_said_and_asked_again(asking: Sshd, stranger: Client, behind: Place) -> None:
     async def script(screen: Driver) -> None:
         await answer(screen, "Password", asking.account.password)
-        await answer(screen, "One-time password", "000000")
+        await answer(screen, "(OATH)", "000000")
         await screen.see("not accepted", "Password")
         await answer(screen, "Password", asking.account.password)
-        await answer(screen, "One-time password", hotp(0))
+        await answer(screen, "(OATH)", hotp(0))
         await screen.see("● live")
 
     drive(stranger.url(asking, behind.url_path), script, SMALL)
@@ -152,7 +152,7 @@ def test_refused_login_is_tried_again_only_by_a_key(asking: Sshd, stranger: Clie
     async def script(screen: Driver) -> None:
         for _ in range(3):
             await answer(screen, "Password", "wrong")
-            await answer(screen, "One-time password", "000000")
+            await answer(screen, "(OATH)", "000000")
         await screen.see("refuses the login", "Ctrl-R tries again")
         tried = asking.logins_tried
         await screen.press("t")
@@ -160,7 +160,7 @@ def test_refused_login_is_tried_again_only_by_a_key(asking: Sshd, stranger: Clie
         assert asking.logins_tried == tried
         await screen.press("escape", "ctrl+r")
         await answer(screen, "Password", asking.account.password)
-        await answer(screen, "One-time password", hotp(0))
+        await answer(screen, "(OATH)", hotp(0))
         await screen.see("● live")
 
     drive(stranger.url(asking, behind.url_path), script, SMALL)
@@ -174,15 +174,15 @@ def test_login_is_given_up_and_begun_anew_on_a_cut_link(asking: Sshd, stranger: 
         await screen.see("the login was given up", "Ctrl-R tries again")
         await screen.press("ctrl+r")
         await answer(screen, "Password", asking.account.password)
-        await answer(screen, "One-time password", hotp(0))
+        await answer(screen, "(OATH)", hotp(0))
         await screen.see("● live", "0 tasks")
         asking.cut()
-        await screen.see("One-time password")
+        await screen.see("(OATH)")
         await screen.press("escape")
         await screen.see("the login was given up", "○ NO LINK", "0 tasks")
         await screen.press("ctrl+r")
         await answer(screen, "Password", asking.account.password)
-        await answer(screen, "One-time password", hotp(1))
+        await answer(screen, "(OATH)", hotp(1))
         await screen.see("● live")
 
     drive(stranger.url(asking, behind.url_path), script, SMALL)
