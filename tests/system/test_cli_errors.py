@@ -40,7 +40,7 @@ WRONG: list[tuple[list[str], list[str]]] = [
     (["run", "--grid", "mass=", "echo {mass}"], ["mass"]),
     (["run", "--grid", "a=1", "--grid", "a=2", "echo {a}"], ["a"]),
     (["run", "--grid", "seed=0..9", "echo {sede}"], ["{sede}", "did you mean {seed}"]),
-    (["run", "echo {mass}", ":::", "1"], ["{mass}"]),
+    (["run", "echo {mass} {seed}", ":::", "1"], ["{mass}"]),
     (["run", "echo {3}", ":::", "1"], ["{3}"]),
     (["run", "echo `{}`", ":::", "1"], ["$("]),
     (["run", "--from", "missing.csv", "echo {a}"], ["missing.csv", "No such file"]),

@@ -61,7 +61,7 @@ def test_pilot_is_canceled_only_after_a_yes(place: Place) -> None:
         pilot = session.pilots.submit(cores=1)
 
         async def script(screen: Driver) -> None:
-            await screen.see("1 running", "▶ ACTIVE")
+            await screen.see("1 running", "▶ ACTIVE", "cores 1/1 busy")
             await screen.press("x")
             await screen.see(f"Cancel pilot {pilot.id}", "are killed and go back")
             await screen.press("enter")  # the button that has the focus is No
