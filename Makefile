@@ -11,7 +11,7 @@ ifneq ($(wildcard .venv/bin/pip),)
 STALE := $(shell .venv/bin/python -c '' && grep -qF '$(CURDIR)/.venv/bin/python' .venv/bin/pip || echo FORCE)
 endif
 
-.PHONY: FORCE help demo test check bench faults faults-long clean
+.PHONY: FORCE help demo test check bench faults faults-long pictures clean
 .DEFAULT_GOAL := help
 
 help: ## say what there is
@@ -38,6 +38,9 @@ faults: $(DEV) ## let everything die at random moments for minutes, and count; A
 
 faults-long: $(DEV) ## the same for an hour, with more tasks
 	$(BIN)/python -m tests.faults.campaign --minutes 60 --tasks 2000 $(ARGS)
+
+pictures: $(DEV) ## take the documentation's pictures of the screen anew, of a study that really runs (two minutes)
+	$(BIN)/python -m tests.lab.pictures
 
 clean: ## remove what was built, measured and cached, and .venv
 	rm -rf .venv .venv.new .bench build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

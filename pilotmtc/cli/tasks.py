@@ -143,7 +143,7 @@ def detail_rows(detail: "TaskDetail", now: float) -> list[tuple[str, str]]:
         ("needs", needs_words(task.resources)),
         ("priority", str(task.priority) if task.priority else ""),
         ("tags", ", ".join(task.tags)),
-        ("retries", f"{task.failures} of {task.max_retries} used" if task.max_retries else ""),
+        ("retries", f"{min(task.failures, task.max_retries)} of {task.max_retries} used" if task.max_retries else ""),
         ("started", ago(task.started_at, now)),
         ("not before", ago(task.not_before, now)),
         ("pilot", str(task.pilot) if task.pilot is not None else ""),

@@ -1,5 +1,6 @@
 """A pilot from near: its nodes and slots, what runs, the past of its slots, events, its job, its log."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -153,7 +154,7 @@ class PilotScreen(Base):
         for task in view.tasks:
             if task.started_at:
                 taken.setdefault(task.node, set()).update(cores_of(task.slot))
-        rows = {node.name: _node(node, taken.get(node.name, set())) for node in view.nodes}
+        rows = {node.name: _node(node, taken.get(node.name, set())) for node in sorted(view.nodes, key=_by_number)}
         self.query_one("#node-table", Table).fill(rows)
 
     async def _load_spans(self, view: PilotView) -> None:
@@ -245,6 +246,11 @@ class PilotScreen(Base):
                 self.mtc.page([str(copy)])
 
         self.begin(page(), "pager")
+
+
+def _by_number(node: NodeState) -> list[tuple[int, str]]:
+    """Put n10 behind n9."""
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", node.name)]
 
 
 def _node(node: NodeState, taken: set[int]) -> tuple[Cell, ...]:

@@ -126,7 +126,8 @@ class TaskScreen(TaskActions):
                 self._show_neighbours(detail)
 
     def _show_head(self, task: Task, now: float) -> None:
-        retries = f", retries {task.failures}/{task.max_retries}" if task.max_retries else ""
+        used = min(task.failures, task.max_retries)
+        retries = f", retries {used}/{task.max_retries}" if task.max_retries else ""
         parts = (
             ending(task),
             brief(elapsed_s(task, now)),

@@ -101,7 +101,7 @@ def test_task_as_json_has_all_about_it(past: User) -> None:
 
 def test_task_for_people(past: User) -> None:
     done = past.cli("task", "4")
-    for words in ("4 (bad) of campaign 1", "FAILED (exit 3)", "2 of 1 used", "5 (SKIPPED)", "1 core"):
+    for words in ("4 (bad) of campaign 1", "FAILED (exit 3)", "1 of 1 used", "5 (SKIPPED)", "1 core"):
         assert words in done.out
     assert done.err == "what it wrote: pilotmtc logs 4\n"
     assert "no-such-program 'x y'" in past.cli("task", "7").out
