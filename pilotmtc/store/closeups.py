@@ -31,8 +31,11 @@ _BLOCKERS = 10
 _HELD = 20_000
 _SPANS = 10_000
 _SPAN_IDS = 8_192  # tasks whose attempts are looked at in one go
+_MOVES = 30_000  # transitions, most of them of attempts that begin, that are looked at in one go
+_SPAN = "id, node, slot, started_at, elapsed_s, cause, coalesce(exit_code, signal, 0)"
 _LOOK_S = 0.02
 _NEW_TASKS = 2_000
+_BEGUN = frozenset({TaskState.CLAIMED, TaskState.RUNNING})
 _BAD = frozenset({TaskState.FAILED, TaskState.CANCELED, TaskState.SKIPPED})
 # The tasks of one kind that are claimed before a certain one, as far as they are worth counting.
 _AHEAD = """SELECT count(*) FROM (SELECT 1 FROM task INDEXED BY task_ready WHERE campaign_id = ?1 AND resources_id = ?2
@@ -125,6 +128,8 @@ def peeked(ledger: Ledger, request: Peeked) -> Done:
 
 def get_spans(ledger: Ledger, request: GetSpans) -> Spans:
     """Answer when slots were in use."""
+    if not request.before and ledger.first_seq <= request.since <= ledger.seq:
+        return _newer_spans(ledger, request)
     limit = max(1, min(request.limit, _SPANS))
     until = ledger.clock.monotonic() + _LOOK_S
     edge = min(request.before or ledger.next_task, ledger.next_task)
@@ -132,7 +137,7 @@ def get_spans(ledger: Ledger, request: GetSpans) -> Spans:
     while edge > 1:
         low = max(edge - _SPAN_IDS, 1)
         rows = ledger.execute(
-            "SELECT id, node, slot, started_at, elapsed_s, cause, coalesce(exit_code, signal, 0) FROM attempt "
+            f"SELECT {_SPAN} FROM attempt "
             "WHERE id BETWEEN ? AND ? AND pilot_id = ? AND started_at > 0 ORDER BY id DESC LIMIT ?",
             (low << ATTEMPT_BITS, (edge << ATTEMPT_BITS) - 1, request.pilot, limit - len(found)),
         ).fetchall()
@@ -143,7 +148,18 @@ def get_spans(ledger: Ledger, request: GetSpans) -> Spans:
             break
         if ledger.clock.monotonic() >= until:
             break
-    return Spans(tuple(found), edge if edge > 1 else 0)
+    return Spans(tuple(found), edge if edge > 1 else 0, ledger.seq, not request.before)
+
+
+def _newer_spans(ledger: Ledger, request: GetSpans) -> Spans:
+    """Answer what has ended since an earlier answer, retries of old tasks too, from the transitions in memory."""
+    seq, moves = ledger.changes(request.since, None, _MOVES)
+    ended = {(task << ATTEMPT_BITS) + attempt for task, state, attempt in moves if attempt and state not in _BEGUN}
+    rows = ledger.execute(
+        f"SELECT {_SPAN} FROM attempt WHERE id IN (SELECT value FROM json_each(?)) AND pilot_id = ? AND started_at > 0",
+        (id_list(ended), request.pilot),
+    )
+    return Spans(tuple([_span(row) for row in rows]), seq=seq)
 
 
 def _span(row: tuple[Any, ...]) -> Span:

@@ -51,8 +51,8 @@ class PilotScreen(Base):
         self._number = PilotId(pilot)
         self._view: PilotView | None = None
         self._spans: dict[tuple[int, int], Span] = {}
-        self._before = 0  # spans older than that task's are still to be fetched
-        self._complete = False
+        self._seq = 0  # spans that ended after that are still to be fetched
+        self._before = 0  # and those of older tasks than that one; 0 when there are none
 
     def body(self) -> ComposeResult:
         """Make the parts."""
@@ -158,19 +158,23 @@ class PilotScreen(Base):
         self.query_one("#node-table", Table).fill(rows)
 
     async def _load_spans(self, view: PilotView) -> None:
-        """Fetch the newest attempts, and one more page of older ones, and draw all of them."""
-        page = await self.mtc.gateway.ask(GetSpans(self._number))
-        if not self._spans:
-            self._before, self._complete = page.next, not page.next
-        self._add(page.spans)
-        if not self._complete and len(self._spans) < _SPANS:
+        """Fetch what has ended since the last look, and one more page of older attempts, and draw all of them."""
+        news = await self.mtc.gateway.ask(GetSpans(self._number, since=self._seq))
+        if news.reset:
+            self._spans.clear()
+            self._before = news.next
+        self._seq = news.seq
+        self._add(news.spans)
+        if self._before and len(self._spans) < _SPANS:
             older = await self.mtc.gateway.ask(GetSpans(self._number, self._before))
+            self._before = older.next
             self._add(older.spans)
-            self._before, self._complete = older.next, not older.next
+        full = len(self._spans) >= _SPANS
+        if full:
+            newest = sorted(self._spans.items(), key=lambda item: item[1].started_at)[-_SPANS:]
+            self._spans = dict(newest)
+        more = ", the newest" if full else ", older ones are being fetched" if self._before else ""
         lanes = lanes_of(self._spans.values(), view.tasks, view.now)
-        more = "" if self._complete else ", older ones are being fetched"
-        if len(self._spans) >= _SPANS and not self._complete:
-            more = ", the newest"
         title = f"{len(lanes):,} cores, {100 * utilisation(lanes):.0f} % used, {len(self._spans):,} attempts{more}"
         self.query_one("#slots-title", Static).update(f"{title}.  █ done  X failed  ▚ lost  ▓ runs")
         self.query_one("#gantt", Gantt).show(lanes)

@@ -189,14 +189,17 @@ class PilotView(Reply, frozen=True):
 
 
 class GetSpans(Request["Spans"], frozen=True, tag="spans"):
-    """When a pilot's slots were in use: attempts that have ended, newest tasks first, before task `before` (0: all).
+    """When a pilot's slots were in use: attempts that have ended.
 
-    The server looks at so many attempts only as keeps others from waiting, as with `GetTasks`.
+    With `before` those of older tasks than that one, newest tasks first; else, with the `seq` of an earlier answer as
+    `since`, those that have ended since then; else those of the newest tasks. The server looks at so many attempts only
+    as keeps others from waiting, as with `GetTasks`.
     """
 
     pilot: PilotId
     before: int = 0
     limit: int = 2000
+    since: int = 0
 
 
 class Span(Struct, frozen=True, array_like=True):
@@ -213,10 +216,22 @@ class Span(Struct, frozen=True, array_like=True):
 
 
 class Spans(Reply, frozen=True):
-    """The answer to `GetSpans`. `next` is the `before` of the following page, 0 when this was the last."""
+    """The answer to `GetSpans`.
+
+    Attributes
+    ----------
+    next
+        The `before` of the following page, 0 when this was the last.
+    seq
+        The `since` to go on from.
+    reset
+        The server cannot say what has ended since (it was restarted, or that is too long ago): these are the newest.
+    """
 
     spans: tuple[Span, ...]
     next: int = 0
+    seq: int = 0
+    reset: bool = False
 
 
 class GetPilotFile(Request["PilotFile"], frozen=True, tag="pilot_file"):

@@ -144,6 +144,32 @@ def test_spans_of_a_pilot_come_in_pages_newest_first_and_are_all_there(kit: Kit)
     assert found == list(range(30, 10, -1))
 
 
+def test_spans_since_an_answer_are_those_of_what_has_ended_since_old_tasks_too(kit: Kit) -> None:
+    kit.submit(row(1), row(2), row(3))
+    pilot, other = kit.pilot(), kit.pilot()
+    one, two, three = kit.claim(pilot)
+    kit.start(pilot, one, two, three)
+    kit.finish(pilot, two, code=3)
+    first = kit.store.call(GetSpans(pilot))
+    assert ([span.task for span in first.spans], first.reset) == ([2], True)
+    quiet = kit.store.call(GetSpans(pilot, since=first.seq))
+    assert (quiet.spans, quiet.seq, quiet.reset) == ((), first.seq, False)
+    kit.finish(pilot, three, cause=Cause.NODE_LOST)  # it goes back to those that are ready
+    kit.finish(pilot, one)
+    kit.retry(2)
+    (again,) = kit.claim(other, 1)
+    kit.finish(other, again)
+    news = kit.store.call(GetSpans(pilot, since=quiet.seq))
+    assert not news.reset
+    # The second was retried: that its first attempt is told once more does no harm.
+    assert {(span.task, span.attempt, span.cause) for span in news.spans} - {(2, 1, Cause.EXIT)} == {
+        (1, 1, Cause.EXIT),
+        (3, 1, Cause.NODE_LOST),
+    }
+    assert kit.store.call(GetSpans(pilot, since=news.seq)).spans == ()
+    assert kit.store.call(GetSpans(pilot, since=12345)).reset
+
+
 def test_words_for_filters_are_those_of_the_tasks(kit: Kit) -> None:
     kit.store.call(Submit("k", 0, "c", (ECHO,), (Resources(),), (TaskRow(0, 0, ("1",), 0, None, ("night",)),), True))
     words = kit.store.call(GetWords())
