@@ -17,7 +17,7 @@ LINGER_S = "0.2"
 T = TypeVar("T")
 
 
-def wait_until(pred: Callable[[], T], timeout: float = 10.0, on_timeout: Callable[[], object] | None = None) -> T:
+def wait_until(pred: Callable[[], T], timeout: float = 30.0, on_timeout: Callable[[], object] | None = None) -> T:
     """Return the first true value of `pred`.
 
     Raises

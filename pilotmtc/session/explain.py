@@ -197,7 +197,8 @@ def _over(task: Task, found: Explanation) -> list[str]:
     if task.crashes:
         lines.append(f"its node or pilot was lost {_count(task.crashes, 'time')} while it ran")
     if task.max_retries:
-        lines.append(f"all {task.max_retries} retries are used")
+        only = task.max_retries == 1
+        lines.append("its only retry is used" if only else f"all {task.max_retries} retries are used")
     return [*lines, f"$ pilotmtc logs {task.id}", f"$ pilotmtc retry {task.id}"]
 
 

@@ -135,7 +135,10 @@ def _written_mode(store: str) -> str:
     except (FileNotFoundError, NotADirectoryError):
         return ""
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+        raise ConfigError(
+            f"the store {store} cannot be used: {path}: {error.strerror}; "
+            "choose another place with --store or PILOTMTC_STORE"
+        ) from error
     if mode not in (LOCAL, NETWORK, AUTO):
         raise ConfigError(f"{path} holds {mode!r}, which is none of {LOCAL}, {NETWORK}, {AUTO}: correct or remove it")
     return mode

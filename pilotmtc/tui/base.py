@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pilotmtc.session.board import Board
     from pilotmtc.tui.app import MtcApp
 
+_WIDE = 100  # columns from which on there is room for words and longer bars
 _STALE_S = 30.0  # the server answers earlier than that if there is a link, news or not
 
 
@@ -61,6 +62,11 @@ class Base(Screen[None]):
     def mtc(self) -> "MtcApp":
         """The program."""
         return cast("MtcApp", self.app)
+
+    @property
+    def wide(self) -> bool:
+        """Whether there is room for words and longer bars."""
+        return self.size.width >= _WIDE
 
     @property
     def board(self) -> "Board":

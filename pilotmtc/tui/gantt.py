@@ -16,6 +16,7 @@ from pilotmtc.tui.words import style
 from pilotmtc.wire.views import RunningTask, Span
 
 _LABEL = 16
+_PLAIN = Style()  # not None: what takes the colours out where there are none wants a style
 _STEPS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)  # seconds a cell
 _TICK = 10  # cells between times on the axis
 _LOOK = {"done": ("█", "green"), "failed": ("X", "red"), "lost": ("▚", "yellow"), "runs": ("▓", "cyan")}
@@ -99,7 +100,7 @@ class Gantt(ScrollView, can_focus=True):
     BINDINGS = [
         Binding("plus,equals_sign", "zoom(-1)", "Closer", key_display="+"),
         Binding("minus", "zoom(1)", "Farther", key_display="-"),
-        Binding("0", "fit", "All of it"),
+        Binding("0", "fit", "All"),
     ]
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 -- Textual's name
@@ -154,7 +155,7 @@ class Gantt(ScrollView, can_focus=True):
             return self._axis(start, width)
         index = y - 1 + top
         if index >= len(self._order):
-            return Strip.blank(self.size.width)
+            return Strip.blank(self.size.width, _PLAIN)
         node, core = self._order[index]
         segments = [Segment(f"{node[: _LABEL - 6]}:{core}"[: _LABEL - 1].ljust(_LABEL), Style(dim=True))]
         for kind in cells_of(self._lanes[node, core], start, self.step, width):
@@ -166,4 +167,5 @@ class Gantt(ScrollView, can_focus=True):
         text = ""
         for cell in range(0, width, _TICK):
             text += f"|{words_of(start - self._start + cell * self.step)}".ljust(_TICK)[:_TICK]
-        return Strip([Segment(f"{words_of(self.step)} a cell".ljust(_LABEL)), Segment(text[:width])], self.size.width)
+        line = f"{words_of(self.step)} a cell".ljust(_LABEL) + text[:width]
+        return Strip([Segment(line, _PLAIN)], self.size.width)

@@ -17,7 +17,6 @@ from pilotmtc.tui.table import Cell, Table
 from pilotmtc.tui.words import TASK_MARKS, bar, pace, parts_bar, pilot_state, right, span, style
 
 _TALL = 36  # lines from which on there is room for the plots
-_WIDE = 100  # columns from which on there is room for longer bars
 _BAR = 10
 _LEVELS = {"bad": ("✗", "bold red"), "warn": ("!", "bold yellow"), "note": ("·", "")}
 _SHOWN = (
@@ -111,10 +110,6 @@ class OverviewScreen(Base):
         """Show all tasks."""
         self.mtc.open_tasks("")
 
-    @property
-    def _wide(self) -> bool:
-        return self.size.width >= _WIDE
-
     def action_submit(self) -> None:
         """Submit a pilot."""
         pilot_actions.submit(self)
@@ -138,12 +133,12 @@ class OverviewScreen(Base):
         total = sum(count for _, count in counts)
         busy, cores = board.cores
         line = Text()
-        line.append(f"{total:,} tasks", style="bold")
+        line.append(f"{total:,} task{'s' * (total != 1)}", style="bold")
         for state, count in counts:
             if count:
                 mark, look = TASK_MARKS[state]
                 line.append("  ")
-                line.append(f"{mark} {count:,}{f' {state.name.lower()}' if self._wide else ''}", style=style(look))
+                line.append(f"{mark} {count:,}{f' {state.name.lower()}' if self.wide else ''}", style=style(look))
         width = max(10, self.size.width - 2)
         share = f"cores {busy:,}/{cores:,} busy {bar(busy / cores if cores else 0.0, 20)}"
         second = Text(f"{share}  {pace(board.pace)} tasks/s")
@@ -155,11 +150,13 @@ class OverviewScreen(Base):
     def _show_plots(self) -> None:
         series = self.board.series
         ages = [(index - len(series.ended) + 1) * series.step_s / 60 for index in range(len(series.ended))]
+        since = min([-1.0, *ages])
         paces = self.query_one("#paces", PlotextPlot)
         paces.plt.clear_data()
         paces.plt.title("tasks ended a second, against minutes")
         if ages:
             paces.plt.plot(ages, [count / series.step_s for count in series.ended], marker="hd")
+            paces.plt.xlim(since, 0)
             paces.plt.ylim(0, max(max(series.ended) / series.step_s, 1.0))
             if any(series.failed):
                 failed = [count / series.step_s for count in series.failed]
@@ -169,6 +166,7 @@ class OverviewScreen(Base):
         cores.plt.clear_data()
         cores.plt.title("cores busy, of those there, against minutes")
         if ages:
+            cores.plt.xlim(since, 0)
             cores.plt.ylim(0, max(*series.cores, 1))
             cores.plt.plot(ages, list(series.cores), marker="hd", color="gray")
             cores.plt.plot(ages, list(series.busy), marker="hd", color="green")
@@ -180,7 +178,7 @@ class OverviewScreen(Base):
         return (
             right(str(pilot.id)), pilot_state(pilot.state), pilot.description.site,
             right(str(pilot.nodes or pilot.description.nodes)), right(f"{pilot.busy:,}/{pilot.cores:,}"),
-            "" if left is None else f"{bar(left / walltime, _BAR)} {span(left)}" if self._wide else right(span(left)),
+            "" if left is None else f"{bar(left / walltime, _BAR)} {span(left)}" if self.wide else right(span(left)),
             right(pace(rate.lately)) if rate else "", right(f"{rate.failed:,}") if rate and rate.failed else "",
             Text(pilot.trouble or pilot.reason or pilot.native_state),
         )  # fmt: skip
@@ -190,7 +188,7 @@ class OverviewScreen(Base):
         rate = self.board.campaign_paces.get(campaign.id)
         return (
             right(str(campaign.id)),
-            parts_bar([(counts.get(state, 0), _COLOURS[state]) for state in _SHOWN], 2 * _BAR if self._wide else _BAR),
+            parts_bar([(counts.get(state, 0), _COLOURS[state]) for state in _SHOWN], 2 * _BAR if self.wide else _BAR),
             right(f"{counts.get(TaskState.DONE, 0):,}"),
             right(f"{campaign.received:,}{'' if campaign.sealed else '+'}"),
             right(f"{counts[TaskState.FAILED]:,}") if TaskState.FAILED in counts else "",

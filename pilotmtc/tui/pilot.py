@@ -14,6 +14,7 @@ from textual.widgets import Static, TabbedContent, TabPane
 from pilotmtc.cli.text import plain
 from pilotmtc.model import Pilot, PilotId
 from pilotmtc.session.board import left_s
+from pilotmtc.states import PILOT_FINAL
 from pilotmtc.tui import pilot_actions
 from pilotmtc.tui.base import Base
 from pilotmtc.tui.gantt import Gantt, cores_of, lanes_of, utilisation
@@ -22,7 +23,8 @@ from pilotmtc.tui.words import bar, clock, pace, pilot_state, plain_lines, right
 from pilotmtc.units import format_memory
 from pilotmtc.wire.views import GetPilotFile, GetPilotView, GetSpans, NodeState, PilotView, RunningTask, Span
 
-_MAP = 48  # cells of a node's map
+_MAP = 40  # cells of a node's map
+_WIDE_MAP = 64  # where there is room
 _SPANS = 20_000  # as many attempts are drawn, the newest
 _EVERY_S = 1.0
 _TABS = ("nodes", "running", "slots", "events", "job", "log")
@@ -40,9 +42,9 @@ class PilotScreen(Base):
         Binding("escape", "app.pop_screen", "Back"),
         Binding("d", "drain", "Drain"),
         Binding("x", "cancel", "Cancel"),
-        Binding("p", "submit", "New pilot"),
-        Binding("y", "copy", "Copy its ids"),
-        Binding("l", "page_log", "Log in the pager"),
+        Binding("p", "submit", "New pilot", show=False),
+        Binding("y", "copy", "Copy ids"),
+        Binding("l", "page_log", "Log in pager"),
         *[Binding(str(number), f"part('{tab}')", tab, show=False) for number, tab in enumerate(_TABS, 1)],
     ]
 
@@ -59,7 +61,7 @@ class PilotScreen(Base):
         yield Static(id="head")
         with TabbedContent(id="parts"):
             with TabPane("1 Nodes", id="nodes"):
-                yield Table(("NODE", right("BUSY"), "SLOTS", right("LOAD"), "MEMORY", "NOTE"), id="node-table")
+                yield Table(("NODE", right("BUSY"), "SLOTS", right("LOAD"), "MEMORY"), id="node-table")
             with TabPane("2 Running", id="running"):
                 titles = (right("TASK"), right("TRY"), right("CAMPAIGN"), "NODE", "SLOT", right("FOR"))
                 yield Table(titles, id="running-table")
@@ -136,13 +138,20 @@ class PilotScreen(Base):
             f": {plain(pilot.reason)}" if pilot.reason else "",
         )  # fmt: skip
         nodes = pilot.nodes or asked.nodes
-        share = bar(pilot.busy / pilot.cores if pilot.cores else 0.0, 20)
-        second = f"cores {pilot.busy:,}/{pilot.cores:,} busy {share} on {nodes} node{'s' * (nodes != 1)}"
+        on = f"{nodes} node{'s' * (nodes != 1)}"
+        share = f" {bar(pilot.busy / pilot.cores if pilot.cores else 0.0, 20)}" if self.wide else ""
+        second = f"cores {pilot.busy:,}/{pilot.cores:,} busy{share} on {on}"
+        if pilot.started_at is None:
+            second = f"{on} asked for"
+        elif pilot.state in PILOT_FINAL:
+            second = f"{pilot.cores:,} core{'s' * (pilot.cores != 1)} on {on}"
         if view.pace is not None:
-            second += f"  {pace(view.pace.lately)} tasks/s, {view.pace.ended:,} ended, {view.pace.failed:,} failed"
+            lately = "" if pilot.state in PILOT_FINAL else f"{pace(view.pace.lately)} tasks/s, "
+            second += f"  {lately}{view.pace.ended:,} ended, {view.pace.failed:,} failed"
         third = ""
         if left is not None:
-            third = f"walltime {bar(left / asked.walltime_s, 20)} {span(left)} left of {span(asked.walltime_s)}"
+            width = 20 if self.wide else 10
+            third = f"walltime {bar(left / asked.walltime_s, width)} {span(left)} left of {span(asked.walltime_s)}"
         waited = (pilot.started_at or view.now) - (pilot.submitted_at or pilot.created_at)
         third += f"  waited {span(max(waited, 0.0))} in the queue"
         if pilot.trouble:
@@ -154,7 +163,8 @@ class PilotScreen(Base):
         for task in view.tasks:
             if task.started_at:
                 taken.setdefault(task.node, set()).update(cores_of(task.slot))
-        rows = {node.name: _node(node, taken.get(node.name, set())) for node in sorted(view.nodes, key=_by_number)}
+        nodes = sorted(view.nodes, key=_by_number)
+        rows = {node.name: _node(node, taken.get(node.name, set()), wide=self.wide) for node in nodes}
         self.query_one("#node-table", Table).fill(rows)
 
     async def _load_spans(self, view: PilotView) -> None:
@@ -183,7 +193,6 @@ class PilotScreen(Base):
         self._spans.update(((one.task, one.attempt), one) for one in spans)
 
     async def _load_job(self, pilot: Pilot) -> None:
-        script = await self.mtc.gateway.ask(GetPilotFile(self._number, "job.sh"))
         record = [
             f"{name:>14}  {plain(str(value))}"
             for name, value in (
@@ -195,8 +204,10 @@ class PilotScreen(Base):
             )
             if value
         ]  # fmt: skip
-        text = plain_lines(script.data) if not script.trouble else script.trouble
-        self.query_one("#job-text", Static).update("\n".join([*record, "", script.path, text]))
+        if pilot.description.scheduler:
+            script = await self.mtc.gateway.ask(GetPilotFile(self._number, "job.sh"))
+            record += ["", script.path, script.trouble or plain_lines(script.data)]
+        self.query_one("#job-text", Static).update("\n".join(record))
 
     async def _load_log(self) -> None:
         log = await self.mtc.gateway.ask(GetPilotFile(self._number, "agent.log"))
@@ -257,19 +268,18 @@ def _by_number(node: NodeState) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", node.name)]
 
 
-def _node(node: NodeState, taken: set[int]) -> tuple[Cell, ...]:
-    used = bar(node.memory_used_bytes / node.memory_bytes, 6) if node.memory_bytes else ""
-    memory = f"{used} {format_memory(node.memory_used_bytes)}" if node.memory_bytes else ""
-    return (
-        Text(plain(node.name)), right(f"{node.busy}/{node.cores}"), _map(node, taken), right(f"{node.load:.1f}"),
-        memory, Text(plain(node.note), style="bold"),
-    )  # fmt: skip
+def _node(node: NodeState, taken: set[int], *, wide: bool) -> tuple[Cell, ...]:
+    used = f"{bar(node.memory_used_bytes / node.memory_bytes, 6)} " if node.memory_bytes and wide else ""
+    memory = f"{used}{format_memory(node.memory_used_bytes)}" if node.memory_bytes else ""
+    # Where nothing is started any more, why is of more use than an empty map.
+    slots = Text(plain(node.note), style="bold") if node.note else _map(node, taken, _WIDE_MAP if wide else _MAP)
+    return Text(plain(node.name)), right(f"{node.busy}/{node.cores}"), slots, right(f"{node.load:.1f}"), memory
 
 
-def _map(node: NodeState, taken: set[int]) -> str:
+def _map(node: NodeState, taken: set[int], room: int) -> str:
     """Return a node's cores: one cell each where there is room for that."""
-    if node.cores > _MAP or len(taken) != node.busy:
-        return bar(node.busy / node.cores if node.cores else 0.0, min(_MAP, max(node.cores, 1)))
+    if node.cores > room or len(taken) != node.busy:
+        return bar(node.busy / node.cores if node.cores else 0.0, min(room, max(node.cores, 1)))
     names = sorted({*taken, *range(node.cores)})[: max(node.cores, len(taken))]
     return "".join("■" if core in taken else "·" for core in names)
 

@@ -170,8 +170,7 @@ def test_server_killed_at_its_start_is_started_again(place: Place) -> None:
     with Killer(place, (0.02, 0.08)) as killer:
         clients = [place.client(patience_s=60) for _ in range(4)]
         futures = [client.send(GetStore()) for client in clients]
-        time.sleep(1.0)
-    assert killer.killed >= 2
+        wait_until(lambda: killer.killed >= 2)
     assert [future.result(timeout=60).path for future in futures] == [str(place.path)] * 4
 
 

@@ -24,16 +24,22 @@ class Driver:
     async def press(self, *keys: str) -> None:
         await self._pilot.press(*keys)
 
-    async def until(self, pred: Callable[[], object], timeout_s: float = 20.0) -> None:
+    async def until(self, pred: Callable[[], object], timeout_s: float = 60.0) -> None:
         """Wait until something is so."""
         until = time.monotonic() + timeout_s
         while not pred():
             assert time.monotonic() < until, f"still not so after {timeout_s:g} s; the screen:\n{self.text()}"
             await self._pilot.pause(0.02)
 
-    async def see(self, *words: str, timeout_s: float = 20.0) -> None:
-        """Wait until all `words` are on the screen."""
-        await self.until(lambda: all(word in self.text() for word in words), timeout_s)
+    async def see(self, *words: str, timeout_s: float = 60.0) -> None:
+        """Wait until all `words` are on the screen, be it over two lines."""
+
+        def all_there() -> bool:
+            text = self.text()
+            one_line = " ".join(text.split())
+            return all(word in text or word in one_line for word in words)
+
+        await self.until(all_there, timeout_s)
 
     def text(self) -> str:
         """Return the screen as it is now."""

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import sqlite3
+from contextlib import closing
 
 from pilotmtc.session import Session
 from pilotmtc.tui.task import TaskScreen
@@ -67,5 +69,38 @@ def test_data_stay_and_are_marked_when_the_server_dies_and_come_anew(place: Plac
                 place.kill()
             session.submit("true")
             await screen.see("● live", "2 ready", timeout_s=40.0)
+
+    drive(str(place.path), script)
+
+
+def test_killed_server_is_started_anew_by_a_key_that_asks_for_something(place: Place) -> None:
+    with Session(place.path) as session:
+        session.submit("echo {}", [1, 2], name="early")
+
+    async def script(screen: Driver) -> None:
+        await screen.see("● live", "2 ready", "early")
+        first = place.kill()
+        await screen.press("t")
+        await screen.see("○ READY", "/ to filter")
+        await screen.press("c", "y")
+        await screen.see("⊘ CANCELED")
+        await screen.press("escape")
+        await screen.see("● live", "1 canceled", "1 ready", "early")
+        assert place.server() not in (0, first)
+
+    drive(str(place.path), script)
+
+
+def test_store_of_a_newer_pilotmtc_is_refused_and_says_what_to_do(place: Place) -> None:
+    with Session(place.path) as session:
+        session.submit("true")
+    place.kill()
+    with closing(sqlite3.connect(place.path)) as db:
+        db.execute("PRAGMA user_version = 99")
+
+    async def script(screen: Driver) -> None:
+        await screen.see(
+            "○ NO LINK, no data yet", "newer pilotmtc (schema 99", "upgrade pilotmtc", "Ctrl-R tries again"
+        )
 
     drive(str(place.path), script)

@@ -77,7 +77,7 @@ def test_filter_is_wrong(snap_compare: Compare) -> None:
 
 
 def test_tasks_are_edited(snap_compare: Compare) -> None:
-    before = shown(tasks_screen, "scan", ("end", "e"), "Edit 1 task")
+    before = shown(tasks_screen, "scan", ("end",), "übergröße", ("e",), "Edit 1 task")
     assert snap_compare(app_of(), terminal_size=SMALL, run_before=before)
 
 

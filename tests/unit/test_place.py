@@ -105,3 +105,9 @@ def test_nonsense_in_the_modes_file_is_named(tmp_path: Path, content: bytes) -> 
     (tmp_path / "store.db.owner" / "mode").write_bytes(content)
     with pytest.raises(ConfigError, match=r"store\.db\.owner/mode holds .* correct or remove it"):
         place_of(str(tmp_path / "store.db"))
+
+
+def test_modes_file_that_cannot_be_read_is_the_stores_trouble(tmp_path: Path) -> None:
+    (tmp_path / "store.db.owner" / "mode").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"the store .*store\.db cannot be used: .*/mode: Is a directory; choose"):
+        place_of(str(tmp_path / "store.db"))
