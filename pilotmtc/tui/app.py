@@ -96,6 +96,7 @@ class MtcApp(App[None]):
     async def _watch(self) -> None:
         """Keep the board up to date for as long as the program runs."""
         while True:
+            self._again.clear()  # not in `_wait_after`: the link's trouble is seen, and the key pressed, before that
             try:
                 await self._look()
             except PilotMTCError as error:
@@ -108,7 +109,6 @@ class MtcApp(App[None]):
         """Say what is wrong, and wait until it is time to try again."""
         self.trouble = f"{error} (Ctrl-R tries again)"
         self._show_status()
-        self._again.clear()
         refused = isinstance(error, LoginRefused)
         # A login that was refused is not tried again by itself: accounts get locked by that.
         with contextlib.suppress(TimeoutError):

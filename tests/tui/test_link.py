@@ -1,5 +1,6 @@
 """The screen on a store behind a real OpenSSH server: the login's questions, and what a bad link does to it."""
 
+import asyncio
 import contextlib
 import os
 from collections.abc import Iterator
@@ -8,13 +9,19 @@ from pathlib import Path
 import pytest
 from textual.widgets import Input
 
+from pilotmtc.errors import LoginRefused
 from pilotmtc.session import Session
 from pilotmtc.tui import gateway
+from pilotmtc.tui.app import MtcApp
 from pilotmtc.tui.dialogs import Form
+from pilotmtc.tui.gateway import Questioner
+from pilotmtc.wire.base import Request
+from pilotmtc.wire.messages import R
 from tests.integration.test_ssh import Place
 from tests.integration.test_ssh_login import hotp, needs_accounts
 from tests.lab.sshd import Client, Sshd, client, make_client, sshd
 from tests.tui.driving import Driver, drive
+from tests.tui.fixed import FixedGateway
 
 __all__ = ["client", "sshd"]  # fixtures
 
@@ -300,3 +307,37 @@ def test_store_that_may_not_be_read_is_named(sshd: Sshd, client: Client) -> None
         await screen.see("○ NO LINK, no data yet", "/root/secret.db.", "Permission denied", "Ctrl-R")
 
     drive(client.url(sshd, "/root/secret.db"), script, SMALL)
+
+
+# -- keys at the wrong moment ----------------------------------------------------------------------------------------
+
+
+class Refusing(FixedGateway):
+    """Refuses each login, once it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+        self.refuse = asyncio.Event()
+        self.opened = 0
+
+    async def open(self, question: Questioner) -> None:
+        self.opened += 1
+
+    async def ask(self, request: Request[R]) -> R:
+        await self.refuse.wait()
+        raise LoginRefused("the login was given up")
+
+
+def test_key_to_try_again_is_not_lost_when_pressed_before_the_refusal_has_arrived() -> None:
+    async def main() -> None:
+        gateway = Refusing()
+        app = MtcApp(gateway)
+        async with app.run_test(size=SMALL) as pilot:
+            screen = Driver(app, pilot)
+            await screen.until(lambda: gateway.opened == 1)
+            gateway.trouble = "the login was given up"
+            await screen.press("ctrl+r")
+            gateway.refuse.set()
+            await screen.until(lambda: gateway.opened == 2, timeout_s=20.0)
+
+    asyncio.run(main())
