@@ -21,14 +21,14 @@ demo: $(RUN) ## run real tasks through a local pilot and show the results
 	@sh tests/lab/demo.sh
 
 test: $(DEV) ## the tests alone; ARGS are pytest's, such as ARGS="tests/unit -x"
-	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 check: $(DEV) ## all that CI asks: lint, format, types, floors and doors, tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 bench: $(DEV) ## measure the budgets beside their baselines; ARGS="--help" says what can be chosen
 	$(BIN)/python -m tests.bench $(ARGS)

@@ -1,6 +1,7 @@
 """What holds for every test: a home of its own, and nothing left behind."""
 
 import multiprocessing
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,9 @@ import pytest
 from tests.support import children, kill, processes_with, surroundings, wait_until
 
 _GONE_WITHIN_S = 8.0
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a shell's background, and so would be all that tests start
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(name="surroundings")

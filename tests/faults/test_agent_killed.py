@@ -33,7 +33,7 @@ def test_killed_agent_leaves_no_orphan_and_its_tasks_go_back(site: Site) -> None
     task = site.submit(shell(tree("986.125")))[0]
     pilot = site.start()
     site.wait_running(task)
-    wait_until(lambda: len(alive("sleep\x00986.125")) == 3, 5.0)
+    wait_until(lambda: len(alive("sleep\x00986.125")) == 3)
     kill(site.agent(pilot.id))
     wait_until(lambda: not alive("986.125"), NO_ORPHAN_S)
     over = site.wait_over(pilot.id)

@@ -266,7 +266,7 @@ def test_idle_pilot_leaves_nothing_in_its_spool(site: Site) -> None:
     pilot = site.start(PilotDescription(cores=2, idle_s=0.3, pin=False))
     assert site.wait_over(pilot.id).reason == "idle"
     assert site.counts() == {TaskState.DONE: 50}
-    wait_until(lambda: not list(Path(pilot.directory).glob("spool.*")), 5.0)
+    wait_until(lambda: not list(Path(pilot.directory).glob("spool.*")))
 
 
 def test_retries_have_their_own_attempts(site: Site) -> None:

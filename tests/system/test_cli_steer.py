@@ -90,9 +90,9 @@ def test_pilot_lives_on_and_drains(user: User) -> None:
 def test_canceled_pilot_gives_its_tasks_back(user: User) -> None:
     user.cli("submit", "sleep 60")
     user.cli("pilot", "submit", "--cores", "1", "--json")
-    wait_until(lambda: state(user, 1) == "RUNNING", 20.0)
+    wait_until(lambda: state(user, 1) == "RUNNING")
     assert user.cli("pilot", "cancel", "--all", "--json").record == {"changed": 1, "unfit": 0}
-    wait_until(lambda: state(user, 1) == "READY", 20.0)
+    wait_until(lambda: state(user, 1) == "READY")
     wait_until(lambda: user.cli("pilot", "show", "1", "--json").record["state"] == "CANCELED", 20.0)
 
 
@@ -136,7 +136,7 @@ def test_cancel_ends_what_waits_and_what_runs(user: User) -> None:
     assert user.cli("cancel", "--tag", "b").out == "1 task canceled\n"
     assert user.cli("cancel", "--tag", "b").out == "0 tasks canceled; 1 were over already\n"
     user.cli("pilot", "submit", "--cores", "1")
-    wait_until(lambda: state(user, 1) == "RUNNING", 20.0)
+    wait_until(lambda: state(user, 1) == "RUNNING")
     assert user.cli("cancel", "--campaign", "1", "--json").record == {"changed": 2, "unfit": 0}
     assert "2 canceled" in user.cli("wait", "1", code=1).err
     assert user.cli("task", "1", "--json").record["last"]["cause"] == "CANCELED"
