@@ -59,6 +59,18 @@ def shorten(text: str, width: int) -> str:
     return text
 
 
+def shorten_middle(text: str, width: int) -> str:
+    """Return `text` in no more than `width` columns; if something is missing, an ellipsis stands for it within."""
+    if width_of(text) <= width:
+        return text
+    tail = ""
+    for char in reversed(text):
+        if width_of(char + tail) > (width - 1) // 3:
+            break
+        tail = char + tail
+    return shorten(text, width - width_of(tail)) + tail
+
+
 def pad(text: str, width: int, *, right: bool = False) -> str:
     """Return `text` with blanks, `width` columns wide."""
     blanks = " " * max(0, width - width_of(text))

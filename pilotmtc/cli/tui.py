@@ -14,7 +14,7 @@ _CANNOT = ("dumb", "unknown")  # terminals on which the cursor cannot be moved
 
 
 @command("tui", examples=_EXAMPLES)
-def tui() -> None:
+def tui() -> int:
     """Show pilots and tasks live on the whole terminal, and steer them.
 
     On a terminal that cannot do that, and for scripts, there is pilotmtc top.
@@ -30,4 +30,6 @@ def tui() -> None:
     from pilotmtc.tui.app import MtcApp
     from pilotmtc.tui.gateway import SessionGateway
 
-    MtcApp(SessionGateway(store_word(), site_word())).run()
+    app = MtcApp(SessionGateway(store_word(), site_word()))
+    app.run()
+    return app.return_code or 0

@@ -15,7 +15,7 @@ from pilotmtc.session.select import NewValues, as_edit
 from pilotmtc.session.submission import new_key
 from pilotmtc.states import TASK_FINAL, TaskState
 from pilotmtc.tui.base import Base
-from pilotmtc.tui.dialogs import Confirm, Form
+from pilotmtc.tui.dialogs import Confirm, Form, field_meant
 from pilotmtc.tui.listing import known_count
 from pilotmtc.tui.pager import output_files
 from pilotmtc.wire.messages import Cancel, Changed, Edit, Filter, GetOutput, GetTasks, Retry
@@ -38,11 +38,11 @@ class Deed(Struct, frozen=True):
 
 RETRY = Deed(
     "Retry", "to be run again", _BAD_ENDS, "FAILED, CANCELED or SKIPPED",
-    "They run again with all their tries, and so do tasks that were skipped because of them.",
+    "Each runs again with all its tries, and so do tasks that were skipped because of it.",
 )  # fmt: skip
 CANCEL = Deed(
     "Cancel", "canceled", tuple(state for state in TaskState if state not in TASK_FINAL), "still to run, or running",
-    "Those that have not started never will; those that run are killed.",
+    "What has not started never will; what runs is killed.",
 )  # fmt: skip
 EDIT = Deed(
     "Edit", "changed", (TaskState.WAITING, TaskState.READY, *_BAD_ENDS), "waiting, ready or ended badly",
@@ -96,22 +96,21 @@ class TaskActions(Base):
 
     def action_copy_ids(self) -> None:
         """Copy the ids of the chosen tasks."""
-        self._copy(" ".join(str(task.id) for task in self.chosen()), "id")
+        self._copy([str(task.id) for task in self.chosen()], " ", "id")
 
     def action_copy_commands(self) -> None:
         """Copy the commands of the chosen tasks."""
-        self._copy("\n".join(command_line(task) for task in self.chosen()), "command")
+        self._copy([command_line(task) for task in self.chosen()], "\n", "command")
 
     def action_log(self) -> None:
         """Show what the task wrote."""
         for task in self.chosen()[:1]:
             self.begin(self._show_log(task.id), "log")
 
-    def _copy(self, text: str, what: str) -> None:
-        count = len(self.chosen())
-        if count:
-            self.app.copy_to_clipboard(text)
-            self.notify(f"{count:,} {what}{'s' * (count != 1)} copied", timeout=3)
+    def _copy(self, texts: list[str], between: str, what: str) -> None:
+        if texts:
+            self.app.copy_to_clipboard(between.join(texts))
+            self.notify(f"{len(texts):,} {what}{'s' * (len(texts) != 1)} copied", timeout=3)
 
     # -- deeds ------------------------------------------------------------------------------------------------
 
@@ -135,6 +134,7 @@ class TaskActions(Base):
             request = kind(new_key(), aim.filter) if await self.app.push_screen_wait(question) else None
         if request is None:
             return
+        self.tell_if_cut()
         answer: Changed = await self.mtc.gateway.ask(request)
         unfit = f"; {answer.unfit:,} were not {deed.unfit}" if answer.unfit else ""
         self.notify(f"{_count(answer.changed)} {deed.past}{unfit}", title=deed.verb, markup=False)
@@ -171,13 +171,13 @@ class TaskActions(Base):
 
     async def _ask_for_values(self, aim: Aim) -> Edit | None:
         """Return what is to be changed; the form comes again, with what was written, until it can be or is left."""
-        texts, wrong = [""] * len(_FIELDS), ""
+        texts, wrong, first = [""] * len(_FIELDS), "", 0
         left = f"\n{aim.left_out:,} more are not {EDIT.unfit}, and stay as they are." if aim.left_out else ""
         while True:
             fields = [(label, value) for (label, _, _), value in zip(_FIELDS, texts, strict=True)]
             form = Form(
                 f"Edit {aim.words}.\n{EDIT.what}{left}{wrong}", fields, hints=[hint for _, _, hint in _FIELDS],
-                yes="Change (ctrl-s)",
+                yes="Change (ctrl-s)", first=first,
             )  # fmt: skip
             answer = await self.app.push_screen_wait(form)
             if answer is None:
@@ -187,6 +187,7 @@ class TaskActions(Base):
                 return as_edit(new_key(), aim.filter, **_values(texts))
             except UsageError as error:
                 wrong = f"\n\n✗ {error}"
+                first = field_meant(str(error), dict(zip([name for _, name, _ in _FIELDS], texts, strict=True)))
 
     # -- the log ----------------------------------------------------------------------------------------------
 

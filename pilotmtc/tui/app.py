@@ -17,6 +17,7 @@ from pilotmtc.session.board import Board
 from pilotmtc.tui.base import Base
 from pilotmtc.tui.dialogs import Form
 from pilotmtc.tui.gateway import Answers, Gateway
+from pilotmtc.tui.keys import Keys, own_bindings
 from pilotmtc.tui.overview import OverviewScreen
 from pilotmtc.tui.pager import pager_command, run_pager
 from pilotmtc.tui.pilot import PilotScreen
@@ -196,11 +197,8 @@ class MtcApp(App[None]):
     # -- keys -------------------------------------------------------------------------------------------------
 
     def action_keys(self) -> None:
-        """Show or hide which keys there are."""
-        if self.screen.query("HelpPanel"):
-            self.action_hide_help_panel()
-        else:
-            self.action_show_help_panel()
+        """Show which keys there are."""
+        self.push_screen(Keys(self.screen))
 
     def action_reconnect(self) -> None:
         """Try again at once."""
@@ -213,10 +211,10 @@ class MtcApp(App[None]):
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Give the command palette all that the keys of the screen do."""
         seen: set[str] = set()
-        for _, binding, enabled, _ in screen.active_bindings.values():
-            if enabled and binding.description and binding.action not in seen:
-                seen.add(binding.action)
-                yield SystemCommand(binding.description, f"key {binding.key}", self._runner(binding.action))
+        for active in own_bindings(screen):
+            if (action := active.binding.action) not in seen:
+                seen.add(action)
+                yield SystemCommand(active.binding.description, f"key {active.binding.key}", self._runner(action))
 
     def _runner(self, action: str) -> Callable[[], None]:
         def run() -> None:

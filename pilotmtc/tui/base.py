@@ -36,6 +36,8 @@ class StatusBar(Static):
         line = Text.assemble((place, "bold"), "  ", link, "  ", (where, "dim"))
         width = self.size.width or self.app.size.width - 2  # it is not laid out yet: the screen without the blanks
         line.truncate(max(width, 1), overflow="ellipsis")
+        if dead and not trouble:
+            trouble = "The store's server does not answer. It is asked on and on; what is shown may be old."
         if trouble:
             line.append(f"\n{' '.join(trouble.split())}")
         self.set_class(dead, "-dead")
@@ -103,6 +105,11 @@ class Base(Screen[None]):
         gateway = self.mtc.gateway
         for bar in self.query(StatusBar):
             bar.show(gateway.url, self.mtc.trouble or gateway.trouble, age_s, self.place)
+
+    def tell_if_cut(self) -> None:
+        """Say that what was just ordered has to wait, if there is no link."""
+        if self.mtc.gateway.trouble:
+            self.notify("There is no link now: it is done as soon as there is one.", severity="warning")
 
     def begin(self, work: Coroutine[Any, Any, None], group: str = "default") -> None:
         """Do `work` beside the screen; what was begun in the same group before is given up. Errors are shown."""

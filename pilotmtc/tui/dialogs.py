@@ -1,6 +1,6 @@
 """Small windows that want an answer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -59,6 +59,8 @@ class Form(ModalScreen[list[str] | None]):
         Which of them nobody may see.
     hints
         What stands in each of them while it is empty.
+    first
+        The field to begin at.
     """
 
     BINDINGS = [
@@ -71,7 +73,7 @@ class Form(ModalScreen[list[str] | None]):
 
     def __init__(
         self, title: str, fields: Sequence[tuple[str, str]], *, hidden: Sequence[bool] = (), hints: Sequence[str] = (),
-        yes: str = "OK",
+        yes: str = "OK", first: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
         self._title = title
@@ -79,6 +81,7 @@ class Form(ModalScreen[list[str] | None]):
         self._hidden = hidden or [False] * len(fields)
         self._hints = hints or [""] * len(fields)
         self._yes = yes
+        self._first = first
 
     def compose(self) -> ComposeResult:
         """Make the window."""
@@ -96,8 +99,8 @@ class Form(ModalScreen[list[str] | None]):
                 yield Button("Cancel (esc)", id="no")
 
     def on_mount(self) -> None:
-        """Begin at the first field."""
-        self.query(Input).first().focus()
+        """Begin where it is to begin."""
+        self.query(Input)[self._first].focus()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Go to the next field, or take all after the last one."""
@@ -120,3 +123,12 @@ class Form(ModalScreen[list[str] | None]):
     def action_leave(self) -> None:
         """Take nothing."""
         self.dismiss(None)
+
+
+def field_meant(error: str, values: Mapping[str, str]) -> int:
+    """Return the number of the field, of `values` by name, that an error names or whose value it quotes; 0 if none."""
+    word = error.partition(" ")[0]
+    for number, (name, value) in enumerate(values.items()):
+        if name == word or (value and repr(value.strip()) in error):
+            return number
+    return 0

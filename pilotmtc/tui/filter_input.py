@@ -102,10 +102,11 @@ class FilterBox(Vertical):
         self.post_message(self.Left())
         self.call_after_refresh(self._say, "")
 
-    def put(self, text: str) -> None:
-        """Show a filter that was chosen elsewhere."""
-        self._applied = text
-        self.query_one(_Line).value = text
+    def refuse(self, words: str, applied: str) -> None:
+        """Let it be corrected after all: the store says that it means nothing. `applied` is what is shown instead."""
+        self._applied = applied
+        self.begin()
+        self._say(words, wrong=True)
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Offer what it could go on to be."""

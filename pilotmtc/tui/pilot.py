@@ -43,7 +43,7 @@ class PilotScreen(Base):
         Binding("d", "drain", "Drain"),
         Binding("x", "cancel", "Cancel"),
         Binding("p", "submit", "New pilot", show=False),
-        Binding("y", "copy", "Copy ids"),
+        Binding("y", "copy", "Copy ids", show=False),
         Binding("l", "page_log", "Log in pager"),
         *[Binding(str(number), f"part('{tab}')", tab, show=False) for number, tab in enumerate(_TABS, 1)],
     ]
@@ -152,8 +152,9 @@ class PilotScreen(Base):
         if left is not None:
             width = 20 if self.wide else 10
             third = f"walltime {bar(left / asked.walltime_s, width)} {span(left)} left of {span(asked.walltime_s)}"
-        waited = (pilot.started_at or view.now) - (pilot.submitted_at or pilot.created_at)
-        third += f"  waited {span(max(waited, 0.0))} in the queue"
+        if pilot.description.scheduler:
+            waited = (pilot.started_at or view.now) - (pilot.submitted_at or pilot.created_at)
+            third += f"  waited {span(max(waited, 0.0))} in the queue"
         if pilot.trouble:
             third += f"  scheduler: {plain(pilot.trouble)}"
         self.query_one("#head", Static).update(Text("\n").join([first, Text(second), Text(third.strip())]))

@@ -9,7 +9,7 @@ from pilotmtc.session import PilotOptions, Session
 from pilotmtc.sites import LOCAL, Site, get_site
 from pilotmtc.states import PILOT_FINAL
 from pilotmtc.tui.base import Base
-from pilotmtc.tui.dialogs import Confirm, Form
+from pilotmtc.tui.dialogs import Confirm, Form, field_meant
 
 _FIELDS = (
     ("site", "Site", "local: the store's host, without a scheduler"),
@@ -68,6 +68,7 @@ def _ask(
         what = "It ran nothing when it was last heard of." if pilot.seen_at else "It runs nothing yet."
 
     async def act() -> None:
+        screen.tell_if_cut()
         await screen.mtc.gateway.do(lambda session: work(session, id_))
         screen.notify(done.format(id_))
 
@@ -98,18 +99,21 @@ def _show(screen: Base, values: dict[str, str], trouble: str) -> None:
             told = {name: text.strip() for (name, _, _), text in zip(_FIELDS, texts, strict=True)}
             screen.begin(_submit(screen, told), "pilot-submit")
 
-    title = "Submit a pilot." + (f"\n\n{trouble}" if trouble else "")
+    title = "Submit a pilot." + (f"\n\n✗ {trouble}" if trouble else "")
     fields = [(label, values[name]) for name, label, _ in _FIELDS]
-    screen.app.push_screen(Form(title, fields, hints=[hint for _, _, hint in _FIELDS], yes="Submit (ctrl-s)"), answered)
+    first = field_meant(trouble, values)
+    form = Form(title, fields, hints=[hint for _, _, hint in _FIELDS], yes="Submit (ctrl-s)", first=first)
+    screen.app.push_screen(form, answered)
 
 
 def _submit(screen: Base, values: dict[str, str]) -> Coroutine[Any, Any, None]:
     async def act() -> None:
         try:
             options = options_of(values)
+            screen.tell_if_cut()
             pilot = await screen.mtc.gateway.do(lambda session: session.pilots.submit(**options))
         except (ConfigError, UsageError, PilotMTCError) as error:
-            _show(screen, values, f"That did not work: {error}")
+            _show(screen, values, str(error))
             return
         screen.notify(f"Pilot {pilot.id} is {pilot.state.name}.")
 

@@ -1,13 +1,14 @@
 """The table of tasks: as many columns as the screen is wide, and rows at both ends."""
 
 from collections.abc import Callable, Container, Mapping, Sequence
+from functools import cache
 
 from msgspec import Struct
 from rich.text import Text
 from textual.binding import Binding
 from textual.message import Message
 
-from pilotmtc.cli.text import plain
+from pilotmtc.cli.text import plain, shorten_middle
 from pilotmtc.model import Task
 from pilotmtc.session import command_line, describe_end
 from pilotmtc.states import TASK_FINAL, TaskState
@@ -87,14 +88,22 @@ COLUMNS = (
     Column("TAGS", 14, 170, lambda task, _: cell(",".join(task.tags))),
     Column("PARAMS", 26, 194, _params),
 )
-_LAST = Column("COMMAND", _COMMAND, 0, lambda task, _: cell(command_line(task)))
+
+
+@cache
+def _command_column(width: int) -> Column:
+    """Return the column of commands: of a long one the end is shown, too, in which the tasks of a campaign differ."""
+    return Column(
+        "COMMAND", width, 0, lambda task, _: cell(shorten_middle(plain(command_line(task)[:_LONGEST]), width))
+    )
 
 
 def columns_for(width: int) -> list[tuple[Column, int]]:
     """Return the columns, and their widths, that a screen of `width` has room for; the command takes what is left."""
     shown = [(column, column.width) for column in COLUMNS if width >= column.from_width]
     used = sum(each + 2 for _, each in shown) + 3 + 1 + 2  # blanks around, marks, scroll bar
-    return [*shown, (_LAST, max(width - used, _COMMAND))]
+    left = max(width - used, _COMMAND)
+    return [*shown, (_command_column(left), left)]
 
 
 class TaskTable(Table):

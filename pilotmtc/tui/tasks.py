@@ -9,6 +9,7 @@ from textual.events import Resize
 from textual.widgets import Input, Static
 
 from pilotmtc.cli.text import plain, shorten
+from pilotmtc.errors import UsageError
 from pilotmtc.model import Task, TaskId
 from pilotmtc.session.filtering import FilterError, Vocabulary, parse_filter, pointed
 from pilotmtc.states import TaskState
@@ -54,7 +55,9 @@ class TasksScreen(TaskActions):
     def __init__(self, filter_: str) -> None:
         super().__init__()
         self._filter = filter_
-        self._listing = Listing(Filter())
+        self._listing = Listing(Filter())  # what is shown
+        self._coming: Listing | None = None  # what is to be shown instead, of which nothing is here yet
+        self._shown_filter = ""  # that of what is shown
         self._paging: Listing | None = None
         self._marked: dict[TaskId, Task] = {}
         self._follows = False
@@ -101,18 +104,28 @@ class TasksScreen(TaskActions):
         """Return the marked tasks or, if there are none, the one that the cursor is on."""
         if self._marked:
             return [self._marked[id_] for id_ in sorted(self._marked)]
+        current = self._current
+        return [] if current is None else [current]
+
+    @property
+    def _current(self) -> Task | None:
+        """The task that the cursor is on; None, said aloud, while others are on their way: those are meant."""
+        if self._coming is not None:
+            self.notify("Other tasks are on their way.", timeout=3)
+            return None
         current = self._table.current
-        return [] if current is None else [self._listing.rows[TaskId(int(current))]]
+        return None if current is None else self._listing.rows.get(TaskId(int(current)))
 
     # -- paging -----------------------------------------------------------------------------------------------
 
     def _restart(self, order: str) -> None:
-        self._listing = Listing(parse_filter(self._filter), order)
-        self._page(up=False)
+        self._coming = Listing(parse_filter(self._filter), order)
+        self._page(self._coming, up=False)
+        self._show_found()
 
-    def _page(self, *, up: bool) -> None:
-        self._paging = self._listing
-        self.begin(self._fetch(self._listing, up=up), "page")
+    def _page(self, listing: Listing, *, up: bool) -> None:
+        self._paging = listing
+        self.begin(self._fetch(listing, up=up), "page")
 
     async def _fetch(self, listing: Listing, *, up: bool) -> None:
         """Take one page, or all of them if the order is one of values."""
@@ -125,6 +138,7 @@ class TasksScreen(TaskActions):
                 got += len(page.tasks)
                 over = not page.next or (not listing.by_value and got >= PAGE)
                 if over or time.monotonic() - self._drawn_at >= _DRAW_S:
+                    self._arrive(listing)
                     self._draw(to_top=first, keep=keep)
                     keep = True
                     first = first and listing.by_value  # of which the largest are to be seen, however late they come
@@ -132,22 +146,37 @@ class TasksScreen(TaskActions):
                     break
             if not listing.below:
                 self._total = total
+        except UsageError as error:
+            if self._coming is not listing:
+                raise
+            self._refuse(error)
         finally:
             if self._paging is listing:
                 self._paging = None
                 self._show_found()
         self.call_after_refresh(self._page_if_near)
 
+    def _arrive(self, listing: Listing) -> None:
+        """Show `listing` from now on, if it is the one that was waited for."""
+        if self._coming is listing:
+            self._coming, self._listing, self._shown_filter = None, listing, self._filter
+
+    def _refuse(self, error: UsageError) -> None:
+        """Go back to the filter of what is shown, and say what is wrong with the other where it was written."""
+        self._coming, self._filter = None, self._shown_filter
+        self.query_one("#filter", FilterBox).refuse(str(error), self._shown_filter)
+        self.show_status()
+
     def _page_if_near(self) -> None:
         listing, table = self._listing, self._table
-        if self._paging is listing or listing.by_value or self._follows:
+        if self._coming is not None or self._paging is listing or listing.by_value or self._follows:
             return
         top = int(table.scroll_offset.y)
         at_end = top + table.size.height + _NEAR >= len(listing.rows)
         if at_end and (listing.below or (listing.order == "id" and sum(self.board.tasks.values()) > self._total)):
-            self._page(up=False)
+            self._page(listing, up=False)
         elif listing.above and top < _NEAR:
-            self._page(up=True)
+            self._page(listing, up=True)
 
     def on_task_table_moved(self) -> None:
         """Ask for more if what is in sight is near an end of what is held."""
@@ -172,10 +201,12 @@ class TasksScreen(TaskActions):
             self._table.update_row(str(task.id), self._table.row(task, now, self._marked))
 
     def _show_found(self) -> None:
-        listing = self._listing
+        listing = self._coming or self._listing
         count = len(listing.rows) if listing.whole else known_count(listing.filter, self.board)
         parts = [f"{count:,} task{'s' * (count != 1)}" if count is not None else f"{len(listing.rows):,} shown of more"]
         total = sum(self.board.tasks.values())
+        if listing is self._coming:
+            parts = ["looking"]
         if self._paging is listing and (not listing.rows or listing.by_value) and listing.below > 0 and total:
             done = listing.looked_at if listing.order != "newest" else total - listing.looked_at
             parts = [f"looking: {min(max(done / total, 0.0), 0.99):.0%}"]
@@ -211,6 +242,10 @@ class TasksScreen(TaskActions):
         began = self._looked_at = time.monotonic()
         try:
             await (self._follow() if self._follows else self._refresh())
+        except UsageError as error:
+            if self._filter == self._shown_filter:
+                raise
+            self._refuse(error)
         finally:
             self._pause_s = max(_PAUSE_S, _SHARE * (time.monotonic() - began))
             self._looking = False
@@ -232,7 +267,7 @@ class TasksScreen(TaskActions):
             listing.take_next(await self.mtc.gateway.ask(listing.next_page()))
         if self._follows:
             at_top = self._table.cursor_row == 0
-            self._listing = listing
+            self._coming, self._listing, self._shown_filter = None, listing, self._filter
             self._draw()
             if at_top:
                 self._table.move_cursor(row=0)
@@ -246,7 +281,8 @@ class TasksScreen(TaskActions):
 
     def on_data_table_row_selected(self, event: TaskTable.RowSelected) -> None:
         """Open the task that the cursor is on."""
-        self.mtc.open_task(int(event.row_key.value or 0))
+        if (task := self._current) is not None:
+            self.mtc.open_task(task.id)
 
     def on_data_table_header_selected(self, event: TaskTable.HeaderSelected) -> None:
         """Sort by the column that was clicked on; by id the other way round, if it is so already."""
@@ -334,10 +370,9 @@ class TasksScreen(TaskActions):
 
     def action_mark(self) -> None:
         """Mark the task that the cursor is on, or take its mark away, and go on to the next."""
-        current = self._table.current
-        if current is None:
+        task = self._current
+        if task is None:
             return
-        task = self._listing.rows[TaskId(int(current))]
         if self._marked.pop(task.id, None) is None:
             self._marked[task.id] = task
         self._redraw([task])

@@ -23,11 +23,13 @@ from pilotmtc.states import PILOT_FINAL, TASK_FINAL, TaskState
 from pilotmtc.store.client import StoreClient, connect_store
 from pilotmtc.wire.messages import (
     CancelPilot,
+    Filter,
     GetCampaigns,
     GetOutput,
     GetPilots,
     GetStore,
     GetTask,
+    GetTasks,
     Output,
     Submit,
 )
@@ -52,8 +54,6 @@ class Site:
 
     def tasks_of(self, campaign: CampaignId) -> list[TaskId]:
         """Return the ids of a campaign's tasks."""
-        from pilotmtc.wire.messages import Filter, GetTasks
-
         found: list[TaskId] = []
         after = 0
         while True:
@@ -84,11 +84,11 @@ class Site:
 
     def wait_done(self, count: int) -> None:
         """Wait until `count` tasks are done."""
-        wait_until(lambda: self.counts().get(TaskState.DONE, 0) >= count, 20.0)
+        wait_until(lambda: self.counts().get(TaskState.DONE, 0) >= count, 60.0)
 
     def wait_running(self, task: TaskId) -> None:
         """Wait until the store knows that `task` runs."""
-        wait_until(lambda: self.state(task) is TaskState.RUNNING, 20.0)
+        wait_until(lambda: self.state(task) is TaskState.RUNNING, 60.0)
 
     def state(self, task: TaskId) -> TaskState:
         """Return a task's state."""
@@ -123,8 +123,13 @@ class Site:
                 return False
             return True
 
-        wait_until(is_so, 20.0, on_timeout=lambda: found)
+        wait_until(is_so, 60.0, on_timeout=lambda: found)
         return found[0]
+
+    def failures(self) -> list[Output]:
+        """Return what the tasks wrote that have failed."""
+        failed = self.client.call(GetTasks(Filter(states=(TaskState.FAILED,)), 0, 10)).tasks
+        return [self.output(task.id) for task in failed]
 
     def pilot(self, pilot: PilotId) -> Pilot:
         """Return a pilot's record as it is now."""

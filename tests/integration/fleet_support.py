@@ -57,7 +57,11 @@ class Fleet:
 
     def wait_tasks(self, counts: Mapping[object, int], timeout_s: float = 60.0) -> None:
         """Wait until the tasks of the store have just these states."""
-        wait_until(lambda: self.site.counts() == counts, timeout_s, on_timeout=lambda: (self.site.counts(), self.log()))
+
+        def found() -> object:
+            return self.site.counts(), self.log(), self.site.failures()
+
+        wait_until(lambda: self.site.counts() == counts, timeout_s, on_timeout=found)
 
 
 def parent(pid: int) -> int:

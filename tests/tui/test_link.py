@@ -53,7 +53,7 @@ def test_tasks_and_pilots_are_steered_over_ssh(sshd: Sshd, client: Client, there
             (there.path / "made-later").touch()
             screen.table("tasks").focus()
             await screen.press("home", "r")
-            await screen.see("Retry 1 task (id 1)", "They run again")
+            await screen.see("Retry 1 task (id 1)", "Each runs again")
             await screen.press("y")
             await screen.see("✓ DONE")
             await screen.press("down", "c")

@@ -111,7 +111,8 @@ def test_pilot_is_submitted_by_a_form_that_keeps_what_was_typed(place: Place) ->
             await fill(screen, cores="one", walltime="1h")
             await screen.see("cores 'one': give a whole number", "1h")
             await fill(screen, cores="1", walltime="soon")
-            await screen.see("soon", "That did not work")
+            await screen.see("✗ 'soon' is not a duration")
+            await screen.until(lambda: getattr(screen.app.focused, "value", "") == "soon")  # the field to correct
             await fill(screen, walltime="1h", idle="0.5s")
             await screen.see("1 done", "✓ DONE")
 

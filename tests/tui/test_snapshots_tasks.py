@@ -51,7 +51,7 @@ def test_marked_tasks_without_colours(snap_compare: Compare, monkeypatch: pytest
 
 
 def test_newest_tasks_are_followed(snap_compare: Compare) -> None:
-    before = shown(tasks_screen, "scan", ("f",), "following", "übergröße")
+    before = shown(tasks_screen, "scan", ("f",), "following", "printf 'ü")
     assert snap_compare(app_of(), terminal_size=MIDDLE, run_before=before)
 
 
@@ -77,7 +77,7 @@ def test_filter_is_wrong(snap_compare: Compare) -> None:
 
 
 def test_tasks_are_edited(snap_compare: Compare) -> None:
-    before = shown(tasks_screen, "scan", ("end",), "übergröße", ("e",), "Edit 1 task")
+    before = shown(tasks_screen, "scan", ("end",), "printf 'ü", ("e",), "Edit 1 task")
     assert snap_compare(app_of(), terminal_size=SMALL, run_before=before)
 
 

@@ -1,5 +1,7 @@
 """The tasks screen, by its keys, against a real store."""
 
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -192,6 +194,44 @@ def test_filter_completes_and_errors_point_at_what_is_wrong(place: Place) -> Non
 # -- order ------------------------------------------------------------------------------------------------------
 
 
+def test_stopped_server_leaves_the_keys_alive(place: Place) -> None:
+    with Session(place.path) as session:
+        session.submit("echo {}", range(1000))
+
+    async def script(screen: Driver) -> None:
+        table = await _open(screen)
+        await screen.until(lambda: table.current == "1")
+        os.kill(place.server(), signal.SIGSTOP)
+        await screen.press("G", "c")
+        await screen.see("looking", "echo 0", "on their way")
+        assert isinstance(screen.app.screen, TasksScreen)
+        os.kill(place.server(), signal.SIGCONT)
+        await screen.until(lambda: table.current == "1000")
+
+    drive(str(place.path), script)
+
+
+@pytest.mark.parametrize("follow", [False, True])
+def test_filter_that_the_store_refuses_is_said_where_it_was_written(place: Place, follow: bool) -> None:
+    with Session(place.path) as session:
+        session.submit("echo {mass}", {"mass": [1, 2, 3]})
+
+    async def script(screen: Driver) -> None:
+        table = await _open(screen, "mass>1")
+        await screen.until(lambda: table.keys == ["2", "3"])
+        if follow:
+            await screen.press("f")
+            await screen.until(lambda: table.keys == ["3", "2"])
+        await screen.press("slash", "home", "n", "enter")
+        await screen.see("no task has a parameter 'nmass': did you mean mass?", "tasks mass>1", "nmass>1", "2 tasks")
+        await screen.press("home", "delete", "end", "backspace", "2", "enter")
+        await screen.see("tasks mass>2")
+        await screen.until(lambda: table.keys == ["3"])
+        assert "no task has" not in screen.text()
+
+    drive(str(place.path), script)
+
+
 def test_tasks_are_sorted_by_values_of_all_of_them(place: Place) -> None:
     with Session(place.path) as session:
         session.submit("true", range(5000))
@@ -251,7 +291,7 @@ def test_the_task_under_the_cursor_is_retried_after_a_question(place: Place) -> 
         await screen.press("r")
         await screen.see("Nothing to retry: no task of these is FAILED")
         await screen.press("down", "r")
-        await screen.see("Retry 1 task (id 2)?", "They run again with all their tries")
+        await screen.see("Retry 1 task (id 2)?", "Each runs again with all its tries")
         await screen.press("n")
         assert _states(place) == ["DONE", "FAILED"]
         await screen.press("r")
@@ -347,7 +387,7 @@ def test_edit_form_comes_again_with_what_was_written_until_it_can_be(place: Plac
         await _type(screen, "90m")
         await screen.press("enter")
         await screen.see("✗", "'lots'", "90m")
-        await screen.press("tab", "tab", "tab", "ctrl+u")
+        await screen.press("ctrl+u")  # in the field that is wrong
         await _type(screen, "2G")
         await screen.press("ctrl+s")
         await screen.see("1 task changed")
@@ -383,9 +423,7 @@ def test_hostile_text_is_shown_and_not_obeyed(place: Place) -> None:
     async def script(screen: Driver) -> None:
         table = await _open(screen)
         await screen.until(lambda: len(table.keys) == 4)
-        await screen.see(
-            "echo [red]loud[/red]", "\\x1b[31mred\\x07\\x9b", "echo xxxx", "echo 日本語", "[bold]0", "[link=x]"
-        )
+        await screen.see("echo [red]loud", "\\x1b[31mred\\x07\\x9b", "echo xxxx", "echo 日本語", "[bold]0", "[link=x]")
         assert "\x1b" not in screen.text()
         assert "\x9b" not in screen.text()
         await screen.press("slash")

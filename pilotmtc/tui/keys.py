@@ -1,0 +1,60 @@
+"""What the keys of a screen do: those that it has itself, and the window that lists them."""
+
+from collections.abc import Iterator
+from inspect import cleandoc
+
+from rich.table import Table
+from textual.app import ComposeResult
+from textual.binding import ActiveBinding, Binding
+from textual.containers import VerticalScroll
+from textual.screen import ModalScreen, Screen
+from textual.widgets import Markdown, Static
+
+_EVERYWHERE = (
+    ("tab", "Go from part to part; arrows and Page Up or Down move in it"),
+    ("⏎", "Open what the cursor is on"),
+    ("^p", "All that can be done here, by name"),
+)
+
+
+def own_bindings(screen: Screen[object]) -> Iterator[ActiveBinding]:
+    """Give the keys that do something now and are this program's: those of Textual's widgets go without saying."""
+    for active in screen.active_bindings.values():
+        classes = [each for each in type(active.node).__mro__ if each.__module__.startswith("pilotmtc.")]
+        bindings = [one for each in classes for one in each.__dict__.get("BINDINGS", ())]
+        actions = {one.action for one in bindings if isinstance(one, Binding)}
+        if active.enabled and active.binding.description and active.binding.action in actions:
+            yield active
+
+
+class Keys(ModalScreen[None]):
+    """Lists the keys of a screen."""
+
+    BINDINGS = [Binding("escape,question_mark,q", "leave", "Close")]
+
+    def __init__(self, screen: Screen[object]) -> None:
+        super().__init__()
+        self._words = cleandoc(screen.HELP or "")
+        self._keys: dict[str, str] = {}  # by what they do; the screen's own come first
+        for own in sorted(own_bindings(screen), key=lambda one: (one.node is screen.app, one.node is not screen)):
+            display = screen.app.get_key_display(own.binding)
+            before = self._keys.get(own.binding.description)
+            self._keys[own.binding.description] = display if before is None else f"{before}, {display}"
+
+    def compose(self) -> ComposeResult:
+        """Make the window."""
+        table = Table.grid(padding=(0, 2))
+        for key, description in (*((key, words) for words, key in self._keys.items()), *_EVERYWHERE):
+            table.add_row(key, description)
+        with VerticalScroll(classes="dialog keys"):
+            yield Markdown(self._words)
+            yield Static(table)
+            yield Static("Escape closes this.", classes="hint")
+
+    def on_mount(self) -> None:
+        """Let it be scrolled by keys."""
+        self.query_one(VerticalScroll).focus()
+
+    def action_leave(self) -> None:
+        """Close it."""
+        self.dismiss(None)
