@@ -13,6 +13,16 @@ from pilotmtc.wire.messages import Compare, Filter
 # A subquery that has the last recorded attempt of t.
 LAST = f"""(SELECT max(id) FROM attempt
     WHERE id BETWEEN (t.id << {ATTEMPT_BITS}) AND (t.id << {ATTEMPT_BITS}) + t.attempt)"""
+
+
+def measured(column: str) -> str:
+    """Return the SQL of what the last recorded attempt of t says; NULL if there is none."""
+    return f"(SELECT {column} FROM attempt WHERE id = {LAST})"
+
+
+# How long t runs by now, or its last attempt did; its value is the time.
+ELAPSED = f"CASE t.state WHEN 3 THEN ? - t.started_at ELSE {measured('elapsed_s')} END"
+
 _BAD = frozenset({TaskState.FAILED, TaskState.CANCELED, TaskState.SKIPPED})
 _HELD = frozenset({TaskState.CLAIMED, TaskState.RUNNING})
 _OPS = frozenset({"<", "<=", "=", "!=", ">=", ">"})
@@ -87,9 +97,7 @@ class Where:
         self._add(f"({' OR '.join(terms) or '0'})", *values)
 
     def _last(self, column: str, values: Iterable[int]) -> None:
-        self._add(
-            f"(SELECT {column} FROM attempt WHERE id = {LAST}) IN (SELECT value FROM json_each(?))", id_list(values)
-        )
+        self._add(f"{measured(column)} IN (SELECT value FROM json_each(?))", id_list(values))
 
     def _compare(self, ledger: Ledger, one: Compare) -> None:
         if one.op not in _OPS:
@@ -101,14 +109,10 @@ class Where:
         elif one.what in _COLUMNS:
             self._add(f"{_COLUMNS[one.what]} {one.op} ?", one.value)
         elif one.what in _MEASURED:
-            term = f"(SELECT {one.what} FROM attempt WHERE id = {LAST})"
             if one.what == "elapsed_s":
-                self._add(
-                    f"CASE t.state WHEN 3 THEN ? - t.started_at ELSE {term} END {one.op} ?",
-                    ledger.clock.now(), one.value,
-                )  # fmt: skip
+                self._add(f"{ELAPSED} {one.op} ?", ledger.clock.now(), one.value)
             else:
-                self._add(f"{term} {one.op} ?", one.value)
+                self._add(f"{measured(one.what)} {one.op} ?", one.value)
         else:
             known = ", ".join([*_COLUMNS, *_MEASURED, "params.NAME"])
             raise UsageError(f"tasks cannot be compared by {one.what!r}: there are {known}")

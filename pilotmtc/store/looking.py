@@ -20,7 +20,7 @@ from pilotmtc.model import (
     TaskId,
 )
 from pilotmtc.states import Cause, PilotState, TaskState
-from pilotmtc.store.filters import LAST, Where
+from pilotmtc.store.filters import ELAPSED, Where, measured
 from pilotmtc.store.ledger import TASK_STATES, Ledger
 from pilotmtc.store.place import place_of
 from pilotmtc.store.views import ATTEMPT_BITS, ATTEMPT_MASK
@@ -80,24 +80,30 @@ def get_tasks(ledger: Ledger, request: GetTasks) -> Tasks:
 
 
 def _largest(ledger: Ledger, request: GetTasks, where: Where, limit: int) -> Tasks:
-    """Answer those tasks of as many as can be looked at that have the largest values."""
-    if request.largest == "priority":
-        value = "t.priority"
-    elif request.largest in _VALUES:
-        value = f"(SELECT {request.largest} FROM attempt WHERE id = {LAST})"
-    else:
-        raise UsageError(f"tasks cannot be sorted by {request.largest!r}: there are {', '.join(_VALUES)}")
+    """Answer those tasks of as many as can be looked at that have the largest values; those without any come last."""
+    value, given = _value(ledger, request.largest)
     best: list[Row] = []
     for low, high, last in _windows(ledger, request, where.few):
         rows = ledger.execute(
             f"SELECT {value} AS value, {TASK_COLUMNS} FROM {where.source} WHERE {where.condition} "
-            "AND t.id BETWEEN ? AND ? AND value IS NOT NULL ORDER BY value DESC, t.id LIMIT ?",
-            (*where.values, low, high, limit),
+            "AND t.id BETWEEN ? AND ? ORDER BY value DESC, t.id LIMIT ?",
+            (*given, *where.values, low, high, limit),
         ).fetchall()
-        best = sorted([*best, *rows], key=lambda row: (-row[0], row[1]))[:limit]
+        best = sorted([*best, *rows], key=lambda row: (row[0] is None, -(row[0] or 0), row[1]))[:limit]
         if last:
             break
     return Tasks(tuple([task_of(ledger, row[1:]) for row in best]), _following(ledger, low, high, request.newest))
+
+
+def _value(ledger: Ledger, what: str) -> tuple[str, tuple[float, ...]]:
+    """Return the SQL of what tasks are sorted by, and its values."""
+    if what == "priority":
+        return "t.priority", ()
+    if what == "elapsed_s":
+        return ELAPSED, (ledger.clock.now(),)
+    if what in _VALUES:
+        return measured(what), ()
+    raise UsageError(f"tasks cannot be sorted by {what!r}: there are {', '.join(_VALUES)}")
 
 
 def _windows(ledger: Ledger, request: GetTasks, few: bool) -> Iterator[tuple[int, int, bool]]:

@@ -421,8 +421,8 @@ class GetTasks(Request["Tasks"], frozen=True, tag="tasks"):
     ----------
     largest
         ``priority``, ``elapsed_s``, ``cpu_s``, ``memory_bytes`` or ``recorded_at``: the page then holds, of all tasks
-        that it looked at, the `limit` with the largest values, largest first; who wants those of all tasks asks for
-        all pages and merges them.
+        that it looked at, the `limit` with the largest values, largest first, and those that have none yet last; who
+        wants those of all tasks asks for all pages and merges them. A running task's time is that until now.
     """
 
     filter: Filter = Filter()
