@@ -193,7 +193,8 @@ class Task(Struct, frozen=True, omit_defaults=True):
     """A task as the store knows it.
 
     ``command``, ``shell`` and ``params`` are the template's and the task's own; the command is not expanded.
-    ``last`` is the newest recorded attempt. ``unmet`` counts dependencies that are not over.
+    ``attempt`` grows each time that a pilot takes the task. ``last`` is the newest recorded attempt. ``unmet`` counts
+    dependencies that are not over.
     """
 
     id: TaskId

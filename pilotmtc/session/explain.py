@@ -34,7 +34,7 @@ def _open(task: Task, found: Explanation) -> list[str]:
         return [f"pilot {task.pilot} has taken it and starts it as soon as a slot of its size is free there"]
     if task.not_before is not None and task.not_before > found.now:
         return [
-            f"it failed and pauses for another {_time(task.not_before - found.now)} before attempt {task.attempt + 1}",
+            f"it failed and pauses for another {_time(task.not_before - found.now)} before it is tried again",
             f"{task.failures} of {task.max_retries} retries are used; the pause doubles with each failure",
             *([f"last time: {describe_end(task.last)}"] if task.last else []),
         ]

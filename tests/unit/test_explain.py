@@ -89,7 +89,7 @@ def test_waiting_tasks_name_those_they_wait_for_and_how_they_are() -> None:
 
 def test_a_pause_after_a_failure_is_told() -> None:
     found = text(task(not_before=NOW + 90, attempt=1, failures=1, max_retries=3), pilot())
-    assert "pauses for another 1m30s before attempt 2" in found
+    assert "pauses for another 1m30s before it is tried again" in found
     assert "1 of 3 retries are used" in found
 
 
