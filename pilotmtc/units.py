@@ -17,6 +17,7 @@ _MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 _FACTOR = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _TOO_MUCH = 2.0**53  # more bytes than that are not told apart in JSON
 _TOO_LONG = 1e10  # three centuries
+_SHORTEST = 1e-5  # seconds; clocks do not tell less apart
 
 
 def parse_duration(text: str | float) -> float:
@@ -54,9 +55,16 @@ def _duration(word: str) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """Return `seconds` as a person writes them: ``0.42s``, ``59s``, ``4m05s``, ``2h03m``, ``3d04h``."""
-    if seconds < 10:
-        return f"{seconds:.2f}s"
+    """Return `seconds` as a person writes them: ``2.5ms``, ``0.42s``, ``59s``, ``4m05s``, ``2h03m``, ``3d04h``.
+
+    Two digits are enough of what is below ten seconds; what is below none is no time.
+    """
+    if seconds < _SHORTEST:
+        return "0s"
+    if seconds < 0.0995:  # what is more would be written as a tenth of a second
+        return f"{1000 * seconds:.2g}ms"
+    if seconds < 9.95:
+        return f"{seconds:.2g}s"
     whole = round(seconds)
     if whole < 60:
         return f"{whole}s"

@@ -11,8 +11,8 @@ import click
 from pilotmtc.cli import out, shapes
 from pilotmtc.cli.command import Group, command, open_session, site_word, store_option
 from pilotmtc.cli.options import ID, Assignment, Number, json_option, pilot_options, scheduler_options
-from pilotmtc.cli.text import Column, ago, count, pairs, span
-from pilotmtc.units import format_memory
+from pilotmtc.cli.text import Column, ago, count, pairs
+from pilotmtc.units import format_duration, format_memory
 
 if TYPE_CHECKING:
     from pilotmtc.model import Pilot
@@ -134,14 +134,14 @@ def _waited(pilot: "Pilot", now: float) -> str:
     if not pilot.description.scheduler:
         return ""
     until = pilot.started_at or pilot.ended_at or now
-    return span(max(0.0, until - (pilot.submitted_at or pilot.created_at)))
+    return format_duration(until - (pilot.submitted_at or pilot.created_at))
 
 
 def _left(pilot: "Pilot", now: float) -> str:
     """Return how much of its walltime is left."""
     if not pilot.description.walltime_s or pilot.started_at is None or pilot.ended_at is not None:
         return ""
-    return span(max(0.0, pilot.started_at + pilot.description.walltime_s - now))
+    return format_duration(pilot.started_at + pilot.description.walltime_s - now)
 
 
 def _why(pilot: "Pilot", now: float) -> str:
@@ -178,9 +178,9 @@ def show(id: int, as_json: bool) -> None:  # noqa: A002 -- click's name for the 
         ("GPUs", str(asked.gpus) if asked.gpus else ""),
         ("memory", format_memory(asked.memory_bytes) if asked.memory_bytes else ""),
         ("resources", ", ".join(f"{name}={amount:g}" for name, amount in asked.named.items())),
-        ("walltime", span(asked.walltime_s) if asked.walltime_s else ""),
+        ("walltime", format_duration(asked.walltime_s) if asked.walltime_s else ""),
         ("left", _left(found, now)),
-        ("idle", span(asked.idle_s) if asked.idle_s else ""),
+        ("idle", format_duration(asked.idle_s) if asked.idle_s else ""),
         ("campaign", str(asked.campaign or "")),
         ("created", ago(found.created_at, now)),
         ("started", ago(found.started_at, now)),

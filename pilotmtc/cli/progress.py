@@ -6,7 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from pilotmtc.cli.out import has_colour, screen_width, talk
-from pilotmtc.cli.text import span
+from pilotmtc.units import format_duration
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -134,7 +134,7 @@ class Progress:
             return []
         words = [f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.2g}/s" if rate >= 0.1 else f"{rate * 60:.2g}/min"]
         if tally.sealed or self._total is not None:
-            words.append(f"{span((max(tally.total, self._total or 0) - tally.over) / rate)} left")
+            words.append(f"{format_duration((max(tally.total, self._total or 0) - tally.over) / rate)} left")
         return words
 
     def _draw(self, tally: Tally) -> None:

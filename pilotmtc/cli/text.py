@@ -13,6 +13,7 @@ COLOURS = {
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _GAP = "  "
 _TEXT_MIN = 8  # a column of text is not made narrower than that, while there is another way
+span = format_duration  # what `pilotmtc top` calls it
 
 
 def paint(text: str, colour: str, *, on: bool) -> str:
@@ -177,12 +178,7 @@ def ago(then: float | None, now: float) -> str:
     past = now - then
     if abs(past) < 1:
         return "now"
-    return f"{span(round(past))} ago" if past > 0 else f"in {span(round(-past))}"
-
-
-def span(seconds: float) -> str:
-    """Return a duration of which two digits are enough."""
-    return format_duration(float(round(seconds))) if seconds >= 10 else f"{seconds:.2g}s"
+    return f"{format_duration(round(past))} ago" if past > 0 else f"in {format_duration(round(-past))}"
 
 
 def count(n: int, noun: str) -> str:

@@ -50,8 +50,13 @@ def test_what_is_no_memory_is_refused(text: str | int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0.42, "0.42s"), (59, "59s"), (245, "4m05s"), (7380, "2h03m"), (273600, "3d04h")]
-)
+    ("seconds", "text"),
+    [
+        (0, "0s"), (-0.3, "0s"), (1e-9, "0s"), (0.00002, "0.02ms"), (0.00247, "2.5ms"), (0.0994, "99ms"),
+        (0.0996, "0.1s"), (0.42, "0.42s"), (1.25, "1.2s"), (5, "5s"), (9.97, "10s"), (59, "59s"), (59.6, "1m00s"),
+        (245, "4m05s"), (7380, "2h03m"), (273600, "3d04h"),
+    ],
+)  # fmt: skip
 def test_durations_are_written(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
 
