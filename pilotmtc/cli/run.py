@@ -263,7 +263,7 @@ def _again(campaign: int) -> str:
 
 def describe_failure(result: "TaskResult") -> list[str]:
     """Return the lines that tell of a task that has not ended well."""
-    from pilotmtc.session import describe_end
+    from pilotmtc.session.results import describe_end, message_of
 
     params = " ".join(f"{name}={value}" if not name.isdecimal() else value for name, value in result.params.items())
     label = plain(result.name or params)
@@ -271,8 +271,8 @@ def describe_failure(result: "TaskResult") -> list[str]:
     if result.elapsed_s:
         head += f" after {format_duration(result.elapsed_s)}"
     lines = [paint(head, "red", on=out.has_colour(sys.stderr))]
-    if result.message and result.message != describe_end(result):
-        lines.append(f"    {plain(result.message)}")
+    if message := message_of(result):
+        lines.append(f"    {plain(message)}")
     said = result.error_text.rstrip().splitlines()
     lines += [f"    {plain(line)}" for line in said[-_STDERR_LINES:]]
     if result.attempt:

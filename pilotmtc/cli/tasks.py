@@ -10,7 +10,7 @@ import click
 from pilotmtc.cli import out, shapes
 from pilotmtc.cli.command import command, hint, open_session
 from pilotmtc.cli.options import ID, Number, filter_options, json_option, selected
-from pilotmtc.cli.text import Column, ago, pairs, span
+from pilotmtc.cli.text import Column, ago, pairs
 from pilotmtc.units import format_duration, format_memory
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def _rows(tasks: "list[Task]", *, several: bool) -> list[tuple[str, ...]]:
                 task.state.name,
                 str(task.attempt),
                 "" if running or last is None else describe_end(last),
-                "" if elapsed is None else format_duration(max(elapsed, 0.0)),
+                "" if elapsed is None else format_duration(elapsed),
                 format_memory(last.memory_bytes) if last and last.memory_bytes and not running else "",
                 task.name or "",
                 command_line(task),
@@ -117,7 +117,7 @@ def _put_detail(detail: "TaskDetail") -> None:
     assert detail.task is not None
     now = time.time()
     rows = detail_rows(detail, now)
-    for title, neighbours in (("waits for", detail.needs), ("waited for by", detail.needed_by)):
+    for title, neighbours in (("comes after", detail.needs), ("comes before", detail.needed_by)):
         rows.append((title, ", ".join(f"{id_} ({state.name})" for id_, state, _ in neighbours)))
     out.put(pairs(rows, colour=out.has_colour(sys.stdout)))
     if detail.attempts:
@@ -161,7 +161,7 @@ def detail_rows(detail: "TaskDetail", now: float) -> list[tuple[str, str]]:
 
 def attempt_row(attempt: "Attempt", now: float) -> tuple[str, ...]:
     """Return what a table of attempts says of one: number, end, time, CPU, memory, start, where, message."""
-    from pilotmtc.session import describe_end
+    from pilotmtc.session.results import describe_end, message_of
 
     return (
         str(attempt.attempt),
@@ -173,7 +173,7 @@ def attempt_row(attempt: "Attempt", now: float) -> tuple[str, ...]:
         str(attempt.pilot),
         attempt.node,
         attempt.slot,
-        attempt.message or "",
+        message_of(attempt),
     )
 
 
@@ -189,7 +189,7 @@ def needs_words(needs: "Resources") -> str:
         parts.append(f"{format_memory(needs.memory_bytes)} memory")
     parts += [f"{amount:g} {name}" for name, amount in needs.named.items()]
     if needs.time_limit_s:
-        parts.append(f"at most {span(needs.time_limit_s)}")
+        parts.append(f"at most {format_duration(needs.time_limit_s)}")
     if needs.expected_s:
-        parts.append(f"about {span(needs.expected_s)}")
+        parts.append(f"about {format_duration(needs.expected_s)}")
     return ", ".join(parts)

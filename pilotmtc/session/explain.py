@@ -1,7 +1,7 @@
 """Why a task is where it is, in words. Pure: records in, lines out."""
 
-from pilotmtc.model import Pilot, Resources, Task
-from pilotmtc.session.results import describe_end
+from pilotmtc.model import Attempt, Pilot, Resources, Task
+from pilotmtc.session.results import describe_end, message_of
 from pilotmtc.states import Cause, PilotState, TaskState
 from pilotmtc.units import format_duration, format_memory
 from pilotmtc.wire.views import AHEAD_MAX, Explanation
@@ -28,13 +28,12 @@ def _open(task: Task, found: Explanation) -> list[str]:
     if task.state is T.WAITING:
         return _waiting(task, found)
     if task.state is T.RUNNING:
-        since = "" if task.started_at is None else f" for {_time(found.now - task.started_at)}"
-        return [f"it runs on pilot {task.pilot}{since}, attempt {task.attempt}", *_limit(task, found)]
+        return [f"it {_runs(task, found.now)}, attempt {task.attempt}", *_limit(task, found)]
     if task.state is T.CLAIMED:
         return [f"pilot {task.pilot} has taken it and starts it as soon as a slot of its size is free there"]
     if task.not_before is not None and task.not_before > found.now:
         return [
-            f"it failed and pauses for another {_time(task.not_before - found.now)} before it is tried again",
+            f"it failed and pauses for another {format_duration(task.not_before - found.now)} before it is tried again",
             f"{task.failures} of {task.max_retries} retries are used; the pause doubles with each failure",
             *([f"last time: {describe_end(task.last)}"] if task.last else []),
         ]
@@ -45,7 +44,14 @@ def _limit(task: Task, found: Explanation) -> list[str]:
     limit = task.resources.time_limit_s
     if not limit or task.started_at is None:
         return []
-    return [f"its time limit of {_time(limit)} ends it in {_time(max(task.started_at + limit - found.now, 0))}"]
+    left = format_duration(task.started_at + limit - found.now)
+    return [f"its time limit of {format_duration(limit)} ends it in {left}"]
+
+
+def _runs(task: Task, now: float) -> str:
+    if task.started_at is None:
+        return f"runs on pilot {task.pilot}"
+    return f"has run for {format_duration(now - task.started_at)} on pilot {task.pilot}"
 
 
 # -- it waits for others ----------------------------------------------------------------------------------------
@@ -53,7 +59,7 @@ def _limit(task: Task, found: Explanation) -> list[str]:
 
 def _waiting(task: Task, found: Explanation) -> list[str]:
     count = task.unmet or len(found.blockers)
-    lines = [f"it waits for {_count(count, 'task')}"]
+    lines = [f"{_count(count, 'task')} must end before it"]
     lines += [
         f"task {one.id}{f' ({one.name})' if one.name else ''} {_blocked_by(one, found.now)}"
         for one in found.blockers[:_NAMED]
@@ -67,7 +73,7 @@ def _waiting(task: Task, found: Explanation) -> list[str]:
 
 def _blocked_by(one: Task, now: float) -> str:
     if one.state is T.RUNNING:
-        return f"runs{'' if one.started_at is None else f' for {_time(now - one.started_at)}'} on pilot {one.pilot}"
+        return _runs(one, now)
     if one.state is T.WAITING:
         return f"waits itself for {_count(one.unmet, 'task')}"
     if one.state is T.READY:
@@ -149,16 +155,16 @@ def obstacle(pilot: Pilot, task: Task, now: float) -> str:
         left_s = asked.walltime_s - (now - pilot.started_at if pilot.started_at is not None else 0.0)
         if lasts_s > left_s:
             which = "limit" if need.time_limit_s >= need.expected_s else "expected time"
-            return f"has {_time(max(left_s, 0))} left, and the task's {which} is {_time(lasts_s)}"
+            return f"has {format_duration(left_s)} left, and the task's {which} is {format_duration(lasts_s)}"
     return ""
 
 
 def pending(pilot: Pilot, now: float) -> str:
     """Return why a pilot has not started, in words."""
-    for_s = _time(now - pilot.created_at)
+    for_s = format_duration(now - pilot.created_at)
     native = " ".join(filter(None, (pilot.native_state, f"({pilot.reason})" if pilot.reason else "")))
-    if pilot.state is PilotState.NEW:
-        return f"was made {for_s} ago and has not been submitted yet"
+    if pilot.state is PilotState.NEW:  # one without a scheduler is nothing else until it starts
+        return f"was made {for_s} ago and has not {'been submitted' if pilot.description.scheduler else 'started'} yet"
     return f"waits in the queue of {pilot.description.site} for {for_s}{f': {native}' if native else ''}"
 
 
@@ -179,21 +185,27 @@ def _pilots(pilots: list[Pilot]) -> str:
 
 
 def _over(task: Task, found: Explanation) -> list[str]:
+    """Say how it ended: who reads that has seen the state, so that the words for it are not said again."""
     last = task.last
     if task.state is T.DONE:
-        return ["it is done" + ("" if last is None else f": attempt {last.attempt} took {_time(last.elapsed_s)}")]
+        if last is None:
+            return ["it has ended well"]
+        which = f", attempt {last.attempt}" if last.attempt > 1 else ""
+        return [f"it took {format_duration(last.elapsed_s)}{which}"]
     if task.state is T.CANCELED:
-        return ["it was canceled", f"$ pilotmtc retry {task.id}"]
+        ran = last is not None and last.cause is Cause.CANCELED and last.attempt == task.attempt
+        when = f", when it had run for {format_duration(last.elapsed_s)}" if last is not None and ran else ""
+        return [f"by a user{when}", f"$ pilotmtc retry {task.id}"]
     if task.state is T.SKIPPED:
         bad = [one for one in found.blockers if one.state in (T.FAILED, T.CANCELED, T.SKIPPED)]
-        lines = ["it was skipped: a task that it needs did not end well"]
+        lines = ["a task that it needs did not end well"]
         lines += [f"task {one.id}{f' ({one.name})' if one.name else ''} is {one.state.name}" for one in bad[:_NAMED]]
         first = bad[0].id if bad else task.id
         return [*lines, f"$ pilotmtc explain {first}", f"$ pilotmtc retry {first}"]
-    lines = ["it failed" if last is None else f"it failed: {describe_end(last)}"]
-    if last is not None and last.message:
-        lines.append(last.message)
-    lines += advice(last.cause, last.exit_code, task.resources) if last is not None else []
+    lines = ["nothing is known of how it ended"]
+    if last is not None:
+        said = message_of(last)
+        lines = [f"{_ending(last, task.resources)}{f': {said}' if said else ''}", *advice(last.cause, last.exit_code)]
     if task.crashes:
         lines.append(f"its node or pilot was lost {_count(task.crashes, 'time')} while it ran")
     if task.max_retries:
@@ -202,16 +214,35 @@ def _over(task: Task, found: Explanation) -> list[str]:
     return [*lines, f"$ pilotmtc logs {task.id}", f"$ pilotmtc retry {task.id}"]
 
 
-def advice(cause: Cause, exit_code: int | None, need: Resources | None = None) -> list[str]:
-    """Return what such an end may mean."""
+def _ending(last: Attempt, need: Resources) -> str:
+    """Return how an attempt ended, as a sentence."""
+    if last.cause is Cause.EXIT:
+        return f"it exited with code {last.exit_code}"
+    if last.cause is Cause.TIMEOUT:
+        limit = f" of {format_duration(need.time_limit_s)}" if need.time_limit_s else ""
+        return f"it ran for longer than its time limit{limit} and was killed"
+    if last.cause is Cause.OOM:
+        limit = f" of {format_memory(need.memory_bytes)}" if need.memory_bytes else ""
+        return f"it needed more than its memory{limit} and was killed"
+    return _ENDINGS.get(last.cause) or f"it was {describe_end(last)}"
+
+
+_ENDINGS = {
+    Cause.WALLTIME: "its pilot's walltime was over",
+    Cause.NODE_LOST: "its node was lost",
+    Cause.PILOT_LOST: "its pilot was lost",
+    Cause.LAUNCH_ERROR: "it could not be started",
+}
+
+
+def advice(cause: Cause, exit_code: int | None) -> list[str]:
+    """Return what such an end may mean, and what helps."""
     if cause is Cause.OOM:
-        limit = f" of {format_memory(need.memory_bytes)}" if need is not None and need.memory_bytes else ""
-        return [f"it needed more than its memory{limit}: give it more with pilotmtc edit --memory"]
+        return ["for more memory: pilotmtc edit --memory"]
     if cause is Cause.TIMEOUT:
-        limit = f" of {_time(need.time_limit_s)}" if need is not None and need.time_limit_s else ""
-        return [f"it was killed at its time limit{limit}: give it more with pilotmtc edit --time-limit"]
+        return ["for more time: pilotmtc edit --time-limit"]
     if cause is Cause.LAUNCH_ERROR:
-        return ["it could not be started: look at its command and directory"]
+        return ["look at its command and directory"]
     if cause is Cause.EXIT and exit_code == 137:
         return ["137 is how a shell says that its program was killed: out of memory?"]
     if cause is Cause.EXIT and exit_code == 127:
@@ -219,10 +250,6 @@ def advice(cause: Cause, exit_code: int | None, need: Resources | None = None) -
     if cause is Cause.EXIT and exit_code == 126:
         return ["126 is how a shell says that a file cannot be executed"]
     return []
-
-
-def _time(seconds: float) -> str:
-    return format_duration(max(seconds, 0.0)) if seconds < 10 else format_duration(float(round(seconds)))
 
 
 def _count(n: int, noun: str) -> str:

@@ -185,6 +185,11 @@ def describe_end(last: Attempt | TaskResult) -> str:
     return _ENDS[last.cause]
 
 
+def message_of(last: Attempt | TaskResult) -> str:
+    """Return what there is to say of how an attempt ended besides `describe_end`; nothing, mostly."""
+    return last.message if last.message and last.message != describe_end(last) else ""
+
+
 _ENDS = {
     Cause.TIMEOUT: "over its time limit",
     Cause.OOM: "over its memory limit",

@@ -42,7 +42,7 @@ def test_a_task_that_nothing_runs_is_explained_and_the_command_given_helps(shell
     shell.run("pilot", "submit", "--cores", "2", "--idle", "2s")
     wait_until(lambda: shell.top()["tasks"] == {"DONE": 2, "FAILED": 1}, 30.0)
     why = json.loads(shell.run("explain", "2", "--json").stdout)
-    assert (why["state"], why["why"]) == ("FAILED", "it failed: exit 1")
+    assert (why["state"], why["why"]) == ("FAILED", "it exited with code 1")
     assert "pilotmtc retry 2" in why["commands"]
     top = shell.run("top", "--once").stdout
     assert "1 task of campaign 1 failed with exit code 1" in top

@@ -58,7 +58,7 @@ def test_why_a_task_does_not_run_is_said_and_goes_on(place: Place) -> None:
 
         async def script(screen: Driver) -> None:
             await open_task(screen, 2)
-            await screen.see("◌ WAITING", "It waits for 1 task", "Task 1 has not started")
+            await screen.see("◌ WAITING", "1 task must end before it", "Task 1 has not started")
             await screen.press("2")
             await screen.see("has written nothing that is here yet")
             await screen.press("1")
@@ -86,7 +86,7 @@ def test_time_of_a_running_task_goes_on(place: Place) -> None:
 
         async def script(screen: Driver) -> None:
             await open_task(screen, 1)
-            await screen.see("▶ RUNNING", f"It runs on pilot {pilot.id}")
+            await screen.see("▶ RUNNING", "It has run for", f"on pilot {pilot.id}")
             before = screen.static("head")
             await screen.until(lambda: screen.static("head") != before)
 

@@ -18,11 +18,16 @@ def task(state: TaskState = S.READY, **more: object) -> Task:
 
 
 def pilot(state: PilotState = PilotState.ACTIVE, id_: int = 2, **asked: object) -> Pilot:
+    description = PilotDescription(site="big", cores=8, scheduler="slurm://localhost/")
     return Pilot(
-        PilotId(id_), replace(PilotDescription(site="big", cores=8), **asked), state, NOW - 600,
+        PilotId(id_), replace(description, **asked), state, NOW - 600,
         started_at=NOW - 60 if state is PilotState.ACTIVE else None, nodes=1 if state is PilotState.ACTIVE else 0,
         cores=8 if state is PilotState.ACTIVE else 0, busy=6 if state is PilotState.ACTIVE else 0,
     )  # fmt: skip
+
+
+def end(cause: Cause, exit_code: int | None = None, attempt: int = 1, **more: object) -> Attempt:
+    return replace(Attempt(TaskId(7), attempt, cause, PilotId(2), exit_code), **more)
 
 
 def text(one: Task, *pilots: Pilot, ahead: int = 0, blockers: tuple[Task, ...] = ()) -> str:
@@ -41,7 +46,8 @@ def text(one: Task, *pilots: Pilot, ahead: int = 0, blockers: tuple[Task, ...] =
             (replace(pilot(PilotState.PENDING), native_state="PENDING", reason="QOSMaxJobsLimit"),),
             ["have not started", "waits in the queue of big for 10m00s", "QOSMaxJobsLimit"],
         ),
-        ((pilot(PilotState.NEW),), ["has not been submitted yet"]),
+        ((pilot(PilotState.NEW),), ["was made 10m00s ago and has not been submitted yet"]),
+        ((pilot(PilotState.NEW, scheduler=""),), ["was made 10m00s ago and has not started yet"]),
     ],
 )
 def test_ready_tasks_say_which_pilots_could_and_why_the_others_cannot(
@@ -79,8 +85,8 @@ def test_waiting_tasks_name_those_they_wait_for_and_how_they_are() -> None:
         task(S.READY, id=TaskId(3)),
     )
     found = text(task(S.WAITING, unmet=8), blockers=blockers)
-    assert "waits for 8 tasks" in found
-    assert "task 1 (prep) runs for 30s on pilot 2" in found
+    assert "8 tasks must end before it" in found
+    assert "task 1 (prep) has run for 30s on pilot 2" in found
     assert "task 2 waits itself for 2 tasks" in found
     assert "task 3 has not started" in found
     assert "and 3 more" in found
@@ -98,7 +104,7 @@ def test_a_pause_after_a_failure_is_told() -> None:
     [
         (Cause.EXIT, 137, "out of memory?"),
         (Cause.EXIT, 127, "no such command"),
-        (Cause.OOM, None, "more than its memory"),
+        (Cause.OOM, None, "pilotmtc edit --memory"),
         (Cause.TIMEOUT, None, "pilotmtc edit --time-limit"),
         (Cause.LAUNCH_ERROR, None, "could not be started"),
     ],
@@ -110,6 +116,50 @@ def test_failures_say_how_and_what_may_help(cause: Cause, code: int | None, word
     assert "said the node" in found
     assert "$ pilotmtc logs 7" in found
     assert "$ pilotmtc retry 7" in found
+
+
+@pytest.mark.parametrize(
+    ("one", "lines"),
+    [
+        (task(S.WAITING, unmet=1), ["1 task must end before it"]),
+        (
+            task(S.RUNNING, pilot=PilotId(2), started_at=NOW - 30, attempt=1),
+            ["it has run for 30s on pilot 2, attempt 1"],
+        ),
+        (task(S.DONE, last=end(Cause.EXIT, 0, elapsed_s=0.0025)), ["it took 2.5ms"]),
+        (task(S.DONE, last=end(Cause.EXIT, 0, attempt=3, elapsed_s=90)), ["it took 1m30s, attempt 3"]),
+        (task(S.CANCELED), ["by a user"]),
+        (
+            task(S.CANCELED, attempt=1, last=end(Cause.CANCELED, elapsed_s=4)),
+            ["by a user, when it had run for 4s"],
+        ),
+        (task(S.SKIPPED), ["a task that it needs did not end well"]),
+        (task(S.FAILED, last=end(Cause.EXIT, 3)), ["it exited with code 3"]),
+        (task(S.FAILED, last=end(Cause.SIGNAL, signal=11)), ["it was killed by SIGSEGV"]),
+        (
+            task(
+                S.FAILED,
+                last=end(Cause.TIMEOUT, message="over its time limit"),
+                resources=Resources(time_limit_s=2),
+            ),
+            ["it ran for longer than its time limit of 2s and was killed", "for more time: pilotmtc edit --time-limit"],
+        ),
+        (
+            task(S.FAILED, last=end(Cause.OOM, message="over its memory limit")),
+            ["it needed more than its memory and was killed", "for more memory: pilotmtc edit --memory"],
+        ),
+        (
+            task(S.FAILED, last=end(Cause.LAUNCH_ERROR, message="no such file: sim")),
+            ["it could not be started: no such file: sim", "look at its command and directory"],
+        ),
+        (
+            task(S.FAILED, last=end(Cause.NODE_LOST, message="c1 is silent"), crashes=5),
+            ["its node was lost: c1 is silent", "its node or pilot was lost 5 times while it ran"],
+        ),
+    ],
+)
+def test_what_became_of_a_task_is_said_once_each(one: Task, lines: list[str]) -> None:
+    assert [line for line in explain(Explanation(NOW, one)) if not line.startswith("$ ")] == lines
 
 
 def test_every_state_has_an_answer() -> None:
