@@ -33,6 +33,12 @@ class Helpful(click.Command):
         super().__init__(*args, **kwargs)
         self.examples = examples
 
+    def get_short_help_str(self, limit: int = 45) -> str:
+        """Return the first sentence, whole: there are lines enough for what click would cut short."""
+        first = " ".join((self.help or "").split("\n\n")[0].split())
+        end = first.find(". ")
+        return first if end < 0 else first[: end + 1]
+
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples."""
         if self.examples:

@@ -119,7 +119,7 @@ def filter_options(function: F) -> F:
             click.option("--tag", "tags", multiple=True, metavar="TAG", help="With this tag; repeated: with all."),
             click.option(
                 "--exit", "exit_codes", multiple=True, type=Number(-(2**31)), metavar="CODE",
-                help="Whose last attempt exited so.",
+                help="Whose last attempt exited with this code; repeated: with one of them.",
             ),
             click.option(
                 "--cause", "causes", multiple=True, metavar="CAUSE", type=click.Choice(CAUSES, False),
@@ -128,7 +128,7 @@ def filter_options(function: F) -> F:
             click.option("--pilot", type=ID, metavar="ID", help="Held, or last held, by this pilot."),
             click.option(
                 "-f", "--filter", metavar="FILTER",
-                help="In one text, and more: 'state:failed tag:x exit:137 mass>3 elapsed>10m memory>1G'.",
+                help="Conditions in one text, and more of them: 'state:failed tag:x exit:137 mass>3 elapsed>10m'.",
             ),
         ],
     )  # fmt: skip
@@ -159,11 +159,11 @@ def scheduler_options(function: F) -> F:
             click.option("--qos", metavar="NAME", help="Quality of service."),
             click.option("--constraint", metavar="WORDS", help="Features that the nodes must have."),
             click.option("--reservation", metavar="NAME", help="Reservation to run in."),
-            click.option("--exclusive", is_flag=True, help="Whole nodes; also if no cores are given."),
+            click.option("--exclusive", is_flag=True, help="Have its nodes alone, as it has without --cores."),
             click.option("--signal", metavar="TIME", help="Warning before the end of the walltime  [default: 2m]"),
             click.option(
                 "--login", metavar="HOST",
-                help="How nodes reach the store's host, [user@]host[:port]; - if they are it  [default: its name]",
+                help="How nodes reach the store's host, [user@]host[:port]; - if they run on it  [default: its name]",
             ),
         ],
     )  # fmt: skip

@@ -31,7 +31,10 @@ _COLUMNS = (
 
 @command("status", examples=_EXAMPLES)
 @click.argument("campaign", type=ID, required=False)
-@click.option("-n", "--limit", type=Number(0), metavar="N", default=20, show_default=True, help="Campaigns; 0 is all.")
+@click.option(
+    "-n", "--limit", type=Number(0), metavar="N", default=20, show_default=True,
+    help="No more campaigns than that; 0 is all.",
+)  # fmt: skip
 @json_option
 def status(campaign: int | None, limit: int, as_json: bool) -> None:
     """Show how far campaigns are (or one CAMPAIGN), and the pilots that are there."""

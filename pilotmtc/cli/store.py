@@ -139,10 +139,13 @@ def snapshot(path: str, as_json: bool) -> None:
     "export", examples="pilotmtc store export --format csv > all.csv\npilotmtc store export -c 7 -o results.jsonl\n"
 )
 @click.option("-c", "--campaign", type=ID, metavar="ID", help="Of this campaign only.")
-@click.option("-f", "--format", "form", type=click.Choice(("csv", "jsonl")), help="[default: as FILE ends, else jsonl]")
+@click.option(
+    "-f", "--format", "form", type=click.Choice(("csv", "jsonl")),
+    help="CSV, or JSON, one object a line  [default: as FILE ends, else jsonl]",
+)  # fmt: skip
 @click.option("-o", "--output", metavar="FILE", help="Write to this file, which is there only when it is complete.")
-@click.option("--stdout", type=PARTS, default="whole", show_default=True, help="The first line, or all of it.")
-@click.option("--stderr", type=PARTS, default="whole", show_default=True, help="The first line, or all of it.")
+@click.option("--stdout", type=PARTS, default="whole", show_default=True, help="Its first line, all of it, or nothing.")
+@click.option("--stderr", type=PARTS, default="whole", show_default=True, help="Its first line, all of it, or nothing.")
 def export(campaign: int | None, form: str | None, output: str | None, stdout: str, stderr: str) -> None:
     """Write the results of all tasks that are over, as CSV or as JSON, one object a line."""
     if form is None:

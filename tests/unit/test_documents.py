@@ -74,6 +74,7 @@ def test_every_option_and_command_has_help(name: str) -> None:
     found = COMMANDS[name]
     assert found.help
     assert [param.name for param in found.params if isinstance(param, click.Option) and not param.help] == []
+    assert found.get_short_help_str() in " ".join(found.help.split()), "a line of a list of commands is cut short"
 
 
 @pytest.mark.parametrize("name", sorted(name for name in COMMANDS if name and not name.startswith(("comp", "serve"))))
