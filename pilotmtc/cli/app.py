@@ -3,6 +3,7 @@
 import difflib
 import importlib
 import io
+import re
 import signal
 import sys
 from typing import NoReturn
@@ -170,10 +171,14 @@ def _run() -> int:
 
 
 def _click_words(error: click.ClickException) -> str:
-    words = error.format_message()
+    if isinstance(error, click.BadParameter) and isinstance(error.param, click.Argument) and not error.param_hint:
+        plain = error.param.human_readable_name.strip("[].")  # not as it stands in the usage: '[ID]...'
+        error.param_hint = plain if plain.replace(" ", "").isalpha() else (error.param.name or "").upper()
+    words = " ".join(error.format_message().replace(". Choose from:", ":").split())
     words = words[:1].lower() + words[1:] if not words[:2].isupper() else words
+    words = re.sub(r"\.? \(?Did you mean ([^)]*)\)?$", r": did you mean \1", words)
     ctx = getattr(error, "ctx", None)
-    if ctx is not None:
+    if ctx is not None and not words.endswith("?"):
         words = f"{words.rstrip('.')}: see {ctx.command_path} --help"
     return words
 

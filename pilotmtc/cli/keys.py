@@ -65,6 +65,10 @@ def put_keys(found: "Iterable[Key]", as_json: bool) -> None:
         for one in found:
             out.put_json(_shape(one))
         return
+    found = list(found)
+    if not found:
+        out.talk("there are no keys")
+        return
     out.put_table(
         _COLUMNS,
         [

@@ -90,7 +90,8 @@ def describe(*, remote: bool = False, **options: Unpack[PilotOptions]) -> PilotD
     cores, gpus, nodes = (given(key, getattr(site, key) if site else least) for key, least in _COUNTS)
     if not (0 <= cores <= _MOST and 0 <= gpus <= _MOST and 1 <= nodes <= _MOST):
         raise UsageError(
-            f"a pilot of {nodes} nodes with {cores} cores and {gpus} GPUs cannot be: give 1 node or more, up to {_MOST}"
+            f"a pilot of {nodes} node{'s' * (nodes != 1)} with {cores} core{'s' * (cores != 1)} and "
+            f"{gpus} GPU{'s' * (gpus != 1)} cannot be: give 1 node or more, up to {_MOST}"
         )
     resources = options.get("resources", {})
     check_amounts("a pilot cannot have", resources)
@@ -138,7 +139,7 @@ def _site(options: PilotOptions, *, remote: bool) -> Site | None:
         asked.insert(0, "nodes")
     if asked:
         raise UsageError(
-            f"a pilot on this machine has no {', '.join(asked)}: name a site, or a scheduler such as {AUTO!r}"
+            f"only pilots of a scheduler take {', '.join(asked)}: name a site, or a scheduler such as {AUTO!r}"
         )
     return None
 

@@ -383,11 +383,12 @@ def check_fit(needs: Resources, pilot: PilotDescription) -> None:
         raise UsageError(f"a task needs {needs.cores} cores, and {have}: ask for fewer with --cores")
     if needs.cores * needs.ranks > cores * pilot.nodes:
         raise UsageError(
-            f"a task needs {needs.ranks} ranks of {needs.cores} cores, and the pilot has {cores * pilot.nodes}: "
-            "ask for fewer with --ranks, or for more nodes"
+            f"a task needs {needs.ranks} ranks of {needs.cores} core{'s' * (needs.cores > 1)}, "
+            f"and the pilot has {cores * pilot.nodes}: ask for fewer with --ranks, or for more nodes"
         )
     if needs.gpus > pilot.gpus:
-        raise UsageError(f"a task needs {needs.gpus:g} GPUs, and the pilot has {pilot.gpus}: give it some")
+        gpus = f"{needs.gpus:g} GPU{'s' * (needs.gpus != 1)}"
+        raise UsageError(f"a task needs {gpus}, and the pilot has {pilot.gpus}: give it some")
     memory = pilot.memory_bytes or unknown or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needs.memory_bytes > memory:
         raise UsageError(f"a task needs {needs.memory_bytes >> 20} MiB of memory, and there are {memory >> 20} MiB")

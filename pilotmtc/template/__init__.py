@@ -188,7 +188,10 @@ def _unknown(name: str, fields: tuple[str, ...], where: str) -> UsageError:
     literal = f"for the literal text {{{name}}} write {{{{{name}}}}}"
     if not fields:
         return UsageError(f"{{{name}}} in the {where}, but the tasks have no parameters: give some, or, {literal}")
-    there = f"there are {len(fields)}: " + ", ".join(fields[:20]) + (" ..." if len(fields) > 20 else "")
+    if len(fields) == 1:
+        there = f"there is only {{{fields[0]}}}"
+    else:
+        there = f"there are {len(fields)}: " + ", ".join(fields[:20]) + (" ..." if len(fields) > 20 else "")
     close = difflib.get_close_matches(name, [*fields, *BUILTINS], 1)
     meant = f"; did you mean {{{close[0]}}}?" if close else ";"
     return UsageError(f"{{{name}}} in the {where} is no parameter ({there}){meant} {literal}")
