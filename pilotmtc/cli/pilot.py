@@ -152,6 +152,13 @@ def _why(pilot: "Pilot", now: float) -> str:
     return f"{pilot.reason}{' ' if pilot.reason else ''}({when}: {pilot.trouble})"
 
 
+def _asked(pilot: "Pilot", now: float) -> str:
+    """Return when its scheduler was asked about it, and why it could not be."""
+    if not pilot.trouble:
+        return ago(pilot.asked_at, now)
+    return f"{ago(pilot.asked_at, now) or 'not yet'}: {pilot.trouble}"
+
+
 @command("show", examples="pilotmtc pilot show 3\n")
 @click.argument("id", type=ID)
 @json_option
@@ -169,7 +176,7 @@ def show(id: int, as_json: bool) -> None:  # noqa: A002 -- click's name for the 
         ("state", f"{found.state.name}{f' ({found.reason})' if found.reason else ''}"),
         ("scheduler", asked.scheduler),
         ("batch", f"{found.batch or ''} {found.native_state}".strip()),
-        ("asked", f"{ago(found.asked_at, now)}{f': {found.trouble}' if found.trouble else ''}"),
+        ("asked", _asked(found, now)),
         ("waited", _waited(found, now)),
         ("nodes", str(found.nodes or asked.nodes) if asked.scheduler else ""),
         *[(name, str(getattr(asked, name))) for name in ("queue", "account", "qos", "constraint", "reservation")],
@@ -204,7 +211,8 @@ def _end(ids: tuple[int, ...], everything: bool, as_json: bool, *, kill: bool) -
         return
     over = len(chosen) - changed
     done = "to end now" if kill else "to end when their tasks have"
-    out.put([f"{count(changed, 'pilot')} {done}" + (f"; {over} were over already" if over else "")])
+    left = f"; {over} {'was' if over == 1 else 'were'} over already" if over else ""
+    out.put([f"{count(changed, 'pilot')} {done}{left}"])
 
 
 @command("drain", examples="pilotmtc pilot drain 3\npilotmtc pilot drain --all\n")

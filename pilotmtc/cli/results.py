@@ -11,7 +11,7 @@ import click
 from pilotmtc.cli import out, shapes
 from pilotmtc.cli.command import command, hint, newest_campaign, open_session
 from pilotmtc.cli.options import ID, STATES, Number, json_option
-from pilotmtc.cli.text import Column
+from pilotmtc.cli.text import Column, count
 from pilotmtc.units import format_duration, format_memory
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ AFTER = (
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, with a column for each parameter.")
 @json_option
 @click.option("-s", "--state", "states", multiple=True, type=click.Choice(STATES[4:], False), help="Only of these.")
-@click.option("--stdout", type=PARTS, default="first", show_default=True, help="The first line, or all of it.")
-@click.option("--stderr", type=PARTS, default="none", show_default=True, help="The first line, or all of it.")
+@click.option("--stdout", type=PARTS, default="first", show_default=True, help="Its first line, all of it, or nothing.")
+@click.option("--stderr", type=PARTS, default="none", show_default=True, help="Its first line, all of it, or nothing.")
 @click.option(
     "-n", "--limit", type=Number(0), metavar="N",
     help=f"No more than that; 0 is all  [default: all; in a table {_SHOWN}]",
@@ -71,9 +71,8 @@ def results(campaign: int | None, as_csv: bool, as_json: bool, limit: int | None
             rows = list(shown)
             if not rows:
                 left = sum(n for state, n in session.campaign(campaign).counts.items() if state.value < 4)
-                out.talk(
-                    f"no results yet: {left:,} tasks of campaign {campaign} are not over" if left else "no results"
-                )
+                are = f"{count(left, 'task')} of campaign {campaign} {'is' if left == 1 else 'are'} not over"
+                out.talk(f"no results yet: {are}" if left else "no results")
                 return
             _put_table(rows, session.fields(ids=[row.id for row in rows]), stdout, stderr)
             if next(found, None) is not None:

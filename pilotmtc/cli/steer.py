@@ -33,11 +33,12 @@ def _checked(options: dict[str, Any]) -> "Selection":
     return select
 
 
-def _tell(done: str, changed: "Changed", as_json: bool, why: str) -> int:
+def _tell(done: str, changed: "Changed", as_json: bool, why: tuple[str, str]) -> int:
+    """Say to how many tasks something was done, and, of one or of several, `why` it was not to the others."""
     if as_json:
         out.put_json({"changed": changed.changed, "unfit": changed.unfit})
         return 0
-    left = f"; {changed.unfit:,} {why}" if changed.unfit else ""
+    left = f"; {changed.unfit:,} {why[changed.unfit > 1]}" if changed.unfit else ""
     out.put([f"{count(changed.changed, 'task')} {done}{left}"])
     return 0
 
@@ -50,13 +51,13 @@ def _tell(done: str, changed: "Changed", as_json: bool, why: str) -> int:
 @_all_option
 @json_option
 def cancel(as_json: bool, **options: Any) -> int:
-    """Cancel tasks: those that have not started at once, running ones are killed.
+    """Cancel tasks: those that run are killed, the others will not start.
 
     The tasks are those with the IDs given (17 or 17-20), and of them those that meet all conditions.
     """
     select = _checked(options)
     with open_session() as session:
-        return _tell("canceled", session.cancel(**select), as_json, "were over already")
+        return _tell("canceled", session.cancel(**select), as_json, ("was over already", "were over already"))
 
 
 @command("retry", examples="pilotmtc retry 17\npilotmtc retry --campaign 7\npilotmtc retry --campaign 7 --cause oom\n")
@@ -71,7 +72,7 @@ def retry(as_json: bool, **options: Any) -> int:
     select = _checked(options)
     with open_session() as session:
         changed = session.retry(**select)
-        code = _tell("to be run again", changed, as_json, "were in no state for that")
+        code = _tell("to be run again", changed, as_json, ("was in no state for that", "were in no state for that"))
         if changed.changed and not as_json and sys.stderr.isatty() and not session.pilots.list():
             out.talk(f"no pilot is there to run them: {hint('pilot submit')}, or {hint('run --resume CAMPAIGN')}")
         return code
@@ -94,4 +95,5 @@ def edit(as_json: bool, **options: Any) -> int:
     } | {"resources": dict(options.pop("resources")) or None}
     select = _checked(options)
     with open_session() as session:
-        return _tell("changed", session.edit(new, **select), as_json, "run or are DONE, and stay as they are")
+        why = ("runs or is DONE, and stays as it is", "run or are DONE, and stay as they are")
+        return _tell("changed", session.edit(new, **select), as_json, why)

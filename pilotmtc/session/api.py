@@ -269,7 +269,8 @@ class Session:
     def _check_same(self, campaign: Campaign, tasks: TaskStream) -> None:
         if campaign.sealed:
             raise UsageError(
-                f"campaign {campaign.id} is complete with {campaign.received} tasks: go on with it without a command"
+                f"campaign {campaign.id} is complete with {campaign.received} task{'s' * (campaign.received != 1)}: "
+                "go on with it without a command"
             )
         first = next(iter(self.tasks(campaign=campaign.id, limit=1)), None)
         if first is None:

@@ -34,7 +34,7 @@ def _open(task: Task, found: Explanation) -> list[str]:
     if task.not_before is not None and task.not_before > found.now:
         return [
             f"it failed and pauses for another {format_duration(task.not_before - found.now)} before it is tried again",
-            f"{task.failures} of {task.max_retries} retries are used; the pause doubles with each failure",
+            f"retries used: {task.failures} of {task.max_retries}; the pause doubles with each failure",
             *([f"last time: {describe_end(task.last)}"] if task.last else []),
         ]
     return _ready(task, found)
@@ -101,9 +101,10 @@ def _ready(task: Task, found: Explanation) -> list[str]:
             if not found.ahead
             else f"{_ahead(found.ahead)} before it on {_pilots(fitting)}"
         )
-        lines.append(
-            f"{busy} of their {cores} cores are busy" if len(fitting) > 1 else f"{busy} of its {cores} cores are busy"
-        )
+        if cores == 1:
+            lines.append(f"its only core is {'busy' if busy else 'free'}")
+        else:
+            lines.append(f"{busy} of {'their' if len(fitting) > 1 else 'its'} {cores} cores are busy")
     elif fitting:
         lines.append(f"the pilots that could run it have not started: {_pilots(fitting)}")
     else:
@@ -114,7 +115,8 @@ def _ready(task: Task, found: Explanation) -> list[str]:
         elif pilot.state is not PilotState.ACTIVE:
             lines.append(f"pilot {pilot.id}: {pending(pilot, found.now)}")
     if len(lines) > 2 * _NAMED:
-        lines[2 * _NAMED :] = [f"and {len(lines) - 2 * _NAMED} more pilots that do not help"]
+        more = len(lines) - 2 * _NAMED
+        lines[2 * _NAMED :] = [f"and {_count(more, 'more pilot')} that {'does' if more == 1 else 'do'} not help"]
     if not fitting:
         lines += [f"$ pilotmtc pilot submit{_sized(need)}", f"$ pilotmtc edit {task.id} --help"]
     return lines
@@ -139,7 +141,7 @@ def obstacle(pilot: Pilot, task: Task, now: float) -> str:
         return f"has {_count(cores, 'core')} a node, and the task needs {need.cores}"
     each = min(cores // max(need.cores, 1), need.ranks_per_node or need.ranks) if cores else need.ranks
     if need.ranks > nodes * each:
-        return f"has room for {nodes * each} ranks on {_count(nodes, 'node')}, and the task has {need.ranks}"
+        return f"has room for {_count(nodes * each, 'rank')} on {_count(nodes, 'node')}, and the task has {need.ranks}"
     if need.gpus > asked.gpus:
         return f"has {_count(asked.gpus, 'GPU')} a node, and the task needs {need.gpus:g}"
     if asked.memory_bytes and need.memory_bytes > asked.memory_bytes:

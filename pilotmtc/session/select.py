@@ -125,7 +125,7 @@ def as_edit(key: str, select: Filter, **new: Unpack[NewValues]) -> Edit:
     """
     if all(value is None for value in new.values()):
         raise UsageError(
-            "nothing to change: give a priority, cores, ranks, gpus, memory, resources, time limit or expected"
+            "nothing to change: give a priority, cores, ranks, gpus, memory, resources, time limit or expected time"
         )
     cores, gpus, memory = new.get("cores"), new.get("gpus"), new.get("memory")
     named, limit, expected = new.get("resources"), new.get("time_limit"), new.get("expected")

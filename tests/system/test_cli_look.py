@@ -176,7 +176,7 @@ def test_results_as_a_table(past: User) -> None:
 
 def test_results_of_nothing_yet(user: User) -> None:
     user.cli("submit", "true")
-    assert user.cli("results").err == "no results yet: 1 tasks of campaign 1 are not over\n"
+    assert user.cli("results").err == "no results yet: 1 task of campaign 1 is not over\n"
     assert user.cli("results", "--json").out == ""
 
 

@@ -84,7 +84,7 @@ def test_pilot_lives_on_and_drains(user: User) -> None:
     assert user.counts() == {"DONE": 1, "READY": 1}
     over = user.cli("pilot", "list", "--all", "--json").record
     assert (over["state"], over["reason"]) == ("DONE", "drained")
-    assert user.cli("pilot", "drain", "1").out == "0 pilots to end when their tasks have; 1 were over already\n"
+    assert user.cli("pilot", "drain", "1").out == "0 pilots to end when their tasks have; 1 was over already\n"
 
 
 def test_canceled_pilot_gives_its_tasks_back(user: User) -> None:
@@ -134,7 +134,7 @@ def test_cancel_ends_what_waits_and_what_runs(user: User) -> None:
     user.cli("submit", "--tag", "a", "exec sleep {}", ":::", "61.5", "62.5")
     user.cli("submit", "--tag", "b", "true")
     assert user.cli("cancel", "--tag", "b").out == "1 task canceled\n"
-    assert user.cli("cancel", "--tag", "b").out == "0 tasks canceled; 1 were over already\n"
+    assert user.cli("cancel", "--tag", "b").out == "0 tasks canceled; 1 was over already\n"
     user.cli("pilot", "submit", "--cores", "1")
     wait_until(lambda: state(user, 1) == "RUNNING")
     assert user.cli("cancel", "--campaign", "1", "--json").record == {"changed": 2, "unfit": 0}

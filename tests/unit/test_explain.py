@@ -39,6 +39,7 @@ def text(one: Task, *pilots: Pilot, ahead: int = 0, blockers: tuple[Task, ...] =
     [
         ((), ["no pilot is there", "$ pilotmtc pilot submit --cores 4"]),
         ((pilot(),), ["it comes next", "pilot 2", "6 of its 8 cores are busy"]),
+        ((replace(pilot(), cores=4, busy=4), pilot(id_=3)), ["10 of their 12 cores are busy"]),
         ((replace(pilot(), cores=2),), ["no pilot that is there can run it", "needs 4"]),
         ((pilot(campaign=CampaignId(9)),), ["takes tasks of campaign 9 only"]),
         ((pilot(PilotState.DRAINING),), ["is draining"]),
@@ -65,11 +66,19 @@ def test_ready_tasks_say_which_pilots_could_and_why_the_others_cannot(
         (Resources(time_limit_s=7200), {"walltime_s": 3600.0}, "has 59m00s left, and the task's limit is 2h00m"),
         (Resources(expected_s=7200), {"walltime_s": 3600.0}, "the task's expected time is 2h00m"),
         (Resources(cores=4, ranks=3), {}, "has room for 2 ranks on 1 node, and the task has 3"),
+        (Resources(cores=5, ranks=3), {}, "has room for 1 rank on 1 node, and the task has 3"),
         (Resources(cores=1, ranks=8), {}, "it comes next"),
     ],
 )
 def test_each_resource_that_is_short_is_named(need: Resources, asked: dict[str, object], words: str) -> None:
     assert words in text(task(resources=need), pilot(PilotState.ACTIVE, 2, **asked))
+
+
+def test_one_of_something_is_not_said_to_be_several() -> None:
+    assert "its only core is busy" in text(task(resources=Resources()), replace(pilot(), cores=1, busy=1))
+    assert "its only core is free" in text(task(resources=Resources()), replace(pilot(), cores=1, busy=0))
+    others = [pilot(PilotState.DRAINING, id_) for id_ in range(10)]
+    assert "and 1 more pilot that does not help" in text(task(), *others)
 
 
 def test_position_in_the_order_is_told_as_far_as_it_was_counted() -> None:
@@ -96,7 +105,7 @@ def test_waiting_tasks_name_those_they_wait_for_and_how_they_are() -> None:
 def test_a_pause_after_a_failure_is_told() -> None:
     found = text(task(not_before=NOW + 90, attempt=1, failures=1, max_retries=3), pilot())
     assert "pauses for another 1m30s before it is tried again" in found
-    assert "1 of 3 retries are used" in found
+    assert "retries used: 1 of 3" in found
 
 
 @pytest.mark.parametrize(
