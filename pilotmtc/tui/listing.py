@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from pilotmtc.model import Task, TaskId
 from pilotmtc.session.board import Board
+from pilotmtc.states import TaskState
 from pilotmtc.wire.messages import Filter, GetTasks, Tasks
 
 PAGE = 150
@@ -59,11 +60,11 @@ class Listing:
             after = list(self.rows)[-1]
         return GetTasks(self.filter, after, PAGE, newest=self.order == "newest")
 
-    def take_next(self, page: Tasks) -> None:
-        """Add what follows."""
+    def take_next(self, page: Tasks, now: float = 0.0) -> None:
+        """Add what follows; `now` is the store's time, for the sake of what still runs."""
         self.below = self.looked_at = page.next
         if self.by_value:
-            merged = sorted((*self.rows.values(), *page.tasks), key=lambda task: (-self._value(task), task.id))
+            merged = sorted((*self.rows.values(), *page.tasks), key=lambda task: (-self._value(task, now), task.id))
             self.rows = {task.id: task for task in merged[:TOP]}
             return
         self.rows.update((task.id, task) for task in page.tasks)
@@ -92,10 +93,13 @@ class Listing:
         self.rows.update((task.id, task) for task in changed)
         return changed
 
-    def _value(self, task: Task) -> float:
+    def _value(self, task: Task, now: float) -> float:
+        """Return what a task is sorted by; what has none yet comes last, as in the store."""
         if self.order == "priority":
             return task.priority
-        return float(getattr(task.last, self.order)) if task.last else 0.0
+        if self.order == "elapsed_s" and task.state is TaskState.RUNNING and task.started_at is not None:
+            return now - task.started_at
+        return float(getattr(task.last, self.order)) if task.last else -1.0
 
 
 def known_count(filter_: Filter, board: Board) -> int | None:

@@ -16,8 +16,8 @@ from pilotmtc.session.explain import explain
 from pilotmtc.states import TaskState
 from pilotmtc.tui.actions import TaskActions
 from pilotmtc.tui.table import Cell, Table
-from pilotmtc.tui.task_table import brief, cell, elapsed_s, ending
-from pilotmtc.tui.words import plain_lines, right, task_state
+from pilotmtc.tui.task_table import cell, elapsed_s, ending
+from pilotmtc.tui.words import plain_lines, right, span, task_state
 from pilotmtc.wire.messages import GetOutput, GetTask, Output, TaskDetail
 from pilotmtc.wire.tail import GetTail, Tail, Written
 from pilotmtc.wire.views import Explain
@@ -130,7 +130,7 @@ class TaskScreen(TaskActions):
         retries = f", retries {used}/{task.max_retries}" if task.max_retries else ""
         parts = (
             ending(task),
-            brief(elapsed_s(task, now)),
+            span(elapsed_s(task, now)),
             f"campaign {task.campaign}",
             f"attempt {task.attempt}{retries}" if task.attempt else "",
         )
@@ -181,9 +181,9 @@ class TaskScreen(TaskActions):
 
     def _show_neighbours(self, detail: TaskDetail) -> None:
         rows: dict[str, tuple[Cell, ...]] = {}
-        for what, neighbours in (("it waits for this", detail.needs), ("this waits for it", detail.needed_by)):
+        for what, neighbours in (("it comes after this", detail.needs), ("it comes before this", detail.needed_by)):
             for id_, state, well in neighbours:
-                words = what if well else f"{what}, however it ends"
+                words = what if well else f"{what}, however {'this' if neighbours is detail.needs else 'it'} ends"
                 rows[str(id_)] = (right(str(id_)), task_state(state), words)
             if len(neighbours) == _NEIGHBOURS:
                 rows[f"more {what}"] = ("", "", f"the first {_NEIGHBOURS} are shown")

@@ -38,11 +38,6 @@ def cell(text: str, style: str = "") -> Text:
     return Text(plain(text[:_LONGEST]), style=style, no_wrap=True, overflow="ellipsis", end="")
 
 
-def brief(seconds: float | None) -> str:
-    """Return a duration in few characters; nothing for None."""
-    return span(seconds) if seconds is None or seconds >= 0.1 or not seconds else f"{1000 * seconds:.2g}ms"
-
-
 def elapsed_s(task: Task, now: float) -> float | None:
     """Return how long a task has run, or its last attempt did; None if it never has."""
     if task.state is TaskState.RUNNING and task.started_at is not None:
@@ -76,9 +71,9 @@ COLUMNS = (
     Column(right("TASK"), 8, 0, lambda task, _: right(str(task.id)), "id"),
     Column("STATE", 10, 0, lambda task, _: task_state(task.state)),
     Column(right("TRY"), 3, 100, lambda task, _: right(str(task.attempt))),
-    Column(right("ELAPSED"), 7, 60, lambda task, now: right(brief(elapsed_s(task, now))), "elapsed_s"),
+    Column(right("ELAPSED"), 7, 60, lambda task, now: right(span(elapsed_s(task, now))), "elapsed_s"),
     Column("END", 17, 78, lambda task, _: cell(ending(task))),
-    Column(right("CPU"), 7, 150, lambda task, _: right(brief(task.last.cpu_s) if task.last else ""), "cpu_s"),
+    Column(right("CPU"), 7, 150, lambda task, _: right(span(task.last.cpu_s) if task.last else ""), "cpu_s"),
     Column(right("MEMORY"), 7, 100, _memory, "memory_bytes"),
     Column(right("PRIO"), 6, 130, lambda task, _: right(str(task.priority) if task.priority else ""), "priority"),
     Column(right("CAMP"), 4, 120, lambda task, _: right(str(task.campaign))),

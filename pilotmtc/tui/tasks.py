@@ -134,7 +134,10 @@ class TasksScreen(TaskActions):
         try:
             while True:
                 page = await self.mtc.gateway.ask(listing.page_before() if up else listing.next_page())
-                (listing.take_before if up else listing.take_next)(page)
+                if up:
+                    listing.take_before(page)
+                else:
+                    listing.take_next(page, self._now)
                 got += len(page.tasks)
                 over = not page.next or (not listing.by_value and got >= PAGE)
                 if over or time.monotonic() - self._drawn_at >= _DRAW_S:

@@ -38,10 +38,8 @@ def style(words: str) -> str:
 
 
 def span(seconds: float | None) -> str:
-    """Return a duration of which two digits are enough; nothing for None."""
-    if seconds is None:
-        return ""
-    return format_duration(float(round(seconds))) if seconds >= 10 else f"{seconds:.2g}s"
+    """Return a duration; nothing for None."""
+    return "" if seconds is None else format_duration(seconds)
 
 
 def clock(at: float | None) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
+from textual._context import visible_screen_stack
 from textual.pilot import Pilot
 from textual.widgets import Static
 
@@ -43,6 +44,8 @@ class Driver:
 
     def text(self) -> str:
         """Return the screen as it is now."""
+        # Without this a window would be drawn with nothing behind it, and stay so: Textual keeps what it has drawn.
+        visible_screen_stack.set(self.app._background_screens)
         strips = self.app.screen._compositor.render_strips()
         return "\n".join(strip.text.rstrip() for strip in strips)
 

@@ -10,12 +10,14 @@ import pytest
 from pilotmtc.model import Task
 from pilotmtc.session import Session
 from pilotmtc.states import TaskState
-from pilotmtc.tui.listing import HELD, PAGE
+from pilotmtc.tui.listing import HELD, PAGE, Listing
 from pilotmtc.tui.task_table import TaskTable
 from pilotmtc.tui.tasks import TasksScreen
-from pilotmtc.wire.messages import GetTasks
+from pilotmtc.wire.messages import Filter, GetTasks, Tasks
 from tests.serving import Place
 from tests.tui.driving import Driver, drive
+from tests.tui.fixed import NOW
+from tests.tui.fixed_tasks import mixed
 
 
 async def _open(screen: Driver, filter_: str = "") -> TaskTable:
@@ -490,3 +492,14 @@ def test_output_is_shown_by_the_pager_of_the_user(place: Place, monkeypatch: pyt
     drive(str(place.path), script)
     assert (place.path.parent / "seen").read_text() == "to stdout\nto stderr\n"
     assert lent == [True, True]
+
+
+def test_running_tasks_are_among_the_longest_and_those_without_a_time_come_last() -> None:
+    listing = Listing(Filter(), "elapsed_s")
+    tasks = {task.id: task for task in mixed()}
+    listing.take_next(Tasks(tuple(tasks.values()), 0), NOW)
+    found = [tasks[id_].state for id_ in listing.rows]
+    running = [id_ for id_ in listing.rows if tasks[id_].state is TaskState.RUNNING]
+    assert running == sorted(running, key=lambda id_: tasks[id_].started_at or 0.0)
+    assert found.index(TaskState.RUNNING) < found.index(TaskState.CLAIMED)
+    assert set(found[-5:]) <= {TaskState.READY, TaskState.WAITING, TaskState.CLAIMED, TaskState.SKIPPED}
