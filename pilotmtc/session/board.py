@@ -2,14 +2,13 @@
 
 from msgspec import Struct
 
-from pilotmtc.model import Campaign, Pilot
+from pilotmtc.model import Campaign, Pilot, PilotId
 from pilotmtc.session.explain import advice, pending
 from pilotmtc.session.results import signal_name
 from pilotmtc.states import PILOT_FINAL, TASK_FINAL, Cause, PilotState, TaskState
 from pilotmtc.units import format_duration
 from pilotmtc.wire.views import FailureGroup, Overview, Pace, Series
 
-_SILENT_S = 45.0
 _ENDS_SOON_S = 600.0
 _LATELY_S = 3600.0
 _FEW = 20  # a pace of fewer tasks than that a minute says little: the average counts
@@ -48,6 +47,7 @@ class Board:
         self.series = Series(1.0, 0.0)
         self.failures: tuple[FailureGroup, ...] = ()
         self.looked_at = 0
+        self.silent: frozenset[PilotId] = frozenset()
 
     def take(self, news: Overview) -> None:
         """Add an overview."""
@@ -60,6 +60,7 @@ class Board:
         self.pilot_paces = {pace.id: pace for pace in news.pilot_paces}
         self.campaign_paces = {pace.id: pace for pace in news.campaign_paces}
         self.tasks, self.series = news.tasks, news.series
+        self.silent = frozenset(news.silent)
         if news.failures is not None:
             self.failures, self.looked_at = news.failures, news.looked_at
 
@@ -160,7 +161,7 @@ def _pilot(pilot: Pilot, board: Board) -> list[Notice]:
     if pilot.state in PILOT_FINAL:
         return []
     found = []
-    if pilot.seen_at is not None and now - pilot.seen_at > _SILENT_S:
+    if pilot.id in board.silent and pilot.seen_at is not None:
         silent = format_duration(float(round(now - pilot.seen_at)))
         found.append(Notice("warn", f"pilot {pilot.id} has not been heard of for {silent}", pilot=pilot.id))
     left = left_s(pilot, now)

@@ -31,6 +31,7 @@ _HELD = """SELECT id, state, attempt, pilot_id, campaign_id, template_id, cancel
 _CONTROL_KEPT_S = 86400.0
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,47}")
 LONGEST_NAP_S = 10.0
+_SILENT = 0.25  # of the lease: that much is left when it is time to say that a pilot has not been heard of
 
 
 def create_pilot(ledger: Ledger, request: CreatePilot) -> Pilots:
@@ -208,11 +209,13 @@ def cancel_pilot(ledger: Ledger, request: CancelPilot) -> Changed:
 def is_due(ledger: Ledger) -> bool:
     """Return whether `do_due` has something to do."""
     now = ledger.clock.monotonic()
-    return any(expiry <= now for expiry in ledger.leases.values()) or _pause(ledger) <= 0
+    lost = any(expiry <= now for expiry in ledger.leases.values())
+    return lost or _silent(ledger) != ledger.silent or _pause(ledger) <= 0
 
 
 def do_due(ledger: Ledger) -> None:
-    """Give up pilots whose lease has run out; let tasks go whose pause is over; forget old replies."""
+    """Give up pilots whose lease has run out, tell of those that are silent; let tasks go whose pause is over; forget
+    old replies."""
     now = ledger.clock.monotonic()
     for pilot in [PilotId(pilot) for pilot, expiry in ledger.leases.items() if expiry <= now]:
         seat = ledger.seat(pilot)
@@ -220,6 +223,9 @@ def do_due(ledger: Ledger) -> None:
         if seat.state not in (PilotState.ACTIVE, PilotState.DRAINING):
             continue
         end(ledger, pilot, seat, silence(seat.job, seat.native_state, kill=seat.kill))
+    if (silent := _silent(ledger)) != ledger.silent:
+        ledger.silent = silent
+        ledger.touch()
     wall = ledger.clock.now()
     if ledger.execute("UPDATE task SET not_before = NULL WHERE not_before <= ?", (wall,)).rowcount:
         ledger.claimable()
@@ -229,7 +235,15 @@ def do_due(ledger: Ledger) -> None:
 def nap(ledger: Ledger) -> float:
     """Return seconds until something may be due."""
     now = ledger.clock.monotonic()
-    return max(0.0, min([LONGEST_NAP_S, _pause(ledger), *(expiry - now for expiry in ledger.leases.values())]))
+    left = [expiry - now for expiry in ledger.leases.values()]
+    until_silent = [one - _SILENT * ledger.lease_s for one in left if one > _SILENT * ledger.lease_s]
+    return max(0.0, min([LONGEST_NAP_S, _pause(ledger), *left, *until_silent]))
+
+
+def _silent(ledger: Ledger) -> frozenset[int]:
+    """Return the pilots whose leases will soon have run out."""
+    alarm = ledger.clock.monotonic() + _SILENT * ledger.lease_s
+    return frozenset([pilot for pilot, expiry in ledger.leases.items() if expiry <= alarm])
 
 
 def _pause(ledger: Ledger) -> float:

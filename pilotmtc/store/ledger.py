@@ -74,6 +74,7 @@ class Shown:
         self.failures: tuple[FailureGroup, ...] = ()
         self.failures_seq = seq
         self.looked_at = 0
+        self.silent: frozenset[int] = frozenset()
         self.failed = 0  # FAILED tasks when `failures` were looked at
         self.look_again_at = 0.0
 
@@ -103,6 +104,7 @@ class Ledger:
         self.clock = clock
         self.lease_s = lease_s
         self.leases: dict[int, float] = {}  # pilot -> when it expires, monotonic: a jumping clock loses nobody
+        self.silent: frozenset[int] = frozenset()  # those of which watchers were told that their lease runs out
         # pilot -> its newest claim. A server that was killed forgets it, and with it the ways that copies come on.
         self.claims: dict[int, int] = {}
         self.seq = seq
@@ -137,6 +139,9 @@ class Ledger:
     def renew(self, pilot: int) -> None:
         """Let the pilot's lease run anew."""
         self.leases[pilot] = self.clock.monotonic() + self.lease_s
+        if pilot in self.silent:
+            self.silent -= {pilot}
+            self.touch()
 
     def template(self, id_: int) -> Template:
         """Return the template `id_`."""

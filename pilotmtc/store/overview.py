@@ -3,7 +3,7 @@
 from collections.abc import Container
 from typing import Any
 
-from pilotmtc.model import Campaign, CampaignId, TaskId
+from pilotmtc.model import Campaign, CampaignId, PilotId, TaskId
 from pilotmtc.states import Cause, TaskState
 from pilotmtc.store.activity import Meter
 from pilotmtc.store.filters import LAST
@@ -32,7 +32,10 @@ def get_overview(ledger: Ledger, request: GetOverview) -> Overview:
     shown.seq += 1
     pilots = pilot_rows(ledger, "state < 4 OR ended_at > ? OR id > (SELECT max(id) FROM pilot) - ?",
                         (now - _LATELY_S, _PILOTS))  # fmt: skip
-    # That a pilot was heard of is no news: its row comes without that.
+    # That a pilot was heard of is no news, unless it was silent: its row comes without that.
+    for id_ in ledger.silent ^ shown.silent:
+        shown.pilots.pop(id_, None)
+    shown.silent = ledger.silent
     changed = _note(shown.pilots, pilots, shown.seq, ignore=6)
     changed = _note(shown.campaigns, _campaign_rows(ledger), shown.seq) or changed
     counts = dict(ledger.execute("SELECT state, sum(n) FROM tally GROUP BY state HAVING sum(n) != 0 ORDER BY state"))
@@ -62,6 +65,7 @@ def get_overview(ledger: Ledger, request: GetOverview) -> Overview:
         tasks={TASK_STATES[state]: n for state, n in counts.items()},
         failures=shown.failures if shown.failures_seq > since else None,
         looked_at=shown.looked_at,
+        silent=tuple([PilotId(id_) for id_ in sorted(ledger.silent)]),
     )
 
 

@@ -78,6 +78,8 @@ class Overview(Reply, frozen=True):
         Those that have changed: pilots that live or ended lately, campaigns that are new or not over.
     failures
         Groups among the newest FAILED tasks, `looked_at` of them; largest first. None: as before.
+    silent
+        Live pilots that have not been heard of for too long, all of them.
     """
 
     seq: int
@@ -92,6 +94,7 @@ class Overview(Reply, frozen=True):
     tasks: dict[TaskState, int] = {}
     failures: tuple[FailureGroup, ...] | None = None
     looked_at: int = 0
+    silent: tuple[PilotId, ...] = ()
 
 
 class Explain(Request["Explanation"], frozen=True, tag="explain"):

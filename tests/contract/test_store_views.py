@@ -310,3 +310,36 @@ def test_files_of_a_pilot_are_read_in_its_directory_and_nowhere_else(kit: Kit, t
 def test_campaign_bound_questions_know_campaigns(kit: Kit) -> None:
     with pytest.raises(UsageError, match="no campaign"):
         kit.store.call(GetTasks(Filter(campaign=CampaignId(9), compare=(Compare("id", ">", 0.0),))))
+
+
+def test_a_pilot_that_beats_is_not_silent_and_one_that_does_not_is_news_and_so_is_its_return(
+    local: SqliteStore, clock: FakeClock
+) -> None:
+    kit = Kit(local)
+    pilot = kit.pilot()
+    first = local.call(GetOverview())
+    for _ in range(30):
+        clock.advance(20)
+        local.call(Heartbeat(pilot))
+        local.due()
+    local.take_news()
+    quiet = local.call(GetOverview(since=first.seq))
+    assert (quiet.seq, quiet.pilots, quiet.silent) == (first.seq, (), ())
+    heard_at = clock.now()
+    pause_s = 0.0
+    for _ in range(20):  # as the server does
+        clock.advance(pause_s)
+        pause_s = local.due()
+        if local.take_news().changed:
+            break
+    assert clock.now() - heard_at == pytest.approx(45, abs=1)
+    told = local.call(GetOverview(since=first.seq))
+    assert told.seq != first.seq
+    assert (told.silent, [one.seen_at for one in told.pilots]) == ((pilot,), [heard_at])
+    assert local.call(GetOverview(since=told.seq)).seq == told.seq
+    assert not local.take_news().changed
+    local.call(Heartbeat(pilot))
+    assert local.take_news().changed
+    back = local.call(GetOverview(since=told.seq))
+    assert (back.silent, [one.seen_at for one in back.pilots]) == ((), [clock.now()])
+    assert back.seq != told.seq
