@@ -11,7 +11,6 @@ from pilotmtc.wire.views import FailureGroup, Overview, Pace, Series
 
 _ENDS_SOON_S = 600.0
 _LATELY_S = 3600.0
-_FEW = 20  # a pace of fewer tasks than that a minute says little: the average counts
 _ENDS = {
     Cause.TIMEOUT: "over their time limit", Cause.OOM: "over their memory limit",
     Cause.WALLTIME: "at the walltime's end",
@@ -86,13 +85,12 @@ class Board:
         return sum(n for state, n in self.tasks.items() if state not in TASK_FINAL)
 
     def eta_s(self, campaign: Campaign) -> float | None:
-        """Return how long a campaign will take yet at its pace; None if there is no telling."""
+        """Return how long a campaign will take yet at its pace of lately; None if there is no telling."""
         left = sum(n for state, n in campaign.counts.items() if state not in TASK_FINAL)
         pace = self.campaign_paces.get(campaign.id)
-        if not left or pace is None:
+        if not left or pace is None or pace.lately <= 0:
             return None
-        a_second = pace.lately if pace.lately * 60 >= _FEW else pace.average
-        return left / a_second if a_second > 0 else None
+        return left / pace.lately
 
 
 def left_s(pilot: Pilot, now: float) -> float | None:

@@ -190,12 +190,13 @@ def started(ledger: Ledger, request: Started) -> Done:
     renew_if_live(ledger, request.pilot)
     rows = held(ledger, [task for task, *_ in request.tasks])
     running = []
+    now = ledger.clock.monotonic()
     for task, attempt, at, node, slot in request.tasks:
         row = rows.get(task)
         if row and row[1] == 2 and row[2] == attempt and row[3] == request.pilot:
             del rows[task]
             running.append((at, task))
-            ledger.activity.started(request.pilot, RunningTask(task, attempt, CampaignId(row[4]), at, node, slot))
+            ledger.activity.started(request.pilot, RunningTask(task, attempt, CampaignId(row[4]), at, node, slot), now)
             ledger.moved(task, attempt, row[4], 2, 3)
     ledger.executemany("UPDATE task SET state = 3, started_at = ? WHERE id = ?", running)
     return Done()

@@ -96,13 +96,15 @@ def get_pilot_view(ledger: Ledger, request: GetPilotView) -> PilotView:
                 task = RunningTask(id_, attempt, campaign, started_at or 0.0)
             tasks.append(task)
     meter = ledger.activity.pilots.get(request.pilot)
+    busy = ledger.activity.busy(request.pilot)
+    pace = None if meter is None else meter.pace(request.pilot, ledger.clock.monotonic(), busy)
     return PilotView(
         now,
         found[0],
         ledger.activity.nodes.get(request.pilot, ()),
         tuple(tasks),
         tuple(ledger.activity.events.get(request.pilot, ())),
-        None if meter is None else meter.pace(request.pilot, ledger.clock.monotonic()),
+        pace,
     )
 
 

@@ -114,7 +114,8 @@ def record(
         if state is not _READY:
             ended.append((task, state))
     ledger.moved_all(moves, olds)
-    ledger.activity.finished(pilot, len(attempts), len(others))
+    failed = sum(row[1] not in _NO_RESULT for row in attempts) - len(done)  # not what was preempted, lost or canceled
+    ledger.activity.finished(pilot, len(attempts), failed)
     ledger.executemany(_RECORD, attempts)
     if outputs:
         ledger.executemany("INSERT INTO output VALUES (?, ?, ?)", outputs)

@@ -70,13 +70,13 @@ def attach(ledger: Ledger, request: AttachPilot) -> Orders:
         ledger.ask_scheduler(seat.scheduler, at_once=False)
         if seat.drain:
             ledger.pilot_moved(request.pilot, PilotState.ACTIVE, PilotState.DRAINING)
-    ledger.execute(
-        "UPDATE pilot SET host = ?, pid = ?, nodes = ?, cores = ?, seen_at = ? WHERE id = ?",
+    (busy,) = ledger.execute(
+        "UPDATE pilot SET host = ?, pid = ?, nodes = ?, cores = ?, seen_at = ? WHERE id = ? RETURNING busy",
         (request.host, request.pid, request.nodes, request.cores, ledger.clock.now(), request.pilot),
-    )
+    ).fetchone()
     ledger.renew(request.pilot)
     ledger.touch()
-    ledger.activity.level(request.pilot, 0, request.cores, ledger.clock.monotonic())
+    ledger.activity.level(request.pilot, busy, request.cores, ledger.clock.monotonic())
     ledger.activity.event(request.pilot, ledger.clock.now(), f"its agent attached from {request.host}")
     orders = _orders(ledger, request.pilot, ledger.seat(request.pilot))
     if not request.holds:

@@ -122,6 +122,7 @@ class Ledger:
         self.peeks = Peeks()
         self.shown = Shown(seq)
         self.reload()
+        self._recall()
 
     # -- what the file says, kept at hand ----------------------------------------------------------------------
 
@@ -135,6 +136,14 @@ class Ledger:
         for (pilot,) in self.execute("SELECT id FROM pilot WHERE state IN (2, 3)"):
             if pilot not in self.leases:
                 self.renew(pilot)
+
+    def _recall(self) -> None:
+        """Tell the new memory what was going on when the server began, which nobody will report anew."""
+        now = self.clock.monotonic()
+        for pilot, busy, cores in self.execute("SELECT id, busy, cores FROM pilot WHERE state IN (2, 3)"):
+            self.activity.level(pilot, busy, cores, now)
+        for (campaign,) in self.execute("SELECT campaign_id FROM tally WHERE state = 3 AND n > 0"):
+            self.activity.working(campaign, now)
 
     def renew(self, pilot: int) -> None:
         """Let the pilot's lease run anew."""

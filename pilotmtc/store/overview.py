@@ -1,6 +1,5 @@
 """The overview: what is new since the last one, from memory and a few small queries."""
 
-from collections.abc import Container
 from typing import Any
 
 from pilotmtc.model import Campaign, CampaignId, PilotId, TaskId
@@ -9,7 +8,7 @@ from pilotmtc.store.activity import Meter
 from pilotmtc.store.filters import LAST
 from pilotmtc.store.ledger import TASK_STATES, Ledger, id_list
 from pilotmtc.store.looking import pilot_of, pilot_rows
-from pilotmtc.wire.views import FailureGroup, GetOverview, Overview, Pace
+from pilotmtc.wire.views import FailureGroup, GetOverview, Overview, Pace, Series
 
 _LATELY_S = 3600.0  # pilots that ended since then are shown
 _PILOTS = 20  # and so many of the newest, whenever they ended
@@ -51,6 +50,8 @@ def get_overview(ledger: Ledger, request: GetOverview) -> Overview:
     since = request.since if shown.first_seq <= request.since <= shown.seq else 0
     activity = ledger.activity
     series = activity.series(request.span_s, monotonic, now)
+    if 0 < since == shown.seq:  # nothing has ended, no core has become busy or idle
+        series = Series(series.step_s, series.start_at)
     new_campaigns = [row for row, seq in shown.campaigns.values() if seq > since]
     return Overview(
         shown.seq,
@@ -60,8 +61,8 @@ def get_overview(ledger: Ledger, request: GetOverview) -> Overview:
         whole=since == 0,
         pilots=tuple([pilot_of(row) for row, seq in shown.pilots.values() if seq > since]),
         campaigns=tuple([_campaign(row) for row in new_campaigns]),
-        pilot_paces=_paces(activity.pilots, shown.pilots, monotonic),
-        campaign_paces=_paces(activity.campaigns, shown.campaigns, monotonic),
+        pilot_paces=_paces(activity.pilots, {id_: activity.busy(id_) for id_ in shown.pilots}, monotonic),
+        campaign_paces=_paces(activity.campaigns, _running(shown.campaigns), monotonic),
         tasks={TASK_STATES[state]: n for state, n in counts.items()},
         failures=shown.failures if shown.failures_seq > since else None,
         looked_at=shown.looked_at,
@@ -69,8 +70,12 @@ def get_overview(ledger: Ledger, request: GetOverview) -> Overview:
     )
 
 
-def _paces(meters: dict[int, Meter], shown: Container[int], now: float) -> tuple[Pace, ...]:
-    return tuple([meter.pace(id_, now) for id_, meter in meters.items() if id_ in shown])
+def _paces(meters: dict[int, Meter], running: dict[int, int], now: float) -> tuple[Pace, ...]:
+    return tuple([meter.pace(id_, now, running[id_]) for id_, meter in meters.items() if id_ in running])
+
+
+def _running(campaigns: dict[int, tuple[Row, int]]) -> dict[int, int]:
+    return {id_: dict(row[-1]).get(int(TaskState.RUNNING), 0) for id_, (row, _) in campaigns.items()}
 
 
 def _note(known: dict[int, tuple[Row, int]], rows: list[Row], seq: int, ignore: int = -1) -> bool:

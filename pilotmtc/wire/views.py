@@ -32,7 +32,8 @@ class GetOverview(Request["Overview"], frozen=True, tag="overview"):
 class Pace(Struct, frozen=True, array_like=True):
     """How fast a pilot or campaign is: tasks ended a second lately and since counting began, and how many.
 
-    Counting begins when the server does.
+    Counting begins when the server does. `failed` are attempts of a pilot that failed by themselves, and FAILED tasks
+    of a campaign.
     """
 
     id: int
@@ -72,6 +73,8 @@ class Overview(Reply, frozen=True):
     ----------
     now
         The store host's clock; `since_at` is when counting began.
+    series
+        Its steps are left out when there is no news: nothing has ended, and the cores are as before.
     whole
         It does not add to an earlier answer: forget that one.
     pilots, campaigns

@@ -343,3 +343,39 @@ def test_a_pilot_that_beats_is_not_silent_and_one_that_does_not_is_news_and_so_i
     back = local.call(GetOverview(since=told.seq))
     assert (back.silent, [one.seen_at for one in back.pilots]) == ((), [clock.now()])
     assert back.seq != told.seq
+
+
+def test_only_attempts_that_failed_by_themselves_are_a_pilots_failures(kit: Kit) -> None:
+    kit.submit(*[row(n) for n in range(5)])
+    pilot = kit.pilot()
+    one, two, three, four, five = kit.claim(pilot)
+    kit.start(pilot, five)
+    kit.finish(pilot, one)
+    kit.finish(pilot, two, code=3)
+    kit.finish(pilot, three, cause=Cause.TIMEOUT)
+    kit.finish(pilot, four, cause=Cause.NODE_LOST)
+    kit.store.call(EndPilot(pilot, PilotState.CANCELED))
+    (pace,) = kit.store.call(GetOverview()).pilot_paces
+    assert (pace.ended, pace.failed) == (5, 2)
+
+
+def test_an_answer_without_news_repeats_no_past(kit: Kit) -> None:
+    first = kit.store.call(GetOverview())
+    assert first.series.ended
+    assert kit.store.call(GetOverview(since=first.seq)).series.ended == ()
+
+
+def test_a_new_server_knows_what_was_going_on(tmp_path: Path, clock: FakeClock) -> None:
+    store = SqliteStore(tmp_path / "again.db", clock)
+    kit = Kit(store)
+    kit.submit(row(1))
+    pilot = kit.pilot()
+    kit.start(pilot, *kit.claim(pilot))
+    store.call(Heartbeat(pilot, busy=7))
+    store.close()
+    store = SqliteStore(tmp_path / "again.db", clock)
+    clock.advance(8)
+    found = store.call(GetOverview())
+    assert set(found.series.busy) == {7}
+    assert [pace.id for pace in found.campaign_paces] == [1]
+    store.close()

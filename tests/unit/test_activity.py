@@ -11,11 +11,11 @@ def test_a_steady_pace_is_told_as_it_is() -> None:
     meter = Meter(0.0)
     for second in range(1, 121):
         meter.add(50, 5, float(second))
-    pace = meter.pace(7, 120.0)
+    pace = meter.pace(7, 120.0, 64)
     assert pace.lately == pytest.approx(50, rel=0.05)
     assert pace.average == pytest.approx(50, rel=0.02)
     assert (pace.id, pace.ended, pace.failed) == (7, 6000, 600)
-    assert meter.pace(7, 300.0).lately < 0.01
+    assert meter.pace(7, 300.0, 0).lately == 0
 
 
 def test_series_hold_what_ended_and_the_mean_of_busy_cores() -> None:
@@ -51,7 +51,7 @@ def test_what_is_rolled_back_does_not_count() -> None:
 def test_a_long_sleep_costs_no_more_than_the_memory_has_room_for() -> None:
     ring = Ring(2.0, 300, 0.0)
     ring.advance(10_000_000.0, 3, 4)
-    series = ring.series(10_000_000.0, 0.0)
+    series = ring.series(1e9, 10_000_000.0, 0.0)
     assert len(series.ended) <= 300
     assert series.start_at + len(series.ended) * 2.0 == pytest.approx(0.0, abs=2.0)
 
@@ -71,4 +71,35 @@ def test_nothing_that_ended_is_lost_or_counted_twice_while_it_is_remembered(step
 
 def test_the_finest_series_that_shows_all_of_the_span_is_given() -> None:
     activity = Activity(0.0)
-    assert [activity.series(span, 1.0, 0.0).step_s for span in (60, 600, 7200, 86_400, 1e9)] == [2, 2, 30, 300, 300]
+    spans = (60, 600, 7200, 86_400, 1e9)
+    assert [activity.series(span, 1e6, 0.0).step_s for span in spans] == [2, 2, 30, 300, 300]
+    assert len(activity.series(1800, 1e6, 0.0).ended) <= 61
+
+
+def test_the_finest_series_that_shows_all_there_has_been_is_given() -> None:
+    activity = Activity(0.0)
+    assert [activity.series(1800, now, 0.0).step_s for now in (1.0, 599.0, 700.0)] == [2, 2, 30]
+
+
+def test_the_first_step_is_as_long_as_the_time_since_counting_began() -> None:
+    activity = Activity(1.5)
+    activity.level(1, 8, 8, 1.5)
+    assert activity.series(600.0, 5.0, 0.0).busy == (8, 8, 8)
+
+
+@pytest.mark.parametrize(("cores", "duration_s"), [(2, 20.0), (8, 60.0), (64, 60.0), (200, 5.0)])
+def test_the_pace_of_tasks_that_end_together_stays_near_what_it_is(cores: int, duration_s: float) -> None:
+    meter = Meter(0.0)
+    for turn in range(1, 16):
+        meter.add(cores, 0, turn * duration_s)
+        paces = [meter.pace(1, (turn + share) * duration_s, cores).lately for share in (0.1, 0.5, 0.9)]
+        if turn > 2:
+            assert paces == pytest.approx([cores / duration_s] * 3, rel=0.6)
+
+
+def test_what_runs_much_longer_than_what_ended_before_slows_the_pace_down() -> None:
+    meter = Meter(0.0)
+    meter.add(28, 0, 10.0)
+    assert meter.pace(1, 70.0, 2).lately == pytest.approx(2 / 60, rel=0.01)
+    assert meter.pace(1, 900.0, 2).lately <= 2 / 890
+    assert meter.pace(1, 30.0, 0).lately == 0

@@ -4,10 +4,10 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from pilotmtc.model import Pilot, PilotDescription, PilotId
+from pilotmtc.model import Campaign, CampaignId, Pilot, PilotDescription, PilotId, TaskId
 from pilotmtc.session.board import Board, notices
-from pilotmtc.states import PilotState, TaskState
-from pilotmtc.wire.views import Overview, Series
+from pilotmtc.states import Cause, PilotState, TaskState
+from pilotmtc.wire.views import FailureGroup, Overview, Pace, Series
 
 NOW = 1_700_000_000.0
 S = TaskState
@@ -15,12 +15,8 @@ QUIET = Overview(1, NOW, NOW - 600.0, Series(2.0, NOW))
 
 
 def a_pilot(number: int = 1, **more: Any) -> Pilot:
-    return Pilot(
-        **{
-            "id": PilotId(number), "description": PilotDescription(), "state": PilotState.ACTIVE,
-            "created_at": NOW - 900.0, "started_at": NOW - 800.0, "seen_at": NOW, "cores": 2, "busy": 2,
-        } | more
-    )  # fmt: skip
+    pilot = Pilot(PilotId(number), PilotDescription(), PilotState.ACTIVE, NOW - 900.0, NOW - 800.0, seen_at=NOW)
+    return replace(pilot, **more)
 
 
 def board_of(*news: Overview) -> Board:
@@ -40,4 +36,28 @@ def test_a_pilot_of_which_there_is_no_news_is_not_silent_unless_the_server_says_
     assert said(board_of(first, later)) == []
     assert said(board_of(first, replace(later, silent=(PilotId(1),), pilots=(a_pilot(seen_at=NOW + 440.0),)))) == [
         "pilot 1 has not been heard of for 1m00s"
+    ]
+
+
+def a_campaign(counts: dict[TaskState, int]) -> Campaign:
+    return Campaign(CampaignId(1), "k", "scan", NOW - 900.0, sum(counts.values()), True, counts)
+
+
+def test_a_campaign_ends_at_the_pace_that_is_shown_or_nobody_knows_when() -> None:
+    campaign = a_campaign({S.DONE: 28, S.RUNNING: 2, S.READY: 6})
+    slow = board_of(replace(QUIET, campaigns=(campaign,), campaign_paces=(Pace(1, 0.002, 7.0, 28, 0),)))
+    assert slow.eta_s(campaign) == 4000.0
+    still = board_of(replace(QUIET, campaigns=(campaign,), campaign_paces=(Pace(1, 0.0, 7.0, 28, 0),)))
+    assert still.eta_s(campaign) is None
+    assert still.eta_s(a_campaign({S.DONE: 28})) is None
+
+
+def test_the_filter_of_a_signal_is_of_that_signal_only() -> None:
+    def group(signal: int) -> FailureGroup:
+        return FailureGroup(CampaignId(5), Cause.SIGNAL, None, signal, "", 1, TaskId(7))
+
+    news = replace(QUIET, tasks={S.FAILED: 2}, failures=(group(2), group(40)), looked_at=2)
+    assert [(one.text, one.tasks) for one in notices(board_of(news))] == [
+        ("1 task of campaign 5 failed by SIGINT", "state:failed campaign:5 cause:signal signal:INT"),
+        ("1 task of campaign 5 failed by signal 40", "state:failed campaign:5 cause:signal signal:40"),
     ]
