@@ -132,12 +132,13 @@ def _how(group: FailureGroup) -> str:
 
 def filter_of(group: FailureGroup) -> str:
     """Return the filter that finds the tasks of a group."""
-    cause = (
-        f"exit:{group.exit_code}"
-        if group.cause is Cause.EXIT
-        else f"cause:{group.cause.name.lower().replace('_', '-')}"
-    )
-    return f"state:failed campaign:{group.campaign} {cause}"
+    how = f"cause:{group.cause.name.lower().replace('_', '-')}"
+    if group.cause is Cause.EXIT:
+        how = f"exit:{group.exit_code}"
+    elif group.cause is Cause.SIGNAL:
+        name = signal_name(group.signal or 0)
+        how += f" signal:{name.removeprefix('SIG') if name.startswith('SIG') else group.signal or 0}"
+    return f"state:failed campaign:{group.campaign} {how}"
 
 
 def _starving(board: Board) -> list[Notice]:

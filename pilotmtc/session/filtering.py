@@ -6,6 +6,7 @@ between them), a comparison such as ``memory>1G``, or a part of a task's name. W
 
 import difflib
 import re
+import signal
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -34,6 +35,7 @@ KEYS = {
     "tag": "tag:night",
     "name": "name:fit-* (* and ? are wildcards)",
     "exit": "exit:137",
+    "signal": "signal:SEGV, signal:11",
     "cause": f"cause:oom (of {', '.join(CAUSES)})",
     "id": "id:10-20, id>1000",
     "priority": "priority>0",
@@ -158,6 +160,16 @@ def _one(value: str, key: str) -> int:
     return int(value)
 
 
+def _signal(value: str) -> int:
+    """Return the number of a signal, which may be given by its name."""
+    if value.isdecimal():
+        return _one(value, "signal")
+    name = f"SIG{value.upper().removeprefix('SIG')}"
+    if name not in signal.Signals.__members__:
+        raise UsageError(f"{value!r} is no signal: write {KEYS['signal']}")
+    return int(signal.Signals[name])
+
+
 def _ids(found: Filter, value: str) -> Filter:
     parts: list[range] = []
     for word in value.split(","):
@@ -211,6 +223,7 @@ _PARTS: dict[str, Callable[[Filter, str], Filter]] = {
     "tag": lambda found, value: replace(found, tags=(*(found.tags or ()), *_words(value))),
     "name": lambda found, value: replace(found, names=_words(value)),
     "exit": lambda found, value: replace(found, exit_codes=tuple([_one(word, "exit") for word in _words(value)])),
+    "signal": lambda found, value: _compared(found, Compare("signal", "=", float(_signal(value)))),
     "id": _ids,
 }
 _LISTS = ("state", "cause", "name", "exit", "id")

@@ -27,7 +27,7 @@ _BAD = frozenset({TaskState.FAILED, TaskState.CANCELED, TaskState.SKIPPED})
 _HELD = frozenset({TaskState.CLAIMED, TaskState.RUNNING})
 _OPS = frozenset({"<", "<=", "=", "!=", ">=", ">"})
 _COLUMNS = {"id": "t.id", "priority": "t.priority", "attempt": "t.attempt"}
-_MEASURED = ("elapsed_s", "cpu_s", "memory_bytes")
+_LASTS = ("elapsed_s", "cpu_s", "memory_bytes", "signal")  # of the last attempt
 _PARAM = "params."
 # As a number, what reads like one: SQLite casts any other text to 0.
 _NUMBER = "CASE WHEN {0} GLOB '*[0-9]*' AND {0} NOT GLOB '*[^-+.0-9eE]*' THEN CAST({0} AS REAL) END"
@@ -108,13 +108,13 @@ class Where:
             raise UsageError(f"{one.what} is compared with a number, not with {one.value!r}")
         elif one.what in _COLUMNS:
             self._add(f"{_COLUMNS[one.what]} {one.op} ?", one.value)
-        elif one.what in _MEASURED:
+        elif one.what in _LASTS:
             if one.what == "elapsed_s":
                 self._add(f"{ELAPSED} {one.op} ?", ledger.clock.now(), one.value)
             else:
                 self._add(f"{measured(one.what)} {one.op} ?", one.value)
         else:
-            known = ", ".join([*_COLUMNS, *_MEASURED, "params.NAME"])
+            known = ", ".join([*_COLUMNS, *_LASTS, "params.NAME"])
             raise UsageError(f"tasks cannot be compared by {one.what!r}: there are {known}")
 
     def _param(self, ledger: Ledger, name: str, op: str, value: float | str) -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from pilotmtc.clock import FakeClock
 from pilotmtc.errors import UsageError
@@ -15,6 +16,7 @@ from pilotmtc.wire.messages import (
     DrainPilot,
     EndPilot,
     Filter,
+    Finish,
     GetTasks,
     Heartbeat,
     Started,
@@ -29,7 +31,7 @@ from pilotmtc.wire.views import (
     GetWords,
     NodeState,
 )
-from tests.contract.storekit import ECHO, Kit, row
+from tests.contract.storekit import ECHO, Kit, result, row
 
 S = TaskState
 
@@ -379,3 +381,14 @@ def test_a_new_server_knows_what_was_going_on(tmp_path: Path, clock: FakeClock) 
     assert set(found.series.busy) == {7}
     assert [pace.id for pace in found.campaign_paces] == [1]
     store.close()
+
+
+def test_a_signal_finds_those_that_it_killed(kit: Kit) -> None:
+    kit.submit(row(1), row(2), row(3))
+    pilot = kit.pilot()
+    hup, interrupt, other = kit.claim(pilot)
+    for task, number in ((hup, 1), (interrupt, 2)):
+        kit.store.call(Finish(pilot, (replace(result(task, cause=Cause.SIGNAL), signal=number),)))
+    kit.finish(pilot, other, code=2)
+    found = kit.store.call(GetTasks(Filter(compare=(Compare("signal", "=", 2.0),))))
+    assert [task.id for task in found.tasks] == [interrupt.task]
