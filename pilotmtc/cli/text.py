@@ -181,6 +181,18 @@ def ago(then: float | None, now: float) -> str:
     return f"{format_duration(round(past))} ago" if past > 0 else f"in {format_duration(round(-past))}"
 
 
+def rate(a_second: float, noun: str = "") -> str:
+    """Return how many a second, ``31 tasks/s``, or an hour if they are few: ``2 tasks/h``.
+
+    Without a noun, for columns that say so: ``31``, ``2/h``.
+    """
+    number, unit = f"{a_second:,.0f}" if a_second >= 100 else f"{a_second:.2g}", "s"
+    if a_second < 0.01:
+        an_hour = a_second * 3600
+        number, unit = ("0", "s") if an_hour < 0.1 else (f"{an_hour:.2g}", "h")
+    return f"{number} {noun}/{unit}" if noun else f"{number}{'' if unit == 's' else '/h'}"
+
+
 def count(n: int, noun: str) -> str:
     """Return ``1 task``, ``2,000 tasks``."""
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"

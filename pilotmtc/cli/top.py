@@ -10,7 +10,7 @@ import click
 from pilotmtc.cli import out, shapes
 from pilotmtc.cli.command import command, open_session
 from pilotmtc.cli.options import json_option
-from pilotmtc.cli.text import Column, paint, span, table
+from pilotmtc.cli.text import Column, paint, rate, span, table
 
 if TYPE_CHECKING:
     from pilotmtc.session.board import Board
@@ -39,13 +39,14 @@ _WAIT_S = 10.0
 @click.option("--once", is_flag=True, help="Show it once and leave.")
 @click.option(
     "--interval", type=click.FloatRange(0.2, 3600), default=2.0, show_default=True, metavar="SECONDS",
-    help="Not more often than that; not at all while nothing changes.",
+    help="Not more often than that; while nothing changes, every 10 s.",
 )  # fmt: skip
 @json_option
 def top(once: bool, interval: float, as_json: bool) -> None:
     """Show pilots, campaigns and what needs attention, as plain text, again when something has changed.
 
-    It goes on until Ctrl-C. Rates are of the time since the store's server was started.
+    It goes on until Ctrl-C. Rates are of the last while, failures of pilots of the time since the store's server was
+    started.
     """
     from pilotmtc.session.board import Board
     from pilotmtc.wire.views import GetOverview
@@ -83,7 +84,7 @@ def _lines(board: "Board", url: str, height: int | None) -> list[str]:
     lines = [
         f"{paint(url, 'bold', on=colour)}  {time.strftime('%H:%M:%S', time.localtime(board.now))}",
         f"tasks: {counts}",
-        f"cores: {busy:,} of {cores:,} busy; {board.pace:.3g} tasks a second",
+        f"cores: {busy:,} of {cores:,} busy; {rate(board.pace, 'tasks')}",
     ]
     for title, columns, rows in (
         ("pilots", _PILOTS, _pilot_rows(board)),
@@ -109,7 +110,7 @@ def _pilot_rows(board: "Board") -> list[tuple[str, ...]]:
         rows.append(
             (
                 str(pilot.id), pilot.state.name, pilot.description.site, f"{pilot.busy:,}", f"{pilot.cores:,}",
-                "" if left is None else span(left), f"{pace.lately:.3g}" if pace else "0",
+                "" if left is None else span(left), rate(pace.lately) if pace else "0",
                 f"{pace.failed:,}" if pace and pace.failed else "", pilot.reason or pilot.native_state,
             )
         )  # fmt: skip
@@ -128,7 +129,7 @@ def _campaign_rows(board: "Board") -> list[tuple[str, ...]]:
                 str(id_), f"{counts.get(TaskState.DONE, 0):,}",
                 f"{campaign.received:,}{'' if campaign.sealed else '+'}",
                 f"{counts[TaskState.FAILED]:,}" if TaskState.FAILED in counts else "",
-                f"{counts.get(TaskState.RUNNING, 0):,}", f"{pace.lately:.3g}" if pace else "0",
+                f"{counts.get(TaskState.RUNNING, 0):,}", rate(pace.lately) if pace else "0",
                 "" if eta is None else span(eta), campaign.name,
             )
         )  # fmt: skip

@@ -5,7 +5,7 @@ from msgspec import Struct
 from pilotmtc.model import Campaign, Pilot, PilotId
 from pilotmtc.session.explain import advice, pending
 from pilotmtc.session.results import signal_name
-from pilotmtc.states import PILOT_FINAL, TASK_FINAL, Cause, PilotState, TaskState
+from pilotmtc.states import PILOT_FINAL, TASK_FINAL, TASK_HELD, Cause, PilotState, TaskState
 from pilotmtc.units import format_duration
 from pilotmtc.wire.views import FailureGroup, Overview, Pace, Series
 
@@ -37,6 +37,7 @@ class Board:
     def __init__(self) -> None:
         self.seq = 0
         self.now = 0.0  # the store host's clock, at the last overview
+        self.age_s = 0.0  # how long ago that was, as far as somebody says so
         self.since_at = 0.0
         self.pilots: dict[int, Pilot] = {}
         self.campaigns: dict[int, Campaign] = {}
@@ -44,6 +45,7 @@ class Board:
         self.campaign_paces: dict[int, Pace] = {}
         self.tasks: dict[TaskState, int] = {}
         self.series = Series(1.0, 0.0)
+        self.series_at = 0.0  # when it ended; since then nothing has, and as many cores are busy
         self.failures: tuple[FailureGroup, ...] = ()
         self.looked_at = 0
         self.silent: frozenset[PilotId] = frozenset()
@@ -53,15 +55,22 @@ class Board:
         if news.whole:
             self.pilots.clear()
             self.campaigns.clear()
-        self.seq, self.now, self.since_at = news.seq, news.now, news.since_at
+        if news.whole or news.seq != self.seq:
+            self.series, self.series_at = news.series, news.now
+        self.seq, self.now, self.since_at, self.age_s = news.seq, news.now, news.since_at, 0.0
         self.pilots.update({pilot.id: pilot for pilot in news.pilots})
         self.campaigns.update({campaign.id: campaign for campaign in news.campaigns})
         self.pilot_paces = {pace.id: pace for pace in news.pilot_paces}
         self.campaign_paces = {pace.id: pace for pace in news.campaign_paces}
-        self.tasks, self.series = news.tasks, news.series
+        self.tasks = news.tasks
         self.silent = frozenset(news.silent)
         if news.failures is not None:
             self.failures, self.looked_at = news.failures, news.looked_at
+
+    @property
+    def clock(self) -> float:
+        """The store host's clock now."""
+        return self.now + self.age_s
 
     @property
     def live(self) -> list[Pilot]:
@@ -87,10 +96,11 @@ class Board:
     def eta_s(self, campaign: Campaign) -> float | None:
         """Return how long a campaign will take yet at its pace of lately; None if there is no telling."""
         left = sum(n for state, n in campaign.counts.items() if state not in TASK_FINAL)
+        held = sum(campaign.counts.get(state, 0) for state in TASK_HELD)
         pace = self.campaign_paces.get(campaign.id)
-        if not left or pace is None or pace.lately <= 0:
+        if not left or not held or pace is None or pace.lately <= 0:
             return None
-        return left / pace.lately
+        return max(left / pace.lately - self.age_s, 0.0)
 
 
 def left_s(pilot: Pilot, now: float) -> float | None:
@@ -101,11 +111,12 @@ def left_s(pilot: Pilot, now: float) -> float | None:
 
 
 def notices(board: Board) -> list[Notice]:
-    """Return what needs attention, worst first."""
-    found = [*_failures(board), *_starving(board)]
+    """Return what needs attention: what stops everything, then what is worst, of that pilots, and the newest."""
+    found = []
     for pilot in sorted(board.pilots.values(), key=lambda pilot: -pilot.id):
         found += _pilot(pilot, board)
-    return sorted(found, key=lambda notice: ("bad", "warn", "note").index(notice.level))
+    found += _failures(board)
+    return [*_starving(board), *sorted(found, key=lambda notice: ("bad", "warn", "note").index(notice.level))]
 
 
 def _failures(board: Board) -> list[Notice]:
@@ -113,9 +124,9 @@ def _failures(board: Board) -> list[Notice]:
     failed = board.tasks.get(TaskState.FAILED, 0)
     if not failed:
         return []
-    for group in board.failures:
+    for group in sorted(board.failures, key=lambda group: -group.task):
         more = "at least " if failed > board.looked_at and group.count == board.looked_at else ""
-        tasks = f"{more}{group.count:,} task{'s' * (group.count != 1)} of campaign {group.campaign}"
+        tasks = f"{more}{_tasks(group.count)} of campaign {group.campaign}"
         hint = next(iter(advice(group.cause, group.exit_code)), "") if group.cause is Cause.EXIT else group.message
         text = f"{tasks} failed {_how(group)}{f': {hint}' if hint else ''}"
         found.append(Notice("bad", " ".join(text.split()), tasks=filter_of(group)))
@@ -145,28 +156,38 @@ def _starving(board: Board) -> list[Notice]:
     ready = board.tasks.get(TaskState.READY, 0)
     if not ready or board.live:
         return []
-    return [Notice("warn", f"{ready:,} task{'s' * (ready != 1)} could run and no pilot is there", tasks="state:ready")]
+    return [Notice("warn", f"{_tasks(ready)} could run and no pilot is there", tasks="state:ready")]
 
 
 def _pilot(pilot: Pilot, board: Board) -> list[Notice]:
-    now = board.now
+    now = board.clock
     if pilot.state in (PilotState.NEW, PilotState.PENDING):
         return [Notice("note", f"pilot {pilot.id} {pending(pilot, now)}", pilot=pilot.id)]
     if pilot.state is PilotState.FAILED and pilot.ended_at is not None and now - pilot.ended_at < _LATELY_S:
-        ago = format_duration(float(round(max(now - pilot.ended_at, 0.0))))
-        return [
-            Notice("bad", f"pilot {pilot.id} failed {ago} ago: {pilot.reason or 'no reason is known'}", pilot=pilot.id)
-        ]
+        words = f"pilot {pilot.id} failed {_ago(now - pilot.ended_at)}: {pilot.reason or 'no reason is known'}"
+        return [Notice("bad", words, pilot=pilot.id)]
     if pilot.state in PILOT_FINAL:
         return []
     found = []
     if pilot.id in board.silent and pilot.seen_at is not None:
-        silent = format_duration(float(round(now - pilot.seen_at)))
-        found.append(Notice("warn", f"pilot {pilot.id} has not been heard of for {silent}", pilot=pilot.id))
-    left = left_s(pilot, now)
-    if left is not None and left < _ENDS_SOON_S and board.unfinished():
-        words = (
-            f"pilot {pilot.id} ends in {format_duration(float(round(left)))}, and {board.unfinished():,} tasks are left"
-        )
+        words = f"pilot {pilot.id} has not been heard of for {_seconds(now - pilot.seen_at)}"
         found.append(Notice("warn", words, pilot=pilot.id))
+    left = left_s(pilot, now)
+    unfinished = board.unfinished()
+    if left is not None and left < _ENDS_SOON_S and unfinished:
+        tasks = f"{_tasks(unfinished)} {'is' if unfinished == 1 else 'are'} left"
+        found.append(Notice("warn", f"pilot {pilot.id} ends in {_seconds(left)}, and {tasks}", pilot=pilot.id))
     return found
+
+
+def _seconds(seconds: float) -> str:
+    """Return a duration in whole seconds."""
+    return format_duration(seconds) if seconds >= 10 else f"{round(max(seconds, 0.0))}s"
+
+
+def _ago(seconds: float) -> str:
+    return "just now" if seconds < 1 else f"{_seconds(seconds)} ago"
+
+
+def _tasks(n: int) -> str:
+    return f"{n:,} task{'s' * (n != 1)}"

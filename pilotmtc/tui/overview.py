@@ -1,5 +1,7 @@
 """The overview: pilots, campaigns, what needs attention, and the recent past."""
 
+from time import monotonic
+
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -8,16 +10,21 @@ from textual.events import Resize
 from textual.widgets import Static
 from textual_plotext import PlotextPlot
 
+from pilotmtc.cli.text import count, rate
 from pilotmtc.model import Campaign, Pilot
 from pilotmtc.session.board import Notice, left_s, notices
 from pilotmtc.states import TaskState
 from pilotmtc.tui import pilot_actions
 from pilotmtc.tui.base import Base
+from pilotmtc.tui.plots import Past
 from pilotmtc.tui.table import Cell, Table
-from pilotmtc.tui.words import TASK_MARKS, bar, pace, parts_bar, pilot_state, right, span, style
+from pilotmtc.tui.words import TASK_MARKS, bar, parts_bar, pilot_state, right, span, style
 
 _TALL = 36  # lines from which on there is room for the plots
 _BAR = 10
+_TICK_S = 5.0  # between two looks at the clock, when there is no news
+_STOP_S = 30.0  # data that are older than that are of a link that is gone: their time stands still
+_NOTICES = 0.3  # of the tables' room is theirs; and what the others leave
 _LEVELS = {"bad": ("✗", "bold red"), "warn": ("!", "bold yellow"), "note": ("·", "")}
 _SHOWN = (
     TaskState.DONE, TaskState.FAILED, TaskState.CANCELED, TaskState.SKIPPED, TaskState.RUNNING, TaskState.CLAIMED,
@@ -68,6 +75,7 @@ class OverviewScreen(Base):
         """Begin at the pilots."""
         self.query_one("#pilots").focus()
         self.call_after_refresh(self.take_news)
+        self.set_interval(_TICK_S, self._tick)
 
     def on_resize(self, event: Resize) -> None:
         """Show the plots where there is room."""
@@ -76,6 +84,24 @@ class OverviewScreen(Base):
 
     def on_board(self) -> None:
         """Draw what has changed."""
+        self._show_tables()
+        self.call_after_refresh(self._share_room)
+        if self.board.seq:
+            self._show_totals()
+            if self.has_class("-tall"):
+                self._show_plots()
+
+    def _tick(self) -> None:
+        """Let ages grow and what is left become less; counts and plots are as they were."""
+        heard = self.mtc.heard_at
+        if heard is None or not self.is_current or not self._drawable:
+            return
+        age_s = monotonic() - heard
+        if age_s < _STOP_S:
+            self.board.age_s = age_s
+            self._show_tables()
+
+    def _show_tables(self) -> None:
         board = self.board
         found = notices(board)
         self._notices = {str(index): notice for index, notice in enumerate(found)}
@@ -87,9 +113,15 @@ class OverviewScreen(Base):
         self.query_one("#pilots", Table).fill(pilots)
         campaigns = [board.campaigns[id_] for id_ in sorted(board.campaigns, reverse=True)]
         self.query_one("#campaigns", Table).fill({str(one.id): self._campaign(one) for one in campaigns})
-        self._show_totals()
-        if self.has_class("-tall"):
-            self._show_plots()
+
+    def _share_room(self) -> None:
+        """Give what needs attention the lines that would be left free."""
+        if not self._drawable:
+            return
+        room = self.query_one("#tables").size.height
+        pilots, campaigns = (self.query_one(f"#{id_}", Table).row_count + 1 for id_ in ("pilots", "campaigns"))
+        free = room - min(pilots, room // 2) - campaigns
+        self.query_one("#notices").styles.max_height = max(int(_NOTICES * room), free, 2)
 
     def on_data_table_row_selected(self, event: Table.RowSelected) -> None:
         """Open what the cursor is on."""
@@ -130,69 +162,66 @@ class OverviewScreen(Base):
     def _show_totals(self) -> None:
         board = self.board
         counts = [(state, board.tasks.get(state, 0)) for state in _SHOWN]
-        total = sum(count for _, count in counts)
+        total = sum(n for _, n in counts)
         busy, cores = board.cores
         line = Text()
-        line.append(f"{total:,} task{'s' * (total != 1)}", style="bold")
-        for state, count in counts:
-            if count:
+        line.append(count(total, "task"), style="bold")
+        for state, n in counts:
+            if n:
                 mark, look = TASK_MARKS[state]
                 line.append("  ")
-                line.append(f"{mark} {count:,}{f' {state.name.lower()}' if self.wide else ''}", style=style(look))
+                line.append(f"{mark} {n:,}{f' {state.name.lower()}' if self.wide else ''}", style=style(look))
         width = max(10, self.size.width - 2)
         share = f"cores {busy:,}/{cores:,} busy {bar(busy / cores if cores else 0.0, 20)}"
-        second = Text(f"{share}  {pace(board.pace)} tasks/s")
-        parts = parts_bar([(count, _COLOURS[state]) for state, count in counts], width)
+        second = Text(f"{share}  {rate(board.pace, 'tasks')}")
+        parts = parts_bar([(n, _COLOURS[state]) for state, n in counts], width)
         self.query_one("#totals", Static).update(
             Text("\n", no_wrap=True, overflow="ellipsis").join([line, parts, second])
         )
 
     def _show_plots(self) -> None:
-        series = self.board.series
-        ages = [(index - len(series.ended) + 1) * series.step_s / 60 for index in range(len(series.ended))]
-        since = min([-1.0, *ages])
-        paces = self.query_one("#paces", PlotextPlot)
-        paces.plt.clear_data()
-        paces.plt.title("tasks ended a second, against minutes")
-        if ages:
-            paces.plt.plot(ages, [count / series.step_s for count in series.ended], marker="hd")
-            paces.plt.xlim(since, 0)
-            paces.plt.ylim(0, max(max(series.ended) / series.step_s, 1.0))
-            if any(series.failed):
-                failed = [count / series.step_s for count in series.failed]
-                paces.plt.plot(ages, failed, marker="hd", color="red", label="failed")
-        paces.refresh()
-        cores = self.query_one("#cores", PlotextPlot)
-        cores.plt.clear_data()
-        cores.plt.title("cores busy, of those there, against minutes")
-        if ages:
-            cores.plt.xlim(since, 0)
-            cores.plt.ylim(0, max(*series.cores, 1))
-            cores.plt.plot(ages, list(series.cores), marker="hd", color="gray")
-            cores.plt.plot(ages, list(series.busy), marker="hd", color="green")
-        cores.refresh()
+        series, past = self.board.series, Past(self.board)
+        ended, failed = past.a_second(series.ended), past.a_second(series.failed)
+        paces = self._plot("paces", "tasks ended a second, against minutes", past, max([1.0, *ended[1]]))
+        paces.plt.plot(*ended, marker="hd")
+        if any(series.failed):
+            paces.plt.plot(*failed, marker="hd", color="red", label="failed")
+        cores = self._plot("cores", "cores busy, of those there, against minutes", past, max([1, *series.cores]))
+        cores.plt.plot(*past.level(series.cores), marker="hd", color="gray")
+        cores.plt.plot(*past.level(series.busy), marker="hd", color="green")
+
+    def _plot(self, id_: str, title: str, past: Past, top: float) -> PlotextPlot:
+        """Return a plot with nothing in it yet."""
+        plot = self.query_one(f"#{id_}", PlotextPlot)
+        plot.plt.clear_data()
+        plot.plt.title(title)
+        plot.plt.xlim(-past.minutes, 0)
+        plot.plt.ylim(0, top)
+        plot.plt.xticks(past.ticks(), [f"{age:.0f}" for age in past.ticks()])
+        plot.refresh()
+        return plot
 
     def _pilot(self, pilot: Pilot) -> tuple[Cell, ...]:
-        rate, left = self.board.pilot_paces.get(pilot.id), left_s(pilot, self.board.now)
+        pace, left = self.board.pilot_paces.get(pilot.id), left_s(pilot, self.board.clock)
         walltime = pilot.description.walltime_s
         return (
             right(str(pilot.id)), pilot_state(pilot.state), pilot.description.site,
             right(str(pilot.nodes or pilot.description.nodes)), right(f"{pilot.busy:,}/{pilot.cores:,}"),
             "" if left is None else f"{bar(left / walltime, _BAR)} {span(left)}" if self.wide else right(span(left)),
-            right(pace(rate.lately)) if rate else "", right(f"{rate.failed:,}") if rate and rate.failed else "",
+            right(rate(pace.lately)) if pace else "", right(f"{pace.failed:,}") if pace and pace.failed else "",
             Text(pilot.trouble or pilot.reason or pilot.native_state),
         )  # fmt: skip
 
     def _campaign(self, campaign: Campaign) -> tuple[Cell, ...]:
         counts, eta = campaign.counts, self.board.eta_s(campaign)
-        rate = self.board.campaign_paces.get(campaign.id)
+        pace = self.board.campaign_paces.get(campaign.id)
         return (
             right(str(campaign.id)),
             parts_bar([(counts.get(state, 0), _COLOURS[state]) for state in _SHOWN], 2 * _BAR if self.wide else _BAR),
             right(f"{counts.get(TaskState.DONE, 0):,}"),
             right(f"{campaign.received:,}{'' if campaign.sealed else '+'}"),
             right(f"{counts[TaskState.FAILED]:,}") if TaskState.FAILED in counts else "",
-            right(f"{counts.get(TaskState.RUNNING, 0):,}"), right(pace(rate.lately)) if rate else "",
+            right(f"{counts.get(TaskState.RUNNING, 0):,}"), right(rate(pace.lately)) if pace else "",
             right(span(eta)), Text(campaign.name),
         )  # fmt: skip
 

@@ -1,15 +1,24 @@
 """The overview, against a real store with a real pilot."""
 
+import asyncio
 import os
 import signal
 import sqlite3
 from contextlib import closing
 
+from msgspec.structs import replace
+
+from pilotmtc.model import CampaignId, TaskId
 from pilotmtc.session import Session
+from pilotmtc.states import Cause, TaskState
+from pilotmtc.tui.app import MtcApp
+from pilotmtc.tui.overview import OverviewScreen
 from pilotmtc.tui.task import TaskScreen
 from pilotmtc.tui.tasks import TasksScreen
+from pilotmtc.wire.views import FailureGroup, GetOverview, Overview
 from tests.serving import Place
 from tests.tui.driving import Driver, drive
+from tests.tui.fixed import FixedGateway, empty, running
 
 
 def test_empty_store_says_so(place: Place) -> None:
@@ -104,3 +113,56 @@ def test_store_of_a_newer_pilotmtc_is_refused_and_says_what_to_do(place: Place) 
         )
 
     drive(str(place.path), script)
+
+
+def quiet_app(overview: Overview) -> MtcApp:
+    return MtcApp(FixedGateway({GetOverview: overview}))
+
+
+def test_time_goes_on_while_there_is_no_news_but_not_without_a_link() -> None:
+    async def main() -> None:
+        app = quiet_app(running())
+        async with app.run_test(size=(120, 40)) as pilot:
+            screen = Driver(app, pilot)
+            await screen.see("1h00m", "waits in the queue of boulder for 10m00s", "4h")
+            assert app.heard_at is not None
+            app.heard_at -= 20.0
+            overview = app.screen
+            assert isinstance(overview, OverviewScreen)
+            overview._tick()
+            await screen.see("59m40s", "waits in the queue of boulder for 10m20s")
+            app.heard_at -= 100.0
+            overview._tick()
+            await pilot.pause(0.1)
+            await screen.see("59m40s", "NO LINK")
+
+    asyncio.run(main())
+
+
+def test_nothing_is_said_of_tasks_before_anything_is_known() -> None:
+    async def main() -> None:
+        app = MtcApp(FixedGateway({}, trouble="no route to host"))
+
+        async def never(request: object) -> object:
+            return await asyncio.Event().wait()
+
+        app.gateway.ask = never  # type: ignore[method-assign,assignment]
+        async with app.run_test(size=(80, 24)) as pilot:
+            screen = Driver(app, pilot)
+            await screen.see("no route to host", "PILOT")
+            for words in ("0 tasks", "cores", "ATTENTION"):
+                assert words not in screen.text()
+
+    asyncio.run(main())
+
+
+def test_what_needs_attention_has_the_lines_that_are_free() -> None:
+    groups = tuple(FailureGroup(CampaignId(1), Cause.EXIT, code, None, "", 1, TaskId(code)) for code in range(1, 13))
+    news = replace(empty(), tasks={TaskState.FAILED: 12}, failures=groups, looked_at=12)
+
+    async def main() -> None:
+        app = quiet_app(news)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await Driver(app, pilot).see("exit code 12", "exit code 2 ", "CAMPAIGN")
+
+    asyncio.run(main())

@@ -50,6 +50,7 @@ def test_a_campaign_ends_at_the_pace_that_is_shown_or_nobody_knows_when() -> Non
     still = board_of(replace(QUIET, campaigns=(campaign,), campaign_paces=(Pace(1, 0.0, 7.0, 28, 0),)))
     assert still.eta_s(campaign) is None
     assert still.eta_s(a_campaign({S.DONE: 28})) is None
+    assert slow.eta_s(a_campaign({S.DONE: 28, S.READY: 8})) is None
 
 
 def test_the_filter_of_a_signal_is_of_that_signal_only() -> None:
@@ -61,3 +62,42 @@ def test_the_filter_of_a_signal_is_of_that_signal_only() -> None:
         ("1 task of campaign 5 failed by SIGINT", "state:failed campaign:5 cause:signal signal:INT"),
         ("1 task of campaign 5 failed by signal 40", "state:failed campaign:5 cause:signal signal:40"),
     ]
+
+
+def test_what_stops_everything_comes_first_then_the_worst_and_of_that_the_newest() -> None:
+    def group(task: int) -> FailureGroup:
+        return FailureGroup(CampaignId(task), Cause.EXIT, 3, None, "", 1, TaskId(task))
+
+    over = a_pilot(2, state=PilotState.FAILED, ended_at=NOW - 12.0, reason="killed")
+    news = replace(
+        QUIET, pilots=(over, a_pilot(1, state=PilotState.FAILED, ended_at=NOW, reason="lost")),
+        tasks={S.FAILED: 2, S.READY: 577}, failures=(group(7), group(9)), looked_at=2,
+    )  # fmt: skip
+    assert said(board_of(news)) == [
+        "577 tasks could run and no pilot is there",
+        "pilot 2 failed 12s ago: killed",
+        "pilot 1 failed just now: lost",
+        "1 task of campaign 9 failed with exit code 3",
+        "1 task of campaign 7 failed with exit code 3",
+    ]
+
+
+def test_time_goes_on_between_news() -> None:
+    pilot = a_pilot(description=PilotDescription(walltime_s=898.0))
+    campaign = a_campaign({S.RUNNING: 1})
+    news = replace(
+        QUIET, pilots=(pilot,), campaigns=(campaign,), tasks={S.RUNNING: 1}, campaign_paces=(Pace(1, 0.1, 0.1, 1, 0),)
+    )
+    board = board_of(news)
+    assert said(board) == ["pilot 1 ends in 1m38s, and 1 task is left"]
+    board.age_s = 5.0
+    assert said(board) == ["pilot 1 ends in 1m33s, and 1 task is left"]
+    assert board.eta_s(campaign) == 5.0
+    board.take(replace(QUIET, seq=2, now=NOW + 10.0))
+    assert said(board) == []
+
+
+def test_the_past_stays_when_there_is_no_news() -> None:
+    past = Series(2.0, NOW - 4.0, (1, 2), (0, 0), (1, 1), (2, 2))
+    board = board_of(replace(QUIET, series=past), replace(QUIET, now=NOW + 20.0))
+    assert (board.series, board.series_at) == (past, NOW)
