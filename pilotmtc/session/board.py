@@ -11,6 +11,7 @@ from pilotmtc.wire.views import FailureGroup, Overview, Pace, Series
 
 _ENDS_SOON_S = 600.0
 _LATELY_S = 3600.0
+_LULL_S = 5.0
 _ENDS = {
     Cause.TIMEOUT: "over their time limit", Cause.OOM: "over their memory limit",
     Cause.WALLTIME: "at the walltime's end",
@@ -87,7 +88,20 @@ class Board:
     @property
     def pace(self) -> float:
         """Tasks that end a second."""
-        return sum(pace.lately for pace in self.campaign_paces.values())
+        return sum(self.campaign_rate(campaign) for campaign in self.campaigns.values())
+
+    def campaign_rate(self, campaign: Campaign) -> float:
+        """Return how many tasks of a campaign end a second."""
+        return self._lately(self.campaign_paces.get(campaign.id), campaign.counts.get(TaskState.RUNNING, 0))
+
+    def pilot_rate(self, pilot: Pilot) -> float:
+        """Return how many tasks of a pilot end a second."""
+        return self._lately(self.pilot_paces.get(pilot.id), pilot.busy)
+
+    def _lately(self, pace: Pace | None, running: int) -> float:
+        """Return a pace now: without news none has ended, so that each that runs takes longer than the news is old."""
+        lately = 0.0 if pace is None else pace.lately
+        return lately if self.age_s < _LULL_S else min(lately, running / self.age_s)
 
     def unfinished(self) -> int:
         """Return how many tasks are not over."""
@@ -97,10 +111,10 @@ class Board:
         """Return how long a campaign will take yet at its pace of lately; None if there is no telling."""
         left = sum(n for state, n in campaign.counts.items() if state not in TASK_FINAL)
         held = sum(campaign.counts.get(state, 0) for state in TASK_HELD)
-        pace = self.campaign_paces.get(campaign.id)
-        if not left or not held or pace is None or pace.lately <= 0:
+        a_second = self.campaign_rate(campaign)
+        if not left or not held or a_second <= 0:
             return None
-        return max(left / pace.lately - self.age_s, 0.0)
+        return max(left / a_second - self.age_s, 0.0)
 
 
 def left_s(pilot: Pilot, now: float) -> float | None:

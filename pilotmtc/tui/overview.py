@@ -92,7 +92,7 @@ class OverviewScreen(Base):
                 self._show_plots()
 
     def _tick(self) -> None:
-        """Let ages grow and what is left become less; counts and plots are as they were."""
+        """Let ages grow, what is left become less, and paces go down; counts and plots are as they were."""
         heard = self.mtc.heard_at
         if heard is None or not self.is_current or not self._drawable:
             return
@@ -100,6 +100,7 @@ class OverviewScreen(Base):
         if age_s < _STOP_S:
             self.board.age_s = age_s
             self._show_tables()
+            self._show_totals()
 
     def _show_tables(self) -> None:
         board = self.board
@@ -208,20 +209,21 @@ class OverviewScreen(Base):
             right(str(pilot.id)), pilot_state(pilot.state), pilot.description.site,
             right(str(pilot.nodes or pilot.description.nodes)), right(f"{pilot.busy:,}/{pilot.cores:,}"),
             "" if left is None else f"{bar(left / walltime, _BAR)} {span(left)}" if self.wide else right(span(left)),
-            right(rate(pace.lately)) if pace else "", right(f"{pace.failed:,}") if pace and pace.failed else "",
+            right(rate(self.board.pilot_rate(pilot))) if pace else "",
+            right(f"{pace.failed:,}") if pace and pace.failed else "",
             Text(pilot.trouble or pilot.reason or pilot.native_state),
         )  # fmt: skip
 
     def _campaign(self, campaign: Campaign) -> tuple[Cell, ...]:
         counts, eta = campaign.counts, self.board.eta_s(campaign)
-        pace = self.board.campaign_paces.get(campaign.id)
         return (
             right(str(campaign.id)),
             parts_bar([(counts.get(state, 0), _COLOURS[state]) for state in _SHOWN], 2 * _BAR if self.wide else _BAR),
             right(f"{counts.get(TaskState.DONE, 0):,}"),
             right(f"{campaign.received:,}{'' if campaign.sealed else '+'}"),
             right(f"{counts[TaskState.FAILED]:,}") if TaskState.FAILED in counts else "",
-            right(f"{counts.get(TaskState.RUNNING, 0):,}"), right(rate(pace.lately)) if pace else "",
+            right(f"{counts.get(TaskState.RUNNING, 0):,}"),
+            right(rate(self.board.campaign_rate(campaign))) if campaign.id in self.board.campaign_paces else "",
             right(span(eta)), Text(campaign.name),
         )  # fmt: skip
 

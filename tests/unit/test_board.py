@@ -97,6 +97,18 @@ def test_time_goes_on_between_news() -> None:
     assert said(board) == []
 
 
+def test_a_pace_goes_down_while_nothing_ends() -> None:
+    campaign = a_campaign({S.DONE: 28, S.RUNNING: 2, S.READY: 6})
+    news = replace(
+        QUIET, pilots=(a_pilot(busy=2),), campaigns=(campaign,), campaign_paces=(Pace(1, 9.0, 7.0, 28, 0),),
+        pilot_paces=(Pace(1, 9.0, 7.0, 28, 0),),
+    )  # fmt: skip
+    board = board_of(news)
+    assert (board.pace, board.pilot_rate(board.pilots[1])) == (9.0, 9.0)
+    board.age_s = 10.0
+    assert (board.pace, board.pilot_rate(board.pilots[1]), board.eta_s(campaign)) == (0.2, 0.2, 30.0)
+
+
 def test_the_past_stays_when_there_is_no_news() -> None:
     past = Series(2.0, NOW - 4.0, (1, 2), (0, 0), (1, 1), (2, 2))
     board = board_of(replace(QUIET, series=past), replace(QUIET, now=NOW + 20.0))
