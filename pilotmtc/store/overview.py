@@ -71,7 +71,8 @@ def get_overview(ledger: Ledger, request: GetOverview) -> Overview:
 
 
 def _paces(meters: dict[int, Meter], running: dict[int, int], now: float) -> tuple[Pace, ...]:
-    return tuple([meter.pace(id_, now, running[id_]) for id_, meter in meters.items() if id_ in running])
+    told = [(id_, meter) for id_, meter in meters.items() if id_ in running and meter.total]
+    return tuple([meter.pace(id_, now, running[id_]) for id_, meter in told])
 
 
 def _running(campaigns: dict[int, tuple[Row, int]]) -> dict[int, int]:

@@ -372,14 +372,19 @@ def test_a_new_server_knows_what_was_going_on(tmp_path: Path, clock: FakeClock) 
     kit = Kit(store)
     kit.submit(row(1))
     pilot = kit.pilot()
-    kit.start(pilot, *kit.claim(pilot))
+    (task,) = kit.claim(pilot)
+    kit.start(pilot, task)
     store.call(Heartbeat(pilot, busy=7))
     store.close()
     store = SqliteStore(tmp_path / "again.db", clock)
     clock.advance(8)
     found = store.call(GetOverview())
     assert set(found.series.busy) == {7}
-    assert [pace.id for pace in found.campaign_paces] == [1]
+    clock.advance(92)
+    kit.store = store
+    kit.finish(pilot, task)
+    (pace,) = store.call(GetOverview()).campaign_paces
+    assert pace.lately == pytest.approx(0.01, rel=0.1)  # counting began before it ended
     store.close()
 
 
