@@ -77,6 +77,10 @@ class OverviewScreen(Base):
         self.call_after_refresh(self.take_news)
         self.set_interval(_TICK_S, self._tick)
 
+    def on_screen_resume(self) -> None:
+        """Notice how late it has become in the background; `Base` draws."""
+        self._set_clock()
+
     def on_resize(self, event: Resize) -> None:
         """Show the plots where there is room."""
         self.set_class(event.size.height >= _TALL, "-tall")
@@ -93,14 +97,17 @@ class OverviewScreen(Base):
 
     def _tick(self) -> None:
         """Let ages grow, what is left become less, and paces go down; counts and plots are as they were."""
-        heard = self.mtc.heard_at
-        if heard is None or not self.is_current or not self._drawable:
-            return
-        age_s = monotonic() - heard
-        if age_s < _STOP_S:
-            self.board.age_s = age_s
+        if self.is_current and self._drawable and self._set_clock():
             self._show_tables()
             self._show_totals()
+
+    def _set_clock(self) -> bool:
+        """Tell the board how old it is; return whether its time goes on."""
+        heard = self.mtc.heard_at
+        if heard is None or (age_s := monotonic() - heard) >= _STOP_S:
+            return False
+        self.board.age_s = float(round(age_s))  # less than a second is not seen
+        return True
 
     def _show_tables(self) -> None:
         board = self.board

@@ -13,6 +13,7 @@ from pilotmtc.model import CampaignId, TaskId
 from pilotmtc.session import Session
 from pilotmtc.states import Cause, TaskState
 from pilotmtc.tui.app import MtcApp
+from pilotmtc.tui.dialogs import Confirm
 from pilotmtc.tui.overview import OverviewScreen
 from pilotmtc.tui.task import TaskScreen
 from pilotmtc.tui.tasks import TasksScreen
@@ -135,10 +136,15 @@ def test_time_goes_on_while_there_is_no_news_but_not_without_a_link(monkeypatch:
             later_s = 20.0
             overview._tick()
             await screen.see("59m40s", "waits in the queue of boulder for 10m20s")
+            later_s = 25.0
+            app.push_screen(Confirm("Wait?"))
+            await screen.see("Wait?")
+            await screen.press("escape")
+            await screen.see("59m35s")
             later_s = 100.0
             overview._tick()
             await pilot.pause(0.1)
-            await screen.see("59m40s", "waits in the queue of boulder for 10m20s")
+            await screen.see("59m35s", "waits in the queue of boulder for 10m25s")
 
     asyncio.run(main())
 
