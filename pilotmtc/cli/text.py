@@ -13,7 +13,6 @@ COLOURS = {
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _GAP = "  "
 _TEXT_MIN = 8  # a column of text is not made narrower than that, while there is another way
-span = format_duration  # what `pilotmtc top` calls it
 
 
 def paint(text: str, colour: str, *, on: bool) -> str:

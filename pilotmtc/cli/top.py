@@ -10,7 +10,8 @@ import click
 from pilotmtc.cli import out, shapes
 from pilotmtc.cli.command import command, open_session
 from pilotmtc.cli.options import json_option
-from pilotmtc.cli.text import Column, paint, rate, span, table
+from pilotmtc.cli.text import Column, paint, rate, table
+from pilotmtc.units import format_duration
 
 if TYPE_CHECKING:
     from pilotmtc.session.board import Board
@@ -110,7 +111,7 @@ def _pilot_rows(board: "Board") -> list[tuple[str, ...]]:
         rows.append(
             (
                 str(pilot.id), pilot.state.name, pilot.description.site, f"{pilot.busy:,}", f"{pilot.cores:,}",
-                "" if left is None else span(left), rate(pace.lately) if pace else "0",
+                "" if left is None else format_duration(left), rate(pace.lately) if pace else "0",
                 f"{pace.failed:,}" if pace and pace.failed else "", pilot.reason or pilot.native_state,
             )
         )  # fmt: skip
@@ -130,7 +131,7 @@ def _campaign_rows(board: "Board") -> list[tuple[str, ...]]:
                 f"{campaign.received:,}{'' if campaign.sealed else '+'}",
                 f"{counts[TaskState.FAILED]:,}" if TaskState.FAILED in counts else "",
                 f"{counts.get(TaskState.RUNNING, 0):,}", rate(pace.lately) if pace else "0",
-                "" if eta is None else span(eta), campaign.name,
+                "" if eta is None else format_duration(eta), campaign.name,
             )
         )  # fmt: skip
     return rows

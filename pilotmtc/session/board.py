@@ -12,12 +12,16 @@ from pilotmtc.wire.views import FailureGroup, Overview, Pace, Series
 _ENDS_SOON_S = 600.0
 _LATELY_S = 3600.0
 _LULL_S = 5.0
-_ENDS = {
-    Cause.TIMEOUT: "over their time limit", Cause.OOM: "over their memory limit",
-    Cause.WALLTIME: "at the walltime's end",
-    Cause.PREEMPTED: "preempted", Cause.NODE_LOST: "with their nodes", Cause.PILOT_LOST: "with their pilots",
-    Cause.CANCELED: "canceled", Cause.LAUNCH_ERROR: "before they could start",
-}  # fmt: skip
+_ENDS = {  # of one, of several
+    Cause.TIMEOUT: ("over its time limit", "over their time limits"),
+    Cause.OOM: ("over its memory limit", "over their memory limits"),
+    Cause.WALLTIME: ("at the walltime's end", "at the walltime's end"),
+    Cause.PREEMPTED: ("when it was preempted", "when they were preempted"),
+    Cause.NODE_LOST: ("with its node", "with their nodes"),
+    Cause.PILOT_LOST: ("with its pilot", "with their pilots"),
+    Cause.CANCELED: ("when it was canceled", "when they were canceled"),
+    Cause.LAUNCH_ERROR: ("before it could start", "before they could start"),
+}
 
 
 class Notice(Struct, frozen=True):
@@ -142,6 +146,7 @@ def _failures(board: Board) -> list[Notice]:
         more = "at least " if failed > board.looked_at and group.count == board.looked_at else ""
         tasks = f"{more}{_tasks(group.count)} of campaign {group.campaign}"
         hint = next(iter(advice(group.cause, group.exit_code)), "") if group.cause is Cause.EXIT else group.message
+        hint = "" if hint in (_ENDS[Cause.TIMEOUT][0], _ENDS[Cause.OOM][0]) else hint  # said already
         text = f"{tasks} failed {_how(group)}{f': {hint}' if hint else ''}"
         found.append(Notice("bad", " ".join(text.split()), tasks=filter_of(group)))
     return found
@@ -152,7 +157,7 @@ def _how(group: FailureGroup) -> str:
         return f"with exit code {group.exit_code}"
     if group.cause is Cause.SIGNAL:
         return f"by {signal_name(group.signal or 0)}"
-    return _ENDS[group.cause]
+    return _ENDS[group.cause][group.count > 1]
 
 
 def filter_of(group: FailureGroup) -> str:

@@ -17,7 +17,7 @@ _EVENTS = 100
 
 
 class Meter:
-    """How many things happen a second, lately and on average."""
+    """How many things have happened, and how many a second lately."""
 
     __slots__ = ("_at", "_faded", "_since", "failed", "total")
 
@@ -40,7 +40,7 @@ class Meter:
     def pace(self, id_: int, now: float, running: int) -> Pace:
         """Return what there is to say when so many are being worked on."""
         age = max(now - self._since, 0.5)
-        return Pace(id_, round(self._lately(now, age, running), 6), round(self.total / age, 4), self.total, self.failed)
+        return Pace(id_, round(self._lately(now, age, running), 6), self.total, self.failed)
 
     def _lately(self, now: float, age: float, running: int) -> float:
         """Return how many a second, from as little of the past as says enough.

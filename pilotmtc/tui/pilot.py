@@ -11,7 +11,7 @@ from textual.binding import Binding
 from textual.containers import VerticalScroll
 from textual.widgets import Static, TabbedContent, TabPane
 
-from pilotmtc.cli.text import plain
+from pilotmtc.cli.text import plain, rate
 from pilotmtc.model import Pilot, PilotId
 from pilotmtc.session.board import left_s
 from pilotmtc.states import PILOT_FINAL
@@ -19,7 +19,7 @@ from pilotmtc.tui import pilot_actions
 from pilotmtc.tui.base import Base
 from pilotmtc.tui.gantt import Gantt, cores_of, lanes_of, utilisation
 from pilotmtc.tui.table import Cell, Table
-from pilotmtc.tui.words import bar, clock, pace, pilot_state, plain_lines, right, span
+from pilotmtc.tui.words import bar, clock, pilot_state, plain_lines, right, span
 from pilotmtc.units import format_memory
 from pilotmtc.wire.views import GetPilotFile, GetPilotView, GetSpans, NodeState, PilotView, RunningTask, Span
 
@@ -146,7 +146,7 @@ class PilotScreen(Base):
         elif pilot.state in PILOT_FINAL:
             second = f"{pilot.cores:,} core{'s' * (pilot.cores != 1)} on {on}"
         if view.pace is not None:
-            lately = "" if pilot.state in PILOT_FINAL else f"{pace(view.pace.lately)} tasks/s, "
+            lately = "" if pilot.state in PILOT_FINAL else f"{rate(view.pace.lately, 'tasks')}, "
             second += f"  {lately}{view.pace.ended:,} ended, {view.pace.failed:,} failed"
         third = ""
         if left is not None:

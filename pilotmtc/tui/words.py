@@ -85,11 +85,6 @@ def pilot_state(state: PilotState) -> Text:
     return Text(f"{mark} {state.name}", style=style(look))
 
 
-def pace(a_second: float) -> str:
-    """Return tasks a second."""
-    return f"{a_second:,.0f}" if a_second >= 100 else f"{a_second:.2g}"
-
-
 def right(text: str) -> Text:
     """Return a cell that stands at the right; what is cut of it is seen to be."""
     return Text(text, justify="right", no_wrap=True, overflow="ellipsis")

@@ -30,7 +30,7 @@ class GetOverview(Request["Overview"], frozen=True, tag="overview"):
 
 
 class Pace(Struct, frozen=True, array_like=True):
-    """How fast a pilot or campaign is: tasks ended a second lately and since counting began, and how many.
+    """How fast a pilot or campaign is: tasks ended a second lately, and how many in all.
 
     Counting begins when the server does. `failed` are attempts of a pilot that failed by themselves, and FAILED tasks
     of a campaign.
@@ -38,7 +38,6 @@ class Pace(Struct, frozen=True, array_like=True):
 
     id: int
     lately: float
-    average: float
     ended: int
     failed: int
 

@@ -76,8 +76,8 @@ def running(*, failures: bool = False) -> Overview:
             Campaign(CampaignId(1), "a", "higgs mass scan", NOW - 9000.0, 1_000_000, True, counts),
             Campaign(CampaignId(2), "b", "ensemble [night]", NOW - 600.0, 100, True, small),
         ),
-        pilot_paces=(Pace(2, 31.4, 30.9, 512_000, 42 if failures else 0),),
-        campaign_paces=(Pace(1, 31.2, 30.9, 512_345, 0), Pace(2, 0.2, 0.2, 62, 42 if failures else 0)),
+        pilot_paces=(Pace(2, 31.4, 512_000, 42 if failures else 0),),
+        campaign_paces=(Pace(1, 31.2, 512_345, 0), Pace(2, 0.2, 62, 42 if failures else 0)),
         tasks={state: count for state, count in tasks.items() if count},
         failures=(
             FailureGroup(CampaignId(2), Cause.EXIT, 137, None, "", 40, TaskId(1_000_040)),

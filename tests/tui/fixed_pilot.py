@@ -55,7 +55,7 @@ def active() -> dict[type, Any]:
         (NOW - 240.0, "node c1-07 set aside: 5 tasks in a row could not be started"),
         (NOW - 4.0, "heartbeat: [31m is no colour here, and a line that is much too long for a terminal of this size"),
     )
-    pace = Pace(2, 31.4, 30.9, 366_120, 1_042)
+    pace = Pace(2, 31.4, 366_120, 1_042)
     view = PilotView(NOW, pilot, nodes, (*held, waits), events, pace)
     spans = tuple([span for number in range(1, 5) for core in range(0, _CORES, 4) for span in _past(number, core)])
     log = b"".join(b"12:%02d:00 claimed 256 tasks, 12 ran\n" % minute for minute in range(60))
@@ -72,9 +72,7 @@ def pending() -> dict[type, Any]:
 def over() -> dict[type, Any]:
     """Return what a store says of a pilot that has ended."""
     pilot = replace(known(1), cores=3072)
-    view = PilotView(
-        NOW, pilot, events=((NOW - 1000.0, "ACTIVE to DONE: walltime"),), pace=Pace(1, 0.0, 0.0, 88_000, 0)
-    )
+    view = PilotView(NOW, pilot, events=((NOW - 1000.0, "ACTIVE to DONE: walltime"),), pace=Pace(1, 0.0, 88_000, 0))
     return _answers(view, tuple(_past(1, 0)), job=_SCRIPT, log=b"")
 
 

@@ -45,9 +45,9 @@ def a_campaign(counts: dict[TaskState, int]) -> Campaign:
 
 def test_a_campaign_ends_at_the_pace_that_is_shown_or_nobody_knows_when() -> None:
     campaign = a_campaign({S.DONE: 28, S.RUNNING: 2, S.READY: 6})
-    slow = board_of(replace(QUIET, campaigns=(campaign,), campaign_paces=(Pace(1, 0.002, 7.0, 28, 0),)))
+    slow = board_of(replace(QUIET, campaigns=(campaign,), campaign_paces=(Pace(1, 0.002, 28, 0),)))
     assert slow.eta_s(campaign) == 4000.0
-    still = board_of(replace(QUIET, campaigns=(campaign,), campaign_paces=(Pace(1, 0.0, 7.0, 28, 0),)))
+    still = board_of(replace(QUIET, campaigns=(campaign,), campaign_paces=(Pace(1, 0.0, 28, 0),)))
     assert still.eta_s(campaign) is None
     assert still.eta_s(a_campaign({S.DONE: 28})) is None
     assert slow.eta_s(a_campaign({S.DONE: 28, S.READY: 8})) is None
@@ -86,7 +86,7 @@ def test_time_goes_on_between_news() -> None:
     pilot = a_pilot(description=PilotDescription(walltime_s=898.0))
     campaign = a_campaign({S.RUNNING: 1})
     news = replace(
-        QUIET, pilots=(pilot,), campaigns=(campaign,), tasks={S.RUNNING: 1}, campaign_paces=(Pace(1, 0.1, 0.1, 1, 0),)
+        QUIET, pilots=(pilot,), campaigns=(campaign,), tasks={S.RUNNING: 1}, campaign_paces=(Pace(1, 0.1, 1, 0),)
     )
     board = board_of(news)
     assert said(board) == ["pilot 1 ends in 1m38s, and 1 task is left"]
@@ -100,8 +100,8 @@ def test_time_goes_on_between_news() -> None:
 def test_a_pace_goes_down_while_nothing_ends() -> None:
     campaign = a_campaign({S.DONE: 28, S.RUNNING: 2, S.READY: 6})
     news = replace(
-        QUIET, pilots=(a_pilot(busy=2),), campaigns=(campaign,), campaign_paces=(Pace(1, 9.0, 7.0, 28, 0),),
-        pilot_paces=(Pace(1, 9.0, 7.0, 28, 0),),
+        QUIET, pilots=(a_pilot(busy=2),), campaigns=(campaign,), campaign_paces=(Pace(1, 9.0, 28, 0),),
+        pilot_paces=(Pace(1, 9.0, 28, 0),),
     )  # fmt: skip
     board = board_of(news)
     assert (board.pace, board.pilot_rate(board.pilots[1])) == (9.0, 9.0)
