@@ -6,7 +6,9 @@ import io
 import re
 import signal
 import sys
-from typing import NoReturn
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
 import click
 
@@ -58,8 +60,30 @@ pilotmtc results 1 --csv > results.csv
 """
 
 
+class _ReaderGone(Exception):
+    """A `BrokenPipeError` by a name that click does not know: to that it has an answer of its own, exit code 1."""
+
+
+@contextmanager
+def _renamed() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise _ReaderGone from error
+
+
 class App(Helpful, click.Group):
     """The group of all commands. Their modules are imported when they are needed."""
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Read the command line, which may ask for help."""
+        with _renamed():
+            return super().make_context(*args, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        with _renamed():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return all names, in the order in which the help has them."""
@@ -129,6 +153,8 @@ def app() -> None:
 
 def main() -> NoReturn:
     """Run the command that ``sys.argv`` holds, and exit as it deserves."""
+    if not out.prepare():  # before anything is done whose outcome could not be told
+        sys.exit(_complain("cannot write the output: standard output is closed", 3))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is: a terminal may not have all letters
     code = _run()
@@ -160,7 +186,7 @@ def _run() -> int:
     except (KeyboardInterrupt, click.exceptions.Abort):
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # one more must not disturb the leaving
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
+    except _ReaderGone:
         out.silence()
         return EXIT_BROKEN_PIPE
     except OSError as error:

@@ -1,16 +1,48 @@
 """The two streams: stdout is data, stderr is talk."""
 
+import io
 import os
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TextIO
+from typing import Any, TextIO
 
 import msgspec
 
 from pilotmtc.cli.text import Column, table
 
 _encode = msgspec.json.Encoder().encode
+
+
+class _Lenient(io.FileIO):
+    """A file into which what cannot be written is left out."""
+
+    def write(self, data: Any, /) -> int:
+        """Write `data`, or do as if."""
+        try:
+            return super().write(data)
+        except OSError:
+            return memoryview(data).nbytes
+
+
+def prepare() -> bool:
+    """Make the streams such as all commands may rely on, and return whether stdout was open at all.
+
+    What a shell has closed (``>&-``) is `os.devnull` then: the next file or socket must not take its number. Talk for
+    which stderr has no room, or no reader, is left out: how a command ends does not depend on it.
+    """
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it gets the lowest number that is free
+    if sys.stdin is None:
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115 -- as long as the process
+    if sys.stderr is None or isinstance(sys.stderr, io.TextIOWrapper):
+        stream = io.BufferedWriter(_Lenient(2, "w", closefd=False))
+        encoding = None if sys.stderr is None else sys.stderr.encoding
+        sys.stderr = io.TextIOWrapper(stream, encoding, "backslashreplace", line_buffering=True)
+    return sys.stdout is not None
 
 
 def has_colour(stream: TextIO) -> bool:
@@ -66,9 +98,9 @@ def talk(words: str) -> None:
 
 
 def talk_bytes(blocks: Iterable[bytes]) -> None:
-    """Write to stderr as it is."""
+    """Write to stderr as it is. This is no talk: it is an error if it cannot be written."""
     sys.stdout.flush()
     sys.stderr.flush()
-    for block in blocks:
-        sys.stderr.buffer.write(block)
-    sys.stderr.buffer.flush()
+    with open(2, "wb", closefd=False) as stream:
+        for block in blocks:
+            stream.write(block)
