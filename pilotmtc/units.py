@@ -93,6 +93,16 @@ def parse_memory(text: str | int) -> int:
     raise UsageError(f"{text!r} is not an amount of memory: write 512M, 2G, 1.5G or a number of bytes")
 
 
+def type_memory(amount: int) -> str:
+    """Return `amount` bytes as one types them, to four digits: ``1000``, ``1.5M``, ``23.54G``."""
+    value = float(amount)
+    for unit in ("", "K", "M", "G"):
+        if value < 1024:
+            return f"{value:.4g}{unit}"
+        value /= 1024
+    return f"{value:.4g}T"
+
+
 def format_memory(amount: int) -> str:
     """Return `amount` bytes as a person writes them: ``512B``, ``1.5K``, ``20M``, ``3.0G``."""
     value = float(amount)

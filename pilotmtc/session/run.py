@@ -21,6 +21,7 @@ from pilotmtc.session.results import TaskResult, pages, results, with_outputs
 from pilotmtc.session.submission import new_key, seal, submit
 from pilotmtc.session.tasks import TaskStream
 from pilotmtc.states import PILOT_FINAL, PilotState, TaskState
+from pilotmtc.units import type_memory
 from pilotmtc.wire.messages import CancelPilot, DrainPilot, Filter, GetPilots, GetTasks, Submitted
 
 _UNKNOWN = 1 << 62
@@ -391,7 +392,10 @@ def check_fit(needs: Resources, pilot: PilotDescription) -> None:
         raise UsageError(f"a task needs {gpus}, and the pilot has {pilot.gpus}: give it some")
     memory = pilot.memory_bytes or unknown or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needs.memory_bytes > memory:
-        raise UsageError(f"a task needs {needs.memory_bytes >> 20} MiB of memory, and there are {memory >> 20} MiB")
+        have = f"{'the pilot' if pilot.memory_bytes else 'this machine'} has {type_memory(memory)}"
+        raise UsageError(
+            f"a task needs {type_memory(needs.memory_bytes)} of memory, and {have}: ask for less with --memory"
+        )
     for name, amount in needs.named.items():
         if amount > pilot.named.get(name, 0.0):
             raise UsageError(f"a task needs {amount:g} of {name}, and the pilot has {pilot.named.get(name, 0.0):g}")

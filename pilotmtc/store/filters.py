@@ -153,5 +153,6 @@ def field_names(ledger: Ledger) -> list[str]:
 def _no_param(ledger: Ledger, name: str) -> str:
     known = field_names(ledger)
     close = difflib.get_close_matches(name, known, 1)
-    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known[:20]) or 'none'}"
+    there = f"the parameters are {', '.join(map(repr, known[:20]))}" if known else "there are none"
+    hint = f"did you mean {close[0]!r}?" if close else there
     return f"no task has a parameter {name!r}: {hint}"

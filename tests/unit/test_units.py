@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilotmtc.errors import UsageError
-from pilotmtc.units import format_duration, format_memory, parse_duration, parse_memory
+from pilotmtc.units import format_duration, format_memory, parse_duration, parse_memory, type_memory
 
 
 @pytest.mark.parametrize(
@@ -66,6 +66,15 @@ def test_durations_are_written(seconds: float, text: str) -> None:
 )
 def test_memory_is_written(amount: int, text: str) -> None:
     assert format_memory(amount) == text
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [(512, "512"), (1536, "1.5K"), (100 << 30, "100G"), (24105 << 20, "23.54G"), (900 << 40, "900T")],
+)
+def test_memory_is_written_as_it_is_typed(amount: int, text: str) -> None:
+    assert type_memory(amount) == text
+    assert parse_memory(text) == pytest.approx(amount, rel=1e-3)
 
 
 @given(st.integers(0, 10**9))
