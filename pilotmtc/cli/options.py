@@ -7,7 +7,7 @@ import click
 
 if TYPE_CHECKING:
     AnyParamType = click.ParamType[Any]
-    from pilotmtc.session import PilotOptions, Selection, TaskOptions, TaskStream
+    from pilotmtc.session import PilotOptions, Selection, Session, TaskOptions, TaskStream
 else:  # generic only since click 8.2
     AnyParamType = click.ParamType
 
@@ -17,6 +17,7 @@ CAUSES = (
     "exit", "signal", "timeout", "oom", "walltime", "preempted", "node-lost", "pilot-lost", "canceled", "launch-error",
 )  # fmt: skip
 _MANY_IDS = 1_000_000
+_NAMED = 10
 _LARGEST_ID = 2**63 - 1
 
 
@@ -144,6 +145,25 @@ def selected(options: dict[str, Any]) -> "Selection":
     return cast("Selection", select)
 
 
+def check_ids(session: "Session", select: "Selection") -> None:
+    """See that the tasks are there whose ids were given; of a range it is the ends that were.
+
+    Raises
+    ------
+    UsageError
+        If some are not; it names them.
+    """
+    from pilotmtc.errors import UsageError
+
+    given = set(select.get("ids") or ())
+    ends = sorted(id_ for id_ in given if not {id_ - 1, id_ + 1} <= given)
+    there = {task.id for task in session.tasks(ids=ends)} if ends else set()
+    missing = [str(id_) for id_ in ends if id_ not in there]
+    if missing:
+        what = f"is no task {missing[0]}" if len(missing) == 1 else f"are no tasks {', '.join(missing[:_NAMED])}"
+        raise UsageError(f"there {what} in {session.url}: see pilotmtc tasks")
+
+
 def scheduler_options(function: F) -> F:
     """Add what a scheduler may be told of a pilot."""
     return _all(
@@ -180,16 +200,20 @@ def pilot_options(options: dict[str, Any]) -> "PilotOptions":
     return cast("PilotOptions", {name: value for name, value in taken.items() if value not in (None, "", False)})
 
 
-def need_options(function: F) -> F:
-    """Add what a task needs, and its limits."""
+def need_options(function: F, *, new: bool = True) -> F:
+    """Add what a task needs, and its limits; those of `new` tasks have defaults."""
+
+    def words(what: str, default: str) -> str:
+        return f"{what}; {default} if not given." if new else f"{what}."
+
     return _all(
         function,
         [
-            click.option("--cores", type=Number(1), metavar="N", help="Cores of a task; 1 if not given."),
-            click.option("--ranks", type=Number(1), metavar="N", help="Processes of a task; 1 if not given."),
+            click.option("--cores", type=Number(1), metavar="N", help=words("Cores of a task", "1")),
+            click.option("--ranks", type=Number(1), metavar="N", help=words("Processes of a task", "1")),
             click.option(
                 "--ranks-per-node", type=Number(0), metavar="N",
-                help="How many of them on a node; 0, or not given, is as many as fit.",
+                help=f"How many of them on a node; 0{', or not given,' if new else ''} is as many as fit.",
             ),
             click.option("--gpus", type=float, metavar="N", help="GPUs of a task, or a share of one such as 0.25."),
             click.option("--memory", metavar="SIZE", help="Memory of a task, also a limit: 512M, 2G."),
@@ -199,7 +223,7 @@ def need_options(function: F) -> F:
             ),
             click.option("--time-limit", metavar="TIME", help="A task is killed after that: 90s, 5m, 2h, HH:MM:SS."),
             click.option("--expected", metavar="TIME", help="A task is not started with less time left."),
-            click.option("--priority", type=_PRIORITY, metavar="N", help="Higher goes first; 0 if not given."),
+            click.option("--priority", type=_PRIORITY, metavar="N", help=words("Higher goes first", "0")),
         ],
     )  # fmt: skip
 

@@ -1,5 +1,6 @@
 """``pilotmtc cancel``, ``retry`` and ``edit``."""
 
+import functools
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -7,7 +8,7 @@ import click
 
 from pilotmtc.cli import out
 from pilotmtc.cli.command import command, hint, open_session
-from pilotmtc.cli.options import filter_options, json_option, need_options, selected
+from pilotmtc.cli.options import check_ids, filter_options, json_option, need_options, selected
 from pilotmtc.cli.text import count
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def cancel(as_json: bool, **options: Any) -> int:
     """
     select = _checked(options)
     with open_session() as session:
+        check_ids(session, select)
         return _tell("canceled", session.cancel(**select), as_json, ("was over already", "were over already"))
 
 
@@ -71,6 +73,7 @@ def retry(as_json: bool, **options: Any) -> int:
     """
     select = _checked(options)
     with open_session() as session:
+        check_ids(session, select)
         changed = session.retry(**select)
         code = _tell("to be run again", changed, as_json, ("was in no state for that", "were in no state for that"))
         if changed.changed and not as_json and sys.stderr.isatty() and not session.pilots.list():
@@ -85,15 +88,19 @@ def retry(as_json: bool, **options: Any) -> int:
 )
 @filter_options
 @_all_option
-@need_options
+@functools.partial(need_options, new=False)
 @json_option
 def edit(as_json: bool, **options: Any) -> int:
-    """Change priority, resources or limits of tasks that have not started, or that failed and may be retried."""
+    """Change priority, resources or limits of tasks that have not started, or that failed and may be retried.
+
+    What is not given stays as it is.
+    """
     new: Any = {
         name: options.pop(name)
         for name in ("cores", "ranks", "ranks_per_node", "gpus", "memory", "time_limit", "expected", "priority")
     } | {"resources": dict(options.pop("resources")) or None}
     select = _checked(options)
     with open_session() as session:
+        check_ids(session, select)
         why = ("runs or is DONE, and stays as it is", "run or are DONE, and stay as they are")
         return _tell("changed", session.edit(new, **select), as_json, why)

@@ -9,7 +9,7 @@ import click
 
 from pilotmtc.cli import out, shapes
 from pilotmtc.cli.command import command, hint, open_session
-from pilotmtc.cli.options import ID, Number, filter_options, json_option, selected
+from pilotmtc.cli.options import ID, Number, check_ids, filter_options, json_option, selected
 from pilotmtc.cli.text import Column, ago, pairs
 from pilotmtc.units import format_duration, format_memory
 
@@ -51,6 +51,7 @@ def tasks(limit: int | None, newest: bool, as_json: bool, **options: Any) -> Non
     if limit is None:
         limit = 0 if as_json else _SHOWN
     with open_session() as session:
+        check_ids(session, select)
         found = session.tasks(newest=newest, limit=limit + 1 if limit else None, **select)
         if as_json:
             for task in itertools.islice(found, limit or None):
