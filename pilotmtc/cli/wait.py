@@ -12,6 +12,7 @@ from pilotmtc.cli.progress import Progress, Tally
 from pilotmtc.units import parse_duration
 
 if TYPE_CHECKING:
+    from pilotmtc.model import Campaign
     from pilotmtc.session import Session
 
 _EXAMPLES = """\
@@ -40,22 +41,35 @@ def wait(campaigns: tuple[int, ...], timeout: str | None, quiet: bool, as_json: 
     code = 0
     with open_session() as session:
         for campaign in campaigns or (newest_campaign(session, None),):
-            with Progress(quiet=quiet) as progress:
-                warned = False
-                for step in session.follow(campaign):
-                    if not (warned or quiet or step.complete):
-                        warned = True
-                        _warn(session)
-                    progress.show(step.campaign)
-                    if until is not None and time.monotonic() >= until and not step.complete:
-                        progress.hide()
-                        out.talk(f"campaign {campaign}: {Tally(step.campaign).words(left=True)}")
-                        return EXIT_TIMEOUT
-            tally = Tally(step.campaign)
+            found = _wait_for(session, campaign, until, quiet)
+            if found is None:
+                return EXIT_TIMEOUT
+            tally = Tally(found)
             if as_json:
-                out.put_json(shapes.campaign(step.campaign))
+                out.put_json(shapes.campaign(found))
             elif not quiet:
                 out.talk(f"campaign {campaign}: {tally.words()}")
             if tally.bad:
                 code = EXIT_TASKS_FAILED
     return code
+
+
+def _wait_for(session: "Session", campaign: int, until: float | None, quiet: bool) -> "Campaign | None":
+    """Return a campaign that is over, None if the time is. Whatever else ends this, it says how things stand."""
+    seen = session.campaign(campaign)
+    complete = warned = False
+    with Progress(quiet=quiet) as progress:
+        try:
+            for step in session.follow(campaign):
+                seen, complete = step.campaign, step.complete
+                if not (warned or quiet or complete):
+                    warned = True
+                    _warn(session)
+                progress.show(seen)
+                if until is not None and time.monotonic() >= until and not complete:
+                    return None
+        finally:
+            if not complete:
+                progress.hide()
+                out.talk(f"campaign {campaign}: {Tally(seen).words(left=True)}")
+    return seen

@@ -206,3 +206,30 @@ def test_killed_part_costs_no_task(user: User, whom: str) -> None:
     found = [record["stdout"] for record in user.cli("results", "--json").records]
     assert found == [str(n) for n in range(30)]
     assert user.cli("store", "check", "--json").record["ok"] is True
+
+
+def test_wait_that_is_interrupted_says_how_things_stand(user: User) -> None:
+    user.cli("submit", "true {}", ":::", "1", "2", "3")
+    for words in (["wait"], ["wait", "--quiet"]):
+        waiting = user.start(*words)
+        assert waiting.stderr is not None
+        if len(words) == 1:
+            assert b"no pilot is there" in waiting.stderr.readline()
+        else:
+            wait_until(lambda: user.cli("status", "--json").record["store"]["clients"] == 2)
+        waiting.send_signal(signal.SIGINT)
+        _, said = waiting.communicate(timeout=30)
+        assert (waiting.returncode, said.strip()) == (130, b"campaign 1: 0 done, 3 not run yet")
+
+
+def test_help_of_edit_speaks_of_what_stays(user: User) -> None:
+    text = " ".join(user.cli("edit", "--help").out.split())
+    assert "if not given" not in text
+    assert "What is not given stays as it is." in text
+    assert "1 if not given" in " ".join(user.cli("submit", "--help").out.split())
+
+
+def test_names_of_parameters_are_no_number(user: User) -> None:
+    user.cli("submit", "echo {}", ":::", "a")
+    error = user.cli("cancel", "--filter", "bad:x", code=2).err
+    assert "no task has a parameter 'bad': the parameters are '1'" in error
