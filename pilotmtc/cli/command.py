@@ -1,5 +1,6 @@
 """What all commands have in common: examples in their help, the store, the session."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -113,12 +114,42 @@ def hint(words: str) -> str:
 
 
 @contextmanager
-def open_session() -> "Iterator[Session]":
-    """Give a session with the store that was asked for."""
+def open_session(*, makes: bool = False) -> "Iterator[Session]":
+    """Give a session with the store that was asked for.
+
+    Parameters
+    ----------
+    makes
+        Whether a store that was named is made if it is not there; the usual one always is.
+
+    Raises
+    ------
+    ConfigError
+        If it is not there and not to be made.
+    """
     from pilotmtc.session import Session
 
+    if not makes:
+        _expect_store()
     with Session(store_word(), site=site_word()) as session:
         yield session
+
+
+def _expect_store() -> None:
+    """See that a store that was named is there: a misspelt path is to be no empty store."""
+    from pilotmtc.errors import ConfigError
+    from pilotmtc.store.location import VARIABLE, locate
+
+    variable = os.environ.get(VARIABLE) if site_word() == "local" else None
+    named = click.get_current_context().ensure_object(State).store or variable
+    if named is None or (where := locate(named)).target is not None:
+        return
+    try:
+        os.stat(where.path)
+    except FileNotFoundError as error:
+        raise ConfigError(f"there is no store at {where.path}: pilotmtc submit or run makes one") from error
+    except OSError:
+        return  # opening it says better what is wrong
 
 
 def newest_campaign(session: "Session", campaign: int | None) -> int:

@@ -42,7 +42,7 @@ def new(name: str, as_json: bool) -> None:
     One that is there already stays as it is. The private part lies on the store's host, for its owner only; the other
     half becomes a line in ~/.ssh/authorized_keys there.
     """
-    with open_session() as session:
+    with open_session(makes=True) as session:
         made = session.new_key(name)
     if as_json:
         out.put_json(_shape(made))

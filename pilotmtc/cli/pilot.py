@@ -65,7 +65,7 @@ def submit(as_json: bool, no_pin: bool, resources: tuple[tuple[str, float], ...]
     the store is: this returns when it has taken the pilot, which then waits for its turn; see pilot list.
     """
     asked = pilot_options(options)
-    with open_session() as session:
+    with open_session(makes=True) as session:
         if not asked.get("scheduler"):
             asked["site"] = site_word()
         for name in ("cores", "gpus", "memory", "walltime", "idle", "campaign"):

@@ -107,7 +107,7 @@ def run(words: tuple[str, ...], **options: Any) -> int:
         raise click.UsageError("there is no command to run", click.get_current_context())
     if retry_failed and resume is None:
         raise click.UsageError("--retry-failed goes with --resume", click.get_current_context())
-    with open_session() as session:
+    with open_session(makes=resume is None) as session:
         pilot = session.pilots.describe(**asked)
         campaign = None if resume is None else newest_campaign(session, int(resume) or None)
         if retry_failed:

@@ -81,7 +81,7 @@ def mode(mode: str, as_json: bool) -> None:
     "network" is for file systems that several hosts may use at once: one host has the file to itself, others send
     their clients there. "local" lets other programs read along. "auto", the default, finds out what the file lies on.
     """
-    with open_session() as session:
+    with open_session(makes=True) as session:
         session.set_mode(mode)
         info = session.info()
     if as_json:

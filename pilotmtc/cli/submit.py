@@ -31,7 +31,7 @@ def submit(words: tuple[str, ...], as_json: bool, **options: Any) -> int:
     if built is None:
         raise click.UsageError("there is nothing to submit", click.get_current_context())
     tasks, name = built
-    with open_session() as session:
+    with open_session(makes=True) as session:
         found = session.campaign(session.submit_tasks(tasks, name=name))
         pilots = [pilot for pilot in session.pilots if pilot.description.campaign in (None, found.id)]
     if as_json:

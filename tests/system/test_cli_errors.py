@@ -29,7 +29,8 @@ WRONG: list[tuple[list[str], list[str]]] = [
     (["run", "--gpus", "-1", "true"], ["-1"]),
     (["run", "--gpus", "nan", "true"], ["nan"]),
     (["run", "--memory", "lots", "true"], ["'lots'", "2G"]),
-    (["run", "--memory", "900T", "true"], ["MiB of memory"]),
+    (["run", "--memory", "900T", "true"], ["needs 900T of memory", "this machine has", "ask for less with --memory"]),
+    (["run", "--pilot-memory", "1.5G", "--memory", "2G", "true"], ["needs 2G of memory, and the pilot has 1.5G"]),
     (["run", "--resource", "licence", "true"], ["'licence'", "NAME=VALUE"]),
     (["run", "--resource", "licence=x", "true"], ["'x'", "NAME=NUMBER"]),
     (["run", "--resource", "licence=1", "true"], ["needs 1 of licence", "the pilot has 0"]),
@@ -108,8 +109,8 @@ WRONG: list[tuple[list[str], list[str]]] = [
     (["submit", "--after", "9223372036854775808", "true"], ["9223372036854775808"]),
     (["pilot", "submit", "--cores", "999999999"], ["999999999"]),
     (["pilot", "submit", "--resource", "licence=nan"], ["nan"]),
-    (["edit", "1", "--gpus", "inf"], ["inf"]),
-    (["edit", "1", "--resource", "licence=nan"], ["nan"]),
+    (["edit", "--all", "--gpus", "inf"], ["inf"]),
+    (["edit", "--all", "--resource", "licence=nan"], ["nan"]),
     (["edit", "1", "--priority", "9999999999"], ["9999999999"]),
     (["results", "5"], ["no campaign 5"]),
     (["results", "--csv", "--json"], ["exclude each other"]),
@@ -121,7 +122,7 @@ WRONG: list[tuple[list[str], list[str]]] = [
     (["retry"], ["which tasks?"]),
     (["edit", "--all"], ["nothing to change"]),
     (["edit", "--priority", "3"], ["which tasks?"]),
-    (["edit", "1", "--gpus", "1.5"], ["1.5"]),
+    (["edit", "--all", "--gpus", "1.5"], ["1.5"]),
     (["store"], ["store"]),
     (["store", "snapshot"], ["PATH"]),
     (["store", "snapshot", "/no/such/dir/x.db"], ["/no/such/dir/x.db"]),
@@ -155,13 +156,14 @@ FILES = {
 def test_wrong_input_is_named(user: User, words: list[str], expected: list[str]) -> None:
     for name, data in FILES.items():
         (user.here / name).write_bytes(data)
+    user.store.touch()
     done = user.cli(*words, code=2)
     assert done.out == ""
     assert [word for word in expected if word not in done.err] == [], done.err
     if words not in (["pilot"], ["store"]):  # which show their help
         assert done.err.startswith("pilotmtc: error: ")
         assert len(done.err.splitlines()) <= 3, done.err
-    if user.store.exists():
+    if user.store.stat().st_size:
         assert user.cli("tasks", "--state", "ready", "--state", "running", "--json").out == ""
 
 
@@ -208,3 +210,37 @@ def test_output_to_a_full_disk_is_an_error(user: User) -> None:
             3,
             "pilotmtc: error: cannot write the output: No space left on device\n",
         )
+
+
+LOOKS = [
+    "status", "top --once", "tasks", "task 1", "results", "logs 1", "logs -f 1", "explain 1", "wait", "pilot list",
+    "pilot show 1", "pilot drain 1", "pilot cancel --all", "cancel 1", "retry --all", "edit 1 --priority 2",
+    "run --resume", "store check", "store where", "store compact", "store snapshot x.db", "store export",
+    "store key list", "store key revoke x",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", LOOKS)
+def test_misspelt_store_is_not_made(user: User, words: str) -> None:
+    there = user.here / "no" / "such.db"
+    user.env["PILOTMTC_STORE"] = str(there)
+    for option in (["--store", "no/such.db"], []):
+        done = user.cli(*option, *words.split(), code=2)
+        assert done == ("", f"pilotmtc: error: there is no store at {there}: pilotmtc submit or run makes one\n", 2)
+    assert not there.parent.exists()
+
+
+def test_usual_store_that_is_not_there_is_an_empty_one(user: User) -> None:
+    del user.env["PILOTMTC_STORE"]
+    for words in (["status", "--json"], ["tasks"], ["top", "--once"], ["pilot", "list"]):
+        user.cli(*words)
+
+
+def test_ids_that_are_not_there_are_named_and_nothing_is_done(user: User) -> None:
+    user.cli("submit", "true {}", ":::", "1", "2", "3")
+    for words in (["tasks"], ["cancel"], ["retry"], ["edit", "--priority", "1"]):
+        done = user.cli(*words, "2", "999", code=2)
+        assert done.err.startswith(f"pilotmtc: error: there is no task 999 in {user.store}: see ")
+        assert "no tasks 4, 7 in" in user.cli(*words, "1-4", "7", code=2).err
+    assert {(task["state"], task["priority"]) for task in user.cli("tasks", "--json").records} == {("READY", 0)}
+    assert user.cli("cancel", "1-2", "3", "--state", "failed").out == "0 tasks canceled\n"
