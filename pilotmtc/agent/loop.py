@@ -51,6 +51,7 @@ HEARTBEAT_S = 10.0
 RESEND_S = 2.0
 LEAVE_S = 300.0  # how long a pilot that is over waits for the store to take its results
 LEAVE_WALLTIME_S = 5.0
+LEAVE_REFUSED_S = 4.0  # if it was terminated, and the store is there but cannot take them: its disk is full, say
 GC_S = 60.0
 
 _log = logging.getLogger("pilotmtc.agent")
@@ -144,6 +145,8 @@ class Loop:
         self._woken = False
         self._again: list[tuple[float, Landed]] = []  # what the store could not do just now
         self._signals = 0
+        self._terminated = False
+        self._refused_at = -math.inf  # when the store last could not do what it was asked
         self._open_releases = 0
         self._seen = 0
         self._lease_s = math.inf
@@ -314,15 +317,24 @@ class Loop:
     def _go(self, now: float) -> None:
         """End the pilot once all it owes is taken; when that takes too long the spool keeps it."""
         assert self._leave is not None
+        if self._terminated and self._refuses(now):
+            self._leave_by = min(self._leave_by, now + LEAVE_REFUSED_S)
         if now >= self._leave_by:
             _log.warning(
-                "pilot %s leaves with results that the store has not taken; they are in the spool", self._pilot
+                "pilot %s leaves with results that the store has not taken; %s",
+                self._pilot,
+                "they are in the spool"
+                if self.outbox.safe
+                else "nor has the spool room for all of them: the tasks of those will be run again",
             )
             self._exit = 1
         elif not self._ending and self.outbox.empty and (not self._open_releases or self._lost):
             self._ending = True
             self._leave_by = min(self._leave_by, now + LEAVE_S / 10)
             self._send(EndPilot(self._pilot, self._leave.state, self._leave.reason))
+
+    def _refuses(self, now: float) -> bool:
+        return now - self._refused_at < 2 * RESEND_S
 
     def _beat(self) -> None:
         self._beat_at = float("inf")
@@ -360,7 +372,10 @@ class Loop:
 
     def _signalled(self, now: float) -> None:
         count, self._signals = self._signals, 0
-        if count == 1 and not self._core.draining:
+        # Drained by an order, the pilot waits long for a store that takes no results; the first signal ends that.
+        first = not self._core.draining or (not self._terminated and self._refuses(now))
+        self._terminated = True
+        if count == 1 and first:
             _log.info("pilot %s drains: terminated", self._pilot)
             self._perform(self._core.react(c.Drain("terminated"), now), now)
         else:
@@ -440,6 +455,8 @@ class Loop:
                 _log.error("the store has given up pilot %s: %s", self._pilot, error)
                 self._perform(self._core.react(c.Quit(PilotState.FAILED, str(error)), now), now)
         elif isinstance(error, PilotMTCError) and (error.transient or isinstance(error, StoreError)):
+            if not error.transient:
+                self._refused_at = now
             _log.warning("%s: %s; again in %g s", type(request).__name__, error, RESEND_S)
             if not isinstance(request, Started):
                 self._again.append((now + RESEND_S, landed))

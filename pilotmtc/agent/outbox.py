@@ -102,6 +102,11 @@ class Outbox:
         """Whether the store has all results."""
         return not self._results and not self.unacked
 
+    @property
+    def safe(self) -> bool:
+        """Whether the results that the store has not are on the disk."""
+        return self._spool.complete
+
     def close(self) -> None:
         """Close the spool."""
         self._spool.close()

@@ -37,9 +37,11 @@ class Segment:
         What is in the file.
     open_records, owed_bytes
         What is not acknowledged, in the file or not.
+    complete
+        All that is not acknowledged is in the file.
     """
 
-    __slots__ = ("fd", "open_records", "owed_bytes", "path", "size", "synced")
+    __slots__ = ("complete", "fd", "open_records", "owed_bytes", "path", "size", "synced")
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -50,6 +52,7 @@ class Segment:
         self.synced = 0
         self.open_records = 0
         self.owed_bytes = 0
+        self.complete = True
 
 
 class Spool:
@@ -71,6 +74,11 @@ class Spool:
         """Whether the store has to take some before there may be more."""
         return sum(segment.owed_bytes for segment in self._open) > OWED_MAX_BYTES
 
+    @property
+    def complete(self) -> bool:
+        """Whether all that the store has not acknowledged is on the disk."""
+        return all(segment.complete for segment in self._open)
+
     def write(self, results: list[Result]) -> Segment:
         """Append `results` with one write; return what `acked` wants to know.
 
@@ -87,11 +95,13 @@ class Spool:
         try:
             written = os.write(segment.fd, record)
             if written < len(record):
+                segment.complete = False
                 os.ftruncate(segment.fd, segment.size)
             else:
                 segment.size += written
                 self._broken = False
         except OSError as error:
+            segment.complete = False
             if not self._broken:
                 _log.warning("cannot spool results: %s; going on without", error)
             self._broken = True
@@ -103,6 +113,7 @@ class Spool:
         if segment.open_records:
             return
         segment.owed_bytes = 0
+        segment.complete = True
         if segment is self._segment:
             os.ftruncate(segment.fd, 0)
             segment.size = segment.synced = 0

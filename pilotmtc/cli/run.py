@@ -33,6 +33,7 @@ from pilotmtc.cli.options import (
 )
 from pilotmtc.cli.progress import Progress, Tally
 from pilotmtc.cli.text import count, paint, plain
+from pilotmtc.errors import StoreError, TransportError
 from pilotmtc.units import format_duration
 
 if TYPE_CHECKING:
@@ -139,15 +140,20 @@ class _Show:
 
     def run(self) -> int:
         """Run, and return the exit code."""
-        with self._handled_signals():
-            for event in self._doing.events():
-                self._tell_signals()
-                self._draw(event)
+        try:
+            with self._handled_signals():
+                for event in self._doing.events():
+                    self._tell_signals()
+                    self._draw(event)
+        except (StoreError, TransportError):
+            if self._doing.campaign is not None:
+                self._talk(f"to go on: {hint(f'run --resume {self._doing.campaign.id}')}")
+            raise
         self._progress.hide()
         return self._conclude()
 
     def _draw(self, event: object) -> None:
-        from pilotmtc.session import Advanced, Ended, PilotLost, PilotMoved
+        from pilotmtc.session import Advanced, Ended, PilotLost, PilotMoved, StoreTroubled
 
         match event:
             case Advanced(campaign=campaign):
@@ -159,6 +165,10 @@ class _Show:
                 self._talk(f"pilotmtc: {_queue_words(pilot)}")
             case PilotLost(pilot=pilot):
                 self._talk(f"pilotmtc: pilot {pilot.id} was lost ({pilot.reason}); its tasks go on in another one")
+            case StoreTroubled(trouble=""):
+                self._talk("pilotmtc: the store takes results again")
+            case StoreTroubled(trouble=trouble):
+                self._talk(f"pilotmtc: the store takes no results, which are kept and sent again: {trouble}")
 
     def _end(self, result: "TaskResult") -> None:
         from pilotmtc.session import output_blocks

@@ -5,12 +5,12 @@ from pilotmtc.session.describe import PilotOptions, describe
 from pilotmtc.session.follow import Step
 from pilotmtc.session.pilots import Pilots
 from pilotmtc.session.results import TaskResult, describe_end, output_blocks
-from pilotmtc.session.run import Advanced, Begun, Ended, PilotLost, PilotMoved, Run, RunEvent
+from pilotmtc.session.run import Advanced, Begun, Ended, PilotLost, PilotMoved, Run, RunEvent, StoreTroubled
 from pilotmtc.session.select import NewValues, Selection
 from pilotmtc.session.tasks import Params, TaskOptions, TaskStream, as_source, command_line, make_tasks
 
 __all__ = [
     "Advanced", "Begun", "Ended", "NewValues", "Params", "PilotLost", "PilotMoved", "PilotOptions", "Pilots", "Run",
-    "RunEvent", "Selection", "Session", "Step", "TaskOptions", "TaskResult", "TaskStream", "as_source",
+    "RunEvent", "Selection", "Session", "Step", "StoreTroubled", "TaskOptions", "TaskResult", "TaskStream", "as_source",
     "command_line", "describe", "describe_end", "make_tasks", "output_blocks", "read_campaign",
 ]  # fmt: skip

@@ -29,12 +29,15 @@ class Step(Struct, frozen=True):
         Some more may have ended that `over` does not tell: the store's server was started anew, or we were slow.
     complete
         All tasks are here and over, and all of them have been told.
+    trouble
+        Why the store cannot keep results just now; empty if it can.
     """
 
     campaign: Campaign
     over: tuple[tuple[TaskId, TaskState], ...] = ()
     missed: bool = False
     complete: bool = False
+    trouble: str = ""
 
 
 def get_campaign(link: Link, campaign: int) -> Campaign:
@@ -45,10 +48,15 @@ def get_campaign(link: Link, campaign: int) -> Campaign:
     UsageError
         If there is none of that number.
     """
-    found = link.call(GetCampaigns(id=CampaignId(campaign))).campaigns
-    if not found:
+    return _look(link, campaign)[0]
+
+
+def _look(link: Link, campaign: int) -> tuple[Campaign, str]:
+    """Return a campaign, and why the store cannot keep results."""
+    answer = link.call(GetCampaigns(id=CampaignId(campaign)))
+    if not answer.campaigns:
         raise UsageError(f"there is no campaign {campaign} in {link.url}: see pilotmtc status")
-    return found[0]
+    return answer.campaigns[0], answer.trouble
 
 
 def is_over(campaign: Campaign) -> bool:
@@ -75,7 +83,7 @@ def follow(link: Link, campaign: CampaignId, since: int | None = None, wait_s: f
         As `start_number` returned it; None is now.
     """
     seq = start_number(link) if since is None else since
-    state = get_campaign(link, campaign)
+    state, trouble = _look(link, campaign)
     looked_at = time.monotonic()
     while True:
         over = is_over(state)
@@ -84,12 +92,12 @@ def follow(link: Link, campaign: CampaignId, since: int | None = None, wait_s: f
         now = time.monotonic()
         ended = tuple([(task, new) for task, new, _ in answer.changes if new in TASK_FINAL])
         if not over and (not answer.changes or answer.reset or now - looked_at >= _COUNTS_EVERY_S):
-            state = get_campaign(link, campaign)
+            state, trouble = _look(link, campaign)
             looked_at = now
         elif over and not answer.changes:
             again = get_campaign(link, campaign)  # somebody may have retried tasks meanwhile
             over = is_over(again)
             state = again
-        yield Step(state, ended, answer.reset, over and not answer.changes)
+        yield Step(state, ended, answer.reset, over and not answer.changes, trouble)
         if len(answer.changes) > _CROWD:
             time.sleep(max(0.0, now + _CROWD_PAUSE_S - time.monotonic()))

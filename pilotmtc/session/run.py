@@ -1,6 +1,5 @@
 """Running a campaign to its end with pilots of its own on this machine."""
 
-import contextlib
 import os
 import threading
 import time
@@ -11,9 +10,10 @@ import msgspec
 from msgspec import Struct
 
 from pilotmtc.campaign.submit import TaskSpec
-from pilotmtc.errors import ConfigError, PilotMTCError, SubmitRejected, UsageError
+from pilotmtc.errors import ConfigError, PilotMTCError, StoreError, SubmitRejected, UsageError
 from pilotmtc.model import Campaign, CampaignId, Pilot, PilotDescription, Resources
 from pilotmtc.pilots import start as start_pilot
+from pilotmtc.session.agents import END_S, LocalAgent
 from pilotmtc.session.follow import Step, follow, get_campaign, start_number
 from pilotmtc.session.link import Link
 from pilotmtc.session.printed import InOrder, Seen
@@ -66,7 +66,13 @@ class PilotLost(Struct, frozen=True):
     pilot: Pilot
 
 
-RunEvent: TypeAlias = Begun | Advanced | Ended | PilotMoved | PilotLost
+class StoreTroubled(Struct, frozen=True):
+    """The store cannot keep results, or, if `trouble` is empty, can again. Pilots keep them, and send them again."""
+
+    trouble: str
+
+
+RunEvent: TypeAlias = Begun | Advanced | Ended | PilotMoved | PilotLost | StoreTroubled
 
 
 class Run:
@@ -128,6 +134,10 @@ class Run:
         self._over_at_restart = 0
         self._asked = 0  # 1: drain, 2: cancel
         self._obeyed = 0
+        self._trouble = ""  # why the store cannot keep results
+        self._agent: LocalAgent | None = None  # which signals tell what the store cannot
+        self._told = 0  # by signals, as `_asked`
+        self._told_at = 0.0
         self._thread: threading.Thread | None = None
         self._submitted = threading.Event()  # something is in the store, or nothing will be
         self._submission: Submitted | None = None
@@ -172,8 +182,13 @@ class Run:
                 self._raise_error()
                 if step.complete:
                     return
+                if step.trouble != self._trouble:
+                    self._trouble = step.trouble
+                    yield StoreTroubled(step.trouble)
                 if self._asked > self._obeyed:
                     self._obey()
+                if self._trouble and self._asked:
+                    self._tell_agent()
                 before = self._pilot
                 lost = self._look_at_pilot(step.campaign)
                 if self._description.scheduler and _news(before, self._pilot):
@@ -258,8 +273,26 @@ class Run:
         self._obeyed = self._asked
         if self._pilot is not None:
             order = CancelPilot if self._asked > 1 else DrainPilot
-            self._link.call(order(self._pilot.id))
+            try:
+                self._link.call(order(self._pilot.id))
+            except StoreError as error:
+                if error.transient or self._description.scheduler:
+                    raise
+                self._trouble = self._trouble or str(error)
         self._looked_at = 0.0
+
+    def _tell_agent(self) -> None:
+        """Tell the agent by signals what was asked for: if it has its order, it still waits long for such a store."""
+        if self._pilot is None or self._description.scheduler:
+            return
+        if self._agent is None:
+            self._agent = LocalAgent(self._pilot.directory)
+        if self._told < self._asked:
+            self._told = self._asked
+            self._told_at = time.monotonic()
+            (self._agent.cancel if self._asked > 1 else self._agent.drain)()
+        elif self._told > 1 and time.monotonic() - self._told_at > END_S:
+            self._agent.kill()
 
     def _look_at_pilot(self, campaign: Campaign) -> Pilot | None:
         """Start another pilot if there is none and work for one; return the old one if it had died."""
@@ -269,7 +302,8 @@ class Run:
         self._looked_at = now
         assert self._pilot is not None
         pilot = self._link.call(GetPilots(id=self._pilot.id)).pilots[0]
-        if pilot.state not in PILOT_FINAL:
+        gone = self._agent is not None and self._agent.over  # which the store may be unable to note
+        if pilot.state not in PILOT_FINAL and not gone:
             self._pilot = pilot
             return None
         if self._asked:
@@ -356,9 +390,20 @@ class Run:
             self._asked = 2
             self._thread.join(_JOIN_S)
         if self._pilot is not None and self._obeyed == 0:
-            # It leaves by itself when it is idle: nothing is lost if it cannot be told.
-            with contextlib.suppress(PilotMTCError, TimeoutError):
-                self._link.send(DrainPilot(self._pilot.id)).result(_JOIN_S)
+            self._let_go(self._pilot)
+        if self._agent is not None:
+            self._agent.close()
+
+    def _let_go(self, pilot: Pilot) -> None:
+        try:
+            self._link.send(DrainPilot(pilot.id)).result(_JOIN_S)
+        except StoreError as error:
+            self._trouble = self._trouble or str(error)
+        except (PilotMTCError, TimeoutError):
+            pass  # it leaves by itself when it is idle: nothing is lost if it cannot be told
+        if self._trouble and not self._description.scheduler:  # not where the store cannot keep what it has
+            self._agent = LocalAgent(pilot.directory)
+            self._agent.end()
 
 
 def _over(campaign: Campaign) -> int:

@@ -35,8 +35,10 @@ from pilotmtc.store.takeover import ServedHere, Tell, become_owner
 from pilotmtc.wire.frames import decode_hello, decode_request, hello
 from pilotmtc.wire.messages import (
     AnyRequest,
+    Campaigns,
     Claim,
     Done,
+    Finish,
     GetCampaigns,
     GetChanges,
     GetOutput,
@@ -62,6 +64,7 @@ _HELLO_TIMEOUT_S = 30.0
 _STALLED_S = 600.0  # a client that has taken nothing of its answers for so long has died somehow
 _FAREWELL_S = 2.0
 _UNTOLD_S = 3600.0  # so long a server that nobody needs tries to tell schedulers what they have to know
+_REFUSED_S = 3.0  # so long a refusal is told of: agents try again after 2
 _PER_TURN = 8  # requests of one client
 # Their answers may be large: one of them a client and turn bounds what waits to be read.
 _BULKY = (Claim, GetTasks, GetTask, GetOutput, GetChanges, GetCampaigns, GetPilots, GetOverview, GetPilotView, GetSpans)
@@ -106,6 +109,8 @@ class Server:
         self._due_at = now
         self._housekeeping_at = now
         self._empty_since: float | None = now
+        self._refusal = ""  # why results could not be kept
+        self._refused_at = -math.inf
         self._stopping = False
 
     def _open(self) -> SqliteStore:
@@ -308,11 +313,15 @@ class Server:
             )
 
     def _answer(self, ticket: Ticket[Peer], reply: Reply | PilotMTCError) -> None:
+        if isinstance(reply, StoreError) and not reply.transient and isinstance(ticket.request, Claim | Finish):
+            self._refusal, self._refused_at = str(reply), time.monotonic()
         if ticket.peer.closed:
             return
         if isinstance(reply, StoreInfo):
             owner = self._ownership.host if isinstance(self._ownership, Lease) else ""
             reply = structs.replace(reply, clients=len(self._clients), owner=owner)
+        elif isinstance(reply, Campaigns) and time.monotonic() - self._refused_at < _REFUSED_S:
+            reply = structs.replace(reply, trouble=self._refusal)
         elif isinstance(ticket.request, SetMode):
             self._housekeeping_at = 0.0  # looks whether it is another one
         ticket.peer.answer(ticket.number, reply)

@@ -393,9 +393,16 @@ class GetCampaigns(Request["Campaigns"], frozen=True, tag="campaigns"):
 
 
 class Campaigns(Reply, frozen=True):
-    """The answer to `GetCampaigns`."""
+    """The answer to `GetCampaigns`.
+
+    Attributes
+    ----------
+    trouble
+        Why the store cannot keep what pilots bring just now, such as a full disk; empty if it can.
+    """
 
     campaigns: tuple[Campaign, ...]
+    trouble: str = ""
 
 
 class GetPilots(Request["Pilots"], frozen=True, tag="pilots"):

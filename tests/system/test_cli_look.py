@@ -187,6 +187,7 @@ def test_parameter_named_like_a_column_is_told_apart(user: User) -> None:
 
 
 def test_empty_store_says_so(user: User) -> None:
+    user.store.touch()
     assert "no campaigns yet" in user.cli("status").out
     assert user.cli("tasks", "--json").out == ""
     assert "there is no campaign in" in user.cli("results", code=2).err

@@ -137,7 +137,8 @@ def test_full_disk_loses_nothing(user: User, tmp_path: Path) -> None:
         pytest.skip("file systems cannot be mounted here")
     try:
         store = str(disk / "store.db")
-        user.cli("--store", store, "submit", "true")
+        user.env["PILOTMTC_STORE"] = store
+        user.cli("submit", "true")
         done = user.cli("--store", store, "submit", "true {}", ":::", *[f"{n:0200d}" for n in range(9000)], code=3)
         assert "full" in done.err
         assert user.cli("--store", store, "tasks", "-c", "1", "--json").record["state"] == "READY"

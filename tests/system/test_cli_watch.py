@@ -52,6 +52,7 @@ def test_a_task_that_nothing_runs_is_explained_and_the_command_given_helps(shell
 
 
 def test_filters_that_mean_nothing_are_pointed_at(shell: Shell) -> None:
+    shell.store.touch()
     said = shell.run("tasks", "-f", "tag:x staet:failed", code=2).stderr
     assert "did you mean state?" in said
     assert said.splitlines()[-1] == "        ^^^^^^^^^^^^"
@@ -59,6 +60,7 @@ def test_filters_that_mean_nothing_are_pointed_at(shell: Shell) -> None:
 
 
 def test_top_goes_on_when_something_changes_until_it_is_told_to_end(shell: Shell) -> None:
+    shell.store.touch()
     argv = [sys.executable, "-m", "pilotmtc", "--store", str(shell.store), "top", "--json", "--interval", "0.2"]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=dict(os.environ)) as process:
         assert process.stdout is not None

@@ -59,8 +59,10 @@ def test_a_disk_that_is_full_still_counts_what_is_owed(tmp_path: Path, monkeypat
     full = os.open("/dev/full", os.O_WRONLY)
     os.dup2(full, spool._segment.fd)
     os.close(full)
+    assert spool.complete
     segment = spool.write(results(1, size=2000))
     assert spool.full
+    assert not spool.complete
     segment.size = 0
     segment.open_records = 0
     os.close(segment.fd)

@@ -1,0 +1,77 @@
+"""An agent on this machine, reached by signals: for when the store cannot hand it an order."""
+
+import contextlib
+import os
+import select
+import signal
+import time
+
+_AGENT = b"pilotmtc.agent"
+_POST_MORTEM = b"--post-mortem"
+END_S = 12.0  # an agent stops its tasks, with a grace of 5 s, and waits for a store that takes no results for 4 s
+
+
+class LocalAgent:
+    """The agent of the pilot whose files are in `directory`. It may be gone, or on another machine: then it is over."""
+
+    def __init__(self, directory: str) -> None:
+        self._fd = _find(os.fsencode(directory))
+
+    @property
+    def over(self) -> bool:
+        """Whether there is no such process any more."""
+        return self._fd is None or bool(select.select([self._fd], [], [], 0)[0])
+
+    def drain(self) -> None:
+        """Let it finish what runs, and leave."""
+        self._signal(signal.SIGTERM)
+
+    def cancel(self) -> None:
+        """Let it stop its tasks, and leave."""
+        self._signal(signal.SIGTERM)
+        self._signal(signal.SIGINT)  # means the same, and is counted even if the first one is still to be taken in
+
+    def kill(self) -> None:
+        """Kill it. Its guard then kills its tasks."""
+        self._signal(signal.SIGKILL)
+
+    def end(self) -> None:
+        """Cancel it, and kill it if it has not left after `END_S`."""
+        self.cancel()
+        until = time.monotonic() + END_S
+        while not self.over and time.monotonic() < until:
+            time.sleep(0.05)
+        self.kill()
+
+    def close(self) -> None:
+        """Let go of it."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._fd is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._fd, number)
+
+
+def _find(directory: bytes) -> int | None:
+    """Return a descriptor of the agent's process, which its command line tells from all others."""
+    for name in os.listdir("/proc"):
+        if not name.isdecimal() or not _is_agent(name, directory):
+            continue
+        with contextlib.suppress(ProcessLookupError):
+            fd = os.pidfd_open(int(name))
+            if _is_agent(name, directory):  # the number has not become another one's meanwhile
+                return fd
+            os.close(fd)
+    return None
+
+
+def _is_agent(pid: str, directory: bytes) -> bool:
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            words = file.read().split(b"\0")
+    except OSError:
+        return False
+    return _AGENT in words and directory in words and _POST_MORTEM not in words

@@ -1,0 +1,123 @@
+"""A disk that is full while tasks run: it is said, what runs can be ended all the same, and nothing is lost."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import wait_until
+from tests.user import User
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a file system")
+LARGE = "head -c 30000 /dev/urandom | base64; : {}"
+SIXTY = b"".join(b"%d\n" % n for n in range(60))
+
+
+@pytest.fixture
+def small(user: User, tmp_path: Path) -> Iterator[User]:
+    """A user whose store is on a disk of 1 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], check=False, timeout=10
+    ).returncode:
+        pytest.skip("file systems cannot be mounted here")
+    before, user.store = user.store, disk / "store.db"
+    user.env |= {"PILOTMTC_STORE": str(user.store), "PILOTMTC_SERVER_LEASE_S": "4"}
+    try:
+        yield user
+        wait_until(lambda: not processes(str(user.store), servers=True), 10.0)
+    finally:
+        user.store = before
+        subprocess.run(["umount", "-l", str(disk)], check=True, timeout=10)
+
+
+def fill(user: User) -> None:
+    """Take what room there is left."""
+    with open(user.store.parent / "filler", "wb", buffering=0) as file:
+        try:
+            while file.write(bytes(4096)):
+                pass
+        except OSError:
+            return
+
+
+def make_room(user: User) -> None:
+    (user.store.parent / "filler").unlink(missing_ok=True)
+    subprocess.run(["mount", "-o", "remount,size=20m", str(user.store.parent)], check=True, timeout=10)
+
+
+def processes(words: str, *, servers: bool = False) -> list[int]:
+    """Return the processes in whose command line `words` are, store servers only if they are wanted."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+        except OSError:
+            continue
+        if words in line and (servers or "store.server" not in line):
+            found.append(int(path.parent.name))
+    return found
+
+
+def log(user: User) -> str:
+    return "".join(path.read_text() for path in Path(f"{user.store}.d").glob("pilots/*/agent.log"))
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_run_says_it_ends_its_pilot_and_can_be_resumed(small: User, full: bool) -> None:
+    (small.here / "in").write_bytes(SIXTY)
+    with open(small.here / "in", "rb") as stdin:
+        run = small.start("run", "-j", "2", LARGE, stdin=stdin, stdout=subprocess.DEVNULL)
+    assert run.stderr is not None
+    assert b"the store takes no results" in run.stderr.readline()
+    if full:
+        fill(small)
+    run.send_signal(signal.SIGINT)
+    _, said = run.communicate(timeout=30)
+    assert run.returncode == 130, said
+    assert b"not run yet\nto go on: pilotmtc run --resume 1\n" in said
+    wait_until(lambda: not processes(f"{small.store}.d"), 10.0, lambda: log(small))
+    make_room(small)
+    done = small.cli("run", "--resume", "-q")
+    assert small.counts() == {"DONE": 60}, done.err
+
+
+def test_run_kills_what_does_not_end(small: User) -> None:
+    (small.here / "in").write_bytes(SIXTY)
+    command = f"test {{}} != 3 || sleep 4711; {LARGE}"
+    with open(small.here / "in", "rb") as stdin:
+        run = small.start("run", "-j", "2", command, stdin=stdin, stdout=subprocess.DEVNULL)
+    assert run.stderr is not None
+    assert b"the store takes no results" in run.stderr.readline()
+    fill(small)
+    run.send_signal(signal.SIGINT)
+    assert b"stopping when the running tasks have finished" in run.stderr.readline()
+    with pytest.raises(subprocess.TimeoutExpired):
+        run.wait(6)
+    assert processes("sleep 4711")
+    run.send_signal(signal.SIGINT)
+    _, said = run.communicate(timeout=30)
+    assert run.returncode == 130, said
+    assert b"to go on: pilotmtc run --resume 1\n" in said
+    wait_until(lambda: not processes("sleep 4711") and not processes(f"{small.store}.d"), 10.0, lambda: log(small))
+    make_room(small)
+    assert small.cli("cancel", "4").out == "1 task canceled\n"
+    small.cli("run", "--resume", "-q", code=1)
+    assert small.counts() == {"DONE": 59, "CANCELED": 1}
+
+
+def test_agent_that_is_terminated_leaves_though_nothing_can_be_written(small: User) -> None:
+    small.cli("submit", LARGE, stdin=SIXTY)
+    small.cli("pilot", "submit", "--cores", "2")
+    wait_until(lambda: "no space left" in log(small), 20.0, lambda: log(small))
+    fill(small)
+    (agent,) = processes(f"{small.store}.d")
+    os.kill(agent, signal.SIGTERM)
+    wait_until(lambda: not processes(f"{small.store}.d"), 12.0, lambda: log(small))
+    make_room(small)
+    small.cli("run", "--resume", "-q")
+    assert small.counts() == {"DONE": 60}
