@@ -187,7 +187,7 @@ class Run:
                     yield StoreTroubled(step.trouble)
                 if self._asked > self._obeyed:
                     self._obey()
-                if self._trouble and self._asked:
+                if self._asked and (self._trouble or self._agent is not None):
                     self._tell_agent()
                 before = self._pilot
                 lost = self._look_at_pilot(step.campaign)
@@ -278,7 +278,7 @@ class Run:
             except StoreError as error:
                 if error.transient or self._description.scheduler:
                     raise
-                self._trouble = self._trouble or str(error)
+                self._tell_agent()
         self._looked_at = 0.0
 
     def _tell_agent(self) -> None:
@@ -395,13 +395,15 @@ class Run:
             self._agent.close()
 
     def _let_go(self, pilot: Pilot) -> None:
+        """Tell the pilot that there is nothing more to do; end it if the store cannot even keep what it has done."""
+        refused = bool(self._trouble)
         try:
             self._link.send(DrainPilot(pilot.id)).result(_JOIN_S)
         except StoreError as error:
-            self._trouble = self._trouble or str(error)
+            refused = refused or not error.transient
         except (PilotMTCError, TimeoutError):
             pass  # it leaves by itself when it is idle: nothing is lost if it cannot be told
-        if self._trouble and not self._description.scheduler:  # not where the store cannot keep what it has
+        if refused and not self._description.scheduler:
             self._agent = LocalAgent(pilot.directory)
             self._agent.end()
 
