@@ -50,6 +50,7 @@ def test_help_imports_no_other_command(tmp_path: Path) -> None:
 
 def test_client_of_a_local_store_leaves_ssh_and_sqlite_alone(tmp_path: Path) -> None:
     user = User(tmp_path)
+    user.store.touch()
     assert imported(user, "status") & HEAVY == set()
     assert imported(user, "run", "-q", "true") & (HEAVY - {"rich"}) == set()
     user.wait_alone()
