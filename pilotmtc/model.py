@@ -295,6 +295,8 @@ class Pilot(Struct, frozen=True, omit_defaults=True):
         When the scheduler was given it, and when it last answered about it.
     trouble
         Why the scheduler could not be asked since then; empty when it could.
+    node_cores, node_memory_bytes
+        What its largest node really has, as its agent said last; 0 as long as that is unknown.
     """
 
     id: PilotId
@@ -316,6 +318,8 @@ class Pilot(Struct, frozen=True, omit_defaults=True):
     submitted_at: float | None = None
     asked_at: float | None = None
     trouble: str = ""
+    node_cores: int = 0
+    node_memory_bytes: int = 0
 
 
 class Job(Struct, frozen=True, omit_defaults=True):

@@ -347,7 +347,9 @@ class Loop:
         cluster = self._core.cluster
         self._nodes = (len(cluster.nodes), cluster.cores)
         holds = tuple((task, run.attempt) for task, run in self._core.running.items()) if self._returning else ()
-        self._send(AttachPilot(self._pilot, socket.gethostname(), os.getpid(), *self._nodes, holds))
+        self._send(
+            AttachPilot(self._pilot, socket.gethostname(), os.getpid(), *self._nodes, holds, largest=cluster.total)
+        )
 
     def _return(self, now: float) -> None:
         """Come back after the store has given this pilot up, as it does when the link was down for long."""

@@ -171,6 +171,7 @@ def show(id: int, as_json: bool) -> None:  # noqa: A002 -- click's name for the 
         return
     now = time.time()
     asked = found.description
+    memory = found.node_memory_bytes or asked.memory_bytes
     rows = [
         ("pilot", f"{found.id} at {asked.site}"),
         ("state", f"{found.state.name}{f' ({found.reason})' if found.reason else ''}"),
@@ -183,7 +184,7 @@ def show(id: int, as_json: bool) -> None:  # noqa: A002 -- click's name for the 
         ("host", f"{found.host}, process {found.pid}" if found.host else ""),
         ("cores", f"{found.busy} of {found.cores} busy" if found.ended_at is None else str(found.cores)),
         ("GPUs", str(asked.gpus) if asked.gpus else ""),
-        ("memory", format_memory(asked.memory_bytes) if asked.memory_bytes else ""),
+        ("memory", format_memory(memory) if memory else ""),
         ("resources", ", ".join(f"{name}={amount:g}" for name, amount in asked.named.items())),
         ("walltime", format_duration(asked.walltime_s) if asked.walltime_s else ""),
         ("left", _left(found, now)),

@@ -259,12 +259,16 @@ class _Show:
 
 def _queue_words(pilot: "Pilot") -> str:
     """Return where a pilot is that a scheduler was asked for."""
+    from pilotmtc.session import never_starts
+
     job = f"pilot {pilot.id}{f' (job {pilot.batch})' if pilot.batch else ''}"
     if pilot.trouble:
         return f"{job}: the scheduler cannot be asked: {pilot.trouble}"
     if pilot.started_at is not None:
         return f"{job} is {pilot.state.name} with {count(pilot.nodes, 'node')} and {count(pilot.cores, 'core')}"
-    return f"{job} waits in the queue{f': {pilot.reason}' if pilot.reason else ''}"
+    never = never_starts(pilot)
+    why = f": {pilot.reason}" if pilot.reason else ""
+    return f"{job} waits in the queue{why}{f'; {never}' if never else ''}"
 
 
 def _again(campaign: int) -> str:

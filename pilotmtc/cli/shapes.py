@@ -48,7 +48,7 @@ def pilot(record: "Pilot") -> Shape:
         "cores": record.cores,
         "busy": record.busy,
         "gpus": asked.gpus,
-        "memory_bytes": asked.memory_bytes,
+        "memory_bytes": record.node_memory_bytes or asked.memory_bytes,
         "resources": asked.named,
         "walltime_s": asked.walltime_s,
         "idle_s": asked.idle_s,

@@ -1,6 +1,7 @@
 """Why a task is where it is, in words. Pure: records in, lines out."""
 
 from pilotmtc.model import Attempt, Pilot, Resources, Task
+from pilotmtc.session.fitting import beyond, cores_of, never_starts, sized
 from pilotmtc.session.results import describe_end, message_of
 from pilotmtc.states import Cause, PilotState, TaskState
 from pilotmtc.units import format_duration, format_memory
@@ -89,7 +90,7 @@ def _blocked_by(one: Task, now: float) -> str:
 def _ready(task: Task, found: Explanation) -> list[str]:
     need = task.resources
     if not found.pilots:
-        return ["no pilot is there to run it", f"$ pilotmtc pilot submit{_sized(need)}"]
+        return ["no pilot is there to run it", f"$ pilotmtc pilot submit{sized(need, ())}"]
     verdicts = [(pilot, obstacle(pilot, task, found.now)) for pilot in found.pilots]
     fitting = [pilot for pilot, words in verdicts if not words]
     lines = []
@@ -118,7 +119,9 @@ def _ready(task: Task, found: Explanation) -> list[str]:
         more = len(lines) - 2 * _NAMED
         lines[2 * _NAMED :] = [f"and {_count(more, 'more pilot')} that {'does' if more == 1 else 'do'} not help"]
     if not fitting:
-        lines += [f"$ pilotmtc pilot submit{_sized(need)}", f"$ pilotmtc edit {task.id} --help"]
+        too_much = beyond(need, found.pilots)
+        lines.append(too_much or f"$ pilotmtc pilot submit{sized(need, found.pilots)}")
+        lines.append(f"$ pilotmtc edit {task.id} --help")
     return lines
 
 
@@ -136,19 +139,19 @@ def obstacle(pilot: Pilot, task: Task, now: float) -> str:
     if pilot.state is PilotState.DRAINING:
         return "is draining: it takes nothing new"
     nodes = max(pilot.nodes, asked.nodes, 1)
-    cores = pilot.cores // nodes or asked.cores
+    cores = cores_of(pilot)
+    memory = pilot.node_memory_bytes or asked.memory_bytes
     if cores and need.cores > cores:
         return f"has {_count(cores, 'core')} a node, and the task needs {need.cores}"
-    each = min(cores // max(need.cores, 1), need.ranks_per_node or need.ranks) if cores else need.ranks
-    if need.ranks > nodes * each:
-        return f"has room for {_count(nodes * each, 'rank')} on {_count(nodes, 'node')}, and the task has {need.ranks}"
     if need.gpus > asked.gpus:
         return f"has {_count(asked.gpus, 'GPU')} a node, and the task needs {need.gpus:g}"
-    if asked.memory_bytes and need.memory_bytes > asked.memory_bytes:
-        return (
-            f"has {format_memory(asked.memory_bytes)} of memory a node, and the task needs "
-            f"{format_memory(need.memory_bytes)}"
-        )
+    if memory and need.memory_bytes > memory:
+        return f"has {format_memory(memory)} of memory a node, and the task needs {format_memory(need.memory_bytes)}"
+    each = min(cores // max(need.cores, 1), need.ranks_per_node or need.ranks) if cores else need.ranks
+    if memory and need.memory_bytes:
+        each = min(each, memory // need.memory_bytes)
+    if need.ranks > nodes * each:
+        return f"has room for {_count(nodes * each, 'rank')} on {_count(nodes, 'node')}, and the task has {need.ranks}"
     for name, amount in need.named.items():
         if amount > asked.named.get(name, 0.0):
             return f"has {asked.named.get(name, 0.0):g} of {name}, and the task needs {amount:g}"
@@ -167,14 +170,9 @@ def pending(pilot: Pilot, now: float) -> str:
     native = " ".join(filter(None, (pilot.native_state, f"({pilot.reason})" if pilot.reason else "")))
     if pilot.state is PilotState.NEW:  # one without a scheduler is nothing else until it starts
         return f"was made {for_s} ago and has not {'been submitted' if pilot.description.scheduler else 'started'} yet"
-    return f"waits in the queue of {pilot.description.site} for {for_s}{f': {native}' if native else ''}"
-
-
-def _sized(need: Resources) -> str:
-    words = f" --cores {need.cores}" if need.cores > 1 else ""
-    if need.gpus:
-        words += f" --gpus {max(1, round(need.gpus))}"
-    return words
+    never = never_starts(pilot)
+    words = f"waits in the queue of {pilot.description.site} for {for_s}{f': {native}' if native else ''}"
+    return f"{words}; {never}" if never else words
 
 
 def _pilots(pilots: list[Pilot]) -> str:

@@ -74,6 +74,11 @@ def attach(ledger: Ledger, request: AttachPilot) -> Orders:
         "UPDATE pilot SET host = ?, pid = ?, nodes = ?, cores = ?, seen_at = ? WHERE id = ? RETURNING busy",
         (request.host, request.pid, request.nodes, request.cores, ledger.clock.now(), request.pilot),
     ).fetchone()
+    if request.largest is not None and request.largest.cores:  # else what was known of nodes that are lost stays
+        ledger.execute(
+            "UPDATE pilot SET node_cores = ?, node_memory_bytes = ? WHERE id = ?",
+            (request.largest.cores, request.largest.memory_bytes, request.pilot),
+        )
     ledger.renew(request.pilot)
     ledger.touch()
     ledger.activity.level(request.pilot, busy, request.cores, ledger.clock.monotonic())

@@ -228,7 +228,7 @@ def pilot_rows(ledger: Ledger, condition: str, values: tuple[object, ...]) -> li
     """Return the rows of pilots that meet an SQL condition, newest first."""
     return ledger.execute(
         "SELECT id, description, state, created_at, started_at, ended_at, seen_at, host, pid, nodes, cores, busy, "
-        "directory, reason, batch, native_state, submitted_at, asked_at, trouble "
+        "directory, reason, batch, native_state, submitted_at, asked_at, trouble, node_cores, node_memory_bytes "
         f"FROM pilot WHERE {condition} ORDER BY id DESC",
         values,
     ).fetchall()
@@ -237,11 +237,11 @@ def pilot_rows(ledger: Ledger, condition: str, values: tuple[object, ...]) -> li
 def pilot_of(row: Row) -> Pilot:
     """Return the record of a row of `pilot_rows`."""
     (id_, body, state, created, started, ended, seen, host, pid, nodes, cores, busy, directory, reason, batch,
-     native, submitted, asked, trouble) = row  # fmt: skip
+     native, submitted, asked, trouble, node_cores, node_memory) = row  # fmt: skip
     return Pilot(
         PilotId(id_), decode_pilot(body), PilotState(state), created, started, ended, seen, host, pid, nodes,
         cores, busy, directory, reason, BatchId(batch) if batch is not None else None, native, submitted, asked,
-        trouble,
+        trouble, node_cores, node_memory,
     )  # fmt: skip
 
 

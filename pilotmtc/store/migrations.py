@@ -37,6 +37,13 @@ def m002_schedulers(database: Database) -> None:
     database.execute("CREATE INDEX pilot_watched ON pilot(scheduler) WHERE watched = 1")
 
 
+@migrations()
+def m003_nodes(database: Database) -> None:
+    """Let it be known what a pilot's nodes really have, whatever was asked for."""
+    for column in ("node_cores", "node_memory_bytes"):  # of the largest; 0 as long as no agent has said it
+        database.execute(f"ALTER TABLE pilot ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0")
+
+
 def _make_views(connection: sqlite3.Connection) -> None:
     for name, query in VIEWS.items():
         connection.execute(f"DROP VIEW IF EXISTS {name}")

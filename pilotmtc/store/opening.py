@@ -9,7 +9,7 @@ from pathlib import Path
 from pilotmtc.errors import ConfigError, PilotMTCError, SchemaMismatch, StoreBusy, StoreError
 
 APPLICATION_ID = 0x4D544331  # "MTC1"
-SCHEMA = 2
+SCHEMA = 3
 _MAGIC = b"SQLite format 3\x00"
 _BUSY_S = 2.0  # nobody else should ever write; a tool that does is waited for this long
 

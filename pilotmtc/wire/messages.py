@@ -147,6 +147,8 @@ class AttachPilot(Request["Orders"], frozen=True, tag="attach_pilot"):
     holds
         Attempts that run at the agent: ``(task, attempt)``. Those that are no longer its own, because others have
         claimed the tasks meanwhile, say, are in the answer's ``cancel``.
+    largest
+        What its largest node has; None if there is none yet.
     """
 
     pilot: PilotId
@@ -155,6 +157,7 @@ class AttachPilot(Request["Orders"], frozen=True, tag="attach_pilot"):
     nodes: int
     cores: int
     holds: tuple[tuple[TaskId, int], ...] = ()
+    largest: Resources | None = None
 
 
 class EndPilot(Request["Done"], frozen=True, tag="end_pilot"):

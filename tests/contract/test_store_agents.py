@@ -293,6 +293,14 @@ def test_a_pilot_drained_before_it_started_drains_as_soon_as_it_attaches(kit: Ki
     assert kit.store.call(GetPilots(pilot)).pilots[0].state is PilotState.DRAINING
 
 
+def test_what_the_largest_node_has_is_kept_when_nodes_are_lost(kit: Kit) -> None:
+    pilot = kit.pilot(attach=False)
+    kit.store.call(AttachPilot(pilot, "h", 1, 2, 20, largest=Resources(cores=12, memory_bytes=5 << 30)))
+    kit.store.call(AttachPilot(pilot, "h", 1, 0, 0, largest=Resources(cores=0)))
+    (found,) = kit.store.call(GetPilots(pilot)).pilots
+    assert (found.cores, found.node_cores, found.node_memory_bytes) == (0, 12, 5 << 30)
+
+
 def test_canceling_a_pilot_orders_its_agent_or_ends_it_if_there_is_none(kit: Kit) -> None:
     attached, fresh = kit.pilot(), kit.pilot(attach=False)
     kit.store.call(CancelPilot(attached))

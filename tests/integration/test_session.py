@@ -265,6 +265,14 @@ def test_large_output_is_whole_if_it_is_wanted(session: Session) -> None:
     assert (none.stdout, none.stdout_bytes) == (b"", 300_000)
 
 
+def test_pilot_says_what_its_node_has(session: Session) -> None:
+    pilot = session.pilots.submit(cores=1)
+    assert pilot.node_cores == 1
+    assert pilot.node_memory_bytes == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    session.submit("echo hi", memory="999G")
+    assert any("of memory a node, and the task needs" in line for line in session.explain(1)[1])
+
+
 def test_pilots_come_and_go(session: Session) -> None:
     one = session.pilots.submit(cores=1, memory="2G", resources={"licence": 2}, walltime="1h", pin=False)
     two = session.pilots.submit(cores=1)

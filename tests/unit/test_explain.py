@@ -68,6 +68,7 @@ def test_ready_tasks_say_which_pilots_could_and_why_the_others_cannot(
         (Resources(cores=4, ranks=3), {}, "has room for 2 ranks on 1 node, and the task has 3"),
         (Resources(cores=5, ranks=3), {}, "has room for 1 rank on 1 node, and the task has 3"),
         (Resources(cores=1, ranks=8), {}, "it comes next"),
+        (Resources(ranks=3, memory_bytes=1 << 30), {"memory_bytes": 2 << 30}, "has room for 2 ranks on 1 node"),
     ],
 )
 def test_each_resource_that_is_short_is_named(need: Resources, asked: dict[str, object], words: str) -> None:
@@ -79,6 +80,48 @@ def test_one_of_something_is_not_said_to_be_several() -> None:
     assert "its only core is free" in text(task(resources=Resources()), replace(pilot(), cores=1, busy=0))
     others = [pilot(PilotState.DRAINING, id_) for id_ in range(10)]
     assert "and 1 more pilot that does not help" in text(task(), *others)
+
+
+def test_what_nodes_really_have_counts_more_than_what_was_asked() -> None:
+    found = replace(pilot(cores=1), cores=1, node_cores=1, node_memory_bytes=24105 << 20)
+    need = Resources(memory_bytes=100 << 30)
+    assert "pilot 2: has 24G of memory a node, and the task needs 100G" in text(task(resources=need), found)
+
+
+def test_node_of_a_pilot_is_not_smaller_as_long_as_others_are_missing() -> None:
+    found = replace(pilot(nodes=2), nodes=1, cores=8, node_cores=8)
+    assert "it comes next" in text(task(resources=Resources(cores=8)), found)
+
+
+def whole(nodes: int = 2) -> Pilot:
+    asked = pilot(cores=0, nodes=nodes, scheduler="slurm://localhost/")
+    return replace(asked, nodes=nodes, cores=12 * nodes, node_cores=12, node_memory_bytes=24 << 30)
+
+
+@pytest.mark.parametrize(
+    ("need", "words"),
+    [
+        (Resources(ranks=30), "$ pilotmtc pilot submit --nodes 3\n"),
+        (Resources(ranks=30, cores=5), "$ pilotmtc pilot submit --nodes 15\n"),
+        (Resources(ranks=8, ranks_per_node=2), "$ pilotmtc pilot submit --nodes 4\n"),
+        (Resources(cores=50), "no node that was seen here has so many cores: the largest has 12\n$ pilotmtc edit"),
+        (Resources(memory_bytes=99 << 30), "no node that was seen here has so much memory: the largest has 24G\n$ pil"),
+    ],
+)
+def test_pilot_that_is_advised_has_room_and_can_be(need: Resources, words: str) -> None:
+    assert words in text(task(resources=need), whole())
+
+
+def test_advice_keeps_to_the_part_of_a_node_that_pilots_had() -> None:
+    part = replace(whole(), description=replace(whole().description, cores=4), node_cores=4, cores=8)
+    assert "$ pilotmtc pilot submit --nodes 8 --cores 4\n" in text(task(resources=Resources(ranks=30)), part)
+
+
+def test_pilot_that_will_never_start_says_so_and_what_to_do() -> None:
+    found = replace(pilot(PilotState.PENDING), native_state="PENDING", reason="PartitionNodeLimit")
+    assert "never start as it is, for it asks for more nodes than its queue" in text(task(), found)
+    assert "pilotmtc pilot cancel 2" in text(task(), found)
+    assert "never" not in text(task(), replace(found, reason="Priority"))
 
 
 def test_position_in_the_order_is_told_as_far_as_it_was_counted() -> None:

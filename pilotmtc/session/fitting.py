@@ -1,0 +1,72 @@
+"""What pilots that are there tell about those to ask for: how large nodes are, and what will never start. Pure."""
+
+import math
+from collections.abc import Sequence
+
+from pilotmtc.model import Pilot, Resources
+from pilotmtc.states import PilotState
+from pilotmtc.units import format_memory
+
+# Of the reasons that SLURM gives for a job that waits, those that no waiting ends: what is wrong with it.
+_NEVER = {
+    "PartitionNodeLimit": "it asks for more nodes than its queue has or allows",
+    "PartitionTimeLimit": "its walltime is longer than its queue allows",
+    "BadConstraints": "no node has what it asks for",
+    "AssocMaxWallDurationPerJobLimit": "its walltime is longer than its account allows",
+    "QOSMaxWallDurationPerJobLimit": "its walltime is longer than its QOS allows",
+    "AssocMaxNodePerJobLimit": "it asks for more nodes than its account allows",
+    "QOSMaxNodePerJobLimit": "it asks for more nodes than its QOS allows",
+    "AssocMaxCpuPerJobLimit": "it asks for more cores than its account allows",
+    "QOSMaxCpuPerJobLimit": "it asks for more cores than its QOS allows",
+    "AssocMaxMemPerJob": "it asks for more memory than its account allows",
+    "QOSMaxMemoryPerJob": "it asks for more memory than its QOS allows",
+    "AssocMaxGRESPerJob": "it asks for more GPUs than its account allows",
+    "QOSMaxGRESPerJob": "it asks for more GPUs than its QOS allows",
+    "InvalidAccount": "its account is none",
+    "InvalidQOS": "its QOS is none",
+    "ReservationDeleted": "its reservation is gone",
+}
+
+
+def never_starts(pilot: Pilot) -> str:
+    """Return why a pilot that waits in a queue will wait there for ever, and what to do; nothing if it may start."""
+    why = _NEVER.get(pilot.reason) if pilot.state is PilotState.PENDING else None
+    if why is None:
+        return ""
+    return f"it will never start as it is, for {why}: pilotmtc pilot cancel {pilot.id}, and ask for less"
+
+
+def cores_of(pilot: Pilot) -> int:
+    """Return the cores of a pilot's largest node as far as is known; 0 is not yet."""
+    return pilot.node_cores or pilot.cores // max(pilot.nodes, 1) or pilot.description.cores
+
+
+def beyond(need: Resources, pilots: Sequence[Pilot]) -> str:
+    """Return what a task needs more of than the largest node has that was ever seen whole; empty if nothing."""
+    cores = max(
+        (one.node_cores for one in pilots if one.description.scheduler and not one.description.cores), default=0
+    )
+    memory = max((one.node_memory_bytes for one in pilots if not one.description.memory_bytes), default=0)
+    if cores and need.cores > cores:
+        return f"no node that was seen here has so many cores: the largest has {cores}"
+    if memory and need.memory_bytes > memory:
+        return f"no node that was seen here has so much memory: the largest has {format_memory(memory)}"
+    return ""
+
+
+def sized(need: Resources, pilots: Sequence[Pilot]) -> str:
+    """Return options of ``pilot submit`` for a pilot that has room for such a task."""
+    seen = [one for one in pilots if one.description.scheduler and cores_of(one)]
+    largest = max(seen, key=cores_of, default=None)
+    whole = largest is not None and not largest.description.cores
+    cores = max(need.cores, cores_of(largest) if largest is not None and need.ranks > 1 else 0)
+    words = ""
+    if need.ranks > 1 and (largest is not None or need.ranks_per_node):
+        each = min(cores // need.cores, need.ranks) if largest is not None else need.ranks_per_node
+        nodes = math.ceil(need.ranks / min(each, need.ranks_per_node or each))
+        words += f" --nodes {nodes}" if nodes > 1 else ""
+    if cores > 1 and not (whole and need.ranks > 1):
+        words += f" --cores {cores}"
+    if need.gpus:
+        words += f" --gpus {max(1, round(need.gpus))}"
+    return words
