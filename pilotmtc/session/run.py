@@ -14,6 +14,7 @@ from pilotmtc.errors import ConfigError, PilotMTCError, StoreError, SubmitReject
 from pilotmtc.model import Campaign, CampaignId, Pilot, PilotDescription, Resources
 from pilotmtc.pilots import start as start_pilot
 from pilotmtc.session.agents import END_S, LocalAgent
+from pilotmtc.session.explain import obstacle
 from pilotmtc.session.follow import Step, follow, get_campaign, start_number
 from pilotmtc.session.link import Link
 from pilotmtc.session.printed import InOrder, Seen
@@ -305,6 +306,8 @@ class Run:
         gone = self._agent is not None and self._agent.over  # which the store may be unable to note
         if pilot.state not in PILOT_FINAL and not gone:
             self._pilot = pilot
+            if pilot.state is PilotState.ACTIVE and pilot.nodes >= pilot.description.nodes and not pilot.busy:
+                self._has_use(pilot, campaign)
             return None
         if self._asked:
             self.interrupted = self._thread is None or self._asked > 1 or not self._thread.is_alive() or not self._again
@@ -325,7 +328,7 @@ class Run:
                 )
             self._start_pilot()
             return pilot
-        if campaign.counts.get(TaskState.READY) and self._may_start(campaign):
+        if campaign.counts.get(TaskState.READY) and self._may_start(campaign) and self._has_use(pilot, campaign):
             self._start_pilot()  # it had nothing to do for long, or its walltime was over
         return None
 
@@ -346,6 +349,33 @@ class Run:
                 except UsageError as error:
                     raise UsageError(f"task {task.id}: {error}") from error
         return True
+
+    def _has_use(self, pilot: Pilot, campaign: Campaign) -> bool:
+        """Return whether such a pilot is of use; it is an error if nothing that is left fits in it, nor in others.
+
+        What a scheduler's nodes have is known once there was one.
+        """
+        counts = campaign.counts
+        if not self._description.scheduler or not pilot.node_cores or not counts.get(TaskState.READY):
+            return True
+        if counts.get(TaskState.CLAIMED) or counts.get(TaskState.RUNNING):
+            return True
+        seen = [pilot, *self._link.call(GetPilots(live=True)).pilots]
+        words, first, others = "", None, False
+        for page in pages(self._link, Filter(campaign=campaign.id, states=(TaskState.READY,))):
+            for task in page:
+                # All of the walltime is before the next one.
+                verdicts = [obstacle(one, task, one.started_at or time.time()) for one in seen]
+                if not verdicts[0]:
+                    return True
+                words, first = words or verdicts[0], first or task.id
+                others = others or not all(verdicts)
+        if first is not None and not others and not (self._thread is not None and self._thread.is_alive()):
+            raise UsageError(
+                f"task {first} can never run here: pilot {pilot.id} {words}; ask for less, or for other nodes. What is "
+                f"left stays in campaign {campaign.id}, for pilotmtc edit and run --resume"
+            )
+        return False
 
     # -- results ----------------------------------------------------------------------------------------------
 
@@ -416,9 +446,11 @@ def _news(before: Pilot, pilot: Pilot) -> bool:
     """Return whether there is something to tell of a pilot that a scheduler was asked for."""
 
     def shown(one: Pilot) -> tuple[object, ...]:
-        return one.id, one.state, one.reason if one.started_at is None else "", one.trouble
+        size = min(one.nodes, 1), one.nodes >= one.description.nodes  # the first node, and the last one
+        return one.id, one.state, one.reason if one.started_at is None else "", one.trouble, size
 
-    return shown(before) != shown(pilot)
+    # An agent reports for duty before it has nodes: what it has is told when there is something.
+    return shown(before) != shown(pilot) and (pilot.state is not PilotState.ACTIVE or pilot.nodes > 0)
 
 
 def check_fit(needs: Resources, pilot: PilotDescription) -> None:

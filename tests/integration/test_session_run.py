@@ -1,5 +1,6 @@
 """`Session.run`: a campaign with pilots of its own, told as events."""
 
+import itertools
 import os
 import signal
 import threading
@@ -7,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from pilotmtc.errors import ConfigError, UsageError
-from pilotmtc.model import PilotDescription
+from pilotmtc.model import Pilot, PilotDescription, PilotId
+from pilotmtc.pilots import start_local
 from pilotmtc.session import (
     Advanced,
     Begun,
@@ -23,7 +26,9 @@ from pilotmtc.session import (
     describe,
     make_tasks,
 )
-from pilotmtc.states import TaskState
+from pilotmtc.session.run import _news
+from pilotmtc.states import PilotState, TaskState
+from pilotmtc.store.interface import Store
 from tests.support import wait_until
 
 
@@ -120,6 +125,50 @@ def test_lost_pilot_is_replaced_and_told(session: Session) -> None:
     assert ["killed by signal 9" in pilot.reason for pilot in lost] == [True]
     assert doing.campaign is not None
     assert doing.campaign.counts == {TaskState.DONE: 20}
+
+
+def test_nodes_are_told_of_when_they_are_there() -> None:
+    alone = Pilot(PilotId(1), PilotDescription(nodes=3), PilotState.ACTIVE, 0.0, started_at=1.0)
+    pilots = [replace(alone, state=PilotState.PENDING, started_at=None), alone]
+    pilots += [replace(alone, nodes=n, cores=12 * n) for n in (1, 2, 3)]
+    news = [_news(before, after) for before, after in itertools.pairwise(pilots)]
+    assert news == [False, True, False, True]
+
+
+class Queue:
+    """Starts pilots of this machine for a scheduler, of which nobody knows what its nodes have."""
+
+    def __init__(self) -> None:
+        self.started = 0
+
+    def __call__(self, store: Store, url: str, description: PilotDescription) -> Pilot:
+        self.started += 1
+        return start_local(store, url, replace(description, scheduler="", cores=2, idle_s=1.0))
+
+
+def queued(session: Session, options: TaskOptions, nodes: int = 1) -> tuple[Run, Queue]:
+    tasks, queue = make_tasks("echo {}", as_source([1]), options), Queue()
+    pilot = PilotDescription(scheduler="none://localhost/", nodes=nodes)
+    return Run(session._link, tasks, pilot=pilot, start=queue), queue
+
+
+@pytest.mark.parametrize("options", [TaskOptions(cores=3), TaskOptions(ranks=3), TaskOptions(memory="999G")])
+def test_run_stops_once_its_pilot_is_seen_to_have_too_little(session: Session, options: TaskOptions) -> None:
+    doing, queue = queued(session, options)
+    with pytest.raises(UsageError, match="pilot 1 has .*, and the task "):
+        list(doing.events())
+    assert queue.started == 1
+    assert doing.campaign is not None
+    assert doing.campaign.counts == {TaskState.READY: 1}
+    session.pilots.wait(1, 20)  # it was let go
+
+
+def test_pilot_that_could_run_nothing_is_not_replaced(session: Session) -> None:
+    """Of its two nodes one never comes: it is not seen before its end that it has too little."""
+    doing, queue = queued(session, TaskOptions(cores=3), nodes=2)
+    with pytest.raises(UsageError, match="pilot 1 has 2 cores a node, and the task needs 3"):
+        list(doing.events())
+    assert queue.started == 1
 
 
 def test_pilots_that_die_again_and_again_end_the_run(session: Session) -> None:

@@ -69,10 +69,24 @@ def test_run_is_the_laptop_line_with_one_more_flag(lab: Site) -> None:
     done = lab.run("run", "--site", "lab", "--nodes", "4", "--walltime", "5m", "--cwd", "/", "echo {}", ":::", "a", "b")
     assert done.returncode == 0, done.stderr
     assert sorted(done.stdout.split()) == ["a", "b"]
+    assert "with 0 nodes" not in done.stderr
     done = lab.run("run", "--site", "lab", "--walltime", "5m", "--cwd", "/", "exit {}", ":::", "0", "3")
     assert done.returncode == 1
     assert "(3) FAILED: exit 3" in done.stderr
     assert "cannot be asked" not in done.stderr
+
+
+@pytest.mark.parametrize("need", [("--cores", "13"), ("--ranks", "30")])
+def test_run_stops_when_its_first_pilot_shows_that_no_node_is_large_enough(lab: Site, need: tuple[str, str]) -> None:
+    done = lab.run(
+        "run", "--site", "lab", "--nodes", "2", "--walltime", "2m", "--cwd", "/", *need, "echo r {}", ":::", "1"
+    )
+    assert done.returncode == 2, done.stderr
+    words = "pilot 1 has 12 cores a node, and the task needs 13"
+    assert (words if "--cores" in need else "pilot 1 has room for 24 ranks on 2 nodes") in done.stderr
+    assert '"state":"READY"' in lab.ok("--site", "lab", "tasks", "--json")
+    wait_until(lambda: not json.loads("[" + lab.ok("--site", "lab", "pilot", "list", "--json") + "]"), 60, lab.logs)
+    assert len(jobs(lab)) == 1
 
 
 def test_what_the_scheduler_refuses_is_said(lab: Site) -> None:
