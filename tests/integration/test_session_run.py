@@ -155,7 +155,7 @@ def queued(session: Session, options: TaskOptions, nodes: int = 1) -> tuple[Run,
 @pytest.mark.parametrize("options", [TaskOptions(cores=3), TaskOptions(ranks=3), TaskOptions(memory="999G")])
 def test_run_stops_once_its_pilot_is_seen_to_have_too_little(session: Session, options: TaskOptions) -> None:
     doing, queue = queued(session, options)
-    with pytest.raises(UsageError, match="pilot 1 has .*, and the task "):
+    with pytest.raises(UsageError, match=r"pilot 1 has .*, and the task "):
         list(doing.events())
     assert queue.started == 1
     assert doing.campaign is not None
