@@ -337,6 +337,8 @@ class Job(Struct, frozen=True, omit_defaults=True):
         Whether the job is to be ended.
     attached
         Whether its agent has ever reported for duty.
+    over
+        Whether the pilot has ended for good, whatever its job still does: its agent is not let in again.
     """
 
     pilot: PilotId
@@ -349,6 +351,7 @@ class Job(Struct, frozen=True, omit_defaults=True):
     waited_s: float = 0.0
     cancel: bool = False
     attached: bool = False
+    over: bool = False
 
 
 class JobReport(Struct, frozen=True, omit_defaults=True):

@@ -59,9 +59,10 @@ class Round:
             self._ask(found.jobs)
         except AdaptorError as error:
             self._store.call(ReportJobs(self._url, trouble=str(error)))
-        still = {job.pilot for job in self._store.call(GetJobs(self._url)).jobs}
+        # A key goes with its pilot, not with its job: that may take its time, and this process may not come back.
+        still = {job.pilot: job for job in self._store.call(GetJobs(self._url)).jobs}
         for job in found.jobs:
-            if job.pilot not in still:
+            if job.pilot not in still or still[job.pilot].over:
                 close_way(self._path, job.key)
 
     def _ask(self, jobs: Sequence[Job]) -> None:

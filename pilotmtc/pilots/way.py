@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pilotmtc.errors import ConfigError
 from pilotmtc.model import Job
-from pilotmtc.store.keys import new_key, revoke_key
+from pilotmtc.store.keys import new_key, pilot_key_name, revoke_key
 from pilotmtc.transport.ssh_url import SshTarget
 
 SAME_HOST = "-"  # a login of that name: the nodes are the store's own host
@@ -20,11 +20,6 @@ _LOGIN = re.compile(
 _HOST_KEYS = Path("/etc/ssh")
 _SCAN_S = 20
 _SSH_PORT = 22
-
-
-def key_name(pilot_key: str) -> str:
-    """Return the name of a pilot's SSH key."""
-    return f"pilot-{pilot_key}"
 
 
 def parse_login(login: str) -> tuple[str | None, str, int]:
@@ -56,7 +51,7 @@ def make_way(store: str, job: Job) -> str:
     user, host, port = parse_login(job.description.login or socket.getfqdn())
     user = user or pwd.getpwuid(os.geteuid()).pw_name
     directory = Path(job.directory)
-    key = new_key(store, key_name(job.key))
+    key = new_key(store, pilot_key_name(job.key))
     known = directory / "known_hosts"
     config = directory / "ssh_config"
     _write(known, _host_keys(host, port))
@@ -78,7 +73,7 @@ def make_way(store: str, job: Job) -> str:
 
 def close_way(store: str, pilot_key: str) -> None:
     """Let the key of a pilot that is over open nothing any more. Safe to repeat."""
-    revoke_key(store, key_name(pilot_key))
+    revoke_key(store, pilot_key_name(pilot_key))
 
 
 def _host_keys(host: str, port: int) -> str:

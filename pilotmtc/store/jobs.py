@@ -1,5 +1,8 @@
 """Pilots' jobs: which there are, and what their schedulers say of them."""
 
+import json
+from collections.abc import Iterable
+
 from msgspec import Struct
 
 from pilotmtc.model import BatchId, Job, JobReport, PilotId
@@ -12,6 +15,7 @@ from pilotmtc.wire.messages import BeginSubmit, Changed, Done, GetJobs, Jobs, Re
 
 # An agent that has said its last word needs a moment to leave; after that, what is left of its job is ended.
 _LEAVES_WITHIN_S = 20.0
+_FINAL = ", ".join(str(int(state)) for state in sorted(PILOT_FINAL))
 
 
 class OpenJobs(Struct, frozen=True):
@@ -25,11 +29,14 @@ def open_jobs(ledger: Ledger) -> dict[str, OpenJobs]:
     """Return the schedulers that are to be asked."""
     found: dict[str, OpenJobs] = {}
     alarm = ledger.clock.monotonic() + ledger.lease_s / 2
-    for url, pilot, state, kill in ledger.execute(
-        "SELECT scheduler, id, state, kill FROM pilot INDEXED BY pilot_watched WHERE watched = 1"
+    for url, pilot, state, kill, unasked in ledger.execute(
+        "SELECT scheduler, id, state, kill, reason != ? AND trouble = '' AND coalesce(asked_at, 0) < ended_at "
+        "FROM pilot INDEXED BY pilot_watched WHERE watched = 1",
+        (NOT_HEARD,),
     ):
         before = found.get(url, OpenJobs())
-        untold = state == PilotState.NEW or (bool(kill) and state not in PILOT_FINAL)
+        # Of one that has ended, its key is still to be taken away: whoever asks does that.
+        untold = state == PilotState.NEW or bool(unasked if state in PILOT_FINAL else kill)
         found[url] = OpenJobs(before.untold or untold, before.silent or ledger.leases.get(pilot, alarm) < alarm)
     return found
 
@@ -49,11 +56,26 @@ def get_jobs(ledger: Ledger, request: GetJobs) -> Jobs:
                 PilotId(id_), key, PilotState(state), decode_pilot(body), directory,
                 BatchId(batch) if batch is not None else None, submits, now - (submitted or now),
                 bool(kill) or (state in PILOT_FINAL and reason != NOT_HEARD and now - ended > _LEAVES_WITHIN_S),
-                seen is not None,
+                seen is not None, state in PILOT_FINAL and reason != NOT_HEARD,
             )
             for id_, key, state, body, directory, batch, submits, submitted, kill, seen, ended, reason in rows
         ),
     )  # fmt: skip
+
+
+def left_keys(ledger: Ledger, keys: Iterable[str]) -> list[PilotId]:
+    """Return which of the pilots with these keys are over and asked about no more."""
+    rows = ledger.execute(
+        f"SELECT id FROM pilot WHERE key IN (SELECT value FROM json_each(?)) AND watched = 0 AND scheduler != '' "
+        f"AND state IN ({_FINAL})",
+        (json.dumps(list(keys)),),
+    )
+    return [PilotId(id_) for (id_,) in rows]
+
+
+def watch_again(ledger: Ledger, pilots: Iterable[PilotId]) -> None:
+    """Have it asked about pilots once more: who does that takes away the keys of those that are over."""
+    ledger.execute("UPDATE pilot SET watched = 1 WHERE id IN (SELECT value FROM json_each(?))", (id_list(pilots),))
 
 
 def begin_submit(ledger: Ledger, request: BeginSubmit) -> Changed:

@@ -22,6 +22,7 @@ from pilotmtc.transport.ssh_url import quote_word
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _PUBLIC = ".pub"
+_PILOT = "pilot-"
 _KEYGEN_TIMEOUT_S = 30.0
 
 
@@ -63,6 +64,20 @@ def new_key(store_path: str | Path, name: str, *, file: str | Path | None = None
     if not any(map(is_good, authorized_keys.read(lines))):
         authorized_keys.change(lines, is_old, line)
     return _key(private, public, authorized=True)
+
+
+def pilot_key_name(pilot_key: str) -> str:
+    """Return the name of the SSH key of the pilot with this key."""
+    return f"{_PILOT}{pilot_key}"
+
+
+def keyed_pilots(store_path: str | Path) -> tuple[str, ...]:
+    """Return the keys of pilots whose SSH keys' private parts are there: what is removed last of one."""
+    try:
+        names = sorted(os.listdir(_directory(store_path)))
+    except OSError:  # there are none, or none that can be looked at
+        return ()
+    return tuple(name.removeprefix(_PILOT) for name in names if name.startswith(_PILOT) and _is_name(name))
 
 
 def list_keys(store_path: str | Path, *, file: str | Path | None = None) -> tuple[Key, ...]:

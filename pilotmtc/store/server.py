@@ -22,6 +22,7 @@ from msgspec import structs
 from pilotmtc import __version__
 from pilotmtc.errors import PilotMTCError, ProtocolError, StoreError
 from pilotmtc.store.apart import APART
+from pilotmtc.store.keys import keyed_pilots
 from pilotmtc.store.listener import Listener, Ownership
 from pilotmtc.store.offload import Offload
 from pilotmtc.store.owner import EXIT_MOVED, Lease
@@ -86,6 +87,7 @@ class Server:
             undo.callback(self._ownership.release)
             self._store = self._open()
             undo.callback(self._store.close)
+            self._take_up_keys()
             self._identity = _identity(path)
             self._listener = Listener(path)
             undo.pop_all()
@@ -116,6 +118,13 @@ class Server:
     def _open(self) -> SqliteStore:
         lease_s = float(os.environ.get(LEASE_VARIABLE, LEASE_S))
         return SqliteStore(self._path, lease_s=lease_s, exclusive=self.exclusive, prove=self._ownership.prove)
+
+    def _take_up_keys(self) -> None:
+        """See to the keys of pilots that are over, which who should have taken them away has left."""
+        try:
+            self._store.watch_keys(keyed_pilots(self._path))
+        except StoreError as error:
+            log.error("keys of pilots that are over are not looked for: %s", error)
 
     def _aside(self, request: AnyRequest) -> Reply:
         return self._store.aside(request)

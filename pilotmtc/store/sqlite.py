@@ -169,19 +169,35 @@ class SqliteStore:
         """
         with self._translated():
             if leases.is_due(self._ledger):
-                self._synced(False)
-                self._connection.execute("BEGIN IMMEDIATE")
-                try:
-                    leases.do_due(self._ledger)
-                    self._ledger.settle()
-                    self._prove()
-                    self._connection.execute("COMMIT")
-                except BaseException:
-                    self._roll_back()
-                    raise
-                self._ledger.committed()
-                self._prove()
+                self._by_itself(lambda: leases.do_due(self._ledger))
             return leases.nap(self._ledger)
+
+    def watch_keys(self, keys: Sequence[str]) -> None:
+        """Have it asked again about pilots that are over although these keys of theirs are still there.
+
+        Raises
+        ------
+        StoreError
+            If the disk does not play along.
+        """
+        with self._translated():
+            if found := jobs.left_keys(self._ledger, keys):
+                self._by_itself(lambda: jobs.watch_again(self._ledger, found))
+
+    def _by_itself(self, do: Callable[[], None]) -> None:
+        """Do what nobody has asked for, in a transaction."""
+        self._synced(False)
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            do()
+            self._ledger.settle()
+            self._prove()
+            self._connection.execute("COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
+        self._ledger.committed()
+        self._prove()
 
     def open_jobs(self) -> dict[str, OpenJobs]:
         """Return the schedulers that have to be asked about pilots."""

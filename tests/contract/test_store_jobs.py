@@ -162,6 +162,45 @@ def test_job_that_outlives_its_agent_is_ended(local: SqliteStore, clock: FakeClo
     assert pilot(local, id_).native_state == "COMPLETED"
 
 
+def untold(store: SqliteStore) -> bool:
+    return any(each.untold for each in store.open_jobs().values())
+
+
+def test_pilot_that_is_over_has_lost_its_key_before_nobody_is_there_to_take_it(
+    local: SqliteStore, clock: FakeClock
+) -> None:
+    """Its job takes longer to go: SLURM says COMPLETING, which is not over."""
+    id_ = submitted(local)
+    local.call(AttachPilot(id_, "n1", 1, 2, 8))
+    clock.advance(1)
+    assert [job.over for job in jobs(local)] == [False]
+    assert not untold(local)
+    local.call(EndPilot(id_, PilotState.CANCELED, "canceled"))
+    assert [job.over for job in jobs(local)] == [True]
+    assert untold(local)
+    clock.advance(1)
+    say(local, id_, JobState.RUNNING, "COMPLETING")
+    assert [job.over for job in jobs(local)] == [True]
+    assert not untold(local)
+
+
+def test_pilot_that_may_come_back_keeps_its_key(local: SqliteStore, clock: FakeClock) -> None:
+    id_ = submitted(local)
+    local.call(AttachPilot(id_, "n1", 1, 2, 8))
+    clock.advance(100)
+    local.due()
+    assert [job.over for job in jobs(local)] == [False]
+    assert not untold(local)
+
+
+def test_pilots_that_are_over_and_have_a_key_are_asked_about_again(local: SqliteStore) -> None:
+    first, second = enter(local, "k-1"), enter(local, "k-2")
+    local.call(BeginSubmit(first, 0))
+    say(local, first, JobState.FAILED, "FAILED")
+    local.watch_keys(["k-1", "k-2", "k-3"])
+    assert [(job.pilot, job.over) for job in jobs(local)] == [(first, True), (second, False)]
+
+
 def test_pilot_that_was_not_heard_of_keeps_its_job_until_somebody_cancels_it(
     local: SqliteStore, clock: FakeClock
 ) -> None:

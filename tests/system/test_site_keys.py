@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,6 +47,29 @@ def test_key_of_a_pilot_is_shown_and_revoked_when_it_is_over(lab: Site) -> None:
     lab.ok("--site", "lab", "pilot", "cancel", pilot)
     lab.wait_for(pilot, "CANCELED")
     wait_until(lambda: lab.ok("site", "keys", "lab", "--json") == "", 30.0)
+
+
+def test_key_goes_with_a_run_that_is_ended_when_its_job_has_just_begun(lab: Site) -> None:
+    """Its server leaves a moment after it, and SLURM says COMPLETING for longer."""
+    doing = lab.popen("run", "--site", "lab", "--walltime", "5m", "--cwd", "/", "sleep 60; : {}", ":::", "1")
+    wait_until(lambda: '"batch_id":"' in lab.ok("--site", "lab", "pilot", "list", "--json"), 60, lab.logs)
+    doing.send_signal(signal.SIGTERM)
+    doing.communicate(timeout=60)
+    keys = lab.directory / "store.db.d" / "keys"
+    wait_until(lambda: not any(keys.glob("pilot-*")), 40.0, lab.logs)  # nobody looks meanwhile
+
+
+def test_key_that_was_left_is_taken_away_by_the_next_server(lab: Site) -> None:
+    pilot = submit(lab, "--queue", "closed")
+    (private,) = (lab.directory / "store.db.d" / "keys").glob("pilot-*.pub")
+    kept = private.read_bytes()
+    lab.ok("--site", "lab", "pilot", "cancel", pilot)
+    lab.wait_for(pilot, "CANCELED")
+    wait_until(lambda: lab.ok("site", "keys", "lab", "--json") == "", 30.0)
+    server = Path(f"/proc/{Path(f'{lab.store}.lock').read_text().split()[0]}")
+    wait_until(lambda: not server.exists(), 30.0)
+    private.with_suffix("").write_bytes(kept)
+    wait_until(lambda: lab.ok("--site", "lab", "status") and not private.with_suffix("").exists(), 30.0, lab.logs)
 
 
 def test_agent_with_a_revoked_key_is_not_let_in(lab: Site) -> None:
