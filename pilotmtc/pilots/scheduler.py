@@ -17,6 +17,8 @@ from pilotmtc.states import JobState
 from pilotmtc.store.location import runtime_dir
 
 GROUP = "pilotmtc.adaptors"
+_DIALECTS = "pilotmtc.dialects"
+_NO_ADAPTOR = "No adaptor found"  # SAGA's words
 _STATES = {
     "New": JobState.PENDING,
     "Pending": JobState.PENDING,
@@ -47,7 +49,7 @@ def warning_s(description: PilotDescription) -> int:
 
 
 class Scheduler:
-    """The scheduler at a SAGA URL.
+    """The scheduler at a SAGA URL; `ConfigError` if there can be none.
 
     All methods raise `StatusUnavailable` when it could not be asked, and `ConfigError` when its commands are not there.
     """
@@ -55,8 +57,13 @@ class Scheduler:
     def __init__(self, url: str) -> None:
         self._url = url
         self._saga = _load()
-        with self._translated():
+        try:
             self._service = self._saga.job.Service(url)
+        except self._saga.SagaException as error:  # nobody has been asked yet: the URL is none
+            words = _words(error)
+            if words.startswith(_NO_ADAPTOR):
+                words = f"no scheduler is known as {url}: there are {', '.join(_dialects())}"
+            raise ConfigError(words) from error
 
     def __enter__(self) -> "Scheduler":
         return self
@@ -166,6 +173,8 @@ def _load() -> Any:
     base = os.path.join(runtime_dir(), "saga")
     os.makedirs(base, mode=0o700, exist_ok=True)
     os.environ |= {"RADICAL_BASE": base, "RADICAL_LOG_LVL": "OFF", "RADICAL_LOG_TGT": "null"}
+    # Nothing here forks with locks held. Else it replaces os.fork, and warns of loggers that were there before it.
+    os.environ["RADICAL_UTILS_NO_ATFORK"] = "1"
     from radical import saga  # type: ignore[import-untyped]
 
     for entry in entry_points(group=GROUP):
@@ -174,6 +183,10 @@ def _load() -> Any:
         except ImportError as error:
             raise ConfigError(f"the adaptor {entry.name} ({entry.value}) cannot be loaded: {error}") from error
     return saga
+
+
+def _dialects() -> list[str]:
+    return sorted({entry.name for entry in entry_points(group=_DIALECTS)})
 
 
 def _batch(id_: str) -> BatchId:

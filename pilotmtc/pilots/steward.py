@@ -151,6 +151,12 @@ class Round:
         return script
 
 
+def refuse(store: Store, url: str, reason: str) -> None:
+    """End the pilots that no scheduler has been given, for there is none at `url`; of the others say so."""
+    new = [job for job in store.call(GetJobs(url)).jobs if job.state is PilotState.NEW and not job.submits]
+    store.call(ReportJobs(url, tuple(JobReport(job.pilot, JobState.REJECTED, reason=reason) for job in new), reason))
+
+
 def _tail(directory: Path) -> str:
     """Return the end of what a job has written; HTCondor has a file for each node."""
     path = directory / "agent.log"
@@ -229,10 +235,12 @@ def main(argv: Sequence[str]) -> int:
     try:
         with _connect_once() as client:
             try:
-                with Scheduler(url) as scheduler:
+                scheduler = Scheduler(url)
+            except ConfigError as error:
+                refuse(client, url, str(error))
+            else:
+                with scheduler:
                     Round(client, url, scheduler).run()
-            except AdaptorError as error:
-                client.call(ReportJobs(url, trouble=str(error)))
             over.set()
     except PilotMTCError as error:
         log.error("asking %s: %s", url, error)

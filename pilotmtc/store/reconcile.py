@@ -77,7 +77,8 @@ def _unborn(report: JobReport, *, kill: bool) -> End:
         return End(PilotState.CANCELED, "canceled before it started")
     match report.state:
         case JobState.REJECTED:
-            return End(PilotState.FAILED, f"the scheduler refused it: {report.reason}")
+            asked = bool(report.native_state)
+            return End(PilotState.FAILED, f"the scheduler refused it: {report.reason}" if asked else report.reason)
         case JobState.CANCELED:
             return End(PilotState.CANCELED, f"its job was canceled by somebody else ({said})")
         case JobState.GONE:

@@ -1,6 +1,8 @@
 """The adaptors in radical.saga's engine, as ordinary SAGA programs use them, on jobs of this host."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,20 @@ from tests.lab.saga import run_saga
 @pytest.fixture(autouse=True)
 def jobs_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
+
+
+def test_stewards_load_it_in_silence(tmp_path: Path) -> None:
+    program = """if True:
+        import logging
+        logging.basicConfig()
+        from pilotmtc.pilots.scheduler import Scheduler
+        Scheduler("local://localhost/")
+    """
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert (done.stdout, done.stderr) == ("", "")
 
 
 def test_ours_are_in_the_place_of_its_own_and_the_others_stay(tmp_path: Path) -> None:

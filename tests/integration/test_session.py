@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pilotmtc.errors import ConfigError, StoreError, UsageError
+from pilotmtc.errors import ConfigError, StoreError, SubmitRejected, UsageError
 from pilotmtc.parameters import combine, file, grid
 from pilotmtc.session import Session, as_source, make_tasks, read_campaign
 from pilotmtc.states import Cause, PilotState, TaskState
@@ -263,6 +263,12 @@ def test_large_output_is_whole_if_it_is_wanted(session: Session) -> None:
     assert session.output(1, whole=False).stdout == short.stdout
     (none,) = session.results(campaign=campaign, outputs=False)
     assert (none.stdout, none.stdout_bytes) == (b"", 300_000)
+
+
+def test_scheduler_that_nobody_knows_is_refused_with_those_there_are(session: Session) -> None:
+    with pytest.raises(SubmitRejected, match=r"pilot 1: no scheduler is known as nosuch://localhost/: .* slurm"):
+        session.pilots.submit(scheduler="nosuch")
+    assert [(pilot.state, pilot.trouble) for pilot in session.pilots.list(ended=True)] == [(PilotState.FAILED, "")]
 
 
 def test_pilot_says_what_its_node_has(session: Session) -> None:

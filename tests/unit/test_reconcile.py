@@ -31,9 +31,10 @@ def test_job_canceled_outside_is_no_failure() -> None:
 
 
 def test_refused_job_says_why() -> None:
-    verdict = judge(PilotState.NEW, report(JobState.REJECTED, reason="invalid partition"), kill=False, waited_s=0)
-    assert verdict.end is not None
-    assert verdict.end == (PilotState.FAILED, "the scheduler refused it: invalid partition", None)
+    verdict = judge(PilotState.NEW, report(JobState.REJECTED, "REJECTED", "bad queue"), kill=False, waited_s=0)
+    assert verdict.end == (PilotState.FAILED, "the scheduler refused it: bad queue", None)
+    verdict = judge(PilotState.NEW, report(JobState.REJECTED, reason="there is none"), kill=False, waited_s=0)
+    assert verdict.end == (PilotState.FAILED, "there is none", None)
 
 
 @pytest.mark.parametrize("state", [JobState.DONE, JobState.FAILED, JobState.CANCELED, JobState.GONE])
