@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from pilotmtc import plain
 from pilotmtc.errors import ConfigError, UsageError
 from pilotmtc.transport.ssh_url import SshTarget, parse_url
 from pilotmtc.units import parse_duration, parse_memory
@@ -19,6 +20,9 @@ STORE = "~/.pilotmtc/store.db"
 # The command of each that only it has, in the order in which to look for them.
 SCHEDULERS = {"slurm": "sbatch", "moab": "msub", "pbs": "qsub", "condor": "condor_submit"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_NAMES = ("queue", "reservation")
+# What is one word to a scheduler. Others take lines: PBS for an account, HTCondor for a constraint.
+_ONE_WORD = {"slurm": (*_NAMES, "account", "qos", "constraint")}
 _WORDS = ("queue", "account", "qos", "constraint", "reservation", "login", "scheduler", "host", "store", "command")
 
 
@@ -107,6 +111,17 @@ def scheduler_url(word: str) -> str:
     if not re.fullmatch(r"[a-z][a-z0-9+]*", word):
         raise UsageError(f"{word!r} is no scheduler: there are {', '.join(SCHEDULERS)}, or give a SAGA URL")
     return f"{word}://localhost/"
+
+
+def check_word(key: str, value: str, scheduler: str) -> None:
+    """Raise `UsageError` if the scheduler of that name or URL could not be told such a queue, account, or the like.
+
+    Dialects refuse the same when a job is submitted, but then there is a pilot already.
+    """
+    if key in _ONE_WORD.get(scheduler.partition(":")[0], _NAMES):
+        plain.word(key, value)
+    elif value != "-":  # a login that is none
+        plain.line(key, value)
 
 
 def find_scheduler() -> str:
@@ -208,11 +223,10 @@ def make_site(name: str, table: dict[str, Any]) -> Site:
         key = str(error).rpartition("$.")[2].rstrip("`").partition("[")[0] if "$." in str(error) else ""
         raise _BadKey(key, str(error).partition(" - at")[0]) from error
     for key in _WORDS:
-        value: str = getattr(site, key)
-        if value.startswith("-") and value != "-":
-            raise _BadKey(key, f"{value!r} begins with '-'")
-        if not value.isprintable():
-            raise _BadKey(key, f"{value!r} holds control characters")
+        try:
+            check_word(key, getattr(site, key), site.scheduler)
+        except UsageError as error:
+            raise _BadKey(key, str(error).removeprefix(f"{key} ")) from error
     for key, least in (("nodes", 1), ("cores", 0), ("gpus", 0)):
         if getattr(site, key) < least:
             raise _BadKey(key, f"{getattr(site, key)} is too few: give {least} or more")

@@ -4,8 +4,9 @@ import posixpath
 import re
 
 from pilotmtc.errors import UsageError
+from pilotmtc.plain import line
 from pilotmtc_adaptors._dialect import JobRequest
-from pilotmtc_adaptors._script import job_script, line
+from pilotmtc_adaptors._script import job_script
 
 _SCRIPT_BYTES = 100_000  # Linux takes 128 KiB in one argument
 _PLAIN = frozenset(

@@ -3,8 +3,8 @@
 import re
 
 from pilotmtc.errors import UsageError
+from pilotmtc.plain import line, word
 from pilotmtc_adaptors._dialect import JobRequest
-from pilotmtc_adaptors._script import line, word
 
 _NAME = re.compile(r"[A-Za-z0-9_.+-]{1,230}", re.ASCII)
 _PROPERTIES = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*(:[A-Za-z_][A-Za-z0-9_.-]*)*", re.ASCII)

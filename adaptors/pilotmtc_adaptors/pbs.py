@@ -16,10 +16,11 @@ from pilotmtc.errors import (
     SubmitRejected,
     UsageError,
 )
+from pilotmtc.plain import word
 from pilotmtc_adaptors._dialect import Call, JobRecord, JobRequest, Said, Status, Talk
 from pilotmtc_adaptors._pbs_records import pro_records, pro_records_of_lines, torque_records
 from pilotmtc_adaptors._qsub import checked_name, hosts_of, kib, qsub_options, torque_resources, walltime
-from pilotmtc_adaptors._script import SCRIPT_FIELDS, job_script, word
+from pilotmtc_adaptors._script import SCRIPT_FIELDS, job_script
 
 schemes = ("pbs", "pbspro", "torque")
 maps = SCRIPT_FIELDS | {

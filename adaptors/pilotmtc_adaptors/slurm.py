@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterable, Sequence
 
 from pilotmtc.errors import AdaptorError, AnswerLost, JobUnknown, StatusUnavailable, SubmitRejected, UsageError
+from pilotmtc.plain import line, word
 from pilotmtc_adaptors._dialect import FINAL, Call, JobRecord, JobRequest, Said, Status, Talk
-from pilotmtc_adaptors._script import SCRIPT_FIELDS, job_script, line, word
+from pilotmtc_adaptors._script import SCRIPT_FIELDS, job_script
 from pilotmtc_adaptors._slurm_records import SACCT_FORMAT, SQUEUE_FORMAT, sacct_records, squeue_records
 
 schemes = ("slurm",)

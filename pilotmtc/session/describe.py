@@ -6,8 +6,8 @@ from typing import Any, TypedDict, Unpack
 from pilotmtc.errors import UsageError
 from pilotmtc.model import CampaignId, PilotDescription
 from pilotmtc.session.tasks import check_amounts
-from pilotmtc.sites import LOCAL, Site, find_scheduler, get_site, scheduler_url
-from pilotmtc.units import parse_duration, parse_memory
+from pilotmtc.sites import LOCAL, Site, check_word, find_scheduler, get_site, scheduler_url
+from pilotmtc.units import format_duration, parse_duration, parse_memory
 
 AUTO = "auto"
 _MOST = 1_000_000
@@ -95,22 +95,30 @@ def describe(*, remote: bool = False, **options: Unpack[PilotOptions]) -> PilotD
         )
     resources = options.get("resources", {})
     check_amounts("a pilot cannot have", resources)
+    scheduler = site.scheduler_url if site else ""
     for key in _ASKED:
-        _check_word(key, given(key, ""))
+        check_word(key, given(key, ""), scheduler)
+    walltime_s = parse_duration(given("walltime", site.walltime or 0 if site else 0))
+    signal_s = parse_duration(options.get("signal", 0))
+    if 0 < walltime_s <= signal_s:
+        raise UsageError(
+            f"--signal {format_duration(signal_s)} before the end of a walltime of {format_duration(walltime_s)} is "
+            "before its beginning: give a longer --walltime, or a shorter --signal"
+        )
     return PilotDescription(
         site=site.name if site else LOCAL,
         cores=cores,
         gpus=gpus,
         memory_bytes=parse_memory(given("memory", site.memory or 0 if site else 0)),
         named={name: float(amount) for name, amount in resources.items()},
-        walltime_s=parse_duration(given("walltime", site.walltime or 0 if site else 0)),
+        walltime_s=walltime_s,
         idle_s=parse_duration(given("idle", site.idle or 0 if site else 0)),
         campaign=None if options.get("campaign") is None else CampaignId(options["campaign"] or 0),
         pin=options.get("pin", True),
         nodes=nodes,
-        scheduler=site.scheduler_url if site else "",
+        scheduler=scheduler,
         exclusive=bool(options.get("exclusive")) or (site.exclusive if site else False),
-        signal_s=parse_duration(options.get("signal", 0)),
+        signal_s=signal_s,
         setup=(*(site.setup if site else ()), *options.get("setup", ())),
         **{key: given(key, getattr(site, key) if site else "") for key in _ASKED},
     )
@@ -142,8 +150,3 @@ def _site(options: PilotOptions, *, remote: bool) -> Site | None:
             f"only pilots of a scheduler take {', '.join(asked)}: name a site, or a scheduler such as {AUTO!r}"
         )
     return None
-
-
-def _check_word(key: str, value: str) -> None:
-    if (value.startswith("-") and value != "-") or not value.isprintable():
-        raise UsageError(f"{key} {value!r} cannot be: it begins with '-' or holds control characters")

@@ -140,6 +140,10 @@ def test_options_of_tasks(session: Session, tmp_path: Path) -> None:
         (lambda s: s.pilots.submit(cores=-1), "-1 cores"),
         (lambda s: s.pilots.submit(campaign=9), "no campaign 9"),
         (lambda s: s.pilots.submit(walltime="x"), "'x'"),
+        (lambda s: s.pilots.submit(scheduler="slurm", constraint='lab & "x y"'), "constraint .* holds blanks"),
+        (lambda s: s.pilots.submit(scheduler="slurm", reservation="no such"), "reservation 'no such' holds blanks"),
+        (lambda s: s.pilots.submit(scheduler="pbs", account="-x"), "account '-x' begins"),
+        (lambda s: s.pilots.submit(scheduler="slurm", walltime="5m", signal="10m"), "--signal 10m00s before"),
         (lambda s: s.cancel(), "which tasks"),
         (lambda s: s.retry(states=None), "which tasks"),
         (lambda s: s.edit({}, campaign=1), "nothing to change"),
@@ -155,6 +159,7 @@ def test_what_cannot_be_is_said(session: Session, call: object, words: str) -> N
     with pytest.raises(UsageError, match=words):
         call(session)  # type: ignore[operator]  # a list of lambdas has no better type
     assert not list(session.tasks(states=["ready", "waiting", "running"]))
+    assert not session.pilots.list(ended=True)
 
 
 def test_place_that_is_none_is_refused(tmp_path: Path) -> None:
