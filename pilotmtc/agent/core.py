@@ -9,6 +9,7 @@ import math
 from collections import defaultdict
 from typing import assert_never
 
+from pilotmtc.agent import warning
 from pilotmtc.agent.blame import Blame
 from pilotmtc.agent.cluster import Cluster, Hold
 from pilotmtc.agent.events import (
@@ -34,6 +35,7 @@ from pilotmtc.agent.events import (
     Start,
     Stop,
     Tick,
+    Warned,
 )
 from pilotmtc.model import Claimed, Resources, TaskId, Template
 from pilotmtc.slots import SHARE, Need, Slot, Sum
@@ -101,10 +103,19 @@ class Core:
         As in `PilotDescription`.
     expected
         How many nodes there will be.
+    warning_s
+        How long before the end of the walltime the scheduler was asked for a warning; 0 is not.
     """
 
     def __init__(
-        self, cluster: Cluster, start: float, walltime_s: float = 0.0, idle_s: float = 0.0, expected: int = 1
+        self,
+        cluster: Cluster,
+        start: float,
+        walltime_s: float = 0.0,
+        idle_s: float = 0.0,
+        *,
+        expected: int = 1,
+        warning_s: float = 0.0,
     ) -> None:
         self.cluster = cluster
         self.idle_s = idle_s
@@ -115,6 +126,8 @@ class Core:
         self._blame = Blame()
         # Tasks are stopped early enough for TERM, KILL and the last results.
         self.stop_at = start + max(walltime_s - 2 * GRACE_S, walltime_s * 0.8) if walltime_s else math.inf
+        self._warn_at = start + walltime_s - warning_s if walltime_s and warning_s else math.inf
+        self._drain_at = math.inf  # after a warning that came early
         self.queued: dict[TaskId, Queued] = {}
         self.running: dict[TaskId, Running] = {}
         self.waiting = Sum()
@@ -144,6 +157,11 @@ class Core:
     def draining(self) -> bool:
         """Whether nothing new is taken any more."""
         return self._leaving is not None
+
+    @property
+    def warned(self) -> bool:
+        """Whether another TERM would be the second one."""
+        return self.draining or self._drain_at < math.inf
 
     @property
     def left(self) -> bool:
@@ -201,6 +219,8 @@ class Core:
             self._given_up()
         elif isinstance(event, Drain):
             self._drain(PilotState.DONE, event.reason, out)
+        elif isinstance(event, Warned):
+            self._warned(now, out)
         elif isinstance(event, Quit):
             self._quit(event.state, event.reason, Cause.PREEMPTED, 0.0, out)
         else:
@@ -364,6 +384,8 @@ class Core:
     def _tick(self, now: float, out: list[Command]) -> None:
         if now >= self.stop_at and (self._leaving is None or self.running):
             self._quit(PilotState.DONE, "walltime", Cause.WALLTIME, GRACE_S, out)
+        if now >= self._drain_at:
+            self._drain(PilotState.DONE, "walltime", out)
         if self._leaving is not None:
             return
         # A link that is down brings no tasks, which does not mean that there are none.
@@ -378,6 +400,16 @@ class Core:
         if extra > 0:  # the tasks got slower: others may have what this pilot will not start soon
             last = heapq.nlargest(extra, self.queued.values(), key=lambda q: (-q.claimed.priority, q.claimed.task))
             out.append(self._give_back(last))
+
+    def _warned(self, now: float, out: list[Command]) -> None:
+        """Drain when the warning was wanted, by this clock: a short walltime would be over with the early warning."""
+        at = warning.drain_at(self._warn_at, now)
+        if at is None:
+            self._drain(PilotState.DONE, "terminated", out)
+        elif at > now:
+            self._drain_at = at
+        else:
+            self._drain(PilotState.DONE, "walltime", out)
 
     def _drain(self, state: PilotState, reason: str, out: list[Command]) -> None:
         if self._leaving is None:

@@ -61,6 +61,10 @@ class Drain(Struct, frozen=True):
     reason: str
 
 
+class Warned(Struct, frozen=True):
+    """The scheduler, or somebody else, has sent a first TERM."""
+
+
 class Quit(Struct, frozen=True):
     """End now: what runs is killed and goes back."""
 
@@ -93,6 +97,7 @@ class Tick(Struct, frozen=True):
 
 Event = (
     Attached | Gave | Ended | NoRoom | Ordered | Acked | Owing | GivenUp | Drain | Quit | Joined | Lost | NoMore | Tick
+    | Warned
 )  # fmt: skip
 
 

@@ -289,7 +289,7 @@ class Loop:
                 self.outbox.ended(self._crew.report(command), now)
             else:
                 self._leave = command
-                wait_s = LEAVE_WALLTIME_S if command.reason == "walltime" else LEAVE_S
+                wait_s = LEAVE_WALLTIME_S if now >= self._core.stop_at else LEAVE_S
                 self._leave_by = now + wait_s
                 _log.info("pilot %s leaves: %s", self._pilot, command.reason)
                 self.outbox.flush()
@@ -375,11 +375,12 @@ class Loop:
     def _signalled(self, now: float) -> None:
         count, self._signals = self._signals, 0
         # Drained by an order, the pilot waits long for a store that takes no results; the first signal ends that.
-        first = not self._core.draining or (not self._terminated and self._refuses(now))
+        first = not self._core.warned or (not self._terminated and self._refuses(now))
         self._terminated = True
         if count == 1 and first:
-            _log.info("pilot %s drains: terminated", self._pilot)
-            self._perform(self._core.react(c.Drain("terminated"), now), now)
+            self._perform(self._core.react(c.Warned(), now), now)
+            done = "drains: terminated" if self._core.draining else "was warned early: it drains when its time comes"
+            _log.info("pilot %s %s", self._pilot, done)
         else:
             self._perform(self._core.react(c.Quit(PilotState.CANCELED, "terminated"), now), now)
 

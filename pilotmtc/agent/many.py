@@ -17,6 +17,7 @@ from pilotmtc.agent.fleet import LOST_S, Fleet
 from pilotmtc.agent.launch import Allocation, Starter, first_other, worker_command
 from pilotmtc.agent.loop import Loop
 from pilotmtc.agent.spool import Spool
+from pilotmtc.agent.warning import warning_s
 from pilotmtc.model import Pilot
 from pilotmtc.store.client import StoreClient
 
@@ -48,7 +49,9 @@ def run(  # noqa: PLR0917 -- what `main.run` has
     if allocation.ends_at:  # the scheduler knows better
         walltime_s = min(walltime_s or math.inf, max(allocation.ends_at - time.time(), 1.0))
     cluster = Cluster()
-    core = Core(cluster, time.monotonic(), walltime_s, asked.idle_s, expected=len(allocation.nodes))
+    core = Core(
+        cluster, time.monotonic(), walltime_s, asked.idle_s, expected=len(allocation.nodes), warning_s=warning_s(asked)
+    )
     environ = {key: value for key, value in os.environ.items() if key != "MTC_GUARD"}
     if allocation.way == "condor" and len(allocation.nodes) > 1:  # mpiexec has no way to other nodes
         environ.setdefault(wide.WISH, wide.RANKS)

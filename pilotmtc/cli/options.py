@@ -180,7 +180,10 @@ def scheduler_options(function: F) -> F:
             click.option("--constraint", metavar="WORDS", help="Features that the nodes must have."),
             click.option("--reservation", metavar="NAME", help="Reservation to run in."),
             click.option("--exclusive", is_flag=True, help="Have its nodes alone, as it has without --cores."),
-            click.option("--signal", metavar="TIME", help="Warning before the end of the walltime  [default: 2m]"),
+            click.option(
+                "--signal", metavar="TIME",
+                help="Warning before the end of the walltime  [default: a tenth of it, 2m at the most]",
+            ),
             click.option(
                 "--login", metavar="HOST",
                 help="How nodes reach the store's host, [user@]host[:port]; - if they run on it  [default: its name]",

@@ -11,6 +11,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from pilotmtc.agent.warning import warning_s
 from pilotmtc.errors import AdaptorError, ConfigError, JobUnknown, StatusUnavailable, SubmitRejected
 from pilotmtc.model import BatchId, PilotDescription
 from pilotmtc.states import JobState
@@ -28,8 +29,6 @@ _STATES = {
     "Failed": JobState.FAILED,
     "Canceled": JobState.CANCELED,
 }
-_WARNING = 0.1  # of the walltime, but no longer than ...
-_WARNING_S = 120.0
 
 
 class Sighting(Struct, frozen=True):
@@ -39,13 +38,6 @@ class Sighting(Struct, frozen=True):
     native_state: str = ""
     reason: str = ""
     exit_code: int | None = None
-
-
-def warning_s(description: PilotDescription) -> int:
-    """Return how long before the end of its walltime a pilot's job is warned."""
-    if not description.walltime_s:
-        return 0
-    return int(description.signal_s or min(_WARNING * description.walltime_s, _WARNING_S))
 
 
 class Scheduler:

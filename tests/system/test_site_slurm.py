@@ -202,6 +202,16 @@ def test_pilots_may_come_while_tasks_run(lab: Site) -> None:
     assert len(results) == 60
 
 
+def test_short_walltime_is_not_cut_by_the_early_warning(lab: Site) -> None:
+    """SLURM's warning may come a minute before it was asked for, which here is at once."""
+    pilot = submit(lab, "--walltime", "1m")
+    lab.wait_for(pilot, "ACTIVE")
+    began = time.monotonic()
+    found = lab.wait_for(pilot, "DONE", "FAILED", "CANCELED", timeout_s=110)
+    assert (found["state"], found["reason"]) == ("DONE", "walltime")
+    assert time.monotonic() - began > 40
+
+
 def test_end_of_the_walltime_gives_tasks_back_in_time(lab: Site) -> None:
     pilot = submit(lab, "--walltime", "1m")
     lab.ok("submit", "--site", "lab", "--cwd", "/", "sleep 600")

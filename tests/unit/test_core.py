@@ -1,5 +1,6 @@
 """The agent's decisions."""
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -26,6 +27,7 @@ from pilotmtc.agent.events import (
     Start,
     Stop,
     Tick,
+    Warned,
 )
 from pilotmtc.model import CampaignId, Claimed, Resources, TaskId, Template
 from pilotmtc.slots import Node
@@ -210,6 +212,30 @@ def test_pilot_that_was_warned_of_its_end_still_says_that_it_was_the_walltime() 
     core.react(Drain("terminated"), 80.0)
     assert Stop(TaskId(2), 1, Cause.WALLTIME, 5.0) in core.react(Tick(), 90.0)
     assert core.react(Ended(TaskId(2), 1), 91.0) == [Leave(PilotState.DONE, "walltime")]
+
+
+def test_warning_that_comes_early_waits_for_its_time() -> None:
+    """SLURM warns up to a minute early: a pilot of a minute would not last a half."""
+    core = Core(Cluster([Node(range(1))]), 0.0, 100.0, warning_s=20.0)
+    (ask,) = core.react(Attached(), 0.0)
+    assert isinstance(ask, Ask)
+    assert core.react(Warned(), 25.0) == []
+    assert core.warned
+    assert not core.draining
+    core.react(batch(1, [claimed(2)]), 61.0)
+    core.react(Ended(TaskId(2), 1), 62.0)
+    assert core.react(Tick(), 79.9) == []
+    assert core.react(Tick(), 80.0) == [Leave(PilotState.DONE, "walltime")]
+
+
+@pytest.mark.parametrize(
+    ("warning_s", "at", "reason"),
+    [(20.0, 1900.0, "terminated"), (20.0, 1981.0, "walltime"), (0.0, 1981.0, "terminated")],
+)
+def test_term_is_taken_for_the_warning_only_where_one_may_come(warning_s: float, at: float, reason: str) -> None:
+    core = Core(Cluster([Node(range(1))]), 0.0, 2000.0, warning_s=warning_s)
+    core.react(Attached(), 0.0)
+    assert core.react(Warned(), at) == [Leave(PilotState.DONE, reason)]
 
 
 def test_wide_task_is_not_starved_by_small_ones() -> None:
