@@ -5,6 +5,7 @@
     PilotMTCError
     |- UsageError              the user asked for something that makes no sense      exit 2
     |- ConfigError             a file, path or variable is wrong                     exit 2
+    |  '- NoProgram            there is no pilotmtc on a host
     |- StoreError              the store cannot do it                                exit 3
     |  |- StoreBusy            another process has the file; try again   (transient)
     |  |- SchemaMismatch       the file is foreign, newer or damaged
@@ -47,6 +48,10 @@ class ConfigError(PilotMTCError):
     """A configuration file, a path or an environment variable is wrong."""
 
     exit_code = 2
+
+
+class NoProgram(ConfigError):
+    """A host's login does not find pilotmtc."""
 
 
 class StoreError(PilotMTCError):

@@ -127,12 +127,19 @@ def open_session(*, makes: bool = False) -> "Iterator[Session]":
     ConfigError
         If it is not there and not to be made.
     """
+    from pilotmtc.errors import NoProgram
     from pilotmtc.session import Session
 
     if not makes:
         _expect_store()
-    with Session(store_word(), site=site_word()) as session:
-        yield session
+    try:
+        with Session(store_word(), site=site_word()) as session:
+            yield session
+    except NoProgram as error:
+        site = site_word()
+        if site != "local" and click.get_current_context().ensure_object(State).store is None:
+            error.args = (f"{error}. `pilotmtc site deploy {site}` puts it there",)
+        raise
 
 
 def _expect_store() -> None:

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pilotmtc.deploy.finding import Finding, finding
-from pilotmtc.errors import ConfigError, PilotMTCError
+from pilotmtc.errors import ConfigError, ConnectError, PilotMTCError, StatusUnavailable
 from pilotmtc.model import Job, PilotDescription, PilotId
 from pilotmtc.pilots.scheduler import Scheduler
-from pilotmtc.pilots.way import SAME_HOST, close_way, make_way
+from pilotmtc.pilots.way import SAME_HOST, close_way, make_way, parse_login
 from pilotmtc.sites import LOCAL, SCHEDULERS, find_scheduler, scheduler_url
 from pilotmtc.states import PilotState
 from pilotmtc.store.client import connect_store
@@ -20,6 +20,10 @@ from pilotmtc.store.location import locate
 from pilotmtc.wire.messages import GetStore
 
 _PATIENCE_S = 20.0
+_KNOCK_S = 5.0
+_CURE = (
+    "say how nodes reach this host with --login [user@]host[:port]; `--login -` if they are this host and need no SSH"
+)
 
 
 def look(scheduler: str, login: str, store: str) -> Iterator[Finding]:
@@ -37,7 +41,10 @@ def _scheduler(word: str) -> str:
             jobs = scheduler.find(f"pilotmtc-check-{secrets.token_hex(4)}")
     except PilotMTCError as error:
         if other := _other_than(word):
-            error.args = (f"{error}. The commands of {other} are on the PATH here: `--scheduler {other}`?",)
+            words = str(error).rstrip("?")
+            error.args = (f"{words}. The commands of {other} are on the PATH here: `--scheduler {other}`?",)
+        elif isinstance(error, StatusUnavailable):
+            error.args = (f"{error}: see to it that its commands work in a login here, or name another --scheduler",)
         raise
     assert not jobs
     program = shutil.which(SCHEDULERS.get(word, ""))
@@ -64,11 +71,26 @@ def _way_back(login: str, store: str) -> str:
         raise ConfigError(f"cannot write to {base}: {error.strerror}") from error
     description = PilotDescription(login=login)
     try:
+        _knock(login)
         url = make_way(store, Job(PilotId(0), key, PilotState.NEW, description, directory))
         with connect_store(url, patience_s=_PATIENCE_S) as client:
             client.call(GetStore())
+    except ConnectError as error:
+        error.args = (f"{error}: {_CURE}",)
+        raise
     finally:
         close_way(store, key)
         shutil.rmtree(directory, ignore_errors=True)
     name = login or socket.getfqdn()
     return f"a pilot's key opens the store through {name}, tried on {os.uname().nodename} itself"
+
+
+def _knock(login: str) -> None:
+    """Find out at once if nobody listens there: who wants the store would try for long."""
+    _, host, port = parse_login(login or socket.getfqdn())
+    try:
+        socket.create_connection((host, port), timeout=_KNOCK_S).close()
+    except ConnectionRefusedError as error:
+        raise ConfigError(f"no SSH server listens on {host}, port {port}: {_CURE}") from error
+    except OSError:  # the way itself will say it better
+        return

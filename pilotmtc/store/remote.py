@@ -3,7 +3,7 @@
 import logging
 import threading
 
-from pilotmtc.errors import ConfigError, ConnectError
+from pilotmtc.errors import ConfigError, ConnectError, NoProgram
 from pilotmtc.store.location import COMMAND_VARIABLE
 from pilotmtc.transport.channel import Channel
 from pilotmtc.transport.link import Ask, CommandChannel, Link
@@ -87,7 +87,7 @@ class RemoteStore:
         host = self.target.host
         lower = said.lower()
         if status == _NOT_FOUND or (status == 1 and "command not found" in lower):
-            return ConfigError(
+            return NoProgram(
                 f"{host} does not find {self._program}: {said or 'not found'}. Install pilotmtc there, on the PATH of "
                 f"non-interactive shells, or say where it is: ?command=/path/to/pilotmtc in the store's URL, or "
                 f"{COMMAND_VARIABLE}"

@@ -1,7 +1,10 @@
 """What `site check` and `site add` say of a site: a real sshd, a real SLURM, accounts with and without pilotmtc."""
 
 import json
+import os
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -86,6 +89,18 @@ def test_login_that_no_node_could_use_is_wrong(site: Site) -> None:
     assert "--login" in found["way back"]["words"]
 
 
+def test_host_without_an_ssh_server_is_told_of_at_once_with_the_cure(tmp_path: Path) -> None:
+    environment = {**os.environ, "XDG_CONFIG_HOME": str(tmp_path), "PILOTMTC_STORE": str(tmp_path / "store.db")}
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "pilotmtc", "site", "add", "here", "--scheduler", "local", "--login", "localhost:1"],
+        env=environment, capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert time.monotonic() - began < 15
+    assert "no SSH server listens on localhost, port 1: say how nodes reach" in done.stderr
+    assert "`--login -`" in done.stderr
+
+
 @pytest.fixture
 def bare(site: Site) -> Iterator[Site]:
     """The same site, where no pilotmtc is on the PATH."""
@@ -95,6 +110,14 @@ def bare(site: Site) -> Iterator[Site]:
         site.sshd, before = sshd, site.sshd
         yield site
         site.sshd = before
+
+
+@pytest.mark.skipif(not ROOT, reason="needs root: an account without pilotmtc")
+def test_commands_that_find_no_pilotmtc_at_a_site_say_how_it_gets_there(bare: Site) -> None:
+    bare.add("lab", "--no-check")
+    for words in (("--site", "lab", "status"), ("run", "--site", "lab", "true")):
+        done = bare.run(*words)
+        assert (done.returncode, "`pilotmtc site deploy lab` puts it there" in done.stderr) == (2, True), done.stderr
 
 
 @pytest.mark.skipif(not ROOT, reason="needs root: an account without pilotmtc")
