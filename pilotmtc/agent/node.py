@@ -20,7 +20,7 @@ from pilotmtc.agent.capture import Captures, tail
 from pilotmtc.agent.core import GRACE_S
 from pilotmtc.agent.events import Report, Start, Stop
 from pilotmtc.agent.process import NO_ROOM, Launcher, Process, pin_late
-from pilotmtc.agent.wide import LaunchError, remove_files
+from pilotmtc.agent.wide import LaunchError, remedy, remove_files
 from pilotmtc.model import PilotId, Result, TaskId
 from pilotmtc.states import Cause
 from pilotmtc.wire.messages import NodeState
@@ -159,6 +159,8 @@ class NodeWorker:
             peak = self._true_peak(peak, process)
         out, out_size, out_path = self._output(process.out, process.out_path, process, "out")
         err, err_size, err_path = self._output(process.err, process.err_path, process, "err")
+        if process.wide and code:
+            message = message or remedy(err)
         return Result(
             TaskId(process.task), process.attempt, cause, code, number, self.name, process.slot, process.started_at,
             elapsed, usage.ru_utime + usage.ru_stime, peak, out, err, out_size, err_size, out_path, err_path, message,

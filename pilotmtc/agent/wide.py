@@ -24,6 +24,7 @@ from pilotmtc.states import Cause
 
 SRUN, MPIEXEC, RANKS = "srun", "mpiexec", "ranks"
 WISH = "PILOTMTC_LAUNCHER"
+_NO_PMIX = re.compile(rb"can ?not load PMIx library|MPI plugin type.*pmix", re.IGNORECASE)
 _OUTPUT = 64 * 1024
 _VERSION_S = 20.0
 # Which rank this is by the words of who started it; where it lies is in a file with a line for each.
@@ -145,6 +146,15 @@ def _wants_pmix(srun: str) -> bool:
     scontrol = Path(srun).with_name("scontrol")
     none = re.search(r"^MpiDefault\s*=\s*(none|\(null\))?$", _said(str(scontrol), "show", "config"), re.MULTILINE)
     return none is not None and re.search(r"\bpmix\b", _said(srun, "--mpi=list")) is not None
+
+
+def remedy(stderr: bytes) -> str | None:
+    """Return what to do about a launcher that could not start the ranks, if its words are known."""
+    if _NO_PMIX.search(stderr):
+        return (
+            f"SLURM's pmix cannot be loaded here: {WISH}={RANKS} (or {MPIEXEC}) in the task's --env starts it without"
+        )
+    return None
 
 
 def _said(*argv: str) -> str:

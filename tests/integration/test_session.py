@@ -276,6 +276,19 @@ def test_scheduler_that_nobody_knows_is_refused_with_those_there_are(session: Se
     assert [(pilot.state, pilot.trouble) for pilot in session.pilots.list(ended=True)] == [(PilotState.FAILED, "")]
 
 
+def test_ranks_that_slurms_pmix_cannot_start_are_told_another_way(session: Session, tmp_path: Path) -> None:
+    said = "srun: error:  mpi/pmix_v4: init: (null) [0]: mpi_pmix.c:197: pmixp_init: can not load PMIx library"
+    for name, line in (("srun", f'case "$*" in *--mpi=list*) echo pmix;; *) echo "{said}" >&2; exit 1;; esac'),
+                       ("scontrol", "echo MpiDefault = none")):  # fmt: skip
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    session.pilots.submit(cores=2)
+    env = {"PILOTMTC_LAUNCHER": "srun", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    campaign = session.submit("true", ranks=2, env=env)
+    session.wait(campaign, timeout_s=30)
+    assert any("PILOTMTC_LAUNCHER=ranks" in line for line in session.explain(1)[1])
+
+
 def test_pilot_says_what_its_node_has(session: Session) -> None:
     pilot = session.pilots.submit(cores=1)
     assert pilot.node_cores == 1
