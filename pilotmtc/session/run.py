@@ -360,22 +360,29 @@ class Run:
             return True
         if counts.get(TaskState.CLAIMED) or counts.get(TaskState.RUNNING):
             return True
-        seen = [pilot, *self._link.call(GetPilots(live=True)).pilots]
-        words, first, others = "", None, False
-        for page in pages(self._link, Filter(campaign=campaign.id, states=(TaskState.READY,))):
-            for task in page:
-                # All of the walltime is before the next one.
-                verdicts = [obstacle(one, task, one.started_at or time.time()) for one in seen]
-                if not verdicts[0]:
-                    return True
-                words, first = words or verdicts[0], first or task.id
-                others = others or not all(verdicts)
-        if first is not None and not others and not (self._thread is not None and self._thread.is_alive()):
+        words, others = self._unfit(pilot, campaign.id)
+        if not words or get_campaign(self._link, campaign.id).counts != counts:  # it has moved on meanwhile
+            return True
+        if not others and not (self._thread is not None and self._thread.is_alive()):
             raise UsageError(
-                f"task {first} can never run here: pilot {pilot.id} {words}; ask for less, or for other nodes. What is "
-                f"left stays in campaign {campaign.id}, for pilotmtc edit and run --resume"
+                f"{words}; ask for less, or for other nodes. What is left stays in campaign {campaign.id}, for "
+                "pilotmtc edit and run --resume"
             )
         return False
+
+    def _unfit(self, pilot: Pilot, campaign: CampaignId) -> tuple[str, bool]:
+        """Return why nothing that is ready fits in `pilot`, empty if some does; and whether others may run it."""
+        seen = [pilot, *self._link.call(GetPilots(live=True)).pilots]
+        words, others = "", False
+        for page in pages(self._link, Filter(campaign=campaign, states=(TaskState.READY,))):
+            for task in page:
+                # All of the walltime is before the next one.
+                mine, *theirs = [obstacle(one, task, one.started_at or time.time()) for one in seen]
+                if not mine:
+                    return "", False
+                words = words or f"task {task.id} can never run here: pilot {pilot.id} {mine}"
+                others = others or not all(theirs)
+        return words, others
 
     # -- results ----------------------------------------------------------------------------------------------
 
