@@ -4,7 +4,7 @@
 BIN = .venv/bin
 RUN = .venv/.run-is-set-up
 DEV = .venv/.dev-is-set-up
-WORKERS = 4
+WORKERS = 5  # more than there are cores: most tests wait most of the time
 
 # An environment that was moved, or whose Python has gone, is made anew.
 ifneq ($(wildcard .venv/bin/pip),)
