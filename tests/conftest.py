@@ -7,10 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support import children, kill, processes_with, surroundings, wait_until
 
 _GONE_WITHIN_S = 8.0
+
+settings.register_profile(
+    "shared", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)  # others work here, too
+settings.load_profile("shared")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a shell's background, and so would be all that tests start
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -15,14 +15,21 @@ _encode = msgspec.json.Encoder().encode
 
 
 class _Lenient(io.FileIO):
-    """A file into which what cannot be written is left out."""
+    """A file into which what cannot be written is left out.
+
+    It is written to without a buffer: one would write again what had just been written when Ctrl-C came.
+    """
 
     def write(self, data: Any, /) -> int:
-        """Write `data`, or do as if."""
-        try:
-            return super().write(data)
-        except OSError:
-            return memoryview(data).nbytes
+        """Write all of `data`, or do as if."""
+        left = memoryview(data).cast("B")
+        size = left.nbytes
+        while left:
+            try:
+                left = left[super().write(left) or size :]
+            except OSError:
+                break
+        return size
 
 
 def prepare() -> bool:
@@ -39,7 +46,7 @@ def prepare() -> bool:
     if sys.stdin is None:
         sys.stdin = open(0, closefd=False)  # noqa: SIM115 -- as long as the process
     if sys.stderr is None or isinstance(sys.stderr, io.TextIOWrapper):
-        stream = io.BufferedWriter(_Lenient(2, "w", closefd=False))
+        stream: Any = _Lenient(2, "w", closefd=False)
         encoding = None if sys.stderr is None else sys.stderr.encoding
         sys.stderr = io.TextIOWrapper(stream, encoding, "backslashreplace", line_buffering=True)
     return sys.stdout is not None

@@ -225,7 +225,7 @@ def test_filter_that_the_store_refuses_is_said_where_it_was_written(place: Place
             await screen.press("f")
             await screen.until(lambda: table.keys == ["3", "2"])
         await screen.press("slash", "home", "n", "enter")
-        await screen.see("no task has a parameter 'nmass': did you mean mass?", "tasks mass>1", "nmass>1", "2 tasks")
+        await screen.see("no task has a parameter 'nmass': did you mean 'mass'?", "tasks mass>1", "nmass>1", "2 tasks")
         await screen.press("home", "delete", "end", "backspace", "2", "enter")
         await screen.see("tasks mass>2")
         await screen.until(lambda: table.keys == ["3"])
