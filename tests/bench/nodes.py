@@ -84,7 +84,7 @@ def _fill_real(here: Place, slurm: Slurm, *, bare_first: bool) -> tuple[Filled, 
         here.wait(campaign, 120.0)
         ours = _fill(here.client, pilot, float((directory / "begun").read_text()), slots)
         here.client.call(DrainPilot(pilot.id))
-        wait_until((directory / "over").exists, 60.0)
+        wait_until((directory / "job.over").exists, 60.0)
         began = float((directory / "bare.begun").read_text())
         at = [float(line) for line in (directory / "bare").read_text().split()]
     if len(at) != slots:
@@ -107,7 +107,7 @@ def _real_pilot(here: Place, slurm: Slurm, *, bare_first: bool | None = None) ->
     )
     order = {True: (bare, ours), False: (ours, bare), None: (ours,)}[bare_first]
     script = directory / "job.sh"
-    script.write_text("\n".join(["#!/bin/sh", *order, f"touch {directory}/over", ""]))
+    script.write_text("\n".join(["#!/bin/sh", *order, f"touch {directory}/job.over", ""]))
     command = [
         "sbatch", "--parsable", "--exclusive", f"--nodes={_REAL}", f"--output={directory}/agent.log", str(script),
     ]  # fmt: skip
