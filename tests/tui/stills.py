@@ -1,8 +1,10 @@
 """What tests need that compare a screen with an approved picture of it."""
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from textual._context import visible_screen_stack
 from textual.pilot import Pilot
 
 from pilotmtc.tui.app import MtcApp
@@ -27,8 +29,22 @@ async def settled(pilot: "Pilot[None]") -> None:
     while app.heard_at is None:
         await pilot.pause(0.01)
     app.heard_at = 0.0
-    await pilot.pause()
-    await pilot.pause(0.05)
+    await at_rest(pilot)
+
+
+async def at_rest(pilot: "Pilot[None]") -> None:
+    """Wait until what is drawn stays as it is: layouts, scrolling and themes take their time on a busy machine."""
+    app = pilot.app
+    drawn: object = None
+    same = 0
+    until = time.monotonic() + 30.0
+    while same < 3:
+        assert time.monotonic() < until, "the screen does not come to rest"
+        await pilot.pause(0.05)
+        visible_screen_stack.set(app._background_screens)
+        now = app.screen._compositor.render_strips()
+        same = same + 1 if now == drawn else 0
+        drawn = now
 
 
 def shown(open_: Callable[[MtcApp], None], *steps: str | tuple[str, ...]) -> Before:
@@ -42,7 +58,7 @@ def shown(open_: Callable[[MtcApp], None], *steps: str | tuple[str, ...]) -> Bef
         open_(app)
         for step in steps:
             await (driver.see(step) if isinstance(step, str) else driver.press(*step))
-        await pilot.pause(0.05)
+        await at_rest(pilot)
 
     return before
 

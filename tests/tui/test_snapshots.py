@@ -10,9 +10,14 @@ from textual.pilot import Pilot
 
 from pilotmtc.tui.dialogs import Confirm
 from tests.tui.fixed import empty, running
-from tests.tui.stills import LARGE, MIDDLE, SMALL, Compare, app_with, settled
+from tests.tui.stills import LARGE, MIDDLE, SMALL, Before, Compare, app_with, at_rest, settled, shown
 
 pytestmark = pytest.mark.usefixtures("still")
+
+
+def pressed(key: str) -> Before:
+    """Return what presses a key once all is drawn."""
+    return shown(lambda app: None, (key,))
 
 
 @pytest.mark.parametrize("size", [SMALL, MIDDLE])
@@ -31,7 +36,7 @@ def test_failures(snap_compare: Compare, size: tuple[int, int]) -> None:
 
 
 def test_light(snap_compare: Compare) -> None:
-    assert snap_compare(app_with(running(failures=True)), press=["ctrl+t"], terminal_size=SMALL, run_before=settled)
+    assert snap_compare(app_with(running(failures=True)), terminal_size=SMALL, run_before=pressed("ctrl+t"))
 
 
 def test_no_colour(snap_compare: Compare, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,13 +51,13 @@ def test_disconnected(snap_compare: Compare) -> None:
         await settled(pilot)
         app.heard_at = -125.0
         app._show_status()
-        await pilot.pause()
+        await at_rest(pilot)
 
     assert snap_compare(app, terminal_size=SMALL, run_before=later)
 
 
 def test_keys(snap_compare: Compare) -> None:
-    assert snap_compare(app_with(running()), press=["?"], terminal_size=MIDDLE, run_before=settled)
+    assert snap_compare(app_with(running()), terminal_size=MIDDLE, run_before=pressed("question_mark"))
 
 
 def test_what_will_happen_is_said_first(snap_compare: Compare) -> None:
@@ -61,7 +66,7 @@ def test_what_will_happen_is_said_first(snap_compare: Compare) -> None:
     async def asked(pilot: "Pilot[None]") -> None:
         await settled(pilot)
         app.push_screen(Confirm("Cancel pilot 2 [boulder]?\n\n3,072 tasks are killed and go back, for another to run."))
-        await pilot.pause()
+        await at_rest(pilot)
 
     assert snap_compare(app, terminal_size=SMALL, run_before=asked)
 
@@ -77,7 +82,7 @@ def test_login_asks_in_a_window(snap_compare: Compare) -> None:
         app._question(["Welcome to boulder\n(me@login.boulder) Password: ", "Token: "], [False, True], answers)
         await pilot.pause(0.05)
         await pilot.press(*"secret", "enter", *"123")
-        await pilot.pause()
+        await at_rest(pilot)
 
     assert snap_compare(app, terminal_size=SMALL, run_before=asked)
 
