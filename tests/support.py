@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,19 @@ import pytest
 # What a store server may take to leave after its last client has: a minute would be a minute for every test.
 LINGER_S = "0.2"
 T = TypeVar("T")
+
+
+@contextlib.contextmanager
+def small_disk(directory: Path, size: str) -> Iterator[Path]:
+    """Give a disk of a size such as ``2m``, mounted at a new directory; skip the test where none can be."""
+    directory.mkdir()
+    argv = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(directory)]
+    if subprocess.run(argv, check=False, timeout=10).returncode:
+        pytest.skip("file systems cannot be mounted here, as they mostly can by root")
+    try:
+        yield directory
+    finally:
+        subprocess.run(["umount", "-l", str(directory)], check=True, timeout=10)
 
 
 def wait_until(pred: Callable[[], T], timeout: float = 30.0, on_timeout: Callable[[], object] | None = None) -> T:

@@ -4,7 +4,6 @@ import contextlib
 import os
 import select
 import signal
-import time
 
 _AGENT = b"pilotmtc.agent"
 _POST_MORTEM = b"--post-mortem"
@@ -20,7 +19,7 @@ class LocalAgent:
     @property
     def over(self) -> bool:
         """Whether there is no such process any more."""
-        return self._fd is None or bool(select.select([self._fd], [], [], 0)[0])
+        return self._is_over(0.0)
 
     def drain(self) -> None:
         """Let it finish what runs, and leave."""
@@ -38,16 +37,17 @@ class LocalAgent:
     def end(self) -> None:
         """Cancel it, and kill it if it has not left after `END_S`."""
         self.cancel()
-        until = time.monotonic() + END_S
-        while not self.over and time.monotonic() < until:
-            time.sleep(0.05)
-        self.kill()
+        if not self._is_over(END_S):
+            self.kill()
 
     def close(self) -> None:
         """Let go of it."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+    def _is_over(self, wait_s: float) -> bool:
+        return self._fd is None or bool(select.select([self._fd], [], [], wait_s)[0])
 
     def _signal(self, number: signal.Signals) -> None:
         if self._fd is not None:

@@ -212,10 +212,12 @@ def test_steering_changes_tasks(session: Session) -> None:
 
 def test_following_tells_each_end_once(session: Session) -> None:
     campaign = session.submit("exit $(({} % 7 == 0))", range(1, 200))
+    steps = session.follow(campaign)
+    assert not next(steps).over  # it tells what comes after this
     session.pilots.submit(cores=2)
     ended: dict[int, TaskState] = {}
     missed = False
-    for step in session.follow(campaign):
+    for step in steps:
         missed = missed or step.missed
         for task, state in step.over:
             assert task not in ended

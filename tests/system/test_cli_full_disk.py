@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import wait_until
+from tests.support import small_disk, wait_until
 from tests.user import User
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a file system")
 LARGE = "head -c 30000 /dev/urandom | base64; : {}"
 SIXTY = b"".join(b"%d\n" % n for n in range(60))
 
@@ -19,20 +18,15 @@ SIXTY = b"".join(b"%d\n" % n for n in range(60))
 @pytest.fixture
 def small(user: User, tmp_path: Path) -> Iterator[User]:
     """A user whose store is on a disk of 1 MB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], check=False, timeout=10
-    ).returncode:
-        pytest.skip("file systems cannot be mounted here")
-    before, user.store = user.store, disk / "store.db"
-    user.env |= {"PILOTMTC_STORE": str(user.store), "PILOTMTC_SERVER_LEASE_S": "4"}
-    try:
-        yield user
-        wait_until(lambda: not processes(str(user.store), servers=True), 10.0)
-    finally:
-        user.store = before
-        subprocess.run(["umount", "-l", str(disk)], check=True, timeout=10)
+    before = user.store
+    with small_disk(tmp_path / "disk", "1m") as disk:
+        user.store = disk / "store.db"
+        user.env |= {"PILOTMTC_STORE": str(user.store), "PILOTMTC_SERVER_LEASE_S": "4"}
+        try:
+            yield user
+            wait_until(lambda: not processes(str(user.store), servers=True), 10.0)
+        finally:
+            user.store = before
 
 
 def fill(user: User) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import small_disk
 from tests.user import User
 
 
@@ -127,50 +128,34 @@ def test_sqlite_utils_reads_it_while_it_is_in_use(past: User) -> None:
         assert json.loads(done.stdout)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a file system")
 def test_full_disk_loses_nothing(user: User, tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)], check=False, timeout=10
-    ).returncode:
-        pytest.skip("file systems cannot be mounted here")
-    try:
-        store = str(disk / "store.db")
-        user.env["PILOTMTC_STORE"] = store
-        user.cli("submit", "true")
-        done = user.cli("--store", store, "submit", "true {}", ":::", *[f"{n:0200d}" for n in range(9000)], code=3)
-        assert "full" in done.err
-        assert user.cli("--store", store, "tasks", "-c", "1", "--json").record["state"] == "READY"
-        # There is room again, and it works on.
-        subprocess.run(["mount", "-o", "remount,size=20m", str(disk)], check=True, timeout=10)
-        assert user.cli("--store", store, "cancel", "--campaign", "2", "--json").record["unfit"] == 0
-        assert user.cli("--store", store, "store", "check", "--json").record["ok"] is True
-    finally:
-        user.store = disk / "store.db"
-        user.wait_alone()
-        user.store = tmp_path / "store.db"
-        subprocess.run(["umount", "-l", str(disk)], check=True, timeout=10)
+    with small_disk(tmp_path / "disk", "2m") as disk:
+        try:
+            store = str(disk / "store.db")
+            user.env["PILOTMTC_STORE"] = store
+            user.cli("submit", "true")
+            done = user.cli("--store", store, "submit", "true {}", ":::", *[f"{n:0200d}" for n in range(9000)], code=3)
+            assert "full" in done.err
+            assert user.cli("--store", store, "tasks", "-c", "1", "--json").record["state"] == "READY"
+            # There is room again, and it works on.
+            subprocess.run(["mount", "-o", "remount,size=20m", str(disk)], check=True, timeout=10)
+            assert user.cli("--store", store, "cancel", "--campaign", "2", "--json").record["unfit"] == 0
+            assert user.cli("--store", store, "store", "check", "--json").record["ok"] is True
+        finally:
+            user.store = disk / "store.db"
+            user.wait_alone()
+            user.store = tmp_path / "store.db"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a file system")
 def test_read_only_disk_is_named(past: User, tmp_path: Path) -> None:
     past.wait_alone()
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)], check=False, timeout=10
-    ).returncode:
-        pytest.skip("file systems cannot be mounted here")
-    try:
+    with small_disk(tmp_path / "disk", "2m") as disk:
         shutil.copy(past.store, disk / "store.db")
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True, timeout=10)
         for words in (["status"], ["submit", "true"]):
             done = past.cli("--store", str(disk / "store.db"), *words, code=2)
             assert "store.db" in done.err
             assert "read-only" in done.err.lower()
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True, timeout=10)
 
 
 @pytest.mark.parametrize(
