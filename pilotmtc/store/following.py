@@ -98,4 +98,10 @@ class Followed:
         there = replace(target, host=host, port=None)
         through = RemoteStore(there, self._ask, through=self._first)
         # `ssh` says too late whether it gets there directly.
-        return [through] if target.transport == "openssh" else [RemoteStore(there, self._ask), through]
+        if target.transport == "openssh":
+            return [through]
+        try:
+            return [RemoteStore(there, self._ask), through]
+        except BaseException:
+            through.close()
+            raise

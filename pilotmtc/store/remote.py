@@ -15,8 +15,8 @@ log = logging.getLogger(__name__)
 _STATUS_WAIT_S = 3.0
 _NOT_FOUND = 127
 
-_guard = threading.Lock()
-Road = tuple[SshTarget, ...]  # the way to the last of them begins on the host before it
+_guard = threading.RLock()
+Road = tuple[SshTarget, ...]  # the way to the last of them begins on the host before it, whose link it holds
 _links: dict[Road, tuple[Link, int]] = {}  # and how many use it
 
 
@@ -137,9 +137,16 @@ class _ServeChannel:
 
 
 def _take(road: Road, ask: Ask | None) -> Link:
-    first = _take(road[:-1], ask) if len(road) > 1 else None
     with _guard:
-        link, users = _links.get(road) or (_new_link(road, ask, first), 0)
+        link, users = _links.get(road) or (None, 0)
+        if link is None:
+            first = _take(road[:-1], ask) if len(road) > 1 else None
+            try:
+                link = _new_link(road, ask, first)
+            except BaseException:
+                if first is not None:
+                    _give_back(road[:-1])
+                raise
         _links[road] = link, users + 1
         return link
 
@@ -149,10 +156,12 @@ def _give_back(road: Road) -> None:
         link, users = _links.pop(road)
         if users > 1:
             _links[road] = link, users - 1
-    if users == 1:
+            return
+    try:
         link.close()
-    if len(road) > 1:
-        _give_back(road[:-1])
+    finally:
+        if len(road) > 1:
+            _give_back(road[:-1])
 
 
 def _new_link(road: Road, ask: Ask | None, first: Link | None) -> Link:
