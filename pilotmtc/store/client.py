@@ -257,6 +257,7 @@ class StoreClient:
         if not mark:
             return
         words = words.strip()
+        self._decoder.forget_chatter()
         with self._wake:
             self._opened_at = self._down_since = now = time.monotonic()
             self._trouble = words

@@ -98,6 +98,11 @@ class FrameDecoder:
             raise ProtocolError(f"not pilotmtc on the other side, but something that says: {self.chatter()}")
         return False
 
+    def forget_chatter(self) -> None:
+        """Forget what came instead of a hello so far: the other side may say for hours why it has to wait."""
+        if self._preamble and MAGIC not in self._buffer:
+            del self._buffer[: -len(MAGIC)]
+
     def chatter(self) -> str:
         """Return the beginning of what came instead of a hello, for an error message; empty when there is none."""
         if not self._preamble:

@@ -21,7 +21,7 @@ from pilotmtc.errors import (
 from pilotmtc.store import serve
 from pilotmtc.store.client import StoreClient
 from pilotmtc.transport.channel import Channel
-from pilotmtc.wire.frames import FrameDecoder, append_reply, decode_request, hello
+from pilotmtc.wire.frames import MAX_CHATTER_BYTES, FrameDecoder, append_reply, decode_request, hello
 from pilotmtc.wire.messages import AnyRequest, Done, GetStore, Pilots, Ping, SnapshotStore, Submit
 
 
@@ -211,6 +211,19 @@ def test_end_before_the_hello_quotes_what_was_said(make: Make, other: OtherSide)
     link.shutdown(socket.SHUT_WR)
     with pytest.raises(ConnectError, match="command not found\nlast words"):
         future.result(timeout=10)
+
+
+def test_server_may_say_for_hours_why_it_waits(make: Make, other: OtherSide) -> None:
+    client = make()
+    future = client.send(ASK)
+    said = f"{serve.WAITING}another host has the store\n".encode()
+    link = other.accept(said)
+    for _ in range(3 * MAX_CHATTER_BYTES // len(said)):
+        link.stream.sendall(said)
+    link.stream.sendall(hello("1"))
+    number, _ = link.request()
+    link.reply(number, Done())
+    assert future.result(timeout=10) == Done()
 
 
 def test_garbage_from_the_server_fails_the_calls_with_clear_words(make: Make, other: OtherSide) -> None:

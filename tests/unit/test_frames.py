@@ -82,6 +82,24 @@ def one_frame(data: bytes) -> bytes:
     return frame
 
 
+def test_chatter_that_is_understood_may_go_on_for_hours() -> None:
+    decoder = FrameDecoder()
+    line = b"pilotmtc: waiting: another host has the store\n"
+    for _ in range(3 * MAX_CHATTER_BYTES // len(line)):
+        decoder.feed(line)
+        assert decoder.next_frame() is None
+        decoder.forget_chatter()
+    whole = hello("1")
+    decoder.feed(line + whole[:5])
+    decoder.forget_chatter()  # not the beginning of a hello
+    decoder.feed(whole[5:-1])
+    decoder.forget_chatter()
+    decoder.feed(whole[-1:])
+    frame = decoder.next_frame()
+    assert frame is not None
+    assert decode_hello(frame).version == "1"
+
+
 def test_bytes_are_those_that_were_agreed_on() -> None:
     assert {
         "hello": hello("1.2.3").hex(),
