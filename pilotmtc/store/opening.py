@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pilotmtc.errors import ConfigError, PilotMTCError, SchemaMismatch, StoreBusy, StoreError
+from pilotmtc.store.views import VIEWS
 
 APPLICATION_ID = 0x4D544331  # "MTC1"
 SCHEMA = 3
@@ -62,7 +63,7 @@ def open_file(path: Path, exclusive: bool = False, prove: Callable[[], None] = l
         _identify(connection, path)
         _configure(connection)
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version < SCHEMA:
+        if version < SCHEMA or not _has_views(connection):
             from pilotmtc.store.migrations import migrate  # loads sqlite-utils: 50 ms that an up-to-date store saves
 
             prove()
@@ -76,6 +77,12 @@ def open_file(path: Path, exclusive: bool = False, prove: Callable[[], None] = l
             connection.close()
         raise
     return connection
+
+
+def _has_views(connection: sqlite3.Connection) -> bool:
+    """Return whether the views are this version's: another one may have made others under the same schema."""
+    found = dict(connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'view'").fetchall())
+    return all(found.get(name) == f"CREATE VIEW {name} AS {query}" for name, query in VIEWS.items())
 
 
 def _connect(path: Path, exclusive: bool) -> sqlite3.Connection:

@@ -93,6 +93,22 @@ def test_a_newer_store_asks_for_an_upgrade(tmp_path: Path) -> None:
         SqliteStore(path)
 
 
+def test_views_of_another_version_are_made_anew_and_a_users_own_stay(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    SqliteStore(path).close()
+    with closing(sqlite3.connect(path)) as connection:
+        before = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'view' ORDER BY 1").fetchall()
+        connection.execute("DROP VIEW tasks")
+        connection.execute("CREATE VIEW tasks AS SELECT id FROM task")
+        connection.execute("DROP VIEW results")
+        connection.execute("CREATE VIEW zz_mine AS SELECT id FROM task")
+        connection.commit()
+    SqliteStore(path).close()
+    with closing(sqlite3.connect(path)) as connection:
+        after = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'view' ORDER BY 1").fetchall()
+    assert after == [*before, ("zz_mine", "CREATE VIEW zz_mine AS SELECT id FROM task")]
+
+
 @pytest.mark.parametrize("cut", [50, 100, 5000])
 def test_a_damaged_store_says_so(tmp_path: Path, cut: int) -> None:
     path = tmp_path / "store.db"
