@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from pilotmtc.model import BatchId, Job, JobReport, PilotId
 from pilotmtc.states import PILOT_FINAL, JobState, PilotState
-from pilotmtc.store.leases import end
+from pilotmtc.store.leases import ALARM, end
 from pilotmtc.store.ledger import Ledger, id_list
 from pilotmtc.store.looking import decode_pilot, store_path
 from pilotmtc.store.reconcile import NOT_HEARD, judge
@@ -28,7 +28,7 @@ class OpenJobs(Struct, frozen=True):
 def open_jobs(ledger: Ledger) -> dict[str, OpenJobs]:
     """Return the schedulers that are to be asked."""
     found: dict[str, OpenJobs] = {}
-    alarm = ledger.clock.monotonic() + ledger.lease_s / 2
+    alarm = ledger.clock.monotonic() + ALARM * ledger.lease_s
     for url, pilot, state, kill, unasked in ledger.execute(
         "SELECT scheduler, id, state, kill, reason != ? AND trouble = '' AND coalesce(asked_at, 0) < ended_at "
         "FROM pilot INDEXED BY pilot_watched WHERE watched = 1",

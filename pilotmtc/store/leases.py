@@ -31,6 +31,7 @@ _HELD = """SELECT id, state, attempt, pilot_id, campaign_id, template_id, cancel
 _CONTROL_KEPT_S = 86400.0
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,47}")
 LONGEST_NAP_S = 10.0
+ALARM = 0.5  # of the lease: when that is left, a pilot's scheduler is asked
 _SILENT = 0.25  # of the lease: that much is left when it is time to say that a pilot has not been heard of
 
 
@@ -241,8 +242,9 @@ def nap(ledger: Ledger) -> float:
     """Return seconds until something may be due."""
     now = ledger.clock.monotonic()
     left = [expiry - now for expiry in ledger.leases.values()]
-    until_silent = [one - _SILENT * ledger.lease_s for one in left if one > _SILENT * ledger.lease_s]
-    return max(0.0, min([LONGEST_NAP_S, _pause(ledger), *left, *until_silent]))
+    # A quiet pilot is first asked about at its scheduler, then said to be silent, then given up.
+    marks = [one - part * ledger.lease_s for part in (ALARM, _SILENT) for one in left if one > part * ledger.lease_s]
+    return max(0.0, min([LONGEST_NAP_S, _pause(ledger), *left, *marks]))
 
 
 def _silent(ledger: Ledger) -> frozenset[int]:

@@ -109,6 +109,7 @@ class Server:
         self._numbers = 0
         now = time.monotonic()
         self._due_at = now
+        self._not_due_before = -math.inf  # what could not be done is not tried at every turn
         self._housekeeping_at = now
         self._empty_since: float | None = now
         self._refusal = ""  # why results could not be kept
@@ -192,7 +193,8 @@ class Server:
         except PilotMTCError as error:  # a full disk, say: it may get better
             log.error("what is due cannot be done: %s", error)
             pause_s = 1.0
-        self._due_at = now + min(max(pause_s, 0.0), 10.0)
+            self._not_due_before = now + pause_s
+        self._due_at = now + pause_s
         self._rounds.look(self._store.open_jobs(), now)
         self._tell(now)
 
@@ -200,6 +202,8 @@ class Server:
         """Pass on what commits have brought."""
         news = self._store.take_news()
         self._parking.tell(news, now)
+        if news.changed:  # a pause before a retry or a lease may end earlier than all that were there before
+            self._due_at = max(min(self._due_at, now + self._store.nap()), self._not_due_before)
         if news.jobs:
             self._rounds.look(self._store.open_jobs(), now)
             self._rounds.happened(news.jobs, now)

@@ -172,6 +172,17 @@ class SqliteStore:
                 self._by_itself(lambda: leases.do_due(self._ledger))
             return leases.nap(self._ledger)
 
+    def nap(self) -> float:
+        """Return seconds until `due` may have something to do, 10 at the most: each commit may bring a nearer deadline.
+
+        Raises
+        ------
+        StoreError
+            If the disk does not play along.
+        """
+        with self._translated():
+            return leases.nap(self._ledger)
+
     def watch_keys(self, keys: Sequence[str]) -> None:
         """Have it asked again about pilots that are over although these keys of theirs are still there.
 

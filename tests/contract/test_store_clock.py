@@ -95,6 +95,30 @@ def test_due_is_called_again_in_time(local: SqliteStore, clock: FakeClock) -> No
     assert local.due() == 3.0
 
 
+def test_nap_ends_with_the_next_deadline_as_soon_as_there_is_one(local: SqliteStore) -> None:
+    kit = Kit(local)
+    assert local.due() == local.nap() == 10.0
+    kit.submit(row(1), template=Template(("x",), fields=("x",), max_retries=1, backoff_s=0.125))
+    pilot = kit.pilot()
+    kit.finish(pilot, *kit.claim(pilot), code=1)
+    assert local.take_news().changed  # who sleeps looks at the nap again
+    assert local.nap() == 0.125
+
+
+def test_nap_ends_when_a_lease_does_or_a_pilot_turns_silent(tmp_path: Path, clock: FakeClock) -> None:
+    store = SqliteStore(tmp_path / "s.db", clock, lease_s=8.0)
+    assert store.due() == 10.0
+    Kit(store).pilot()
+    assert store.take_news().changed
+    naps = []
+    while store.call(GetPilots(live=True)).pilots:
+        naps.append(store.nap())
+        clock.advance(naps[-1])
+        store.due()
+    assert naps == [4.0, 2.0, 2.0]  # its scheduler is asked, watchers are told, it is given up
+    store.close()
+
+
 def test_news_tell_what_to_wake(local: SqliteStore) -> None:
     kit = Kit(local)
     pilot = kit.pilot()

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from pilotmtc.errors import ConfigError, ProtocolError, SchemaMismatch, UsageError
-from pilotmtc.model import PilotDescription, PilotId, Resources, TaskRow, Template
+from pilotmtc.model import PilotDescription, PilotId, Resources, Result, TaskRow, Template
+from pilotmtc.states import Cause
 from pilotmtc.store import serve
 from pilotmtc.store.client import StoreClient
 from pilotmtc.transport.pipe import open_process
@@ -27,6 +28,7 @@ from pilotmtc.wire.messages import (
     Claim,
     CompactStore,
     CreatePilot,
+    Finish,
     GetChanges,
     GetStore,
     GetTasks,
@@ -187,6 +189,17 @@ def test_parked_claim_wakes_for_new_work(place: Place) -> None:
 def test_parked_claim_is_answered_empty_at_its_deadline(place: Place) -> None:
     agent = place.client()
     assert agent.call(claim(attached(agent), 1, wait_s=0.05)) == Batch(1)
+
+
+def test_parked_claim_wakes_when_a_pause_ends_that_began_while_the_server_slept(place: Place) -> None:
+    client = place.client()
+    pilot = attached(client)
+    again = Template(("false",), max_retries=1, backoff_s=0.1)
+    client.call(Submit("k", templates=(again,), resources=(Resources(),), rows=(TaskRow(0, 0, ()),), last=True))
+    (first,) = client.call(claim(pilot, 1)).tasks
+    client.call(Finish(pilot, (Result(first.task, first.attempt, Cause.EXIT, 1),)))
+    (second,) = client.call(claim(pilot, 2, wait_s=7)).tasks  # the server sleeps for 10 s if it may
+    assert (second.task, second.attempt) == (first.task, 2)
 
 
 def test_parked_heartbeat_wakes_for_an_order(place: Place) -> None:
