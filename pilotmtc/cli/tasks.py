@@ -77,13 +77,13 @@ def _stream(found: Any, several: bool) -> None:
 
 def _rows(tasks: "list[Task]", *, several: bool) -> list[tuple[str, ...]]:
     from pilotmtc.session import command_line, describe_end
-    from pilotmtc.states import TASK_FINAL
+    from pilotmtc.states import TaskState
 
     now = time.time()
     rows: list[tuple[str, ...]] = []
     for task in tasks:
         last = task.last
-        running = task.state not in TASK_FINAL and task.started_at is not None
+        running = task.state is TaskState.RUNNING and task.started_at is not None
         elapsed = now - (task.started_at or now) if running else last.elapsed_s if last else None
         rows.append(
             (

@@ -49,18 +49,23 @@ def find_again(ledger: Ledger, pilot: PilotId, attempts: Iterable[tuple[int, int
     """
     lost = {task for task, attempt in attempts if (row := rows.get(task)) and row[1:4] == (_READY, attempt, pilot)}
     keys = {task << ATTEMPT_BITS | rows[task][2]: task for task in lost}
-    causes = dict(
-        ledger.execute(
-            "SELECT a.id, a.cause FROM json_each(?) AS wanted CROSS JOIN attempt AS a ON a.id = wanted.value",
+    losses = {
+        key: (cause, started_at or None)
+        for key, cause, started_at in ledger.execute(
+            "SELECT a.id, a.cause, a.started_at FROM json_each(?) AS wanted "
+            "CROSS JOIN attempt AS a ON a.id = wanted.value",
             (id_list(keys),),
-        ).fetchall()
-    )
-    ledger.execute("DELETE FROM attempt WHERE id IN (SELECT value FROM json_each(?))", (id_list(causes),))
+        )
+    }
+    ledger.execute("DELETE FROM attempt WHERE id IN (SELECT value FROM json_each(?))", (id_list(losses),))
     for key, task in keys.items():
-        id_, state, attempt, pilot_id, campaign, template, cancel, failures, crashes, started_at = rows[task]
-        crashes -= causes.get(key) in CRASHES
+        id_, state, attempt, pilot_id, campaign, template, cancel, failures, crashes, _ = rows[task]
+        cause, started_at = losses.get(key, (None, None))
+        crashes -= cause in CRASHES
         ledger.moved(task, attempt, campaign, state, TaskState.RUNNING)
-        ledger.execute("UPDATE task SET state = 3, crashes = ? WHERE id = ?", (crashes, task))
+        ledger.execute(
+            "UPDATE task SET state = 3, crashes = ?, started_at = ? WHERE id = ?", (crashes, started_at, task)
+        )
         rows[task] = (id_, 3, attempt, pilot_id, campaign, template, cancel, failures, crashes, started_at)
 
 
@@ -125,8 +130,9 @@ def record(
         )
     if others:
         ledger.executemany(
-            "UPDATE task SET state = ?, failures = ?, crashes = ?, not_before = ?, pilot_id = ?, cancel = 0 "
-            "WHERE id = ?",
+            # What is READY again has not started: who shows how long it has run must not count on.
+            "UPDATE task SET state = ?1, failures = ?2, crashes = ?3, not_before = ?4, pilot_id = ?5, cancel = 0, "
+            f"started_at = iif(?1 = {_READY:d}, NULL, started_at) WHERE id = ?6",
             others,
         )
     resolve(ledger, ended)

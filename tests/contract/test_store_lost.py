@@ -79,6 +79,26 @@ def test_end_without_a_result_changes_nothing(cause: Cause, kit: Kit, local: Sql
     assert (kit.state(1), causes(kit, 1)) == (S.READY, [Cause.PILOT_LOST])
 
 
+def test_ready_task_has_not_started(kit: Kit, local: SqliteStore, clock: FakeClock) -> None:
+    kit.submit(row(1), row(2), row(3), template=TWICE)
+    pilot = kit.pilot()
+    ran, failed, preempted = kit.claim(pilot)
+    kit.start(pilot, failed, preempted)
+    kit.finish(pilot, failed, code=1)
+    kit.finish(pilot, preempted, cause=Cause.PREEMPTED)
+    give_up(kit, local, clock, ran, pilot=pilot)
+    assert [(kit.state(n), kit.task(n).started_at) for n in (1, 2, 3)] == [(S.READY, None)] * 3
+
+
+def test_task_that_was_found_again_has_run_since_it_began(kit: Kit, local: SqliteStore, clock: FakeClock) -> None:
+    kit.submit(row(1))
+    pilot = kit.pilot()
+    (ran,) = kit.claim(pilot)
+    give_up(kit, local, clock, ran, pilot=pilot)
+    kit.attach(pilot, ran)
+    assert (kit.state(1), kit.task(1).started_at) == (S.RUNNING, 5.0)
+
+
 def test_result_of_another_pilot_is_not_taken_for_the_lost_one(kit: Kit, local: SqliteStore, clock: FakeClock) -> None:
     kit.submit(row(1))
     pilot = kit.pilot()
