@@ -33,6 +33,7 @@ _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,47}")
 LONGEST_NAP_S = 10.0
 ALARM = 0.5  # of the lease: when that is left, a pilot's scheduler is asked
 _SILENT = 0.25  # of the lease: that much is left when it is time to say that a pilot has not been heard of
+_DEAF = 0.25  # of the lease: a server that was deaf for longer judges as if it had just been started
 
 
 def create_pilot(ledger: Ledger, request: CreatePilot) -> Pilots:
@@ -236,6 +237,19 @@ def do_due(ledger: Ledger) -> None:
     if ledger.execute("UPDATE task SET not_before = NULL WHERE not_before <= ?", (wall,)).rowcount:
         ledger.claimable()
     ledger.execute("DELETE FROM control WHERE at < ?", (wall - _CONTROL_KEPT_S,))
+
+
+def forgive(ledger: Ledger, deaf_s: float) -> bool:
+    """Prolong all leases by the time in which no sign of life could be taken in.
+
+    After a long time all begin anew, as after a restart, for agents may have given up the connection and need time to
+    come back. Returns whether they do.
+    """
+    newest = ledger.clock.monotonic() + ledger.lease_s
+    anew = deaf_s > _DEAF * ledger.lease_s
+    for pilot, expiry in ledger.leases.items():
+        ledger.leases[pilot] = newest if anew else min(expiry + deaf_s, newest)
+    return anew
 
 
 def nap(ledger: Ledger) -> float:

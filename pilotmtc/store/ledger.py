@@ -145,10 +145,11 @@ class Ledger:
         for (campaign,) in self.execute("SELECT campaign_id FROM tally WHERE state = 3 AND n > 0"):
             self.activity.working(campaign, now)
 
-    def renew(self, pilot: int) -> None:
-        """Let the pilot's lease run anew."""
-        self.leases[pilot] = self.clock.monotonic() + self.lease_s
-        if pilot in self.silent:
+    def renew(self, pilot: int, ago_s: float = 0.0) -> None:
+        """Let the pilot's lease run anew, from when it was heard of."""
+        expiry = self.clock.monotonic() - ago_s + self.lease_s
+        self.leases[pilot] = max(self.leases.get(pilot, expiry), expiry)
+        if pilot in self.silent and not ago_s:
             self.silent -= {pilot}
             self.touch()
 

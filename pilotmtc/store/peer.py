@@ -7,6 +7,7 @@ import socket
 import stat
 
 from pilotmtc.errors import PilotMTCError, ProtocolError
+from pilotmtc.model import PilotId
 from pilotmtc.wire.frames import FrameDecoder, append_reply
 from pilotmtc.wire.messages import Reply
 
@@ -47,6 +48,8 @@ class Peer:
         self.closed = False
         self.since = now
         self.moved_at = now  # when it last took something
+        self.heard_at = now  # when something last came from it
+        self.pilot: PilotId | None = None  # whose agent it is
         self._out = bytearray()
         self._epoll = epoll
         self.writing = False  # whether its sink is registered, because something waits
@@ -63,7 +66,7 @@ class Peer:
         """What waits for it to read."""
         return len(self._out)
 
-    def read(self) -> bool:
+    def read(self, now: float) -> bool:
         """Take in what it has sent; return whether it is still there."""
         try:
             data = os.read(self.source, READ_BYTES)
@@ -71,6 +74,7 @@ class Peer:
             return True
         except OSError:  # reset
             return False
+        self.heard_at = now
         self.decoder.feed(data)
         return bool(data)
 

@@ -36,6 +36,7 @@ from pilotmtc.store.takeover import ServedHere, Tell, become_owner
 from pilotmtc.wire.frames import decode_hello, decode_request, hello
 from pilotmtc.wire.messages import (
     AnyRequest,
+    AttachPilot,
     Campaigns,
     Claim,
     Done,
@@ -46,10 +47,13 @@ from pilotmtc.wire.messages import (
     GetPilots,
     GetTask,
     GetTasks,
+    Heartbeat,
     Ping,
+    Release,
     Reply,
     ReportJobs,
     SetMode,
+    Started,
     StoreInfo,
 )
 from pilotmtc.wire.views import GetOverview, GetPilotFile, GetPilotView, GetSpans
@@ -67,6 +71,8 @@ _FAREWELL_S = 2.0
 _UNTOLD_S = 3600.0  # so long a server that nobody needs tries to tell schedulers what they have to know
 _REFUSED_S = 3.0  # so long a refusal is told of: agents try again after 2
 _PER_TURN = 8  # requests of one client
+_DEAF_S = 0.1  # what is less does not count
+_OF_AGENTS = (AttachPilot, Claim, Finish, Heartbeat, Release, Started)
 # Their answers may be large: one of them a client and turn bounds what waits to be read.
 _BULKY = (Claim, GetTasks, GetTask, GetOutput, GetChanges, GetCampaigns, GetPilots, GetOverview, GetPilotView, GetSpans)
 
@@ -108,6 +114,8 @@ class Server:
         self._turn_tickets: list[Ticket[Peer]] = []
         self._numbers = 0
         now = time.monotonic()
+        self._looked_at = now
+        self._slept_s = time.clock_gettime(time.CLOCK_BOOTTIME) - now  # the host, since it was booted
         self._due_at = now
         self._not_due_before = -math.inf  # what could not be done is not tried at every turn
         self._housekeeping_at = now
@@ -149,12 +157,11 @@ class Server:
     # -- a turn -----------------------------------------------------------------------------------------------
 
     def _turn(self) -> None:
-        now = time.monotonic()
-        events = self._epoll.poll(self._timeout(now))
+        now, events = self._look()
         # First those that may go, then those that may come: a descriptor's number is used again at once.
         for fd, mask in events:
             if (peer := self._peers.get(fd)) is not None:
-                self._on_peer(peer, fd, mask)
+                self._on_peer(peer, fd, mask, now)
         for fd, _ in events:
             if fd in self._arriving:
                 self._on_arriving(fd)
@@ -168,11 +175,11 @@ class Server:
         now = time.monotonic()
         for peer in list(self._backlog):
             self._gather(peer, now)
-        if now >= self._due_at:
-            self._do_due(now)
         if self._turn_tickets:
             tickets, self._turn_tickets = self._turn_tickets, []
             self._perform(tickets, now)
+        if now >= self._due_at:  # after what has been heard, which may be late for no other reason than that we are
+            self._do_due(now)
         # What this very turn has brought is given to those who wait for it before the loop sleeps.
         if waiting := self._parking.take(time.monotonic()):
             began = time.monotonic()
@@ -187,7 +194,24 @@ class Server:
         if now >= self._leave_at():
             self._try_to_leave()
 
+    def _look(self) -> tuple[float, list[tuple[int, int]]]:
+        """Wait for something to happen; return the time and what has happened."""
+        began = time.monotonic()
+        timeout = self._timeout(began)
+        events = self._epoll.poll(timeout)
+        now = time.monotonic()
+        # Stopped, suspended with its host, or held up by a disk, the server has heard nobody.
+        slept_s = time.clock_gettime(time.CLOCK_BOOTTIME) - now
+        deaf_s = began - self._looked_at + max(0.0, now - began - timeout) + slept_s - self._slept_s
+        self._looked_at, self._slept_s = now, slept_s
+        if deaf_s > _DEAF_S and self._store.was_deaf(deaf_s):
+            log.warning("nobody could be heard for %.1f s: all pilots' leases begin anew", deaf_s)
+        return now, events
+
     def _do_due(self, now: float) -> None:
+        for peer in self._clients:
+            if peer.pilot is not None:
+                self._store.heard(peer.pilot, now - peer.heard_at)
         try:
             pause_s = self._store.due()
         except PilotMTCError as error:  # a full disk, say: it may get better
@@ -221,20 +245,20 @@ class Server:
             return math.inf
         return self._empty_since + max(self._linger_s, _UNTOLD_S if self._rounds.untold else 0.0)
 
-    def _on_peer(self, peer: Peer, fd: int, mask: int) -> None:
+    def _on_peer(self, peer: Peer, fd: int, mask: int, now: float) -> None:
         if fd == peer.control.fileno():
             self._part(peer, "its serve has ended")
         elif fd == peer.sink:
             self._touched.add(peer)
         elif not mask & select.EPOLLIN:
             self._part(peer, "hung up")
-        elif peer.read():
+        elif peer.read(now):
             self._backlog.add(peer)
         else:
             # Whole requests that came before the end are still done: the client may only have been killed.
             self._backlog.add(peer)
             while peer in self._backlog and not peer.full:
-                self._gather(peer, time.monotonic())
+                self._gather(peer, now)
             self._part(peer, "closed")
 
     def _gather(self, peer: Peer, now: float) -> None:
@@ -266,6 +290,8 @@ class Server:
                 else:
                     if isinstance(request, GetPilots) and peer in self._clients:
                         self._rounds.watched(now)
+                    elif isinstance(request, _OF_AGENTS):
+                        peer.pilot = request.pilot
                     self._turn_tickets.append(Ticket(peer, number, request, now))
                     if isinstance(request, _BULKY):
                         return

@@ -183,6 +183,15 @@ class SqliteStore:
         with self._translated():
             return leases.nap(self._ledger)
 
+    def heard(self, pilot: int, ago_s: float) -> None:
+        """Count anything that has come from a pilot's agent as a sign of life: a large message may take long."""
+        if pilot in self._ledger.leases:
+            self._ledger.renew(pilot, ago_s)
+
+    def was_deaf(self, seconds: float) -> bool:
+        """Take in that for so long nobody could be heard; return whether all leases begin anew for that."""
+        return leases.forgive(self._ledger, seconds)
+
     def watch_keys(self, keys: Sequence[str]) -> None:
         """Have it asked again about pilots that are over although these keys of theirs are still there.
 

@@ -41,6 +41,48 @@ def test_any_word_of_a_pilot_renews_its_lease(local: SqliteStore, clock: FakeClo
     assert local.call(GetPilots(pilot)).pilots[0].state is PilotState.ACTIVE
 
 
+def test_anything_that_comes_from_an_agent_renews_its_lease(local: SqliteStore, clock: FakeClock) -> None:
+    pilot = Kit(local).pilot()
+    for _ in range(3):
+        clock.advance(50)
+        local.heard(pilot, 20)  # a part of a message that has not come as a whole, say
+        local.due()
+    assert local.call(GetPilots(pilot)).pilots[0].state is PilotState.ACTIVE
+    local.heard(pilot, 500)  # what was heard long ago changes nothing
+    clock.advance(39)
+    local.due()
+    assert local.call(GetPilots(pilot)).pilots[0].state is PilotState.ACTIVE
+    clock.advance(2)
+    local.due()
+    local.heard(pilot, 0)  # too late
+    local.due()
+    assert local.call(GetPilots(pilot)).pilots[0].state is PilotState.FAILED
+
+
+def test_time_in_which_the_store_could_hear_nobody_does_not_count(local: SqliteStore, clock: FakeClock) -> None:
+    pilot = Kit(local).pilot()
+    clock.advance(59)
+    clock.advance(10)
+    assert not local.was_deaf(10)
+    local.due()
+    clock.advance(2)
+    local.due()
+    assert local.call(GetPilots(pilot)).pilots[0].state is PilotState.FAILED
+
+
+def test_leases_start_anew_after_the_store_could_hear_nobody_for_long(local: SqliteStore, clock: FakeClock) -> None:
+    pilot = Kit(local).pilot()
+    clock.advance(59)
+    clock.advance(7200)
+    assert local.was_deaf(7200)
+    clock.advance(59)  # which agents have to come back
+    local.due()
+    assert local.call(GetPilots(pilot)).pilots[0].state is PilotState.ACTIVE
+    clock.advance(2)
+    local.due()
+    assert local.call(GetPilots(pilot)).pilots[0].state is PilotState.FAILED
+
+
 def test_a_jump_of_the_wall_clock_loses_no_pilot(local: SqliteStore, clock: FakeClock) -> None:
     pilot = Kit(local).pilot()
     clock.jump(86400)

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from pilotmtc.model import CampaignId, PilotDescription, PilotId, Resources, Result, TaskRow, Template
-from pilotmtc.states import Cause, TaskState
+from pilotmtc.states import Cause, PilotState, TaskState
 from pilotmtc.store.client import StoreClient
+from pilotmtc.store.server import LEASE_VARIABLE
 from pilotmtc.wire.messages import (
     AttachPilot,
     CheckStore,
@@ -22,7 +23,9 @@ from pilotmtc.wire.messages import (
     CreatePilot,
     Finish,
     GetCampaigns,
+    GetPilots,
     GetStore,
+    Heartbeat,
     Submit,
 )
 from tests.serving import Place, a_place
@@ -183,6 +186,30 @@ def test_stopped_server_holds_calls_up_but_loses_none(place: Place) -> None:
     assert not any(future.done() for future in futures)
     os.kill(pid, signal.SIGCONT)
     assert len({future.result(timeout=20).campaign for future in futures}) == 50
+
+
+def test_server_that_slept_reads_what_has_come_before_it_gives_up_pilots(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease_s = 3.0
+    monkeypatch.setenv(LEASE_VARIABLE, str(lease_s))
+    client = place.client()
+    pid = client.call(GetStore()).pid
+    pilots = [client.call(CreatePilot(key, PilotDescription())).pilots[0].id for key in ("beats", "claims", "silent")]
+    for pilot in pilots:
+        client.call(AttachPilot(pilot, "host", 1, 1, 4))
+    os.kill(pid, signal.SIGSTOP)
+    asleep = time.monotonic()
+    beat = client.send(Heartbeat(pilots[0]))
+    claim = client.send(Claim(pilots[1], 1, Resources(), Resources(cores=4), 4))
+    while time.monotonic() < asleep + 1.2 * lease_s:
+        time.sleep(0.05)
+    os.kill(pid, signal.SIGCONT)
+    assert beat.result(timeout=20).lease_s == lease_s
+    assert claim.result(timeout=20).number == 1
+    # One that could not say anything, for its connection did not last so long, gets time to come back.
+    assert client.call(GetPilots(pilots[2])).pilots[0].state is PilotState.ACTIVE
+    assert "leases begin anew" in place.log
 
 
 def test_requests_of_a_pilot_from_before_the_kill_are_not_done_twice(place: Place) -> None:
