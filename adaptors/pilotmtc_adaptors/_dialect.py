@@ -50,7 +50,7 @@ class JobRequest(Struct, frozen=True, kw_only=True):
     pre_exec
         Lines of shell to run before, in the same shell; the job fails at the first that does.
     working_directory, input, output, error
-        Paths, taken literally. "" is the scheduler's choice.
+        Paths, taken literally. "" is the scheduler's choice; where only one of the outputs is named, both may go there.
     nodes
         How many; the rest is for each of them.
     cores_per_node, gpus_per_node, memory_per_node_bytes

@@ -24,11 +24,14 @@ def qsub_options(request: JobRequest, name: str) -> list[str]:
     for option, what, path in (("-o", "output", request.output), ("-e", "error", request.error)):
         if path:
             argv += [option, _path(what, path, request.working_directory)]
+    if bool(request.output) != bool(request.error):
+        # Where only one has a place, PBS takes the other to the directory of qsub: it cannot, and tries for minutes.
+        argv += ["-j", "oe" if request.output else "eo"]
     return argv
 
 
 def torque_resources(request: JobRequest) -> list[str]:
-    """Return the options for nodes, memory, walltime, and what only a scheduler such as Moab looks at."""
+    """Return the options for nodes, memory and walltime."""
     node = f":ppn={request.cores_per_node}" if request.cores_per_node else ""
     node += f":gpus={request.gpus_per_node}" if request.gpus_per_node else ""
     if request.constraint:
@@ -42,16 +45,27 @@ def torque_resources(request: JobRequest) -> list[str]:
     found = ["-l", f"nodes={nodes}"]
     if request.memory_per_node_bytes:
         found += ["-l", f"mem={kib(request.memory_per_node_bytes) * request.nodes}kb"]  # of the whole job
-    extensions = []
+    return found + walltime(request)
+
+
+def extensions(request: JobRequest) -> list[str]:
+    """Return the option for what Torque hands on to Maui or Moab."""
+    found = []
     for key, what, value in (("qos", "qos", request.qos), ("advres", "reservation", request.reservation)):
         if value and not _EXTENSION.fullmatch(value):
             raise UsageError(f"{what} {value!r}: give a plain name")
-        extensions += [f"{key}:{value}"] if value else []
+        found += [f"{key}:{value}"] if value else []
     if request.exclusive:
-        extensions.append("naccesspolicy:singlejob")
-    if extensions:
-        found += ["-W", f"x={';'.join(extensions)}"]
-    return found + walltime(request)
+        found.append("naccesspolicy:singlejob")
+    return ["-W", f"x={';'.join(found)}"] if found else []
+
+
+def refuse_blanks(request: JobRequest) -> None:
+    """Raise `UsageError` for a path that Torque would lose the output for: it takes it to its host without quoting."""
+    for what, path in (("output", request.output), ("error", request.error)):
+        whole = path if path.startswith("/") else f"{request.working_directory}/{path}"
+        if path and re.search(r"\s", whole):
+            raise UsageError(f"{what} {whole!r}: Torque loses what is written to a path with blanks; choose another")
 
 
 def walltime(request: JobRequest) -> list[str]:

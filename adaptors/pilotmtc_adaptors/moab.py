@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pilotmtc.errors import AdaptorError, AnswerLost, JobUnknown, StatusUnavailable, SubmitRejected
 from pilotmtc_adaptors._dialect import FINAL, Call, JobRecord, JobRequest, Said, Status, Talk
 from pilotmtc_adaptors._moab_records import moab_records
-from pilotmtc_adaptors._qsub import checked_name, qsub_options, torque_resources
+from pilotmtc_adaptors._qsub import checked_name, extensions, qsub_options, refuse_blanks, torque_resources
 from pilotmtc_adaptors._script import SCRIPT_FIELDS, job_script
 
 schemes = ("moab",)
@@ -46,7 +46,9 @@ _OVER = re.compile(r"already (?:been )?cancell?ed|job has completed|is not (?:ac
 
 def submit(request: JobRequest) -> Talk[str]:
     """Return the job's id."""
-    options = (*qsub_options(request, checked_name(request.name)), *torque_resources(request))
+    refuse_blanks(request)
+    resources = [*torque_resources(request), *extensions(request)]
+    options = (*qsub_options(request, checked_name(request.name)), *resources)
     said = yield Call(("msub", *options), stdin=job_script(request, warn=True))
     # An empty line comes before the id.
     found = [each for each in said.stdout.split() if _ID.fullmatch(each)]

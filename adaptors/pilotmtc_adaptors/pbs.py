@@ -19,7 +19,16 @@ from pilotmtc.errors import (
 from pilotmtc.plain import word
 from pilotmtc_adaptors._dialect import Call, JobRecord, JobRequest, Said, Status, Talk
 from pilotmtc_adaptors._pbs_records import pro_records, pro_records_of_lines, torque_records
-from pilotmtc_adaptors._qsub import checked_name, hosts_of, kib, qsub_options, torque_resources, walltime
+from pilotmtc_adaptors._qsub import (
+    checked_name,
+    extensions,
+    hosts_of,
+    kib,
+    qsub_options,
+    refuse_blanks,
+    torque_resources,
+    walltime,
+)
 from pilotmtc_adaptors._script import SCRIPT_FIELDS, job_script
 
 schemes = ("pbs", "pbspro", "torque")
@@ -43,6 +52,7 @@ maps = SCRIPT_FIELDS | {
 }
 
 _ID = re.compile(r"[0-9]+(\[[0-9]*\])?(\.[A-Za-z0-9_.-]+)?", re.ASCII)
+_NOT_FOUND = 127
 _SHORT_NAME = 15  # what old servers allow
 # Of "host=n1:mem=2gb": no '+', which would begin another chunk.
 _CONSTRAINT = re.compile(r"[A-Za-z0-9_]+=[A-Za-z0-9_.,/-]+(:[A-Za-z0-9_]+=[A-Za-z0-9_.,/-]+)*", re.ASCII)
@@ -55,7 +65,8 @@ _UNREACHABLE = re.compile(
 _CUT_OFF = re.compile(r"end of file|premature end|reset by peer|broken pipe|protocol error", re.IGNORECASE)
 _NO_HISTORY = re.compile(r"not configured to maintain job history|job_history_enable", re.IGNORECASE)
 _UNKNOWN = re.compile(r"unknown job ?id[a-z ]*|nonexistent job id:? ?", re.IGNORECASE)
-_FINISHED = re.compile(r"has finished|invalid state for job", re.IGNORECASE)
+# Over already, or about to be: its processes have ended, and there is nothing left to delete.
+_FINISHED = re.compile(r"has finished|invalid for state of job|invalid state for job", re.IGNORECASE)
 # Torque shows jobs that are over only to those who do not have this in their environment.
 _TORQUE_QSTAT = ("env", "-u", "PBS_QSTAT_NO_COMPLETE", "qstat", "-x")
 
@@ -63,7 +74,7 @@ _TORQUE_QSTAT = ("env", "-u", "PBS_QSTAT_NO_COMPLETE", "qstat", "-x")
 def submit(request: JobRequest) -> Talk[str]:
     """Return the job's id."""
     torque = yield from _is_torque()
-    resources = torque_resources(request) if torque else _pro_resources(request)
+    resources = (yield from _torque_resources(request)) if torque else _pro_resources(request)
     script = job_script(request, warn=True)
     name = checked_name(request.name)
     said = yield _qsub(request, name, resources, script)
@@ -106,24 +117,20 @@ def status(ids: Sequence[str]) -> Talk[dict[str, Status]]:
 
 
 def cancel(ids: Sequence[str]) -> Talk[dict[str, AdaptorError]]:
-    """Return the errors by id."""
-    errors: dict[str, AdaptorError] = {each: _foreign(each) for each in ids if not _ID.fullmatch(each)}
-    asked = [each for each in ids if each not in errors]
-    if not asked:
-        return errors
-    said = yield Call(("qdel", *asked))
-    _raise_if_unreachable(said)
-    if said.returncode == 0:
-        return errors
-    if len(asked) > 1:
-        # Of several jobs that cannot be deleted, it speaks of the first alone.
-        for each in asked:
-            errors |= yield from cancel([each])
-        return errors
-    if _UNKNOWN.search(said.stderr):
-        errors[asked[0]] = JobUnknown(f"PBS does not know job {asked[0]} (any more)")
-    elif not _FINISHED.search(said.stderr):
-        errors[asked[0]] = AdaptorError(f"PBS did not delete job {asked[0]}: {_text(said)}")
+    """Return the errors by id, with a call for each: OpenPBS 23.06's server dies of a known id and an unknown one."""
+    errors: dict[str, AdaptorError] = {}
+    for each in ids:
+        if not _ID.fullmatch(each):
+            errors[each] = _foreign(each)
+            continue
+        said = yield Call(("qdel", each))
+        _raise_if_unreachable(said)
+        if said.returncode == 0 or _FINISHED.search(said.stderr):
+            continue
+        if _UNKNOWN.search(said.stderr):
+            errors[each] = JobUnknown(f"PBS does not know job {each} (any more)")
+        else:
+            errors[each] = AdaptorError(f"PBS did not delete job {each}: {_text(said)}")
     return errors
 
 
@@ -194,6 +201,19 @@ def _select(*arguments: str, history: bool = False) -> Talk[set[str]]:
 
 def _qsub(request: JobRequest, name: str, resources: Sequence[str], script: str) -> Call:
     return Call(("qsub", *qsub_options(request, name), *resources), stdin=script)
+
+
+def _torque_resources(request: JobRequest) -> Talk[list[str]]:
+    """Return the options for Torque, whose own scheduler knows neither QOS nor reservations."""
+    refuse_blanks(request)
+    found = [*torque_resources(request), *extensions(request)]
+    if request.exclusive:
+        found.append("-n")
+    for what, value in (("qos", request.qos), ("reservation", request.reservation)):
+        said = (yield Call(("showq", "--version"), timeout_s=20, required=False)) if value else None
+        if said is not None and said.returncode == _NOT_FOUND:
+            raise UsageError(f"{what} {value!r}: Torque has none without Maui or Moab, and there is no showq here")
+    return found
 
 
 def _pro_resources(request: JobRequest) -> list[str]:

@@ -63,8 +63,8 @@ def test_everything_asked_for_is_in_the_options() -> None:
     )  # fmt: skip
     assert call.argv == (
         "msub", "-S", "/bin/sh", "-r", "n", "-N", "x", "-q", "batch", "-A", "acc", "-o", "/w/o", "-e", "/e",
-        "-l", "nodes=4:ppn=12:gpus=2:fast", "-l", "mem=4096kb", "-W", "x=qos:high;advres:r.1;naccesspolicy:singlejob",
-        "-l", "walltime=01:01:01",
+        "-l", "nodes=4:ppn=12:gpus=2:fast", "-l", "mem=4096kb", "-l", "walltime=01:01:01",
+        "-W", "x=qos:high;advres:r.1;naccesspolicy:singlejob",
     )  # fmt: skip
     assert "sleep 3601; kill -TERM" in call.stdin
 

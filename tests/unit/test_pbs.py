@@ -17,8 +17,9 @@ from pilotmtc_adaptors._pbs_records import pro_records, pro_records_of_lines, to
 from tests.lab.replay import Answer, recorded
 
 T = TypeVar("T")
-PBS = recorded("pbs")
-TORQUE = recorded("torque")
+PBS = recorded("pbs") | {f"pilot_{name}": case for name, case in recorded("pbs-pilots").items()}
+TORQUE = recorded("torque") | {f"pilot_{name}": case for name, case in recorded("torque-pilots").items()}
+NO_SHOWQ = Answer("", "showq: no such program", 127)
 
 
 def hold(talk: Talk[T], *answers: Answer | Said) -> tuple[T, list[Call]]:
@@ -35,15 +36,16 @@ def hold(talk: Talk[T], *answers: Answer | Said) -> tuple[T, list[Call]]:
 def options(call: Call) -> dict[str, list[str]]:
     """Return the values of a command's options."""
     found: dict[str, list[str]] = {}
-    for option, value in zip(call.argv[1::2], call.argv[2::2], strict=True):
+    pairs = [each for each in call.argv[1:] if each != "-n"]
+    for option, value in zip(pairs[::2], pairs[1::2], strict=True):
         found.setdefault(option, []).append(value)
     return found
 
 
-def qsub(request: JobRequest, version: Answer) -> Call:
-    taken, calls = hold(pbs.submit(request), version, Answer("25.pbshost\n"))
+def qsub(request: JobRequest, version: Answer, *between: Answer) -> Call:
+    taken, calls = hold(pbs.submit(request), version, *between, Answer("25.pbshost\n"))
     assert taken == "25.pbshost"
-    return calls[1]
+    return calls[-1]
 
 
 def request(**fields: object) -> JobRequest:
@@ -70,6 +72,12 @@ def request(**fields: object) -> JobRequest:
         ("qstat_exiting", JobState.RUNNING, "E", None, None, "exiting"),
         ("qstat_held", JobState.RUNNING, "R", None, None, "held by ada"),
         ("qstat_long_running", JobState.RUNNING, "R", None, None, "Job run at"),
+        ("pilot_qstat_exiting_json", JobState.RUNNING, "E", None, None, "exiting"),
+        ("pilot_qstat_deleted_while_it_runs", JobState.RUNNING, "R", None, None, "terminated by pbsuser@head"),
+        ("pilot_qstat_deleted_while_it_waited", JobState.CANCELED, "F", None, None, "terminated"),
+        ("pilot_qstat_walltime", JobState.FAILED, "F", None, None, r"walltime.*\(-29\)"),
+        ("pilot_qstat_host_crashed", JobState.FAILED, "F", None, None, r"started anew \(-4\)"),
+        ("pilot_qstat_suspended", JobState.SUSPENDED, "S", None, None, "Job run at"),
     ],
 )
 def test_openpbs_job_is_what_was_recorded(
@@ -89,6 +97,11 @@ def test_openpbs_job_is_what_was_recorded(
         ("qstat_fx_wall", JobState.FAILED, None, None, r"walltime.*\(-11\)"),
         ("qstat_fx_pbsdsh", JobState.DONE, 0, None, ""),
         ("qstat_long_running_x", JobState.RUNNING, None, None, "Job started"),
+        ("pilot_qstat_host_crashed", JobState.DONE, 0, None, ""),
+        ("pilot_qstat_deleted_while_it_waited", JobState.CANCELED, None, None, "Queue not started"),
+        ("pilot_qstat_deleted_while_it_ran", JobState.CANCELED, None, 15, "deleted"),
+        ("pilot_qstat_pilot_after", JobState.DONE, 0, None, ""),
+        ("pilot_qstat_walltime_of_queue", JobState.FAILED, None, None, r"walltime.*\(-11\)"),
     ],
 )
 def test_torque_job_is_what_was_recorded(
@@ -155,6 +168,18 @@ def test_lines_of_openpbs_say_what_its_json_does() -> None:
     assert found["9.pbshost"] == pro_records(PBS["qstat_mixed_json"].stdout)["9.pbshost"]
 
 
+def test_of_several_jobs_on_a_real_server_each_is_told() -> None:
+    asked = ["5013.head", "77777.head", "1045.head", "5020.head"]
+    answers = PBS["version"], PBS["pilot_qstat_several_json"], PBS["pilot_qstat_several_dsv"]
+    found, _ = hold(pbs.status(asked), *answers)
+    assert [each.state if isinstance(each, JobRecord) else type(each) for each in found.values()] == [
+        JobState.FAILED, JobUnknown, JobUnknown, JobState.CANCELED,
+    ]  # fmt: skip
+    assert pro_records_of_lines(PBS["pilot_qstat_exiting_dsv"].stdout) == pro_records(
+        PBS["pilot_qstat_exiting_json"].stdout
+    )
+
+
 def test_torque_is_asked_for_xml_and_shows_what_is_over() -> None:
     ids = ["0.pbshost", "1.pbshost"]
     found, calls = hold(pbs.status(ids), TORQUE["version"], TORQUE["qstat_fx"])
@@ -177,6 +202,9 @@ def test_without_history_the_queue_alone_is_asked() -> None:
     found, calls = hold(pbs.status(["9.pbshost"]), *answers)
     assert isinstance(found["9.pbshost"], JobRecord)
     assert calls[2].argv == ("qstat", "-f", "-F", "json", "9.pbshost")
+    unknown = Answer(PBS["pilot_qstat_without_history"].stdout, "qstat: Unknown Job Id 0.head\n", 153)
+    found, _ = hold(pbs.status(["0.head"]), PBS["version"], PBS["pilot_qstat_without_history"], unknown)
+    assert isinstance(found["0.head"], JobUnknown)
 
 
 @pytest.mark.parametrize(
@@ -264,6 +292,7 @@ def test_openpbs_gets_select_and_place() -> None:
         "-q": ["workq"],
         "-A": ["acc 1"],
         "-o": ["/tmp/out"],
+        "-j": ["oe"],
         "-l": [
             "select=4:ncpus=12:ngpus=2:mem=2929688kb:cpu_type=rome:switch=r1",
             "place=scatter:exclhost",
@@ -288,9 +317,46 @@ def test_torque_gets_nodes_and_extensions() -> None:
             exclusive=True,
         ),
         TORQUE["version"],
+        Answer("maui client version 3.3.1\n"),
+        Answer("maui client version 3.3.1\n"),
     )
     assert options(call)["-l"] == ["nodes=2:ppn=8:gpus=1:fast:ib", "mem=2097152kb", "walltime=00:01:00"]
     assert options(call)["-W"] == ["x=qos:high;advres:meta.1;naccesspolicy:singlejob"]
+
+
+@pytest.mark.parametrize("version", [PBS["version"], TORQUE["version"]])
+@pytest.mark.parametrize(
+    ("fields", "joined"),
+    [
+        ({"output": "/o"}, ["oe"]),
+        ({"error": "/e"}, ["eo"]),
+        ({"output": "/o", "error": "/e"}, None),
+        ({}, None),  # both are the scheduler's choice
+    ],
+)
+def test_no_output_is_left_without_a_place(version: Answer, fields: dict[str, str], joined: list[str] | None) -> None:
+    assert options(qsub(request(**fields), version)).get("-j") == joined
+
+
+def test_torque_by_itself_is_asked_for_whole_nodes() -> None:
+    call = qsub(request(nodes=2, exclusive=True), TORQUE["version"])
+    assert "-n" in call.argv
+    assert "-n" not in qsub(request(nodes=2, exclusive=True), PBS["version"]).argv
+
+
+@pytest.mark.parametrize("what", ["qos", "reservation"])
+def test_torque_by_itself_refuses_what_only_moab_knows(what: str) -> None:
+    with pytest.raises(UsageError, match=f"{what} 'high'.*Moab"):
+        qsub(request(**{what: "high"}), TORQUE["version"], NO_SHOWQ)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"output": "/w/a b/out"}, {"error": "e\tx"}, {"output": "o", "working_directory": "/w/a b"}]
+)
+def test_path_with_blanks_is_refused_where_torque_would_lose_it(fields: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match="blanks"):
+        qsub(request(**fields), TORQUE["version"])
+    qsub(request(**{"output": "/w/out", "working_directory": "/w/a b"}), TORQUE["version"])
 
 
 def test_named_hosts_are_asked_for_each() -> None:
@@ -387,7 +453,14 @@ def test_another_program_of_that_name_is_no_pbs() -> None:
 
 @pytest.mark.parametrize(
     "case",
-    [PBS["qdel_running"], PBS["qdel_finished"], TORQUE["qdel_running"], TORQUE["qdel_done"], TORQUE["qdel_again"]],
+    [
+        PBS["qdel_running"],
+        PBS["qdel_finished"],
+        PBS["pilot_qdel_exiting"],
+        TORQUE["qdel_running"],
+        TORQUE["qdel_done"],
+        TORQUE["qdel_again"],
+    ],
 )
 def test_deleted_job_and_one_that_is_over_are_no_errors(case: Answer) -> None:
     assert hold(pbs.cancel(["1.pbshost"]), case)[0] == {}
@@ -407,11 +480,13 @@ def test_job_that_cannot_be_deleted_is_told(case: Answer, kind: type[AdaptorErro
     assert type(errors["99999.pbshost"]) is kind
 
 
-def test_of_several_that_cannot_be_deleted_each_is_told() -> None:
-    unknown, gone = PBS["qdel_multi_mixed"], PBS["qdel_finished"]
-    errors, calls = hold(pbs.cancel(["99999", "1.pbshost"]), unknown, unknown, gone)
-    assert set(errors) == {"99999"}
-    assert [each.argv for each in calls] == [("qdel", "99999", "1.pbshost"), ("qdel", "99999"), ("qdel", "1.pbshost")]
+def test_each_job_is_deleted_by_itself() -> None:
+    # OpenPBS's server crashed when it was asked to delete a job that it knows and one that it does not.
+    running, unknown, foreign, gone = PBS["qdel_running"], PBS["pilot_qdel_unknown"], PBS["qdel_foreign"], Answer()
+    asked = ["1000.head", "77777.head", "31.head", "1001.head"]
+    errors, calls = hold(pbs.cancel(asked), running, unknown, foreign, gone)
+    assert {each: type(error) for each, error in errors.items()} == {"77777.head": JobUnknown, "31.head": AdaptorError}
+    assert [each.argv for each in calls] == [("qdel", each) for each in asked]
 
 
 @pytest.mark.parametrize("case", [PBS["down_qdel"], TORQUE["down_qdel"]])
