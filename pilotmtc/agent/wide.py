@@ -6,6 +6,7 @@ pilot's environment says which one, where the choice by itself is wrong.
 """
 
 import functools
+import os
 import re
 import shlex
 import shutil
@@ -24,6 +25,7 @@ from pilotmtc.states import Cause
 
 SRUN, MPIEXEC, RANKS = "srun", "mpiexec", "ranks"
 WISH = "PILOTMTC_LAUNCHER"
+_OPEN_MPI, _HYDRA = "Open MPI", "Hydra"
 _NO_PMIX = re.compile(rb"can ?not load PMIx library|MPI plugin type.*pmix", re.IGNORECASE)
 _OUTPUT = 64 * 1024
 _VERSION_S = 20.0
@@ -55,12 +57,11 @@ def way(env: Mapping[str, str]) -> str:
     if wish == RANKS:
         return RANKS
     if wish in (SRUN, MPIEXEC):
-        if shutil.which(wish, path=path) is None:
-            raise LaunchError(f"{WISH}={wish}, and there is no {wish} in PATH ({path})")
+        _program(wish, path, f"{WISH}={wish}, and ")
         return wish
     if wish:
         raise LaunchError(f"{WISH}={wish} is none of {SRUN}, {MPIEXEC}, {RANKS}")
-    if shutil.which(MPIEXEC, path=path):
+    if _mpiexec(path):
         return MPIEXEC
     return SRUN if "SLURM_JOB_ID" in env and shutil.which(SRUN, path=path) else RANKS
 
@@ -98,9 +99,7 @@ def command(
     for slot in slots:
         counts[slot.node] = counts.get(slot.node, 0) + 1
     path = env.get("PATH")
-    program = shutil.which(how, path=path)
-    if program is None:
-        raise LaunchError(f"there is no {how} in PATH ({path})")
+    program = _program(how, path)
     count = str(len(slots))
     if how == SRUN:
         hosts = file.with_suffix(".hosts")
@@ -113,10 +112,10 @@ def command(
             "--distribution=arbitrary", "--cpu-bind=none", "--mem=0", "--kill-on-bad-exit=1", "--export=ALL", *rank,
         ], more  # fmt: skip
     more["SLURM_OVERLAP"] = "1"  # what it starts through srun shall not wait for the node workers to leave
-    if _is_open_mpi(program):
-        hosts_word = ",".join(
-            f"{'localhost' if name == here and 'SLURM_JOB_ID' not in env else name}:{n}" for name, n in counts.items()
-        )
+    # This node as localhost, for it needs no SSH then; but not to MPICH's other nodes, which would call back there.
+    local = here if "SLURM_JOB_ID" not in env and (len(counts) == 1 or _kind(program) == _OPEN_MPI) else None
+    hosts_word = ",".join(f"{'localhost' if name == local else name}:{n}" for name, n in counts.items())
+    if _kind(program) == _OPEN_MPI:
         words = [program, "--host", hosts_word, "-n", count, "--bind-to", "none", "--oversubscribe"]
         for name in ("PILOTMTC_RANK_FILE", "PILOTMTC_BIND"):
             words += ["-x", name]
@@ -124,9 +123,6 @@ def command(
             if name.startswith("PILOTMTC_") and name not in more:
                 words += ["-x", name]
         return [*words, *rank], more
-    hosts_word = ",".join(
-        f"{'localhost' if name == here and 'SLURM_JOB_ID' not in env else name}:{n}" for name, n in counts.items()
-    )
     return [program, "-hosts", hosts_word, "-n", count, "-bind-to", "none", *rank], more
 
 
@@ -134,10 +130,33 @@ def _gpus(slot: Slot) -> str:
     return ",".join(str(index) for index, _ in slot.gpus)
 
 
+def _program(how: str, path: str | None, because: str = "") -> str:
+    """Return the full path of what starts ranks."""
+    found = shutil.which(how, path=path)
+    program = _mpiexec(path) if how == MPIEXEC else found
+    if program is None and found is not None:
+        raise LaunchError(f"{because}{found} belongs to no MPI that is known here, such as Open MPI or MPICH")
+    if program is None:
+        raise LaunchError(f"{because}there is no {how} in PATH ({path})")
+    return program
+
+
+def _mpiexec(path: str | None) -> str | None:
+    """Return the first mpiexec of a known MPI: OpenPBS and others have programs of that name that are none."""
+    for directory in (os.defpath if path is None else path).split(os.pathsep):
+        program = shutil.which(MPIEXEC, path=directory or os.curdir)
+        if program is not None and _kind(program):
+            return program
+    return None
+
+
 @functools.lru_cache(maxsize=64)
-def _is_open_mpi(program: str) -> bool:
+def _kind(program: str) -> str:
+    """Return which MPI an mpiexec is of; nothing if it is of none that is known."""
     said = _said(program, "--version")
-    return any(word in said for word in ("Open MPI", "OpenRTE", "PRRTE"))
+    if any(word in said for word in ("Open MPI", "OpenRTE", "PRRTE")):
+        return _OPEN_MPI
+    return _HYDRA if re.search(r"hydra|mpich|intel\(r\) mpi", said, re.IGNORECASE) else ""
 
 
 @functools.lru_cache(maxsize=64)
