@@ -30,6 +30,7 @@ _log = logging.getLogger("pilotmtc.agent")
 _AT_ONCE = 16  # ssh connections that are started together
 _STAGGER_S = 0.5
 HOSTS_VARIABLE = "PILOTMTC_HOSTS"
+BEGAN_VARIABLE = "MTC_JOB_BEGAN"  # seconds since the epoch, by the job's script
 _PBS_BINS = ("/opt/pbs/bin", "/usr/pbs/bin", "/usr/local/bin", "/opt/torque/bin", "/usr/bin")
 _AGAIN = 3  # how often a worker that was killed is started anew
 
@@ -86,7 +87,9 @@ def find(env: Mapping[str, str], hosts: str = "") -> Allocation:
         return Allocation("srun", tuple(names), cores, env["SLURM_JOB_ID"], float(env.get("SLURM_JOB_END_TIME") or 0.0))
     if "PBS_NODEFILE" in env:
         names = _nodefile(Path(env["PBS_NODEFILE"]))
-        return Allocation("pbsdsh", tuple(dict.fromkeys(names)), _counted(names), env.get("PBS_JOBID", ""))
+        # OpenPBS' lines are as many as the processes that MPI is to start, which says nothing of cores.
+        cores = _counted(names) if _is_torque(env) else {}
+        return Allocation("pbsdsh", tuple(dict.fromkeys(names)), cores, env.get("PBS_JOBID", ""), _torque_end(env))
     if "_CONDOR_SCRATCH_DIR" in env:
         names = [_condor_name(number) for number in range(int(env.get("_CONDOR_NPROCS") or 1))]
         return Allocation("condor", tuple(names), address=_condor_address(env) if len(names) > 1 else "")
@@ -104,9 +107,19 @@ def _nodefile(path: Path) -> list[str]:
 
 
 def _counted(names: list[str]) -> dict[str, int]:
-    """Return how often each name is there, where that says something: PBS names a node once for each core, or once."""
+    """Return how often each name is there, where that says something: a node is named once for each core, or once."""
     found = {name: names.count(name) for name in dict.fromkeys(names)}
     return found if any(number > 1 for number in found.values()) else {}
+
+
+def _is_torque(env: Mapping[str, str]) -> bool:
+    return "PBS_VNODENUM" in env or "PBS_NUM_NODES" in env
+
+
+def _torque_end(env: Mapping[str, str]) -> float:
+    """Return when a job of Torque ends, 0 if that is unknown: it says how long it may be, and its script since when."""
+    began, walltime = env.get(BEGAN_VARIABLE, ""), env.get("PBS_WALLTIME", "")
+    return float(began) + float(walltime) if began.isdecimal() and walltime.isdecimal() and int(walltime) else 0.0
 
 
 def joined(env: Mapping[str, str]) -> str:
@@ -186,7 +199,7 @@ def _pbsdsh_options(env: Mapping[str, str]) -> list[list[str]]:
 
     Torque's has -u for that. OpenPBS' starts one for each line of the file of nodes, and a node may have several.
     """
-    if "PBS_VNODENUM" in env or "PBS_NUM_NODES" in env:
+    if _is_torque(env):
         return [["-u"]]
     lines = _nodefile(Path(env["PBS_NODEFILE"]))
     nodes = list(dict.fromkeys(lines))

@@ -14,7 +14,7 @@ from pilotmtc.agent.cluster import Cluster
 from pilotmtc.agent.contact import NAME, Contact, own_address
 from pilotmtc.agent.core import Core
 from pilotmtc.agent.fleet import LOST_S, Fleet
-from pilotmtc.agent.launch import Allocation, Starter, first_other, worker_command
+from pilotmtc.agent.launch import BEGAN_VARIABLE, Allocation, Starter, first_other, worker_command
 from pilotmtc.agent.loop import Loop
 from pilotmtc.agent.spool import Spool
 from pilotmtc.agent.warning import warning_s
@@ -52,7 +52,7 @@ def run(  # noqa: PLR0917 -- what `main.run` has
     core = Core(
         cluster, time.monotonic(), walltime_s, asked.idle_s, expected=len(allocation.nodes), warning_s=warning_s(asked)
     )
-    environ = {key: value for key, value in os.environ.items() if key != "MTC_GUARD"}
+    environ = {key: value for key, value in os.environ.items() if key not in ("MTC_GUARD", BEGAN_VARIABLE)}
     if allocation.way == "condor" and len(allocation.nodes) > 1:  # mpiexec has no way to other nodes
         environ.setdefault(wide.WISH, wide.RANKS)
     contact = Contact(

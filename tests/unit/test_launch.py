@@ -16,6 +16,7 @@ from pilotmtc.errors import ConfigError
 from pilotmtc.model import Result, TaskId
 from pilotmtc.slots import Slot
 from pilotmtc.states import Cause
+from tests.lab.replay import recorded
 
 CONTACT = Path("/p/contact")
 
@@ -86,6 +87,19 @@ def test_torque_is_found_and_its_pbsdsh_is_told_to_start_one_a_node(tmp_path: Pa
     assert commands(found, CONTACT, env) == [[f"{tmp_path}/bin/pbsdsh", "-u", "--", *worker_command(CONTACT)]]
 
 
+def test_torque_says_how_long_its_job_may_be(tmp_path: Path) -> None:
+    said = dict(each.split("=", 1) for each in recorded("torque-pilots")["environment"].stdout.splitlines())
+    env = said | pbs_job(tmp_path, "n2", "n2", "n1", "n1")
+    assert find(env | {"MTC_JOB_BEGAN": "1000"}).ends_at == 1300
+    assert find(env).ends_at == 0
+    assert find(env | {"MTC_JOB_BEGAN": "1000", "PBS_WALLTIME": "0"}).ends_at == 0
+
+
+def test_lines_of_openpbs_are_processes_of_mpi_and_no_cores(tmp_path: Path) -> None:
+    found = find(pbs_job(tmp_path, "n1", "n1", "n2", "n2"))
+    assert (found.nodes, found.cores) == (("n1", "n2"), {})
+
+
 def test_pbsdsh_of_openpbs_is_called_once_or_for_the_first_line_of_each_node(tmp_path: Path) -> None:
     env = pbs_job(tmp_path, "n1", "n2", "n3")
     assert commands(find(env), CONTACT, env) == [[f"{tmp_path}/bin/pbsdsh", "--", *worker_command(CONTACT)]]
@@ -148,7 +162,7 @@ def test_what_starts_the_ranks_is_found_and_may_be_wished_for(tmp_path: Path) ->
     env = {"PATH": str(tmp_path)}
     assert wide.way(env) == "ranks"
     for name in ("srun", "mpiexec"):
-        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).write_text("#!/bin/sh\necho 'HYDRA build details:'\n")
         (tmp_path / name).chmod(0o755)
         if name == "srun":
             assert wide.way(env) == "ranks"
@@ -159,6 +173,22 @@ def test_what_starts_the_ranks_is_found_and_may_be_wished_for(tmp_path: Path) ->
         wide.way(env | {"PILOTMTC_LAUNCHER": "aprun"})
     with pytest.raises(wide.LaunchError, match="no srun in PATH"):
         wide.way({"PATH": "/nowhere", "PILOTMTC_LAUNCHER": "srun"})
+
+
+def test_mpiexec_of_no_mpi_is_passed_over(tmp_path: Path) -> None:
+    for name, says in (("pbs", "mpiexec: cannot find mpirun of MPT"), ("mpich", "HYDRA build details:")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mpiexec").write_text(f"#!/bin/sh\necho '{says}'; exit 1\n")
+        (tmp_path / name / "mpiexec").chmod(0o755)
+    alone, both = f"{tmp_path}/pbs", f"{tmp_path}/pbs:{tmp_path}/mpich"
+    assert wide.way({"PATH": alone}) == "ranks"
+    assert wide.way({"PATH": both}) == "mpiexec"
+    with pytest.raises(wide.LaunchError, match=r"pbs/mpiexec belongs to no MPI"):
+        wide.way({"PATH": alone, "PILOTMTC_LAUNCHER": "mpiexec"})
+    argv, _ = wide.command(
+        "mpiexec", ["./sim"], SLOTS, here="n1", first=0, bind=False, file=tmp_path / "r" / "1", env={"PATH": both}
+    )
+    assert argv[0] == f"{tmp_path}/mpich/mpiexec"
 
 
 SLOTS = (Slot((0, 1), node="n1"), Slot((2, 3), ((1, 1_000_000),), node="n1"), Slot((0, 1), node="n2"))
@@ -181,6 +211,27 @@ def test_both_kinds_of_mpiexec_are_told_where_the_ranks_go(tmp_path: Path, says:
     assert file.read_text() == "0-1 -\n2-3 1\n0-1 -\n"
     wide.remove_files(tmp_path, 1, 1)
     assert not file.exists()
+
+
+@pytest.mark.parametrize(
+    ("says", "slots", "hosts"),
+    [
+        ("HYDRA", SLOTS[:2], "localhost:2"),
+        ("HYDRA", SLOTS, "n1:2,n2:1"),  # whose n2 would call back to localhost
+        ("mpiexec (OpenRTE) 4.1", SLOTS, "localhost:2,n2:1"),
+    ],
+)
+def test_other_nodes_of_mpich_are_told_this_ones_name(
+    tmp_path: Path, says: str, slots: tuple[Slot, ...], hosts: str
+) -> None:
+    program = tmp_path / "mpiexec"
+    program.write_text(f"#!/bin/sh\necho '{says}'\n")
+    program.chmod(0o755)
+    argv, _ = wide.command(
+        "mpiexec", ["./sim"], slots, here="n1", first=0, bind=False, file=tmp_path / "r" / "1",
+        env={"PATH": str(tmp_path)},
+    )  # fmt: skip
+    assert hosts in argv
 
 
 def test_srun_is_told_the_host_of_each_rank(tmp_path: Path) -> None:
