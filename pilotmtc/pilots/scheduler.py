@@ -89,13 +89,11 @@ class Scheduler:
             records = self._direct.records(list(batches))
         return {batch: _sighting(batch, records[batch]) for batch in batches}
 
-    def cancel(self, batches: Sequence[BatchId]) -> None:
-        """End jobs; those that are over already stay as they are."""
+    def cancel(self, batches: Sequence[BatchId]) -> dict[BatchId, AdaptorError]:
+        """End jobs; return why for those that are not ended. Those that are over already stay as they are."""
         with self._translated():
             errors = self._direct.cancel(list(batches))
-        for error in errors.values():
-            if not isinstance(error, JobUnknown):
-                raise error
+        return {BatchId(batch): error for batch, error in errors.items() if not isinstance(error, JobUnknown)}
 
     @property
     def _direct(self) -> Any:

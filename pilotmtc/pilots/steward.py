@@ -5,6 +5,7 @@ may be killed at any time. Before a pilot is submitted the store notes that; who
 by its name before it would submit it again.
 """
 
+import contextlib
 import logging
 import os
 import select
@@ -12,7 +13,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -57,7 +58,7 @@ class Round:
         self._path = found.path
         try:
             self._ask(found.jobs)
-        except AdaptorError as error:
+        except (AdaptorError, ConfigError) as error:  # nothing can be asked; what befalls one pilot ends no round
             self._store.call(ReportJobs(self._url, trouble=str(error)))
         # A key goes with its pilot, not with its job: that may take its time, and this process may not come back.
         still = {job.pilot: job for job in self._store.call(GetJobs(self._url)).jobs}
@@ -67,28 +68,47 @@ class Round:
 
     def _ask(self, jobs: Sequence[Job]) -> None:
         known = {job.batch: job for job in jobs if job.batch is not None}
+        new = [job for job in jobs if job.batch is None and not job.submits and job.state is PilotState.NEW]
         for job in jobs:
             if job.batch is None and job.submits and job.waited_s >= _SETTLE_S:
-                if (batch := self._find(job)) is not None:
-                    known[batch] = job
-                    self._store.call(ReportJobs(self._url, (JobReport(job.pilot, JobState.PENDING, batch),)))
-                elif job.cancel or job.state is not PilotState.NEW:
-                    self._report([JobReport(job.pilot, JobState.GONE)])
-                else:
-                    self._submit(job)
+                with self._alone(job):
+                    if (batch := self._find(job)) is not None:
+                        known[batch] = job
+                        self._report([JobReport(job.pilot, JobState.PENDING, batch)])
+                    elif job.cancel or job.state is not PilotState.NEW:
+                        self._report([JobReport(job.pilot, JobState.GONE)])
+                    else:
+                        new.append(job)
         if known:
             self._look(known)
-        for job in jobs:
-            if job.batch is None and not job.submits and job.state is PilotState.NEW and not job.cancel:
-                self._submit(job)
+        for job in new:
+            if not job.cancel:
+                with self._alone(job):
+                    self._submit(job)
+
+    @contextlib.contextmanager
+    def _alone(self, job: Job) -> Iterator[None]:
+        """Let what goes wrong be the trouble of this pilot alone: the others are asked about all the same."""
+        try:
+            yield
+        except AdaptorError as error:
+            self._store.call(ReportJobs(self._url, troubles={job.pilot: str(error)}))
 
     def _find(self, job: Job) -> BatchId | None:
         """Return the job that a steward before this one has submitted; end what is there twice."""
         batches = self._scheduler.find(job_name(job.key))
         if len(batches) > 1:
             log.warning("pilot %d has several jobs: %s; the first stays", job.pilot, " ".join(batches))
-            self._scheduler.cancel(batches[1:])
+            for error in self._cancel(batches[1:]).values():
+                log.warning("%s", error)
         return batches[0] if batches else None
+
+    def _cancel(self, batches: Sequence[BatchId]) -> dict[BatchId, AdaptorError]:
+        """End jobs; return why for those that are not ended."""
+        try:
+            return self._scheduler.cancel(batches)
+        except AdaptorError as error:
+            return dict.fromkeys(batches, error)
 
     def _look(self, known: dict[BatchId, Job]) -> None:
         """Ask about all jobs at once, end those that are to be ended, and report."""
@@ -98,17 +118,20 @@ class Round:
             for batch, job in known.items()
             if job.cancel and isinstance(sighting := seen[batch], Sighting) and sighting.state in _LIVING
         ]
+        left: dict[BatchId, AdaptorError] = {}
         if doomed:
-            self._scheduler.cancel(doomed)
+            left = self._cancel(doomed)
             seen |= self._scheduler.status(doomed)
-        reports, troubles = [], []
+        reports, troubles = [], {}
         for batch, job in known.items():
             match seen[batch]:
                 case Sighting() as sighting:
                     reports.append(self._as_report(job, batch, sighting))
+                    if batch in left and sighting.state in _LIVING:
+                        troubles[job.pilot] = str(left[batch])
                 case error:
-                    troubles.append(str(error))
-        self._report(reports, troubles[0] if troubles else "")
+                    troubles[job.pilot] = str(error)
+        self._store.call(ReportJobs(self._url, tuple(reports), troubles=troubles))
 
     def _as_report(self, job: Job, batch: BatchId, seen: Sighting) -> JobReport:
         unborn = not job.attached and seen.state not in _LIVING and job.state not in PILOT_FINAL
@@ -117,8 +140,8 @@ class Round:
             _tail(Path(job.directory)) if unborn else "",
         )  # fmt: skip
 
-    def _report(self, reports: Sequence[JobReport], trouble: str = "") -> None:
-        self._store.call(ReportJobs(self._url, tuple(reports), trouble))
+    def _report(self, reports: Sequence[JobReport]) -> None:
+        self._store.call(ReportJobs(self._url, tuple(reports)))
 
     def _submit(self, job: Job) -> None:
         if not self._store.call(BeginSubmit(job.pilot, job.submits)).changed:

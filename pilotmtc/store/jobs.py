@@ -10,7 +10,7 @@ from pilotmtc.states import PILOT_FINAL, JobState, PilotState
 from pilotmtc.store.leases import ALARM, end
 from pilotmtc.store.ledger import Ledger, id_list
 from pilotmtc.store.looking import decode_pilot, store_path
-from pilotmtc.store.reconcile import NOT_HEARD, judge
+from pilotmtc.store.reconcile import LIVING, NOT_HEARD, judge
 from pilotmtc.wire.messages import BeginSubmit, Changed, Done, GetJobs, Jobs, ReportJobs
 
 # An agent that has said its last word needs a moment to leave; after that, what is left of its job is ended.
@@ -98,14 +98,16 @@ def report_jobs(ledger: Ledger, request: ReportJobs) -> Done:
             "AND id NOT IN (SELECT value FROM json_each(?))",
             (request.trouble, request.scheduler, request.trouble, id_list(one.pilot for one in request.reports)),
         )
+    for pilot, trouble in request.troubles.items():
+        ledger.execute("UPDATE pilot SET trouble = ? WHERE id = ? AND watched = 1", (trouble, pilot))
     return Done()
 
 
 def _report(ledger: Ledger, report: JobReport) -> None:
     seat = ledger.seat(report.pilot)
     now = ledger.clock.now()
-    before, batch, reason, submitted = ledger.execute(
-        "SELECT native_state, batch, reason, submitted_at FROM pilot WHERE id = ?", (report.pilot,)
+    before, batch, submitted = ledger.execute(
+        "SELECT native_state, batch, submitted_at FROM pilot WHERE id = ?", (report.pilot,)
     ).fetchone()
     verdict = judge(seat.state, report, kill=seat.kill, waited_s=now - (submitted or now))
     ledger.execute(
@@ -125,9 +127,13 @@ def _report(ledger: Ledger, report: JobReport) -> None:
         ledger.ask_scheduler(seat.scheduler, at_once=False)
     if verdict.end is not None:
         end(ledger, report.pilot, seat, verdict.end)
-    elif seat.state in (PilotState.NEW, PilotState.PENDING):
+        return
+    why = seat.reason
+    if seat.state in (PilotState.NEW, PilotState.PENDING):
         if seat.state is PilotState.NEW:
             ledger.pilot_moved(report.pilot, PilotState.NEW, PilotState.PENDING)
         why = "its job runs, its agent is on its way" if report.state is JobState.RUNNING else report.reason
-        if why != reason:
-            ledger.execute("UPDATE pilot SET reason = ? WHERE id = ?", (why, report.pilot))
+    elif seat.state not in PILOT_FINAL and report.state not in LIVING:
+        why = report.reason  # until its agent is silent for too long: then this is how it ended
+    if why != seat.reason:
+        ledger.execute("UPDATE pilot SET reason = ? WHERE id = ?", (why, report.pilot))

@@ -229,7 +229,7 @@ def do_due(ledger: Ledger) -> None:
         ledger.leases.pop(pilot)
         if seat.state not in (PilotState.ACTIVE, PilotState.DRAINING):
             continue
-        end(ledger, pilot, seat, silence(seat.job, seat.native_state, kill=seat.kill))
+        end(ledger, pilot, seat, silence(seat.job, seat.native_state, seat.reason, kill=seat.kill))
     if (silent := _silent(ledger)) != ledger.silent:
         ledger.silent = silent
         ledger.touch()

@@ -92,6 +92,7 @@ class Seat(NamedTuple):
     submits: int
     job: JobState | None  # as its scheduler said last
     native_state: str
+    reason: str
 
 
 class Ledger:
@@ -199,14 +200,14 @@ class Ledger:
         """
         row = self.execute(
             "SELECT state, campaign_id, claim_no, orders, drain, kill, iif(watched, scheduler, ''), submits, "
-            "job, native_state FROM pilot WHERE id = ?",
+            "job, native_state, reason FROM pilot WHERE id = ?",
             (pilot,),
         ).fetchone()
         if row is None:
             raise UsageError(f"there is no pilot {pilot} in this store")
         return Seat(
             PilotState(row[0]), row[1], row[2], row[3], bool(row[4]), bool(row[5]), row[6], row[7],
-            None if row[8] is None else JobState(row[8]), row[9],
+            None if row[8] is None else JobState(row[8]), row[9], row[10],
         )  # fmt: skip
 
     # -- changes -----------------------------------------------------------------------------------------------

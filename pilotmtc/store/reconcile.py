@@ -6,9 +6,10 @@ from pilotmtc.model import JobReport
 from pilotmtc.states import PILOT_FINAL, Cause, JobState, PilotState
 
 _WALLTIME = ("TIMEOUT", "DEADLINE", "WALLTIME", "TIME LIMIT")
-_LIVING = frozenset({JobState.PENDING, JobState.RUNNING})
+LIVING = frozenset({JobState.PENDING, JobState.RUNNING})
 # A scheduler may need a moment until it finds what it has just been given.
 SETTLED_S = 30.0
+_CANCELED = "its job was canceled by somebody else"
 NOT_HEARD = "no heartbeat"  # a pilot that has ended for this alone may come back
 
 
@@ -42,7 +43,7 @@ def judge(state: PilotState, report: JobReport, *, kill: bool, waited_s: float) 
     """
     if report.state is JobState.GONE and waited_s < SETTLED_S and not kill and state not in PILOT_FINAL:
         return Verdict(None, watch=True)
-    over = report.state not in _LIVING
+    over = report.state not in LIVING
     if state in (PilotState.NEW, PilotState.PENDING) and over:
         return Verdict(_unborn(report, kill=kill), watch=False)
     if state in (PilotState.ACTIVE, PilotState.DRAINING):
@@ -50,16 +51,18 @@ def judge(state: PilotState, report: JobReport, *, kill: bool, waited_s: float) 
     return Verdict(None, watch=not over)
 
 
-def silence(job: JobState | None, native_state: str, *, kill: bool) -> End:
-    """Return how a pilot ends whose agent was not heard of in time; `job` is what its scheduler said last."""
+def silence(job: JobState | None, native_state: str, reason: str, *, kill: bool) -> End:
+    """Return how a pilot ends whose agent was not heard of in time; the rest is what its scheduler said last."""
     if kill:
         return End(PilotState.CANCELED, "canceled; no heartbeat")
-    if job is None or job in _LIVING:  # only the way to it may be broken, and it may come back
+    if job is None or job in LIVING:  # only the way to it may be broken, and it may come back
         return End(PilotState.FAILED, NOT_HEARD)
-    cause = cause_of(native_state)
+    cause, said = cause_of(native_state, reason), _said(native_state, reason)
+    if job is JobState.CANCELED:
+        return End(PilotState.CANCELED, f"{_CANCELED} ({said})", cause)
     if cause is Cause.WALLTIME:
-        return End(PilotState.DONE, f"walltime ({native_state})", cause)
-    return End(PilotState.FAILED, f"{NOT_HEARD}, and its job is over ({native_state or 'unknown'})", cause)
+        return End(PilotState.DONE, f"walltime ({said})", cause)
+    return End(PilotState.FAILED, f"{NOT_HEARD}, and its job is over ({said})", cause)
 
 
 def cause_of(*words: str) -> Cause:
@@ -70,9 +73,13 @@ def cause_of(*words: str) -> Cause:
     return Cause.PREEMPTED if "PREEMPT" in said else Cause.PILOT_LOST
 
 
+def _said(native_state: str, reason: str) -> str:
+    return ": ".join(filter(None, (native_state, reason))) or "unknown"
+
+
 def _unborn(report: JobReport, *, kill: bool) -> End:
     """Return how a pilot ends whose job is over and whose agent never came."""
-    said = f"{report.native_state}: {report.reason}" if report.reason else report.native_state
+    said = _said(report.native_state, report.reason)
     if kill:
         return End(PilotState.CANCELED, "canceled before it started")
     match report.state:
@@ -80,7 +87,7 @@ def _unborn(report: JobReport, *, kill: bool) -> End:
             asked = bool(report.native_state)
             return End(PilotState.FAILED, f"the scheduler refused it: {report.reason}" if asked else report.reason)
         case JobState.CANCELED:
-            return End(PilotState.CANCELED, f"its job was canceled by somebody else ({said})")
+            return End(PilotState.CANCELED, f"{_CANCELED} ({said})")
         case JobState.GONE:
             words = f"the scheduler does not know its job {report.batch or ''}".rstrip() + " any more"
         case _:

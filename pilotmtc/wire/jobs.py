@@ -34,8 +34,11 @@ class ReportJobs(Request[Done], frozen=True, tag="report_jobs"):
     ----------
     trouble
         Why it says nothing of the others; empty: they were not asked about.
+    troubles
+        What went wrong with one pilot alone, whatever is said of it besides.
     """
 
     scheduler: str
     reports: tuple[JobReport, ...] = ()
     trouble: str = ""
+    troubles: dict[PilotId, str] = {}

@@ -149,6 +149,43 @@ def test_living_agent_is_trusted_and_a_silent_one_ends_with_the_schedulers_word(
     assert (detail.task.state, detail.attempts[0].cause) == (TaskState.READY, Cause.WALLTIME)
 
 
+@pytest.mark.parametrize(
+    ("job", "reason", "state", "cause"),
+    [
+        (JobState.FAILED, "killed: its walltime was over (-11)", PilotState.DONE, Cause.WALLTIME),
+        (JobState.CANCELED, "deleted", PilotState.CANCELED, Cause.PILOT_LOST),
+        (JobState.FAILED, "aborted as its execution host started anew (-4)", PilotState.FAILED, Cause.PILOT_LOST),
+    ],
+)
+def test_silent_agent_ends_for_the_reason_that_the_scheduler_gives(
+    local: SqliteStore, clock: FakeClock, job: JobState, reason: str, state: PilotState, cause: Cause
+) -> None:
+    kit = Kit(local)
+    kit.submit(row())
+    id_ = submitted(local)
+    local.call(AttachPilot(id_, "n1", 1, 2, 8))
+    (task,) = kit.claim(id_)
+    kit.start(id_, task)
+    say(local, id_, job, "C", reason)
+    assert pilot(local, id_).state is PilotState.ACTIVE
+    clock.advance(61)
+    local.due()
+    found = pilot(local, id_)
+    assert found.state is state
+    assert reason in found.reason
+    detail = local.call(GetTask(task.task))
+    assert detail.task is not None
+    assert (detail.task.state, detail.attempts[0].cause) == (TaskState.READY, cause)
+
+
+def test_trouble_of_one_pilot_is_its_own(local: SqliteStore) -> None:
+    first, second = submitted(local), submitted(local)
+    local.call(ReportJobs(URL, (JobReport(first, JobState.RUNNING, BatchId("7")),), troubles={first: "not now"}))
+    assert (pilot(local, first).trouble, pilot(local, second).trouble) == ("not now", "")
+    say(local, first, JobState.RUNNING)
+    assert pilot(local, first).trouble == ""
+
+
 def test_job_that_outlives_its_agent_is_ended(local: SqliteStore, clock: FakeClock) -> None:
     id_ = submitted(local)
     local.call(AttachPilot(id_, "n1", 1, 2, 8))

@@ -78,13 +78,22 @@ def test_native_words_have_causes(words: str, cause: Cause) -> None:
 
 
 def test_silent_agent_of_a_job_over_its_walltime_is_done_and_any_other_has_failed() -> None:
-    assert silence(JobState.FAILED, "TIMEOUT", kill=False).state is PilotState.DONE
-    lost = silence(JobState.FAILED, "NODE_FAIL", kill=False)
+    assert silence(JobState.FAILED, "TIMEOUT", "", kill=False).state is PilotState.DONE
+    over = silence(JobState.FAILED, "C", "killed: its walltime was over (-11)", kill=False)
+    assert (over.state, over.cause) == (PilotState.DONE, Cause.WALLTIME)
+    assert "(-11)" in over.reason
+    lost = silence(JobState.FAILED, "NODE_FAIL", "", kill=False)
     assert (lost.state, lost.cause) == (PilotState.FAILED, Cause.PILOT_LOST)
     assert "NODE_FAIL" in lost.reason
-    assert silence(JobState.RUNNING, "RUNNING", kill=True).state is PilotState.CANCELED
+    assert silence(JobState.RUNNING, "RUNNING", "", kill=True).state is PilotState.CANCELED
+
+
+def test_silent_agent_whose_job_somebody_deleted_is_canceled_and_its_tasks_are_not() -> None:
+    gone = silence(JobState.CANCELED, "C", "deleted", kill=False)
+    assert (gone.state, gone.cause) == (PilotState.CANCELED, Cause.PILOT_LOST)
+    assert gone.reason == "its job was canceled by somebody else (C: deleted)"
 
 
 @pytest.mark.parametrize("job", [None, JobState.RUNNING, JobState.PENDING])
 def test_silent_agent_whose_job_may_still_run_may_come_back(job: JobState | None) -> None:
-    assert silence(job, "", kill=False) == (PilotState.FAILED, NOT_HEARD, None)
+    assert silence(job, "", "", kill=False) == (PilotState.FAILED, NOT_HEARD, None)
