@@ -10,6 +10,7 @@ TaskId = NewType("TaskId", int)
 CampaignId = NewType("CampaignId", int)
 PilotId = NewType("PilotId", int)
 BatchId = NewType("BatchId", str)
+MAX_OUTPUT_BYTES = 1 << 30  # of a stream: one task in an endless loop must not fill the pilot's disk
 
 
 class Resources(Struct, frozen=True, omit_defaults=True):
@@ -66,6 +67,8 @@ class Template(Struct, frozen=True, omit_defaults=True):
         How many attempts that end badly by the task's own doing are followed by another.
     backoff_s
         Pause before the first retry; doubles with each, up to an hour.
+    max_output_bytes
+        How much is kept of each captured stream.
     """
 
     command: tuple[str, ...]
@@ -78,6 +81,7 @@ class Template(Struct, frozen=True, omit_defaults=True):
     stderr: str | None = None
     max_retries: int = 0
     backoff_s: float = 0.0
+    max_output_bytes: int = MAX_OUTPUT_BYTES
 
 
 class After(Struct, frozen=True, array_like=True):

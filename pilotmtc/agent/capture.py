@@ -1,165 +1,269 @@
-"""Where tasks' output goes: nameless files, used again, so that a small task costs no file.
+"""Where tasks' output goes: into a pipe for each stream, and beyond what the store takes into a file.
 
-A file goes to the *dirty* list when its task is over, because a process of the task may have survived and still
-write to it. Now and then one look at the agent's children (it is a subreaper: survivors become its children) proves
-that nobody has, and all dirty files become clean at once.
+Pipes, because of what tasks do to files: ``> /dev/stderr`` opens the stream anew and cuts a file to nothing, and a
+process that got hold of a stream could write into a file that another task's output is in by then. A new pipe costs
+less than half of what a new file does.
+
+The pipe of a short task is read when the task is over. Those of longer ones are read by a thread of its own, so that
+a slow disk makes nobody wait but the task that writes so much.
 """
 
-import errno
+import array
+import contextlib
+import fcntl
 import logging
 import os
+import select
+import signal
 import stat
-import tempfile
-from collections.abc import Callable
+import termios
+import threading
+import time
 from pathlib import Path
 
 LIMIT_BYTES = 64 * 1024  # of a stream, in the store
 PART_BYTES = 32 * 1024  # of its head and of its tail, when it is larger
-DIRTY = 32
-_COPY_BYTES = 1 << 20
+_READ_BYTES = 1 << 20
+_BUSY_BYTES = 16 * 1024  # who has written so much since the last look does not have to wait for the next one
+_LOOK_S = 0.02
+_LARGE_S = 10.0
+_JOIN_S = 5.0
 _log = logging.getLogger("pilotmtc.agent")
 
 
-class Captures:
-    """A pool of capture files.
+class Stream:
+    """What was read of a pipe so far.
 
     Parameters
     ----------
-    directory
-        Where the nameless files are made.
-    outputs
-        Where outputs that are too large for the store are kept.
-    survivors
-        Whether any process of a task that is over may still be there.
+    fd
+        The pipe.
+    path
+        Where to keep what is too large for the store.
+    limit
+        How much of it to keep there.
     """
 
-    def __init__(self, directory: Path, outputs: Path, survivors: Callable[[], bool]) -> None:
-        self._directory = str(directory)
-        self._outputs = outputs
-        self._survivors = survivors
-        self._clean: list[int] = []
-        self._dirty: list[int] = []
-        self._used: set[int] = set()
-        self._nameless = hasattr(os, "O_TMPFILE")
-        self._any_fd = os.open("/", os.O_RDONLY)  # only makes os.link use linkat, which can follow /proc links
+    __slots__ = ("_data", "_fd", "_file", "_head", "_limit", "_lock", "_path", "_trouble", "_written", "size")
 
-    def get(self) -> int:
-        """Return the descriptor of an empty file that nobody else writes to."""
-        if not self._clean and len(self._dirty) >= DIRTY:
-            self._wash()
-        return self._clean.pop() if self._clean else self._new()
+    def __init__(self, fd: int, path: str, limit: int) -> None:
+        self._fd = fd
+        self._path = path
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._data = bytearray()  # all of it, or its end if there is a head
+        self._head = b""
+        self._file = -1
+        self._written = 0
+        self._trouble = ""
+        self.size = 0
 
-    def put_unused(self, fd: int) -> None:
-        """Take back a file that no process has seen."""
-        self._clean.append(fd)
+    def drain(self) -> int:
+        """Read what is there; return how much that was. Somebody else may have finished it meanwhile."""
+        with self._lock:
+            return self._drain() if self._fd >= 0 else 0
 
-    def harvest(self, fd: int, name: str) -> tuple[bytes, int, str | None]:
-        """Return ``(content, size, path)`` of the file of a stream that is over, and take the file back.
+    def end(self, limit: int) -> tuple[bytes, int]:
+        """Return the end of what has been written so far, up to `limit` bytes, and how much it is in all."""
+        with self._lock:
+            self._drain()
+            return bytes(self._data[-limit:]), self.size
 
-        A stream above the limit is kept as `name` among the outputs, and the content is its head and tail.
-        """
-        size = os.lseek(fd, 0, os.SEEK_END)  # a tenth of what fstat costs in Python; the file only appends
-        if not size:
-            self._dirty.append(fd)
-            return b"", 0, None
-        if size <= LIMIT_BYTES:
-            data = os.pread(fd, size, 0)
-            self._used.add(fd)
-            self._dirty.append(fd)
-            return data, size, None
-        path: str | None = str(self._outputs / name)
-        where = f"all of it is in {path}"
+    def finish(self) -> tuple[bytes, int, str | None]:
+        """Read the rest and close; return as `Captures.harvest`."""
+        with self._lock:
+            left = available(self._fd)  # no more: a process that lives on may write faster than anybody reads
+            while left > 0:
+                left -= self._drain()
+            os.close(self._fd)
+            self._fd = -1
+            if not self._head:
+                return bytes(self._data), self.size, None
+            return self._finish_large()
+
+    def _drain(self) -> int:
+        waiting = available(self._fd)
+        if not waiting:
+            return 0
+        data = os.read(self._fd, min(waiting, _READ_BYTES))
+        self.size += len(data)
+        self._data += data
+        count = len(data)
+        if not self._head:
+            whole = min(LIMIT_BYTES, self._limit)
+            if self.size <= whole:
+                return count
+            self._head = bytes(self._data[: min(PART_BYTES, max(whole // 2, 1))])
+            self._open()
+            data = bytes(self._data)
+        data = data[: self._limit - self._written]
+        self._written += len(data)
+        self._keep(data)
+        del self._data[: -len(self._head)]
+        return count
+
+    def _open(self) -> None:
+        if self._limit <= LIMIT_BYTES:
+            return
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
-            self._keep(fd, str(path))
+            os.makedirs(os.path.dirname(self._path), 0o700, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # the same attempt's, of another life of this pilot
+                os.unlink(self._path)
+            self._file = os.open(self._path, flags, 0o600)
         except OSError as error:
-            _log.warning("cannot keep the whole output %s: %s", path, error)
-            where = f"it could not be kept: {error.strerror}"
-            path = None
-        head = os.pread(fd, PART_BYTES, 0)
-        tail = os.pread(fd, PART_BYTES, size - PART_BYTES)
-        os.close(fd)
-        between = f"\n[pilotmtc: {size - 2 * PART_BYTES} bytes left out here; {where}]\n"
-        return head + between.encode() + tail, size, path
+            self._give_up(error)
+
+    def _keep(self, data: bytes) -> None:
+        """Write `data`, or what is left of it, to the file."""
+        left = memoryview(data)
+        try:
+            while left and self._file >= 0:
+                left = left[os.write(self._file, left) :]
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        _log.warning("cannot keep the whole output %s: %s", self._path, error)
+        self._trouble = error.strerror or type(error).__name__
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+            with contextlib.suppress(OSError):  # a part of it would only take room on what may be a full disk
+                os.unlink(self._path)
+
+    def _finish_large(self) -> tuple[bytes, int, str | None]:
+        path: str | None = self._path
+        tail = bytes(self._data)
+        if self._file >= 0 and self._written < self.size:  # the file shall speak for itself
+            end = tail[-(self.size - self._written) :]
+            left = self.size - self._written - len(end)
+            self._keep((_left_out(left, "more than was to be kept") if left else b"") + end)
+        if self._trouble:
+            path, where = None, f"it could not be kept: {self._trouble}"
+        elif self._file < 0:
+            path, where = None, "more than was to be kept"
+        else:
+            os.close(self._file)
+            self._file = -1
+            where = f"all of it is in {path}" if self._written == self.size else f"more of it is in {path}"
+        return self._head + _left_out(self.size - len(self._head) - len(tail), where) + tail, self.size, path
+
+
+class Captures:
+    """The pipes that tasks write to.
+
+    Parameters
+    ----------
+    outputs
+        Where outputs that are too large for the store are kept; made when the first is.
+    """
+
+    def __init__(self, outputs: Path) -> None:
+        self._outputs = str(outputs)
+        self._streams: dict[int, Stream] = {}  # by the pipe that is read from, of those that are looked at
+        self._epoll = select.epoll()
+        self._stop = os.eventfd(0, os.EFD_CLOEXEC)
+        self._epoll.register(self._stop, select.EPOLLIN)
+        self._thread: threading.Thread | None = None
+        self._large_at = 0.0
+
+    def get(self) -> tuple[int, int]:
+        """Return the two ends of a new pipe, the one to read from first."""
+        return os.pipe2(os.O_CLOEXEC)
+
+    @property
+    def large(self) -> bool:
+        """Whether tasks have written so much lately that their pipes are better looked at from the start."""
+        return self._large_at > 0.0 and time.monotonic() - self._large_at < _LARGE_S
+
+    def watch(self, fd: int, name: str, limit: int) -> Stream:
+        """Have what comes through a pipe read all the time; `name` and `limit` as for `harvest`."""
+        stream = self._streams.get(fd)
+        if stream is None:
+            stream = self._streams[fd] = Stream(fd, os.path.join(self._outputs, name), limit)
+            self._epoll.register(fd, select.EPOLLIN)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._read, name="captures", daemon=True)
+                self._thread.start()
+        return stream
+
+    def harvest(self, fd: int, name: str, limit: int) -> tuple[bytes, int, str | None]:
+        """Return ``(content, size, path)`` of a stream that is over, and close its pipe.
+
+        A stream that is too large for the store is kept as `name` among the outputs, up to `limit` bytes of it, and the
+        content is its head and tail.
+        """
+        stream = self._streams.pop(fd, None)
+        if stream is None:
+            count = available(fd)
+            if count <= LIMIT_BYTES and count <= limit:
+                data = os.read(fd, count) if count else b""
+                os.close(fd)
+                if count >= PART_BYTES:  # the pipe may have been full, and the task may have waited
+                    self._large_at = time.monotonic()
+                return data, count, None
+            stream = Stream(fd, os.path.join(self._outputs, name), limit)
+        else:
+            with contextlib.suppress(FileNotFoundError):  # its end was read already
+                self._epoll.unregister(fd)
+        found = stream.finish()
+        if found[1] > LIMIT_BYTES:
+            self._large_at = time.monotonic()
+        return found
 
     def close(self) -> None:
-        """Close all files."""
-        for fd in (*self._clean, *self._dirty, self._any_fd):
-            os.close(fd)
-        self._clean.clear()
-        self._dirty.clear()
+        """Close what is open. Tasks must be over."""
+        if self._thread is not None:
+            os.eventfd_write(self._stop, 1)
+            self._thread.join(_JOIN_S)
+        self._epoll.close()
+        os.close(self._stop)
 
-    def _new(self) -> int:
-        if self._nameless:
-            try:
-                return os.open(self._directory, os.O_TMPFILE | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            except OSError as error:
-                if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL):
-                    raise
-                self._nameless = False  # NFS and some others
-        fd, path = tempfile.mkstemp(dir=self._directory, prefix=".capture-")
-        os.unlink(path)
-        os.set_blocking(fd, True)
-        return _appending(fd)
-
-    def _keep(self, fd: int, path: str) -> None:
-        self._outputs.mkdir(mode=0o700, exist_ok=True)
-        if os.path.lexists(path):
-            os.unlink(path)
-        if self._nameless:
-            try:
-                os.link(f"/proc/self/fd/{fd}", path, src_dir_fd=self._any_fd, follow_symlinks=True)
-                return
-            except OSError as error:
-                if error.errno not in (errno.EXDEV, errno.EOPNOTSUPP, errno.ENOENT, errno.EPERM):
-                    raise
-        target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            offset = 0
-            while chunk := os.pread(fd, _COPY_BYTES, offset):
-                offset += os.write(target, chunk)
-        finally:
-            os.close(target)
-
-    def _wash(self) -> None:
-        if self._survivors():
-            for fd in self._dirty:
-                os.close(fd)
-        else:
-            for fd in self._dirty:
-                if fd in self._used:
-                    os.ftruncate(fd, 0)
-                    os.lseek(fd, 0, os.SEEK_SET)
-            self._clean.extend(self._dirty)
-        self._used.clear()
-        self._dirty.clear()
+    def _read(self) -> None:
+        """Read what comes, in a thread."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # they are for the main thread
+        while True:
+            busy = False
+            for fd, mask in self._epoll.poll():
+                if fd == self._stop:
+                    return
+                stream = self._streams.get(fd)
+                if stream is None:
+                    continue  # it was over meanwhile
+                count = stream.drain()
+                busy = busy or count >= _BUSY_BYTES
+                if not count and mask & select.EPOLLHUP:  # nobody writes to it any more
+                    with contextlib.suppress(OSError):
+                        self._epoll.unregister(fd)
+            if not busy:
+                time.sleep(_LOOK_S)  # many words are read at once, so that chatty tasks cost little
 
 
-def tail(fd: int, path: str | None, limit: int) -> tuple[bytes, int]:
-    """Return the end of what was written to a file so far, up to `limit` bytes, and how much it is in all.
+def available(fd: int) -> int:
+    """Return how many bytes wait in a pipe."""
+    count = array.array("i", [0])
+    fcntl.ioctl(fd, termios.FIONREAD, count)
+    return count[0]
 
-    The file is `path`, if there is one; anything but a plain file has nothing.
+
+def tail(path: str, limit: int) -> tuple[bytes, int]:
+    """Return the end of what was written to the file `path` so far, up to `limit` bytes, and how much it is in all.
+
+    Anything but a plain file has nothing.
     """
-    if path is None:
-        return _end_of(fd, limit)
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:  # the task has moved it away, or may write but not read it
         return b"", 0
     try:
-        return _end_of(fd, limit)
+        seen = os.fstat(fd)
+        if not stat.S_ISREG(seen.st_mode):
+            return b"", 0
+        return os.pread(fd, limit, max(seen.st_size - limit, 0)), seen.st_size
     finally:
         os.close(fd)
 
 
-def _end_of(fd: int, limit: int) -> tuple[bytes, int]:
-    seen = os.fstat(fd)
-    if not stat.S_ISREG(seen.st_mode):
-        return b"", 0
-    return os.pread(fd, limit, max(seen.st_size - limit, 0)), seen.st_size
-
-
-def _appending(fd: int) -> int:
-    import fcntl
-
-    fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_APPEND)
-    return fd
+def _left_out(count: int, where: str) -> bytes:
+    return f"\n[pilotmtc: {count} bytes left out here; {where}]\n".encode()

@@ -44,16 +44,14 @@ class NodeWorker:
         The node's, for results.
     pilot, store, directory, gpus, pin, environ
         As `Launcher` has them.
-    scratch
-        Where tasks' output is until it is over, if not in the pilot's directory.
     """
 
     def __init__(
         self, name: str, pilot: PilotId, store: str, directory: Path, *, gpus: bool, pin: bool,
-        environ: Mapping[str, str], scratch: Path | None = None,
+        environ: Mapping[str, str],
     ) -> None:  # fmt: skip
         self.name = name
-        self._captures = Captures(scratch or directory, directory / "outputs", self._survivors)
+        self._captures = Captures(directory / "outputs")
         self._launcher = Launcher(
             pilot, store, directory, self._captures, gpus=gpus, pin=pin, environ=environ, node=name
         )
@@ -100,6 +98,9 @@ class NodeWorker:
             process.memory_bytes = resources.memory_bytes * here
             self._limited[process.pid] = process
         self._samples[0].append((process.began + SAMPLE_S[0], process))
+        process.keep_bytes = start.template.max_output_bytes
+        if self._captures.large:
+            self._watch_output(process)
         return process
 
     def watch(self, process: Process) -> int:
@@ -214,8 +215,8 @@ class NodeWorker:
         for task, attempt in tasks:
             process = self._by_task.get(task)
             if process is not None and process.attempt == attempt:
-                out, out_bytes = tail(process.out, process.out_path, TAIL_BYTES)
-                err, err_bytes = tail(process.err, process.err_path, TAIL_BYTES)
+                out, out_bytes = self._written(process, "out", process.out, process.out_path)
+                err, err_bytes = self._written(process, "err", process.err, process.err_path)
                 found.append(Written(task, attempt, out, err, out_bytes, err_bytes, process.out_path, process.err_path))
         return found
 
@@ -226,11 +227,21 @@ class NodeWorker:
 
     def _output(self, fd: int, path: str | None, process: Process, kind: str) -> tuple[bytes, int, str | None]:
         if path is None:
-            return self._captures.harvest(fd, f"{process.task}.{process.attempt}.{kind}")
+            return self._captures.harvest(fd, _output_name(process, kind), process.keep_bytes)
         try:
             return b"", os.stat(path).st_size, path
         except OSError:  # the task moved it away
             return b"", 0, path
+
+    def _written(self, process: Process, kind: str, fd: int, path: str | None) -> tuple[bytes, int]:
+        if path is not None:
+            return tail(path, TAIL_BYTES)
+        return self._captures.watch(fd, _output_name(process, kind), process.keep_bytes).end(TAIL_BYTES)
+
+    def _watch_output(self, process: Process) -> None:
+        for kind, fd in (("out", process.out), ("err", process.err)):
+            if fd >= 0:
+                self._captures.watch(fd, _output_name(process, kind), process.keep_bytes)
 
     def _true_peak(self, peak: int, process: Process) -> int:
         if not self._floor:
@@ -271,6 +282,8 @@ class NodeWorker:
                 process.peak = max(process.peak, watch.peak_memory(process.pid))
                 if process.cores:
                     pin_late(process)
+                if not stage:
+                    self._watch_output(process)
                 following = min(stage + 1, len(SAMPLE_S) - 1)
                 self._samples[following].append((now + SAMPLE_S[following], process))
 
@@ -299,9 +312,6 @@ class NodeWorker:
         process = self._by_task.get(task[0]) if task else None
         return process is not None and task is not None and process.attempt == task[1]
 
-    def _survivors(self) -> bool:
-        return any(not self._is_running(watch.task_of(pid)) and not watch.is_server(pid) for pid in self._strangers())
-
     def _sweep(self) -> int:
         """Kill what belongs to tasks that are over; return how many there were."""
         killed = 0
@@ -312,6 +322,10 @@ class NodeWorker:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         return killed
+
+
+def _output_name(process: Process, kind: str) -> str:
+    return f"{process.task}.{process.attempt}.{kind}"
 
 
 def _signal(pid: int, number: int) -> None:

@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import stat
 import threading
 import time
 from collections.abc import Mapping
@@ -20,19 +21,21 @@ from pilotmtc.template import Expanded, expand
 
 _DUP2 = os.POSIX_SPAWN_DUP2
 _OPEN_OUT = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
+_OPEN_THERE = ('exec <"$1"', 'exec >"$1"', 'exec 2>"$1"', 'exec >"$1" 2>&1')
 _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
 # What passes: nothing is wrong with the task.
 NO_ROOM = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT})
+NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 class Process:
     """A running attempt."""
 
     __slots__ = (
-        "attempt", "began", "cause", "cores", "err", "err_path", "fd", "grace_s", "kill_at", "memory_bytes", "out",
-        "out_path", "peak", "pid", "slot", "started_at", "task", "wide",
+        "attempt", "began", "cause", "cores", "err", "err_path", "fd", "grace_s", "keep_bytes", "kill_at",
+        "memory_bytes", "out", "out_path", "peak", "pid", "slot", "started_at", "task", "wide",
     )  # fmt: skip
 
     def __init__(self, task: int, attempt: int, slot: str) -> None:
@@ -40,8 +43,9 @@ class Process:
         self.attempt = attempt
         self.pid = 0
         self.slot = slot
-        self.out = -1  # capture file, if the user has not named one
+        self.out = -1  # the pipe to read its output from, if the user has not named a file
         self.err = -1
+        self.keep_bytes = 0  # how much of each to keep
         self.fd = -1
         self.began = 0.0
         self.started_at = 0.0
@@ -137,7 +141,12 @@ class Launcher:
         process.wide = start.wide is not None
         opened: list[int] = []
         try:
-            actions = self._files(process, todo, opened)
+            actions, fifos = self._files(process, todo, opened)
+            if fifos:  # to open one may take for ever: the task does it, once it is a process of its own
+                lines = [*(how for how, _ in fifos), 'exec "$@"']
+                paths = [path for _, path in fifos]
+                argv = ["/bin/sh", "-c", "; shift; ".join(lines), "sh", *paths, program, *argv[1:]]
+                program = "/bin/sh"
             process.started_at = time.time()
             process.began = time.monotonic()
             if self._pin and start.wide is None:  # the ranks are bound by who starts them
@@ -148,7 +157,7 @@ class Launcher:
         except (LaunchError, OSError):
             for fd in (process.out, process.err):
                 if fd >= 0:
-                    self._captures.put_unused(fd)
+                    os.close(fd)
             raise
         finally:
             if not stay and getattr(self._bound, "cores", None):
@@ -223,24 +232,36 @@ class Launcher:
                 return candidate
         raise LaunchError(f"{name}: no such program in PATH ({path})")
 
-    def _files(self, process: Process, todo: Expanded, opened: list[int]) -> list[tuple[int, int, int]]:
-        stdin = self._null
-        if todo.stdin is not None:
-            stdin = _open(todo.stdin, os.O_RDONLY | os.O_CLOEXEC, "stdin", opened)
+    def _files(
+        self, process: Process, todo: Expanded, opened: list[int]
+    ) -> tuple[list[tuple[int, int, int]], list[tuple[str, str]]]:
+        """Return what `posix_spawn` has to do, and the FIFOs that the task has to open, each with how a shell does."""
+        fifos: list[tuple[str, str]] = []
+        null = self._null
+
+        def named(path: str, flags: int, number: int) -> int:
+            fd = _open(path, flags, ("stdin", "stdout", "stderr")[number], opened)
+            if fd is None:
+                fifos.append((_OPEN_THERE[3 if number == 1 and todo.stderr == path else number], path))
+            return null if fd is None else fd
+
+        stdin = null if todo.stdin is None else named(todo.stdin, os.O_RDONLY | os.O_CLOEXEC, 0)
         if todo.stdout is None:
-            out = process.out = self._captures.get()
+            process.out, out = self._captures.get()
+            opened.append(out)
         else:
-            out = _open(todo.stdout, _OPEN_OUT, "stdout", opened)
+            out = named(todo.stdout, _OPEN_OUT, 1)
             process.out_path = os.path.abspath(todo.stdout)
         if todo.stderr is None:
-            err = process.err = self._captures.get()
+            process.err, err = self._captures.get()
+            opened.append(err)
         elif todo.stderr == todo.stdout:
             err = out
             process.err_path = process.out_path
         else:
-            err = _open(todo.stderr, _OPEN_OUT, "stderr", opened)
+            err = named(todo.stderr, _OPEN_OUT, 2)
             process.err_path = os.path.abspath(todo.stderr)
-        return [(_DUP2, stdin, 0), (_DUP2, out, 1), (_DUP2, err, 2)]
+        return [(_DUP2, stdin, 0), (_DUP2, out, 1), (_DUP2, err, 2)], fifos
 
     def _spawn(self, program: str, argv: list[str], env: Mapping[str, str], files: list[tuple[int, int, int]]) -> int:
         try:
@@ -283,12 +304,23 @@ def _bind(pid: int, cores: tuple[int, ...]) -> None:
             raise
 
 
-def _open(path: str, flags: int, what: str, opened: list[int]) -> int:
+def _open(path: str, flags: int, what: str, opened: list[int]) -> int | None:
+    """Open a file of the user's without waiting for anybody; return None if that cannot be, for it is a FIFO."""
     try:
-        if flags & os.O_CREAT:
-            os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        fd = os.open(path, flags, 0o666)
+        try:
+            mode = os.stat(path).st_mode
+        except FileNotFoundError:
+            mode = stat.S_IFREG
+            if flags & os.O_CREAT:
+                os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        if stat.S_ISFIFO(mode):
+            return None
+        fd = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY, 0o666)
+        if not stat.S_ISREG(mode):
+            os.set_blocking(fd, True)  # it is the task's from here on
     except OSError as error:
+        if error.errno in NO_DESCRIPTORS:
+            raise
         raise LaunchError(f"cannot open {path} for {what}: {error.strerror}") from error
     except ValueError as error:
         raise LaunchError(f"cannot open {path!r} for {what}: {error}") from error

@@ -115,8 +115,9 @@ class Worker:
         self._line = Line(self._hello.birth, Down)
         self._welcome = False
         directory = Path(contact.directory)
-        self._scratch = tempfile.TemporaryDirectory(prefix="pilotmtc-", ignore_cleanup_errors=True)
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
         if not directory.is_dir():  # nothing is shared
+            self._scratch = tempfile.TemporaryDirectory(prefix="pilotmtc-", ignore_cleanup_errors=True)
             directory = Path(self._scratch.name)
         os.chdir(directory)
         own = ("CUDA_VISIBLE_DEVICES", "HOSTNAME", "ROCR_VISIBLE_DEVICES", "SLURMD_NODENAME", "TMPDIR")
@@ -124,7 +125,7 @@ class Worker:
         environ = contact.environ | here
         self._node = NodeWorker(
             name, PilotId(contact.pilot), contact.store, directory,
-            gpus=bool(gpus), pin=contact.pin and can_pin, environ=environ, scratch=Path(self._scratch.name),
+            gpus=bool(gpus), pin=contact.pin and can_pin, environ=environ,
         )  # fmt: skip
         self._running: dict[TaskId, int] = {}
         self._templates: dict[int, Template] = {}
@@ -173,7 +174,8 @@ class Worker:
             signal.set_wakeup_fd(-1)
             self._epoll.close()
             os.chdir("/")
-            self._scratch.cleanup()
+            if self._scratch is not None:
+                self._scratch.cleanup()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._signals += 1

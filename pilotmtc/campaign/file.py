@@ -14,7 +14,7 @@ from pilotmtc.campaign import keys
 from pilotmtc.campaign.order import Cycle, Node, UnknownName, in_order
 from pilotmtc.campaign.submit import TaskSpec
 from pilotmtc.errors import ConfigError, PilotMTCError, UsageError
-from pilotmtc.model import After, Resources, Template
+from pilotmtc.model import MAX_OUTPUT_BYTES, After, Resources, Template
 from pilotmtc.parameters import Row, Source, axis, combine, file
 from pilotmtc.parameters.source import check_fields
 from pilotmtc.template import holes, literal, make_template, render
@@ -37,6 +37,7 @@ SHARED: dict[str, Reader] = {
     "priority": keys.whole,
     "retries": keys.natural,
     "backoff": keys.duration,
+    "max_output": keys.memory,
     "env": keys.texts,
     "cwd": keys.text,
     "stdin": keys.text,
@@ -293,6 +294,7 @@ class _Reader:
             cwd=cwd,
             max_retries=has.get("retries", 0),
             backoff_s=has.get("backoff", 0.0),
+            max_output_bytes=has.get("max_output", MAX_OUTPUT_BYTES),
             **{key: os.path.expanduser(has[key]) for key in ("stdin", "stdout", "stderr") if key in has},
         )
 

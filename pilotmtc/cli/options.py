@@ -251,6 +251,7 @@ def task_options(function: F) -> F:
             need_options,
             click.option("--retries", type=Number(0), metavar="N", help="Tries after a failure  [default: 0]"),
             click.option("--backoff", metavar="TIME", help="Pause before the first retry; doubles with each."),
+            click.option("--max-output", metavar="SIZE", help="Keep no more of stdout, and of stderr  [default: 1G]"),
             click.option(
                 "--env", "env", multiple=True, metavar="NAME=VALUE", type=Assignment("variable"),
                 help="A variable for the tasks; may hold {placeholders}.",
@@ -270,7 +271,7 @@ def task_options(function: F) -> F:
 
 _OPTION_NAMES = (
     "cores", "ranks", "ranks_per_node", "gpus", "memory", "time_limit", "expected", "priority", "retries", "backoff",
-    "cwd", "stdin", "stdout", "stderr", "task_name",
+    "max_output", "cwd", "stdin", "stdout", "stderr", "task_name",
 )  # fmt: skip
 
 

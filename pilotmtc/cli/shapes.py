@@ -145,6 +145,7 @@ def detail(record: "TaskDetail") -> Shape:
         "stdout": template.stdout if template else None,
         "stderr": template.stderr if template else None,
         "backoff_s": template.backoff_s if template else 0.0,
+        "max_output_bytes": template.max_output_bytes if template else None,
         "attempts": [attempt(one) for one in record.attempts],
         "needs": [{"id": id_, "state": state.name, "well": well} for id_, state, well in record.needs],
         "needed_by": [{"id": id_, "state": state.name, "well": well} for id_, state, well in record.needed_by],

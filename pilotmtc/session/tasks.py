@@ -8,7 +8,7 @@ from typing import TypeAlias, TypedDict
 from pilotmtc.campaign.keys import LARGEST
 from pilotmtc.campaign.submit import TaskSpec
 from pilotmtc.errors import UsageError
-from pilotmtc.model import After, Resources, Task, TaskId, Template
+from pilotmtc.model import MAX_OUTPUT_BYTES, After, Resources, Task, TaskId, Template
 from pilotmtc.parameters import Row, Source
 from pilotmtc.parameters.source import check_fields
 from pilotmtc.template import expand, literal, make_template, render
@@ -34,6 +34,8 @@ class TaskOptions(TypedDict, total=False):
         Higher goes first.
     retries, backoff
         How many failures are followed by another attempt, and the pause before the first.
+    max_output
+        ``"2G"`` or bytes: no more is kept of each output that goes into the store.
     env, cwd, stdin, stdout, stderr
         Variables, directory (the current one if not given) and files; may hold placeholders.
     task_name, tags
@@ -53,6 +55,7 @@ class TaskOptions(TypedDict, total=False):
     priority: int
     retries: int
     backoff: str | float
+    max_output: str | int
     env: Mapping[str, str]
     cwd: str
     stdin: str
@@ -185,6 +188,7 @@ def make_tasks(command: str | Sequence[str], source: Source | None, options: Tas
         stderr=_path(options.get("stderr")),
         max_retries=options.get("retries", 0),
         backoff_s=parse_duration(options.get("backoff", 0.0)),
+        max_output_bytes=parse_memory(options.get("max_output", MAX_OUTPUT_BYTES)),
     )
     resources = make_resources(options)
     priority = options.get("priority", 0)

@@ -18,7 +18,7 @@ from operator import itemgetter
 from msgspec import Struct
 
 from pilotmtc.errors import UsageError
-from pilotmtc.model import Template
+from pilotmtc.model import MAX_OUTPUT_BYTES, Template
 from pilotmtc.template.parse import BUILTINS, PLAIN, QUOTES, Hole, holes, literal, names, split
 
 __all__ = ["Expanded", "check_text", "expand", "holes", "literal", "make_template", "names", "render"]
@@ -54,6 +54,7 @@ def make_template(
     stderr: str | None = None,
     max_retries: int = 0,
     backoff_s: float = 0.0,
+    max_output_bytes: int = MAX_OUTPUT_BYTES,
 ) -> Template:
     """Return the template of tasks that run `command`, after looking at all of it.
 
@@ -64,7 +65,7 @@ def make_template(
     fields
         Names of the values that each task brings. When some are unnamed (``"1"``, ``"2"``, as ``:::`` and stdin
         name them) and neither command, env, cwd nor stdin mentions one of these, they become the last arguments.
-    env, cwd, stdin, stdout, stderr, max_retries, backoff_s
+    env, cwd, stdin, stdout, stderr, max_retries, backoff_s, max_output_bytes
         As in `pilotmtc.model.Template`.
 
     Raises
@@ -81,6 +82,8 @@ def make_template(
         raise UsageError(f"max_retries is {max_retries}: give 0 or more")
     if not math.isfinite(backoff_s) or backoff_s < 0:
         raise UsageError(f"backoff_s is {backoff_s}: give 0 or more seconds")
+    if max_output_bytes < 1:
+        raise UsageError(f"the limit of a task's output is {max_output_bytes}: give at least 1 byte")
     bare = [name for name in names if name.isdecimal()]
     if bare:
         places = [*words, *variables.values(), *(text for text in (cwd, stdin) if text is not None)]
@@ -99,6 +102,7 @@ def make_template(
         stderr=stderr,
         max_retries=max_retries,
         backoff_s=float(backoff_s),
+        max_output_bytes=max_output_bytes,
     )
     _compile(template)
     return template

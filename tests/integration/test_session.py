@@ -100,7 +100,8 @@ def test_endless_parameters_stream(session: Session) -> None:
 def test_options_of_tasks(session: Session, tmp_path: Path) -> None:
     campaign = session.submit(
         ["echo", "{n}"], {"n": [1]}, cores=2, gpus=0.5, memory="1G", resources={"licence": 1}, time_limit="5m",
-        expected=90, priority=3, retries=2, backoff="1s", env={"A": "{n}"}, cwd="sub", stdin="in", stdout="out-{n}",
+        expected=90, priority=3, retries=2, backoff="1s", max_output="1M", env={"A": "{n}"}, cwd="sub", stdin="in",
+        stdout="out-{n}",
     )  # fmt: skip
     detail = session.task(next(session.tasks(campaign=campaign)).id)
     assert detail.task is not None
@@ -110,7 +111,7 @@ def test_options_of_tasks(session: Session, tmp_path: Path) -> None:
     assert (needs.time_limit_s, needs.expected_s, detail.task.priority, detail.task.max_retries) == (300, 90, 3, 2)
     template = detail.template
     assert (template.env, template.cwd, template.stdin) == ({"A": "{n}"}, os.path.join(os.getcwd(), "sub"), "in")
-    assert (template.stdout, template.backoff_s) == ("out-{n}", 1.0)
+    assert (template.stdout, template.backoff_s, template.max_output_bytes) == ("out-{n}", 1.0, 1 << 20)
 
 
 @pytest.mark.parametrize(

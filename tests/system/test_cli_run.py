@@ -65,7 +65,7 @@ def test_options_reach_the_task(user: User) -> None:
         "--priority", "3", "--retries", "2", "--time-limit", "1m",
         "--expected", "2s", "--memory", "64M", "--resource", "licence=1",
         "--pilot-resource",
-        "licence=2", "--backoff", "1s", "--stderr", "../err-{n}", "--grid", "n=7",
+        "licence=2", "--backoff", "1s", "--max-output", "1M", "--stderr", "../err-{n}", "--grid", "n=7",
         "pwd; cat; echo $COLOUR $PILOTMTC_CORES $PILOTMTC_TASK_NAME; echo oops >&2",
     )  # fmt: skip
     assert done.out == f"{user.here}/place\nfrom a file\nblue 7 2 t-7\n"
@@ -74,6 +74,7 @@ def test_options_reach_the_task(user: User) -> None:
     expected = {
         "name": "t-7", "tags": ["x7", "y"], "priority": 3, "cores": 2, "memory_bytes": 64 << 20, "time_limit_s": 60.0,
         "expected_s": 2.0, "resources": {"licence": 1.0}, "max_retries": 2, "backoff_s": 1.0,
+        "max_output_bytes": 1 << 20,
     }  # fmt: skip
     assert {key: found[key] for key in expected} == expected
     assert user.cli("status", "--json").record["campaigns"][0]["name"] == "all"

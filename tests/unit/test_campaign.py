@@ -141,6 +141,7 @@ expected = 60
 priority = 5
 retries = 2
 backoff = "10s"
+max_output = "1K"
 grid = { s = "0..1" }
 env = { A = "2" }
 resources = { licence = 0, disk = 2.5 }
@@ -173,6 +174,7 @@ def test_tasks_own_words_go_over_the_defaults() -> None:
     assert tasks[2].resources == Resources(2, named={"licence": 1}, time_limit_s=300)
     assert tasks[0].template.env == {"A": "2", "B": "b"}
     assert (tasks[0].priority, tasks[0].template.max_retries, tasks[0].template.backoff_s) == (5, 2, 10)
+    assert tasks[0].template.max_output_bytes == 1024
     assert tasks[0].template is tasks[1].template
     assert tasks[2].resources is tasks[8].resources
 

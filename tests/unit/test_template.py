@@ -129,6 +129,8 @@ def test_wrong_limits_and_variables_are_named() -> None:
         make_template("x", max_retries=-1)
     with pytest.raises(UsageError, match="backoff_s is nan"):
         make_template("x", backoff_s=float("nan"))
+    with pytest.raises(UsageError, match="the limit of a task's output is 0: give at least 1 byte"):
+        make_template("x", max_output_bytes=0)
     with pytest.raises(UsageError, match="'A=B' cannot name"):
         make_template("x", env={"A=B": "1"})
     with pytest.raises(UsageError, match="variable A"):
