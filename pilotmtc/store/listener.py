@@ -78,7 +78,10 @@ class Listener:
     def _bind(self) -> tuple[socket.socket, str]:
         path = socket_path(self._store)
         ours = f"{path}.{os.getpid()}"
-        bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        except OSError as error:
+            raise ConfigError(f"cannot listen on {path}: {error.strerror}") from error
         try:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(ours)
@@ -108,10 +111,16 @@ class Listener:
             os.unlink(self.path)
 
     def accept(self) -> socket.socket | None:
-        """Return the next serve that has come in, if there is one."""
+        """Return the next serve that has come in, if there is one.
+
+        Raises
+        ------
+        OSError
+            If nobody can be let in for now: no descriptors are left, say.
+        """
         try:
             control, _ = self.socket.accept()
-        except OSError:  # none there, gone again, or no descriptors left
+        except (BlockingIOError, ConnectionAbortedError):  # none there, or gone again
             return None
         control.setblocking(False)
         return control

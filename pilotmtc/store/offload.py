@@ -34,10 +34,20 @@ class Offload:
         return self._event
 
     def submit(self, ticket: Ticket[Peer], directory: str = "") -> None:
-        """Have a request done; one for a pilot's file needs the pilot's directory."""
+        """Have a request done; one for a pilot's file needs the pilot's directory.
+
+        Raises
+        ------
+        StoreError
+            If there can be no thread for it now.
+        """
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="offload", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._work, name="offload", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:
+                raise StoreError(f"the store's host has no room for this now: {error}; try again") from error
+            self._thread = thread
         self._todo.put((ticket, directory))
 
     def done(self) -> list[tuple[Ticket[Peer], Reply | PilotMTCError]]:

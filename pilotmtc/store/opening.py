@@ -15,9 +15,15 @@ _MAGIC = b"SQLite format 3\x00"
 _BUSY_S = 2.0  # nobody else should ever write; a tool that does is waited for this long
 
 
-def translate(error: sqlite3.Error, path: str | Path) -> PilotMTCError:
+# What SQLite says of a damaged file may hold bytes of it, which Python cannot always read.
+TROUBLE = (sqlite3.Error, UnicodeDecodeError)
+
+
+def translate(error: sqlite3.Error | UnicodeDecodeError, path: str | Path) -> PilotMTCError:
     """Return what `error` means for the user."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if isinstance(error, UnicodeDecodeError) or "Could not decode to UTF-8" in str(error):
+        code = sqlite3.SQLITE_CORRUPT
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return StoreBusy(f"another program is writing to {path}: close it, or wait and try again")
     if code == sqlite3.SQLITE_FULL:
@@ -68,7 +74,7 @@ def open_file(path: Path, exclusive: bool = False, prove: Callable[[], None] = l
 
             prove()
             migrate(connection, APPLICATION_ID, SCHEMA)
-    except sqlite3.Error as error:
+    except TROUBLE as error:
         if connection is not None:
             connection.close()
         raise translate(error, path) from error
@@ -116,6 +122,7 @@ def _prepare(path: Path) -> None:
     """See that `path` is a file of ours with mode 0600, made if need be, that might be a store."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _refuse_half(path)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except IsADirectoryError as error:
         raise ConfigError(f"{path} is a directory: name a file in it, such as {path / 'store.db'}") from error
@@ -134,6 +141,16 @@ def _prepare(path: Path) -> None:
             raise SchemaMismatch(f"{path} is not a pilotmtc store (not even SQLite): name another file with --store")
         if status.st_mode & 0o077 and status.st_uid == os.geteuid():
             os.fchmod(descriptor, 0o600)
+
+
+def _refuse_half(path: Path) -> None:
+    """Raise if only a store's log is there: SQLite would throw it away, and with it what was acknowledged."""
+    log = path.with_name(f"{path.name}-wal")
+    if log.exists() and log.stat().st_size and not (path.exists() and path.stat().st_size):
+        raise ConfigError(
+            f"{path} is not there, but the end of its contents is still in {log}: put the store back, or move "
+            "that away as well"
+        )
 
 
 def _identify(connection: sqlite3.Connection, path: Path) -> None:

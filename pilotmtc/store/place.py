@@ -4,6 +4,7 @@
 may use at once: one process of one host has the file to itself, and `owner` says which.
 """
 
+import errno
 import os
 import re
 
@@ -57,24 +58,36 @@ def find_mount(mountinfo: str, mount_id: int) -> FileSystem:
 
 
 def file_system_of(directory: str) -> FileSystem:
-    """Return what `directory` lies on; of one that is not there yet, what the nearest one above it lies on."""
+    """Return what `directory` lies on; of one that is not there yet, what the nearest one above it lies on.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be looked at for now: that says nothing about what it is.
+    """
     while True:
         try:
             fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # mounts what mounts itself
             break
         except FileNotFoundError:
             directory = os.path.dirname(directory)
-        except OSError:  # whoever goes on to open the store will say what is wrong
-            return UNKNOWN
+        except OSError as error:
+            return _unknown(directory, error)
     try:
         with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as info:
             found = re.search(r"^mnt_id:\s*(\d+)", info.read(), re.MULTILINE)
         with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
             return UNKNOWN if found is None else find_mount(mounts.read(), int(found[1]))
-    except OSError:
-        return UNKNOWN
+    except OSError as error:
+        return _unknown(directory, error)
     finally:
         os.close(fd)
+
+
+def _unknown(directory: str, error: OSError) -> FileSystem:
+    if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO):
+        raise ConfigError(f"what {directory} lies on cannot be found out: {error.strerror}") from error
+    return UNKNOWN  # whoever goes on to open the store will say what is wrong
 
 
 def place_of(store: str) -> Place:

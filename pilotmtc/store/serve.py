@@ -37,7 +37,7 @@ except ImportError:  # an interpreter built without
 START_TIMEOUT_S = 30.0
 _ACK_TIMEOUT_S = 20.0
 _LET_GO_TIMEOUT_S = 10.0
-_LOG_LIMIT_BYTES = 1 << 20
+LOG_LIMIT_BYTES = 1 << 20  # and as much of what was before
 _READY_FD = 3
 _SPARE_FD = 20  # from here on no descriptor is used
 _WORD_EVERY_S = 5.0
@@ -230,11 +230,9 @@ def _say_to_client(text: str) -> None:
 
 def _spawn(store: str, log_path: str, lock: int, deadline: float) -> str:
     """Start the server, which keeps `lock` until it serves; return its socket's path if that is not the usual one."""
-    try:
-        if os.stat(log_path).st_size > _LOG_LIMIT_BYTES:
+    with suppress(FileNotFoundError):
+        if os.stat(log_path).st_size > LOG_LIMIT_BYTES:
             os.rename(log_path, log_path + ".1")
-    except FileNotFoundError:
-        pass
     log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     log_start = os.fstat(log).st_size
     ready, theirs = os.pipe()
@@ -284,6 +282,23 @@ def _spawn(store: str, log_path: str, lock: int, deadline: float) -> str:
             message = file.read()[-2000:].decode("utf-8", "replace").strip()
         raise Refused("ConnectError", f"the store's server died at its start: {message or 'without a word'}")
     raise Refused(error, message)
+
+
+def roll_log(log_path: str) -> None:
+    """Begin the log anew if it is large and this process, the server, writes it."""
+    ours = os.fstat(2)
+    try:
+        there = os.stat(log_path)
+    except FileNotFoundError:
+        return
+    if ours.st_size <= LOG_LIMIT_BYTES or (ours.st_dev, ours.st_ino) != (there.st_dev, there.st_ino):
+        return
+    new = os.open(log_path + ".new", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    os.rename(log_path, log_path + ".1")
+    os.rename(log_path + ".new", log_path)
+    os.dup2(new, 1)
+    os.dup2(new, 2)
+    os.close(new)
 
 
 def _read_all(fd: int, deadline: float) -> "bytes | None":

@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from msgspec import structs
 
@@ -30,7 +30,8 @@ from pilotmtc.store.parking import Parking, Ticket, has_something
 from pilotmtc.store.peer import Peer
 from pilotmtc.store.place import NETWORK, place_of
 from pilotmtc.store.rounds import Rounds
-from pilotmtc.store.sqlite import SqliteStore
+from pilotmtc.store.serve import roll_log
+from pilotmtc.store.sqlite import News, SqliteStore
 from pilotmtc.store.stewards import Stewards
 from pilotmtc.store.takeover import ServedHere, Tell, become_owner
 from pilotmtc.wire.frames import decode_hello, decode_request, hello
@@ -88,19 +89,21 @@ class Server:
         self._linger_s = linger_s
         self._place = place_of(path)
         self.exclusive = self._place.mode == NETWORK
+        self.ousted = False  # whether the names beside the store may be those of another server
         with contextlib.ExitStack() as undo:
             self._ownership: Ownership | Lease = become_owner(path, tell) if self.exclusive else Ownership(path)
             undo.callback(self._ownership.release)
+            self._identity: tuple[int, int] | None = None
             self._store = self._open()
             undo.callback(self._store.close)
-            self._take_up_keys()
             self._identity = _identity(path)
+            self._take_up_keys()
             self._listener = Listener(path)
             undo.pop_all()
         self._ownership.advertise(self._listener.path)
         self._epoll = select.epoll()
         self._epoll.register(self._listener.socket, select.EPOLLIN)
-        self._offload = Offload(self._aside)
+        self._offload = Offload(self._do_beside)
         self._epoll.register(self._offload, select.EPOLLIN)
         self._stewards = Stewards(self._epoll)
         self._rounds = Rounds()
@@ -122,11 +125,34 @@ class Server:
         self._empty_since: float | None = now
         self._refusal = ""  # why results could not be kept
         self._refused_at = -math.inf
+        self._accepting = True
         self._stopping = False
 
     def _open(self) -> SqliteStore:
         lease_s = float(os.environ.get(LEASE_VARIABLE, LEASE_S))
-        return SqliteStore(self._path, lease_s=lease_s, exclusive=self.exclusive, prove=self._ownership.prove)
+        return SqliteStore(self._path, lease_s=lease_s, exclusive=self.exclusive, prove=self._prove)
+
+    def _prove(self) -> None:
+        """Return if nobody else can have the store, and its name still leads to the file that is open.
+
+        Raises
+        ------
+        StoreError
+            If not: nothing may be written, and nothing that was may be told.
+        """
+        self._ownership.prove()
+        if self._identity is None:  # it is only being opened
+            return
+        try:
+            there = _identity(self._path)
+        except OSError as error:
+            raise StoreError(f"{self._path} cannot be looked at: {error.strerror}; nothing may be written") from error
+        if there != self._identity:
+            self._stopping = True
+            raise StoreError(
+                f"{self._path} was moved, removed or replaced under its server, which leaves; what it has acknowledged "
+                "is in the file that was there: put that back, or name its new place with --store"
+            )
 
     def _take_up_keys(self) -> None:
         """See to the keys of pilots that are over, which who should have taken them away has left."""
@@ -134,9 +160,6 @@ class Server:
             self._store.watch_keys(keyed_pilots(self._path))
         except StoreError as error:
             log.error("keys of pilots that are over are not looked for: %s", error)
-
-    def _aside(self, request: AnyRequest) -> Reply:
-        return self._store.aside(request)
 
     def stop(self) -> None:
         """Finish what is at hand and leave; may be called by a signal handler."""
@@ -179,7 +202,8 @@ class Server:
             tickets, self._turn_tickets = self._turn_tickets, []
             self._perform(tickets, now)
         if now >= self._due_at:  # after what has been heard, which may be late for no other reason than that we are
-            self._do_due(now)
+            with _bearing("what is due cannot be looked at"):
+                self._do_due(now)
         # What this very turn has brought is given to those who wait for it before the loop sleeps.
         if waiting := self._parking.take(time.monotonic()):
             began = time.monotonic()
@@ -187,10 +211,13 @@ class Server:
             now = time.monotonic()
             self._parking.spent(now - began, now)
         now = time.monotonic()
-        self._ask_schedulers(now)
+        with _bearing("schedulers cannot be asked"):
+            self._ask_schedulers(now)
         self._flush(now)
         if now >= self._housekeeping_at:
-            self._housekeeping(now)
+            self._housekeeping_at = now + _HOUSEKEEPING_S
+            with _bearing("the server cannot look after itself"):
+                self._housekeeping(now)
         if now >= self._leave_at():
             self._try_to_leave()
 
@@ -226,6 +253,10 @@ class Server:
         """Pass on what commits have brought."""
         news = self._store.take_news()
         self._parking.tell(news, now)
+        with _bearing("what comes next is not known"):
+            self._look_ahead(news, now)
+
+    def _look_ahead(self, news: News, now: float) -> None:
         if news.changed:  # a pause before a retry or a lease may end earlier than all that were there before
             self._due_at = max(min(self._due_at, now + self._store.nap()), self._not_due_before)
         if news.jobs:
@@ -284,7 +315,7 @@ class Server:
                     peer.answer(number, request)
                     self._touched.add(peer)
                 elif isinstance(request, APART):
-                    self._offload.submit(Ticket(peer, number, request, now))
+                    self._aside(Ticket(peer, number, request, now))
                 elif isinstance(request, GetPilotFile):
                     self._read_file(Ticket(peer, number, request, now), request)
                 else:
@@ -307,7 +338,16 @@ class Server:
         except PilotMTCError as error:
             self._answer(ticket, error)
         else:
+            self._aside(ticket, directory)
+
+    def _do_beside(self, request: AnyRequest) -> Reply:
+        return self._store.aside(request)
+
+    def _aside(self, ticket: Ticket[Peer], directory: str = "") -> None:
+        try:
             self._offload.submit(ticket, directory)
+        except StoreError as error:
+            self._answer(ticket, error)
 
     def _perform(self, tickets: Sequence[Ticket[Peer]], now: float) -> None:
         """Do requests in one commit; answer those that have an answer, park the others."""
@@ -344,11 +384,15 @@ class Server:
             return error
         except Exception as error:
             log.exception("a request cannot be done: %.1000r", request)
-            self._store.close()
-            self._store = self._open()  # whatever was half done is undone
+            try:
+                self._store.close()
+                self._store = self._open()  # whatever was half done is undone
+            except PilotMTCError as failure:  # the next server may be able to
+                self._stopping = True
+                return failure
             return StoreError(
                 f"a fault in pilotmtc itself: {type(error).__name__}: {error}; please report it with the log "
-                f"{os.path.splitext(self._listener.path)[0]}.log"
+                f"{self.log_path}"
             )
 
     def _answer(self, ticket: Ticket[Peer], reply: Reply | PilotMTCError) -> None:
@@ -389,7 +433,12 @@ class Server:
                 log.error("%s", error)
                 self._round_ended(url, str(error), now)
                 continue
-            fds = os.dup(steward.stream.fileno()), steward.stream.detach()
+            try:
+                fds = os.dup(steward.stream.fileno()), steward.stream.detach()
+            except OSError:
+                steward.stream.close()
+                steward.control.close()  # by which it knows that it has to end
+                raise
             self._adopt(steward.control, *fds, steward=True)
 
     def _on_steward(self, pidfd: int) -> None:
@@ -414,7 +463,7 @@ class Server:
                 raise ProtocolError("nothing, or another store, is asked for")
             control.send(b"+")
             self._adopt(control, *fds)
-        except (OSError, ProtocolError) as error:
+        except (OSError, PilotMTCError) as error:
             for passed in fds:
                 os.close(passed)
             control.close()
@@ -461,7 +510,7 @@ class Server:
         if self._stopping:
             return False
         if _identity(self._path) != self._identity or not self._ownership.held():
-            log.warning("leaving: %s was removed or replaced", self._path)
+            log.warning("leaving: %s was moved, removed or replaced", self._path)
             if self.exclusive:
                 os._exit(EXIT_MOVED)  # nothing under its name is ours any more
             self._stopping = True
@@ -471,7 +520,9 @@ class Server:
         return not self._stopping
 
     def _housekeeping(self, now: float) -> None:
-        self._housekeeping_at = now + _HOUSEKEEPING_S
+        if not self._accepting:
+            self._accepting = True
+            self._epoll.register(self._listener.socket, select.EPOLLIN)
         for fd, (control, since) in list(self._arriving.items()):
             if now - since > _HELLO_TIMEOUT_S:
                 del self._arriving[fd]
@@ -482,29 +533,42 @@ class Server:
                 self._part(peer, "said no hello")
             elif peer.waiting_bytes and now - peer.moved_at > _STALLED_S:
                 self._part(peer, "does not read its answers")
+        roll_log(self.log_path)
         if not self._still_there():
             return
         if not self._listener.reachable():
             self._publish_again()
 
+    @property
+    def log_path(self) -> str:
+        """Where the log is of a server that was started by a serve."""
+        return f"{os.path.splitext(self._listener.path)[0]}.log"
+
     def _accept(self) -> None:
-        while (control := self._listener.accept()) is not None:
-            self._arriving[control.fileno()] = (control, time.monotonic())
-            self._epoll.register(control, select.EPOLLIN)
+        try:
+            while (control := self._listener.accept()) is not None:
+                self._arriving[control.fileno()] = (control, time.monotonic())
+                self._epoll.register(control, select.EPOLLIN)
+        except OSError as error:  # no descriptors left: who waits to come in must not keep this loop busy
+            log.error("nobody can be let in for now: %s", error.strerror)
+            self._accepting = False
+            self._epoll.unregister(self._listener.socket)
 
     def _publish_again(self) -> None:
         """Make a socket anew: its directory may be removed when its owner logs out, with the server still there."""
-        self._epoll.unregister(self._listener.socket)
+        listener = Listener(self._path)
+        self._epoll.register(listener.socket, select.EPOLLIN)
+        if self._accepting:
+            self._epoll.unregister(self._listener.socket)
         self._listener.close()
-        self._listener = Listener(self._path)
-        self._epoll.register(self._listener.socket, select.EPOLLIN)
+        self._listener, self._accepting = listener, True
         self._ownership.advertise(self._listener.path)
         log.info("listening again, on %s", self._listener.path)
 
     def _try_to_leave(self) -> None:
         self._listener.hide()
         self._accept()
-        if self._arriving:  # somebody came in just before
+        if self._arriving or not self._accepting:  # somebody came in just before
             self._publish_again()
             return
         log.info("leaving: nobody has been here for %g s", self._linger_s)
@@ -524,19 +588,40 @@ class Server:
         for control, _ in self._arriving.values():
             control.close()
         self._offload.close()
-        if self.exclusive:
-            self._store.complete()
-        else:
-            self._store.close()
+        self._let_go()
         self._ownership.release()
         self._epoll.close()
         log.info("left")
+
+    def _let_go(self) -> None:
+        """Bring the log into the file, and remove it unless its name may be another server's by now."""
+        try:
+            if self.exclusive:
+                self._store.complete()
+            elif not self._ownership.held():
+                self.ousted = True
+            elif _identity(self._path) != self._identity:
+                self._store.close_moved()
+            else:
+                self._store.close()
+        except (StoreError, OSError) as error:  # whoever opens the file next does it
+            log.error("the store was not closed: %s", error)
+            self.ousted = True
+
+
+@contextlib.contextmanager
+def _bearing(what: str) -> Iterator[None]:
+    """Bear that there are no descriptors left, no room, or no disk for now: clients are told when it concerns them."""
+    try:
+        yield
+    except (OSError, PilotMTCError) as error:
+        log.error("%s: %s", what, error)
 
 
 def _identity(path: str) -> tuple[int, int] | None:
     try:
         seen = os.stat(path)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return seen.st_dev, seen.st_ino
 
@@ -578,7 +663,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     log.info("serving %s", path)
     report.end("ready", "")
     server.run()
-    if server.exclusive:
+    if server.exclusive or server.ousted:
         os._exit(0)  # SQLite, asked to close, would remove by name what may be the next owner's by now
     return 0
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, cast
 
 from pilotmtc.clock import Clock, SystemClock
-from pilotmtc.errors import PilotMTCError, StoreError, UsageError
+from pilotmtc.errors import PilotMTCError, StoreBusy, StoreError, UsageError
 from pilotmtc.store import claiming, closeups, finishing, jobs, leases, looking, overview, steering, submitting, upkeep
 from pilotmtc.store.apart import APART, do_apart
 from pilotmtc.store.jobs import OpenJobs
 from pilotmtc.store.ledger import Ledger, News
-from pilotmtc.store.opening import open_file, translate
+from pilotmtc.store.opening import TROUBLE, open_file, translate
 from pilotmtc.store.pilot_files import read_pilot_file
 from pilotmtc.wire import messages as m
 from pilotmtc.wire import tail as t
@@ -67,7 +67,7 @@ _HANDLERS = _READS | _WRITES | _DURABLE
 # These cannot be part of a transaction.
 _APART = (m.CompactStore, v.GetPilotFile, *APART)
 # What values that no row can hold bring about.
-_NONSENSE = (OverflowError, UnicodeError, sqlite3.IntegrityError)
+_NONSENSE = (OverflowError, UnicodeEncodeError, sqlite3.IntegrityError)
 
 Answer = m.Reply | PilotMTCError
 
@@ -118,6 +118,22 @@ class SqliteStore:
         """Close the file."""
         with self._translated():
             self._prove()
+            self._connection.close()
+
+    def close_moved(self) -> None:
+        """Close the file, which has another name by now or none: its log goes into it, and is removed by its old name.
+
+        Left there, it would be taken for that of the next file with the store's name. SQLite by itself leaves it.
+
+        Raises
+        ------
+        StoreError
+            If another process has the file by its new name.
+        """
+        with self._translated():
+            (mode,) = self._connection.execute("PRAGMA journal_mode = DELETE").fetchone()
+            if mode != "delete":
+                raise StoreBusy(f"another process has opened what was {self.path} by its new name")
             self._connection.close()
 
     def complete(self) -> None:
@@ -252,7 +268,7 @@ class SqliteStore:
             if writes:
                 self._prove()
             self._connection.execute("COMMIT")
-        except sqlite3.Error as error:
+        except TROUBLE as error:
             self._roll_back()
             return self._after_failure(requests, translate(error, self.path))
         except _RolledBack as failure:
@@ -353,7 +369,7 @@ class SqliteStore:
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except TROUBLE as error:
             raise translate(error, self.path) from error
         except (OverflowError, UnicodeError) as error:
             raise _nonsense(error) from error

@@ -61,8 +61,17 @@ class Stewards:
         """
         # It sweeps up what it has started, and must not take that for a server.
         environment = {name: value for name, value in os.environ.items() if name != serve.MARK}
-        stream, theirs = socket.socketpair()
-        control, their_control = socket.socketpair()
+        try:
+            stream, theirs = socket.socketpair()
+        except OSError as error:
+            raise _cannot(url, error) from error
+        try:
+            control, their_control = socket.socketpair()
+        except OSError as error:
+            stream.close()
+            theirs.close()
+            raise _cannot(url, error) from error
+        pid = 0
         try:
             with theirs, their_control:
                 pid = os.posix_spawn(
@@ -77,11 +86,14 @@ class Stewards:
                     setpgroup=0,
                     setsigdef=[signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE],
                 )
+            pidfd = os.pidfd_open(pid)
         except OSError as error:
             stream.close()
             control.close()
-            raise StoreError(f"the scheduler {url} cannot be asked: {error.strerror}") from error
-        pidfd = os.pidfd_open(pid)
+            if pid:
+                _signal(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+            raise _cannot(url, error) from error
         steward = Steward(url, pid, pidfd, stream, control)
         self._children[pidfd] = steward, now + self._limit_s
         self._epoll.register(pidfd, select.EPOLLIN)
@@ -127,6 +139,10 @@ class Stewards:
             if not select.select([pidfd], [], [], max(0.0, until - time.monotonic()))[0]:
                 _signal(steward.pid, signal.SIGKILL)
             self.reap(pidfd)
+
+
+def _cannot(url: str, error: OSError) -> StoreError:
+    return StoreError(f"the scheduler {url} cannot be asked: {error.strerror}")
 
 
 def _signal(group: int, number: int) -> None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from pilotmtc.errors import ConfigError, StoreBusy, StoreError, StoreMoved
-from pilotmtc.store.opening import translate
+from pilotmtc.store.opening import TROUBLE, translate
 from pilotmtc.store.owner import (
     SILENT,
     Lease,
@@ -169,7 +169,7 @@ def _replace_file(store: str, lease: Lease, host: str, tell: Tell) -> None:
         os.rename(part, store)
         os.rename(f"{part}-wal", f"{store}-wal")
         _sync(os.path.dirname(store), os.O_RDONLY | os.O_DIRECTORY)
-    except sqlite3.Error as error:
+    except TROUBLE as error:
         raise translate(error, store) from error
     except OSError as error:
         raise StoreError(

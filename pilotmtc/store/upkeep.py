@@ -14,7 +14,7 @@ from pathlib import Path
 from pilotmtc.errors import ConfigError, UsageError
 from pilotmtc.store.check import problems
 from pilotmtc.store.looking import size_of
-from pilotmtc.store.opening import APPLICATION_ID, translate
+from pilotmtc.store.opening import APPLICATION_ID, TROUBLE, translate
 from pilotmtc.wire.messages import Checked, Compacted, Done
 
 _STEP_PAGES = 256
@@ -72,7 +72,7 @@ def snapshot_file(path: Path, target: Path, owner: sqlite3.Connection | None = N
         os.replace(part, target)
     except OSError as error:
         raise ConfigError(f"{target} cannot be written: {error.strerror}") from error
-    except sqlite3.Error as error:
+    except TROUBLE as error:
         raise translate(error, target) from error
     finally:
         with contextlib.suppress(FileNotFoundError):
@@ -117,8 +117,9 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=2.0)
     try:
         connection.execute("PRAGMA temp_store = MEMORY")
+        connection.text_factory = lambda text: text.decode("utf-8", "backslashreplace")  # of a damaged file, too
         yield connection
-    except sqlite3.Error as error:
+    except TROUBLE as error:
         raise translate(error, path) from error
     finally:
         connection.close()

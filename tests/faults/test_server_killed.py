@@ -138,7 +138,8 @@ def test_claim_that_waits_finds_the_next_server(place: Place) -> None:
     assert len(parked.result(timeout=30).tasks) == 1
 
 
-def test_killed_serve_is_replaced_and_the_server_stays(place: Place) -> None:
+def test_killed_serve_is_replaced_and_the_server_stays(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PILOTMTC_SERVER_LINGER_S", "60")  # there is nobody else while the next serve starts
     client = place.client()
     pid = client.call(GetStore()).pid
     for n in range(3):

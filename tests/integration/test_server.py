@@ -1,10 +1,12 @@
 """The store server: how it comes, serves, and goes."""
 
 import concurrent.futures
+import contextlib
 import json
 import os
 import signal
 import socket
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -13,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from pilotmtc.errors import ConfigError, ProtocolError, SchemaMismatch, UsageError
+from pilotmtc.errors import ConfigError, ProtocolError, SchemaMismatch, StoreError, UsageError
 from pilotmtc.model import PilotDescription, PilotId, Resources, Result, TaskRow, Template
 from pilotmtc.states import Cause
 from pilotmtc.store import serve
@@ -369,6 +371,57 @@ def test_removed_socket_appears_again(place: Place) -> None:
     place.socket.unlink()
     wait_until(place.socket.exists, timeout=20)
     assert place.client().call(GetStore()).pid == pid
+
+
+@pytest.mark.parametrize("how", ["removed", "moved", "moved with its log", "replaced"])
+def test_nothing_is_acknowledged_into_a_file_that_is_no_longer_the_store(place: Place, how: str) -> None:
+    client = place.client()
+    pid = client.call(rows(10)).received and place.server()
+    other = place.path.parent / "other.db"
+    client.call(SnapshotStore(str(other)))
+    moved = place.path.parent / "moved.db"
+    if how == "removed":
+        place.path.unlink()
+    elif how == "replaced":
+        os.link(place.path, moved)
+        other.replace(place.path)
+    else:
+        place.path.rename(moved)
+    if how == "moved with its log":
+        for part in ("-wal", "-shm"):
+            Path(f"{place.path}{part}").rename(f"{moved}{part}")
+    with pytest.raises(StoreError, match=r"store\.db was moved, removed or replaced under its server.*put that back"):
+        client.call(rows(5, "later"))
+    wait_until(lambda: place.server() != pid)
+    info = place.client().call(GetStore())
+    assert sum(info.tasks.values()) == (10 if how == "replaced" else 0)
+    if how != "removed":
+        with contextlib.closing(sqlite3.connect(moved)) as db:
+            assert db.execute("SELECT count(*) FROM tasks").fetchone() == (10,)
+            assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_store_that_is_idle_is_left_when_it_is_moved(place: Place) -> None:
+    place.client().call(rows(10))
+    pid = place.server()
+    moved = place.path.parent / "moved.db"
+    place.path.rename(moved)
+    wait_until(lambda: place.server() != pid, 20)
+    assert not Path(f"{place.path}-wal").exists()
+    with contextlib.closing(sqlite3.connect(moved)) as db:
+        assert db.execute("SELECT count(*) FROM tasks").fetchone() == (10,)
+
+
+def test_log_without_its_store_is_not_thrown_away(place: Place) -> None:
+    place.client().call(rows(10))
+    place.kill()
+    moved = place.path.parent / "moved.db"
+    place.path.rename(moved)
+    place.close_clients()
+    with pytest.raises(ConfigError, match=r"store\.db is not there, but the end of its contents.*put the store back"):
+        place.client().call(GetStore())
+    moved.rename(place.path)
+    assert sum(place.client().call(GetStore()).tasks.values()) == 10
 
 
 def test_removed_store_is_not_served_any_longer(place: Place) -> None:

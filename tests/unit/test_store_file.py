@@ -362,3 +362,29 @@ def test_attempt_numbers_never_run_into_the_next_task(store: SqliteStore) -> Non
     kit.release(pilot, task)
     assert kit.state(1) is TaskState.FAILED
     assert store.call(CheckStore()).problems == ()
+
+
+def test_damage_that_sqlite_cannot_name_in_utf_8_is_said_to_be_damage(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    SqliteStore(path).close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute(
+            "UPDATE sqlite_master SET name = CAST(x'ff61' AS TEXT), sql = 'CREATE nonsense' WHERE name = 'task'"
+        )
+        connection.commit()
+    with pytest.raises(SchemaMismatch, match=r"store\.db is damaged .*restore it from a snapshot"):
+        SqliteStore(path)
+
+
+def test_text_that_is_not_utf_8_is_damage_and_does_not_keep_others_from_being_read(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "store.db")
+    store.call(chunk("k", 2))
+    with closing(sqlite3.connect(tmp_path / "store.db")) as connection:
+        connection.execute("UPDATE task SET name = CAST(x'ff' AS TEXT) WHERE id = 1")
+        connection.commit()
+    with pytest.raises(SchemaMismatch, match="is damaged"):
+        store.call(GetTask(TaskId(1)))
+    assert store.call(GetTask(TaskId(2))).task is not None
+    assert store.call(CheckStore()).problems == ()
+    store.close()
