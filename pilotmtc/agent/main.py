@@ -91,7 +91,7 @@ def run(url: str, pilot: PilotId, directory: Path, guard_fd: int | None, allocat
         _allow_files(node.cores, "cores", 3)
         started = time.monotonic()
         core = Core(Cluster([node]), started, record.description.walltime_s, record.description.idle_s)
-        worker = NodeWorker(node.name, pilot, url, directory, gpus=bool(node.gpus), pin=pin, environ=environ)
+        worker = NodeWorker(node.name, pilot, url, directory, gpus=node.gpus, pin=pin, environ=environ)
         return Loop(client, pilot, core, Here(worker, node, environ), Spool(directory), guard_fd=guard_fd).run()
     finally:
         client.close()

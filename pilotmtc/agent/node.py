@@ -42,18 +42,18 @@ class NodeWorker:
     ----------
     name
         The node's, for results.
-    pilot, store, directory, gpus, pin, environ
+    pilot, store, directory, gpus (a number), pin, environ
         As `Launcher` has them.
     """
 
     def __init__(
-        self, name: str, pilot: PilotId, store: str, directory: Path, *, gpus: bool, pin: bool,
+        self, name: str, pilot: PilotId, store: str, directory: Path, *, gpus: int, pin: bool,
         environ: Mapping[str, str],
     ) -> None:  # fmt: skip
         self.name = name
         self._captures = Captures(directory / "outputs")
         self._launcher = Launcher(
-            pilot, store, directory, self._captures, gpus=gpus, pin=pin, environ=environ, node=name
+            pilot, store, directory, self._captures, gpu_count=gpus, pin=pin, environ=environ, node=name
         )
         self._directory = directory
         self._live: dict[int, Process] = {}  # by pid

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from pilotmtc.agent import watch, wide
+from pilotmtc.agent import gpus, watch, wide
 from pilotmtc.agent.capture import Captures
 from pilotmtc.agent.events import Start, Wide
 from pilotmtc.agent.wide import LaunchError
@@ -70,8 +70,8 @@ class Launcher:
         Where tasks without a ``cwd`` run.
     captures
         Where their output goes.
-    gpus
-        Whether the pilot has GPUs, so that tasks are told which are theirs.
+    gpu_count
+        How many the node has, so that tasks are told which are theirs.
     pin
         Whether to bind tasks to their cores.
     environ
@@ -81,12 +81,12 @@ class Launcher:
     """
 
     def __init__(
-        self, pilot: PilotId, store: str, directory: Path, captures: Captures, *, gpus: bool, pin: bool,
+        self, pilot: PilotId, store: str, directory: Path, captures: Captures, *, gpu_count: int, pin: bool,
         environ: Mapping[str, str], node: str = "",
     ) -> None:  # fmt: skip
         self._node = node
         self._captures = captures
-        self._gpus = gpus
+        self._gpus = gpus.lists(environ, gpu_count)
         self._pin = pin
         self._everywhere = os.sched_getaffinity(0)
         self._bound = threading.local()  # .cores: what the calling thread is bound to
@@ -176,8 +176,9 @@ class Launcher:
         file = wide.rank_file(Path(self._directory), claimed.task, claimed.attempt)
         whole = {**env, **more}
         argv, own = wide.command(
-            how.way, argv, start.slots, here=self._node, first=how.first, bind=self._pin, file=file, env=whole
-        )
+            how.way, argv, start.slots, here=self._node, first=how.first, bind=self._pin, file=file, env=whole,
+            gpus=self._gpus,
+        )  # fmt: skip
         return argv, {**whole, **own}
 
     def _bind_next(self, process: Process) -> None:
@@ -203,7 +204,7 @@ class Launcher:
         if not self._threads_set:
             env["OMP_NUM_THREADS"] = names[1]
         if self._gpus:
-            env["CUDA_VISIBLE_DEVICES"] = env["ROCR_VISIBLE_DEVICES"] = ",".join(str(i) for i, _ in start.slots[0].gpus)
+            env.update(gpus.chosen(self._gpus, [index for index, _ in start.slots[0].gpus]))
         env["PWD"] = todo.cwd or self._directory
         return {**env, **todo.env} if todo.env else env
 

@@ -1,7 +1,8 @@
 """The ranks of a wide task on one node: starts them, waits for them, ends all when one ends badly.
 
 ``python -I -S ranks.py FIRST CORES:GPUS;CORES:GPUS;... [bind|""] COMMAND...``: only the standard library, for it takes
-a slot's time. All are in this process's group, so that whoever ends the group ends them.
+a slot's time. GPUS are the assignments of variables that tell of them. All are in this process's group, so that whoever
+ends the group ends them.
 """
 
 import os
@@ -36,8 +37,8 @@ def main(argv: "list[str]") -> int:
             PILOTMTC_LOCAL_RANK=str(local),
             PILOTMTC_CORE_LIST=cores,
         )
-        if gpus:
-            env["CUDA_VISIBLE_DEVICES"] = env["ROCR_VISIBLE_DEVICES"] = gpus
+        for each in gpus.split():
+            variable, _, env[variable] = each.partition("=")
         if bind:
             os.sched_setaffinity(0, cores_of(cores))
         try:

@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from pilotmtc.agent import ranks
+from pilotmtc.agent.gpus import chosen
 from pilotmtc.errors import TaskError
 from pilotmtc.model import Result
 from pilotmtc.slots import Slot, core_list
@@ -34,7 +35,7 @@ _RANK = """\
 r=${OMPI_COMM_WORLD_RANK:-${PMIX_RANK:-${PMI_RANK:-$SLURM_PROCID}}}; n=$((r + 1))
 set -- "$(sed -n "${n}p" "$PILOTMTC_RANK_FILE")" "$@"; c=${1%% *}; g=${1#* }; shift
 export PILOTMTC_RANK="$r" PILOTMTC_CORE_LIST="$c"
-[ "$g" = - ] || export CUDA_VISIBLE_DEVICES="$g" ROCR_VISIBLE_DEVICES="$g"
+[ "$g" = - ] || export $g
 [ -z "$PILOTMTC_BIND" ] || exec taskset -c "$c" "$@"
 exec "$@"
 """
@@ -68,7 +69,7 @@ def way(env: Mapping[str, str]) -> str:
 
 def command(
     how: str, argv: Sequence[str], slots: Sequence[Slot], *, here: str, first: int, bind: bool, file: Path,
-    env: Mapping[str, str],
+    env: Mapping[str, str], gpus: Mapping[str, tuple[str, ...]] = {},
 ) -> tuple[list[str], dict[str, str]]:  # fmt: skip
     """Return the command that starts the ranks with `slots`, and the variables that it wants.
 
@@ -86,13 +87,15 @@ def command(
         Where to write what each rank has, for `srun` and `mpiexec`.
     env
         The task's variables.
+    gpus
+        Names of this node's GPUs, by the variables that tell of them.
     """
     if how == RANKS:
-        own = ";".join(f"{core_list(slot.cores)}:{_gpus(slot) or ''}" for slot in slots)
+        own = ";".join(f"{core_list(slot.cores)}:{_gpus(slot, gpus, here)}" for slot in slots)
         words = [sys.executable, "-I", "-S", ranks.__file__, str(first), own, "bind" if bind else "", *argv]
         return words, {}
     file.parent.mkdir(mode=0o700, exist_ok=True)
-    file.write_text("".join(f"{core_list(slot.cores)} {_gpus(slot) or '-'}\n" for slot in slots))
+    file.write_text("".join(f"{core_list(slot.cores)} {_gpus(slot, gpus, here) or '-'}\n" for slot in slots))
     more = {"PILOTMTC_RANK_FILE": str(file), "PILOTMTC_BIND": "1" if bind else ""}
     rank = ["/bin/sh", "-c", _RANK, "rank", *argv]
     counts: dict[str, int] = {}
@@ -126,8 +129,13 @@ def command(
     return [program, "-hosts", hosts_word, "-n", count, "-bind-to", "none", *rank], more
 
 
-def _gpus(slot: Slot) -> str:
-    return ",".join(str(index) for index, _ in slot.gpus)
+def _gpus(slot: Slot, names: Mapping[str, tuple[str, ...]], here: str) -> str:
+    """Return the assignments that tell a rank which GPUs it has, with blanks between."""
+    if slot.gpus and slot.node != here:  # the names are those of this node: of others, UUIDs cannot be known
+        numbers = tuple(str(number) for number in range(1 + max(index for index, _ in slot.gpus)))
+        names = {key: each if all(map(str.isdecimal, each)) else numbers for key, each in names.items()}
+    own = chosen(names, [index for index, _ in slot.gpus]) if slot.gpus else {}
+    return " ".join(f"{variable}={value}" for variable, value in own.items())
 
 
 def _program(how: str, path: str | None, because: str = "") -> str:

@@ -25,7 +25,7 @@ from types import FrameType
 import zmq
 
 from pilotmtc.agent import events as c
-from pilotmtc.agent import watch
+from pilotmtc.agent import gpus, watch
 from pilotmtc.agent.contact import OVER, Contact, descriptor, readable
 from pilotmtc.agent.line import Begin, Begone, Bye, Down, Hello, Line, Message, Up, Welcome, decode, encode
 from pilotmtc.agent.node import NodeWorker
@@ -108,10 +108,9 @@ class Worker:
         self._contact = contact
         self._guard_fd = guard_fd
         cores, can_pin = cores_here(contact.cores_of(name))
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-        gpus = contact.gpus or len([one for one in visible.split(",") if one.strip()])
+        gpu_count = contact.gpus or gpus.count(os.environ)
         memory = contact.memory_bytes or int(os.environ.get("SLURM_MEM_PER_NODE", "0")) << 20 or watch.machine_memory()
-        self._hello = Hello(secrets.randbits(62), name, cores, gpus, memory)
+        self._hello = Hello(secrets.randbits(62), name, cores, gpu_count, memory)
         self._line = Line(self._hello.birth, Down)
         self._welcome = False
         directory = Path(contact.directory)
@@ -120,12 +119,12 @@ class Worker:
             self._scratch = tempfile.TemporaryDirectory(prefix="pilotmtc-", ignore_cleanup_errors=True)
             directory = Path(self._scratch.name)
         os.chdir(directory)
-        own = ("CUDA_VISIBLE_DEVICES", "HOSTNAME", "ROCR_VISIBLE_DEVICES", "SLURMD_NODENAME", "TMPDIR")
+        own = (*gpus.VARIABLES, "HOSTNAME", "SLURMD_NODENAME", "TMPDIR")
         here = {key: value for key, value in os.environ.items() if key in own or key.startswith("_CONDOR_")}
-        environ = contact.environ | here
+        environ = gpus.elsewhere(contact.environ, here) | here
         self._node = NodeWorker(
             name, PilotId(contact.pilot), contact.store, directory,
-            gpus=bool(gpus), pin=contact.pin and can_pin, environ=environ,
+            gpus=gpu_count, pin=contact.pin and can_pin, environ=environ,
         )  # fmt: skip
         self._running: dict[TaskId, int] = {}
         self._templates: dict[int, Template] = {}

@@ -18,6 +18,7 @@ from pilotmtc.store.location import locate
 from pilotmtc.wire.messages import CreatePilot, EndPilot, GetPilots
 
 _LOG_BYTES = 2000
+_SETTINGS = ("PILOTMTC_LAUNCHER",)  # of what else begins so, a pilot that is started in a task would have the task's
 _LOOK_S = 0.03
 _PROGRAM_FD = 9
 _ALIVE_FD = 8
@@ -78,7 +79,7 @@ def _spawn(url: str, pilot: Pilot, directory: Path, log: Path) -> int:
     environment = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith("PILOTMTC_") or name.startswith("PILOTMTC_SERVER_")
+        if not name.startswith("PILOTMTC_") or name.startswith("PILOTMTC_SERVER_") or name in _SETTINGS
     }
     environment["MTC_GUARD"] = json.dumps({"agent": agent, "alive_fd": _ALIVE_FD})
     with contextlib.ExitStack() as stack:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pilotmtc.errors import ConfigError
 from pilotmtc.model import PilotDescription, Resources, TaskId, Template
 from pilotmtc.states import Cause, PilotState, TaskState
 from pilotmtc.wire.messages import Cancel, CancelPilot, DrainPilot, Filter
@@ -57,6 +58,36 @@ def test_task_knows_who_and_where_it_is(site: Site, tmp_path: Path) -> None:
     assert env["CUDA_VISIBLE_DEVICES"] == ""
     assert env["PILOTMTC_STORE"] == site.url
     assert "MTC_GUARD" not in env
+
+
+def test_gpus_come_from_the_list_that_the_job_has(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-aaaa,GPU-bbbb")
+    monkeypatch.delenv("ROCR_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PILOTMTC_LAUNCHER", "ranks")
+    line = "echo $CUDA_VISIBLE_DEVICES ${ROCR_VISIBLE_DEVICES-unset}"
+    one, both = site.submit(shell(line), resources=Resources(gpus=1)) + site.submit(
+        shell(line), resources=Resources(gpus=2)
+    )
+    (wide,) = site.submit(shell('printf "$CUDA_VISIBLE_DEVICES\\n"'), resources=Resources(gpus=1, ranks=2))
+    with pytest.raises(ConfigError, match=r"CUDA_VISIBLE_DEVICES=GPU-aaaa,GPU-bbbb lists 2"):
+        site.start(PilotDescription(cores=2, gpus=3))
+    site.start(PilotDescription(cores=2, gpus=2))
+    site.wait()
+    assert site.output(one).stdout in (b"GPU-aaaa unset\n", b"GPU-bbbb unset\n")
+    assert site.output(both).stdout == b"GPU-aaaa,GPU-bbbb unset\n"
+    assert sorted(site.output(wide).stdout.split()) == [b"GPU-aaaa", b"GPU-bbbb"]
+
+
+def test_launcher_may_be_wished_for_in_the_pilots_environment(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PILOTMTC_LAUNCHER", "nonsense")
+    monkeypatch.setenv("PILOTMTC_TASK_ID", "7")  # of the task that starts this pilot
+    (wide,) = site.submit(shell("true"), resources=Resources(ranks=2))
+    (task,) = site.submit(shell("echo $PILOTMTC_TASK_ID"))
+    site.start(PilotDescription(cores=2))
+    site.wait()
+    assert site.last(wide).cause is Cause.LAUNCH_ERROR
+    assert "PILOTMTC_LAUNCHER=nonsense" in (site.last(wide).message or "")
+    assert site.output(task).stdout.decode() == f"{task}\n"
 
 
 def test_tasks_are_bound_to_their_cores(site: Site) -> None:

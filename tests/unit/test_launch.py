@@ -203,12 +203,13 @@ def test_both_kinds_of_mpiexec_are_told_where_the_ranks_go(tmp_path: Path, says:
     program.chmod(0o755)
     file = tmp_path / "ranks" / "1.1"
     argv, env = wide.command(
-        "mpiexec", ["./sim", "x y"], SLOTS, here="n0", first=0, bind=True, file=file, env={"PATH": str(tmp_path)}
-    )
+        "mpiexec", ["./sim", "x y"], SLOTS, here="n0", first=0, bind=True, file=file, env={"PATH": str(tmp_path)},
+        gpus={"CUDA_VISIBLE_DEVICES": ("2", "3"), "ZE_AFFINITY_MASK": ("0.0", "0.1")},
+    )  # fmt: skip
     assert wanted in " ".join(argv)
     assert argv[-2:] == ["./sim", "x y"]
     assert (env["PILOTMTC_RANK_FILE"], env["PILOTMTC_BIND"]) == (str(file), "1")
-    assert file.read_text() == "0-1 -\n2-3 1\n0-1 -\n"
+    assert file.read_text() == "0-1 -\n2-3 CUDA_VISIBLE_DEVICES=3 ZE_AFFINITY_MASK=1\n0-1 -\n"
     wide.remove_files(tmp_path, 1, 1)
     assert not file.exists()
 
@@ -247,9 +248,13 @@ def test_srun_is_told_the_host_of_each_rank(tmp_path: Path) -> None:
 
 
 def test_node_starts_its_own_ranks_without_either(tmp_path: Path) -> None:
-    argv, _ = wide.command("ranks", ["./sim"], SLOTS[:2], here="n1", first=4, bind=False, file=tmp_path / "3.1", env={})
+    argv, _ = wide.command(
+        "ranks", ["./sim"], SLOTS[:2], here="n1", first=4, bind=False, file=tmp_path / "3.1", env={},
+        gpus={"CUDA_VISIBLE_DEVICES": ("GPU-a", "GPU-b"), "ROCR_VISIBLE_DEVICES": ("0", "1")},
+    )  # fmt: skip
     assert argv[0] == sys.executable
-    assert argv[-4:] == ["4", "0-1:;2-3:1", "", "./sim"]
+    own = "CUDA_VISIBLE_DEVICES=GPU-b ROCR_VISIBLE_DEVICES=1"
+    assert argv[-4:] == ["4", f"0-1:;2-3:{own}", "", "./sim"]
 
 
 def part(

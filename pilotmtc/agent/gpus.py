@@ -1,0 +1,72 @@
+"""Which GPUs a job has, by the variables that say so, and which of them a task gets. Pure."""
+
+import re
+from collections.abc import Iterable, Mapping
+
+from pilotmtc.errors import ConfigError
+
+VARIABLES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
+_NAME = re.compile(r"[A-Za-z0-9_./:+-]+", re.ASCII)
+_NONE = ("-1", "NoDevFiles")  # they end the list, as CUDA has it; SLURM's word where a job has no GPU
+
+
+def visible(env: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """Return the names (numbers or UUIDs) that each of the variables lists which are set.
+
+    Raises
+    ------
+    ConfigError
+        If one cannot be read.
+    """
+    found = {}
+    for variable in VARIABLES:
+        if variable not in env:
+            continue
+        names = [name.strip() for name in env[variable].split(",") if name.strip()]
+        end = next((number for number, name in enumerate(names) if name in _NONE), len(names))
+        if odd := [name for name in names[:end] if not _NAME.fullmatch(name)]:
+            raise ConfigError(f"{variable}={env[variable]!r}: {odd[0]!r} is no number or UUID of a GPU")
+        found[variable] = tuple(names[:end])
+    return found
+
+
+def count(env: Mapping[str, str]) -> int:
+    """Return how many GPUs the variables list; 0 if they say nothing."""
+    return max(map(len, visible(env).values()), default=0)
+
+
+def lists(env: Mapping[str, str], asked: int) -> dict[str, tuple[str, ...]]:
+    """Return the names of `asked` GPUs for each variable that tasks get: the job's own, else numbers from 0.
+
+    Raises
+    ------
+    ConfigError
+        If the job has fewer.
+    """
+    if not asked:
+        return {}
+    given = visible(env)
+    if not given:
+        return dict.fromkeys(VARIABLES[:2], tuple(map(str, range(asked))))
+    listed = {variable: names for variable, names in given.items() if names} or given
+    for variable, names in listed.items():
+        if len(names) < asked:
+            raise ConfigError(
+                f"{asked} GPUs are asked for, and {variable}={env[variable]} lists {len(names)}: ask for as many, "
+                f"or unset {variable}"
+            )
+    return listed
+
+
+def elsewhere(env: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of an agent's `env` as a node of its may have them, whose `own` ones say more."""
+    lost = set(VARIABLES) if any(variable in own for variable in VARIABLES) else set()
+    # Numbers are likely to be the same on all nodes of a job; a UUID is another's GPU.
+    lost |= {variable for variable, names in visible(env).items() if not all(name.isdecimal() for name in names)}
+    return {name: value for name, value in env.items() if name not in lost}
+
+
+def chosen(names: Mapping[str, tuple[str, ...]], indexes: Iterable[int]) -> dict[str, str]:
+    """Return the variables of a task, or a rank, that has the GPUs with these indexes of the lists."""
+    own = list(indexes)
+    return {variable: ",".join(each[index] for index in own) for variable, each in names.items()}
