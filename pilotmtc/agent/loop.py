@@ -417,6 +417,8 @@ class Loop:
         elif isinstance(request, Finish):
             assert landed.segment is not None
             self.outbox.acked(landed.segment)
+            if self._leave is not None and now < self._core.stop_at:  # the store takes them, however slowly
+                self._leave_by = max(self._leave_by, now + LEAVE_S / 10)
             self._core.react(c.Acked(now - landed.sent_at), now)
         elif isinstance(reply, Orders):
             if isinstance(request, AttachPilot) and self._attached:

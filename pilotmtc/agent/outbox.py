@@ -11,7 +11,7 @@ RESULTS_S = 0.02
 BUSY_S = 0.06  # when results come fast: a commit costs the store as much as 50 of them
 BUSY_RESULTS = 24
 RESULTS_MAX = 256
-RESULTS_BYTES = 1 << 20
+RESULTS_BYTES = 128 << 10  # of output: each batch is acknowledged by itself, however slow and brittle the link is
 STARTS_S = 0.2
 
 Send = Callable[[Finish | Started, Segment | None], None]

@@ -1,6 +1,5 @@
 """The store at the other end of a channel."""
 
-import collections
 import concurrent.futures
 import logging
 import math
@@ -24,6 +23,7 @@ from pilotmtc.errors import (
     UsageError,
 )
 from pilotmtc.store.following import Followed
+from pilotmtc.store.lanes import Lanes
 from pilotmtc.store.location import locate
 from pilotmtc.store.remote import RemoteStore
 from pilotmtc.store.serve import WAITING
@@ -31,14 +31,13 @@ from pilotmtc.transport.channel import Channel
 from pilotmtc.transport.link import Ask
 from pilotmtc.transport.pipe import open_process
 from pilotmtc.wire.frames import FrameDecoder, decode_hello, decode_reply, encode_request, hello, split_reply
-from pilotmtc.wire.messages import REPLIES, AnyRequest, Ping, R, Request
+from pilotmtc.wire.messages import REPLIES, AnyRequest, Finish, Ping, R, Request
 
 log = logging.getLogger(__name__)
 
 _READ_BYTES = 256 << 10
-_WRITE_BYTES = 1 << 20
 _HELLO_TIMEOUT_S = 45.0  # a serve gives up on its server after 30 s and says so
-_PING_AFTER_S = 15.0  # without a byte from the server while answers are due
+_PING_AFTER_S = 15.0  # without a byte to or from the server while answers are due
 _DEAD_AFTER_S = 120.0
 _BACKOFF_S = 0.02
 _BACKOFF_MAX_S = 5.0
@@ -49,11 +48,12 @@ _SAY_EVERY_S = 15.0
 class _Call:
     """A request under way."""
 
-    __slots__ = ("expires_at", "frame", "future", "kind", "name", "sent_at")
+    __slots__ = ("bulky", "expires_at", "frame", "future", "kind", "name", "sent_at")
 
     def __init__(self, request: AnyRequest, number: int, timeout_s: float | None) -> None:
         self.name = type(request).__name__
         self.kind = REPLIES[type(request)]
+        self.bulky = isinstance(request, Finish)
         self.frame = encode_request(number, request)  # kept until it is answered, to be sent again
         self.future: concurrent.futures.Future[Any] = concurrent.futures.Future()
         self.future.set_running_or_notify_cancel()  # it is on its way: it cannot be taken back
@@ -95,7 +95,8 @@ class StoreClient:
         self._wake = threading.Condition()  # guards all that follows; wakes the writer
         self._number = 0
         self._calls: dict[int, _Call] = {}  # unanswered, in the order of their numbers
-        self._queue: collections.deque[bytes] = collections.deque()  # to be written on this link
+        self._lanes = Lanes()  # what is to be written on this link
+        self._moved_to = 0  # what the channel said last of how much the other side has taken
         self._channel: Channel | None = None
         self._linked = False  # the hellos are exchanged
         self._down_since = time.monotonic()
@@ -150,7 +151,7 @@ class StoreClient:
             self._calls[self._number] = call
             self._check_at = min(self._check_at, self._expiry(call))
             if self._linked:
-                self._queue.append(call.frame)
+                self._lanes.put(call)
             self._more.set()
             self._wake.notify()
         return call.future
@@ -245,8 +246,7 @@ class StoreClient:
         with self._wake:
             self._heard_at = time.monotonic()
             self._pinged = False
-            self._queue.clear()
-            self._queue.extend(call.frame for call in self._calls.values())
+            self._lanes.begin(self._calls.values())
             self._linked = True
             self._wake.notify()
         return channel
@@ -291,7 +291,7 @@ class StoreClient:
         with self._wake:
             self._linked = False
             self._channel = None
-            self._queue.clear()
+            self._lanes.clear()
             self._down_since = time.monotonic()
             self._trouble = str(trouble)
             self._check_at = self._down_since  # patience begins
@@ -309,6 +309,9 @@ class StoreClient:
             return False  # the answer to a ping
         with self._wake:
             call = self._calls.pop(number, None)
+            if call is not None and call.bulky:
+                self._lanes.over(call, time.monotonic())
+                self._wake.notify()
         if call is None:  # given up meanwhile
             return True
         if isinstance(reply, PilotMTCError):
@@ -331,7 +334,7 @@ class StoreClient:
                 expired = self._take_expired(now)
                 channel = self._channel
                 hung = self._hung(now)
-                data = b"" if hung else self._next_data()
+                data = b"" if hung or not self._linked else self._lanes.take(now)
                 if not (data or expired or hung):
                     self._wake.wait(self._pause(now))
                     continue
@@ -348,18 +351,6 @@ class StoreClient:
                 except TransportError:
                     channel.close()  # the reader notices, and begins anew
 
-    def _next_data(self) -> bytes:
-        if not self._queue:
-            return b""
-        if len(self._queue) == 1:
-            return self._queue.popleft()
-        frames = []
-        size = 0
-        while self._queue and size < _WRITE_BYTES:
-            frames.append(self._queue.popleft())
-            size += len(frames[-1])
-        return b"".join(frames)
-
     def _take_expired(self, now: float) -> list[tuple[_Call, PilotMTCError]]:
         expired: list[tuple[_Call, PilotMTCError]] = []
         if now < self._check_at:
@@ -374,6 +365,7 @@ class StoreClient:
                 why = self._trouble or "still connecting"
                 words = f"no connection to the store for {self._patience_s:.3g} s: {why}"
             del self._calls[number]
+            self._lanes.over(call, now)
             expired.append((call, ConnectError(words)))
         self._check_at = min(map(self._expiry, self._calls.values()), default=math.inf)
         return expired
@@ -393,11 +385,14 @@ class StoreClient:
         if not self._calls:
             self._heard_at = now  # nothing is due
             return False
+        if (moved := self._channel.moved()) != self._moved_to:  # a large message may take long to get there
+            self._moved_to = moved
+            self._heard_at = now
         if now - self._heard_at > _DEAD_AFTER_S:
             return True
         if now - self._heard_at > _PING_AFTER_S and not self._pinged:
             self._pinged = True
-            self._queue.append(encode_request(0, Ping()))
+            self._lanes.put_frame(encode_request(0, Ping()))
         return False
 
     def _pause(self, now: float) -> float:
@@ -412,7 +407,7 @@ class StoreClient:
     def _take_calls(self) -> list[_Call]:
         calls = list(self._calls.values())
         self._calls.clear()
-        self._queue.clear()
+        self._lanes.clear()
         return calls
 
     def _fail_all(self, error: PilotMTCError) -> None:

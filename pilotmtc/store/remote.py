@@ -129,6 +129,9 @@ class _ServeChannel:
     def write(self, data: bytes) -> None:
         self._channel.write(data)
 
+    def moved(self) -> int:
+        return self._channel.moved()
+
     def close(self) -> None:
         self._channel.close()
 

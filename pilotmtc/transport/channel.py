@@ -23,6 +23,10 @@ class Channel(Protocol):
         """
         ...
 
+    def moved(self) -> int:
+        """Return a number that changes whenever the other side has taken something of what was written."""
+        ...
+
     def close(self) -> None:
         """End it, and what was started for it, within a few seconds. Safe to repeat."""
         ...

@@ -122,6 +122,9 @@ class _OpenSshChannel:
     def write(self, data: bytes) -> None:
         self._process.write(data)
 
+    def moved(self) -> int:
+        return self._process.moved()
+
     def close(self) -> None:
         self._words = self.last_words()
         self._process.close()

@@ -62,6 +62,10 @@ class _ProcessChannel:
         self._stderr = stderr
         self._lock = threading.Lock()
         self._closed = False
+        self._moved = 0
+
+    def moved(self) -> int:
+        return self._moved
 
     def read(self, n: int) -> bytes:
         try:
@@ -70,8 +74,12 @@ class _ProcessChannel:
             return b""
 
     def write(self, data: bytes) -> None:
+        left = memoryview(data)
         try:
-            self._stream.sendall(data)
+            while left:
+                sent = self._stream.send(left)
+                self._moved += sent
+                left = left[sent:]
         except OSError as error:
             raise ChannelClosed(f"the connection has ended: {error.strerror or error}") from error
 

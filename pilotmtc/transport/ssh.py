@@ -6,6 +6,7 @@ import logging
 import os
 import random
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -38,8 +39,12 @@ _AGENT_TIMEOUT_S = 60.0  # some agents ask for a touch
 _BACKOFF_S = (1.0, 30.0)
 _WINDOW_BYTES = 16 << 20
 _QUOTED_BYTES = 2000
+_PIECE_BYTES = 64 << 10
 _JOIN_S = 5.0
 _MOST_HOPS = 8
+_MORE_THAN_A_QUESTION_BYTES = 4096  # only bytes that make place for others tell that somebody takes them
+_TCP_INFO = getattr(socket, "TCP_INFO", 11)
+_TCP_INFO_BYTES = 136  # of Linux's tcp_info, up to how many bytes were acknowledged and have come
 
 
 class SshLink:
@@ -140,7 +145,7 @@ class SshLink:
         if self._trouble is not None and (wait_s > 0 or isinstance(self._trouble, LoginRefused)):
             raise type(self._trouble)(*self._trouble.args)
         try:
-            transport = self._reach(Hop(self.target.host, self.target.user, self.target.port), None, 0)
+            transport, stream = self._reach(Hop(self.target.host, self.target.user, self.target.port), None, 0)
         except PilotMTCError as error:
             self._failures += 1
             most_s = min(_BACKOFF_S[0] * 2 ** min(self._failures, 10), _BACKOFF_S[1])
@@ -151,7 +156,7 @@ class SshLink:
         self._failures = 0
         self._trouble = None
         self._transport = transport
-        watcher = threading.Thread(target=self._watch, args=(transport,), name="ssh-alive", daemon=True)
+        watcher = threading.Thread(target=self._watch, args=(transport, stream), name="ssh-alive", daemon=True)
         watcher.start()
         with self._guard:
             self._parts.insert(0, lambda: watcher.join(_JOIN_S))  # the last to end: it ends with the transport
@@ -173,28 +178,37 @@ class SshLink:
         for end in reversed(parts):
             end()
 
-    def _watch(self, transport: "paramiko.Transport") -> None:
+    def _watch(self, transport: "paramiko.Transport", stream: "_Counted") -> None:
         """Give the connection up when the other side is silent: TCP alone does not notice behind a jump host."""
         while transport.is_active() and not self._pause(transport):
-            give_up = threading.Timer(self._dead_s, _end, (transport,))
-            give_up.name = "ssh-give-up"
-            give_up.daemon = True
-            give_up.start()
+            answered = threading.Event()
+            judge = threading.Thread(target=self._judge, args=(transport, stream, answered), name="ssh-judge")
+            judge.daemon = True
+            judge.start()
             try:
                 transport.global_request("keepalive@openssh.com", wait=True)
             except (paramiko.SSHException, EOFError, OSError) as error:
                 log.debug("keepalive to %s: %s", self.target.host, error)
             finally:
-                give_up.cancel()
-                give_up.join(_JOIN_S)
+                answered.set()
+                judge.join(_JOIN_S)
+
+    def _judge(self, transport: "paramiko.Transport", stream: "_Counted", answered: threading.Event) -> None:
+        """End the connection unless it answers, or bytes move: on a slow one the question waits behind them."""
+        moved = stream.moved()
+        while not answered.wait(self._dead_s):
+            if (now := stream.moved()) == moved:
+                _end(transport)
+                return
+            moved = now
 
     def _pause(self, transport: "paramiko.Transport") -> bool:
         """Wait for the next sign of life; return whether there is nothing to wait for any more."""
         transport.join(self._alive_s)  # a transport is the thread that reads from the connection
         return not transport.is_alive()
 
-    def _reach(self, hop: Hop, through: tuple[Hop, ...] | None, depth: int) -> "paramiko.Transport":
-        """Return a connection to `hop` on which the user is logged in."""
+    def _reach(self, hop: Hop, through: tuple[Hop, ...] | None, depth: int) -> tuple["paramiko.Transport", "_Counted"]:
+        """Return a connection to `hop` on which the user is logged in, and what it goes over."""
         if depth > _MOST_HOPS:
             raise ConfigError(f"the SSH configuration: ProxyJump goes round in circles at {hop.host}")
         settings = ask_ssh(hop, self.target.config)
@@ -203,8 +217,9 @@ class SshLink:
         options = host_options(hop, settings, self.target.identity if depth == 0 else None)
         stream = self._stream(options, options.jumps if through is None else through, depth)
         self._own(stream.close)
+        counted = _Counted(stream)
         try:
-            transport = paramiko.Transport(stream)
+            transport = paramiko.Transport(counted)
             self._own(lambda: _end(transport))
             self._greet(transport, options)
         except (paramiko.SSHException, EOFError, OSError) as error:
@@ -212,14 +227,15 @@ class SshLink:
             reason = str(error) or "it has hung up"
             raise ConnectError(f"no SSH with {options}: {reason}{f' ({said})' if said else ''}") from error
         self._log_in(transport, options)
-        return transport
+        return transport, counted
 
     def _stream(self, options: HostOptions, jumps: tuple[Hop, ...], depth: int) -> "socket.socket | paramiko.Channel":
         if self._through is not None and depth == 0:
             return self._through.forward(options)
         # "Host *" with a ProxyJump would send the jump host itself through itself.
         if jumps and jumps[-1].host != options.alias:
-            return _forward(self._reach(jumps[-1], jumps[:-1] or None, depth + 1), jumps[-1].host, options)
+            jump, _ = self._reach(jumps[-1], jumps[:-1] or None, depth + 1)
+            return _forward(jump, jumps[-1].host, options)
         if options.proxy_command:
             return ProxySocket(options.proxy_command)
         return dial(options.host, options.port, options.connect_timeout_s)
@@ -297,6 +313,37 @@ class SshLink:
         return None
 
 
+class _Counted:
+    """What a connection goes over, with a count of what has moved on it."""
+
+    def __init__(self, stream: "socket.socket | paramiko.Channel | ProxySocket") -> None:
+        self._stream = stream
+        self._received = self._sent = 0
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
+
+    def recv(self, n: int) -> bytes:
+        data = bytes(self._stream.recv(n))
+        self._received += len(data)
+        return data
+
+    def send(self, data: bytes) -> int:
+        sent = int(self._stream.send(data))
+        self._sent += sent
+        return sent
+
+    def moved(self) -> int:
+        """Return a number that changes whenever something has come, or the other side has taken something."""
+        # What was written may wait in the kernel for minutes while it flows; Linux says how much has arrived.
+        if isinstance(self._stream, socket.socket) and self._stream.family in (socket.AF_INET, socket.AF_INET6):
+            with contextlib.suppress(OSError):  # closed by now
+                info = self._stream.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _TCP_INFO_BYTES)
+                if len(info) == _TCP_INFO_BYTES:
+                    return sum(struct.unpack_from("=QQ", info, _TCP_INFO_BYTES - 16))
+        return self._received + self._sent // _MORE_THAN_A_QUESTION_BYTES
+
+
 class SftpStream(Protocol):
     """What SFTP is spoken on."""
 
@@ -332,6 +379,7 @@ class _SshChannel:
         self._host = host
         self._said = b""
         self._ended = False
+        self._sent = 0
         self._listener = threading.Thread(target=self._listen, name="ssh-stderr", daemon=True)
         self._listener.start()
 
@@ -344,11 +392,21 @@ class _SshChannel:
         return data
 
     def write(self, data: bytes) -> None:
+        at = 0
         try:
-            self._channel.sendall(data)
+            while at < len(data):
+                sent = int(self._channel.send(data[at : at + _PIECE_BYTES]))
+                self._sent += sent
+                at += sent
+                if not sent:
+                    raise EOFError("closed")
         except (OSError, EOFError, paramiko.SSHException) as error:
             self._ended = True
             raise ChannelClosed(f"the connection to {self._host} has ended: {error}") from error
+
+    def moved(self) -> int:
+        # Each byte sent makes the window smaller, each that the other side has taken makes it larger again.
+        return self._sent + int(self._channel.out_window_size)
 
     def close(self) -> None:
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):  # the link may be gone

@@ -130,6 +130,22 @@ def test_writer_on_a_stalled_connection_is_let_go(sshd: Sshd, client: Client, pr
     link.close()
 
 
+def test_slow_connection_is_not_given_up_while_anything_gets_through(sshd: Sshd, client: Client, proxy: Proxy) -> None:
+    link = SshLink(replace(parse_url(client.url(sshd)), port=proxy.port), alive_s=0.2, dead_s=2.0)
+    channel = link.open("wc -c")
+    proxy.rate = 50_000
+    size = 400_000  # 8 seconds, in which the answer to no question comes back
+    moved = channel.moved()
+    for _ in range(size // 10_000):
+        channel.write(bytes(10_000))
+    wait_until(lambda: channel.moved() > moved)
+    proxy.rate = 0
+    channel._channel.shutdown_write()  # type: ignore[attr-defined]
+    assert int(channel.read(100)) == size
+    channel.close()
+    link.close()
+
+
 def test_connecting_through_a_stalled_way_ends_with_close(sshd: Sshd, client: Client, proxy: Proxy) -> None:
     link = SshLink(replace(parse_url(client.url(sshd)), port=proxy.port))
     proxy.stall()

@@ -18,16 +18,34 @@ from pilotmtc.errors import (
     StoreBusy,
     UsageError,
 )
+from pilotmtc.model import PilotId, Result, TaskId
+from pilotmtc.states import Cause
+from pilotmtc.store import client as client_module
 from pilotmtc.store import serve
 from pilotmtc.store.client import StoreClient
 from pilotmtc.transport.channel import Channel
 from pilotmtc.wire.frames import MAX_CHATTER_BYTES, FrameDecoder, append_reply, decode_request, hello
-from pilotmtc.wire.messages import AnyRequest, Done, GetStore, Pilots, Ping, SnapshotStore, Submit
+from pilotmtc.wire.messages import (
+    AnyRequest,
+    Done,
+    Finish,
+    Finished,
+    GetStore,
+    Heartbeat,
+    Orders,
+    Pilots,
+    Ping,
+    Reply,
+    SnapshotStore,
+    Submit,
+)
+from tests.support import wait_until
 
 
 class SocketChannel:
     def __init__(self, stream: socket.socket) -> None:
         self.stream = stream
+        self.taken = 0  # the test's word for how much the other side has
 
     def read(self, n: int) -> bytes:
         try:
@@ -41,6 +59,9 @@ class SocketChannel:
         except OSError as error:
             raise ChannelClosed(str(error)) from error
 
+    def moved(self) -> int:
+        return self.taken
+
     def close(self) -> None:
         with contextlib.suppress(OSError):  # ended already
             self.stream.shutdown(socket.SHUT_RDWR)
@@ -50,6 +71,16 @@ class SocketChannel:
         return "last words"
 
 
+class FakeTime:
+    """The module ``time``, with a clock that the test moves on."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.now
+
+
 class OtherSide:
     """Hands out channels; the test reads and writes their other ends."""
 
@@ -57,6 +88,7 @@ class OtherSide:
         self.links: queue.SimpleQueue[socket.socket] = queue.SimpleQueue()
         self.opened = 0
         self.refuse: Exception | None = None
+        self.channels: list[SocketChannel] = []
         self._all: list[socket.socket] = []
 
     def connect(self) -> Channel:
@@ -66,8 +98,9 @@ class OtherSide:
         ours, theirs = socket.socketpair()
         theirs.settimeout(10)
         self._all += [ours, theirs]
+        self.channels.append(SocketChannel(ours))
         self.links.put(theirs)
-        return SocketChannel(ours)
+        return self.channels[-1]
 
     def accept(self, greeting: bytes | None = None) -> "Link":
         return Link(self.links.get(timeout=10), hello("1") if greeting is None else greeting)
@@ -94,7 +127,7 @@ class Link:
     def request(self) -> tuple[int, AnyRequest | Ping | ProtocolError]:
         return decode_request(self.frame())
 
-    def reply(self, number: int, reply: Done | Pilots | StoreBusy | UsageError) -> None:
+    def reply(self, number: int, reply: Reply | StoreBusy | UsageError) -> None:
         buffer = bytearray()
         append_reply(buffer, number, reply)
         self.stream.sendall(buffer)
@@ -300,6 +333,44 @@ def test_sending_does_not_wait_for_a_side_that_does_not_read(make: Make, other: 
     for _ in futures:
         link.reply(link.request()[0], Done())
     assert [future.result(timeout=10) for future in futures] == [Done()] * 8
+
+
+def test_heartbeat_overtakes_results_that_wait_for_a_slow_link(make: Make, other: OtherSide) -> None:
+    client = make()
+    link = other.accept()
+    result = Result(TaskId(1), 1, Cause.EXIT, 0, stdout=bytes(100_000))
+    results = [client.send(Finish(PilotId(1), (result,))) for _ in range(6)]
+    first = [link.request() for _ in range(2)]
+    beat = client.send(Heartbeat(PilotId(1)))
+    number, request = link.request()
+    assert isinstance(request, Heartbeat)
+    link.reply(number, Orders(1, 60.0))
+    assert beat.result(timeout=10).number == 1
+    for number, request in first:
+        assert isinstance(request, Finish)
+        link.reply(number, Finished(1))
+    for _ in range(4):
+        number, _ = link.request()
+        link.reply(number, Finished(1))
+    assert {future.result(timeout=10).recorded for future in results} == {1}
+
+
+def test_side_that_takes_what_is_written_is_alive(
+    make: Make, other: OtherSide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = FakeTime()
+    monkeypatch.setattr(client_module, "time", clock)
+    client = make()
+    link = other.accept()
+    future = client.send(ASK)
+    number, _ = link.request()
+    for _ in range(5):
+        other.channels[-1].taken += 1
+        clock.now += 100.0
+        wait_until(lambda: client._moved_to == other.channels[-1].taken)
+    assert client.connected
+    link.reply(number, Done())
+    assert future.result(timeout=10) == Done()
 
 
 def test_many_threads_share_a_client(make: Make, other: OtherSide) -> None:

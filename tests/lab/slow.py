@@ -8,14 +8,19 @@ import time
 from types import TracebackType
 
 _POLL_S = 0.05
+_FEW_BYTES = 4096
 
 
 class Proxy:
-    """Passes connections to `port` on, from its own `port`, each piece `delay_s` late."""
+    """Passes connections to `port` on, from its own `port`, each piece `delay_s` late.
+
+    With a `rate`, no more bytes a second pass on a connection, and only a few are taken in before.
+    """
 
     def __init__(self, port: int, delay_s: float = 0.0) -> None:
         self._to = port
         self.delay_s = delay_s
+        self.rate = 0.0
         self.cuts = 0  # how many times `cut_after` has cut
         self.passed_bytes = 0
         self._fuse: int | None = None
@@ -68,6 +73,8 @@ class Proxy:
             if not select.select([self._listener], [], [], _POLL_S)[0]:
                 continue
             ours, _ = self._listener.accept()
+            if self.rate:
+                ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _FEW_BYTES)
             try:
                 theirs = socket.create_connection(("127.0.0.1", self._to), 5)
             except OSError:
@@ -86,8 +93,12 @@ class Proxy:
                     while not self._flowing.wait(_POLL_S):
                         if self._over.is_set():
                             return
-                    if not (data := ready.recv(65536)):
+                    if self.rate:
+                        ready.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _FEW_BYTES)
+                    if not (data := ready.recv(_FEW_BYTES if self.rate else 65536)):
                         return
+                    if self.rate:
+                        self._over.wait(len(data) / self.rate)
                     data, last = self._allowed(data)
                     self.passed_bytes += len(data)
                     if self.delay_s:

@@ -1,0 +1,85 @@
+"""In which order a client writes what it has to say. Pure: time comes as an argument.
+
+Results may be large, and a link slow. They give way to everything else, and no more of them are under way than get
+through in a moment or two: else heartbeats and claims would wait behind what only fills the buffers of the link.
+"""
+
+import collections
+from collections.abc import Iterable
+from typing import Protocol
+
+WINDOW_BYTES = (64 << 10, 256 << 10, 16 << 20)  # least, first and most
+_SWIFT_S = 0.5  # to the answer: more may be under way
+_SLOW_S = 2.0  # less should be
+_WRITE_BYTES = 1 << 20
+
+
+class Call(Protocol):
+    """A request under way; `bulky` ones are those that give way."""
+
+    @property
+    def frame(self) -> bytes: ...  # noqa: D102
+    @property
+    def bulky(self) -> bool: ...  # noqa: D102
+
+
+class Lanes:
+    """What is to be written on a link."""
+
+    def __init__(self) -> None:
+        self._first: collections.deque[bytes] = collections.deque()
+        self._bulky: collections.deque[Call] = collections.deque()
+        self._under_way: dict[Call, float] = {}  # since when
+        self._bytes = 0
+        self.window = WINDOW_BYTES[1]
+
+    def put(self, call: Call) -> None:
+        """Have a call written."""
+        if call.bulky:
+            self._bulky.append(call)
+        else:
+            self._first.append(call.frame)
+
+    def put_frame(self, frame: bytes) -> None:
+        """Have a frame written that nobody waits for."""
+        self._first.append(frame)
+
+    def begin(self, calls: Iterable[Call]) -> None:
+        """Have all of `calls` written on a new link."""
+        self.clear()
+        for call in calls:
+            self.put(call)
+
+    def clear(self) -> None:
+        """Forget all: the link has ended."""
+        self._first.clear()
+        self._bulky.clear()
+        self._under_way.clear()
+        self._bytes = 0
+
+    def take(self, now: float) -> bytes:
+        """Return what to write next; nothing if something has to be answered first."""
+        frames: list[bytes] = []
+        size = 0
+        while self._first and size < _WRITE_BYTES:
+            frames.append(self._first.popleft())
+            size += len(frames[-1])
+        if frames:
+            return b"".join(frames) if len(frames) > 1 else frames[0]
+        if not self._bulky or (self._under_way and self._bytes + len(self._bulky[0].frame) > self.window):
+            return b""
+        call = self._bulky.popleft()
+        self._under_way[call] = now
+        self._bytes += len(call.frame)
+        return call.frame
+
+    def over(self, call: Call, now: float) -> None:
+        """Note that a call was answered, or is given up."""
+        since = self._under_way.pop(call, None)
+        if since is None:
+            return
+        self._bytes -= len(call.frame)
+        if now - since > _SLOW_S:
+            self.window = max(WINDOW_BYTES[0], self.window // 2)
+        elif now - since < _SWIFT_S and self._bulky:
+            self.window = min(WINDOW_BYTES[2], self.window * 2)
