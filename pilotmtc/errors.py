@@ -4,6 +4,7 @@
 
     PilotMTCError
     |- UsageError              the user asked for something that makes no sense      exit 2
+    |  '- NotPermitted         whoever is connected may not ask for it
     |- ConfigError             a file, path or variable is wrong                     exit 2
     |  '- NoProgram            there is no pilotmtc on a host
     |- StoreError              the store cannot do it                                exit 3
@@ -42,6 +43,10 @@ class UsageError(PilotMTCError):
     """The request makes no sense: the text names the value and the remedy."""
 
     exit_code = 2
+
+
+class NotPermitted(UsageError):
+    """The way by which somebody has come to the store, such as a pilot's key, is not meant for that."""
 
 
 class ConfigError(PilotMTCError):

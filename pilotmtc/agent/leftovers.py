@@ -5,12 +5,15 @@ import logging
 import os
 from pathlib import Path
 
+from pilotmtc.errors import NotPermitted
 from pilotmtc.model import PilotId
 from pilotmtc.states import PILOT_FINAL
+from pilotmtc.store.client import connect_store
 from pilotmtc.store.interface import Store
 from pilotmtc.wire.messages import Finish, GetPilots
 from pilotmtc.wire.spool import read_file, spool_files
 
+_PATIENCE_S = 60.0
 _log = logging.getLogger("pilotmtc.agent")
 
 
@@ -29,11 +32,22 @@ def send_spool(store: Store, pilot: PilotId, directory: Path) -> int:
     return sent
 
 
-def take_in(store: Store, directory: Path) -> None:
-    """Send what is in the spools of other pilots beside `directory` that died together with their guards."""
+def take_in(url: str, directory: Path) -> None:
+    """Send what is in the spools of other pilots beside `directory` that died together with their guards.
+
+    A pilot's own key lets it speak of no other pilot: there, whoever asks the scheduler does the same.
+    """
     others = {path.parent for path in directory.parent.glob("*/spool.*") if _size(path)} - {directory}
     if not others:
         return
+    with connect_store(url, patience_s=_PATIENCE_S) as store:
+        try:
+            _take_in(store, others)
+        except NotPermitted:
+            _log.info("what other pilots have left is not for this one to send")
+
+
+def _take_in(store: Store, others: set[Path]) -> None:
     pilots = {Path(pilot.directory): pilot for pilot in store.call(GetPilots()).pilots if pilot.directory}
     for other in sorted(others):
         pilot = pilots.get(other)

@@ -78,10 +78,10 @@ def run(url: str, pilot: PilotId, directory: Path, guard_fd: int | None, allocat
         raise OSError(ctypes.get_errno(), "prctl")
     os.chdir(directory)
     environ = dict(os.environ)
-    client = connect_store(url, patience_s=None)
+    take_in(url, directory)
+    client = connect_store(url, patience_s=None, pilot=pilot)
     try:
         record = _record(client, pilot)
-        take_in(client, directory)
         if allocation is not None:
             from pilotmtc.agent import many
 
@@ -112,7 +112,7 @@ def _allow_files(count: int, what: str, each: int) -> None:
 
 def post_mortem(url: str, pilot: PilotId, directory: Path, reason: str) -> int:
     """Send what an agent that died has left in its spool, and end its pilot."""
-    client = connect_store(url, patience_s=50.0)
+    client = connect_store(url, patience_s=50.0, pilot=pilot)
     try:
         sent = send_spool(client, pilot, directory)
         client.call(EndPilot(pilot, PilotState.FAILED, reason))

@@ -82,7 +82,7 @@ def put_keys(found: "Iterable[Key]", as_json: bool) -> None:
 @click.argument("name")
 @json_option
 def revoke(name: str, as_json: bool) -> None:
-    """Let the key NAME open nothing any more, and remove it. Connections that are open with it stay open."""
+    """Let the key NAME open nothing any more, remove it, and end the connections that are open with it."""
     with open_session() as session:
         changed = session.revoke_key(name)
     if as_json:

@@ -178,8 +178,8 @@ def deploy(name: str, python: str, directory: str, as_json: bool) -> None:
 def keys(name: str, revoke: tuple[str, ...], as_json: bool) -> None:
     """Show the keys that open the store of the site NAME, such as those of its pilots, or revoke some.
 
-    A pilot's key is revoked by itself when the pilot is over. One that is revoked before lets its pilot stay connected,
-    but not come back.
+    A pilot's key is revoked by itself when the pilot is over. One that is revoked before cuts its pilot off: the
+    pilot is given up, and its tasks go back.
     """
     from pilotmtc.cli.keys import put_keys
     from pilotmtc.errors import UsageError

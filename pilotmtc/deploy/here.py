@@ -12,10 +12,11 @@ from pilotmtc.deploy.finding import Finding, finding
 from pilotmtc.errors import ConfigError, ConnectError, PilotMTCError, StatusUnavailable
 from pilotmtc.model import Job, PilotDescription, PilotId
 from pilotmtc.pilots.scheduler import Scheduler
-from pilotmtc.pilots.way import SAME_HOST, close_way, make_way, parse_login
+from pilotmtc.pilots.way import SAME_HOST, make_way, parse_login
 from pilotmtc.sites import LOCAL, SCHEDULERS, find_scheduler, scheduler_url
 from pilotmtc.states import PilotState
 from pilotmtc.store.client import connect_store
+from pilotmtc.store.keys import revoke_key
 from pilotmtc.store.location import locate
 from pilotmtc.wire.messages import GetStore
 
@@ -72,14 +73,14 @@ def _way_back(login: str, store: str) -> str:
     description = PilotDescription(login=login)
     try:
         _knock(login)
-        url = make_way(store, Job(PilotId(0), key, PilotState.NEW, description, directory))
+        url = make_way(store, Job(PilotId(0), key, PilotState.NEW, description, directory), key)
         with connect_store(url, patience_s=_PATIENCE_S) as client:
             client.call(GetStore())
     except ConnectError as error:
         error.args = (f"{error}: {_CURE}",)
         raise
     finally:
-        close_way(store, key)
+        revoke_key(store, key)
         shutil.rmtree(directory, ignore_errors=True)
     name = login or socket.getfqdn()
     return f"a pilot's key opens the store through {name}, tried on {os.uname().nodename} itself"

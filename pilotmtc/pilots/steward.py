@@ -18,17 +18,19 @@ from pathlib import Path
 from types import FrameType
 
 from pilotmtc.agent.guard import sweep
+from pilotmtc.agent.leftovers import send_spool
 from pilotmtc.errors import AdaptorError, ChannelClosed, ConfigError, PilotMTCError, SubmitRejected, UsageError
 from pilotmtc.model import BatchId, Job, JobReport
 from pilotmtc.pilots.scheduler import Scheduler, Sighting
 from pilotmtc.pilots.script import job_script
-from pilotmtc.pilots.way import close_way, make_way
+from pilotmtc.pilots.way import make_way
 from pilotmtc.states import PILOT_FINAL, JobState, PilotState
 from pilotmtc.store.client import StoreClient
 from pilotmtc.store.interface import Store
+from pilotmtc.store.keys import pilot_key_name
 from pilotmtc.store.stewards import CONTROL_FD
 from pilotmtc.transport.channel import Channel
-from pilotmtc.wire.messages import BeginSubmit, GetJobs, ReportJobs
+from pilotmtc.wire.messages import BeginSubmit, GetJobs, ReportJobs, RevokeKey
 
 log = logging.getLogger("pilotmtc.pilots")
 
@@ -64,7 +66,7 @@ class Round:
         still = {job.pilot: job for job in self._store.call(GetJobs(self._url)).jobs}
         for job in found.jobs:
             if job.pilot not in still or still[job.pilot].over:
-                close_way(self._path, job.key)
+                self._store.call(RevokeKey(pilot_key_name(job.key)))
 
     def _ask(self, jobs: Sequence[Job]) -> None:
         known = {job.batch: job for job in jobs if job.batch is not None}
@@ -126,6 +128,8 @@ class Round:
         for batch, job in known.items():
             match seen[batch]:
                 case Sighting() as sighting:
+                    if job.attached and sighting.state not in _LIVING:
+                        send_spool(self._store, job.pilot, Path(job.directory))  # what its agent could not
                     reports.append(self._as_report(job, batch, sighting))
                     if batch in left and sighting.state in _LIVING:
                         troubles[job.pilot] = str(left[batch])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pilotmtc.errors import ConfigError
 from pilotmtc.model import Job
-from pilotmtc.store.keys import new_key, pilot_key_name, revoke_key
+from pilotmtc.store.keys import new_key, pilot_key_name
 from pilotmtc.transport.ssh_url import SshTarget
 
 SAME_HOST = "-"  # a login of that name: the nodes are the store's own host
@@ -36,10 +36,10 @@ def parse_login(login: str) -> tuple[str | None, str, int]:
     return match["user"], match["v6"] or match["host"], int(match["port"] or _SSH_PORT)
 
 
-def make_way(store: str, job: Job) -> str:
+def make_way(store: str, job: Job, key: str = "") -> str:
     """Make what the agent of `job` needs to reach `store` on this host, in its directory; return the URL for it.
 
-    Safe to repeat.
+    Safe to repeat. `key` names an SSH key of the store; the pilot's own is made if it is not given.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def make_way(store: str, job: Job) -> str:
     user, host, port = parse_login(job.description.login or socket.getfqdn())
     user = user or pwd.getpwuid(os.geteuid()).pw_name
     directory = Path(job.directory)
-    key = new_key(store, pilot_key_name(job.key))
+    made = new_key(store, key or pilot_key_name(job.key))
     known = directory / "known_hosts"
     config = directory / "ssh_config"
     _write(known, _host_keys(host, port))
@@ -61,7 +61,7 @@ def make_way(store: str, job: Job) -> str:
         f"  UserKnownHostsFile {_word(known)}\n"
         "  GlobalKnownHostsFile none\n"
         "  StrictHostKeyChecking yes\n"
-        f"  IdentityFile {_word(Path(key.path))}\n"
+        f"  IdentityFile {_word(Path(made.path))}\n"
         "  IdentitiesOnly yes\n"
         "  IdentityAgent none\n"
         "  PasswordAuthentication no\n"
@@ -69,11 +69,6 @@ def make_way(store: str, job: Job) -> str:
     )
     target = SshTarget(host=host, user=user, port=None if port == _SSH_PORT else port, path=os.path.realpath(store))
     return f"{target}?config={config}"
-
-
-def close_way(store: str, pilot_key: str) -> None:
-    """Let the key of a pilot that is over open nothing any more. Safe to repeat."""
-    revoke_key(store, pilot_key_name(pilot_key))
 
 
 def _host_keys(host: str, port: int) -> str:

@@ -31,6 +31,8 @@ def do_apart(path: Path, request: AnyRequest, owner: sqlite3.Connection | None =
     if isinstance(request, SnapshotStore):
         return upkeep.snapshot_file(path, Path(request.path), owner)
     if isinstance(request, NewKey):
+        if keys.pilot_of(request.name) is not None:
+            raise UsageError(f"{request.name!r}: names that begin like that are those of pilots' keys: choose another")
         return Keys((keys.new_key(path, request.name),))
     if isinstance(request, GetKeys):
         return Keys(keys.list_keys(path))

@@ -22,6 +22,7 @@ from pilotmtc.errors import (
     TransportError,
     UsageError,
 )
+from pilotmtc.model import PilotId
 from pilotmtc.store.following import Followed
 from pilotmtc.store.lanes import Lanes
 from pilotmtc.store.location import locate
@@ -77,6 +78,8 @@ class StoreClient:
         Ends what `connect` needs, even in the middle of connecting.
     follow
         Opens a channel to the host that has the store now. Whenever that one ends, `connect` is asked again.
+    pilot
+        Speak as the agent of this pilot: the server then lets nothing else be said.
     """
 
     def __init__(
@@ -86,11 +89,13 @@ class StoreClient:
         patience_s: float | None = 60.0,
         on_close: Callable[[], None] | None = None,
         follow: Callable[[StoreMoved], Channel] | None = None,
+        pilot: PilotId | None = None,
     ) -> None:
         self._connect = connect
         self._follow = follow
         self._moved: StoreMoved | None = None  # what the last try brought
         self._on_close = on_close
+        self._pilot = pilot
         self._patience_s = patience_s
         self._wake = threading.Condition()  # guards all that follows; wakes the writer
         self._number = 0
@@ -227,7 +232,7 @@ class StoreClient:
         try:
             if closed:
                 raise ChannelClosed("this connection to the store was closed")
-            channel.write(hello(__version__))
+            channel.write(hello(__version__, self._pilot))
             while (frame := self._decoder.next_frame()) is None:
                 data = channel.read(_READ_BYTES)
                 if not data:
@@ -422,11 +427,13 @@ def _copy(error: PilotMTCError) -> PilotMTCError:
     return type(error)(*error.args)
 
 
-def connect_store(url: str | None = None, *, patience_s: float | None = 60.0, ask: Ask | None = None) -> StoreClient:
+def connect_store(
+    url: str | None = None, *, patience_s: float | None = 60.0, ask: Ask | None = None, pilot: PilotId | None = None
+) -> StoreClient:
     """Return a client of the store at `url` (or of the user's usual one), whose server is started if need be.
 
     On another host (``ssh://``), the login is tried before this returns; `ask` asks a person for passwords and codes,
-    on the terminal unless it is given.
+    on the terminal unless it is given. The agent of a `pilot` names it.
 
     Raises
     ------
@@ -449,12 +456,12 @@ def connect_store(url: str | None = None, *, patience_s: float | None = 60.0, as
             followed.close()
             remote.close()
 
-        return StoreClient(remote.connect, patience_s=patience_s, on_close=close, follow=followed.connect)
+        return StoreClient(remote.connect, patience_s=patience_s, on_close=close, follow=followed.connect, pilot=pilot)
     if not sys.executable:
         raise UsageError("pilotmtc needs sys.executable to start its server")
     script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "serve.py")
     argv = [sys.executable, "-I", "-S", script, location.path]
     followed = Followed(location, ask=ask)
     return StoreClient(
-        lambda: open_process(argv), patience_s=patience_s, on_close=followed.close, follow=followed.connect
+        lambda: open_process(argv), patience_s=patience_s, on_close=followed.close, follow=followed.connect, pilot=pilot
     )

@@ -3,7 +3,7 @@
 from typing import Any
 
 from pilotmtc.errors import UsageError
-from pilotmtc.model import TaskId
+from pilotmtc.model import PilotId, TaskId
 from pilotmtc.states import PILOT_FINAL, Cause, TaskState
 from pilotmtc.store.claiming import kinds
 from pilotmtc.store.filters import field_names
@@ -177,6 +177,12 @@ def get_words(ledger: Ledger, request: GetWords) -> Words:
         (_NEW_TASKS,),
     )
     return Words(tuple(field_names(ledger)[:200]), tuple(tag for (tag,) in tags))
+
+
+def find_pilot(ledger: Ledger, key: str) -> PilotId | None:
+    """Return the pilot with this key, None if there is none."""
+    row = ledger.execute("SELECT id FROM pilot WHERE key = ?", (key,)).fetchone()
+    return None if row is None else PilotId(row[0])
 
 
 def pilot_directory(ledger: Ledger, pilot: int) -> str:

@@ -1,7 +1,8 @@
 """Keys of a store's own. Each opens this store over SSH and nothing else.
 
 The private part is ``STORE.d/keys/NAME``. The public part is a line in the account's ``authorized_keys`` that ties it
-to ``pilotmtc serve STORE``; the line's comment says whose it is.
+to ``pilotmtc serve STORE --key NAME``, so that the server knows who comes; the line's comment says whose it is. A key
+without ``STORE.d/keys/NAME.pub`` opens nothing: an SSH connection may be older than the revocation.
 """
 
 import base64
@@ -48,7 +49,7 @@ def new_key(store_path: str | Path, name: str, *, file: str | Path | None = None
         If a file cannot be written, the store's path cannot stand in ``authorized_keys``, or there is no ssh-keygen.
     """
     private, mark = _private_of(store_path, name), _mark(store_path, name)
-    options = f'restrict,command="{_command(store_path)}"'.encode("utf-8", "surrogateescape")
+    options = f'restrict,command="{_command(store_path, name)}"'.encode("utf-8", "surrogateescape")
     public = _pair(private)
     lines = authorized_keys.locate(file)
     line = b"%s ssh-ed25519 %s %s" % (options, public, mark)
@@ -69,6 +70,16 @@ def new_key(store_path: str | Path, name: str, *, file: str | Path | None = None
 def pilot_key_name(pilot_key: str) -> str:
     """Return the name of the SSH key of the pilot with this key."""
     return f"{_PILOT}{pilot_key}"
+
+
+def pilot_of(name: str) -> str | None:
+    """Return the key of the pilot whose SSH key is called `name`; None if it is no pilot's."""
+    return name.removeprefix(_PILOT) if name.startswith(_PILOT) else None
+
+
+def is_valid(store_path: str | Path, name: str) -> bool:
+    """Return whether there is a key `name` that was not revoked."""
+    return _is_name(name) and _shown(_directory(store_path) / name).exists()
 
 
 def keyed_pilots(store_path: str | Path) -> tuple[str, ...]:
@@ -105,7 +116,7 @@ def list_keys(store_path: str | Path, *, file: str | Path | None = None) -> tupl
 def revoke_key(store_path: str | Path, name: str, *, file: str | Path | None = None) -> bool:
     """Let the key `name` of the store open nothing any more, and remove it; return whether there was anything.
 
-    Safe to repeat. A connection that is open with it stays so.
+    Safe to repeat. The server also ends the connections that are open with it: that is not done here.
 
     Raises
     ------
@@ -126,7 +137,7 @@ def revoke_key(store_path: str | Path, name: str, *, file: str | Path | None = N
     if known:
         authorized_keys.change(lines, is_it)
     try:
-        for part in (private, private.with_name(f"{name}{_PUBLIC}")):
+        for part in (_shown(private), private):
             with contextlib.suppress(FileNotFoundError):
                 part.unlink()
                 known = True
@@ -154,16 +165,20 @@ def _is_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None and not name.endswith(_PUBLIC)
 
 
+def _shown(private: Path) -> Path:
+    return private.with_name(f"{private.name}{_PUBLIC}")
+
+
 def _mark(store_path: str | Path, name: str) -> bytes:
     """Return the comment of the key's line, which no other store's key has."""
     store = hashlib.sha256(os.fsencode(os.path.realpath(store_path))).hexdigest()[:16]
     return f"pilotmtc:{store}:{name}".encode()
 
 
-def _command(store_path: str | Path) -> str:
+def _command(store_path: str | Path, name: str) -> str:
     """Return what the key may run, for the account's shell, as it stands between quotes in ``authorized_keys``."""
     path = os.path.realpath(store_path)
-    words = (sys.executable, "-P", "-m", "pilotmtc", "serve", path)
+    words = (sys.executable, "-P", "-m", "pilotmtc", "serve", path, "--key", name)
     for word in words:
         if any(ord(char) < 32 or ord(char) == 127 for char in word):
             raise ConfigError(
@@ -188,7 +203,7 @@ def _pair(private: Path) -> bytes:
                 shutil.rmtree(made)
         private.chmod(0o600)
         public = _keygen("-y", "-P", "", "-f", str(private))
-        shown = private.with_name(f"{private.name}{_PUBLIC}")
+        shown = _shown(private)
         if _public_of(private) != public.split()[1]:
             shown.write_bytes(b" ".join([*public.split()[:2], private.name.encode()]) + b"\n")
     except OSError as error:
@@ -215,7 +230,7 @@ def _keygen(*words: str) -> bytes:
 def _public_of(private: Path) -> bytes:
     """Return the public part of a key as far as it can be read; empty if it cannot."""
     try:
-        return private.with_name(f"{private.name}{_PUBLIC}").read_bytes().split()[1]
+        return _shown(private).read_bytes().split()[1]
     except (OSError, IndexError):
         return b""
 

@@ -8,6 +8,7 @@ import stat
 
 from pilotmtc.errors import PilotMTCError, ProtocolError
 from pilotmtc.model import PilotId
+from pilotmtc.store.rights import Who
 from pilotmtc.wire.frames import FrameDecoder, append_reply
 from pilotmtc.wire.messages import Reply
 
@@ -23,6 +24,8 @@ class Peer:
     ----------
     number
         For the log.
+    who
+        Who it is.
     control
         The socket to the waiting serve.
     source, sink
@@ -32,7 +35,7 @@ class Peer:
     """
 
     def __init__(
-        self, number: int, control: socket.socket, *, source: int, sink: int, epoll: select.epoll, now: float
+        self, number: int, who: Who, control: socket.socket, *, source: int, sink: int, epoll: select.epoll, now: float
     ) -> None:
         for fd in (source, sink):
             mode = os.fstat(fd).st_mode
@@ -40,6 +43,7 @@ class Peer:
                 raise ProtocolError("serve needs a pipe or a socket as its stdin and stdout")
             os.set_blocking(fd, False)
         self.number = number
+        self.who = who
         self.control = control
         self.source = source
         self.sink = sink

@@ -1,13 +1,14 @@
-"""The waiting ``serve``: ``python -I -S serve.py STORE``.
+"""The waiting ``serve``: ``python -I -S serve.py STORE [KEY]``.
 
 Finds the store's server on this host, or starts it; hands it this process's stdin and stdout; then waits until the
 server lets go of them. There is one of these for every connection, so it imports the standard library's socket and
 little else: it must stay below 12 MB.
 
-What the two sides say on the control socket: ``serve`` sends the store's path together with the two descriptors, the
-server sends one byte back once it has them and before it reads from them. No byte: the server was about to leave, and
-nothing is lost by handing over to the next one. After that the end of the control socket, on either side, ends the
-connection.
+What the two sides say on the control socket: ``serve`` sends the store's path together with the two descriptors, and
+behind a NUL the name of the store's key that this connection was opened with, if it was one: the key's line in
+``authorized_keys`` gives it, so that nobody can leave it out. The server sends one byte back once it has them and
+before it reads from them. No byte: the server was about to leave, and nothing is lost by handing over to the next one.
+After that the end of the control socket, on either side, ends the connection.
 
 A server that cannot serve yet, because another host has the store, keeps the lock under which servers are started and
 writes into it how it stands: ``StoreMoved`` and where to, which clients are told; or ``wait`` and why, which they are
@@ -147,11 +148,11 @@ def _dial(path: str, timeout_s: float) -> "socket.socket | None":
         time.sleep(0.02)
 
 
-def hand_over(control: socket.socket, store: str) -> bool:
-    """Give stdin and stdout to the server; return whether it has taken them."""
+def hand_over(control: socket.socket, store: str, key: str = "") -> bool:
+    """Give stdin and stdout, opened with `key`, to the server; return whether it has taken them."""
     control.settimeout(_ACK_TIMEOUT_S)
     try:
-        socket.send_fds(control, [os.fsencode(store)], [0, 1])
+        socket.send_fds(control, [os.fsencode(f"{store}\0{key}" if key else store)], [0, 1])
         return control.recv(1) != b""
     except TimeoutError as error:
         raise Refused(
@@ -324,7 +325,7 @@ def failure_frame(error: str, message: str) -> bytes:
     return _MAGIC + struct.pack(">I", len(body)) + body
 
 
-def serve(store: str) -> None:
+def serve(store: str, key: str = "") -> None:
     """Connect stdin and stdout to the server of `store` until either side ends it."""
     for fd in (0, 1):
         mode = os.fstat(fd).st_mode
@@ -338,7 +339,7 @@ def serve(store: str) -> None:
             control = _dial(elsewhere, 5.0) if elsewhere else connect(store)
         if control is not None:
             with control:
-                if hand_over(control, store):
+                if hand_over(control, store, key):
                     wait_for_end(control)
                     return
         if time.monotonic() > deadline:
@@ -355,12 +356,12 @@ def serve(store: str) -> None:
 
 def main(argv: "list[str]") -> int:
     """Do what the module's docstring says; return the exit code."""
-    if len(argv) != 2:
-        sys.stderr.write("usage: serve.py STORE\n")
+    if len(argv) not in (2, 3):
+        sys.stderr.write("usage: serve.py STORE [KEY]\n")
         return 2
     store = os.path.realpath(os.path.expanduser(argv[1]))
     try:
-        serve(store)
+        serve(store, *argv[2:])
     except Refused as refused:
         sys.stderr.write(f"pilotmtc: error: {refused}\n")
         with suppress(OSError):  # nobody is there to hear it

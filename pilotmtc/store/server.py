@@ -17,24 +17,26 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 
-from msgspec import structs
+from msgspec import UNSET, structs
 
 from pilotmtc import __version__
-from pilotmtc.errors import PilotMTCError, ProtocolError, StoreError
+from pilotmtc.errors import LoginRefused, PilotMTCError, ProtocolError, StoreError
 from pilotmtc.store.apart import APART
-from pilotmtc.store.keys import keyed_pilots
+from pilotmtc.store.keys import is_valid, keyed_pilots, pilot_of
 from pilotmtc.store.listener import Listener, Ownership
 from pilotmtc.store.offload import Offload
 from pilotmtc.store.owner import EXIT_MOVED, Lease
 from pilotmtc.store.parking import Parking, Ticket, has_something
 from pilotmtc.store.peer import Peer
 from pilotmtc.store.place import NETWORK, place_of
+from pilotmtc.store.rights import NOBODY, STEWARD, USER, Who, refusal
 from pilotmtc.store.rounds import Rounds
 from pilotmtc.store.serve import roll_log
 from pilotmtc.store.sqlite import News, SqliteStore
 from pilotmtc.store.stewards import Stewards
 from pilotmtc.store.takeover import ServedHere, Tell, become_owner
-from pilotmtc.wire.frames import decode_hello, decode_request, hello
+from pilotmtc.wire.base import Role
+from pilotmtc.wire.frames import MAGIC, decode_hello, decode_request, hello
 from pilotmtc.wire.messages import (
     AnyRequest,
     AttachPilot,
@@ -53,6 +55,7 @@ from pilotmtc.wire.messages import (
     Release,
     Reply,
     ReportJobs,
+    RevokeKey,
     SetMode,
     Started,
     StoreInfo,
@@ -306,6 +309,8 @@ class Server:
                 if not peer.software:
                     greeting = decode_hello(frame)
                     peer.software = f"{greeting.software} {greeting.version}"
+                    if greeting.pilot is not UNSET:
+                        peer.who = peer.who.agent_of(greeting.pilot)
                     continue
                 number, request = decode_request(frame)
                 if isinstance(request, Ping):
@@ -313,6 +318,10 @@ class Server:
                     self._touched.add(peer)
                 elif isinstance(request, ProtocolError):
                     peer.answer(number, request)
+                    self._touched.add(peer)
+                elif (refused := refusal(peer.who, request)) is not None:
+                    log.warning("client %d was refused: %s", peer.number, refused)
+                    peer.answer(number, refused)
                     self._touched.add(peer)
                 elif isinstance(request, APART):
                     self._aside(Ticket(peer, number, request, now))
@@ -327,9 +336,7 @@ class Server:
                     if isinstance(request, _BULKY):
                         return
         except PilotMTCError as error:
-            peer.answer(0, error)  # 0 speaks of the connection
-            peer.flush(now)
-            self._part(peer, str(error))
+            self._dismiss(peer, error)
 
     def _read_file(self, ticket: Ticket[Peer], request: GetPilotFile) -> None:
         """Have a file read by the side: it may lie on a file system that hangs."""
@@ -398,6 +405,8 @@ class Server:
     def _answer(self, ticket: Ticket[Peer], reply: Reply | PilotMTCError) -> None:
         if isinstance(reply, StoreError) and not reply.transient and isinstance(ticket.request, Claim | Finish):
             self._refusal, self._refused_at = str(reply), time.monotonic()
+        if isinstance(ticket.request, RevokeKey):
+            self._cut(ticket.request.name)
         if ticket.peer.closed:
             return
         if isinstance(reply, StoreInfo):
@@ -439,7 +448,7 @@ class Server:
                 steward.stream.close()
                 steward.control.close()  # by which it knows that it has to end
                 raise
-            self._adopt(steward.control, *fds, steward=True)
+            self._adopt(STEWARD, steward.control, *fds).say(hello(__version__))
 
     def _on_steward(self, pidfd: int) -> None:
         url, trouble = self._stewards.reap(pidfd)
@@ -458,11 +467,18 @@ class Server:
         self._epoll.unregister(control)
         fds: list[int] = []
         try:
-            path, fds, _, _ = socket.recv_fds(control, 4096, 2)
-            if len(fds) != 2 or os.fsdecode(path) != self._path or not self._still_there():
+            words, fds, _, _ = socket.recv_fds(control, 8192, 2)
+            path, _, key = os.fsdecode(words).partition("\0")
+            if len(fds) != 2 or path != self._path or not self._still_there():
                 raise ProtocolError("nothing, or another store, is asked for")
+            who = self._who(key)
             control.send(b"+")
-            self._adopt(control, *fds)
+            if who is not None:
+                self._adopt(who, control, *fds).say(hello(__version__))
+            else:
+                refused = self._adopt(NOBODY, control, *fds)
+                refused.say(MAGIC)
+                self._dismiss(refused, LoginRefused(f"the key {key} opens nothing: it was revoked, or was never made"))
         except (OSError, PilotMTCError) as error:
             for passed in fds:
                 os.close(passed)
@@ -470,20 +486,43 @@ class Server:
             if fds:
                 log.warning("a connection was refused: %s", error)
 
-    def _adopt(self, control: socket.socket, source: int, sink: int, *, steward: bool = False) -> None:
+    def _who(self, key: str) -> Who | None:
+        """Return who comes with the store's key of that name, or with none; None if they may not."""
+        if not key:
+            return USER
+        if not is_valid(self._path, key):
+            return None
+        if (pilot_key := pilot_of(key)) is None:
+            return Who(Role.KEY, key)
+        pilot = self._store.find_pilot(pilot_key)
+        return None if pilot is None else Who(Role.AGENT, key, pilot)
+
+    def _cut(self, key: str) -> None:
+        """End the connections that were opened with a key that opens nothing any more."""
+        for peer in [peer for peer in self._clients if key and peer.who.key == key]:
+            self._dismiss(peer, LoginRefused(f"the key {key} was revoked"))
+
+    def _dismiss(self, peer: Peer, error: PilotMTCError) -> None:
+        """Tell a client why it has to go."""
+        if not peer.closed:
+            peer.answer(0, error)  # 0 speaks of the connection
+            peer.flush(time.monotonic())
+            self._part(peer, str(error))
+
+    def _adopt(self, who: Who, control: socket.socket, source: int, sink: int) -> Peer:
         """Make a client of whoever is at the other end."""
         self._numbers += 1
-        peer = Peer(self._numbers, control, source=source, sink=sink, epoll=self._epoll, now=time.monotonic())
+        peer = Peer(self._numbers, who, control, source=source, sink=sink, epoll=self._epoll, now=time.monotonic())
         self._peers[peer.source] = self._peers[control.fileno()] = peer
         self._epoll.register(control, select.EPOLLIN)
-        if steward:
+        if who is STEWARD:
             self._helpers.add(peer)
         else:
             self._clients.add(peer)
             self._empty_since = None
             log.info("client %d has come", peer.number)
-        peer.say(hello(__version__))
         self._touched.add(peer)
+        return peer
 
     def _part(self, peer: Peer, why: str) -> None:
         if peer.closed:

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from pilotmtc.clock import Clock, SystemClock
 from pilotmtc.errors import PilotMTCError, StoreBusy, StoreError, UsageError
+from pilotmtc.model import PilotId
 from pilotmtc.store import claiming, closeups, finishing, jobs, leases, looking, overview, steering, submitting, upkeep
 from pilotmtc.store.apart import APART, do_apart
 from pilotmtc.store.jobs import OpenJobs
@@ -243,6 +244,11 @@ class SqliteStore:
     def take_news(self) -> News:
         """Return what commits have brought since the last call, for waking those that wait."""
         return self._ledger.take_news()
+
+    def find_pilot(self, key: str) -> PilotId | None:
+        """Return the pilot with this key, None if there is none."""
+        with self._translated():
+            return closeups.find_pilot(self._ledger, key)
 
     def pilot_directory(self, pilot: int) -> str:
         """Return where the files of a pilot lie.

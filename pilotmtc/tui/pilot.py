@@ -12,6 +12,7 @@ from textual.containers import VerticalScroll
 from textual.widgets import Static, TabbedContent, TabPane
 
 from pilotmtc.cli.text import plain, rate
+from pilotmtc.errors import NotPermitted
 from pilotmtc.model import Pilot, PilotId
 from pilotmtc.session.board import left_s
 from pilotmtc.states import PILOT_FINAL
@@ -21,7 +22,7 @@ from pilotmtc.tui.gantt import Gantt, cores_of, lanes_of, utilisation
 from pilotmtc.tui.table import Cell, Table
 from pilotmtc.tui.words import bar, clock, pilot_state, plain_lines, right, span
 from pilotmtc.units import format_memory
-from pilotmtc.wire.views import GetPilotFile, GetPilotView, GetSpans, NodeState, PilotView, RunningTask, Span
+from pilotmtc.wire.views import GetPilotFile, GetPilotView, GetSpans, NodeState, PilotFile, PilotView, RunningTask, Span
 
 _MAP = 40  # cells of a node's map
 _WIDE_MAP = 64  # where there is room
@@ -206,12 +207,18 @@ class PilotScreen(Base):
             if value
         ]  # fmt: skip
         if pilot.description.scheduler:
-            script = await self.mtc.gateway.ask(GetPilotFile(self._number, "job.sh"))
+            script = await self._file("job.sh")
             record += ["", script.path, script.trouble or plain_lines(script.data)]
         self.query_one("#job-text", Static).update("\n".join(record))
 
+    async def _file(self, name: str, limit: int = 64 << 10) -> PilotFile:
+        try:
+            return await self.mtc.gateway.ask(GetPilotFile(self._number, name, limit))
+        except NotPermitted as error:  # the rest of the screen is
+            return PilotFile(name, trouble=str(error))
+
     async def _load_log(self) -> None:
-        log = await self.mtc.gateway.ask(GetPilotFile(self._number, "agent.log"))
+        log = await self._file("agent.log")
         scroll = self.query_one("#log-scroll", VerticalScroll)
         at_end = scroll.scroll_y >= scroll.max_scroll_y
         text = plain_lines(log.data) if not log.trouble else log.trouble
@@ -255,7 +262,7 @@ class PilotScreen(Base):
         """Open the agent's log in the pager."""
 
         async def page() -> None:
-            log = await self.mtc.gateway.ask(GetPilotFile(self._number, "agent.log", 1 << 20))
+            log = await self._file("agent.log", 1 << 20)
             with TemporaryDirectory(prefix="pilotmtc-") as directory:
                 copy = Path(directory) / "agent.log"
                 copy.write_bytes(log.data if not log.trouble else log.trouble.encode())

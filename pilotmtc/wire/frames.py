@@ -14,9 +14,11 @@ import struct
 from typing import TypeVar
 
 import msgspec
+from msgspec import UNSET
 
 from pilotmtc import errors
 from pilotmtc.errors import PilotMTCError, ProtocolError, StoreError, UsageError
+from pilotmtc.model import PilotId
 from pilotmtc.wire.messages import PROTOCOL, REPLIES, AnyRequest, Failure, Hello, Ping, Reply
 
 MAX_FRAME_BYTES = 32 << 20
@@ -131,10 +133,10 @@ def append_frame(buffer: bytearray, message: object) -> None:
         raise
 
 
-def hello(version: str) -> bytes:
-    """Return what each side sends first."""
+def hello(version: str, pilot: PilotId | None = None) -> bytes:
+    """Return what each side sends first; the agent of a pilot names it."""
     buffer = bytearray(MAGIC)
-    append_frame(buffer, Hello(PROTOCOL, version))
+    append_frame(buffer, Hello(PROTOCOL, version, pilot=UNSET if pilot is None else pilot))
     return bytes(buffer)
 
 

@@ -1,11 +1,13 @@
 """What the store's server and its stewards, who ask the schedulers, say to each other."""
 
 from pilotmtc.model import Job, JobReport, PilotId
-from pilotmtc.wire.base import Changed, Done, Reply, Request
+from pilotmtc.wire.base import STEWARDS, Changed, Done, Reply, Request
 
 
 class GetJobs(Request["Jobs"], frozen=True, tag="jobs"):
     """The pilots that the scheduler at this URL is to be asked about."""
+
+    said_by = STEWARDS
 
     scheduler: str
 
@@ -23,6 +25,8 @@ class BeginSubmit(Request[Changed], frozen=True, tag="begin_submit"):
     Changes nothing if `submits` is not the number known here, or the pilot is over: it must not be submitted then.
     """
 
+    said_by = STEWARDS
+
     pilot: PilotId
     submits: int
 
@@ -37,6 +41,8 @@ class ReportJobs(Request[Done], frozen=True, tag="report_jobs"):
     troubles
         What went wrong with one pilot alone, whatever is said of it besides.
     """
+
+    said_by = STEWARDS
 
     scheduler: str
     reports: tuple[JobReport, ...] = ()

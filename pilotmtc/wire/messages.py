@@ -4,7 +4,7 @@ Every request may arrive twice, late or never, and asking again is always safe. 
 each request's docstring.
 """
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from pilotmtc.model import (
     Attempt,
@@ -22,7 +22,7 @@ from pilotmtc.model import (
     Template,
 )
 from pilotmtc.states import PilotState, TaskState
-from pilotmtc.wire.base import Changed, Done, R, Reply, Request
+from pilotmtc.wire.base import AGENTS, GUESTS, STEWARDS, Changed, Done, R, Reply, Request
 from pilotmtc.wire.jobs import BeginSubmit, GetJobs, Jobs, ReportJobs
 from pilotmtc.wire.tail import GetTail, Peeked, Tail
 from pilotmtc.wire.upkeep import (
@@ -105,6 +105,8 @@ class Submit(Request["Submitted"], frozen=True, tag="submit"):
         The campaign is complete with this chunk.
     """
 
+    said_by = GUESTS
+
     key: str
     offset: int = 0
     name: str = ""
@@ -131,6 +133,8 @@ class CreatePilot(Request["Pilots"], frozen=True, tag="create_pilot"):
     One with a scheduler is submitted to it by the store's server.
     """
 
+    said_by = GUESTS
+
     key: str
     description: PilotDescription
     directory: str = ""
@@ -151,6 +155,8 @@ class AttachPilot(Request["Orders"], frozen=True, tag="attach_pilot"):
         What its largest node has; None if there is none yet.
     """
 
+    said_by = AGENTS
+
     pilot: PilotId
     host: str
     pid: int
@@ -162,6 +168,8 @@ class AttachPilot(Request["Orders"], frozen=True, tag="attach_pilot"):
 
 class EndPilot(Request["Done"], frozen=True, tag="end_pilot"):
     """The pilot is over; tasks it still holds go back. Safe to repeat: a final state stays."""
+
+    said_by = AGENTS
 
     pilot: PilotId
     state: PilotState
@@ -194,6 +202,8 @@ class Claim(Request["Batch"], frozen=True, tag="claim"):
         them all together is not given. Empty is one of `total`.
     """
 
+    said_by = AGENTS
+
     pilot: PilotId
     number: int
     total: Resources
@@ -221,6 +231,8 @@ class Started(Request["Done"], frozen=True, tag="started"):
     Safe to repeat: stale and finished attempts are ignored. Node and slot are as in `Result`.
     """
 
+    said_by = AGENTS
+
     pilot: PilotId
     tasks: tuple[tuple[TaskId, int, float, str, str], ...]
 
@@ -229,6 +241,8 @@ class Finish(Request["Finished"], frozen=True, tag="finish"):
     """Results. Safe to repeat: each (task, attempt) is recorded once, and only if the pilot holds it, or held it when
     it was given up and nobody has claimed the task since.
     """
+
+    said_by = AGENTS | STEWARDS
 
     pilot: PilotId
     results: tuple[Result, ...]
@@ -248,6 +262,8 @@ class Finished(Reply, frozen=True):
 class Release(Request["Done"], frozen=True, tag="release"):
     """Give back claimed tasks that were not started: ``(task, attempt)``. Safe to repeat."""
 
+    said_by = AGENTS
+
     pilot: PilotId
     tasks: tuple[tuple[TaskId, int], ...]
 
@@ -265,6 +281,8 @@ class Heartbeat(Request["Orders"], frozen=True, tag="heartbeat"):
     nodes
         The pilot's nodes. Only some of the beats tell; empty says nothing about them.
     """
+
+    said_by = AGENTS
 
     pilot: PilotId
     seen: int = 0
@@ -343,12 +361,16 @@ class Filter(Struct, frozen=True, omit_defaults=True):
 class Cancel(Request["Changed"], frozen=True, tag="cancel"):
     """Cancel tasks: those not started at once, running ones through their agents. `key` makes it safe to repeat."""
 
+    said_by = GUESTS
+
     key: str
     filter: Filter
 
 
 class Retry(Request["Changed"], frozen=True, tag="retry"):
     """Run FAILED, CANCELED and SKIPPED tasks again, their failures forgotten. `key` makes it safe to repeat."""
+
+    said_by = GUESTS
 
     key: str
     filter: Filter
@@ -359,6 +381,8 @@ class Edit(Request["Changed"], frozen=True, tag="edit"):
 
     `key` makes it safe to repeat.
     """
+
+    said_by = GUESTS
 
     key: str
     filter: Filter
@@ -376,11 +400,15 @@ class Edit(Request["Changed"], frozen=True, tag="edit"):
 class DrainPilot(Request["Changed"], frozen=True, tag="drain_pilot"):
     """Let the pilot finish what runs and leave. Safe to repeat."""
 
+    said_by = GUESTS
+
     pilot: PilotId
 
 
 class CancelPilot(Request["Changed"], frozen=True, tag="cancel_pilot"):
     """End the pilot now: its tasks are killed and go back. Safe to repeat."""
+
+    said_by = GUESTS
 
     pilot: PilotId
 
@@ -390,6 +418,8 @@ class CancelPilot(Request["Changed"], frozen=True, tag="cancel_pilot"):
 
 class GetCampaigns(Request["Campaigns"], frozen=True, tag="campaigns"):
     """Campaigns, newest first; with `id` or `key` that one (or none)."""
+
+    said_by = GUESTS
 
     id: CampaignId | None = None
     key: str | None = None
@@ -410,6 +440,9 @@ class Campaigns(Reply, frozen=True):
 
 class GetPilots(Request["Pilots"], frozen=True, tag="pilots"):
     """Pilots, newest first; with `live` only those that are not over; with `id` that one."""
+
+    said_by = AGENTS
+    names = "id"
 
     id: PilotId | None = None
     live: bool = False
@@ -435,6 +468,8 @@ class GetTasks(Request["Tasks"], frozen=True, tag="tasks"):
         wants those of all tasks asks for all pages and merges them. A running task's time is that until now.
     """
 
+    said_by = GUESTS
+
     filter: Filter = Filter()
     after: int = 0
     limit: int = 100
@@ -452,6 +487,8 @@ class Tasks(Reply, frozen=True):
 class GetTask(Request["TaskDetail"], frozen=True, tag="task"):
     """All about one task."""
 
+    said_by = GUESTS
+
     task: TaskId
 
 
@@ -467,6 +504,8 @@ class TaskDetail(Reply, frozen=True):
 
 class GetOutput(Request["Output"], frozen=True, tag="output"):
     """What an attempt wrote, as far as the store has it; `attempt` 0 is the newest recorded."""
+
+    said_by = GUESTS
 
     task: TaskId
     attempt: int = 0
@@ -490,6 +529,8 @@ class GetChanges(Request["Changes"], frozen=True, tag="changes"):
 
     Watchers start with ``since=0``, which answers `reset` and the number to go on from.
     """
+
+    said_by = GUESTS
 
     since: int = 0
     campaign: CampaignId | None = None
@@ -563,11 +604,18 @@ REPLIES: dict[type[object], type[Reply]] = {
 
 
 class Hello(Struct, frozen=True, tag="hello", tag_field="op"):
-    """The first frame each way."""
+    """The first frame each way.
+
+    Attributes
+    ----------
+    pilot
+        An agent says whose it is: from then on the server takes from it only what that pilot's agent may say.
+    """
 
     protocol: int
     version: str
     software: str = "pilotmtc"
+    pilot: PilotId | UnsetType = UNSET
 
 
 class Ping(Request["Done"], frozen=True, tag="ping"):

@@ -3,7 +3,7 @@
 from msgspec import Struct
 
 from pilotmtc.model import PilotId, TaskId
-from pilotmtc.wire.base import Done, Reply, Request
+from pilotmtc.wire.base import AGENTS, GUESTS, Done, Reply, Request
 
 TAIL_BYTES = 16 * 1024  # of each stream
 
@@ -32,6 +32,8 @@ class Written(Struct, frozen=True, array_like=True):
 class Peeked(Request[Done], frozen=True, tag="peeked"):
     """An agent's answer to ``Orders.peek``. Safe to repeat, and to lose: who still looks asks again."""
 
+    said_by = AGENTS
+
     pilot: PilotId
     written: tuple[Written, ...]
 
@@ -45,6 +47,8 @@ class GetTail(Request["Tail"], frozen=True, tag="tail"):
         ``Tail.at`` of the last answer. The server holds this one back up to `wait_s`, until there is a newer one or
         the task does not run any more.
     """
+
+    said_by = GUESTS
 
     task: TaskId
     since: float = 0.0

@@ -5,11 +5,13 @@ Asking again is safe; each request's docstring says why, where it is not plain.
 
 from pilotmtc.model import Key
 from pilotmtc.states import TaskState
-from pilotmtc.wire.base import Changed, Done, Reply, Request
+from pilotmtc.wire.base import GUESTS, OWNER, STEWARDS, Changed, Done, Reply, Request
 
 
 class GetStore(Request["StoreInfo"], frozen=True, tag="store"):
     """About the store itself."""
+
+    said_by = GUESTS
 
 
 class StoreInfo(Reply, frozen=True):
@@ -45,6 +47,8 @@ class StoreInfo(Reply, frozen=True):
 class CheckStore(Request["Checked"], frozen=True, tag="check_store"):
     """Run SQLite's integrity check and compare counts, transitions and references with the rows."""
 
+    said_by = OWNER
+
 
 class Checked(Reply, frozen=True):
     """What is wrong, in words; empty when nothing is."""
@@ -54,6 +58,8 @@ class Checked(Reply, frozen=True):
 
 class CompactStore(Request["Compacted"], frozen=True, tag="compact_store"):
     """Give unused space in the file back."""
+
+    said_by = OWNER
 
 
 class Compacted(Reply, frozen=True):
@@ -66,17 +72,23 @@ class Compacted(Reply, frozen=True):
 class SnapshotStore(Request[Done], frozen=True, tag="snapshot_store"):
     """Write a consistent copy to `path` (on the store's host, mode 0600) with SQLite's backup API."""
 
+    said_by = OWNER
+
     path: str
 
 
 class NewKey(Request["Keys"], frozen=True, tag="new_key"):
     """Make a key that opens this store only, or complete the one of that name. Safe to repeat: what is there stays."""
 
+    said_by = OWNER
+
     name: str
 
 
 class GetKeys(Request["Keys"], frozen=True, tag="keys"):
     """The keys of this store, by name."""
+
+    said_by = OWNER
 
 
 class Keys(Reply, frozen=True):
@@ -88,6 +100,8 @@ class Keys(Reply, frozen=True):
 class RevokeKey(Request[Changed], frozen=True, tag="revoke_key"):
     """Let a key open nothing any more, and remove it. Safe to repeat."""
 
+    said_by = STEWARDS
+
     name: str
 
 
@@ -96,5 +110,7 @@ class SetMode(Request[Done], frozen=True, tag="set_mode"):
 
     The server leaves after that, and the next one opens it so.
     """
+
+    said_by = OWNER
 
     mode: str

@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from pilotmtc.model import Campaign, CampaignId, Pilot, PilotId, Task, TaskId, Template
 from pilotmtc.states import Cause, TaskState
-from pilotmtc.wire.base import Reply, Request
+from pilotmtc.wire.base import GUESTS, OWNER, Reply, Request
 
 AHEAD_MAX = 10_000  # ready tasks that are counted as going before another one
 
@@ -23,6 +23,8 @@ class GetOverview(Request["Overview"], frozen=True, tag="overview"):
     span_s
         How much of the past the series should show.
     """
+
+    said_by = GUESTS
 
     since: int = 0
     span_s: float = 600.0
@@ -102,6 +104,8 @@ class Overview(Reply, frozen=True):
 class Explain(Request["Explanation"], frozen=True, tag="explain"):
     """All that says why a task is where it is."""
 
+    said_by = GUESTS
+
     task: TaskId
 
 
@@ -158,6 +162,8 @@ class NodeState(Struct, frozen=True, array_like=True):
 class GetPilotView(Request["PilotView"], frozen=True, tag="pilot_view"):
     """A pilot seen from near."""
 
+    said_by = GUESTS
+
     pilot: PilotId
 
 
@@ -201,6 +207,8 @@ class GetSpans(Request["Spans"], frozen=True, tag="spans"):
     as keeps others from waiting, as with `GetTasks`.
     """
 
+    said_by = GUESTS
+
     pilot: PilotId
     before: int = 0
     limit: int = 2000
@@ -242,6 +250,8 @@ class Spans(Reply, frozen=True):
 class GetPilotFile(Request["PilotFile"], frozen=True, tag="pilot_file"):
     """The last `limit` bytes of a file that lies in the pilot's directory on the store's host."""
 
+    said_by = OWNER
+
     pilot: PilotId
     name: str
     limit: int = 65_536
@@ -258,6 +268,8 @@ class PilotFile(Reply, frozen=True):
 
 class GetWords(Request["Words"], frozen=True, tag="words"):
     """Words that filters may be made of."""
+
+    said_by = GUESTS
 
 
 class Words(Reply, frozen=True):

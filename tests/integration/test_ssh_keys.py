@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from pilotmtc.errors import LoginRefused
-from pilotmtc.model import Key
+from pilotmtc.errors import LoginRefused, NotPermitted
+from pilotmtc.model import Key, PilotDescription
 from pilotmtc.session import Session
 from pilotmtc.store.client import connect_store
-from pilotmtc.wire.messages import GetStore
+from pilotmtc.wire.messages import CreatePilot, GetStore, SnapshotStore
+from pilotmtc.wire.views import GetPilotFile
 from tests.integration.test_ssh import USERS, Place
 from tests.lab.sshd import Client, Sshd, client, sshd
 
@@ -116,6 +117,29 @@ def test_revoked_key_is_refused(transport: str, keyed: Keyed) -> None:
     with pytest.raises(LoginRefused):
         open_and_ask(keyed.url(transport=transport))
     assert keyed.session.info().path == str(keyed.path)  # the user's own key still does
+
+
+@pytest.mark.parametrize("transport", ["paramiko", "openssh"])
+def test_revoked_key_is_cut_off_where_it_is_in_use(transport: str, keyed: Keyed) -> None:
+    with connect_store(keyed.url(transport=transport), patience_s=20) as store:
+        assert store.call(GetStore()).path == str(keyed.path)
+        assert keyed.session.revoke_key(keyed.made.name)
+        with pytest.raises(LoginRefused):
+            store.call(GetStore())
+
+
+def test_key_has_no_job_submitted_and_reads_no_file(keyed: Keyed, tmp_path: Path) -> None:
+    proof = tmp_path / "proof"
+    job = PilotDescription(cores=1, scheduler="local://localhost/", login="-", setup=(f"touch {proof}",))
+    with connect_store(keyed.url(), patience_s=20) as store:
+        with pytest.raises(NotPermitted):
+            store.call(CreatePilot("job", job))
+        (pilot,) = store.call(CreatePilot("files", PilotDescription(cores=1), "/etc")).pilots
+        with pytest.raises(NotPermitted):
+            store.call(GetPilotFile(pilot.id, "hostname"))
+        with pytest.raises(NotPermitted):
+            store.call(SnapshotStore(str(tmp_path / "copy")))
+    assert not proof.exists()
 
 
 def test_pilot_with_the_key_runs_tasks(keyed: Keyed) -> None:

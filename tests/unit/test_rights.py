@@ -1,0 +1,93 @@
+"""Who may say what: all requests times all kinds of peer."""
+
+import typing
+
+import msgspec
+import pytest
+
+from pilotmtc.errors import NotPermitted
+from pilotmtc.model import PilotDescription, PilotId
+from pilotmtc.store.rights import NOBODY, STEWARD, USER, Who, refusal
+from pilotmtc.wire.base import Request, Role
+from pilotmtc.wire.messages import AnyRequest, CreatePilot, GetPilots
+
+REQUESTS = typing.get_args(AnyRequest)
+# Whatever is not here may be said by the user alone.
+AGENT = {
+    "AttachPilot", "Claim", "EndPilot", "Finish", "GetPilots", "Heartbeat", "Peeked", "Release", "Started",
+}  # fmt: skip
+KEY = AGENT | {
+    "Cancel", "CancelPilot", "CreatePilot", "DrainPilot", "Edit", "Explain", "GetCampaigns", "GetChanges", "GetOutput",
+    "GetOverview", "GetPilotView", "GetSpans", "GetStore", "GetTail", "GetTask", "GetTasks", "GetWords", "Retry",
+    "Submit",
+}  # fmt: skip
+ASKING = {"BeginSubmit", "Finish", "GetJobs", "ReportJobs", "RevokeKey"}
+PEERS = {
+    "user": (USER, {kind.__name__ for kind in REQUESTS}),
+    "key": (Who(Role.KEY, "cluster"), KEY),
+    "agent": (Who(Role.AGENT, "pilot-a", PilotId(1)), AGENT),
+    "steward": (STEWARD, ASKING),
+    "nobody": (NOBODY, set()),
+}
+VALUES = {int: 1, str: "x", float: 1.0, tuple: (), bool: False, dict: {}, bytes: b""}
+
+
+def made(kind: type[msgspec.Struct], pilot: int) -> AnyRequest:
+    """Return a request of that kind, about `pilot` if it is about one."""
+    fields: dict[str, object] = {}
+    hints = typing.get_type_hints(kind)
+    for field in msgspec.structs.fields(kind):
+        hint = hints[field.name]
+        hint = getattr(hint, "__supertype__", hint)
+        if field.name == getattr(kind, "names", None):
+            fields[field.name] = pilot
+        elif field.required:
+            plain = typing.get_origin(hint) or hint
+            if isinstance(plain, type) and issubclass(plain, msgspec.Struct):
+                fields[field.name] = plain()
+            else:
+                fields[field.name] = VALUES.get(plain, 1)
+    return typing.cast("AnyRequest", kind(**fields))
+
+
+@pytest.mark.parametrize("kind", REQUESTS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("peer", PEERS)
+def test_each_peer_may_say_what_it_is_for_and_nothing_else(peer: str, kind: type[msgspec.Struct]) -> None:
+    who, allowed = PEERS[peer]
+    answer = refusal(who, made(kind, 1))
+    assert (answer is None) == (kind.__name__ in allowed), answer
+
+
+@pytest.mark.parametrize("kind", [kind for kind in REQUESTS if kind.__name__ in AGENT], ids=lambda kind: kind.__name__)
+def test_agent_speaks_of_its_own_pilot_only(kind: type[msgspec.Struct]) -> None:
+    answer = refusal(Who(Role.AGENT, "pilot-a", PilotId(1)), made(kind, 2))
+    assert isinstance(answer, NotPermitted)
+    assert "of that pilot only" in str(answer)
+
+
+def test_agent_does_not_ask_for_all_pilots() -> None:
+    assert refusal(Who(Role.AGENT, "pilot-a", PilotId(1)), GetPilots()) is not None
+
+
+def test_request_that_declares_nothing_is_for_nobody() -> None:
+    class New(Request["typing.Any"], frozen=True, tag="new"):
+        pilot: PilotId = PilotId(1)
+
+    for who, _ in PEERS.values():
+        assert refusal(who, typing.cast("AnyRequest", New())) is not None
+
+
+def test_key_has_no_jobs_submitted() -> None:
+    local = CreatePilot("k", PilotDescription(cores=1), "/somewhere")
+    job = CreatePilot("k", PilotDescription(cores=1, scheduler="local://localhost/", setup=("id",)))
+    assert refusal(Who(Role.KEY, "cluster"), local) is None
+    assert refusal(Who(Role.KEY, "cluster"), job) is not None
+    assert refusal(USER, job) is None
+
+
+def test_agents_key_is_good_for_its_pilot_only() -> None:
+    who = Who(Role.AGENT, "pilot-a", PilotId(1))
+    assert who.agent_of(PilotId(1)) == who
+    with pytest.raises(NotPermitted, match="that of pilot 1"):
+        who.agent_of(PilotId(2))
+    assert USER.agent_of(PilotId(3)) == Who(Role.AGENT, "", PilotId(3))
