@@ -271,10 +271,13 @@ class Launcher:
             )
         except OSError as error:
             if error.errno == errno.ENOEXEC:  # a script without its first line: what a shell would do
-                return self._spawn("/bin/sh", ["/bin/sh", program, *argv[1:]], env, files)
+                script = program if program.startswith("/") else f"./{program}"  # which is no option
+                return self._spawn("/bin/sh", ["/bin/sh", script, *argv[1:]], env, files)
             if error.errno in NO_ROOM:
                 raise
             self._programs.clear()
+            if error.errno == errno.E2BIG:
+                raise LaunchError(_too_big(argv, env)) from error
             if error.errno == errno.ENOENT and os.path.exists(program):
                 raise LaunchError(f"{program}: the interpreter that it names does not exist") from error
             raise LaunchError(f"{program}: {error.strerror}") from error
@@ -295,6 +298,17 @@ def pin_late(process: Process) -> None:
             _bind(thread, process.cores)
             todo.extend(watch.children(pid, thread))
     process.cores = ()
+
+
+def _too_big(argv: list[str], env: Mapping[str, str]) -> str:
+    """Return what to say of a command that the system takes no more."""
+    sizes = {f"argument {number}": len(os.fsencode(word)) for number, word in enumerate(argv)}
+    sizes |= {f"variable {name}": len(os.fsencode(f"{name}={value}")) for name, value in env.items()}
+    largest = max(sizes, key=lambda name: sizes[name])
+    return (
+        f"{argv[0]}: arguments and variables of {sum(sizes.values())} bytes are more than a program can be given here: "
+        f"{largest} has {sizes[largest]}, one may have 131071; write large values to files and give their names"
+    )
 
 
 def _bind(pid: int, cores: tuple[int, ...]) -> None:

@@ -7,7 +7,7 @@ from msgspec import Struct
 from pilotmtc.clock import Clock, SystemClock
 from pilotmtc.errors import UsageError
 from pilotmtc.model import After, Resources, TaskRow, Template
-from pilotmtc.template import check_text
+from pilotmtc.template import check_text, checker
 from pilotmtc.wire.messages import Submit
 
 CHUNK = 4096
@@ -63,7 +63,8 @@ def chunks(
     offset = 0
     rows: list[TaskRow] = []
     chars = 0
-    templates: dict[int, tuple[int, Template]] = {}  # by identity, which the kept reference makes unique
+    # By identity, which the kept reference makes unique; with what looks at values, if that is needed.
+    templates: dict[int, tuple[int, Template, Callable[[Sequence[str]], None] | None]] = {}
     resources: dict[int, tuple[int, Resources]] = {}
     started = tell()
 
@@ -72,7 +73,7 @@ def chunks(
             key=key,
             offset=offset,
             name=name,
-            templates=tuple(template for _, template in templates.values()),
+            templates=tuple(template for _, template, _ in templates.values()),
             resources=tuple(needs for _, needs in resources.values()),
             rows=tuple(rows),
             last=last,
@@ -95,7 +96,12 @@ def chunks(
             _check_words(offset + len(rows) + 1, label, tags, priority)
         known = templates.get(id(template))
         if known is None:
-            known = templates[id(template)] = (len(templates), template)
+            known = templates[id(template)] = (len(templates), template, checker(template))
+        if known[2] is not None:
+            try:
+                known[2](params)
+            except UsageError as error:
+                raise UsageError(f"task {offset + len(rows) + 1}: {error}") from None
         asked = resources.get(id(needs))
         if asked is None:
             asked = resources[id(needs)] = (len(resources), needs)

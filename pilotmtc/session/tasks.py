@@ -1,7 +1,6 @@
 """From a command, its parameters and options, as users give them, to a stream of tasks."""
 
 import os
-import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias, TypedDict
 
@@ -11,7 +10,7 @@ from pilotmtc.errors import UsageError
 from pilotmtc.model import MAX_OUTPUT_BYTES, After, Resources, Task, TaskId, Template
 from pilotmtc.parameters import Row, Source
 from pilotmtc.parameters.source import check_fields
-from pilotmtc.template import expand, literal, make_template, render
+from pilotmtc.template import literal, make_template, render, shown
 from pilotmtc.units import parse_duration, parse_memory
 
 Value: TypeAlias = str | int | float
@@ -274,9 +273,8 @@ def command_line(task: Task) -> str:
     """Return a task's command with its parameters in it, as one line to look at."""
     template = Template(task.command, task.shell, tuple(task.params))
     try:
-        argv = expand(
+        return shown(
             template, tuple(task.params.values()), task=task.id, attempt=max(task.attempt, 1), campaign=task.campaign
-        ).argv
+        )
     except UsageError:  # nothing that can be put together: that is what its failure says
         return " ".join(task.command)
-    return argv[-1] if task.shell else shlex.join(argv)

@@ -4,14 +4,16 @@
 ``{task_id}``, ``{attempt}``, ``{campaign_id}``. ``{{name}}`` is the literal text ``{name}``. ``${X}`` is the shell's
 own, and braces around anything else (``awk '{print $1}'``) are left alone.
 
-In an argument vector values go in as they are. In a shell line they are quoted for the place where they stand, so that
-no value is ever read as shell: see `pilotmtc.template` in ``docs/tasks.md`` for the few places where that cannot be
-done, which are errors.
+In an argument vector values go in as they are. A shell line gets variables in their places, quoted as each place wants
+it, and the values beside it, so that no value is ever read as shell: see ``docs/tasks.md`` for the places where that
+cannot be done, which are errors.
 """
 
 import difflib
 import math
 import os
+import re
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
 
@@ -19,14 +21,20 @@ from msgspec import Struct
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import MAX_OUTPUT_BYTES, Template
-from pilotmtc.template.parse import BUILTINS, PLAIN, QUOTES, Hole, holes, literal, names, split
+from pilotmtc.template.parse import BUILTINS, DOUBLE, NUMBER, PLAIN, SINGLE, Hole, holes, is_name, literal, split
+from pilotmtc.template.shell import names, read_shell
+from pilotmtc.template.twice import Guard
 
-__all__ = ["Expanded", "check_text", "expand", "holes", "literal", "make_template", "names", "render"]
+__all__ = [
+    "Expanded", "check_text", "checker", "expand", "holes", "literal", "make_template", "names", "render", "shown",
+]  # fmt: skip
 
 SHELL = "/bin/sh"
 
 _CACHE_SIZE = 512
+_EXPANSIONS = {PLAIN: '"${}"', DOUBLE: "${{{}}}", NUMBER: "${{{}}}", SINGLE: "'\"${}\"'"}  # of a variable
 _Run = Callable[[Sequence[str], int, int, int], "Expanded"]
+_Check = Callable[[Sequence[str]], None]
 
 
 class Expanded(Struct, frozen=True):
@@ -86,11 +94,13 @@ def make_template(
         raise UsageError(f"the limit of a task's output is {max_output_bytes}: give at least 1 byte")
     bare = [name for name in names if name.isdecimal()]
     if bare:
-        places = [*words, *variables.values(), *(text for text in (cwd, stdin) if text is not None)]
-        used = {piece.name for text in places for piece in split(text, names, shell=False) if isinstance(piece, Hole)}
-        if used.isdisjoint({*bare, ""}):
+        texts = [*([] if shell else words), *variables.values(), *(text for text in (cwd, stdin) if text is not None)]
+        pieces = [piece for text in texts for piece in split(text, names)]
+        if shell:
+            pieces += read_shell(words[0], names).pieces
+        if not any(isinstance(piece, Hole) and piece.name in ("", *bare) for piece in pieces):
             ends = [f"{{{name}}}" for name in bare]
-            words = (" ".join([words[0].rstrip(), *ends]),) if shell else (*words, *ends)
+            words = (_longer(words[0], names, ends),) if shell else (*words, *ends)
     template = Template(
         command=words,
         shell=shell,
@@ -116,12 +126,43 @@ def expand(template: Template, params: Sequence[str], *, task: int, attempt: int
     UsageError
         If the template is wrong (`make_template` makes none that is) or has another number of fields than `params`.
     """
+    return _compiled(template)[0](params, task, attempt, campaign)
+
+
+def checker(template: Template) -> _Check | None:
+    """Return what raises `UsageError` for values that cannot be where they stand, None if all can."""
+    return _compiled(template)[1]
+
+
+def shown(template: Template, params: Sequence[str], *, task: int, attempt: int, campaign: int) -> str:
+    """Return the command with values in it, as one line to look at."""
+    if not template.shell:
+        return shlex.join(expand(template, params, task=task, attempt=attempt, campaign=campaign).argv)
+    values = [*params, str(task), str(attempt), str(campaign)]
+    compiler = _Compiler(template.fields)
+    return "".join(
+        [
+            piece if isinstance(piece, str) else _quoted(values[compiler.index(piece, "command")], piece.quoting)
+            for piece in read_shell(template.command[0], template.fields).pieces
+        ]
+    )
+
+
+def _quoted(value: str, quoting: str | None) -> str:
+    if quoting == PLAIN:
+        return shlex.quote(value)
+    if quoting == DOUBLE:
+        return re.sub(r'([\\$"`])', r"\\\1", value)
+    return value.replace("'", "'\\''") if quoting == SINGLE else value
+
+
+def _compiled(template: Template) -> "tuple[_Run, _Check | None]":
     known = _cache.get(id(template))
     if known is None or known[0] is not template:
         if len(_cache) >= _CACHE_SIZE:
             _cache.clear()
-        known = _cache[id(template)] = (template, _compile(template))
-    return known[1](params, task, attempt, campaign)
+        known = _cache[id(template)] = (template, *_compile(template))
+    return known[1:]
 
 
 def render(text: str, fields: Sequence[str], where: str) -> Callable[[Sequence[str]], str]:
@@ -133,7 +174,7 @@ def render(text: str, fields: Sequence[str], where: str) -> Callable[[Sequence[s
         If a placeholder names no field.
     """
     names = tuple(fields)
-    for hole in split(text, names, shell=False):
+    for hole in split(text, names):
         if isinstance(hole, Hole) and hole.name in BUILTINS and hole.name not in names:
             raise UsageError(f"{{{hole.name}}} in the {where} is not known before the task is submitted: leave it out")
     compiler = _Compiler(names)
@@ -149,7 +190,7 @@ def render(text: str, fields: Sequence[str], where: str) -> Callable[[Sequence[s
 
 
 # Keyed by identity, since templates hold dicts and so cannot be hashed; the reference keeps the identity valid.
-_cache: dict[int, tuple[Template, _Run]] = {}
+_cache: dict[int, tuple[Template, _Run, _Check | None]] = {}
 
 
 # -- looking at the parts ---------------------------------------------------------------------------------------
@@ -188,8 +229,26 @@ def check_text(text: str, what: str) -> None:
             raise UsageError(f"{text!r} in {what} is not UTF-8 text: convert it, or rename the file") from None
 
 
+def _longer(line: str, fields: tuple[str, ...], ends: Sequence[str]) -> str:
+    """Return a shell line with further arguments at its end."""
+    line = line.rstrip(" \t\n")
+    behind = read_shell(line, fields).behind
+    if behind:
+        raise UsageError(
+            f"the command mentions no value, so {' '.join(ends)} would be added at its end, and behind {behind} "
+            "that would not be an argument: write {} where the value belongs"
+        )
+    return " ".join([line, *ends])
+
+
 def _unknown(name: str, fields: tuple[str, ...], where: str) -> UsageError:
     literal = f"for the literal text {{{name}}} write {{{{{name}}}}}"
+    if not is_name(name):
+        return UsageError(
+            f"{{{name}}} in the {where} is no placeholder: there are none for parts of a value or formats; "
+            'let the shell make them (V={}; echo "${V%.*}", or printf %03d {}), or write them into the parameters '
+            f"(--grid x=001..100); {literal}"
+        )
     if not fields:
         return UsageError(f"{{{name}}} in the {where}, but the tasks have no parameters: give some, or, {literal}")
     if len(fields) == 1:
@@ -213,7 +272,7 @@ class _Compiler:
     def __init__(self, fields: tuple[str, ...]) -> None:
         self.fields = fields
         self.extras: list[Callable[[list[str]], str]] = []
-        self._known: dict[tuple[int, str | None], int] = {}
+        self._joined = -1  # where all values in one are
 
     def index(self, hole: Hole, where: str) -> int:
         """Return where in the list the value for `hole` will be."""
@@ -230,19 +289,18 @@ class _Compiler:
             at = int(hole.name) - 1
         else:
             raise _unknown(hole.name, self.fields, where)
-        if at >= 0 and hole.quoting is None:
+        if at >= 0:
             return at
-        key = (at, hole.quoting)
-        if key not in self._known:
-            self._known[key] = count + len(BUILTINS) + len(self.extras)
-            self.extras.append(_extra(at, count, QUOTES.get(hole.quoting or ""), hole.quoting == PLAIN))
-        return self._known[key]
+        if self._joined < 0:
+            self._joined = count + len(BUILTINS) + len(self.extras)
+            self.extras.append(lambda values: " ".join(values[:count]))
+        return self._joined
 
-    def text(self, text: str | None, where: str, *, shell: bool = False) -> Callable[[list[str]], str | None]:
+    def text(self, text: str | None, where: str) -> Callable[[list[str]], str | None]:
         """Return what makes the expanded text out of the list of values."""
         if text is None:
             return _nothing
-        pieces = list(split(text, self.fields, shell=shell))
+        pieces = list(split(text, self.fields))
         holes = [self.index(piece, where) for piece in pieces if isinstance(piece, Hole)]
         if not holes:
             whole = "".join(piece for piece in pieces if isinstance(piece, str))
@@ -258,29 +316,65 @@ def _nothing(_values: list[str]) -> None:
     return None
 
 
-def _extra(at: int, count: int, quote: Callable[[str], str] | None, apart: bool) -> Callable[[list[str]], str]:
-    """Return what makes a further value: number `at` quoted, or (-1) all of them joined, quoted `apart` or as one."""
-    if at < 0:
-        if quote is None:
-            return lambda values: " ".join(values[:count])
-        if apart:
-            return lambda values: " ".join([quote(value) for value in values[:count]])
-        return lambda values: quote(" ".join(values[:count]))
-    assert quote is not None
-    return lambda values: quote(values[at])
+def _guard(guard: Guard, compiler: _Compiler) -> Callable[[list[str]], None]:
+    """Return what raises `UsageError` if `guard` does not hold for a list of values."""
+    parts = [compiler.index(part, "command") if isinstance(part, Hole) else part or "" for part in guard.word]
+    hole = next(part.name for part in guard.word if isinstance(part, Hole))
+    if guard.form is None:
+        raise UsageError(f"{{{hole}}} cannot be where it is in the command: {guard.why}")
+    match, forbidden, why = re.compile(guard.form, re.DOTALL).fullmatch, guard.forbidden, guard.why
+
+    def check(values: list[str]) -> None:
+        word = "".join([part if isinstance(part, str) else values[part] for part in parts])
+        if (match(word) is None) != forbidden:
+            raise UsageError(f"{word[:60]!r} cannot be the value of {{{hole}}} in the command: {why}")
+
+    return check
 
 
-def _compile(template: Template) -> _Run:
+def _shell_words(
+    line: str, compiler: _Compiler
+) -> tuple[list[Callable[[list[str]], str | None]], list[Callable[[list[str]], None]]]:
+    """Return what makes the arguments of a shell, and what its values have to be.
+
+    The values come as arguments of their own. They are put into variables, since functions have arguments themselves.
+    """
+    read = read_shell(line, compiler.fields)
+    prefix = "pilotmtc_"
+    while prefix in line:
+        prefix += "_"
+    numbers: dict[int, int] = {}
+    text = []
+    for piece in read.pieces:
+        if isinstance(piece, Hole):
+            at = compiler.index(piece, "command")
+            number = numbers.setdefault(at, len(numbers) + 1)
+            piece = _EXPANSIONS.get(piece.quoting or "", "").format(f"{prefix}{number}")  # noqa: PLW2901
+        text.append(piece)
+    whole = "".join(text)
+    if numbers:
+        whole = " ".join(f"{prefix}{number}=${{{number}}}" for number in numbers.values()) + f"; set --; {whole}"
+    elif whole.startswith(("-", "+")):  # that would be options
+        whole = f" {whole}"
+    words: list[Callable[[list[str]], str | None]] = [lambda _values, word=word: word for word in (SHELL, "-c", whole)]  # type: ignore[misc]
+    if numbers:
+        words += [lambda _values: SHELL, *(itemgetter(at) for at in numbers)]
+    return words, [_guard(guard, compiler) for guard in read.guards]
+
+
+def _compile(template: Template) -> tuple[_Run, _Check | None]:
     fields = template.fields
     count = len(fields)
     compiler = _Compiler(fields)
-    shell = template.shell
     words: list[Callable[[list[str]], str | None]] = []
-    for word in template.command:
-        if word == "{}" and count > 1 and not shell:  # alone, it is as many arguments, as it is in a shell line
+    guards: list[Callable[[list[str]], None]] = []
+    if template.shell:
+        words, guards = _shell_words(template.command[0], compiler)
+    for word in () if template.shell else template.command:
+        if word == "{}" and count > 1:  # alone, it is as many arguments, as it is in a shell line
             words.extend(itemgetter(at) for at in range(count))
         else:
-            words.append(compiler.text(word, "command", shell=shell))
+            words.append(compiler.text(word, "command"))
     env = {name: compiler.text(value, f"variable {name}") for name, value in template.env.items()}
     places = [
         compiler.text(text, where)
@@ -293,7 +387,6 @@ def _compile(template: Template) -> _Run:
     ]
     bare = all(place is _nothing for place in places)
     extras = compiler.extras
-    start = [SHELL, "-c"] if shell else []
 
     def run(params: Sequence[str], task: int, attempt: int, campaign: int) -> Expanded:
         if len(params) != count:
@@ -301,7 +394,9 @@ def _compile(template: Template) -> _Run:
         values = [*params, str(task), str(attempt), str(campaign)]
         for extra in extras:
             values.append(extra(values))
-        argv = [*start, *[word(values) for word in words]]
+        for guard in guards:
+            guard(values)
+        argv = [word(values) for word in words]
         variables = {name: make(values) for name, make in env.items()} if env else {}
         if bare:
             return Expanded(argv, variables)  # type: ignore[arg-type]  # command and env hold no None
@@ -310,4 +405,9 @@ def _compile(template: Template) -> _Run:
             files = [None if name is None else os.path.join(cwd, name) for name in files]
         return Expanded(argv, variables, cwd, *files)  # type: ignore[arg-type]
 
-    return run
+    def check(params: Sequence[str]) -> None:
+        values = [*params, "1", "1", "1"]
+        for guard in guards:
+            guard(values)
+
+    return run, check if guards else None

@@ -174,6 +174,7 @@ def test_what_cannot_be_started_says_why(site: Site, tmp_path: Path) -> None:
         Template((str(script),)),
         Template(("true",), stdin="/no/such/input"),
         Template((str(tmp_path),)),
+        Template(("true", *["x" * 100_000] * 60)),
         Template((str(plain), "x")),
     )
     site.start()
@@ -181,7 +182,7 @@ def test_what_cannot_be_started_says_why(site: Site, tmp_path: Path) -> None:
     for task, words in zip(
         tasks,
         ("no-such-program: no such program", "./no-such-file: No such", "cannot enter the directory /no/such/directory",
-         "the interpreter", "cannot open /no/such/input", "Permission denied"),
+         "the interpreter", "cannot open /no/such/input", "Permission denied", "argument 1 has 100000"),
         strict=False,
     ):  # fmt: skip
         last = site.last(task)

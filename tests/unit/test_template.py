@@ -1,4 +1,4 @@
-"""Placeholders: what is replaced, what is left alone, and that no value is ever read as shell."""
+"""Placeholders: what is replaced, and what is left alone."""
 
 import subprocess
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import Template
-from pilotmtc.template import expand, holes, literal, make_template, render
+from pilotmtc.template import expand, holes, literal, make_template, names, render, shown
 
 VALUES = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=20)
 
@@ -18,12 +18,21 @@ def argv(template: Template, *params: str, task: int = 7, attempt: int = 2, camp
 
 
 def line(command: str, *params: str, fields: tuple[str, ...] | None = None) -> str:
-    names = fields or tuple(str(number) for number in range(1, len(params) + 1))
-    return argv(make_template(command, names), *params)[2]
+    known = fields or tuple(str(number) for number in range(1, len(params) + 1))
+    return shown(make_template(command, known), params, task=7, attempt=2, campaign=3)
 
 
-def test_shell_line_runs_under_sh_with_quoted_value() -> None:
-    assert argv(make_template("python work.py {}", ["1"]), "a b") == ["/bin/sh", "-c", "python work.py 'a b'"]
+def test_shell_line_runs_under_sh_with_its_values_beside_it() -> None:
+    words = argv(make_template("python work.py {} {task_id} {}", ["1"]), "a b")
+    variables = "pilotmtc_1=${1} pilotmtc_2=${2}; set --; "
+    assert words[:3] == ["/bin/sh", "-c", variables + 'python work.py "$pilotmtc_1" "$pilotmtc_2" "$pilotmtc_1"']
+    assert words[3:] == ["/bin/sh", "a b", "7"]
+    assert argv(make_template("python work.py")) == ["/bin/sh", "-c", "python work.py"]
+
+
+def test_variables_of_the_line_itself_are_not_taken() -> None:
+    words = argv(make_template("echo $pilotmtc_1 {}", ["1"]), "a")
+    assert words[2] == 'pilotmtc__1=${1}; set --; echo $pilotmtc_1 "$pilotmtc__1"'
 
 
 def test_argument_vector_takes_values_as_they_are() -> None:
@@ -38,6 +47,7 @@ def test_names_positions_and_builtins_are_replaced() -> None:
 
 def test_all_values_are_joined_by_blanks() -> None:
     assert line("echo {}", "a b", "c") == "echo 'a b' c"
+    assert line("echo --v={} > {}", "a b", "c") == "echo --v='a b'' 'c > 'a b'' 'c"
     assert argv(make_template(["echo", "<{}>"], ["a", "b"]), "x", "y") == ["echo", "<x y>"]
 
 
@@ -47,7 +57,7 @@ def test_all_values_alone_in_an_argument_become_that_many_arguments() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["awk '{print $1}'", "${HOME}", "${x}", "${{x}}", "a{1,2}", "{1..3}", "{ x }", "{a b}", "{x:>3}", "{", "}", "{.}"],
+    ["awk '{print $1}'", "${HOME}", "${x}", "${{x}}", "a{1,2}", "{1..3}", "{ x }", "{a b}", "jq '{a:.b}'", "{", "}"],
 )
 def test_other_braces_are_left_alone(text: str) -> None:
     assert line(f"echo {{x}} {text}", "1", fields=("x",)) == f"echo 1 {text}"
@@ -178,7 +188,7 @@ def test_any_command_makes_a_template_or_a_usage_error(command: str, shell: bool
     argv(template, "1", "2")
 
 
-@given(st.text(alphabet="{}$ab1_ x"))
+@given(st.text(alphabet="{}$ab1_ x.:/#["))
 def test_literal_survives_expansion(text: str) -> None:
     assert render(literal(text, ["a"]), ["a"], "name")(["v"]) == text
 
@@ -196,3 +206,27 @@ def test_holes_show_what_varies() -> None:
 def test_many_templates_expand_each_in_its_own_way() -> None:
     for number in range(1100):  # more than the cache holds
         assert argv(make_template(["x", "{a}"], ["a"]), str(number)) == ["x", str(number)]
+
+
+def test_names_that_a_command_has_for_its_values() -> None:
+    assert names(["{a} '{b}' \"{c}\" $(({d})) $(x {e}) {{f}} {.} {task_id}"], shell=True) == ["a", "d", "e"]
+    assert names(["`{a}`"], shell=True) == ["a"]  # refused, but under that name
+    assert names(["{a}", "'{b}'", "{c:03d}"], shell=False) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "text", ["{x:03d}", "{.}", "{/}", "{//}", "{/.}", "{#}", "{%}", "{1.}", "{x!r}", "{x[0]}", "{x.stem}"]
+)
+def test_what_other_tools_have_in_braces_is_an_error_that_says_what_to_do(text: str) -> None:
+    for command in (f"echo {text}", f"echo 'a{text}'", ["echo", text]):
+        with pytest.raises(UsageError, match=r"\{.*\} in the command is no placeholder.*let the shell make"):
+            make_template(command, ["x"])
+    with pytest.raises(UsageError, match="is no placeholder"):
+        make_template("true", ["x"], stdout=f"out_{text}")
+    assert argv(make_template(["echo", f"{{{text}}}"], ["x"]), "1") == ["echo", text]
+    assert line(f"echo {{{text}}} {{x}}", "1", fields=("x",)) == f"echo {text} 1"
+
+
+def test_misspelt_name_with_a_format_is_an_error() -> None:
+    with pytest.raises(UsageError, match=r"\{sede:03d\} in the command is no placeholder"):
+        make_template("echo {sede:03d}", ["seed"])
