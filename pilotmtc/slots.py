@@ -11,6 +11,12 @@ from typing import NamedTuple
 from pilotmtc.model import Resources
 
 SHARE = 1_000_000
+LEAST = 1 / SHARE  # of what is not nothing
+
+
+def shares(amount: float) -> int:
+    """Return `amount` in millionths; what is less than one, but not nothing, is one."""
+    return max(round(amount * SHARE), 1) if amount else 0
 
 
 class Need(NamedTuple):
@@ -27,10 +33,10 @@ class Need(NamedTuple):
     @classmethod
     def of(cls, resources: Resources) -> "Need":
         """Return what `resources` needs. A GPU number above one is rounded up: shares are of one GPU only."""
-        gpus = round(resources.gpus * SHARE)
+        gpus = shares(resources.gpus)
         if gpus > SHARE:
             gpus = -(-gpus // SHARE) * SHARE
-        named = tuple((name, round(amount * SHARE)) for name, amount in sorted(resources.named.items()) if amount > 0)
+        named = tuple((name, shares(amount)) for name, amount in sorted(resources.named.items()) if amount)
         plain = not gpus and not resources.memory_bytes and not named
         return cls(
             resources.cores, gpus, resources.memory_bytes, named, plain, resources.ranks, resources.ranks_per_node

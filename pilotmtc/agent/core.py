@@ -351,7 +351,13 @@ class Core:
                 continue
             group = self._groups.get(claimed.resources)
             if group is None:
-                group = self._groups[claimed.resources] = Group(batch.resources[claimed.resources], self.cluster)
+                try:
+                    group = Group(batch.resources[claimed.resources], self.cluster)
+                except (ArithmeticError, ValueError) as error:  # no number: it ends this task, and nobody else
+                    message = f"what it needs cannot be counted: {error}"
+                    out.append(Report(claimed.task, claimed.attempt, Cause.LAUNCH_ERROR, message))
+                    continue
+                self._groups[claimed.resources] = group
             if not group.fits:
                 unfit.append((claimed.task, claimed.attempt))
                 continue

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from pilotmtc.errors import UsageError
+from pilotmtc.slots import LEAST
 from pilotmtc.units import parse_duration, parse_memory
 
 LARGEST = 2**31 - 1
@@ -100,10 +101,18 @@ def amount(value: object) -> float:
 
 def gpus(value: object) -> float:
     """Read a number of GPUs, or a share of one."""
-    number = amount(value)
+    number = share(value)
     if number <= 1 or number.is_integer():
         return number
     raise UsageError(f"{value!r} GPUs cannot be: give a whole number, or a share below 1 of a single GPU")
+
+
+def share(value: object) -> float:
+    """Read an amount of what is counted in millionths."""
+    number = amount(value)
+    if 0 < number < LEAST:
+        raise UsageError(f"{value!r} is too little: give at least {LEAST:f}, or 0")
+    return number
 
 
 def duration(value: object) -> float:
@@ -132,7 +141,7 @@ def texts(value: object) -> dict[str, str]:
 
 def amounts(value: object) -> dict[str, float]:
     """Read a table of amounts."""
-    return _each(value, amount)
+    return _each(value, share)
 
 
 def axes(value: object) -> dict[str, tuple[str, ...] | str]:

@@ -10,6 +10,7 @@ from pilotmtc.errors import UsageError
 from pilotmtc.model import MAX_OUTPUT_BYTES, After, Resources, Task, TaskId, Template
 from pilotmtc.parameters import Row, Source
 from pilotmtc.parameters.source import check_fields
+from pilotmtc.slots import LEAST
 from pilotmtc.template import literal, make_template, render, shown
 from pilotmtc.units import parse_duration, parse_memory
 
@@ -246,6 +247,8 @@ def make_resources(options: TaskOptions) -> Resources:
 
 def check_gpus(gpus: float) -> None:
     """Raise `UsageError` unless a task can be given so many GPUs."""
+    if 0 < gpus < LEAST:
+        raise UsageError(f"a task needs {gpus:g} GPUs: give at least {LEAST:f} of one, or 0")
     if not 0 <= gpus <= LARGEST or (gpus > 1 and gpus != int(gpus)):
         raise UsageError(f"a task needs {gpus:g} GPUs: give a whole number, or a share of one such as 0.25")
 
@@ -255,6 +258,8 @@ def check_amounts(who: str, named: Mapping[str, float]) -> None:
     for name, amount in named.items():
         if not 0 <= amount <= LARGEST:
             raise UsageError(f"{who} {amount:g} of {name}: give a number from 0 to {LARGEST}")
+        if 0 < amount < LEAST:
+            raise UsageError(f"{who} {amount:g} of {name}: give at least {LEAST:f}, or 0")
 
 
 def check_ranks(ranks: int | None, ranks_per_node: int | None) -> None:

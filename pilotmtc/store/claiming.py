@@ -9,6 +9,7 @@ import msgspec
 
 from pilotmtc.errors import StateError
 from pilotmtc.model import CampaignId, Claimed, PilotId, Resources, Result, TaskId
+from pilotmtc.slots import SHARE, shares
 from pilotmtc.states import PILOT_FINAL, Cause, PilotState
 from pilotmtc.store.dependents import resolve
 from pilotmtc.store.finishing import held, record
@@ -141,17 +142,13 @@ def ranks_on(need: Resources, node: Resources) -> int:
     if need.cores:
         room = min(room, node.cores // need.cores)
     if need.gpus:
-        each = (
-            int((1 + _EPSILON) / need.gpus) * int(node.gpus)
-            if need.gpus < 1
-            else int(node.gpus) // math.ceil(need.gpus)
-        )
+        each = SHARE // shares(need.gpus) * int(node.gpus) if need.gpus < 1 else int(node.gpus) // math.ceil(need.gpus)
         room = min(room, each)
     if need.memory_bytes and node.memory_bytes:
         room = min(room, node.memory_bytes // need.memory_bytes)
     for name, amount in need.named.items():
         if amount > 0:
-            room = min(room, int((node.named.get(name, 0.0) + _EPSILON) / amount))
+            room = min(room, shares(node.named.get(name, 0.0)) // shares(amount))
     return 0 if need.ranks_per_node and room < wanted else room
 
 

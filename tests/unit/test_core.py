@@ -1,7 +1,7 @@
 """The agent's decisions."""
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -54,6 +54,45 @@ def attached(cores: int = 2, walltime_s: float = 0.0, idle_s: float = 0.0) -> tu
 
 def starts(commands: list[Command]) -> list[int]:
     return [command.claimed.task for command in commands if isinstance(command, Start)]
+
+
+AMOUNTS = st.floats() | st.sampled_from([0.0, 5e-324, 1e-7, 4.9e-7, 1e-6, 0.1, 1 / 3, 1.0, 1.5, 1e300])
+
+
+@given(
+    st.builds(
+        Resources,
+        cores=st.integers(0, 2**63),
+        gpus=AMOUNTS,
+        memory_bytes=st.integers(0, 2**63),
+        named=st.dictionaries(st.sampled_from(["lic", "other"]), AMOUNTS),
+        time_limit_s=AMOUNTS,
+        expected_s=AMOUNTS,
+        ranks=st.integers(1, 2**63),
+        ranks_per_node=st.integers(0, 2**63),
+    )
+)
+def test_what_a_task_asks_for_hinders_no_other_task(odd: Resources) -> None:
+    nodes = [Node(range(4), gpus=2, memory=100, named={"lic": 2.0}, name=name) for name in "ab"]
+    core = Core(Cluster(nodes), 0.0)
+    (ask,) = core.react(Attached(), 0.0)
+    assert isinstance(ask, Ask)
+    given_ = batch(ask.number, [claimed(1, 2), claimed(2), claimed(3)], {1: Resources(), 2: odd})
+    first = core.react(given_, 1.0)
+    out = [*first, *core.react(Ended(TaskId(1), 1), 2.0), *core.react(Tick(), 3.0)]
+    assert {2, 3} <= set(starts(out))
+    core.react(Quit(PilotState.DONE, "over"), 4.0)
+
+
+def test_needs_that_cannot_be_counted_end_their_task() -> None:
+    core, ask = attached()
+    out = core.react(
+        batch(ask.number, [claimed(1, 2), claimed(2)], {1: Resources(), 2: Resources(gpus=float("nan"))}), 1
+    )
+    (report,) = [command for command in out if isinstance(command, Report)]
+    assert (report.task, report.cause) == (1, Cause.LAUNCH_ERROR)
+    assert report.message.startswith("what it needs cannot be counted: ")
+    assert starts(out) == [2]
 
 
 def test_nothing_is_claimed_before_the_store_knows_the_pilot() -> None:

@@ -48,6 +48,14 @@ def test_ten_tenths_of_a_gpu_are_one() -> None:
     assert node.take(need(gpus=1)) is not None
 
 
+@given(st.floats(0, 1e9, allow_subnormal=True))
+def test_what_is_not_nothing_counts_as_something(amount: float) -> None:
+    least = need(gpus=min(amount, 1.0), lic=amount)
+    assert bool(least.gpus) == bool(dict(least.named)) == (amount > 0)
+    node = Node(range(8), gpus=1, named={"lic": 2.0})
+    assert node.capacity(least) == node.room(least) == (1 if amount <= 2 else 0)
+
+
 def test_memory_and_named_resources_are_counted() -> None:
     node = Node(range(8), memory=100, named={"licence": 1.5})
     assert node.take(need(memory=60)) is not None
