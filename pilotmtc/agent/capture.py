@@ -28,6 +28,7 @@ _BUSY_BYTES = 16 * 1024  # who has written so much since the last look does not 
 _LOOK_S = 0.02
 _LARGE_S = 10.0
 _JOIN_S = 5.0
+Harvest = tuple[bytes, int, str | None, str]
 _log = logging.getLogger("pilotmtc.agent")
 
 
@@ -44,7 +45,7 @@ class Stream:
         How much of it to keep there.
     """
 
-    __slots__ = ("_data", "_fd", "_file", "_head", "_limit", "_lock", "_path", "_trouble", "_written", "size")
+    __slots__ = ("_data", "_fd", "_file", "_head", "_limit", "_lock", "_path", "_trouble", "_written", "listed", "size")
 
     def __init__(self, fd: int, path: str, limit: int) -> None:
         self._fd = fd
@@ -56,6 +57,7 @@ class Stream:
         self._file = -1
         self._written = 0
         self._trouble = ""
+        self.listed = False  # among those that the thread looks at
         self.size = 0
 
     def drain(self) -> int:
@@ -69,7 +71,7 @@ class Stream:
             self._drain()
             return bytes(self._data[-limit:]), self.size
 
-    def finish(self) -> tuple[bytes, int, str | None]:
+    def finish(self) -> Harvest:
         """Read the rest and close; return as `Captures.harvest`."""
         with self._lock:
             left = available(self._fd)  # no more: a process that lives on may write faster than anybody reads
@@ -78,7 +80,7 @@ class Stream:
             os.close(self._fd)
             self._fd = -1
             if not self._head:
-                return bytes(self._data), self.size, None
+                return bytes(self._data), self.size, None, ""
             return self._finish_large()
 
     def _drain(self) -> int:
@@ -107,7 +109,8 @@ class Stream:
             return
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
-            os.makedirs(os.path.dirname(self._path), 0o700, exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(os.path.dirname(self._path), 0o700)
             with contextlib.suppress(FileNotFoundError):  # the same attempt's, of another life of this pilot
                 os.unlink(self._path)
             self._file = os.open(self._path, flags, 0o600)
@@ -132,7 +135,7 @@ class Stream:
             with contextlib.suppress(OSError):  # a part of it would only take room on what may be a full disk
                 os.unlink(self._path)
 
-    def _finish_large(self) -> tuple[bytes, int, str | None]:
+    def _finish_large(self) -> Harvest:
         path: str | None = self._path
         tail = bytes(self._data)
         if self._file >= 0 and self._written < self.size:  # the file shall speak for itself
@@ -147,7 +150,8 @@ class Stream:
             os.close(self._file)
             self._file = -1
             where = f"all of it is in {path}" if self._written == self.size else f"more of it is in {path}"
-        return self._head + _left_out(self.size - len(self._head) - len(tail), where) + tail, self.size, path
+        content = self._head + _left_out(self.size - len(self._head) - len(tail), where) + tail
+        return content, self.size, path, self._trouble
 
 
 class Captures:
@@ -178,21 +182,29 @@ class Captures:
         return self._large_at > 0.0 and time.monotonic() - self._large_at < _LARGE_S
 
     def watch(self, fd: int, name: str, limit: int) -> Stream:
-        """Have what comes through a pipe read all the time; `name` and `limit` as for `harvest`."""
+        """Have what comes through a pipe read all the time; `name` and `limit` as for `harvest`.
+
+        When there is no room for that just now it is left for the next time that this is called.
+        """
         stream = self._streams.get(fd)
         if stream is None:
             stream = self._streams[fd] = Stream(fd, os.path.join(self._outputs, name), limit)
-            self._epoll.register(fd, select.EPOLLIN)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._read, name="captures", daemon=True)
-                self._thread.start()
+        if not stream.listed:
+            with contextlib.suppress(OSError):
+                self._epoll.register(fd, select.EPOLLIN)
+                stream.listed = True
+        if self._thread is None:
+            thread = threading.Thread(target=self._read, name="captures", daemon=True)
+            with contextlib.suppress(RuntimeError):
+                thread.start()
+                self._thread = thread
         return stream
 
-    def harvest(self, fd: int, name: str, limit: int) -> tuple[bytes, int, str | None]:
-        """Return ``(content, size, path)`` of a stream that is over, and close its pipe.
+    def harvest(self, fd: int, name: str, limit: int) -> Harvest:
+        """Return ``(content, size, path, trouble)`` of a stream that is over, and close its pipe.
 
         A stream that is too large for the store is kept as `name` among the outputs, up to `limit` bytes of it, and the
-        content is its head and tail.
+        content is its head and tail. `trouble` is why it could not be.
         """
         stream = self._streams.pop(fd, None)
         if stream is None:
@@ -202,7 +214,7 @@ class Captures:
                 os.close(fd)
                 if count >= PART_BYTES:  # the pipe may have been full, and the task may have waited
                     self._large_at = time.monotonic()
-                return data, count, None
+                return data, count, None, ""
             stream = Stream(fd, os.path.join(self._outputs, name), limit)
         else:
             with contextlib.suppress(FileNotFoundError):  # its end was read already

@@ -35,6 +35,7 @@ from pilotmtc.agent.events import (
     Start,
     Stop,
     Tick,
+    Unfit,
     Warned,
 )
 from pilotmtc.model import Claimed, Resources, TaskId, Template
@@ -209,6 +210,10 @@ class Core:
             self._joined(event, now)
         elif isinstance(event, Lost):
             self._lost(event, out)
+        elif isinstance(event, Unfit):
+            self._set_aside(event.name, event.reason)
+            if len(self.cluster.nodes) >= self._expected:
+                self._no_more = self._no_more or f"node {event.name} cannot run tasks: {event.reason}"
         elif isinstance(event, NoMore):
             self._no_more = event.reason
         elif isinstance(event, Attached):
@@ -285,10 +290,14 @@ class Core:
         if len(run.slots) == 1 and not run.stopping:
             name = run.slots[0].node
             reason = self._blame.ended(name, crashed)
-            if reason and name not in self.cluster.aside:
-                self.cluster.set_aside(name, reason)
-                self._blocked = None
-                self._refit()
+            if reason:
+                self._set_aside(name, reason)
+
+    def _set_aside(self, name: str, reason: str) -> None:
+        if name in self.cluster.nodes and name not in self.cluster.aside:
+            self.cluster.set_aside(name, reason)
+            self._blocked = None
+            self._refit()
 
     def _given_up(self) -> None:
         self._attached = False

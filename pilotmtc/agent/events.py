@@ -85,6 +85,13 @@ class Lost(Struct, frozen=True):
     reason: str
 
 
+class Unfit(Struct, frozen=True):
+    """A node cannot run tasks as it should: nothing new is to be started on it."""
+
+    name: str
+    reason: str
+
+
 class NoMore(Struct, frozen=True):
     """No node will come any more."""
 
@@ -97,7 +104,7 @@ class Tick(Struct, frozen=True):
 
 Event = (
     Attached | Gave | Ended | NoRoom | Ordered | Acked | Owing | GivenUp | Drain | Quit | Joined | Lost | NoMore | Tick
-    | Warned
+    | Unfit | Warned
 )  # fmt: skip
 
 

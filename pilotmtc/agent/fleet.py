@@ -354,6 +354,9 @@ class Fleet:
             elif self._at.get(task) == name:
                 del self._at[task]
                 self._loop.tell(c.NoRoom(task, attempt), now)
+        if up.unfit:
+            _log.error("node %s: %s", name, up.unfit)
+            self._loop.tell(c.Unfit(name, up.unfit), now)
         self._loop.peeked(up.written)
 
     def _take_part(self, run: WideRun, name: str, part: Result, now: float) -> None:

@@ -3,6 +3,7 @@
 `waiters` deal with the ends of tasks where they ran; what has no waiter is polled for.
 """
 
+import logging
 import os
 import select
 import time
@@ -24,6 +25,8 @@ from pilotmtc.wire.messages import NodeState
 if TYPE_CHECKING:
     from pilotmtc.agent.loop import Loop
 
+_log = logging.getLogger("pilotmtc.agent")
+
 
 class Here:
     """Runs tasks on this node.
@@ -43,6 +46,7 @@ class Here:
         self._worker = worker
         self._node = node
         self._waiters = Waiters(len(os.sched_getaffinity(0)), self._waited, self._failed)
+        self._told = False  # that the node is unfit
         self.due: Callable[[], float] = worker.due
 
     def open(self, loop: "Loop") -> None:
@@ -67,12 +71,15 @@ class Here:
         if isinstance(started, Result):
             outbox.ended(started, now)
             return c.Ended(started.task, started.attempt)
+        if not stay and not self._waiters.take(started):
+            try:
+                self._loop.epoll.register(self._worker.watch(started), select.EPOLLIN)
+            except OSError as error:  # no descriptors are left
+                _log.warning("cannot watch over task %d now: %s", started.task, error.strerror)
+                self._worker.undo(started)
+                return c.NoRoom(start.claimed.task, started.attempt)
         outbox.started(start.claimed.task, started.attempt, self._worker.name, started.slot, now)
-        if stay:
-            return started
-        if not self._waiters.take(started):
-            self._loop.epoll.register(self._worker.watch(started), select.EPOLLIN)
-        return None
+        return started if stay else None
 
     def stop(self, stop: c.Stop, now: float) -> None:
         """End a task."""
@@ -109,6 +116,10 @@ class Here:
     def poll(self, now: float) -> None:
         """Do what the time demands."""
         self._worker.poll(now)
+        if self._worker.unfit and not self._told:
+            self._told = True
+            _log.error("%s", self._worker.unfit)
+            self._loop.tell(c.Unfit(self._node.name, self._worker.unfit), now)
 
     def states(self, busy: int) -> tuple[NodeState, ...]:
         """Return how the node is."""

@@ -62,11 +62,18 @@ class Down(Struct, frozen=True, array_like=True):
 
 
 class Up(Struct, frozen=True, array_like=True):
-    """From a worker: what has ended, what there is no room for just now, and what running tasks have written."""
+    """From a worker: what has ended, what there is no room for just now, and what running tasks have written.
+
+    Attributes
+    ----------
+    unfit
+        Why the node cannot run tasks as it should; empty if it can.
+    """
 
     results: tuple[Result, ...] = ()
     no_room: tuple[tuple[TaskId, int], ...] = ()
     written: tuple[Written, ...] = ()
+    unfit: str = ""
 
 
 class Hello(Struct, frozen=True, array_like=True, tag="hello"):

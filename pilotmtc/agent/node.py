@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pilotmtc.agent import watch
-from pilotmtc.agent.capture import Captures, tail
+from pilotmtc.agent.capture import Captures, Harvest, tail
 from pilotmtc.agent.core import GRACE_S
 from pilotmtc.agent.events import Report, Start, Stop
 from pilotmtc.agent.process import NO_ROOM, Launcher, Process, pin_late
@@ -69,6 +69,8 @@ class NodeWorker:
         # The kernel hands a vfork child its parent's peak: below that, ru_maxrss says nothing about the task.
         self._floor = 0
         self._typical_s = 1.0  # elapsed time of tasks, lately
+        self._identity = _identity(directory)
+        self.unfit = ""  # why tasks cannot run here as they should
 
     # -- in ---------------------------------------------------------------------------------------------------
 
@@ -78,15 +80,20 @@ class NodeWorker:
         `stay`: the calling thread will wait for it.
         """
         claimed = start.claimed
+        if self.unfit:
+            return None
         try:
             process = self._launcher.launch(start, bind=stay or self._typical_s > SHORT_S, stay=stay)
         except LaunchError as error:
             return self._not_started(claimed.task, claimed.attempt, Cause.LAUNCH_ERROR, str(error))
-        except OSError as error:
-            if error.errno in NO_ROOM:
-                _log.warning("cannot start task %d now: %s", claimed.task, error.strerror)
-                return None
-            text = f"this node cannot start it: {error.strerror}"
+        except OSError as error:  # of ours: what the task's own words bring about is a LaunchError
+            _log.warning("cannot start task %d now: %s", claimed.task, error)
+            if error.errno not in NO_ROOM:
+                self.unfit = f"no task can be started: {error.strerror}"
+            return None
+        except Exception as error:  # noqa: BLE001 -- whatever a task says, it ends that task only
+            _log.exception("task %d cannot be started", claimed.task)
+            text = f"a fault in pilotmtc itself: {type(error).__name__}: {error}; please report it"
             return self._not_started(claimed.task, claimed.attempt, Cause.LAUNCH_ERROR, text)
         self._live[process.pid] = process
         self._by_task[process.task] = process
@@ -108,6 +115,17 @@ class NodeWorker:
         fd = process.fd = os.pidfd_open(process.pid)
         self._polled[fd] = process
         return fd
+
+    def undo(self, process: Process) -> None:
+        """Kill a task that was only just started: it cannot be watched over."""
+        del self._live[process.pid]
+        del self._by_task[process.task]
+        self._limited.pop(process.pid, None)
+        _signal(process.pid, signal.SIGKILL)
+        os.waitpid(process.pid, 0)
+        for kind, fd in (("out", process.out), ("err", process.err)):
+            if fd >= 0:
+                self._captures.harvest(fd, _output_name(process, kind), process.keep_bytes)
 
     def stop(self, stop: Stop, now: float) -> None:
         """TERM to the task's group, KILL after the grace; no grace, no TERM."""
@@ -158,8 +176,12 @@ class NodeWorker:
         peak = usage.ru_maxrss * 1024
         if peak <= self._floor or not self._floor:
             peak = self._true_peak(peak, process)
-        out, out_size, out_path = self._output(process.out, process.out_path, process, "out")
-        err, err_size, err_path = self._output(process.err, process.err_path, process, "err")
+        out, out_size, out_path, out_lost = self._output(process.out, process.out_path, process, "out")
+        err, err_size, err_path, err_lost = self._output(process.err, process.err_path, process, "err")
+        if process.cause is None and (out_lost or err_lost or ((code or number) and process.here)):
+            fault = self._fault(out_lost or err_lost, well=not code and not number)
+            if fault:
+                cause, code, number, message = Cause.NODE_LOST, None, None, fault
         if process.wide and code:
             message = message or remedy(err)
         return Result(
@@ -193,6 +215,7 @@ class NodeWorker:
         if now >= self._sweep_at:
             self._sweep_at = now + SWEEP_S
             self._floor = 0  # the agent may have grown
+            self._look_at_directory()
             self._sweep()
             if self._limited:
                 self._check_memory(now)
@@ -225,13 +248,36 @@ class NodeWorker:
     def _not_started(self, task: TaskId, attempt: int, cause: Cause, message: str) -> Result:
         return Result(task, attempt, cause, node=self.name, started_at=time.time(), message=message)
 
-    def _output(self, fd: int, path: str | None, process: Process, kind: str) -> tuple[bytes, int, str | None]:
+    def _fault(self, lost: str, *, well: bool) -> str:
+        """Return how the node has failed a task that ended well, or not; nothing if it has not.
+
+        Parameters
+        ----------
+        lost
+            Why its output could not be kept.
+        """
+        self._look_at_directory()
+        if self.unfit:
+            return self.unfit
+        return f"its output could not be kept: {lost}" if lost and well else ""
+
+    def _look_at_directory(self) -> None:
+        """Notice that the pilot's directory is not there any more."""
+        try:
+            there = _identity(self._directory)
+        except OSError as error:
+            self.unfit = f"the pilot's directory {self._directory}: {error.strerror}"
+        else:
+            if there != self._identity:
+                self.unfit = f"the pilot's directory {self._directory} was replaced"
+
+    def _output(self, fd: int, path: str | None, process: Process, kind: str) -> Harvest:
         if path is None:
             return self._captures.harvest(fd, _output_name(process, kind), process.keep_bytes)
         try:
-            return b"", os.stat(path).st_size, path
+            return b"", os.stat(path).st_size, path, ""
         except OSError:  # the task moved it away
-            return b"", 0, path
+            return b"", 0, path, ""
 
     def _written(self, process: Process, kind: str, fd: int, path: str | None) -> tuple[bytes, int]:
         if path is not None:
@@ -282,8 +328,7 @@ class NodeWorker:
                 process.peak = max(process.peak, watch.peak_memory(process.pid))
                 if process.cores:
                     pin_late(process)
-                if not stage:
-                    self._watch_output(process)
+                self._watch_output(process)
                 following = min(stage + 1, len(SAMPLE_S) - 1)
                 self._samples[following].append((now + SAMPLE_S[following], process))
 
@@ -322,6 +367,11 @@ class NodeWorker:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         return killed
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    seen = os.stat(path)
+    return seen.st_dev, seen.st_ino
 
 
 def _output_name(process: Process, kind: str) -> str:

@@ -34,7 +34,7 @@ class Process:
     """A running attempt."""
 
     __slots__ = (
-        "attempt", "began", "cause", "cores", "err", "err_path", "fd", "grace_s", "keep_bytes", "kill_at",
+        "attempt", "began", "cause", "cores", "err", "err_path", "fd", "grace_s", "here", "keep_bytes", "kill_at",
         "memory_bytes", "out", "out_path", "peak", "pid", "slot", "started_at", "task", "wide",
     )  # fmt: skip
 
@@ -45,6 +45,7 @@ class Process:
         self.slot = slot
         self.out = -1  # the pipe to read its output from, if the user has not named a file
         self.err = -1
+        self.here = False  # whether it runs in the pilot's directory
         self.keep_bytes = 0  # how much of each to keep
         self.fd = -1
         self.began = 0.0
@@ -139,6 +140,7 @@ class Launcher:
             program = self._find(program, env.get("PATH", _DEFAULT_PATH))
         process = Process(claimed.task, claimed.attempt, names[0])
         process.wide = start.wide is not None
+        process.here = todo.cwd is None
         opened: list[int] = []
         try:
             actions, fifos = self._files(process, todo, opened)
@@ -154,7 +156,7 @@ class Launcher:
                 if bind:
                     self._bind_next(process)
             process.pid = self._spawn(program, argv, env, actions)
-        except (LaunchError, OSError):
+        except BaseException:
             for fd in (process.out, process.err):
                 if fd >= 0:
                     os.close(fd)

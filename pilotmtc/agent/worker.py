@@ -113,6 +113,7 @@ class Worker:
         self._hello = Hello(secrets.randbits(62), name, cores, gpu_count, memory)
         self._line = Line(self._hello.birth, Down)
         self._welcome = False
+        self._told = False  # that this node is unfit
         directory = Path(contact.directory)
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
         if not directory.is_dir():  # nothing is shared
@@ -250,8 +251,14 @@ class Worker:
         elif isinstance(started, Result):
             self._results.append(started)
         else:
-            self._running[claimed.task] = claimed.attempt
-            self._epoll.register(self._node.watch(started), select.EPOLLIN)
+            try:
+                self._epoll.register(self._node.watch(started), select.EPOLLIN)
+            except OSError as error:  # no descriptors are left
+                _log.warning("cannot watch over task %d now: %s", claimed.task, error.strerror)
+                self._node.undo(started)
+                self._no_room.append((claimed.task, claimed.attempt))
+            else:
+                self._running[claimed.task] = claimed.attempt
 
     def _ended(self, result: Result) -> None:
         self._running.pop(result.task, None)
@@ -271,14 +278,16 @@ class Worker:
             return
         for again in self._line.again(now):
             self._dealer.send(encode(again), zmq.NOBLOCK)
-        while (self._results or self._no_room or self._written) and self._line.unheard < _WINDOW:
+        while (self._results or self._no_room or self._written or self._unfit()) and self._line.unheard < _WINDOW:
             count = size = 0
             for result in self._results[:_RESULTS]:
                 count += 1
                 size += len(result.stdout) + len(result.stderr)
                 if size > _RESULTS_BYTES:
                     break
-            up = Up(tuple(self._results[:count]), tuple(self._no_room), tuple(self._written))
+            unfit = self._node.unfit if self._unfit() else ""
+            self._told = self._told or bool(unfit)
+            up = Up(tuple(self._results[:count]), tuple(self._no_room), tuple(self._written), unfit)
             del self._results[:count]
             self._no_room.clear()
             self._written.clear()
@@ -287,6 +296,10 @@ class Worker:
         if now >= self._beat_at:
             self._beat_at = now + self._beat_s
             self._dealer.send(encode(self._line.beat(os.getloadavg()[0], watch.machine_use()[1])), zmq.NOBLOCK)
+
+    def _unfit(self) -> bool:
+        """Whether the agent has to be told that this node cannot run tasks as it should."""
+        return bool(self._node.unfit) and not self._told
 
     def _all_said(self) -> bool:
         return not self._welcome or not (self._results or self._no_room or self._line.unheard)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pilotmtc.model import PilotDescription, Resources, Template
-from pilotmtc.states import Cause, PilotState, TaskState
+from pilotmtc.states import CRASH_LIMIT, Cause, PilotState, TaskState
 from pilotmtc.wire.messages import CancelPilot
 from tests.integration.agent_support import Site, running_site, shell
 from tests.support import wait_until
@@ -103,3 +103,34 @@ def test_no_more_output_is_kept_than_wanted(site: Site) -> None:
     assert output.stdout.startswith(b"1\n2\n")
     assert output.stdout.endswith(b"999\n1000\n")
     assert (output.stdout_bytes, output.stdout_path) == (3893, None)
+
+
+def test_output_that_the_node_cannot_keep_is_no_fault_of_the_task(site: Site, tmp_path: Path) -> None:
+    pilot = site.start()
+    (Path(pilot.directory) / "outputs").write_text("in the way")
+    task = site.submit(shell("head -c 100000 /dev/zero", cwd=str(tmp_path)))[0]
+    small = site.submit(shell("echo small", cwd=str(tmp_path)))[0]
+    assert site.wait() == {TaskState.DONE: 1, TaskState.FAILED: 1}
+    assert site.output(small).stdout == b"small\n"
+    last = site.last(task)
+    assert (last.cause, last.message) == (Cause.NODE_LOST, "its output could not be kept: Not a directory")
+    assert len(site.attempts(task)) == CRASH_LIMIT
+    assert b"it could not be kept: Not a directory" in site.output(task).stdout
+
+
+def test_pilot_whose_directory_is_gone_leaves_and_charges_nobody(site: Site, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    waits = f"while [ ! -e {go} ]; do sleep 0.02; done; exit 3"
+    pilot = site.start()
+    inside = site.submit(shell(waits))[0]
+    site.wait_running(inside)
+    site.submit(shell("echo {task_id}; head -c 70000 /dev/zero", cwd=str(tmp_path)), copies=50)
+    Path(pilot.directory).rename(tmp_path / "away")
+    go.touch()
+    wait_until(lambda: site.pilot(pilot.id).state is PilotState.FAILED, 30.0)
+    assert f"the pilot's directory {pilot.directory}: No such file or directory" in site.pilot(pilot.id).reason
+    assert TaskState.FAILED not in site.counts()
+    assert site.last(inside).cause is Cause.NODE_LOST
+    site.start()
+    assert site.wait() == {TaskState.DONE: 50, TaskState.FAILED: 1}
+    assert site.last(inside).exit_code == 3
