@@ -109,6 +109,12 @@ def wait_for(pid: int, timeout_s: "float | None") -> "int | None":
             time.sleep(0.02)
 
 
+def say(text: str) -> None:
+    """Write a line to the log, if that has room for it."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"guard: {text}\n".encode())
+
+
 def main() -> int:
     """Run the agent; clean up after it."""
     todo = json.loads(sys.argv[1] if len(sys.argv) > 1 else os.environ.pop("MTC_GUARD"))
@@ -153,16 +159,18 @@ def main() -> int:
         if code > 0 or not again:
             return 1
         again -= 1
-        sys.stderr.write(f"guard: the node worker was killed by signal {-code}; starting it anew\n")
-        sys.stderr.flush()
+        say(f"the node worker was killed by signal {-code}; starting it anew")
     os.close(reading)
     how = f"its agent was killed by signal {-code}" if code < 0 else f"its agent ended with exit code {code}"
-    sys.stderr.write(f"guard: {how}; {killed} processes of tasks were left, and are dead\n")
-    sys.stderr.flush()
-    agent = os.posix_spawn(todo["agent"][0], [*todo["agent"], "--post-mortem", how], environment)
+    say(f"{how}; {killed} processes of tasks were left, and are dead")
+    try:
+        agent = os.posix_spawn(todo["agent"][0], [*todo["agent"], "--post-mortem", how], environment)
+    except OSError as error:
+        say(f"the store could not be told ({error.strerror}); it will find out when the lease is over")
+        return 1
     if wait_for(agent, _POST_MORTEM_S) is None:
         os.kill(agent, signal.SIGKILL)
-        sys.stderr.write("guard: the store could not be told; it will find out when the lease is over\n")
+        say("the store could not be told; it will find out when the lease is over")
     sweep()
     os.close(writing)
     return 1

@@ -28,7 +28,10 @@ def send_spool(store: Store, pilot: PilotId, directory: Path) -> int:
             store.call(Finish(pilot, tuple(results)))
             sent += len(results)
         if _is_left(path):
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:  # sent once more at the worst, which does no harm
+                _log.warning("cannot remove %s: %s", path, error.strerror)
     return sent
 
 
@@ -53,9 +56,13 @@ def _take_in(store: Store, others: set[Path]) -> None:
         pilot = pilots.get(other)
         if pilot is None:  # of another store, or of one that was here before
             continue
-        if pilot.state not in PILOT_FINAL and not all(map(_is_left, spool_files(other))):
-            continue  # it lives, and sends them itself
-        sent = send_spool(store, pilot.id, other)
+        try:
+            if pilot.state not in PILOT_FINAL and not all(map(_is_left, spool_files(other))):
+                continue  # it lives, and sends them itself
+            sent = send_spool(store, pilot.id, other)
+        except OSError as error:
+            _log.warning("cannot read what pilot %s has left in %s: %s", pilot.id, other, error.strerror)
+            continue
         _log.info("pilot %s had left %d results in %s", pilot.id, sent, other)
 
 
@@ -79,5 +86,5 @@ def _is_left(path: Path) -> bool:
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
-    except FileNotFoundError:
+    except OSError:
         return 0

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import msgspec
 
+from pilotmtc.errors import ConfigError
 from pilotmtc.model import Result
 from pilotmtc.wire.spool import pack, spool_files
 
@@ -25,6 +26,8 @@ SEGMENT_BYTES = 4 << 20
 OWED_MAX_BYTES = 64 << 20  # that much unacknowledged, and nothing new is started
 SYNC_AFTER_S = 1.0
 _JOIN_S = 10.0
+_NO_WRITE = "cannot spool results"
+_NO_FILE = "cannot make another file for the spool"
 _log = logging.getLogger("pilotmtc.agent")
 
 
@@ -56,16 +59,25 @@ class Segment:
 
 
 class Spool:
-    """The writing side."""
+    """The writing side. What the disk refuses is worth a warning, and no more.
+
+    Raises
+    ------
+    ConfigError
+        If nothing can be written in `directory`.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._encoder = msgspec.msgpack.Encoder()
-        taken = [int(path.suffix[1:]) for path in spool_files(directory)]
-        self._number = max(taken, default=0) + 1
-        self._segment = Segment(directory / f"spool.{self._number}")
+        try:
+            taken = [int(path.suffix[1:]) for path in spool_files(directory)]
+            self._number = max(taken, default=0) + 1
+            self._segment = Segment(directory / f"spool.{self._number}")
+        except OSError as error:
+            raise ConfigError(f"cannot write in the pilot's directory {directory}: {error.strerror}") from error
         self._open = {self._segment}
-        self._broken = False
+        self._warned: set[str] = set()
         self._unsynced_since: float | None = None
         self._syncer: _Syncer | None = None
 
@@ -99,12 +111,10 @@ class Spool:
                 os.ftruncate(segment.fd, segment.size)
             else:
                 segment.size += written
-                self._broken = False
+                self._warned.discard(_NO_WRITE)
         except OSError as error:
             segment.complete = False
-            if not self._broken:
-                _log.warning("cannot spool results: %s; going on without", error)
-            self._broken = True
+            self._warn(_NO_WRITE, error)
         return segment
 
     def acked(self, segment: Segment) -> None:
@@ -115,8 +125,11 @@ class Spool:
         segment.owed_bytes = 0
         segment.complete = True
         if segment is self._segment:
-            os.ftruncate(segment.fd, 0)
-            segment.size = segment.synced = 0
+            try:
+                os.ftruncate(segment.fd, 0)
+                segment.size = segment.synced = 0
+            except OSError as error:  # sent once more at the worst, which does no harm
+                self._warn("cannot empty the spool", error)
         else:
             self._drop(segment)
         if not any(each.open_records for each in self._open):
@@ -129,10 +142,13 @@ class Spool:
         self._unsynced_since = now  # that is for what comes from now on
         for segment in self._open:
             if segment.size > segment.synced:
-                segment.synced = segment.size
-                if self._syncer is None:
-                    self._syncer = _Syncer(self._directory)
-                self._syncer.sync(segment)
+                try:
+                    if self._syncer is None:
+                        self._syncer = _Syncer(self._directory)
+                    self._syncer.sync(segment)
+                    segment.synced = segment.size
+                except (OSError, RuntimeError) as error:  # no descriptors, no threads
+                    self._warn("cannot sync spooled results", error)
 
     def close(self) -> None:
         """Close; what is acknowledged altogether leaves no file."""
@@ -144,17 +160,33 @@ class Spool:
             else:
                 self._drop(segment)
 
+    def _warn(self, what: str, error: Exception) -> None:
+        """Log the first of what will be many."""
+        if what not in self._warned:
+            _log.warning("%s: %s; going on without", what, error)
+        self._warned.add(what)
+
     def _next(self) -> None:
+        """Begin another file; where there is no room for one, the old one is to take more."""
         old = self._segment
+        try:
+            segment = Segment(self._directory / f"spool.{self._number + 1}")
+        except OSError as error:
+            self._warn(_NO_FILE, error)
+            return
+        self._warned.discard(_NO_FILE)
         self._number += 1
-        self._segment = Segment(self._directory / f"spool.{self._number}")
+        self._segment = segment
         self._open.add(self._segment)
         if not old.open_records:
             self._drop(old)
 
     def _drop(self, segment: Segment) -> None:
         self._open.discard(segment)
-        segment.path.unlink(missing_ok=True)
+        try:
+            segment.path.unlink(missing_ok=True)
+        except OSError as error:  # sent once more at the worst, which does no harm
+            self._warn("cannot remove a file of the spool", error)
         os.close(segment.fd)
 
 
@@ -169,8 +201,14 @@ class _Syncer:
 
     def sync(self, segment: Segment) -> None:
         """Have the data of `segment` written to the disk, and that there is such a file."""
-        self._todo.put(os.dup(segment.fd))
-        self._todo.put(os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            file = os.dup(segment.fd)
+        except OSError:
+            os.close(directory)
+            raise
+        self._todo.put(file)
+        self._todo.put(directory)
 
     def close(self) -> None:
         """Finish what has begun; a disk that hangs is not waited for."""

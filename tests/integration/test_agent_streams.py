@@ -70,7 +70,7 @@ def test_fifos_are_opened_by_the_task_alone(site: Site, tmp_path: Path) -> None:
     assert site.output(reads).stderr == b"read\n"
     assert site.last(writes).stdout_path == str(tmp_path / "out")
     assert {site.output(task).stdout for task in others} == {b"other\n"}
-    assert site.state(waits) is TaskState.RUNNING
+    site.wait_running(waits)
     site.client.call(CancelPilot(pilot.id))
     wait_until(lambda: site.pilot(pilot.id).state is PilotState.CANCELED, 30.0)
     assert site.state(waits) is TaskState.READY

@@ -1,7 +1,9 @@
 """Results on disk: written, acknowledged, synced, read back, and damaged."""
 
 import os
+import resource
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from pilotmtc.agent import spool as spool_module
 from pilotmtc.agent.spool import SEGMENT_BYTES, SYNC_AFTER_S, Spool
+from pilotmtc.errors import ConfigError
 from pilotmtc.model import Result, TaskId
 from pilotmtc.states import Cause
 from pilotmtc.wire.spool import read_file, read_spool, spool_files
@@ -67,6 +70,43 @@ def test_a_disk_that_is_full_still_counts_what_is_owed(tmp_path: Path, monkeypat
     segment.open_records = 0
     os.close(segment.fd)
     spool._open.clear()
+
+
+def test_where_no_other_file_can_be_made_the_last_one_takes_more(tmp_path: Path) -> None:
+    (tmp_path / "spool").mkdir()
+    spool = Spool(tmp_path / "spool")
+    first = spool.write(results(1, size=SEGMENT_BYTES + 1))
+    (tmp_path / "spool").rename(tmp_path / "away")
+    assert spool.write(results(2)) is first
+    assert list(read_spool(tmp_path / "away")) == [results(1, size=SEGMENT_BYTES + 1), results(2)]
+    assert spool.complete
+    (tmp_path / "away").rename(tmp_path / "spool")
+    assert spool.write(results(3)) is not first
+    spool.close()
+
+
+def test_who_has_no_descriptors_left_goes_on(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    segment = spool.write(results(1, size=SEGMENT_BYTES + 1))
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+    try:
+        spool.poll(time.monotonic() + 2 * SYNC_AFTER_S)
+        assert spool.write(results(2)) is segment
+        spool.acked(segment)
+        spool.acked(segment)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    spool.poll(time.monotonic() + 4 * SYNC_AFTER_S)
+    assert spool.write(results(3)) is segment
+    assert list(read_spool(tmp_path)) == [results(3)]
+    spool.acked(segment)
+    spool.close()
+
+
+def test_no_pilot_starts_where_it_could_not_write(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot write in the pilot's directory .*: No such file"):
+        Spool(tmp_path / "none")
 
 
 def test_only_what_is_not_taken_soon_waits_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
