@@ -31,6 +31,7 @@ _HELD = """SELECT id, state, attempt, pilot_id, campaign_id, template_id, cancel
 _CONTROL_KEPT_S = 86400.0
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,47}")
 LONGEST_NAP_S = 10.0
+_AT_ONCE = 10_000  # tasks whose pause is over; others wait for the next turn
 ALARM = 0.5  # of the lease: when that is left, a pilot's scheduler is asked
 _SILENT = 0.25  # of the lease: that much is left when it is time to say that a pilot has not been heard of
 _DEAF = 0.25  # of the lease: a server that was deaf for longer judges as if it had just been started
@@ -234,7 +235,10 @@ def do_due(ledger: Ledger) -> None:
         ledger.silent = silent
         ledger.touch()
     wall = ledger.clock.now()
-    if ledger.execute("UPDATE task SET not_before = NULL WHERE not_before <= ?", (wall,)).rowcount:
+    if ledger.execute(
+        "UPDATE task SET not_before = NULL WHERE id IN (SELECT id FROM task WHERE not_before <= ? LIMIT ?)",
+        (wall, _AT_ONCE),
+    ).rowcount:
         ledger.claimable()
     ledger.execute("DELETE FROM control WHERE at < ?", (wall - _CONTROL_KEPT_S,))
 
@@ -254,6 +258,8 @@ def forgive(ledger: Ledger, deaf_s: float) -> bool:
 
 def nap(ledger: Ledger) -> float:
     """Return seconds until something may be due."""
+    if ledger.wishes:
+        return 0.0
     now = ledger.clock.monotonic()
     left = [expiry - now for expiry in ledger.leases.values()]
     # A quiet pilot is first asked about at its scheduler, then said to be silent, then given up.

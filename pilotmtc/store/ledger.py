@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from pilotmtc.clock import Clock
-from pilotmtc.errors import UsageError
+from pilotmtc.errors import PilotMTCError, UsageError
 from pilotmtc.model import PilotId, Resources, TaskId, Template
 from pilotmtc.states import PILOT_FINAL, TASK_TRANSITIONS, JobState, PilotState, TaskState, check_pilot, check_task
 from pilotmtc.store.activity import Activity
@@ -121,6 +121,7 @@ class Ledger:
         self._news = News()
         self.activity = Activity(clock.monotonic())
         self.peeks = Peeks()
+        self.failed_wishes: dict[str, PilotMTCError] = {}
         self.shown = Shown(seq)
         self.reload()
         self._recall()
@@ -131,6 +132,7 @@ class Ledger:
         """Read anew what is kept in memory: at the start, and when a transaction was undone."""
         self.next_task: int = self.execute("SELECT coalesce(max(id), 0) + 1 FROM task").fetchone()[0]
         self.has_dependencies = self.execute("SELECT 1 FROM dependency LIMIT 1").fetchone() is not None
+        self.wishes: int = self.execute("SELECT count(*) FROM wish").fetchone()[0]  # not fulfilled yet
         self._templates: dict[int, Template] = {}
         self._resources: dict[int, Resources] = {}
         self._ids: dict[bytes, int] = {}

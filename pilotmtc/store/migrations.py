@@ -44,6 +44,17 @@ def m003_nodes(database: Database) -> None:
         database.execute(f"ALTER TABLE pilot ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0")
 
 
+@migrations()
+def m004_wishes(database: Database) -> None:
+    """Keep what users want changed while it is being done, slice by slice."""
+    # The oldest one is under way. When it is done its reply is in `control`.
+    database.execute(
+        "CREATE TABLE wish (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, request BLOB NOT NULL, "
+        "progress BLOB NOT NULL)"
+    )
+    database.execute("CREATE TABLE revival (task_id INTEGER PRIMARY KEY)")  # that a retry has still to look at
+
+
 def _make_views(connection: sqlite3.Connection) -> None:
     for name, query in VIEWS.items():
         connection.execute(f"DROP VIEW IF EXISTS {name}")

@@ -10,7 +10,7 @@ from pilotmtc.errors import ConfigError, PilotMTCError, SchemaMismatch, StoreBus
 from pilotmtc.store.views import VIEWS
 
 APPLICATION_ID = 0x4D544331  # "MTC1"
-SCHEMA = 3
+SCHEMA = 4
 _MAGIC = b"SQLite format 3\x00"
 _BUSY_S = 2.0  # nobody else should ever write; a tool that does is waited for this long
 
@@ -171,7 +171,7 @@ def _identify(connection: sqlite3.Connection, path: Path) -> None:
 
 _OWN_TABLES = {
     "_sqlite_migrations", "campaign", "template", "resources", "pilot", "task", "attempt", "output", "dependency",
-    "tally", "control",
+    "tally", "control", "wish", "revival",
 }  # fmt: skip
 
 

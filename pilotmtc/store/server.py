@@ -35,6 +35,7 @@ from pilotmtc.store.serve import roll_log
 from pilotmtc.store.sqlite import News, SqliteStore
 from pilotmtc.store.stewards import Stewards
 from pilotmtc.store.takeover import ServedHere, Tell, become_owner
+from pilotmtc.store.wishes import Underway
 from pilotmtc.wire.base import Role
 from pilotmtc.wire.frames import MAGIC, decode_hello, decode_request, hello
 from pilotmtc.wire.messages import (
@@ -118,6 +119,7 @@ class Server:
         self._touched: set[Peer] = set()
         self._parking: Parking[Peer] = Parking()
         self._turn_tickets: list[Ticket[Peer]] = []
+        self._wishing: list[Ticket[Peer]] = []  # they are answered when what they want is done
         self._numbers = 0
         now = time.monotonic()
         self._looked_at = now
@@ -242,13 +244,22 @@ class Server:
         for peer in self._clients:
             if peer.pilot is not None:
                 self._store.heard(peer.pilot, now - peer.heard_at)
+        wishes = self._store.wishes
         try:
             pause_s = self._store.due()
         except PilotMTCError as error:  # a full disk, say: it may get better
             log.error("what is due cannot be done: %s", error)
+            for ticket in self._wishing:
+                self._answer(
+                    ticket, StoreError(f"{error}; it is only done in part, the rest as soon as that is possible")
+                )
+            self._wishing.clear()
             pause_s = 1.0
             self._not_due_before = now + pause_s
         self._due_at = now + pause_s
+        if self._wishing and self._store.wishes < wishes:
+            tickets, self._wishing = self._wishing, []
+            self._perform(tickets, now)
         self._rounds.look(self._store.open_jobs(), now)
         self._tell(now)
 
@@ -275,7 +286,7 @@ class Server:
 
     def _leave_at(self) -> float:
         """Return when there will be no use in being here any more, as things are."""
-        if self._empty_since is None or self._arriving or self._stewards:
+        if self._empty_since is None or self._arriving or self._stewards or self._store.wishes:
             return math.inf
         return self._empty_since + max(self._linger_s, _UNTOLD_S if self._rounds.untold else 0.0)
 
@@ -360,7 +371,10 @@ class Server:
         """Do requests in one commit; answer those that have an answer, park the others."""
         tickets = [ticket for ticket in tickets if not (ticket.peer.closed and isinstance(ticket.request, _BULKY))]
         for ticket, reply in zip(tickets, self._ask([ticket.request for ticket in tickets]), strict=True):
-            if (
+            if isinstance(reply, Underway):
+                self._wishing.append(ticket)
+                self._due_at = now
+            elif (
                 ticket.deadline > now
                 and not ticket.peer.closed
                 and not isinstance(reply, PilotMTCError)

@@ -4,6 +4,7 @@ Handlers of the requests are functions over a `Ledger` in the neighbouring files
 """
 
 import contextlib
+import logging
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,7 +13,19 @@ from typing import Any, cast
 from pilotmtc.clock import Clock, SystemClock
 from pilotmtc.errors import PilotMTCError, StoreBusy, StoreError, UsageError
 from pilotmtc.model import PilotId
-from pilotmtc.store import claiming, closeups, finishing, jobs, leases, looking, overview, steering, submitting, upkeep
+from pilotmtc.store import (
+    claiming,
+    closeups,
+    finishing,
+    jobs,
+    leases,
+    looking,
+    overview,
+    steering,
+    submitting,
+    upkeep,
+    wishes,
+)
 from pilotmtc.store.apart import APART, do_apart
 from pilotmtc.store.jobs import OpenJobs
 from pilotmtc.store.ledger import Ledger, News
@@ -23,6 +36,8 @@ from pilotmtc.wire import tail as t
 from pilotmtc.wire import views as v
 
 __all__ = ["News", "SqliteStore"]
+
+log = logging.getLogger("pilotmtc.store.server")
 
 Handler = Callable[[Ledger, Any], m.Reply]
 
@@ -60,9 +75,9 @@ _DURABLE: dict[type[object], Handler] = {
     m.CancelPilot: leases.cancel_pilot,
     m.BeginSubmit: jobs.begin_submit,
     m.ReportJobs: jobs.report_jobs,
-    m.Cancel: steering.once(steering.cancel),
-    m.Retry: steering.once(steering.retry),
-    m.Edit: steering.once(steering.edit),
+    m.Cancel: wishes.wished(steering.cancel),
+    m.Retry: wishes.wished(steering.retry),
+    m.Edit: wishes.wished(steering.edit),
 }
 _HANDLERS = _READS | _WRITES | _DURABLE
 # These cannot be part of a transaction.
@@ -156,6 +171,9 @@ class SqliteStore:
             As the request deserves.
         """
         (answer,) = self.call_many((request,))
+        while isinstance(answer, wishes.Underway):
+            self.due()
+            (answer,) = self.call_many((request,))
         if isinstance(answer, PilotMTCError):
             raise answer
         return cast("m.R", answer)
@@ -187,6 +205,8 @@ class SqliteStore:
         with self._translated():
             if leases.is_due(self._ledger):
                 self._by_itself(lambda: leases.do_due(self._ledger))
+            if self._ledger.wishes:
+                self._go_on()
             return leases.nap(self._ledger)
 
     def nap(self) -> float:
@@ -221,9 +241,33 @@ class SqliteStore:
             if found := jobs.left_keys(self._ledger, keys):
                 self._by_itself(lambda: jobs.watch_again(self._ledger, found))
 
-    def _by_itself(self, do: Callable[[], None]) -> None:
-        """Do what nobody has asked for, in a transaction."""
-        self._synced(False)
+    @property
+    def wishes(self) -> int:
+        """How many wishes that were accepted are not fulfilled yet: `due` does a slice each time."""
+        return self._ledger.wishes
+
+    def _go_on(self) -> None:
+        ledger = self._ledger
+        full = wishes.next_is_over(ledger)  # what the slices have written is synced before anybody is told
+        try:
+            self._by_itself(lambda: wishes.go_on(ledger, steering.cancel, steering.retry, steering.edit), full=full)
+        except _NONSENSE as error:
+            failure = _nonsense(error)
+        except (*TROUBLE, StoreError):  # it may get better
+            raise
+        except PilotMTCError as error:
+            failure = error
+        except Exception as error:
+            # A bug that one wish brings out must not come back with every server.
+            log.exception("a wish cannot be fulfilled")
+            failure = StoreError(f"a fault in pilotmtc itself: {type(error).__name__}: {error}; please report it")
+        else:
+            return
+        self._by_itself(lambda: wishes.give_up(ledger, failure))
+
+    def _by_itself(self, do: Callable[[], None], *, full: bool = False) -> None:
+        """Do what nobody has asked for just now, in a transaction."""
+        self._synced(full)
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             do()

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from tempfile import TemporaryDirectory
 from uuid import uuid4
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -21,6 +22,7 @@ from pilotmtc.states import (
     TaskState,
     after_attempt,
 )
+from pilotmtc.store import steering
 from pilotmtc.store.sqlite import SqliteStore
 from pilotmtc.wire.messages import (
     CheckStore,
@@ -62,6 +64,8 @@ class StoreMachine(RuleBasedStateMachine):
         super().__init__()
         self.directory = TemporaryDirectory()
         self.clock = FakeClock()
+        self.few = pytest.MonkeyPatch()
+        self.few.setattr(steering, "SLICE", 2)  # so that wishes take several
         self.store = SqliteStore(f"{self.directory.name}/s.db", self.clock, LEASE_S)
         self.kit = Kit(self.store)
         self.tasks: dict[int, Model] = {}
@@ -73,6 +77,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         problems = self.store.call(CheckStore()).problems
+        self.few.undo()
         self.store.close()
         self.directory.cleanup()
         assert problems == ()

@@ -1,7 +1,10 @@
 """Cancel, Retry, Edit, and what they do to dependents."""
 
+import pytest
+
 from pilotmtc.model import After, Resources, TaskId
 from pilotmtc.states import Cause, PilotState, TaskState
+from pilotmtc.store import steering
 from pilotmtc.wire.messages import Changed, Edit, EndPilot, Filter
 from tests.contract.storekit import Kit, row
 
@@ -20,6 +23,13 @@ def chain(kit: Kit) -> None:
 
 def states(kit: Kit, n: int) -> list[TaskState]:
     return [kit.state(id_) for id_ in range(1, n + 1)]
+
+
+@pytest.fixture(autouse=True)
+def _slices(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do all in one slice, as few tasks are, and with one of the stores one task at a time."""
+    if request.node.callspec.params["store"] == "exclusive":
+        monkeypatch.setattr(steering, "SLICE", 1)
 
 
 def test_cancel_skips_dependents_down_the_line(kit: Kit) -> None:

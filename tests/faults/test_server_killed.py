@@ -18,9 +18,12 @@ from pilotmtc.store.client import StoreClient
 from pilotmtc.store.server import LEASE_VARIABLE
 from pilotmtc.wire.messages import (
     AttachPilot,
+    Cancel,
+    Changed,
     CheckStore,
     Claim,
     CreatePilot,
+    Filter,
     Finish,
     GetCampaigns,
     GetPilots,
@@ -228,3 +231,19 @@ def test_requests_of_a_pilot_from_before_the_kill_are_not_done_twice(place: Plac
     again = client.call(finish)
     assert (again.recorded, again.again) == (0, 4)
     assert client.call(CreatePilot("p", PilotDescription())).pilots[0].id == pilot
+
+
+def test_cancel_of_many_tasks_outlives_kills_of_the_server_and_the_user(place: Place) -> None:
+    user, other = place.client(patience_s=60), place.client(patience_s=60)
+    total = 30_000
+    submit(user, "k", total, 10_000)
+    user.send(Cancel("all", Filter()))
+    for _ in range(3):
+        place.kill()
+        other.call(GetStore())
+    wait_until(lambda: other.call(GetStore()).tasks.get(TaskState.CANCELED, 0) > 0, 60)
+    user.close()  # nobody waits for it any more
+    place.kill()
+    wait_until(lambda: other.call(GetStore()).tasks == {TaskState.CANCELED: total}, 60)
+    assert other.call(Cancel("all", Filter())) == Changed(total)
+    assert other.call(CheckStore()).problems == ()

@@ -136,7 +136,7 @@ def test_a_start_that_was_cut_off_is_taken_up_again(tmp_path: Path) -> None:
         connection.execute("PRAGMA application_id = 0")
         connection.execute("PRAGMA user_version = 0")
     store = SqliteStore(path)
-    assert store.call(GetStore()).schema == 3
+    assert store.call(GetStore()).schema == 4
     store.close()
 
 
