@@ -30,6 +30,7 @@ from pilotmtc.store.parking import Parking, Ticket, has_something
 from pilotmtc.store.peer import Peer
 from pilotmtc.store.place import NETWORK, place_of
 from pilotmtc.store.rights import NOBODY, STEWARD, USER, Who, refusal
+from pilotmtc.store.room import Room
 from pilotmtc.store.rounds import Rounds
 from pilotmtc.store.serve import roll_log
 from pilotmtc.store.sqlite import News, SqliteStore
@@ -72,6 +73,7 @@ LEASE_VARIABLE = "PILOTMTC_SERVER_LEASE_S"
 _HOUSEKEEPING_S = 5.0
 _HELLO_TIMEOUT_S = 30.0
 _STALLED_S = 600.0  # a client that has taken nothing of its answers for so long has died somehow
+_SILENT_S = 30.0  # in the middle of a large message, while others wait
 _FAREWELL_S = 2.0
 _UNTOLD_S = 3600.0  # so long a server that nobody needs tries to tell schedulers what they have to know
 _REFUSED_S = 3.0  # so long a refusal is told of: agents try again after 2
@@ -118,6 +120,7 @@ class Server:
         self._backlog: set[Peer] = set()  # those of which whole frames are here already
         self._touched: set[Peer] = set()
         self._parking: Parking[Peer] = Parking()
+        self._room: Room[Peer] = Room()
         self._turn_tickets: list[Ticket[Peer]] = []
         self._wishing: list[Ticket[Peer]] = []  # they are answered when what they want is done
         self._numbers = 0
@@ -443,7 +446,13 @@ class Server:
                 continue
             if peer.writing:
                 self._peers[peer.sink] = peer
-            peer.listen(peer not in self._backlog and not peer.full)
+            self._listen(peer)
+        for peer in self._room.waiting():
+            self._listen(peer)
+
+    def _listen(self, peer: Peer) -> None:
+        idle = peer not in self._backlog and not peer.full
+        peer.listen(idle and self._room.admit(peer, peer.decoder.begun_bytes))
 
     # -- schedulers -------------------------------------------------------------------------------------------
 
@@ -553,6 +562,7 @@ class Server:
                 self._empty_since = time.monotonic()
         self._backlog.discard(peer)
         self._touched.discard(peer)
+        self._room.leave(peer)
         self._parking.drop(peer)
 
     def _still_there(self) -> bool:
@@ -586,6 +596,9 @@ class Server:
                 self._part(peer, "said no hello")
             elif peer.waiting_bytes and now - peer.moved_at > _STALLED_S:
                 self._part(peer, "does not read its answers")
+        for peer in self._room.holders():
+            if self._room.full and now - peer.heard_at > _SILENT_S:
+                self._part(peer, "does not go on with a large message, and others wait for its room")
         roll_log(self.log_path)
         if not self._still_there():
             return

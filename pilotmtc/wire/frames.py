@@ -61,6 +61,14 @@ class FrameDecoder:
         """How much has been fed and not yet been taken."""
         return len(self._buffer)
 
+    @property
+    def begun_bytes(self) -> int:
+        """How long the frame is, as it was announced, that has come in part; 0 if there is none."""
+        if self._preamble or len(self._buffer) < _LENGTH.size:
+            return 0
+        (length,) = _LENGTH.unpack_from(self._buffer)
+        return int(length)
+
     def feed(self, data: bytes) -> None:
         """Take in what was read."""
         self._buffer += data

@@ -1,11 +1,19 @@
-"""The server when its host has nothing left: descriptors, or room for its log."""
+"""The server when its host has nothing left: descriptors, memory, or room for its log."""
 
+import contextlib
 import os
 import resource
+import sys
+import threading
 from pathlib import Path
 
+from pilotmtc.errors import ChannelClosed
+from pilotmtc.store import serve
 from pilotmtc.store.serve import LOG_LIMIT_BYTES
-from pilotmtc.wire.messages import CheckStore, GetStore, Submit
+from pilotmtc.transport.channel import Channel
+from pilotmtc.transport.pipe import open_process
+from pilotmtc.wire.frames import MAX_FRAME_BYTES, encode_request, hello
+from pilotmtc.wire.messages import CheckStore, GetCampaigns, GetStore, Submit
 from tests.serving import Place
 from tests.support import wait_until
 
@@ -42,3 +50,38 @@ def test_log_is_begun_anew_when_it_has_grown_large(place: Place) -> None:
     place.client().call(GetStore())
     assert "client 2 has come" in place.log
     assert client.call(GetStore()).pid == pid
+
+
+def test_messages_that_do_not_come_to_an_end_take_memory_for_two_at_the_most(place: Place) -> None:
+    client = place.client()
+    pid = client.call(GetStore()).pid
+    body = encode_request(1, Submit("large", name="x" * (MAX_FRAME_BYTES - 1000)))
+    channels = [open_process([sys.executable, "-I", "-S", serve.__file__, str(place.path)]) for _ in range(8)]
+
+    def say(channel: Channel, data: bytes) -> None:
+        with contextlib.suppress(ChannelClosed):
+            channel.write(hello("1") + data)
+
+    talkers = [threading.Thread(target=say, args=(channel, body[:-1])) for channel in channels]
+    try:
+        for thread in talkers:
+            thread.start()
+        wait_until(lambda: sum(not thread.is_alive() for thread in talkers) == 2, 40)
+        assert client.call(Submit("k", last=True)).sealed  # the others are served
+        assert _memory_bytes(pid) < 200 << 20
+        done = [channel for channel, thread in zip(channels, talkers, strict=True) if not thread.is_alive()]
+        done[0].write(body[-1:])
+        # Its room is the next one's.
+        wait_until(lambda: sum(not thread.is_alive() for thread in talkers) == 3, 40)
+        assert client.call(GetCampaigns(key="large")).campaigns[0].received == 0
+    finally:
+        for channel in channels:
+            channel.close()
+        for thread in talkers:
+            thread.join(10)
+    assert client.call(GetStore()).pid == pid
+
+
+def _memory_bytes(pid: int) -> int:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * resource.getpagesize()

@@ -1,0 +1,58 @@
+"""How much memory messages may take that have not come as a whole. Pure: no I/O."""
+
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+ROOM_BYTES = 64 << 20  # for all of them together: two of the largest
+SMALL_BYTES = 256 << 10  # what is no longer than one reading needs no leave
+
+P = TypeVar("P")  # whoever sends
+
+
+class Room(Generic[P]):
+    """Gives leave to send large messages, first come, first served, as long as there is room for all of each."""
+
+    def __init__(self, size: int = ROOM_BYTES) -> None:
+        self._left = size
+        self._given: dict[P, int] = {}
+        self._waiting: dict[P, None] = {}  # in order of arrival
+
+    @property
+    def full(self) -> bool:
+        """Whether anybody waits."""
+        return bool(self._waiting)
+
+    def admit(self, sender: P, size: int) -> bool:
+        """Return whether more may be read of a message of `size` bytes; 0 is none that is unfinished."""
+        if size <= SMALL_BYTES:
+            self.leave(sender)
+            return True
+        if sender in self._given:
+            return True
+        others_first = self._waiting and next(iter(self._waiting)) is not sender
+        if others_first or (size > self._left and self._given):
+            self._waiting[sender] = None
+            return False
+        self._waiting.pop(sender, None)
+        self._given[sender] = size
+        self._left -= size
+        return True
+
+    def leave(self, sender: P) -> None:
+        """Take back what a sender was given, whose message is here or will never be."""
+        self._left += self._given.pop(sender, 0)
+        self._waiting.pop(sender, None)
+
+    def holders(self) -> list[P]:
+        """Return those whose large messages are under way."""
+        return list(self._given)
+
+    def waiting(self) -> Iterator[P]:
+        """Yield those that wait, in order, as long as the first of them was admitted since."""
+        before: P | None = None
+        while self._waiting:
+            first = next(iter(self._waiting))
+            if first is before:
+                return
+            before = first
+            yield first
