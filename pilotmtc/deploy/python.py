@@ -26,8 +26,7 @@ libc = platform.libc_ver()
 print("pilotmtc-python: " + json.dumps({
     "path": sys.executable, "version": list(sys.version_info[:3]), "venv": venv is not None,
     "threads": bool(sysconfig.get_config_var("Py_GIL_DISABLED")), "machine": platform.machine(),
-    "libc": libc[0], "libc_version": libc[1], "headers": os.path.exists(
-        os.path.join(sysconfig.get_paths().get("include", "/"), "Python.h")),
+    "libc": libc[0], "libc_version": libc[1],
     "markers": {
         "implementation_name": sys.implementation.name, "implementation_version": platform.python_version(),
         "os_name": os.name, "platform_machine": platform.machine(), "platform_release": platform.release(),
@@ -51,8 +50,6 @@ class Python(Struct, frozen=True):
         Whether it is a free-threaded one, for which few libraries are made.
     libc, libc_version
         ``glibc`` and its version; anything else is taken for musl.
-    headers
-        Whether C extensions can be built for it.
     markers
         What requirements may depend on.
     """
@@ -64,7 +61,6 @@ class Python(Struct, frozen=True):
     machine: str
     libc: str
     libc_version: str
-    headers: bool
     markers: dict[str, str]
 
     def __str__(self) -> str:

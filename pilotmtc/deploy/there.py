@@ -63,9 +63,7 @@ def _make(venv: str, wheels: str, files: "dict[str, str]", version: str) -> None
     python = os.path.join(venv, "bin", "python")
     (pip,) = (path for name, path in paths.items() if name.startswith("pip-"))
     install = [python, os.path.join(pip, "pip"), "--isolated", "install", "--no-index", "--no-deps", "--quiet"]
-    run(*install, *(path for name, path in paths.items() if name.endswith(".whl")))
-    if sources := [path for name, path in paths.items() if not name.endswith(".whl")]:
-        run(*install, "--no-build-isolation", *sources)
+    run(*install, *paths.values())
     run(python, os.path.join(pip, "pip"), "--isolated", "check")
     said = run(os.path.join(venv, "bin", "pilotmtc"), "--version").strip()
     if said != f"pilotmtc {version}":

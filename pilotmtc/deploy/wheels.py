@@ -1,19 +1,18 @@
-"""A wheelhouse: pilotmtc as it is installed here, and its libraries for the Python of a site."""
+"""A wheelhouse: pilotmtc and its libraries, as they run here, for the Python of a site. Nothing is compiled."""
 
 import base64
 import hashlib
 import importlib.util
 import os
-import platform
-import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name, parse_sdist_filename
+from packaging.utils import canonicalize_name
 
 from pilotmtc import __version__
 from pilotmtc.deploy.python import Python
@@ -21,18 +20,20 @@ from pilotmtc.errors import ConfigError
 
 _NAME = "pilotmtc"
 _PACKAGES = ("pilotmtc", "pilotmtc_adaptors")
+_NETIFACES = "netifaces"  # what PyPI has of that name would have to be compiled: we send our own
 _PIP_TIMEOUT_S = 900.0
 _OLDEST_GLIBC = 5
 _DATE = (1980, 1, 1, 0, 0, 0)  # the same files make the same wheel
-_EPOCH = "315532800"  # so do sources
-_WHEEL = "Wheel-Version: 1.0\nGenerator: pilotmtc\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+_PURE = "py3-none-any"
+_WHEEL = f"Wheel-Version: 1.0\nGenerator: pilotmtc\nRoot-Is-Purelib: true\nTag: {_PURE}\n"
+_OF_THE_INSTALLER = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json"}
 
 
 def gather(python: Python, into: Path) -> list[Path]:
-    """Put all that `python` needs for this pilotmtc into the empty directory `into`; return the files.
+    """Put the wheels that `python` needs for this pilotmtc into the empty directory `into`; return the files.
 
-    Libraries come in the versions that run here. What is there as source only becomes a wheel, unless it is to be
-    compiled for another kind of machine: then it stays source, for the site's own compiler.
+    Libraries come in the versions that run here. Those in pure Python are packed as they are installed here; pip
+    downloads the others for the site's kind of machine.
 
     Raises
     ------
@@ -42,35 +43,20 @@ def gather(python: Python, into: Path) -> list[Path]:
     if importlib.util.find_spec("pip") is None:
         raise ConfigError(f"{sys.executable} has no pip, which gets the libraries for the site: python -m ensurepip")
     own = _installed()
-    pack(own, into)
+    pack_pilotmtc(own, into)
+    pack_netifaces(into)
+    compiled = []
+    for requirement in [*libraries(own, python.markers), "pip"]:
+        name = requirement.partition("==")[0]
+        if name != _NETIFACES and not pack(name, into):
+            compiled.append(requirement)
     target = [word for tag in platforms(python) for word in ("--platform", tag)]
     version = python.markers["python_version"]
     _pip(
-        "download", "--no-deps", "--dest", str(into), *target, "--python-version", version, "--implementation", "cp",
-        *libraries(own, python.markers), "pip", "setuptools", "wheel",
+        "download", "--only-binary", ":all:", "--no-deps", "--dest", str(into), *target, "--python-version", version,
+        "--implementation", "cp", *compiled,
     )  # fmt: skip
-    alike = _alike(python)
-    for source in sorted(set(into.iterdir()) - set(into.glob("*.whl"))):
-        made = into / "made"
-        name, number = parse_sdist_filename(source.name)
-        try:  # by name: what pip has made before is the same again
-            _pip("wheel", "--no-deps", "--wheel-dir", str(made), f"{name}=={number}")
-        except ConfigError:
-            if alike:
-                raise
-            continue  # it can be built on the site only, as it may be
-        (wheel,) = made.iterdir()
-        if wheel.name.endswith("-none-any.whl") or alike:
-            wheel.rename(into / wheel.name)
-            source.unlink()
-        else:
-            wheel.unlink()
-        made.rmdir()
-    files = sorted(into.iterdir())
-    if all(file.suffix == ".whl" for file in files):  # nothing is left to be built there
-        for file in [file for file in files if file.name.startswith(("setuptools-", "wheel-"))]:
-            files.remove(file)
-    return files
+    return sorted(into.iterdir())
 
 
 def libraries(own: Distribution, markers: dict[str, str]) -> list[str]:
@@ -111,31 +97,80 @@ def platforms(python: Python) -> list[str]:
     return [*tags, *(f"{name}_{machine}" for name, least in old.items() if newest >= least), f"linux_{machine}"]
 
 
-def pack(own: Distribution, into: Path) -> Path:
+def pack_pilotmtc(own: Distribution, into: Path) -> Path:
     """Return a wheel of this pilotmtc in `into`, be it installed or run from its source."""
-    info = f"{_NAME}-{__version__}.dist-info"
     contents: dict[str, bytes] = {}
     for package in _PACKAGES:
-        spec = importlib.util.find_spec(package)
-        if spec is None or spec.origin is None:
-            raise ConfigError(f"the package {package} is not found: install pilotmtc here again")
-        root = Path(spec.origin).parent
+        root = _root(package)
         for file in sorted(root.rglob("*")):
             if file.is_file() and "__pycache__" not in file.parts:
                 contents[f"{package}/{file.relative_to(root)}"] = file.read_bytes()
+    info = f"{_NAME}-{__version__}.dist-info"
     for name in ("METADATA", "entry_points.txt"):
         contents[f"{info}/{name}"] = (own.read_text(name) or "").encode()
-    contents[f"{info}/WHEEL"] = _WHEEL.encode()
-    record = "".join(f"{name},sha256={_digest(data)},{len(data)}\n" for name, data in contents.items())
+    return _write(into, contents)
+
+
+def pack_netifaces(into: Path) -> Path:
+    """Return a wheel of the pure netifaces that comes with pilotmtc."""
+    root = _root("pilotmtc_adaptors") / _NETIFACES
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    version = project["version"]
+    metadata = f"Metadata-Version: 2.1\nName: {_NETIFACES}\nVersion: {version}\n"
+    contents = {
+        f"{_NETIFACES}.py": (root / f"{_NETIFACES}.py").read_bytes(),
+        f"{_NETIFACES}-{version}.dist-info/METADATA": metadata.encode(),
+    }
+    return _write(into, contents)
+
+
+def pack(name: str, into: Path) -> Path | None:
+    """Return a wheel of an installed library; None if parts of it are compiled, or its files are not known."""
+    try:
+        here = distribution(name)
+    except PackageNotFoundError:
+        return None
+    if f"Tag: {_PURE}" not in _tags(here) or here.files is None:
+        return None
+    contents: dict[str, bytes] = {}
+    for file in here.files:
+        if file.parts[0] == ".." or "__pycache__" in file.parts:  # programs: the entry points tell of those in use
+            continue
+        if file.suffix == ".pth":  # it is installed for editing: its files are elsewhere
+            return None
+        if not (file.parts[0].endswith(".dist-info") and file.name in _OF_THE_INSTALLER | {"WHEEL"}):
+            contents[str(file)] = Path(str(file.locate())).read_bytes()
+    return _write(into, contents)
+
+
+def _tags(here: Distribution) -> list[str]:
+    """Return the lines about tags of an installed wheel, each for one tag."""
+    lines = [line.strip() for line in (here.read_text("WHEEL") or "").splitlines() if line.startswith("Tag:")]
+    return [line.replace("py2.py3", "py3") for line in lines]
+
+
+def _write(into: Path, contents: dict[str, bytes]) -> Path:
+    """Write a wheel of pure Python, named after the ``.dist-info`` among its files."""
+    (info,) = {top for path in contents if (top := path.partition("/")[0]).endswith(".dist-info")}
+    contents = {**contents, f"{info}/WHEEL": _WHEEL.encode()}
+    record = "".join(f"{path},sha256={_digest(data)},{len(data)}\n" for path, data in contents.items())
     contents[f"{info}/RECORD"] = f"{record}{info}/RECORD,,\n".encode()
-    wheel = into / f"{_NAME}-{__version__}-py3-none-any.whl"
+    wheel = into / f"{info.removesuffix('.dist-info')}-{_PURE}.whl"
     with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in contents.items():
-            entry = zipfile.ZipInfo(name, _DATE)
+        for path, data in contents.items():
+            entry = zipfile.ZipInfo(path, _DATE)
             entry.external_attr = 0o644 << 16
             entry.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(entry, data)
     return wheel
+
+
+def _root(package: str) -> Path:
+    """Return the directory of a package of ours."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise ConfigError(f"the package {package} is not found: install pilotmtc here again")
+    return Path(spec.origin).parent
 
 
 def _installed() -> Distribution:
@@ -148,21 +183,6 @@ def _installed() -> Distribution:
     return own
 
 
-def _alike(python: Python) -> bool:
-    """Return whether what is compiled here runs there."""
-    libc, version = platform.libc_ver()
-    return (
-        python.version[:2] == sys.version_info[:2]
-        and python.machine == platform.machine()
-        and python.libc == libc
-        and _numbers(python.libc_version) >= _numbers(version)
-    )
-
-
-def _numbers(version: str) -> list[int]:
-    return [int(number) for number in re.findall(r"\d+", version)]
-
-
 def _digest(data: bytes) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode().rstrip("=")
 
@@ -170,7 +190,6 @@ def _digest(data: bytes) -> str:
 def _pip(*words: str) -> None:
     argv = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", *words, "--quiet"]
     environment = {name: value for name, value in os.environ.items() if name != "PIP_REQUIRE_VIRTUALENV"}
-    environment["SOURCE_DATE_EPOCH"] = _EPOCH
     try:
         done = subprocess.run(
             argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_PIP_TIMEOUT_S, env=environment,

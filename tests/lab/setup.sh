@@ -1,9 +1,8 @@
 #!/bin/sh
 # Makes .venv: `tests/lab/setup.sh run` for using pilotmtc, `tests/lab/setup.sh dev` for working on it.
 #
-# It needs a Python of at least 3.11 with venv, and for one dependency (radical.saga brings netifaces, which has no wheel)
-# a C compiler and Python's headers. On Debian and Ubuntu, as root, it installs what is missing; elsewhere it says what
-# to install. Running it again changes nothing. $PYTHON picks an interpreter.
+# It needs a Python of at least 3.11 with venv; nothing is compiled. On Debian and Ubuntu, as root, it installs what is
+# missing; elsewhere it says what to install. Running it again changes nothing. $PYTHON picks an interpreter.
 set -eu
 
 wanted=${1:-run}
@@ -26,12 +25,6 @@ find_python() {
     return 1
 }
 
-can_compile() { # has $1 headers, and is there a compiler with the C library's?
-    "$1" -c 'import os, sys, sysconfig
-sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' >/dev/null 2>&1 &&
-        echo '#include <stdio.h>' | ${CC:-gcc} -E - >/dev/null 2>&1
-}
-
 apt_updated=
 apt() { # install packages, if this is a Debian and we may
     if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
@@ -48,10 +41,10 @@ apt() { # install packages, if this is a Debian and we may
 
 give_up() {
     say "missing: $1"
-    say "Debian, Ubuntu:  sudo apt-get install python3 python3-venv python3-dev gcc libc6-dev"
-    say "Fedora, Rocky:   sudo dnf install python3.12 python3.12-devel gcc"
-    say "Arch:            sudo pacman -S python gcc"
-    say "conda:           conda create -n py python=3.12 gcc && conda activate py"
+    say "Debian, Ubuntu:  sudo apt-get install python3 python3-venv"
+    say "Fedora, Rocky:   sudo dnf install python3.12"
+    say "Arch:            sudo pacman -S python"
+    say "conda:           conda create -n py python=3.12 && conda activate py"
     say "then run this again (PYTHON=/path/to/python3 make ... picks an interpreter)"
     exit 1
 }
@@ -64,10 +57,10 @@ fi
 
 if [ ! -e "$venv" ]; then
     if ! python=$(find_python); then
-        apt python3 python3-venv python3-dev gcc libc6-dev || true
+        apt python3 python3-venv || true
         for version in 3.13 3.12 3.11; do # an older Debian or Ubuntu may have a newer Python beside its own
             find_python >/dev/null && break
-            apt "python$version" "python$version-venv" "python$version-dev" || true
+            apt "python$version" "python$version-venv" || true
         done
         python=$(find_python) || give_up "Python 3.11 or later with the modules venv and ensurepip"
     fi
@@ -89,12 +82,6 @@ pathlib.Path(new).rename(final)
 MOVE
 fi
 
-if ! "$venv/bin/python" -c 'import netifaces' 2>/dev/null && ! can_compile "$venv/bin/python"; then
-    headers=$("$venv/bin/python" -c 'import sys; print("python%d.%d-dev" % sys.version_info[:2])')
-    apt gcc libc6-dev "$headers" || apt gcc libc6-dev python3-dev || true
-    can_compile "$venv/bin/python" || give_up "a C compiler (gcc) and the headers of $("$venv/bin/python" -V) ($headers)"
-fi
-
 case $wanted in
 run) what=. ;;
 dev) what='.[dev]' ;;
@@ -106,6 +93,7 @@ esac
 say "installing pilotmtc ($wanted) into .venv"
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore
 export PIP_DEFAULT_TIMEOUT="${PIP_DEFAULT_TIMEOUT:-60}" PIP_RETRIES="${PIP_RETRIES:-5}"
-"$venv/bin/python" -m pip install --quiet --editable "$what" </dev/null
+# Ours of netifaces, which radical.saga brings: PyPI's would have to be compiled.
+"$venv/bin/python" -m pip install --quiet --use-pep517 ./adaptors/pilotmtc_adaptors/netifaces --editable "$what" </dev/null
 touch "$venv/.$wanted-is-set-up"
 [ "$wanted" = run ] || touch "$venv/.run-is-set-up"
