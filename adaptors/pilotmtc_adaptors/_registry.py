@@ -51,4 +51,5 @@ def dialect(scheme: str) -> Dialect:
 
 
 def _named(entries: Iterable[EntryPoint]) -> str:
-    return " and ".join(f"{each.value} of {each.dist.name if each.dist else 'an unknown package'}" for each in entries)
+    named = (f"{each.value} of {each.dist.name if each.dist else 'an unknown package'}" for each in entries)
+    return " and ".join(sorted(named))

@@ -175,7 +175,7 @@ class Sshd:
             f"PasswordAuthentication {'yes' if ROOT and not otp else 'no'}",
             f"KbdInteractiveAuthentication {'yes' if ROOT else 'no'}",
             "LogLevel VERBOSE",
-            "PerSourcePenalties no" if _knows_penalties() else "",
+            "PerSourcePenalties no" if _knows("PerSourcePenalties no") else "",  # they would punish failed logins
             "MaxStartups 100",
             "PrintMotd no",
             "Subsystem sftp internal-sftp",
@@ -184,7 +184,7 @@ class Sshd:
         return config
 
     def _directory_program(self, otp: bool) -> str:
-        """Return the path to run sshd by: PAM's rules are found by its last part."""
+        """Return the path to run sshd by. PAM's rules go by its last part, or by a name in the configuration."""
         if not ROOT:
             return _SSHD
         name = self.directory.name
@@ -199,6 +199,9 @@ class Sshd:
             rules += _PAM_OTP.format(file=users)
         self._pam = Path("/etc/pam.d") / name
         self._pam.write_text(rules + _PAM_REST)
+        if _knows(f"PAMServiceName {name}"):
+            with open(self._config, "a", encoding="ascii") as config:
+                config.write(f"PAMServiceName {name}\n")
         return str(link)
 
     def _stopped(self) -> list[int]:
@@ -220,7 +223,8 @@ class Sshd:
             comm = Path(f"/proc/{pid}/comm").read_text().strip()
         except OSError:
             return False
-        return comm == Path(self._program).name[:15]  # as much as the kernel keeps
+        # As much as the kernel keeps. Since OpenSSH 9.8 a connection has programs of its own.
+        return comm in (Path(self._program).name[:15], "sshd-session", "sshd-auth")
 
     def _kill(self, pids: list[int]) -> None:
         # Without another look at what they are: a stopped process keeps its number, but may have just begun a shell.
@@ -305,9 +309,10 @@ def _free_port() -> int:
             return port
 
 
-def _knows_penalties() -> bool:
-    # Since OpenSSH 9.8, which would punish the tests for their failed logins.
-    done = subprocess.run([_SSHD, "-T", "-o", "PerSourcePenalties=no"], capture_output=True, timeout=20, check=False)
+def _knows(setting: str) -> bool:
+    """Return whether this sshd has a setting; some came with OpenSSH 9.8 and later."""
+    argv = [_SSHD, "-T", "-o", setting.replace(" ", "=")]
+    done = subprocess.run(argv, capture_output=True, timeout=20, check=False)
     return b"Bad configuration option" not in done.stderr
 
 
