@@ -13,6 +13,7 @@
     |  '- StoreMoved           the store is served by another host       (transient)
     |- TransportError          the way to the store                                  exit 4
     |  |- ConnectError         it could not be opened                    (transient)
+    |  |  |- ConnectPostponed  a host takes no connections from here now (transient)
     |  |  '- LoginRefused      a host's login or identity: a person must act
     |  |     '- HostKeyRefused the host is not known to be the right one
     |  |- ChannelClosed        it ended in the middle                    (transient)
@@ -96,6 +97,10 @@ class ConnectError(TransportError):
     """The way to the store could not be opened."""
 
     transient = True
+
+
+class ConnectPostponed(ConnectError):
+    """A host takes no connections from here for a while: too many logins failed, or too many are under way."""
 
 
 class LoginRefused(ConnectError):

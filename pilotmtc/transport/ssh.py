@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import paramiko  # type: ignore[import-untyped]
 
-from pilotmtc.errors import ChannelClosed, ConfigError, ConnectError, LoginRefused, PilotMTCError
+from pilotmtc.errors import ChannelClosed, ConfigError, ConnectError, ConnectPostponed, LoginRefused, PilotMTCError
 from pilotmtc.transport.asking import Memory, terminal_ask
 from pilotmtc.transport.dial import dial
 from pilotmtc.transport.known_hosts import known_kinds, read_entries, refuse_unless_known
@@ -37,6 +37,10 @@ _TYPING_TIMEOUT_S = 300.0
 _CHANNEL_TIMEOUT_S = 30.0
 _AGENT_TIMEOUT_S = 60.0  # some agents ask for a touch
 _BACKOFF_S = (1.0, 30.0)
+_POSTPONED_S = (15.0, 120.0)
+# What OpenSSH says instead of a greeting: since 9.8 to addresses whose logins failed (PerSourcePenalties, for
+# 15 s to 10 min), and to all while too many logins are under way (MaxStartups).
+_POSTPONES = ("Not allowed at this time", "Exceeded MaxStartups")
 _WINDOW_BYTES = 16 << 20
 _QUOTED_BYTES = 2000
 _PIECE_BYTES = 64 << 10
@@ -148,7 +152,8 @@ class SshLink:
             transport, stream = self._reach(Hop(self.target.host, self.target.user, self.target.port), None, 0)
         except PilotMTCError as error:
             self._failures += 1
-            most_s = min(_BACKOFF_S[0] * 2 ** min(self._failures, 10), _BACKOFF_S[1])
+            least_s, limit_s = _POSTPONED_S if isinstance(error, ConnectPostponed) else _BACKOFF_S
+            most_s = min(least_s * 2 ** min(self._failures, 10), limit_s)
             self._not_before = time.monotonic() + most_s * random.uniform(0.5, 1.0)
             self._trouble = error
             self._drop()
@@ -223,7 +228,12 @@ class SshLink:
             self._own(lambda: _end(transport))
             self._greet(transport, options)
         except (paramiko.SSHException, EOFError, OSError) as error:
-            said = stream.last_words() if isinstance(stream, ProxySocket) else ""
+            said = counted.before_greeting() or (stream.last_words() if isinstance(stream, ProxySocket) else "")
+            if said in _POSTPONES:
+                raise ConnectPostponed(
+                    f"{options} takes no connections from here for now ({said!r}): after failed logins, or too many at "
+                    f"once, a server refuses all for up to 10 minutes; wait, and check with `ssh` that the login works"
+                ) from error
             reason = str(error) or "it has hung up"
             raise ConnectError(f"no SSH with {options}: {reason}{f' ({said})' if said else ''}") from error
         self._log_in(transport, options)
@@ -319,6 +329,7 @@ class _Counted:
     def __init__(self, stream: "socket.socket | paramiko.Channel | ProxySocket") -> None:
         self._stream = stream
         self._received = self._sent = 0
+        self._first = b""
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._stream, name)
@@ -326,12 +337,19 @@ class _Counted:
     def recv(self, n: int) -> bytes:
         data = bytes(self._stream.recv(n))
         self._received += len(data)
+        if len(self._first) < _QUOTED_BYTES:
+            self._first += data[:_QUOTED_BYTES]
         return data
 
     def send(self, data: bytes) -> int:
         sent = int(self._stream.send(data))
         self._sent += sent
         return sent
+
+    def before_greeting(self) -> str:
+        """Return the first line of what the other side said, unless that is an SSH server's greeting."""
+        line = self._first.partition(b"\n")[0]
+        return "" if line.startswith(b"SSH-") else line.decode("utf-8", "replace").strip()
 
     def moved(self) -> int:
         """Return a number that changes whenever something has come, or the other side has taken something."""

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from pilotmtc.errors import ChannelClosed, ConnectError
+from pilotmtc.errors import ChannelClosed, ConnectError, ConnectPostponed
 from pilotmtc.store.client import StoreClient, connect_store
 from pilotmtc.transport import ssh
 from pilotmtc.transport.ssh import SshLink
@@ -20,7 +21,7 @@ from pilotmtc.transport.ssh_url import parse_url
 from pilotmtc.wire.messages import GetStore
 from tests.integration.test_ssh import Place, places
 from tests.lab.slow import Proxy
-from tests.lab.sshd import Client, Sshd, client, make_client, sshd
+from tests.lab.sshd import Client, Sshd, client, knows, make_client, sshd
 from tests.support import wait_until
 
 __all__ = ["client", "places", "sshd"]  # fixtures
@@ -84,6 +85,48 @@ def test_server_that_is_away_is_not_asked_all_the_time(tmp_path: Path) -> None:
                 link.connect()
         assert server.logins_tried == tried
         link.close()
+
+
+@pytest.mark.parametrize("words", ["Not allowed at this time", "Exceeded MaxStartups"])
+def test_server_that_refuses_for_a_while_is_left_alone_and_quoted(words: str, sshd: Sshd, client: Client) -> None:
+    """As OpenSSH does: those words instead of its greeting."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        link = SshLink(replace(parse_url(client.url(sshd)), port=listener.getsockname()[1]))
+
+        def refuse() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall(f"{words}\r\n".encode())
+
+        server = threading.Thread(target=refuse)
+        server.start()
+        for _ in range(3):
+            with pytest.raises(ConnectPostponed, match=f"takes no connections from here for now.*{words}"):
+                link.connect()
+        server.join(30)
+        listener.settimeout(0)
+        with pytest.raises(BlockingIOError):  # there was no other connection
+            listener.accept()
+        link.close()
+
+
+def test_penalty_of_a_real_server_is_told(tmp_path: Path) -> None:
+    """OpenSSH 9.8 and later; older ones have no penalties, and refuse each login alone."""
+    with Sshd(penalties=True) as server:
+        client = make_client(tmp_path / "client", server, allowed=False)
+        url = parse_url(client.url(server, options="identity=" + str(client.key)))
+        seen: list[type[ConnectError]] = []
+
+        def knock() -> bool:
+            link = SshLink(url, ask=lambda *_: [""])
+            with pytest.raises(ConnectError) as refused:
+                link.connect()
+            link.close()
+            seen.append(refused.type)
+            return not knows("PerSourcePenalties yes") or refused.type is ConnectPostponed
+
+        wait_until(knock, 60)
+        assert seen[0] is not ConnectPostponed
 
 
 def test_store_is_reached_again_when_the_server_is_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -240,6 +240,8 @@ class Slurm:
         self._sql_port = first + 2
         values["accounting"] = _ACCOUNTING.format(**values) if accounting else ""
         self.conf.write_text(_CONF.format(**values))
+        # slurmd wants a cgroup file system, be it used or not, unless it is told otherwise: since SLURM 23.11.
+        (self.directory / "cgroup.conf").write_text("CgroupPlugin=disabled\n" if _version() >= (23, 11) else "")
         if accounting:
             secret = self.directory / "slurmdbd.conf"
             secret.touch(0o600)
@@ -331,6 +333,11 @@ def _stop(lab: Path) -> None:
             wait_until(lambda: not processes_with(mark), 5.0)
     wait_until(lambda: not processes_with(mark), _STOP_TIMEOUT_S, on_timeout=lambda: processes_with(mark))
     shutil.rmtree(lab)
+
+
+def _version() -> tuple[int, ...]:
+    done = subprocess.run(["/usr/sbin/slurmd", "-V"], capture_output=True, text=True, timeout=20, check=True)
+    return tuple(int(number) for number in done.stdout.split()[1].split(".")[:2])
 
 
 def _identity(pid: int) -> str:

@@ -39,6 +39,8 @@ class Sshd:
         A certain port; 0 is a free one.
     host
         A name of its own for the host that it is on, which then has runtime files of its own, too. Needs root.
+    penalties
+        Whether an address whose logins fail is refused for a while, as far as this sshd knows of that.
     environment
         Variables of all sessions.
     """
@@ -54,6 +56,7 @@ class Sshd:
         launcher: bool = True,
         path: str = "",
         host: str = "",
+        penalties: bool = False,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.host = host
@@ -70,6 +73,9 @@ class Sshd:
         if launcher:
             write_launcher(self.bin / "pilotmtc")
         self._config = self._write_config(methods, otp, path, environment or {})
+        if knows("PerSourcePenalties yes"):
+            with open(self._config, "a", encoding="ascii") as config:
+                config.write(f"PerSourcePenalties {'authfail:10 min:5' if penalties else 'no'}\n")
         self._program = self._directory_program(otp)
         self._server = self._start()
 
@@ -175,7 +181,6 @@ class Sshd:
             f"PasswordAuthentication {'yes' if ROOT and not otp else 'no'}",
             f"KbdInteractiveAuthentication {'yes' if ROOT else 'no'}",
             "LogLevel VERBOSE",
-            "PerSourcePenalties no" if _knows("PerSourcePenalties no") else "",  # they would punish failed logins
             "MaxStartups 100",
             "PrintMotd no",
             "Subsystem sftp internal-sftp",
@@ -199,7 +204,7 @@ class Sshd:
             rules += _PAM_OTP.format(file=users)
         self._pam = Path("/etc/pam.d") / name
         self._pam.write_text(rules + _PAM_REST)
-        if _knows(f"PAMServiceName {name}"):
+        if knows(f"PAMServiceName {name}"):
             with open(self._config, "a", encoding="ascii") as config:
                 config.write(f"PAMServiceName {name}\n")
         return str(link)
@@ -309,7 +314,7 @@ def _free_port() -> int:
             return port
 
 
-def _knows(setting: str) -> bool:
+def knows(setting: str) -> bool:
     """Return whether this sshd has a setting; some came with OpenSSH 9.8 and later."""
     argv = [_SSHD, "-T", "-o", setting.replace(" ", "=")]
     done = subprocess.run(argv, capture_output=True, timeout=20, check=False)
