@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pilotmtc.agent import watch
+from pilotmtc.agent import guard, watch
 from pilotmtc.agent.cluster import Cluster
 from pilotmtc.agent.core import Core
 from pilotmtc.agent.here import Here
@@ -41,6 +41,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--pilot", required=True, type=int)
     parser.add_argument("--directory", required=True, type=Path)
     parser.add_argument("--guard-fd", type=int)
+    parser.add_argument("--alive-fd", type=int)
     parser.add_argument("--post-mortem", metavar="REASON")
     parser.add_argument(
         "--allocation", action="store_true", help="run in the foreground of a batch job, on all its nodes"
@@ -52,6 +53,7 @@ def main(argv: Sequence[str]) -> int:
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%FT%T"
     )
+    guard.keep(asked.guard_fd, asked.alive_fd)
     pilot = PilotId(asked.pilot)
     try:
         if asked.post_mortem is not None:
@@ -72,8 +74,6 @@ def main(argv: Sequence[str]) -> int:
 
 def run(url: str, pilot: PilotId, directory: Path, guard_fd: int | None, allocation: "Allocation | None" = None) -> int:
     """Be the agent of `pilot`, here or on the nodes of an allocation; return 0 if it ended as it should."""
-    if guard_fd is not None:
-        os.set_inheritable(guard_fd, False)
     if ctypes.CDLL(None, use_errno=True).prctl(_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl")
     os.chdir(directory)

@@ -19,6 +19,7 @@ from pilotmtc.agent import watch
 from pilotmtc.agent.capture import Captures, Harvest, tail
 from pilotmtc.agent.core import GRACE_S
 from pilotmtc.agent.events import Report, Start, Stop
+from pilotmtc.agent.guard import HALF, mark_of
 from pilotmtc.agent.process import NO_ROOM, Launcher, Process, pin_late
 from pilotmtc.agent.wide import LaunchError, remedy, remove_files
 from pilotmtc.model import PilotId, Result, TaskId
@@ -152,15 +153,12 @@ class NodeWorker:
     def reap(self, process: Process, now: float) -> Result:
         """Return the result of a process that has ended."""
         pid = process.pid
+        _signal(pid, signal.SIGKILL)  # what it has left in its group; before the reap, which sets the number free
         _, status, usage = os.wait4(pid, 0)
         elapsed = now - process.began
         self._typical_s += (elapsed - self._typical_s) * 0.05
         del self._live[pid]
         del self._by_task[process.task]
-        try:  # noqa: SIM105 -- suppress() takes a microsecond
-            os.killpg(pid, signal.SIGKILL)
-        except ProcessLookupError:  # as it should be
-            pass
         if process.memory_bytes:
             del self._limited[pid]
         if process.wide:
@@ -174,8 +172,10 @@ class NodeWorker:
         else:
             message = _WORDS.get(cause)
         peak = usage.ru_maxrss * 1024
-        if peak <= self._floor or not self._floor:
-            peak = self._true_peak(peak, process)
+        if peak > self._floor:
+            self._floor = watch.peak_memory(os.getpid())  # the agent may have grown
+        if peak <= self._floor:
+            peak = process.peak
         out, out_size, out_path, out_lost = self._output(process.out, process.out_path, process, "out")
         err, err_size, err_path, err_lost = self._output(process.err, process.err_path, process, "err")
         if process.cause is None and (out_lost or err_lost or ((code or number) and process.here)):
@@ -214,7 +214,6 @@ class NodeWorker:
         self._sample(now)
         if now >= self._sweep_at:
             self._sweep_at = now + SWEEP_S
-            self._floor = 0  # the agent may have grown
             self._look_at_directory()
             self._sweep()
             if self._limited:
@@ -289,13 +288,6 @@ class NodeWorker:
             if fd >= 0:
                 self._captures.watch(fd, _output_name(process, kind), process.keep_bytes)
 
-    def _true_peak(self, peak: int, process: Process) -> int:
-        if not self._floor:
-            self._floor = watch.peak_memory(os.getpid())
-            if peak > self._floor:
-                return peak
-        return process.peak
-
     def _timer(self, due: float, process: Process) -> None:
         self._ticks += 1
         if len(self._timers) > 2 * len(self._live) + 1024:  # mostly of tasks long over
@@ -333,15 +325,20 @@ class NodeWorker:
                 self._samples[following].append((now + SAMPLE_S[following], process))
 
     def _check_memory(self, now: float) -> None:
-        for pid, used in watch.session_memory(self._limited.keys()).items():
-            process = self._limited[pid]
-            process.peak = max(process.peak, watch.peak_memory(pid))
-            if used > process.memory_bytes and process.cause is None:
+        limited = {process.mark: process for process in self._limited.values()}
+        for mark, processes in watch.processes_of(limited).items():
+            process = limited[mark]
+            process.peak = max(process.peak, watch.peak_memory(process.pid))
+            limit = process.memory_bytes
+            if process.cause is not None or sum(size for _, size in processes) <= limit:
+                continue
+            # What processes share was counted for each of them: what it really is takes longer to find out.
+            if sum(watch.proportional_memory(pid, size) for pid, size in processes) > limit:
                 self._stop(process, Cause.OOM, GRACE_S, now)
 
-    def _strangers(self) -> list[int]:
-        """Return children that are not tasks: what tasks left behind. Dead ones are reaped."""
-        left = []
+    def _adopted(self) -> list[int]:
+        """Return children that are not tasks: what tasks have cut loose. Dead ones are reaped."""
+        found = []
         for pid in watch.children("self", self._thread):  # the kernel hands orphans to the first thread
             if pid in self._live:
                 continue
@@ -350,23 +347,37 @@ class NodeWorker:
                     continue
             except ChildProcessError:
                 continue
-            left.append(pid)
-        return left
+            found.append(pid)
+        return found
 
-    def _is_running(self, task: tuple[int, int] | None) -> bool:
-        process = self._by_task.get(task[0]) if task else None
-        return process is not None and task is not None and process.attempt == task[1]
+    def _strays(self) -> list[int]:
+        """Return those that no running task can have started. Descent tells, not what they say of themselves."""
+        adopted = self._adopted()
+        if not adopted:
+            return []
+        running = {process.mark for process in self._live.values()}
+        return [pid for pid in adopted if self._is_stray(pid, running)]
+
+    def _is_stray(self, pid: int, running: set[int]) -> bool:
+        mark = mark_of(pid)
+        if self._serves_agent(pid, mark):
+            return False
+        if mark > 0 and mark >> HALF == self._launcher.mark >> HALF:
+            return mark not in running
+        # Another mark, or none: of a pilot that a task started, or of sudo. Its task began before it did.
+        born = watch.born(pid)
+        return all(process.began > born for process in self._live.values())
+
+    def _serves_agent(self, pid: int, mark: int) -> bool:
+        return mark == self._launcher.mark or watch.is_server(pid, mark)
 
     def _sweep(self) -> int:
         """Kill what belongs to tasks that are over; return how many there were."""
-        killed = 0
-        for pid in self._strangers():
-            task = watch.task_of(pid)
-            if task is not None and not self._is_running(task) and not watch.is_server(pid):
-                killed += 1
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-        return killed
+        strays = self._strays()
+        for pid in strays:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        return len(strays)
 
 
 def _identity(path: Path) -> tuple[int, int]:
@@ -379,5 +390,8 @@ def _output_name(process: Process, kind: str) -> str:
 
 
 def _signal(pid: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
+    """Signal the group of a task whose first process is not reaped."""
+    try:  # noqa: SIM105 -- suppress() takes a microsecond
         os.killpg(pid, number)
+    except (ProcessLookupError, PermissionError):  # all that is left is another user's: of sudo, say
+        pass

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import signal
 import stat
 import threading
@@ -9,7 +10,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from pilotmtc.agent import gpus, watch, wide
+from pilotmtc.agent import gpus, guard, watch, wide
 from pilotmtc.agent.capture import Captures
 from pilotmtc.agent.events import Start, Wide
 from pilotmtc.agent.wide import LaunchError
@@ -22,6 +23,7 @@ from pilotmtc.template import Expanded, expand
 _DUP2 = os.POSIX_SPAWN_DUP2
 _OPEN_OUT = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
 _OPEN_THERE = ('exec <"$1"', 'exec >"$1"', 'exec 2>"$1"', 'exec >"$1" 2>&1')
+_TASKS = (1 << guard.HALF) - 1
 _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
@@ -34,7 +36,7 @@ class Process:
     """A running attempt."""
 
     __slots__ = (
-        "attempt", "began", "cause", "cores", "err", "err_path", "fd", "grace_s", "here", "keep_bytes", "kill_at",
+        "attempt", "began", "cause", "cores", "err", "err_path", "fd", "here", "keep_bytes", "kill_at", "mark",
         "memory_bytes", "out", "out_path", "peak", "pid", "slot", "started_at", "task", "wide",
     )  # fmt: skip
 
@@ -53,6 +55,7 @@ class Process:
         self.cores: tuple[int, ...] = ()  # to be bound to, if it is
         self.cause: Cause | None = None  # why it was stopped, if it was
         self.kill_at = 0.0
+        self.mark = 0  # of all processes that descend from it, see `guard`
         self.memory_bytes = 0
         self.peak = 0
         self.out_path: str | None = None
@@ -79,6 +82,11 @@ class Launcher:
         What tasks inherit.
     node
         This node's name, for wide tasks.
+
+    Attributes
+    ----------
+    mark
+        Of this process and all that it starts, but for tasks, each of which has its own; 0 if there can be none.
     """
 
     def __init__(
@@ -101,6 +109,9 @@ class Launcher:
         self._env["PILOTMTC_STORE"] = store
         self._threads_set = "OMP_NUM_THREADS" in self._env
         self._cwd_env = self._env.get("PWD", self._directory)
+        mark, self._no_mark = resource.getrlimit(guard.MARK)
+        self.mark = mark if mark > 0 and not mark & _TASKS else guard.take_mark()
+        self._marks = 0  # given so far
         # What Python ignores, tasks must not inherit as ignored.
         self._defaults = [s for s in signal.valid_signals() if signal.getsignal(s) is signal.SIG_IGN]
 
@@ -155,6 +166,10 @@ class Launcher:
                 process.cores = cores
                 if bind:
                     self._bind_next(process)
+            if self.mark:
+                self._marks = (self._marks + 1) & _TASKS or 1
+                process.mark = self.mark + self._marks
+                resource.setrlimit(guard.MARK, (process.mark, self._no_mark))  # the child inherits it
             process.pid = self._spawn(program, argv, env, actions)
         except BaseException:
             for fd in (process.out, process.err):
@@ -162,6 +177,8 @@ class Launcher:
                     os.close(fd)
             raise
         finally:
+            if process.mark:
+                resource.setrlimit(guard.MARK, (self.mark, self._no_mark))
             if not stay and getattr(self._bound, "cores", None):
                 os.sched_setaffinity(0, self._everywhere)
                 self._bound.cores = None
@@ -316,8 +333,8 @@ def _too_big(argv: list[str], env: Mapping[str, str]) -> str:
 def _bind(pid: int, cores: tuple[int, ...]) -> None:
     try:
         os.sched_setaffinity(pid, cores)
-    except OSError as error:  # over already, or the core was taken from the machine
-        if error.errno not in (errno.ESRCH, errno.EINVAL):
+    except OSError as error:  # over already, another user's, or the core was taken from the machine
+        if error.errno not in (errno.ESRCH, errno.EPERM, errno.EINVAL):
             raise
 
 

@@ -1,9 +1,14 @@
 """What /proc says about processes."""
 
+import math
 import os
+import time
 from collections.abc import Collection
 
+from pilotmtc.agent.guard import mark_of
+
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_TICKS = os.sysconf("SC_CLK_TCK")
 # How the store's `serve` marks the server that it starts, and what itself looks like.
 _MARK = b"PILOTMTC_STORE_SERVER="
 _WAY = b"/pilotmtc/store/serve.py"
@@ -26,26 +31,21 @@ def threads(pid: int) -> list[int]:
         return []
 
 
-def task_of(pid: int) -> tuple[int, int] | None:
-    """Return task and attempt that a process says it belongs to, None if it does not say."""
+def born(pid: int) -> float:
+    """Return when a process was started at the latest, by the monotonic clock; infinite if it is gone."""
     try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            words = file.read().split(b"\0")
-    except (FileNotFoundError, ProcessLookupError, PermissionError):
-        return None
-    found = {}
-    for word in words:
-        name, _, value = word.partition(b"=")
-        if name in (b"PILOTMTC_TASK_ID", b"PILOTMTC_ATTEMPT"):
-            found[name] = value
-    try:
-        return int(found[b"PILOTMTC_TASK_ID"]), int(found[b"PILOTMTC_ATTEMPT"])
-    except (KeyError, ValueError):
-        return None
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            ticks = int(file.read().rpartition(b")")[2].split()[19])
+    except (FileNotFoundError, ProcessLookupError):
+        return math.inf
+    asleep = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
+    return (ticks + 1) / _TICKS - asleep
 
 
-def is_server(pid: int) -> bool:
-    """Whether a process is a store server, or the way to one: started by the agent's link, but not its own."""
+def is_server(pid: int, mark: int) -> bool:
+    """Whether a process with that mark is a store server, or the way to one that started it. Both have none."""
+    if mark >= 0:
+        return False
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
             if _MARK in file.read():
@@ -56,9 +56,14 @@ def is_server(pid: int) -> bool:
         return False
 
 
-def session_memory(sessions: Collection[int]) -> dict[int, int]:
-    """Return the resident bytes of all processes of each of `sessions`, summed."""
-    total = dict.fromkeys(sessions, 0)
+def processes_of(marks: Collection[int]) -> dict[int, list[tuple[int, int]]]:
+    """Return the processes that bear each of `marks`, with the resident bytes of each.
+
+    What has no mark to be seen, being another user's by now, belongs where its parent does.
+    """
+    found: dict[int, list[tuple[int, int]]] = {mark: [] for mark in marks}
+    parents: dict[int, int] = {}
+    resident: dict[int, int] = {}
     for name in os.listdir("/proc"):
         if not name.isdigit():
             continue
@@ -67,10 +72,29 @@ def session_memory(sessions: Collection[int]) -> dict[int, int]:
                 fields = file.read().rpartition(b")")[2].split()
         except (FileNotFoundError, ProcessLookupError):
             continue
-        session = int(fields[3])
-        if session in total:
-            total[session] += int(fields[21]) * _PAGE
-    return total
+        parents[int(name)] = int(fields[1])
+        resident[int(name)] = int(fields[21]) * _PAGE
+    for pid, size in resident.items():
+        own: int | None = pid
+        while own and (mark := mark_of(own)) not in found:
+            own = parents.get(own)
+        if own:
+            found[mark].append((pid, size))
+    return found
+
+
+def proportional_memory(pid: int, resident: int) -> int:
+    """Return the bytes of a process, of what it shares only its share; all that is `resident` if nobody says."""
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
+            for line in file:
+                if line.startswith(b"Pss:"):
+                    return int(line.split()[1]) * 1024
+    except (FileNotFoundError, ProcessLookupError):
+        return 0 if not os.path.exists(f"/proc/{pid}") else resident
+    except PermissionError:
+        pass
+    return resident
 
 
 def peak_memory(pid: int) -> int:

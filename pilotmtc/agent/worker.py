@@ -25,7 +25,7 @@ from types import FrameType
 import zmq
 
 from pilotmtc.agent import events as c
-from pilotmtc.agent import gpus, watch
+from pilotmtc.agent import gpus, guard, watch
 from pilotmtc.agent.contact import OVER, Contact, descriptor, readable
 from pilotmtc.agent.line import Begin, Begone, Bye, Down, Hello, Line, Message, Up, Welcome, decode, encode
 from pilotmtc.agent.node import NodeWorker
@@ -56,7 +56,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("contact", type=Path)
     parser.add_argument("--name", default="")
     parser.add_argument("--guard-fd", type=int)
+    parser.add_argument("--alive-fd", type=int)
     asked = parser.parse_args(argv)
+    guard.keep(asked.guard_fd, asked.alive_fd)
     name = asked.name or os.environ.get("SLURMD_NODENAME") or socket.gethostname()
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format=f"%(asctime)s %(levelname)s {name}: %(message)s", datefmt="%FT%T"
@@ -162,7 +164,6 @@ class Worker:
             for socket_ in (self._dealer, self._monitor):
                 self._epoll.register(descriptor(socket_), select.EPOLLIN)
             if self._guard_fd is not None:
-                os.set_inheritable(self._guard_fd, False)
                 self._epoll.register(self._guard_fd, select.EPOLLIN)
             return self._turn(wake)
         finally:

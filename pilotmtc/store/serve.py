@@ -47,6 +47,7 @@ WAITING = "pilotmtc: waiting: "  # begins a line of text before the hello
 # In the server's environment, so that whoever sweeps up processes knows that this one belongs to nobody.
 MARK = "PILOTMTC_STORE_SERVER"
 
+_AGENTS_MARK = 10
 # The preamble of `pilotmtc.wire.frames`, which is not imported here; a test holds the two together.
 _MAGIC = b"\x89pilotmtc\r\n\x1a\n"
 
@@ -246,6 +247,10 @@ def _spawn(store: str, log_path: str, lock: int, deadline: float) -> str:
     source = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [source, environment.get("PYTHONPATH", "")]))
     environment[MARK] = store
+    from resource import getrlimit, setrlimit
+
+    # Nor is it the task's or pilot's that it is started by: agents mark what is theirs, see `pilotmtc.agent.guard`.
+    setrlimit(_AGENTS_MARK, (getrlimit(_AGENTS_MARK)[1],) * 2)
     kept = fcntl.fcntl(lock, fcntl.F_DUPFD, _SPARE_FD)
     argv = [sys.executable, "-P", "-m", "pilotmtc.store.server", store, f"--ready-fd={_READY_FD}", f"--lock-fd={kept}"]
     actions = [

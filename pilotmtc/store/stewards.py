@@ -119,8 +119,8 @@ class Stewards:
     def reap(self, pidfd: int) -> tuple[str, str]:
         """Take leave of one that has ended; return its URL and what was wrong, empty for nothing."""
         steward, _ = self._children.pop(pidfd)
+        _signal(steward.pid, signal.SIGKILL)  # whatever it may have left in its group; the reap sets the number free
         _, status = os.waitpid(steward.pid, 0)
-        _signal(steward.pid, signal.SIGKILL)  # whatever it may have left in its group
         self._epoll.unregister(pidfd)
         os.close(pidfd)
         code = os.waitstatus_to_exitcode(status)
@@ -146,5 +146,5 @@ def _cannot(url: str, error: OSError) -> StoreError:
 
 
 def _signal(group: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # the commands of some schedulers are root's
         os.killpg(group, number)
