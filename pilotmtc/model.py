@@ -13,6 +13,9 @@ BatchId = NewType("BatchId", str)
 MAX_OUTPUT_BYTES = 1 << 30  # of a stream: one task in an endless loop must not fill the pilot's disk
 
 
+GRACE_S = 5.0  # what a task gets to end by itself, unless it says otherwise
+
+
 class Resources(Struct, frozen=True, omit_defaults=True):
     """What one task needs, and its limits.
 
@@ -35,6 +38,10 @@ class Resources(Struct, frozen=True, omit_defaults=True):
         several nodes.
     ranks_per_node
         How many of them a node has (the last one may have fewer, but must have room for as many); 0 is as many as fit.
+    grace_s
+        How long all of its processes have to end when it is stopped, before they are killed; 0 is not at all.
+    signal_first
+        What tells them to end, as ``USR1``; "" is TERM.
     """
 
     cores: int = 1
@@ -45,6 +52,13 @@ class Resources(Struct, frozen=True, omit_defaults=True):
     expected_s: float = 0.0
     ranks: int = 1
     ranks_per_node: int = 0
+    grace_s: float = GRACE_S
+    signal_first: str = ""
+
+    @property
+    def lasts_s(self) -> float:
+        """How much time a task wants to have left when it is started, as far as it says."""
+        return max(self.time_limit_s, self.expected_s) + max(self.grace_s - GRACE_S, 0.0)
 
 
 class Template(Struct, frozen=True, omit_defaults=True):

@@ -38,12 +38,11 @@ from pilotmtc.agent.events import (
     Unfit,
     Warned,
 )
-from pilotmtc.model import Claimed, Resources, TaskId, Template
+from pilotmtc.model import GRACE_S, Claimed, Resources, TaskId, Template
 from pilotmtc.slots import SHARE, Need, Slot, Sum
 from pilotmtc.states import Cause, PilotState
 from pilotmtc.wire.messages import Batch, Orders
 
-GRACE_S = 5.0  # between TERM and KILL
 CLAIM_WAIT_S = 20.0
 CLAIM_WAIT_GROWING_S = 2.0  # while nodes are still to come: they may have room for what does not fit yet
 CLAIM_MAX = 4096
@@ -67,12 +66,13 @@ class Queued:
 class Running:
     """A started attempt. `era` is that of the blocked task it overtook, 0 if none; at `over_by` it is over for sure."""
 
-    __slots__ = ("attempt", "era", "need", "over_by", "slots", "stopping")
+    __slots__ = ("attempt", "era", "grace_s", "need", "over_by", "slots", "stopping")
 
-    def __init__(self, attempt: int, slots: tuple[Slot, ...], need: Need, era: int, over_by: float) -> None:
+    def __init__(self, attempt: int, slots: tuple[Slot, ...], group: "Group", era: int, over_by: float) -> None:
         self.attempt = attempt
         self.slots = slots
-        self.need = need
+        self.need = group.need
+        self.grace_s = group.resources.grace_s
         self.era = era
         self.over_by = over_by
         self.stopping = False
@@ -87,7 +87,7 @@ class Group:
         self.resources = resources
         self.need = Need.of(resources)
         self.fits = cluster.holds(self.need)
-        self.lasts_s = max(resources.time_limit_s, resources.expected_s)
+        self.lasts_s = resources.lasts_s
         self.heap: list[tuple[int, TaskId]] = []
 
 
@@ -129,6 +129,7 @@ class Core:
         self.stop_at = start + max(walltime_s - 2 * GRACE_S, walltime_s * 0.8) if walltime_s else math.inf
         self._warn_at = start + walltime_s - warning_s if walltime_s and warning_s else math.inf
         self._drain_at = math.inf  # after a warning that came early
+        self._longest_grace_s = 0.0
         self.queued: dict[TaskId, Queued] = {}
         self.running: dict[TaskId, Running] = {}
         self.waiting = Sum()
@@ -227,7 +228,7 @@ class Core:
         elif isinstance(event, Warned):
             self._warned(now, out)
         elif isinstance(event, Quit):
-            self._quit(event.state, event.reason, Cause.PREEMPTED, 0.0, out)
+            self._quit(event.state, event.reason, Cause.PREEMPTED, out, at_once=True)
         else:
             assert_never(event)
         if self._no_more and self._leaving is None and len(self.cluster.nodes) == len(self.cluster.aside):
@@ -367,6 +368,7 @@ class Core:
                     out.append(Report(claimed.task, claimed.attempt, Cause.LAUNCH_ERROR, message))
                     continue
                 self._groups[claimed.resources] = group
+                self._longest_grace_s = max(self._longest_grace_s, group.resources.grace_s)
             if not group.fits:
                 unfit.append((claimed.task, claimed.attempt))
                 continue
@@ -381,7 +383,7 @@ class Core:
 
     def _ordered(self, orders: Orders, out: list[Command]) -> None:
         if orders.kill:
-            self._quit(PilotState.CANCELED, "canceled", Cause.PREEMPTED, GRACE_S, out)
+            self._quit(PilotState.CANCELED, "canceled", Cause.PREEMPTED, out)
         elif orders.drain:
             self._drain(PilotState.DONE, "drained", out)
         for task, attempt in orders.cancel:
@@ -389,7 +391,7 @@ class Core:
             if run is not None:
                 if run.attempt == attempt and not run.stopping:
                     run.stopping = True
-                    out.append(Stop(task, attempt, Cause.CANCELED, GRACE_S))
+                    out.append(Stop(task, attempt, Cause.CANCELED, run.grace_s))
                 continue
             queued = self.queued.get(task)
             if queued is not None and queued.claimed.attempt == attempt:
@@ -398,7 +400,12 @@ class Core:
 
     def _tick(self, now: float, out: list[Command]) -> None:
         if now >= self.stop_at and (self._leaving is None or self.running):
-            self._quit(PilotState.DONE, "walltime", Cause.WALLTIME, GRACE_S, out)
+            self._quit(PilotState.DONE, "walltime", Cause.WALLTIME, out)
+        elif now >= self.stop_at - self._longest_grace_s:
+            for task, run in self.running.items():
+                if not run.stopping and now >= self.stop_at + GRACE_S - run.grace_s:
+                    run.stopping = True
+                    out.append(Stop(task, run.attempt, Cause.WALLTIME, run.grace_s))
         if now >= self._drain_at:
             self._drain(PilotState.DONE, "walltime", out)
         if self._leaving is not None:
@@ -432,14 +439,14 @@ class Core:
             if self.queued:
                 out.append(self._give_back(list(self.queued.values())))
 
-    def _quit(self, state: PilotState, reason: str, cause: Cause, grace_s: float, out: list[Command]) -> None:
+    def _quit(self, state: PilotState, reason: str, cause: Cause, out: list[Command], *, at_once: bool = False) -> None:
         self._drain(state, reason, out)
         if cause is not Cause.WALLTIME or self._leaving == (PilotState.DONE, "terminated"):
             self._leaving = (state, reason)  # a scheduler's warning comes before the end that it warns of
         for task, run in self.running.items():
-            if not run.stopping or grace_s == 0:
+            if not run.stopping or at_once:
                 run.stopping = True
-                out.append(Stop(task, run.attempt, cause, grace_s))
+                out.append(Stop(task, run.attempt, cause, 0.0 if at_once else run.grace_s))
 
     # -- queue ------------------------------------------------------------------------------------------------
 
@@ -504,7 +511,7 @@ class Core:
             self._hold.until = max((run.over_by for run in runs), default=0.0)
         for group in others:
             limit_s = group.resources.time_limit_s
-            in_time = limit_s > 0 and now + limit_s + GRACE_S <= self._hold.until < math.inf
+            in_time = limit_s > 0 and now + limit_s + group.resources.grace_s <= self._hold.until < math.inf
             while now + group.lasts_s <= self.stop_at:
                 queued = self._head(group)
                 slots = None if queued is None else self.cluster.take_beside(group.need, in_time)
@@ -523,8 +530,8 @@ class Core:
         self._remove(queued)
         self._typical = group.need
         limit_s = group.resources.time_limit_s
-        over_by = now + limit_s + GRACE_S if limit_s else math.inf
-        self.running[claimed.task] = Running(claimed.attempt, slots, group.need, era, over_by)
+        over_by = now + limit_s + group.resources.grace_s if limit_s else math.inf
+        self.running[claimed.task] = Running(claimed.attempt, slots, group, era, over_by)
         for slot in slots:
             self._on[slot.node].add(claimed.task)
         out.append(Start(claimed, queued.template, group.resources, slots))

@@ -98,6 +98,9 @@ class Here:
         """Deal with a process that has ended; return one that was started instead and is the calling waiter's."""
         now = time.monotonic()
         result = self._worker.reap(process, now)
+        return None if result is None else self._ended(result, now, waiter=waiter)
+
+    def _ended(self, result: Result, now: float, *, waiter: bool) -> Process | None:
         self._loop.outbox.ended(result, now)
         return self._loop.tell(c.Ended(result.task, result.attempt), now, waiter=waiter)
 
@@ -115,7 +118,8 @@ class Here:
 
     def poll(self, now: float) -> None:
         """Do what the time demands."""
-        self._worker.poll(now)
+        for result in self._worker.poll(now):
+            self._ended(result, now, waiter=False)
         if self._worker.unfit and not self._told:
             self._told = True
             _log.error("%s", self._worker.unfit)

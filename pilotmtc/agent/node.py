@@ -7,6 +7,7 @@ when it wants to be polled) is all that the loop knows of it, so that it can mov
 import contextlib
 import heapq
 import logging
+import math
 import os
 import signal
 import threading
@@ -17,18 +18,18 @@ from pathlib import Path
 
 from pilotmtc.agent import watch
 from pilotmtc.agent.capture import Captures, Harvest, tail
-from pilotmtc.agent.core import GRACE_S
 from pilotmtc.agent.events import Report, Start, Stop
 from pilotmtc.agent.guard import HALF, mark_of
 from pilotmtc.agent.process import NO_ROOM, Launcher, Process, pin_late
 from pilotmtc.agent.wide import LaunchError, remedy, remove_files
-from pilotmtc.model import PilotId, Result, TaskId
+from pilotmtc.model import GRACE_S, PilotId, Result, TaskId
 from pilotmtc.states import Cause
 from pilotmtc.wire.messages import NodeState
 from pilotmtc.wire.tail import TAIL_BYTES, Written
 
 _log = logging.getLogger("pilotmtc.agent")
 SWEEP_S = 1.0
+LINGER_S = 0.1
 # Binding costs 30 us. Where tasks take less than this, it is left; one that turns out to be longer is bound when its
 # memory is first looked at.
 SHORT_S = 0.003
@@ -61,6 +62,8 @@ class NodeWorker:
         self._polled: dict[int, Process] = {}  # by pidfd
         self._by_task: dict[int, Process] = {}
         self._limited: dict[int, Process] = {}  # with a memory limit, by pid
+        self._lingering: list[Process] = []  # have ended, but others of their groups have not, and may
+        self._linger_at = math.inf
         self._timers: list[tuple[float, int, Process]] = []
         self._samples: list[deque[tuple[float, Process]]] = [deque() for _ in SAMPLE_S]
         self._sampled_at = 0.0
@@ -129,7 +132,7 @@ class NodeWorker:
                 self._captures.harvest(fd, _output_name(process, kind), process.keep_bytes)
 
     def stop(self, stop: Stop, now: float) -> None:
-        """TERM to the task's group, KILL after the grace; no grace, no TERM."""
+        """Signal the task's group, KILL it after the grace; no grace, no signal before."""
         process = self._by_task.get(stop.task)
         if process is not None and process.attempt == stop.attempt:
             self._stop(process, stop.cause, stop.grace_s, now)
@@ -150,9 +153,13 @@ class NodeWorker:
         os.close(fd)
         return self._polled.pop(fd)
 
-    def reap(self, process: Process, now: float) -> Result:
-        """Return the result of a process that has ended."""
+    def reap(self, process: Process, now: float) -> Result | None:
+        """Return the result of a process that has ended; None if `poll` will, since the rest of its group has time."""
         pid = process.pid
+        if now < process.kill_at and not process.killed and pid in watch.living_groups():
+            self._lingering.append(process)
+            self._linger_at = now + LINGER_S
+            return None
         _signal(pid, signal.SIGKILL)  # what it has left in its group; before the reap, which sets the number free
         _, status, usage = os.wait4(pid, 0)
         elapsed = now - process.began
@@ -191,7 +198,7 @@ class NodeWorker:
 
     def due(self) -> float:
         """Return when `poll` wants to be called."""
-        due = self._sweep_at
+        due = min(self._sweep_at, self._linger_at)
         if self._timers and self._timers[0][0] < due:
             due = self._timers[0][0]
         first = self._samples[0]
@@ -199,15 +206,19 @@ class NodeWorker:
             due = min(due, max(first[0][0], self._sampled_at + SAMPLE_S[0]))
         return due
 
-    def poll(self, now: float) -> None:
-        """Do what the time demands: limits, kills, samples of memory, a sweep for what tasks left behind."""
+    def poll(self, now: float) -> list[Result]:
+        """Do what the time demands: limits, kills, samples of memory, a sweep for what tasks left behind.
+
+        Returns the results of tasks of which the first process had ended before.
+        """
         while self._timers and self._timers[0][0] <= now:
             _, _, process = heapq.heappop(self._timers)
             if self._live.get(process.pid) is not process:
                 continue
             if process.cause is None:
-                self._stop(process, Cause.TIMEOUT, GRACE_S, now)
+                self._stop(process, Cause.TIMEOUT, process.grace_s, now)
             elif process.kill_at <= now:
+                process.killed = True
                 _signal(process.pid, signal.SIGKILL)
                 process.kill_at = now + 1.0  # until it is gone; it may be stuck in the kernel
                 self._timer(process.kill_at, process)
@@ -218,6 +229,7 @@ class NodeWorker:
             self._sweep()
             if self._limited:
                 self._check_memory(now)
+        return self._linger(now) if now >= self._linger_at else []
 
     def close(self) -> None:
         """Close what is open. Tasks must be over."""
@@ -303,12 +315,21 @@ class NodeWorker:
             return
         process.kill_at = kill_at
         if grace_s > 0:
-            _signal(process.pid, signal.SIGTERM)
+            _signal(process.pid, process.first)
             _signal(process.pid, signal.SIGCONT)
             self._timer(kill_at, process)
         else:
+            process.killed = True
             _signal(process.pid, signal.SIGKILL)
             self._timer(now + 1.0, process)
+
+    def _linger(self, now: float) -> list[Result]:
+        """Return the results of tasks whose groups have ended now."""
+        living = watch.living_groups()
+        ended = [process for process in self._lingering if process.killed or process.pid not in living]
+        self._lingering = [process for process in self._lingering if process not in ended]
+        self._linger_at = now + LINGER_S if self._lingering else math.inf
+        return [result for process in ended if (result := self.reap(process, now)) is not None]
 
     def _sample(self, now: float) -> None:
         self._sampled_at = now
@@ -334,7 +355,7 @@ class NodeWorker:
                 continue
             # What processes share was counted for each of them: what it really is takes longer to find out.
             if sum(watch.proportional_memory(pid, size) for pid, size in processes) > limit:
-                self._stop(process, Cause.OOM, GRACE_S, now)
+                self._stop(process, Cause.OOM, min(process.grace_s, GRACE_S), now)
 
     def _adopted(self) -> list[int]:
         """Return children that are not tasks: what tasks have cut loose. Dead ones are reaped."""

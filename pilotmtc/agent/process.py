@@ -36,8 +36,9 @@ class Process:
     """A running attempt."""
 
     __slots__ = (
-        "attempt", "began", "cause", "cores", "err", "err_path", "fd", "here", "keep_bytes", "kill_at", "mark",
-        "memory_bytes", "out", "out_path", "peak", "pid", "slot", "started_at", "task", "wide",
+        "attempt", "began", "cause", "cores", "err", "err_path", "fd", "first", "grace_s", "here", "keep_bytes",
+        "kill_at", "killed", "mark", "memory_bytes", "out", "out_path", "peak", "pid", "slot", "started_at", "task",
+        "wide",
     )  # fmt: skip
 
     def __init__(self, task: int, attempt: int, slot: str) -> None:
@@ -54,7 +55,10 @@ class Process:
         self.started_at = 0.0
         self.cores: tuple[int, ...] = ()  # to be bound to, if it is
         self.cause: Cause | None = None  # why it was stopped, if it was
+        self.first = signal.SIGTERM  # what it is stopped with
+        self.grace_s = 0.0
         self.kill_at = 0.0
+        self.killed = False  # by us
         self.mark = 0  # of all processes that descend from it, see `guard`
         self.memory_bytes = 0
         self.peak = 0
@@ -152,6 +156,9 @@ class Launcher:
         process = Process(claimed.task, claimed.attempt, names[0])
         process.wide = start.wide is not None
         process.here = todo.cwd is None
+        process.grace_s = start.resources.grace_s
+        if start.resources.signal_first:
+            process.first = signal.Signals[f"SIG{start.resources.signal_first}"]
         opened: list[int] = []
         try:
             actions, fifos = self._files(process, todo, opened)

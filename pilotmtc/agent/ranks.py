@@ -11,6 +11,7 @@ import sys
 import time
 
 _GRACE_S = 5.0
+_STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def cores_of(text: str) -> "list[int]":
@@ -26,7 +27,8 @@ def main(argv: "list[str]") -> int:
     """Run them; return the exit code of the first that ends badly, or die by its signal."""
     first, slots, bind, *command = argv
     stopping: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, frame: stopping.append(number))
+    for number in _STOPPING:
+        signal.signal(number, lambda number, frame: stopping.append(number))
     everywhere = os.sched_getaffinity(0)
     running: set[int] = set()
     for local, slot in enumerate(slots.split(";")):
@@ -42,23 +44,25 @@ def main(argv: "list[str]") -> int:
         if bind:
             os.sched_setaffinity(0, cores_of(cores))
         try:
-            pid = os.posix_spawnp(command[0], command, env, setsigdef=[signal.SIGTERM, signal.SIGPIPE])
+            pid = os.posix_spawnp(command[0], command, env, setsigdef=[*_STOPPING, signal.SIGPIPE])
         except OSError as error:
             sys.stderr.write(f"{command[0]}: {error.strerror}\n")
             return end(running, 127)
         running.add(pid)
     os.sched_setaffinity(0, everywhere)
-    while running:
+    code = 0
+    while running:  # once stopped, they have all the time that they are given: whoever stopped them ends it
         pid, status = os.wait()
         running.discard(pid)
-        if status:
+        if status and not stopping:
             return end(running, os.waitstatus_to_exitcode(status))
-    return 0
+        code = code or os.waitstatus_to_exitcode(status)
+    return end(running, code)
 
 
 def end(running: "set[int]", code: int) -> int:
     """TERM to what runs, KILL after a grace; then end as `code` says."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
+    for number in (signal.SIGTERM, signal.SIGKILL) if running else ():
         for pid in running:
             os.kill(pid, number)
         until = time.monotonic() + _GRACE_S

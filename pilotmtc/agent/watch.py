@@ -9,6 +9,7 @@ from pilotmtc.agent.guard import mark_of
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICKS = os.sysconf("SC_CLK_TCK")
+_DEAD = (b"Z", b"X")
 # How the store's `serve` marks the server that it starts, and what itself looks like.
 _MARK = b"PILOTMTC_STORE_SERVER="
 _WAY = b"/pilotmtc/store/serve.py"
@@ -54,6 +55,21 @@ def is_server(pid: int, mark: int) -> bool:
             return _WAY in file.read()
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return False
+
+
+def living_groups() -> set[int]:
+    """Return the groups in which a process is alive."""
+    found = set()
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat", "rb") as file:
+                    fields = file.read().rpartition(b")")[2].split(None, 3)
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if fields[0] not in _DEAD:
+                found.add(int(fields[2]))
+    return found
 
 
 def processes_of(marks: Collection[int]) -> dict[int, list[tuple[int, int]]]:

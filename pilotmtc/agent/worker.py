@@ -195,14 +195,17 @@ class Worker:
                     self._leave("the guard is gone", Cause.NODE_LOST)
                 elif fd not in own:
                     epoll.unregister(fd)
-                    self._ended(node.reap(node.ended(fd), time.monotonic()))
+                    result = node.reap(node.ended(fd), time.monotonic())
+                    if result is not None:
+                        self._ended(result)
             now = time.monotonic()
             if self._signals:
                 os.read(wake, 512)
                 self._signals = 0
                 self._leave("terminated", Cause.PREEMPTED)
             if node.due() <= now:
-                node.poll(now)
+                for result in node.poll(now):
+                    self._ended(result)
             self._look_at_link(now)
             self._hear(now)
             self._say(now)

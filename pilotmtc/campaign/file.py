@@ -14,7 +14,7 @@ from pilotmtc.campaign import keys
 from pilotmtc.campaign.order import Cycle, Node, UnknownName, in_order
 from pilotmtc.campaign.submit import TaskSpec
 from pilotmtc.errors import ConfigError, PilotMTCError, UsageError
-from pilotmtc.model import MAX_OUTPUT_BYTES, After, Resources, Template
+from pilotmtc.model import GRACE_S, MAX_OUTPUT_BYTES, After, Resources, Template
 from pilotmtc.parameters import Row, Source, axis, combine, file
 from pilotmtc.parameters.source import check_fields
 from pilotmtc.template import holes, literal, make_template, render
@@ -34,6 +34,8 @@ SHARED: dict[str, Reader] = {
     "resources": keys.amounts,
     "time_limit": keys.duration,
     "expected": keys.duration,
+    "grace": keys.duration,
+    "signal_first": keys.first_signal,
     "priority": keys.whole,
     "retries": keys.natural,
     "backoff": keys.duration,
@@ -246,6 +248,8 @@ class _Reader:
             expected_s=has.get("expected", 0.0),
             ranks=has.get("ranks", 1),
             ranks_per_node=has.get("ranks_per_node", 0),
+            grace_s=has.get("grace", GRACE_S),
+            signal_first=has.get("signal_first", ""),
         )
         table = _Table(
             self._once(template),

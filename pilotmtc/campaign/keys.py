@@ -1,6 +1,7 @@
 """Reading one value of a campaign file. Each reader returns what it means or says what to write instead."""
 
 import datetime
+import signal
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -120,6 +121,14 @@ def duration(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise UsageError(f'{value!r} is not a duration: write 90 or "90s", "5m", "2h", "HH:MM:SS"')
     return parse_duration(value) if isinstance(value, str) else amount(value)
+
+
+def first_signal(value: object) -> str:
+    """Read the name of a signal that a process can catch, such as ``"USR1"``; TERM, which is usual, is ""."""
+    name = value.strip().upper().removeprefix("SIG") if isinstance(value, str) else ""
+    if name in ("KILL", "STOP") or f"SIG{name}" not in signal.Signals.__members__:
+        raise UsageError(f"{value!r} is not a signal that a task can catch: write TERM, INT, HUP, USR1 or USR2")
+    return "" if name == "TERM" else name
 
 
 def memory(value: object) -> int:

@@ -252,6 +252,8 @@ def task_options(function: F) -> F:
             click.option("--retries", type=Number(0), metavar="N", help="Tries after a failure  [default: 0]"),
             click.option("--backoff", metavar="TIME", help="Pause before the first retry; doubles with each."),
             click.option("--max-output", metavar="SIZE", help="Keep no more of stdout, and of stderr  [default: 1G]"),
+            click.option("--grace", metavar="TIME", help="Time to end by itself before it is killed  [default: 5s]"),
+            click.option("--signal-first", metavar="SIGNAL", help="What tells it to: USR1, INT  [default: TERM]"),
             click.option(
                 "--env", "env", multiple=True, metavar="NAME=VALUE", type=Assignment("variable"),
                 help="A variable for the tasks; may hold {placeholders}.",
@@ -270,8 +272,8 @@ def task_options(function: F) -> F:
 
 
 _OPTION_NAMES = (
-    "cores", "ranks", "ranks_per_node", "gpus", "memory", "time_limit", "expected", "priority", "retries", "backoff",
-    "max_output", "cwd", "stdin", "stdout", "stderr", "task_name",
+    "cores", "ranks", "ranks_per_node", "gpus", "memory", "time_limit", "expected", "grace", "signal_first",
+    "priority", "retries", "backoff", "max_output", "cwd", "stdin", "stdout", "stderr", "task_name",
 )  # fmt: skip
 
 

@@ -81,6 +81,8 @@ def resources(record: "Resources") -> Shape:
         "resources": record.named,
         "time_limit_s": record.time_limit_s,
         "expected_s": record.expected_s,
+        "grace_s": record.grace_s,
+        "signal_first": record.signal_first or "TERM",
     }
 
 

@@ -180,6 +180,8 @@ def attempt_row(attempt: "Attempt", now: float) -> tuple[str, ...]:
 
 def needs_words(needs: "Resources") -> str:
     """Return what a task needs, in words."""
+    from pilotmtc.model import GRACE_S
+
     parts = [f"{needs.cores} core{'s' * (needs.cores != 1)}"]
     if needs.ranks > 1:
         a_node = f" ({needs.ranks_per_node} a node)" if needs.ranks_per_node else ""
@@ -193,4 +195,8 @@ def needs_words(needs: "Resources") -> str:
         parts.append(f"at most {format_duration(needs.time_limit_s)}")
     if needs.expected_s:
         parts.append(f"about {format_duration(needs.expected_s)}")
+    if needs.grace_s != GRACE_S:
+        parts.append(f"{format_duration(needs.grace_s)} of grace" if needs.grace_s else "no grace")
+    if needs.signal_first:
+        parts.append(f"{needs.signal_first} first")
     return ", ".join(parts)

@@ -155,11 +155,12 @@ def obstacle(pilot: Pilot, task: Task, now: float) -> str:
     for name, amount in need.named.items():
         if amount > asked.named.get(name, 0.0):
             return f"has {asked.named.get(name, 0.0):g} of {name}, and the task needs {amount:g}"
-    lasts_s = max(need.time_limit_s, need.expected_s)
+    lasts_s = need.lasts_s
     if asked.walltime_s and lasts_s:
         left_s = asked.walltime_s - (now - pilot.started_at if pilot.started_at is not None else 0.0)
         if lasts_s > left_s:
             which = "limit" if need.time_limit_s >= need.expected_s else "expected time"
+            which += " with its grace" if lasts_s > max(need.time_limit_s, need.expected_s) else ""
             return f"has {format_duration(left_s)} left, and the task's {which} is {format_duration(lasts_s)}"
     return ""
 

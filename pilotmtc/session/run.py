@@ -485,5 +485,7 @@ def check_fit(needs: Resources, pilot: PilotDescription) -> None:
     for name, amount in needs.named.items():
         if amount > pilot.named.get(name, 0.0):
             raise UsageError(f"a task needs {amount:g} of {name}, and the pilot has {pilot.named.get(name, 0.0):g}")
-    if pilot.walltime_s and max(needs.time_limit_s, needs.expected_s) > pilot.walltime_s:
-        raise UsageError("a task's time limit or expected duration is longer than the pilot's walltime")
+    if pilot.walltime_s and needs.lasts_s > pilot.walltime_s:
+        raise UsageError(
+            "a task's time limit or expected duration, with its grace, is longer than the pilot's walltime"
+        )

@@ -4,10 +4,10 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias, TypedDict
 
-from pilotmtc.campaign.keys import LARGEST
+from pilotmtc.campaign.keys import LARGEST, first_signal
 from pilotmtc.campaign.submit import TaskSpec
 from pilotmtc.errors import UsageError
-from pilotmtc.model import MAX_OUTPUT_BYTES, After, Resources, Task, TaskId, Template
+from pilotmtc.model import GRACE_S, MAX_OUTPUT_BYTES, After, Resources, Task, TaskId, Template
 from pilotmtc.parameters import Row, Source
 from pilotmtc.parameters.source import check_fields
 from pilotmtc.slots import LEAST
@@ -29,7 +29,10 @@ class TaskOptions(TypedDict, total=False):
     ranks, ranks_per_node
         Number of processes, each of which needs that, and how many of them share a node (as many as fit if not given).
     time_limit, expected
-        Seconds or ``"5m"``: after the one a task is killed; it is not started with less than the other left.
+        Seconds or ``"5m"``: after the one a task is ended; it is not started with less than the other left.
+    grace, signal_first
+        How long its processes have to end by themselves when they are told to, and with which signal they are, such as
+        ``"USR1"``; 5 seconds and TERM.
     priority
         Higher goes first.
     retries, backoff
@@ -52,6 +55,8 @@ class TaskOptions(TypedDict, total=False):
     ranks_per_node: int
     time_limit: str | float
     expected: str | float
+    grace: str | float
+    signal_first: str
     priority: int
     retries: int
     backoff: str | float
@@ -242,6 +247,8 @@ def make_resources(options: TaskOptions) -> Resources:
         expected_s=parse_duration(options.get("expected", 0.0)),
         ranks=ranks,
         ranks_per_node=ranks_per_node,
+        grace_s=parse_duration(options.get("grace", GRACE_S)),
+        signal_first=first_signal(options.get("signal_first", "TERM")),
     )
 
 

@@ -124,9 +124,9 @@ def _choose(ledger: Ledger, request: Claim, campaign: int | None) -> Iterator[Ro
 
 
 def _fits(need: Resources, request: Claim) -> bool:
-    if request.time_left_s and max(need.time_limit_s, need.expected_s) > request.time_left_s:
+    if request.time_left_s and need.lasts_s > request.time_left_s:
         return False
-    if request.within_s and not 0 < need.time_limit_s <= request.within_s:
+    if request.within_s and not (need.time_limit_s and need.lasts_s <= request.within_s):
         return False
     room = 0
     for count, node in request.nodes or ((1, request.total),):

@@ -16,6 +16,7 @@ from pilotmtc.agent.events import Start, Stop
 from pilotmtc.agent.guard import put_off_mark
 from pilotmtc.agent.node import SWEEP_S, NodeWorker
 from pilotmtc.agent.process import Process
+from pilotmtc.agent.watch import living_groups
 from pilotmtc.model import Claimed, PilotId, Resources, Result, TaskId, Template
 from pilotmtc.slots import Slot
 from pilotmtc.states import Cause
@@ -53,14 +54,17 @@ class Bench:
     def result(self, process: Process) -> Result:
         """Return how a task ended, once it has."""
         found: list[Result] = []
+        seen = False
 
         def over() -> bool:
+            nonlocal seen
             now = time.monotonic()
-            self.worker.poll(now)
-            if os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
-                return False
-            found.append(self.worker.reap(process, now))
-            return True
+            found.extend(self.worker.poll(now))
+            if not seen and os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None:
+                seen = True
+                result = self.worker.reap(process, now)
+                found.extend([] if result is None else [result])
+            return bool(found)
 
         wait_until(over, 30.0)
         return found[0]
@@ -95,19 +99,20 @@ def python(program: str) -> tuple[str, ...]:
     [
         "held = mmap.mmap(-1, 60 << 20); held[:] = b'x' * len(held)",
         "held = b'x' * (60 << 20)",
-        "file = open('shared', 'w+b'); file.write(b'x' * (60 << 20)); file.flush(); held = mmap.mmap(file.fileno(), 0)",
+        "f = open(here + '/x', 'w+b'); f.write(bytes(60 << 20)); f.flush(); held = mmap.mmap(f.fileno(), 0)",
     ],
     ids=["anonymous", "inherited", "file"],
 )
 def test_memory_that_processes_share_counts_once(bench: Bench, tmp_path: Path, memory: str) -> None:
     process = bench.start(*python(f"""
 import mmap, os, time
+here = "{tmp_path}"
 {memory}
 for _ in range(4):
     if not os.fork():
         used = sum(held[::4096])
         break
-open(f"{tmp_path}/ready.{{os.getpid()}}", "w")
+open(f"{{here}}/ready.{{os.getpid()}}", "w")
 time.sleep(60)
 """), resources=Resources(memory_bytes=120 * MIB))  # fmt: skip
     wait_until(lambda: len(list(tmp_path.glob("ready.*"))) == 5)
@@ -133,6 +138,72 @@ def test_task_without_much_of_its_own_is_not_said_to_have_the_agents_memory(benc
         held = b"x" * (size * MIB)
         assert bench.result(bench.start("/bin/true", "")).memory_bytes < 20 * MIB
     assert held
+
+
+CHECKPOINT = """
+import os, signal, sys, time
+def write(number, frame):
+    while not os.path.exists("go"):
+        time.sleep(0.01)
+    print("checkpoint", signal.Signals(number).name, flush=True)
+    sys.exit()
+for name in ("SIGTERM", "SIGUSR1"):
+    signal.signal(getattr(signal, name), write)
+open("ready", "w")
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("first", ["", "USR1"])
+@pytest.mark.parametrize("line", ["{python} program.py", "{python} program.py; true", "{python} program.py & wait"])
+def test_whole_group_has_the_grace(bench: Bench, tmp_path: Path, line: str, first: str) -> None:
+    (tmp_path / "program.py").write_text(CHECKPOINT)
+    process = bench.start(
+        f"cd {tmp_path}; {line.format(python=sys.executable)}",
+        resources=Resources(grace_s=1000.0, signal_first=first),
+    )
+    wait_until((tmp_path / "ready").exists)
+    bench.stop(process, grace_s=process.grace_s)
+    bench.look()
+    (tmp_path / "go").touch()
+    found = bench.result(process)
+    assert found.stdout == f"checkpoint SIG{first or 'TERM'}\n".encode()
+    assert found.cause is Cause.CANCELED
+    assert not alive_group(process.pid)
+
+
+def test_group_is_killed_after_the_grace_and_not_before_its_result(bench: Bench) -> None:
+    process = bench.start("(trap '' TERM; echo there; sleep 60) & sleep 60", resources=Resources(grace_s=0.3))
+    wait_until(lambda: bench.worker.peek([(TaskId(process.task), 1)])[0].stdout)
+    bench.stop(process, grace_s=process.grace_s)
+    assert bench.result(process).signal == signal.SIGTERM
+    assert not alive_group(process.pid)
+
+
+def test_second_stop_without_grace_kills_what_lingers(bench: Bench) -> None:
+    process = bench.start("(trap '' TERM; echo there; sleep 60) & sleep 60")
+    wait_until(lambda: bench.worker.peek([(TaskId(process.task), 1)])[0].stdout)
+    bench.stop(process, grace_s=1000.0)
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert bench.worker.reap(process, time.monotonic()) is None
+    bench.stop(process, grace_s=0.0)
+    wait_until(lambda: bench.worker.poll(time.monotonic()))
+    assert not alive_group(process.pid)
+
+
+def test_what_is_left_of_a_group_that_nobody_has_stopped_is_killed_at_once(bench: Bench) -> None:
+    process = bench.start("sleep 60 & echo over")
+    assert bench.result(process).stdout == b"over\n"
+    assert not alive_group(process.pid)
+
+
+def alive_group(pid: int) -> bool:
+    """Whether a process of the group is there."""
+    try:
+        wait_until(lambda: pid not in living_groups(), 5.0)
+    except TimeoutError:
+        return True
+    return False
 
 
 def test_group_with_another_users_processes_harms_nothing(tmp_path: Path) -> None:

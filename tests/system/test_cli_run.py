@@ -62,7 +62,7 @@ def test_options_reach_the_task(user: User) -> None:
     done = user.cli(
         "run", "--cores", "2", "--pilot-cores", "2", "--env", "COLOUR=blue {n}", "--cwd", "place",
         "--stdin", "../in-{n}", "--name", "all", "--task-name", "t-{n}", "--tag", "x{n}", "--tag", "y",
-        "--priority", "3", "--retries", "2", "--time-limit", "1m",
+        "--priority", "3", "--retries", "2", "--time-limit", "1m", "--grace", "1m", "--signal-first", "usr1",
         "--expected", "2s", "--memory", "64M", "--resource", "licence=1",
         "--pilot-resource",
         "licence=2", "--backoff", "1s", "--max-output", "1M", "--stderr", "../err-{n}", "--grid", "n=7",
@@ -73,7 +73,7 @@ def test_options_reach_the_task(user: User) -> None:
     found = user.cli("task", "1", "--json").record
     expected = {
         "name": "t-7", "tags": ["x7", "y"], "priority": 3, "cores": 2, "memory_bytes": 64 << 20, "time_limit_s": 60.0,
-        "expected_s": 2.0, "resources": {"licence": 1.0}, "max_retries": 2, "backoff_s": 1.0,
+        "grace_s": 60.0, "signal_first": "USR1", "expected_s": 2.0, "resources": {"licence": 1.0}, "max_retries": 2, "backoff_s": 1.0,
         "max_output_bytes": 1 << 20,
     }  # fmt: skip
     assert {key: found[key] for key in expected} == expected

@@ -141,6 +141,8 @@ expected = 60
 priority = 5
 retries = 2
 backoff = "10s"
+grace = "1m"
+signal_first = "sigusr1"
 max_output = "1K"
 grid = { s = "0..1" }
 env = { A = "2" }
@@ -250,6 +252,9 @@ def test_several_tables_may_share_a_name() -> None:
         ("[[task]]\ncommand='x'\nmemory = '2X'", "memory: '2X' is not an amount of memory"),
         (f"[[task]]\ncommand='x'\nmemory = '{'9' * 400}T'", "memory: .* is not an amount of memory"),
         ("[[task]]\ncommand='x'\ntime_limit = '5x'", "time_limit: '5x' is not a duration"),
+        ("[[task]]\ncommand='x'\ngrace = '5x'", "grace: '5x' is not a duration"),
+        ("[[task]]\ncommand='x'\nsignal_first = 'KILL'", "signal_first: 'KILL' is not a signal that a task can catch"),
+        ("[[task]]\ncommand='x'\nsignal_first = 10", "signal_first: 10 is not a signal that a task can catch"),
         ("[[task]]\ncommand='x'\ntime_limit = [5]", r"time_limit: \[5\] is not a duration"),
         ("[[task]]\ncommand='x'\nresources = 3", "resources: 3 is not a table"),
         ("[[task]]\ncommand='x'\nresources = { a = -1 }", "resources: a: -1 is not an amount"),

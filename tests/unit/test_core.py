@@ -244,6 +244,28 @@ def test_walltime_stops_what_runs_and_starts_nothing_too_long() -> None:
     assert core.react(Ended(TaskId(2), 1), 91.0) == [Leave(PilotState.DONE, "walltime")]
 
 
+def test_task_with_a_longer_grace_is_told_earlier_that_the_walltime_ends() -> None:
+    core, ask = attached(3, walltime_s=100.0)
+    resources = {1: Resources(), 2: Resources(grace_s=35.0), 3: Resources(grace_s=35.0, time_limit_s=60.0)}
+    out = core.react(batch(ask.number, [claimed(1), claimed(2, 2), claimed(3, 3)], resources), 30.0)
+    assert starts(out) == [1, 2]  # the third would have no time for its grace
+    assert not [c for c in core.react(Tick(), 59.0) if isinstance(c, Stop)]
+    assert [c for c in core.react(Tick(), 60.0) if isinstance(c, Stop)] == [Stop(TaskId(2), 1, Cause.WALLTIME, 35.0)]
+    assert [c for c in core.react(Tick(), 90.0) if isinstance(c, Stop)] == [Stop(TaskId(1), 1, Cause.WALLTIME, 5.0)]
+
+
+@pytest.mark.parametrize(("event", "graces"), [
+    (Ordered(Orders(1, 60.0, kill=True)), [5.0, 35.0, 0.0]),
+    (Ordered(Orders(1, 60.0, cancel=((TaskId(1), 1), (TaskId(2), 1), (TaskId(3), 1)))), [5.0, 35.0, 0.0]),
+    (Quit(PilotState.FAILED, "its guard was killed"), [0.0, 0.0, 0.0]),
+])  # fmt: skip
+def test_tasks_have_their_own_grace_unless_there_is_no_time(event: Event, graces: list[float]) -> None:
+    core, ask = attached(3)
+    resources = {1: Resources(), 2: Resources(grace_s=35.0), 3: Resources(grace_s=0.0)}
+    core.react(batch(ask.number, [claimed(n, n) for n in (1, 2, 3)], resources), 0.0)
+    assert [c.grace_s for c in core.react(event, 1.0) if isinstance(c, Stop)] == graces
+
+
 def test_pilot_that_was_warned_of_its_end_still_says_that_it_was_the_walltime() -> None:
     core = Core(Cluster([Node(range(1))]), 0.0, 100.0)
     core.react(Attached(), 0.0)
