@@ -50,6 +50,8 @@ class Fault(Struct, frozen=True):
 FAULTS: dict[str, Fault] = {
     "agent killed": Fault(strikes.agent),
     "guard killed": Fault(strikes.guard),
+    "guard killed, with a daemon": Fault(strikes.guard_of_daemon),
+    "pilot's sessions killed": Fault(strikes.sessions),
     "pilot's machine dies": Fault(strikes.machine),
     "task's tree killed": Fault(strikes.tree, confirm=_ON_SIGNAL),
     "server killed": Fault(strikes.server),

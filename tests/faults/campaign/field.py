@@ -81,7 +81,15 @@ class Field:
 
     def tasks_of(self, pilot: Pilot) -> set[int]:
         """Return the living processes of tasks of a pilot."""
-        return self.tasks() & processes_with(f"PILOTMTC_PILOT_ID={pilot.id}\0").keys()
+        return set(self._processes_of(pilot))
+
+    def _processes_of(self, pilot: Pilot) -> dict[int, str]:
+        found = processes_with(f"PILOTMTC_PILOT_ID={pilot.id}\0")
+        return {pid: found[pid] for pid in self.tasks() & found.keys()}
+
+    def daemons_of(self, pilot: Pilot) -> bool:
+        """Whether a task of a pilot has a daemon."""
+        return any("sleep 599" in words for words in self._processes_of(pilot).values())
 
     def expect_none_of(self, pilot: Pilot) -> None:
         """Count the processes of tasks of a pilot that died which are there when they should be gone."""

@@ -55,6 +55,27 @@ def guard(field: Field) -> bool:
     return False
 
 
+def guard_of_daemon(field: Field) -> bool:
+    """Kill the process that watches over an agent while a task has a daemon with an environment of its own."""
+    for pilot in field.pilots(PilotState.ACTIVE):
+        with contextlib.suppress(TimeoutError):
+            wait_until(lambda pilot=pilot: field.daemons_of(pilot), 2.0)  # type: ignore[misc]
+            return guard(field)
+    return False
+
+
+def sessions(field: Field) -> bool:
+    """Kill agent and guard in one moment, as batch systems do; tasks are in sessions of their own."""
+    for pilot in field.pilots(PilotState.ACTIVE):
+        both = [_parent(pilot.pid), pilot.pid]
+        if both[0] > 1 and all(_kill(pid, signal.SIGSTOP) for pid in both):
+            for pid in both:
+                _kill(pid)
+            field.expect_none_of(pilot)
+            return True
+    return False
+
+
 def machine(field: Field) -> bool:
     """Kill agent, guard and all tasks of a pilot in one moment, as when a machine dies."""
     for pilot in field.pilots(PilotState.ACTIVE):
@@ -196,5 +217,5 @@ def cuts(field: Field) -> bool:
 
 def several(field: Field) -> bool:
     """Do one thing or another, as life does."""
-    choice = (agent, guard, machine, server, server_sleeps, serve, connection, sshd, link, cuts)
+    choice = (agent, guard, guard_of_daemon, sessions, machine, server, server_sleeps, serve, connection, sshd, link, cuts)
     return field.dice.choice(choice)(field)

@@ -17,6 +17,8 @@ PLAIN, FLAKY, HOPELESS, TREE = range(4)
 RETRIES = 2  # of the hopeless
 _MANY = 20  # of the others, whose processes may be killed again and again
 _CHUNK = 100
+# Of its environment a daemon keeps only that by which it is counted here.
+_DAEMON = "env -i MTC_FAULTS=$MTC_FAULTS PILOTMTC_PILOT_ID=$PILOTMTC_PILOT_ID setsid sleep 599"
 _BAD = (TaskState.FAILED, TaskState.SKIPPED)
 
 
@@ -80,7 +82,7 @@ class Work:
             PLAIN: f"{say}; sleep {pause_s}; echo {{x}}",
             FLAKY: f"{say}; mkdir {log}.{{x}} 2> /dev/null && exit 3; echo {{x}}",
             HOPELESS: f"{say}; exit 4",
-            TREE: f"{say}; setsid sleep 600 & (trap '' TERM; sleep 600) & sleep {pause_s}; echo {{x}}",
+            TREE: f"{say}; {_DAEMON} & setsid sleep 600 & (trap '' TERM; sleep 600) & sleep {pause_s}; echo {{x}}",
         }
         self.templates = tuple(
             Template(
