@@ -42,6 +42,9 @@ _WINDOW = 16  # messages that the agent has not confirmed
 _RESULTS = 256  # in a message
 _RESULTS_BYTES = 1 << 20
 _REFUSED_S = 1.0
+_REFUSALS = 2
+_FOREIGN = 4  # looks at a port that is open, where nobody has shaken hands meanwhile
+_SILENT_S = 9.0  # a link that breaks sooner after a word of the agent was closed there; silence breaks it after 10
 _LAST_WORDS_S = 2.0
 # A scheduler that ends a job's step signals all of its processes at once: tasks that were killed, and not by us, may
 # only have been the first. Their ends are held back for a moment, and forgotten if this process is ended, too.
@@ -140,8 +143,9 @@ class Worker:
         self._beat_s = min(BEAT_S, contact.lost_s / 4)
         self._hello_at = 0.0
         self._cut_at = 0.0  # when the link broke, 0 while it holds
+        self._closed = False  # by the agent's machine, which does so when the agent dies
         self._look_at = 0.0
-        self._refused = 0
+        self._refused = self._foreign = 0
         self._leaving = ""
         self._leave_by = 0.0
         self._signals = 0
@@ -312,27 +316,36 @@ class Worker:
         """Leave when the agent is gone: its port refuses, or there is no sign of life for too long."""
         while readable(self._monitor):
             (event,) = struct.unpack_from("=H", self._monitor.recv_multipart(zmq.NOBLOCK)[0])
-            self._cut_at = now if event == zmq.EVENT_DISCONNECTED else 0.0
-            self._refused = 0
+            if event != zmq.EVENT_DISCONNECTED:
+                self._cut_at = 0.0
+            elif not self._cut_at:
+                self._cut_at = now
+                self._closed = now - self._heard_at < _SILENT_S
+                self._refused = self._foreign = 0
         if self._leaving:
             return
         if self._cut_at and now >= self._look_at:
             self._look_at = now + _REFUSED_S
-            self._refused = self._refused + 1 if self._is_refused() else 0
-            if self._refused >= 2:
+            is_open = self._is_open()
+            self._refused = self._refused + 1 if is_open is False else 0
+            self._foreign = self._foreign + 1 if is_open and self._closed else 0
+            if self._refused >= _REFUSALS:
                 self._leave("the agent is gone", Cause.NODE_LOST)
+            elif self._foreign >= _FOREIGN:
+                self._leave("the agent is gone, and somebody else has its port", Cause.NODE_LOST)
         if now - self._heard_at > self._contact.lost_s:
             self._leave(f"no sign of life of the agent for {self._contact.lost_s:g} s", Cause.NODE_LOST)
 
-    def _is_refused(self) -> bool:
+    def _is_open(self) -> bool | None:
+        """Whether the agent's port is open, None if there is no way to it just now."""
         host, _, port = self._contact.address.removeprefix("tcp://").rpartition(":")
         try:
             socket.create_connection((host, int(port)), 0.5).close()
         except ConnectionRefusedError:
-            return True
-        except OSError:  # the network: it may come back
             return False
-        return False
+        except OSError:  # the network: it may come back
+            return None
+        return True
 
     def _leave(self, reason: str, cause: Cause) -> None:
         """Kill what runs, tell what can be told, go."""

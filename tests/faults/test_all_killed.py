@@ -5,12 +5,14 @@ The tasks cut their processes loose in every way that is known: descent alone te
 
 import os
 import signal
+import socket
 import sys
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
 
+from pilotmtc.agent.contact import Contact
 from pilotmtc.states import PilotState, TaskState
 from tests.integration.agent_support import Site, alive, running_site, shell
 from tests.integration.fleet_support import running_fleet
@@ -107,6 +109,29 @@ def test_job_whose_sessions_are_killed_leaves_nothing_on_its_node(site: Site) ->
         guards = [fleet.guard_of(worker), fleet.guard_of(fleet.agent())]
         kill_at_once(sessions_of(worker, fleet.agent(), *guards))
         wait_until(lambda: not sleepers(ONE), NO_ORPHAN_S, on_timeout=fleet.log)
+
+
+def test_workers_are_not_deceived_by_who_takes_the_dead_agents_port(site: Site) -> None:
+    with running_fleet(site, 1, 2) as fleet, socket.socket() as stranger:
+        fleet.wait_nodes(1)
+        site.submit(shell(tree(ONE)))
+        wait_until(lambda: len(sleepers(ONE)) == 5, on_timeout=fleet.log)
+        host, _, port = Contact.read(fleet.directory / "contact").address.removeprefix("tcp://").rpartition(":")
+        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        kill_at_once([fleet.agent(), fleet.job.pid])
+        wait_until(lambda: bound(stranger, (host, int(port))))
+        stranger.listen()  # and never says a word
+        wait_until(lambda: not sleepers(ONE), NO_ORPHAN_S, on_timeout=fleet.log)
+        assert "somebody else has its port" in fleet.log()
+
+
+def bound(stranger: socket.socket, address: tuple[str, int]) -> bool:
+    """Bind a socket if that can be done now."""
+    try:
+        stranger.bind(address)
+    except OSError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize("victims", ["guard worker", "guard sweeper", "worker sweeper"])

@@ -90,8 +90,16 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
         yield made
 
 
-def python(program: str) -> tuple[str, ...]:
-    return sys.executable, "-c", program
+SHARING = """
+import mmap, os, time
+MEMORY
+for _ in range(4):
+    if not os.fork():
+        used = sum(held[::4096])
+        break
+open(f"ready.{os.getpid()}", "w")
+time.sleep(60)
+"""
 
 
 @pytest.mark.parametrize(
@@ -99,22 +107,16 @@ def python(program: str) -> tuple[str, ...]:
     [
         "held = mmap.mmap(-1, 60 << 20); held[:] = b'x' * len(held)",
         "held = b'x' * (60 << 20)",
-        "f = open(here + '/x', 'w+b'); f.write(bytes(60 << 20)); f.flush(); held = mmap.mmap(f.fileno(), 0)",
+        "f = open('x', 'w+b'); f.write(bytes(60 << 20)); f.flush(); held = mmap.mmap(f.fileno(), 0)",
     ],
     ids=["anonymous", "inherited", "file"],
 )
 def test_memory_that_processes_share_counts_once(bench: Bench, tmp_path: Path, memory: str) -> None:
-    process = bench.start(*python(f"""
-import mmap, os, time
-here = "{tmp_path}"
-{memory}
-for _ in range(4):
-    if not os.fork():
-        used = sum(held[::4096])
-        break
-open(f"{{here}}/ready.{{os.getpid()}}", "w")
-time.sleep(60)
-"""), resources=Resources(memory_bytes=120 * MIB))  # fmt: skip
+    program = tmp_path / "program.py"
+    program.write_text(SHARING.replace("MEMORY", memory))
+    process = bench.start(
+        f"cd {tmp_path}; exec {sys.executable} program.py", resources=Resources(memory_bytes=120 * MIB)
+    )
     wait_until(lambda: len(list(tmp_path.glob("ready.*"))) == 5)
     bench.look()
     assert process.cause is None

@@ -73,7 +73,8 @@ def test_options_reach_the_task(user: User) -> None:
     found = user.cli("task", "1", "--json").record
     expected = {
         "name": "t-7", "tags": ["x7", "y"], "priority": 3, "cores": 2, "memory_bytes": 64 << 20, "time_limit_s": 60.0,
-        "grace_s": 60.0, "signal_first": "USR1", "expected_s": 2.0, "resources": {"licence": 1.0}, "max_retries": 2, "backoff_s": 1.0,
+        "grace_s": 60.0, "signal_first": "USR1", "expected_s": 2.0,
+        "resources": {"licence": 1.0}, "max_retries": 2, "backoff_s": 1.0,
         "max_output_bytes": 1 << 20,
     }  # fmt: skip
     assert {key: found[key] for key in expected} == expected

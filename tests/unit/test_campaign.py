@@ -172,7 +172,9 @@ def test_campaign_file_makes_tasks_in_order_of_their_needs() -> None:
 
 def test_tasks_own_words_go_over_the_defaults() -> None:
     tasks = list(read(FILE).tasks())
-    assert tasks[0].resources == Resources(1, 0.5, 2 << 30, {"licence": 0, "disk": 2.5}, 300, 60)
+    assert tasks[0].resources == Resources(
+        1, 0.5, 2 << 30, {"licence": 0, "disk": 2.5}, 300, 60, grace_s=60, signal_first="USR1"
+    )
     assert tasks[2].resources == Resources(2, named={"licence": 1}, time_limit_s=300)
     assert tasks[0].template.env == {"A": "2", "B": "b"}
     assert (tasks[0].priority, tasks[0].template.max_retries, tasks[0].template.backoff_s) == (5, 2, 10)

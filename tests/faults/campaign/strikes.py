@@ -217,5 +217,18 @@ def cuts(field: Field) -> bool:
 
 def several(field: Field) -> bool:
     """Do one thing or another, as life does."""
-    choice = (agent, guard, guard_of_daemon, sessions, machine, server, server_sleeps, serve, connection, sshd, link, cuts)
+    choice = (
+        agent,
+        guard,
+        guard_of_daemon,
+        sessions,
+        machine,
+        server,
+        server_sleeps,
+        serve,
+        connection,
+        sshd,
+        link,
+        cuts,
+    )
     return field.dice.choice(choice)(field)
