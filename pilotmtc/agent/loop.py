@@ -120,6 +120,8 @@ class Loop:
         The decisions, who runs the tasks, the results' safe place.
     guard_fd
         A pipe that ends when the guard dies; None without one.
+    note
+        What people should know of this pilot.
 
     Attributes
     ----------
@@ -128,14 +130,16 @@ class Loop:
     """
 
     def __init__(
-        self, link: Link, pilot: PilotId, core: Core, crew: Crew, spool: Spool, *, guard_fd: int | None = None
-    ) -> None:
+        self, link: Link, pilot: PilotId, core: Core, crew: Crew, spool: Spool, *, guard_fd: int | None = None,
+        note: str = "",
+    ) -> None:  # fmt: skip
         self._link = link
         self._pilot = pilot
         self._core = core
         self._crew = crew
         self.outbox = Outbox(pilot, spool, self._send)
         self._guard_fd = guard_fd
+        self._note = note
         self.lock = threading.Lock()
         self._failure = ""
         self._sleep_until = -math.inf  # while the main thread sleeps, when it will look again
@@ -347,9 +351,10 @@ class Loop:
         cluster = self._core.cluster
         self._nodes = (len(cluster.nodes), cluster.cores)
         holds = tuple((task, run.attempt) for task, run in self._core.running.items()) if self._returning else ()
-        self._send(
-            AttachPilot(self._pilot, socket.gethostname(), os.getpid(), *self._nodes, holds, largest=cluster.total)
-        )
+        attach = AttachPilot(
+            self._pilot, socket.gethostname(), os.getpid(), *self._nodes, holds, largest=cluster.total, note=self._note
+        )  # fmt: skip
+        self._send(attach)
 
     def _return(self, now: float) -> None:
         """Come back after the store has given this pilot up, as it does when the link was down for long."""

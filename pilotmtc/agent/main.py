@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pilotmtc.agent import guard, watch
+from pilotmtc.agent import claims, guard, limits, watch
 from pilotmtc.agent.cluster import Cluster
 from pilotmtc.agent.core import Core
 from pilotmtc.agent.here import Here
@@ -87,12 +87,13 @@ def run(url: str, pilot: PilotId, directory: Path, guard_fd: int | None, allocat
 
             _allow_files(len(allocation.nodes), "nodes", 2)  # one that comes anew may be there twice
             return many.run(client, record, url, directory, guard_fd, allocation)
-        node, pin = _node(record)
+        node, own = _node(record)
         _allow_files(node.cores, "cores", 3)
         started = time.monotonic()
         core = Core(Cluster([node]), started, record.description.walltime_s, record.description.idle_s)
-        worker = NodeWorker(node.name, pilot, url, directory, gpus=node.gpus, pin=pin, environ=environ)
-        return Loop(client, pilot, core, Here(worker, node, environ), Spool(directory), guard_fd=guard_fd).run()
+        worker = NodeWorker(node.name, pilot, url, directory, gpus=node.gpus, pin=own.pin, environ=environ)
+        crew = Here(worker, node, environ)
+        return Loop(client, pilot, core, crew, Spool(directory), guard_fd=guard_fd, note=own.note).run()
     finally:
         client.close()
 
@@ -129,14 +130,12 @@ def _record(client: StoreClient, pilot: PilotId) -> Pilot:
     return found[0]
 
 
-def _node(record: Pilot) -> tuple[Node, bool]:
-    """Return what the pilot may use of this machine, and whether its cores are really there to be bound to."""
+def _node(record: Pilot) -> tuple[Node, claims.Own]:
+    """Return what the pilot may use of this machine, and what it has of its cores."""
     asked = record.description
-    there = sorted(os.sched_getaffinity(0))
-    cores = there if not asked.cores else there[: asked.cores]
-    if asked.cores > len(there):
-        cores = list(range(asked.cores))
-    # With a part of the machine only, another pilot would be bound to the same part.
-    pin = asked.pin and cores == there
-    memory = asked.memory_bytes or watch.machine_memory()
-    return Node(cores, asked.gpus, memory, asked.named, socket.gethostname()), pin
+    allowed = limits.cores(len(os.sched_getaffinity(0)), os.environ)
+    own = claims.own_cores(asked.cores, allowed, pin=asked.pin, part=True)
+    if own.note:
+        _log.warning("%s", own.note)
+    memory = asked.memory_bytes or limits.memory(watch.machine_memory(), os.environ)
+    return Node(own.cores, asked.gpus, memory, asked.named, socket.gethostname()), own

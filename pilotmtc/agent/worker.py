@@ -24,8 +24,8 @@ from types import FrameType
 
 import zmq
 
+from pilotmtc.agent import claims, gpus, guard, limits, watch
 from pilotmtc.agent import events as c
-from pilotmtc.agent import gpus, guard, watch
 from pilotmtc.agent.contact import OVER, Contact, descriptor, readable
 from pilotmtc.agent.line import Begin, Begone, Bye, Down, Hello, Line, Message, Up, Welcome, decode, encode
 from pilotmtc.agent.node import NodeWorker
@@ -83,15 +83,6 @@ def _contact(path: Path) -> Contact:
     return Contact.read(path)
 
 
-def cores_here(asked: int) -> tuple[tuple[int, ...], bool]:
-    """Return the cores to use, of the number that is asked for (0: all), and whether tasks can be bound to them."""
-    there = sorted(os.sched_getaffinity(0))
-    if not asked or asked == len(there):
-        return tuple(there), True
-    # Of a part of the machine, another worker would be bound to the same part; what is not there can only be pretended.
-    return tuple(there[:asked]) if asked < len(there) else tuple(range(asked)), False
-
-
 def connect(dealer: "zmq.Socket[bytes]", contact: Contact, hello: Hello) -> None:
     """Connect a worker's socket to its agent."""
     dealer.setsockopt(zmq.IDENTITY, f"{hello.name}.{hello.birth}".encode()[:250])
@@ -112,10 +103,16 @@ class Worker:
     def __init__(self, contact: Contact, name: str, guard_fd: int | None) -> None:
         self._contact = contact
         self._guard_fd = guard_fd
-        cores, can_pin = cores_here(contact.cores_of(name))
+        asked = contact.cores_of(name)
+        # What a scheduler says of cores, the agent knows: here the job's variables are those of a step, or of a daemon.
+        own = claims.own_cores(
+            asked, limits.cores(len(os.sched_getaffinity(0)), {}), pin=contact.pin, part=False
+        )  # fmt: skip
+        if own.note:
+            _log.warning("%s", own.note)
         gpu_count = contact.gpus or gpus.count(os.environ)
-        memory = contact.memory_bytes or int(os.environ.get("SLURM_MEM_PER_NODE", "0")) << 20 or watch.machine_memory()
-        self._hello = Hello(secrets.randbits(62), name, cores, gpu_count, memory)
+        memory = contact.memory_bytes or limits.memory(watch.machine_memory(), os.environ, asked)
+        self._hello = Hello(secrets.randbits(62), name, own.cores, gpu_count, memory)
         self._line = Line(self._hello.birth, Down)
         self._welcome = False
         self._told = False  # that this node is unfit
@@ -125,12 +122,12 @@ class Worker:
             self._scratch = tempfile.TemporaryDirectory(prefix="pilotmtc-", ignore_cleanup_errors=True)
             directory = Path(self._scratch.name)
         os.chdir(directory)
-        own = (*gpus.VARIABLES, "HOSTNAME", "SLURMD_NODENAME", "TMPDIR")
-        here = {key: value for key, value in os.environ.items() if key in own or key.startswith("_CONDOR_")}
+        names = (*gpus.VARIABLES, "HOSTNAME", "SLURMD_NODENAME", "TMPDIR")
+        here = {key: value for key, value in os.environ.items() if key in names or key.startswith("_CONDOR_")}
         environ = gpus.elsewhere(contact.environ, here) | here
         self._node = NodeWorker(
             name, PilotId(contact.pilot), contact.store, directory,
-            gpus=gpu_count, pin=contact.pin and can_pin, environ=environ,
+            gpus=gpu_count, pin=own.pin, environ=environ,
         )  # fmt: skip
         self._running: dict[TaskId, int] = {}
         self._templates: dict[int, Template] = {}

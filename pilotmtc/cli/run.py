@@ -153,7 +153,7 @@ class _Show:
         return self._conclude()
 
     def _draw(self, event: object) -> None:
-        from pilotmtc.session import Advanced, Ended, PilotLost, PilotMoved, StoreTroubled
+        from pilotmtc.session import Advanced, Begun, Ended, PilotLost, PilotMoved, StoreTroubled
 
         match event:
             case Advanced(campaign=campaign):
@@ -161,6 +161,8 @@ class _Show:
                 self._progress.show(campaign)
             case Ended(result=result):
                 self._end(result)
+            case Begun(pilot=pilot) if pilot.reason and not pilot.description.scheduler and not self._quiet:
+                self._talk(f"pilotmtc: pilot {pilot.id}: {pilot.reason}")
             case PilotMoved(pilot=pilot) if not self._quiet:
                 self._talk(f"pilotmtc: {_queue_words(pilot)}")
             case PilotLost(pilot=pilot):

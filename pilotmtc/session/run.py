@@ -9,6 +9,7 @@ from typing import TypeAlias
 import msgspec
 from msgspec import Struct
 
+from pilotmtc.agent import limits
 from pilotmtc.campaign.submit import TaskSpec
 from pilotmtc.errors import ConfigError, PilotMTCError, StoreError, SubmitRejected, UsageError
 from pilotmtc.model import Campaign, CampaignId, Pilot, PilotDescription, Resources
@@ -464,7 +465,7 @@ def check_fit(needs: Resources, pilot: PilotDescription) -> None:
     """Raise `UsageError` if such a task can never run in such a pilot, as far as that is known."""
     # What a node has is known of this machine only.
     unknown = _UNKNOWN if pilot.scheduler else 0
-    cores = pilot.cores or unknown or len(os.sched_getaffinity(0))
+    cores = pilot.cores or unknown or limits.cores(len(os.sched_getaffinity(0)), os.environ)
     if needs.cores > cores:
         have = f"the pilot has {cores}" if pilot.cores else f"this machine has {cores}"
         raise UsageError(f"a task needs {needs.cores} cores, and {have}: ask for fewer with --cores")
@@ -476,7 +477,8 @@ def check_fit(needs: Resources, pilot: PilotDescription) -> None:
     if needs.gpus > pilot.gpus:
         gpus = f"{needs.gpus:g} GPU{'s' * (needs.gpus != 1)}"
         raise UsageError(f"a task needs {gpus}, and the pilot has {pilot.gpus}: give it some")
-    memory = pilot.memory_bytes or unknown or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    memory = pilot.memory_bytes or unknown or limits.memory(whole, os.environ)
     if needs.memory_bytes > memory:
         have = f"{'the pilot' if pilot.memory_bytes else 'this machine'} has {type_memory(memory)}"
         raise UsageError(

@@ -74,8 +74,9 @@ def attach(ledger: Ledger, request: AttachPilot) -> Orders:
         if seat.drain:
             ledger.pilot_moved(request.pilot, PilotState.ACTIVE, PilotState.DRAINING)
     (busy,) = ledger.execute(
-        "UPDATE pilot SET host = ?, pid = ?, nodes = ?, cores = ?, seen_at = ? WHERE id = ? RETURNING busy",
-        (request.host, request.pid, request.nodes, request.cores, ledger.clock.now(), request.pilot),
+        "UPDATE pilot SET host = ?, pid = ?, nodes = ?, cores = ?, seen_at = ?, "
+        "reason = coalesce(nullif(?, ''), reason) WHERE id = ? RETURNING busy",
+        (request.host, request.pid, request.nodes, request.cores, ledger.clock.now(), request.note, request.pilot),
     ).fetchone()
     if request.largest is not None and request.largest.cores:  # else what was known of nodes that are lost stays
         ledger.execute(

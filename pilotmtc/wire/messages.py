@@ -153,6 +153,8 @@ class AttachPilot(Request["Orders"], frozen=True, tag="attach_pilot"):
         claimed the tasks meanwhile, say, are in the answer's ``cancel``.
     largest
         What its largest node has; None if there is none yet.
+    note
+        What people should know of it while it works.
     """
 
     said_by = AGENTS
@@ -164,6 +166,7 @@ class AttachPilot(Request["Orders"], frozen=True, tag="attach_pilot"):
     cores: int
     holds: tuple[tuple[TaskId, int], ...] = ()
     largest: Resources | None = None
+    note: str = ""
 
 
 class EndPilot(Request["Done"], frozen=True, tag="end_pilot"):
