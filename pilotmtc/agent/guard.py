@@ -250,9 +250,18 @@ def say(text: str) -> None:
         os.write(2, f"guard: {text}\n".encode())
 
 
+def close_inherited(kept: "int | None") -> None:
+    """Close what whoever started this has left open: neither it nor tasks are to hold a lock, say, for ever."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2 and int(name) != kept:
+            with contextlib.suppress(OSError):  # the listing's own is closed by now
+                os.close(int(name))
+
+
 def main() -> int:
     """Run the agent; clean up after it."""
     todo = json.loads(sys.argv[1] if len(sys.argv) > 1 else os.environ.pop("MTC_GUARD"))
+    close_inherited(todo.get("alive_fd"))
     if "alive_fd" in todo:  # in the background: the guard is nobody's child, so nobody has to reap it
         os.set_inheritable(todo["alive_fd"], False)  # whoever started this sees at its other end that the guard is dead
         if os.fork():

@@ -15,6 +15,7 @@ from pilotmtc.model import Pilot, PilotDescription
 from pilotmtc.states import PilotState
 from pilotmtc.store.interface import Store
 from pilotmtc.store.location import locate
+from pilotmtc.store.serve import out_of_the_way
 from pilotmtc.wire.messages import CreatePilot, EndPilot, GetPilots
 
 _LOG_BYTES = 2000
@@ -83,12 +84,17 @@ def _spawn(url: str, pilot: Pilot, directory: Path, log: Path) -> int:
     }
     environment["MTC_GUARD"] = json.dumps({"agent": agent, "alive_fd": _ALIVE_FD})
     with contextlib.ExitStack() as stack:
-        program = os.open(guard.__file__, os.O_RDONLY | os.O_CLOEXEC)
-        stack.callback(os.close, program)
-        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        stack.callback(os.close, output)
-        alive, theirs = os.pipe()
-        stack.callback(os.close, theirs)
+
+        def moved(fd: int) -> int:
+            there = out_of_the_way(fd)
+            os.close(fd)
+            stack.callback(os.close, there)
+            return there
+
+        program = moved(os.open(guard.__file__, os.O_RDONLY | os.O_CLOEXEC))
+        output = moved(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600))
+        alive, writing = os.pipe()
+        theirs = moved(writing)
         # By descriptor: the guard's command line must not name the program, see guard.py.
         pid = os.posix_spawn(
             sys.executable,

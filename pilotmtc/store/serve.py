@@ -235,9 +235,12 @@ def _spawn(store: str, log_path: str, lock: int, deadline: float) -> str:
     with suppress(FileNotFoundError):
         if os.stat(log_path).st_size > LOG_LIMIT_BYTES:
             os.rename(log_path, log_path + ".1")
-    log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    log_start = os.fstat(log).st_size
-    ready, theirs = os.pipe()
+    opened = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    log_start = os.fstat(opened).st_size
+    ready, writing = os.pipe()
+    log, theirs = out_of_the_way(opened), out_of_the_way(writing)
+    os.close(opened)
+    os.close(writing)
     # What speaks of the one task or pilot that happens to come first is not the server's business.
     environment = {
         name: value
@@ -318,6 +321,23 @@ def _read_all(fd: int, deadline: float) -> "bytes | None":
             return said
         said += data
     return None
+
+
+def out_of_the_way(fd: int) -> int:
+    """Return a copy of `fd` whose number no file action of a start gives to something else before it is used."""
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _SPARE_FD)
+
+
+def close_inherited(*kept: "int | None") -> None:
+    """Close what whoever started this process has left open for it; the first three descriptors and `kept` stay.
+
+    A lock of theirs would be held as long as this process lives.
+    """
+    for name in os.listdir("/proc/self/fd"):
+        fd = int(name)
+        if fd > 2 and fd not in kept:
+            with suppress(OSError):  # the listing's own is closed by now
+                os.close(fd)
 
 
 def failure_frame(error: str, message: str) -> bytes:

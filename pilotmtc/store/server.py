@@ -32,7 +32,7 @@ from pilotmtc.store.place import NETWORK, place_of
 from pilotmtc.store.rights import NOBODY, STEWARD, USER, Who, refusal
 from pilotmtc.store.room import Room
 from pilotmtc.store.rounds import Rounds
-from pilotmtc.store.serve import roll_log
+from pilotmtc.store.serve import close_inherited, roll_log
 from pilotmtc.store.sqlite import News, SqliteStore
 from pilotmtc.store.stewards import Stewards
 from pilotmtc.store.takeover import ServedHere, Tell, become_owner
@@ -700,6 +700,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--lock-fd", type=int, help="the lock of those that start, kept until this one serves")
     parser.add_argument("--linger", type=float, default=float(os.environ.get(LINGER_VARIABLE, LINGER_S)))
     options = parser.parse_args(argv)
+    close_inherited(options.ready_fd, options.lock_fd)
     with contextlib.suppress(PermissionError):  # a leader already
         os.setsid()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -73,7 +73,9 @@ class Stewards:
             raise _cannot(url, error) from error
         pid = 0
         try:
-            with theirs, their_control:
+            with theirs, their_control, contextlib.ExitStack() as stack:
+                ends = serve.out_of_the_way(their_control.fileno())
+                stack.callback(os.close, ends)
                 pid = os.posix_spawn(
                     sys.executable,
                     [sys.executable, "-P", "-m", MODULE, url],
@@ -81,7 +83,7 @@ class Stewards:
                     file_actions=[
                         (os.POSIX_SPAWN_DUP2, theirs.fileno(), 0),
                         (os.POSIX_SPAWN_DUP2, theirs.fileno(), 1),
-                        (os.POSIX_SPAWN_DUP2, their_control.fileno(), CONTROL_FD),
+                        (os.POSIX_SPAWN_DUP2, ends, CONTROL_FD),
                     ],
                     setpgroup=0,
                     setsigdef=[signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE],
