@@ -238,7 +238,11 @@ class Task(Struct, frozen=True, omit_defaults=True):
 
 
 class Campaign(Struct, frozen=True, omit_defaults=True):
-    """Tasks submitted together. ``sealed``: all of them are here. ``counts``: tasks by state, zeros left out."""
+    """Tasks submitted together.
+
+    ``sealed``: all of them are here. ``counts``: tasks by state, zeros left out. ``own_pilots``: only pilots whose
+    ``campaign`` it is take its tasks.
+    """
 
     id: CampaignId
     key: str
@@ -247,6 +251,7 @@ class Campaign(Struct, frozen=True, omit_defaults=True):
     received: int
     sealed: bool
     counts: dict[TaskState, int] = {}
+    own_pilots: bool = False
 
 
 class PilotDescription(Struct, frozen=True, omit_defaults=True):
@@ -261,7 +266,7 @@ class PilotDescription(Struct, frozen=True, omit_defaults=True):
     idle_s
         It ends after this long without a task; 0 is never.
     campaign
-        It takes tasks of this campaign only; None is all.
+        It takes tasks of this campaign only; None is all that are not kept for pilots of their own.
     pin
         Whether tasks are bound to their cores.
     nodes

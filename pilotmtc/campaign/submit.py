@@ -38,6 +38,7 @@ def chunks(
     *,
     key: str,
     name: str = "",
+    own_pilots: bool = False,
     size: int = CHUNK,
     ready: Callable[[], bool] | None = None,
     clock: Clock | None = None,
@@ -51,6 +52,8 @@ def chunks(
     ----------
     tasks
         Taken one by one, only as far as needed.
+    own_pilots
+        Whether they are kept for pilots of the campaign.
     ready
         Whether the next task is there already, as `pilotmtc.parameters.Source.ready` says; None: always.
 
@@ -77,6 +80,7 @@ def chunks(
             resources=tuple(needs for _, needs in resources.values()),
             rows=tuple(rows),
             last=last,
+            own_pilots=own_pilots,
         )
 
     for spec in tasks:

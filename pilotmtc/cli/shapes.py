@@ -30,6 +30,7 @@ def campaign(record: "Campaign") -> Shape:
         "created_at": time(record.created_at),
         "tasks": record.received,
         "sealed": record.sealed,
+        "own_pilots": record.own_pilots,
         "counts": {state.name: record.counts.get(state, 0) for state in TaskState},
     }
 

@@ -13,9 +13,12 @@ from pilotmtc.cli.text import Column, ago, count, paint, pairs
 from pilotmtc.units import format_memory
 
 if TYPE_CHECKING:
-    from pilotmtc.model import Campaign
+    from collections.abc import Iterable
+
+    from pilotmtc.model import Campaign, Pilot
     from pilotmtc.session import Session
 
+_DESERTED = 5
 _EXAMPLES = """\
 pilotmtc status
 pilotmtc status 7
@@ -67,8 +70,18 @@ def status(campaign: int | None, limit: int, as_json: bool) -> None:
 
             out.put([""])
             put_pilots(pilots)
-        elif any(_left(one) for one in campaigns):
+        elif any(_left(one) and not one.own_pilots for one in campaigns):
             out.talk(f"no pilot is there to run what is left: {hint('pilot submit')}")
+        tell_deserted(campaigns, pilots)
+
+
+def tell_deserted(campaigns: "Iterable[Campaign]", pilots: "Iterable[Pilot]") -> None:
+    """Say which campaigns wait for pilots of their own, which only somebody can start."""
+    from pilotmtc.session.board import deserted
+
+    for one in list(deserted(campaigns, pilots))[:_DESERTED]:
+        ways = f"{hint(f'run --resume {one.id}')}, or {hint(f'pilot submit --campaign {one.id}')}"
+        out.talk(f"campaign {one.id} is kept for pilots of its own, and none is there: {ways}")
 
 
 def _left(campaign: "Campaign") -> int:

@@ -9,6 +9,7 @@ import click
 from pilotmtc.cli import out
 from pilotmtc.cli.command import command, hint, open_session
 from pilotmtc.cli.options import check_ids, filter_options, json_option, need_options, selected
+from pilotmtc.cli.status import tell_deserted
 from pilotmtc.cli.text import count
 
 if TYPE_CHECKING:
@@ -76,8 +77,11 @@ def retry(as_json: bool, **options: Any) -> int:
         check_ids(session, select)
         changed = session.retry(**select)
         code = _tell("to be run again", changed, as_json, ("was in no state for that", "were in no state for that"))
-        if changed.changed and not as_json and sys.stderr.isatty() and not session.pilots.list():
-            out.talk(f"no pilot is there to run them: {hint('pilot submit')}, or {hint('run --resume CAMPAIGN')}")
+        if changed.changed and not as_json and sys.stderr.isatty():
+            pilots = session.pilots.list()
+            if not pilots:
+                out.talk(f"no pilot is there to run them: {hint('pilot submit')}, or {hint('run --resume CAMPAIGN')}")
+            tell_deserted(session.campaigns(), pilots)
         return code
 
 

@@ -1,5 +1,7 @@
 """What overviews add up to, and what in it needs attention. Pure."""
 
+from collections.abc import Iterable
+
 from msgspec import Struct
 
 from pilotmtc.model import Campaign, Pilot, PilotId
@@ -171,11 +173,23 @@ def filter_of(group: FailureGroup) -> str:
     return f"state:failed campaign:{group.campaign} {how}"
 
 
+def deserted(campaigns: Iterable[Campaign], pilots: Iterable[Pilot]) -> list[Campaign]:
+    """Return campaigns with ready tasks that are kept for pilots of their own, and have none."""
+    own = {pilot.description.campaign for pilot in pilots if pilot.state not in PILOT_FINAL}
+    return [one for one in campaigns if one.own_pilots and one.counts.get(TaskState.READY) and one.id not in own]
+
+
 def _starving(board: Board) -> list[Notice]:
+    found = []
     ready = board.tasks.get(TaskState.READY, 0)
-    if not ready or board.live:
-        return []
-    return [Notice("warn", f"{_tasks(ready)} could run and no pilot is there", tasks="state:ready")]
+    for campaign in deserted(board.campaigns.values(), board.live):
+        waits = campaign.counts[TaskState.READY]
+        ready -= waits
+        words = f"{_tasks(waits)} of campaign {campaign.id} could run, and its own pilots are gone"
+        found.append(Notice("warn", words, tasks=f"state:ready campaign:{campaign.id}"))
+    if ready > 0 and not board.live:
+        found.append(Notice("warn", f"{_tasks(ready)} could run and no pilot is there", tasks="state:ready"))
+    return found
 
 
 def _pilot(pilot: Pilot, board: Board) -> list[Notice]:

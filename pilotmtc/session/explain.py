@@ -89,9 +89,17 @@ def _blocked_by(one: Task, now: float) -> str:
 
 def _ready(task: Task, found: Explanation) -> list[str]:
     need = task.resources
+    own = found.campaign is not None and found.campaign.own_pilots
+    if own and not any(pilot.description.campaign == task.campaign for pilot in found.pilots):
+        return [
+            f"it waits for a pilot of campaign {task.campaign}, which is kept for pilots of its own, as its run "
+            "started them: none is there",
+            f"$ pilotmtc run --resume {task.campaign}",
+            f"$ pilotmtc pilot submit --campaign {task.campaign}{sized(need, ())}",
+        ]
     if not found.pilots:
         return ["no pilot is there to run it", f"$ pilotmtc pilot submit{sized(need, ())}"]
-    verdicts = [(pilot, obstacle(pilot, task, found.now)) for pilot in found.pilots]
+    verdicts = [(pilot, obstacle(pilot, task, found.now, own=own)) for pilot in found.pilots]
     fitting = [pilot for pilot, words in verdicts if not words]
     lines = []
     if any(pilot.state is PilotState.ACTIVE for pilot in fitting):
@@ -120,7 +128,8 @@ def _ready(task: Task, found: Explanation) -> list[str]:
         lines[2 * _NAMED :] = [f"and {_count(more, 'more pilot')} that {'does' if more == 1 else 'do'} not help"]
     if not fitting:
         too_much = beyond(need, found.pilots)
-        lines.append(too_much or f"$ pilotmtc pilot submit{sized(need, found.pilots)}")
+        which = f" --campaign {task.campaign}" if own else ""
+        lines.append(too_much or f"$ pilotmtc pilot submit{which}{sized(need, found.pilots)}")
         lines.append(f"$ pilotmtc edit {task.id} --help")
     return lines
 
@@ -131,9 +140,11 @@ def _ahead(count: int) -> str:
     return f"{_count(count, 'ready task')} {'goes' if count == 1 else 'go'}"
 
 
-def obstacle(pilot: Pilot, task: Task, now: float) -> str:
-    """Return why `pilot` will not run `task`; nothing if it may."""
+def obstacle(pilot: Pilot, task: Task, now: float, *, own: bool = False) -> str:
+    """Return why `pilot` will not run `task`, whose campaign may be kept for its `own` pilots; nothing if it may."""
     asked, need = pilot.description, task.resources
+    if own and asked.campaign is None:
+        return f"takes no tasks of campaign {task.campaign}, which is kept for pilots of its own"
     if asked.campaign is not None and asked.campaign != task.campaign:
         return f"takes tasks of campaign {asked.campaign} only, and this one is of campaign {task.campaign}"
     if pilot.state is PilotState.DRAINING:

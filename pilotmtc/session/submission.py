@@ -30,6 +30,7 @@ def submit(
     *,
     key: str,
     name: str = "",
+    own_pilots: bool = False,
     on_submitted: Callable[[Submitted], None] | None = None,
     stop: Callable[[], bool] = no_stop,
 ) -> Submitted:
@@ -57,7 +58,7 @@ def submit(
             on_submitted(answer)
         return answer
 
-    for message in chunks(tasks, key=key, name=name, ready=ready):
+    for message in chunks(tasks, key=key, name=name, own_pilots=own_pilots, ready=ready):
         if message.last and not message.rows and not message.offset:
             raise UsageError("there are no tasks: the source of parameters is empty")
         answers.append(link.send(message))

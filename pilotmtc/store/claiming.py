@@ -80,16 +80,21 @@ def _batch(ledger: Ledger, number: int, rows: list[Row], step: int) -> Batch:
 
 
 def kinds(ledger: Ledger, campaign: int | None) -> Iterator[tuple[int, int]]:
-    """Yield the (campaign, resources) that have ready tasks, by a step or two in the index for each."""
+    """Yield the (campaign, resources) that have ready tasks, by a step or two in the index for each.
+
+    Without a `campaign`, those of campaigns that are kept for pilots of their own are passed over.
+    """
     low, high = (-1, 1 << 62) if campaign is None else (campaign - 1, campaign)
     while True:
         (found,) = ledger.execute(_NEXT_CAMPAIGN, (low, high)).fetchone()
         if found is None:
             return
+        low = found
+        if campaign is None and found in ledger.own_pilots:
+            continue
         need = -1
         while (need := ledger.execute(_NEXT_RESOURCES, (found, need)).fetchone()[0]) is not None:
             yield found, need
-        low = found
 
 
 def _order(row: Row) -> tuple[int, int]:

@@ -133,6 +133,8 @@ class Ledger:
         self.next_task: int = self.execute("SELECT coalesce(max(id), 0) + 1 FROM task").fetchone()[0]
         self.has_dependencies = self.execute("SELECT 1 FROM dependency LIMIT 1").fetchone() is not None
         self.wishes: int = self.execute("SELECT count(*) FROM wish").fetchone()[0]  # not fulfilled yet
+        # Campaigns that other pilots pass over; at hand, for each claim asks.
+        self.own_pilots: set[int] = {id_ for (id_,) in self.execute("SELECT id FROM campaign WHERE own_pilots = 1")}
         self._templates: dict[int, Template] = {}
         self._resources: dict[int, Resources] = {}
         self._ids: dict[bytes, int] = {}

@@ -194,14 +194,14 @@ def get_output(ledger: Ledger, request: GetOutput) -> Output:
 def get_campaigns(ledger: Ledger, request: GetCampaigns) -> Campaigns:
     """Answer campaigns with their counts."""
     rows = ledger.execute(
-        "SELECT id, key, name, created_at, received, sealed FROM campaign WHERE (?1 IS NULL OR id = ?1) "
+        "SELECT id, key, name, created_at, received, sealed, own_pilots FROM campaign WHERE (?1 IS NULL OR id = ?1) "
         "AND (?2 IS NULL OR key = ?2) ORDER BY id DESC",
         (request.id, request.key),
     ).fetchall()
     return Campaigns(
         tuple(
-            Campaign(id_, key, name, created_at, received, bool(sealed), _counts(ledger, id_))
-            for id_, key, name, created_at, received, sealed in rows
+            Campaign(id_, key, name, created_at, received, bool(sealed), _counts(ledger, id_), bool(own))
+            for id_, key, name, created_at, received, sealed, own in rows
         )
     )
 

@@ -55,6 +55,12 @@ def m004_wishes(database: Database) -> None:
     database.execute("CREATE TABLE revival (task_id INTEGER PRIMARY KEY)")  # that a retry has still to look at
 
 
+@migrations()
+def m004_own_pilots(database: Database) -> None:
+    """Let campaigns be kept for pilots of their own."""
+    database.execute("ALTER TABLE campaign ADD COLUMN own_pilots INTEGER NOT NULL DEFAULT 0")
+
+
 def _make_views(connection: sqlite3.Connection) -> None:
     for name, query in VIEWS.items():
         connection.execute(f"DROP VIEW IF EXISTS {name}")

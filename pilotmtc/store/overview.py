@@ -103,7 +103,7 @@ def _campaign_rows(ledger: Ledger) -> list[Row]:
     campaigns = {
         row[0]: row
         for row in ledger.execute(
-            "SELECT id, key, name, created_at, received, sealed FROM campaign "
+            "SELECT id, key, name, created_at, received, sealed, own_pilots FROM campaign "
             "WHERE id > (SELECT max(id) FROM campaign) - ? "
             "OR id IN (SELECT campaign_id FROM tally WHERE state < 4 AND n > 0 ORDER BY campaign_id DESC LIMIT ?) "
             "ORDER BY id DESC",
@@ -121,10 +121,11 @@ def _campaign_rows(ledger: Ledger) -> list[Row]:
 
 
 def _campaign(row: Row) -> Campaign:
-    id_, key, name, created_at, received, sealed, counts = row
+    id_, key, name, created_at, received, sealed, own, counts = row
     return Campaign(
-        CampaignId(id_), key, name, created_at, received, bool(sealed), {TASK_STATES[state]: n for state, n in counts}
-    )
+        CampaignId(id_), key, name, created_at, received, bool(sealed),
+        {TASK_STATES[state]: n for state, n in counts}, bool(own),
+    )  # fmt: skip
 
 
 def _failures(ledger: Ledger) -> tuple[tuple[FailureGroup, ...], int]:

@@ -70,6 +70,7 @@ _WRITES: dict[type[object], Handler] = {
 # What a user was told is done must survive a power loss: these are synced to disk before they are answered.
 _DURABLE: dict[type[object], Handler] = {
     m.Submit: submitting.submit,
+    m.ShareCampaign: submitting.share,
     m.CreatePilot: leases.create_pilot,
     m.DrainPilot: leases.drain_pilot,
     m.CancelPilot: leases.cancel_pilot,

@@ -9,7 +9,7 @@ from pilotmtc.model import CampaignId, TaskRow
 from pilotmtc.states import TaskState
 from pilotmtc.store.bounds import check_numbers
 from pilotmtc.store.ledger import Ledger
-from pilotmtc.wire.messages import Submit, Submitted
+from pilotmtc.wire.messages import Changed, ShareCampaign, Submit, Submitted
 
 _json = msgspec.json.Encoder().encode
 _INSERT = """INSERT INTO task(id, campaign_id, template_id, resources_id, state, attempt, priority, params,
@@ -42,6 +42,20 @@ def submit(ledger: Ledger, request: Submit) -> Submitted:
     return Submitted(CampaignId(campaign), received, request.last)
 
 
+def share(ledger: Ledger, request: ShareCampaign) -> Changed:
+    """Let any pilot have the campaign's tasks."""
+    if not ledger.execute("SELECT 1 FROM campaign WHERE id = ?", (request.campaign,)).fetchone():
+        raise UsageError(f"there is no campaign {request.campaign} in this store")
+    done = ledger.execute(
+        "UPDATE campaign SET own_pilots = 0 WHERE id = ? AND own_pilots = 1", (request.campaign,)
+    ).rowcount
+    ledger.own_pilots.discard(request.campaign)
+    if done:
+        ledger.claimable()
+        ledger.touch()
+    return Changed(done)
+
+
 def _campaign(ledger: Ledger, request: Submit) -> tuple[int, int, bool, int]:
     """Return the campaign's id, rows received, whether sealed, and first task's id; make it if it is new."""
     row = ledger.execute("SELECT id, received, sealed, first_id FROM campaign WHERE key = ?", (request.key,)).fetchone()
@@ -50,10 +64,12 @@ def _campaign(ledger: Ledger, request: Submit) -> tuple[int, int, bool, int]:
     if not request.key:
         raise UsageError("a campaign needs a key: make one with uuid4")
     (id_,) = ledger.execute(
-        "INSERT INTO campaign(key, name, created_at, received, sealed, first_id, last_id) "
-        "VALUES (?, ?, ?, 0, 0, 0, 0) RETURNING id",
-        (request.key, request.name, ledger.clock.now()),
+        "INSERT INTO campaign(key, name, created_at, received, sealed, first_id, last_id, own_pilots) "
+        "VALUES (?, ?, ?, 0, 0, 0, 0, ?) RETURNING id",
+        (request.key, request.name, ledger.clock.now(), request.own_pilots),
     ).fetchone()
+    if request.own_pilots:
+        ledger.own_pilots.add(id_)
     return id_, 0, False, 0
 
 

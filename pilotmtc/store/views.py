@@ -63,7 +63,7 @@ FROM task JOIN template ON template.id = task.template_id
     LEFT JOIN output ON output.id = attempt.id
 WHERE task.state IN (4, 5, 6)""",
     "campaigns": f"""SELECT
-    campaign.id, campaign.name, {_time("campaign.created_at")} AS created_at, campaign.received AS tasks, campaign.sealed,
+    campaign.id, campaign.name, {_time("campaign.created_at")} AS created_at, campaign.received AS tasks, campaign.sealed, campaign.own_pilots,
     {", ".join(f"coalesce((SELECT n FROM tally WHERE campaign_id = campaign.id AND state = {state.value}), 0) AS {state.name.lower()}" for state in TaskState)}
 FROM campaign""",  # noqa: E501
     "pilots": f"""SELECT

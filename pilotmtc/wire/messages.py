@@ -103,6 +103,8 @@ class Submit(Request["Submitted"], frozen=True, tag="submit"):
         What the rows' indexes point to.
     last
         The campaign is complete with this chunk.
+    own_pilots
+        Only pilots of this campaign take its tasks. The first chunk says it; see `ShareCampaign`.
     """
 
     said_by = GUESTS
@@ -114,6 +116,7 @@ class Submit(Request["Submitted"], frozen=True, tag="submit"):
     resources: tuple[Resources, ...] = ()
     rows: tuple[TaskRow, ...] = ()
     last: bool = False
+    own_pilots: bool = False
 
 
 class Submitted(Reply, frozen=True):
@@ -122,6 +125,12 @@ class Submitted(Reply, frozen=True):
     campaign: CampaignId
     received: int
     sealed: bool = False
+
+
+class ShareCampaign(Request["Changed"], frozen=True, tag="share_campaign"):
+    """Let any pilot take the tasks of a campaign that was kept for pilots of its own. Safe to repeat."""
+
+    campaign: CampaignId
 
 
 # -- agents ---------------------------------------------------------------------------------------------------
@@ -557,14 +566,15 @@ class Changes(Reply, frozen=True):
 
 AnyRequest = (
     Submit | CreatePilot | AttachPilot | EndPilot | Claim | Started | Finish | Release | Heartbeat | Peeked
-    | Cancel | Retry | Edit | DrainPilot | CancelPilot | GetCampaigns | GetPilots | GetTasks | GetTask | GetOutput
-    | GetChanges | GetStore | CheckStore | CompactStore | SnapshotStore | NewKey | GetKeys | RevokeKey | SetMode
-    | GetOverview | Explain | GetPilotView | GetSpans | GetPilotFile | GetWords | GetTail
+    | ShareCampaign | Cancel | Retry | Edit | DrainPilot | CancelPilot | GetCampaigns | GetPilots | GetTasks
+    | GetTask | GetOutput | GetChanges | GetStore | CheckStore | CompactStore | SnapshotStore | NewKey | GetKeys
+    | RevokeKey | SetMode | GetOverview | Explain | GetPilotView | GetSpans | GetPilotFile | GetWords | GetTail
     | GetJobs | BeginSubmit | ReportJobs
 )  # fmt: skip
 
 REPLIES: dict[type[object], type[Reply]] = {
     Submit: Submitted,
+    ShareCampaign: Changed,
     CreatePilot: Pilots,
     AttachPilot: Orders,
     EndPilot: Done,

@@ -3,7 +3,7 @@
 import pytest
 
 from pilotmtc.errors import StateError, UsageError
-from pilotmtc.model import PilotDescription, PilotId, Resources, TaskId, Template
+from pilotmtc.model import CampaignId, PilotDescription, PilotId, Resources, TaskId, Template
 from pilotmtc.states import CRASH_LIMIT, Cause, PilotState, TaskState
 from pilotmtc.wire.messages import (
     AttachPilot,
@@ -15,10 +15,12 @@ from pilotmtc.wire.messages import (
     EndPilot,
     Finish,
     Finished,
+    GetCampaigns,
     GetOutput,
     GetPilots,
     GetTask,
     Heartbeat,
+    ShareCampaign,
 )
 from tests.contract.storekit import Kit, result, row
 
@@ -140,6 +142,31 @@ def test_a_pilot_of_a_campaign_takes_no_other_tasks(kit: Kit) -> None:
     kit.submit(row(1, priority=9))
     mine = kit.submit(row(2)).campaign
     assert [task.task for task in kit.claim(kit.pilot(mine))] == [2]
+
+
+def test_tasks_that_are_kept_for_pilots_of_their_own_are_given_to_no_other(kit: Kit) -> None:
+    mine = kit.submit(row(1, priority=9), row(2), own=True).campaign
+    kit.submit(row(3))
+    stranger, own = kit.pilot(), kit.pilot(mine)
+    assert [task.task for task in kit.claim(stranger)] == [3]
+    assert [task.task for task in kit.claim(own, 1)] == [1]
+    kit.store.call(EndPilot(own, PilotState.FAILED, "it died"))
+    assert kit.claim(stranger) == ()
+    assert [task.task for task in kit.claim(kit.pilot(mine))] == [1, 2]
+
+
+def test_kept_campaign_is_shared_from_when_somebody_says_so(kit: Kit) -> None:
+    mine = kit.submit(row(1), key="k", last=False, own=True).campaign
+    kit.submit(row(2), key="k", offset=1)  # what the first chunk has said counts
+    assert kit.store.call(GetCampaigns(mine)).campaigns[0].own_pilots
+    stranger = kit.pilot()
+    assert kit.claim(stranger) == ()
+    assert kit.store.call(ShareCampaign(mine)) == Changed(1)
+    assert kit.store.call(ShareCampaign(mine)) == Changed(0)
+    assert not kit.store.call(GetCampaigns(mine)).campaigns[0].own_pilots
+    assert [task.task for task in kit.claim(stranger)] == [1, 2]
+    with pytest.raises(UsageError, match="no campaign 99"):
+        kit.store.call(ShareCampaign(CampaignId(99)))
 
 
 def test_results_are_recorded_once(kit: Kit) -> None:

@@ -5,6 +5,7 @@ import pytest
 from pilotmtc.errors import UsageError
 from pilotmtc.model import CampaignId, Resources, TaskId, TaskRow
 from pilotmtc.states import Cause, TaskState
+from pilotmtc.store.opening import SCHEMA
 from pilotmtc.wire.messages import (
     Filter,
     Finish,
@@ -111,5 +112,5 @@ def test_a_watcher_from_another_time_is_told_to_look_anew(kit: Kit) -> None:
 def test_counts_are_told_without_looking(filled: Kit) -> None:
     info = filled.store.call(GetStore())
     assert info.tasks == {S.READY: 2, S.CLAIMED: 1, S.RUNNING: 1, S.DONE: 1, S.FAILED: 2}
-    assert (info.mode, info.schema) == ("local", 4)
+    assert (info.mode, info.schema) == ("local", SCHEMA)
     assert info.size_bytes > 0

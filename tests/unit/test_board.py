@@ -82,6 +82,18 @@ def test_what_stops_everything_comes_first_then_the_worst_and_of_that_the_newest
     ]
 
 
+def test_tasks_whose_own_pilots_are_gone_are_told_of_though_others_are_there() -> None:
+    mine = replace(a_campaign({S.READY: 5}), own_pilots=True)
+    other = replace(a_campaign({S.READY: 2}), id=CampaignId(2))
+    own = a_pilot(2, description=PilotDescription(campaign=CampaignId(1)))
+    news = replace(QUIET, pilots=(a_pilot(1),), campaigns=(mine, other), tasks={S.READY: 7})
+    words = "5 tasks of campaign 1 could run, and its own pilots are gone"
+    assert [(one.text, one.tasks) for one in notices(board_of(news))] == [(words, "state:ready campaign:1")]
+    assert said(board_of(replace(news, pilots=()))) == [words, "2 tasks could run and no pilot is there"]
+    assert said(board_of(replace(news, pilots=(own,)))) == []
+    assert said(board_of(replace(news, pilots=(replace(own, state=PilotState.DONE),))))[0] == words
+
+
 def test_time_goes_on_between_news() -> None:
     pilot = a_pilot(description=PilotDescription(walltime_s=898.0))
     campaign = a_campaign({S.RUNNING: 1})

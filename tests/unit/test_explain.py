@@ -3,7 +3,7 @@
 import pytest
 from msgspec.structs import replace
 
-from pilotmtc.model import Attempt, CampaignId, Pilot, PilotDescription, PilotId, Resources, Task, TaskId
+from pilotmtc.model import Attempt, Campaign, CampaignId, Pilot, PilotDescription, PilotId, Resources, Task, TaskId
 from pilotmtc.session.explain import explain
 from pilotmtc.states import Cause, PilotState, TaskState
 from pilotmtc.wire.views import AHEAD_MAX, Explanation
@@ -73,6 +73,23 @@ def test_ready_tasks_say_which_pilots_could_and_why_the_others_cannot(
 )
 def test_each_resource_that_is_short_is_named(need: Resources, asked: dict[str, object], words: str) -> None:
     assert words in text(task(resources=need), pilot(PilotState.ACTIVE, 2, **asked))
+
+
+def test_task_that_is_kept_for_pilots_of_its_own_waits_for_one_of_them() -> None:
+    campaign = Campaign(CampaignId(3), "k", "", NOW, 9, True, own_pilots=True)
+    stranger, own = pilot(), pilot(PilotState.DRAINING, 5, campaign=CampaignId(3))
+
+    def words(*pilots: Pilot) -> str:
+        return "\n".join(explain(Explanation(NOW, task(), campaign=campaign, pilots=pilots)))
+
+    for gone in (words(), words(stranger)):
+        assert "kept for pilots of its own, as its run started them: none is there" in gone
+        assert "$ pilotmtc run --resume 3\n$ pilotmtc pilot submit --campaign 3 --cores 4" in gone
+    both = words(stranger, own)
+    assert "pilot 2: takes no tasks of campaign 3, which is kept for pilots of its own" in both
+    assert "pilot 5: is draining" in both
+    assert "$ pilotmtc pilot submit --campaign 3 --cores 4" in both
+    assert "it comes next" in words(pilot(campaign=CampaignId(3)))
 
 
 def test_one_of_something_is_not_said_to_be_several() -> None:

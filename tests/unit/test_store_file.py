@@ -16,6 +16,7 @@ from pilotmtc.model import Resources, TaskId
 from pilotmtc.states import TASK_TRANSITIONS, TaskState
 from pilotmtc.store import sqlite as sqlite_module
 from pilotmtc.store.ledger import Ledger
+from pilotmtc.store.opening import SCHEMA
 from pilotmtc.store.sqlite import SqliteStore
 from pilotmtc.wire.messages import (
     CheckStore,
@@ -136,7 +137,7 @@ def test_a_start_that_was_cut_off_is_taken_up_again(tmp_path: Path) -> None:
         connection.execute("PRAGMA application_id = 0")
         connection.execute("PRAGMA user_version = 0")
     store = SqliteStore(path)
-    assert store.call(GetStore()).schema == 4
+    assert store.call(GetStore()).schema == SCHEMA
     store.close()
 
 
