@@ -65,7 +65,11 @@ pilotmtc run --json './sim {}' ::: 1 2 3 | jq .elapsed_s
     help="A named resource that there is, for --resource.",
 )  # fmt: skip
 @scheduler_options
-@click.option("--walltime", metavar="TIME", help="End after that; what is left can be resumed.")
+@click.option(
+    "--walltime", metavar="TIME",
+    help="End after that; what is left can be resumed. At a site: the walltime of each pilot.",
+)  # fmt: skip
+@click.option("--any-pilot", is_flag=True, help="Let the store's other pilots run the tasks, too.")
 @click.option("--no-pin", is_flag=True, help="Do not bind tasks to their cores.")
 @click.option(
     "--resume", is_flag=False, flag_value="0", metavar="[CAMPAIGN]",
@@ -93,6 +97,7 @@ def run(words: tuple[str, ...], **options: Any) -> int:
         words, resume = (resume, *words), "0"  # it was no campaign, but the command
     quiet, as_json = options.pop("quiet"), options.pop("as_json")
     keep_order: bool = options.pop("keep_order")
+    any_pilot: bool = options.pop("any_pilot")
     asked = pilot_options(options)
     for key, option in (("cores", "pilot_cores"), ("gpus", "pilot_gpus"), ("memory", "pilot_memory")):
         asked[key] = options.pop(option) or 0  # type: ignore[literal-required]
@@ -116,8 +121,9 @@ def run(words: tuple[str, ...], **options: Any) -> int:
         tasks, name = built if built is not None else (None, "")
         size = None if tasks is None else tasks.size
         doing = session.run(
-            tasks, name=name, campaign=campaign, pilot=pilot, outputs=not quiet or as_json, keep_order=keep_order
-        )
+            tasks, name=name, campaign=campaign, pilot=pilot, outputs=not quiet or as_json, keep_order=keep_order,
+            any_pilot=any_pilot,
+        )  # fmt: skip
         with Progress(size, quiet=quiet) as progress:
             return _Show(session, doing, progress, quiet=quiet, as_json=as_json).run()
 
@@ -156,6 +162,8 @@ class _Show:
         from pilotmtc.session import Advanced, Begun, Ended, PilotLost, PilotMoved, StoreTroubled
 
         match event:
+            case Begun(shared=True, campaign=campaign) if not self._quiet:
+                self._talk(f"pilotmtc: any pilot of the store may run the tasks of campaign {campaign}")
             case Advanced(campaign=campaign):
                 self._write(sys.stdout.flush)
                 self._progress.show(campaign)
@@ -247,10 +255,13 @@ class _Show:
         colour = "red" if tally.bad or self._doing.interrupted else "green"
         begin = paint(f"campaign {campaign.id}", colour, on=out.has_colour(sys.stderr))
         if self._doing.interrupted:
-            out.talk(f"{begin}: interrupted after {took}: {tally.words(left=True)}")
+            why = "its walltime was over" if self._doing.out_of_time else "interrupted"
+            out.talk(f"{begin}: {why} after {took}: {tally.words(left=True)}")
             out.talk(f"to go on: {hint(f'run --resume {campaign.id}')}")
             if self._broken:
                 return EXIT_BROKEN_PIPE
+            if self._doing.out_of_time and not self._signals and not self._terminated:
+                return EXIT_TASKS_FAILED
             return EXIT_TERMINATED if self._terminated else EXIT_INTERRUPTED
         if not self._quiet or tally.bad:
             out.talk(f"{begin}: {tally.words()} in {took}")

@@ -241,6 +241,7 @@ class Session:
         pilot: PilotDescription | None = None,
         outputs: bool = True,
         keep_order: bool = False,
+        any_pilot: bool = False,
     ) -> Run:
         """Return a run of `tasks` with pilots of its own; iterating over its ``events()`` does it.
 
@@ -251,7 +252,7 @@ class Session:
             from where the campaign's submission was interrupted.
         pilot
             What its pilots are to be.
-        outputs, keep_order
+        outputs, keep_order, any_pilot
             See `Run`.
 
         Raises
@@ -264,7 +265,10 @@ class Session:
             raise UsageError("there is nothing to run: give tasks, or a campaign to go on with")
         if found is not None and tasks is not None:
             self._check_same(found, tasks)
-        return Run(self._link, tasks, name=name, campaign=found, pilot=pilot, outputs=outputs, keep_order=keep_order)
+        return Run(
+            self._link, tasks, name=name, campaign=found, pilot=pilot, outputs=outputs, keep_order=keep_order,
+            any_pilot=any_pilot,
+        )  # fmt: skip
 
     def _check_same(self, campaign: Campaign, tasks: TaskStream) -> None:
         if campaign.sealed:

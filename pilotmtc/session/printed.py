@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 from pilotmtc.model import CampaignId, Task, TaskId
 from pilotmtc.session.link import Link
+from pilotmtc.session.results import pages
 from pilotmtc.states import TASK_FINAL
-from pilotmtc.wire.messages import Filter, GetTasks
+from pilotmtc.wire.messages import Filter
 
 _PAGE = 500
 
@@ -42,12 +43,9 @@ class InOrder:
 
     def take(self, campaign: CampaignId) -> Iterator[Task]:
         """Yield those that are due."""
-        while True:
-            page = self._link.call(GetTasks(Filter(campaign=campaign), self._after, _PAGE)).tasks
+        for page in pages(self._link, Filter(campaign=campaign), after=self._after, size=_PAGE):
             for task in page:
                 if task.state not in TASK_FINAL:
                     return
                 self._after = task.id
                 yield task
-            if len(page) < _PAGE:
-                return

@@ -72,9 +72,10 @@ class TaskResult(Struct, frozen=True):
         return self.stderr.decode("utf-8", "replace")
 
 
-def pages(link: Link, select: Filter, *, newest: bool = False, size: int = _PAGE) -> Iterator[tuple[Task, ...]]:
-    """Yield the tasks that `select` selects, page by page."""
-    after = 0
+def pages(
+    link: Link, select: Filter, *, after: int = 0, newest: bool = False, size: int = _PAGE
+) -> Iterator[tuple[Task, ...]]:
+    """Yield the tasks that `select` selects, from `after` on, page by page; none is empty, but any may be short."""
     while True:
         page = link.call(GetTasks(select, after, size, newest))
         if page.tasks:

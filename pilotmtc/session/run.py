@@ -1,5 +1,7 @@
 """Running a campaign to its end with pilots of its own on this machine."""
 
+import itertools
+import math
 import os
 import threading
 import time
@@ -22,9 +24,9 @@ from pilotmtc.session.printed import InOrder, Seen
 from pilotmtc.session.results import TaskResult, pages, results, with_outputs
 from pilotmtc.session.submission import new_key, seal, submit
 from pilotmtc.session.tasks import TaskStream
-from pilotmtc.states import PILOT_FINAL, PilotState, TaskState
-from pilotmtc.units import type_memory
-from pilotmtc.wire.messages import CancelPilot, DrainPilot, Filter, GetPilots, GetTasks, Submitted
+from pilotmtc.states import PILOT_FINAL, Cause, PilotState, TaskState
+from pilotmtc.units import format_duration, type_memory
+from pilotmtc.wire.messages import CancelPilot, DrainPilot, Filter, GetPilots, ShareCampaign, Submitted
 
 _UNKNOWN = 1 << 62
 IDLE_S = 10.0  # a pilot whose run was killed leaves after that long without work
@@ -33,15 +35,20 @@ RESTARTS = 3  # in a row, without a task that ended in between
 _LOOK_S = 1.0
 _STEP_S = 0.3
 _FETCH = 500
+_SHARE = 5.0  # so many times as long as looking takes there is none
 _BAD = frozenset({TaskState.FAILED, TaskState.CANCELED, TaskState.SKIPPED})
 _JOIN_S = 5.0
+# What a pilot's start and end may take of its walltime: a task that had the rest can have no more of another.
+_SPARE = 0.2
+_SPARE_S = 60.0
 
 
 class Begun(Struct, frozen=True):
-    """The campaign is in the store and its pilot has been started."""
+    """The campaign is in the store and its pilot has been started; if it is `shared`, others may run its tasks, too."""
 
     campaign: CampaignId
     pilot: Pilot
+    shared: bool = False
 
 
 class Advanced(Struct, frozen=True):
@@ -96,6 +103,9 @@ class Run:
         Whether results of tasks that are DONE are wanted, with their outputs; if not, only bad ends are told.
     keep_order
         Tell of tasks in the order in which they were submitted.
+    any_pilot
+        Let all pilots of the store have the tasks. If not, new tasks are kept for the run's pilots, and those of a
+        campaign are for whom they were.
     start
         Starts a pilot.
 
@@ -104,7 +114,9 @@ class Run:
     campaign
         As last seen; None before the first task is in the store.
     interrupted
-        Whether it ended because it was told to.
+        Whether it ended because it was told to, or its time was over.
+    out_of_time
+        Whether its walltime was over.
     """
 
     def __init__(
@@ -117,15 +129,18 @@ class Run:
         pilot: PilotDescription | None = None,
         outputs: bool = True,
         keep_order: bool = False,
+        any_pilot: bool = False,
         start: Callable[..., Pilot] = start_pilot,
     ) -> None:
         self.campaign = campaign
         self.interrupted = False
+        self.out_of_time = False
         self._link = link
         self._tasks = tasks
         self._name = name
         self._description = pilot or PilotDescription()
         self._outputs = outputs
+        self._any_pilot = any_pilot
         self._start = start
         self._in_order = InOrder(link) if keep_order else None
         self._key = campaign.key if campaign is not None else new_key()
@@ -146,6 +161,7 @@ class Run:
         self._error: PilotMTCError | None = None
         self._seen = Seen()
         self._began_at = 0.0  # by the store's clock
+        self._ends_at = math.inf
 
     def drain(self) -> None:
         """Let the tasks that run finish, start no more, and end."""
@@ -166,6 +182,11 @@ class Run:
             If pilots die again and again.
         """
         since = start_number(self._link)
+        if self._description.walltime_s and not self._description.scheduler:
+            # On this machine the walltime is the run's; a scheduler's pilots have one each, and follow each other.
+            self._ends_at = time.monotonic() + self._description.walltime_s
+        if self._any_pilot and self.campaign is not None and self.campaign.own_pilots:
+            self._link.call(ShareCampaign(self.campaign.id))
         self._begin_submission()
         try:
             self._wait_for_first()
@@ -175,7 +196,7 @@ class Run:
                 return
             self._start_pilot()
             assert self._pilot is not None
-            yield Begun(campaign.id, self._pilot)
+            yield Begun(campaign.id, self._pilot, shared=self._any_pilot or not campaign.own_pilots)
             for step in follow(self._link, campaign.id, since, _STEP_S):
                 self.campaign = step.campaign
                 for result in self._results(step):
@@ -187,6 +208,8 @@ class Run:
                 if step.trouble != self._trouble:
                     self._trouble = step.trouble
                     yield StoreTroubled(step.trouble)
+                if time.monotonic() >= self._ends_at:
+                    self._end_in_time()
                 if self._asked > self._obeyed:
                     self._obey()
                 if self._asked and (self._trouble or self._agent is not None):
@@ -227,6 +250,7 @@ class Run:
                 checked,
                 key=self._key,
                 name=self._name,
+                own_pilots=not self._any_pilot,
                 on_submitted=self._on_submitted,
                 stop=lambda: self._asked > (1 if tasks.again else 0),
             )
@@ -266,10 +290,18 @@ class Run:
         assert self.campaign is not None
         idle_s = self._description.idle_s or QUEUED_IDLE_S if self._description.scheduler else IDLE_S
         description = msgspec.structs.replace(self._description, campaign=self.campaign.id, idle_s=idle_s)
+        if self._ends_at < math.inf:
+            left_s = max(self._ends_at - time.monotonic(), _STEP_S)
+            description = msgspec.structs.replace(description, walltime_s=left_s)
         self._pilot = self._start(self._link.store, self._link.url, description)
         self._began_at = self._began_at or self._pilot.created_at
         self._looked_at = time.monotonic()
         self._pilot_started_with = _over(self.campaign)
+
+    def _end_in_time(self) -> None:
+        self.out_of_time = True
+        self._ends_at = math.inf
+        self.drain()
 
     def _obey(self) -> None:
         self._obeyed = self._asked
@@ -310,12 +342,15 @@ class Run:
             if pilot.state is PilotState.ACTIVE and pilot.nodes >= pilot.description.nodes and not pilot.busy:
                 self._has_use(pilot, campaign)
             return None
+        if pilot.reason == "walltime" and self._ends_at < math.inf:
+            self._end_in_time()
         if self._asked:
             self.interrupted = self._thread is None or self._asked > 1 or not self._thread.is_alive() or not self._again
             return None
         if pilot.state is PilotState.CANCELED or (pilot.state is PilotState.DONE and pilot.reason == "drained"):
             self.interrupted = True  # by somebody else
             return None
+        self._check_walltime(pilot)
         if pilot.state is PilotState.FAILED:
             if pilot.description.scheduler and pilot.started_at is None:  # the next one would end like this one
                 raise SubmitRejected(f"pilot {pilot.id} never started: {pilot.reason}")
@@ -333,23 +368,44 @@ class Run:
             self._start_pilot()  # it had nothing to do for long, or its walltime was over
         return None
 
+    def _check_walltime(self, pilot: Pilot) -> None:
+        """Raise `UsageError` if all of a pilot's time was too short for its tasks: the next would begin them anew."""
+        assert self.campaign is not None
+        campaign = get_campaign(self._link, self.campaign.id)
+        lasts_s = pilot.description.walltime_s
+        if not campaign.counts.get(TaskState.READY) or _over(campaign) != self._pilot_started_with or not lasts_s:
+            return
+        select = Filter(campaign=campaign.id, states=(TaskState.READY,), causes=(int(Cause.WALLTIME),))
+        for task in itertools.chain.from_iterable(pages(self._link, select)):
+            last = task.last
+            if last is None or last.pilot != pilot.id or lasts_s - last.elapsed_s > max(_SPARE * lasts_s, _SPARE_S):
+                continue
+            raise UsageError(
+                f"task {task.id} ran for {format_duration(last.elapsed_s)}, until the walltime of pilot {pilot.id} "
+                f"({format_duration(lasts_s)}) was over, and in all that time no task ended: ask for a longer "
+                f"--walltime. What is left stays in campaign {campaign.id}, for run --resume"
+            )
+
     @property
     def _again(self) -> bool:
         return self._tasks is not None and self._tasks.again
 
     def _may_start(self, campaign: Campaign) -> bool:
         """Return whether a pilot has something to do now; it is an error if it will never have."""
-        select = Filter(campaign=campaign.id, states=(TaskState.READY,))
-        ready = self._link.call(GetTasks(select, limit=_FETCH)).tasks
-        if not any(task.not_before is None or task.not_before <= time.time() for task in ready):
-            return False
-        if _over(campaign) == self._pilot_started_with:
-            for task in ready:
-                try:
-                    check_fit(task.resources, self._description)
-                except UsageError as error:
-                    raise UsageError(f"task {task.id}: {error}") from error
-        return True
+        began = time.monotonic()
+        for page in pages(self._link, Filter(campaign=campaign.id, states=(TaskState.READY,)), size=_FETCH):
+            if all(task.not_before is not None for task in page):  # they pause
+                continue
+            if _over(campaign) == self._pilot_started_with:
+                for task in page:
+                    try:
+                        check_fit(task.resources, self._description)
+                    except UsageError as error:
+                        raise UsageError(f"task {task.id}: {error}") from error
+            return True
+        # Among millions of tasks it takes a while to find that the few that are left pause: look the less often.
+        self._looked_at += _SHARE * (time.monotonic() - began)
+        return False
 
     def _has_use(self, pilot: Pilot, campaign: Campaign) -> bool:
         """Return whether such a pilot is of use; it is an error if nothing that is left fits in it, nor in others.
@@ -378,7 +434,8 @@ class Run:
         for page in pages(self._link, Filter(campaign=campaign, states=(TaskState.READY,))):
             for task in page:
                 # All of the walltime is before the next one.
-                mine, *theirs = [obstacle(one, task, one.started_at or time.time()) for one in seen]
+                own = self.campaign is not None and self.campaign.own_pilots
+                mine, *theirs = [obstacle(one, task, one.started_at or time.time(), own=own) for one in seen]
                 if not mine:
                     return "", False
                 words = words or f"task {task.id} can never run here: pilot {pilot.id} {mine}"

@@ -152,6 +152,88 @@ def queued(session: Session, options: TaskOptions, nodes: int = 1) -> tuple[Run,
     return Run(session._link, tasks, pilot=pilot, start=queue), queue
 
 
+def test_run_keeps_its_tasks_for_its_own_pilots_unless_they_are_shared(session: Session) -> None:
+    stranger = session.pilots.submit(cores=2, idle="60s")
+    own = run(session, "echo $PILOTMTC_PILOT_ID", range(8))
+    pilots = {event.result.text.strip() for event in ended(list(own.events()))}
+    assert own.campaign is not None
+    assert own.campaign.own_pilots
+    assert str(stranger.id) not in pilots
+    shared = run(session, "echo $PILOTMTC_PILOT_ID; sleep 0.2", range(8), any_pilot=True)
+    events = list(shared.events())
+    assert isinstance(events[0], Begun)
+    assert events[0].shared
+    assert str(stranger.id) in {event.result.text.strip() for event in ended(events)}
+
+
+def test_what_a_run_has_left_is_for_pilots_of_the_next_one_or_for_all(session: Session) -> None:
+    stranger = session.pilots.submit(cores=2, idle="60s")
+    doing = run(session, "sleep 97.5", range(2))
+    for event in doing.events():
+        if isinstance(event, Begun):
+            doing.cancel()
+    assert doing.campaign is not None
+    session.edit({"priority": 1}, campaign=doing.campaign.id)
+    _, why = session.explain(1)
+    assert "kept for pilots of its own" in why[0]
+    again = session.run(None, campaign=doing.campaign.id, pilot=TWO)
+    for event in again.events():
+        if isinstance(event, Begun):
+            assert not event.shared
+            wait_until(lambda: session.task(1).task.state is TaskState.RUNNING)  # type: ignore[union-attr]
+            again.cancel()
+    first = session.task(1).attempts
+    assert stranger.id not in {attempt.pilot for attempt in first}
+    shared = session.run(None, campaign=doing.campaign.id, pilot=TWO, any_pilot=True)
+    for event in shared.events():
+        if isinstance(event, Begun):
+            assert event.shared
+            shared.cancel()
+    assert not session.campaign(doing.campaign.id).own_pilots
+    wait_until(lambda: session.task(1).task.pilot == stranger.id)  # type: ignore[union-attr]
+
+
+def test_pilot_for_the_campaign_finishes_what_a_run_has_left(session: Session) -> None:
+    doing = run(session, "true", range(2))
+    for event in doing.events():
+        if isinstance(event, Begun):
+            doing.cancel()
+    assert doing.campaign is not None
+    session.pilots.submit(cores=2, idle="1s", campaign=doing.campaign.id)
+    session.wait(doing.campaign.id)
+
+
+def test_walltime_ends_a_run_on_this_machine(session: Session, tmp_path: Path) -> None:
+    tasks = make_tasks(f"touch {tmp_path}/run-{{}}; sleep 97.5", as_source(range(3)), {})
+    doing = session.run(tasks, pilot=PilotDescription(cores=2, walltime_s=4.0))
+    assert ended(list(doing.events())) == []
+    assert doing.interrupted
+    assert doing.out_of_time
+    assert doing.campaign is not None
+    assert doing.campaign.counts == {TaskState.READY: 3}
+    assert len(session.pilots.list(ended=True)) == 1
+
+
+def test_walltime_goes_on_for_the_pilot_that_follows_a_lost_one(session: Session) -> None:
+    doing = session.run(make_tasks("sleep 97.5", None, {}), pilot=PilotDescription(cores=2, walltime_s=8.0))
+    for event in doing.events():
+        if isinstance(event, Begun):
+            os.kill(event.pilot.pid, signal.SIGKILL)
+    assert doing.out_of_time
+    second, first = session.pilots.list(ended=True)
+    assert second.description.walltime_s < first.description.walltime_s <= 8.0
+
+
+def test_task_that_is_longer_than_a_sites_walltime_ends_the_run(session: Session) -> None:
+    tasks = make_tasks("sleep {}", as_source([0, 97.5]), {})
+    pilot = PilotDescription(scheduler="none://localhost/", walltime_s=4.0)
+    doing = Run(session._link, tasks, pilot=pilot, start=Queue())
+    with pytest.raises(UsageError, match=r"task 2 ran for .*, until the walltime of pilot \d+ \(4s\) was over"):
+        list(doing.events())
+    assert doing.campaign is not None
+    assert doing.campaign.counts == {TaskState.DONE: 1, TaskState.READY: 1}
+
+
 @pytest.mark.parametrize("options", [TaskOptions(cores=3), TaskOptions(ranks=3), TaskOptions(memory="999G")])
 def test_run_stops_once_its_pilot_is_seen_to_have_too_little(session: Session, options: TaskOptions) -> None:
     doing, queue = queued(session, options)
