@@ -8,9 +8,10 @@ import random
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from pilotmtc import __version__
 from pilotmtc.errors import (
@@ -80,6 +81,8 @@ class StoreClient:
         Opens a channel to the host that has the store now. Whenever that one ends, `connect` is asked again.
     pilot
         Speak as the agent of this pilot: the server then lets nothing else be said.
+    in_child
+        Makes these anew in a forked child that uses the client, which then has a link of its own; None refuses there.
     """
 
     def __init__(
@@ -90,14 +93,19 @@ class StoreClient:
         on_close: Callable[[], None] | None = None,
         follow: Callable[[StoreMoved], Channel] | None = None,
         pilot: PilotId | None = None,
+        in_child: "Callable[[], Ways] | None" = None,
     ) -> None:
-        self._connect = connect
-        self._follow = follow
-        self._moved: StoreMoved | None = None  # what the last try brought
-        self._on_close = on_close
         self._pilot = pilot
         self._patience_s = patience_s
-        self._wake = threading.Condition()  # guards all that follows; wakes the writer
+        self._in_child = in_child
+        self._wake = threading.Condition()  # guards all that `_begin` makes; wakes the writer
+        self._inherited = False  # this is a forked child, which has no part in its parent's link
+        self._begin(Ways(connect, follow, on_close))
+        _clients.add(self)
+
+    def _begin(self, ways: "Ways") -> None:
+        self._connect, self._follow, self._on_close = ways
+        self._moved: StoreMoved | None = None  # what the last try brought
         self._number = 0
         self._calls: dict[int, _Call] = {}  # unanswered, in the order of their numbers
         self._lanes = Lanes()  # what is to be written on this link
@@ -151,6 +159,8 @@ class StoreClient:
         with self._wake:
             if self._closed.is_set():
                 raise ChannelClosed("this connection to the store was closed")
+            if self._inherited:
+                self._begin_in_child()
             self._number += 1
             call = _Call(cast("AnyRequest", request), self._number, timeout_s)
             self._calls[self._number] = call
@@ -161,8 +171,21 @@ class StoreClient:
             self._wake.notify()
         return call.future
 
+    def _begin_in_child(self) -> None:
+        """Make a link of this process's own: the parent's threads are not here, and its stream is not to be used."""
+        if self._in_child is None:
+            raise UsageError(
+                "this connection to a store on another host was made before a fork: make a session in the process "
+                "that uses it, or start processes with multiprocessing's 'spawn'"
+            )
+        self._inherited = False
+        self._begin(self._in_child())
+
     def close(self) -> None:
         """End the link and both threads. What is unanswered fails with `ChannelClosed`. Safe to repeat."""
+        if self._inherited:  # which is the parent's
+            self._closed.set()
+            return
         with self._wake:
             self._closed.set()
             self._more.set()
@@ -422,6 +445,35 @@ class StoreClient:
             call.future.set_exception(_copy(error))
 
 
+class Ways(NamedTuple):
+    """How a client gets to its store, and how that ends; see `StoreClient`."""
+
+    connect: Callable[[], Channel]
+    follow: Callable[[StoreMoved], Channel] | None = None
+    on_close: Callable[[], None] | None = None
+
+
+_clients: "weakref.WeakSet[StoreClient]" = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for client in list(_clients):
+        client._inherited = True
+        client._linked = False
+        client._wake = threading.Condition()  # the other one may be held by a thread that is not here
+        client._closed = _event(client._closed.is_set())
+
+
+def _event(is_set: bool) -> threading.Event:
+    event = threading.Event()
+    if is_set:
+        event.set()
+    return event
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
 def _copy(error: PilotMTCError) -> PilotMTCError:
     # One object raised in several threads would collect all their tracebacks.
     return type(error)(*error.args)
@@ -461,7 +513,12 @@ def connect_store(
         raise UsageError("pilotmtc needs sys.executable to start its server")
     script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "serve.py")
     argv = [sys.executable, "-I", "-S", script, location.path]
-    followed = Followed(location, ask=ask)
+
+    def ways() -> Ways:
+        followed = Followed(location, ask=ask)
+        return Ways(lambda: open_process(argv), followed.connect, followed.close)
+
+    connect, follow, on_close = ways()
     return StoreClient(
-        lambda: open_process(argv), patience_s=patience_s, on_close=followed.close, follow=followed.connect, pilot=pilot
+        connect, patience_s=patience_s, on_close=on_close, follow=follow, pilot=pilot, in_child=ways
     )

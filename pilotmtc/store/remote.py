@@ -1,6 +1,7 @@
 """A store on another host: ``pilotmtc serve`` there, over one connection that the clients of a process share."""
 
 import logging
+import os
 import threading
 
 from pilotmtc.errors import ConfigError, ConnectError, NoProgram
@@ -156,7 +157,9 @@ def _take(road: Road, ask: Ask | None) -> Link:
 
 def _give_back(road: Road) -> None:
     with _guard:
-        link, users = _links.pop(road)
+        link, users = _links.pop(road, (None, 0))
+        if link is None:  # a parent's, before a fork
+            return
         if users > 1:
             _links[road] = link, users - 1
             return
@@ -165,6 +168,17 @@ def _give_back(road: Road) -> None:
     finally:
         if len(road) > 1:
             _give_back(road[:-1])
+
+
+def _after_fork() -> None:
+    """Leave the parent's connections alone: what is sent on them from here would garble what it sends."""
+    _inherited.append(dict(_links))  # to let go of a connection is to speak on it
+    _links.clear()
+    _guard.release()
+
+
+_inherited: list[object] = []
+os.register_at_fork(before=_guard.acquire, after_in_parent=_guard.release, after_in_child=_after_fork)
 
 
 def _new_link(road: Road, ask: Ask | None, first: Link | None) -> Link:
