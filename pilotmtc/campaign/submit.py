@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from msgspec import Struct
 
-from pilotmtc.clock import Clock, SystemClock
 from pilotmtc.errors import UsageError
 from pilotmtc.model import After, Resources, TaskRow, Template
 from pilotmtc.template import check_text, checker
@@ -13,7 +12,6 @@ from pilotmtc.wire.messages import Submit
 CHUNK = 4096
 CHUNK_CHARS = 4 << 20  # keeps a message far below the wire's cap, whatever is in the values
 VALUE_BYTES = 128 << 10  # Linux takes no longer argument or variable (MAX_ARG_STRLEN)
-FLUSH_S = 0.1
 PRIORITY_MAX = 2**31 - 1
 
 
@@ -33,98 +31,90 @@ class TaskSpec(Struct, frozen=True):
     after: tuple[After, ...] = ()
 
 
-def chunks(
-    tasks: Iterable[TaskSpec],
-    *,
-    key: str,
-    name: str = "",
-    own_pilots: bool = False,
-    size: int = CHUNK,
-    ready: Callable[[], bool] | None = None,
-    clock: Clock | None = None,
-) -> Iterator[Submit]:
-    """Yield the messages that submit `tasks` as the campaign `key`; the last one seals it.
+class Packer:
+    """Packs tasks, one by one, into the messages that submit them as the campaign `key`.
 
-    A chunk is full after `size` tasks, or 4 MiB of values. It is sent before that when `ready` says that the next task
-    would have to be waited for, or when collecting it has taken 0.1 s: a slow producer's tasks run while it goes on.
+    A message is full after `size` tasks, or 4 MiB of values. Whoever waits for the next task sends what there is.
 
     Parameters
     ----------
-    tasks
-        Taken one by one, only as far as needed.
     own_pilots
         Whether they are kept for pilots of the campaign.
-    ready
-        Whether the next task is there already, as `pilotmtc.parameters.Source.ready` says; None: always.
 
-    Raises
-    ------
-    UsageError
-        If a task cannot be: its number, counted from 1, is in the text.
+    Attributes
+    ----------
+    rows
+        What the next message will have.
     """
-    tell = (clock or SystemClock()).monotonic
-    offset = 0
-    rows: list[TaskRow] = []
-    chars = 0
-    # By identity, which the kept reference makes unique; with what looks at values, if that is needed.
-    templates: dict[int, tuple[int, Template, Callable[[Sequence[str]], None] | None]] = {}
-    resources: dict[int, tuple[int, Resources]] = {}
-    started = tell()
 
-    def message(*, last: bool) -> Submit:
-        return Submit(
-            key=key,
-            offset=offset,
-            name=name,
-            templates=tuple(template for _, template, _ in templates.values()),
-            resources=tuple(needs for _, needs in resources.values()),
-            rows=tuple(rows),
-            last=last,
-            own_pilots=own_pilots,
-        )
+    def __init__(self, *, key: str, name: str = "", own_pilots: bool = False, size: int = CHUNK) -> None:
+        self.rows: list[TaskRow] = []
+        self._key = key
+        self._name = name
+        self._own_pilots = own_pilots
+        self._size = size
+        self._offset = 0
+        self._chars = 0
+        # By identity, which the kept reference makes unique; with what looks at values, if that is needed.
+        self._templates: dict[int, tuple[int, Template, Callable[[Sequence[str]], None] | None]] = {}
+        self._resources: dict[int, tuple[int, Resources]] = {}
 
-    for spec in tasks:
-        template, needs, params, priority, label, tags, after = (
-            spec.template,
-            spec.resources,
-            spec.params,
-            spec.priority,
-            spec.name,
-            spec.tags,
-            spec.after,
-        )
+    def add(self, spec: TaskSpec) -> bool:
+        """Add a task; return whether the message is full.
+
+        Raises
+        ------
+        UsageError
+            If it cannot be: its number, counted from 1, is in the text.
+        """
+        rows, template, needs, params = self.rows, spec.template, spec.resources, spec.params
         text = "".join(params)
         if len(params) != len(template.fields) or "\0" in text or len(text) >= VALUE_BYTES or not text.isascii():
-            _check_params(offset + len(rows) + 1, template, params)
-        if label is not None or tags or priority:
-            _check_words(offset + len(rows) + 1, label, tags, priority)
-        known = templates.get(id(template))
+            _check_params(self._offset + len(rows) + 1, template, params)
+        if spec.name is not None or spec.tags or spec.priority:
+            _check_words(self._offset + len(rows) + 1, spec.name, spec.tags, spec.priority)
+        known = self._templates.get(id(template))
         if known is None:
-            known = templates[id(template)] = (len(templates), template, checker(template))
+            known = self._templates[id(template)] = (len(self._templates), template, checker(template))
         if known[2] is not None:
             try:
                 known[2](params)
             except UsageError as error:
-                raise UsageError(f"task {offset + len(rows) + 1}: {error}") from None
-        asked = resources.get(id(needs))
+                raise UsageError(f"task {self._offset + len(rows) + 1}: {error}") from None
+        asked = self._resources.get(id(needs))
         if asked is None:
-            asked = resources[id(needs)] = (len(resources), needs)
-        rows.append(TaskRow(known[0], asked[0], params, priority, label, tags, after))
-        chars += len(text)
-        if (
-            len(rows) >= size
-            or chars >= CHUNK_CHARS
-            or (ready is not None and not ready())
-            or tell() - started >= FLUSH_S
-        ):
-            yield message(last=False)
-            offset += len(rows)
-            rows.clear()
-            templates.clear()
-            resources.clear()
-            chars = 0
-            started = tell()
-    yield message(last=True)
+            asked = self._resources[id(needs)] = (len(self._resources), needs)
+        rows.append(TaskRow(known[0], asked[0], params, spec.priority, spec.name, spec.tags, spec.after))
+        self._chars += len(text)
+        return len(rows) >= self._size or self._chars >= CHUNK_CHARS
+
+    def take(self, *, last: bool = False) -> Submit:
+        """Return the message of what was added since the one before; the `last` one seals the campaign."""
+        message = Submit(
+            key=self._key,
+            offset=self._offset,
+            name=self._name,
+            templates=tuple(template for _, template, _ in self._templates.values()),
+            resources=tuple(needs for _, needs in self._resources.values()),
+            rows=tuple(self.rows),
+            last=last,
+            own_pilots=self._own_pilots,
+        )
+        self._offset += len(self.rows)
+        self.rows.clear()
+        self._templates.clear()
+        self._resources.clear()
+        self._chars = 0
+        return message
+
+
+def chunks(tasks: Iterable[TaskSpec], *, key: str, name: str = "", size: int = CHUNK) -> Iterator[Submit]:
+    """Yield the messages that submit `tasks`, which are taken only as far as needed; see `Packer`."""
+    packer = Packer(key=key, name=name, size=size)
+    for spec in tasks:
+        if packer.add(spec):
+            yield packer.take()
+    yield packer.take(last=True)
 
 
 def _check_params(number: int, template: Template, params: Sequence[str]) -> None:

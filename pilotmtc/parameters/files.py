@@ -17,43 +17,29 @@ from pilotmtc.template import check_text
 LINE_BYTES = 1 << 20
 
 
-class _Lines:
-    """Lines of a binary stream, read in blocks, that can tell whether the next one is there."""
-
-    def __init__(self, stream: BinaryIO, name: str, end: bytes) -> None:
-        self._stream = stream
-        self._name = name
-        self._end = end
-        self._pending: list[bytes] = []  # complete lines, last one first
-
-    def ready(self) -> bool:
-        return bool(self._pending)
-
-    def __iter__(self) -> Iterator[Row]:
-        number = 0
-        rest = b""
-        more = True
-        while more:
-            block = _read(self._stream, self._name)
-            more = bool(block)
-            pieces = (rest + block).split(self._end)
-            rest = pieces.pop() if more else b""
-            if len(rest) > LINE_BYTES:
-                raise UsageError(f"{self._name}:{number + len(pieces) + 1}: the line is longer than 1 MiB: is it text?")
-            pieces.reverse()
-            self._pending = pieces
-            while self._pending:
-                number += 1
-                line = self._pending.pop()
-                text = _decode(line, self._name, number)
-                if self._end == b"\n":
-                    text = text.removesuffix("\r")
-                if number == 1:
-                    text = text.removeprefix("\ufeff")
-                if text:
-                    if "\0" in text:
-                        check_text(text, f"{self._name}:{number}")
-                    yield (text,)
+def _lines(stream: BinaryIO, name: str, end: bytes) -> Iterator[Row]:
+    """Yield the lines of a binary stream as they come."""
+    number = 0
+    rest = b""
+    more = True
+    while more:
+        block = _read(stream, name)
+        more = bool(block)
+        pieces = (rest + block).split(end)
+        rest = pieces.pop() if more else b""
+        if len(rest) > LINE_BYTES:
+            raise UsageError(f"{name}:{number + len(pieces) + 1}: the line is longer than 1 MiB: is it text?")
+        for line in pieces:
+            number += 1
+            text = _decode(line, name, number)
+            if end == b"\n":
+                text = text.removesuffix("\r")
+            if number == 1:
+                text = text.removeprefix("\ufeff")
+            if text:
+                if "\0" in text:
+                    check_text(text, f"{name}:{number}")
+                yield (text,)
 
 
 def lines(stream: BinaryIO | None = None, *, name: str = "standard input", end: bytes = b"\n") -> Source:
@@ -61,8 +47,8 @@ def lines(stream: BinaryIO | None = None, *, name: str = "standard input", end: 
 
     ``end=b"\0"`` reads what ``find -print0`` writes.
     """
-    source = _Lines(stream if stream is not None else sys.stdin.buffer, name, end)
-    return Source(("1",), lambda: iter(source), again=False, ready=source.ready)
+    found = _lines(stream if stream is not None else sys.stdin.buffer, name, end)
+    return Source(("1",), lambda: found, again=False)
 
 
 def _read(stream: BinaryIO, name: str) -> bytes:
@@ -115,7 +101,7 @@ def file(path: str | Path, form: str | None = None) -> Source:
         with _open(name) as stream:
             if form == "lines":
                 yield ("1",)
-                yield from _Lines(stream, shown, b"\n")
+                yield from _lines(stream, shown, b"\n")
                 return
             text = _text(stream, shown)
             yield from _objects(text, shown) if form == "jsonl" else _table(text, shown, tabs=form == "tsv")

@@ -25,8 +25,6 @@ class Source:
         How many rows there are; None if that is not known before they have been read.
     again
         Whether `rows` may be called more than once.
-    ready
-        Whether the next row can be had without waiting for somebody.
     """
 
     def __init__(
@@ -36,12 +34,10 @@ class Source:
         *,
         size: int | None = None,
         again: bool = True,
-        ready: Callable[[], bool] | None = None,
     ) -> None:
         self.fields = tuple(fields)
         self.size = size
         self.again = again
-        self.ready = ready
         self._rows = rows
 
     def __iter__(self) -> Iterator[Row]:
@@ -142,7 +138,7 @@ def combine(sources: Sequence[Source]) -> Source:
             for tail in _product(inner):
                 yield head + tail
 
-    return Source(fields, rows, size=size, again=all(source.again for source in ordered), ready=ordered[0].ready)
+    return Source(fields, rows, size=size, again=all(source.again for source in ordered))
 
 
 def _product(sources: Sequence[Iterable[Row]]) -> Iterator[Row]:

@@ -203,32 +203,25 @@ class Session:
             Makes it safe to call again, after a crash, say, with the same key and the same tasks: what the store has
             already is passed over.
         on_submitted
-            Is told from time to time what the store has.
+            Is told from time to time what the store has, perhaps by another thread.
         """
-        state: list[Submitted] = []
-
-        def tell(answer: Submitted) -> None:
-            state[:] = [answer]
-            if on_submitted is not None:
-                on_submitted(answer)
-
         own = key is None
         key = key or new_key()
         done = False
         try:
-            answer = submit(self._link, tasks, key=key, name=name, on_submitted=tell)
+            answer = submit(self._link, tasks, key=key, name=name, on_submitted=on_submitted)
             done = True
         finally:
-            if not done and own and state:
-                self._take_back(key, state[0])
+            if not done and own:
+                self._take_back(key)
         return answer.campaign
 
-    def _take_back(self, key: str, state: Submitted) -> None:
+    def _take_back(self, key: str) -> None:
         """Cancel the part of a campaign whose submission has failed: nobody knows its number."""
         try:
-            found = get_campaign(self._link, state.campaign)
-            seal(self._link, key, found.received)
-            self._link.call(Cancel(new_key(), Filter(campaign=state.campaign)))
+            for found in self._link.call(GetCampaigns(key=key)).campaigns:
+                seal(self._link, key, found.received)
+                self._link.call(Cancel(new_key(), Filter(campaign=found.id)))
         except PilotMTCError:  # the store is what failed: the first error says so
             return
 

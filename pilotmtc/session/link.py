@@ -1,6 +1,7 @@
 """The way from a session to its store."""
 
 import concurrent.futures
+import threading
 import time
 from collections.abc import Sequence
 
@@ -19,6 +20,7 @@ class Link:
     def __init__(self, store: Store, url: str) -> None:
         self.store = store
         self.url = url
+        self._lock = threading.Lock()  # of a store that is here, in this process: threads may share a session
 
     def call(self, request: Request[R]) -> R:
         """Return the store's answer."""
@@ -35,7 +37,8 @@ class Link:
             return self.store.send(request)
         future: concurrent.futures.Future[R] = concurrent.futures.Future()
         try:
-            future.set_result(self.store.call(request))
+            with self._lock:
+                future.set_result(self.store.call(request))
         except PilotMTCError as error:
             future.set_exception(error)
         return future
@@ -49,7 +52,7 @@ class Link:
             return future.result()
         until = time.monotonic() + request.wait_s
         while True:
-            answer = self.store.call(request)
+            answer = self.call(request)
             if answer.changes or answer.reset or time.monotonic() >= until:
                 return answer
             time.sleep(_ASK_AGAIN_S)

@@ -243,7 +243,7 @@ class Run:
         self._thread.start()
 
     def _submit(self, tasks: TaskStream) -> None:
-        checked = TaskStream(lambda: self._fitting(tasks), size=tasks.size, ready=tasks.ready)
+        checked = TaskStream(lambda: self._fitting(tasks), size=tasks.size)
         try:
             submit(
                 self._link,

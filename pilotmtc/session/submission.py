@@ -2,16 +2,17 @@
 
 import collections
 import concurrent.futures
+import threading
 import uuid
 from collections.abc import Callable, Iterable
 
-from pilotmtc.campaign.submit import TaskSpec, chunks
-from pilotmtc.errors import UsageError
+from pilotmtc.campaign.submit import Packer, TaskSpec
+from pilotmtc.errors import PilotMTCError, UsageError
 from pilotmtc.session.link import Link
-from pilotmtc.session.tasks import TaskStream
 from pilotmtc.wire.messages import Submit, Submitted
 
 _AHEAD = 4
+_FLUSH_S = 0.05
 
 
 def new_key() -> str:
@@ -36,10 +37,13 @@ def submit(
 ) -> Submitted:
     """Submit `tasks` as the campaign `key` and return what the store has then.
 
+    What has come is sent at the latest after 50 ms, however long the next task is waited for: its producer may be slow,
+    or wait for the results of those before it.
+
     Parameters
     ----------
     on_submitted
-        Is told after each message what the store has.
+        Is told after each message what the store has, perhaps by another thread.
     stop
         Is asked after each message whether to leave it at that; the campaign is then not sealed.
 
@@ -48,29 +52,80 @@ def submit(
     UsageError
         If there is no task, or one cannot be.
     """
-    ready = tasks.ready if isinstance(tasks, TaskStream) else None
-    answers: collections.deque[concurrent.futures.Future[Submitted]] = collections.deque()
-    have: Submitted | None = None
+    packer = Packer(key=key, name=name, own_pilots=own_pilots)
+    with _Sender(link, packer, on_submitted) as sender:
+        stopped = False
+        for task in tasks:
+            with sender.lock:
+                if packer.add(task):
+                    sender.send(packer.take())
+                elif not sender.flushed:
+                    continue
+                sender.flushed = False
+            if stopped := stop():
+                break
+        with sender.lock:
+            rest = packer.take(last=not stopped)
+            if not (stopped or rest.rows or rest.offset):
+                raise UsageError("there are no tasks: the source of parameters is empty")
+            if rest.rows or rest.last:
+                sender.send(rest)
+        return sender.finish()
 
-    def take() -> Submitted:
-        answer = answers.popleft().result()
-        if on_submitted is not None:
-            on_submitted(answer)
-        return answer
 
-    for message in chunks(tasks, key=key, name=name, own_pilots=own_pilots, ready=ready):
-        if message.last and not message.rows and not message.offset:
-            raise UsageError("there are no tasks: the source of parameters is empty")
-        answers.append(link.send(message))
-        # A slow producer's tasks are answered for while it thinks of the next one.
-        while answers and (len(answers) >= _AHEAD or (ready is not None and not ready()) or answers[0].done()):
-            have = take()
-        if stop():
-            break
-    while answers:
-        have = take()
-    assert have is not None
-    return have
+class _Sender:
+    """Sends messages, some ahead of their answers, and from time to time what the packer has."""
+
+    def __init__(self, link: Link, packer: Packer, tell: Callable[[Submitted], None] | None) -> None:
+        self.lock = threading.Lock()  # of the packer, and of the order in which messages go
+        self.flushed = False  # since that was last asked
+        self._link = link
+        self._packer = packer
+        self._tell = tell
+        self._answers: collections.deque[concurrent.futures.Future[Submitted]] = collections.deque()
+        self._have: Submitted | None = None
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._flush, name="submission-flush", daemon=True)
+
+    def __enter__(self) -> "_Sender":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def send(self, message: Submit) -> None:
+        """Send a message, once few enough wait for their answers."""
+        while self._answers and (len(self._answers) >= _AHEAD or self._answers[0].done()):
+            self._take()
+        self._answers.append(self._link.send(message))
+
+    def finish(self) -> Submitted:
+        """Return what the store has once it has all."""
+        with self.lock:
+            while self._answers:
+                self._take()
+            assert self._have is not None
+            return self._have
+
+    def _take(self) -> None:
+        self._have = self._answers[0].result()  # an error stays there for whoever submits
+        self._answers.popleft()
+        if self._tell is not None:
+            self._tell(self._have)
+
+    def _flush(self) -> None:
+        while not self._over.wait(_FLUSH_S):
+            with self.lock:
+                try:
+                    while self._answers and self._answers[0].done():
+                        self._take()
+                    if self._packer.rows and len(self._answers) < _AHEAD:
+                        self._answers.append(self._link.send(self._packer.take()))
+                        self.flushed = True
+                except PilotMTCError:  # which the next message, or the end, brings to whoever submits
+                    return
 
 
 def seal(link: Link, key: str, received: int) -> None:

@@ -81,8 +81,6 @@ class TaskStream:
         How many there are, None if that is not known.
     again
         Whether they can be iterated over again, for they come from nothing that is used up by reading.
-    ready
-        Whether the next one can be had without waiting; None: always.
     template
         The one that all of them have; None: there may be several.
     """
@@ -93,12 +91,10 @@ class TaskStream:
         *,
         size: int | None = None,
         again: bool = True,
-        ready: Callable[[], bool] | None = None,
         template: Template | None = None,
     ) -> None:
         self.size = size
         self.again = again
-        self.ready = ready
         self.template = template
         self._tasks = tasks
 
@@ -218,7 +214,7 @@ def make_tasks(command: str | Sequence[str], source: Source | None, options: Tas
 
     if source is None:
         return TaskStream(tasks, size=1, template=template)
-    return TaskStream(tasks, size=source.size, again=source.again, ready=source.ready, template=template)
+    return TaskStream(tasks, size=source.size, again=source.again, template=template)
 
 
 def make_resources(options: TaskOptions) -> Resources:

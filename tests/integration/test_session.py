@@ -1,5 +1,6 @@
 """The Python API on a real store with real pilots."""
 
+import functools
 import itertools
 import os
 import threading
@@ -95,6 +96,54 @@ def test_endless_parameters_stream(session: Session) -> None:
     assert campaign.sealed
     assert set(campaign.counts) == {TaskState.CANCELED}
     assert len(taken) == 30_000
+
+
+def test_source_may_wait_for_the_results_of_what_it_has_given(session: Session) -> None:
+    session.pilots.submit(cores=2, idle="60s")
+    sums = [0]
+
+    def ask() -> Iterator[int]:
+        for point in range(4):
+            yield point
+            wait_until(functools.partial(told, point))
+
+    def told(point: int) -> bool:
+        found = [int(one.text) for one in session.results() if one.params["1"] == str(point)]
+        sums.extend(found)
+        return bool(found)
+
+    campaign = session.submit("echo $(({} * 2))", ask())
+    assert session.campaign(campaign).counts == {TaskState.DONE: 4}
+    assert sums == [0, 0, 2, 4, 6]
+
+
+@pytest.mark.parametrize(("form", "text"), [("jsonl", '{"a": 1}\n'), ("csv", "a\n1\n"), ("lines", "1\n")])
+def test_rows_that_come_through_a_pipe_are_submitted_while_more_may_come(
+    session: Session, form: str, text: str
+) -> None:
+    ours, theirs = os.pipe()
+    with open(theirs, "w", encoding="utf-8", buffering=1) as writer:
+        writer.write(text)
+        source = file(f"/dev/fd/{ours}", form)
+        submission = threading.Thread(target=lambda: session.submit("true", source))
+        submission.start()
+        wait_until(lambda: [one.received for one in session.campaigns()] == [1])
+        (campaign,) = session.campaigns()
+        assert not campaign.sealed
+    submission.join()
+    os.close(ours)
+    assert session.campaign(campaign.id).sealed
+
+
+def test_source_that_fails_after_a_while_leaves_nothing_to_run(session: Session) -> None:
+    def values() -> Iterator[int]:
+        yield 1
+        wait_until(lambda: [one.received for one in session.campaigns()] == [1])
+        raise ZeroDivisionError("a bug of the user's")
+
+    with pytest.raises(ZeroDivisionError):
+        session.submit("true", values())
+    assert [one.counts for one in session.campaigns()] == [{TaskState.CANCELED: 1}]
 
 
 def test_options_of_tasks(session: Session, tmp_path: Path) -> None:

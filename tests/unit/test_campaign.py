@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from pilotmtc.campaign import CampaignFile, TaskSpec, chunks, load, loads
 from pilotmtc.campaign.file import OWN, SHARED
 from pilotmtc.campaign.order import may_meet
-from pilotmtc.campaign.submit import CHUNK_CHARS, VALUE_BYTES
-from pilotmtc.clock import FakeClock
+from pilotmtc.campaign.submit import CHUNK_CHARS, VALUE_BYTES, Packer
 from pilotmtc.errors import ConfigError, PilotMTCError, UsageError
 from pilotmtc.model import After, Resources
 from pilotmtc.parameters import axis
@@ -32,7 +31,7 @@ def echoes(count: int) -> Iterator[TaskSpec]:
 
 
 def test_chunks_follow_each_other_and_the_last_one_seals() -> None:
-    found = list(chunks(echoes(10), key="k", name="n", size=4, clock=FakeClock()))
+    found = list(chunks(echoes(10), key="k", name="n", size=4))
     assert [(chunk.offset, len(chunk.rows), chunk.last) for chunk in found] == [
         (0, 4, False),
         (4, 4, False),
@@ -53,7 +52,7 @@ def test_templates_and_resources_stand_once_a_chunk() -> None:
         TaskSpec(other, wide),
         TaskSpec(ECHO, wide, ("b",), 3, "n", ("t",), (After("n"),)),
     ]
-    (chunk,) = chunks(tasks, key="k", clock=FakeClock())
+    (chunk,) = chunks(tasks, key="k")
     assert chunk.templates == (ECHO, other)
     assert chunk.resources == (ONE, wide)
     assert [(row.template, row.resources) for row in chunk.rows] == [(0, 0), (1, 1), (0, 1)]
@@ -63,31 +62,25 @@ def test_templates_and_resources_stand_once_a_chunk() -> None:
 
 def test_tasks_are_taken_no_further_than_the_chunk() -> None:
     tasks = echoes(100)
-    stream = chunks(tasks, key="k", size=10, clock=FakeClock())
+    stream = chunks(tasks, key="k", size=10)
     next(stream)
     assert next(tasks).params == ("10",)
 
 
-def test_chunk_goes_when_the_next_task_is_not_there() -> None:
-    waits = iter([True, False, True, True])
-    found = list(chunks(echoes(4), key="k", ready=lambda: next(waits), clock=FakeClock()))
-    assert [len(chunk.rows) for chunk in found] == [2, 2]
-
-
-def test_chunk_goes_when_collecting_takes_long() -> None:
-    clock = FakeClock()
-
-    def slow() -> Iterator[TaskSpec]:
-        for task in echoes(4):
-            clock.advance(0.06)
-            yield task
-
-    assert [len(chunk.rows) for chunk in chunks(slow(), key="k", clock=clock)] == [2, 2, 0]
+def test_what_has_come_may_be_taken_at_any_time() -> None:
+    packer = Packer(key="k", size=3)
+    assert [packer.add(task) for task in echoes(2)] == [False, False]
+    first = packer.take()
+    assert [packer.add(task) for task in echoes(3)] == [False, False, True]
+    second, last = packer.take(), packer.take(last=True)
+    assert [(chunk.offset, len(chunk.rows), chunk.last) for chunk in (first, second, last)] == [
+        (0, 2, False), (2, 3, False), (5, 0, True),
+    ]  # fmt: skip
 
 
 def test_chunks_of_long_values_stay_below_the_cap() -> None:
     tasks = (TaskSpec(ECHO, ONE, ("x" * 100_000,)) for _ in range(100))
-    sizes = [len(msgspec.msgpack.encode(chunk)) for chunk in chunks(tasks, key="k", clock=FakeClock())]
+    sizes = [len(msgspec.msgpack.encode(chunk)) for chunk in chunks(tasks, key="k")]
     assert max(sizes) < CHUNK_CHARS + 2 * VALUE_BYTES
 
 
