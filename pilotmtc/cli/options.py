@@ -179,7 +179,9 @@ def scheduler_options(function: F) -> F:
             click.option("--qos", metavar="NAME", help="Quality of service."),
             click.option("--constraint", metavar="WORDS", help="Features that the nodes must have."),
             click.option("--reservation", metavar="NAME", help="Reservation to run in."),
-            click.option("--exclusive", is_flag=True, help="Have its nodes alone, as it has without --cores."),
+            click.option(
+                "--exclusive/--no-exclusive", default=None, help="Have its nodes alone, as it has without --cores."
+            ),
             click.option(
                 "--signal", metavar="TIME",
                 help="Warning before the end of the walltime  [default: a tenth of it, 2m at the most]",
@@ -200,7 +202,7 @@ SCHEDULER_NAMES = (
 def pilot_options(options: dict[str, Any]) -> "PilotOptions":
     """Take what `scheduler_options` has added out of `options` and return what was given."""
     taken = {name: options.pop(name) for name in SCHEDULER_NAMES}
-    return cast("PilotOptions", {name: value for name, value in taken.items() if value not in (None, "", False)})
+    return cast("PilotOptions", {name: value for name, value in taken.items() if value is not None})
 
 
 def need_options(function: F, *, new: bool = True) -> F:

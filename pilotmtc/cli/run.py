@@ -99,10 +99,12 @@ def run(words: tuple[str, ...], **options: Any) -> int:
     keep_order: bool = options.pop("keep_order")
     any_pilot: bool = options.pop("any_pilot")
     asked = pilot_options(options)
-    for key, option in (("cores", "pilot_cores"), ("gpus", "pilot_gpus"), ("memory", "pilot_memory")):
-        asked[key] = options.pop(option) or 0  # type: ignore[literal-required]
+    for key, option in (
+        ("cores", "pilot_cores"), ("gpus", "pilot_gpus"), ("memory", "pilot_memory"), ("walltime", "walltime"),
+    ):  # fmt: skip
+        if (value := options.pop(option)) is not None:
+            asked[key] = value  # type: ignore[literal-required]
     asked |= {
-        "walltime": options.pop("walltime") or 0,
         "resources": dict(options.pop("pilot_resources")),
         "pin": not options.pop("no_pin"),
     }

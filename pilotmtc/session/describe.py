@@ -15,7 +15,7 @@ _ASKED = ("queue", "account", "qos", "constraint", "reservation", "login")
 
 
 class PilotOptions(TypedDict, total=False):
-    """What may be said about a pilot. What is not said is as its site says.
+    """What may be said about a pilot. What is not said, or is None, is as its site says; 0, "" and False are said.
 
     Attributes
     ----------
@@ -84,8 +84,9 @@ def describe(*, remote: bool = False, **options: Unpack[PilotOptions]) -> PilotD
         raise UsageError(f"a pilot has no {', '.join(sorted(odd))}: there are {', '.join(known)}")
 
     def given(key: str, default: Any) -> Any:
+        """Return what was said; 0, "" and False say something, too: they take back what the site says."""
         value = options.get(key)
-        return default if value in (None, "", 0, ()) and not isinstance(value, bool) else value
+        return default if value is None else value
 
     cores, gpus, nodes = (given(key, getattr(site, key) if site else least) for key, least in _COUNTS)
     if not (0 <= cores <= _MOST and 0 <= gpus <= _MOST and 1 <= nodes <= _MOST):
@@ -117,7 +118,7 @@ def describe(*, remote: bool = False, **options: Unpack[PilotOptions]) -> PilotD
         pin=options.get("pin", True),
         nodes=nodes,
         scheduler=scheduler,
-        exclusive=bool(options.get("exclusive")) or (site.exclusive if site else False),
+        exclusive=bool(given("exclusive", site.exclusive if site else False)),
         signal_s=signal_s,
         setup=(*(site.setup if site else ()), *options.get("setup", ())),
         **{key: given(key, getattr(site, key) if site else "") for key in _ASKED},

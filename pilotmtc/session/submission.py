@@ -55,9 +55,10 @@ def submit(
     packer = Packer(key=key, name=name, own_pilots=own_pilots)
     with _Sender(link, packer, on_submitted) as sender:
         stopped = False
+        add, lock = packer.add, sender.lock  # a million times
         for task in tasks:
-            with sender.lock:
-                if packer.add(task):
+            with lock:
+                if add(task):
                     sender.send(packer.take())
                 elif not sender.flushed:
                     continue

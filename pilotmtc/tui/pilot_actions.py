@@ -22,6 +22,7 @@ _FIELDS = (
     ("qos", "QOS", "the scheduler's choice"),
 )
 _NUMBERS = ("nodes", "cores")
+_NONE = {"site": LOCAL, "nodes": 1, "cores": 0, "walltime": 0, "idle": 0}  # what an emptied field stands for
 
 
 def drain(screen: Base, pilot: Pilot | None) -> None:
@@ -90,14 +91,14 @@ def submit(screen: Base) -> None:
         "site": screen.mtc.gateway.site, "nodes": str(site.nodes), "cores": str(site.cores or ""),
         "walltime": site.walltime, "idle": site.idle, "queue": site.queue, "account": site.account, "qos": site.qos,
     }  # fmt: skip
-    _show(screen, values, "")
+    _show(screen, values, values, "")
 
 
-def _show(screen: Base, values: dict[str, str], trouble: str) -> None:
+def _show(screen: Base, site: dict[str, str], values: dict[str, str], trouble: str) -> None:
     def answered(texts: list[str] | None) -> None:
         if texts is not None:
             told = {name: text.strip() for (name, _, _), text in zip(_FIELDS, texts, strict=True)}
-            screen.begin(_submit(screen, told), "pilot-submit")
+            screen.begin(_submit(screen, site, told), "pilot-submit")
 
     title = "Submit a pilot." + (f"\n\n✗ {trouble}" if trouble else "")
     fields = [(label, values[name]) for name, label, _ in _FIELDS]
@@ -106,22 +107,22 @@ def _show(screen: Base, values: dict[str, str], trouble: str) -> None:
     screen.app.push_screen(form, answered)
 
 
-def _submit(screen: Base, values: dict[str, str]) -> Coroutine[Any, Any, None]:
+def _submit(screen: Base, site: dict[str, str], values: dict[str, str]) -> Coroutine[Any, Any, None]:
     async def act() -> None:
         try:
-            options = options_of(values)
+            options = options_of(values, site)
             screen.tell_if_cut()
             pilot = await screen.mtc.gateway.do(lambda session: session.pilots.submit(**options))
         except (ConfigError, UsageError, PilotMTCError) as error:
-            _show(screen, values, str(error))
+            _show(screen, site, values, str(error))
             return
         screen.notify(f"Pilot {pilot.id} is {pilot.state.name}.")
 
     return act()
 
 
-def options_of(values: dict[str, str]) -> PilotOptions:
-    """Return what a form says as a session takes it; what is empty is as the site says.
+def options_of(values: dict[str, str], site: dict[str, str]) -> PilotOptions:
+    """Return what a form says as a session takes it; what is empty is as the site says, unless it was emptied.
 
     Raises
     ------
@@ -131,6 +132,8 @@ def options_of(values: dict[str, str]) -> PilotOptions:
     found: dict[str, Any] = {}
     for name, text in values.items():
         if not text:
+            if site[name]:
+                found[name] = _NONE.get(name, "")
             continue
         if name in _NUMBERS:
             if not text.isdecimal():
