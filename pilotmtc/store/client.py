@@ -519,6 +519,4 @@ def connect_store(
         return Ways(lambda: open_process(argv), followed.connect, followed.close)
 
     connect, follow, on_close = ways()
-    return StoreClient(
-        connect, patience_s=patience_s, on_close=on_close, follow=follow, pilot=pilot, in_child=ways
-    )
+    return StoreClient(connect, patience_s=patience_s, on_close=on_close, follow=follow, pilot=pilot, in_child=ways)
