@@ -9,6 +9,7 @@ from pilotmtc.cli import out, shapes
 from pilotmtc.cli.command import EXIT_TASKS_FAILED, EXIT_TIMEOUT, command, hint, newest_campaign, open_session
 from pilotmtc.cli.options import ID, json_option
 from pilotmtc.cli.progress import Progress, Tally
+from pilotmtc.cli.status import tell_deserted
 from pilotmtc.units import parse_duration
 
 if TYPE_CHECKING:
@@ -22,9 +23,11 @@ pilotmtc wait 7 --timeout 1h
 """
 
 
-def _warn(session: "Session") -> None:
-    if not session.pilots.list():
+def _warn(session: "Session", campaign: "Campaign") -> None:
+    pilots = session.pilots.list()
+    if not pilots and not campaign.own_pilots:
         out.talk(f"no pilot is there to run what is left: {hint('pilot submit')}")
+    tell_deserted([campaign], pilots)
 
 
 @command("wait", examples=_EXAMPLES)
@@ -64,7 +67,7 @@ def _wait_for(session: "Session", campaign: int, until: float | None, quiet: boo
                 seen, complete = step.campaign, step.complete
                 if not (warned or quiet or complete):
                     warned = True
-                    _warn(session)
+                    _warn(session, seen)
                 progress.show(seen)
                 if until is not None and time.monotonic() >= until and not complete:
                     return None

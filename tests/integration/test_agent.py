@@ -230,12 +230,16 @@ def test_cancel_reaches_running_and_queued_tasks(site: Site) -> None:
     wait_until(lambda: not alive("987.25"), 5.0)
 
 
-def test_drain_finishes_what_runs_and_gives_back_the_rest(site: Site) -> None:
-    running = site.submit(shell("sleep 1"), copies=2)
-    queued = site.submit(shell("sleep 1"), copies=4)
+def test_drain_finishes_what_runs_and_gives_back_the_rest(site: Site, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    running = site.submit(shell(until(go)), copies=2)
+    queued = site.submit(shell("true"), copies=4)
     pilot = site.start()
-    site.wait_running(running[0])
+    for task in running:
+        site.wait_running(task)
     site.client.call(DrainPilot(pilot.id))
+    wait_until(lambda: TaskState.CLAIMED not in site.counts())  # what had not begun is given back
+    go.touch()
     assert site.wait_over(pilot.id).state is PilotState.DONE
     assert site.counts() == {TaskState.DONE: 2, TaskState.READY: 4}
     assert not site.attempts(queued[0])
@@ -275,11 +279,13 @@ def test_what_a_running_task_writes_is_seen(site: Site, tmp_path: Path) -> None:
     assert site.output(task).stdout_bytes == 588_899  # that it was looked at harms nothing
 
 
-def test_sigterm_drains(site: Site) -> None:
-    task = site.submit(shell("sleep 1"))[0]
+def test_sigterm_drains(site: Site, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    task = site.submit(shell(until(go)))[0]
     pilot = site.start()
     site.wait_running(task)
     os.kill(site.guard(pilot.id), 15)
+    go.touch()
     assert site.wait_over(pilot.id).state is PilotState.DONE
     assert site.state(task) is TaskState.DONE
 

@@ -243,9 +243,31 @@ def test_retry_failed_runs_what_failed_again(user: User) -> None:
 
 
 def test_walltime_ends_a_run_that_can_be_resumed(user: User) -> None:
-    # Nothing is lost: what the walltime cut off runs again in a pilot of its own.
-    done = user.cli("run", "-j", "2", "--walltime", "1s", "echo {}; sleep 0.4", ":::", *"12345678")
-    assert lines(done.out) == list("12345678")
+    go = user.here / "go"
+    line = f"until test {{}} = 1 || test -e {go}; do sleep 0.05; done; echo {{}}"
+    done = user.cli("run", "-j", "2", "--walltime", "5s", line, ":::", *"1234", code=1)
+    assert "campaign 1: its walltime was over after" in done.err
+    assert "to go on: pilotmtc run --resume 1" in done.err
+    assert set(user.counts()) <= {"DONE", "READY"}
+    go.touch()
+    again = user.cli("run", "--resume", "1")
+    assert lines(done.out + again.out) == list("1234")
+
+
+def test_tasks_are_kept_for_the_runs_own_pilots_unless_all_may_have_them(user: User) -> None:
+    user.cli("pilot", "submit", "--cores", "2", "--idle", "60s")
+    done = user.cli("run", "echo $PILOTMTC_PILOT_ID", ":::", *"1234")
+    assert "1" not in lines(done.out)
+    assert "any pilot" not in done.err
+    done = user.cli("run", "--any-pilot", "echo {}", ":::", *"1234")
+    assert "any pilot of the store may run the tasks of campaign 2" in done.err
+    user.cli("retry", "1")
+    assert "kept for pilots of its own" in user.cli("explain", "1").out
+    said = user.cli("status").err
+    assert "campaign 1 is kept for pilots of its own, and none is there: pilotmtc run --resume 1, or" in said
+    assert "campaign 1 is kept" in user.cli("wait", "1", "--timeout", "0.2s", code=124).err
+    user.cli("pilot", "submit", "--campaign", "1", "--cores", "1", "--idle", "1s")
+    user.cli("wait", "1")
 
 
 def test_killed_pilot_is_replaced(user: User) -> None:

@@ -76,9 +76,14 @@ def test_pilot_lives_on_and_drains(user: User) -> None:
     )
     assert "1 at local" in user.cli("pilot", "show", "1").out
     assert "ACTIVE" in user.cli("pilot", "list").out
-    user.cli("submit", "--resource", "licence=1", "sleep 3; echo {}", ":::", "1", "2")
-    wait_until(lambda: user.cli("tasks", "-s", "running", "--json").out, 20.0)
+    go = user.here / "go"
+    user.cli(
+        "submit", "--resource", "licence=1", f"until test -e {go}; do sleep 0.05; done; echo {{}}", ":::", "1", "2"
+    )
+    wait_until(lambda: user.cli("tasks", "-s", "running", "--json").out)
     assert user.cli("pilot", "drain", "1").out == "1 pilot to end when their tasks have\n"
+    wait_until(lambda: not user.counts().get("CLAIMED"))  # it has given back what it had not begun
+    go.touch()
     wait_until(lambda: not user.cli("pilot", "list", "--json").out, 20.0)
     # What ran has ended well, what had not begun is still there.
     assert user.counts() == {"DONE": 1, "READY": 1}

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from textual._context import visible_screen_stack
 from textual.pilot import Pilot
@@ -21,8 +22,17 @@ class Driver:
     def __init__(self, app: MtcApp, pilot: "Pilot[None]") -> None:
         self.app = app
         self._pilot = pilot
+        self._notices: list[str] = []  # since the last key: on a busy machine one is gone before anybody looks
+        notify = app.notify
+
+        def keep(message: str, *, title: str = "", **more: Any) -> None:
+            self._notices.append(f"{title} {message}")
+            notify(message, title=title, **more)
+
+        app.notify = keep  # type: ignore[method-assign]
 
     async def press(self, *keys: str) -> None:
+        self._notices.clear()
         await self._pilot.press(*keys)
 
     async def until(self, pred: Callable[[], object], timeout_s: float = 60.0) -> None:
@@ -33,12 +43,12 @@ class Driver:
             await self._pilot.pause(0.02)
 
     async def see(self, *words: str, timeout_s: float = 60.0) -> None:
-        """Wait until all `words` are on the screen, be it over two lines."""
+        """Wait until all `words` are on the screen, be it over two lines, or were in a notice since the last key."""
 
         def all_there() -> bool:
             text = self.text()
-            one_line = " ".join(text.split())
-            return all(word in text or word in one_line for word in words)
+            said = [text, " ".join(text.split()), *self._notices]
+            return all(any(word in one for one in said) for word in words)
 
         await self.until(all_there, timeout_s)
 

@@ -1,10 +1,12 @@
 """A pilot from near, and what can be done with pilots: against a real store with real pilots."""
 
+from pathlib import Path
+
 import pytest
 from textual.widgets import Input
 
 from pilotmtc.session import Session
-from pilotmtc.states import PilotState
+from pilotmtc.states import PilotState, TaskState
 from pilotmtc.tui.dialogs import Confirm, Form
 from pilotmtc.tui.pilot import PilotScreen
 from pilotmtc.tui.task import TaskScreen
@@ -77,9 +79,9 @@ def test_pilot_is_canceled_only_after_a_yes(place: Place) -> None:
         assert session.pilots.wait(pilot.id, 30).state is PilotState.CANCELED
 
 
-def test_drained_pilot_finishes_what_runs(place: Place) -> None:
+def test_drained_pilot_finishes_what_runs(place: Place, tmp_path: Path) -> None:
     with Session(place.path) as session:
-        session.submit("sleep 5; echo {}", [1, 2])
+        campaign = session.submit(f"until test -e {tmp_path}/go; do sleep 0.05; done; echo {{}}", [1, 2])
         pilot = session.pilots.submit(cores=1)
 
         async def script(screen: Driver) -> None:
@@ -87,6 +89,9 @@ def test_drained_pilot_finishes_what_runs(place: Place) -> None:
             await screen.press("d")
             await screen.see("go on to their end")
             await screen.press("y")
+            await screen.until(lambda: session.pilots.get(pilot.id).state is PilotState.DRAINING)
+            await screen.until(lambda: TaskState.CLAIMED not in session.campaign(campaign).counts)
+            (tmp_path / "go").touch()
             await screen.see("✓ DONE", "1 done", "1 ready")
 
         drive(str(place.path), script)
