@@ -130,6 +130,8 @@ class Submitted(Reply, frozen=True):
 class ShareCampaign(Request["Changed"], frozen=True, tag="share_campaign"):
     """Let any pilot take the tasks of a campaign that was kept for pilots of its own. Safe to repeat."""
 
+    said_by = GUESTS
+
     campaign: CampaignId
 
 
