@@ -18,7 +18,8 @@ pilotmtc completion fish > ~/.config/fish/completions/pilotmtc.fish
 @command("serve", examples="ssh login.site pilotmtc serve ~/runs/store.db\n")
 @click.argument("path", metavar="[STORE]", required=False)
 @click.option("--key", default="", metavar="NAME", help="Take only what the store's key of this name is for.")
-def serve(path: str | None, key: str) -> None:
+@click.option("--existing", is_flag=True, help="Make no new store if it is not there.")
+def serve(path: str | None, key: str, existing: bool) -> None:
     """Find the server of STORE on this host, or start it, and hand it stdin and stdout.
 
     This is what clients run, at this end of a pipe or of an SSH connection; it is not made to be typed.
@@ -34,7 +35,8 @@ def serve(path: str | None, key: str) -> None:
             "serve speaks to programs on stdin and stdout, not to a terminal", click.get_current_context()
         )
     script = os.path.abspath(module.__file__)
-    os.execv(sys.executable, [sys.executable, "-I", "-S", script, where.path, *([key] if key else [])])
+    words = [*([module.EXISTING] if existing else []), where.path, *([key] if key else [])]
+    os.execv(sys.executable, [sys.executable, "-I", "-S", script, *words])
 
 
 @command("agent", hidden=True, context_settings={"ignore_unknown_options": True, "help_option_names": []})

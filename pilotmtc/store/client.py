@@ -1,6 +1,7 @@
 """The store at the other end of a channel."""
 
 import concurrent.futures
+import functools
 import logging
 import math
 import os
@@ -28,7 +29,7 @@ from pilotmtc.store.following import Followed
 from pilotmtc.store.lanes import Lanes
 from pilotmtc.store.location import locate
 from pilotmtc.store.remote import RemoteStore
-from pilotmtc.store.serve import WAITING
+from pilotmtc.store.serve import EXISTING, WAITING
 from pilotmtc.transport.channel import Channel
 from pilotmtc.transport.link import Ask
 from pilotmtc.transport.pipe import open_process
@@ -73,6 +74,8 @@ class StoreClient:
     ----------
     connect
         Opens a channel.
+    again
+        Opens one once there has been one; `connect` if it is not given.
     patience_s
         After so long without a link, requests fail with `ConnectError`; None is never.
     on_close
@@ -88,6 +91,7 @@ class StoreClient:
     def __init__(
         self,
         connect: Callable[[], Channel],
+        again: Callable[[], Channel] | None = None,
         *,
         patience_s: float | None = 60.0,
         on_close: Callable[[], None] | None = None,
@@ -95,6 +99,7 @@ class StoreClient:
         pilot: PilotId | None = None,
         in_child: "Callable[[], Ways] | None" = None,
     ) -> None:
+        self._again = again or connect  # what was there must not be made anew where it was
         self._pilot = pilot
         self._patience_s = patience_s
         self._in_child = in_child
@@ -271,6 +276,7 @@ class StoreClient:
             channel.close()
             self._moved = error if isinstance(error, StoreMoved) else None
             raise error
+        self._connect = self._again
         with self._wake:
             self._heard_at = time.monotonic()
             self._pinged = False
@@ -485,7 +491,8 @@ def connect_store(
     """Return a client of the store at `url` (or of the user's usual one), whose server is started if need be.
 
     On another host (``ssh://``), the login is tried before this returns; `ask` asks a person for passwords and codes,
-    on the terminal unless it is given. The agent of a `pilot` names it.
+    on the terminal unless it is given. The agent of a `pilot` names it, and makes no new store where there is none, nor
+    does whoever has once found one.
 
     Raises
     ------
@@ -495,6 +502,7 @@ def connect_store(
         If the other host does not let the user in, or is not known to be the right one.
     """
     location = locate(url)
+    again: Callable[[], Channel]
     if location.target is not None:
         remote = RemoteStore(location.target, ask)
         try:
@@ -508,15 +516,32 @@ def connect_store(
             followed.close()
             remote.close()
 
-        return StoreClient(remote.connect, patience_s=patience_s, on_close=close, follow=followed.connect, pilot=pilot)
+        again = functools.partial(remote.connect, existing=True)
+        return StoreClient(
+            remote.connect if pilot is None else again,
+            again,
+            patience_s=patience_s,
+            on_close=close,
+            follow=followed.connect,
+            pilot=pilot,
+        )
     if not sys.executable:
         raise UsageError("pilotmtc needs sys.executable to start its server")
     script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "serve.py")
     argv = [sys.executable, "-I", "-S", script, location.path]
+    existing = [*argv, EXISTING]
 
-    def ways() -> Ways:
+    def ways(words: list[str] = existing) -> Ways:
         followed = Followed(location, ask=ask)
-        return Ways(lambda: open_process(argv), followed.connect, followed.close)
+        return Ways(lambda: open_process(words), followed.connect, followed.close)
 
-    connect, follow, on_close = ways()
-    return StoreClient(connect, patience_s=patience_s, on_close=on_close, follow=follow, pilot=pilot, in_child=ways)
+    connect, follow, on_close = ways(argv if pilot is None else existing)
+    return StoreClient(
+        connect,
+        lambda: open_process(existing),
+        patience_s=patience_s,
+        on_close=on_close,
+        follow=follow,
+        pilot=pilot,
+        in_child=ways,
+    )

@@ -6,6 +6,7 @@ import threading
 
 from pilotmtc.errors import ConfigError, ConnectError, NoProgram
 from pilotmtc.store.location import COMMAND_VARIABLE
+from pilotmtc.store.serve import EXISTING
 from pilotmtc.transport.channel import Channel
 from pilotmtc.transport.link import Ask, CommandChannel, Link
 from pilotmtc.transport.ssh_url import SshTarget, remote_command
@@ -65,9 +66,10 @@ class RemoteStore:
                 raise
             log.info("%s", error)
 
-    def connect(self) -> Channel:
-        """Return a channel to the store's server."""
-        command = remote_command(self._program, "serve", self.target.path)
+    def connect(self, *, existing: bool = False) -> Channel:
+        """Return a channel to the store's server; an `existing` store is not made if it is not there."""
+        words = ("serve", EXISTING, self.target.path) if existing else ("serve", self.target.path)
+        command = remote_command(self._program, *words)
         return _ServeChannel(self.link.open(command), self)
 
     def close(self) -> None:

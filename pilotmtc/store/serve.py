@@ -43,6 +43,7 @@ _READY_FD = 3
 _SPARE_FD = 20  # from here on no descriptor is used
 _WORD_EVERY_S = 5.0
 _SERVED = ("ready", "served", "StoreBusy")  # last words of a start after which there is a server
+EXISTING = "--existing"
 WAITING = "pilotmtc: waiting: "  # begins a line of text before the hello
 # In the server's environment, so that whoever sweeps up processes knows that this one belongs to nobody.
 MARK = "PILOTMTC_STORE_SERVER"
@@ -350,8 +351,11 @@ def failure_frame(error: str, message: str) -> bytes:
     return _MAGIC + struct.pack(">I", len(body)) + body
 
 
-def serve(store: str, key: str = "") -> None:
-    """Connect stdin and stdout to the server of `store` until either side ends it."""
+def serve(store: str, key: str = "", *, existing: bool = False) -> None:
+    """Connect stdin and stdout to the server of `store` until either side ends it.
+
+    Who comes with a key, or for an `existing` store, makes no new one: pilots wait until one is back that was moved.
+    """
     for fd in (0, 1):
         mode = os.fstat(fd).st_mode
         if not (stat.S_ISSOCK(mode) or stat.S_ISFIFO(mode)):
@@ -360,6 +364,8 @@ def serve(store: str, key: str = "") -> None:
     while True:
         control = connect(store)
         if control is None:
+            if (key or existing) and not os.path.exists(store):
+                raise Refused("ConnectError", f"the store {store} is not there: put it back if it was moved")
             elsewhere, deadline = start(store, deadline)
             control = _dial(elsewhere, 5.0) if elsewhere else connect(store)
         if control is not None:
@@ -381,12 +387,13 @@ def serve(store: str, key: str = "") -> None:
 
 def main(argv: "list[str]") -> int:
     """Do what the module's docstring says; return the exit code."""
-    if len(argv) not in (2, 3):
-        sys.stderr.write("usage: serve.py STORE [KEY]\n")
+    words = [word for word in argv[1:] if word != EXISTING]
+    if len(words) not in (1, 2):
+        sys.stderr.write(f"usage: serve.py [{EXISTING}] STORE [KEY]\n")
         return 2
-    store = os.path.realpath(os.path.expanduser(argv[1]))
+    store = os.path.realpath(os.path.expanduser(words[0]))
     try:
-        serve(store, *argv[2:])
+        serve(store, *words[1:], existing=EXISTING in argv)
     except Refused as refused:
         sys.stderr.write(f"pilotmtc: error: {refused}\n")
         with suppress(OSError):  # nobody is there to hear it

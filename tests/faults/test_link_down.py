@@ -190,6 +190,26 @@ def test_results_of_an_agent_that_died_with_its_guard_are_taken_in_by_the_next(s
     assert site.client.call(CheckStore()).problems == ()
 
 
+def test_pilot_waits_for_a_store_that_was_moved_and_goes_on_when_it_is_back(site: Site, tmp_path: Path) -> None:
+    server = site.server()
+    pilot = site.start()
+    task = site.submit(shell(f"{until(tmp_path / 'go')}; echo done"))[0]
+    site.wait_running(task)
+    store, away = Path(site.url), tmp_path / "away.db"
+    site.client.close()
+    store.rename(away)
+    wait_until(lambda: not Path(f"/proc/{server}").exists(), 30)
+    (tmp_path / "go").touch()
+    wait_until(lambda: any(path.stat().st_size for path in Path(pilot.directory).glob("spool.*")), 30)
+    assert not store.exists()  # its agent has made no new one
+    away.rename(store)
+    site.client = connect_store(site.url)
+    wait_until(lambda: site.state(task) is TaskState.DONE, 60)
+    assert [attempt.pilot for attempt in site.attempts(task)] == [pilot.id]
+    assert site.pilot(pilot.id).state is PilotState.ACTIVE
+    assert site.client.call(CheckStore()).problems == ()
+
+
 def test_results_that_are_not_taken_are_synced_to_the_disk(site: Site, tmp_path: Path) -> None:
     server = site.server()
     pilot = site.start()

@@ -21,7 +21,7 @@ from tests.faults.campaign.faults import FAULTS, ROUND_TRIES, play
 from tests.faults.campaign.work import Count
 from tests.support import kill, processes_with, surroundings, wait_until
 
-_COLUMNS = ("rounds", "struck", "tasks", "lost", "twice", "orphans", "inconsistent", "again")
+_COLUMNS = ("rounds", "struck", "tasks", "lost", "twice", "orphans", "dropped", "inconsistent", "again")
 
 
 def main() -> int:
@@ -102,7 +102,7 @@ def _leave(runtime: Path) -> int:
 
 
 def _table(counts: dict[str, Count]) -> str:
-    heads = ("rounds", "struck", "tasks", "lost", "recorded twice", "orphans", "inconsistent", "run again")
+    heads = ("rounds", "struck", "tasks", "lost", "recorded twice", "orphans", "given up", "inconsistent", "run again")
     width = max(map(len, counts), default=0)
     lines = ["  ".join((" " * width, *heads))]
     total = Count()

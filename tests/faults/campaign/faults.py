@@ -30,6 +30,8 @@ class Fault(Struct, frozen=True):
         A query of the store that answers how many strikes have left a trace; "" for those that know themselves.
     root
         Whether only root can do it.
+    heavy_bytes
+        How much most of the tasks write.
     scale
         How many times more tasks it gets: where none is a process they are done in no time.
     """
@@ -38,6 +40,7 @@ class Fault(Struct, frozen=True):
     round: Callable[[Path, Path, Work, Random], Count] | None = None
     confirm: str = ""
     root: bool = False
+    heavy_bytes: int = 0
     scale: int = 1
 
     def missing(self) -> str:
@@ -56,11 +59,13 @@ FAULTS: dict[str, Fault] = {
     "task's tree killed": Fault(strikes.tree, confirm=_ON_SIGNAL),
     "server killed": Fault(strikes.server),
     "server stopped": Fault(strikes.server_sleeps),
+    "store moved and back": Fault(strikes.store_moved, root=True),
     "serve killed": Fault(strikes.serve),
     "connection killed": Fault(strikes.connection),
     "connection cut in a word": Fault(strikes.cuts),
     "sshd killed": Fault(strikes.sshd),
     "link down past lease": Fault(strikes.link),
+    "link slow": Fault(strikes.slow, heavy_bytes=60_000),
     "disk full": Fault(strikes.disk, root=True),
     "clock jumps": Fault(strikes.clock, root=True),
     "one after the other": Fault(strikes.several),
@@ -77,7 +82,8 @@ def play(name: str, directory: Path, runtime: Path, size: int, seed: str) -> Cou
     fault = FAULTS[name]
     if name == "submitter killed":
         return submitter.submitter_killed(directory, size, dice)
-    work = Work(dice, size, directory / "ran", f"faults-{os.getpid()}-{directory.name}")
+    mark = f"faults-{os.getpid()}-{directory.name}"
+    work = Work(dice, size, directory / "ran", mark, heavy_bytes=fault.heavy_bytes)
     if fault.round is not None:
         return fault.round(directory, runtime, work, dice)
     assert fault.strike is not None
@@ -89,6 +95,7 @@ def play(name: str, directory: Path, runtime: Path, size: int, seed: str) -> Cou
         found, hits = field.count(fault.confirm)
         found.struck = hits if fault.confirm else struck
         found.orphans += field.orphans
+        found.dropped += field.dropped
     return found
 
 

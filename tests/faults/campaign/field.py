@@ -6,7 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
 
@@ -35,6 +35,8 @@ class Field:
     ----------
     orphans
         Processes of tasks that were there when they should have been gone.
+    dropped
+        Pilots that were given up although nothing had befallen them.
     """
 
     def __init__(self, directory: Path, home: Path, sshd: Sshd, proxy: Proxy, work: Work, dice: Random) -> None:
@@ -45,6 +47,7 @@ class Field:
         self.work = work
         self.dice = dice
         self.orphans = 0
+        self.dropped = 0
         client = make_client(directory / "client", sshd)
         words = sshd.known_hosts_line.split(" ", 1)[1]
         client.known_hosts.write_text(f"{sshd.known_hosts_line}[127.0.0.1]:{proxy.port} {words}")
@@ -94,6 +97,11 @@ class Field:
     def expect_none_of(self, pilot: Pilot) -> None:
         """Count the processes of tasks of a pilot that died which are there when they should be gone."""
         self._expect_none(lambda: self.tasks_of(pilot))
+
+    def expect_none_dropped(self, well: Sequence[Pilot]) -> None:
+        """Count those of `well` pilots that the store has given up."""
+        failed = {pilot.id for pilot in self.pilots(PilotState.FAILED)}
+        self.dropped += len(failed & {pilot.id for pilot in well})
 
     def _expect_none(self, left: Callable[[], "set[int]"]) -> None:
         with contextlib.suppress(TimeoutError):

@@ -114,12 +114,33 @@ def server(field: Field) -> bool:
 
 
 def server_sleeps(field: Field) -> bool:
-    """Stop the store's server for longer than a pilot's lease."""
+    """Stop the store's server for longer than a pilot's lease, or nearly; that is no pilot's fault."""
+    well = field.pilots(PilotState.ACTIVE)
     pid = field.server()
     if not _kill(pid, signal.SIGSTOP):
         return False
     time.sleep(field.dice.uniform(0.5, 1.3) * LEASE_S)
-    return _kill(pid, signal.SIGCONT)
+    there = _kill(pid, signal.SIGCONT)
+    field.expect_none_dropped(well)
+    return there
+
+
+def store_moved(field: Field) -> bool:
+    """Move the store away under its server and, soon or when that has noticed, back."""
+    store, away = field.home / "store.db", field.home / "away.db"
+    well = field.pilots(PilotState.ACTIVE)
+    pid = field.server()
+    store.rename(away)
+    try:
+        if field.dice.random() < 0.8:
+            wait_until(lambda: not Path(f"/proc/{pid}").exists(), _WAIT_S)
+            time.sleep(field.dice.uniform(0.0, 1.0))
+        made = store.exists()  # by somebody who should have waited
+    finally:
+        away.rename(store)
+    field.expect_none_dropped(well)
+    field.dropped += made
+    return True
 
 
 def serve(field: Field) -> bool:
@@ -205,6 +226,19 @@ def link(field: Field) -> bool:
     return True
 
 
+def slow(field: Field) -> bool:
+    """Let only 20 kB a second pass between agents and store, for some leases: as long as it flows nobody is lost."""
+    well = field.pilots(PilotState.ACTIVE)
+    field.proxy.rate = 20_000.0
+    try:
+        passed = field.proxy.passed_bytes
+        time.sleep(field.dice.uniform(2.0, 3.0) * LEASE_S)
+        field.expect_none_dropped(well)
+        return field.proxy.passed_bytes > passed
+    finally:
+        field.proxy.rate = 0.0
+
+
 def cuts(field: Field) -> bool:
     """Cut all connections in the middle of a word."""
     before = field.proxy.cuts
@@ -225,6 +259,7 @@ def several(field: Field) -> bool:
         machine,
         server,
         server_sleeps,
+        store_moved,
         serve,
         connection,
         sshd,

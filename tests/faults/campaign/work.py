@@ -23,7 +23,7 @@ _BAD = (TaskState.FAILED, TaskState.SKIPPED)
 
 
 class Count(Struct):
-    """What became of the tasks of one round or of many. All but the first two and the last must be 0."""
+    """What became of the tasks of one round or of many. All but the first three and the last must be 0."""
 
     rounds: int = 0
     struck: int = 0
@@ -31,6 +31,7 @@ class Count(Struct):
     lost: int = 0
     twice: int = 0
     orphans: int = 0
+    dropped: int = 0  # pilots given up although they were well
     inconsistent: int = 0
     again: int = 0  # executed again, which is allowed
 
@@ -41,8 +42,8 @@ class Count(Struct):
 
     @property
     def well(self) -> bool:
-        """Whether nothing is lost, recorded twice, left over or inconsistent."""
-        return not (self.lost or self.twice or self.orphans or self.inconsistent)
+        """Whether nothing is lost, recorded twice, left over, given up or inconsistent."""
+        return not (self.lost or self.twice or self.orphans or self.dropped or self.inconsistent)
 
 
 class Work:
@@ -56,6 +57,8 @@ class Work:
         A word in the environment of their processes, by which those are known.
     pause_s
         How long most of them take.
+    heavy_bytes
+        How much they write to stderr.
 
     Attributes
     ----------
@@ -65,7 +68,9 @@ class Work:
         How each must end.
     """
 
-    def __init__(self, dice: Random, number: int, log: Path, mark: str, pause_s: float = 0.03) -> None:
+    def __init__(
+        self, dice: Random, number: int, log: Path, mark: str, pause_s: float = 0.03, heavy_bytes: int = 0
+    ) -> None:
         self.number = number
         self.log = log
         self.mark = mark
@@ -79,7 +84,7 @@ class Work:
             )
         say = f"echo {{x}} >> {log}"
         lines = {
-            PLAIN: f"{say}; sleep {pause_s}; echo {{x}}",
+            PLAIN: f"{say}; sleep {pause_s}; head -c {heavy_bytes} /dev/urandom >&2; echo {{x}}",
             FLAKY: f"{say}; mkdir {log}.{{x}} 2> /dev/null && exit 3; echo {{x}}",
             HOPELESS: f"{say}; exit 4",
             TREE: f"{say}; {_DAEMON} & setsid sleep 600 & (trap '' TERM; sleep 600) & sleep {pause_s}; echo {{x}}",
