@@ -59,7 +59,7 @@ FAULTS: dict[str, Fault] = {
     "task's tree killed": Fault(strikes.tree, confirm=_ON_SIGNAL),
     "server killed": Fault(strikes.server),
     "server stopped": Fault(strikes.server_sleeps),
-    "store moved and back": Fault(strikes.store_moved, root=True),
+    "store moved and back": Fault(strikes.store_moved),
     "serve killed": Fault(strikes.serve),
     "connection killed": Fault(strikes.connection),
     "connection cut in a word": Fault(strikes.cuts),
