@@ -102,6 +102,14 @@ def test_what_does_not_fit_is_not_given_and_blocks_nothing(kit: Kit, need: Resou
     assert [t.task for t in kit.claim_batch(kit.pilot(), total=total, want=total, time_left_s=60.0).tasks] == [2]
 
 
+@pytest.mark.parametrize("least", [5e-324, 1e-7, 4e-7])
+def test_the_smallest_amounts_are_given_where_there_is_some_and_hinder_no_claim(kit: Kit, least: float) -> None:
+    needs = [Resources(named={"licence": least}), Resources(gpus=least), Resources(named={"other": least}), Resources()]
+    kit.submit(*(row(number, res=number) for number in range(4)), resources=needs)
+    total = Resources(cores=8, gpus=1.0, named={"licence": 1.0})
+    assert [task.task for task in kit.claim_batch(kit.pilot(), total=total, want=total).tasks] == [1, 2, 4]
+
+
 def test_a_wide_task_is_given_to_who_has_room_for_its_ranks_on_all_nodes_together(kit: Kit) -> None:
     node, small = Resources(cores=8, gpus=2.0), Resources(cores=3)
     needs = {1: Resources(cores=3, ranks=7), 2: Resources(cores=3, ranks=8), 3: Resources(ranks=4, ranks_per_node=1)}

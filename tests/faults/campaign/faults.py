@@ -32,6 +32,8 @@ class Fault(Struct, frozen=True):
         Whether only root can do it.
     heavy_bytes
         How much most of the tasks write.
+    disk
+        Whether the pilots have a small disk of their own.
     scale
         How many times more tasks it gets: where none is a process they are done in no time.
     """
@@ -41,6 +43,7 @@ class Fault(Struct, frozen=True):
     confirm: str = ""
     root: bool = False
     heavy_bytes: int = 0
+    disk: bool = False
     scale: int = 1
 
     def missing(self) -> str:
@@ -56,6 +59,9 @@ FAULTS: dict[str, Fault] = {
     "guard killed, with a daemon": Fault(strikes.guard_of_daemon),
     "pilot's sessions killed": Fault(strikes.sessions),
     "pilot's machine dies": Fault(strikes.machine),
+    "pilot's directory gone": Fault(strikes.directory),
+    "pilot's disk full": Fault(strikes.pilots_disk, root=True, disk=True),
+    "agent killed on a full disk": Fault(strikes.agent_on_full_disk, root=True, disk=True),
     "task's tree killed": Fault(strikes.tree, confirm=_ON_SIGNAL),
     "server killed": Fault(strikes.server),
     "server stopped": Fault(strikes.server_sleeps),
@@ -89,7 +95,7 @@ def play(name: str, directory: Path, runtime: Path, size: int, seed: str) -> Cou
     assert fault.strike is not None
     settings = _clock if fault.strike is strikes.clock else _nothing
     room = strikes.DISK_BYTES if fault.strike is strikes.disk else 0
-    with a_field(directory, work, dice, settings, room) as field:
+    with a_field(directory, work, dice, settings, room, small=fault.disk) as field:
         struck = field.play(fault.strike)
         field.end()
         found, hits = field.count(fault.confirm)

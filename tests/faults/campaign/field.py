@@ -156,10 +156,16 @@ class Field:
             copy.unlink()
 
 
+def pilots_place() -> Path:
+    """Return the directory of the pilots of stores on other hosts."""
+    return Path(os.environ["XDG_DATA_HOME"], "pilotmtc", "remote")
+
+
 @contextlib.contextmanager
 def a_field(
-    directory: Path, work: Work, dice: Random, environment: Callable[[Path], Mapping[str, str]], disk_bytes: int = 0
-) -> Iterator[Field]:
+    directory: Path, work: Work, dice: Random, environment: Callable[[Path], Mapping[str, str]], disk_bytes: int = 0,
+    *, small: bool = False,
+) -> Iterator[Field]:  # fmt: skip
     """Make a field and clear it.
 
     Parameters
@@ -168,6 +174,8 @@ def a_field(
         What its server finds in its environment, by the store's directory.
     disk_bytes
         How much fits on the store's disk, if that is not 0.
+    small
+        Whether the pilots have a small disk of their own.
     """
     with contextlib.ExitStack() as stack:
         home = accounts()["mtc-store"].home / work.mark
@@ -178,6 +186,11 @@ def a_field(
             stack.callback(_run, "umount", "--lazy", home)
         settings = {"PILOTMTC_SERVER_LEASE_S": str(LEASE_S), **environment(home)}
         os.chown(home, home.parent.stat().st_uid, -1)
+        if small:
+            place = pilots_place()
+            place.mkdir(parents=True)
+            _run("mount", "-t", "tmpfs", "-o", "size=16m,nr_inodes=400,mode=700", "faults", place)
+            stack.callback(_run, "umount", "--lazy", place)
         sshd = stack.enter_context(Sshd(environment=settings))
         proxy = stack.enter_context(Proxy(sshd.port))
         field = Field(directory, home, sshd, proxy, work, dice)

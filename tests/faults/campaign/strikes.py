@@ -1,15 +1,19 @@
 """What befalls a field. Each returns whether it has hit something."""
 
 import contextlib
+import itertools
 import os
+import shutil
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from pilotmtc.errors import StoreError
-from pilotmtc.states import PilotState
+from pilotmtc.model import Pilot
+from pilotmtc.states import PILOT_FINAL, PilotState
 from pilotmtc.wire.messages import GetCampaigns, Submit
-from tests.faults.campaign.field import LEASE_S, Field
+from tests.faults.campaign.field import LEASE_S, Field, pilots_place
 from tests.support import processes_with, wait_until
 
 _WAIT_S = 30.0
@@ -89,6 +93,64 @@ def machine(field: Field) -> bool:
                 _kill(pid)
             return True
     return False
+
+
+def directory(field: Field) -> bool:
+    """Take a pilot's directory away, as a user or a purge of old files does: the pilot has to notice, and to leave."""
+    for pilot in field.pilots(PilotState.ACTIVE):
+        place = Path(pilot.directory)
+        if field.dice.random() < 0.5:
+            place.rename(place.with_name(f"{place.name}.away"))
+        else:
+            shutil.rmtree(place, ignore_errors=True)
+            if place.exists():  # the agent has put something there meanwhile
+                return False
+        return "directory" in _reason(field, pilot)
+    return False
+
+
+def pilots_disk(field: Field) -> bool:
+    """Leave no room, or no inodes, on the pilots' disk for a while in which the store takes no results."""
+    if not field.pilots(PilotState.ACTIVE):
+        return False
+    with _no_room(inodes=field.dice.random() < 0.5):
+        server_sleeps(field)
+    return True
+
+
+def agent_on_full_disk(field: Field) -> bool:
+    """Kill an agent while there is no room on the pilots' disk."""
+    for pilot in field.pilots(PilotState.ACTIVE):
+        with _no_room(inodes=False):
+            if not _kill(pilot.pid):
+                return False
+            field.expect_none_of(pilot)
+            return bool(_reason(field, pilot))
+    return False
+
+
+def _reason(field: Field, pilot: Pilot) -> str:
+    """Return why a pilot has ended, once it has."""
+    wait_until(lambda: pilot.id not in {each.id for each in field.pilots()}, _WAIT_S)
+    return next(each.reason for each in field.pilots(*PILOT_FINAL) if each.id == pilot.id)
+
+
+@contextlib.contextmanager
+def _no_room(*, inodes: bool) -> Iterator[None]:
+    """Fill the pilots' disk."""
+    ballast = pilots_place() / "ballast"
+    ballast.mkdir()
+    try:
+        with contextlib.suppress(OSError):
+            if inodes:
+                for number in itertools.count():
+                    (ballast / str(number)).touch()
+            with (ballast / "bytes").open("wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(4096))
+        yield
+    finally:
+        shutil.rmtree(ballast)
 
 
 def tree(field: Field) -> bool:
