@@ -14,7 +14,7 @@ Job: TypeAlias = Mapping[str, object]
 ATTRIBUTES = (
     "ClusterId,ProcId,JobStatus,ExitCode,ExitBySignal,ExitSignal,RemoveReason,HoldReason,HoldReasonCode,LastHoldReason,"
     "LastHoldReasonCode,RemoteHost,LastRemoteHost,AllRemoteHosts,QDate,JobStartDate,JobCurrentStartDate,CompletionDate,"
-    "EnteredCurrentStatus,JobBatchName,TotalSubmitProcs"
+    "EnteredCurrentStatus,JobBatchName,TotalSubmitProcs,LastRejMatchTime,RequestCpus,RequestMemory,RequestGPUs"
 )
 _NATIVE = {
     1: ("Idle", JobState.PENDING),
@@ -27,7 +27,7 @@ _NATIVE = {
 }
 # What a cluster is while some of its jobs are not over: the first of these that one of them is.
 _ALIVE = (JobState.RUNNING, JobState.SUSPENDED, JobState.PENDING, JobState.UNKNOWN)
-_REMOVED, _COMPLETED, _HELD = 3, 4, 5
+_IDLE, _REMOVED, _COMPLETED, _HELD = 1, 3, 4, 5
 _BY_A_USER = 1
 
 
@@ -58,6 +58,15 @@ def by_cluster(jobs: Sequence[Job]) -> dict[str, dict[int, Job]]:
     for job in jobs:
         found.setdefault(str(_integer(job, "ClusterId")), {}).setdefault(_integer(job, "ProcId") or 0, job)
     return found
+
+
+def rejected_request(jobs: Mapping[int, Job]) -> tuple[tuple[str, int], ...]:
+    """Return what a cluster asks of a slot, if all of its jobs wait and no machine has matched so far."""
+    first = next(iter(jobs.values()))
+    waits = all(_integer(job, "JobStatus") == _IDLE for job in jobs.values())
+    if not waits or not all(_integer(job, "LastRejMatchTime") for job in jobs.values()):
+        return ()
+    return tuple((name, number) for name in ("Cpus", "Memory", "GPUs") if (number := _integer(first, f"Request{name}")))
 
 
 def is_whole(jobs: Mapping[int, Job]) -> bool:

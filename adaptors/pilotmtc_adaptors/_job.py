@@ -1,5 +1,6 @@
 """SAGA's job Service and Job for every dialect: what they say, the one driver does."""
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -19,7 +20,7 @@ from pilotmtc.errors import (
     UsageError,
 )
 from pilotmtc_adaptors import _driver, _registry
-from pilotmtc_adaptors._dialect import FINAL, JobRecord, Status
+from pilotmtc_adaptors._dialect import FINAL, JobRecord, JobState, Status
 from pilotmtc_adaptors._request import as_request
 
 T = TypeVar("T")
@@ -36,6 +37,7 @@ _INFO = {
         {"type": "radical.saga.job.Job", "class": "DialectJob"},
     ],
 }
+_SETTLED_S = 30.0
 _HERE = ("", "localhost")
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 15.0  # between looks at a job that is waited for
 
@@ -130,7 +132,10 @@ class DialectService(job_cpi.Service):  # type: ignore[misc]
 
 
 class DialectJob(job_cpi.Job):  # type: ignore[misc]
-    """A job. Once it was seen to be over, the scheduler is not asked for it any more: it would forget."""
+    """A job. Once it was seen to be over, the scheduler is not asked for it any more: it would forget.
+
+    One that was there and is not known any more is over, too: its state is ``Unknown``, for nobody knows how it ended.
+    """
 
     @_call
     def init_instance(self, job_info: dict[str, Any]) -> Any:
@@ -139,6 +144,8 @@ class DialectJob(job_cpi.Job):  # type: ignore[misc]
         self._description = job_info.get("job_description")
         self._batch: str | None = job_info.get("job_id")
         self._final: JobRecord | None = None
+        self._seen = False  # the scheduler has told of it
+        self._taken_at = -math.inf  # when this object submitted it, monotonic
         return self.get_api()
 
     @_call
@@ -148,6 +155,7 @@ class DialectJob(job_cpi.Job):  # type: ignore[misc]
             raise saga.IncorrectState(f"job {self._batch} has been submitted already")
         request = _asked(as_request, _attributes(self._description))
         self._batch = _asked(_driver.submit, self._service.dialect, request)
+        self._taken_at = time.monotonic()
 
     @_call
     def cancel(self, timeout: float | None = None) -> None:
@@ -160,7 +168,7 @@ class DialectJob(job_cpi.Job):  # type: ignore[misc]
         """Return whether it is over, or gets so in time; below zero that is for ever."""
         until = time.monotonic() + (timeout if timeout >= 0 else float("inf"))
         pause = _FIRST_PAUSE_S
-        while self._record().state not in FINAL:
+        while not self._is_over():
             left = until - time.monotonic()
             if left <= 0:
                 return False
@@ -238,11 +246,27 @@ class DialectJob(job_cpi.Job):  # type: ignore[misc]
             return self._final
         batch = self._needed()
         record = self._service.records([batch])[batch]
+        if isinstance(record, JobUnknown) and (self._seen or self._is_settled()):
+            # The scheduler keeps no history: it is over, and nobody knows how.
+            record = self._final = JobRecord(batch_id=batch, state=JobState.UNKNOWN, reason=str(record))
         if isinstance(record, AdaptorError):
             raise _saga_error(record)
+        self._seen = True
         if record.state in FINAL:
             self._final = record
         return record
+
+    def _is_over(self) -> bool:
+        try:
+            return self._record().state in FINAL or self._final is not None
+        except saga.DoesNotExist:
+            if self._taken_at == -math.inf:
+                raise
+            return False  # it may not be shown yet
+
+    def _is_settled(self) -> bool:
+        """Whether the scheduler has had time enough to show what this object has submitted."""
+        return self._taken_at != -math.inf and time.monotonic() - self._taken_at > _SETTLED_S
 
 
 def _attributes(description: Any) -> Mapping[str, Any]:

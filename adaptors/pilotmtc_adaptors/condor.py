@@ -6,12 +6,20 @@ With ``condor-parallel://`` it is one job of the parallel universe, on a pool th
 import re
 from collections.abc import Sequence
 
+import msgspec
 from msgspec import Struct
 
 from pilotmtc.errors import AdaptorError, AnswerLost, JobUnknown, StatusUnavailable, SubmitRejected
-from pilotmtc_adaptors._condor_records import ATTRIBUTES, by_cluster, cluster_record, is_whole, parse_jobs
+from pilotmtc_adaptors._condor_records import (
+    ATTRIBUTES,
+    by_cluster,
+    cluster_record,
+    is_whole,
+    parse_jobs,
+    rejected_request,
+)
 from pilotmtc_adaptors._condor_submit import submit_description
-from pilotmtc_adaptors._dialect import FINAL, Call, JobRequest, Said, Status, Talk
+from pilotmtc_adaptors._dialect import FINAL, Call, JobRequest, JobState, Said, Status, Talk
 from pilotmtc_adaptors._script import SCRIPT_FIELDS
 
 _MAPS = SCRIPT_FIELDS | {
@@ -37,6 +45,7 @@ _UNREACHABLE = re.compile(
     re.IGNORECASE,
 )
 _CUT_OFF = re.compile(r"failed to commit|failed to end|qmgmt error|lost connection", re.IGNORECASE)
+_STATIC = 'SlotType =!= "Dynamic"'
 _HISTORY_JOBS = "50000"  # how many of the past ones are looked through for a name
 
 
@@ -79,8 +88,14 @@ class _Condor(Struct, frozen=True):
             else:
                 for each, jobs in by_cluster(parse_jobs(said.stdout)).items():
                     clusters[each] = {**jobs, **clusters.get(each, {})}
+        too_large: dict[tuple[tuple[str, int], ...], str] = {(): ""}
         for each in asked:
             record = cluster_record(each, clusters[each]) if clusters.get(each) else None
+            if record is not None and record.state is JobState.PENDING:
+                asks = rejected_request(clusters[each])
+                if asks not in too_large:
+                    too_large[asks] = yield from _too_large(asks)
+                record = msgspec.structs.replace(record, reason=too_large[asks] or record.reason)
             if record is not None and not (trouble and record.state in FINAL and each in left):
                 answers[each] = record
             elif trouble:
@@ -122,6 +137,20 @@ class _Condor(Struct, frozen=True):
         constraint = f'Owner == "{user}" && JobStatus =!= 3 && JobStatus =!= 4'
         found = yield from _clusters("condor_q", constraint)
         return _in_order(found)
+
+
+def _too_large(asks: Sequence[tuple[str, int]]) -> Talk[str]:
+    """Return why no slot will ever match; nothing if one may. HTCondor itself only says that none has."""
+    # Of a slot that is divided, TotalSlot* is what it had before.
+    large = " && ".join(f"TotalSlot{name} >= {number}" for name, number in asks)
+    found = []
+    for constraint in (f"{_STATIC} && {large}", _STATIC):
+        said = yield Call(("condor_status", "-limit", "1", "-af", "Name", "-constraint", constraint), required=False)
+        found.append(said.returncode == 0 and bool(said.stdout.strip()))
+        if said.returncode or found[0]:
+            return ""  # or the pool cannot be asked, which is no reason to say never
+    size = ", ".join(f"{name} >= {number}" for name, number in asks)
+    return f"Can Never Run: no machine of the pool has a slot with {size}" if found[1] else ""
 
 
 vanilla = _Condor(("condor", "htcondor"))

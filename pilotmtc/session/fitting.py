@@ -1,6 +1,7 @@
 """What pilots that are there tell about those to ask for: how large nodes are, and what will never start. Pure."""
 
 import math
+import re
 from collections.abc import Sequence
 
 from pilotmtc.model import Pilot, Resources
@@ -28,10 +29,23 @@ _NEVER = {
 }
 
 
+# What PBS begins such a reason with, and our dialects for schedulers that say nothing themselves.
+_NEVER_WORDS = re.compile(r"\bcan never run\b[:\s]*", re.IGNORECASE)
+
+
+def why_never(pilot: Pilot) -> str:
+    """Return why a pilot that waits in a queue will wait there for ever; nothing if it may start."""
+    if pilot.state is not PilotState.PENDING:
+        return ""
+    if found := _NEVER_WORDS.search(pilot.reason):
+        return pilot.reason[found.end() :].strip() or "its scheduler says so"
+    return _NEVER.get(pilot.reason, "")
+
+
 def never_starts(pilot: Pilot) -> str:
     """Return why a pilot that waits in a queue will wait there for ever, and what to do; nothing if it may start."""
-    why = _NEVER.get(pilot.reason) if pilot.state is PilotState.PENDING else None
-    if why is None:
+    why = why_never(pilot)
+    if not why:
         return ""
     return f"it will never start as it is, for {why}: pilotmtc pilot cancel {pilot.id}, and ask for less"
 

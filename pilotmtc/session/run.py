@@ -18,6 +18,7 @@ from pilotmtc.model import Campaign, CampaignId, Pilot, PilotDescription, Resour
 from pilotmtc.pilots import start as start_pilot
 from pilotmtc.session.agents import END_S, LocalAgent
 from pilotmtc.session.explain import obstacle
+from pilotmtc.session.fitting import why_never
 from pilotmtc.session.follow import Step, follow, get_campaign, start_number
 from pilotmtc.session.link import Link
 from pilotmtc.session.printed import InOrder, Seen
@@ -336,6 +337,8 @@ class Run:
         self._looked_at = now
         assert self._pilot is not None
         pilot = self._link.call(GetPilots(id=self._pilot.id)).pilots[0]
+        if why := why_never(pilot):
+            raise SubmitRejected(f"pilot {pilot.id} can never start, and is canceled: {why}; ask for less")
         gone = self._agent is not None and self._agent.over  # which the store may be unable to note
         if pilot.state not in PILOT_FINAL and not gone:
             self._pilot = pilot

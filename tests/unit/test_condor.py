@@ -375,3 +375,39 @@ def test_name_that_no_job_can_have_is_not_asked_for(name: str) -> None:
     with pytest.raises(StopIteration) as end:
         next(condor.vanilla.find(name))
     assert end.value.value == ()
+
+
+# -- what will never run ---------------------------------------------------------------------------------------------
+
+SLOT, TOO_LARGE = Answer("slot1@n1\n"), {"LastRejMatchTime": 5, "RequestCpus": 99, "RequestMemory": 1024}
+
+
+def asked_of(jobs: Answer, *answers: Answer) -> tuple[JobRecord, list[Call]]:
+    found, calls = hold(condor.vanilla.status(["7"]), jobs, *answers)
+    record = found["7"]
+    assert isinstance(record, JobRecord)
+    return record, calls[1:]
+
+
+def waiting(**attributes: object) -> Answer:
+    return written(*(job(proc, **attributes) for proc in range(3)))
+
+
+def test_request_for_which_no_slot_is_large_enough_can_never_run() -> None:
+    record, calls = asked_of(waiting(**TOO_LARGE), NOTHING, SLOT)
+    assert record.reason == "Can Never Run: no machine of the pool has a slot with Cpus >= 99, Memory >= 1024"
+    assert "TotalSlotCpus >= 99 && TotalSlotMemory >= 1024" in calls[0].argv[-1]
+
+
+@pytest.mark.parametrize("answers", [(SLOT,), (NOTHING, NOTHING), (Answer("", "no collector", 1),)])
+def test_slot_that_is_busy_and_pool_that_is_empty_or_silent_are_worth_waiting_for(answers: tuple[Answer, ...]) -> None:
+    assert asked_of(waiting(**TOO_LARGE), *answers)[0].reason == ""
+
+
+@pytest.mark.parametrize(
+    "attributes", [{**TOO_LARGE, "LastRejMatchTime": 0}, {**TOO_LARGE, "JobStatus": 5, "HoldReason": "by me"}]
+)
+def test_pool_is_not_asked_about_what_has_not_been_tried(attributes: dict[str, object]) -> None:
+    record, calls = asked_of(waiting(**attributes))
+    assert not calls
+    assert "Never" not in record.reason

@@ -135,6 +135,9 @@ def test_advice_keeps_to_the_part_of_a_node_that_pilots_had() -> None:
 
 
 def test_pilot_that_will_never_start_says_so_and_what_to_do() -> None:
+    reason = "Can Never Run: Insufficient amount of resource: ncpus (R: 99 A: 48 T: 48)"
+    found = replace(pilot(PilotState.PENDING), native_state="Q", reason=reason)
+    assert "never start as it is, for Insufficient amount of resource: ncpus (R: 99" in text(task(), found)
     found = replace(pilot(PilotState.PENDING), native_state="PENDING", reason="PartitionNodeLimit")
     assert "never start as it is, for it asks for more nodes than its queue" in text(task(), found)
     assert "pilotmtc pilot cancel 2" in text(task(), found)
