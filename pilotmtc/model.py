@@ -283,6 +283,8 @@ class PilotDescription(Struct, frozen=True, omit_defaults=True):
     login
         How its nodes reach the store's host: ``[user@]host[:port]``; empty is that host's own name, and ``-`` is no
         SSH at all: they run on that host.
+    environ
+        Variables of the shell on the store's host that asked for it, by which the scheduler's commands are found.
     """
 
     site: str = "local"
@@ -305,6 +307,7 @@ class PilotDescription(Struct, frozen=True, omit_defaults=True):
     signal_s: float = 0.0
     setup: tuple[str, ...] = ()
     login: str = ""
+    environ: dict[str, str] = {}
 
 
 class Pilot(Struct, frozen=True, omit_defaults=True):

@@ -22,6 +22,7 @@ _CLOCKS_S = 120.0  # what the scheduler's clock may differ from this host's
 _OUTPUT_BYTES = 64 << 20
 _LOOK_S = 0.02
 _TIMED_OUT = 124  # as timeout(1) says it
+_PLACES = ("/opt/pbs/bin", "/opt/slurm/bin", "/opt/torque/bin", "/usr/local/bin")
 _NOT_FOUND = 127  # as shells say it
 
 
@@ -169,7 +170,18 @@ def _is_young(record: Status | None, asked_at: float) -> bool:
 
 def _environment(call: Call) -> Mapping[str, str]:
     own = {name: value for name, value in os.environ.items() if call.keep is None or name in call.keep}
-    return {**own, "LC_ALL": "C", **call.environment}
+    return {**own, "PATH": _search_path(), "LC_ALL": "C", **call.environment}
+
+
+def _search_path() -> str:
+    """Return PATH, and behind it where schedulers are: what a login's profile adds, a login without one lacks."""
+    try:
+        with open(os.environ.get("PBS_CONF_FILE") or "/etc/pbs.conf", encoding="utf-8", errors="replace") as file:
+            places = [f"{line.strip()[9:]}/bin" for line in file if line.startswith("PBS_EXEC=/")]
+    except OSError:  # this is no host of PBS's
+        places = []
+    paths = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    return os.pathsep.join(dict.fromkeys([*paths, *places, *_PLACES]))
 
 
 def _read(process: "subprocess.Popen[bytes]", call: Call) -> tuple[bytes, bytes] | None:

@@ -1,9 +1,14 @@
 """Pilots' lives: `local` starts one on this machine; `queued` has a scheduler asked for one, where the store is."""
 
+import os
+
+from msgspec import structs
+
 from pilotmtc.model import Pilot, PilotDescription
 from pilotmtc.pilots.local import start_local
-from pilotmtc.pilots.queued import start_queued
+from pilotmtc.pilots.queued import scheduler_environ, start_queued
 from pilotmtc.store.interface import Store
+from pilotmtc.store.location import locate
 
 __all__ = ["start", "start_local", "start_queued"]
 
@@ -14,5 +19,7 @@ _QUEUED_WAIT_S = 30.0
 def start(store: Store, url: str, description: PilotDescription, wait_s: float | None = None) -> Pilot:
     """Start a pilot as its description says; see `start_local` and `start_queued`."""
     if description.scheduler:
+        if locate(url).target is None:
+            description = structs.replace(description, environ=scheduler_environ(os.environ))
         return start_queued(store, description, _QUEUED_WAIT_S if wait_s is None else wait_s)
     return start_local(store, url, description, _LOCAL_WAIT_S if wait_s is None else wait_s)

@@ -1,7 +1,9 @@
 """Starting a pilot through a scheduler, which the store's server asks."""
 
+import os
 import secrets
 import time
+from collections.abc import Iterable, Mapping, MutableMapping
 
 from pilotmtc.errors import SubmitRejected
 from pilotmtc.model import Pilot, PilotDescription
@@ -10,6 +12,31 @@ from pilotmtc.store.interface import Store
 from pilotmtc.wire.messages import CreatePilot, GetPilots
 
 _LOOK_S = 0.1
+# What schedulers' commands are found by, and find their server by. Others of a user's variables are not for the store.
+_NAMES = (
+    "PATH", "LD_LIBRARY_PATH", "PBS_CONF_FILE", "PBS_DEFAULT", "PBS_SERVER", "SLURM_CONF", "CONDOR_CONFIG",
+    "MOABHOMEDIR",
+)  # fmt: skip
+
+
+def scheduler_environ(env: Mapping[str, str]) -> dict[str, str]:
+    """Return those of a submitter's variables by which a scheduler's commands are found.
+
+    When the scheduler is asked, the store's server may be another's child: an agent's, whose login has a short PATH.
+    """
+    return {name: env[name] for name in _NAMES if env.get(name)}
+
+
+def adopt(own: MutableMapping[str, str], others: Iterable[Mapping[str, str]]) -> None:
+    """Add submitters' variables to one's own, which go before them."""
+    paths = own.get("PATH", "").split(os.pathsep)
+    for each in others:
+        for name, value in each.items():
+            if name == "PATH":
+                paths += [path for path in value.split(os.pathsep) if os.path.isabs(path)]
+            else:
+                own.setdefault(name, value)
+    own["PATH"] = os.pathsep.join(dict.fromkeys(path for path in paths if path))
 
 
 def start_queued(store: Store, description: PilotDescription, wait_s: float = 30.0) -> Pilot:

@@ -21,6 +21,7 @@ from pilotmtc.agent.guard import sweep
 from pilotmtc.agent.leftovers import send_spool
 from pilotmtc.errors import AdaptorError, ChannelClosed, ConfigError, PilotMTCError, SubmitRejected, UsageError
 from pilotmtc.model import BatchId, Job, JobReport
+from pilotmtc.pilots.queued import adopt
 from pilotmtc.pilots.scheduler import Scheduler, Sighting
 from pilotmtc.pilots.script import job_script
 from pilotmtc.pilots.way import make_way
@@ -58,6 +59,7 @@ class Round:
         """Do it."""
         found = self._store.call(GetJobs(self._url))
         self._path = found.path
+        adopt(os.environ, [job.description.environ for job in found.jobs])
         try:
             self._ask(found.jobs)
         except (AdaptorError, ConfigError) as error:  # nothing can be asked; what befalls one pilot ends no round

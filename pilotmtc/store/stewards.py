@@ -7,11 +7,13 @@ that the server has made; this file knows no more of it than how to start and ho
 import contextlib
 import logging
 import os
+import re
 import select
 import signal
 import socket
 import sys
 import time
+from collections import deque
 from typing import NamedTuple
 
 from pilotmtc.errors import StoreError
@@ -24,6 +26,9 @@ CONTROL_FD = 3  # at its other end: once that is closed, the steward has to end
 TIME_LIMIT_S = 120.0
 LIMIT_VARIABLE = "PILOTMTC_SERVER_STEWARD_S"
 _GRACE_S = 3.0
+_LAST_LINES = 200
+_LONGEST = 500
+_PREFIX = re.compile(r"^[0-9-]+ [0-9:,]+ \d+ [A-Z]+ ")
 
 
 class Steward(NamedTuple):
@@ -34,6 +39,7 @@ class Steward(NamedTuple):
     pidfd: int
     stream: socket.socket
     control: socket.socket
+    words: int  # the file that it writes its messages into
 
 
 class Stewards:
@@ -71,9 +77,10 @@ class Stewards:
             stream.close()
             theirs.close()
             raise _cannot(url, error) from error
-        pid = 0
+        pid, words = 0, -1
         try:
             with theirs, their_control, contextlib.ExitStack() as stack:
+                words = os.memfd_create("steward", os.MFD_CLOEXEC)
                 ends = serve.out_of_the_way(their_control.fileno())
                 stack.callback(os.close, ends)
                 pid = os.posix_spawn(
@@ -83,6 +90,7 @@ class Stewards:
                     file_actions=[
                         (os.POSIX_SPAWN_DUP2, theirs.fileno(), 0),
                         (os.POSIX_SPAWN_DUP2, theirs.fileno(), 1),
+                        (os.POSIX_SPAWN_DUP2, words, 2),
                         (os.POSIX_SPAWN_DUP2, ends, CONTROL_FD),
                     ],
                     setpgroup=0,
@@ -92,11 +100,13 @@ class Stewards:
         except OSError as error:
             stream.close()
             control.close()
+            if words >= 0:
+                os.close(words)
             if pid:
                 _signal(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
             raise _cannot(url, error) from error
-        steward = Steward(url, pid, pidfd, stream, control)
+        steward = Steward(url, pid, pidfd, stream, control, words)
         self._children[pidfd] = steward, now + self._limit_s
         self._epoll.register(pidfd, select.EPOLLIN)
         return steward
@@ -126,11 +136,12 @@ class Stewards:
         self._epoll.unregister(pidfd)
         os.close(pidfd)
         code = os.waitstatus_to_exitcode(status)
+        said = _said(steward.words)
         late = pidfd in self._asked
         self._asked.discard(pidfd)
         if late:
             return steward.url, f"its commands have not answered within {self._limit_s:g} s"
-        return steward.url, "" if code == 0 else f"asking it ended with {code}: the store server's log says more"
+        return steward.url, "" if code == 0 else f"asking it ended with {code}: {said or 'it said nothing'}"
 
     def close(self) -> None:
         """End all of them."""
@@ -141,6 +152,16 @@ class Stewards:
             if not select.select([pidfd], [], [], max(0.0, until - time.monotonic()))[0]:
                 _signal(steward.pid, signal.SIGKILL)
             self.reap(pidfd)
+
+
+def _said(fd: int) -> str:
+    """Put a steward's messages into the server's log; return the last of them, without its time and level."""
+    with open(fd, encoding="utf-8", errors="replace") as file:
+        file.seek(0)
+        lines = [line for line in deque(file, _LAST_LINES) if line.strip()]
+    sys.stderr.write("".join(lines))
+    sys.stderr.flush()
+    return _PREFIX.sub("", lines[-1]).strip()[:_LONGEST] if lines else ""
 
 
 def _cannot(url: str, error: OSError) -> StoreError:
