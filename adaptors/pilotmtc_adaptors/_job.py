@@ -112,6 +112,11 @@ class DialectService(job_cpi.Service):  # type: ignore[misc]
 
     # Besides SAGA's: many jobs in one call, and what SAGA's records have no room for.
 
+    @property
+    def maps(self) -> frozenset[str]:
+        """What the dialect can say of a job: names of `JobRequest`'s fields."""
+        return self.dialect.maps
+
     def find(self, name: str) -> "tuple[str, ...]":
         """Return the scheduler's ids of jobs of that name."""
         return _asked(_driver.find, self.dialect, name)

@@ -44,7 +44,9 @@ def _command(name: str, *, examples: str) -> Callable[[Callable[..., Any]], clic
 @_command("add", examples="pilotmtc site add boulder me@login.boulder --scheduler slurm --account acc --queue normal\n")
 @click.argument("name")
 @click.argument("host", required=False, default="")
-@click.option("--scheduler", metavar="NAME", help="slurm, pbs, moab or condor  [default: slurm; here: what is found]")
+@click.option(
+    "--scheduler", metavar="NAME", help="slurm, pbs, moab, condor, or local: none  [default: slurm; here: found]"
+)
 @click.option("--store", metavar="PATH", help="The store's file there  [default: ~/.pilotmtc/store.db]")
 @click.option("--command", metavar="PATH", help="pilotmtc there  [default: on its PATH]")
 @click.option("--config", metavar="FILE", help="SSH configuration for this site.")

@@ -115,6 +115,8 @@ class Scheduler:
             description.queue = pilot.queue
         if pilot.account:
             description.project = pilot.account
+        # Who names no cores wants all of a node, where a scheduler can give that.
+        whole = not pilot.cores and "exclusive" in self._direct.maps
         extras: dict[str, object] = {"nodes": pilot.nodes}
         extras |= {
             key: value
@@ -124,7 +126,7 @@ class Scheduler:
                 "qos": pilot.qos,
                 "constraint": pilot.constraint,
                 "reservation": pilot.reservation,
-                "exclusive": pilot.exclusive or not pilot.cores,
+                "exclusive": pilot.exclusive or whole,
                 "signal_s": warning_s(pilot),
             }.items()
             if value

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import FrameType
 
 from pilotmtc.agent.guard import sweep
+from pilotmtc.agent.launch import HOSTS_VARIABLE
 from pilotmtc.agent.leftovers import send_spool
 from pilotmtc.errors import AdaptorError, ChannelClosed, ConfigError, PilotMTCError, SubmitRejected, UsageError
 from pilotmtc.model import BatchId, Job, JobReport
@@ -25,6 +26,7 @@ from pilotmtc.pilots.queued import adopt
 from pilotmtc.pilots.scheduler import Scheduler, Sighting
 from pilotmtc.pilots.script import job_script
 from pilotmtc.pilots.way import make_way
+from pilotmtc.sites import LOCAL
 from pilotmtc.states import PILOT_FINAL, JobState, PilotState
 from pilotmtc.store.client import StoreClient
 from pilotmtc.store.interface import Store
@@ -173,6 +175,8 @@ class Round:
                 "--pilot", str(job.pilot), "--directory", job.directory, "--allocation",
             ]  # fmt: skip
             environment = {name: os.environ[name] for name in ("PYTHONPATH",) if os.environ.get(name)}
+            if job.description.scheduler.startswith(f"{LOCAL}:"):  # no variable of a scheduler's names this host
+                environment[HOSTS_VARIABLE] = "local:1"
             script.write_text(job_script(agent, setup=job.description.setup, environment=environment))
             script.chmod(0o700)
         except OSError as error:

@@ -3,7 +3,7 @@
 #
 # DIRECTORY becomes the machine's root file system: debootstrap's smallest (no compiler, no Python), made the first time
 # and kept as the command leaves it. A fresh clone of this checkout's HEAD lies in /root/pilotmtc there, where the command
-# runs (`make check` unless one is given). It has processes, /proc and /dev of its own, and no /sys: no cgroups.
+# runs (`make check` unless one is given). It has processes, /proc and /tmp of its own, and a /sys without cgroups.
 set -eu
 
 if [ $# -lt 2 ] || [ "$(id -u)" != 0 ]; then
@@ -29,12 +29,15 @@ printf '127.0.0.1 localhost %s\n::1 localhost\n' "$(uname -n)" >"$root/etc/hosts
 rm -rf "$root/root/pilotmtc"
 git clone -q . "$root/root/pilotmtc"
 
+# The shell stays as process 1, which buries those whose parents are gone.
 exec unshare --mount --pid --fork --kill-child sh -euc '
     root=$1
     shift
     mount --rbind /dev "$root/dev"
     mount -t proc proc "$root/proc"
+    mount -t sysfs sysfs "$root/sys"
     mount -t tmpfs -o mode=1777 tmp "$root/tmp"
-    exec chroot "$root" env -i HOME=/root LANG=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin TERM="${TERM:-dumb}" CI="${CI:-}" \
+    chroot "$root" env -i HOME=/root LANG=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin TERM="${TERM:-dumb}" CI="${CI:-}" \
         sh -euc "cd /root/pilotmtc; exec \"\$@\"" sh "$@"
+    exit $?
 ' sh "$root" "$@" </dev/null

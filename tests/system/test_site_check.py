@@ -152,3 +152,14 @@ def test_same_commands_work_on_the_login_host_itself(site: Site) -> None:
     ]  # fmt: skip
     out = on_login_host(site, "run --site local-slurm --nodes 2 --cwd / echo {} ::: 1 2 3")
     assert sorted(out.split()) == ["1", "2", "3"]
+
+
+def test_host_without_a_scheduler_is_a_site(site: Site) -> None:
+    """A workstation in the laboratory, say."""
+    words = ("--scheduler", "local", "--login", "-", "--store", str(site.store), "--config", str(site.client.config))
+    site.ok("site", "add", "lab", site.host, *words)
+    out = site.ok("run", "--site", "lab", "--cwd", "/", "echo {} $USER", ":::", "1", "2")
+    assert sorted(out.splitlines()) == [f"{number} {site.sshd.account.name}" for number in (1, 2)]
+    done = site.run("run", "--site", "lab", "--cwd", "/", "--exclusive", "echo {}", ":::", "1")
+    assert done.returncode == 5
+    assert "local jobs cannot have exclusive" in done.stderr
