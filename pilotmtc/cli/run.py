@@ -164,15 +164,16 @@ class _Show:
         from pilotmtc.session import Advanced, Begun, Ended, PilotLost, PilotMoved, StoreTroubled
 
         match event:
-            case Begun(shared=True, campaign=campaign) if not self._quiet:
-                self._talk(f"pilotmtc: any pilot of the store may run the tasks of campaign {campaign}")
+            case Begun() if not self._quiet:
+                if event.shared:
+                    self._talk(f"pilotmtc: any pilot of the store may run the tasks of campaign {event.campaign}")
+                if event.pilot.reason and not event.pilot.description.scheduler:
+                    self._talk(f"pilotmtc: pilot {event.pilot.id}: {event.pilot.reason}")
             case Advanced(campaign=campaign):
                 self._write(sys.stdout.flush)
                 self._progress.show(campaign)
             case Ended(result=result):
                 self._end(result)
-            case Begun(pilot=pilot) if pilot.reason and not pilot.description.scheduler and not self._quiet:
-                self._talk(f"pilotmtc: pilot {pilot.id}: {pilot.reason}")
             case PilotMoved(pilot=pilot) if not self._quiet:
                 self._talk(f"pilotmtc: {_queue_words(pilot)}")
             case PilotLost(pilot=pilot):
@@ -187,7 +188,13 @@ class _Show:
 
         if self._json:
             self._progress.hide()
-            shape = shapes.result(result) | {"stdout": result.text, "stderr": result.error_text}
+            shape = shapes.result(result)
+            for name, kept, path, size in (
+                ("stdout", result.stdout, result.stdout_path, result.stdout_bytes),
+                ("stderr", result.stderr, result.stderr_path, result.stderr_bytes),
+            ):
+                blocks = output_blocks(kept, path, size) if kept else ()  # what the task wrote into a file is there
+                shape[name] = b"".join(blocks).decode("utf-8", "replace")
             self._write(lambda: out.put_json(shape))
         elif result.stdout and not self._quiet:
             self._progress.hide()

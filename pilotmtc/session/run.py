@@ -383,6 +383,8 @@ class Run:
             last = task.last
             if last is None or last.pilot != pilot.id or lasts_s - last.elapsed_s > max(_SPARE * lasts_s, _SPARE_S):
                 continue
+            if task.resources.signal_first:  # it may have saved its state, and go on in the next pilot
+                continue
             raise UsageError(
                 f"task {task.id} ran for {format_duration(last.elapsed_s)}, until the walltime of pilot {pilot.id} "
                 f"({format_duration(lasts_s)}) was over, and in all that time no task ended: ask for a longer "

@@ -98,6 +98,12 @@ def test_json_has_a_result_a_line(user: User) -> None:
     ]  # fmt: skip
 
 
+def test_json_has_all_of_a_large_output(user: User) -> None:
+    line = "head -c 300000 /dev/zero | tr '\\0' o; head -c 200000 /dev/zero | tr '\\0' e >&2"
+    record = user.cli("run", "--json", line).record
+    assert (record["stdout"], record["stderr"]) == ("o" * 300_000, "e" * 200_000)
+
+
 def test_failed_tasks_are_shown_with_their_last_words(user: User) -> None:
     line = "for i in 1 2 3 4 5 6 7; do echo line $i >&2; done; exit 3"
     done = user.cli("run", line, code=1)
