@@ -90,7 +90,10 @@ def kinds(ledger: Ledger, campaign: int | None) -> Iterator[tuple[int, int]]:
         if found is None:
             return
         low = found
-        if campaign is None and found in ledger.own_pilots:
+        if campaign is None and (shared := ledger.shared_from(found)) != found:
+            if shared is None:
+                return
+            low = shared - 1
             continue
         need = -1
         while (need := ledger.execute(_NEXT_RESOURCES, (found, need)).fetchone()[0]) is not None:

@@ -60,7 +60,8 @@ def explain(ledger: Ledger, request: Explain) -> Explanation:
     ).fetchall()
     ahead = 0
     if task.state is TaskState.READY and task.not_before is None:
-        for campaign, need in kinds(ledger, task.campaign if task.campaign in ledger.own_pilots else None):
+        shared = ledger.shared_from(task.campaign) == task.campaign
+        for campaign, need in kinds(ledger, None if shared else task.campaign):
             values = (campaign, need, task.priority, task.id, AHEAD_MAX - ahead)
             ahead += ledger.execute(_AHEAD, values).fetchone()[0]
             if ahead >= AHEAD_MAX:

@@ -5,6 +5,7 @@ and state, and what watchers are told.
 """
 
 import sqlite3
+from bisect import bisect_left
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable
 from hashlib import blake2b
@@ -133,8 +134,8 @@ class Ledger:
         self.next_task: int = self.execute("SELECT coalesce(max(id), 0) + 1 FROM task").fetchone()[0]
         self.has_dependencies = self.execute("SELECT 1 FROM dependency LIMIT 1").fetchone() is not None
         self.wishes: int = self.execute("SELECT count(*) FROM wish").fetchone()[0]  # not fulfilled yet
-        # Campaigns that other pilots pass over; at hand, for each claim asks.
-        self.own_pilots: set[int] = {id_ for (id_,) in self.execute("SELECT id FROM campaign WHERE own_pilots = 1")}
+        # Campaigns that any pilot may have, in order: claims go from one to the next, past what is kept for others.
+        self._shared = [id_ for (id_,) in self.execute("SELECT id FROM campaign WHERE own_pilots = 0 ORDER BY id")]
         self._templates: dict[int, Template] = {}
         self._resources: dict[int, Resources] = {}
         self._ids: dict[bytes, int] = {}
@@ -157,6 +158,17 @@ class Ledger:
         if pilot in self.silent and not ago_s:
             self.silent -= {pilot}
             self.touch()
+
+    def share(self, campaign: int) -> None:
+        """Note that any pilot may have the campaign's tasks."""
+        at = bisect_left(self._shared, campaign)
+        if self._shared[at : at + 1] != [campaign]:
+            self._shared.insert(at, campaign)
+
+    def shared_from(self, campaign: int) -> int | None:
+        """Return the first campaign that any pilot may have: this one, or one after it."""
+        at = bisect_left(self._shared, campaign)
+        return self._shared[at] if at < len(self._shared) else None
 
     def template(self, id_: int) -> Template:
         """Return the template `id_`."""

@@ -49,7 +49,7 @@ def share(ledger: Ledger, request: ShareCampaign) -> Changed:
     done = ledger.execute(
         "UPDATE campaign SET own_pilots = 0 WHERE id = ? AND own_pilots = 1", (request.campaign,)
     ).rowcount
-    ledger.own_pilots.discard(request.campaign)
+    ledger.share(request.campaign)
     if done:
         ledger.claimable()
         ledger.touch()
@@ -68,8 +68,8 @@ def _campaign(ledger: Ledger, request: Submit) -> tuple[int, int, bool, int]:
         "VALUES (?, ?, ?, 0, 0, 0, 0, ?) RETURNING id",
         (request.key, request.name, ledger.clock.now(), request.own_pilots),
     ).fetchone()
-    if request.own_pilots:
-        ledger.own_pilots.add(id_)
+    if not request.own_pilots:
+        ledger.share(id_)
     return id_, 0, False, 0
 
 

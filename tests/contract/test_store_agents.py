@@ -163,6 +163,17 @@ def test_tasks_that_are_kept_for_pilots_of_their_own_are_given_to_no_other(kit: 
     assert [task.task for task in kit.claim(kit.pilot(mine))] == [1, 2]
 
 
+def test_claims_go_past_campaigns_that_are_kept_for_others_to_all_that_are_not(kit: Kit) -> None:
+    shared = [kit.submit(row(n), own=n % 3 != 0).received for n in range(10)]
+    assert shared == [1] * 10
+    with pytest.raises(UsageError):
+        kit.submit(row(), resources=())  # an undone request leaves no campaign behind
+    assert [task.task for task in kit.claim(kit.pilot())] == [1, 4, 7, 10]
+    kit.store.call(ShareCampaign(CampaignId(6)))
+    assert [task.task for task in kit.claim(kit.pilot())] == [6]
+    assert [task.task for task in kit.claim(kit.pilot(CampaignId(9)))] == [9]
+
+
 def test_kept_campaign_is_shared_from_when_somebody_says_so(kit: Kit) -> None:
     mine = kit.submit(row(1), key="k", last=False, own=True).campaign
     kit.submit(row(2), key="k", offset=1)  # what the first chunk has said counts

@@ -262,7 +262,7 @@ def test_walltime_ends_a_run_that_can_be_resumed(user: User) -> None:
 
 def test_tasks_are_kept_for_the_runs_own_pilots_unless_all_may_have_them(user: User) -> None:
     user.cli("pilot", "submit", "--cores", "2", "--idle", "60s")
-    done = user.cli("run", "echo $PILOTMTC_PILOT_ID", ":::", *"1234")
+    done = user.cli("run", "echo $PILOTMTC_PILOT_ID; exit 1", ":::", *"1234", code=1)
     assert "1" not in lines(done.out)
     assert "any pilot" not in done.err
     done = user.cli("run", "--any-pilot", "echo {}", ":::", *"1234")
@@ -273,7 +273,7 @@ def test_tasks_are_kept_for_the_runs_own_pilots_unless_all_may_have_them(user: U
     assert "campaign 1 is kept for pilots of its own, and none is there: pilotmtc run --resume 1, or" in said
     assert "campaign 1 is kept" in user.cli("wait", "1", "--timeout", "0.2s", code=124).err
     user.cli("pilot", "submit", "--campaign", "1", "--cores", "1", "--idle", "1s")
-    user.cli("wait", "1")
+    user.cli("wait", "1", code=1)
 
 
 def test_killed_pilot_is_replaced(user: User) -> None:
