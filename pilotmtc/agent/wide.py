@@ -111,8 +111,9 @@ def command(
         job = env.get("SLURM_JOB_ID", "")
         mpi = [] if "SLURM_MPI_TYPE" in env or not _wants_pmix(program) else ["--mpi=pmix"]
         return [
-            program, "--overlap", *mpi, f"--jobid={job}", f"--nodes={len(counts)}", f"--ntasks={count}",
-            "--distribution=arbitrary", "--cpu-bind=none", "--mem=0", "--kill-on-bad-exit=1", "--export=ALL", *rank,
+            # The nodes are those of the file: newer SLURMs refuse to be told how many they are.
+            program, "--overlap", *mpi, f"--jobid={job}", f"--ntasks={count}", "--distribution=arbitrary",
+            "--cpu-bind=none", "--mem=0", "--kill-on-bad-exit=1", "--export=ALL", *rank,
         ], more  # fmt: skip
     more["SLURM_OVERLAP"] = "1"  # what it starts through srun shall not wait for the node workers to leave
     # This node as localhost, for it needs no SSH then; but not to MPICH's other nodes, which would call back there.

@@ -55,6 +55,7 @@ def pilot_of(slurm: Slurm, site: Site, nodes: int = 4) -> Iterator[Fleet]:
     # The nodes are this machine: they share its names, and Open MPI would take their ranks for neighbours.
     environment = os.environ | {
         "SLURM_CONF": str(slurm.conf), "PILOTMTC_NETWORK": "127.0.0.1", "OMPI_MCA_btl": "self,tcp",
+        "OMPI_MCA_btl_tcp_if_include": "lo", "OMPI_MCA_oob_tcp_if_include": "lo",
         "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     }  # fmt: skip
     command = [
