@@ -4,14 +4,19 @@ import os
 import secrets
 import time
 from collections.abc import Iterable, Mapping, MutableMapping
+from importlib.metadata import entry_points
 
-from pilotmtc.errors import SubmitRejected
+from pilotmtc.errors import SubmitRejected, UsageError
 from pilotmtc.model import Pilot, PilotDescription
 from pilotmtc.states import PilotState
 from pilotmtc.store.interface import Store
 from pilotmtc.wire.messages import CreatePilot, GetPilots
 
 _LOOK_S = 0.1
+# Of a description, what not every scheduler has, and what dialects call it.
+_FIELDS = {name: name for name in ("queue", "account", "qos", "constraint", "reservation", "exclusive")} | {
+    "gpus": "gpus_per_node"
+}
 # What schedulers' commands are found by, and find their server by. Others of a user's variables are not for the store.
 _NAMES = (
     "PATH", "LD_LIBRARY_PATH", "PBS_CONF_FILE", "PBS_DEFAULT", "PBS_SERVER", "SLURM_CONF", "CONDOR_CONFIG",
@@ -39,6 +44,28 @@ def adopt(own: MutableMapping[str, str], others: Iterable[Mapping[str, str]]) ->
     own["PATH"] = os.pathsep.join(dict.fromkeys(path for path in paths if path))
 
 
+def refuse_unmapped(description: PilotDescription) -> None:
+    """Raise `UsageError` that names what such a scheduler has no word for, as far as it is known here.
+
+    What depends on its version is refused where its commands are.
+    """
+    scheme = description.scheduler.partition(":")[0]
+    found = list(entry_points(group="pilotmtc.dialects", name=scheme))
+    if len(found) != 1:  # it may be another host's, or the adaptors say what is wrong
+        return
+    try:
+        maps = found[0].load().maps
+    except (ImportError, AttributeError):  # the adaptors say so where the scheduler is asked
+        return
+    refused = [
+        f"{name} ({value!r})"
+        for name, field in _FIELDS.items()
+        if (value := getattr(description, name)) and field not in maps
+    ]
+    if refused:
+        raise UsageError(f"{scheme} jobs cannot have {', '.join(refused)}: leave it out, or use another scheduler")
+
+
 def start_queued(store: Store, description: PilotDescription, wait_s: float = 30.0) -> Pilot:
     """Have the scheduler of the store's host asked for a pilot, and return its record.
 
@@ -55,7 +82,10 @@ def start_queued(store: Store, description: PilotDescription, wait_s: float = 30
     ------
     SubmitRejected
         If the scheduler says no.
+    UsageError
+        If it has no word for something; there is no pilot then.
     """
+    refuse_unmapped(description)
     key = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
     pilot = store.call(CreatePilot(key, description)).pilots[0]
     until = time.monotonic() + wait_s

@@ -247,3 +247,15 @@ def test_queue_that_hangs_could_not_be_asked(condor_alone: Pool) -> None:
         assert told["error"] == "StatusUnavailable", told
     wait_until(condor_alone.answers, _WITHIN_S)
     assert state(condor_alone, batch_id) in {"Running", "Pending"}
+
+
+def test_request_that_no_machine_of_the_pool_can_meet_is_told(condor: Pool) -> None:
+    batch_id = submit(condor, "true", cores_per_node=99)
+
+    def told() -> bool:
+        return "Can Never Run: no machine of the pool has a slot with Cpus >= 99" in str(
+            status(condor, batch_id)["reason"]
+        )
+
+    wait_until(told, _WITHIN_S, lambda: f"{status(condor, batch_id)}\n{condor.run('condor_q', '-better-analyze')}")
+    assert condor.ask("cancel", [batch_id]) == {}
