@@ -30,6 +30,7 @@ from pilotmtc.wire.tail import TAIL_BYTES, Written
 _log = logging.getLogger("pilotmtc.agent")
 SWEEP_S = 1.0
 LINGER_S = 0.1
+KILLS = 10  # tried once a second; what has not ended then is stuck in the kernel, or another user's
 # Binding costs 30 us. Where tasks take less than this, it is left; one that turns out to be longer is bound when its
 # memory is first looked at.
 SHORT_S = 0.003
@@ -62,6 +63,7 @@ class NodeWorker:
         self._polled: dict[int, Process] = {}  # by pidfd
         self._by_task: dict[int, Process] = {}
         self._limited: dict[int, Process] = {}  # with a memory limit, by pid
+        self._immortal: set[int] = set()  # processes that no KILL has ended: their tasks are over all the same
         self._lingering: list[Process] = []  # have ended, but others of their groups have not, and may
         self._linger_at = math.inf
         self._timers: list[tuple[float, int, Process]] = []
@@ -154,9 +156,16 @@ class NodeWorker:
         return self._polled.pop(fd)
 
     def reap(self, process: Process, now: float) -> Result | None:
-        """Return the result of a process that has ended; None if `poll` will, since the rest of its group has time."""
+        """Return the result of a process that has ended; None if `poll` will, since the rest of its group has time.
+
+        Also None if that had given it up.
+        """
         pid = process.pid
-        if now < process.kill_at and not process.killed and pid in watch.living_groups():
+        if pid in self._immortal:
+            self._immortal.discard(pid)
+            os.waitpid(pid, 0)
+            return None
+        if now < process.kill_at and not process.kills and pid in watch.living_groups():
             self._lingering.append(process)
             self._linger_at = now + LINGER_S
             return None
@@ -164,12 +173,7 @@ class NodeWorker:
         _, status, usage = os.wait4(pid, 0)
         elapsed = now - process.began
         self._typical_s += (elapsed - self._typical_s) * 0.05
-        del self._live[pid]
-        del self._by_task[process.task]
-        if process.memory_bytes:
-            del self._limited[pid]
-        if process.wide:
-            remove_files(self._directory, process.task, process.attempt)
+        self._forget(process)
         ended = os.waitstatus_to_exitcode(status)
         code, number = (ended, None) if ended >= 0 else (None, -ended)
         cause = process.cause
@@ -209,8 +213,9 @@ class NodeWorker:
     def poll(self, now: float) -> list[Result]:
         """Do what the time demands: limits, kills, samples of memory, a sweep for what tasks left behind.
 
-        Returns the results of tasks of which the first process had ended before.
+        Returns the results of tasks of which the first process had ended before, or does not end.
         """
+        results = []
         while self._timers and self._timers[0][0] <= now:
             _, _, process = heapq.heappop(self._timers)
             if self._live.get(process.pid) is not process:
@@ -218,7 +223,10 @@ class NodeWorker:
             if process.cause is None:
                 self._stop(process, Cause.TIMEOUT, process.grace_s, now)
             elif process.kill_at <= now:
-                process.killed = True
+                if process.kills >= KILLS:
+                    results.append(self._give_up(process, now))
+                    continue
+                process.kills += 1
                 _signal(process.pid, signal.SIGKILL)
                 process.kill_at = now + 1.0  # until it is gone; it may be stuck in the kernel
                 self._timer(process.kill_at, process)
@@ -229,7 +237,9 @@ class NodeWorker:
             self._sweep()
             if self._limited:
                 self._check_memory(now)
-        return self._linger(now) if now >= self._linger_at else []
+        if now >= self._linger_at:
+            results += self._linger(now)
+        return results
 
     def close(self) -> None:
         """Close what is open. Tasks must be over."""
@@ -319,14 +329,37 @@ class NodeWorker:
             _signal(process.pid, signal.SIGCONT)
             self._timer(kill_at, process)
         else:
-            process.killed = True
+            process.kills = 1
             _signal(process.pid, signal.SIGKILL)
             self._timer(now + 1.0, process)
+
+    def _forget(self, process: Process) -> None:
+        del self._live[process.pid]
+        del self._by_task[process.task]
+        if process.memory_bytes:
+            del self._limited[process.pid]
+        if process.wide:
+            remove_files(self._directory, process.task, process.attempt)
+
+    def _give_up(self, process: Process, now: float) -> Result:
+        """Return the result of a task that cannot be ended, so that neither its slot nor the pilot waits for it."""
+        self._forget(process)
+        self._immortal.add(process.pid)
+        _log.error("process %d of task %d does not end when it is killed", process.pid, process.task)
+        text = f"process {process.pid} does not end when it is killed: it is another user's, or stuck in the kernel"
+        out, out_size, out_path, _ = self._output(process.out, process.out_path, process, "out")
+        err, err_size, err_path, _ = self._output(process.err, process.err_path, process, "err")
+        assert process.cause is not None
+        return Result(
+            TaskId(process.task), process.attempt, process.cause, None, None, self.name, process.slot,
+            process.started_at, now - process.began, 0.0, process.peak, out, err, out_size, err_size, out_path,
+            err_path, text,
+        )  # fmt: skip
 
     def _linger(self, now: float) -> list[Result]:
         """Return the results of tasks whose groups have ended now."""
         living = watch.living_groups()
-        ended = [process for process in self._lingering if process.killed or process.pid not in living]
+        ended = [process for process in self._lingering if process.kills or process.pid not in living]
         self._lingering = [process for process in self._lingering if process not in ended]
         self._linger_at = now + LINGER_S if self._lingering else math.inf
         return [result for process in ended if (result := self.reap(process, now)) is not None]
@@ -361,7 +394,7 @@ class NodeWorker:
         """Return children that are not tasks: what tasks have cut loose. Dead ones are reaped."""
         found = []
         for pid in watch.children("self", self._thread):  # the kernel hands orphans to the first thread
-            if pid in self._live:
+            if pid in self._live or pid in self._immortal:
                 continue
             try:
                 if os.waitpid(pid, os.WNOHANG)[0]:

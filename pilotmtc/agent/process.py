@@ -37,7 +37,7 @@ class Process:
 
     __slots__ = (
         "attempt", "began", "cause", "cores", "err", "err_path", "fd", "first", "grace_s", "here", "keep_bytes",
-        "kill_at", "killed", "mark", "memory_bytes", "out", "out_path", "peak", "pid", "slot", "started_at", "task",
+        "kill_at", "kills", "mark", "memory_bytes", "out", "out_path", "peak", "pid", "slot", "started_at", "task",
         "wide",
     )  # fmt: skip
 
@@ -58,7 +58,7 @@ class Process:
         self.first = signal.SIGTERM  # what it is stopped with
         self.grace_s = 0.0
         self.kill_at = 0.0
-        self.killed = False  # by us
+        self.kills = 0  # how often it was tried
         self.mark = 0  # of all processes that descend from it, see `guard`
         self.memory_bytes = 0
         self.peak = 0

@@ -14,7 +14,7 @@ import pytest
 
 from pilotmtc.agent.events import Start, Stop
 from pilotmtc.agent.guard import put_off_mark
-from pilotmtc.agent.node import SWEEP_S, NodeWorker
+from pilotmtc.agent.node import KILLS, SWEEP_S, NodeWorker
 from pilotmtc.agent.process import Process
 from pilotmtc.agent.watch import living_groups
 from pilotmtc.model import Claimed, PilotId, Resources, Result, TaskId, Template
@@ -215,22 +215,32 @@ def test_group_with_another_users_processes_harms_nothing(tmp_path: Path) -> Non
     tmp_path.chmod(0o777)
     argv = [sys.executable, __file__, str(tmp_path)]
     done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert not done.returncode, done.stderr
 
 
 def as_another_user(directory: Path) -> None:
     """Start a task, become nobody, and try all that may be done to a task."""
     with a_bench(directory) as made:
         process = made.start("sleep 60 & exec sleep 60", resources=Resources(memory_bytes=MIB))
+        other = made.start("echo said; exec sleep 60")
+        wait_until(lambda: made.worker.peek([(TaskId(other.task), 1)])[0].stdout)
         os.setresuid(NOBODY, NOBODY, 0)
         made.stop(process)
         made.look()
+        made.stop(other, Cause.TIMEOUT, grace_s=0.0)
+        now = time.monotonic()
+        results = [result for after in range(KILLS + 5) for result in made.worker.poll(now + 1.5 * after)]
         os.setresuid(0, 0, 0)
-        os.kill(process.pid, signal.SIGKILL)
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        os.setresuid(NOBODY, NOBODY, 0)
-        assert made.result(process).signal == signal.SIGKILL
-        os.setresuid(0, 0, 0)
+        for each in (process, other):
+            os.kill(each.pid, signal.SIGKILL)
+            os.waitid(os.P_PID, each.pid, os.WEXITED | os.WNOWAIT)
+        assert {result.task for result in results} == {process.task, other.task}
+        for result in results:
+            assert "does not end when it is killed" in (result.message or "")
+        (found,) = [result for result in results if result.task == other.task]
+        assert (found.cause, found.stdout) == (Cause.TIMEOUT, b"said\n")
+        for each in (process, other):
+            assert made.worker.reap(each, time.monotonic()) is None
 
 
 if __name__ == "__main__":
