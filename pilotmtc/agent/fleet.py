@@ -36,6 +36,7 @@ BEAT_S = 5.0
 LOST_S = 30.0
 CRASH_S = 2.0  # a task that ends badly sooner than that may have been killed by its node
 _CHECK_S = 0.5
+_TOLD_TO_END = (Cause.CANCELED, Cause.OOM, Cause.PREEMPTED, Cause.TIMEOUT, Cause.WALLTIME)
 _LEAVE_S = 5.0
 _log = logging.getLogger("pilotmtc.agent")
 
@@ -365,7 +366,8 @@ class Fleet:
         run.parts[name] = part
         claimed = run.start.claimed
         if part.cause is not Cause.EXIT or part.exit_code:  # what is left of it has no use any more
-            self.stop(c.Stop(claimed.task, claimed.attempt, part.cause, 0.0), now)
+            grace_s = run.start.resources.grace_s if part.cause in _TOLD_TO_END else 0.0
+            self.stop(c.Stop(claimed.task, claimed.attempt, part.cause, grace_s), now)
         if None not in run.parts.values() and claimed.task not in self._over:
             self._over.append(claimed.task)
 

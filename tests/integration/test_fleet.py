@@ -17,7 +17,7 @@ from pilotmtc.agent.line import Hello, encode
 from pilotmtc.model import Resources
 from pilotmtc.states import Cause, PilotState, TaskState
 from pilotmtc.wire.messages import Cancel, CancelPilot, DrainPilot, Filter
-from tests.integration.agent_support import Site, running_site, shell
+from tests.integration.agent_support import Site, running_site, shell, until
 from tests.integration.fleet_support import running_fleet
 from tests.lab.nodes import environment, write_srun
 from tests.support import wait_until
@@ -241,6 +241,26 @@ def test_rank_that_fails_ends_the_others_and_says_so(site: Site) -> None:
         task = site.submit(shell("test $PILOTMTC_RANK = 3 && exit 7; sleep 600"), resources=Resources(ranks=4))[0]
         fleet.wait_tasks({TaskState.FAILED: 1})
         assert (site.last(task).cause, site.last(task).exit_code) == (Cause.EXIT, 7)
+
+
+def test_ranks_on_all_nodes_have_the_grace(site: Site, tmp_path: Path) -> None:
+    """The first to end does not end the others."""
+    line = (
+        f"trap 'test $PILOTMTC_RANK = 0 || ({until(tmp_path / 'go')}; echo saved); exit 3' TERM; "
+        f"echo $$ > {tmp_path}/pid.$PILOTMTC_RANK; while true; do sleep 0.05; done"
+    )
+    with running_fleet(site, 3, 1, env=RANKS) as fleet:
+        fleet.wait_nodes(3)
+        task = site.submit(shell(line), resources=Resources(ranks=2, grace_s=1000.0))[0]
+        first, second = tmp_path / "pid.0", tmp_path / "pid.1"
+        wait_until(lambda: all(path.exists() and path.read_text() for path in (first, second)), on_timeout=fleet.log)
+        site.client.call(Cancel("k", Filter(ids=(task,))))
+        wait_until(lambda: not Path("/proc", first.read_text().strip()).exists(), on_timeout=fleet.log)
+        small = site.submit(shell("true"))[0]  # on the third node: the agent has heard of the first by then
+        wait_until(lambda: site.state(small) is TaskState.DONE, on_timeout=fleet.log)
+        (tmp_path / "go").touch()
+        wait_until(lambda: site.state(task) is TaskState.CANCELED, on_timeout=fleet.log)
+        assert site.output(task).stdout == b"saved\n"
 
 
 def test_wide_task_that_loses_a_node_ends_everywhere_and_runs_again(site: Site) -> None:
