@@ -243,7 +243,8 @@ def test_srun_is_told_the_host_of_each_rank(tmp_path: Path) -> None:
         "srun", ["./sim"], SLOTS, here="n1", first=0, bind=False, file=tmp_path / "ranks" / "2.1",
         env={"PATH": str(tmp_path), "SLURM_JOB_ID": "7"},
     )  # fmt: skip
-    assert {"--overlap", "--jobid=7", "--nodes=2", "--ntasks=3", "--mpi=pmix"} <= set(argv)
+    assert {"--overlap", "--jobid=7", "--ntasks=3", "--distribution=arbitrary", "--mpi=pmix"} <= set(argv)
+    assert not any(word.startswith("--nodes") for word in argv)
     assert Path(env["SLURM_HOSTFILE"]).read_text() == "n1\nn1\nn2\n"
 
 
