@@ -16,6 +16,7 @@ from pilotmtc.campaign.submit import TaskSpec
 from pilotmtc.errors import ConfigError, PilotMTCError, UsageError
 from pilotmtc.model import GRACE_S, MAX_OUTPUT_BYTES, After, Resources, Template
 from pilotmtc.parameters import Row, Source, axis, combine, file
+from pilotmtc.parameters.files import check_ends, check_utf16
 from pilotmtc.parameters.source import check_fields
 from pilotmtc.template import holes, literal, make_template, render
 
@@ -93,9 +94,13 @@ def load(path: str | Path) -> CampaignFile:
         If it cannot be read.
     """
     try:
-        text = Path(path).read_bytes().decode()
+        data = Path(path).read_bytes()
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from error
+    check_utf16(data, str(path))
+    check_ends(data, str(path))
+    try:
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: byte {error.start + 1} is not UTF-8: a campaign file is TOML, in UTF-8") from error
     return loads(text, place=str(path), base=Path(path).absolute().parent)

@@ -31,7 +31,7 @@ def logs(ids: tuple[range, ...], only: str | None, attempt: int | None, follow: 
     Outputs that were too large for the store, or went to files of the task's own, are read from their files. Of a task
     that runs, --follow prints what it has written so far (the last 16 KiB of it), and what it writes from then on.
     """
-    from pilotmtc.session import output_blocks
+    from pilotmtc.session import output_blocks, output_text
 
     tasks = [id_ for some in ids for id_ in some]
     if follow:
@@ -41,23 +41,25 @@ def logs(ids: tuple[range, ...], only: str | None, attempt: int | None, follow: 
         return
     with open_session() as session:
         for task in tasks:
-            found = session.output(task, attempt or 0, whole=as_json)
+            found = session.output(task, attempt or 0, whole=False)
             if as_json:
                 shape: dict[str, object] = {"id": task, "attempt": found.attempt}
-                for stream, data, size in (
-                    ("stdout", found.stdout, found.stdout_bytes),
-                    ("stderr", found.stderr, found.stderr_bytes),
+                texts = {}
+                for stream, kept, path, size in (
+                    ("stdout", found.stdout, found.stdout_path, found.stdout_bytes),
+                    ("stderr", found.stderr, found.stderr_path, found.stderr_bytes),
                 ):
                     if only in (None, stream):
-                        shape |= {stream: data.decode("utf-8", "replace"), f"{stream}_bytes": size}
-                out.put_json(shape)
+                        shape[f"{stream}_bytes"] = size
+                        texts[stream] = output_text(kept, path, size, out.warn)
+                out.put_bytes(out.json_line(shape, texts))
                 continue
             if len(tasks) > 1 and sys.stderr.isatty():
                 out.talk(f"==> task {task}, attempt {found.attempt} <==")
             if only != "stderr":
-                out.put_bytes(output_blocks(found.stdout, found.stdout_path, found.stdout_bytes))
+                out.put_bytes(output_blocks(found.stdout, found.stdout_path, found.stdout_bytes, out.warn))
             if only != "stdout":
-                blocks = output_blocks(found.stderr, found.stderr_path, found.stderr_bytes)
+                blocks = output_blocks(found.stderr, found.stderr_path, found.stderr_bytes, out.warn)
                 if only == "stderr":
                     out.put_bytes(blocks)
                 else:

@@ -4,7 +4,7 @@ import io
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 import msgspec
@@ -92,6 +92,17 @@ def put_json(value: object) -> None:
     sys.stdout.buffer.write(_encode(value) + b"\n")
 
 
+def json_line(shape: Mapping[str, object], texts: Mapping[str, Iterable[str]]) -> Iterator[bytes]:
+    """Yield an object on one line in blocks: `shape`, and `texts` that come in pieces since they may be large."""
+    yield _encode(shape)[:-1]
+    for name, pieces in texts.items():
+        yield b"," + _encode(name) + b':"'
+        for piece in pieces:
+            yield _encode(piece)[1:-1]
+        yield b'"'
+    yield b"}\n"
+
+
 def put_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
     """Write a table that fits."""
     put(table(columns, rows, width=screen_width(sys.stdout), colour=has_colour(sys.stdout)))
@@ -102,6 +113,11 @@ def talk(words: str) -> None:
     sys.stdout.flush()
     sys.stderr.write(f"{words}\n")
     sys.stderr.flush()
+
+
+def warn(words: str) -> None:
+    """Say what is not as it should be, although the command goes on."""
+    talk(f"pilotmtc: warning: {words}")
 
 
 def talk_bytes(blocks: Iterable[bytes]) -> None:

@@ -1,9 +1,8 @@
 """``pilotmtc results``, and the writing of results for ``store export``."""
 
-import csv
 import itertools
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
@@ -59,12 +58,10 @@ def results(campaign: int | None, as_csv: bool, as_json: bool, limit: int | None
     with open_session() as session:
         campaign = newest_campaign(session, campaign)
         select: Any = {"campaign": campaign, "states": options["states"] or None}
-        found = session.results(
-            outputs=(stdout, stderr) != ("none", "none"), whole="whole" in (stdout, stderr), **select
-        )
+        found = session.results(outputs=(stdout, stderr) != ("none", "none"), **select)
         shown = itertools.islice(found, limit or None)
         if as_json:
-            put_json(shown, stdout, stderr)
+            out.put_bytes(json_lines(shown, stdout, stderr))
         elif as_csv:
             put_csv(shown, session.fields(campaign=campaign), stdout, stderr, sys.stdout)
         else:
@@ -86,39 +83,58 @@ def part_of(text: str, part: str) -> str:
     return text if part == "whole" else ""
 
 
-def put_json(
-    found: "Iterable[TaskResult]", stdout: str, stderr: str, stream: "Callable[[object], object] | None" = None
-) -> None:
-    """Write results as JSON, one object a line."""
-    write = stream or out.put_json
+def json_lines(found: "Iterable[TaskResult]", stdout: str, stderr: str) -> Iterator[bytes]:
+    """Yield results as JSON, one object a line, in blocks: an output may be larger than memory."""
     for result in found:
-        shape = shapes.result(result)
-        if stdout != "none":
-            shape["stdout"] = part_of(result.text, stdout)
-        if stderr != "none":
-            shape["stderr"] = part_of(result.error_text, stderr)
-        write(shape)
+        yield from out.json_line(shapes.result(result), _texts(result, stdout, stderr))
 
 
 def put_csv(found: "Iterable[TaskResult]", fields: Sequence[str], stdout: str, stderr: str, stream: TextIO) -> None:
     """Write results as CSV. A parameter that is called like another column becomes ``params.NAME``."""
-    ends = [name for name, part in (("stdout", stdout), ("stderr", stderr)) if part != "none"]
     taken = {*BEFORE, *AFTER, "stdout", "stderr"}
-    writer = csv.writer(stream, lineterminator="\n")
     names = [f"params.{field}" if field in taken or field.isdecimal() else field for field in fields]
-    writer.writerow([*BEFORE, *names, *AFTER, *ends])
+    ends = [name for name, part in (("stdout", stdout), ("stderr", stderr)) if part != "none"]
+    stream.write(",".join(map(_cell, [*BEFORE, *names, *AFTER, *ends])) + "\n")
     for result in found:
         shape = shapes.result(result)
-        shape |= {"stdout": part_of(result.text, stdout), "stderr": part_of(result.error_text, stderr)}
         params = result.params
-        writer.writerow(
-            [
-                *(shape[column] for column in BEFORE),
-                *(params.get(field) for field in fields),
-                *(shape[column] for column in AFTER),
-                *(shape[column] for column in ends),
-            ]
-        )
+        cells = [
+            *(shape[column] for column in BEFORE),
+            *(params.get(field) for field in fields),
+            *(shape[column] for column in AFTER),
+        ]
+        stream.write(",".join(map(_cell, cells)))
+        for pieces in _texts(result, stdout, stderr).values():
+            if isinstance(pieces, list):
+                stream.write("," + _cell("".join(pieces)))
+                continue
+            stream.write(',"')
+            for piece in pieces:
+                stream.write(piece.replace('"', '""'))
+            stream.write('"')
+        stream.write("\n")
+
+
+def _texts(result: "TaskResult", stdout: str, stderr: str) -> dict[str, Iterable[str]]:
+    """Return the wanted parts of what a task wrote, in pieces where they may be large."""
+    from pilotmtc.session import output_text
+
+    texts: dict[str, Iterable[str]] = {}
+    for name, part, kept, path, size in (
+        ("stdout", stdout, result.stdout, result.stdout_path, result.stdout_bytes),
+        ("stderr", stderr, result.stderr, result.stderr_path, result.stderr_bytes),
+    ):
+        if part == "whole" and path is not None and len(kept) != size:
+            texts[name] = output_text(kept, path, size, out.warn)
+        elif part != "none":
+            texts[name] = [part_of(kept.decode("utf-8", "replace"), part)]
+    return texts
+
+
+def _cell(value: object) -> str:
+    """Return a value as CSV has it. Python's own writer may leave a bare CR unquoted, which readers take for an end."""
+    text = "" if value is None else str(value)
+    return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',"\r\n') else text
 
 
 def _put_table(rows: "list[TaskResult]", fields: Sequence[str], stdout: str, stderr: str) -> None:

@@ -184,21 +184,21 @@ class _Show:
                 self._talk(f"pilotmtc: the store takes no results, which are kept and sent again: {trouble}")
 
     def _end(self, result: "TaskResult") -> None:
-        from pilotmtc.session import output_blocks
+        from pilotmtc.session import output_blocks, output_text
 
         if self._json:
             self._progress.hide()
-            shape = shapes.result(result)
-            for name, kept, path, size in (
-                ("stdout", result.stdout, result.stdout_path, result.stdout_bytes),
-                ("stderr", result.stderr, result.stderr_path, result.stderr_bytes),
-            ):
-                blocks = output_blocks(kept, path, size) if kept else ()  # what the task wrote into a file is there
-                shape[name] = b"".join(blocks).decode("utf-8", "replace")
-            self._write(lambda: out.put_json(shape))
+            texts = {
+                name: output_text(kept, path, size, out.warn) if kept else ()  # what it wrote into a file is there
+                for name, kept, path, size in (
+                    ("stdout", result.stdout, result.stdout_path, result.stdout_bytes),
+                    ("stderr", result.stderr, result.stderr_path, result.stderr_bytes),
+                )
+            }
+            self._write(lambda: out.put_bytes(out.json_line(shapes.result(result), texts)))
         elif result.stdout and not self._quiet:
             self._progress.hide()
-            blocks = output_blocks(result.stdout, result.stdout_path, result.stdout_bytes)
+            blocks = output_blocks(result.stdout, result.stdout_path, result.stdout_bytes, out.warn)
             self._write(lambda: out.put_bytes(blocks))
         if not result.ok:
             self._failures += 1

@@ -8,13 +8,12 @@ from collections.abc import Iterator
 from typing import TextIO
 
 import click
-import msgspec
 
 from pilotmtc.cli import out
 from pilotmtc.cli.command import EXIT_TASKS_FAILED, Group, command, open_session, store_option, store_word
 from pilotmtc.cli.keys import key
 from pilotmtc.cli.options import ID, json_option
-from pilotmtc.cli.results import PARTS, put_csv, put_json
+from pilotmtc.cli.results import PARTS, json_lines, put_csv
 from pilotmtc.errors import ConfigError
 from pilotmtc.units import format_memory
 
@@ -126,13 +125,19 @@ def compact(as_json: bool) -> None:
 @click.argument("path", type=click.Path())
 @json_option
 def snapshot(path: str, as_json: bool) -> None:
-    """Write a consistent copy of the store to PATH, while it is in use. The copy is a store as well."""
+    """Write a consistent copy of the store to PATH, while it is in use. The copy is a store as well.
+
+    It has no outputs that were too large for the store, only their heads and tails: they are in files beside it.
+    """
+    notes: list[str] = []
     with open_session() as session:
-        where = session.snapshot(path)
+        where = session.snapshot(path, lacks=notes.append)
     if as_json:
-        out.put_json({"path": str(where)})
-    else:
-        out.put([str(where)])
+        out.put_json({"path": str(where), "lacks": notes[0] if notes else None})
+        return
+    out.put([str(where)])
+    for note in notes:
+        out.warn(note)
 
 
 @command(
@@ -151,14 +156,12 @@ def export(campaign: int | None, form: str | None, output: str | None, stdout: s
     if form is None:
         form = "csv" if output is not None and output.endswith(".csv") else "jsonl"
     with open_session() as session, _target(output) as stream:
-        found = session.results(
-            campaign=campaign, outputs=(stdout, stderr) != ("none", "none"), whole="whole" in (stdout, stderr)
-        )
+        found = session.results(campaign=campaign, outputs=(stdout, stderr) != ("none", "none"))
         if form == "csv":
             put_csv(found, session.fields(campaign=campaign), stdout, stderr, stream)
         else:
-            encode = msgspec.json.Encoder().encode
-            put_json(found, stdout, stderr, lambda shape: stream.write(f"{encode(shape).decode()}\n"))
+            for block in json_lines(found, stdout, stderr):
+                stream.write(block.decode())
 
 
 @contextlib.contextmanager

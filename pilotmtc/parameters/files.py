@@ -1,8 +1,10 @@
 """Parameters from lines of text, CSV and JSON Lines."""
 
+import codecs
 import csv
 import io
 import itertools
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +17,10 @@ from pilotmtc.parameters.source import Row, Source, check_fields
 from pilotmtc.template import check_text
 
 LINE_BYTES = 1 << 20
+_QUOTED = re.compile(r'"(?:[^"]|"")*(?:"|\Z)')
 
 
-def _lines(stream: BinaryIO, name: str, end: bytes) -> Iterator[Row]:
+def _lines(stream: BinaryIO, name: str, end: bytes, *, is_file: bool = False) -> Iterator[Row]:
     """Yield the lines of a binary stream as they come."""
     number = 0
     rest = b""
@@ -36,8 +39,12 @@ def _lines(stream: BinaryIO, name: str, end: bytes) -> Iterator[Row]:
                 text = text.removesuffix("\r")
             if number == 1:
                 text = text.removeprefix("\ufeff")
+                if not more and is_file:
+                    check_ends(line, name)
             if text:
                 if "\0" in text:
+                    if number == 1:
+                        check_utf16(line, name)
                     check_text(text, f"{name}:{number}")
                 yield (text,)
 
@@ -65,10 +72,34 @@ def _decode(line: bytes, name: str, number: int) -> str:
     try:
         return line.decode()
     except UnicodeDecodeError as error:
+        if number == 1:
+            check_utf16(line, name)
         raise UsageError(
             f"{name}:{number}: byte {error.start + 1} of the line, 0x{line[error.start]:02x}, is not UTF-8: "
             "convert it, for example with iconv -f latin1 -t utf-8"
         ) from error
+
+
+def check_utf16(data: bytes, name: str) -> None:
+    """Raise `UsageError` if the beginning of a file is UTF-16, as some programs call Unicode."""
+    code = ""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        code = "utf-16"
+    elif len(data) > 3:  # without a mark, but with ASCII at its beginning
+        even, odd = data[:8:2], data[1:8:2]
+        code = "utf-16le" if all(even) and not any(odd) else "utf-16be" if all(odd) and not any(even) else ""
+    if code:
+        raise UsageError(
+            f"{name} is not UTF-8 but UTF-16: save it as UTF-8, or convert it with iconv -f {code} -t utf-8"
+        )
+
+
+def check_ends(data: bytes, name: str) -> None:
+    """Raise `UsageError` if all of a file is one line with carriage returns in it, as old Macs ended lines."""
+    if b"\r" in data.rstrip(b"\r\n") and b"\n" not in data:
+        raise UsageError(
+            f"the lines of {name} end with CR alone: save it with Unix line ends, or convert it with tr '\\r' '\\n'"
+        )
 
 
 FORMATS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".txt": "lines", ".list": "lines"}
@@ -101,7 +132,7 @@ def file(path: str | Path, form: str | None = None) -> Source:
         with _open(name) as stream:
             if form == "lines":
                 yield ("1",)
-                yield from _lines(stream, shown, b"\n")
+                yield from _lines(stream, shown, b"\n", is_file=True)
                 return
             text = _text(stream, shown)
             yield from _objects(text, shown) if form == "jsonl" else _table(text, shown, tabs=form == "tsv")
@@ -141,10 +172,14 @@ def _text(stream: BinaryIO, name: str) -> Iterator[str]:
             raise ConfigError(f"{name} cannot be read: {error.strerror or error}") from error
         if not line:
             return
+        if number == 1:
+            check_ends(line, name)
         if len(line) > LINE_BYTES:
             raise UsageError(f"{name}:{number}: the line is longer than 1 MiB: is it text?")
         text = _decode(line, name, number)
         if "\0" in text:
+            if number == 1:
+                check_utf16(line, name)
             check_text(text[:40], f"{name}:{number}")
             raise UsageError(f"{name}:{number} holds a NUL character, which no program can be given: leave it out")
         yield text.removeprefix("\ufeff") if number == 1 else text
@@ -153,9 +188,10 @@ def _text(stream: BinaryIO, name: str) -> Iterator[str]:
 def _table(text: Iterator[str], name: str, *, tabs: bool) -> Iterator[Row]:
     """Yield header and rows of a CSV file. Its commas may be tabs or semicolons, if the header has no comma."""
     head = next(text, "")
-    delimiter = "\t" if tabs else next((mark for mark in ",\t;" if mark in head), ",")
+    bare = _QUOTED.sub('""', head)
+    delimiter = "\t" if tabs else next((mark for mark in ",\t;" if mark in bare), ",")
     # "mass, seed" in the header means that blanks after commas are not meant; else all blanks are, as in RFC 4180.
-    loose = delimiter + " " in head
+    loose = delimiter + " " in bare
     reader = csv.reader(itertools.chain([head], text), delimiter=delimiter, skipinitialspace=loose, strict=True)
     width = 0
     line = 1
@@ -194,7 +230,7 @@ def _objects(text: Iterator[str], name: str) -> Iterator[Row]:
             continue
         try:
             record = decoder.decode(line)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise UsageError(
                 f'{name}:{number}: {error}: each line must be a JSON object, such as {{"mass": 1.5, "seed": 1}}'
             ) from error
@@ -224,6 +260,6 @@ def _json_value(raw: bytes, field: str, place: str) -> str:
             raise UsageError(f"{place}: {field!r} is null: give every parameter a value")
         if raw.startswith((b"[", b"{")):
             msgspec.json.decode(raw)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise UsageError(f"{place}: {field!r}: {error}") from error
     return raw.decode()

@@ -449,10 +449,18 @@ class Session:
         """Give unused space in the store's file back, and return its size before and after."""
         return self._link.call(CompactStore())
 
-    def snapshot(self, path: str | Path) -> Path:
-        """Write a consistent copy of the store to `path` on its host, while it is in use; return where it is."""
+    def snapshot(self, path: str | Path, *, lacks: Callable[[str], None] | None = None) -> Path:
+        """Write a consistent copy of the store to `path` on its host, while it is in use; return where it is.
+
+        Parameters
+        ----------
+        lacks
+            Told in words if the copy lacks outputs, since they are in files beside the store.
+        """
         where = Path(path) if "://" in self.url else Path(os.path.abspath(os.path.expanduser(path)))
-        self._link.call(SnapshotStore(str(where)))
+        note = self._link.call(SnapshotStore(str(where))).note
+        if note and lacks is not None:
+            lacks(note)
         return where
 
     def new_key(self, name: str) -> Key:

@@ -1,7 +1,8 @@
 """The language of filters: ``state:failed tag:night exit:137 mass>3 elapsed>10m``. Pure.
 
 A filter is words with blanks between them, all of which must hold. A word is ``KEY:VALUE`` (several values with commas
-between them), a comparison such as ``memory>1G``, or a part of a task's name. What is no key is a parameter.
+between them), a comparison such as ``memory>1G``, or a part of a task's name. What is no key is a parameter. Quotation
+marks around a key or a value let it hold blanks and signs.
 """
 
 import difflib
@@ -19,8 +20,9 @@ from pilotmtc.states import Cause, TaskState
 from pilotmtc.units import parse_duration, parse_memory
 from pilotmtc.wire.messages import Compare, Filter
 
-_TERM = re.compile(r'(?P<key>[^\s"<>=!:]+)(?P<op><=|>=|!=|[:=<>])(?P<value>(?:"[^"]*"|[^\s"])*)')
+_TERM = re.compile(r'(?P<key>(?:"[^"]*"|[^\s"<>=!:])+)(?P<op><=|>=|!=|[:=<>])(?P<value>(?:"[^"]*"|[^\s"])*)')
 _WORD = re.compile(r'(?:"[^"]*"|[^\s"])+')
+_LAST = re.compile(r'(?:"[^"]*"|"[^"]*\Z|[^\s"])*\Z')  # word, which may be open
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 _MANY = 100_000
 _MOST = 1 << 62
@@ -92,7 +94,7 @@ def parse_filter(text: str) -> Filter:
             raise FilterError('a quotation mark is open: close it with "', end, len(text))
         try:
             if term is not None:
-                found = _with(found, given, term["key"], term["op"], term["value"].replace('"', ""))
+                found = _with(found, given, term["key"].replace('"', ""), term["op"], term["value"].replace('"', ""))
             else:
                 found = _named(found, given, f"*{text[at:end].replace(chr(34), '')}*")
         except FilterError:
@@ -101,6 +103,11 @@ def parse_filter(text: str) -> Filter:
             raise FilterError(str(error), at, end) from error
         at = end
     return found
+
+
+def quoted_key(name: str) -> str:
+    """Return a parameter's name as a filter takes it."""
+    return name if re.fullmatch(r'[^\s"<>=!:]+', name) else f'"{name}"'
 
 
 def pointed(text: str, error: FilterError) -> str:
@@ -234,8 +241,9 @@ _LISTS = ("state", "cause", "name", "exit", "id")
 
 def completions(text: str, vocabulary: Vocabulary | None = None) -> list[str]:
     """Return what `text`, which ends where the cursor is, could go on to be; best first, each a whole text."""
-    start = max(text.rfind(" "), text.rfind("\t")) + 1
-    before, word = text[:start], text[start:]
+    end = _LAST.search(text)
+    assert end is not None  # it may be empty
+    before, word = text[: end.start()], end[0]
     vocabulary = vocabulary or Vocabulary()
     key, colon, value = word.partition(":")
     if colon:
@@ -243,7 +251,7 @@ def completions(text: str, vocabulary: Vocabulary | None = None) -> list[str]:
         offered = _values(key, vocabulary)
         return [f"{before}{key}:{done}{comma}{one}" for one in offered if one.startswith(last.lower()) and one != last]
     keys = [f"{one}:" if one in _PARTS and one != "id" else f"{one}>" if one != "id" else "id:" for one in KEYS]
-    keys += [f"{one}:" if one not in KEYS else f"{_PARAM}{one}:" for one in vocabulary.params]
+    keys += [f"{quoted_key(one)}:" if one not in KEYS else f"{_PARAM}{one}:" for one in vocabulary.params]
     return [f"{before}{one}" for one in keys if word and one.startswith(word) and one != word]
 
 

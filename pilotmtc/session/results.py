@@ -1,7 +1,8 @@
 """How tasks have ended, one record a task, streamed."""
 
+import codecs
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from msgspec import Struct
 
@@ -140,8 +141,8 @@ def _result(task: Task, output: Output | None, *, whole: bool) -> TaskResult:
         stderr=_kept(output.stderr, output.stderr_path, output.stderr_bytes, whole=whole) if output else b"",
         stdout_bytes=last.stdout_bytes,
         stderr_bytes=last.stderr_bytes,
-        stdout_path=last.stdout_path,
-        stderr_path=last.stderr_path,
+        stdout_path=output.stdout_path if output else last.stdout_path,
+        stderr_path=output.stderr_path if output else last.stderr_path,
     )
 
 
@@ -154,8 +155,15 @@ def whole_output(kept: bytes, path: str | None, size: int) -> bytes:
     return b"".join(output_blocks(kept, path, size))
 
 
-def output_blocks(kept: bytes, path: str | None, size: int) -> Iterator[bytes]:
+def output_blocks(
+    kept: bytes, path: str | None, size: int, gone: Callable[[str], None] | None = None
+) -> Iterator[bytes]:
     """Yield all that was written, in blocks: `kept` by the store, or what is in the file at `path`.
+
+    Parameters
+    ----------
+    gone
+        Told in words if the file cannot be opened; `kept` is yielded then, which is its head and tail.
 
     Raises
     ------
@@ -166,13 +174,29 @@ def output_blocks(kept: bytes, path: str | None, size: int) -> Iterator[bytes]:
         yield kept
         return
     try:
-        with open(path, "rb") as file:
+        file = open(path, "rb")  # noqa: SIM115 -- closed below; what is read may fail in another way
+    except OSError as error:
+        left = "the store has its head and tail" if kept else "the store has nothing of it"
+        text = f"{path}, which holds the whole output, cannot be read: {error.strerror}; {left}"
+        if gone is None:
+            raise StoreError(text) from error
+        gone(text)
+        yield kept
+        return
+    with file:
+        try:
             while block := file.read(_BLOCK_BYTES):
                 yield block
-    except OSError as error:
-        raise StoreError(
-            f"{path}, which holds the whole output, cannot be read: {error.strerror}; the store has its head and tail"
-        ) from error
+        except OSError as error:
+            raise StoreError(f"{path}, which holds the whole output, cannot be read: {error.strerror}") from error
+
+
+def output_text(kept: bytes, path: str | None, size: int, gone: Callable[[str], None] | None = None) -> Iterator[str]:
+    """Yield the same as text, with \ufffd for what is not UTF-8."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    for block in output_blocks(kept, path, size, gone):
+        yield decoder.decode(block)
+    yield decoder.decode(b"", final=True)
 
 
 def describe_end(last: Attempt | TaskResult) -> str:

@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Iterator
 
 from pilotmtc.store.views import ATTEMPT_BITS, ATTEMPT_MASK
+from pilotmtc.store.wholes import missing
 
 _SHOWN = 5  # of each kind of problem
 
@@ -56,8 +57,8 @@ _RECEIVED = """SELECT c.id, c.received, (SELECT count(*) FROM task AS t WHERE t.
     AND t.id BETWEEN c.first_id AND c.last_id) AS there FROM campaign AS c WHERE c.received != there"""
 
 
-def problems(connection: sqlite3.Connection) -> Iterator[str]:
-    """Yield what is wrong with the store, in words."""
+def problems(connection: sqlite3.Connection, store: str) -> Iterator[str]:
+    """Yield what is wrong with the file `store`, in words."""
     broken = False
     for (line,) in connection.execute("PRAGMA integrity_check(20)"):
         if line != "ok":
@@ -79,3 +80,4 @@ def problems(connection: sqlite3.Connection) -> Iterator[str]:
         yield f"campaign {campaign} counts {told} tasks in state {state}, but has {there}"
     for campaign, received, there in connection.execute(_RECEIVED):
         yield f"campaign {campaign} says that it has {received} tasks, but has {there}"
+    yield from missing(connection, store)

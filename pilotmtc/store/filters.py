@@ -1,6 +1,7 @@
 """Filters become SQL over the tasks."""
 
 import difflib
+import re
 from collections.abc import Iterable
 
 from pilotmtc.errors import UsageError
@@ -152,7 +153,9 @@ def field_names(ledger: Ledger) -> list[str]:
 
 def _no_param(ledger: Ledger, name: str) -> str:
     known = field_names(ledger)
-    close = difflib.get_close_matches(name, known, 1)
+    close = [one for one in known if len(name) > 2 and name in one] or difflib.get_close_matches(name, known, 1)
     there = f"the parameters are {', '.join(map(repr, known[:20]))}" if known else "there are none"
     hint = f"did you mean {close[0]!r}?" if close else there
-    return f"no task has a parameter {name!r}: {hint}"
+    odd = next((one for one in close[:1] or known if re.search(r"[\s<>=!:]", one)), "")
+    remedy = f"""; in a filter, names with blanks or signs go into quotation marks, as in '"{odd}">1'""" if odd else ""
+    return f"no task has a parameter {name!r}: {hint}{remedy}"

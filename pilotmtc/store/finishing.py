@@ -12,7 +12,9 @@ from pilotmtc.model import PilotId, Result
 from pilotmtc.states import CRASHES, NOT_CHARGED, Cause, TaskState, after_attempt
 from pilotmtc.store.dependents import resolve
 from pilotmtc.store.ledger import Ledger, id_list
+from pilotmtc.store.looking import store_path
 from pilotmtc.store.views import ATTEMPT_BITS, ATTEMPT_MASK
+from pilotmtc.store.wholes import kept
 from pilotmtc.wire.messages import Finish, Finished
 
 _HELD = """SELECT t.id, t.state, t.attempt, t.pilot_id, t.campaign_id, t.template_id, t.cancel, t.failures, t.crashes,
@@ -101,10 +103,13 @@ def record(
         del rows[task]
         if here is not None:
             here.pop(task, None)
+        paths = (result.stdout_path, result.stderr_path)
+        if paths != (None, None):
+            paths = (kept(store_path(ledger), paths[0]), kept(store_path(ledger), paths[1]))
         attempts.append((
             key, result.cause, result.exit_code, result.signal, pilot, result.node, result.slot, result.started_at,
             result.elapsed_s, result.cpu_s, result.memory_bytes, result.stdout_bytes, result.stderr_bytes,
-            result.stdout_path, result.stderr_path, result.message, now,
+            *paths, result.message, now,
         ))  # fmt: skip
         if result.stdout or result.stderr:
             outputs.append((key, result.stdout, result.stderr))

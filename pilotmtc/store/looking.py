@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 import pilotmtc
 from pilotmtc.errors import UsageError
@@ -24,6 +25,7 @@ from pilotmtc.store.filters import ELAPSED, Where, measured
 from pilotmtc.store.ledger import TASK_STATES, Ledger
 from pilotmtc.store.place import place_of
 from pilotmtc.store.views import ATTEMPT_BITS, ATTEMPT_MASK
+from pilotmtc.store.wholes import place
 from pilotmtc.wire.messages import (
     Campaigns,
     Changes,
@@ -153,9 +155,20 @@ def _attempts(ledger: Ledger, task: TaskId, newest: int, limit: int) -> tuple[At
         f"SELECT {_ATTEMPT} FROM attempt WHERE id BETWEEN ? AND ? ORDER BY id DESC LIMIT ?",
         (task << ATTEMPT_BITS, (task << ATTEMPT_BITS) + newest, limit),
     )
-    return tuple(
-        [Attempt(task, row[0] & ATTEMPT_MASK, _CAUSES[row[1]], row[4], row[2], row[3], *row[5:]) for row in rows]
-    )
+    found = [Attempt(task, row[0] & ATTEMPT_MASK, _CAUSES[row[1]], row[4], row[2], row[3], *row[5:]) for row in rows]
+    for at, one in enumerate(found):
+        if one.stdout_path or one.stderr_path:
+            out, err = _places(ledger, one.pilot, one.stdout_path, one.stderr_path)
+            found[at] = replace(one, stdout_path=out, stderr_path=err)
+    return tuple(found)
+
+
+def _places(ledger: Ledger, pilot: int, *paths: str | None) -> list[str | None]:
+    """Return where files are whose paths the store has so."""
+    if paths == (None, None):
+        return [None, None]
+    row = ledger.execute("SELECT directory FROM pilot WHERE id = ?", (pilot,)).fetchone()
+    return [place(store_path(ledger), path, row and row[0]) for path in paths]
 
 
 def get_task(ledger: Ledger, request: GetTask) -> TaskDetail:
@@ -182,13 +195,14 @@ def get_output(ledger: Ledger, request: GetOutput) -> Output:
     newest = request.attempt or ATTEMPT_MASK
     base = request.task << ATTEMPT_BITS
     row = ledger.execute(
-        "SELECT a.id, o.stdout, o.stderr, a.stdout_bytes, a.stderr_bytes, a.stdout_path, a.stderr_path "
+        "SELECT a.id, o.stdout, o.stderr, a.stdout_bytes, a.stderr_bytes, a.pilot_id, a.stdout_path, a.stderr_path "
         "FROM attempt AS a LEFT JOIN output AS o ON o.id = a.id WHERE a.id BETWEEN ? AND ? ORDER BY a.id DESC LIMIT 1",
         (base + (request.attempt or 0), base + newest),
     ).fetchone()
     if row is None or not 0 <= request.attempt <= ATTEMPT_MASK:
         return Output(False)
-    return Output(True, row[0] & ATTEMPT_MASK, row[1] or b"", row[2] or b"", *row[3:])
+    places = _places(ledger, *row[5:])
+    return Output(True, row[0] & ATTEMPT_MASK, row[1] or b"", row[2] or b"", *row[3:5], *places)
 
 
 def get_campaigns(ledger: Ledger, request: GetCampaigns) -> Campaigns:
@@ -258,13 +272,13 @@ def get_store(ledger: Ledger, request: GetStore) -> StoreInfo:
     execute = ledger.execute
     path = store_path(ledger)
     counts = execute("SELECT state, sum(n) FROM tally GROUP BY state HAVING sum(n) != 0 ORDER BY state")
-    place = place_of(os.path.realpath(path))
+    lies = place_of(os.path.realpath(path))
     return StoreInfo(
         path=path,
-        mode=place.mode,
-        forced=place.forced,
-        file_system=place.file_system.type,
-        mount=place.file_system.mount,
+        mode=lies.mode,
+        forced=lies.forced,
+        file_system=lies.file_system.type,
+        mount=lies.file_system.mount,
         schema=execute("PRAGMA user_version").fetchone()[0],
         version=pilotmtc.__version__,
         host=socket.gethostname(),

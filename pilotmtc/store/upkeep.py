@@ -15,6 +15,7 @@ from pilotmtc.errors import ConfigError, UsageError
 from pilotmtc.store.check import problems
 from pilotmtc.store.looking import size_of
 from pilotmtc.store.opening import APPLICATION_ID, TROUBLE, translate
+from pilotmtc.store.wholes import lacks
 from pilotmtc.wire.messages import Checked, Compacted, Done
 
 _STEP_PAGES = 256
@@ -32,12 +33,12 @@ def check_file(path: Path, owner: sqlite3.Connection | None = None) -> Checked:
     """
     if owner is None:
         with _reading(path) as connection:
-            return Checked(tuple(problems(connection)))
+            return Checked(tuple(problems(connection, os.path.realpath(path))))
     copy = path.with_name(f"{path.name}.check-{os.getpid()}")
     try:
         snapshot_file(path, copy, owner)
         with _reading(copy) as connection:
-            return Checked(tuple(problems(connection)))
+            return Checked(tuple(problems(connection, os.path.realpath(path))))
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(copy)
@@ -64,6 +65,7 @@ def snapshot_file(path: Path, target: Path, owner: sqlite3.Connection | None = N
             else:  # what its owner writes meanwhile is written to the copy as well
                 source.backup(copy, pages=_STEP_PAGES, progress=lambda *_: time.sleep(_BETWEEN_STEPS_S))
             copy.execute("PRAGMA journal_mode = DELETE").fetchone()  # a copy is one file
+            note = lacks(copy, os.path.realpath(path), target)
         descriptor = os.open(part, os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
@@ -77,7 +79,7 @@ def snapshot_file(path: Path, target: Path, owner: sqlite3.Connection | None = N
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(part)
-    return Done()
+    return Done(note)
 
 
 def _refuse(path: Path, target: Path) -> None:

@@ -44,7 +44,9 @@ class Request(Struct, Generic[R], frozen=True, tag_field="op", omit_defaults=Tru
 
 
 class Done(Reply, frozen=True):
-    """It is done."""
+    """It is done; `note` says what else there is to know about it."""
+
+    note: str = ""
 
 
 class Changed(Reply, frozen=True):

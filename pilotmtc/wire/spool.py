@@ -44,7 +44,7 @@ def read_file(path: Path) -> Iterator[list[Result]]:
                 return
             try:
                 yield decoder.decode(payload)
-            except msgspec.DecodeError:  # of another version
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # of another version
                 return
 
 

@@ -139,9 +139,11 @@ def test_large_output_comes_out_of_its_file(past: User, history: Path) -> None:
     (file,) = history.with_name("store.db.d").glob("pilots/*/outputs/*")
     away = file.rename(file.with_suffix(".away"))
     try:
-        done = past.cli("logs", "9", code=3)
-        assert f"{file}, which holds the whole output, cannot be read: No such file" in done.err
-        # Head and tail are in the store.
+        gone = f"pilotmtc: warning: {file}, which holds the whole output, cannot be read: No such file or directory"
+        for words in (["logs", "9"], ["logs", "9", "--json"], ["results", "--csv", "-s", "done", "--stdout", "whole"]):
+            done = past.cli(*words)
+            assert f"{gone}; the store has its head and tail\n" in done.err
+            assert "xxx\n[pilotmtc: " in done.out.replace("\\n", "\n")
         assert len(past.cli("results", "--json", "--state", "done").records[3]["stdout"]) > 1000
     finally:
         away.rename(file)
@@ -174,6 +176,20 @@ def test_results_as_a_table(past: User) -> None:
     assert done.err == "there are more than 3: use --limit, or pilotmtc results 1 --csv\n"
 
 
+def test_csv_is_read_back_whatever_tasks_print(user: User) -> None:
+    text = ' 10%\r 50%\n"q",x\r\n\x0b\x0c\x1c é\n'
+    large = text * 3000
+    user.file("out", large)
+    user.cli("run", "-q", "--grid", "n=a,b", "if [ {n} = a ]; then cat out; else head -c 45 out; fi; echo 'e\r' >&2")
+    words = ("--stdout", "whole", "--stderr", "whole")
+    for command in (["results", "--csv"], ["store", "export", "-f", "csv"]):
+        rows = list(csv.DictReader(io.StringIO(user.cli(*command, *words).out, newline="")))
+        assert [row["stdout"] for row in rows] == [large, large.encode()[:45].decode("utf-8", "replace")]
+        assert [row["state"] for row in rows] == ["DONE", "DONE"]
+    assert [one["stdout"] for one in user.cli("results", "--json", *words).records] == [row["stdout"] for row in rows]
+    assert user.cli("run", "-q", "--json", "cat out").record["stdout"] == large
+
+
 def test_results_of_nothing_yet(user: User) -> None:
     user.cli("submit", "true")
     assert user.cli("results").err == "no results yet: 1 task of campaign 1 is not over\n"
@@ -184,6 +200,13 @@ def test_parameter_named_like_a_column_is_told_apart(user: User) -> None:
     user.cli("run", "-q", "--grid", "state=a", "--grid", "id=7", "echo {state} {id}")
     (row,) = csv.DictReader(io.StringIO(user.cli("results", "--csv").out))
     assert (row["state"], row["params.state"], row["id"], row["params.id"]) == ("DONE", "a", "1", "7")
+
+
+def test_parameter_with_blanks_is_filtered_by_in_quotation_marks(user: User) -> None:
+    user.file("p.csv", "mass (GeV),v\n1,a\n10,b\n")
+    user.cli("submit", "--from", "p.csv", "true {v}")
+    assert [one["id"] for one in user.cli("tasks", "--json", "-f", '"mass (GeV)">1').records] == [2]
+    assert "quotation marks, as in '\"mass (GeV)\">1'" in user.cli("tasks", "-f", "mass (GeV)>1", code=2).err
 
 
 def test_empty_store_says_so(user: User) -> None:

@@ -71,6 +71,49 @@ def test_compact_gives_space_back(user: User) -> None:
     assert " before, " in user.cli("store", "compact").out
 
 
+@pytest.fixture
+def large(user: User) -> User:
+    """Someone with a task that has written too much for the store."""
+    user.env["PILOTMTC_SERVER_LINGER_S"] = "0.2"
+    user.cli("run", "-q", "head -c 200000 /dev/zero | tr '\\0' x")
+    return user
+
+
+def test_copied_store_gives_its_large_outputs_and_says_what_is_missing(large: User) -> None:
+    text = "x" * 200000
+    done = large.cli("store", "snapshot", "there.db")
+    lacks = "the copy lacks 1 large output (195K), of which it has head and tail: to have all, copy the directory "
+    assert done.err == f"pilotmtc: warning: {lacks}{large.store}.d, too, as {large.here}/there.db.d\n"
+    assert large.cli("--store", "there.db", "logs", "1").out == text  # the original is where it was
+    shutil.copytree(f"{large.store}.d", large.here / "there.db.d")
+    (file,) = Path(f"{large.store}.d").glob("pilots/*/outputs/*")
+    file.unlink()
+    assert large.cli("--store", "there.db", "logs", "1").out == text
+    assert large.cli("--store", "there.db", "store", "check").out.endswith("there.db is sound\n")
+    done = large.cli("store", "check", code=1)
+    assert done.out == "1 large outputs of which the files are gone, so that only head and tail are left: of tasks 1\n"
+    done = large.cli("logs", "1")
+    assert (done.out.count("x"), done.err.count(f"warning: {file}, which holds")) == (65536, 1)
+    assert "lacks" in large.cli("--store", "there.db", "store", "snapshot", "third.db", "--json").record["lacks"]
+
+
+def test_store_of_before_has_absolute_paths_and_can_be_moved_all_the_same(large: User) -> None:
+    large.wait_alone()
+    with sqlite3.connect(large.store) as database:
+        ((path,),) = database.execute("SELECT stdout_path FROM attempt").fetchall()
+        assert path.startswith("pilots/")
+        database.execute("UPDATE attempt SET stdout_path = ?", (f"{large.store}.d/{path}",))
+    database.close()
+    assert large.cli("logs", "1").out == "x" * 200000
+    large.wait_alone()
+    moved = large.here / "moved"
+    moved.mkdir()
+    for file in (large.store, large.store.with_name("store.db.d")):
+        file.rename(moved / file.name)
+    assert large.cli("--store", "moved/store.db", "logs", "1").out == "x" * 200000
+    assert "sound" in large.cli("--store", "moved/store.db", "store", "check").out
+
+
 def test_snapshot_is_a_store(past: User) -> None:
     assert past.cli("store", "snapshot", "copy.db").out == f"{past.here}/copy.db\n"
     assert (past.here / "copy.db").stat().st_mode & 0o777 == 0o600

@@ -34,6 +34,9 @@ from pilotmtc.wire.messages import Compare, Filter
         ("mass>3", Filter(compare=(Compare("params.mass", ">", 3.0),))),
         ("kind:a*", Filter(compare=(Compare("params.kind", "=", "a*"),))),
         ('kind="a b"', Filter(compare=(Compare("params.kind", "=", "a b"),))),
+        ('"mass (GeV)">1', Filter(compare=(Compare("params.mass (GeV)", ">", 1.0),))),
+        ('params."a=b: c"="x y"', Filter(compare=(Compare("params.a=b: c", "=", "x y"),))),
+        ('"state":failed', Filter(states=(TaskState.FAILED,))),
         ("params.state!=x", Filter(compare=(Compare("params.state", "!=", "x"),))),
         ("elapsed>1m cpu=1h", Filter(compare=(Compare("elapsed_s", ">", 60.0), Compare("cpu_s", "=", 3600.0)))),
         ("memory<=1G", Filter(compare=(Compare("memory_bytes", "<=", 2.0**30),))),
@@ -114,6 +117,15 @@ def test_completion_knows_keys_values_and_the_stores_own_words() -> None:
     assert completions("ma", words) == ["mass:"]
     assert completions("params.s", words) == ["params.state:"]
     assert completions("el", words) == ["elapsed>"]
+
+
+def test_completion_puts_names_with_blanks_into_quotation_marks() -> None:
+    words = Vocabulary(("mass (GeV)", "a=b"))
+    assert completions('"ma', words) == ['"mass (GeV)":']
+    assert completions('tag:x "mass (G', words) == ['tag:x "mass (GeV)":']
+    assert completions('"a=', words) == ['"a=b":']
+    for one in ('"mass (GeV)":', '"a=b":'):
+        assert parse_filter(f"{one}3").compare[0].value == 3.0
 
 
 def test_a_filter_adds_to_other_conditions_and_never_contradicts_them() -> None:

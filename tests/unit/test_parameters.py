@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pilotmtc.campaign import load
 from pilotmtc.errors import ConfigError, PilotMTCError, UsageError
 from pilotmtc.parameters import Row, Source, axis, combine, file, grid, lines, split_lists, values
 
@@ -116,11 +117,15 @@ def test_csv_names_parameters_by_its_header(tmp_path: Path) -> None:
 def test_blanks_after_commas_count_unless_the_header_has_them(tmp_path: Path) -> None:
     assert list(file(written(tmp_path, "a.csv", "a,b\n1, 2 \n"))) == [("1", " 2 ")]
     assert list(file(written(tmp_path, "b.csv", 'a, b\n1, "2"\n'))) == [("1", "2")]
+    assert list(file(written(tmp_path, "c.csv", '"a, b",c\n1,  2\n'))) == [("1", "  2")]
+    assert list(file(written(tmp_path, "d.csv", '"a", "b ""x"""\n1,  2\n'))) == [("1", "2")]
 
 
 def test_tabs_and_semicolons_part_when_the_header_has_no_comma(tmp_path: Path) -> None:
     assert list(file(written(tmp_path, "a.csv", "a;b\n1,5;2\n"))) == [("1,5", "2")]
     assert list(file(written(tmp_path, "a.tsv", "a,b\tc\n1\t2\n"))) == [("1", "2")]
+    source = file(written(tmp_path, "b.csv", '"mass, total";seed\n1;2\n'))
+    assert (source.fields, list(source)) == (("mass, total", "seed"), [("1", "2")])
 
 
 @pytest.mark.parametrize(
@@ -144,6 +149,17 @@ def test_tabs_and_semicolons_part_when_the_header_has_no_comma(tmp_path: Path) -
 def test_wrong_csv_is_named_with_its_line(tmp_path: Path, content: str | bytes, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         file(written(tmp_path, "p.csv", content))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "txt", "toml"])
+def test_files_of_other_systems_say_how_to_convert_them(tmp_path: Path, suffix: str) -> None:
+    read = load if suffix == "toml" else file
+    text = '{"a": 1}\n{"a": 2}\n' if suffix == "jsonl" else "a = 1\nb = 2\n"
+    for code, remedy in (("utf-16", "utf-16 "), ("utf-16-le", "utf-16le "), ("utf-16-be", "utf-16be ")):
+        with pytest.raises(UsageError, match=f"is not UTF-8 but UTF-16.*iconv -f {remedy}"):
+            read(written(tmp_path, f"a.{suffix}", text.encode(code)))
+    with pytest.raises(UsageError, match="end with CR alone"):
+        read(written(tmp_path, f"a.{suffix}", text.replace("\n", "\r")))
 
 
 @given(
@@ -183,6 +199,8 @@ def test_json_lines_keep_numbers_as_they_are_written(tmp_path: Path) -> None:
         ("{}\n", r"p\.jsonl:1: the object is empty"),
         ("", r"p\.jsonl is empty"),
         ('{"a": "\\u0000"}\n', r"p\.jsonl:1.*NUL"),
+        ('{"a": ' + "[" * 20_000 + "]" * 20_000 + "}\n", r"p\.jsonl:1: .*recursion"),
+        ('{"a": 1}\n' + '{"a":' * 20_000 + "1" + "}" * 20_000 + "\n", r"p\.jsonl:2: .*recursion"),
     ],
 )
 def test_wrong_json_lines_are_named_with_their_line(tmp_path: Path, content: str, words: str) -> None:
