@@ -20,6 +20,7 @@ from pilotmtc.agent.leftovers import send_spool, take_in
 from pilotmtc.agent.loop import Loop
 from pilotmtc.agent.node import NodeWorker
 from pilotmtc.agent.spool import Spool
+from pilotmtc.boot import program
 from pilotmtc.errors import ConfigError, PilotMTCError
 from pilotmtc.model import Pilot, PilotId
 from pilotmtc.slots import Node
@@ -65,7 +66,7 @@ def main(argv: Sequence[str]) -> int:
         if asked.guard_fd is None and not asked.hosts and (node := launch.joined(os.environ)):
             many.join(node, asked.directory.absolute())
         if asked.guard_fd is None:
-            many.guarded([sys.executable, "-m", "pilotmtc.agent", *argv])
+            many.guarded(program("pilotmtc.agent", *argv))
         return run(asked.store, pilot, asked.directory.absolute(), asked.guard_fd, launch.find(os.environ, asked.hosts))
     except PilotMTCError as error:
         _log.error("%s", error)

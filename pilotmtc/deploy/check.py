@@ -1,12 +1,12 @@
 """Looking at all that a site needs, from the way there to the way back."""
 
 import json
-import sys
 from collections.abc import Iterator
 
 import msgspec
 
 from pilotmtc import __version__
+from pilotmtc.boot import program
 from pilotmtc.deploy.finding import Finding, finding
 from pilotmtc.deploy.python import choose, find_pythons
 from pilotmtc.deploy.shell import Shell, marked
@@ -102,7 +102,7 @@ def _look_there(site: Site, shell: Shell) -> Iterator[Finding]:
         line = remote_command(target.command or "pilotmtc", *words, "--store", target.path)
     else:
         store = ["--store", site.store] if site.store else []
-        line = "exec " + " ".join(map(quote_word, [sys.executable, "-P", "-m", "pilotmtc", *words, *store]))
+        line = "exec " + " ".join(map(quote_word, program("pilotmtc", *words, *store)))
     try:
         answer = shell.run(line, timeout_s=_HERE_LIMIT_S)
     except PilotMTCError as error:

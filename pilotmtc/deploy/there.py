@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -59,18 +60,29 @@ def _make(venv: str, wheels: str, files: "dict[str, str]", version: str) -> None
     for name, path in paths.items():
         if not os.path.exists(path) or hash_of(path) != files[name]:
             raise Trouble(f"{path} is not as it was sent: deploy again")
-    run(sys.executable, "-m", "venv", "--without-pip", venv)  # which not every Linux has
+    run(sys.executable, "-I", "-m", "venv", "--without-pip", venv)  # which not every Linux has
     python = os.path.join(venv, "bin", "python")
     (pip,) = (path for name, path in paths.items() if name.startswith("pip-"))
     install = [python, os.path.join(pip, "pip"), "--isolated", "install", "--no-index", "--no-deps", "--quiet"]
     run(*install, *paths.values())
     run(python, os.path.join(pip, "pip"), "--isolated", "check")
+    _write_command(venv, python)
     said = run(os.path.join(venv, "bin", "pilotmtc"), "--version").strip()
     if said != f"pilotmtc {version}":
         raise Trouble(f"the new pilotmtc says that it is {said!r}, not {version}")
     with open(os.path.join(venv, _COMPLETE), "w", encoding="ascii") as file:
         file.flush()
         os.fsync(file.fileno())
+
+
+def _write_command(venv: str, python: str) -> None:
+    """Make its command one that takes nothing from the directories that its user works in, or has on PYTHONPATH."""
+    boot = run(python, "-I", "-c", "import pilotmtc.boot; print(pilotmtc.boot.__file__)").strip()
+    command = os.path.join(venv, "bin", "pilotmtc")
+    with open(f"{command}.new", "w", encoding="utf-8") as file:
+        file.write(f'#!/bin/sh\nexec {shlex.quote(python)} -E -P {shlex.quote(boot)} pilotmtc "$@"\n')
+    os.chmod(f"{command}.new", 0o755)
+    os.replace(f"{command}.new", command)
 
 
 def run(*argv: str) -> str:

@@ -188,7 +188,7 @@ def _digest(data: bytes) -> str:
 
 
 def _pip(*words: str) -> None:
-    argv = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", *words, "--quiet"]
+    argv = [sys.executable, "-E", "-P", "-m", "pip", "--disable-pip-version-check", "--no-input", *words, "--quiet"]
     environment = {name: value for name, value in os.environ.items() if name != "PIP_REQUIRE_VIRTUALENV"}
     try:
         done = subprocess.run(

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from pilotmtc.agent import guard
+from pilotmtc.boot import program
 from pilotmtc.errors import ConfigError
 from pilotmtc.model import Pilot, PilotDescription
 from pilotmtc.states import PilotState
@@ -73,10 +74,7 @@ def start_local(store: Store, url: str, description: PilotDescription, wait_s: f
 
 def _spawn(url: str, pilot: Pilot, directory: Path, log: Path) -> int:
     """Start the guard, which starts the agent, in a session of its own; return a pipe that ends with it."""
-    agent = [
-        sys.executable, "-m", "pilotmtc.agent",
-        "--store", url, "--pilot", str(pilot.id), "--directory", str(directory),
-    ]  # fmt: skip
+    agent = program("pilotmtc.agent", "--store", url, "--pilot", str(pilot.id), "--directory", str(directory))
     environment = {
         name: value
         for name, value in os.environ.items()
@@ -91,7 +89,7 @@ def _spawn(url: str, pilot: Pilot, directory: Path, log: Path) -> int:
             stack.callback(os.close, there)
             return there
 
-        program = moved(os.open(guard.__file__, os.O_RDONLY | os.O_CLOEXEC))
+        text = moved(os.open(guard.__file__, os.O_RDONLY | os.O_CLOEXEC))
         output = moved(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600))
         alive, writing = os.pipe()
         theirs = moved(writing)
@@ -104,7 +102,7 @@ def _spawn(url: str, pilot: Pilot, directory: Path, log: Path) -> int:
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_DUP2, output, 1),
                 (os.POSIX_SPAWN_DUP2, output, 2),
-                (os.POSIX_SPAWN_DUP2, program, _PROGRAM_FD),
+                (os.POSIX_SPAWN_DUP2, text, _PROGRAM_FD),
                 (os.POSIX_SPAWN_DUP2, theirs, _ALIVE_FD),
             ],
             setsid=True,

@@ -21,7 +21,7 @@ def job_script(agent: Sequence[str], *, setup: Sequence[str] = (), environment: 
     setup
         Lines of shell that the site wants first; if one fails, the job does.
     environment
-        Variables for the agent, set after `setup`.
+        Variables for the agent, unless the job or `setup` has set them.
 
     Raises
     ------
@@ -36,7 +36,7 @@ def job_script(agent: Sequence[str], *, setup: Sequence[str] = (), environment: 
     for name, value in (environment or {}).items():
         if not _NAME.fullmatch(name):
             raise UsageError(f"{name!r} cannot be a variable's name")
-        lines.append(f"export {name}={_quote(value)}")
+        lines.append(f'[ -n "${{{name}+set}}" ] || export {name}={_quote(value)}')
     lines.append(f"exec {' '.join(map(_quote, agent))}")
     return "\n".join(lines) + "\n"
 

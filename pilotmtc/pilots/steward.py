@@ -1,6 +1,6 @@
 """A steward: asks one scheduler about all pilots that the store has there, once, and leaves.
 
-``python -m pilotmtc.pilots.steward URL``, started by the store's server, whose client it is: on stdin and stdout. It
+``boot.py pilotmtc.pilots.steward URL``, started by the store's server, whose client it is: on stdin and stdout. It
 may be killed at any time. Before a pilot is submitted the store notes that; whoever comes next then looks for the job
 by its name before it would submit it again.
 """
@@ -20,6 +20,7 @@ from types import FrameType
 from pilotmtc.agent.guard import sweep
 from pilotmtc.agent.launch import HOSTS_VARIABLE
 from pilotmtc.agent.leftovers import send_spool
+from pilotmtc.boot import program
 from pilotmtc.errors import AdaptorError, ChannelClosed, ConfigError, PilotMTCError, SubmitRejected, UsageError
 from pilotmtc.model import BatchId, Job, JobReport
 from pilotmtc.pilots.queued import adopt
@@ -170,10 +171,10 @@ class Round:
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             directory.chmod(0o700)
-            agent = [
-                sys.executable, "-m", "pilotmtc", "agent", "--store", make_way(self._path, job),
-                "--pilot", str(job.pilot), "--directory", job.directory, "--allocation",
-            ]  # fmt: skip
+            agent = program(
+                "pilotmtc.agent", "--store", make_way(self._path, job), "--pilot", str(job.pilot),
+                "--directory", job.directory, "--allocation",
+            )  # fmt: skip
             environment = {name: os.environ[name] for name in ("PYTHONPATH",) if os.environ.get(name)}
             if job.description.scheduler.startswith(f"{LOCAL}:"):  # no variable of a scheduler's names this host
                 environment[HOSTS_VARIABLE] = "local:1"

@@ -3,11 +3,11 @@
 import logging
 import os
 import re
-import sys
 import threading
 
 from msgspec.structs import replace
 
+from pilotmtc.boot import program
 from pilotmtc.errors import ChannelClosed, ConfigError, ConnectError, LoginRefused, PilotMTCError, StoreMoved
 from pilotmtc.store.location import COMMAND_VARIABLE, StoreLocation
 from pilotmtc.store.remote import RemoteStore
@@ -92,7 +92,7 @@ class Followed:
         target = self._location.target
         if target is None:
             # The same files, so most probably the same installation, which need not be on the PATH there.
-            command = os.environ.get(COMMAND_VARIABLE) or f"exec {quote_word(sys.executable)} -m pilotmtc"
+            command = os.environ.get(COMMAND_VARIABLE) or f"exec {' '.join(map(quote_word, program('pilotmtc')))}"
             return [RemoteStore(SshTarget(host=host, path=self._location.path, command=command), self._ask)]
         assert self._first is not None
         there = replace(target, host=host, port=None)

@@ -12,10 +12,10 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
+from pilotmtc.boot import program
 from pilotmtc.errors import ConfigError, UsageError
 from pilotmtc.model import Key
 from pilotmtc.store import authorized_keys
@@ -178,7 +178,7 @@ def _mark(store_path: str | Path, name: str) -> bytes:
 def _command(store_path: str | Path, name: str) -> str:
     """Return what the key may run, for the account's shell, as it stands between quotes in ``authorized_keys``."""
     path = os.path.realpath(store_path)
-    words = (sys.executable, "-P", "-m", "pilotmtc", "serve", path, "--key", name)
+    words = (*program("pilotmtc", "serve"), path, "--key", name)
     for word in words:
         if any(ord(char) < 32 or ord(char) == 127 for char in word):
             raise ConfigError(

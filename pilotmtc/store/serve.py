@@ -248,15 +248,15 @@ def _spawn(store: str, log_path: str, lock: int, deadline: float) -> str:
         for name, value in os.environ.items()
         if not name.startswith("PILOTMTC_") or name.startswith("PILOTMTC_SERVER_")
     }
-    source = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [source, environment.get("PYTHONPATH", "")]))
     environment[MARK] = store
     from resource import getrlimit, setrlimit
 
     # Nor is it the task's or pilot's that it is started by: agents mark what is theirs, see `pilotmtc.agent.guard`.
     setrlimit(_AGENTS_MARK, (getrlimit(_AGENTS_MARK)[1],) * 2)
     kept = fcntl.fcntl(lock, fcntl.F_DUPFD, _SPARE_FD)
-    argv = [sys.executable, "-P", "-m", "pilotmtc.store.server", store, f"--ready-fd={_READY_FD}", f"--lock-fd={kept}"]
+    boot = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "boot.py")
+    program = [sys.executable, "-E", "-P", boot, "pilotmtc.store.server"]
+    argv = [*program, store, f"--ready-fd={_READY_FD}", f"--lock-fd={kept}"]
     actions = [
         (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
         (os.POSIX_SPAWN_DUP2, log, 1),

@@ -16,6 +16,7 @@ import time
 from collections import deque
 from typing import NamedTuple
 
+from pilotmtc.boot import program
 from pilotmtc.errors import StoreError
 from pilotmtc.store import serve
 
@@ -85,7 +86,7 @@ class Stewards:
                 stack.callback(os.close, ends)
                 pid = os.posix_spawn(
                     sys.executable,
-                    [sys.executable, "-P", "-m", MODULE, url],
+                    program(MODULE, url),
                     environment,
                     file_actions=[
                         (os.POSIX_SPAWN_DUP2, theirs.fileno(), 0),
