@@ -5,6 +5,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TextIO
 
 import click
@@ -170,7 +171,12 @@ def _target(output: str | None) -> Iterator[TextIO]:
     if output is None or output == "-":
         yield sys.stdout
         return
-    where = os.path.abspath(os.path.expanduser(output))
+    where = os.path.realpath(os.path.expanduser(output))
+    from pilotmtc.store.location import locate
+    from pilotmtc.store.upkeep import refuse_output
+
+    if (location := locate(store_word())).target is None:
+        refuse_output(Path(location.path), Path(where))
     try:
         stream = tempfile.NamedTemporaryFile(  # noqa: SIM115 -- it is renamed or removed below
             "w",

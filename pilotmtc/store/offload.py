@@ -5,18 +5,21 @@ import logging
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable
 
 from pilotmtc.errors import PilotMTCError, StoreError
 from pilotmtc.store.parking import Ticket
 from pilotmtc.store.peer import Peer
 from pilotmtc.store.pilot_files import read_pilot_file
-from pilotmtc.wire.messages import AnyRequest, Reply
+from pilotmtc.wire.messages import AnyRequest, CheckStore, Reply, SnapshotStore
 from pilotmtc.wire.views import GetPilotFile
 
 log = logging.getLogger("pilotmtc.store.server")
 
 _JOIN_S = 60.0
+_LIMIT_S = 60.0
+_LIMITS_S: dict[type, float] = {CheckStore: 3600.0, SnapshotStore: 3600.0}  # of large stores
 
 
 class Offload:
@@ -28,6 +31,7 @@ class Offload:
         self._done: collections.deque[tuple[Ticket[Peer], Reply | PilotMTCError]] = collections.deque()
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._thread: threading.Thread | None = None
+        self._doing: tuple[Ticket[Peer], float] | None = None  # and since when
 
     def fileno(self) -> int:
         """Return the descriptor."""
@@ -41,6 +45,10 @@ class Offload:
         StoreError
             If there can be no thread for it now.
         """
+        self._todo.put((ticket, directory))
+        self._begin()
+
+    def _begin(self) -> None:
         if self._thread is None:
             thread = threading.Thread(target=self._work, name="offload", daemon=True)
             try:
@@ -48,7 +56,18 @@ class Offload:
             except RuntimeError as error:
                 raise StoreError(f"the store's host has no room for this now: {error}; try again") from error
             self._thread = thread
-        self._todo.put((ticket, directory))
+
+    def expire(self, now: float) -> None:
+        """Give up what has taken too long, on a file system that hangs, say: what comes after it must be done."""
+        if (doing := self._doing) is None or now - doing[1] < _LIMITS_S.get(type(doing[0].request), _LIMIT_S):
+            return
+        name = type(doing[0].request).__name__
+        log.error("%s has taken more than %g s and is given up", name, now - doing[1])
+        self._thread = self._doing = None
+        self._done.append((doing[0], StoreError(f"{name} has taken too long: look whether a disk hangs")))
+        os.eventfd_write(self._event, 1)
+        if not self._todo.empty():
+            self._begin()
 
     def done(self) -> list[tuple[Ticket[Peer], Reply | PilotMTCError]]:
         """Return what has been done since the last time."""
@@ -71,6 +90,7 @@ class Offload:
         while (todo := self._todo.get()) is not None:  # ends with close(); a daemon, should that never come
             ticket, directory = todo
             reply: Reply | PilotMTCError
+            doing = self._doing = (ticket, time.monotonic())
             try:
                 if isinstance(ticket.request, GetPilotFile):
                     reply = read_pilot_file(directory, ticket.request)
@@ -82,5 +102,8 @@ class Offload:
                 # As in the server's loop: whoever asks must hear of it, or would wait for ever.
                 log.exception("a request cannot be done: %.1000r", ticket.request)
                 reply = StoreError(f"a fault in pilotmtc itself: {type(error).__name__}: {error}; please report it")
+            if self._doing is not doing:  # it was given up, and this thread with it
+                return
+            self._doing = None
             self._done.append((ticket, reply))
             os.eventfd_write(self._event, 1)

@@ -583,6 +583,7 @@ class Server:
         return not self._stopping
 
     def _housekeeping(self, now: float) -> None:
+        self._offload.expire(now)
         if not self._accepting:
             self._accepting = True
             self._epoll.register(self._listener.socket, select.EPOLLIN)

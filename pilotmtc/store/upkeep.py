@@ -6,7 +6,9 @@ itself, through that one's, in steps between which it does its work.
 
 import contextlib
 import os
+import secrets
 import sqlite3
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +24,7 @@ _STEP_PAGES = 256
 _BETWEEN_STEPS_S = 0.001
 # Of SQLite's file format: the head has all that is looked at here; how the file is written: 1 a journal, 2 WAL.
 _HEAD_BYTES = 72
+_OWN_SUFFIXES = ("", "-wal", "-shm", "-journal", ".lock", ".d", ".owner")
 _WRITE_VERSION = 18
 _WAL = 2
 
@@ -56,9 +59,9 @@ def snapshot_file(path: Path, target: Path, owner: sqlite3.Connection | None = N
     """
     target = Path(os.path.abspath(target.expanduser()))
     _refuse(path, target)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    part = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
     try:
-        os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
+        os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         with _source(path, owner) as source, contextlib.closing(sqlite3.connect(part, isolation_level=None)) as copy:
             if owner is None:
                 source.backup(copy)
@@ -84,21 +87,45 @@ def snapshot_file(path: Path, target: Path, owner: sqlite3.Connection | None = N
 
 def _refuse(path: Path, target: Path) -> None:
     """Raise unless `target` is free or an older snapshot."""
-    if not target.exists():
-        return
-    if target.is_dir():
-        raise UsageError(f"{target} is a directory: name a file in it")
-    if os.path.samefile(path, target):
-        raise UsageError(f"{target} is the store itself: name another file")
+    refuse_output(path, target)
     try:
-        with target.open("rb") as file:
+        # Not blocking: whatever takes its place at this moment must not hold anybody up.
+        descriptor = os.open(target, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
             head = file.read(_HEAD_BYTES)
+    except FileNotFoundError:
+        return
     except OSError as error:
         raise ConfigError(f"{target} cannot be read: {error.strerror}") from error
     if head and head[68:72] != APPLICATION_ID.to_bytes(4, "big"):
         raise UsageError(f"{target} exists and is no snapshot of a store: name another file, or remove it")
     if head and head[_WRITE_VERSION] == _WAL:  # which a snapshot is not in before it is opened as a store
         raise UsageError(f"{target} is a store that is or was in use: name another file, or remove it")
+
+
+def refuse_output(store: Path, target: Path) -> None:
+    """Raise `UsageError` if `target` cannot be an output: it is no regular file, or one of the store's own."""
+    try:
+        status = target.stat()
+    except OSError:  # not there, or whoever writes it will be told
+        status = None
+    if status is not None and stat.S_ISDIR(status.st_mode):
+        raise UsageError(f"{target} is a directory: name a file in it")
+    if status is not None and not stat.S_ISREG(status.st_mode):
+        raise UsageError(f"{target} is not a regular file: name another one")
+    real = os.path.realpath(target)
+    own = os.path.realpath(store)
+    if status is not None and any(_is_same(f"{own}{suffix}", status) for suffix in _OWN_SUFFIXES):
+        raise UsageError(f"{target} is the store itself: name another file")
+    if real in [f"{own}{suffix}" for suffix in _OWN_SUFFIXES] or real.startswith((f"{own}.d/", f"{own}.owner/")):
+        raise UsageError(f"{target} is one of the store's own files: name another one")
+
+
+def _is_same(path: str, status: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), status)
+    except OSError:
+        return False
 
 
 def compact(connection: sqlite3.Connection, path: Path) -> Compacted:

@@ -1,0 +1,108 @@
+"""Files and directories that must be this user's own: others may be able to write where they lie.
+
+What another user owns is never used, and no link is followed where a file of ours should be. Each check is made on what
+was opened, not on its name.
+"""
+
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+from pilotmtc.errors import ConfigError
+
+
+def make_directory(path: str | Path) -> None:
+    """Make a directory for this user alone, and those above it that are not there; one that is there is made so.
+
+    Raises
+    ------
+    ConfigError
+        If it belongs to another user.
+    OSError
+        If it cannot be made.
+    """
+    path = os.path.abspath(path)
+    if not os.path.isdir(path):
+        above = os.path.dirname(path)
+        if not os.path.isdir(above):
+            make_directory(above)
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:  # made by somebody else at this moment, or it is something else
+            if not os.path.isdir(path):
+                raise
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        status = os.fstat(descriptor)
+        _check(path, status, os.path.dirname(path))
+        if stat.S_IMODE(status.st_mode) & 0o777 != 0o700:
+            os.fchmod(descriptor, 0o700)
+    finally:
+        os.close(descriptor)
+
+
+def make_above(path: str | Path) -> None:
+    """Make the directories that the file `path` needs, for this user alone; those that are there stay as they are."""
+    directory = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(directory):
+        make_directory(directory)
+
+
+def open_file(path: str | Path, flags: int) -> int:
+    """Open, or make with mode 0600, a regular file of this user's, and return its descriptor.
+
+    Raises
+    ------
+    ConfigError
+        If it is a link or no regular file, or belongs to another user.
+    OSError
+        If it cannot be opened.
+    """
+    try:
+        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    except OSError:
+        check_file(path)
+        raise
+    try:
+        _check_regular(path, os.fstat(descriptor))
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def check_file(path: str | Path) -> None:
+    """Raise `ConfigError` if `path` is there, and is no regular file or belongs to another user."""
+    try:
+        status = os.lstat(path)
+    except OSError:  # not there, or not for us to see: whoever opens it will be told
+        return
+    _check_regular(path, status)
+
+
+def _check_regular(path: str | Path, status: os.stat_result) -> None:
+    if stat.S_ISLNK(status.st_mode):
+        raise ConfigError(f"{path} is a symbolic link, where a file of yours should be: remove it")
+    if not stat.S_ISREG(status.st_mode):
+        raise ConfigError(f"{path} is not a regular file: remove it, or choose another place")
+    _check(path, status, os.path.dirname(os.path.abspath(path)))
+
+
+def _check(path: str | Path, status: os.stat_result, directory: str) -> None:
+    if status.st_uid not in (os.geteuid(), _seen_as(directory, status.st_uid)):
+        raise ConfigError(
+            f"{path} belongs to another user (uid {status.st_uid}), who could make you run what they want: remove it, "
+            "or choose another place"
+        )
+
+
+def _seen_as(directory: str, found: int) -> int:
+    """Return who owns what this user makes in `directory`: some file systems show another owner than the maker."""
+    if found == os.geteuid():
+        return found
+    try:
+        with tempfile.TemporaryFile(dir=directory) as probe:
+            return os.fstat(probe.fileno()).st_uid
+    except OSError:
+        return os.geteuid()
