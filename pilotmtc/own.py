@@ -42,6 +42,14 @@ def make_directory(path: str | Path) -> None:
         os.close(descriptor)
 
 
+def make_below(base: str | Path, path: str | Path) -> None:
+    """Do as `make_directory` for `base`, and for all directories from there down to `path`, which lies below it."""
+    base, path = os.path.abspath(base), os.path.abspath(path)
+    levels = os.path.relpath(path, base).split(os.sep)
+    for depth in range(len(levels) + 1):
+        make_directory(os.path.normpath(os.path.join(base, *levels[:depth])))
+
+
 def make_above(path: str | Path) -> None:
     """Make the directories that the file `path` needs, for this user alone; those that are there stay as they are."""
     directory = os.path.dirname(os.path.abspath(path))
@@ -61,6 +69,8 @@ def open_file(path: str | Path, flags: int) -> int:
     """
     try:
         descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    except IsADirectoryError:  # whose caller has better words
+        raise
     except OSError:
         check_file(path)
         raise

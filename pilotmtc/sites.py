@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from pilotmtc import plain
+from pilotmtc import own, plain
 from pilotmtc.errors import ConfigError, UsageError
 from pilotmtc.transport.ssh_url import SshTarget, parse_url
 from pilotmtc.units import parse_duration, parse_memory
@@ -312,7 +312,7 @@ def _write(text: str) -> None:
     path = config_path()
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        own.make_above(path)
         part.write_text(text, encoding="utf-8")
         part.chmod(0o600)
         os.replace(part, path.resolve())  # which may be a link into a repository of dot files

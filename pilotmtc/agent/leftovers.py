@@ -3,6 +3,7 @@
 import fcntl
 import logging
 import os
+import stat
 from pathlib import Path
 
 from pilotmtc.errors import NotPermitted
@@ -41,6 +42,7 @@ def take_in(url: str, directory: Path) -> None:
     A pilot's own key lets it speak of no other pilot: there, whoever asks the scheduler does the same.
     """
     others = {path.parent for path in directory.parent.glob("*/spool.*") if _size(path)} - {directory}
+    others = {other for other in others if _is_ours(other)}
     if not others:
         return
     with connect_store(url, patience_s=_PATIENCE_S) as store:
@@ -64,6 +66,15 @@ def _take_in(store: Store, others: set[Path]) -> None:
             _log.warning("cannot read what pilot %s has left in %s: %s", pilot.id, other, error.strerror)
             continue
         _log.info("pilot %s had left %d results in %s", pilot.id, sent, other)
+
+
+def _is_ours(directory: Path) -> bool:
+    """Return whether only this user can have put there what is in `directory`."""
+    try:
+        status = directory.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
 
 
 def _is_left(path: Path) -> bool:

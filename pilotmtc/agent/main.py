@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pilotmtc import own
 from pilotmtc.agent import claims, guard, limits, watch
 from pilotmtc.agent.cluster import Cluster
 from pilotmtc.agent.core import Core
@@ -77,6 +78,10 @@ def run(url: str, pilot: PilotId, directory: Path, guard_fd: int | None, allocat
     """Be the agent of `pilot`, here or on the nodes of an allocation; return 0 if it ended as it should."""
     if ctypes.CDLL(None, use_errno=True).prctl(_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl")
+    try:
+        own.make_directory(directory)
+    except OSError as error:
+        raise ConfigError(f"the pilot's directory {directory} cannot be used: {error.strerror}") from error
     os.chdir(directory)
     environ = dict(os.environ)
     take_in(url, directory)

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from pilotmtc import own
 from pilotmtc.deploy.finding import Finding, finding
 from pilotmtc.errors import ConfigError, ConnectError, PilotMTCError, StatusUnavailable
 from pilotmtc.model import Job, PilotDescription, PilotId
@@ -66,7 +67,7 @@ def _way_back(login: str, store: str) -> str:
     key = f"check-{secrets.token_hex(4)}"
     base = Path(f"{store}.d")
     try:
-        base.mkdir(mode=0o700, exist_ok=True)
+        own.make_directory(base)
         directory = tempfile.mkdtemp(prefix=".check-", dir=base)
     except OSError as error:
         raise ConfigError(f"cannot write to {base}: {error.strerror}") from error

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from pilotmtc import own
 from pilotmtc.agent import guard
 from pilotmtc.boot import program
 from pilotmtc.errors import ConfigError
@@ -50,7 +51,7 @@ def start_local(store: Store, url: str, description: PilotDescription, wait_s: f
     key = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
     directory = Path(locate(url).directory) / "pilots" / key
     try:
-        directory.mkdir(mode=0o700, parents=True)
+        own.make_below(locate(url).directory, directory)
     except OSError as error:
         raise ConfigError(f"cannot make the pilot's directory {directory}: {error.strerror}") from error
     pilot = store.call(CreatePilot(key, description, str(directory))).pilots[0]

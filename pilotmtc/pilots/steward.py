@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
+from pilotmtc import own
 from pilotmtc.agent.guard import sweep
 from pilotmtc.agent.launch import HOSTS_VARIABLE
 from pilotmtc.agent.leftovers import send_spool
@@ -169,8 +170,8 @@ class Round:
         directory = Path(job.directory)
         script = directory / "job.sh"
         try:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            directory.chmod(0o700)
+            base = Path(f"{self._path}.d")
+            own.make_below(base if directory.is_relative_to(base) else directory, directory)
             agent = program(
                 "pilotmtc.agent", "--store", make_way(self._path, job), "--pilot", str(job.pilot),
                 "--directory", job.directory, "--allocation",

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from pilotmtc import own
 from pilotmtc.errors import ConfigError
 
 VARIABLE = "PILOTMTC_SERVER_AUTHORIZED_KEYS"
@@ -85,7 +86,7 @@ def change(file: Path, drop: Callable[[bytes], bool], add: bytes = b"") -> int:
         If the file or its directory cannot be written.
     """
     try:
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        own.make_above(file)
         with _locked(file):
             while True:
                 seen = _state(file)

@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from pilotmtc import own
 from pilotmtc.boot import program
 from pilotmtc.errors import ConfigError, UsageError
 from pilotmtc.model import Key
@@ -191,8 +192,7 @@ def _pair(private: Path) -> bytes:
     """See that the private part is there; return the public one."""
     directory = private.parent
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        directory.chmod(0o700)
+        own.make_below(directory.parent, directory)
         if not private.exists():
             made = Path(tempfile.mkdtemp(dir=directory, prefix=".new-"))
             try:

@@ -5,6 +5,7 @@ import fcntl
 import os
 import socket
 
+from pilotmtc import own
 from pilotmtc.errors import ConfigError, StoreBusy
 from pilotmtc.store.location import socket_path
 from pilotmtc.store.serve import within_reach
@@ -24,9 +25,9 @@ class Ownership:
     def __init__(self, store: str) -> None:
         self._path = f"{store}.lock"
         try:
-            os.makedirs(os.path.dirname(store), mode=0o700, exist_ok=True)
+            own.make_above(store)
             while True:
-                self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                self._fd = own.open_file(self._path, os.O_RDWR | os.O_CREAT)
                 try:
                     fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError as error:

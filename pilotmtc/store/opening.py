@@ -2,10 +2,10 @@
 
 import os
 import sqlite3
-import stat
 from collections.abc import Callable
 from pathlib import Path
 
+from pilotmtc import own
 from pilotmtc.errors import ConfigError, PilotMTCError, SchemaMismatch, StoreBusy, StoreError
 from pilotmtc.store.views import VIEWS
 
@@ -67,6 +67,7 @@ def open_file(path: Path, exclusive: bool = False, prove: Callable[[], None] = l
         connection = _connect(path, exclusive)
         prove()
         _identify(connection, path)
+        _check_companions(path)  # once more: they are open now
         _configure(connection)
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version < SCHEMA or not _has_views(connection):
@@ -121,9 +122,10 @@ def _take(connection: sqlite3.Connection) -> None:
 def _prepare(path: Path) -> None:
     """See that `path` is a file of ours with mode 0600, made if need be, that might be a store."""
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        own.make_above(path)
+        _check_companions(path)
         _refuse_half(path)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = own.open_file(os.path.realpath(path), os.O_RDWR | os.O_CREAT)
     except IsADirectoryError as error:
         raise ConfigError(f"{path} is a directory: name a file in it, such as {path / 'store.db'}") from error
     except (FileExistsError, NotADirectoryError) as error:
@@ -134,13 +136,17 @@ def _prepare(path: Path) -> None:
         ) from error
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise ConfigError(f"{path} is not a regular file: name another place with --store")
         head = file.read(len(_MAGIC))
         if head and head != _MAGIC:
             raise SchemaMismatch(f"{path} is not a pilotmtc store (not even SQLite): name another file with --store")
         if status.st_mode & 0o077 and status.st_uid == os.geteuid():
             os.fchmod(descriptor, 0o600)
+
+
+def _check_companions(path: Path) -> None:
+    """Raise `ConfigError` if a file that SQLite would read beside `path`, or write to, is not this user's own."""
+    for suffix in ("-wal", "-shm", "-journal"):
+        own.check_file(f"{os.path.realpath(path)}{suffix}")
 
 
 def _refuse_half(path: Path) -> None:

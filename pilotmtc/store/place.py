@@ -10,6 +10,7 @@ import re
 
 from msgspec import Struct
 
+from pilotmtc import own
 from pilotmtc.errors import ConfigError
 
 LOCAL, NETWORK, AUTO = "local", "network", "auto"
@@ -121,7 +122,7 @@ def set_mode(store: str, mode: str) -> None:
     try:
         if mode == AUTO and not os.path.isdir(owner_directory(store)):
             return
-        os.makedirs(owner_directory(store), mode=0o700, exist_ok=True)
+        own.make_directory(owner_directory(store))
         with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w") as file:
             file.write(f"{mode}\n")
             file.flush()

@@ -29,6 +29,7 @@ from contextlib import contextmanager, suppress
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import TextIO
 
 try:
     from _blake2 import blake2b  # hashlib would bring OpenSSL: 5 MB
@@ -121,11 +122,17 @@ def connect(store: str, timeout_s: float = 5.0) -> "socket.socket | None":
         return control
     # Started under another XDG_RUNTIME_DIR, the server listens elsewhere; its lock file says where.
     try:
-        with open(f"{store}.lock", encoding="utf-8") as lock:
+        with _open_lock(store) as lock:
             _, _, advertised = lock.read(500).strip().partition(" ")
     except OSError:
         return None
     return _dial(advertised, timeout_s) if advertised and advertised != own else None
+
+
+def _open_lock(store: str) -> "TextIO":
+    # Others may be able to write there: no link is followed, and no pipe waited for.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    return os.fdopen(os.open(f"{store}.lock", flags), encoding="utf-8")
 
 
 def _dial(path: str, timeout_s: float) -> "socket.socket | None":
@@ -375,7 +382,7 @@ def serve(store: str, key: str = "", *, existing: bool = False) -> None:
                     return
         if time.monotonic() > deadline:
             try:
-                with open(f"{store}.lock", encoding="utf-8") as lock:
+                with _open_lock(store) as lock:
                     owner = lock.read(500).partition(" ")[0]
             except OSError:
                 owner = "unknown"

@@ -8,6 +8,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 
+from pilotmtc import own
 from pilotmtc.errors import ConfigError, StoreBusy, StoreError, StoreMoved
 from pilotmtc.store.opening import TROUBLE, translate
 from pilotmtc.store.owner import (
@@ -60,7 +61,7 @@ def become_owner(store: str, tell: Tell) -> Lease:
     directory = owner_directory(store)
     here, renew_s = this_host(), period_s()
     try:
-        os.makedirs(directory, mode=0o700, exist_ok=True)
+        own.make_directory(directory)
         seen, since, stirred = look(directory), time.monotonic(), False
         while True:
             unchanged_s = time.monotonic() - since

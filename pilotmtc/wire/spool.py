@@ -3,6 +3,7 @@
 Records of 4-byte length, 4-byte CRC-32 and the msgpack of a list of results.
 """
 
+import os
 import struct
 import zlib
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from pilotmtc import own
 from pilotmtc.model import Result
 from pilotmtc.wire.frames import MAX_FRAME_BYTES
 
@@ -31,7 +33,7 @@ def read_file(path: Path) -> Iterator[list[Result]]:
     """Yield the records of one file up to the first torn or damaged one; a file that is gone by now has none."""
     decoder = msgspec.msgpack.Decoder(list[Result])
     try:
-        file = path.open("rb")
+        file = os.fdopen(own.open_file(path, os.O_RDONLY), "rb")
     except FileNotFoundError:
         return
     with file:
