@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pilotmtc import own
 from pilotmtc.agent import claims, guard, limits, watch
 from pilotmtc.agent.cluster import Cluster
 from pilotmtc.agent.core import Core
@@ -24,6 +23,7 @@ from pilotmtc.agent.spool import Spool
 from pilotmtc.boot import program
 from pilotmtc.errors import ConfigError, PilotMTCError
 from pilotmtc.model import Pilot, PilotId
+from pilotmtc.own import make_directory
 from pilotmtc.slots import Node
 from pilotmtc.states import PilotState
 from pilotmtc.store.client import StoreClient, connect_store
@@ -79,7 +79,7 @@ def run(url: str, pilot: PilotId, directory: Path, guard_fd: int | None, allocat
     if ctypes.CDLL(None, use_errno=True).prctl(_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl")
     try:
-        own.make_directory(directory)
+        make_directory(directory)
     except OSError as error:
         raise ConfigError(f"the pilot's directory {directory} cannot be used: {error.strerror}") from error
     os.chdir(directory)
