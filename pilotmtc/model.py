@@ -162,6 +162,8 @@ class Result(Struct, frozen=True, array_like=True):
         Where all of it is when it did not fit into the store, or where the user wanted it.
     message
         What the infrastructure has to say, for LAUNCH_ERROR and its like.
+    stdout_crc, stderr_crc
+        CRC-32 of the files that hold what did not fit into the store; None for others.
     """
 
     task: TaskId
@@ -182,6 +184,8 @@ class Result(Struct, frozen=True, array_like=True):
     stdout_path: str | None = None
     stderr_path: str | None = None
     message: str | None = None
+    stdout_crc: int | None = None
+    stderr_crc: int | None = None
 
 
 class Attempt(Struct, frozen=True, omit_defaults=True):

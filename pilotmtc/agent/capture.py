@@ -19,6 +19,7 @@ import stat
 import termios
 import threading
 import time
+import zlib
 from pathlib import Path
 
 LIMIT_BYTES = 64 * 1024  # of a stream, in the store
@@ -28,7 +29,7 @@ _BUSY_BYTES = 16 * 1024  # who has written so much since the last look does not 
 _LOOK_S = 0.02
 _LARGE_S = 10.0
 _JOIN_S = 5.0
-Harvest = tuple[bytes, int, str | None, str]
+Harvest = tuple[bytes, int, str | None, str, int | None]
 _log = logging.getLogger("pilotmtc.agent")
 
 
@@ -45,7 +46,20 @@ class Stream:
         How much of it to keep there.
     """
 
-    __slots__ = ("_data", "_fd", "_file", "_head", "_limit", "_lock", "_path", "_trouble", "_written", "listed", "size")
+    __slots__ = (
+        "_crc",
+        "_data",
+        "_fd",
+        "_file",
+        "_head",
+        "_limit",
+        "_lock",
+        "_path",
+        "_trouble",
+        "_written",
+        "listed",
+        "size",
+    )
 
     def __init__(self, fd: int, path: str, limit: int) -> None:
         self._fd = fd
@@ -56,6 +70,7 @@ class Stream:
         self._head = b""
         self._file = -1
         self._written = 0
+        self._crc = 0  # of what is in the file
         self._trouble = ""
         self.listed = False  # among those that the thread looks at
         self.size = 0
@@ -80,7 +95,7 @@ class Stream:
             os.close(self._fd)
             self._fd = -1
             if not self._head:
-                return bytes(self._data), self.size, None, ""
+                return bytes(self._data), self.size, None, "", None
             return self._finish_large()
 
     def _drain(self) -> int:
@@ -119,6 +134,7 @@ class Stream:
 
     def _keep(self, data: bytes) -> None:
         """Write `data`, or what is left of it, to the file."""
+        self._crc = zlib.crc32(data, self._crc)
         left = memoryview(data)
         try:
             while left and self._file >= 0:
@@ -151,7 +167,7 @@ class Stream:
             self._file = -1
             where = f"all of it is in {path}" if self._written == self.size else f"more of it is in {path}"
         content = self._head + _left_out(self.size - len(self._head) - len(tail), where) + tail
-        return content, self.size, path, self._trouble
+        return content, self.size, path, self._trouble, None if path is None else self._crc
 
 
 class Captures:
@@ -201,10 +217,11 @@ class Captures:
         return stream
 
     def harvest(self, fd: int, name: str, limit: int) -> Harvest:
-        """Return ``(content, size, path, trouble)`` of a stream that is over, and close its pipe.
+        """Return ``(content, size, path, trouble, crc)`` of a stream that is over, and close its pipe.
 
         A stream that is too large for the store is kept as `name` among the outputs, up to `limit` bytes of it, and the
-        content is its head and tail. `trouble` is why it could not be.
+        content is its head and tail. `trouble` is why it could not be, `crc` the CRC-32 of
+        the file.
         """
         stream = self._streams.pop(fd, None)
         if stream is None:
@@ -214,7 +231,7 @@ class Captures:
                 os.close(fd)
                 if count >= PART_BYTES:  # the pipe may have been full, and the task may have waited
                     self._large_at = time.monotonic()
-                return data, count, None, ""
+                return data, count, None, "", None
             stream = Stream(fd, os.path.join(self._outputs, name), limit)
         else:
             with contextlib.suppress(FileNotFoundError):  # its end was read already

@@ -187,8 +187,8 @@ class NodeWorker:
             self._floor = watch.peak_memory(os.getpid())  # the agent may have grown
         if peak <= self._floor:
             peak = process.peak
-        out, out_size, out_path, out_lost = self._output(process.out, process.out_path, process, "out")
-        err, err_size, err_path, err_lost = self._output(process.err, process.err_path, process, "err")
+        out, out_size, out_path, out_lost, out_crc = self._output(process.out, process.out_path, process, "out")
+        err, err_size, err_path, err_lost, err_crc = self._output(process.err, process.err_path, process, "err")
         if process.cause is None and (out_lost or err_lost or ((code or number) and process.here)):
             fault = self._fault(out_lost or err_lost, well=not code and not number)
             if fault:
@@ -198,6 +198,7 @@ class NodeWorker:
         return Result(
             TaskId(process.task), process.attempt, cause, code, number, self.name, process.slot, process.started_at,
             elapsed, usage.ru_utime + usage.ru_stime, peak, out, err, out_size, err_size, out_path, err_path, message,
+            out_crc, err_crc,
         )  # fmt: skip
 
     def due(self) -> float:
@@ -296,9 +297,9 @@ class NodeWorker:
         if path is None:
             return self._captures.harvest(fd, _output_name(process, kind), process.keep_bytes)
         try:
-            return b"", os.stat(path).st_size, path, ""
+            return b"", os.stat(path).st_size, path, "", None
         except OSError:  # the task moved it away
-            return b"", 0, path, ""
+            return b"", 0, path, "", None
 
     def _written(self, process: Process, kind: str, fd: int, path: str | None) -> tuple[bytes, int]:
         if path is not None:
@@ -347,13 +348,13 @@ class NodeWorker:
         self._immortal.add(process.pid)
         _log.error("process %d of task %d does not end when it is killed", process.pid, process.task)
         text = f"process {process.pid} does not end when it is killed: it is another user's, or stuck in the kernel"
-        out, out_size, out_path, _ = self._output(process.out, process.out_path, process, "out")
-        err, err_size, err_path, _ = self._output(process.err, process.err_path, process, "err")
+        out, out_size, out_path, _, out_crc = self._output(process.out, process.out_path, process, "out")
+        err, err_size, err_path, _, err_crc = self._output(process.err, process.err_path, process, "err")
         assert process.cause is not None
         return Result(
             TaskId(process.task), process.attempt, process.cause, None, None, self.name, process.slot,
             process.started_at, now - process.began, 0.0, process.peak, out, err, out_size, err_size, out_path,
-            err_path, text,
+            err_path, text, out_crc, err_crc,
         )  # fmt: skip
 
     def _linger(self, now: float) -> list[Result]:

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Iterator
 
+from pilotmtc.store.checksums import damaged
 from pilotmtc.store.views import ATTEMPT_BITS, ATTEMPT_MASK
 from pilotmtc.store.wholes import missing
 
@@ -81,3 +82,4 @@ def problems(connection: sqlite3.Connection, store: str) -> Iterator[str]:
     for campaign, received, there in connection.execute(_RECEIVED):
         yield f"campaign {campaign} says that it has {received} tasks, but has {there}"
     yield from missing(connection, store)
+    yield from damaged(connection, store)

@@ -86,6 +86,7 @@ def record(
     now = ledger.clock.now()
     attempts: list[Row] = []
     outputs: list[Row] = []
+    checksums: list[Row] = []
     done: list[int] = []
     others: list[Row] = []
     rest: list[int] = []
@@ -113,6 +114,8 @@ def record(
         ))  # fmt: skip
         if result.stdout or result.stderr:
             outputs.append((key, result.stdout, result.stderr))
+        if result.stdout_crc is not None or result.stderr_crc is not None:
+            checksums.append((key, result.stdout_crc, result.stderr_crc))
         if result.cause is _EXIT and result.exit_code == 0:
             state = _DONE
             done.append(task)
@@ -129,6 +132,8 @@ def record(
     ledger.executemany(_RECORD, attempts)
     if outputs:
         ledger.executemany("INSERT INTO output VALUES (?, ?, ?)", outputs)
+    if checksums:
+        ledger.executemany("INSERT INTO checksum VALUES (?, ?, ?)", checksums)
     if done:
         ledger.execute(
             "UPDATE task SET state = 4, cancel = 0 WHERE id IN (SELECT value FROM json_each(?))", (id_list(done),)

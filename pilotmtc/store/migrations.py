@@ -61,6 +61,14 @@ def m004_own_pilots(database: Database) -> None:
     database.execute("ALTER TABLE campaign ADD COLUMN own_pilots INTEGER NOT NULL DEFAULT 0")
 
 
+@migrations()
+def m004_checksums(database: Database) -> None:
+    """Know by its CRC-32 what is in the files that hold what tasks wrote and did not fit into the store."""
+    database.execute(
+        "CREATE TABLE checksum (id INTEGER PRIMARY KEY REFERENCES attempt(id), stdout INTEGER, stderr INTEGER)"
+    )
+
+
 def _make_views(connection: sqlite3.Connection) -> None:
     for name, query in VIEWS.items():
         connection.execute(f"DROP VIEW IF EXISTS {name}")

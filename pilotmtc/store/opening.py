@@ -177,7 +177,7 @@ def _identify(connection: sqlite3.Connection, path: Path) -> None:
 
 _OWN_TABLES = {
     "_sqlite_migrations", "campaign", "template", "resources", "pilot", "task", "attempt", "output", "dependency",
-    "tally", "control", "wish", "revival",
+    "tally", "control", "wish", "revival", "checksum",
 }  # fmt: skip
 
 

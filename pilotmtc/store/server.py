@@ -71,6 +71,7 @@ LINGER_VARIABLE = "PILOTMTC_SERVER_LINGER_S"
 LEASE_S = 60.0  # a pilot that is silent for so long is given up
 LEASE_VARIABLE = "PILOTMTC_SERVER_LEASE_S"
 _HOUSEKEEPING_S = 5.0
+_FIRST_S = 5.0  # so long a server waits at least for who has started it
 _HELLO_TIMEOUT_S = 30.0
 _STALLED_S = 600.0  # a client that has taken nothing of its answers for so long has died somehow
 _SILENT_S = 30.0  # in the middle of a large message, while others wait
@@ -291,7 +292,8 @@ class Server:
         """Return when there will be no use in being here any more, as things are."""
         if self._empty_since is None or self._arriving or self._stewards or self._store.wishes:
             return math.inf
-        return self._empty_since + max(self._linger_s, _UNTOLD_S if self._rounds.untold else 0.0)
+        linger_s = max(self._linger_s, _UNTOLD_S if self._rounds.untold else 0.0)
+        return self._empty_since + (linger_s if self._numbers else max(linger_s, _FIRST_S))
 
     def _on_peer(self, peer: Peer, fd: int, mask: int, now: float) -> None:
         if fd == peer.control.fileno():

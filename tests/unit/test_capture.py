@@ -1,6 +1,7 @@
 """What becomes of what tasks write."""
 
 import os
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def test_what_the_store_takes_makes_no_file(tmp_path: Path, captures: Captures, 
     reading, writing = captures.get()
     os.write(writing, b"x" * size)
     os.close(writing)
-    assert captures.harvest(reading, "1.1.out", _MUCH) == (b"x" * size, size, None, "")
+    assert captures.harvest(reading, "1.1.out", _MUCH) == (b"x" * size, size, None, "", None)
     assert not (tmp_path / "outputs").exists()
 
 
@@ -51,7 +52,7 @@ def test_opening_a_stream_anew_cuts_nothing(captures: Captures) -> None:
     os.write(writing, b"third\n")
     os.close(again)
     os.close(writing)
-    assert captures.harvest(reading, "1.1.err", _MUCH) == (b"first\nsecond\nthird\n", 19, None, "")
+    assert captures.harvest(reading, "1.1.err", _MUCH) == (b"first\nsecond\nthird\n", 19, None, "", None)
 
 
 def test_who_keeps_a_stream_reaches_no_other_one(captures: Captures) -> None:
@@ -65,13 +66,13 @@ def test_who_keeps_a_stream_reaches_no_other_one(captures: Captures) -> None:
         os.write(kept, b"not yours\n")
     os.close(kept)
     os.close(writing)
-    assert captures.harvest(reading, "2.1.out", _MUCH) == (b"", 0, None, "")
+    assert captures.harvest(reading, "2.1.out", _MUCH) == (b"", 0, None, "", None)
 
 
 def test_a_large_output_is_kept_whole_in_a_file(tmp_path: Path, captures: Captures) -> None:
     data = _numbers(_MUCH)
-    content, size, path, trouble = captures.harvest(_write(captures, data, 2 * _MUCH), "1.1.out", 2 * _MUCH)
-    assert (size, trouble) == (len(data), "")
+    content, size, path, trouble, crc = captures.harvest(_write(captures, data, 2 * _MUCH), "1.1.out", 2 * _MUCH)
+    assert (size, trouble, crc) == (len(data), "", zlib.crc32(data))
     assert path == str(tmp_path / "outputs" / "1.1.out")
     assert Path(path).read_bytes() == data
     assert content.startswith(data[:PART_BYTES])
@@ -84,10 +85,11 @@ def test_a_large_output_is_kept_whole_in_a_file(tmp_path: Path, captures: Captur
 def test_no_more_is_kept_than_the_limit(captures: Captures, beyond: int) -> None:
     limit = 2 * LIMIT_BYTES
     data = _numbers(limit) + b"e" * beyond
-    content, size, path, trouble = captures.harvest(_write(captures, data, limit), "1.1.out", limit)
+    content, size, path, trouble, crc = captures.harvest(_write(captures, data, limit), "1.1.out", limit)
     assert (size, trouble) == (len(data), "")
     assert path is not None
     kept = Path(path).read_bytes()
+    assert crc == zlib.crc32(kept)
     assert kept.startswith(data[:limit])
     assert kept.endswith(data[-PART_BYTES:])
     assert len(kept) < limit + PART_BYTES + 200
@@ -102,7 +104,7 @@ def test_no_more_is_kept_than_the_limit(captures: Captures, beyond: int) -> None
 @pytest.mark.parametrize("limit", [1, 2, 99, 1000, LIMIT_BYTES])
 def test_a_small_limit_needs_no_file(tmp_path: Path, captures: Captures, limit: int) -> None:
     data = _numbers(LIMIT_BYTES + 8)
-    content, size, path, trouble = captures.harvest(_write(captures, data, limit), "1.1.out", limit)
+    content, size, path, trouble, _ = captures.harvest(_write(captures, data, limit), "1.1.out", limit)
     assert (size, path, trouble) == (len(data), None, "")
     assert b"left out here; more than was to be kept" in content
     assert len(content) <= max(limit, 2) + 100
@@ -112,7 +114,7 @@ def test_a_small_limit_needs_no_file(tmp_path: Path, captures: Captures, limit: 
 def test_an_output_that_cannot_be_kept_says_so_and_stops_nobody(tmp_path: Path, captures: Captures) -> None:
     (tmp_path / "outputs").write_text("in the way")
     data = _numbers(_MUCH)
-    content, size, path, trouble = captures.harvest(_write(captures, data, 2 * _MUCH), "1.1.out", 2 * _MUCH)
+    content, size, path, trouble, _ = captures.harvest(_write(captures, data, 2 * _MUCH), "1.1.out", 2 * _MUCH)
     assert (size, path) == (len(data), None)
     assert content.startswith(data[:PART_BYTES])
     assert content.endswith(data[-PART_BYTES:])
@@ -147,7 +149,7 @@ def test_end_of_what_was_written_so_far(captures: Captures) -> None:
     assert stream.end(4) == (b"89ab", 12)
     os.close(writing)
     assert stream.end(99) == (b"0123456789ab", 12)
-    assert captures.harvest(reading, "1.1.out", _MUCH) == (b"0123456789ab", 12, None, "")
+    assert captures.harvest(reading, "1.1.out", _MUCH) == (b"0123456789ab", 12, None, "", None)
 
 
 def test_end_of_a_file_and_its_size(tmp_path: Path) -> None:
