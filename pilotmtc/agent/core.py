@@ -213,8 +213,8 @@ class Core:
             self._lost(event, out)
         elif isinstance(event, Unfit):
             self._set_aside(event.name, event.reason)
-            if len(self.cluster.nodes) >= self._expected:
-                self._no_more = self._no_more or f"node {event.name} cannot run tasks: {event.reason}"
+            if self._leaving is None and len(self.cluster.nodes) == len(self.cluster.aside) >= self._expected:
+                self._drain(PilotState.FAILED, f"node {event.name} cannot run tasks: {event.reason}", out)
         elif isinstance(event, NoMore):
             self._no_more = event.reason
         elif isinstance(event, Attached):

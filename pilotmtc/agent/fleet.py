@@ -273,8 +273,11 @@ class Fleet:
 
     def close(self) -> None:
         """Close the door, whoever is still there."""
-        self._path.with_name(OVER).touch()
-        self._path.unlink(missing_ok=True)
+        try:
+            self._path.with_name(OVER).touch()
+            self._path.unlink(missing_ok=True)
+        except OSError as error:  # workers that come late will find no agent
+            _log.warning("cannot say in %s that the pilot is over: %s", self._path.parent, error.strerror)
         self._starter.stop()
         self._router.close()
         self._door.close(0)

@@ -247,7 +247,12 @@ class Starter:
         return "" if self._todo or self._running else self._last
 
     def _spawn(self, command: list[str]) -> None:
-        with self._log.open("ab") as log:
+        try:
+            output = self._log.open("ab")
+        except OSError as error:
+            _log.warning("what node workers say is lost: %s: %s", self._log, error.strerror)
+            output = open(os.devnull, "ab")  # noqa: SIM115 -- closed below
+        with output as log:
             try:
                 self._running.append(subprocess.Popen(
                     command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,

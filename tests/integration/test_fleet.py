@@ -167,6 +167,21 @@ def test_worker_that_is_killed_loses_its_tasks_and_comes_back(site: Site) -> Non
         site.wait()
 
 
+def test_fleet_whose_directory_is_gone_leaves_and_charges_nobody(site: Site, tmp_path: Path) -> None:
+    with running_fleet(site, 2, 2) as fleet:
+        fleet.wait_nodes(2)
+        tasks = site.submit(shell(f"while test -e {fleet.directory}; do sleep 0.05; done; exit 3"), copies=4)
+        for task in tasks:
+            site.wait_running(task)
+        fleet.directory.rename(tmp_path / "away")
+        over = site.wait_over(fleet.pilot.id)
+        assert over.state is PilotState.FAILED
+        assert f"the pilot's directory {fleet.directory}: No such file" in over.reason
+        assert [site.last(task).cause for task in tasks] == [Cause.NODE_LOST] * 4
+        assert site.counts() == {TaskState.READY: 4}
+        (tmp_path / "away").rename(fleet.directory)
+
+
 def test_hung_node_is_given_up_and_what_it_says_later_is_not_heard(site: Site) -> None:
     with running_fleet(site, 2, 1, env={"PILOTMTC_NODE_TIMEOUT_S": "3"}) as fleet:
         fleet.wait_nodes(2)

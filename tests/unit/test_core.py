@@ -18,6 +18,7 @@ from pilotmtc.agent.events import (
     Gave,
     GiveBack,
     GivenUp,
+    Joined,
     Leave,
     NoRoom,
     Ordered,
@@ -27,6 +28,7 @@ from pilotmtc.agent.events import (
     Start,
     Stop,
     Tick,
+    Unfit,
     Warned,
 )
 from pilotmtc.model import CampaignId, Claimed, Resources, TaskId, Template
@@ -93,6 +95,33 @@ def test_needs_that_cannot_be_counted_end_their_task() -> None:
     assert (report.task, report.cause) == (1, Cause.LAUNCH_ERROR)
     assert report.message.startswith("what it needs cannot be counted: ")
     assert starts(out) == [2]
+
+
+def test_a_node_that_is_unfit_is_set_aside_and_a_pilot_of_such_nodes_drains() -> None:
+    core = Core(Cluster([Node(range(2), name=name) for name in "ab"]), 0.0, expected=2)
+    (ask,) = core.react(Attached(), 0.0)
+    assert isinstance(ask, Ask)
+    core.react(Unfit("a", "its disk is gone"), 1.0)
+    core.react(Unfit("nobody", "left meanwhile"), 1.0)
+    out = core.react(batch(ask.number, [claimed(1), claimed(2), claimed(3)]), 2.0)
+    assert [command.slots[0].node for command in out if isinstance(command, Start)] == ["b", "b"]
+    (back,) = core.react(Unfit("b", "its disk is gone"), 3.0)
+    assert isinstance(back, GiveBack)
+    assert core.draining
+    core.react(Ended(TaskId(1), 1), 4.0)
+    (leave,) = core.react(Ended(TaskId(2), 1), 4.0)
+    assert leave == Leave(PilotState.FAILED, "node b cannot run tasks: its disk is gone")
+
+
+def test_a_pilot_whose_other_nodes_are_still_to_come_waits_for_them() -> None:
+    core = Core(Cluster([Node(range(2), name="a")]), 0.0, expected=2)
+    core.react(Attached(), 0.0)
+    core.react(Unfit("a", "its disk is gone"), 1.0)
+    assert not core.draining
+    core.react(Joined(Node(range(2), name="b")), 2.0)
+    assert not core.draining
+    core.react(Unfit("b", "its disk is gone"), 3.0)
+    assert core.draining
 
 
 def test_nothing_is_claimed_before_the_store_knows_the_pilot() -> None:
