@@ -10,6 +10,7 @@ a slow disk makes nobody wait but the task that writes so much.
 
 import array
 import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -24,6 +25,7 @@ from pathlib import Path
 
 LIMIT_BYTES = 64 * 1024  # of a stream, in the store
 PART_BYTES = 32 * 1024  # of its head and of its tail, when it is larger
+RESERVE_BYTES = 64 << 20  # left free on the disk, or a fiftieth of it: as much as results that wait may take
 _READ_BYTES = 1 << 20
 _BUSY_BYTES = 16 * 1024  # who has written so much since the last look does not have to wait for the next one
 _LOOK_S = 0.02
@@ -137,6 +139,10 @@ class Stream:
         self._crc = zlib.crc32(data, self._crc)
         left = memoryview(data)
         try:
+            if left and self._file >= 0:
+                disk = os.fstatvfs(self._file)
+                if disk.f_bavail * disk.f_frsize < min(RESERVE_BYTES, disk.f_blocks * disk.f_frsize // 50):
+                    raise OSError(errno.ENOSPC, "its disk is all but full")
             while left and self._file >= 0:
                 left = left[os.write(self._file, left) :]
         except OSError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pilotmtc.agent.capture import LIMIT_BYTES, PART_BYTES, Captures, tail
-from tests.support import wait_until
+from tests.support import small_disk, wait_until
 
 _MUCH = 10 * LIMIT_BYTES
 
@@ -24,10 +24,10 @@ def _numbers(size: int) -> bytes:
     return b"".join(b"%07d\n" % number for number in range(size // 8))
 
 
-def _write(captures: Captures, data: bytes, limit: int) -> int:
+def _write(captures: Captures, data: bytes, limit: int, name: str = "1.1.out") -> int:
     """Return a pipe into which `data` was written while it was watched."""
     reading, writing = captures.get()
-    captures.watch(reading, "1.1.out", limit)
+    captures.watch(reading, name, limit)
     with open(writing, "wb", buffering=0) as file:
         view = memoryview(data)
         while view:
@@ -120,6 +120,19 @@ def test_an_output_that_cannot_be_kept_says_so_and_stops_nobody(tmp_path: Path, 
     assert content.endswith(data[-PART_BYTES:])
     assert f"it could not be kept: {trouble}".encode() in content
     assert trouble == "Not a directory"
+
+
+def test_the_last_room_on_a_disk_is_not_for_outputs(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "10m") as disk:
+        captures = Captures(disk / "outputs")
+        data = _numbers(LIMIT_BYTES + 8)
+        assert captures.harvest(_write(captures, data, _MUCH), "1.1.out", _MUCH)[2] is not None
+        (disk / "ballast").write_bytes(bytes((10 << 20) - 250_000))
+        content, _, path, trouble = captures.harvest(_write(captures, data, _MUCH, "2.1.out"), "2.1.out", _MUCH)
+        assert (path, trouble) == (None, "its disk is all but full")
+        assert content.endswith(data[-PART_BYTES:])
+        assert [file.name for file in (disk / "outputs").iterdir()] == ["1.1.out"]
+        captures.close()
 
 
 def test_one_who_never_stops_writing_holds_up_nobody(captures: Captures) -> None:
