@@ -34,6 +34,13 @@ class Helpful(click.Command):
         super().__init__(*args, **kwargs)
         self.examples = examples
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the command line, after looking for what an option would lose or take for nothing."""
+        if not ctx.resilient_parsing:
+            given, _, order = self.make_parser(ctx).parse_args(list(args))
+            _check_options(ctx, given, order)
+        return super().parse_args(ctx, args)
+
     def get_short_help_str(self, limit: int = 45) -> str:
         """Return the first sentence, whole: there are lines enough for what click would cut short."""
         first = " ".join((self.help or "").split("\n\n")[0].split())
@@ -48,14 +55,41 @@ class Helpful(click.Command):
                     formatter.write(f"{'':{formatter.current_indent}}{line}\n")
 
 
+def _check_options(ctx: click.Context, given: dict[str, Any], order: list[click.Parameter]) -> None:
+    """Raise `UsageError` where click would keep the last of several values, and where a value is empty.
+
+    An empty value is mostly a variable of a shell that is not set: to go without it would be a guess.
+    """
+    seen: dict[str | None, click.Option] = {}
+    for option in order:
+        if not isinstance(option, click.Option) or option.multiple:
+            continue
+        before = seen.setdefault(option.name, option)
+        if before is not option:
+            raise click.UsageError(f"{_called(before)} and {_called(option)} exclude each other", ctx)
+        if not option.is_flag and order.count(option) > 1:
+            raise click.UsageError(f"{_called(option)} is given {_times(order.count(option))}: it takes one value", ctx)
+    for option in order:
+        value = given.get(option.name or "")
+        if isinstance(option, click.Option) and (value == "" or (isinstance(value, list) and "" in value)):
+            name = _called(option)
+            raise click.UsageError(f"{name} is empty: give it {option.metavar or 'a value'}, or leave it out", ctx)
+
+
+def _called(option: click.Option) -> str:
+    return next((name for name in option.opts if name.startswith("--")), option.opts[0])
+
+
+def _times(count: int) -> str:
+    return "twice" if count == 2 else f"{count} times"
+
+
 class Group(Helpful, click.Group):
     """A command with commands of its own, which wants one of them."""
 
 
 def set_store(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
     """Remember ``--store``; the innermost one counts."""
-    if value == "":
-        raise click.BadParameter("it is empty: give a path, or leave --store out", ctx)
     if value is not None:
         ctx.ensure_object(State).store = value
 

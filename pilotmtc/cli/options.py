@@ -12,6 +12,7 @@ else:  # generic only since click 8.2
     AnyParamType = click.ParamType
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 STATES = ("waiting", "ready", "claimed", "running", "done", "failed", "canceled", "skipped")
 CAUSES = (
     "exit", "signal", "timeout", "oom", "walltime", "preempted", "node-lost", "pilot-lost", "canceled", "launch-error",
@@ -89,6 +90,16 @@ class Assignment(AnyParamType):
             self.fail(f"{text!r} in {value!r} is no number: write NAME=NUMBER", param, ctx)
 
 
+def assigned(what: str, pairs: "Sequence[tuple[str, T]]") -> dict[str, T]:
+    """Return the values by their names, each of which is given once."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise click.UsageError(f"{what} {twice} is given twice: give it one value", click.get_current_context())
+    return found
+
+
 def _all(function: F, options: Sequence[Callable[[F], F]]) -> F:
     for option in reversed(options):
         function = option(function)
@@ -111,7 +122,10 @@ def filter_options(function: F) -> F:
         function,
         [
             ids_argument,
-            click.option("-c", "--campaign", type=ID, metavar="ID", help="Tasks of this campaign."),
+            click.option(
+                "-c", "--campaign", "campaign", multiple=True, type=ID, metavar="ID",
+                help="Tasks of this campaign; repeated: of one of them.",
+            ),
             click.option(
                 "-s", "--state", "states", multiple=True, metavar="STATE", type=click.Choice(STATES, False),
                 help=f"In this state; may be repeated: {', '.join(STATES)}.",
@@ -131,6 +145,7 @@ def filter_options(function: F) -> F:
                 "-f", "--filter", metavar="FILTER",
                 help="Conditions in one text, and more of them: 'state:failed tag:x exit:137 mass>3 elapsed>10m'.",
             ),
+            click.option("--all", "everything", is_flag=True, help="All tasks of the store."),
         ],
     )  # fmt: skip
 
@@ -138,11 +153,13 @@ def filter_options(function: F) -> F:
 def selected(options: dict[str, Any]) -> "Selection":
     """Take what `filter_options` has added out of `options` and return it as a selection."""
     ids = [id_ for some in options.pop("ids") for id_ in some]
-    select: dict[str, object] = {"ids": ids or None}
+    select: dict[str, object] = {"ids": ids, "all": options.pop("everything")}
     for name in ("campaign", "states", "names", "tags", "exit_codes", "causes", "pilot", "filter"):
-        value = options.pop(name)
-        select[name] = None if value == () else value
-    return cast("Selection", select)
+        select[name] = options.pop(name)
+    given = {name: value for name, value in select.items() if value not in (None, (), [], False)}
+    if "all" in given and len(given) > 1:
+        raise click.UsageError("--all goes without ids and conditions", click.get_current_context())
+    return cast("Selection", given)
 
 
 def check_ids(session: "Session", select: "Selection") -> None:
@@ -289,7 +306,11 @@ def build_tasks(words: Sequence[str], options: dict[str, Any]) -> "tuple[TaskStr
     files, form, axes = options.pop("files"), options.pop("form"), options.pop("axes")
     name = options.pop("name") or ""
     taken: dict[str, object] = {key: options.pop(key) for key in _OPTION_NAMES}
-    taken |= {"env": dict(options.pop("env")), "resources": dict(options.pop("resources")), "tags": options.pop("tags")}
+    taken |= {
+        "env": assigned("variable", options.pop("env")),
+        "resources": assigned("resource", options.pop("resources")),
+        "tags": options.pop("tags"),
+    }
     for key in ("after", "after_any"):
         taken[key] = [id_ for some in options.pop(key) for id_ in some]
     given = {key: value for key, value in taken.items() if value not in (None, (), [], {})}

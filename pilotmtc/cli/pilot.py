@@ -10,7 +10,7 @@ import click
 
 from pilotmtc.cli import out, shapes
 from pilotmtc.cli.command import Group, command, open_session, site_word, store_option
-from pilotmtc.cli.options import ID, Assignment, Number, json_option, pilot_options, scheduler_options
+from pilotmtc.cli.options import ID, Assignment, Number, assigned, json_option, pilot_options, scheduler_options
 from pilotmtc.cli.text import Column, ago, count, pairs
 from pilotmtc.units import format_duration, format_memory
 
@@ -71,7 +71,7 @@ def submit(as_json: bool, no_pin: bool, resources: tuple[tuple[str, float], ...]
         for name in ("cores", "gpus", "memory", "walltime", "idle", "campaign"):
             if options[name] is not None:
                 asked[name] = options[name]
-        asked |= {"resources": dict(resources), "pin": not no_pin}
+        asked |= {"resources": assigned("resource", resources), "pin": not no_pin}
         found = session.pilots.submit(**asked)
     if as_json:
         out.put_json(shapes.pilot(found))

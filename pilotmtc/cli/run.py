@@ -25,6 +25,7 @@ from pilotmtc.cli.command import (
 from pilotmtc.cli.options import (
     Assignment,
     Number,
+    assigned,
     build_tasks,
     json_option,
     pilot_options,
@@ -105,7 +106,7 @@ def run(words: tuple[str, ...], **options: Any) -> int:
         if (value := options.pop(option)) is not None:
             asked[key] = value  # type: ignore[literal-required]
     asked |= {
-        "resources": dict(options.pop("pilot_resources")),
+        "resources": assigned("resource", options.pop("pilot_resources")),
         "pin": not options.pop("no_pin"),
     }
     if not asked.get("scheduler"):

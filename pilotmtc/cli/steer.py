@@ -8,7 +8,7 @@ import click
 
 from pilotmtc.cli import out
 from pilotmtc.cli.command import command, hint, open_session
-from pilotmtc.cli.options import check_ids, filter_options, json_option, need_options, selected
+from pilotmtc.cli.options import assigned, check_ids, filter_options, json_option, need_options, selected
 from pilotmtc.cli.status import tell_deserted
 from pilotmtc.cli.text import count
 
@@ -16,22 +16,12 @@ if TYPE_CHECKING:
     from pilotmtc.session import Selection
     from pilotmtc.wire.messages import Changed
 
-_all_option = click.option("--all", "everything", is_flag=True, help="All tasks of the store.")
 
-
-def _checked(options: dict[str, Any]) -> "Selection":
-    """Return the selection; all tasks only if that was said."""
-    from pilotmtc.states import TaskState
-
-    everything = options.pop("everything")
+def _chosen(options: dict[str, Any]) -> "Selection":
+    """Return the selection, which must say something."""
     select = selected(options)
-    nothing = all(value is None for value in select.values())
-    if nothing and not everything:
+    if not select:
         raise click.UsageError("which tasks? give ids, --campaign, --state... or --all", click.get_current_context())
-    if nothing:
-        select["states"] = list(TaskState)
-    elif everything:
-        raise click.UsageError("--all goes without ids and conditions", click.get_current_context())
     return select
 
 
@@ -50,14 +40,13 @@ def _tell(done: str, changed: "Changed", as_json: bool, why: tuple[str, str]) ->
     examples="pilotmtc cancel 17 18\npilotmtc cancel --campaign 7\npilotmtc cancel --tag night --state ready\n",
 )
 @filter_options
-@_all_option
 @json_option
 def cancel(as_json: bool, **options: Any) -> int:
     """Cancel tasks: those that run are killed, the others will not start.
 
     The tasks are those with the IDs given (17 or 17-20), and of them those that meet all conditions.
     """
-    select = _checked(options)
+    select = _chosen(options)
     with open_session() as session:
         check_ids(session, select)
         return _tell("canceled", session.cancel(**select), as_json, ("was over already", "were over already"))
@@ -65,14 +54,13 @@ def cancel(as_json: bool, **options: Any) -> int:
 
 @command("retry", examples="pilotmtc retry 17\npilotmtc retry --campaign 7\npilotmtc retry --campaign 7 --cause oom\n")
 @filter_options
-@_all_option
 @json_option
 def retry(as_json: bool, **options: Any) -> int:
     """Run tasks again that are FAILED, CANCELED or SKIPPED, with all their tries.
 
     Tasks that were skipped because of them are run, too. To give them more memory or time first, see edit.
     """
-    select = _checked(options)
+    select = _chosen(options)
     with open_session() as session:
         check_ids(session, select)
         changed = session.retry(**select)
@@ -91,7 +79,6 @@ def retry(as_json: bool, **options: Any) -> int:
     "pilotmtc edit --state failed --cause oom --memory 8G && pilotmtc retry --cause oom\n",
 )
 @filter_options
-@_all_option
 @functools.partial(need_options, new=False)
 @json_option
 def edit(as_json: bool, **options: Any) -> int:
@@ -102,8 +89,8 @@ def edit(as_json: bool, **options: Any) -> int:
     new: Any = {
         name: options.pop(name)
         for name in ("cores", "ranks", "ranks_per_node", "gpus", "memory", "time_limit", "expected", "priority")
-    } | {"resources": dict(options.pop("resources")) or None}
-    select = _checked(options)
+    } | {"resources": assigned("resource", options.pop("resources")) or None}
+    select = _chosen(options)
     with open_session() as session:
         check_ids(session, select)
         why = ("runs or is DONE, and stays as it is", "run or are DONE, and stay as they are")

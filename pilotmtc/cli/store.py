@@ -144,7 +144,10 @@ def snapshot(path: str, as_json: bool) -> None:
 @command(
     "export", examples="pilotmtc store export --format csv > all.csv\npilotmtc store export -c 7 -o results.jsonl\n"
 )
-@click.option("-c", "--campaign", type=ID, metavar="ID", help="Of this campaign only.")
+@click.option(
+    "-c", "--campaign", "campaigns", multiple=True, type=ID, metavar="ID",
+    help="Of this campaign only; repeated: of these.",
+)  # fmt: skip
 @click.option(
     "-f", "--format", "form", type=click.Choice(("csv", "jsonl")),
     help="CSV, or JSON, one object a line  [default: as FILE ends, else jsonl]",
@@ -152,11 +155,12 @@ def snapshot(path: str, as_json: bool) -> None:
 @click.option("-o", "--output", metavar="FILE", help="Write to this file, which is there only when it is complete.")
 @click.option("--stdout", type=PARTS, default="whole", show_default=True, help="Its first line, all of it, or nothing.")
 @click.option("--stderr", type=PARTS, default="whole", show_default=True, help="Its first line, all of it, or nothing.")
-def export(campaign: int | None, form: str | None, output: str | None, stdout: str, stderr: str) -> None:
+def export(campaigns: tuple[int, ...], form: str | None, output: str | None, stdout: str, stderr: str) -> None:
     """Write the results of all tasks that are over, as CSV or as JSON, one object a line."""
     if form is None:
         form = "csv" if output is not None and output.endswith(".csv") else "jsonl"
     with open_session() as session, _target(output) as stream:
+        campaign = campaigns or None
         found = session.results(campaign=campaign, outputs=(stdout, stderr) != ("none", "none"))
         if form == "csv":
             put_csv(found, session.fields(campaign=campaign), stdout, stderr, stream)

@@ -3,7 +3,7 @@
 import itertools
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -57,7 +57,7 @@ def tasks(limit: int | None, newest: bool, as_json: bool, **options: Any) -> Non
             for task in itertools.islice(found, limit or None):
                 out.put_json(shapes.task(task))
             return
-        several = select.get("campaign") is None
+        several = len(cast("tuple[int, ...]", select.get("campaign", ()))) != 1
         if limit == 0:  # without end, perhaps: a table page by page
             _stream(found, several)
             return

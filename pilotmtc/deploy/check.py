@@ -97,7 +97,8 @@ def _store(info: StoreInfo) -> str:
 def _look_there(site: Site, shell: Shell) -> Iterator[Finding]:
     """Have the pilotmtc there look at what only it can see."""
     target = site.target
-    words = ["look-here", "--scheduler", site.scheduler, "--login", site.login]
+    words = ["look-here", *(["--scheduler", site.scheduler] if site.scheduler else [])]
+    words += ["--login", site.login] if site.login else []
     if target is not None:
         line = remote_command(target.command or "pilotmtc", *words, "--store", target.path)
     else:

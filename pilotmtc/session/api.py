@@ -16,13 +16,15 @@ from pilotmtc.errors import PilotMTCError, UsageError
 from pilotmtc.model import Campaign, CampaignId, Key, PilotDescription, Task, TaskId
 from pilotmtc.session.explain import explain
 from pilotmtc.session.follow import Step, follow, get_campaign, is_over
+from pilotmtc.session.given import seconds
+from pilotmtc.session.given import whole as whole_number
 from pilotmtc.session.link import Link
 from pilotmtc.session.pilots import Pilots
 from pilotmtc.session.results import TaskResult, pages, results, whole_output
 from pilotmtc.session.run import Run
-from pilotmtc.session.select import NewValues, Selection, as_edit, as_filter
+from pilotmtc.session.select import NewValues, Selection, as_choice, as_edit, as_filter
 from pilotmtc.session.submission import new_key, seal, submit
-from pilotmtc.session.tasks import Params, TaskOptions, TaskStream, as_source, make_tasks
+from pilotmtc.session.tasks import Params, TaskOptions, TaskStream, Word, as_source, make_tasks
 from pilotmtc.sites import LOCAL, get_site
 from pilotmtc.states import TaskState
 from pilotmtc.store.client import StoreClient, connect_store
@@ -153,7 +155,7 @@ class Session:
 
     def submit(
         self,
-        command: str | Sequence[str],
+        command: str | Sequence[Word],
         params: Params | None = None,
         *,
         name: str = "",
@@ -298,7 +300,9 @@ class Session:
     def tasks(self, *, limit: int | None = None, newest: bool = False, **select: Unpack[Selection]) -> Iterator[Task]:
         """Yield tasks in order of their ids (`newest`: the other way round), `limit` at the most."""
         size = _PAGE if limit is None else max(1, min(limit, _PAGE))
-        them = itertools.chain.from_iterable(pages(self._link, as_filter(**select), newest=newest, size=size))
+        them = itertools.chain.from_iterable(
+            pages(self._link, as_filter("limit", "newest", **select), newest=newest, size=size)
+        )
         return itertools.islice(them, limit)
 
     def task(self, task: int) -> TaskDetail:
@@ -309,7 +313,7 @@ class Session:
         UsageError
             If there is none of that number.
         """
-        detail = self._link.call(GetTask(TaskId(task)))
+        detail = self._link.call(GetTask(_task_id(task)))
         if detail.task is None:
             raise UsageError(f"there is no task {task} in {self.url}: see pilotmtc tasks")
         return detail
@@ -322,7 +326,7 @@ class Session:
         UsageError
             If there is none of that number.
         """
-        found = self._link.call(Explain(TaskId(task)))
+        found = self._link.call(Explain(_task_id(task)))
         if found.task is None:
             raise UsageError(f"there is no task {task} in {self.url}: see pilotmtc tasks")
         return found.task.state, explain(found)
@@ -342,7 +346,7 @@ class Session:
         StoreError
             If a file cannot be read.
         """
-        found = self._link.call(GetOutput(TaskId(task), attempt))
+        found = self._link.call(GetOutput(_task_id(task), whole_number("attempt", attempt)))
         if not found.found:
             there = self.task(task).task
             if there is not None and there.state is TaskState.RUNNING and not attempt:
@@ -367,7 +371,7 @@ class Session:
         wait_s
             How long, in seconds. A task that does not run is answered at once.
         """
-        return self._link.call(GetTail(TaskId(task), since, wait_s))
+        return self._link.call(GetTail(_task_id(task), since, wait_s))
 
     def results(
         self, *, outputs: bool = True, whole: bool = False, newest: bool = False, **select: Unpack[Selection]
@@ -381,7 +385,8 @@ class Session:
         whole
             Whether outputs that were too large for the store are to be read from their files.
         """
-        return results(self._link, as_filter(**select), outputs=outputs, whole=whole, newest=newest)
+        wish = as_filter("outputs", "whole", "newest", **select)
+        return results(self._link, wish, outputs=outputs, whole=whole, newest=newest)
 
     def fields(self, **select: Unpack[Selection]) -> tuple[str, ...]:
         """Return the names of all parameters of tasks, in order of appearance. Looks at every task."""
@@ -407,6 +412,7 @@ class Session:
         TimeoutError
             If that is not so within `timeout_s`.
         """
+        timeout_s = seconds("timeout_s", timeout_s)
         until = None if timeout_s is None else time.monotonic() + timeout_s
         found = get_campaign(self._link, campaign)
         if is_over(found):
@@ -421,15 +427,15 @@ class Session:
 
     def cancel(self, **select: Unpack[Selection]) -> Changed:
         """Cancel tasks: those that have not started at once, running ones are killed."""
-        return self._link.call(Cancel(new_key(), _some(select)))
+        return self._link.call(Cancel(new_key(), as_choice(**select)))
 
     def retry(self, **select: Unpack[Selection]) -> Changed:
         """Run tasks again that are FAILED, CANCELED or SKIPPED, with all their tries."""
-        return self._link.call(Retry(new_key(), _some(select)))
+        return self._link.call(Retry(new_key(), as_choice(**select)))
 
     def edit(self, new: NewValues, **select: Unpack[Selection]) -> Changed:
         """Change tasks that have not started, as in ``session.edit({"priority": 5}, campaign=3)``."""
-        return self._link.call(as_edit(new_key(), _some(select), **new))
+        return self._link.call(as_edit(new_key(), as_choice(**select), **new))
 
     # -- the store itself -------------------------------------------------------------------------------------
 
@@ -479,10 +485,8 @@ class Session:
         return bool(self._link.call(RevokeKey(name)).changed)
 
 
-def _some(select: Selection) -> Filter:
-    if all(value is None for value in select.values()):
-        raise UsageError("which tasks? give ids, a campaign or another condition")
-    return as_filter(**select)
+def _task_id(task: object) -> TaskId:
+    return TaskId(whole_number("task", task))
 
 
 def read_campaign(path: str | Path) -> tuple[TaskStream, str]:

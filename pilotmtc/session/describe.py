@@ -1,10 +1,11 @@
 """From what users say about a pilot, and what its site says, to its description."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict, Unpack
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypedDict, Unpack, cast
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import CampaignId, PilotDescription
+from pilotmtc.session.given import amount, by_name, check_names, number, several, text, whole
 from pilotmtc.session.tasks import check_amounts
 from pilotmtc.sites import LOCAL, Site, check_word, find_scheduler, get_site, scheduler_url
 from pilotmtc.units import format_duration, parse_duration, parse_memory
@@ -65,6 +66,22 @@ class PilotOptions(TypedDict, total=False):
     pin: bool
 
 
+def _flag(name: str, value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise UsageError(f"{name}={value!r} is neither True nor False")
+
+
+_READ: dict[str, Callable[[str, object], Any]] = {
+    **dict.fromkeys(("nodes", "cores", "gpus", "campaign"), whole),
+    **dict.fromkeys(("memory", "walltime", "idle", "signal"), amount),
+    "resources": lambda name, value: by_name(name, value, number),
+    **dict.fromkeys(("site", "scheduler", *_ASKED), text),
+    "setup": lambda name, value: several(name, value, text),
+    **dict.fromkeys(("exclusive", "pin"), _flag),
+}
+
+
 def describe(*, remote: bool = False, **options: Unpack[PilotOptions]) -> PilotDescription:
     """Return a pilot's description, after looking at it.
 
@@ -75,13 +92,14 @@ def describe(*, remote: bool = False, **options: Unpack[PilotOptions]) -> PilotD
 
     Raises
     ------
+    TypeError
+        If there is no such option.
     UsageError
         If a value cannot be, or there is no such site.
     """
+    check_names(options, (*PilotOptions.__annotations__, "wait_s"))
+    options = cast("PilotOptions", {key: _READ[key](key, value) for key, value in options.items() if value is not None})
     site = _site(options, remote=remote)
-    known = PilotOptions.__annotations__
-    if odd := options.keys() - known.keys():
-        raise UsageError(f"a pilot has no {', '.join(sorted(odd))}: there are {', '.join(known)}")
 
     def given(key: str, default: Any) -> Any:
         """Return what was said; 0, "" and False say something, too: they take back what the site says."""
@@ -111,7 +129,7 @@ def describe(*, remote: bool = False, **options: Unpack[PilotOptions]) -> PilotD
         cores=cores,
         gpus=gpus,
         memory_bytes=parse_memory(given("memory", site.memory or 0 if site else 0)),
-        named={name: float(amount) for name, amount in resources.items()},
+        named=dict(resources),
         walltime_s=walltime_s,
         idle_s=parse_duration(given("idle", site.idle or 0 if site else 0)),
         campaign=None if options.get("campaign") is None else CampaignId(options["campaign"] or 0),

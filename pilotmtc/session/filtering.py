@@ -32,7 +32,7 @@ CAUSES = tuple(cause.name.lower().replace("_", "-") for cause in Cause)
 # What may be asked, and what a value looks like.
 KEYS = {
     "state": f"state:failed,canceled (of {', '.join(STATES)})",
-    "campaign": "campaign:3",
+    "campaign": "campaign:3 (or several, as in campaign:3,4)",
     "pilot": "pilot:2",
     "tag": "tag:night",
     "name": "name:fit-* (* and ? are wildcards)",
@@ -95,6 +95,8 @@ def parse_filter(text: str) -> Filter:
         try:
             if term is not None:
                 found = _with(found, given, term["key"].replace('"', ""), term["op"], term["value"].replace('"', ""))
+            elif text[at:end] == '""':
+                raise UsageError("the part of a name is empty: write some of it, or leave it out")
             else:
                 found = _named(found, given, f"*{text[at:end].replace(chr(34), '')}*")
         except FilterError:
@@ -167,6 +169,11 @@ def _one(value: str, key: str) -> int:
     return int(value)
 
 
+def _campaigns(value: str) -> CampaignId | tuple[CampaignId, ...]:
+    found = tuple([CampaignId(_one(word, "campaign")) for word in _words(value)])
+    return found if len(found) > 1 else found[0]
+
+
 def _signal(value: str) -> int:
     """Return the number of a signal, which may be given by its name."""
     if value.isdecimal():
@@ -225,7 +232,7 @@ def _members(kind: type[TaskState] | type[Cause], value: str) -> list[Any]:
 _PARTS: dict[str, Callable[[Filter, str], Filter]] = {
     "state": lambda found, value: replace(found, states=tuple(_members(TaskState, value))),
     "cause": lambda found, value: replace(found, causes=tuple(map(int, _members(Cause, value)))),
-    "campaign": lambda found, value: replace(found, campaign=CampaignId(_one(value, "campaign"))),
+    "campaign": lambda found, value: replace(found, campaign=_campaigns(value)),
     "pilot": lambda found, value: replace(found, pilot=PilotId(_one(value, "pilot"))),
     "tag": lambda found, value: replace(found, tags=(*(found.tags or ()), *_words(value))),
     "name": lambda found, value: replace(found, names=_words(value)),
@@ -233,7 +240,7 @@ _PARTS: dict[str, Callable[[Filter, str], Filter]] = {
     "signal": lambda found, value: _compared(found, Compare("signal", "=", float(_signal(value)))),
     "id": _ids,
 }
-_LISTS = ("state", "cause", "name", "exit", "id")
+_LISTS = ("state", "campaign", "cause", "name", "exit", "id")
 
 
 # -- completion -------------------------------------------------------------------------------------------------

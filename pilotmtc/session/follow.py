@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import Campaign, CampaignId, TaskId
+from pilotmtc.session.given import whole
 from pilotmtc.session.link import Link
 from pilotmtc.states import TASK_FINAL, TaskState
 from pilotmtc.wire.messages import GetCampaigns, GetChanges
@@ -53,7 +54,7 @@ def get_campaign(link: Link, campaign: int) -> Campaign:
 
 def _look(link: Link, campaign: int) -> tuple[Campaign, str]:
     """Return a campaign, and why the store cannot keep results."""
-    answer = link.call(GetCampaigns(id=CampaignId(campaign)))
+    answer = link.call(GetCampaigns(id=CampaignId(whole("campaign", campaign))))
     if not answer.campaigns:
         raise UsageError(f"there is no campaign {campaign} in {link.url}: see pilotmtc status")
     return answer.campaigns[0], answer.trouble

@@ -9,6 +9,7 @@ from pilotmtc.errors import UsageError
 from pilotmtc.model import Pilot, PilotDescription, PilotId
 from pilotmtc.session.describe import PilotOptions, describe
 from pilotmtc.session.follow import get_campaign
+from pilotmtc.session.given import seconds, whole
 from pilotmtc.session.link import Link
 from pilotmtc.sites import LOCAL
 from pilotmtc.states import PILOT_FINAL
@@ -40,7 +41,7 @@ class Pilots:
         UsageError
             If there is none of that number.
         """
-        found = self._link.call(GetPilots(id=PilotId(pilot))).pilots
+        found = self._link.call(GetPilots(id=PilotId(whole("pilot", pilot)))).pilots
         if not found:
             raise UsageError(f"there is no pilot {pilot} in {self._link.url}: see pilotmtc pilot list --all")
         return found[0]
@@ -89,6 +90,7 @@ class Pilots:
         TimeoutError
             If it is not over within `timeout_s`.
         """
+        timeout_s = seconds("timeout_s", timeout_s)
         until = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
             found = self.get(pilot)

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TypeAlias, TypedDict
+from typing import Any, TypeAlias, TypedDict, cast
 
 from pilotmtc.campaign.keys import LARGEST, first_signal
 from pilotmtc.campaign.submit import TaskSpec
@@ -11,10 +11,12 @@ from pilotmtc.model import GRACE_S, MAX_OUTPUT_BYTES, After, Resources, Task, Ta
 from pilotmtc.parameters import Row, Source
 from pilotmtc.parameters.source import check_fields
 from pilotmtc.slots import LEAST
+from pilotmtc.session import given
 from pilotmtc.template import literal, make_template, render, shown
 from pilotmtc.units import parse_duration, parse_memory
 
 Value: TypeAlias = str | int | float
+Word: TypeAlias = str | int | float | os.PathLike[str]
 Params: TypeAlias = Source | Mapping[str, Iterable[Value]] | Iterable[Mapping[str, Value]] | Iterable[Value]
 
 
@@ -61,15 +63,48 @@ class TaskOptions(TypedDict, total=False):
     retries: int
     backoff: str | float
     max_output: str | int
-    env: Mapping[str, str]
-    cwd: str
-    stdin: str
-    stdout: str
-    stderr: str
+    env: Mapping[str, Word]
+    cwd: str | os.PathLike[str]
+    stdin: str | os.PathLike[str]
+    stdout: str | os.PathLike[str]
+    stderr: str | os.PathLike[str]
     task_name: str
     tags: Sequence[str]
     after: Sequence[int]
     after_any: Sequence[int]
+
+
+_READ: dict[str, Callable[[str, object], Any]] = {
+    **dict.fromkeys(("cores", "ranks", "ranks_per_node", "priority", "retries"), given.whole),
+    "gpus": given.number,
+    **dict.fromkeys(("memory", "max_output", "time_limit", "expected", "backoff"), given.amount),
+    "resources": lambda name, value: given.by_name(name, value, given.number),
+    "env": lambda name, value: given.by_name(name, value, given.word),
+    **dict.fromkeys(("cwd", "stdin", "stdout", "stderr"), given.path),
+    "task_name": given.text,
+    "tags": lambda name, value: given.several(name, value, given.text),
+    "after": lambda name, value: given.several(name, value, given.whole),
+    "after_any": lambda name, value: given.several(name, value, given.whole),
+}
+
+
+def read_options(options: TaskOptions, *own: str) -> TaskOptions:
+    """Return `options` with each value as its type demands.
+
+    Parameters
+    ----------
+    own
+        What else the caller takes by keyword, for the hint at what may be meant.
+
+    Raises
+    ------
+    TypeError
+        If there is no such option.
+    UsageError
+        If a value is of another type.
+    """
+    given.check_names(options, (*TaskOptions.__annotations__, *own))
+    return cast("TaskOptions", {name: _READ[name](name, value) for name, value in options.items()})
 
 
 class TaskStream:
@@ -169,20 +204,23 @@ def _grid(axes: Mapping[str, Iterable[Value]]) -> Source:
     return combine(sources)
 
 
-def make_tasks(command: str | Sequence[str], source: Source | None, options: TaskOptions) -> TaskStream:
+def make_tasks(command: str | Sequence[Word], source: Source | None, options: TaskOptions) -> TaskStream:
     """Return the tasks that run `command`, one for each row of `source`.
 
     Raises
     ------
+    TypeError
+        If there is no such option.
     UsageError
         If anything about them cannot be.
     """
+    options = read_options(options, "name", "params")
     fields = source.fields if source is not None else ()
     here = literal(os.getcwd(), fields)
     template = make_template(
-        command,
+        command if isinstance(command, str) else given.several("command", command, given.word),
         fields,
-        env=options.get("env"),
+        env=cast("dict[str, str] | None", options.get("env")),
         cwd=os.path.join(here, os.path.expanduser(options.get("cwd", ""))).rstrip("/") or "/",
         stdin=_path(options.get("stdin")),
         stdout=_path(options.get("stdout")),
@@ -273,8 +311,8 @@ def check_ranks(ranks: int | None, ranks_per_node: int | None) -> None:
         raise UsageError(f"a task with {ranks_per_node} ranks on a node: give 1 or more, or 0 for as many as fit")
 
 
-def _path(text: str | None) -> str | None:
-    return None if text is None else os.path.expanduser(text)
+def _path(text: str | os.PathLike[str] | None) -> str | None:
+    return None if text is None else os.path.expanduser(os.fspath(text))
 
 
 def command_line(task: Task) -> str:

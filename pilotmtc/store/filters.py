@@ -51,7 +51,7 @@ class Where:
             self._add("t.id IN (SELECT value FROM json_each(?))", id_list(wish.ids))
             self.few = True
         if wish.campaign is not None:
-            self._campaign(ledger, wish.campaign)
+            self._campaigns(ledger, wish.campaign if isinstance(wish.campaign, tuple) else (wish.campaign,))
         if wish.pilot is not None:
             self._add("t.pilot_id = ?", wish.pilot)
         if wish.names is not None:
@@ -85,11 +85,15 @@ class Where:
             self._add("t.state IN (2, 3)")
         self._add(f"t.state IN ({', '.join(str(int(state)) for state in sorted(states))})")
 
-    def _campaign(self, ledger: Ledger, campaign: CampaignId) -> None:
-        row = ledger.execute("SELECT first_id, last_id FROM campaign WHERE id = ?", (campaign,)).fetchone()
-        if row is None:
-            raise UsageError(f"there is no campaign {campaign} in this store")
-        self._add("t.campaign_id = ? AND t.id BETWEEN ? AND ?", campaign, *row)
+    def _campaigns(self, ledger: Ledger, campaigns: tuple[CampaignId, ...]) -> None:
+        terms: list[str] = []
+        for campaign in campaigns:
+            row = ledger.execute("SELECT first_id, last_id FROM campaign WHERE id = ?", (campaign,)).fetchone()
+            if row is None:
+                raise UsageError(f"there is no campaign {campaign} in this store")
+            terms.append("t.campaign_id = ? AND t.id BETWEEN ? AND ?")
+            self.values.extend((campaign, *row))
+        self._add(f"({' OR '.join(terms) or '0'})")
 
     def _names(self, names: tuple[str, ...]) -> None:
         # GLOB knows [ too, which a Filter does not.

@@ -108,7 +108,7 @@ def known_count(filter_: Filter, board: Board) -> int | None:
         return None
     counts = board.tasks
     if filter_.campaign is not None:
-        if filter_.campaign not in board.campaigns:
+        if isinstance(filter_.campaign, tuple) or filter_.campaign not in board.campaigns:
             return None
         counts = board.campaigns[filter_.campaign].counts
     return sum(n for state, n in counts.items() if filter_.states is None or state in filter_.states)

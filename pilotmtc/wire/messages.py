@@ -357,12 +357,12 @@ class Compare(Struct, frozen=True, array_like=True):
 class Filter(Struct, frozen=True, omit_defaults=True):
     """Which tasks: all conditions must hold; None does not ask.
 
-    `ids` are task ids; `names` allow ``*`` and ``?``; `tags` must all be present; `causes` and `exit_codes` speak
-    of the last attempt.
+    `ids` are task ids; `campaign` may be several, one of which it is; `names` allow ``*`` and ``?``; `tags` must all be
+    present; `causes` and `exit_codes` speak of the last attempt.
     """
 
     ids: tuple[TaskId, ...] | None = None
-    campaign: CampaignId | None = None
+    campaign: CampaignId | tuple[CampaignId, ...] | None = None
     states: tuple[TaskState, ...] | None = None
     names: tuple[str, ...] | None = None
     tags: tuple[str, ...] | None = None

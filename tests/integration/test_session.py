@@ -14,6 +14,7 @@ from pilotmtc.parameters import combine, file, grid
 from pilotmtc.session import Session, as_source, make_tasks, read_campaign
 from pilotmtc.states import Cause, PilotState, TaskState
 from pilotmtc.store.sqlite import SqliteStore
+from pilotmtc.wire.messages import Changed
 from tests.support import wait_until
 
 
@@ -201,6 +202,37 @@ def test_options_of_tasks(session: Session, tmp_path: Path) -> None:
         (lambda s: s.edit({"priority": 2**40}, campaign=1), "priority"),
         (lambda s: list(s.tasks(states=["runing"])), "did you mean running"),
         (lambda s: list(s.tasks(causes=["bored"])), "is no cause"),
+        (lambda s: s.cancel(tags=[]), "tags is empty"),
+        (lambda s: s.cancel(ids=iter(())), "ids is empty"),
+        (lambda s: s.cancel(campaign=[]), "campaign is empty"),
+        (lambda s: s.cancel(names=["a", ""]), "names=.* holds an empty text"),
+        (lambda s: s.cancel(filter=""), "the filter '' is empty"),
+        (lambda s: s.retry(all=False), "which tasks"),
+        (lambda s: s.retry(all=True, tags=["x"]), "leave out all=True, or tags"),
+        (lambda s: s.edit({"priority": 1}, states=()), "states is empty"),
+        (lambda s: s.edit({"priority": "high"}, all=True), "priority='high' is not a whole number"),
+        (lambda s: list(s.tasks(tags="night")), r"give a list, as in tags=\['night'\]"),
+        (lambda s: list(s.tasks(ids=17)), r"ids=17 is one value"),
+        (lambda s: list(s.tasks(campaign="3")), "campaign='3' is not a whole number"),
+        (lambda s: list(s.results(exit_codes=[None])), "exit_codes=None"),
+        (lambda s: s.fields(causes=[]), "causes is empty"),
+        (lambda s: s.wait([1, 2]), r"campaign=\[1, 2\] is not a whole number"),
+        (lambda s: s.wait(True), "campaign=True"),
+        (lambda s: s.task("17"), "task='17'"),
+        (lambda s: s.pilots.get("1"), "pilot='1'"),
+        (lambda s: s.pilots.submit(cores="4"), "cores='4'"),
+        (lambda s: s.pilots.submit(pin="no"), "pin='no' is neither True nor False"),
+        (lambda s: s.pilots.submit(setup="module load x"), "setup=.* give a list"),
+        (lambda s: s.submit(["cat", None]), "command=None"),
+        (lambda s: s.submit(["cat", b"x"]), "command=b'x'"),
+        (lambda s: s.submit("true", env={"A": None}), r"env\['A'\]=None is not one value"),
+        (lambda s: s.submit("true", env=["A=1"]), "is not a mapping"),
+        (lambda s: s.submit("true", cores="2"), "cores='2'"),
+        (lambda s: s.submit("true", cores=1.5), "cores=1.5"),
+        (lambda s: s.submit("true", time_limit=[5]), r"time_limit=\[5\]"),
+        (lambda s: s.submit("true", tags="x"), r"tags=\['x'\]"),
+        (lambda s: s.submit("true", after=1), r"after=\[1\]"),
+        (lambda s: s.submit("true", stdout=1), "stdout=1 is not a path"),
         (lambda s: s.run(None), "nothing to run"),
         (lambda s: s.run(None, campaign=9), "no campaign 9"),
     ],
@@ -210,6 +242,51 @@ def test_what_cannot_be_is_said(session: Session, call: object, words: str) -> N
         call(session)  # type: ignore[operator]  # a list of lambdas has no better type
     assert not list(session.tasks(states=["ready", "waiting", "running"]))
     assert not session.pilots.list(ended=True)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda s: s.cancel(tag="x"), "'tag': did you mean 'tags'"),
+        (lambda s: s.cancel(campaigns=3), "'campaigns': did you mean 'campaign'"),
+        (lambda s: s.retry(state=["failed"]), "'state': did you mean 'states'"),
+        (lambda s: s.edit({"priority": 1}, name="x"), "'name': did you mean 'names'"),
+        (lambda s: s.edit({"prio": 1}, all=True), "'prio': did you mean 'priority'"),
+        (lambda s: s.tasks(limits=1), "'limits': did you mean 'limit'"),
+        (lambda s: s.results(output=False), "'output': did you mean 'outputs'"),
+        (lambda s: s.fields(bogus=1), "'bogus': there are ids, campaign, "),
+        (lambda s: s.submit("true", retry=3), "'retry': did you mean 'retries'"),
+        (lambda s: s.submit("true", timeout=1), "'timeout': did you mean 'time_limit'"),
+        (lambda s: s.submit("true", parms=[1]), "'parms': did you mean 'params'"),
+        (lambda s: s.pilots.submit(core=1), "'core': did you mean 'cores'"),
+        (lambda s: s.pilots.describe(wall_time=1), "'wall_time': did you mean 'walltime'"),
+    ],
+)
+def test_misspelt_keyword_is_an_error_as_it_is_in_python(session: Session, call: object, words: str) -> None:
+    session.submit("true", range(2))
+    with pytest.raises(TypeError, match=words):
+        call(session)  # type: ignore[operator]  # a list of lambdas has no better type
+    assert [task.state for task in session.tasks()] == [TaskState.READY] * 2
+    assert not session.pilots.list(ended=True)
+
+
+def test_all_tasks_are_meant_where_that_is_said(session: Session) -> None:
+    first = session.submit("true", range(2))
+    second = session.submit("true", range(3))
+    session.submit("true")
+    assert len(list(session.tasks(all=True))) == 6
+    assert len(list(session.tasks(campaign=[first, second]))) == 5
+    assert session.cancel(campaign=iter([first, second])).changed == 5
+    assert session.cancel(all=True) == Changed(1, 5)
+
+
+def test_words_of_a_command_may_be_paths_and_numbers(session: Session, tmp_path: Path) -> None:
+    session.submit(["cat", tmp_path / "x", 3, 0.5], env={"A": 1, "B": tmp_path}, cwd=tmp_path, stdout=tmp_path / "out")
+    detail = session.task(1)
+    assert detail.template is not None
+    assert detail.template.command == ("cat", f"{tmp_path}/x", "3", "0.5")
+    assert detail.template.env == {"A": "1", "B": str(tmp_path)}
+    assert (detail.template.cwd, detail.template.stdout) == (str(tmp_path), str(tmp_path / "out"))
 
 
 def test_place_that_is_none_is_refused(tmp_path: Path) -> None:
