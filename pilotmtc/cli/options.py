@@ -1,9 +1,12 @@
 """Options that several commands have, and what becomes of them."""
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
+
+from pilotmtc.cli import out
 
 if TYPE_CHECKING:
     AnyParamType = click.ParamType[Any]
@@ -327,4 +330,5 @@ def build_tasks(words: Sequence[str], options: dict[str, Any]) -> "tuple[TaskStr
         if given or files or axes or name:
             raise click.UsageError("there is no command to run with these options", click.get_current_context())
         return None
-    return tasks_of(words, files, form, axes, cast("TaskOptions", given)), name
+    talk = out.talk if sys.stderr.isatty() else (lambda _words: None)
+    return tasks_of(words, files, form, axes, cast("TaskOptions", given), talk=talk), name

@@ -3,14 +3,14 @@
 import io
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import BinaryIO, cast
 
 from pilotmtc.errors import UsageError
 from pilotmtc.parameters import Source, combine, file, grid, lines, split_lists
 from pilotmtc.session.api import read_campaign
 from pilotmtc.session.tasks import TaskOptions, TaskStream, make_tasks
-from pilotmtc.template import holes, names
+from pilotmtc.template import names, wants_values
 
 STDIN = 0
 
@@ -23,12 +23,24 @@ def toml_of(words: Sequence[str]) -> tuple[TaskStream, str] | None:
 
 
 def tasks_of(
-    words: Sequence[str], files: Sequence[str], form: str | None, axes: Sequence[str], options: TaskOptions
+    words: Sequence[str],
+    files: Sequence[str],
+    form: str | None,
+    axes: Sequence[str],
+    options: TaskOptions,
+    *,
+    talk: Callable[[str], None] = lambda _words: None,
 ) -> TaskStream:
     """Return the tasks that ``COMMAND... [::: VALUES...]...`` means.
 
-    One word is a shell line, several are an argument vector. Without any other source, and unless standard input is
-    a terminal or /dev/null, values are read from its lines.
+    One word is a shell line, several are an argument vector. Values are read from the lines of standard input if there
+    is no other source of them and something has a placeholder for one. Otherwise it is left alone: it may be the list
+    of a loop, or the rest of the script, that this command stands in.
+
+    Parameters
+    ----------
+    talk
+        Is told that something may be in standard input that is not read.
 
     Raises
     ------
@@ -46,8 +58,11 @@ def tasks_of(
     sources += [_stdin() if name == "-" and form in (None, "lines") else file(name, form) for name in files]
     if axes:
         sources.append(grid(axes))
-    if not sources and _stdin_has_values(command):
-        sources.append(_stdin())
+    if not sources and _stdin_may_hold_values():
+        if _wants_values(command, options):
+            sources.append(_named_by(command, _stdin()))
+        else:
+            talk("standard input is not read: to run a task for each of its lines, write {} where the line belongs")
     return make_tasks(command[0] if len(command) == 1 else command, combine(sources) if sources else None, options)
 
 
@@ -56,7 +71,7 @@ def _named_by(command: Sequence[str], listed: Source) -> Source:
     found = names(command, shell=len(command) == 1)
     if len(found) != len(listed.fields) or any(not name or name.isdecimal() for name in found):
         return listed
-    return Source(found, lambda: iter(listed), size=listed.size)
+    return Source(found, lambda: iter(listed), size=listed.size, again=listed.again, ready=listed.ready)
 
 
 def _stdin() -> Source:
@@ -64,12 +79,16 @@ def _stdin() -> Source:
     return lines(cast("BinaryIO", io.FileIO(STDIN, closefd=False)))
 
 
-def _stdin_has_values(command: Sequence[str]) -> bool:
-    """Return whether values are to be read from standard input: it is a pipe or a file, or the command wants some."""
+def _stdin_may_hold_values() -> bool:
+    """Return whether standard input is there, and neither a terminal nor /dev/null."""
     try:
-        mode = os.fstat(STDIN).st_mode
+        return not stat.S_ISCHR(os.fstat(STDIN).st_mode)
     except OSError:  # closed
         return False
-    if stat.S_ISFIFO(mode) or stat.S_ISREG(mode):
-        return True
-    return not stat.S_ISCHR(mode) and any(None in holes(word) for word in command)
+
+
+def _wants_values(command: Sequence[str], options: TaskOptions) -> bool:
+    """Return whether there is a placeholder for a value, in the command or in what else may hold one."""
+    fields = ("cwd", "stdin", "stdout", "stderr", "task_name")
+    texts = [*options.get("env", {}).values(), *options.get("tags", ()), *(options.get(field, "") for field in fields)]
+    return wants_values([*command, *map(str, texts)])

@@ -21,12 +21,13 @@ from msgspec import Struct
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import MAX_OUTPUT_BYTES, Template
-from pilotmtc.template.parse import BUILTINS, DOUBLE, NUMBER, PLAIN, SINGLE, Hole, holes, is_name, literal, split
+from pilotmtc.template.parse import BUILTINS, DOUBLE, NUMBER, PLAIN, SINGLE, Hole, holes, is_name, literal, split, wants_values
 from pilotmtc.template.shell import names, read_shell
 from pilotmtc.template.twice import Guard
 
 __all__ = [
     "Expanded", "check_text", "checker", "expand", "holes", "literal", "make_template", "names", "render", "shown",
+    "wants_values",
 ]  # fmt: skip
 
 SHELL = "/bin/sh"

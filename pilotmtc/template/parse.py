@@ -68,3 +68,9 @@ def holes(text: str, fields: Sequence[str] = ()) -> list[str | None]:
     """Return the literal pieces of `text`, and None where a placeholder stands."""
     pieces = split(text, tuple(fields))
     return [None if isinstance(piece, Hole) else piece for piece in pieces if piece]
+
+
+def wants_values(words: Sequence[str]) -> bool:
+    """Return whether a placeholder stands in `words` that is not built in."""
+    pieces = (piece for word in words for piece in split(word, ()))
+    return any(isinstance(piece, Hole) and piece.name not in BUILTINS for piece in pieces)
