@@ -77,6 +77,8 @@ class Template(Struct, frozen=True, omit_defaults=True):
     cwd, stdin, stdout, stderr
         Directory and files; may hold placeholders; None is the submitter's choice of nothing:
         pilot's directory, /dev/null, and capture into the store.
+    append
+        Write behind what is in ``stdout`` and ``stderr``, which other tasks may do, too.
     max_retries
         How many attempts that end badly by the task's own doing are followed by another.
     backoff_s
@@ -96,6 +98,7 @@ class Template(Struct, frozen=True, omit_defaults=True):
     max_retries: int = 0
     backoff_s: float = 0.0
     max_output_bytes: int = MAX_OUTPUT_BYTES
+    append: bool = False
 
 
 class After(Struct, frozen=True, array_like=True):
@@ -215,8 +218,8 @@ class Task(Struct, frozen=True, omit_defaults=True):
     """A task as the store knows it.
 
     ``command``, ``shell`` and ``params`` are the template's and the task's own; the command is not expanded.
-    ``attempt`` grows each time that a pilot takes the task. ``last`` is the newest recorded attempt. ``unmet`` counts
-    dependencies that are not over.
+    ``template`` tells the templates of a store apart. ``attempt`` grows each time that a pilot takes the task. ``last``
+    is the newest recorded attempt. ``unmet`` counts dependencies that are not over.
     """
 
     id: TaskId
@@ -239,6 +242,7 @@ class Task(Struct, frozen=True, omit_defaults=True):
     not_before: float | None = None
     cancel: bool = False
     last: Attempt | None = None
+    template: int = 0
 
 
 class Campaign(Struct, frozen=True, omit_defaults=True):

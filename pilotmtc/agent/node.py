@@ -296,6 +296,8 @@ class NodeWorker:
     def _output(self, fd: int, path: str | None, process: Process, kind: str) -> Harvest:
         if path is None:
             return self._captures.harvest(fd, _output_name(process, kind), process.keep_bytes)
+        if process.append:  # what of it is its own, nobody knows
+            return b"", 0, path
         try:
             return b"", os.stat(path).st_size, path, "", None
         except OSError:  # the task moved it away
@@ -303,7 +305,7 @@ class NodeWorker:
 
     def _written(self, process: Process, kind: str, fd: int, path: str | None) -> tuple[bytes, int]:
         if path is not None:
-            return tail(path, TAIL_BYTES)
+            return (b"", 0) if process.append else tail(path, TAIL_BYTES)
         return self._captures.watch(fd, _output_name(process, kind), process.keep_bytes).end(TAIL_BYTES)
 
     def _watch_output(self, process: Process) -> None:

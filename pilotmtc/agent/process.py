@@ -21,7 +21,7 @@ from pilotmtc.states import Cause
 from pilotmtc.template import Expanded, expand
 
 _DUP2 = os.POSIX_SPAWN_DUP2
-_OPEN_OUT = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
+_OPEN_OUT = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 _OPEN_THERE = ('exec <"$1"', 'exec >"$1"', 'exec 2>"$1"', 'exec >"$1" 2>&1')
 _TASKS = (1 << guard.HALF) - 1
 _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
@@ -36,9 +36,9 @@ class Process:
     """A running attempt."""
 
     __slots__ = (
-        "attempt", "began", "cause", "cores", "err", "err_path", "fd", "first", "grace_s", "here", "keep_bytes",
-        "kill_at", "kills", "mark", "memory_bytes", "out", "out_path", "peak", "pid", "slot", "started_at", "task",
-        "wide",
+        "append", "attempt", "began", "cause", "cores", "err", "err_path", "fd", "first", "grace_s", "here",
+        "keep_bytes", "kill_at", "kills", "mark", "memory_bytes", "out", "out_path", "peak", "pid", "slot",
+        "started_at", "task", "wide",
     )  # fmt: skip
 
     def __init__(self, task: int, attempt: int, slot: str) -> None:
@@ -64,6 +64,7 @@ class Process:
         self.peak = 0
         self.out_path: str | None = None
         self.err_path: str | None = None
+        self.append = False  # to files that may be shared
         self.wide = False
 
 
@@ -154,6 +155,7 @@ class Launcher:
         if "/" not in program:
             program = self._find(program, env.get("PATH", _DEFAULT_PATH))
         process = Process(claimed.task, claimed.attempt, names[0])
+        process.append = start.template.append
         process.wide = start.wide is not None
         process.here = todo.cwd is None
         process.grace_s = start.resources.grace_s
@@ -265,6 +267,7 @@ class Launcher:
         """Return what `posix_spawn` has to do, and the FIFOs that the task has to open, each with how a shell does."""
         fifos: list[tuple[str, str]] = []
         null = self._null
+        out_flags = _OPEN_OUT if process.append else _OPEN_OUT | os.O_TRUNC
 
         def named(path: str, flags: int, number: int) -> int:
             fd = _open(path, flags, ("stdin", "stdout", "stderr")[number], opened)
@@ -277,7 +280,7 @@ class Launcher:
             process.out, out = self._captures.get()
             opened.append(out)
         else:
-            out = named(todo.stdout, _OPEN_OUT, 1)
+            out = named(todo.stdout, out_flags, 1)
             process.out_path = os.path.abspath(todo.stdout)
         if todo.stderr is None:
             process.err, err = self._captures.get()
@@ -286,7 +289,7 @@ class Launcher:
             err = out
             process.err_path = process.out_path
         else:
-            err = named(todo.stderr, _OPEN_OUT, 2)
+            err = named(todo.stderr, out_flags, 2)
             process.err_path = os.path.abspath(todo.stderr)
         return [(_DUP2, stdin, 0), (_DUP2, out, 1), (_DUP2, err, 2)], fifos
 

@@ -12,6 +12,7 @@ import msgspec
 
 from pilotmtc.campaign import keys
 from pilotmtc.campaign.order import Cycle, Node, UnknownName, in_order
+from pilotmtc.campaign.outputs import check_shared
 from pilotmtc.campaign.submit import TaskSpec
 from pilotmtc.errors import ConfigError, PilotMTCError, UsageError
 from pilotmtc.model import GRACE_S, MAX_OUTPUT_BYTES, After, Resources, Template
@@ -46,6 +47,7 @@ SHARED: dict[str, Reader] = {
     "stdin": keys.text,
     "stdout": keys.text,
     "stderr": keys.text,
+    "append": keys.flag,
     "tags": keys.words,
 }
 OWN: dict[str, Reader] = {
@@ -234,6 +236,8 @@ class _Reader:
             fields = source.fields if source is not None else ()
             key = "command"
             template = self._template(has, fields)
+            key = "stdout" if "stdout" in has else "stderr"
+            check_shared(template, None if source is None else source.size)
             key = "name"
             name = render(has["name"], fields, key) if "name" in has else None
             key = "tags"
@@ -304,6 +308,7 @@ class _Reader:
             max_retries=has.get("retries", 0),
             backoff_s=has.get("backoff", 0.0),
             max_output_bytes=has.get("max_output", MAX_OUTPUT_BYTES),
+            append=has.get("append", False),
             **{key: os.path.expanduser(has[key]) for key in ("stdin", "stdout", "stderr") if key in has},
         )
 

@@ -93,6 +93,13 @@ def positive(value: object) -> int:
     raise UsageError(f"{value!r} is too few: give 1 or more")
 
 
+def flag(value: object) -> bool:
+    """Read true or false."""
+    if isinstance(value, bool):
+        return value
+    raise UsageError(f"{value!r} is neither true nor false: write one of them, without quotes")
+
+
 def amount(value: object) -> float:
     """Read a number that is finite and not negative."""
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= LARGEST:

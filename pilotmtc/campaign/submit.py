@@ -40,6 +40,8 @@ class Packer:
     ----------
     own_pilots
         Whether they are kept for pilots of the campaign.
+    offset
+        How many tasks the campaign has already.
 
     Attributes
     ----------
@@ -47,13 +49,15 @@ class Packer:
         What the next message will have.
     """
 
-    def __init__(self, *, key: str, name: str = "", own_pilots: bool = False, size: int = CHUNK) -> None:
+    def __init__(
+        self, *, key: str, name: str = "", own_pilots: bool = False, offset: int = 0, size: int = CHUNK
+    ) -> None:
         self.rows: list[TaskRow] = []
         self._key = key
         self._name = name
         self._own_pilots = own_pilots
         self._size = size
-        self._offset = 0
+        self._offset = offset
         self._chars = 0
         # By identity, which the kept reference makes unique; with what looks at values, if that is needed.
         self._templates: dict[int, tuple[int, Template, Callable[[Sequence[str]], None] | None]] = {}

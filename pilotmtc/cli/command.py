@@ -1,7 +1,7 @@
 """What all commands have in common: examples in their help, the store, the session."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +17,7 @@ EXIT_BROKEN_PIPE = 141
 EXIT_TERMINATED = 143
 
 F = TypeVar("F", bound=Callable[..., Any])
+_GIVEN = "pilotmtc.given"
 
 
 class State:
@@ -39,6 +40,7 @@ class Helpful(click.Command):
         if not ctx.resilient_parsing:
             given, _, order = self.make_parser(ctx).parse_args(list(args))
             _check_options(ctx, given, order)
+            ctx.meta[_GIVEN] = given
         return super().parse_args(ctx, args)
 
     def get_short_help_str(self, limit: int = 45) -> str:
@@ -145,6 +147,24 @@ def hint(words: str) -> str:
     state = click.get_current_context().ensure_object(State)
     given = [f"--{name} {shlex.quote(word)}" for name in ("site", "store") if (word := getattr(state, name))]
     return " ".join(["pilotmtc", *given, words])
+
+
+def typed(names: Container[str]) -> list[str]:
+    """Return those options of the command that are called so, as they were typed."""
+    import shlex
+
+    ctx = click.get_current_context()
+    words = []
+    for option in ctx.command.params:
+        value = ctx.meta[_GIVEN].get(option.name)
+        if not isinstance(option, click.Option) or option.name not in names:
+            continue
+        if option.is_flag:
+            words += [_called(option)] if value is True else []
+        elif isinstance(value, str | list):
+            for one in value if isinstance(value, list) else [value]:
+                words += [_called(option), shlex.quote(one)]
+    return words
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """``pilotmtc logs``."""
 
+import os
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
@@ -8,6 +10,9 @@ from pilotmtc.cli import out
 from pilotmtc.cli.command import command, open_session
 from pilotmtc.cli.options import Ids, Number, json_option
 from pilotmtc.errors import UsageError
+
+if TYPE_CHECKING:
+    from pilotmtc.wire.messages import Output
 
 _EXAMPLES = """\
 pilotmtc logs 17
@@ -56,6 +61,7 @@ def logs(ids: tuple[range, ...], only: str | None, attempt: int | None, follow: 
                 continue
             if len(tasks) > 1 and sys.stderr.isatty():
                 out.talk(f"==> task {task}, attempt {found.attempt} <==")
+            _tell_elsewhere(task, found, only)
             if only != "stderr":
                 out.put_bytes(output_blocks(found.stdout, found.stdout_path, found.stdout_bytes, out.warn))
             if only != "stdout":
@@ -64,6 +70,18 @@ def logs(ids: tuple[range, ...], only: str | None, attempt: int | None, follow: 
                     out.put_bytes(blocks)
                 else:
                     out.talk_bytes(blocks)
+
+
+def _tell_elsewhere(task: int, found: "Output", only: str | None) -> None:
+    """Say where it went what a task wrote to a device, or behind what others wrote."""
+    for stream, path, size in (
+        ("stdout", found.stdout_path, found.stdout_bytes),
+        ("stderr", found.stderr_path, found.stderr_bytes),
+    ):
+        if path is None or size or only not in (None, stream):
+            continue
+        if not os.path.isfile(path) or os.path.getsize(path):
+            out.talk(f"the {stream} of task {task} went to {path}")
 
 
 def _follow(task: int, only: str | None) -> None:

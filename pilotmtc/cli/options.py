@@ -284,6 +284,7 @@ def task_options(function: F) -> F:
             click.option("--stdin", metavar="FILE", help="Standard input of the tasks; may hold {placeholders}."),
             click.option("--stdout", metavar="FILE", help="Where stdout goes, instead of into the store."),
             click.option("--stderr", metavar="FILE", help="Where stderr goes, instead of into the store."),
+            click.option("--append", is_flag=True, help="Write behind what is in these files; tasks may share them."),
             click.option("--name", metavar="NAME", help="Name of the campaign."),
             click.option("--task-name", metavar="NAME", help="Name of the tasks; may hold {placeholders}."),
             click.option("--tag", "tags", multiple=True, metavar="TAG", help="Tag of the tasks; may hold {}."),
@@ -295,7 +296,7 @@ def task_options(function: F) -> F:
 
 _OPTION_NAMES = (
     "cores", "ranks", "ranks_per_node", "gpus", "memory", "time_limit", "expected", "grace", "signal_first",
-    "priority", "retries", "backoff", "max_output", "cwd", "stdin", "stdout", "stderr", "task_name",
+    "priority", "retries", "backoff", "max_output", "cwd", "stdin", "stdout", "stderr", "append", "task_name",
 )  # fmt: skip
 
 
@@ -316,7 +317,7 @@ def build_tasks(words: Sequence[str], options: dict[str, Any]) -> "tuple[TaskStr
     }
     for key in ("after", "after_any"):
         taken[key] = [id_ for some in options.pop(key) for id_ in some]
-    given = {key: value for key, value in taken.items() if value not in (None, (), [], {})}
+    given = {key: value for key, value in taken.items() if value not in (None, (), [], {}) and value is not False}
     if (found := toml_of(words)) is not None:
         if given or files or axes:
             names = ", ".join(

@@ -3,7 +3,7 @@
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -21,8 +21,10 @@ from pilotmtc.cli.command import (
     newest_campaign,
     open_session,
     site_word,
+    typed,
 )
 from pilotmtc.cli.options import (
+    SCHEDULER_NAMES,
     Assignment,
     Number,
     assigned,
@@ -38,11 +40,15 @@ from pilotmtc.errors import StoreError, TransportError
 from pilotmtc.units import format_duration
 
 if TYPE_CHECKING:
-    from pilotmtc.model import Pilot
+    from pilotmtc.model import Campaign, Pilot
     from pilotmtc.session import Run, Session, TaskResult
 
 _FAILURES_SHOWN = 5
 _STDERR_LINES = 5
+_LONGEST_HINT = 2000
+_PILOT_NAMES = (
+    "pilot_cores", "pilot_gpus", "pilot_memory", "pilot_resources", "walltime", "no_pin", *SCHEDULER_NAMES,
+)  # fmt: skip
 _EXAMPLES = """\
 pilotmtc run 'python work.py {}' ::: 1 2 3
 seq 100000 | pilotmtc run 'echo {}'
@@ -85,7 +91,8 @@ def run(words: tuple[str, ...], **options: Any) -> int:
 
     One COMMAND in quotes is a shell line; several words are a program and its arguments, as they are. {placeholders}
     take the parameters: {} the value, {mass} one by name, {1} one by position. Parameters come from ::: lists, --from
-    files and --grid, and from the lines of standard input if there is none of these; several sources are multiplied.
+    files and --grid; several are multiplied. Without any of these, and with a placeholder in the command, the lines of
+    standard input are the values.
 
     What tasks print goes to stdout, task by task, as they end. Everything is kept in the store, too: see results, logs
     and tasks. Ctrl-C finishes what runs and stops; a second one kills. Nothing is lost: --resume goes on.
@@ -119,22 +126,25 @@ def run(words: tuple[str, ...], **options: Any) -> int:
     with open_session(makes=resume is None) as session:
         pilot = session.pilots.describe(**asked)
         campaign = None if resume is None else newest_campaign(session, int(resume) or None)
-        if retry_failed:
-            session.retry(campaign=campaign, states=["failed", "skipped", "canceled"])
         tasks, name = built if built is not None else (None, "")
         size = None if tasks is None else tasks.size
         doing = session.run(
             tasks, name=name, campaign=campaign, pilot=pilot, outputs=not quiet or as_json, keep_order=keep_order,
             any_pilot=any_pilot,
+            retry_failed=retry_failed,
         )  # fmt: skip
         with Progress(size, quiet=quiet) as progress:
-            return _Show(session, doing, progress, quiet=quiet, as_json=as_json).run()
+            show = _Show(session, doing, progress, words=words, quiet=quiet, as_json=as_json)
+            return show.run()
 
 
 class _Show:
     """Draws a run."""
 
-    def __init__(self, session: "Session", doing: "Run", progress: Progress, *, quiet: bool, as_json: bool) -> None:
+    def __init__(
+        self, session: "Session", doing: "Run", progress: Progress, *, words: Sequence[str], quiet: bool, as_json: bool
+    ) -> None:
+        self._words = words
         self._session = session
         self._doing = doing
         self._progress = progress
@@ -156,7 +166,7 @@ class _Show:
                     self._draw(event)
         except (StoreError, TransportError):
             if self._doing.campaign is not None:
-                self._talk(f"to go on: {hint(f'run --resume {self._doing.campaign.id}')}")
+                self._talk(_to_go_on(self._doing.campaign, self._words))
             raise
         self._progress.hide()
         return self._conclude()
@@ -267,7 +277,7 @@ class _Show:
         if self._doing.interrupted:
             why = "its walltime was over" if self._doing.out_of_time else "interrupted"
             out.talk(f"{begin}: {why} after {took}: {tally.words(left=True)}")
-            out.talk(f"to go on: {hint(f'run --resume {campaign.id}')}")
+            out.talk(_to_go_on(campaign, self._words))
             if self._broken:
                 return EXIT_BROKEN_PIPE
             if self._doing.out_of_time and not self._signals and not self._terminated:
@@ -276,7 +286,8 @@ class _Show:
         if not self._quiet or tally.bad:
             out.talk(f"{begin}: {tally.words()} in {took}")
         if tally.failed and self._failures <= _FAILURES_SHOWN:
-            out.talk(f"to run {count(tally.failed, 'failed task')} again: {hint(_again(campaign.id))}")
+            again = hint(_again(campaign.id, "--retry-failed"))
+            out.talk(f"to run {count(tally.failed, 'failed task')} again: {again}")
         return EXIT_TASKS_FAILED if tally.bad else 0
 
 
@@ -294,8 +305,23 @@ def _queue_words(pilot: "Pilot") -> str:
     return f"{job} waits in the queue{why}{f'; {never}' if never else ''}"
 
 
-def _again(campaign: int) -> str:
-    return f"run --resume {campaign} --retry-failed"
+def _to_go_on(campaign: "Campaign", words: Sequence[str]) -> str:
+    """Return the line that says what to type to run what is left of a campaign."""
+    import shlex
+
+    if campaign.sealed or not words:
+        return f"to go on: {hint(_again(campaign.id))}"
+    names = {option.name or "" for option in run.params} - {"resume", "retry_failed"}
+    given = ["run", "--resume", str(campaign.id), *typed(names), "--", *map(shlex.quote, words)]
+    line = hint(" ".join(given))
+    if len(line) > _LONGEST_HINT:
+        line = f"{hint(f'run --resume {campaign.id}')} with the options, command and values of this run behind it"
+    return f"to go on, with the same values if they came from standard input: {line}"
+
+
+def _again(campaign: int, *more: str) -> str:
+    """Return the words that run a campaign again, in pilots such as it had."""
+    return " ".join(["run", "--resume", str(campaign), *more, *typed(_PILOT_NAMES)])
 
 
 def describe_failure(result: "TaskResult") -> list[str]:

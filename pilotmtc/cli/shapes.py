@@ -147,6 +147,7 @@ def detail(record: "TaskDetail") -> Shape:
         "stdin": template.stdin if template else None,
         "stdout": template.stdout if template else None,
         "stderr": template.stderr if template else None,
+        "append": template.append if template else False,
         "backoff_s": template.backoff_s if template else 0.0,
         "max_output_bytes": template.max_output_bytes if template else None,
         "attempts": [attempt(one) for one in record.attempts],

@@ -21,6 +21,7 @@ from pilotmtc.session.given import whole as whole_number
 from pilotmtc.session.link import Link
 from pilotmtc.session.pilots import Pilots
 from pilotmtc.session.results import TaskResult, pages, results, whole_output
+from pilotmtc.session.resuming import rest
 from pilotmtc.session.run import Run
 from pilotmtc.session.select import NewValues, Selection, as_choice, as_edit, as_filter
 from pilotmtc.session.submission import new_key, seal, submit
@@ -203,15 +204,17 @@ class Session:
         ----------
         key
             Makes it safe to call again, after a crash, say, with the same key and the same tasks: what the store has
-            already is passed over.
+            already is compared and passed over.
         on_submitted
             Is told from time to time what the store has, perhaps by another thread.
         """
         own = key is None
+        found = self._link.call(GetCampaigns(key=key)).campaigns if key else ()
+        offset, tasks = rest(self._link, found[0], tasks) if found else (0, tasks)
         key = key or new_key()
         done = False
         try:
-            answer = submit(self._link, tasks, key=key, name=name, on_submitted=on_submitted)
+            answer = submit(self._link, tasks, key=key, name=name, offset=offset, on_submitted=on_submitted)
             done = True
         finally:
             if not done and own:
@@ -237,6 +240,7 @@ class Session:
         outputs: bool = True,
         keep_order: bool = False,
         any_pilot: bool = False,
+        retry_failed: bool = False,
     ) -> Run:
         """Return a run of `tasks` with pilots of its own; iterating over its ``events()`` does it.
 
@@ -244,42 +248,29 @@ class Session:
         ----------
         tasks
             As `make_tasks` makes them. None, with `campaign`, is what is left of that campaign; both submit `tasks`
-            from where the campaign's submission was interrupted.
+            from where the campaign's submission was interrupted: they must begin with those that it has.
         pilot
             What its pilots are to be.
-        outputs, keep_order, any_pilot
+        outputs, keep_order, any_pilot, retry_failed
             See `Run`.
 
         Raises
         ------
         UsageError
-            If there is nothing to run, or `tasks` are not those of the campaign.
+            If there is nothing to run, or the campaign is complete and `tasks` are given.
         """
         found = None if campaign is None else get_campaign(self._link, campaign)
         if found is None and tasks is None:
             raise UsageError("there is nothing to run: give tasks, or a campaign to go on with")
-        if found is not None and tasks is not None:
-            self._check_same(found, tasks)
-        return Run(
-            self._link, tasks, name=name, campaign=found, pilot=pilot, outputs=outputs, keep_order=keep_order,
-            any_pilot=any_pilot,
-        )  # fmt: skip
-
-    def _check_same(self, campaign: Campaign, tasks: TaskStream) -> None:
-        if campaign.sealed:
+        if found is not None and found.sealed and tasks is not None:
             raise UsageError(
-                f"campaign {campaign.id} is complete with {campaign.received} task{'s' * (campaign.received != 1)}: "
+                f"campaign {found.id} is complete with {found.received} task{'s' * (found.received != 1)}: "
                 "go on with it without a command"
             )
-        first = next(iter(self.tasks(campaign=campaign.id, limit=1)), None)
-        if first is None:
-            return
-        mine = tasks.template
-        if mine is None:
-            head = next(iter(tasks), None)  # a campaign file, which can be read again
-            mine = None if head is None else head.template
-        if mine is None or (mine.command, mine.shell) != (first.command, first.shell):
-            raise UsageError(f"campaign {campaign.id} runs another command: {' '.join(first.command)}")
+        return Run(
+            self._link, tasks, name=name, campaign=found, pilot=pilot, outputs=outputs, keep_order=keep_order,
+            any_pilot=any_pilot, retry_failed=retry_failed,
+        )  # fmt: skip
 
     # -- looking ----------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from typing import Any, TypedDict, Unpack, cast
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import CampaignId, PilotDescription
-from pilotmtc.session.given import amount, by_name, check_names, number, several, text, whole
+from pilotmtc.session.given import amount, by_name, check_names, flag, number, several, text, whole
 from pilotmtc.session.tasks import check_amounts
 from pilotmtc.sites import LOCAL, Site, check_word, find_scheduler, get_site, scheduler_url
 from pilotmtc.units import format_duration, parse_duration, parse_memory
@@ -66,19 +66,13 @@ class PilotOptions(TypedDict, total=False):
     pin: bool
 
 
-def _flag(name: str, value: object) -> bool:
-    if isinstance(value, bool):
-        return value
-    raise UsageError(f"{name}={value!r} is neither True nor False")
-
-
 _READ: dict[str, Callable[[str, object], Any]] = {
     **dict.fromkeys(("nodes", "cores", "gpus", "campaign"), whole),
     **dict.fromkeys(("memory", "walltime", "idle", "signal"), amount),
     "resources": lambda name, value: by_name(name, value, number),
     **dict.fromkeys(("site", "scheduler", *_ASKED), text),
     "setup": lambda name, value: several(name, value, text),
-    **dict.fromkeys(("exclusive", "pin"), _flag),
+    **dict.fromkeys(("exclusive", "pin"), flag),
 }
 
 

@@ -80,6 +80,13 @@ def word(name: str, value: object) -> str:
     raise UsageError(f"{name}={value!r} is not one value: give a text, a number or a path")
 
 
+def flag(name: str, value: object) -> bool:
+    """Return `value`, which must be True or False."""
+    if isinstance(value, bool):
+        return value
+    raise UsageError(f"{name}={value!r} is neither True nor False")
+
+
 def amount(name: str, value: object) -> str | float:
     """Return `value`, a text such as ``"2G"`` or ``"5m"``, or a number."""
     if isinstance(value, str | int) and not isinstance(value, bool):

@@ -2,10 +2,12 @@
 
 import codecs
 import itertools
+import os
 from collections.abc import Callable, Iterable, Iterator
 
 from msgspec import Struct
 
+from pilotmtc.campaign.outputs import is_device
 from pilotmtc.errors import StoreError
 from pilotmtc.model import Attempt, CampaignId, Task, TaskId
 from pilotmtc.session.link import Link
@@ -160,6 +162,8 @@ def output_blocks(
 ) -> Iterator[bytes]:
     """Yield all that was written, in blocks: `kept` by the store, or what is in the file at `path`.
 
+    The file is read as far as it goes now: who reads may be writing to it. Devices and FIFOs give nothing back.
+
     Parameters
     ----------
     gone
@@ -173,6 +177,8 @@ def output_blocks(
     if path is None or len(kept) == size:
         yield kept
         return
+    if is_device(path):
+        return
     try:
         file = open(path, "rb")  # noqa: SIM115 -- closed below; what is read may fail in another way
     except OSError as error:
@@ -185,7 +191,9 @@ def output_blocks(
         return
     with file:
         try:
-            while block := file.read(_BLOCK_BYTES):
+            to_read = os.fstat(file.fileno()).st_size
+            while to_read > 0 and (block := file.read(min(_BLOCK_BYTES, to_read))):
+                to_read -= len(block)
                 yield block
         except OSError as error:
             raise StoreError(f"{path}, which holds the whole output, cannot be read: {error.strerror}") from error

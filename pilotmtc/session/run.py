@@ -5,7 +5,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
 
 import msgspec
@@ -23,11 +23,12 @@ from pilotmtc.session.follow import Step, follow, get_campaign, start_number
 from pilotmtc.session.link import Link
 from pilotmtc.session.printed import InOrder, Seen
 from pilotmtc.session.results import TaskResult, pages, results, with_outputs
+from pilotmtc.session.resuming import rest
 from pilotmtc.session.submission import new_key, seal, submit
 from pilotmtc.session.tasks import TaskStream
 from pilotmtc.states import PILOT_FINAL, Cause, PilotState, TaskState
 from pilotmtc.units import format_duration, type_memory
-from pilotmtc.wire.messages import CancelPilot, DrainPilot, Filter, GetPilots, ShareCampaign, Submitted
+from pilotmtc.wire.messages import CancelPilot, DrainPilot, Filter, GetPilots, Retry, ShareCampaign, Submitted
 
 _UNKNOWN = 1 << 62
 IDLE_S = 10.0  # a pilot whose run was killed leaves after that long without work
@@ -107,6 +108,8 @@ class Run:
     any_pilot
         Let all pilots of the store have the tasks. If not, new tasks are kept for the run's pilots, and those of a
         campaign are for whom they were.
+    retry_failed
+        Run those of the campaign again that ended badly.
     start
         Starts a pilot.
 
@@ -131,6 +134,7 @@ class Run:
         outputs: bool = True,
         keep_order: bool = False,
         any_pilot: bool = False,
+        retry_failed: bool = False,
         start: Callable[..., Pilot] = start_pilot,
     ) -> None:
         self.campaign = campaign
@@ -143,6 +147,7 @@ class Run:
         self._outputs = outputs
         self._any_pilot = any_pilot
         self._start = start
+        self._retry_failed = retry_failed
         self._in_order = InOrder(link) if keep_order else None
         self._key = campaign.key if campaign is not None else new_key()
         self._pilot: Pilot | None = None
@@ -186,13 +191,11 @@ class Run:
         if self._description.walltime_s and not self._description.scheduler:
             # On this machine the walltime is the run's; a scheduler's pilots have one each, and follow each other.
             self._ends_at = time.monotonic() + self._description.walltime_s
-        if self._any_pilot and self.campaign is not None and self.campaign.own_pilots:
-            self._link.call(ShareCampaign(self.campaign.id))
         self._begin_submission()
         try:
             self._wait_for_first()
             campaign = self.campaign
-            if campaign is None:  # stopped before there was anything
+            if campaign is None or not self._submitted.is_set():  # stopped before there was anything
                 self.interrupted = True
                 return
             self._start_pilot()
@@ -237,21 +240,24 @@ class Run:
             assert self.campaign is not None
             if not self.campaign.sealed:
                 seal(self._link, self._key, self.campaign.received)
-            self._submitted.set()
+            self._go_on()
             return
         # A daemon: it may be reading from something that will never end.
         self._thread = threading.Thread(target=self._submit, args=(self._tasks,), name="submission", daemon=True)
         self._thread.start()
 
     def _submit(self, tasks: TaskStream) -> None:
-        checked = TaskStream(lambda: self._fitting(tasks), size=tasks.size)
         try:
+            offset, coming = (0, iter(tasks)) if self.campaign is None else rest(self._link, self.campaign, tasks)
+            if self.campaign is not None:
+                self._go_on()
             submit(
                 self._link,
-                checked,
+                TaskStream(lambda: self._fitting(coming), size=tasks.size),
                 key=self._key,
                 name=self._name,
                 own_pilots=not self._any_pilot,
+                offset=offset,
                 on_submitted=self._on_submitted,
                 stop=lambda: self._asked > (1 if tasks.again else 0),
             )
@@ -260,7 +266,17 @@ class Run:
         finally:
             self._submitted.set()
 
-    def _fitting(self, tasks: TaskStream) -> Iterator[TaskSpec]:
+    def _go_on(self) -> None:
+        """Let a campaign go on that was there before, and is the right one."""
+        assert self.campaign is not None
+        if self._any_pilot and self.campaign.own_pilots:
+            self._link.call(ShareCampaign(self.campaign.id))
+        if self._retry_failed:
+            self._link.call(Retry(new_key(), Filter(campaign=self.campaign.id, states=tuple(_BAD))))
+            self.campaign = get_campaign(self._link, self.campaign.id)
+        self._submitted.set()
+
+    def _fitting(self, tasks: Iterable[TaskSpec]) -> Iterator[TaskSpec]:
         known: Resources | None = None
         for task in tasks:
             if task.resources is not known:

@@ -6,6 +6,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterable
 
+from pilotmtc.campaign.outputs import apart
 from pilotmtc.campaign.submit import Packer, TaskSpec
 from pilotmtc.errors import PilotMTCError, UsageError
 from pilotmtc.session.link import Link
@@ -32,6 +33,7 @@ def submit(
     key: str,
     name: str = "",
     own_pilots: bool = False,
+    offset: int = 0,
     on_submitted: Callable[[Submitted], None] | None = None,
     stop: Callable[[], bool] = no_stop,
 ) -> Submitted:
@@ -42,6 +44,8 @@ def submit(
 
     Parameters
     ----------
+    offset
+        How many tasks the campaign has already, which `tasks` come after.
     on_submitted
         Is told after each message what the store has, perhaps by another thread.
     stop
@@ -52,11 +56,11 @@ def submit(
     UsageError
         If there is no task, or one cannot be.
     """
-    packer = Packer(key=key, name=name, own_pilots=own_pilots)
+    packer = Packer(key=key, name=name, own_pilots=own_pilots, offset=offset)
     with _Sender(link, packer, on_submitted) as sender:
         stopped = False
         add, lock = packer.add, sender.lock  # a million times
-        for task in tasks:
+        for task in apart(tasks):
             with lock:
                 if add(task):
                     sender.send(packer.take())

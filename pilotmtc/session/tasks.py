@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, TypedDict, cast
 
 from pilotmtc.campaign.keys import LARGEST, first_signal
+from pilotmtc.campaign.outputs import check_shared
 from pilotmtc.campaign.submit import TaskSpec
 from pilotmtc.errors import UsageError
 from pilotmtc.model import GRACE_S, MAX_OUTPUT_BYTES, After, Resources, Task, TaskId, Template
 from pilotmtc.parameters import Row, Source
 from pilotmtc.parameters.source import check_fields
-from pilotmtc.slots import LEAST
 from pilotmtc.session import given
+from pilotmtc.slots import LEAST
 from pilotmtc.template import literal, make_template, render, shown
 from pilotmtc.units import parse_duration, parse_memory
 
@@ -43,6 +44,8 @@ class TaskOptions(TypedDict, total=False):
         ``"2G"`` or bytes: no more is kept of each output that goes into the store.
     env, cwd, stdin, stdout, stderr
         Variables, directory (the current one if not given) and files; may hold placeholders.
+    append
+        Write behind what is in the files ``stdout`` and ``stderr``, which tasks may then share.
     task_name, tags
         May hold placeholders.
     after, after_any
@@ -68,6 +71,7 @@ class TaskOptions(TypedDict, total=False):
     stdin: str | os.PathLike[str]
     stdout: str | os.PathLike[str]
     stderr: str | os.PathLike[str]
+    append: bool
     task_name: str
     tags: Sequence[str]
     after: Sequence[int]
@@ -77,11 +81,12 @@ class TaskOptions(TypedDict, total=False):
 _READ: dict[str, Callable[[str, object], Any]] = {
     **dict.fromkeys(("cores", "ranks", "ranks_per_node", "priority", "retries"), given.whole),
     "gpus": given.number,
-    **dict.fromkeys(("memory", "max_output", "time_limit", "expected", "backoff"), given.amount),
+    **dict.fromkeys(("memory", "max_output", "time_limit", "expected", "grace", "backoff"), given.amount),
     "resources": lambda name, value: given.by_name(name, value, given.number),
     "env": lambda name, value: given.by_name(name, value, given.word),
     **dict.fromkeys(("cwd", "stdin", "stdout", "stderr"), given.path),
-    "task_name": given.text,
+    "append": given.flag,
+    **dict.fromkeys(("signal_first", "task_name"), given.text),
     "tags": lambda name, value: given.several(name, value, given.text),
     "after": lambda name, value: given.several(name, value, given.whole),
     "after_any": lambda name, value: given.several(name, value, given.whole),
@@ -225,10 +230,12 @@ def make_tasks(command: str | Sequence[Word], source: Source | None, options: Ta
         stdin=_path(options.get("stdin")),
         stdout=_path(options.get("stdout")),
         stderr=_path(options.get("stderr")),
+        append=options.get("append", False),
         max_retries=options.get("retries", 0),
         backoff_s=parse_duration(options.get("backoff", 0.0)),
         max_output_bytes=parse_memory(options.get("max_output", MAX_OUTPUT_BYTES)),
     )
+    check_shared(template, None if source is None else source.size)
     resources = make_resources(options)
     priority = options.get("priority", 0)
     after = tuple(

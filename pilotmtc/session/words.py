@@ -71,7 +71,7 @@ def _named_by(command: Sequence[str], listed: Source) -> Source:
     found = names(command, shell=len(command) == 1)
     if len(found) != len(listed.fields) or any(not name or name.isdecimal() for name in found):
         return listed
-    return Source(found, lambda: iter(listed), size=listed.size, again=listed.again, ready=listed.ready)
+    return Source(found, lambda: iter(listed), size=listed.size, again=listed.again)
 
 
 def _stdin() -> Source:

@@ -146,6 +146,7 @@ def task_of(ledger: Ledger, row: Row) -> Task:
         dict(zip(template.fields, _decode_strings(params), strict=True)) if params else {},
         ledger.resources(resources_id), template.max_retries, failures, crashes, unmet, name,
         _decode_strings(tags) if tags else (), pilot, started_at, not_before, bool(cancel), found[0] if found else None,
+        template_id,
     )  # fmt: skip
 
 

@@ -21,16 +21,31 @@ from msgspec import Struct
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import MAX_OUTPUT_BYTES, Template
-from pilotmtc.template.parse import BUILTINS, DOUBLE, NUMBER, PLAIN, SINGLE, Hole, holes, is_name, literal, split, wants_values
+from pilotmtc.template.parse import (
+    BUILTINS,
+    DOUBLE,
+    NUMBER,
+    PLAIN,
+    SINGLE,
+    Hole,
+    holes,
+    is_name,
+    literal,
+    placeholders,
+    split,
+    wants_values,
+)
 from pilotmtc.template.shell import names, read_shell
 from pilotmtc.template.twice import Guard
 
 __all__ = [
-    "Expanded", "check_text", "checker", "expand", "holes", "literal", "make_template", "names", "render", "shown",
+    "Expanded", "check_text", "checker", "expand", "holes", "literal", "make_template", "names", "placeholders",
+    "render", "shown",
     "wants_values",
 ]  # fmt: skip
 
 SHELL = "/bin/sh"
+_OWN = ("/dev/std", "/dev/fd/", "/proc/self/", "/proc/thread-self/")
 
 _CACHE_SIZE = 512
 _EXPANSIONS = {PLAIN: '"${}"', DOUBLE: "${{{}}}", NUMBER: "${{{}}}", SINGLE: "'\"${}\"'"}  # of a variable
@@ -61,6 +76,7 @@ def make_template(
     stdin: str | None = None,
     stdout: str | None = None,
     stderr: str | None = None,
+    append: bool = False,
     max_retries: int = 0,
     backoff_s: float = 0.0,
     max_output_bytes: int = MAX_OUTPUT_BYTES,
@@ -74,7 +90,7 @@ def make_template(
     fields
         Names of the values that each task brings. When some are unnamed (``"1"``, ``"2"``, as ``:::`` and stdin
         name them) and neither command, env, cwd nor stdin mentions one of these, they become the last arguments.
-    env, cwd, stdin, stdout, stderr, max_retries, backoff_s, max_output_bytes
+    env, cwd, stdin, stdout, stderr, append, max_retries, backoff_s, max_output_bytes
         As in `pilotmtc.model.Template`.
 
     Raises
@@ -87,6 +103,12 @@ def make_template(
     names = tuple(fields)
     variables = dict(env or {})
     _check_plain(words, names, variables, (cwd, stdin, stdout, stderr))
+    for what, file in (("stdin", stdin), ("stdout", stdout), ("stderr", stderr)):
+        if file is not None and file.startswith(_OWN):
+            raise UsageError(
+                f"{what} is {file}, which is the pilot's own when the task runs: leave it out. What a task prints is "
+                "shown and kept; a shell line joins its streams with 2>&1"
+            )
     if max_retries < 0:
         raise UsageError(f"max_retries is {max_retries}: give 0 or more")
     if not math.isfinite(backoff_s) or backoff_s < 0:
@@ -111,6 +133,7 @@ def make_template(
         stdin=stdin,
         stdout=stdout,
         stderr=stderr,
+        append=append,
         max_retries=max_retries,
         backoff_s=float(backoff_s),
         max_output_bytes=max_output_bytes,

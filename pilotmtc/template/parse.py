@@ -70,6 +70,11 @@ def holes(text: str, fields: Sequence[str] = ()) -> list[str | None]:
     return [None if isinstance(piece, Hole) else piece for piece in pieces if piece]
 
 
+def placeholders(text: str, fields: Sequence[str] = ()) -> list[str]:
+    """Return what stands in the placeholders of a text that is no shell line."""
+    return [piece.name for piece in split(text, tuple(fields)) if isinstance(piece, Hole)]
+
+
 def wants_values(words: Sequence[str]) -> bool:
     """Return whether a placeholder stands in `words` that is not built in."""
     pieces = (piece for word in words for piece in split(word, ()))

@@ -1,7 +1,9 @@
 """``pilotmtc run`` as it is used: where values come from, what is shown, how it ends, and going on."""
 
 import os
+import shlex
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -231,6 +233,71 @@ def test_values_of_a_pipe_may_come_again(user: User) -> None:
     assert (
         "campaign 1 is complete with 5 tasks" in user.cli("run", "--resume", "1", "echo {}", stdin=b"6\n", code=2).err
     )
+
+
+def interrupted(user: User, *words: str) -> str:
+    """Run a command with values of a pipe, of which a, b and c come, and interrupt it; return what it said."""
+    run = user.start("run", *words, stdin=subprocess.PIPE)
+    assert run.stdin is not None and run.stdout is not None  # noqa: PT018 -- for mypy
+    run.stdin.write(b"a\nb\nc\n")
+    run.stdin.flush()
+    assert {run.stdout.readline() for _ in range(3)} == {b"a\n", b"b\n", b"c\n"}
+    run.send_signal(signal.SIGINT)
+    assert run.wait(60) == 130
+    assert run.stderr is not None
+    said = run.stderr.read().decode()
+    for stream in (run.stdin, run.stdout, run.stderr):
+        stream.close()
+    return said
+
+
+EDITED: list[tuple[list[str], str, str]] = [
+    (["echo {}"], "NEW\na\nb\nc\nd\n", "task 1 of it has 'a', and here 'NEW'"),
+    (["echo {}"], "a\nb\nd\nc\n", "task 3 of it has 'c', and here 'd'"),
+    (["echo {}"], "a\nb\n", "it has 3 tasks, and these are 2"),
+    (["ls {}"], "a\nb\nc\n", "runs another command: echo {}"),
+    (["--env", "A=1", "echo {}"], "a\nb\nc\n", "the env of task 1 of it is {}, and here {'A': '1'}"),
+    (["--cwd", "/", "echo {}"], "a\nb\nc\n", "the directory of task 1 of it is"),
+    (["--tag", "t{}", "echo {}"], "a\nb\nc\n", "task 1 of it has the tags (), and here ('ta',)"),
+    (["--task-name", "t{}", "echo {}"], "a\nb\nc\n", "task 1 of it is called None, and here 'ta'"),
+]
+
+
+def test_list_that_was_edited_is_refused_with_the_first_difference(user: User) -> None:
+    interrupted(user, "echo {}")
+    before = user.cli("tasks", "--json").out
+    for words, stdin, answer in EDITED:
+        err = user.cli("run", "--resume", "1", "--retry-failed", *words, stdin=stdin.encode(), code=2).err
+        assert answer in err
+    assert user.cli("tasks", "--json").out == before
+    done = user.cli("run", "--resume", "1", "--cores", "1", "echo {}", stdin=b"a\nb\nc\nd\n")
+    assert lines(done.out) == ["d"]
+
+
+def test_refused_retry_changes_nothing(user: User) -> None:
+    user.cli("run", "-q", "false {}", ":::", "a", "b", code=1)
+    before = user.cli("tasks", "--json").out
+    for words in (["true {}", ":::", "a", "b"], ["--nodes", "2"], ["--pilot-memory", "lots"]):
+        user.cli("run", "--resume", "1", "--retry-failed", *words, code=2)
+        assert user.cli("tasks", "--json").out == before
+
+
+def test_hint_at_the_resume_works_as_typed(user: User) -> None:
+    options = ["-j", "2", "--pilot-resource", "my licence=1", "--resource", "my licence=1", "--time-limit", "1h"]
+    said = interrupted(user, *options, "--", "echo", "{}")
+    (hint,) = [line.partition("standard input: ")[2] for line in said.splitlines() if line.startswith("to go on")]
+    assert shlex.split(hint) == ["pilotmtc", "run", "--resume", "1", *ordered(options), "--", "echo", "{}"]
+    done = user.cli(*shlex.split(hint)[1:], stdin=b"a\nb\nc\nd\n")
+    assert lines(done.out) == ["d"]
+    failed = user.cli("run", "-j", "2", "--pilot-resource", "x=1", "--resource", "x=1", "false", code=1).err
+    assert "pilotmtc run --resume 2 --retry-failed --pilot-cores 2 --pilot-resource x=1\n" in failed
+
+
+def ordered(options: list[str]) -> list[str]:
+    """Return `options` as the command has them."""
+    given = dict(zip(options[::2], options[1::2], strict=True))
+    names = {"--resource": "", "--time-limit": "", "-j": "--pilot-cores", "--pilot-resource": ""}
+    return [word for name, full in names.items() for word in (full or name, given[name])]
 
 
 def test_resume_of_what_is_over_runs_nothing(user: User) -> None:

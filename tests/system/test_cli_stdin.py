@@ -22,7 +22,7 @@ def bash(user: User, script: str, stdin: str | None = None) -> str:
 @pytest.mark.parametrize("words", ["submit", "run"])
 def test_list_of_a_loop_is_left_to_the_loop(user: User, words: str) -> None:
     bash(user, f'while read -r x; do $M {words} "echo got $x"; done', "a\nb\n")
-    assert [row["command"] for row in user.cli("tasks", "--json").records] == [["echo got a"], ["echo got b"]]
+    assert [row["command"] for row in user.cli("tasks", "--json").records] == ["echo got a", "echo got b"]
 
 
 def test_rest_of_a_script_is_left_to_the_shell(user: User) -> None:
