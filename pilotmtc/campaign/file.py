@@ -175,6 +175,7 @@ class _Reader:
             tables.append(made)
             nodes.append(node)
             labels.append(label)
+        self._check_wildcards(found, labels)
         try:
             order = in_order(nodes)
         except UnknownName as error:
@@ -215,6 +216,19 @@ class _Reader:
         self, table: Mapping[str, object], readers: Mapping[str, Reader], at: str, label: str
     ) -> dict[str, Any]:
         return {key: self._value(table, key, read, at, label) for key, read in readers.items() if key in table}
+
+    def _check_wildcards(self, found: Sequence[Mapping[str, object]], labels: Sequence[str]) -> None:
+        """See that no table waits for ``sim-*``: in a name that is waited for ``*`` is a letter as others are."""
+        known = {other["name"] for other in found if isinstance(other.get("name"), str)}
+        for number, table in enumerate(found):
+            for key in ("after", "after_any"):
+                for name in keys.words(table.get(key, [])):
+                    if set("*?") & set(name) and name not in known:
+                        advice = "write each name, or a placeholder as in 'sim-{n}', or give all of them one name"
+                        self._fail(
+                            f"task{number + 1}", key, labels[number],
+                            f"{key}: no task is called {name!r}, and there are no wildcards here: {advice}",
+                        )  # fmt: skip
 
     def _unknown_name(self, found: Sequence[Mapping[str, object]], error: UnknownName, label: str) -> NoReturn:
         table = found[error.node]

@@ -9,9 +9,11 @@ import click
 from pilotmtc.cli import out
 from pilotmtc.cli.command import command, open_session
 from pilotmtc.cli.options import Ids, Number, json_option
+from pilotmtc.cli.text import plain
 from pilotmtc.errors import UsageError
 
 if TYPE_CHECKING:
+    from pilotmtc.session import Session
     from pilotmtc.wire.messages import Output
 
 _EXAMPLES = """\
@@ -62,6 +64,8 @@ def logs(ids: tuple[range, ...], only: str | None, attempt: int | None, follow: 
             if len(tasks) > 1 and sys.stderr.isatty():
                 out.talk(f"==> task {task}, attempt {found.attempt} <==")
             _tell_elsewhere(task, found, only)
+            if not (found.stdout_bytes or found.stderr_bytes):
+                _tell_end(session, task, found.attempt)
             if only != "stderr":
                 out.put_bytes(output_blocks(found.stdout, found.stdout_path, found.stdout_bytes, out.warn))
             if only != "stdout":
@@ -84,13 +88,25 @@ def _tell_elsewhere(task: int, found: "Output", only: str | None) -> None:
             out.talk(f"the {stream} of task {task} went to {path}")
 
 
+def _tell_end(session: "Session", task: int, attempt: int) -> None:
+    """Say how an attempt ended that has written nothing, if not by itself: it could not start, perhaps."""
+    from pilotmtc.session.results import describe_end, message_of
+    from pilotmtc.states import Cause
+
+    for one in session.task(task).attempts:
+        if one.attempt == attempt and one.cause is not Cause.EXIT:
+            message = message_of(one)
+            out.talk(f"task {task} wrote nothing: {describe_end(one)}{f': {plain(message)}' if message else ''}")
+
+
 def _follow(task: int, only: str | None) -> None:
     """Print what a task writes until it is over."""
     from pilotmtc.session.tail import follow_output
 
-    attempt = 0
+    attempt, told = 0, False
     with open_session() as session:
         for piece in follow_output(session, task):
+            told = told or bool(piece.data)
             if piece.attempt != attempt:
                 attempt = piece.attempt
                 if sys.stderr.isatty():
@@ -100,3 +116,5 @@ def _follow(task: int, only: str | None) -> None:
                     out.talk(f"[pilotmtc: {piece.left_out:,} bytes of {piece.stream} left out here]")
                 write = out.put_bytes if piece.stream == "stdout" or only == "stderr" else out.talk_bytes
                 write([piece.data])
+        if not told:
+            _tell_end(session, task, session.output(task, whole=False).attempt)

@@ -326,17 +326,17 @@ def _again(campaign: int, *more: str) -> str:
 
 def describe_failure(result: "TaskResult") -> list[str]:
     """Return the lines that tell of a task that has not ended well."""
-    from pilotmtc.session.results import describe_end, message_of
+    from pilotmtc.session.results import describe_end, last_words, message_of
 
     params = " ".join(f"{name}={value}" if not name.isdecimal() else value for name, value in result.params.items())
-    label = plain(result.name or params)
+    label = plain(f"{result.name}: {params}" if result.name and params else result.name or params)
     head = f"task {result.id}{f' ({label})' if label else ''} {result.state.name}: {describe_end(result)}"
     if result.elapsed_s:
         head += f" after {format_duration(result.elapsed_s)}"
     lines = [paint(head, "red", on=out.has_colour(sys.stderr))]
     if message := message_of(result):
         lines.append(f"    {plain(message)}")
-    said = result.error_text.rstrip().splitlines()
+    said = last_words(result).rstrip().splitlines()
     lines += [f"    {plain(line)}" for line in said[-_STDERR_LINES:]]
     if result.attempt:
         lines.append(f"    more: {hint(f'logs {result.id}')}")

@@ -2,6 +2,7 @@
 
 import math
 import re
+import shlex
 from collections.abc import Sequence
 
 from pilotmtc.model import Pilot, Resources
@@ -83,4 +84,9 @@ def sized(need: Resources, pilots: Sequence[Pilot]) -> str:
         words += f" --cores {cores}"
     if need.gpus:
         words += f" --gpus {max(1, round(need.gpus))}"
+    for name, amount in need.named.items():
+        words += f" --resource {shlex.quote(f'{name}={amount:g}')}" if amount else ""
+    lasts_s = max(need.time_limit_s, need.expected_s)
+    if lasts_s and any(0 < one.description.walltime_s < lasts_s for one in pilots):
+        words += f" --walltime {math.ceil(lasts_s)}s"
     return words

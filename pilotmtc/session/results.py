@@ -16,6 +16,7 @@ from pilotmtc.wire.messages import Filter, GetOutput, GetTasks, Output
 
 _PAGE = 1000
 _BLOCK_BYTES = 1 << 20
+_LAST_BYTES = 4096
 _OUTPUTS = 64  # asked for at once; each is 128 KiB at most
 
 
@@ -205,6 +206,19 @@ def output_text(kept: bytes, path: str | None, size: int, gone: Callable[[str], 
     for block in output_blocks(kept, path, size, gone):
         yield decoder.decode(block)
     yield decoder.decode(b"", final=True)
+
+
+def last_words(result: TaskResult) -> str:
+    """Return the end of what a task wrote to stderr, though it was given a file for that."""
+    path = result.stderr_path
+    if result.stderr or path is None or not result.stderr_bytes or is_device(path):
+        return result.error_text
+    try:
+        with open(path, "rb") as file:
+            file.seek(-min(_LAST_BYTES, os.fstat(file.fileno()).st_size), os.SEEK_END)
+            return file.read(_LAST_BYTES).decode("utf-8", "replace")
+    except OSError:  # it lies on another machine, or has been moved: the task's end is told all the same
+        return ""
 
 
 def describe_end(last: Attempt | TaskResult) -> str:

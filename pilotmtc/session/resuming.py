@@ -2,8 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 
-from msgspec.structs import replace
-
 from pilotmtc.campaign.outputs import apart
 from pilotmtc.campaign.submit import TaskSpec
 from pilotmtc.errors import UsageError
@@ -14,6 +12,7 @@ from pilotmtc.wire.messages import Filter, GetTask
 
 _PAGE = 10_000
 _SHOWN = 200
+_COMPARED = ("fields", "env", "cwd", "stdin", "stdout", "stderr", "append")
 
 
 def rest(link: Link, campaign: Campaign, tasks: Iterable[TaskSpec]) -> tuple[int, Iterator[TaskSpec]]:
@@ -55,9 +54,8 @@ def _compare_templates(link: Link, campaign: Campaign, number: int, there: Task,
     assert theirs is not None
     if (theirs.command, theirs.shell) != (ours.command, ours.shell):
         raise UsageError(f"campaign {campaign.id} runs another command: {' '.join(theirs.command)[:_SHOWN]}")
-    known = replace(theirs, max_retries=ours.max_retries, backoff_s=ours.backoff_s)
-    for field in ours.__struct_fields__:
-        before, now = getattr(known, field), getattr(ours, field)
+    for field in _COMPARED:
+        before, now = getattr(theirs, field), getattr(ours, field)
         if before != now:
             what = "directory" if field == "cwd" else field
             raise _other(campaign, f"the {what} of task {number} of it is {before!r}, and here {now!r}")

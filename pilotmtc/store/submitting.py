@@ -1,5 +1,7 @@
 """Submit: tasks come in, each once, with their dependencies tied."""
 
+import difflib
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -14,6 +16,7 @@ from pilotmtc.wire.messages import Changed, ShareCampaign, Submit, Submitted
 _json = msgspec.json.Encoder().encode
 _INSERT = """INSERT INTO task(id, campaign_id, template_id, resources_id, state, attempt, priority, params,
     failures, crashes, unmet, cancel, name, tags) VALUES (?, ?, ?, ?, ?, 0, ?, ?, 0, 0, ?, 0, ?, ?)"""
+_NAMES = 1000  # that are looked through for one that may be meant
 _READY = int(TaskState.READY)
 _BAD = (TaskState.FAILED, TaskState.CANCELED, TaskState.SKIPPED)
 
@@ -139,7 +142,7 @@ def _tie(
                     known[after.task] = _named(ledger, campaign, after.task, over)
                 found = known[after.task] + names.get(after.task, [])
                 if not found:
-                    raise UsageError(f"no task named {after.task!r} comes before the one that depends on it")
+                    raise UsageError(_no_name(ledger, campaign, after.task, names))
             else:
                 found = [int(after.task)]
                 if not first <= after.task < id_:
@@ -159,6 +162,18 @@ def _tie(
         if row.name is not None:
             names.setdefault(row.name, []).append(id_)
     return edges
+
+
+def _no_name(ledger: Ledger, campaign: int, name: str, fresh: Iterable[str]) -> str:
+    """Return what to say of a name that is waited for and that nobody before has."""
+    rows = ledger.execute(
+        "SELECT DISTINCT name FROM task WHERE campaign_id = ? AND name IS NOT NULL LIMIT ?", (campaign, _NAMES)
+    )
+    known = [*fresh, *(row[0] for row in rows)]
+    close = difflib.get_close_matches(name, known, 1)
+    there = f"the names before it are {', '.join(known[:20])}" if known else "no task before it has a name"
+    hint = f"did you mean {close[0]!r}?" if close else there
+    return f"no task before the one that waits for it is called {name!r}: {hint}"
 
 
 def _named(ledger: Ledger, campaign: int, name: str, over: dict[int, int]) -> list[int]:

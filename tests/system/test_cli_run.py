@@ -118,6 +118,21 @@ def test_failed_tasks_are_shown_with_their_last_words(user: User) -> None:
     assert "to run 1 failed task again: pilotmtc run --resume 1 --retry-failed" in done.err
 
 
+def test_failures_are_told_with_name_and_parameters_and_the_end_of_their_file(user: User) -> None:
+    line = "for i in 1 2 3 4 5 6 7; do echo line $i >&2; done; exit 3"
+    done = user.cli("run", "--task-name", "fit", "--stderr", "err-{mass}", f"{line} {{mass}}", ":::", "1.5", code=1)
+    assert "task 1 (fit: mass=1.5) FAILED: exit 3" in done.err
+    assert "line 2" not in done.err
+    assert all(f"    line {n}\n" in done.err for n in (3, 4, 5, 6, 7))
+    user.cli("run", "-q", "--", "./no-such", "x", code=1)
+    for words in (["logs", "2"], ["logs", "--follow", "2"]):
+        told = user.cli(*words)
+        assert (told.out, told.err) == (
+            "",
+            "task 2 wrote nothing: could not start: ./no-such: No such file or directory\n",
+        )
+
+
 def test_many_failures_are_not_all_shown(user: User) -> None:
     done = user.cli("run", "-q", "exit {}", ":::", *"123456789", code=1)
     assert done.err.count("FAILED: exit") == 5

@@ -382,3 +382,14 @@ def test_documented_axes_have_the_documented_values() -> None:
         if first != "parts of any kind":
             assert ", ".join(found).startswith(first)
             assert found[-1] == (last or first.split(", ")[-1])
+
+
+@pytest.mark.parametrize("name", ["sim-{n}", "sim-1"])
+def test_wildcards_are_not_taken_for_names(name: str) -> None:
+    text = f'[[task]]\ncommand="c {{n}}"\nname="{name}"\ngrid={{n="1..2"}}\n[[task]]\ncommand="d"\nafter="sim-*"\n'
+    with pytest.raises(
+        UsageError, match=r"campaign:\d: .* after: no task is called 'sim-\*', and there are no wildcards"
+    ):
+        loads(text)
+    found = loads('[[task]]\ncommand="c"\nname="what?"\n[[task]]\ncommand="d"\nafter="what?"\n')
+    assert len(list(found.tasks())) == 2

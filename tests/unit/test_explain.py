@@ -57,6 +57,13 @@ def test_ready_tasks_say_which_pilots_could_and_why_the_others_cannot(
     assert [word for word in words if word not in text(task(), *pilots)] == []
 
 
+def test_pilot_that_is_to_be_submitted_has_what_was_missing() -> None:
+    need = Resources(gpus=2, named={"licence": 2, "my lic": 0.5}, time_limit_s=7200)
+    words = "$ pilotmtc pilot submit --gpus 2 --resource licence=2 --resource 'my lic=0.5'"
+    assert text(task(resources=need)).endswith(words)
+    assert f"{words} --walltime 7200s" in text(task(resources=need), pilot(walltime_s=3600.0))
+
+
 @pytest.mark.parametrize(
     ("need", "asked", "words"),
     [
