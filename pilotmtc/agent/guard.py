@@ -271,6 +271,7 @@ def main() -> int:
         raise OSError(ctypes.get_errno(), "prctl")
     rename(_TITLE)
     agent = 0
+    command = [word.encode("utf-8", "surrogateescape") for word in todo["agent"]]  # whatever the locale
 
     def forward(number: int, frame: object) -> None:
         if agent:
@@ -289,8 +290,8 @@ def main() -> int:
         for fd in handed_on:
             os.set_inheritable(fd, True)
         agent = os.posix_spawn(
-            todo["agent"][0],
-            [*todo["agent"], "--guard-fd", str(reading), "--alive-fd", str(sweeper.writing)],
+            command[0],
+            [*command, "--guard-fd", str(reading), "--alive-fd", str(sweeper.writing)],
             environment,
             setsigdef=[signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ],
         )
@@ -315,7 +316,7 @@ def main() -> int:
     say(f"{how}; {killed} processes of tasks were left, and are dead")
     os.set_inheritable(sweeper.writing, True)  # the sweeper lets it finish
     try:
-        agent = os.posix_spawn(todo["agent"][0], [*todo["agent"], "--post-mortem", how], environment)
+        agent = os.posix_spawn(command[0], [*command, "--post-mortem", how], environment)
     except OSError as error:
         say(f"the store could not be told ({error.strerror}); it will find out when the lease is over")
         sweeper.stop()

@@ -30,6 +30,7 @@ from pilotmtc.agent.contact import OVER, Contact, descriptor, readable
 from pilotmtc.agent.line import Begin, Begone, Bye, Down, Hello, Line, Message, Up, Welcome, decode, encode
 from pilotmtc.agent.node import NodeWorker
 from pilotmtc.errors import PilotMTCError, ProtocolError
+from pilotmtc.here import speak_utf8
 from pilotmtc.model import PilotId, Resources, Result, TaskId, Template
 from pilotmtc.states import Cause
 from pilotmtc.wire.tail import Written
@@ -55,6 +56,7 @@ _log = logging.getLogger("pilotmtc.agent")
 
 def main(argv: Sequence[str]) -> int:
     """Be a node worker; return the exit code."""
+    speak_utf8()
     parser = argparse.ArgumentParser(prog="pilotmtc.agent.worker", description=__doc__)
     parser.add_argument("contact", type=Path)
     parser.add_argument("--name", default="")

@@ -15,6 +15,7 @@ from pilotmtc.campaign.order import Cycle, Node, UnknownName, in_order
 from pilotmtc.campaign.outputs import check_shared
 from pilotmtc.campaign.submit import TaskSpec
 from pilotmtc.errors import ConfigError, PilotMTCError, UsageError
+from pilotmtc.here import current_directory
 from pilotmtc.model import GRACE_S, MAX_OUTPUT_BYTES, After, Resources, Template
 from pilotmtc.parameters import Row, Source, axis, combine, file
 from pilotmtc.parameters.files import check_ends, check_utf16
@@ -105,7 +106,7 @@ def load(path: str | Path) -> CampaignFile:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: byte {error.start + 1} is not UTF-8: a campaign file is TOML, in UTF-8") from error
-    return loads(text, place=str(path), base=Path(path).absolute().parent)
+    return loads(text, place=str(path), base=Path(current_directory(), path).parent)
 
 
 def loads(text: str, *, place: str = "campaign", base: Path | None = None) -> CampaignFile:
@@ -114,7 +115,7 @@ def loads(text: str, *, place: str = "campaign", base: Path | None = None) -> Ca
         document = tomllib.loads(text, parse_float=keys.Written)
     except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
         raise UsageError(f"{place}: not TOML: {error}") from error
-    return _Reader(text, document, place, base or Path.cwd()).read()
+    return _Reader(text, document, place, base or Path(current_directory())).read()
 
 
 class _Table(msgspec.Struct):

@@ -15,6 +15,7 @@ import click
 from pilotmtc.cli import out
 from pilotmtc.cli.command import EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, EXIT_TIMEOUT, Helpful, State, set_site, set_store
 from pilotmtc.errors import PilotMTCError
+from pilotmtc.here import current_directory, speak_utf8
 
 # By section: name, module (whose attribute of the same name it is), what it does. The help of the whole needs no more.
 SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
@@ -153,6 +154,7 @@ def app() -> None:
 
 def main() -> NoReturn:
     """Run the command that ``sys.argv`` holds, and exit as it deserves."""
+    speak_utf8()
     if not out.prepare():  # before anything is done whose outcome could not be told
         sys.exit(_complain("cannot write the output: standard output is closed", 3))
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -190,6 +192,10 @@ def _run() -> int:
         out.silence()
         return EXIT_BROKEN_PIPE
     except OSError as error:
+        try:
+            current_directory()
+        except PilotMTCError as removed:  # that is what is not there
+            return _complain(str(removed), removed.exit_code)
         if error.filename is None and error.errno is not None:  # of writing: files are opened elsewhere
             return _complain(f"cannot write the output: {error.strerror}", 3)
         raise

@@ -13,6 +13,7 @@ from pilotmtc import own
 from pilotmtc.agent import guard
 from pilotmtc.boot import program
 from pilotmtc.errors import ConfigError
+from pilotmtc.here import as_utf8
 from pilotmtc.model import Pilot, PilotDescription
 from pilotmtc.states import PilotState
 from pilotmtc.store.interface import Store
@@ -81,7 +82,7 @@ def _spawn(url: str, pilot: Pilot, directory: Path, log: Path) -> int:
         for name, value in os.environ.items()
         if not name.startswith("PILOTMTC_") or name.startswith("PILOTMTC_SERVER_") or name in _SETTINGS
     }
-    environment["MTC_GUARD"] = json.dumps({"agent": agent, "alive_fd": _ALIVE_FD})
+    environment["MTC_GUARD"] = json.dumps({"agent": [as_utf8(word) for word in agent], "alive_fd": _ALIVE_FD})
     with contextlib.ExitStack() as stack:
 
         def moved(fd: int) -> int:

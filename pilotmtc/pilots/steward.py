@@ -23,6 +23,7 @@ from pilotmtc.agent.launch import HOSTS_VARIABLE
 from pilotmtc.agent.leftovers import send_spool
 from pilotmtc.boot import program
 from pilotmtc.errors import AdaptorError, ChannelClosed, ConfigError, PilotMTCError, SubmitRejected, UsageError
+from pilotmtc.here import speak_utf8
 from pilotmtc.model import BatchId, Job, JobReport
 from pilotmtc.pilots.queued import adopt
 from pilotmtc.pilots.scheduler import Scheduler, Sighting
@@ -287,4 +288,5 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    speak_utf8()
     sys.exit(main(sys.argv[1:]))

@@ -8,6 +8,7 @@ from pilotmtc.campaign.keys import LARGEST, first_signal
 from pilotmtc.campaign.outputs import check_shared
 from pilotmtc.campaign.submit import TaskSpec
 from pilotmtc.errors import UsageError
+from pilotmtc.here import current_directory
 from pilotmtc.model import GRACE_S, MAX_OUTPUT_BYTES, After, Resources, Task, TaskId, Template
 from pilotmtc.parameters import Row, Source
 from pilotmtc.parameters.source import check_fields
@@ -221,7 +222,7 @@ def make_tasks(command: str | Sequence[Word], source: Source | None, options: Ta
     """
     options = read_options(options, "name", "params")
     fields = source.fields if source is not None else ()
-    here = literal(os.getcwd(), fields)
+    here = literal(current_directory(), fields)
     template = make_template(
         command if isinstance(command, str) else given.several("command", command, given.word),
         fields,

@@ -21,6 +21,7 @@ from msgspec import UNSET, structs
 
 from pilotmtc import __version__
 from pilotmtc.errors import LoginRefused, PilotMTCError, ProtocolError, StoreError
+from pilotmtc.here import speak_utf8
 from pilotmtc.store.apart import APART
 from pilotmtc.store.keys import is_valid, keyed_pilots, pilot_of
 from pilotmtc.store.listener import Listener, Ownership
@@ -772,4 +773,5 @@ class Report:
 
 
 if __name__ == "__main__":
+    speak_utf8()
     sys.exit(main())
