@@ -129,6 +129,7 @@ def _version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
 @click.command(cls=App, name="pilotmtc", examples=_EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--store",
+    type=click.Path(),
     metavar="PATH",
     expose_value=False,
     is_eager=True,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from pilotmtc.session import Session
 
 EXIT_TASKS_FAILED = 1
@@ -118,6 +120,7 @@ def store_option(function: F) -> F:
     )(function)
     return click.option(
         "--store",
+        type=click.Path(),
         metavar="PATH",
         expose_value=False,
         callback=set_store,
@@ -147,6 +150,13 @@ def hint(words: str) -> str:
     state = click.get_current_context().ensure_object(State)
     given = [f"--{name} {shlex.quote(word)}" for name in ("site", "store") if (word := getattr(state, name))]
     return " ".join(["pilotmtc", *given, words])
+
+
+def complete_file(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
+    """Let the shell offer files, as it does for commands that it does not know."""
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(incomplete, type="file")]
 
 
 def typed(names: Container[str]) -> list[str]:

@@ -259,7 +259,7 @@ def task_options(function: F) -> F:
         function,
         [
             click.option(
-                "--from", "files", multiple=True, metavar="FILE",
+                "--from", "files", multiple=True, type=click.Path(), metavar="FILE",
                 help="Parameters from a .csv, .tsv, .jsonl or .txt file; - is standard input.",
             ),
             click.option(
@@ -280,10 +280,17 @@ def task_options(function: F) -> F:
                 "--env", "env", multiple=True, metavar="NAME=VALUE", type=Assignment("variable"),
                 help="A variable for the tasks; may hold {placeholders}.",
             ),
-            click.option("--cwd", metavar="DIR", help="Directory of the tasks  [default: this one]"),
-            click.option("--stdin", metavar="FILE", help="Standard input of the tasks; may hold {placeholders}."),
-            click.option("--stdout", metavar="FILE", help="Where stdout goes, instead of into the store."),
-            click.option("--stderr", metavar="FILE", help="Where stderr goes, instead of into the store."),
+            click.option("--cwd", type=click.Path(), metavar="DIR", help="Directory of the tasks  [default: this one]"),
+            click.option(
+                "--stdin", type=click.Path(), metavar="FILE",
+                help="Standard input of the tasks; may hold {placeholders}.",
+            ),
+            click.option(
+                "--stdout", type=click.Path(), metavar="FILE", help="Where stdout goes, instead of into the store."
+            ),
+            click.option(
+                "--stderr", type=click.Path(), metavar="FILE", help="Where stderr goes, instead of into the store."
+            ),
             click.option("--append", is_flag=True, help="Write behind what is in these files; tasks may share them."),
             click.option("--name", metavar="NAME", help="Name of the campaign."),
             click.option("--task-name", metavar="NAME", help="Name of the tasks; may hold {placeholders}."),

@@ -16,7 +16,7 @@ pilotmtc completion fish > ~/.config/fish/completions/pilotmtc.fish
 
 
 @command("serve", examples="ssh login.site pilotmtc serve ~/runs/store.db\n")
-@click.argument("path", metavar="[STORE]", required=False)
+@click.argument("path", metavar="[STORE]", required=False, type=click.Path())
 @click.option("--key", default="", metavar="NAME", help="Take only what the store's key of this name is for.")
 @click.option("--existing", is_flag=True, help="Make no new store if it is not there.")
 def serve(path: str | None, key: str, existing: bool) -> None:

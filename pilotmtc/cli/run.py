@@ -17,6 +17,7 @@ from pilotmtc.cli.command import (
     EXIT_TASKS_FAILED,
     EXIT_TERMINATED,
     command,
+    complete_file,
     hint,
     newest_campaign,
     open_session,
@@ -62,7 +63,9 @@ pilotmtc run --json './sim {}' ::: 1 2 3 | jq .elapsed_s
 
 
 @command("run", examples=_EXAMPLES, context_settings={"allow_interspersed_args": False})
-@click.argument("words", metavar="[COMMAND... [::: VALUES...]...]", nargs=-1, type=click.UNPROCESSED)
+@click.argument(
+    "words", metavar="[COMMAND... [::: VALUES...]...]", nargs=-1, type=click.UNPROCESSED, shell_complete=complete_file
+)
 @task_options
 @click.option("-j", "--pilot-cores", type=Number(1), metavar="N", help="Cores to use  [default: all]")
 @click.option("--pilot-gpus", type=Number(0), metavar="N", help="GPUs to use  [default: 0]")

@@ -49,8 +49,8 @@ def _command(name: str, *, examples: str) -> Callable[[Callable[..., Any]], clic
 )
 @click.option("--store", metavar="PATH", help="The store's file there  [default: ~/.pilotmtc/store.db]")
 @click.option("--command", metavar="PATH", help="pilotmtc there  [default: on its PATH]")
-@click.option("--config", metavar="FILE", help="SSH configuration for this site.")
-@click.option("--identity", metavar="FILE", help="Private key for this site.")
+@click.option("--config", type=click.Path(), metavar="FILE", help="SSH configuration for this site.")
+@click.option("--identity", type=click.Path(), metavar="FILE", help="Private key for this site.")
 @click.option("--transport", type=click.Choice(("paramiko", "openssh")), help="How to reach it  [default: paramiko]")
 @click.option(
     "--login", metavar="HOST", help="How its nodes reach its login host, [user@]host[:port]; - if they are it."

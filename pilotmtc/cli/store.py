@@ -152,7 +152,13 @@ def snapshot(path: str, as_json: bool) -> None:
     "-f", "--format", "form", type=click.Choice(("csv", "jsonl")),
     help="CSV, or JSON, one object a line  [default: as FILE ends, else jsonl]",
 )  # fmt: skip
-@click.option("-o", "--output", metavar="FILE", help="Write to this file, which is there only when it is complete.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(),
+    metavar="FILE",
+    help="Write to this file, which is there only when it is complete.",
+)
 @click.option("--stdout", type=PARTS, default="whole", show_default=True, help="Its first line, all of it, or nothing.")
 @click.option("--stderr", type=PARTS, default="whole", show_default=True, help="Its first line, all of it, or nothing.")
 def export(campaigns: tuple[int, ...], form: str | None, output: str | None, stdout: str, stderr: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from pilotmtc.cli import out, shapes
-from pilotmtc.cli.command import command, hint, open_session
+from pilotmtc.cli.command import command, complete_file, hint, open_session
 from pilotmtc.cli.options import build_tasks, json_option, task_options
 from pilotmtc.cli.text import count
 
@@ -18,7 +18,13 @@ campaign=$(pilotmtc submit campaign.toml) && pilotmtc wait $campaign
 
 
 @command("submit", examples=_EXAMPLES, context_settings={"allow_interspersed_args": False})
-@click.argument("words", metavar="CAMPAIGN.TOML | COMMAND... [::: VALUES...]...", nargs=-1, type=click.UNPROCESSED)
+@click.argument(
+    "words",
+    metavar="CAMPAIGN.TOML | COMMAND... [::: VALUES...]...",
+    nargs=-1,
+    type=click.UNPROCESSED,
+    shell_complete=complete_file,
+)
 @task_options
 @json_option
 def submit(words: tuple[str, ...], as_json: bool, **options: Any) -> int:

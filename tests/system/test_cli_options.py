@@ -41,6 +41,30 @@ def test_option_of_one_value_is_refused_twice_and_empty(words: tuple[str, ...], 
         assert answer in done.output
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("run ", "file,"),
+        ("run --from d", "file,d"),
+        ("run -- cat d", "file,d"),
+        ("run --cwd d", "file,d"),
+        ("run --stdout ", "file,"),
+        ("submit c", "file,c"),
+        ("--store s", "file,s"),
+        ("tasks --store s", "file,s"),
+        ("store snapshot b", "file,b"),
+        ("store export -o b", "file,b"),
+        ("tasks --state runn", "plain,running"),
+        ("tas", "plain,tasks\nplain,task"),
+    ],
+)
+def test_completion_offers_files_where_they_belong(user: User, words: str, expected: str) -> None:
+    typed = f"pilotmtc {words}"
+    count = len(typed.split()) - (not typed.endswith(" "))
+    done = user.cli(_PILOTMTC_COMPLETE="bash_complete", COMP_WORDS=typed, COMP_CWORD=str(count))
+    assert done.out == f"{expected}\n"
+
+
 def test_campaigns_may_be_several(user: User) -> None:
     for values in ("1", "1 2", "1 2 3"):
         user.cli("submit", "true {}", ":::", *values.split())
