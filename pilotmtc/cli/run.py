@@ -48,7 +48,7 @@ _FAILURES_SHOWN = 5
 _STDERR_LINES = 5
 _LONGEST_HINT = 2000
 _PILOT_NAMES = (
-    "pilot_cores", "pilot_gpus", "pilot_memory", "pilot_resources", "walltime", "no_pin", *SCHEDULER_NAMES,
+    "pilot_cores", "pilot_gpus", "pilot_memory", "pilot_resources", "walltime", "no_pin", "any_pilot", *SCHEDULER_NAMES,
 )  # fmt: skip
 _EXAMPLES = """\
 pilotmtc run 'python work.py {}' ::: 1 2 3
