@@ -59,6 +59,10 @@ class Helpful(click.Command):
                     formatter.write(f"{'':{formatter.current_indent}}{line}\n")
 
 
+class Clearable(click.Option):
+    """An option whose empty value is one: it takes back what a site says."""
+
+
 def _check_options(ctx: click.Context, given: dict[str, Any], order: list[click.Parameter]) -> None:
     """Raise `UsageError` where click would keep the last of several values, and where a value is empty.
 
@@ -71,11 +75,13 @@ def _check_options(ctx: click.Context, given: dict[str, Any], order: list[click.
         before = seen.setdefault(option.name, option)
         if before is not option:
             raise click.UsageError(f"{_called(before)} and {_called(option)} exclude each other", ctx)
-        if not option.is_flag and order.count(option) > 1:
+        if order.count(option) > 1 and (option.secondary_opts or not option.is_flag):
             raise click.UsageError(f"{_called(option)} is given {_times(order.count(option))}: it takes one value", ctx)
     for option in order:
         value = given.get(option.name or "")
-        if isinstance(option, click.Option) and (value == "" or (isinstance(value, list) and "" in value)):
+        if isinstance(option, Clearable) or not isinstance(option, click.Option):
+            continue
+        if value == "" or (isinstance(value, list) and "" in value):
             name = _called(option)
             raise click.UsageError(f"{name} is empty: give it {option.metavar or 'a value'}, or leave it out", ctx)
 
@@ -170,7 +176,7 @@ def typed(names: Container[str]) -> list[str]:
         if not isinstance(option, click.Option) or option.name not in names:
             continue
         if option.is_flag:
-            words += [_called(option)] if value is True else []
+            words += [_called(option)] if value is True else option.secondary_opts if value is False else []
         elif isinstance(value, str | list):
             for one in value if isinstance(value, list) else [value]:
                 words += [_called(option), shlex.quote(one)]

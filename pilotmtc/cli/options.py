@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from pilotmtc.cli import out
+from pilotmtc.cli.command import Clearable
 
 if TYPE_CHECKING:
     AnyParamType = click.ParamType[Any]
@@ -194,11 +195,13 @@ def scheduler_options(function: F) -> F:
                 help="Through the scheduler of the store's host: slurm, pbs, moab, condor, or auto.",
             ),
             click.option("--nodes", type=Number(1), metavar="N", help="Nodes of a pilot  [default: 1]"),
-            click.option("--queue", "--partition", "queue", metavar="NAME", help="Queue of the scheduler."),
-            click.option("--account", metavar="NAME", help="Account that is charged."),
-            click.option("--qos", metavar="NAME", help="Quality of service."),
-            click.option("--constraint", metavar="WORDS", help="Features that the nodes must have."),
-            click.option("--reservation", metavar="NAME", help="Reservation to run in."),
+            click.option(
+                "--queue", "--partition", "queue", cls=Clearable, metavar="NAME", help="Queue of the scheduler."
+            ),
+            click.option("--account", cls=Clearable, metavar="NAME", help="Account that is charged."),
+            click.option("--qos", cls=Clearable, metavar="NAME", help="Quality of service."),
+            click.option("--constraint", cls=Clearable, metavar="WORDS", help="Features that the nodes must have."),
+            click.option("--reservation", cls=Clearable, metavar="NAME", help="Reservation to run in."),
             click.option(
                 "--exclusive/--no-exclusive", default=None, help="Have its nodes alone, as it has without --cores."
             ),
@@ -207,7 +210,7 @@ def scheduler_options(function: F) -> F:
                 help="Warning before the end of the walltime  [default: a tenth of it, 2m at the most]",
             ),
             click.option(
-                "--login", metavar="HOST",
+                "--login", cls=Clearable, metavar="HOST",
                 help="How nodes reach the store's host, [user@]host[:port]; - if they run on it  [default: its name]",
             ),
         ],
