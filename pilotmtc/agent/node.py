@@ -297,7 +297,7 @@ class NodeWorker:
         if path is None:
             return self._captures.harvest(fd, _output_name(process, kind), process.keep_bytes)
         if process.append:  # what of it is its own, nobody knows
-            return b"", 0, path, ""
+            return b"", 0, path, "", None
         try:
             return b"", os.stat(path).st_size, path, "", None
         except OSError:  # the task moved it away
