@@ -128,7 +128,7 @@ def test_the_last_room_on_a_disk_is_not_for_outputs(tmp_path: Path) -> None:
         data = _numbers(LIMIT_BYTES + 8)
         assert captures.harvest(_write(captures, data, _MUCH), "1.1.out", _MUCH)[2] is not None
         (disk / "ballast").write_bytes(bytes((10 << 20) - 250_000))
-        content, _, path, trouble = captures.harvest(_write(captures, data, _MUCH, "2.1.out"), "2.1.out", _MUCH)
+        content, _, path, trouble, _ = captures.harvest(_write(captures, data, _MUCH, "2.1.out"), "2.1.out", _MUCH)
         assert (path, trouble) == (None, "its disk is all but full")
         assert content.endswith(data[-PART_BYTES:])
         assert [file.name for file in (disk / "outputs").iterdir()] == ["1.1.out"]
