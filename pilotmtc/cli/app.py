@@ -14,6 +14,7 @@ import click
 
 from pilotmtc.cli import out
 from pilotmtc.cli.command import EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, EXIT_TIMEOUT, Helpful, State, set_site, set_store
+from pilotmtc.cli.text import plain_words
 from pilotmtc.errors import PilotMTCError
 from pilotmtc.here import current_directory, speak_utf8
 
@@ -217,5 +218,5 @@ def _click_words(error: click.ClickException) -> str:
 
 
 def _complain(words: str, code: int) -> int:
-    click.echo(f"pilotmtc: error: {words}", err=True)
+    click.echo(f"pilotmtc: error: {plain_words(words)}", err=True)
     return code

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 import msgspec
 
-from pilotmtc.cli.text import Column, table
+from pilotmtc.cli.text import Column, plain_words, table
 
 _encode = msgspec.json.Encoder().encode
 
@@ -111,7 +111,7 @@ def put_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
 def talk(words: str) -> None:
     """Say something that is no data."""
     sys.stdout.flush()
-    sys.stderr.write(f"{words}\n")
+    sys.stderr.write(f"{plain_words(words)}\n")  # they may quote a task, a file's name, another host
     sys.stderr.flush()
 
 

@@ -10,7 +10,8 @@ COLOURS = {
     "DONE": "32", "FAILED": "31", "CANCELED": "33", "SKIPPED": "33", "RUNNING": "36", "CLAIMED": "36", "ACTIVE": "32",
     "DRAINING": "33", "PENDING": "36", "bold": "1", "dim": "2", "red": "31", "green": "32",
 }  # fmt: skip
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_OWN_COLOUR = re.compile(r"(\x1b\[(?:[012]|3[1236])m)")
 _GAP = "  "
 _TEXT_MIN = 8  # a column of text is not made narrower than that, while there is another way
 
@@ -18,12 +19,21 @@ _TEXT_MIN = 8  # a column of text is not made narrower than that, while there is
 def paint(text: str, colour: str, *, on: bool) -> str:
     """Return `text` in a colour of `COLOURS`, if `on` and there is such a one."""
     code = COLOURS.get(colour)
+    text = plain(text)
     return f"\x1b[{code}m{text}\x1b[0m" if on and code and text else text
 
 
 def plain(text: str) -> str:
     """Return `text` on one line, with nothing in it that a terminal would obey."""
     return _CONTROL.sub(_escaped, text)
+
+
+def plain_words(text: str) -> str:
+    """Return `text`, of any number of lines, with nothing that a terminal would obey but the colours of `paint`."""
+    return "\n".join(
+        "".join(part if _OWN_COLOUR.fullmatch(part) else plain(part) for part in _OWN_COLOUR.split(line.expandtabs()))
+        for line in text.split("\n")
+    )
 
 
 def _escaped(match: re.Match[str]) -> str:

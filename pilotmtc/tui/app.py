@@ -6,12 +6,14 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import InvalidStateError
+from typing import Any
 
 from textual.app import App, SuspendNotSupported, SystemCommand
 from textual.binding import Binding
 from textual.message import Message
 from textual.screen import Screen
 
+from pilotmtc.cli.text import plain_words
 from pilotmtc.errors import LoginRefused, PilotMTCError, UsageError
 from pilotmtc.session.board import Board
 from pilotmtc.tui.base import Base
@@ -81,6 +83,10 @@ class MtcApp(App[None]):
         self.trouble = ""
         self._is_open = False
         self._again = asyncio.Event()
+
+    def notify(self, message: str, *, title: str = "", **more: Any) -> None:
+        """Show a notice, which may quote a task, a file's name or another host."""
+        super().notify(plain_words(message), title=plain_words(title), **more)
 
     def on_mount(self) -> None:
         """Begin."""

@@ -1,0 +1,38 @@
+"""Words of others, such as names of files and tasks, move nothing on the terminal."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.user import User
+
+EVIL = "x\x1b]0;title\x07\x9b31m\u202edesrever\x1b[2J"
+OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("store", "export", "-o", f"no/{EVIL}"),
+        ("--store", f"{EVIL}://", "status"),
+        ("run", "--from", EVIL, "true"),
+        (EVIL,),
+    ],
+)
+def test_error_shows_foreign_text_as_text(words: tuple[str, ...], tmp_path: Path) -> None:
+    user = User(tmp_path)
+    user.cli("submit", "true")
+    said = user.cli(*words, code=2).err
+    assert not OBEYED.search(said), repr(said)
+    assert "title" in said
+
+
+@pytest.mark.parametrize(
+    "words", [("status",), ("tasks",), ("task", "1"), ("explain", "1"), ("results", "1"), ("top", "--once")]
+)
+def test_names_of_tasks_and_campaigns_are_shown_as_text(words: tuple[str, ...], tmp_path: Path) -> None:
+    user = User(tmp_path)
+    user.cli("submit", "--name", EVIL, f"echo {EVIL!r}")
+    done = user.cli(*words)
+    assert not OBEYED.search(done.out + done.err), repr(done)
