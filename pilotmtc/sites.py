@@ -174,7 +174,7 @@ def read_sites() -> dict[str, Site]:
             )
         try:
             sites[name] = make_site(name, table)
-        except (UsageError, ConfigError, _BadKey) as error:
+        except (UsageError, ConfigError, _BadKey, RecursionError) as error:
             key = error.key if isinstance(error, _BadKey) else ""
             raise ConfigError(f"{_place(path, text, name, key)}: site {name}: {error}") from error
     return sites

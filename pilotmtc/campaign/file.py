@@ -115,7 +115,10 @@ def loads(text: str, *, place: str = "campaign", base: Path | None = None) -> Ca
         document = tomllib.loads(text, parse_float=keys.Written)
     except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
         raise UsageError(f"{place}: not TOML: {error}") from error
-    return _Reader(text, document, place, base or Path(current_directory())).read()
+    try:
+        return _Reader(text, document, place, base or Path(current_directory())).read()
+    except RecursionError as error:  # of dotted keys, which TOML's reader does not mind
+        raise UsageError(f"{place}: a value is nested too deeply: {error}") from error
 
 
 class _Table(msgspec.Struct):

@@ -161,5 +161,5 @@ def _no_param(ledger: Ledger, name: str) -> str:
     there = f"the parameters are {', '.join(map(repr, known[:20]))}" if known else "there are none"
     hint = f"did you mean {close[0]!r}?" if close else there
     odd = next((one for one in close[:1] or known if re.search(r"[\s<>=!:]", one)), "")
-    remedy = f"""; in a filter, names with blanks or signs go into quotation marks, as in '"{odd}">1'""" if odd else ""
+    remedy = f""" (in a filter, names with blanks or signs go into quotation marks, as in '"{odd}">1')""" if odd else ""
     return f"no task has a parameter {name!r}: {hint}{remedy}"

@@ -188,6 +188,15 @@ def test_braces_in_the_files_directory_are_no_placeholders() -> None:
     assert expand(task.template, task.params, task=1, attempt=1, campaign=1).cwd == "/b/{a}"
 
 
+DEEP = "a." * 5000
+
+
+@pytest.mark.parametrize("key", [f"env.{DEEP}b = 1", "params = " + "[" * 5000, f"command.{DEEP}b = 1"])
+def test_deep_nesting_is_an_error_like_others(key: str) -> None:
+    with pytest.raises(UsageError, match="recursion"):
+        loads(f"[[task]]\ncommand = 'true'\n{key}\n" if key.startswith(("env", "params")) else f"[[task]]\n{key}\n")
+
+
 def test_file_names_campaign_and_finds_parameters_beside_it(tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_text("mass,seed\n1,2\n3,4\n")
     (tmp_path / "my.toml").write_text(
