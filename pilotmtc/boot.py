@@ -28,7 +28,7 @@ def settle_path() -> None:
     """Put Python's own modules before all others, this pilotmtc before other libraries, and what the user adds last."""
     words = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     added = [os.path.abspath(word) for word in words if os.path.isabs(word)]
-    here = [] if sys.flags.safe_path else ["", os.getcwd()]
+    here = [] if sys.flags.safe_path else ["", _directory()]
     first: list[str] = []
     between = [_ROOT]
     last: list[str] = []
@@ -46,6 +46,13 @@ def settle_path() -> None:
         if getattr(finder, "__name__", "") == "PathFinder":
             sys.meta_path.insert(number, _Ours(finder, first, [*first, *between]))  # type: ignore[arg-type]
             break
+
+
+def _directory() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # it has been removed: nothing can come from there, and commands say so
+        return ""
 
 
 def _is_standard(entry: str) -> bool:
