@@ -82,6 +82,17 @@ class Stream:
         with self._lock:
             return self._drain() if self._fd >= 0 else 0
 
+    def leave(self, epoll: select.epoll) -> None:
+        """Have the pipe looked at no more if nobody writes to it: an event may have been of another with its number."""
+        with self._lock:
+            if self._fd < 0:
+                return
+            now = select.poll()
+            now.register(self._fd, 0)
+            if any(mask & select.POLLHUP for _, mask in now.poll(0)) and not available(self._fd):
+                with contextlib.suppress(FileNotFoundError):
+                    epoll.unregister(self._fd)
+
     def end(self, limit: int) -> tuple[bytes, int]:
         """Return the end of what has been written so far, up to `limit` bytes, and how much it is in all."""
         with self._lock:
@@ -269,8 +280,7 @@ class Captures:
                 count = stream.drain()
                 busy = busy or count >= _BUSY_BYTES
                 if not count and mask & select.EPOLLHUP:  # nobody writes to it any more
-                    with contextlib.suppress(OSError):
-                        self._epoll.unregister(fd)
+                    stream.leave(self._epoll)
             if not busy:
                 time.sleep(_LOOK_S)  # many words are read at once, so that chatty tasks cost little
 

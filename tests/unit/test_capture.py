@@ -153,6 +153,17 @@ def test_one_who_never_stops_writing_holds_up_nobody(captures: Captures) -> None
     os.waitpid(child, 0)  # its pipe broke
 
 
+def test_news_of_another_pipe_with_the_same_number_end_no_look_at_this_one(captures: Captures) -> None:
+    reading, writing = captures.get()
+    stream = captures.watch(reading, "1.1.out", _MUCH)
+    stream.leave(captures._epoll)
+    os.write(writing, b"x" * 100)
+    wait_until(lambda: stream.size == 100, 20.0)
+    os.close(writing)
+    stream.leave(captures._epoll)
+    assert captures.harvest(reading, "1.1.out", _MUCH)[0] == b"x" * 100
+
+
 def test_end_of_what_was_written_so_far(captures: Captures) -> None:
     reading, writing = captures.get()
     os.write(writing, b"0123456789")
