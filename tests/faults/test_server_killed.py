@@ -15,7 +15,7 @@ import pytest
 from pilotmtc.model import CampaignId, PilotDescription, PilotId, Resources, Result, TaskRow, Template
 from pilotmtc.states import Cause, PilotState, TaskState
 from pilotmtc.store.client import StoreClient
-from pilotmtc.store.server import LEASE_VARIABLE
+from pilotmtc.store.holding import LEASE_VARIABLE
 from pilotmtc.wire.messages import (
     AttachPilot,
     Cancel,

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from pilotmtc.errors import PilotMTCError, StoreError
-from pilotmtc.store import server as server_module
-from pilotmtc.store.server import Server
+from pilotmtc.store import holding
+from pilotmtc.store.serving import Server
 from pilotmtc.store.sqlite import SqliteStore
 from pilotmtc.wire.messages import GetCampaigns, GetStore, Reply, Request, Submit
 from tests.serving import Place
@@ -37,7 +37,7 @@ class FaultyStore(SqliteStore):
 
 @pytest.fixture
 def server(place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr(server_module, "SqliteStore", FaultyStore)
+    monkeypatch.setattr(holding, "SqliteStore", FaultyStore)
     monkeypatch.setattr(FaultyStore, "opened", 0)
     monkeypatch.setattr(FaultyStore, "due_asked", 0)
     server = Server(str(place.path), linger_s=60)

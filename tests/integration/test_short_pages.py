@@ -9,7 +9,7 @@ from pilotmtc.model import PilotDescription
 from pilotmtc.session import Ended, Run, Session, as_source, make_tasks
 from pilotmtc.states import TaskState
 from pilotmtc.store import looking
-from pilotmtc.store.server import Server
+from pilotmtc.store.serving import Server
 from pilotmtc.wire.messages import GetStore, GetTasks
 from tests.integration.test_session_run import Queue
 from tests.serving import Place
