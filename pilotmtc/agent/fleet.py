@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
-import zmq
-from zmq.utils import z85
 
 from pilotmtc.agent import events as c
 from pilotmtc.agent import wide
 from pilotmtc.agent.cluster import Cluster
-from pilotmtc.agent.contact import OVER, Contact, descriptor, readable
+from pilotmtc.agent.contact import OVER, Contact
+from pilotmtc.agent.door import Door
 from pilotmtc.agent.hosts import fold
 from pilotmtc.agent.launch import Starter
 from pilotmtc.agent.line import Begin, Begone, Bye, Down, Halt, Hello, Line, Message, Said, Up, Welcome, decode, encode
@@ -95,6 +94,8 @@ class Fleet:
         Of this host, on the network of the nodes.
     named
         Named resources of a node.
+    expected
+        How many workers there may be.
     one_host
         Whether all nodes are this machine, under names that only this fleet knows.
     """
@@ -108,6 +109,7 @@ class Fleet:
         *,
         address: str,
         named: dict[str, float],
+        expected: int,
         one_host: bool = False,
     ) -> None:
         self._cluster = cluster
@@ -116,6 +118,7 @@ class Fleet:
         self._starter = starter
         self._address = address
         self._named = named
+        self._expected = expected
         self._one_host = one_host
         self._members: dict[str, Member] = {}
         self._by_identity: dict[bytes, Member] = {}
@@ -135,30 +138,16 @@ class Fleet:
     def open(self, loop: "Loop") -> None:
         """Open the door, and have the workers started."""
         self._loop = loop
-        self._context = zmq.Context()
-        self._door = self._context.socket(zmq.REP)
-        self._door.bind("inproc://zeromq.zap.01")
-        self._router = self._context.socket(zmq.ROUTER)
-        server_key, server_secret = zmq.curve_keypair()
-        public_key, secret_key = zmq.curve_keypair()
-        self._router.curve_server = True
-        self._router.curve_publickey, self._router.curve_secretkey = server_key, server_secret
-        self._client_key = z85.decode(public_key)
-        self._router.setsockopt_string(zmq.ZAP_DOMAIN, "pilotmtc")
-        for option, value in (
-            (zmq.ROUTER_HANDOVER, 1), (zmq.SNDHWM, 0), (zmq.RCVHWM, 0), (zmq.BACKLOG, 1024), (zmq.LINGER, 500),
-        ):  # fmt: skip
-            self._router.setsockopt(option, value)
-        port = self._router.bind_to_random_port(f"tcp://{self._address}")
+        self._door = Door(self._address, self._expected)
         contact = msgspec.structs.replace(
-            self._contact, address=f"tcp://{self._address}:{port}", server_key=server_key, public_key=public_key,
-            secret_key=secret_key,
+            self._contact, address=self._door.address, server_key=self._door.server_key,
+            public_key=self._door.public_key, secret_key=self._door.secret_key,
         )  # fmt: skip
         self._path.with_name(OVER).unlink(missing_ok=True)
         contact.write(self._path)
         self._starter.start(self._path)
-        for socket in (self._door, self._router):
-            loop.epoll.register(descriptor(socket), select.EPOLLIN)
+        for fd in self._door.descriptors:
+            loop.epoll.register(fd, select.EPOLLIN)
 
     def start(self, start: c.Start, now: float, *, stay: bool) -> None:
         """Have a task started."""
@@ -232,7 +221,6 @@ class Fleet:
     def poll(self, now: float) -> None:
         """Hear, say, and look who is silent."""
         self._awake = False
-        self._let_in()
         self._hear(now)
         while self._over:
             self._close_wide(self._over.pop(), now)
@@ -240,7 +228,6 @@ class Fleet:
             self._check_at = now + _CHECK_S
             self._check(now)
         self._say(now)
-        self._let_in()
         self._hear(now)  # what came while something was said does not wake the poll
 
     def states(self, busy: int) -> tuple[NodeState, ...]:
@@ -279,25 +266,14 @@ class Fleet:
         except OSError as error:  # workers that come late will find no agent
             _log.warning("cannot say in %s that the pilot is over: %s", self._path.parent, error.strerror)
         self._starter.stop()
-        self._router.close()
-        self._door.close(0)
-        self._context.term()
+        self._door.close()
 
     # -- the workers' side ------------------------------------------------------------------------------------
 
-    def _let_in(self) -> None:
-        """Answer libzmq's question whether a peer's key is one that we gave out."""
-        while readable(self._door):
-            version, number, _domain, peer, _identity, mechanism, *credentials = self._door.recv_multipart(zmq.NOBLOCK)
-            well = mechanism == b"CURVE" and credentials == [self._client_key]
-            if not well:
-                _log.warning("a stranger at %s was turned away", peer.decode("ascii", "replace"))
-            code, text = (b"200", b"OK") if well else (b"400", b"not a worker of this pilot")
-            self._door.send_multipart([version, number, code, text, b"worker", b""])
-
     def _hear(self, now: float) -> None:
-        while readable(self._router):
-            identity, *parts = self._router.recv_multipart(zmq.NOBLOCK)
+        self._door.look()
+        while heard := self._door.receive():
+            identity, parts = heard
             try:
                 self._hear_one(identity, decode(parts), now)
             except ProtocolError as error:
@@ -439,7 +415,7 @@ class Fleet:
             self._loop.tell(c.NoMore(ended), now)
 
     def _send(self, identity: bytes, message: Welcome | Begone | Said) -> None:
-        self._router.send_multipart([identity, encode(message)], zmq.NOBLOCK)
+        self._door.send(identity, encode(message))
 
 
 def crashed(result: Result) -> bool:

@@ -25,6 +25,7 @@ import pilotmtc
 from pilotmtc.agent import guard
 from pilotmtc.agent.hosts import counts, expand
 from pilotmtc.errors import ConfigError
+from pilotmtc.openfiles import limit_as_found
 
 _log = logging.getLogger("pilotmtc.agent")
 _AT_ONCE = 16  # ssh connections that are started together
@@ -254,10 +255,11 @@ class Starter:
             output = open(os.devnull, "ab")  # noqa: SIM115 -- closed below
         with output as log:
             try:
-                self._running.append(subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                    env=self._env,
-                ))  # fmt: skip
+                with limit_as_found():  # which srun hands on to other nodes
+                    self._running.append(subprocess.Popen(
+                        command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                        env=self._env,
+                    ))  # fmt: skip
             except OSError as error:
                 raise ConfigError(f"cannot start node workers with {command[0]}: {error.strerror}") from error
 

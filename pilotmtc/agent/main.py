@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pilotmtc import openfiles
 from pilotmtc.agent import claims, guard, limits, watch
 from pilotmtc.agent.cluster import Cluster
 from pilotmtc.agent.core import Core
@@ -105,16 +106,15 @@ def run(url: str, pilot: PilotId, directory: Path, guard_fd: int | None, allocat
 
 
 def _allow_files(count: int, what: str, each: int) -> None:
-    """Let this process have `each` open files for each of `count` cores or nodes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = each * count + 300  # tasks inherit it: no more than needed
+    """Let this process have at least `each` open files for each of `count` cores or nodes."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = each * count + 300
     if hard != resource.RLIM_INFINITY and wanted > hard:
         raise ConfigError(
             f"{count} {what} need {wanted} open files, and this machine allows {hard}: ask for at most "
             f"{(hard - 300) // each} {what}, or raise the limit (ulimit -Hn)"
         )
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    openfiles.raise_limit()
 
 
 def post_mortem(url: str, pilot: PilotId, directory: Path, reason: str) -> int:

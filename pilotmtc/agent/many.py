@@ -63,6 +63,6 @@ def run(  # noqa: PLR0917 -- what `main.run` has
     address = own_address(first_other(allocation), allocation.address)
     fleet = Fleet(
         cluster, contact, directory / NAME, starter, address=address, named=asked.named,
-        one_host=allocation.way == "local",
+        expected=len(allocation.nodes), one_host=allocation.way == "local",
     )  # fmt: skip
     return Loop(client, record.id, core, fleet, Spool(directory), guard_fd=guard_fd).run()

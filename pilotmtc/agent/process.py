@@ -16,6 +16,7 @@ from pilotmtc.agent.events import Start, Wide
 from pilotmtc.agent.wide import LaunchError
 from pilotmtc.errors import UsageError
 from pilotmtc.model import PilotId
+from pilotmtc.openfiles import limit_as_found
 from pilotmtc.slots import core_list
 from pilotmtc.states import Cause
 from pilotmtc.template import Expanded, expand
@@ -179,7 +180,8 @@ class Launcher:
                 self._marks = (self._marks + 1) & _TASKS or 1
                 process.mark = self.mark + self._marks
                 resource.setrlimit(guard.MARK, (process.mark, self._no_mark))  # the child inherits it
-            process.pid = self._spawn(program, argv, env, actions)
+            with limit_as_found():
+                process.pid = self._spawn(program, argv, env, actions)
         except BaseException:
             for fd in (process.out, process.err):
                 if fd >= 0:

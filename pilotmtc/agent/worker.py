@@ -24,6 +24,7 @@ from types import FrameType
 
 import zmq
 
+from pilotmtc import openfiles
 from pilotmtc.agent import claims, gpus, guard, limits, watch
 from pilotmtc.agent import events as c
 from pilotmtc.agent.contact import OVER, Contact, descriptor, readable
@@ -68,6 +69,7 @@ def main(argv: Sequence[str]) -> int:
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format=f"%(asctime)s %(levelname)s {name}: %(message)s", datefmt="%FT%T"
     )
+    openfiles.raise_limit()
     try:
         return Worker(_contact(asked.contact), name, asked.guard_fd).run()
     except PilotMTCError as error:
@@ -317,6 +319,7 @@ class Worker:
             (event,) = struct.unpack_from("=H", self._monitor.recv_multipart(zmq.NOBLOCK)[0])
             if event != zmq.EVENT_DISCONNECTED:
                 self._cut_at = 0.0
+                self._beat_at = now  # who connects is a stranger until it says something
             elif not self._cut_at:
                 self._cut_at = now
                 self._closed = now - self._heard_at < _SILENT_S

@@ -7,12 +7,12 @@ import argparse
 import contextlib
 import logging
 import os
-import resource
 import signal
 import socket
 import sys
 from collections.abc import Sequence
 
+from pilotmtc import openfiles
 from pilotmtc.errors import PilotMTCError
 from pilotmtc.here import speak_utf8
 from pilotmtc.store.serve import close_inherited
@@ -36,8 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with contextlib.suppress(PermissionError):  # a leader already
         os.setsid()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    openfiles.raise_limit()
     logging.basicConfig(format="%(asctime)s %(process)d %(levelname)s %(message)s", level=logging.INFO)
     path = os.path.realpath(options.store)
     os.chdir("/")

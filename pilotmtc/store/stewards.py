@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from pilotmtc.boot import program
 from pilotmtc.errors import StoreError
+from pilotmtc.openfiles import limit_as_found
 from pilotmtc.store import serve
 
 log = logging.getLogger("pilotmtc.store.server")
@@ -84,6 +85,7 @@ class Stewards:
                 words = os.memfd_create("steward", os.MFD_CLOEXEC)
                 ends = serve.out_of_the_way(their_control.fileno())
                 stack.callback(os.close, ends)
+                stack.enter_context(limit_as_found())  # which schedulers' commands hand on to jobs
                 pid = os.posix_spawn(
                     sys.executable,
                     program(MODULE, url),

@@ -1,7 +1,9 @@
 """Descriptors that whoever starts a pilot has open: they hinder nobody, and nobody keeps them."""
 
+import contextlib
 import fcntl
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 
 from pilotmtc.wire.messages import GetPilots
 from tests.integration.agent_support import running_site, shell
+from tests.integration.fleet_support import running_fleet
 
 _START = """
 import os, sys
@@ -60,3 +63,27 @@ def test_a_lock_of_the_starting_shell_is_held_by_nobody_else(tmp_path: Path, sur
         task = site.submit(shell("sleep 600"))[0]
         site.wait_running(task)
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@pytest.mark.parametrize("fleet", [False, True])
+def test_tasks_may_open_as_many_files_as_whoever_starts_the_pilot(
+    tmp_path: Path, surroundings: Path, fleet: bool
+) -> None:
+    """The agent and its workers may open all that the system allows."""
+    few = ["/bin/sh", "-c", 'ulimit -Sn 600; exec "$@"', "sh"]
+    with running_site(tmp_path) as site, contextlib.ExitStack() as stack:
+        if fleet:
+            ours = [stack.enter_context(running_fleet(site, 1, 2, before=few)).agent()]
+        else:
+            command = [sys.executable, "-m", "pilotmtc", "pilot", "submit", "--cores", "1"]
+            environ = os.environ | {"PILOTMTC_STORE": site.url}
+            subprocess.run([*few, *command], stdin=subprocess.DEVNULL, env=environ, timeout=60.0, check=True)
+            site.pilots = list(site.client.call(GetPilots()).pilots)
+            ours = [site.agent(site.pilots[0].id)]
+        task = site.submit(shell("ulimit -Sn; echo $PPID"))[0]
+        site.wait()
+        limit, starter = site.output(task).stdout.split()
+        assert limit == b"600"
+        for pid in (*ours, int(starter)):
+            soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+            assert soft == hard

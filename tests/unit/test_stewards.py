@@ -1,11 +1,13 @@
 """What becomes of a steward's messages when it ends badly."""
 
+import resource
 import select
 import time
 from pathlib import Path
 
 import pytest
 
+from pilotmtc import openfiles
 from pilotmtc.store import stewards
 from pilotmtc.store.stewards import Stewards
 
@@ -47,3 +49,18 @@ def test_last_words_of_a_steward_are_the_trouble_and_all_are_in_the_log(
     assert ended(program, module) == ("none://localhost/", said)
     if "well" in program:
         assert "all is well" in capfd.readouterr().err
+
+
+def test_a_steward_may_have_as_many_open_files_as_the_server_had(module: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scheduler's commands hand that limit on to jobs."""
+    monkeypatch.setattr(openfiles, "_found", [])
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, before[1]))
+    try:
+        openfiles.raise_limit()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
+        _, said = ended("import resource, sys; sys.exit(str(resource.getrlimit(resource.RLIMIT_NOFILE)))", module)
+        assert said.endswith(f"(200, {before[1]})")
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
