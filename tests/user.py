@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from tests.support import wait_until
+from tests.support import patience_s, wait_until
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMEOUT_S = 60.0
@@ -56,7 +56,7 @@ class User:
             cwd=self.here,
             env=self.env | env,
             capture_output=True,
-            timeout=TIMEOUT_S,
+            timeout=patience_s(TIMEOUT_S),
             check=False,
             stdin=subprocess.DEVNULL if stdin is None else None,
             input=stdin,

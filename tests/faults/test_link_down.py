@@ -68,10 +68,11 @@ def test_link_that_is_down_for_longer_than_the_lease_costs_nothing(
     url = client.url(sshd, place.url_path)
     log = tmp_path / "log"
     with Session(url) as session, connect_store(through(proxy, sshd, url)) as slow:
-        campaign = session.submit(f"sleep 1.5; echo {{}} >> {log}", range(8))
+        campaign = session.submit(f"{until(tmp_path / 'go')}; echo {{}} >> {log}", range(8))
         pilot = start_local(slow, through(proxy, sshd, url), PilotDescription(cores=4))
         wait_until(lambda: session.campaign(campaign).counts.get(TaskState.RUNNING) == 4)
         proxy.stall()
+        (tmp_path / "go").touch()
         wait_until(lambda: session.pilots.get(pilot.id).state is PilotState.FAILED, 30)
         assert session.pilots.get(pilot.id).reason == "no heartbeat"
         wait_until(lambda: len(log.read_text().split()) >= 4)

@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from pilotmtc.wire.messages import GetStore
 from tests.integration.test_ssh import Place, places
 from tests.lab.slow import Proxy
 from tests.lab.sshd import Client, Sshd, client, knows, make_client, sshd
-from tests.support import wait_until
+from tests.support import patience_s, wait_until
 
 __all__ = ["client", "places", "sshd"]  # fixtures
 
@@ -202,7 +201,7 @@ def test_connecting_through_a_stalled_way_ends_with_close(sshd: Sshd, client: Cl
 
     connecting = threading.Thread(target=connect)
     connecting.start()
-    time.sleep(0.5)  # it waits for the server's greeting now
+    wait_until(proxy.connections)  # it waits for the server's greeting now
     link.close()
     connecting.join(10)
     assert len(errors) == 1
@@ -229,15 +228,21 @@ def test_run_over_connections_that_are_killed_loses_and_repeats_nothing(
 ) -> None:
     url = client.url(sshd, places["mtc-store"].url_path, options=f"transport={transport}")
     tasks = [str(number) for number in range(150)]
+    gate = client.home / "gate"
+    line = f"test {{}} -lt 50 || until test -e {gate}; do sleep 0.05; done; echo {{}}"
     run = subprocess.Popen(
-        [sys.executable, "-m", "pilotmtc", "--store", url, "run", "sleep 0.02; echo {}", ":::", *tasks],
+        [sys.executable, "-m", "pilotmtc", "--store", url, "run", line, ":::", *tasks],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    # The run itself has one connection, its pilot another.
-    wait_until(lambda: len(sshd.connections()) >= 2 or run.poll() is not None, 30)
+    assert run.stdout is not None
+    first = run.stdout.readline()
     for _ in range(2):
-        time.sleep(0.5)
+        # The run itself has one connection, its pilot another.
+        wait_until(lambda: len(sshd.connections()) >= 2 or run.poll() is not None, 60)
+        assert run.poll() is None
         sshd.cut()
-    out, err = run.communicate(timeout=90)
+    gate.touch()
+    out, err = run.communicate(timeout=patience_s(90))
+    out = first + out
     assert run.returncode == 0, err
     assert sorted(out.split(), key=int) == tasks

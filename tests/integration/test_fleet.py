@@ -32,10 +32,12 @@ def site(tmp_path: Path, surroundings: Path) -> Iterator[Site]:
         yield made
 
 
-def test_tasks_run_on_all_nodes_and_the_pilot_knows_them(site: Site) -> None:
+def test_tasks_run_on_all_nodes_and_the_pilot_knows_them(site: Site, tmp_path: Path) -> None:
     with running_fleet(site) as fleet:
         fleet.wait_nodes(4)
-        tasks = site.submit(shell("echo $PILOTMTC_TASK_ID; sleep 0.5"), copies=24)
+        tasks = site.submit(shell(f"{until(tmp_path / 'go')}; echo $PILOTMTC_TASK_ID"), copies=24)
+        wait_until(lambda: site.counts().get(TaskState.RUNNING) == 12, 60.0, on_timeout=fleet.log)
+        (tmp_path / "go").touch()
         fleet.wait_tasks({TaskState.DONE: 24})
         assert [site.output(task).stdout for task in tasks] == [f"{task}\n".encode() for task in tasks]
         assert {site.last(task).node for task in tasks} == {"n1", "n2", "n3", "n4"}
@@ -182,14 +184,15 @@ def test_fleet_whose_directory_is_gone_leaves_and_charges_nobody(site: Site, tmp
         (tmp_path / "away").rename(fleet.directory)
 
 
-def test_hung_node_is_given_up_and_what_it_says_later_is_not_heard(site: Site) -> None:
+def test_hung_node_is_given_up_and_what_it_says_later_is_not_heard(site: Site, tmp_path: Path) -> None:
     with running_fleet(site, 2, 1, env={"PILOTMTC_NODE_TIMEOUT_S": "3"}) as fleet:
         fleet.wait_nodes(2)
-        tasks = site.submit(shell("sleep 1; echo $PILOTMTC_ATTEMPT"), copies=2)
+        tasks = site.submit(shell(f"{until(tmp_path / 'go')}; echo $PILOTMTC_ATTEMPT"), copies=2)
         for task in tasks:
             site.wait_running(task)
         worker = fleet.workers()["n1"]
         os.kill(worker, signal.SIGSTOP)
+        (tmp_path / "go").touch()
         fleet.wait_tasks({TaskState.DONE: 2})
         os.kill(worker, signal.SIGCONT)
         wait_until(lambda: worker not in fleet.workers().values(), 20.0, on_timeout=fleet.log)
@@ -197,24 +200,25 @@ def test_hung_node_is_given_up_and_what_it_says_later_is_not_heard(site: Site) -
         assert sorted(ends) == [[(Cause.EXIT, "n2")], [(Cause.NODE_LOST, "n1"), (Cause.EXIT, "n2")]]
 
 
-def test_link_that_drops_for_a_moment_loses_nothing(site: Site) -> None:
+def test_link_that_drops_for_a_moment_loses_nothing(site: Site, tmp_path: Path) -> None:
     """A stopped agent is a dead link for its workers: they go on, and repeat what was not confirmed."""
     with running_fleet(site, 2, 2) as fleet:
         fleet.wait_nodes(2)
-        tasks = site.submit(shell("sleep 1; echo $PILOTMTC_TASK_ID"), copies=8)
-        site.wait_running(tasks[0])
+        tasks = site.submit(shell(f"{until(tmp_path / 'go')}; echo $PILOTMTC_TASK_ID"), copies=8)
+        wait_until(lambda: site.counts().get(TaskState.RUNNING) == 4, 60.0, on_timeout=fleet.log)
         agent = fleet.agent()
         os.kill(agent, signal.SIGSTOP)
-        wait_until(lambda: not any(True for _ in _sleeps(fleet.directory)), 20.0)
+        (tmp_path / "go").touch()
+        wait_until(lambda: not any(True for _ in _tasks(fleet.directory)), 20.0)
         os.kill(agent, signal.SIGCONT)
         fleet.wait_tasks({TaskState.DONE: 8})
         assert {len(site.attempts(task)) for task in tasks} == {1}
 
 
-def _sleeps(directory: Path) -> Iterator[int]:
+def _tasks(directory: Path) -> Iterator[int]:
     for path in Path("/proc").glob("[0-9]*"):
         try:
-            if (path / "cwd").readlink() == directory and (path / "comm").read_text() == "sleep\n":
+            if (path / "cwd").readlink() == directory and (path / "comm").read_text() in ("sh\n", "sleep\n"):
                 yield int(path.name)
         except OSError:
             continue

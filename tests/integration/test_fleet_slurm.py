@@ -13,7 +13,7 @@ import pytest
 from pilotmtc.model import PilotDescription, Resources, TaskId
 from pilotmtc.states import PILOT_FINAL, Cause, PilotState, TaskState
 from pilotmtc.wire.messages import CreatePilot, DrainPilot
-from tests.integration.agent_support import Site, alive, running_site, shell
+from tests.integration.agent_support import Site, alive, running_site, shell, until
 from tests.integration.fleet_support import Fleet
 from tests.lab.machine import alone, install
 from tests.lab.slurm import Slurm, slurm
@@ -98,12 +98,14 @@ def test_all_slots_of_four_nodes_are_used_and_the_job_ends_well(slurm: Slurm, si
         wait_until(lambda: "JobState=COMPLETED" in slurm.admin(*state.split()), 30.0)
 
 
-def test_a_node_that_goes_down_loses_its_tasks_and_nothing_else(slurm: Slurm, site: Site) -> None:
+def test_a_node_that_goes_down_loses_its_tasks_and_nothing_else(slurm: Slurm, site: Site, tmp_path: Path) -> None:
     with pilot_of(slurm, site) as fleet:
-        tasks = site.submit(shell("echo $PILOTMTC_TASK_ID; sleep 0.5"), copies=400)
-        site.wait_done(60)
+        tasks = site.submit(shell("echo $PILOTMTC_TASK_ID"), copies=60)
+        tasks += site.submit(shell(f"{until(tmp_path / 'go')}; echo $PILOTMTC_TASK_ID"), copies=340)
+        wait_until(lambda: site.counts().get(TaskState.RUNNING) == 48, 60.0, on_timeout=fleet.log)
         try:
             slurm.fail_node("n3")
+            (tmp_path / "go").touch()
             fleet.wait_tasks({TaskState.DONE: 400}, 90.0)
         finally:
             slurm.start_node("n3")

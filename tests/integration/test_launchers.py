@@ -12,8 +12,8 @@ from pilotmtc.agent.hosts import expand
 from pilotmtc.model import PilotDescription, Resources, TaskId
 from pilotmtc.states import Cause, PilotState, TaskState
 from pilotmtc.wire.messages import DrainPilot
-from tests.integration.agent_support import Site, alive, running_site, shell
-from tests.integration.fleet_support import running_fleet
+from tests.integration.agent_support import Site, alive, running_site, shell, until
+from tests.integration.fleet_support import Fleet, running_fleet
 from tests.lab.machine import ROOT, alone, install
 from tests.lab.pbsdsh import write_pbsdsh
 from tests.lab.sshd import Client, Sshd, client, sshd
@@ -70,15 +70,25 @@ def hosts(tmp_path: Path, sshd: Sshd, client: Client) -> dict[str, str]:
     return {"PATH": f"{programs}:{os.environ['PATH']}", "PILOTMTC_NETWORK": "127.0.0.1", **OPEN_MPI}
 
 
+def run_on_all_slots(fleet: Fleet, gate: Path) -> list[TaskId]:
+    """Run twice as many tasks as there are slots, which are six, and all of them taken before the first one ends."""
+    tasks = fleet.site.submit(shell(f'{until(gate)}; echo "$MINE"'), copies=12)
+    wait_until(lambda: fleet.site.counts().get(TaskState.RUNNING) == 6, 60.0, on_timeout=fleet.log)
+    gate.touch()
+    fleet.wait_tasks({TaskState.DONE: 12})
+    return tasks
+
+
 def nodes_of(site: Site, tasks: list[TaskId]) -> set[str]:
     return {site.last(task).node for task in tasks}
 
 
-def test_workers_of_ssh_run_tasks_with_the_jobs_variables_and_leave(site: Site, hosts: dict[str, str]) -> None:
+def test_workers_of_ssh_run_tasks_with_the_jobs_variables_and_leave(
+    site: Site, hosts: dict[str, str], tmp_path: Path
+) -> None:
     with running_fleet(site, 3, 2, env={**hosts, "MINE": "of the job"}, hosts="h[1-3]") as fleet:
         fleet.wait_nodes(3)
-        tasks = site.submit(shell('echo "$MINE"; sleep 0.5'), copies=12)
-        fleet.wait_tasks({TaskState.DONE: 12})
+        tasks = run_on_all_slots(fleet, tmp_path / "go")
         assert nodes_of(site, tasks) == {"h1", "h2", "h3"}
         assert {site.output(task).stdout for task in tasks} == {b"of the job\n"}
         site.client.call(DrainPilot(fleet.pilot.id))
@@ -88,14 +98,15 @@ def test_workers_of_ssh_run_tasks_with_the_jobs_variables_and_leave(site: Site, 
 
 
 def test_tasks_outlive_the_connections_that_started_their_workers(
-    site: Site, hosts: dict[str, str], sshd: Sshd
+    site: Site, hosts: dict[str, str], sshd: Sshd, tmp_path: Path
 ) -> None:
     with running_fleet(site, 2, 2, env=hosts, hosts="h1,h2") as fleet:
         fleet.wait_nodes(2)
-        tasks = site.submit(shell("sleep 2"), copies=4)
+        tasks = site.submit(shell(until(tmp_path / "go")), copies=4)
         for task in tasks:
             site.wait_running(task)
         sshd.cut()
+        (tmp_path / "go").touch()
         later = site.submit(shell("true"), copies=4)
         fleet.wait_tasks({TaskState.DONE: 8})
         assert {attempt.cause for task in tasks + later for attempt in site.attempts(task)} == {Cause.EXIT}
@@ -181,8 +192,7 @@ def test_workers_of_pbsdsh_run_in_bare_surroundings_and_leave(site: Site, tmp_pa
     with running_fleet(site, 3, 0, env={**env, "MINE": "of the job"}, hosts=None) as fleet:
         fleet.wait_nodes(3)
         assert site.pilot(fleet.pilot.id).cores == 6
-        tasks = site.submit(shell('echo "$MINE"; sleep 0.5'), copies=12)
-        fleet.wait_tasks({TaskState.DONE: 12})
+        tasks = run_on_all_slots(fleet, tmp_path / "go")
         assert nodes_of(site, tasks) == {"p1", "p2", "p3"}
         assert {site.output(task).stdout for task in tasks} == {b"of the job\n"}
         site.client.call(DrainPilot(fleet.pilot.id))

@@ -16,7 +16,7 @@ import pytest
 from pilotmtc.store.stewards import LIMIT_VARIABLE
 from tests.lab.slurm import Slurm, needs_slurm, slurm
 from tests.lab.sshd import Client, Sshd, make_client
-from tests.support import wait_until
+from tests.support import patience_s, wait_until
 
 __all__ = ["needs_slurm", "site", "site_sshd", "slurm"]  # fixtures
 
@@ -50,7 +50,7 @@ class Site:
         """Run pilotmtc on the workstation."""
         return subprocess.run(
             [sys.executable, "-m", "pilotmtc", *words],
-            env=self.environment, capture_output=True, text=True, timeout=timeout_s, check=False,
+            env=self.environment, capture_output=True, text=True, timeout=patience_s(timeout_s), check=False,
             stdin=subprocess.DEVNULL, cwd="/",
         )  # fmt: skip
 

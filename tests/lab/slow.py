@@ -47,6 +47,11 @@ class Proxy:
         with self._lock:
             self._fuse = size
 
+    def connections(self) -> int:
+        """Return how many connections there have been since the last cut."""
+        with self._lock:
+            return len(self._pairs)
+
     def cut(self) -> None:
         """End all connections."""
         with self._lock:

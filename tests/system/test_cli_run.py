@@ -157,7 +157,7 @@ def test_retries_are_tried(user: User) -> None:
 
 def test_memory_limit_ends_a_task(user: User) -> None:
     done = user.cli(
-        "run", "--memory", "100M", "--", "python3", "-c", "x = b'x' * (300 << 20)\nimport time; time.sleep(9)", code=1
+        "run", "--memory", "100M", "--", "python3", "-c", "x = b'x' * (300 << 20)\nimport time; time.sleep(60)", code=1
     )
     assert "over its memory limit" in done.err
 
@@ -360,9 +360,12 @@ def test_tasks_are_kept_for_the_runs_own_pilots_unless_all_may_have_them(user: U
 
 
 def test_killed_pilot_is_replaced(user: User) -> None:
-    run = user.start("run", "sleep 0.5; echo {}", ":::", *[str(n) for n in range(20)])
-    wait_until(lambda: user.store.exists() and user.counts().get("DONE", 0) >= 2, 30.0)
+    gate = user.here / "gate"
+    line = f"test {{}} -lt 2 || until test -e {gate}; do sleep 0.05; done; echo {{}}"
+    run = user.start("run", line, ":::", *[str(n) for n in range(20)])
+    wait_until(lambda: user.store.exists() and user.counts().get("DONE", 0) == 2, 30.0)
     os.kill(user.cli("pilot", "list", "--json").record["pid"], 9)
+    gate.touch()
     out, err = run.communicate(timeout=60)
     assert run.returncode == 0, err
     assert lines(out.decode()) == sorted(str(n) for n in range(20))
@@ -371,9 +374,12 @@ def test_killed_pilot_is_replaced(user: User) -> None:
 
 
 def test_killed_server_is_not_noticed(user: User) -> None:
-    run = user.start("run", "sleep 0.1; echo {}", ":::", *[str(n) for n in range(20)])
-    wait_until(lambda: user.store.exists() and user.counts().get("DONE", 0) >= 2, 30.0)
+    gate = user.here / "gate"
+    line = f"test {{}} -lt 2 || until test -e {gate}; do sleep 0.05; done; echo {{}}"
+    run = user.start("run", line, ":::", *[str(n) for n in range(20)])
+    wait_until(lambda: user.store.exists() and user.counts().get("DONE", 0) == 2, 30.0)
     os.kill(int(Path(f"{user.store}.lock").read_text().split()[0]), 9)
+    gate.touch()
     out, err = run.communicate(timeout=60)
     assert run.returncode == 0, err
     assert lines(out.decode()) == sorted(str(n) for n in range(20))

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support import wait_until
+from tests.support import patience_s, wait_until
 from tests.user import User
 
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -24,6 +24,7 @@ class Terminal:
 
     def __init__(self, user: User, *words: str, columns: int = 90, into: int | None = None, **env: str) -> None:
         self.master, slave = os.openpty()
+        self.name = os.ttyname(slave)
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         environment = {name: value for name, value in user.env.items() if name != "COLUMNS"}
         self.process = subprocess.Popen(
@@ -51,7 +52,7 @@ class Terminal:
 
     def expect(self, words: str, timeout_s: float = 30.0) -> None:
         """Wait until `words` have been written."""
-        until = time.monotonic() + timeout_s
+        until = time.monotonic() + patience_s(timeout_s)
         while words not in self.text:
             assert time.monotonic() < until, f"no {words!r} in:\n{self.text}"
             if not self.read(0.1):
@@ -60,9 +61,17 @@ class Terminal:
     def type(self, keys: bytes) -> None:
         os.write(self.master, keys)
 
+    def is_read(self) -> bool:
+        """Return whether all lines that were typed, and that the terminal has shown, have been read."""
+        slave = os.open(self.name, os.O_RDWR | os.O_NOCTTY)
+        try:
+            return fcntl.ioctl(slave, termios.FIONREAD, bytes(4)) == bytes(4)
+        finally:
+            os.close(slave)
+
     def end(self, timeout_s: float = 30.0) -> int:
         """Wait for the end, and return the exit code."""
-        until = time.monotonic() + timeout_s
+        until = time.monotonic() + patience_s(timeout_s)
         while self.read(0.1):
             assert time.monotonic() < until, f"it does not end:\n{self.text}"
         return self.process.wait(timeout_s)
@@ -83,8 +92,13 @@ def terminals() -> Iterator[list[Terminal]]:
 
 
 def test_bar_shows_how_far_it_is(user: User, terminals: list[Terminal]) -> None:
-    terminal = Terminal(user, "run", "-j", "2", "sleep 0.2; echo got {}", ":::", *[str(n) for n in range(12)])
+    gate = user.here / "gate"
+    line = f"test {{}} -lt 6 || until test -e {gate}; do sleep 0.05; done; echo got {{}}"
+    terminal = Terminal(user, "run", "-j", "2", line, ":::", *[str(n) for n in range(12)])
     terminals.append(terminal)
+    terminal.expect("6/12")
+    terminal.expect(" left")
+    gate.touch()
     assert terminal.end() == 0
     assert re.search(r"[1-9]\d?/12", terminal.text)
     assert re.search(r"\d(\.\d)?/s +\S+ left", terminal.text)
@@ -169,10 +183,13 @@ def test_control_c_thrice_leaves_at_once(user: User, terminals: list[Terminal]) 
     pid = int((user.here / "store.db.lock").read_text().split()[0])
     os.kill(pid, signal.SIGSTOP)  # so that neither draining nor killing gets anywhere
     try:
-        for _ in range(4):
+
+        def left_when_asked_once_more() -> bool:  # two of the same signal that come before the first is seen are one
             terminal.type(b"\x03")
-            time.sleep(0.3)
-        assert terminal.end() == 130
+            return terminal.process.poll() is not None
+
+        wait_until(left_when_asked_once_more, 30.0, lambda: terminal.text)
+        assert terminal.end() == 130, terminal.text
         assert "Traceback" not in terminal.text
     finally:
         os.kill(pid, signal.SIGCONT)
@@ -182,8 +199,9 @@ def test_control_c_before_there_is_a_task(user: User, terminals: list[Terminal])
     # Standard input is the terminal, from which `--from -` reads lines.
     terminal = Terminal(user, "run", "--from", "-", "echo {1}")
     terminals.append(terminal)
-    wait_until(user.store.exists, 20.0)
-    time.sleep(0.5)
+    terminal.type(b"\n")  # an empty line is no value
+    terminal.expect("\n")
+    wait_until(terminal.is_read, 30.0)
     terminal.type(b"\x03")
     assert terminal.end() == 130
     assert "Traceback" not in terminal.text
@@ -212,12 +230,15 @@ def test_terminated_run_can_be_resumed(user: User) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
 def test_run_whose_terminal_is_gone_loses_nothing(user: User, terminals: list[Terminal], number: int) -> None:
-    terminal = Terminal(user, "run", "-j", "2", "sleep 0.1; echo {}", ":::", *[str(n) for n in range(30)])
+    gate = user.here / "gate"
+    line = f"test {{}} -lt 3 || until test -e {gate}; do sleep 0.05; done; echo {{}}"
+    terminal = Terminal(user, "run", "-j", "2", line, ":::", *[str(n) for n in range(30)])
     terminals.append(terminal)
     terminal.expect("\n")
-    wait_until(lambda: user.store.exists() and user.counts().get("DONE", 0) >= 3, 20.0)
+    wait_until(lambda: user.store.exists() and user.counts().get("DONE", 0) == 3, 30.0)
     terminal.process.send_signal(number)
     terminal.process.wait(20)
+    gate.touch()
     done = user.cli("run", "--resume")
     assert "campaign 1: 30 done in" in done.err
     records = user.cli("results", "--json").records
@@ -226,7 +247,8 @@ def test_run_whose_terminal_is_gone_loses_nothing(user: User, terminals: list[Te
 
 
 def test_wait_shows_a_bar_and_may_be_left(user: User, terminals: list[Terminal]) -> None:
-    user.cli("submit", "sleep 0.3; : {}", ":::", *"123456")
+    gate = user.here / "gate"
+    user.cli("submit", f"until test -e {gate}; do sleep 0.05; done; : {{}}", ":::", *"123456")
     user.cli("pilot", "submit", "--cores", "1", "--idle", "3s")
     terminal = Terminal(user, "wait")
     terminals.append(terminal)
@@ -234,6 +256,7 @@ def test_wait_shows_a_bar_and_may_be_left(user: User, terminals: list[Terminal])
     terminal.type(b"\x03")
     assert terminal.end() == 130
     assert "Traceback" not in terminal.text
+    gate.touch()
     assert user.cli("wait").err.splitlines()[-1] == "campaign 1: 6 done"
 
 

@@ -85,10 +85,12 @@ def test_pilot_of_four_nodes_runs_tasks_on_all_and_leaves_nothing(user: User) ->
 def test_job_of_a_node_that_is_removed_costs_its_tasks_no_more_than_time(user: User) -> None:
     pilot = user.submit_pilot("--nodes", "3", "--cores", "12")
     user.wait_nodes(pilot, 3)
-    user.ok("submit", "sleep 2; : {}", ":::", *map(str, range(72)))
+    gate = user.pool.directory / "gate"
+    user.ok("submit", f"until [ -e {gate} ]; do sleep 0.1; done; : {{}}", ":::", *map(str, range(72)))
     wait_until(lambda: '"RUNNING"' in user.ok("tasks", "--json"), 60, user.logs)
     batch = json.loads(user.ok("pilot", "show", pilot, "--json"))["batch_id"]
     user.pool.run("condor_rm", f"{batch}.2")
+    gate.touch()
     user.ok("wait", "--timeout", "90s")
     assert [json.loads(line)["state"] for line in user.ok("results", "--json").splitlines()] == ["DONE"] * 72
     user.ok("pilot", "cancel", pilot)

@@ -192,10 +192,19 @@ def test_controller_that_does_not_answer_changes_nothing_and_is_shown(lab: Site)
 def test_pilots_may_come_while_tasks_run(lab: Site) -> None:
     first = submit(lab, "--cores", "2", "--walltime", "5m", "--idle", "2s")
     lab.ok(
-        "submit", "--site", "lab", "--cwd", "/", "sleep 1; echo $PILOTMTC_PILOT_ID; : {}", ":::", *map(str, range(60))
-    )
+        "submit", "--site", "lab", "--cwd", "/",
+        f"until [ -e {lab.directory}/go ]; do sleep 0.1; done; echo $PILOTMTC_PILOT_ID; : {{}}",
+        ":::", *map(str, range(60)),
+    )  # fmt: skip
     lab.wait_for(first, "ACTIVE")
     second = submit(lab, "--cores", "12", "--walltime", "5m", "--idle", "2s")
+
+    def running() -> int:
+        (campaign,) = json.loads(lab.ok("--site", "lab", "status", "--json"))["campaigns"]
+        return int(campaign["counts"]["RUNNING"])
+
+    wait_until(lambda: running() == 14, 90, lab.logs)
+    (lab.directory / "go").touch()
     lab.ok("--site", "lab", "wait", "--timeout", "80s")
     results = [json.loads(line) for line in lab.ok("--site", "lab", "results", "--json").splitlines()]
     assert {each["stdout"] for each in results} == {first, second}

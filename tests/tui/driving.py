@@ -12,6 +12,7 @@ from textual.widgets import Static
 from pilotmtc.tui.app import MtcApp
 from pilotmtc.tui.gateway import SessionGateway
 from pilotmtc.tui.table import Table
+from tests.support import patience_s
 
 Script = Callable[["Driver"], Awaitable[None]]
 
@@ -37,7 +38,7 @@ class Driver:
 
     async def until(self, pred: Callable[[], object], timeout_s: float = 60.0) -> None:
         """Wait until something is so."""
-        until = time.monotonic() + timeout_s
+        until = time.monotonic() + patience_s(timeout_s)
         while not pred():
             assert time.monotonic() < until, f"still not so after {timeout_s:g} s; the screen:\n{self.text()}"
             await self._pilot.pause(0.02)
