@@ -42,11 +42,12 @@ class Holding:
         self.ousted = False
         self.ownership: Ownership | Lease = become_owner(path, tell) if self.exclusive else Ownership(path)
         self._identity: tuple[int, int] | None = None
+        self._log: tuple[int, int] | None = None
         with contextlib.ExitStack() as undo:
             undo.callback(self.ownership.release)
             self.store = self._open()
             undo.callback(self.store.close)
-            self._identity = _identity(path)
+            self._identity, self._log = _identity(path), _identity(f"{path}-wal")
             self._take_up_keys()
             undo.pop_all()
 
@@ -71,7 +72,7 @@ class Holding:
         if self._identity is None:  # it is only being opened
             return
         try:
-            there = _identity(self._path)
+            there, log_there = _identity(self._path), _identity(f"{self._path}-wal")
         except OSError as error:
             raise StoreError(f"{self._path} cannot be looked at: {error.strerror}; nothing may be written") from error
         if there != self._identity:
@@ -79,6 +80,14 @@ class Holding:
             raise StoreError(
                 f"{self._path} was moved, removed or replaced under its server, which leaves; what it has acknowledged "
                 "is in the file that was there: put that back, or name its new place with --store"
+            )
+        if (
+            log_there != self._log and self._log is not None and not self.over
+        ):  # it is still open: closing the store brings it into the file
+            self.over = True
+            raise StoreError(
+                f"{self._path}-wal, with the end of the store's contents, was removed under its server, which saves "
+                "them and leaves: do that again, and let the file be"
             )
 
     def _take_up_keys(self) -> None:
@@ -111,7 +120,9 @@ class Holding:
             log.exception("a request cannot be done: %.1000r", request)
             try:
                 self.store.close()
+                self._log = None  # it has removed it
                 self.store = self._open()  # whatever was half done is undone
+                self._log = _identity(f"{self._path}-wal")
             except PilotMTCError as failure:  # the next server may be able to
                 self.over = True
                 return failure
@@ -147,7 +158,7 @@ class Holding:
                 self.store.close_moved()
             else:
                 self.store.close()
-        except (StoreError, OSError) as error:  # whoever opens the file next does it
+        except (PilotMTCError, OSError) as error:  # whoever opens the file next does it
             log.error("the store was not closed: %s", error)
             self.ousted = True
         self.ownership.release()

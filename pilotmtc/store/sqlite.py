@@ -148,7 +148,12 @@ class SqliteStore:
             If another process has the file by its new name.
         """
         with self._translated():
-            (mode,) = self._connection.execute("PRAGMA journal_mode = DELETE").fetchone()
+            try:
+                (mode,) = self._connection.execute("PRAGMA journal_mode = DELETE").fetchone()
+            except sqlite3.OperationalError as error:  # the log is gone, but the file cannot be told by its old name
+                if error.sqlite_errorcode != sqlite3.SQLITE_READONLY_DBMOVED:
+                    raise
+                mode = "delete"
             if mode != "delete":
                 raise StoreBusy(f"another process has opened what was {self.path} by its new name")
             self._connection.close()

@@ -393,12 +393,25 @@ def test_nothing_is_acknowledged_into_a_file_that_is_no_longer_the_store(place: 
     with pytest.raises(StoreError, match=r"store\.db was moved, removed or replaced under its server.*put that back"):
         client.call(rows(5, "later"))
     wait_until(lambda: place.server() != pid)
+    assert "Traceback" not in place.log
     info = place.client().call(GetStore())
     assert sum(info.tasks.values()) == (10 if how == "replaced" else 0)
     if how != "removed":
         with contextlib.closing(sqlite3.connect(moved)) as db:
             assert db.execute("SELECT count(*) FROM tasks").fetchone() == (10,)
             assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_removed_log_of_the_store_costs_nothing(place: Place) -> None:
+    client = place.client()
+    pid = client.call(rows(10)).received and place.server()
+    for part in ("-wal", "-shm"):
+        Path(f"{place.path}{part}").unlink()
+    with pytest.raises(StoreError, match=r"store\.db-wal, .* was removed under its server"):
+        client.call(rows(5, "later"))
+    wait_until(lambda: place.server() != pid)
+    client.call(rows(5, "later"))
+    assert sum(client.call(GetStore()).tasks.values()) == 15
 
 
 def test_store_that_is_idle_is_left_when_it_is_moved(place: Place) -> None:
