@@ -69,8 +69,10 @@ class Tally:
         for n, word in ((self.failed, "failed"), (self.skipped, "skipped"), (self.canceled, "canceled")):
             if n:
                 parts.append(f"{n:,} {word}")
-        if left and self.total > self.over:
-            parts.append(f"{self.total - self.over:,} not run yet")
+        if left:
+            for n, word in ((self.running, "running"), (self.total - self.over - self.running, "to run")):
+                if n:
+                    parts.append(f"{n:,} {word}")
         return ", ".join(parts)
 
 

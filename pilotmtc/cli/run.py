@@ -157,6 +157,7 @@ class _Show:
         self._told = 0
         self._broken = False
         self._terminated = False
+        self._ended = 0
         self._failures = 0
         self._began = time.monotonic()
 
@@ -200,6 +201,7 @@ class _Show:
     def _end(self, result: "TaskResult") -> None:
         from pilotmtc.session import output_blocks, output_text
 
+        self._ended += 1
         if self._json:
             self._progress.hide()
             texts = {
@@ -280,6 +282,8 @@ class _Show:
         if self._doing.interrupted:
             why = "its walltime was over" if self._doing.out_of_time else "interrupted"
             out.talk(f"{begin}: {why} after {took}: {tally.words(left=True)}")
+            if self._doing.out_of_time and not self._ended:
+                out.talk("no task ended in that time: if none can, ask for a longer --walltime")
             out.talk(_to_go_on(campaign, self._words))
             if self._broken:
                 return EXIT_BROKEN_PIPE

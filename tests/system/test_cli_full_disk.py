@@ -73,7 +73,7 @@ def test_run_says_it_ends_its_pilot_and_can_be_resumed(small: User, full: bool) 
     run.send_signal(signal.SIGINT)
     _, said = run.communicate(timeout=30)
     assert run.returncode == 130, said
-    assert b"not run yet\nto go on: pilotmtc run --resume 1\n" in said
+    assert b"to run\nto go on: pilotmtc run --resume 1 --pilot-cores 2\n" in said
     wait_until(lambda: not processes(f"{small.store}.d"), 10.0, lambda: log(small))
     make_room(small)
     done = small.cli("run", "--resume", "-q")
@@ -96,7 +96,7 @@ def test_run_kills_what_does_not_end(small: User) -> None:
     run.send_signal(signal.SIGINT)
     _, said = run.communicate(timeout=30)
     assert run.returncode == 130, said
-    assert b"to go on: pilotmtc run --resume 1\n" in said
+    assert b"to go on: pilotmtc run --resume 1 --pilot-cores 2\n" in said
     wait_until(lambda: not processes("sleep 4711") and not processes(f"{small.store}.d"), 10.0, lambda: log(small))
     make_room(small)
     assert small.cli("cancel", "4").out == "1 task canceled\n"

@@ -337,7 +337,10 @@ def test_walltime_ends_a_run_that_can_be_resumed(user: User) -> None:
     done = user.cli("run", "-j", "2", "--walltime", "5s", line, ":::", *"1234", code=1)
     assert "campaign 1: its walltime was over after" in done.err
     assert "to go on: pilotmtc run --resume 1" in done.err
+    assert "no task ended" not in done.err
     assert set(user.counts()) <= {"DONE", "READY"}
+    short = user.cli("run", "--resume", "1", "--walltime", "1s", code=1)
+    assert "1 done, 3 to run\nno task ended in that time: if none can, ask for a longer --walltime\n" in short.err
     go.touch()
     again = user.cli("run", "--resume", "1")
     assert lines(done.out + again.out) == list("1234")

@@ -132,7 +132,15 @@ def test_wait_gives_up_when_it_is_told_to(user: User) -> None:
     user.cli("submit", "true")
     done = user.cli("wait", "--timeout", "0.2s", code=124)
     assert "no pilot is there to run what is left: pilotmtc pilot submit" in done.err
-    assert "campaign 1: 0 done, 1 not run yet" in done.err
+    assert "campaign 1: 0 done, 1 to run" in done.err
+
+
+def test_wait_that_gives_up_says_what_runs(user: User) -> None:
+    user.cli("submit", "exec sleep {}", ":::", "61.5", "62.5")
+    user.cli("pilot", "submit", "--cores", "1")
+    wait_until(lambda: state(user, 1) == "RUNNING")
+    done = user.cli("wait", "--timeout", "0.2s", code=124)
+    assert "campaign 1: 0 done, 1 running, 1 to run\n" in done.err
 
 
 def test_cancel_ends_what_waits_and_what_runs(user: User) -> None:
@@ -225,7 +233,7 @@ def test_wait_that_is_interrupted_says_how_things_stand(user: User) -> None:
             wait_until(lambda: user.cli("status", "--json").record["store"]["clients"] == 2)
         waiting.send_signal(signal.SIGINT)
         _, said = waiting.communicate(timeout=30)
-        assert (waiting.returncode, said.strip()) == (130, b"campaign 1: 0 done, 3 not run yet")
+        assert (waiting.returncode, said.strip()) == (130, b"campaign 1: 0 done, 3 to run")
 
 
 def test_help_of_edit_speaks_of_what_stays(user: User) -> None:

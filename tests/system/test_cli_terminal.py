@@ -152,7 +152,7 @@ def test_control_c_once_finishes_what_runs(user: User, terminals: list[Terminal]
     assert "over 1" in terminal.text
     assert "over 2" in terminal.text
     assert "campaign 1: interrupted after" in terminal.text
-    assert "2 done, 4 not run yet" in terminal.text
+    assert "2 done, 4 to run" in terminal.text
     assert "to go on: pilotmtc run --resume 1" in terminal.text
     assert user.counts() == {"DONE": 2, "READY": 4}
     assert "campaign 1: 6 done in" in user.cli("run", "--resume", "1").err
@@ -169,7 +169,7 @@ def test_control_c_twice_kills_what_runs(user: User, terminals: list[Terminal]) 
     terminal.type(b"\x03")
     terminal.expect("killing the running tasks")
     assert terminal.end() == 130
-    assert "0 done, 2 not run yet" in terminal.text
+    assert "0 done, 2 to run" in terminal.text
     assert "to go on: pilotmtc run --resume 1" in terminal.text
     # What was killed was not the task's fault.
     task = user.cli("task", "1", "--json").record
