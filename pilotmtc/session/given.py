@@ -33,7 +33,7 @@ def whole(name: str, value: object) -> int:
             return operator.index(value)  # type: ignore[arg-type]  # that is the question
         except TypeError:
             pass
-    raise UsageError(f"{name}={value!r} is not a whole number: give one, without quotes")
+    raise UsageError(f"{name}={value!r} is not a whole number: give one{_bare(value)}")
 
 
 def number(name: str, value: object) -> float:
@@ -43,7 +43,11 @@ def number(name: str, value: object) -> float:
             return float(value)  # type: ignore[arg-type]  # that is the question
         except (TypeError, ValueError, OverflowError):
             pass
-    raise UsageError(f"{name}={value!r} is not a number: give one, without quotes")
+    raise UsageError(f"{name}={value!r} is not a number: give one{_bare(value)}")
+
+
+def _bare(value: object) -> str:
+    return ", without quotes" if isinstance(value, str) else ""
 
 
 def seconds(name: str, value: object) -> float | None:
@@ -92,6 +96,17 @@ def amount(name: str, value: object) -> str | float:
     if isinstance(value, str | int) and not isinstance(value, bool):
         return value
     return number(name, value)
+
+
+def cell(value: object, *where: object) -> str:
+    """Return the value of a parameter as the text that a task gets. None and lists have none that could be meant."""
+    if isinstance(value, str | int | float):  # nearly all
+        return str(value)
+    if value is None or isinstance(value, bytes | bytearray | list | tuple | set | frozenset | Mapping):
+        raise UsageError(
+            f"{' '.join(map(str, where))} holds {value!r}, which is not one value: give a text or a number"
+        )
+    return str(value)
 
 
 def several(name: str, value: object, read: Callable[[str, object], T]) -> tuple[T, ...]:

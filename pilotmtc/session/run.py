@@ -554,7 +554,7 @@ def check_fit(needs: Resources, pilot: PilotDescription) -> None:
         )
     if needs.gpus > pilot.gpus:
         gpus = f"{needs.gpus:g} GPU{'s' * (needs.gpus != 1)}"
-        raise UsageError(f"a task needs {gpus}, and the pilot has {pilot.gpus}: give it some")
+        raise UsageError(f"a task needs {gpus}, and the pilot has {pilot.gpus}: give it more with --pilot-gpus")
     whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     memory = pilot.memory_bytes or unknown or limits.memory(whole, os.environ)
     if needs.memory_bytes > memory:
@@ -564,7 +564,10 @@ def check_fit(needs: Resources, pilot: PilotDescription) -> None:
         )
     for name, amount in needs.named.items():
         if amount > pilot.named.get(name, 0.0):
-            raise UsageError(f"a task needs {amount:g} of {name}, and the pilot has {pilot.named.get(name, 0.0):g}")
+            raise UsageError(
+                f"a task needs {amount:g} of {name}, and the pilot has {pilot.named.get(name, 0.0):g}: "
+                f"give it more with --pilot-resource {name}={amount:g}"
+            )
     if pilot.walltime_s and needs.lasts_s > pilot.walltime_s:
         raise UsageError(
             "a task's time limit or expected duration, with its grace, is longer than the pilot's walltime"

@@ -161,10 +161,13 @@ def as_source(params: Params) -> Source:
         raise UsageError(f"params={params!r} is one text: give a list of values")
     if isinstance(params, Mapping):
         return _grid(params)
+    if not isinstance(params, Iterable):
+        raise UsageError(f"params={params!r} is one value: give a list, as in params=[{params!r}]")
     again = isinstance(params, Sequence)
     first = iter(params)
-    head = next(first, None)
-    if head is None:
+    try:
+        head = next(first)
+    except StopIteration:
         return Source(("1",), lambda: iter(()), size=0)
     fields = tuple(head) if isinstance(head, Mapping) else ("1",)
     if isinstance(head, Mapping):
@@ -190,11 +193,11 @@ def _row(row: Mapping[str, Value] | Value, fields: tuple[str, ...], number: int)
     if not isinstance(row, Mapping):
         if fields != ("1",):
             raise UsageError(f"row {number} of params is {row!r}, the first one has the names {', '.join(fields)}")
-        return (str(row),)
+        return (given.cell(row, "row", number, "of params"),)
     if row.keys() != set(fields):
         odd = sorted(row.keys() ^ set(fields))
         raise UsageError(f"row {number} of params has not the same names as the first one: look at {', '.join(odd)}")
-    return tuple([str(row[field]) for field in fields])
+    return tuple([given.cell(row[field], repr(field), "in row", number, "of params") for field in fields])
 
 
 def _grid(axes: Mapping[str, Iterable[Value]]) -> Source:
@@ -203,9 +206,9 @@ def _grid(axes: Mapping[str, Iterable[Value]]) -> Source:
     check_fields(tuple(axes), "params")
     sources = []
     for name, values in axes.items():
-        if isinstance(values, str):
+        if isinstance(values, str) or not isinstance(values, Iterable):
             raise UsageError(f"params[{name!r}] is {values!r}: give a list of values")
-        kept = tuple([(str(value),) for value in values])
+        kept = tuple([(given.cell(value, f"params[{name!r}]"),) for value in values])
         sources.append(Source((name,), lambda kept=kept: iter(kept), size=len(kept)))  # type: ignore[misc]
     return combine(sources)
 

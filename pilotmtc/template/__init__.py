@@ -105,10 +105,10 @@ def make_template(
     _check_plain(words, names, variables, (cwd, stdin, stdout, stderr))
     for what, file in (("stdin", stdin), ("stdout", stdout), ("stderr", stderr)):
         if file is not None and file.startswith(_OWN):
-            raise UsageError(
-                f"{what} is {file}, which is the pilot's own when the task runs: leave it out. What a task prints is "
-                "shown and kept; a shell line joins its streams with 2>&1"
-            )
+            helps = "what a task prints is shown and kept; a shell line joins its streams with 2>&1"
+            if what == "stdin":
+                helps = "a task reads a file; lines of this standard input become values with {}, or with --from -"
+            raise UsageError(f"{what} is {file}, which is the pilot's own when the task runs: leave it out; {helps}")
     if max_retries < 0:
         raise UsageError(f"max_retries is {max_retries}: give 0 or more")
     if not math.isfinite(backoff_s) or backoff_s < 0:
@@ -281,6 +281,9 @@ def _unknown(name: str, fields: tuple[str, ...], where: str) -> UsageError:
         there = f"there are {len(fields)}: " + ", ".join(fields[:20]) + (" ..." if len(fields) > 20 else "")
     close = difflib.get_close_matches(name, [*fields, *BUILTINS], 1)
     meant = f"; did you mean {{{close[0]}}}?" if close else ";"
+    if not close and all(field.isdecimal() for field in fields):
+        values = "{1} for its value" if len(fields) == 1 else f"{{1}} to {{{len(fields)}}} for their values"
+        meant = f"; what has no name goes by number: write {values};"
     return UsageError(f"{{{name}}} in the {where} is no parameter ({there}){meant} {literal}")
 
 

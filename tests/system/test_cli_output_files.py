@@ -15,7 +15,10 @@ SHARED: list[tuple[list[str], str]] = [
     (["many.toml"], "many.toml:3: [[task]] number 1: 3 tasks would write to 'x.txt'"),
     (["--stdout", "/dev/stdout", "echo"], "stdout is /dev/stdout, which is the pilot's own"),
     (["--stderr", "/proc/self/fd/1", "echo"], "stderr is /proc/self/fd/1, which is the pilot's own"),
-    (["--stdin", "/dev/stdin", "cat"], "stdin is /dev/stdin"),
+    (
+        ["--stdin", "/dev/stdin", "cat"],
+        "a task reads a file; lines of this standard input become values with {}, or with --from -",
+    ),
 ]
 
 

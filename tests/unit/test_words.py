@@ -1,8 +1,13 @@
 """From the words of a command line to tasks."""
 
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from pilotmtc.errors import UsageError
+from pilotmtc.session import as_source
 from pilotmtc.session.words import tasks_of
 
 
@@ -36,3 +41,28 @@ def test_names_that_are_not_one_for_each_list_are_errors(words: list[str]) -> No
 def test_names_of_other_sources_are_not_taken_for_those_of_lists() -> None:
     with pytest.raises(UsageError, match=r"\{y\} in the command is no parameter"):
         list(tasks_of(["./sim", "{x}", "{y}", ":::", "a", ":::", "b"], [], None, ["x=1,2"], {}))
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        (5, r"params=5 is one value: give a list, as in params=\[5\]"),
+        ({"x": 5}, r"params\['x'\] is 5: give a list of values"),
+        ([None], "row 1 of params holds None, which is not one value"),
+        (iter([1, b"x"]), "row 2 of params holds b'x', which is not one value"),
+        ([1, (2, 3)], r"row 2 of params holds \(2, 3\), which is not one value"),
+        ([{"x": 1}, {"x": None}], "'x' in row 2 of params holds None, which is not one value"),
+        ({"x": [1, [2]]}, r"params\['x'\] holds \[2\], which is not one value"),
+    ],
+)
+def test_parameters_that_are_not_single_values_are_errors(params: Any, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        list(as_source(params))
+
+
+def test_single_values_of_any_kind_are_texts() -> None:
+    values: list[Any] = [1, 2.5, True, Path("/a"), Decimal("1.50"), "x"]
+    assert list(as_source(values)) == [
+        ("1",), ("2.5",), ("True",), ("/a",), ("1.50",), ("x",),
+    ]  # fmt: skip
+    assert list(as_source([])) == []
