@@ -84,6 +84,7 @@ class App(Helpful, click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
+        out.talk_of_logs()
         with _renamed():
             return super().invoke(ctx)
 

@@ -120,6 +120,17 @@ def warn(words: str) -> None:
     talk(f"pilotmtc: warning: {words}")
 
 
+def talk_of_logs() -> None:
+    """Let the warnings of our libraries be talk, too: they may quote another host."""
+    import logging  # which the help does without
+
+    class Talk(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            warn(self.format(record))
+
+    logging.lastResort = Talk(logging.WARNING)
+
+
 def talk_bytes(blocks: Iterable[bytes]) -> None:
     """Write to stderr as it is. This is no talk: it is an error if it cannot be written."""
     sys.stdout.flush()

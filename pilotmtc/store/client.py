@@ -290,7 +290,7 @@ class StoreClient:
         _, mark, words = data.decode("utf-8", "replace").rpartition(WAITING)
         if not mark:
             return
-        words = words.strip()
+        words = words.partition("\n")[0].strip()  # the hello may have come with it
         self._decoder.forget_chatter()
         with self._wake:
             self._opened_at = self._down_since = now = time.monotonic()

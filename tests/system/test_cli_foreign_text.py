@@ -1,7 +1,11 @@
 """Words of others, such as names of files and tasks, move nothing on the terminal."""
 
+import os
 import re
+import shlex
+import sys
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -36,3 +40,17 @@ def test_names_of_tasks_and_campaigns_are_shown_as_text(words: tuple[str, ...], 
     user.cli("submit", "--name", EVIL, f"echo {EVIL!r}")
     done = user.cli(*words)
     assert not OBEYED.search(done.out + done.err), repr(done)
+
+
+def test_what_another_host_says_before_its_hello_is_shown_as_text(tmp_path: Path) -> None:
+    user = User(tmp_path)
+    user.cli("submit", "true")
+    ssh = tmp_path / "ssh"
+    said = shlex.quote(f"pilotmtc: waiting: {EVIL}")
+    ssh.write_text(f"#!/bin/sh\nprintf '%s\\n' {said}\nfor last; do :; done\nexec sh -c \"$last\"\n")
+    ssh.chmod(0o755)
+    command = shlex.join([sys.executable, "-m", "pilotmtc"])
+    url = f"ssh://elsewhere{user.store}?transport=openssh&command={quote(command)}"
+    done = user.cli("--store", url, "status", PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert not OBEYED.search(done.err), repr(done.err)
+    assert done.err.startswith("pilotmtc: warning: waiting: x\\x1b]0;title")
