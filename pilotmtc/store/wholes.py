@@ -50,9 +50,11 @@ def missing(connection: sqlite3.Connection, store: str) -> Iterator[str]:
         if path and _OURS.fullmatch(path) and not os.path.exists(place(store, path, directory) or "")
     ]
     if tasks:
-        some = ", ".join(tasks[:_SHOWN]) + (", ..." if len(tasks) > _SHOWN else "")
+        each = list(dict.fromkeys(tasks))  # a task may lack both of its outputs
+        some = ", ".join(each[:_SHOWN]) + (", ..." if len(each) > _SHOWN else "")
         n = len(tasks)
-        yield f"{n} large outputs of which the files are gone, so that only head and tail are left: of tasks {some}"
+        what = "1 large output of which the file is" if n == 1 else f"{n} large outputs of which the files are"
+        yield f"{what} gone, so that only head and tail are left: of task{'s' * (len(each) > 1)} {some}"
 
 
 def lacks(connection: sqlite3.Connection, store: str, copy: Path) -> str:

@@ -91,10 +91,16 @@ def test_copied_store_gives_its_large_outputs_and_says_what_is_missing(large: Us
     assert large.cli("--store", "there.db", "logs", "1").out == text
     assert large.cli("--store", "there.db", "store", "check").out.endswith("there.db is sound\n")
     done = large.cli("store", "check", code=1)
-    assert done.out == "1 large outputs of which the files are gone, so that only head and tail are left: of tasks 1\n"
+    assert done.out == "1 large output of which the file is gone, so that only head and tail are left: of task 1\n"
     done = large.cli("logs", "1")
     assert (done.out.count("x"), done.err.count(f"warning: {file}, which holds")) == (65536, 1)
     assert "lacks" in large.cli("--store", "there.db", "store", "snapshot", "third.db", "--json").record["lacks"]
+    large.cli("run", "-q", "seq 20000; seq 20000 >&2")
+    for file in Path(f"{large.store}.d").glob("pilots/*/outputs/*"):
+        file.unlink()
+    done = large.cli("store", "check", code=1)
+    assert done.out.startswith("3 large outputs of which the files are gone, ")
+    assert done.out.endswith(": of tasks 1, 2\n")
 
 
 def test_store_of_before_has_absolute_paths_and_can_be_moved_all_the_same(large: User) -> None:
