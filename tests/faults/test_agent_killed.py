@@ -4,7 +4,6 @@ import contextlib
 import os
 import signal
 import sqlite3
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -126,7 +125,7 @@ def test_results_of_a_killed_agent_come_out_of_its_spool(site: Site, tmp_path: P
         wait_until(lambda: any(path.stat().st_size for path in spool.glob("spool.*")), 10.0)
         (agent,) = (pid for pid in alive(pilot.directory) if pid not in alive("--post-mortem"))
         kill(agent)
-        time.sleep(0.2)
+        wait_until(lambda: set(alive("--post-mortem")) & set(alive(pilot.directory)))  # which is not heard, either
     finally:
         os.kill(server, signal.SIGCONT)
     site.wait_over(pilot.id)
