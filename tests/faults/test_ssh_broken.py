@@ -230,19 +230,19 @@ def test_run_over_connections_that_are_killed_loses_and_repeats_nothing(
     tasks = [str(number) for number in range(150)]
     gate = client.home / "gate"
     line = f"test {{}} -lt 50 || until test -e {gate}; do sleep 0.05; done; echo {{}}"
-    run = subprocess.Popen(
-        [sys.executable, "-m", "pilotmtc", "--store", url, "run", line, ":::", *tasks],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert run.stdout is not None
-    first = run.stdout.readline()
+    out = client.home / "out"
+    with out.open("wb") as stdout:
+        run = subprocess.Popen(
+            [sys.executable, "-m", "pilotmtc", "--store", url, "run", line, ":::", *tasks],
+            stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+    wait_until(lambda: out.stat().st_size, 60)
     for _ in range(2):
         # The run itself has one connection, its pilot another.
         wait_until(lambda: len(sshd.connections()) >= 2 or run.poll() is not None, 60)
         assert run.poll() is None
         sshd.cut()
     gate.touch()
-    out, err = run.communicate(timeout=patience_s(90))
-    out = first + out
+    _, err = run.communicate(timeout=patience_s(90))
     assert run.returncode == 0, err
-    assert sorted(out.split(), key=int) == tasks
+    assert sorted(out.read_text().split(), key=int) == tasks

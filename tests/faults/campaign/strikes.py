@@ -160,7 +160,9 @@ def tree(field: Field) -> bool:
     for pid in found:
         with contextlib.suppress(OSError):
             words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-            (own,) = [os.fsdecode(word) for word in words if word.startswith(b"PILOTMTC_TASK_ID=")]
+            own = next((os.fsdecode(word) for word in words if word.startswith(b"PILOTMTC_TASK_ID=")), "")
+            if not own:  # it has just ended: a zombie has an empty environment
+                continue
             for each in field.tasks() & processes_with(f"{own}\0").keys():
                 _kill(each)
             return True
