@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from pilotmtc.transport.ssh import SshLink
 from pilotmtc.transport.ssh_url import parse_url
 from pilotmtc.wire.messages import GetStore, SetMode
 from tests.hosts import as_root
+from tests.lab.machine import account_python
 from tests.lab.sshd import Client, Sshd, client, make_client, sshd
 from tests.support import wait_until
 
@@ -106,16 +108,35 @@ def test_system_ssh_goes_through_the_first_host(site: Site) -> None:
 
 
 @as_root
-def test_client_of_a_path_goes_by_ssh(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_client_of_a_path_goes_by_ssh(site: Site) -> None:
+    """The account's own client: what another user owns is used by nobody."""
     user = site.alpha.account.name
-    site.configure(f"Host alpha\n  HostName 127.0.0.1\n  Port {site.alpha.port}\n  User {user}\n")
-    own = Path(os.environ["HOME"], ".ssh")
-    own.mkdir(mode=0o700)
-    shutil.copy(site.client.config, own / "config")
-    monkeypatch.setenv(COMMAND_VARIABLE, str(site.alpha.bin / "pilotmtc"))
-    monkeypatch.setenv("PILOTMTC_SERVER_RENEW_S", "0.3")
-    with site.served_by_alpha() as owner, connect_store(str(site.store), patience_s=30) as other:
-        assert other.call(GetStore()).pid == owner.call(GetStore()).pid
+    home = site.store.parent / "home"
+    own = home / ".ssh"
+    own.mkdir(parents=True)
+    (own / "config").write_text(f"Host alpha\n  HostName 127.0.0.1\n  Port {site.alpha.port}\n  User {user}\n")
+    shutil.copy(site.client.known_hosts, own / "known_hosts")
+    shutil.copy(site.client.key, own / "id_ed25519")
+    for path in (home, own, *own.iterdir()):
+        shutil.chown(path, user)
+    own.chmod(0o700)
+    ask = (
+        "import sys; from pilotmtc.store.client import connect_store; from pilotmtc.wire.messages import GetStore\n"
+        "with connect_store(sys.argv[1], patience_s=30) as store: print(store.call(GetStore()).pid)"
+    )
+    argv = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", str(account_python()), "-P", "-c", ask]
+    environment = {
+        "HOME": str(home), "PATH": "/usr/bin:/bin", COMMAND_VARIABLE: str(site.alpha.bin / "pilotmtc"),
+        "PILOTMTC_SERVER_RENEW_S": "0.3", "XDG_RUNTIME_DIR": str(home),
+    }  # fmt: skip
+    home.chmod(0o700)
+    with site.served_by_alpha() as owner:
+        before = site.alpha.logins
+        done = subprocess.run(
+            [*argv, str(site.store)], env=environment, cwd="/", capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.stdout.strip() == str(owner.call(GetStore()).pid), done.stderr
+        assert site.alpha.logins == before + 1
 
 
 @as_root
