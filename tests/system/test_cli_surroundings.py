@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pilotmtc.session import Session
+from tests.lab.machine import ROOT, alone, install
 from tests.user import User
 
 
@@ -15,9 +16,12 @@ def _latin(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Return the variables of a Latin-1 locale, which is made for that."""
     directory = tmp_path_factory.mktemp("locales")
     name = "en_US.ISO-8859-1"
+    if ROOT:
+        with alone():
+            install({"/usr/share/i18n/locales/en_US": "locales"})
     subprocess.run(["localedef", "-i", "en_US", "-f", "ISO-8859-1", str(directory / name)], check=False, timeout=60)
     if not (directory / name).exists():
-        pytest.skip("localedef or its sources are not installed")
+        pytest.skip("needs the sources of locales (Debian: locales)")
     return {"LOCPATH": str(directory), "LC_ALL": name}
 
 
