@@ -41,10 +41,12 @@ class Site:
 
     def add(self, name: str = "lab", *more: str) -> "subprocess.CompletedProcess[str]":
         """Make the site known, with what a lab needs besides."""
-        return self.run(
-            "site", "add", name, self.host, "--scheduler", "slurm", "--store", str(self.store),
-            "--config", str(self.client.config), "--login", f"127.0.0.1:{self.sshd.port}", *more,
-        )  # fmt: skip
+        usual = {
+            "--scheduler": "slurm", "--store": str(self.store), "--config": str(self.client.config),
+            "--login": f"127.0.0.1:{self.sshd.port}",
+        }  # fmt: skip
+        words = [word for option, value in usual.items() if option not in more for word in (option, value)]
+        return self.run("site", "add", name, self.host, *words, *more)
 
     def run(self, *words: str, timeout_s: float = 90.0) -> "subprocess.CompletedProcess[str]":
         """Run pilotmtc on the workstation."""

@@ -161,5 +161,5 @@ def test_host_without_a_scheduler_is_a_site(site: Site) -> None:
     out = site.ok("run", "--site", "lab", "--cwd", "/", "echo {} $USER", ":::", "1", "2")
     assert sorted(out.splitlines()) == [f"{number} {site.sshd.account.name}" for number in (1, 2)]
     done = site.run("run", "--site", "lab", "--cwd", "/", "--exclusive", "echo {}", ":::", "1")
-    assert done.returncode == 5
+    assert done.returncode == 2
     assert "local jobs cannot have exclusive" in done.stderr
