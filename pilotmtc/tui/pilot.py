@@ -220,7 +220,7 @@ class PilotScreen(Base):
     async def _load_log(self) -> None:
         log = await self._file("agent.log")
         scroll = self.query_one("#log-scroll", VerticalScroll)
-        at_end = scroll.scroll_y >= scroll.max_scroll_y
+        at_end = scroll.scroll_target_y >= scroll.max_scroll_y
         text = plain_lines(log.data) if not log.trouble else log.trouble
         self.query_one("#log-text", Static).update(f"{log.path} ({log.size:,} bytes)\n{text}")
         if at_end:

@@ -174,7 +174,8 @@ class TaskScreen(TaskActions):
     def _show_output(self, text: str) -> None:
         """Show it; who looks at its end sees its end again."""
         scroll = self.query_one("#output-scroll", VerticalScroll)
-        at_end = scroll.scroll_y >= scroll.max_scroll_y > 0
+        # Where it goes, not where it is: who has just pressed Home is still on the way there.
+        at_end = scroll.scroll_target_y >= scroll.max_scroll_y > 0
         self.query_one("#output-text", Static).update(text)
         if at_end:
             scroll.scroll_end(animate=False)

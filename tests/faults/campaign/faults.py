@@ -12,7 +12,7 @@ from tests.faults.campaign.field import Field, a_field
 from tests.faults.campaign.work import Count, Work
 from tests.lab.machine import ROOT, alone, install
 
-ROUND_TRIES = 4
+ROUND_TRIES = 8
 _FAKETIME = "/usr/lib/*/faketime/libfaketime.so.1"
 _ON_SIGNAL = "SELECT count(*) FROM attempts WHERE cause = 'SIGNAL'"
 
