@@ -33,8 +33,10 @@ class Pbs:
     def install(self) -> None:
         """Put the commands there."""
         for name, line in _PROGRAMS.items():
-            (self.bin / name).write_text(f"#!/bin/sh\n{line}\n")
-            (self.bin / name).chmod(0o755)
+            new = self.bin / f".{name}"  # put in place whole: the one before may be running
+            new.write_text(f"#!/bin/sh\n{line}\n")
+            new.chmod(0o755)
+            new.replace(self.bin / name)
 
     def says(self, comment: str) -> None:
         """Let the job wait with this comment."""
