@@ -1,13 +1,14 @@
 """What tests of several rooms need: waiting for a condition, finding and ending processes."""
 
 import contextlib
+import itertools
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ import pytest
 # What a store server may take to leave after its last client has: a minute would be a minute for every test.
 LINGER_S = "0.2"
 T = TypeVar("T")
+_naps = itertools.count(1)
 
 
 @contextlib.contextmanager
@@ -83,6 +85,42 @@ def surroundings(directory: Path, patch: pytest.MonkeyPatch) -> Iterator[Path]:
     shutil.rmtree(runtime, ignore_errors=True)
 
 
+def nap() -> str:
+    """Return how many seconds to sleep: far too many, and as no other test does, so that `alive` finds the sleepers."""
+    return f"9{os.getpid():08}.{next(_naps):04}5"
+
+
+def command_lines() -> dict[int, str]:
+    """Return the command line of every other process by its pid; each argument ends with a NUL."""
+    found: dict[int, str] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit() and int(name) != os.getpid():
+            with contextlib.suppress(OSError):  # it ended meanwhile
+                found[int(name)] = Path("/proc", name, "cmdline").read_bytes().decode("utf-8", "replace")
+    return found
+
+
+def alive(words: str) -> list[int]:
+    """Return the processes whose command line has `words`."""
+    return [pid for pid, line in command_lines().items() if words in line]
+
+
+def parent(pid: int) -> int:
+    """Return the parent of a process, 0 if the process has gone."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
+def without_children(pids: Collection[int]) -> list[int]:
+    """Return those of `pids` whose parent is not among them.
+
+    A new child has the command line of its parent until it executes a program of its own.
+    """
+    return [pid for pid in pids if parent(pid) not in pids]
+
+
 def processes_with(mark: str) -> dict[int, str]:
     """Return the living processes (zombies are not) whose environment holds `mark`: pid and command line."""
     found: dict[int, str] = {}
@@ -128,3 +166,10 @@ def kill(pid: int) -> None:
         os.waitpid(pid, 0)
     except ChildProcessError:  # not ours
         return
+
+
+def kill_at_once(pids: Collection[int]) -> None:
+    """Kill processes before any of them can notice the end of another."""
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in pids:
+            os.kill(pid, number)

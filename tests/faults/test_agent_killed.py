@@ -11,8 +11,8 @@ import pytest
 
 from pilotmtc.states import PilotState, TaskState
 from pilotmtc.wire.messages import CheckStore
-from tests.integration.agent_support import Site, alive, kill, running_site, shell, until
-from tests.support import wait_until
+from tests.integration.agent_support import Site, kill, running_site, shell, until
+from tests.support import alive, nap, wait_until
 
 NO_ORPHAN_S = 5.0
 
@@ -29,12 +29,13 @@ def tree(seconds: str) -> str:
 
 
 def test_killed_agent_leaves_no_orphan_and_its_tasks_go_back(site: Site) -> None:
-    task = site.submit(shell(tree("986.125")))[0]
+    mark = nap()
+    task = site.submit(shell(tree(mark)))[0]
     pilot = site.start()
     site.wait_running(task)
-    wait_until(lambda: len(alive("sleep\x00986.125")) == 3)
+    wait_until(lambda: len(alive(f"sleep\0{mark}")) == 3)
     kill(site.agent(pilot.id))
-    wait_until(lambda: not alive("986.125"), NO_ORPHAN_S)
+    wait_until(lambda: not alive(mark), NO_ORPHAN_S)
     over = site.wait_over(pilot.id)
     assert over.state is PilotState.FAILED
     assert "killed by signal 9" in over.reason
@@ -42,24 +43,26 @@ def test_killed_agent_leaves_no_orphan_and_its_tasks_go_back(site: Site) -> None
 
 
 def test_killed_guard_leaves_no_orphan_and_its_tasks_go_back(site: Site) -> None:
-    task = site.submit(shell(tree("986.25")))[0]
+    mark = nap()
+    task = site.submit(shell(tree(mark)))[0]
     pilot = site.start()
     site.wait_running(task)
     kill(site.guard(pilot.id))
-    wait_until(lambda: not alive("986.25"), NO_ORPHAN_S)
+    wait_until(lambda: not alive(mark), NO_ORPHAN_S)
     assert site.wait_over(pilot.id).state is PilotState.FAILED
     assert site.state(task) is TaskState.READY
 
 
 def test_all_that_is_called_pilotmtc_may_be_killed_at_once(site: Site, tmp_path: Path) -> None:
+    mark = nap()
     # The directory's name is in the command lines of this test's own processes only.
-    task = site.submit(shell(tree("986.375")))[0]
+    task = site.submit(shell(tree(mark)))[0]
     pilot = site.start()
     site.wait_running(task)
     for pid in alive(str(tmp_path)):
         with contextlib.suppress(ProcessLookupError):  # the way to the store ends with the agent
             kill(pid)
-    wait_until(lambda: not alive("986.375"), NO_ORPHAN_S)
+    wait_until(lambda: not alive(mark), NO_ORPHAN_S)
     assert site.wait_over(pilot.id).state is PilotState.FAILED
     assert site.state(task) is TaskState.READY
 
@@ -71,14 +74,17 @@ def test_guard_does_not_name_the_program(site: Site) -> None:
 
 
 def test_killed_task_tree_is_a_result_like_any_other(site: Site) -> None:
-    task = site.submit(shell("sleep 986.5 & sleep 986.5"))[0]
+    mark = nap()
+    task = site.submit(shell(f"sleep {mark} & sleep {mark}"))[0]
     site.start()
     site.wait_running(task)
-    for pid in alive("986.5"):
-        kill(pid)
+    wait_until(lambda: len(alive(f"sleep\0{mark}")) == 2)
+    for pid in alive(mark):
+        with contextlib.suppress(ProcessLookupError):  # it ends with the shell, which was the first to be killed
+            kill(pid)
     site.wait()
     assert site.last(task).signal == signal.SIGKILL
-    assert not alive("986.5")
+    wait_until(lambda: not alive(mark), NO_ORPHAN_S)
 
 
 def test_killed_store_server_costs_nothing(site: Site) -> None:
@@ -116,6 +122,7 @@ def test_agents_killed_again_and_again_lose_nothing(site: Site, tmp_path: Path) 
 def test_results_of_a_killed_agent_come_out_of_its_spool(site: Site, tmp_path: Path) -> None:
     server = site.server()
     pilot = site.start()
+    agent = site.agent(pilot.id)
     task = site.submit(shell(f"{until(tmp_path / 'go')}; echo precious"))[0]
     site.wait_running(task)
     os.kill(server, signal.SIGSTOP)  # the link is there, but nothing is acknowledged
@@ -123,7 +130,6 @@ def test_results_of_a_killed_agent_come_out_of_its_spool(site: Site, tmp_path: P
         (tmp_path / "go").touch()
         spool = Path(pilot.directory)
         wait_until(lambda: any(path.stat().st_size for path in spool.glob("spool.*")), 10.0)
-        (agent,) = (pid for pid in alive(pilot.directory) if pid not in alive("--post-mortem"))
         kill(agent)
         wait_until(lambda: set(alive("--post-mortem")) & set(alive(pilot.directory)))  # which is not heard, either
     finally:

@@ -7,19 +7,19 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pilotmtc.agent.contact import Contact
 from pilotmtc.states import PilotState, TaskState
-from tests.integration.agent_support import Site, alive, running_site, shell
+from tests.integration.agent_support import Site, running_site, shell
 from tests.integration.fleet_support import running_fleet
-from tests.support import wait_until
+from tests.support import alive, kill_at_once, nap, wait_until
 
 NO_ORPHAN_S = 5.0
-ONE, OTHER = f"986601.{os.getpid()}", f"986602.{os.getpid()}"  # how long tasks sleep, by which they are known
+ONE, OTHER = nap(), nap()  # how long tasks sleep, by which they are known
 
 
 @pytest.fixture
@@ -47,13 +47,6 @@ def sweepers_of(guard: int) -> list[int]:
     """Return the sweeper of a guard, if it has one."""
     children = Path(f"/proc/{guard}/task/{guard}/children").read_text().split()
     return [int(pid) for pid in children if int(pid) in alive("mtc-sweeper")]
-
-
-def kill_at_once(pids: Collection[int]) -> None:
-    """Kill processes before any of them can notice the end of another."""
-    for number in (signal.SIGSTOP, signal.SIGKILL):
-        for pid in pids:
-            os.kill(pid, number)
 
 
 def sessions_of(*pids: int) -> set[int]:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from pilotmtc.states import PILOT_FINAL, TaskState
-from tests.integration.agent_support import Site, alive, running_site, shell
+from tests.integration.agent_support import Site, running_site, shell
 from tests.integration.fleet_support import Fleet, running_fleet
-from tests.support import wait_until
+from tests.support import alive, nap, wait_until
 
 ORPHANS_S = 5.0
 
@@ -35,8 +35,9 @@ def gone(mark: str) -> bool:
     return not alive(f"sleep\0{mark}")
 
 
-@pytest.mark.parametrize(("victim", "mark"), [("agent", "86411.1"), ("guard of the agent", "86411.2")])
-def test_killed_agent_leaves_no_task_on_any_node(site: Site, victim: str, mark: str) -> None:
+@pytest.mark.parametrize("victim", ["agent", "guard of the agent"])
+def test_killed_agent_leaves_no_task_on_any_node(site: Site, victim: str) -> None:
+    mark = nap()
     with running_fleet(site, 2, 2) as fleet:
         run_sleepers(site, fleet, mark, 4)
         os.kill(fleet.agent() if victim == "agent" else fleet.job.pid, signal.SIGKILL)
@@ -46,8 +47,9 @@ def test_killed_agent_leaves_no_task_on_any_node(site: Site, victim: str, mark: 
         assert site.counts() == {TaskState.READY: 4}
 
 
-@pytest.mark.parametrize(("victim", "mark"), [("worker", "86412.1"), ("guard of the worker", "86412.2")])
-def test_killed_worker_leaves_no_task_on_its_node(site: Site, victim: str, mark: str) -> None:
+@pytest.mark.parametrize("victim", ["worker", "guard of the worker"])
+def test_killed_worker_leaves_no_task_on_its_node(site: Site, victim: str) -> None:
+    mark = nap()
     with running_fleet(site, 2, 2) as fleet:
         fleet.wait_nodes(2)
         tasks = site.submit(shell(f"test $PILOTMTC_ATTEMPT = 1 || exit 0; exec sleep {mark}"), copies=4)
@@ -64,23 +66,25 @@ def test_killed_worker_leaves_no_task_on_its_node(site: Site, victim: str, mark:
 
 def test_agent_that_dies_alone_does_not_leave_its_workers_waiting(site: Site) -> None:
     """Its guard dies in the same moment, so nobody ends the workers: they see that its port is closed."""
+    mark = nap()
     with running_fleet(site, 2, 2) as fleet:
-        run_sleepers(site, fleet, "86413", 4)
+        run_sleepers(site, fleet, mark, 4)
         agent = fleet.agent()
         os.kill(fleet.job.pid, signal.SIGSTOP)
         os.kill(agent, signal.SIGKILL)
         os.kill(fleet.job.pid, signal.SIGKILL)
-        wait_until(lambda: gone("86413"), ORPHANS_S, on_timeout=fleet.log)
+        wait_until(lambda: gone(mark), ORPHANS_S, on_timeout=fleet.log)
 
 
 def test_terminated_job_drains_and_a_second_signal_ends_it_at_once(site: Site) -> None:
+    mark = nap()
     with running_fleet(site, 2, 2) as fleet:
-        run_sleepers(site, fleet, "86414", 4)
+        run_sleepers(site, fleet, mark, 4)
         os.kill(fleet.job.pid, signal.SIGTERM)
         wait_until(lambda: "drains: terminated" in fleet.log(), on_timeout=fleet.log)
-        assert not gone("86414")
+        assert not gone(mark)
         os.kill(fleet.job.pid, signal.SIGTERM)
-        wait_until(lambda: gone("86414"), ORPHANS_S, on_timeout=fleet.log)
+        wait_until(lambda: gone(mark), ORPHANS_S, on_timeout=fleet.log)
         assert fleet.job.wait(20.0) == 0
 
 

@@ -17,11 +17,11 @@ from pilotmtc.session import Session
 from pilotmtc.states import PilotState, TaskState
 from pilotmtc.store.client import connect_store
 from pilotmtc.wire.messages import CheckStore
-from tests.integration.agent_support import Site, alive, kill, running_site, shell, until
+from tests.integration.agent_support import Site, kill, running_site, shell, until
 from tests.integration.test_ssh import Place
 from tests.lab.slow import Proxy
 from tests.lab.sshd import Client, Sshd, make_client
-from tests.support import wait_until
+from tests.support import alive, kill_at_once, nap, wait_until
 
 LEASE_S = 3.0
 
@@ -92,18 +92,19 @@ def test_link_that_is_down_for_longer_than_the_lease_costs_nothing(
 def test_pilot_that_was_canceled_while_its_link_was_down_ends_when_it_hears_of_it(
     sshd: Sshd, client: Client, proxy: Proxy, place: Place, tmp_path: Path
 ) -> None:
+    mark = nap()
     url = client.url(sshd, place.url_path)
     with Session(url) as session, connect_store(through(proxy, sshd, url)) as slow:
-        campaign = session.submit("sleep 987.5")
+        campaign = session.submit(f"sleep {mark}")
         pilot = start_local(slow, through(proxy, sshd, url), PilotDescription(cores=1))
         wait_until(lambda: session.campaign(campaign).counts.get(TaskState.RUNNING) == 1)
         proxy.stall()
         session.pilots.cancel(pilot.id)
         wait_until(lambda: session.pilots.get(pilot.id).state is PilotState.CANCELED, 30)
         assert session.campaign(campaign).counts == {TaskState.READY: 1}
-        assert alive("sleep\x00987.5")
+        wait_until(lambda: alive(f"sleep\0{mark}"))
         proxy.resume()
-        wait_until(lambda: not alive(pilot.directory) and not alive("sleep\x00987.5"), 30)
+        wait_until(lambda: not alive(pilot.directory) and not alive(f"sleep\0{mark}"), 30)
         assert session.pilots.get(pilot.id).state is PilotState.CANCELED
         assert session.campaign(campaign).counts == {TaskState.READY: 1}
         assert session.check() == ()
@@ -166,6 +167,7 @@ def test_results_of_an_agent_that_died_with_its_guard_are_taken_in_by_the_next(s
     log = tmp_path / "log"
     server = site.server()
     pilot = site.start()
+    agent, guard = site.agent(pilot.id), site.guard(pilot.id)
     task = site.submit(shell(f"{until(tmp_path / 'go')}; echo ran >> {log}; echo precious"))[0]
     site.wait_running(task)
     os.kill(server, signal.SIGSTOP)  # nothing is acknowledged
@@ -173,11 +175,7 @@ def test_results_of_an_agent_that_died_with_its_guard_are_taken_in_by_the_next(s
         (tmp_path / "go").touch()
         spool = Path(pilot.directory)
         wait_until(lambda: any(path.stat().st_size for path in spool.glob("spool.*")), 10.0)
-        (agent,) = alive(pilot.directory)
-        with open(f"/proc/{agent}/stat", encoding="utf-8") as file:
-            guard = int(file.read().rpartition(")")[2].split()[1])
-        kill(guard)
-        kill(agent)
+        kill_at_once([guard, agent])
         wait_until(lambda: not alive(pilot.directory))
     finally:
         kill(server)  # what the agent had sent already is gone with it

@@ -34,7 +34,7 @@ from pilotmtc.wire.messages import (
     Submit,
 )
 from pilotmtc.wire.tail import GetTail, Written
-from tests.support import wait_until
+from tests.support import parent, wait_until
 
 
 class Site:
@@ -146,8 +146,7 @@ class Site:
 
     def guard(self, pilot: PilotId) -> int:
         """Return the process id of a pilot's guard."""
-        with open(f"/proc/{self.agent(pilot)}/stat", encoding="utf-8") as file:
-            return int(file.read().rpartition(")")[2].split()[1])
+        return parent(self.agent(pilot))
 
     def server(self) -> int:
         """Return the process id of the store's server."""
@@ -188,20 +187,6 @@ def shell(line: str, **more: object) -> Template:
 def until(path: Path) -> str:
     """Return a shell line that ends when `path` is there."""
     return f"while ! test -e {path}; do sleep 0.05; done"
-
-
-def alive(marker: str) -> list[int]:
-    """Return the processes whose command line has `marker`."""
-    found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit() and int(name) != os.getpid():
-            try:
-                with open(f"/proc/{name}/cmdline", "rb") as file:
-                    if marker.encode() in file.read():
-                        found.append(int(name))
-            except OSError:
-                continue
-    return found
 
 
 def kill(pid: int) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 from pilotmtc.model import Pilot, PilotDescription
 from pilotmtc.states import PilotState
 from pilotmtc.wire.messages import CreatePilot
-from tests.integration.agent_support import Site, alive
-from tests.support import wait_until
+from tests.integration.agent_support import Site
+from tests.support import command_lines, parent, wait_until, without_children
 
 
 class Fleet:
@@ -27,16 +27,10 @@ class Fleet:
 
     def workers(self) -> dict[str, int]:
         """Return the process ids of the node workers by name."""
-        found: dict[int, str] = {}
-        for pid in alive(str(self.directory / "contact")):
-            try:
-                words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if b"--guard-fd" in words:
-                found[pid] = words[words.index(b"--name") + 1].decode()
-        # A child that a worker has just made for a task looks like the worker until it becomes the task's program.
-        return {name: pid for pid, name in found.items() if parent(pid) not in found}
+        contact = str(self.directory / "contact")
+        lines = {pid: line.split("\0") for pid, line in command_lines().items() if contact in line}
+        found = without_children([pid for pid, words in lines.items() if "--guard-fd" in words])
+        return {lines[pid][lines[pid].index("--name") + 1]: pid for pid in found}
 
     def guard_of(self, worker: int) -> int:
         """Return the guard of a worker, which is its parent."""
@@ -62,14 +56,6 @@ class Fleet:
             return self.site.counts(), self.log(), self.site.failures()
 
         wait_until(lambda: self.site.counts() == counts, timeout_s, on_timeout=found)
-
-
-def parent(pid: int) -> int:
-    """Return the parent of a process, 0 if the process has gone."""
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
 
 
 @contextmanager

@@ -12,8 +12,8 @@ from pilotmtc.model import PilotDescription, Resources, TaskId, Template
 from pilotmtc.states import Cause, PilotState, TaskState
 from pilotmtc.wire.messages import Cancel, CancelPilot, DrainPilot, Filter
 from pilotmtc.wire.tail import TAIL_BYTES
-from tests.integration.agent_support import Site, alive, running_site, shell, until
-from tests.support import wait_until
+from tests.integration.agent_support import Site, running_site, shell, until
+from tests.support import alive, nap, wait_until
 
 
 @pytest.fixture
@@ -192,14 +192,15 @@ def test_what_cannot_be_started_says_why(site: Site, tmp_path: Path) -> None:
 
 
 def test_time_limit_ends_the_whole_group(site: Site) -> None:
-    task = site.submit(shell("sleep 987.125 & trap '' TERM; sleep 987.125"), resources=Resources(time_limit_s=0.3))[0]
-    polite = site.submit(shell("exec sleep 987.125"), resources=Resources(time_limit_s=0.3))[0]
+    mark = nap()
+    task = site.submit(shell(f"sleep {mark} & trap '' TERM; sleep {mark}"), resources=Resources(time_limit_s=0.3))[0]
+    polite = site.submit(shell(f"exec sleep {mark}"), resources=Resources(time_limit_s=0.3))[0]
     site.start()
     site.wait()
     assert site.last(task).cause is Cause.TIMEOUT
     assert site.last(polite).cause is Cause.TIMEOUT
     assert site.last(polite).signal == 15
-    wait_until(lambda: not alive("987.125"), 5.0)
+    wait_until(lambda: not alive(mark), 5.0)
 
 
 def test_memory_limit_counts_the_whole_session(site: Site) -> None:
@@ -221,13 +222,14 @@ def test_peak_memory_and_cpu_time_are_measured(site: Site) -> None:
 
 
 def test_cancel_reaches_running_and_queued_tasks(site: Site) -> None:
-    tasks = site.submit(shell("exec sleep 987.25"), copies=6)
+    mark = nap()
+    tasks = site.submit(shell(f"exec sleep {mark}"), copies=6)
     site.start()
     site.wait_running(tasks[0])
     site.client.call(Cancel("c1", Filter(ids=tuple(tasks))))
     assert site.wait() == {TaskState.CANCELED: 6}
     assert site.last(tasks[0]).cause is Cause.CANCELED
-    wait_until(lambda: not alive("987.25"), 5.0)
+    wait_until(lambda: not alive(mark), 5.0)
 
 
 def test_drain_finishes_what_runs_and_gives_back_the_rest(site: Site, tmp_path: Path) -> None:
@@ -246,22 +248,23 @@ def test_drain_finishes_what_runs_and_gives_back_the_rest(site: Site, tmp_path: 
 
 
 def test_canceled_pilot_kills_its_tasks_and_gives_them_back(site: Site) -> None:
-    task = site.submit(shell("exec sleep 987.375"))[0]
+    mark = nap()
+    task = site.submit(shell(f"exec sleep {mark}"))[0]
     pilot = site.start()
     site.wait_running(task)
     site.client.call(CancelPilot(pilot.id))
     assert site.wait_over(pilot.id).state is PilotState.CANCELED
-    wait_until(lambda: not alive("987.375"), 10.0)
+    wait_until(lambda: not alive(mark), 10.0)
     wait_until(lambda: site.state(task) is TaskState.READY, 10.0)
 
 
 def test_what_a_running_task_writes_is_seen(site: Site, tmp_path: Path) -> None:
     more = tmp_path / "more"
-    line = f"echo one; {until(more)}; seq 100000; echo alas >&2; exec sleep 987.25"
+    line = f"echo one; {until(more)}; seq 100000; echo alas >&2; exec sleep 600"
     task = site.submit(shell(line))[0]
     mine, both = site.submit(
-        shell("echo mine; exec sleep 987.25", stdout=str(tmp_path / "mine")),
-        shell("echo both >&2; exec sleep 987.25", stdout=str(tmp_path / "both"), stderr=str(tmp_path / "both")),
+        shell("echo mine; exec sleep 600", stdout=str(tmp_path / "mine")),
+        shell("echo both >&2; exec sleep 600", stdout=str(tmp_path / "both"), stderr=str(tmp_path / "both")),
     )
     pilot = site.start(PilotDescription(cores=3, pin=False))
     seen = site.wait_written(task, lambda written: bool(written.stdout))
@@ -291,7 +294,7 @@ def test_sigterm_drains(site: Site, tmp_path: Path) -> None:
 
 
 def test_walltime_ends_tasks_and_they_go_back(site: Site) -> None:
-    task = site.submit(shell("exec sleep 987.5"))[0]
+    task = site.submit(shell("exec sleep 600"))[0]
     pilot = site.start(PilotDescription(cores=1, walltime_s=3.0, pin=False))
     over = site.wait_over(pilot.id)
     assert (over.state, over.reason) == (PilotState.DONE, "walltime")
@@ -315,7 +318,8 @@ def test_retries_have_their_own_attempts(site: Site) -> None:
 
 
 def test_daemon_of_a_task_that_is_over_is_swept(site: Site) -> None:
-    site.submit(shell("setsid sleep 987.625 & exit 0"))
+    mark = nap()
+    site.submit(shell(f"setsid sleep {mark} & exit 0"))
     site.start()
     assert site.wait() == {TaskState.DONE: 1}
-    wait_until(lambda: not alive("987.625"), 5.0)
+    wait_until(lambda: not alive(mark), 5.0)

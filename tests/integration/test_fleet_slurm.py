@@ -13,11 +13,11 @@ import pytest
 from pilotmtc.model import PilotDescription, Resources, TaskId
 from pilotmtc.states import PILOT_FINAL, Cause, PilotState, TaskState
 from pilotmtc.wire.messages import CreatePilot, DrainPilot
-from tests.integration.agent_support import Site, alive, running_site, shell, until
+from tests.integration.agent_support import Site, running_site, shell, until
 from tests.integration.fleet_support import Fleet
 from tests.lab.machine import alone, install
 from tests.lab.slurm import Slurm, slurm
-from tests.support import wait_until
+from tests.support import alive, nap, wait_until
 
 __all__ = ["slurm"]  # a fixture
 
@@ -116,12 +116,13 @@ def test_a_node_that_goes_down_loses_its_tasks_and_nothing_else(slurm: Slurm, si
 
 
 def test_canceled_job_leaves_nothing(slurm: Slurm, site: Site) -> None:
+    mark = nap()
     with pilot_of(slurm, site) as fleet:
-        tasks = site.submit(shell("setsid sleep 86421 & exec sleep 86421"), copies=48)
+        tasks = site.submit(shell(f"setsid sleep {mark} & exec sleep {mark}"), copies=48)
         for task in tasks:
             site.wait_running(task)
         slurm.admin("scancel", fleet.batch)
-        wait_until(lambda: not alive("sleep\08" + "6421"), 10.0, on_timeout=fleet.log)
+        wait_until(lambda: not alive(f"sleep\0{mark}"), 10.0, on_timeout=fleet.log)
         wait_until(lambda: site.pilot(fleet.pilot.id).state in PILOT_FINAL, 60.0, on_timeout=fleet.log)
         assert site.counts() == {TaskState.READY: 48}
 

@@ -12,12 +12,12 @@ from pilotmtc.agent.hosts import expand
 from pilotmtc.model import PilotDescription, Resources, TaskId
 from pilotmtc.states import Cause, PilotState, TaskState
 from pilotmtc.wire.messages import DrainPilot
-from tests.integration.agent_support import Site, alive, running_site, shell, until
+from tests.integration.agent_support import Site, running_site, shell, until
 from tests.integration.fleet_support import Fleet, running_fleet
 from tests.lab.machine import ROOT, alone, install
 from tests.lab.pbsdsh import write_pbsdsh
 from tests.lab.sshd import Client, Sshd, client, sshd
-from tests.support import wait_until
+from tests.support import alive, nap, wait_until
 
 __all__ = ["client", "sshd"]  # fixtures
 
@@ -113,12 +113,13 @@ def test_tasks_outlive_the_connections_that_started_their_workers(
 
 
 def test_killed_agent_leaves_no_task_on_a_node_that_ssh_reached(site: Site, hosts: dict[str, str]) -> None:
+    mark = nap()
     with running_fleet(site, 2, 1, env=hosts, hosts="h1,h2") as fleet:
         fleet.wait_nodes(2)
-        for task in site.submit(shell("setsid sleep 86422 & exec sleep 86422"), copies=2):
+        for task in site.submit(shell(f"setsid sleep {mark} & exec sleep {mark}"), copies=2):
             site.wait_running(task)
         os.kill(fleet.agent(), signal.SIGKILL)
-        wait_until(lambda: not alive("sleep\08" + "6422"), 20.0, on_timeout=fleet.log)
+        wait_until(lambda: not alive(f"sleep\0{mark}"), 20.0, on_timeout=fleet.log)
 
 
 def test_hosts_that_cannot_be_reached_end_the_pilot_with_what_ssh_said(site: Site, hosts: dict[str, str]) -> None:
@@ -158,12 +159,13 @@ def test_ranks_with_mpi_find_each_other_where_all_nodes_are_this_machine(site: S
 
 
 def test_rank_that_fails_under_mpiexec_ends_the_others(site: Site, mpi: str) -> None:
+    mark = nap()
     site.start(PilotDescription(cores=4, pin=False))
-    line = 'test "$PILOTMTC_RANK" = 1 && exit 7; exec sleep 86423'
+    line = f'test "$PILOTMTC_RANK" = 1 && exit 7; exec sleep {mark}'
     task = site.submit(shell(line, env={**ROOT_TOO, "PILOTMTC_LAUNCHER": "mpiexec"}), resources=Resources(ranks=3))[0]
     assert site.wait() == {TaskState.FAILED: 1}
     assert (site.last(task).cause, site.last(task).exit_code) == (Cause.EXIT, 7)
-    wait_until(lambda: not alive("sleep\08" + "6423"), 10.0)
+    wait_until(lambda: not alive(f"sleep\0{mark}"), 10.0)
 
 
 def test_mpiexec_of_mpich_starts_each_rank_on_its_node(site: Site, hosts: dict[str, str], tmp_path: Path) -> None:
@@ -204,10 +206,11 @@ def test_workers_of_pbsdsh_run_in_bare_surroundings_and_leave(site: Site, tmp_pa
 
 @pytest.mark.skipif(not ROOT, reason="needs root, to give each node a host name of its own")
 def test_killed_agent_leaves_no_task_on_a_node_of_pbsdsh(site: Site, tmp_path: Path) -> None:
+    mark = nap()
     env = write_pbsdsh(tmp_path / "pbs", "torque", ("p1", "p2"))
     with running_fleet(site, 2, 1, env=env, hosts=None) as fleet:
         fleet.wait_nodes(2)
-        for task in site.submit(shell("setsid sleep 86424 & exec sleep 86424"), copies=2):
+        for task in site.submit(shell(f"setsid sleep {mark} & exec sleep {mark}"), copies=2):
             site.wait_running(task)
         os.kill(fleet.agent(), signal.SIGKILL)
-        wait_until(lambda: not alive("sleep\08" + "6424"), 20.0, on_timeout=fleet.log)
+        wait_until(lambda: not alive(f"sleep\0{mark}"), 20.0, on_timeout=fleet.log)

@@ -24,7 +24,7 @@ import pytest
 from msgspec import Struct
 
 from tests.lab.machine import LAB, ROOT, Account, account_python, accounts, alone
-from tests.support import kill, processes_with, wait_until
+from tests.support import kill, processes_with, wait_until, without_children
 
 _HOME = LAB / "condor"
 _RELEASE = _HOME / "root" / "usr"
@@ -223,7 +223,7 @@ class Pool(Struct, frozen=True):
     @contextlib.contextmanager
     def hanging(self) -> Iterator[None]:
         """Keep the daemon that has the queue from answering."""
-        (pid,) = (pid for pid, command in _processes().items() if "condor_schedd" in command.split()[0])
+        (pid,) = without_children([pid for pid, line in _processes().items() if "condor_schedd" in line.split()[0]])
         os.kill(pid, signal.SIGSTOP)
         try:
             yield

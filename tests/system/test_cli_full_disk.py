@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import small_disk, wait_until
+from tests.support import alive, nap, small_disk, wait_until
 from tests.user import User
 
 LARGE = "head -c 30000 /dev/urandom | base64; : {}"
@@ -24,7 +24,7 @@ def small(user: User, tmp_path: Path) -> Iterator[User]:
         user.env |= {"PILOTMTC_STORE": str(user.store), "PILOTMTC_SERVER_LEASE_S": "4"}
         try:
             yield user
-            wait_until(lambda: not processes(str(user.store), servers=True), 10.0)
+            wait_until(lambda: not alive(str(user.store)), 10.0)
         finally:
             user.store = before
 
@@ -44,19 +44,6 @@ def make_room(user: User) -> None:
     subprocess.run(["mount", "-o", "remount,size=20m", str(user.store.parent)], check=True, timeout=10)
 
 
-def processes(words: str, *, servers: bool = False) -> list[int]:
-    """Return the processes in whose command line `words` are, store servers only if they are wanted."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            line = path.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-        except OSError:
-            continue
-        if words in line and (servers or "store.server" not in line):
-            found.append(int(path.parent.name))
-    return found
-
-
 def log(user: User) -> str:
     return "".join(path.read_text() for path in Path(f"{user.store}.d").glob("pilots/*/agent.log"))
 
@@ -74,15 +61,16 @@ def test_run_says_it_ends_its_pilot_and_can_be_resumed(small: User, full: bool) 
     _, said = run.communicate(timeout=30)
     assert run.returncode == 130, said
     assert b"to run\nto go on: pilotmtc run --resume 1 --pilot-cores 2\n" in said
-    wait_until(lambda: not processes(f"{small.store}.d"), 10.0, lambda: log(small))
+    wait_until(lambda: not alive(f"{small.store}.d"), 10.0, lambda: log(small))
     make_room(small)
     done = small.cli("run", "--resume", "-q")
     assert small.counts() == {"DONE": 60}, done.err
 
 
 def test_run_kills_what_does_not_end(small: User) -> None:
+    mark = nap()
     (small.here / "in").write_bytes(SIXTY)
-    command = f"test {{}} != 3 || sleep 4711; {LARGE}"
+    command = f"test {{}} != 3 || sleep {mark}; {LARGE}"
     with open(small.here / "in", "rb") as stdin:
         run = small.start("run", "-j", "2", command, stdin=stdin, stdout=subprocess.DEVNULL)
     assert run.stderr is not None
@@ -92,12 +80,12 @@ def test_run_kills_what_does_not_end(small: User) -> None:
     assert b"stopping when the running tasks have finished" in run.stderr.readline()
     with pytest.raises(subprocess.TimeoutExpired):
         run.wait(6)
-    assert processes("sleep 4711")
+    assert alive(f"sleep\0{mark}")
     run.send_signal(signal.SIGINT)
     _, said = run.communicate(timeout=30)
     assert run.returncode == 130, said
     assert b"to go on: pilotmtc run --resume 1 --pilot-cores 2\n" in said
-    wait_until(lambda: not processes("sleep 4711") and not processes(f"{small.store}.d"), 10.0, lambda: log(small))
+    wait_until(lambda: not alive(f"sleep\0{mark}") and not alive(f"{small.store}.d"), 10.0, lambda: log(small))
     make_room(small)
     assert small.cli("cancel", "4").out == "1 task canceled\n"
     small.cli("run", "--resume", "-q", code=1)
@@ -108,10 +96,10 @@ def test_agent_that_is_terminated_leaves_though_nothing_can_be_written(small: Us
     small.cli("submit", LARGE, stdin=SIXTY)
     small.cli("pilot", "submit", "--cores", "2")
     wait_until(lambda: "no space left" in log(small), 20.0, lambda: log(small))
+    agent = small.cli("pilot", "list", "--json").record["pid"]
     fill(small)
-    (agent,) = processes(f"{small.store}.d")
     os.kill(agent, signal.SIGTERM)
-    wait_until(lambda: not processes(f"{small.store}.d"), 12.0, lambda: log(small))
+    wait_until(lambda: not alive(f"{small.store}.d"), 12.0, lambda: log(small))
     make_room(small)
     small.cli("run", "--resume", "-q")
     assert small.counts() == {"DONE": 60}

@@ -1,7 +1,6 @@
 """Pilots' keys and what guards them: revoked, pinned, and nowhere to be read by others. Real sshd, real SLURM."""
 
 import json
-import os
 import shutil
 import signal
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ import pytest
 from tests.lab.site import Site, needs_slurm, site, site_sshd, slurm
 from tests.lab.slurm import Slurm
 from tests.lab.sshd import Sshd, make_key
-from tests.support import wait_until
+from tests.support import command_lines, wait_until
 
 __all__ = ["needs_slurm", "site", "site_sshd", "slurm"]  # fixtures
 
@@ -142,13 +141,3 @@ def test_no_secret_is_where_others_can_read_it(lab: Site) -> None:
     assert [path for path in kept if path.stat().st_mode & 0o077] == []
     lab.ok("--site", "lab", "pilot", "cancel", pilot)
     lab.wait_for(pilot, "CANCELED", "DONE")
-
-
-def command_lines() -> dict[str, str]:
-    found = {}
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            found[pid] = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:  # it has ended
-            continue
-    return found
