@@ -57,8 +57,8 @@ def test_killed_connection_is_opened_again_in_the_middle_of_traffic(sshd: Sshd, 
     asker = threading.Thread(target=ask)
     asker.start()
     for _ in range(3):
-        before = sshd.logins
         wait_until(lambda: store.connected, 30)
+        before = sshd.logins
         sshd.cut()
         wait_until(lambda before=before: sshd.logins > before and store.connected, 30)  # type: ignore[misc]
     stop.set()

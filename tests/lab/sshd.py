@@ -18,6 +18,7 @@ import pytest
 from msgspec import Struct
 
 from tests.lab.machine import ROOT, Account, accounts, write_launcher
+from tests.support import wait_until
 
 _SSHD = "/usr/sbin/sshd"
 _START_TIMEOUT_S = 20.0
@@ -101,7 +102,11 @@ class Sshd:
 
     @property
     def logins(self) -> int:
-        """How many of them were let in."""
+        """How many of them were let in.
+
+        A client may know it before the log does. A connection is certainly counted once a command has begun, or it has
+        ended.
+        """
         return len(re.findall(r"^Accepted \S+ for ", self.log, re.MULTILINE))
 
     def authorize(self, public_key: Path, options: str = "") -> None:
@@ -302,7 +307,8 @@ def sshd() -> Iterator[Sshd]:
 
 @pytest.fixture
 def client(tmp_path: Path, sshd: Sshd) -> Client:
-    """Somebody with a key for `sshd`."""
+    """Somebody with a key for `sshd`, which has no connection left from before."""
+    wait_until(lambda: not sshd.connections())
     return make_client(tmp_path / "client", sshd)
 
 
