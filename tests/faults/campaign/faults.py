@@ -12,9 +12,7 @@ from tests.faults.campaign.field import Field, a_field
 from tests.faults.campaign.work import Count, Work
 from tests.lab.machine import ROOT, alone, install
 
-ROUND_TRIES = 8
 _FAKETIME = "/usr/lib/*/faketime/libfaketime.so.1"
-_ON_SIGNAL = "SELECT count(*) FROM attempts WHERE cause = 'SIGNAL'"
 
 
 class Fault(Struct, frozen=True):
@@ -26,8 +24,6 @@ class Fault(Struct, frozen=True):
         What befalls a field; None for those that are played without one.
     round
         How a round without a field is played.
-    confirm
-        A query of the store that answers how many strikes have left a trace; "" for those that know themselves.
     root
         Whether only root can do it.
     heavy_bytes
@@ -40,7 +36,6 @@ class Fault(Struct, frozen=True):
 
     strike: Callable[[Field], bool] | None = None
     round: Callable[[Path, Path, Work, Random], Count] | None = None
-    confirm: str = ""
     root: bool = False
     heavy_bytes: int = 0
     disk: bool = False
@@ -62,7 +57,7 @@ FAULTS: dict[str, Fault] = {
     "pilot's directory gone": Fault(strikes.directory),
     "pilot's disk full": Fault(strikes.pilots_disk, root=True, disk=True),
     "agent killed on a full disk": Fault(strikes.agent_on_full_disk, root=True, disk=True),
-    "task's tree killed": Fault(strikes.tree, confirm=_ON_SIGNAL),
+    "task's tree killed": Fault(strikes.tree),
     "server killed": Fault(strikes.server),
     "server stopped": Fault(strikes.server_sleeps),
     "store moved and back": Fault(strikes.store_moved),
@@ -98,8 +93,8 @@ def play(name: str, directory: Path, runtime: Path, size: int, seed: str) -> Cou
     with a_field(directory, work, dice, settings, room, small=fault.disk) as field:
         struck = field.play(fault.strike)
         field.end()
-        found, hits = field.count(fault.confirm)
-        found.struck = hits if fault.confirm else struck
+        found = field.count()
+        found.struck = struck
         found.orphans += field.orphans
         found.dropped += field.dropped
     return found

@@ -34,7 +34,7 @@ from pilotmtc.wire.messages import (
 )
 from tests.faults.campaign.work import FLAKY, HOPELESS, Count, Work
 from tests.hosts import RENEW_S, Hosts, shared_store
-from tests.support import wait_until
+from tests.support import patience_s, wait_until
 
 _OVER_S = 100.0
 _PATIENCE_S = 120.0
@@ -110,7 +110,10 @@ class Agent:
         """Return the messages with the results; some tasks are given back."""
         done = []
         for given in tasks:
-            if self._dice.random() < 0.05:
+            waits = given.task == self._work.number and not self._work.gate.exists()
+            if waits:
+                time.sleep(0.02)
+            if waits or self._dice.random() < 0.05:
                 self._say(Release(pilot, ((given.task, given.attempt),)))
                 continue
             done.append(self._run_one(given))
@@ -164,7 +167,7 @@ def _count(store: StoreClient, work: Work, copy: Path, agents: Sequence[Agent], 
 def _work_until_over(store: StoreClient, work: Work, strike: Callable[[int], None]) -> None:
     """Submit the work, and call `strike` with the number of tasks that are over until all are."""
     campaign = work.submit(store)
-    until = time.monotonic() + _OVER_S
+    until = time.monotonic() + patience_s(_OVER_S)
     while time.monotonic() < until:
         counts = store.call(GetCampaigns(id=campaign)).campaigns[0].counts
         over = sum(number for state, number in counts.items() if state in TASK_FINAL)
@@ -180,6 +183,7 @@ def messages(directory: Path, runtime: Path, work: Work, dice: Random) -> Count:
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(connect_store(path, patience_s=_PATIENCE_S)) for _ in range(3)]
         agents = [Agent(clients[at:] + clients[:at], work, f"{dice.random()}", 0.4) for at in range(3)]
+        work.let_end()
         try:
             _work_until_over(clients[0], work, lambda over: None)
         finally:
@@ -234,9 +238,12 @@ def _on_hosts(directory: Path, runtime: Path, work: Work, dice: Random, strike: 
             if not agents:
                 agents.extend(Agent([client], work, f"{dice.random()}") for client in own[:2])
             if moments and over >= moments[0]:
-                del moments[0]
                 host, _ = hosts.owner()
-                struck += strike(hosts, dice.choice([name for name in names if name != host]))
+                if strike(hosts, dice.choice([name for name in names if name != host])):
+                    struck += 1
+                    del moments[0]
+            if not moments:
+                work.let_end()
 
         try:
             _work_until_over(store, work, perhaps)

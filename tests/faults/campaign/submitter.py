@@ -1,10 +1,12 @@
 """A client that is killed while it submits, again and again, and takes up where it was."""
 
 import contextlib
+import signal
 import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
@@ -16,21 +18,22 @@ from pilotmtc.wire.messages import CheckStore, GetCampaigns, SnapshotStore
 from tests.faults.campaign.work import Count
 
 KEY = "many"
+_PARTS = 4  # after all but the last of them it waits to be killed
 
 
 def submitter_killed(directory: Path, number: int, dice: Random) -> Count:
-    """Kill it at random moments until it gets through; what it was told is there must be there, and nothing twice."""
+    """Kill it at random moments and let it get through; what it was told is there must be there, and nothing twice."""
     path = str(directory / "store.db")
     found = Count(1, 0, number)
     told = directory / "told"
     with connect_store(path, patience_s=60.0) as store:
         argv = [sys.executable, "-m", "tests.faults.campaign.submitter", path, str(number), str(told)]
-        patience = 3
-        while True:
-            process = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
+        for part in range(1, _PARTS + 1):
+            last = part == _PARTS
+            process = subprocess.Popen([*argv, str(number * part // _PARTS)], stdin=subprocess.DEVNULL)
             try:
                 before = _told(told)
-                if patience:
+                if not last:
                     # From its first acknowledged message on, it is in the middle.
                     while process.poll() is None and _told(told) == before:
                         time.sleep(0.002)
@@ -44,11 +47,7 @@ def submitter_killed(directory: Path, number: int, dice: Random) -> Count:
             there = store.call(GetCampaigns(key=KEY)).campaigns
             received = there[0].received if there else 0
             found.lost += max(0, acknowledged - received)
-            if code == 0:
-                break
-            if acknowledged and received < number:
-                found.struck += 1
-            patience -= patience > 0
+            found.struck += code == -signal.SIGKILL and acknowledged > 0 and received < number
         copy = directory / "copy.db"
         store.call(SnapshotStore(str(copy)))
         found.inconsistent += len(store.call(CheckStore()).problems)
@@ -67,12 +66,18 @@ def _told(path: Path) -> int:
     return 0
 
 
-def _submit(path: str, number: int, told: str) -> None:
+def _submit(path: str, number: int, told: str, wait_after: int) -> None:
     template = Template(("true", "{x}"), fields=("x",))
-    tasks = (TaskSpec(template, Resources(), (str(task),)) for task in range(number))
+
+    def tasks() -> Iterator[TaskSpec]:
+        for task in range(number):
+            if task == wait_after:
+                time.sleep(600)
+            yield TaskSpec(template, Resources(), (str(task),))
+
     with Session(path) as session, open(told, "a", encoding="ascii", buffering=1) as file:
-        session.submit_tasks(tasks, key=KEY, on_submitted=lambda answer: print(answer.received, file=file))
+        session.submit_tasks(tasks(), key=KEY, on_submitted=lambda answer: print(answer.received, file=file))
 
 
 if __name__ == "__main__":
-    _submit(sys.argv[1], int(sys.argv[2]), sys.argv[3])
+    _submit(sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4]))

@@ -47,7 +47,7 @@ class Count(Struct):
 
 
 class Work:
-    """So many tasks for an empty store, where task n gets the id n + 1.
+    """So many tasks for an empty store, where task n gets the id n + 1. The last one waits until `let_end` is called.
 
     Parameters
     ----------
@@ -74,8 +74,9 @@ class Work:
         self.number = number
         self.log = log
         self.mark = mark
-        self.kinds = dice.choices((PLAIN, FLAKY, HOPELESS, TREE), (70, 15, 5, 10), k=number)
-        self.needs = [self._needs(dice, task) for task in range(number)]
+        self.gate = Path(f"{log}.gate")
+        self.kinds = [*dice.choices((PLAIN, FLAKY, HOPELESS, TREE), (70, 15, 5, 10), k=number - 1), TREE]
+        self.needs = [*(self._needs(dice, task) for task in range(number - 1)), ()]
         self.expected: list[TaskState] = []
         for task, kind in enumerate(self.kinds):
             well = all(not need.well or self.expected[int(need.task) - 1] not in _BAD for need in self.needs[task])
@@ -83,11 +84,12 @@ class Work:
                 TaskState.SKIPPED if not well else TaskState.FAILED if kind == HOPELESS else TaskState.DONE
             )
         say = f"echo {{x}} >> {log}"
+        wait = f"until test {{x}} != {number - 1} -o -e {self.gate}; do sleep 0.05; done; sleep {pause_s}"
         lines = {
             PLAIN: f"{say}; sleep {pause_s}; head -c {heavy_bytes} /dev/urandom >&2; echo {{x}}",
             FLAKY: f"{say}; mkdir {log}.{{x}} 2> /dev/null && exit 3; echo {{x}}",
             HOPELESS: f"{say}; exit 4",
-            TREE: f"{say}; {_DAEMON} & setsid sleep 600 & (trap '' TERM; sleep 600) & sleep {pause_s}; echo {{x}}",
+            TREE: f"{say}; {_DAEMON} & setsid sleep 600 & (trap '' TERM; sleep 600) & {wait}; echo {{x}}",
         }
         self.templates = tuple(
             Template(
@@ -103,6 +105,10 @@ class Work:
             return ()
         picked = {dice.randint(max(1, task - 20), task) for _ in range(dice.randint(1, 2))}
         return tuple([After(need, dice.random() < 0.5) for need in sorted(picked)])
+
+    def let_end(self) -> None:
+        """Let the last task end."""
+        self.gate.touch()
 
     def submit(self, store: Store, key: str = "work") -> CampaignId:
         """Submit all of it."""
