@@ -1,5 +1,6 @@
 """The command line: it parses, draws and calls `pilotmtc.session`. Modules are imported when their command is used."""
 
+import sys
 from typing import NoReturn
 
 from pilotmtc.boot import settle_path
@@ -8,6 +9,20 @@ from pilotmtc.boot import settle_path
 def main() -> NoReturn:
     """Run the command that ``sys.argv`` holds, and exit as it deserves."""
     settle_path()  # before anything is imported that a file of the user's could hide
-    from pilotmtc.cli.app import main as run
+    from pilotmtc.cli import interrupts
 
-    run()
+    try:
+        interrupts.begin()
+        from pilotmtc.cli.app import main as run
+
+        code = run()
+        interrupts.end()
+    except KeyboardInterrupt:
+        interrupts.end()
+        from pilotmtc.cli import out
+        from pilotmtc.cli.command import EXIT_INTERRUPTED
+
+        if sys.stdout is not None:
+            out.silence()
+        code = EXIT_INTERRUPTED
+    sys.exit(code)

@@ -4,11 +4,10 @@ import difflib
 import importlib
 import io
 import re
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
@@ -155,11 +154,11 @@ def app() -> None:
     """
 
 
-def main() -> NoReturn:
-    """Run the command that ``sys.argv`` holds, and exit as it deserves."""
+def main() -> int:
+    """Run the command that ``sys.argv`` holds, and return the exit code that it deserves."""
     speak_utf8()
     if not out.prepare():  # before anything is done whose outcome could not be told
-        sys.exit(_complain("cannot write the output: standard output is closed", 3))
+        return _complain("cannot write the output: standard output is closed", 3)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is: a terminal may not have all letters
     code = _run()
@@ -171,7 +170,7 @@ def main() -> NoReturn:
     except OSError as error:
         out.silence()
         code = code or _complain(f"cannot write the output: {error.strerror}", 3)
-    sys.exit(code)
+    return code
 
 
 def _run() -> int:
@@ -189,7 +188,6 @@ def _run() -> int:
     except TimeoutError as error:
         return _complain(str(error), EXIT_TIMEOUT)
     except (KeyboardInterrupt, click.exceptions.Abort):
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # one more must not disturb the leaving
         return EXIT_INTERRUPTED
     except _ReaderGone:
         out.silence()

@@ -24,6 +24,7 @@ from pilotmtc.cli.command import (
     site_word,
     typed,
 )
+from pilotmtc.cli.interrupts import interrupt
 from pilotmtc.cli.options import (
     SCHEDULER_NAMES,
     Assignment,
@@ -255,8 +256,7 @@ class _Show:
             elif self._signals == 2:
                 self._doing.cancel()
             else:
-                signal.signal(signal.SIGINT, signal.SIG_IGN)  # one more must not disturb the leaving
-                raise KeyboardInterrupt
+                interrupt()
 
         def terminated(_number: int, _frame: FrameType | None) -> None:
             self._terminated = True
@@ -266,8 +266,7 @@ class _Show:
         try:
             yield
         finally:
-            if signal.getsignal(signal.SIGINT) is interrupted:
-                signal.signal(signal.SIGINT, before[0])
+            signal.signal(signal.SIGINT, before[0])
             signal.signal(signal.SIGTERM, before[1])
 
     def _conclude(self) -> int:

@@ -1,6 +1,7 @@
 """``pilotmtc tui``."""
 
 import os
+import signal
 import sys
 
 from pilotmtc.cli.command import command, site_word, store_word
@@ -31,5 +32,9 @@ def tui() -> int:
     from pilotmtc.tui.gateway import SessionGateway
 
     app = MtcApp(SessionGateway(store_word(), site_word()))
-    app.run()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # which asyncio replaces, so as to end in order
+    try:
+        app.run()
+    finally:
+        signal.signal(signal.SIGINT, before)
     return app.return_code or 0
