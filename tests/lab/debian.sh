@@ -4,6 +4,7 @@
 # DIRECTORY becomes the machine's root file system: debootstrap's smallest (no compiler, no Python), made the first time
 # and kept as the command leaves it. A fresh clone of this checkout's HEAD lies in /root/pilotmtc there, where the command
 # runs (`make check` unless one is given). It has processes, /proc and /tmp of its own, and a /sys without cgroups.
+# This machine must be a Debian or Ubuntu, too: debootstrap is installed by apt if it is missing.
 set -eu
 
 if [ $# -lt 2 ] || [ "$(id -u)" != 0 ]; then
@@ -16,7 +17,11 @@ shift 2
 cd "$(dirname "$0")/../.."
 export DEBIAN_FRONTEND=noninteractive
 
-command -v debootstrap >/dev/null || apt-get -q -y --no-install-recommends install debootstrap >&2
+if ! command -v debootstrap >/dev/null; then
+    echo "debian.sh: installing by apt: debootstrap" >&2
+    apt-get -q update >&2
+    apt-get -q -y --no-install-recommends install debootstrap >&2
+fi
 if [ ! -e "$root/.complete" ]; then
     rm -rf "$root"
     mkdir -p "$root"
