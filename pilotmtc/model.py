@@ -396,7 +396,7 @@ class JobReport(Struct, frozen=True, omit_defaults=True):
     native_state, reason
         Its own words.
     log
-        The end of what the job has written, if it is over and its agent never reported for duty.
+        The end of what the job has written, if its agent has never reported for duty.
     """
 
     pilot: PilotId

@@ -16,6 +16,7 @@ from pilotmtc.transport.ssh_url import SshTarget, parse_url
 from pilotmtc.units import parse_duration, parse_memory
 
 LOCAL = "local"  # this machine without a scheduler; always there
+SAME_HOST = "-"  # a login of that name: the nodes are the store's own host
 STORE = "~/.pilotmtc/store.db"
 # The command of each that only it has, in the order in which to look for them.
 SCHEDULERS = {"slurm": "sbatch", "moab": "msub", "pbs": "qsub", "condor": "condor_submit"}
@@ -42,7 +43,8 @@ class Site(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
     config, identity, transport
         As in an ``ssh://`` URL.
     login
-        How the site's nodes reach the store's host, ``[user@]host[:port]``; empty is its own name, ``-`` is no SSH.
+        How the site's nodes reach the store's host, ``[user@]host[:port]``; empty is its own name, ``-`` is no SSH,
+        which is the default without a scheduler.
     setup
         Lines of shell for each job before the agent starts.
     walltime, nodes, cores, gpus, memory, queue, account, qos, constraint, reservation, exclusive, idle
@@ -71,6 +73,11 @@ class Site(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
     reservation: str = ""
     exclusive: bool = False
     idle: str = ""
+
+    def __post_init__(self) -> None:
+        """Know that pilots of a machine without a scheduler are on it."""
+        if not self.login and self.scheduler.partition(":")[0] == LOCAL:
+            msgspec.structs.force_setattr(self, "login", SAME_HOST)
 
     @property
     def target(self) -> SshTarget | None:
@@ -120,7 +127,7 @@ def check_word(key: str, value: str, scheduler: str) -> None:
     """
     if key in _ONE_WORD.get(scheduler.partition(":")[0], _NAMES):
         plain.word(key, value)
-    elif value != "-":  # a login that is none
+    elif value != SAME_HOST:
         plain.line(key, value)
 
 

@@ -211,7 +211,8 @@ def scheduler_options(function: F) -> F:
             ),
             click.option(
                 "--login", cls=Clearable, metavar="HOST",
-                help="How nodes reach the store's host, [user@]host[:port]; - if they run on it  [default: its name]",
+                help="How nodes reach the store's host, [user@]host[:port]; - if they run on it  "
+                "[default: its name; with local: -]",
             ),
         ],
     )  # fmt: skip

@@ -53,8 +53,9 @@ def _command(name: str, *, examples: str) -> Callable[[Callable[..., Any]], clic
 @click.option("--identity", type=click.Path(), metavar="FILE", help="Private key for this site.")
 @click.option("--transport", type=click.Choice(("paramiko", "openssh")), help="How to reach it  [default: paramiko]")
 @click.option(
-    "--login", metavar="HOST", help="How its nodes reach its login host, [user@]host[:port]; - if they are it."
-)
+    "--login", metavar="HOST",
+    help="How its nodes reach its login host, [user@]host[:port]; - if they are it  [default: its name; with local: -]",
+)  # fmt: skip
 @click.option("--setup", multiple=True, metavar="LINE", help="Shell line for jobs, such as 'module load python'.")
 @click.option("--queue", "--partition", "queue", metavar="NAME", help="Usual queue.")
 @click.option("--account", metavar="NAME", help="Usual account.")

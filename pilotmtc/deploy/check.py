@@ -11,7 +11,7 @@ from pilotmtc.deploy.finding import Finding, finding
 from pilotmtc.deploy.python import choose, find_pythons
 from pilotmtc.deploy.shell import Shell, marked
 from pilotmtc.errors import ConnectError, HostKeyRefused, PilotMTCError
-from pilotmtc.sites import LOCAL, Site
+from pilotmtc.sites import LOCAL, SAME_HOST, Site
 from pilotmtc.store.client import connect_store
 from pilotmtc.transport.ssh_url import quote_word, remote_command
 from pilotmtc.wire.messages import PROTOCOL, GetStore, StoreInfo
@@ -27,7 +27,9 @@ def check(site: Site) -> Iterator[Finding]:
     ``ssh``, ``host key``, ``python``, ``pilotmtc``, ``store``, ``scheduler``, ``way back``; the first three only where
     they matter: not for this machine.
     """
-    rest = ["pilotmtc", "store", *(["scheduler"] if site.scheduler != LOCAL else []), "way back"]
+    rest = ["pilotmtc", "store"]
+    rest += ["scheduler"] if site.scheduler != LOCAL else []
+    rest += ["way back"] if site.login != SAME_HOST else []
     with Shell(site) as shell:
         if shell.link is not None:
             way = list(_way(shell))
@@ -49,7 +51,7 @@ def check(site: Site) -> Iterator[Finding]:
             seen.append(one.name)
             yield one
         for name in rest[2:]:
-            if name not in seen and not (name == "way back" and site.login == "-"):
+            if name not in seen:
                 yield Finding(name, None, "it was not looked at")
 
 
@@ -90,7 +92,7 @@ def _pilotmtc(site: Site, info: list[StoreInfo]) -> str:
 
 
 def _store(info: StoreInfo) -> str:
-    lies_on = f"{info.file_system} ({info.mount})" if info.file_system else "a file system that is not known"
+    lies_on = f"{info.file_system} ({info.mount})" if info.mount else "a file system that is not known"
     return f"{info.path} on {info.host} lies on {lies_on}, opened in {info.mode} mode"
 
 

@@ -13,8 +13,8 @@ from pilotmtc.deploy.finding import Finding, finding
 from pilotmtc.errors import ConfigError, ConnectError, PilotMTCError, StatusUnavailable
 from pilotmtc.model import Job, PilotDescription, PilotId
 from pilotmtc.pilots.scheduler import Scheduler
-from pilotmtc.pilots.way import SAME_HOST, make_way, parse_login
-from pilotmtc.sites import LOCAL, SCHEDULERS, find_scheduler, scheduler_url
+from pilotmtc.pilots.way import make_way, parse_login
+from pilotmtc.sites import LOCAL, SAME_HOST, SCHEDULERS, find_scheduler, scheduler_url
 from pilotmtc.states import PilotState
 from pilotmtc.store.client import connect_store
 from pilotmtc.store.keys import revoke_key

@@ -145,7 +145,7 @@ class Round:
         self._store.call(ReportJobs(self._url, tuple(reports), troubles=troubles))
 
     def _as_report(self, job: Job, batch: BatchId, seen: Sighting) -> JobReport:
-        unborn = not job.attached and seen.state not in _LIVING and job.state not in PILOT_FINAL
+        unborn = not job.attached and seen.state is not JobState.PENDING and job.state not in PILOT_FINAL
         return JobReport(
             job.pilot, seen.state, batch, seen.native_state, seen.reason, seen.exit_code,
             _tail(Path(job.directory)) if unborn else "",

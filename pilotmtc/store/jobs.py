@@ -10,7 +10,7 @@ from pilotmtc.states import PILOT_FINAL, JobState, PilotState
 from pilotmtc.store.leases import ALARM, end
 from pilotmtc.store.ledger import Ledger, id_list
 from pilotmtc.store.looking import decode_pilot, store_path
-from pilotmtc.store.reconcile import LIVING, NOT_HEARD, judge
+from pilotmtc.store.reconcile import LIVING, NOT_HEARD, awaited, judge
 from pilotmtc.wire.messages import BeginSubmit, Changed, Done, GetJobs, Jobs, ReportJobs
 
 # An agent that has said its last word needs a moment to leave; after that, what is left of its job is ended.
@@ -132,7 +132,7 @@ def _report(ledger: Ledger, report: JobReport) -> None:
     if seat.state in (PilotState.NEW, PilotState.PENDING):
         if seat.state is PilotState.NEW:
             ledger.pilot_moved(report.pilot, PilotState.NEW, PilotState.PENDING)
-        why = "its job runs, its agent is on its way" if report.state is JobState.RUNNING else report.reason
+        why = awaited(report) if report.state is JobState.RUNNING else report.reason
     elif seat.state not in PILOT_FINAL and report.state not in LIVING:
         why = report.reason  # until its agent is silent for too long: then this is how it ended
     if why != seat.reason:

@@ -51,6 +51,12 @@ def judge(state: PilotState, report: JobReport, *, kill: bool, waited_s: float) 
     return Verdict(None, watch=not over)
 
 
+def awaited(report: JobReport) -> str:
+    """Return why a pilot waits whose job runs: for its agent, which may say itself what keeps it."""
+    words = "its job runs, its agent is on its way"
+    return f"{words}; its output ends with: {report.log.splitlines()[-1]}" if report.log else words
+
+
 def silence(job: JobState | None, native_state: str, reason: str, *, kill: bool) -> End:
     """Return how a pilot ends whose agent was not heard of in time; the rest is what its scheduler said last."""
     if kill:

@@ -156,7 +156,7 @@ def test_same_commands_work_on_the_login_host_itself(site: Site) -> None:
 
 def test_host_without_a_scheduler_is_a_site(site: Site) -> None:
     """A workstation in the laboratory, say."""
-    words = ("--scheduler", "local", "--login", "-", "--store", str(site.store), "--config", str(site.client.config))
+    words = ("--scheduler", "local", "--store", str(site.store), "--config", str(site.client.config))
     site.ok("site", "add", "lab", site.host, *words)
     out = site.ok("run", "--site", "lab", "--cwd", "/", "echo {} $USER", ":::", "1", "2")
     assert sorted(out.splitlines()) == [f"{number} {site.sshd.account.name}" for number in (1, 2)]

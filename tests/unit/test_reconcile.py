@@ -4,7 +4,7 @@ import pytest
 
 from pilotmtc.model import BatchId, JobReport, PilotId
 from pilotmtc.states import Cause, JobState, PilotState
-from pilotmtc.store.reconcile import NOT_HEARD, SETTLED_S, cause_of, judge, silence
+from pilotmtc.store.reconcile import NOT_HEARD, SETTLED_S, awaited, cause_of, judge, silence
 
 PILOT = PilotId(1)
 OLD = SETTLED_S + 1
@@ -22,6 +22,12 @@ def test_job_that_ended_before_its_agent_came_is_a_failure_with_its_output(state
     for word in ("FAILED", "NonZeroExitCode", "never reached the store", "no python3"):
         assert word in verdict.end.reason
     assert not verdict.watch
+
+
+def test_pilot_whose_agent_does_not_come_says_what_keeps_it() -> None:
+    assert awaited(report(JobState.RUNNING)).endswith("on its way")
+    said = awaited(report(JobState.RUNNING, log="loaded\ncannot connect to login, port 22"))
+    assert said.endswith("its output ends with: cannot connect to login, port 22")
 
 
 def test_job_canceled_outside_is_no_failure() -> None:

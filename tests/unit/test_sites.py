@@ -27,6 +27,13 @@ def test_lines_are_left_to_schedulers_that_take_them() -> None:
     assert make_site("lab", {"login": "-"}).login == "-"
 
 
+def test_pilots_of_a_machine_without_a_scheduler_are_on_it() -> None:
+    assert [make_site("lab", {"scheduler": word}).login for word in ("local", "local://localhost/", "slurm")] == [
+        "-", "-", "",
+    ]  # fmt: skip
+    assert make_site("lab", {"scheduler": "local", "login": "h"}).login == "h"
+
+
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PilotDescription:
     """What pilots are at a site that says all that it can."""

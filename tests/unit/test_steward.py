@@ -103,6 +103,17 @@ def test_refusal_to_end_one_job_is_its_own_and_the_round_goes_on(lab: Lab) -> No
     assert lab.pilot(stuck).state is PilotState.CANCELED
 
 
+def test_pilot_that_waits_for_its_agent_says_what_that_wrote_last(lab: Lab) -> None:
+    pilot = lab.running("1")
+    lab.round()
+    assert lab.pilot(pilot).reason == "its job runs, its agent is on its way"
+    directory = Path(lab.pilot(pilot).directory)
+    directory.mkdir(parents=True)
+    (directory / "agent.log").write_text("hello\ncannot connect to login, port 22\n")
+    lab.round()
+    assert lab.pilot(pilot).reason.endswith("its output ends with: cannot connect to login, port 22")
+
+
 def test_job_of_which_nothing_is_known_is_the_trouble_of_its_pilot_alone(lab: Lab) -> None:
     dark, other = lab.running("1"), lab.running("2")
     lab.scheduler.seen["1"] = StatusUnavailable("PBS said nothing of job 1")
