@@ -247,7 +247,9 @@ class Launcher:
             self._here = cwd
         except OSError as error:
             self._here = ""
-            raise LaunchError(f"cannot enter the directory {cwd or self._directory}: {error.strerror}") from error
+            raise LaunchError(
+                f"cannot enter the directory {cwd or self._directory}: {error.strerror}; choose another cwd"
+            ) from error
         except ValueError as error:
             raise LaunchError(f"cannot enter the directory {cwd!r}: {error}") from error
 

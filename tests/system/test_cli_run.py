@@ -148,6 +148,7 @@ def test_each_end_has_its_words(user: User) -> None:
     said = user.cli("run", "c.toml", code=1).err
     for words in ("killed by SIGKILL", "over its time limit", "./no-such", "cannot enter the directory /no/such"):
         assert words in said
+    assert "choose another cwd" in said
 
 
 def test_retries_are_tried(user: User) -> None:
