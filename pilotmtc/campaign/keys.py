@@ -1,6 +1,7 @@
 """Reading one value of a campaign file. Each reader returns what it means or says what to write instead."""
 
 import datetime
+import reprlib
 import signal
 from collections.abc import Callable
 from typing import TypeVar
@@ -49,7 +50,7 @@ def word(value: object) -> str:
         return str(value)
     if isinstance(value, datetime.datetime | datetime.date | datetime.time):
         return value.isoformat()
-    raise UsageError(f"{value!r} is not one value: write a text or a number")
+    raise UsageError(f"{reprlib.repr(value)} is not one value: write a text or a number")
 
 
 def words(value: object) -> tuple[str, ...]:
@@ -67,7 +68,7 @@ def command(value: object) -> str | tuple[str, ...]:
         return value
     if isinstance(value, list) and value:
         return tuple(word(item) for item in value)
-    raise UsageError(f'{value!r} is no command: write a shell line, or ["program", "argument"]')
+    raise UsageError(f'{reprlib.repr(value)} is no command: write a shell line, or ["program", "argument"]')
 
 
 def whole(value: object) -> int:
