@@ -93,6 +93,9 @@ esac
 say "installing pilotmtc ($wanted) into .venv"
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore
 export PIP_DEFAULT_TIMEOUT="${PIP_DEFAULT_TIMEOUT:-60}" PIP_RETRIES="${PIP_RETRIES:-5}"
+if [ "$wanted" = dev ] && ! command -v ssh-keygen >/dev/null; then # as everybody has whose stores are elsewhere
+    apt openssh-client || say "missing: ssh-keygen of OpenSSH's client; tests that need it will fail"
+fi
 # Ours of netifaces, which radical.saga brings: PyPI's would have to be compiled.
 "$venv/bin/python" -m pip install --quiet --use-pep517 ./adaptors/pilotmtc_adaptors/netifaces --editable "$what" </dev/null
 touch "$venv/.$wanted-is-set-up"

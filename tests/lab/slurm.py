@@ -14,6 +14,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -155,13 +156,18 @@ class Slurm:
     # -- what tests use ---------------------------------------------------------------------------------------
 
     def admin(self, *argv: str, timeout_s: float = 30.0) -> str:
-        """Run one of SLURM's commands as its administrator; return what it printed."""
-        done = subprocess.run(
-            argv, env=self._own_environment, cwd="/", capture_output=True, text=True, timeout=timeout_s, check=False
-        )
-        if done.returncode:
-            raise RuntimeError(f"{argv} failed: {done.stderr}")
-        return done.stdout.strip()
+        """Run one of SLURM's commands as its administrator, again if it is not done for now; return what it printed."""
+
+        deadline = time.monotonic() + timeout_s
+        while True:
+            done = subprocess.run(
+                argv, env=self._own_environment, cwd="/", capture_output=True, text=True, timeout=timeout_s, check=False
+            )
+            if not done.returncode:
+                return done.stdout.strip()
+            if "temporarily unavailable" not in done.stderr or time.monotonic() > deadline:
+                raise RuntimeError(f"{argv} failed: {done.stderr}")
+            time.sleep(0.2)
 
     def is_idle(self) -> bool:
         """Return whether all nodes are up and have nothing to do."""

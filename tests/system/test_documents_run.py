@@ -18,6 +18,7 @@ def blocks(document: str) -> str:
 @pytest.mark.parametrize("document", ["README.md", "docs/python.md"])
 def test_python_of_the_documents_runs(document: str, tmp_path: Path) -> None:
     user = User(tmp_path)
+    user.env["PATH"] = f"{Path(sys.executable).parent}:{user.env['PATH']}"  # as if activated: a Debian has no `python`
     # Their pilots would wait for more to come.
     program = user.file("example.py", re.sub(r'idle="\w+"', 'idle="0.5s"', blocks(document)))
     user.file("work.py", "import sys\nprint(float(sys.argv[1]) + int(sys.argv[2]))\n")

@@ -1,7 +1,6 @@
 """Pilots through PBS as a user sees them, with fakes of its commands that say what real servers do."""
 
 import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,7 +65,8 @@ def test_run_stops_whose_pilot_can_never_start(user: User, pbs: Pbs) -> None:
 
 def test_server_with_a_short_path_finds_the_submitters_commands(user: User, pbs: Pbs) -> None:
     pilot = submit(user)
-    os.kill(int(Path(f"{user.store}.lock").read_text().split()[0]), signal.SIGKILL)
+    lock = Path(f"{user.store}.lock")  # which the server takes away when it ends
+    wait_until(lambda: not lock.exists(), 30.0)
     user.env["PATH"] = "/usr/bin:/bin"  # as an agent's login may have it, which revives the server
     user.cli("pilot", "cancel", pilot)
     wait_until(lambda: user.cli("pilot", "show", pilot, "--json").record["state"] == "CANCELED", 60)
