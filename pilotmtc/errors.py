@@ -32,6 +32,14 @@ Each class says whether trying again can help (``transient``) and which exit cod
 (``exit_code``). Foreign exceptions are wrapped where they enter, with ``raise ... from``.
 """
 
+_SHOWN = 100
+
+
+def shown(value: object) -> str:
+    """Return a value as the text of an error shows it: not all of it if it is long."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+
 
 class PilotMTCError(Exception):
     """Base of every error that pilotmtc raises on purpose. Its text says what to do."""

@@ -1,12 +1,11 @@
 """Reading one value of a campaign file. Each reader returns what it means or says what to write instead."""
 
 import datetime
-import reprlib
 import signal
 from collections.abc import Callable
 from typing import TypeVar
 
-from pilotmtc.errors import UsageError
+from pilotmtc.errors import UsageError, shown
 from pilotmtc.slots import LEAST
 from pilotmtc.units import parse_duration, parse_memory
 
@@ -35,7 +34,7 @@ def text(value: object) -> str:
     """Read a string."""
     if isinstance(value, str):
         return value
-    raise UsageError(f"{value!r} is not a text: put it in quotes")
+    raise UsageError(f"{shown(value)} is not a text: put it in quotes")
 
 
 def word(value: object) -> str:
@@ -50,7 +49,7 @@ def word(value: object) -> str:
         return str(value)
     if isinstance(value, datetime.datetime | datetime.date | datetime.time):
         return value.isoformat()
-    raise UsageError(f"{reprlib.repr(value)} is not one value: write a text or a number")
+    raise UsageError(f"{shown(value)} is not one value: write a text or a number")
 
 
 def words(value: object) -> tuple[str, ...]:
@@ -68,15 +67,15 @@ def command(value: object) -> str | tuple[str, ...]:
         return value
     if isinstance(value, list) and value:
         return tuple(word(item) for item in value)
-    raise UsageError(f'{reprlib.repr(value)} is no command: write a shell line, or ["program", "argument"]')
+    raise UsageError(f'{shown(value)} is no command: write a shell line, or ["program", "argument"]')
 
 
 def whole(value: object) -> int:
     """Read a whole number."""
     if not isinstance(value, int) or isinstance(value, bool):
-        raise UsageError(f"{value!r} is not a whole number: write one, without quotes")
+        raise UsageError(f"{shown(value)} is not a whole number: write one, without quotes")
     if abs(value) > LARGEST:
-        raise UsageError(f"{value!r} is too large: give at most {LARGEST}")
+        raise UsageError(f"{shown(value)} is too large: give at most {LARGEST}")
     return value
 
 
@@ -84,28 +83,28 @@ def natural(value: object) -> int:
     """Read a whole number that is not negative."""
     if (number := whole(value)) >= 0:
         return number
-    raise UsageError(f"{value!r} is negative: give 0 or more")
+    raise UsageError(f"{shown(value)} is negative: give 0 or more")
 
 
 def positive(value: object) -> int:
     """Read a whole number above 0."""
     if (number := whole(value)) > 0:
         return number
-    raise UsageError(f"{value!r} is too few: give 1 or more")
+    raise UsageError(f"{shown(value)} is too few: give 1 or more")
 
 
 def flag(value: object) -> bool:
     """Read true or false."""
     if isinstance(value, bool):
         return value
-    raise UsageError(f"{value!r} is neither true nor false: write one of them, without quotes")
+    raise UsageError(f"{shown(value)} is neither true nor false: write one of them, without quotes")
 
 
 def amount(value: object) -> float:
     """Read a number that is finite and not negative."""
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= LARGEST:
         return float(value)
-    raise UsageError(f"{value!r} is not an amount: give a number from 0 to {LARGEST}")
+    raise UsageError(f"{shown(value)} is not an amount: give a number from 0 to {LARGEST}")
 
 
 def gpus(value: object) -> float:
@@ -113,21 +112,21 @@ def gpus(value: object) -> float:
     number = share(value)
     if number <= 1 or number.is_integer():
         return number
-    raise UsageError(f"{value!r} GPUs cannot be: give a whole number, or a share below 1 of a single GPU")
+    raise UsageError(f"{shown(value)} GPUs cannot be: give a whole number, or a share below 1 of a single GPU")
 
 
 def share(value: object) -> float:
     """Read an amount of what is counted in millionths."""
     number = amount(value)
     if 0 < number < LEAST:
-        raise UsageError(f"{value!r} is too little: give at least {LEAST:f}, or 0")
+        raise UsageError(f"{shown(value)} is too little: give at least {LEAST:f}, or 0")
     return number
 
 
 def duration(value: object) -> float:
     """Read a duration: seconds, or a text such as ``"2h"``."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise UsageError(f'{value!r} is not a duration: write 90 or "90s", "5m", "2h", "HH:MM:SS"')
+        raise UsageError(f'{shown(value)} is not a duration: write 90 or "90s", "5m", "2h", "HH:MM:SS"')
     return parse_duration(value) if isinstance(value, str) else amount(value)
 
 
@@ -135,7 +134,7 @@ def first_signal(value: object) -> str:
     """Read the name of a signal that a process can catch, such as ``"USR1"``; TERM, which is usual, is ""."""
     name = value.strip().upper().removeprefix("SIG") if isinstance(value, str) else ""
     if name in ("KILL", "STOP") or f"SIG{name}" not in signal.Signals.__members__:
-        raise UsageError(f"{value!r} is not a signal that a task can catch: write TERM, INT, HUP, USR1 or USR2")
+        raise UsageError(f"{shown(value)} is not a signal that a task can catch: write TERM, INT, HUP, USR1 or USR2")
     return "" if name == "TERM" else name
 
 
@@ -148,7 +147,7 @@ def memory(value: object) -> int:
             amount_bytes = MEMORY_LARGEST
         if amount_bytes < MEMORY_LARGEST:
             return amount_bytes
-    raise UsageError(f'{value!r} is not an amount of memory: write "512M", "2G" or a whole number of bytes')
+    raise UsageError(f'{shown(value)} is not an amount of memory: write "512M", "2G" or a whole number of bytes')
 
 
 def texts(value: object) -> dict[str, str]:
@@ -177,7 +176,7 @@ def _axis(value: object) -> tuple[str, ...] | str:
 def records(value: object) -> tuple[dict[str, str], ...]:
     """Read an array of tables with the same keys."""
     if not isinstance(value, list) or not value:
-        raise UsageError(f"{value!r} is not an array of tables: write [{{ a = 1, b = 2 }}, {{ a = 3, b = 4 }}]")
+        raise UsageError(f"{shown(value)} is not an array of tables: write [{{ a = 1, b = 2 }}, {{ a = 3, b = 4 }}]")
     rows = tuple(texts(item) for item in value)
     for number, row in enumerate(rows, 1):
         if not row:
@@ -189,7 +188,7 @@ def records(value: object) -> tuple[dict[str, str], ...]:
 
 def _each(value: object, read: Callable[[object], T]) -> dict[str, T]:
     if not isinstance(value, dict):
-        raise UsageError(f"{value!r} is not a table: write {{ name = ... }}")
+        raise UsageError(f"{shown(value)} is not a table: write {{ name = ... }}")
     result = {}
     for key, item in value.items():
         try:

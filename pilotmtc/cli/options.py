@@ -167,7 +167,7 @@ def selected(options: dict[str, Any]) -> "Selection":
 
 
 def check_ids(session: "Session", select: "Selection") -> None:
-    """See that the tasks are there whose ids were given; of a range it is the ends that were.
+    """See that the pilot and the tasks are there whose ids were given; of a range it is the ends that were.
 
     Raises
     ------
@@ -176,6 +176,8 @@ def check_ids(session: "Session", select: "Selection") -> None:
     """
     from pilotmtc.errors import UsageError
 
+    if (pilot := select.get("pilot")) is not None:
+        session.pilots.get(pilot)
     given = set(select.get("ids") or ())
     ends = sorted(id_ for id_ in given if not {id_ - 1, id_ + 1} <= given)
     there = {task.id for task in session.tasks(ids=ends)} if ends else set()
@@ -316,6 +318,7 @@ def build_tasks(words: Sequence[str], options: dict[str, Any]) -> "tuple[TaskStr
 
     What `task_options` has added is taken out of `options`.
     """
+    from pilotmtc.errors import UsageError
     from pilotmtc.session.words import tasks_of, toml_of
 
     files, form, axes = options.pop("files"), options.pop("form"), options.pop("axes")
@@ -343,4 +346,21 @@ def build_tasks(words: Sequence[str], options: dict[str, Any]) -> "tuple[TaskStr
             raise click.UsageError("there is no command to run with these options", click.get_current_context())
         return None
     talk = out.talk if sys.stderr.isatty() else (lambda _words: None)
-    return tasks_of(words, files, form, axes, cast("TaskOptions", given), talk=talk), name
+    behind = _option_behind(words)
+    if behind and len(words[0].split()) > 1:  # a shell line, which takes no arguments
+        raise click.UsageError(behind, click.get_current_context())
+    try:
+        return tasks_of(words, files, form, axes, cast("TaskOptions", given), talk=talk), name
+    except UsageError as error:
+        if behind:
+            error.add_note(behind)
+        raise
+
+
+def _option_behind(words: Sequence[str]) -> str:
+    """Return what is to be said of a word behind the command that is an option of ours; empty if there is none."""
+    params = click.get_current_context().command.params
+    known = {name for param in params for name in (*param.opts, *param.secondary_opts)}
+    command = words[: words.index(":::")] if ":::" in words else words
+    found = next((word for word in command[1:] if word.startswith("-") and word.partition("=")[0] in known), "")
+    return found and f"{found} behind the command is an argument of it: options come before the command"

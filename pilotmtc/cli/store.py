@@ -104,7 +104,10 @@ def check(as_json: bool) -> int:
         out.put_json({"ok": not problems, "problems": problems})
     elif problems:
         out.put(problems)
-        out.talk(f"{url} is damaged; make a copy of it before anything else")
+        if all("large output" in problem for problem in problems):
+            out.talk(f"{url} itself is sound, but not all files of large outputs beside it are")
+        else:
+            out.talk(f"{url} is damaged; make a copy of it before anything else")
     else:
         out.put([f"{url} is sound"])
     return EXIT_TASKS_FAILED if problems else 0

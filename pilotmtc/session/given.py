@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
-from pilotmtc.errors import UsageError
+from pilotmtc.errors import UsageError, shown
 
 T = TypeVar("T")
 _OTHER_WORDS = {"timeout": "time_limit", "retry": "retries"}  # of other programs; difflib finds worse ones
@@ -33,7 +33,7 @@ def whole(name: str, value: object) -> int:
             return operator.index(value)  # type: ignore[arg-type]  # that is the question
         except TypeError:
             pass
-    raise UsageError(f"{name}={value!r} is not a whole number: give one{_bare(value)}")
+    raise UsageError(f"{name}={shown(value)} is not a whole number: give one{_bare(value)}")
 
 
 def number(name: str, value: object) -> float:
@@ -43,7 +43,7 @@ def number(name: str, value: object) -> float:
             return float(value)  # type: ignore[arg-type]  # that is the question
         except (TypeError, ValueError, OverflowError):
             pass
-    raise UsageError(f"{name}={value!r} is not a number: give one{_bare(value)}")
+    raise UsageError(f"{name}={shown(value)} is not a number: give one{_bare(value)}")
 
 
 def _bare(value: object) -> str:
@@ -54,7 +54,7 @@ def seconds(name: str, value: object) -> float | None:
     """Return the time that `value` is; None stays None."""
     found = None if value is None else number(name, value)
     if found is not None and not (math.isfinite(found) and found >= 0):
-        raise UsageError(f"{name}={value!r} is not a time: give 0 or more seconds")
+        raise UsageError(f"{name}={shown(value)} is not a time: give 0 or more seconds")
     return found
 
 
@@ -62,7 +62,7 @@ def text(name: str, value: object) -> str:
     """Return `value`, which must be a text."""
     if isinstance(value, str):
         return value
-    raise UsageError(f"{name}={value!r} is not a text: put it in quotes")
+    raise UsageError(f"{name}={shown(value)} is not a text: put it in quotes")
 
 
 def path(name: str, value: object) -> str:
@@ -70,7 +70,7 @@ def path(name: str, value: object) -> str:
     found = os.fspath(value) if isinstance(value, os.PathLike) else value
     if isinstance(found, str) and found:
         return found
-    raise UsageError(f"{name}={value!r} is not a path: give a text or a pathlib.Path")
+    raise UsageError(f"{name}={shown(value)} is not a path: give a text or a pathlib.Path")
 
 
 def word(name: str, value: object) -> str:
@@ -81,14 +81,14 @@ def word(name: str, value: object) -> str:
         return value
     if not isinstance(value, bool | bytes) and value is not None and hasattr(value, "__float__"):
         return str(value)
-    raise UsageError(f"{name}={value!r} is not one value: give a text, a number or a path")
+    raise UsageError(f"{name}={shown(value)} is not one value: give a text, a number or a path")
 
 
 def flag(name: str, value: object) -> bool:
     """Return `value`, which must be True or False."""
     if isinstance(value, bool):
         return value
-    raise UsageError(f"{name}={value!r} is neither True nor False")
+    raise UsageError(f"{name}={shown(value)} is neither True nor False")
 
 
 def amount(name: str, value: object) -> str | float:
@@ -104,7 +104,7 @@ def cell(value: object, *where: object) -> str:
         return str(value)
     if value is None or isinstance(value, bytes | bytearray | list | tuple | set | frozenset | Mapping):
         raise UsageError(
-            f"{' '.join(map(str, where))} holds {value!r}, which is not one value: give a text or a number"
+            f"{' '.join(map(str, where))} holds {shown(value)}, which is not one value: give a text or a number"
         )
     return str(value)
 
@@ -112,12 +112,12 @@ def cell(value: object, *where: object) -> str:
 def several(name: str, value: object, read: Callable[[str, object], T]) -> tuple[T, ...]:
     """Return the values of a list, each as `read` returns it. One text is no list: it would be one of its letters."""
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
-        raise UsageError(f"{name}={value!r} is one value: give a list, as in {name}=[{value!r}]")
+        raise UsageError(f"{name}={shown(value)} is one value: give a list, as in {name}=[{shown(value)}]")
     return tuple([read(name, item) for item in value])
 
 
 def by_name(name: str, value: object, read: Callable[[str, object], T]) -> dict[str, T]:
     """Return a mapping of names to values, each as `read` returns it."""
     if not isinstance(value, Mapping):
-        raise UsageError(f"{name}={value!r} is not a mapping: give one, as in {name}={{'NAME': ...}}")
+        raise UsageError(f"{name}={shown(value)} is not a mapping: give one, as in {name}={{'NAME': ...}}")
     return {text(f"a name in {name}", key): read(f"{name}[{key!r}]", item) for key, item in value.items()}

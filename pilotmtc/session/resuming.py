@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from pilotmtc.campaign.outputs import apart
 from pilotmtc.campaign.submit import TaskSpec
-from pilotmtc.errors import UsageError
+from pilotmtc.errors import UsageError, shown
 from pilotmtc.model import Campaign, Task, Template
 from pilotmtc.session.link import Link
 from pilotmtc.session.results import pages
@@ -58,7 +58,7 @@ def _compare_templates(link: Link, campaign: Campaign, number: int, there: Task,
         before, now = getattr(theirs, field), getattr(ours, field)
         if before != now:
             what = "directory" if field == "cwd" else field
-            raise _other(campaign, f"the {what} of task {number} of it is {before!r}, and here {now!r}")
+            raise _other(campaign, f"the {what} of task {number} of it is {shown(before)}, and here {shown(now)}")
 
 
 def _values(params: dict[str, str]) -> str:

@@ -63,7 +63,6 @@ def test_store_may_be_named_before_and_behind_the_command(past: User) -> None:
         (["--exit", "0", "--exit", "3", "--newest"], [9, 4, 3, 2, 1]),
         (["--cause", "timeout", "--cause", "launch-error"], [6, 7]),
         (["--pilot", "1", "--state", "done"], [1, 2, 3, 9]),
-        (["--pilot", "99"], []),
         (["1-5", "--state", "failed"], [4]),
     ],
 )

@@ -97,6 +97,7 @@ def test_copied_store_gives_its_large_outputs_and_says_what_is_missing(large: Us
     assert large.cli("--store", "there.db", "store", "check").out.endswith("there.db is sound\n")
     done = large.cli("store", "check", code=1)
     assert done.out == "1 large output of which the file is gone, so that only head and tail are left: of task 1\n"
+    assert done.err == f"{large.store} itself is sound, but not all files of large outputs beside it are\n"
     done = large.cli("logs", "1")
     assert (done.out.count("x"), done.err.count(f"warning: {file}, which holds")) == (65536, 1)
     assert "lacks" in large.cli("--store", "there.db", "store", "snapshot", "third.db", "--json").record["lacks"]

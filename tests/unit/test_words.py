@@ -52,6 +52,7 @@ def test_names_of_other_sources_are_not_taken_for_those_of_lists() -> None:
         (iter([1, b"x"]), "row 2 of params holds b'x', which is not one value"),
         ([1, (2, 3)], r"row 2 of params holds \(2, 3\), which is not one value"),
         ([{"x": 1}, {"x": None}], "'x' in row 2 of params holds None, which is not one value"),
+        ([[*range(1000)]], r"holds \[0, 1, 2.{80,95}\.\.\., which is not one value"),
         ({"x": [1, [2]]}, r"params\['x'\] holds \[2\], which is not one value"),
     ],
 )
