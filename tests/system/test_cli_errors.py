@@ -28,10 +28,7 @@ WRONG: list[tuple[list[str], list[str]]] = [
     (["run", "echo {x}", "--grid", "x=1..3"], ["--grid behind the command", "options come before the command"]),
     (["run", "./sim", "{x}", "--grid=x=1..3"], ["{x}", "--grid=x=1..3 behind the command", "options come before"]),
     (["run", "echo hi", "--cores", "2"], ["--cores behind the command", "options come before the command"]),
-    (
-        ["submit", "echo {}", "--retries", "1", ":::", "1"],
-        ["--retries behind the command", "options come before the command"],
-    ),
+    (["submit", "echo {}", "--retries", "1", ":::", "1"], ["--retries behind the command"]),
     (["cancel", "--pilot", "99"], ["no pilot 99"]),
     (["retry", "--pilot", "99"], ["no pilot 99"]),
     (["edit", "--pilot", "99", "--priority", "1"], ["no pilot 99"]),
