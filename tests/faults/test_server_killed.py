@@ -155,7 +155,7 @@ def test_killed_serve_is_replaced_and_the_server_stays(place: Place, monkeypatch
         os.kill(killed, signal.SIGKILL)
         submit(client, f"k{n}", 10, 10)
         wait_until(lambda killed=killed: serve() not in (0, killed))  # type: ignore[misc]
-        assert place.server() == pid, place.log
+        assert client.call(GetStore()).pid == pid, place.log
     assert client.call(GetStore()).clients == 1
 
 
