@@ -10,9 +10,10 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from pilotmtc import own, plain
+from pilotmtc import plain
 from pilotmtc.errors import ConfigError, UsageError
-from pilotmtc.transport.ssh_url import SshTarget, parse_url
+from pilotmtc.system import private_files
+from pilotmtc.transport.ssh.url import SshTarget, parse_url
 from pilotmtc.units import parse_duration, parse_memory
 
 LOCAL = "local"  # this machine without a scheduler; always there
@@ -319,7 +320,7 @@ def _write(text: str) -> None:
     path = config_path()
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        own.make_above(path)
+        private_files.make_above(path)
         part.write_text(text, encoding="utf-8")
         part.chmod(0o600)
         os.replace(part, path.resolve())  # which may be a link into a repository of dot files

@@ -11,11 +11,11 @@ import pytest
 
 from pilotmtc.errors import StoreError, StoreMoved
 from pilotmtc.store import serve
-from pilotmtc.store.client import StoreClient
-from pilotmtc.store.owner import Record, highest, is_alive, parse
-from pilotmtc.store.place import NETWORK, set_mode
+from pilotmtc.store.client.client import StoreClient
+from pilotmtc.store.ownership.filesystem import NETWORK, set_mode
+from pilotmtc.store.ownership.owner import Record, highest, is_alive, parse
 from pilotmtc.transport.channel import Channel
-from pilotmtc.transport.pipe import open_process
+from pilotmtc.transport.process import open_process
 from tests.support import wait_until
 
 RENEW_S = 0.3

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-from pilotmtc.store.client import StoreClient, connect_store
+from pilotmtc.store.client.client import StoreClient, connect_store
 from pilotmtc.store.location import socket_path
 from tests.support import wait_until
 

@@ -3,7 +3,7 @@
 import sys
 
 from pilotmtc.agent.main import main
-from pilotmtc.here import speak_utf8
+from pilotmtc.system.locale import speak_utf8
 
 if __name__ == "__main__":
     speak_utf8()

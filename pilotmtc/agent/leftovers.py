@@ -8,11 +8,11 @@ from pathlib import Path
 
 from pilotmtc.errors import NotPermitted
 from pilotmtc.model import PilotId
+from pilotmtc.protocol.messages import Finish, GetPilots
+from pilotmtc.protocol.spool import read_file, spool_files
 from pilotmtc.states import PILOT_FINAL
-from pilotmtc.store.client import connect_store
+from pilotmtc.store.client.client import connect_store
 from pilotmtc.store.interface import Store
-from pilotmtc.wire.messages import Finish, GetPilots
-from pilotmtc.wire.spool import read_file, spool_files
 
 _PATIENCE_S = 60.0
 _log = logging.getLogger("pilotmtc.agent")

@@ -21,15 +21,14 @@ from concurrent.futures import Future
 from types import FrameType
 from typing import Protocol, cast
 
-from pilotmtc.agent import events as c
-from pilotmtc.agent.core import Core
+from pilotmtc.agent.core import events as c
+from pilotmtc.agent.core.core import Core
+from pilotmtc.agent.node.process import Process
 from pilotmtc.agent.outbox import Outbox
-from pilotmtc.agent.process import Process
 from pilotmtc.agent.spool import Segment, Spool
 from pilotmtc.errors import PilotMTCError, StateError, StoreError
 from pilotmtc.model import PilotId, Result, TaskId
-from pilotmtc.states import PilotState
-from pilotmtc.wire.messages import (
+from pilotmtc.protocol.messages import (
     AttachPilot,
     Batch,
     Claim,
@@ -44,7 +43,8 @@ from pilotmtc.wire.messages import (
     Request,
     Started,
 )
-from pilotmtc.wire.tail import Peeked, Written
+from pilotmtc.protocol.tail import Peeked, Written
+from pilotmtc.states import PilotState
 
 TICK_S = 0.25
 HEARTBEAT_S = 10.0

@@ -12,26 +12,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pilotmtc import openfiles
-from pilotmtc.agent import claims, guard, limits, watch
-from pilotmtc.agent.cluster import Cluster
-from pilotmtc.agent.core import Core
-from pilotmtc.agent.here import Here
+from pilotmtc.agent import guard
+from pilotmtc.agent.core.cluster import Cluster
+from pilotmtc.agent.core.core import Core
+from pilotmtc.agent.crews.local import Here
 from pilotmtc.agent.leftovers import send_spool, take_in
 from pilotmtc.agent.loop import Loop
-from pilotmtc.agent.node import NodeWorker
+from pilotmtc.agent.node import core_claims, limits, proc
+from pilotmtc.agent.node.supervisor import NodeWorker
 from pilotmtc.agent.spool import Spool
 from pilotmtc.boot import program
 from pilotmtc.errors import ConfigError, PilotMTCError
 from pilotmtc.model import Pilot, PilotId
-from pilotmtc.own import make_directory
-from pilotmtc.slots import Node
+from pilotmtc.protocol.messages import EndPilot, GetPilots
+from pilotmtc.resources.slots import Node
 from pilotmtc.states import PilotState
-from pilotmtc.store.client import StoreClient, connect_store
-from pilotmtc.wire.messages import EndPilot, GetPilots
+from pilotmtc.store.client.client import StoreClient, connect_store
+from pilotmtc.system import open_files
+from pilotmtc.system.private_files import make_directory
 
 if TYPE_CHECKING:
-    from pilotmtc.agent.launch import Allocation
+    from pilotmtc.agent.crews.start_workers import Allocation
 
 _SUBREAPER = 36
 _log = logging.getLogger("pilotmtc.agent")
@@ -63,13 +64,16 @@ def main(argv: Sequence[str]) -> int:
             return post_mortem(asked.store, pilot, asked.directory, asked.post_mortem)
         if not asked.allocation:
             return run(asked.store, pilot, asked.directory, asked.guard_fd)
-        from pilotmtc.agent import launch, many  # with zmq, which a pilot of this machine does not want
+        from pilotmtc.agent import multi_node  # with zmq, which a pilot of this machine does not want
+        from pilotmtc.agent.crews import start_workers
 
-        if asked.guard_fd is None and not asked.hosts and (node := launch.joined(os.environ)):
-            many.join(node, asked.directory.absolute())
+        if asked.guard_fd is None and not asked.hosts and (node := start_workers.joined(os.environ)):
+            multi_node.join(node, asked.directory.absolute())
         if asked.guard_fd is None:
-            many.guarded(program("pilotmtc.agent", *argv))
-        return run(asked.store, pilot, asked.directory.absolute(), asked.guard_fd, launch.find(os.environ, asked.hosts))
+            multi_node.guarded(program("pilotmtc.agent", *argv))
+        return run(
+            asked.store, pilot, asked.directory.absolute(), asked.guard_fd, start_workers.find(os.environ, asked.hosts)
+        )
     except PilotMTCError as error:
         _log.error("%s", error)
         return error.exit_code
@@ -90,10 +94,10 @@ def run(url: str, pilot: PilotId, directory: Path, guard_fd: int | None, allocat
     try:
         record = _record(client, pilot)
         if allocation is not None:
-            from pilotmtc.agent import many
+            from pilotmtc.agent import multi_node
 
             _allow_files(len(allocation.nodes), "nodes", 2)  # one that comes anew may be there twice
-            return many.run(client, record, url, directory, guard_fd, allocation)
+            return multi_node.run(client, record, url, directory, guard_fd, allocation)
         node, own = _node(record)
         _allow_files(node.cores, "cores", 3)
         started = time.monotonic()
@@ -114,7 +118,7 @@ def _allow_files(count: int, what: str, each: int) -> None:
             f"{count} {what} need {wanted} open files, and this machine allows {hard}: ask for at most "
             f"{(hard - 300) // each} {what}, or raise the limit (ulimit -Hn)"
         )
-    openfiles.raise_limit()
+    open_files.raise_limit()
 
 
 def post_mortem(url: str, pilot: PilotId, directory: Path, reason: str) -> int:
@@ -136,12 +140,12 @@ def _record(client: StoreClient, pilot: PilotId) -> Pilot:
     return found[0]
 
 
-def _node(record: Pilot) -> tuple[Node, claims.Own]:
+def _node(record: Pilot) -> tuple[Node, core_claims.Own]:
     """Return what the pilot may use of this machine, and what it has of its cores."""
     asked = record.description
     allowed = limits.cores(len(os.sched_getaffinity(0)), os.environ)
-    own = claims.own_cores(asked.cores, allowed, pin=asked.pin, part=True)
+    own = core_claims.own_cores(asked.cores, allowed, pin=asked.pin, part=True)
     if own.note:
         _log.warning("%s", own.note)
-    memory = asked.memory_bytes or limits.memory(watch.machine_memory(), os.environ)
+    memory = asked.memory_bytes or limits.memory(proc.machine_memory(), os.environ)
     return Node(own.cores, asked.gpus, memory, asked.named, socket.gethostname()), own

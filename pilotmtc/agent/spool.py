@@ -1,6 +1,6 @@
 """Results on the pilot's disk until the store has acknowledged them.
 
-`pilotmtc.wire.spool` says what is in the files ``spool.N``. A file is emptied when all in it is acknowledged, or
+`pilotmtc.protocol.spool` says what is in the files ``spool.N``. A file is emptied when all in it is acknowledged, or
 removed when a newer one is in use. Its writer keeps it locked: when the lock is free the writer is dead.
 
 What the store takes at once never waits for the disk. What it has not taken for a second is synced, by a thread of its
@@ -20,7 +20,7 @@ import msgspec
 
 from pilotmtc.errors import ConfigError
 from pilotmtc.model import Result
-from pilotmtc.wire.spool import pack, spool_files
+from pilotmtc.protocol.spool import pack, spool_files
 
 SEGMENT_BYTES = 4 << 20
 OWED_MAX_BYTES = 64 << 20  # that much unacknowledged, and nothing new is started

@@ -15,11 +15,11 @@ from pilotmtc.campaign.order import Cycle, Node, UnknownName, in_order
 from pilotmtc.campaign.outputs import check_shared
 from pilotmtc.campaign.submit import TaskSpec
 from pilotmtc.errors import ConfigError, PilotMTCError, UsageError
-from pilotmtc.here import current_directory
 from pilotmtc.model import GRACE_S, MAX_OUTPUT_BYTES, After, Resources, Template
 from pilotmtc.parameters import Row, Source, axis, combine, file
 from pilotmtc.parameters.files import check_ends, check_utf16
 from pilotmtc.parameters.source import check_fields
+from pilotmtc.system.locale import current_directory
 from pilotmtc.template import holes, literal, make_template, render
 
 T = TypeVar("T")

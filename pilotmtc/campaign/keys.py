@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from pilotmtc.errors import UsageError, shown
-from pilotmtc.slots import LEAST
+from pilotmtc.resources.amounts import LARGEST
+from pilotmtc.resources.slots import LEAST
 from pilotmtc.units import parse_duration, parse_memory
 
-LARGEST = 2**31 - 1
 MEMORY_LARGEST = 2**62
 T = TypeVar("T")
 

@@ -6,8 +6,8 @@ from msgspec import Struct
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import After, Resources, TaskRow, Template
+from pilotmtc.protocol.messages import Submit
 from pilotmtc.template import check_text, checker
-from pilotmtc.wire.messages import Submit
 
 CHUNK = 4096
 CHUNK_CHARS = 4 << 20  # keeps a message far below the wire's cap, whatever is in the values

@@ -19,10 +19,10 @@ def main() -> NoReturn:
         interrupts.end()
     except KeyboardInterrupt:
         interrupts.end()
-        from pilotmtc.cli import out
         from pilotmtc.cli.command import EXIT_INTERRUPTED
+        from pilotmtc.cli.output import streams
 
         if sys.stdout is not None:
-            out.silence()
+            streams.silence()
         code = EXIT_INTERRUPTED
     sys.exit(code)

@@ -11,11 +11,11 @@ from typing import Any
 
 import click
 
-from pilotmtc.cli import out
 from pilotmtc.cli.command import EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, EXIT_TIMEOUT, Helpful, State, set_site, set_store
-from pilotmtc.cli.text import plain_words
+from pilotmtc.cli.output import streams
 from pilotmtc.errors import PilotMTCError
-from pilotmtc.here import current_directory, speak_utf8
+from pilotmtc.system.locale import current_directory, speak_utf8
+from pilotmtc.text.tables import plain_words
 
 # By section: name, module (whose attribute of the same name it is), what it does. The help of the whole needs no more.
 SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
@@ -83,7 +83,7 @@ class App(Helpful, click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
-        out.talk_of_logs()
+        streams.talk_of_logs()
         with _renamed():
             return super().invoke(ctx)
 
@@ -95,7 +95,7 @@ class App(Helpful, click.Group):
         """Import and return a command."""
         for section in (*SECTIONS.values(), HIDDEN):
             if cmd_name in section:
-                module = importlib.import_module(f"pilotmtc.cli.{section[cmd_name][0]}")
+                module = importlib.import_module(f"pilotmtc.cli.commands.{section[cmd_name][0]}")
                 found: click.Command = getattr(module, cmd_name.replace("-", "_"))
                 return found
         return None
@@ -157,7 +157,7 @@ def app() -> None:
 def main() -> int:
     """Run the command that ``sys.argv`` holds, and return the exit code that it deserves."""
     speak_utf8()
-    if not out.prepare():  # before anything is done whose outcome could not be told
+    if not streams.prepare():  # before anything is done whose outcome could not be told
         return _complain("cannot write the output: standard output is closed", 3)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is: a terminal may not have all letters
@@ -165,10 +165,10 @@ def main() -> int:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        out.silence()
+        streams.silence()
         code = code or EXIT_BROKEN_PIPE
     except OSError as error:
-        out.silence()
+        streams.silence()
         code = code or _complain(f"cannot write the output: {error.strerror}", 3)
     return code
 
@@ -190,7 +190,7 @@ def _run() -> int:
     except (KeyboardInterrupt, click.exceptions.Abort):
         return EXIT_INTERRUPTED
     except _ReaderGone:
-        out.silence()
+        streams.silence()
         return EXIT_BROKEN_PIPE
     except OSError as error:
         try:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from pilotmtc.cli import out
 from pilotmtc.cli.command import Clearable
+from pilotmtc.cli.output import streams
 
 if TYPE_CHECKING:
     AnyParamType = click.ParamType[Any]
@@ -319,7 +319,7 @@ def build_tasks(words: Sequence[str], options: dict[str, Any]) -> "tuple[TaskStr
     What `task_options` has added is taken out of `options`.
     """
     from pilotmtc.errors import UsageError
-    from pilotmtc.session.words import tasks_of, toml_of
+    from pilotmtc.session.submit.command_line import tasks_of, toml_of
 
     files, form, axes = options.pop("files"), options.pop("form"), options.pop("axes")
     name = options.pop("name") or ""
@@ -345,7 +345,7 @@ def build_tasks(words: Sequence[str], options: dict[str, Any]) -> "tuple[TaskStr
         if given or files or axes or name:
             raise click.UsageError("there is no command to run with these options", click.get_current_context())
         return None
-    talk = out.talk if sys.stderr.isatty() else (lambda _words: None)
+    talk = streams.talk if sys.stderr.isatty() else (lambda _words: None)
     behind = _option_behind(words)
     if behind and len(words[0].split()) > 1:  # a shell line, which takes no arguments
         raise click.UsageError(behind, click.get_current_context())

@@ -8,18 +8,18 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from pilotmtc import own
 from pilotmtc.deploy.finding import Finding, finding
 from pilotmtc.errors import ConfigError, ConnectError, PilotMTCError, StatusUnavailable
 from pilotmtc.model import Job, PilotDescription, PilotId
 from pilotmtc.pilots.scheduler import Scheduler
 from pilotmtc.pilots.way import make_way, parse_login
+from pilotmtc.protocol.messages import GetStore
 from pilotmtc.sites import LOCAL, SAME_HOST, SCHEDULERS, find_scheduler, scheduler_url
 from pilotmtc.states import PilotState
-from pilotmtc.store.client import connect_store
-from pilotmtc.store.keys import revoke_key
+from pilotmtc.store.access.keys import revoke_key
+from pilotmtc.store.client.client import connect_store
 from pilotmtc.store.location import locate
-from pilotmtc.wire.messages import GetStore
+from pilotmtc.system import private_files
 
 _PATIENCE_S = 20.0
 _KNOCK_S = 5.0
@@ -67,7 +67,7 @@ def _way_back(login: str, store: str) -> str:
     key = f"check-{secrets.token_hex(4)}"
     base = Path(f"{store}.d")
     try:
-        own.make_directory(base)
+        private_files.make_directory(base)
         directory = tempfile.mkdtemp(prefix=".check-", dir=base)
     except OSError as error:
         raise ConfigError(f"cannot write to {base}: {error.strerror}") from error

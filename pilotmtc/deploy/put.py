@@ -19,7 +19,7 @@ from pilotmtc.deploy.shell import Shell, marked
 from pilotmtc.deploy.wheels import gather
 from pilotmtc.errors import ConfigError, UsageError
 from pilotmtc.sites import Site
-from pilotmtc.transport.ssh_url import quote_word
+from pilotmtc.transport.ssh.url import quote_word
 
 BASE = "~/.pilotmtc"
 _INSTALL_LIMIT_S = 1800.0

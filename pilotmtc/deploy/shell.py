@@ -8,9 +8,9 @@ from msgspec import Struct
 
 from pilotmtc.errors import ConnectError
 from pilotmtc.sites import Site
-from pilotmtc.store.remote import RemoteStore
+from pilotmtc.store.client.remote import RemoteStore
 from pilotmtc.transport.link import CommandChannel, Link
-from pilotmtc.transport.pipe import open_process
+from pilotmtc.transport.process import open_process
 
 _MOST_BYTES = 4 << 20
 _STATUS_WAIT_S = 5.0

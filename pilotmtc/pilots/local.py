@@ -9,17 +9,17 @@ import sys
 import time
 from pathlib import Path
 
-from pilotmtc import own
 from pilotmtc.agent import guard
 from pilotmtc.boot import program
 from pilotmtc.errors import ConfigError
-from pilotmtc.here import as_utf8
 from pilotmtc.model import Pilot, PilotDescription
+from pilotmtc.protocol.messages import CreatePilot, EndPilot, GetPilots
 from pilotmtc.states import PilotState
 from pilotmtc.store.interface import Store
 from pilotmtc.store.location import locate
 from pilotmtc.store.serve import out_of_the_way
-from pilotmtc.wire.messages import CreatePilot, EndPilot, GetPilots
+from pilotmtc.system import private_files
+from pilotmtc.system.locale import as_utf8
 
 _LOG_BYTES = 2000
 _SETTINGS = ("PILOTMTC_LAUNCHER",)  # of what else begins so, a pilot that is started in a task would have the task's
@@ -52,7 +52,7 @@ def start_local(store: Store, url: str, description: PilotDescription, wait_s: f
     key = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
     directory = Path(locate(url).directory) / "pilots" / key
     try:
-        own.make_below(locate(url).directory, directory)
+        private_files.make_below(locate(url).directory, directory)
     except OSError as error:
         raise ConfigError(f"cannot make the pilot's directory {directory}: {error.strerror}") from error
     pilot = store.call(CreatePilot(key, description, str(directory))).pilots[0]

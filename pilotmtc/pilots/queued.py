@@ -8,9 +8,9 @@ from importlib.metadata import entry_points
 
 from pilotmtc.errors import SubmitRejected, UsageError
 from pilotmtc.model import Pilot, PilotDescription
+from pilotmtc.protocol.messages import CreatePilot, GetPilots
 from pilotmtc.states import PilotState
 from pilotmtc.store.interface import Store
-from pilotmtc.wire.messages import CreatePilot, GetPilots
 
 _LOOK_S = 0.1
 # Of a description, what not every scheduler has, and what dialects call it.

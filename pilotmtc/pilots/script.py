@@ -28,7 +28,12 @@ def job_script(agent: Sequence[str], *, setup: Sequence[str] = (), environment: 
     UsageError
         If something cannot stand in a script.
     """
-    lines = ["#!/bin/sh", "exec 2>&1", "umask 077", 'export MTC_JOB_BEGAN="$(date +%s)"']  # see agent/launch.py
+    lines = [
+        "#!/bin/sh",
+        "exec 2>&1",
+        "umask 077",
+        'export MTC_JOB_BEGAN="$(date +%s)"',
+    ]  # see start_workers.py
     for line in setup:
         if "\0" in line or "\n" in line or "\r" in line:
             raise UsageError(f"the set-up line {line!r} holds a line break or a NUL: give each line by itself")

@@ -17,26 +17,26 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
-from pilotmtc import own
+from pilotmtc.agent.crews.start_workers import HOSTS_VARIABLE
 from pilotmtc.agent.guard import sweep
-from pilotmtc.agent.launch import HOSTS_VARIABLE
 from pilotmtc.agent.leftovers import send_spool
 from pilotmtc.boot import program
 from pilotmtc.errors import AdaptorError, ChannelClosed, ConfigError, PilotMTCError, SubmitRejected, UsageError
-from pilotmtc.here import speak_utf8
 from pilotmtc.model import BatchId, Job, JobReport
 from pilotmtc.pilots.queued import adopt
 from pilotmtc.pilots.scheduler import Scheduler, Sighting
 from pilotmtc.pilots.script import job_script
 from pilotmtc.pilots.way import make_way
+from pilotmtc.protocol.messages import BeginSubmit, GetJobs, ReportJobs, RevokeKey
 from pilotmtc.sites import LOCAL
 from pilotmtc.states import PILOT_FINAL, JobState, PilotState
-from pilotmtc.store.client import StoreClient
+from pilotmtc.store.access.keys import pilot_key_name
+from pilotmtc.store.client.client import StoreClient
 from pilotmtc.store.interface import Store
-from pilotmtc.store.keys import pilot_key_name
-from pilotmtc.store.stewards import CONTROL_FD
+from pilotmtc.store.server.stewards import CONTROL_FD
+from pilotmtc.system import private_files
+from pilotmtc.system.locale import speak_utf8
 from pilotmtc.transport.channel import Channel
-from pilotmtc.wire.messages import BeginSubmit, GetJobs, ReportJobs, RevokeKey
 
 log = logging.getLogger("pilotmtc.pilots")
 
@@ -172,7 +172,7 @@ class Round:
         script = directory / "job.sh"
         try:
             base = Path(f"{self._path}.d")
-            own.make_below(base if directory.is_relative_to(base) else directory, directory)
+            private_files.make_below(base if directory.is_relative_to(base) else directory, directory)
             agent = program(
                 "pilotmtc.agent", "--store", make_way(self._path, job), "--pilot", str(job.pilot),
                 "--directory", job.directory, "--allocation",

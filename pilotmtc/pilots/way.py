@@ -11,8 +11,8 @@ from pathlib import Path
 from pilotmtc.errors import ConfigError
 from pilotmtc.model import Job
 from pilotmtc.sites import SAME_HOST
-from pilotmtc.store.keys import new_key, pilot_key_name
-from pilotmtc.transport.ssh_url import SshTarget
+from pilotmtc.store.access.keys import new_key, pilot_key_name
+from pilotmtc.transport.ssh.url import SshTarget
 
 _LOGIN = re.compile(
     r"(?:(?P<user>[^\s@:/\-][^\s@:/]*)@)?(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9_.][A-Za-z0-9_.\-]*))(?::(?P<port>\d{1,5}))?"

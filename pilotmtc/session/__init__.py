@@ -1,18 +1,25 @@
 """The Python API: `Session`, and what it takes and gives."""
 
-from pilotmtc.session.api import Session, read_campaign
-from pilotmtc.session.describe import PilotOptions, describe
-from pilotmtc.session.fitting import never_starts
-from pilotmtc.session.follow import Step
+from pilotmtc.pilots.capacity import never_starts
+from pilotmtc.session.api import Session
+from pilotmtc.session.look.follow import Step
+from pilotmtc.session.look.results import TaskResult, output_blocks, output_text
+from pilotmtc.session.look.select import NewValues, Selection
 from pilotmtc.session.pilots import Pilots
-from pilotmtc.session.results import TaskResult, describe_end, output_blocks, output_text
-from pilotmtc.session.run import Advanced, Begun, Ended, PilotLost, PilotMoved, Run, RunEvent, StoreTroubled
-from pilotmtc.session.select import NewValues, Selection
-from pilotmtc.session.tasks import Params, TaskOptions, TaskStream, as_source, command_line, make_tasks
+from pilotmtc.session.run.runner import Advanced, Begun, Ended, PilotLost, PilotMoved, Run, RunEvent, StoreTroubled
+from pilotmtc.session.submit.pilot import PilotOptions, describe
+from pilotmtc.session.submit.tasks import (
+    Params,
+    TaskOptions,
+    TaskStream,
+    as_source,
+    make_tasks,
+    read_campaign,
+)
 
 __all__ = [
     "Advanced", "Begun", "Ended", "NewValues", "Params", "PilotLost", "PilotMoved", "PilotOptions", "Pilots", "Run",
     "RunEvent", "Selection", "Session", "Step", "StoreTroubled", "TaskOptions", "TaskResult", "TaskStream", "as_source",
-    "command_line", "describe", "describe_end", "make_tasks", "never_starts", "output_blocks", "output_text",
+    "describe", "make_tasks", "never_starts", "output_blocks", "output_text",
     "read_campaign",
 ]  # fmt: skip

@@ -9,30 +9,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Unpack
 
-import msgspec
-
-from pilotmtc.campaign import TaskSpec, load
+from pilotmtc.campaign import TaskSpec
 from pilotmtc.errors import PilotMTCError, UsageError
 from pilotmtc.model import Campaign, CampaignId, Key, PilotDescription, Task, TaskId
-from pilotmtc.session.explain import explain
-from pilotmtc.session.follow import Step, follow, get_campaign, is_over
-from pilotmtc.session.given import seconds
-from pilotmtc.session.given import whole as whole_number
-from pilotmtc.session.link import Link
-from pilotmtc.session.pilots import Pilots
-from pilotmtc.session.results import TaskResult, pages, results, whole_output
-from pilotmtc.session.resuming import rest
-from pilotmtc.session.run import Run
-from pilotmtc.session.select import NewValues, Selection, as_choice, as_edit, as_filter
-from pilotmtc.session.submission import new_key, seal, submit
-from pilotmtc.session.tasks import Params, TaskOptions, TaskStream, Word, as_source, make_tasks
-from pilotmtc.sites import LOCAL, get_site
-from pilotmtc.states import TaskState
-from pilotmtc.store.client import StoreClient, connect_store
-from pilotmtc.store.interface import Store
-from pilotmtc.store.location import locate
-from pilotmtc.transport.link import Ask
-from pilotmtc.wire.messages import (
+from pilotmtc.protocol.messages import (
     Cancel,
     Changed,
     CheckStore,
@@ -41,9 +21,7 @@ from pilotmtc.wire.messages import (
     Filter,
     GetCampaigns,
     GetKeys,
-    GetOutput,
     GetStore,
-    GetTask,
     NewKey,
     Output,
     R,
@@ -56,8 +34,27 @@ from pilotmtc.wire.messages import (
     Submitted,
     TaskDetail,
 )
-from pilotmtc.wire.tail import GetTail, Tail
-from pilotmtc.wire.views import Explain
+from pilotmtc.protocol.overview import Explain
+from pilotmtc.protocol.tail import GetTail, Tail
+from pilotmtc.session.arguments import seconds
+from pilotmtc.session.arguments import whole as whole_number
+from pilotmtc.session.link import Link
+from pilotmtc.session.look.explain import explain
+from pilotmtc.session.look.follow import Step, follow, get_campaign, is_over
+from pilotmtc.session.look.output import Piece, follow_output, get_output, get_task
+from pilotmtc.session.look.results import TaskResult, pages, results
+from pilotmtc.session.look.select import NewValues, Selection, as_choice, as_edit, as_filter
+from pilotmtc.session.pilots import Pilots
+from pilotmtc.session.run.resume import rest
+from pilotmtc.session.run.runner import Run
+from pilotmtc.session.submit.sending import new_key, seal, submit
+from pilotmtc.session.submit.tasks import Params, TaskOptions, TaskStream, Word, as_source, make_tasks, read_campaign
+from pilotmtc.sites import LOCAL, get_site
+from pilotmtc.states import TaskState
+from pilotmtc.store.client.client import StoreClient, connect_store
+from pilotmtc.store.interface import Store
+from pilotmtc.store.location import locate
+from pilotmtc.transport.link import Ask
 
 _PAGE = 1000
 _FIELDS_PAGE = 10_000
@@ -140,7 +137,7 @@ class Session:
         return Pilots(self._link, self._site)
 
     def call(self, request: Request[R]) -> R:
-        """Send the store a request of `pilotmtc.wire.messages` and return its answer."""
+        """Send the store a request of `pilotmtc.protocol.messages` and return its answer."""
         return self._link.call(request)
 
     def send(self, request: Request[R]) -> "concurrent.futures.Future[R]":
@@ -304,10 +301,7 @@ class Session:
         UsageError
             If there is none of that number.
         """
-        detail = self._link.call(GetTask(_task_id(task)))
-        if detail.task is None:
-            raise UsageError(f"there is no task {task} in {self.url}: see pilotmtc tasks")
-        return detail
+        return get_task(self._link, _task_id(task))
 
     def explain(self, task: int) -> tuple[TaskState, list[str]]:
         """Return a task's state, and why it is so: the answer first, then reasons, then commands behind ``$ ``.
@@ -337,20 +331,7 @@ class Session:
         StoreError
             If a file cannot be read.
         """
-        found = self._link.call(GetOutput(_task_id(task), whole_number("attempt", attempt)))
-        if not found.found:
-            there = self.task(task).task
-            if there is not None and there.state is TaskState.RUNNING and not attempt:
-                raise UsageError(f"task {task} runs for the first time: see pilotmtc logs --follow {task}")
-            which = f"attempt {attempt}" if attempt else "attempt that has ended"
-            raise UsageError(f"task {task} has no {which}: see pilotmtc task {task}")
-        if not whole:
-            return found
-        return msgspec.structs.replace(
-            found,
-            stdout=whole_output(found.stdout, found.stdout_path, found.stdout_bytes),
-            stderr=whole_output(found.stderr, found.stderr_path, found.stderr_bytes),
-        )
+        return get_output(self._link, _task_id(task), whole_number("attempt", attempt), whole=whole)
 
     def tail(self, task: int, *, since: float = 0.0, wait_s: float = 5.0) -> Tail:
         """Return the end of what a task that runs has written so far, as its agent says.
@@ -363,6 +344,16 @@ class Session:
             How long, in seconds. A task that does not run is answered at once.
         """
         return self._link.call(GetTail(_task_id(task), since, wait_s))
+
+    def follow_output(self, task: int) -> Iterator[Piece]:
+        """Yield what a task writes until it is over, from what it has written so far on.
+
+        Raises
+        ------
+        UsageError
+            If there is no such task, or it ends without ever having run.
+        """
+        return follow_output(self._link, _task_id(task))
 
     def results(
         self, *, outputs: bool = True, whole: bool = False, newest: bool = False, **select: Unpack[Selection]
@@ -478,9 +469,3 @@ class Session:
 
 def _task_id(task: object) -> TaskId:
     return TaskId(whole_number("task", task))
-
-
-def read_campaign(path: str | Path) -> tuple[TaskStream, str]:
-    """Return the tasks of a campaign file, and its name."""
-    found = load(path)
-    return TaskStream(found.tasks, size=found.size), found.name

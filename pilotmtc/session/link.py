@@ -6,9 +6,9 @@ import time
 from collections.abc import Sequence
 
 from pilotmtc.errors import PilotMTCError
-from pilotmtc.store.client import StoreClient
+from pilotmtc.protocol.messages import Changes, GetChanges, R, Request
+from pilotmtc.store.client.client import StoreClient
 from pilotmtc.store.interface import Store
-from pilotmtc.wire.messages import Changes, GetChanges, R, Request
 
 _BEAT_S = 0.1  # how often a waiting thread looks around, so that signal handlers take effect
 _ASK_AGAIN_S = 0.02

@@ -7,13 +7,13 @@ from typing import Unpack
 from pilotmtc import pilots
 from pilotmtc.errors import UsageError
 from pilotmtc.model import Pilot, PilotDescription, PilotId
-from pilotmtc.session.describe import PilotOptions, describe
-from pilotmtc.session.follow import get_campaign
-from pilotmtc.session.given import seconds, whole
+from pilotmtc.protocol.messages import CancelPilot, Changed, DrainPilot, GetPilots
+from pilotmtc.session.arguments import seconds, whole
 from pilotmtc.session.link import Link
+from pilotmtc.session.look.follow import get_campaign
+from pilotmtc.session.submit.pilot import PilotOptions, describe
 from pilotmtc.sites import LOCAL
 from pilotmtc.states import PILOT_FINAL
-from pilotmtc.wire.messages import CancelPilot, Changed, DrainPilot, GetPilots
 
 _LOOK_S = 0.1
 

@@ -8,10 +8,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from pilotmtc.errors import ConfigError, PilotMTCError
+from pilotmtc.protocol.frames import error_of
+from pilotmtc.protocol.messages import Failure
 from pilotmtc.store import serve
-from pilotmtc.transport.ssh_url import SshTarget, parse_url
-from pilotmtc.wire.frames import error_of
-from pilotmtc.wire.messages import Failure
+from pilotmtc.transport.ssh.url import SshTarget, parse_url
 
 VARIABLE = "PILOTMTC_STORE"
 COMMAND_VARIABLE = "PILOTMTC_REMOTE_COMMAND"  # the pilotmtc on the other host

@@ -50,7 +50,7 @@ WAITING = "pilotmtc: waiting: "  # begins a line of text before the hello
 MARK = "PILOTMTC_STORE_SERVER"
 
 _AGENTS_MARK = 10
-# The preamble of `pilotmtc.wire.frames`, which is not imported here; a test holds the two together.
+# The preamble of `pilotmtc.protocol.frames`, which is not imported here; a test holds the two together.
 _MAGIC = b"\x89pilotmtc\r\n\x1a\n"
 
 

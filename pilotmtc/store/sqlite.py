@@ -13,27 +13,16 @@ from typing import Any, cast
 from pilotmtc.clock import Clock, SystemClock
 from pilotmtc.errors import PilotMTCError, StoreBusy, StoreError, UsageError
 from pilotmtc.model import PilotId
-from pilotmtc.store import (
-    claiming,
-    closeups,
-    finishing,
-    jobs,
-    leases,
-    looking,
-    overview,
-    steering,
-    submitting,
-    upkeep,
-    wishes,
-)
-from pilotmtc.store.apart import APART, do_apart
-from pilotmtc.store.jobs import OpenJobs
-from pilotmtc.store.ledger import Ledger, News
-from pilotmtc.store.opening import TROUBLE, open_file, translate
-from pilotmtc.store.pilot_files import read_pilot_file
-from pilotmtc.wire import messages as m
-from pilotmtc.wire import tail as t
-from pilotmtc.wire import views as v
+from pilotmtc.protocol import messages as m
+from pilotmtc.protocol import overview as v
+from pilotmtc.protocol import tail as t
+from pilotmtc.store.file import maintenance
+from pilotmtc.store.file.opening import TROUBLE, open_file, translate
+from pilotmtc.store.file.transaction import Ledger, News
+from pilotmtc.store.requests import claim, finish, inspect, jobs, overview, pilots, query, slices, steer, submit
+from pilotmtc.store.requests.jobs import OpenJobs
+from pilotmtc.store.requests.pilot_files import read_pilot_file
+from pilotmtc.store.requests.slow import APART, do_apart
 
 __all__ = ["News", "SqliteStore"]
 
@@ -42,43 +31,43 @@ log = logging.getLogger("pilotmtc.store.server")
 Handler = Callable[[Ledger, Any], m.Reply]
 
 _READS: dict[type[object], Handler] = {
-    m.GetCampaigns: looking.get_campaigns,
-    m.GetPilots: looking.get_pilots,
-    m.GetTasks: looking.get_tasks,
-    m.GetTask: looking.get_task,
-    m.GetOutput: looking.get_output,
-    m.GetChanges: looking.get_changes,
-    m.GetStore: looking.get_store,
+    m.GetCampaigns: query.get_campaigns,
+    m.GetPilots: query.get_pilots,
+    m.GetTasks: query.get_tasks,
+    m.GetTask: query.get_task,
+    m.GetOutput: query.get_output,
+    m.GetChanges: query.get_changes,
+    m.GetStore: query.get_store,
     v.GetOverview: overview.get_overview,
-    v.Explain: closeups.explain,
-    v.GetPilotView: closeups.get_pilot_view,
-    v.GetSpans: closeups.get_spans,
-    v.GetWords: closeups.get_words,
-    t.GetTail: closeups.get_tail,
-    t.Peeked: closeups.peeked,  # into memory only
+    v.Explain: inspect.explain,
+    v.GetPilotView: inspect.get_pilot_view,
+    v.GetSpans: inspect.get_spans,
+    v.GetWords: inspect.get_words,
+    t.GetTail: inspect.get_tail,
+    t.Peeked: inspect.peeked,  # into memory only
     m.GetJobs: jobs.get_jobs,
 }
 _WRITES: dict[type[object], Handler] = {
-    m.AttachPilot: leases.attach,
-    m.EndPilot: leases.end_pilot,
-    m.Heartbeat: leases.heartbeat,
-    m.Claim: claiming.claim,
-    m.Started: claiming.started,
-    m.Release: claiming.release,
-    m.Finish: finishing.finish,
+    m.AttachPilot: pilots.attach,
+    m.EndPilot: pilots.end_pilot,
+    m.Heartbeat: pilots.heartbeat,
+    m.Claim: claim.claim,
+    m.Started: claim.started,
+    m.Release: claim.release,
+    m.Finish: finish.finish,
 }
 # What a user was told is done must survive a power loss: these are synced to disk before they are answered.
 _DURABLE: dict[type[object], Handler] = {
-    m.Submit: submitting.submit,
-    m.ShareCampaign: submitting.share,
-    m.CreatePilot: leases.create_pilot,
-    m.DrainPilot: leases.drain_pilot,
-    m.CancelPilot: leases.cancel_pilot,
+    m.Submit: submit.submit,
+    m.ShareCampaign: submit.share,
+    m.CreatePilot: pilots.create_pilot,
+    m.DrainPilot: pilots.drain_pilot,
+    m.CancelPilot: pilots.cancel_pilot,
     m.BeginSubmit: jobs.begin_submit,
     m.ReportJobs: jobs.report_jobs,
-    m.Cancel: wishes.wished(steering.cancel),
-    m.Retry: wishes.wished(steering.retry),
-    m.Edit: wishes.wished(steering.edit),
+    m.Cancel: slices.wished(steer.cancel),
+    m.Retry: slices.wished(steer.retry),
+    m.Edit: slices.wished(steer.edit),
 }
 _HANDLERS = _READS | _WRITES | _DURABLE
 # These cannot be part of a transaction.
@@ -169,7 +158,7 @@ class SqliteStore:
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
     def call(self, request: m.Request[m.R]) -> m.R:
-        """Do what `request` says, in one transaction; `pilotmtc.wire.messages` tells what each request means.
+        """Do what `request` says, in one transaction; `pilotmtc.protocol.messages` tells what each request means.
 
         Raises
         ------
@@ -177,7 +166,7 @@ class SqliteStore:
             As the request deserves.
         """
         (answer,) = self.call_many((request,))
-        while isinstance(answer, wishes.Underway):
+        while isinstance(answer, slices.Underway):
             self.due()
             (answer,) = self.call_many((request,))
         if isinstance(answer, PilotMTCError):
@@ -209,11 +198,11 @@ class SqliteStore:
             If the disk does not play along; call again later.
         """
         with self._translated():
-            if leases.is_due(self._ledger):
-                self._by_itself(lambda: leases.do_due(self._ledger))
+            if pilots.is_due(self._ledger):
+                self._by_itself(lambda: pilots.do_due(self._ledger))
             if self._ledger.wishes:
                 self._go_on()
-            return leases.nap(self._ledger)
+            return pilots.nap(self._ledger)
 
     def nap(self) -> float:
         """Return seconds until `due` may have something to do, 10 at the most: each commit may bring a nearer deadline.
@@ -224,7 +213,7 @@ class SqliteStore:
             If the disk does not play along.
         """
         with self._translated():
-            return leases.nap(self._ledger)
+            return pilots.nap(self._ledger)
 
     def heard(self, pilot: int, ago_s: float) -> None:
         """Count anything that has come from a pilot's agent as a sign of life: a large message may take long."""
@@ -233,7 +222,7 @@ class SqliteStore:
 
     def was_deaf(self, seconds: float) -> bool:
         """Take in that for so long nobody could be heard; return whether all leases begin anew for that."""
-        return leases.forgive(self._ledger, seconds)
+        return pilots.forgive(self._ledger, seconds)
 
     def watch_keys(self, keys: Sequence[str]) -> None:
         """Have it asked again about pilots that are over although these keys of theirs are still there.
@@ -254,9 +243,9 @@ class SqliteStore:
 
     def _go_on(self) -> None:
         ledger = self._ledger
-        full = wishes.next_is_over(ledger)  # what the slices have written is synced before anybody is told
+        full = slices.next_is_over(ledger)  # what the slices have written is synced before anybody is told
         try:
-            self._by_itself(lambda: wishes.go_on(ledger, steering.cancel, steering.retry, steering.edit), full=full)
+            self._by_itself(lambda: slices.go_on(ledger, steer.cancel, steer.retry, steer.edit), full=full)
         except _NONSENSE as error:
             failure = _nonsense(error)
         except (*TROUBLE, StoreError):  # it may get better
@@ -269,7 +258,7 @@ class SqliteStore:
             failure = StoreError(f"a fault in pilotmtc itself: {type(error).__name__}: {error}; please report it")
         else:
             return
-        self._by_itself(lambda: wishes.give_up(ledger, failure))
+        self._by_itself(lambda: slices.give_up(ledger, failure))
 
     def _by_itself(self, do: Callable[[], None], *, full: bool = False) -> None:
         """Do what nobody has asked for just now, in a transaction."""
@@ -298,7 +287,7 @@ class SqliteStore:
     def find_pilot(self, key: str) -> PilotId | None:
         """Return the pilot with this key, None if there is none."""
         with self._translated():
-            return closeups.find_pilot(self._ledger, key)
+            return inspect.find_pilot(self._ledger, key)
 
     def pilot_directory(self, pilot: int) -> str:
         """Return where the files of a pilot lie.
@@ -309,7 +298,7 @@ class SqliteStore:
             If there is no such pilot.
         """
         with self._translated():
-            return closeups.pilot_directory(self._ledger, pilot)
+            return inspect.pilot_directory(self._ledger, pilot)
 
     # -- transactions ------------------------------------------------------------------------------------------
 
@@ -400,7 +389,7 @@ class SqliteStore:
             if isinstance(request, m.CompactStore):
                 with self._translated():
                     self._prove()
-                    done = upkeep.compact(self._connection, self.path)
+                    done = maintenance.compact(self._connection, self.path)
                     self._prove()
                     return done
             if isinstance(request, v.GetPilotFile):

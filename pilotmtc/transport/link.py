@@ -1,12 +1,10 @@
 """What a way to another host is: a link, and the channels on it."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from types import TracebackType
+from typing import Protocol
 
 from pilotmtc.transport.channel import Channel
-
-if TYPE_CHECKING:
-    from pilotmtc.transport.sftp import SftpFiles
 
 # Asks a person: the prompts, and for each whether what is typed may be seen. As many answers come back.
 Ask = Callable[[Sequence[str], Sequence[bool]], Sequence[str]]
@@ -17,6 +15,26 @@ class CommandChannel(Channel, Protocol):
 
     def exit_status(self, wait_s: float) -> int | None:
         """Return how the command ended; None if that is not known within `wait_s`."""
+        ...
+
+
+class Files(Protocol):
+    """The files of the other host; a context manager."""
+
+    def __enter__(self) -> "Files": ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def put(self, local: str, remote: str) -> None:
+        """Copy a file; the one there is whole or not there at all.
+
+        Raises
+        ------
+        ConnectError
+            If it does not arrive.
+        """
         ...
 
 
@@ -43,8 +61,8 @@ class Link(Protocol):
         """
         ...
 
-    def files(self) -> "SftpFiles":
-        """Start the host's SFTP server; the result is a context manager.
+    def files(self) -> Files:
+        """Start the host's SFTP server.
 
         Raises
         ------

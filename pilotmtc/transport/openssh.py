@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from pilotmtc.errors import ChannelClosed, ConnectError, LoginRefused, PilotMTCError
 from pilotmtc.transport.link import CommandChannel
-from pilotmtc.transport.pipe import ProcessChannel, open_process
-from pilotmtc.transport.ssh_config import CONNECT_TIMEOUT_S, config_file
-from pilotmtc.transport.ssh_url import SshTarget
+from pilotmtc.transport.process import ProcessChannel, open_process
+from pilotmtc.transport.ssh.config import CONNECT_TIMEOUT_S, config_file
+from pilotmtc.transport.ssh.url import SshTarget
 
 if TYPE_CHECKING:
-    from pilotmtc.transport.sftp import SftpFiles
+    from pilotmtc.transport.ssh.sftp import SftpFiles
 
 _OPTIONS = (
     "BatchMode=yes",
@@ -72,7 +72,7 @@ class OpenSshLink:
 
     def files(self) -> "SftpFiles":
         """Start the host's SFTP server; see `Link`."""
-        from pilotmtc.transport.sftp import ProcessStream, SftpFiles
+        from pilotmtc.transport.ssh.sftp import ProcessStream, SftpFiles
 
         argv = [*_ssh(self.target, self._through), "-s", "--", self.target.host, "sftp"]
         return SftpFiles(ProcessStream(open_process(argv)), self.target.host)

@@ -8,24 +8,24 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import InvalidStateError
 from typing import Any
 
-from textual.app import App, SuspendNotSupported, SystemCommand
+from textual.app import SuspendNotSupported, SystemCommand
 from textual.binding import Binding
 from textual.message import Message
 from textual.screen import Screen
 
-from pilotmtc.cli.text import plain_words
 from pilotmtc.errors import LoginRefused, PilotMTCError, UsageError
-from pilotmtc.session.board import Board
+from pilotmtc.protocol.overview import GetOverview
+from pilotmtc.text.tables import plain_words
 from pilotmtc.tui.base import Base
-from pilotmtc.tui.dialogs import Form
 from pilotmtc.tui.gateway import Answers, Gateway
-from pilotmtc.tui.keys import Keys, own_bindings
-from pilotmtc.tui.overview import OverviewScreen
 from pilotmtc.tui.pager import pager_command, run_pager
-from pilotmtc.tui.pilot import PilotScreen
-from pilotmtc.tui.task import TaskScreen
-from pilotmtc.tui.tasks import TasksScreen
-from pilotmtc.wire.views import GetOverview
+from pilotmtc.tui.program import Program
+from pilotmtc.tui.screens.overview import OverviewScreen
+from pilotmtc.tui.screens.pilot import PilotScreen
+from pilotmtc.tui.screens.task import TaskScreen
+from pilotmtc.tui.screens.tasks import TasksScreen
+from pilotmtc.tui.widgets.dialogs import Form
+from pilotmtc.tui.widgets.keys import Keys, own_bindings
 
 _SPAN_S = 1800.0  # of the past, in the plots
 _HELD_S = 20.0  # how long the server may hold back an answer that has no news
@@ -51,18 +51,8 @@ class QuestionOver(Message):
         self.form = form
 
 
-class MtcApp(App[None]):
-    """Pilots and tasks, live.
-
-    Attributes
-    ----------
-    board
-        What is known at a glance.
-    heard_at
-        When the last news came, by the monotonic clock; None before the first.
-    trouble
-        What is wrong, if it is more than a link that is down.
-    """
+class MtcApp(Program):
+    """Pilots and tasks, live."""
 
     TITLE = "pilotmtc"
     CSS_PATH = "pilotmtc.tcss"
@@ -76,11 +66,7 @@ class MtcApp(App[None]):
     ]
 
     def __init__(self, gateway: Gateway) -> None:
-        super().__init__()
-        self.gateway = gateway
-        self.board = Board()
-        self.heard_at: float | None = None
-        self.trouble = ""
+        super().__init__(gateway)
         self._is_open = False
         self._again = asyncio.Event()
 

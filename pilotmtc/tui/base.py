@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Coroutine
 from time import monotonic
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from rich.text import Text
 from textual.app import ComposeResult
@@ -11,11 +11,9 @@ from textual.screen import Screen
 from textual.widgets import Footer, Static
 
 from pilotmtc.errors import PilotMTCError
-from pilotmtc.tui.words import span
-
-if TYPE_CHECKING:
-    from pilotmtc.session.board import Board
-    from pilotmtc.tui.app import MtcApp
+from pilotmtc.session.look.overview import Board
+from pilotmtc.tui.program import Program
+from pilotmtc.tui.widgets.words import span
 
 _WIDE = 100  # columns from which on there is room for words and longer bars
 _STALE_S = 30.0  # the server answers earlier than that if there is a link, news or not
@@ -61,9 +59,9 @@ class Base(Screen[None]):
         yield from ()
 
     @property
-    def mtc(self) -> "MtcApp":
+    def mtc(self) -> Program:
         """The program."""
-        return cast("MtcApp", self.app)
+        return cast("Program", self.app)
 
     @property
     def wide(self) -> bool:
@@ -71,7 +69,7 @@ class Base(Screen[None]):
         return self.size.width >= _WIDE
 
     @property
-    def board(self) -> "Board":
+    def board(self) -> Board:
         """What is known of the store at a glance."""
         return self.mtc.board
 

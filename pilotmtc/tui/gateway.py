@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 from pilotmtc.errors import ChannelClosed, LoginRefused, PilotMTCError
+from pilotmtc.protocol.base import Request
+from pilotmtc.protocol.messages import R
 from pilotmtc.session import Session
-from pilotmtc.wire.base import Request
-from pilotmtc.wire.messages import R
 
 T = TypeVar("T")
 Answers = concurrent.futures.Future[list[str]]

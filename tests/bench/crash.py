@@ -6,8 +6,8 @@ import signal
 import sqlite3
 import time
 
+from pilotmtc.protocol.messages import CheckStore, GetPilots, SnapshotStore
 from pilotmtc.states import PilotState
-from pilotmtc.wire.messages import CheckStore, GetPilots, SnapshotStore
 from tests.bench.measure import Measured, say
 from tests.bench.place import place, specs
 from tests.support import wait_until

@@ -20,13 +20,13 @@ from pathlib import Path
 import zmq
 from msgspec import Struct
 
-from pilotmtc.agent.contact import NAME, Contact
-from pilotmtc.agent.line import Begone, Hello, Welcome, decode, encode
+from pilotmtc.agent.crews.contact import NAME, Contact
+from pilotmtc.agent.crews.protocol import Begone, Hello, Welcome, decode, encode
 from pilotmtc.model import CampaignId, Pilot, PilotDescription
+from pilotmtc.protocol.messages import CreatePilot, DrainPilot, GetCampaigns, GetPilots, GetStore
+from pilotmtc.protocol.overview import GetSpans, Span
 from pilotmtc.states import PilotState, TaskState
-from pilotmtc.store.client import StoreClient
-from pilotmtc.wire.messages import CreatePilot, DrainPilot, GetCampaigns, GetPilots, GetStore
-from pilotmtc.wire.views import GetSpans, Span
+from pilotmtc.store.client.client import StoreClient
 from tests.bench.baselines import c_loop
 from tests.bench.measure import Measured, Series, in_turn, say
 from tests.bench.place import Place, cpu_s, memory_mb, place, specs, submit

@@ -12,9 +12,9 @@ from pilotmtc.campaign.submit import TaskSpec, chunks
 from pilotmtc.errors import ChannelClosed
 from pilotmtc.model import CampaignId, Pilot, PilotDescription, Resources, Template
 from pilotmtc.pilots import start_local
+from pilotmtc.protocol.messages import CancelPilot, GetCampaigns, GetPilots
 from pilotmtc.states import TaskState
-from pilotmtc.store.client import StoreClient, connect_store
-from pilotmtc.wire.messages import CancelPilot, GetCampaigns, GetPilots
+from pilotmtc.store.client.client import StoreClient, connect_store
 from tests.support import kill, processes_with, wait_until
 
 _OVER = (TaskState.DONE, TaskState.FAILED, TaskState.CANCELED, TaskState.SKIPPED)

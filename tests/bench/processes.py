@@ -5,8 +5,8 @@ import resource
 import time
 from collections.abc import Callable
 
+from pilotmtc.protocol.messages import GetCampaigns
 from pilotmtc.states import TaskState
-from pilotmtc.wire.messages import GetCampaigns
 from tests.bench.baselines import Runner, available, c_loop
 from tests.bench.measure import Measured, Series, in_turn
 from tests.bench.place import cpu_s, memory_mb, place, specs

@@ -14,11 +14,11 @@ from pathlib import Path
 import msgspec
 
 from pilotmtc.model import Resources
+from pilotmtc.protocol.messages import Claim, Finish, GetStore
 from pilotmtc.store import serve
-from pilotmtc.store.client import StoreClient, connect_store
-from pilotmtc.transport.ssh import SshLink
-from pilotmtc.transport.ssh_url import parse_url
-from pilotmtc.wire.messages import Claim, Finish, GetStore
+from pilotmtc.store.client.client import StoreClient, connect_store
+from pilotmtc.transport.ssh.link import SshLink
+from pilotmtc.transport.ssh.url import parse_url
 from tests.bench.measure import Measured, Series, in_turn, say, timed
 from tests.bench.place import Place, memory_mb, place, specs, submit
 from tests.bench.storage import BATCH, Agent, results_of

@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pilotmtc.model import PilotDescription, PilotId, Resources
-from pilotmtc.store.client import StoreClient
-from pilotmtc.wire.messages import AttachPilot, Batch, Claim, CreatePilot, Finish, Heartbeat
-from pilotmtc.wire.views import NodeState
+from pilotmtc.protocol.messages import AttachPilot, Batch, Claim, CreatePilot, Finish, Heartbeat
+from pilotmtc.protocol.overview import NodeState
+from pilotmtc.store.client.client import StoreClient
 from tests.bench.measure import Measured, Series, in_turn, say
 from tests.bench.place import cpu_s, memory_mb, specs, submit
 from tests.bench.remote import remote_store

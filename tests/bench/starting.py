@@ -7,8 +7,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from pilotmtc.protocol.messages import GetStore
 from pilotmtc.store import serve
-from pilotmtc.wire.messages import GetStore
 from tests.bench.measure import Measured, Series, in_turn, timed
 from tests.bench.place import memory_mb, place
 

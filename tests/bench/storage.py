@@ -11,9 +11,9 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from pilotmtc.model import PilotDescription, Resources, Result
+from pilotmtc.protocol.messages import AttachPilot, Batch, Claim, CreatePilot, Finish, Finished, GetStore
 from pilotmtc.states import Cause
-from pilotmtc.store.client import StoreClient, connect_store
-from pilotmtc.wire.messages import AttachPilot, Batch, Claim, CreatePilot, Finish, Finished, GetStore
+from pilotmtc.store.client.client import StoreClient, connect_store
 from tests.bench.measure import Measured, Series, in_turn, say
 from tests.bench.place import memory_mb, place, specs
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from pilotmtc.clock import FakeClock
-from pilotmtc.store.client import StoreClient, connect_store
+from pilotmtc.protocol.messages import CheckStore
+from pilotmtc.store.client.client import StoreClient, connect_store
 from pilotmtc.store.interface import Store
 from pilotmtc.store.sqlite import SqliteStore
-from pilotmtc.wire.messages import CheckStore
 from tests.contract.storekit import Kit
 
 

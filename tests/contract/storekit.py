@@ -16,9 +16,7 @@ from pilotmtc.model import (
     TaskRow,
     Template,
 )
-from pilotmtc.states import Cause, TaskState
-from pilotmtc.store.interface import Store
-from pilotmtc.wire.messages import (
+from pilotmtc.protocol.messages import (
     AttachPilot,
     Batch,
     Cancel,
@@ -38,6 +36,8 @@ from pilotmtc.wire.messages import (
     Submit,
     Submitted,
 )
+from pilotmtc.states import Cause, TaskState
+from pilotmtc.store.interface import Store
 
 ECHO = Template(("echo", "{x}"), fields=("x",))
 LARGE = Resources(cores=64)

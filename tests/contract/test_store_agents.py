@@ -4,8 +4,7 @@ import pytest
 
 from pilotmtc.errors import StateError, UsageError
 from pilotmtc.model import CampaignId, PilotDescription, PilotId, Resources, TaskId, Template
-from pilotmtc.states import CRASH_LIMIT, Cause, PilotState, TaskState
-from pilotmtc.wire.messages import (
+from pilotmtc.protocol.messages import (
     AttachPilot,
     CancelPilot,
     Changed,
@@ -22,6 +21,7 @@ from pilotmtc.wire.messages import (
     Heartbeat,
     ShareCampaign,
 )
+from pilotmtc.states import CRASH_LIMIT, Cause, PilotState, TaskState
 from tests.contract.storekit import Kit, result, row
 
 S = TaskState

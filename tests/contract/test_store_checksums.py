@@ -7,8 +7,8 @@ from msgspec.structs import replace
 
 from pilotmtc.clock import FakeClock
 from pilotmtc.model import PilotDescription
+from pilotmtc.protocol.messages import AttachPilot, CheckStore, CreatePilot, Finish
 from pilotmtc.store.sqlite import SqliteStore
-from pilotmtc.wire.messages import AttachPilot, CheckStore, CreatePilot, Finish
 from tests.contract.storekit import Kit, result, row
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from pilotmtc.clock import FakeClock
 from pilotmtc.model import Resources, Template
+from pilotmtc.protocol.messages import CancelPilot, GetChanges, GetPilots, GetTask, Submit
 from pilotmtc.states import Cause, PilotState, TaskState
 from pilotmtc.store.sqlite import SqliteStore
-from pilotmtc.wire.messages import CancelPilot, GetChanges, GetPilots, GetTask, Submit
 from tests.contract.storekit import ECHO, Kit, row
 
 S = TaskState

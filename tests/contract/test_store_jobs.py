@@ -7,10 +7,7 @@ import pytest
 from pilotmtc.clock import FakeClock
 from pilotmtc.errors import StateError, UsageError
 from pilotmtc.model import BatchId, Job, JobReport, Pilot, PilotDescription, PilotId
-from pilotmtc.states import Cause, JobState, PilotState, TaskState
-from pilotmtc.store.interface import Store
-from pilotmtc.store.sqlite import SqliteStore
-from pilotmtc.wire.messages import (
+from pilotmtc.protocol.messages import (
     AttachPilot,
     BeginSubmit,
     CancelPilot,
@@ -22,6 +19,9 @@ from pilotmtc.wire.messages import (
     Heartbeat,
     ReportJobs,
 )
+from pilotmtc.states import Cause, JobState, PilotState, TaskState
+from pilotmtc.store.interface import Store
+from pilotmtc.store.sqlite import SqliteStore
 from tests.contract.storekit import Kit, row
 
 URL = "none://localhost/"  # nobody asks it: what is said here is all that it says

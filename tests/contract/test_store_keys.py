@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from pilotmtc.errors import UsageError
+from pilotmtc.protocol.messages import Changed, GetKeys, NewKey, RevokeKey
 from pilotmtc.store.interface import Store
-from pilotmtc.wire.messages import Changed, GetKeys, NewKey, RevokeKey
 
 
 def test_key_is_made_once_and_revoked_once(store: Store, surroundings: Path) -> None:

@@ -4,9 +4,7 @@ import pytest
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import CampaignId, Resources, TaskId, TaskRow
-from pilotmtc.states import Cause, TaskState
-from pilotmtc.store.opening import SCHEMA
-from pilotmtc.wire.messages import (
+from pilotmtc.protocol.messages import (
     Filter,
     Finish,
     GetCampaigns,
@@ -16,6 +14,8 @@ from pilotmtc.wire.messages import (
     GetTasks,
     Submit,
 )
+from pilotmtc.states import Cause, TaskState
+from pilotmtc.store.file.opening import SCHEMA
 from tests.contract.storekit import ECHO, Kit, result, row
 
 S = TaskState

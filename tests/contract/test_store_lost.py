@@ -5,9 +5,9 @@ import pytest
 from pilotmtc.clock import FakeClock
 from pilotmtc.errors import StateError
 from pilotmtc.model import Claimed, PilotId, Template
+from pilotmtc.protocol.messages import EndPilot, Finished, GetPilots, GetTask
 from pilotmtc.states import Cause, PilotState, TaskState
 from pilotmtc.store.sqlite import SqliteStore
-from pilotmtc.wire.messages import EndPilot, Finished, GetPilots, GetTask
 from tests.contract.storekit import Kit, row
 
 S = TaskState

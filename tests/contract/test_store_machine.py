@@ -11,6 +11,17 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from pilotmtc.clock import FakeClock
 from pilotmtc.model import After, Claimed, PilotId, TaskId, Template
+from pilotmtc.protocol.messages import (
+    CheckStore,
+    Edit,
+    EndPilot,
+    Filter,
+    Finished,
+    GetCampaigns,
+    GetChanges,
+    GetTask,
+    GetTasks,
+)
 from pilotmtc.states import (
     CRASHES,
     NOT_CHARGED,
@@ -22,19 +33,8 @@ from pilotmtc.states import (
     TaskState,
     after_attempt,
 )
-from pilotmtc.store import steering
+from pilotmtc.store.requests import steer
 from pilotmtc.store.sqlite import SqliteStore
-from pilotmtc.wire.messages import (
-    CheckStore,
-    Edit,
-    EndPilot,
-    Filter,
-    Finished,
-    GetCampaigns,
-    GetChanges,
-    GetTask,
-    GetTasks,
-)
 from tests.contract.storekit import Kit, row
 
 S = TaskState
@@ -65,7 +65,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.directory = TemporaryDirectory()
         self.clock = FakeClock()
         self.few = pytest.MonkeyPatch()
-        self.few.setattr(steering, "SLICE", 2)  # so that wishes take several
+        self.few.setattr(steer, "SLICE", 2)  # so that wishes take several
         self.store = SqliteStore(f"{self.directory.name}/s.db", self.clock, LEASE_S)
         self.kit = Kit(self.store)
         self.tasks: dict[int, Model] = {}

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from pilotmtc.errors import PilotMTCError, ProtocolError
 from pilotmtc.model import Template
+from pilotmtc.protocol import messages as m
+from pilotmtc.protocol.frames import FrameDecoder, decode_hello, decode_reply, decode_request, hello, split_reply
 from pilotmtc.store.sqlite import SqliteStore
-from pilotmtc.wire import messages as m
-from pilotmtc.wire.frames import FrameDecoder, decode_hello, decode_reply, decode_request, hello, split_reply
 from tests.contract.storekit import Kit, row
 
 # Those that write files where they are told to, or change the account's keys.

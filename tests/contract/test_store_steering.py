@@ -3,9 +3,9 @@
 import pytest
 
 from pilotmtc.model import After, Resources, TaskId
+from pilotmtc.protocol.messages import Changed, Edit, EndPilot, Filter
 from pilotmtc.states import Cause, PilotState, TaskState
-from pilotmtc.store import steering
-from pilotmtc.wire.messages import Changed, Edit, EndPilot, Filter
+from pilotmtc.store.requests import steer
 from tests.contract.storekit import Kit, row
 
 S = TaskState
@@ -29,7 +29,7 @@ def states(kit: Kit, n: int) -> list[TaskState]:
 def _slices(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Do all in one slice, as few tasks are, and with one of the stores one task at a time."""
     if request.node.callspec.params["store"] == "exclusive":
-        monkeypatch.setattr(steering, "SLICE", 1)
+        monkeypatch.setattr(steer, "SLICE", 1)
 
 
 def test_cancel_skips_dependents_down_the_line(kit: Kit) -> None:

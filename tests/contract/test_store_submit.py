@@ -4,8 +4,8 @@ import pytest
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import After, Resources, TaskId, TaskRow, Template
+from pilotmtc.protocol.messages import Filter, GetCampaigns, GetTasks, Submit
 from pilotmtc.states import TaskState
-from pilotmtc.wire.messages import Filter, GetCampaigns, GetTasks, Submit
 from tests.contract.storekit import ECHO, Kit, row
 
 S = TaskState

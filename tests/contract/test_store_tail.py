@@ -2,8 +2,8 @@
 
 from pilotmtc.clock import FakeClock
 from pilotmtc.model import Claimed, PilotId, TaskId
+from pilotmtc.protocol.tail import GetTail, Peeked, Tail, Written
 from pilotmtc.store.sqlite import SqliteStore
-from pilotmtc.wire.tail import GetTail, Peeked, Tail, Written
 from tests.contract.storekit import Kit, row
 
 

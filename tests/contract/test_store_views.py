@@ -8,9 +8,7 @@ from msgspec.structs import replace
 from pilotmtc.clock import FakeClock
 from pilotmtc.errors import UsageError
 from pilotmtc.model import After, CampaignId, PilotDescription, PilotId, Resources, TaskId, TaskRow
-from pilotmtc.states import Cause, PilotState, TaskState
-from pilotmtc.store.sqlite import SqliteStore
-from pilotmtc.wire.messages import (
+from pilotmtc.protocol.messages import (
     Compare,
     CreatePilot,
     DrainPilot,
@@ -22,7 +20,7 @@ from pilotmtc.wire.messages import (
     Started,
     Submit,
 )
-from pilotmtc.wire.views import (
+from pilotmtc.protocol.overview import (
     Explain,
     GetOverview,
     GetPilotFile,
@@ -31,6 +29,8 @@ from pilotmtc.wire.views import (
     GetWords,
     NodeState,
 )
+from pilotmtc.states import Cause, PilotState, TaskState
+from pilotmtc.store.sqlite import SqliteStore
 from tests.contract.storekit import ECHO, Kit, result, row
 
 S = TaskState

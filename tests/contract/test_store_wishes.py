@@ -9,12 +9,12 @@ import pytest
 from pilotmtc.clock import FakeClock
 from pilotmtc.errors import InvalidTransition, StoreError, UsageError
 from pilotmtc.model import After, Resources, TaskId
+from pilotmtc.protocol.messages import Cancel, Changed, CheckStore, Edit, Filter, GetCampaigns, Request, Retry
 from pilotmtc.states import Cause, TaskState
-from pilotmtc.store import steering
-from pilotmtc.store.ledger import Ledger
+from pilotmtc.store.file.transaction import Ledger
+from pilotmtc.store.requests import steer
+from pilotmtc.store.requests.slices import Progress, Slice, Underway
 from pilotmtc.store.sqlite import SqliteStore
-from pilotmtc.store.wishes import Progress, Slice, Underway
-from pilotmtc.wire.messages import Cancel, Changed, CheckStore, Edit, Filter, GetCampaigns, Request, Retry
 from tests.contract.storekit import Kit, row
 
 S = TaskState
@@ -24,7 +24,7 @@ ALL = Filter()
 
 @pytest.fixture(autouse=True)
 def _few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steering, "SLICE", 10)
+    monkeypatch.setattr(steer, "SLICE", 10)
 
 
 @pytest.fixture
@@ -120,14 +120,14 @@ def test_wish_that_cannot_be_fulfilled_does_not_keep_the_next_ones_waiting(
     kit: Kit, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     assert isinstance(kit.store, SqliteStore)
-    real = steering.cancel
+    real = steer.cancel
 
     def fails(ledger: Ledger, request: Cancel, progress: Progress) -> Slice:
         if progress.last == 20 and request.key == "a":
             raise error
         return real(ledger, request, progress)
 
-    monkeypatch.setattr(steering, "cancel", fails)
+    monkeypatch.setattr(steer, "cancel", fails)
     ask(kit, Cancel("a", ALL))
     ask(kit, Cancel("b", ALL))
     finish(kit)
@@ -168,7 +168,7 @@ def test_retry_in_slices_revives_what_one_slice_would(kit: Kit, monkeypatch: pyt
     kit.finish(pilot, task, code=1)
     ids = range(TASKS + 1, TASKS + 9)
     assert [kit.state(id_) for id_ in ids] == [S.FAILED, *[S.SKIPPED] * 7]
-    monkeypatch.setattr(steering, "SLICE", size)
+    monkeypatch.setattr(steer, "SLICE", size)
     # Some of them are asked for, some only follow.
     wish = Retry(uuid4().hex, Filter(ids=(TaskId(51), TaskId(53), TaskId(56))))
     while isinstance(ask(kit, wish), Underway):
@@ -187,9 +187,9 @@ def test_retry_in_slices_revives_what_one_slice_would(kit: Kit, monkeypatch: pyt
 
 def test_pauses_that_end_together_end_in_slices(kit: Kit, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
     from pilotmtc.model import Template
-    from pilotmtc.store import leases
+    from pilotmtc.store.requests import pilots
 
-    monkeypatch.setattr(leases, "_AT_ONCE", 2)
+    monkeypatch.setattr(pilots, "_AT_ONCE", 2)
     kit.cancel(*range(1, TASKS + 1))
     kit.submit(*(row(n) for n in range(5)), template=Template(("x", "{x}"), fields=("x",), max_retries=1, backoff_s=9))
     pilot = kit.pilot()
@@ -207,8 +207,8 @@ def test_pauses_that_end_together_end_in_slices(kit: Kit, clock: FakeClock, monk
 
 
 def test_single_task_of_many_is_found_in_one_slice(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steering, "_WINDOW", 1)
-    monkeypatch.setattr(steering, "_WINDOW_MAX", 1)
+    monkeypatch.setattr(steer, "_WINDOW", 1)
+    monkeypatch.setattr(steer, "_WINDOW_MAX", 1)
     assert ask(kit, Cancel("a", Filter(ids=(TaskId(49),)))) == Changed(1)
     assert ask(kit, Edit("b", Filter(names=("no such",)), cores=2)) == Changed(0)
     assert kit.task(48).resources == Resources()

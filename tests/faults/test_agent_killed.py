@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from pilotmtc.protocol.messages import CheckStore
 from pilotmtc.states import PilotState, TaskState
-from pilotmtc.wire.messages import CheckStore
 from tests.integration.agent_support import Site, kill, running_site, shell, until
 from tests.support import alive, nap, wait_until
 

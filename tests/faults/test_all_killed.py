@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pilotmtc.agent.contact import Contact
+from pilotmtc.agent.crews.contact import Contact
 from pilotmtc.states import PilotState, TaskState
 from tests.integration.agent_support import Site, running_site, shell
 from tests.integration.fleet_support import running_fleet

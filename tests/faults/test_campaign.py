@@ -8,9 +8,9 @@ from random import Random
 
 import pytest
 
+from pilotmtc.protocol.messages import GetCampaigns, SnapshotStore
 from pilotmtc.states import TASK_FINAL
-from pilotmtc.store.client import connect_store
-from pilotmtc.wire.messages import GetCampaigns, SnapshotStore
+from pilotmtc.store.client.client import connect_store
 from tests.faults.campaign.faults import FAULTS, play
 from tests.faults.campaign.paper import Agent
 from tests.faults.campaign.work import Count, Work

@@ -13,10 +13,7 @@ from pathlib import Path
 import pytest
 
 from pilotmtc.model import CampaignId, PilotDescription, PilotId, Resources, Result, TaskRow, Template
-from pilotmtc.states import Cause, PilotState, TaskState
-from pilotmtc.store.client import StoreClient
-from pilotmtc.store.holding import LEASE_VARIABLE
-from pilotmtc.wire.messages import (
+from pilotmtc.protocol.messages import (
     AttachPilot,
     Cancel,
     Changed,
@@ -31,6 +28,9 @@ from pilotmtc.wire.messages import (
     Heartbeat,
     Submit,
 )
+from pilotmtc.states import Cause, PilotState, TaskState
+from pilotmtc.store.client.client import StoreClient
+from pilotmtc.store.server.served_file import LEASE_VARIABLE
 from tests.serving import Place, a_place
 from tests.support import children, kill, wait_until
 
@@ -162,8 +162,8 @@ def test_killed_serve_is_replaced_and_the_server_stays(place: Place, monkeypatch
 def test_killed_client_leaves_neither_its_serve_nor_a_place_at_the_server(place: Place) -> None:
     user = place.client()
     script = (
-        "import sys, time; from pilotmtc.store.client import connect_store;"
-        "from pilotmtc.wire.messages import GetStore;"
+        "import sys, time; from pilotmtc.store.client.client import connect_store;"
+        "from pilotmtc.protocol.messages import GetStore;"
         "c = connect_store(sys.argv[1]); c.call(GetStore()); print(flush=True); time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", script, str(place.path)], stdout=subprocess.PIPE)

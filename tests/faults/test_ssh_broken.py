@@ -13,11 +13,11 @@ import pytest
 from msgspec.structs import replace
 
 from pilotmtc.errors import ChannelClosed, ConnectError, ConnectPostponed
-from pilotmtc.store.client import StoreClient, connect_store
-from pilotmtc.transport import ssh
-from pilotmtc.transport.ssh import SshLink
-from pilotmtc.transport.ssh_url import parse_url
-from pilotmtc.wire.messages import GetStore
+from pilotmtc.protocol.messages import GetStore
+from pilotmtc.store.client.client import StoreClient, connect_store
+from pilotmtc.transport.ssh import link
+from pilotmtc.transport.ssh.link import SshLink
+from pilotmtc.transport.ssh.url import parse_url
 from tests.integration.test_ssh import Place, places
 from tests.lab.slow import Proxy
 from tests.lab.sshd import Client, Sshd, client, knows, make_client, sshd
@@ -129,7 +129,7 @@ def test_penalty_of_a_real_server_is_told(tmp_path: Path) -> None:
 
 
 def test_store_is_reached_again_when_the_server_is_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ssh, "_BACKOFF_S", (0.1, 0.5))
+    monkeypatch.setattr(link, "_BACKOFF_S", (0.1, 0.5))
     with Sshd() as server:
         client = make_client(tmp_path / "client", server)
         place = Place(server, "mtc-store", f"back-{os.getpid()}")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pilotmtc.agent.contact import Contact
-from pilotmtc.agent.launch import worker_command
+from pilotmtc.agent.crews.contact import Contact
+from pilotmtc.agent.crews.start_workers import worker_command
 from pilotmtc.states import TaskState
 from tests.integration.agent_support import Site, running_site, shell
 from tests.integration.fleet_support import Fleet, running_fleet

@@ -13,13 +13,13 @@ import pytest
 
 from pilotmtc.errors import StoreError
 from pilotmtc.model import Resources, TaskRow, Template
+from pilotmtc.protocol.messages import CheckStore, GetStore, Submit
 from pilotmtc.states import TaskState
-from pilotmtc.store import owner, takeover
-from pilotmtc.store.owner import Host, Lease, Record
-from pilotmtc.store.place import owner_directory
+from pilotmtc.store.ownership import owner, takeover
+from pilotmtc.store.ownership.filesystem import owner_directory
+from pilotmtc.store.ownership.owner import Host, Lease, Record
+from pilotmtc.store.ownership.takeover import become_owner
 from pilotmtc.store.sqlite import SqliteStore
-from pilotmtc.store.takeover import become_owner
-from pilotmtc.wire.messages import CheckStore, GetStore, Submit
 from tests.support import wait_until
 
 RENEW_S = 0.1
@@ -29,7 +29,7 @@ ECHO = Template(command=("echo", "{x}"), fields=("x",))
 TAKER = """
 import os, shutil, signal, sys, threading
 from pilotmtc.store import owner, takeover
-from pilotmtc.store.place import owner_directory
+from pilotmtc.store.ownership.filesystem import owner_directory
 owner.BELIEVED = 0  # as on a slow machine: a claim is to be renewed whenever that matters
 store, last, ending = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 directory = owner_directory(store)

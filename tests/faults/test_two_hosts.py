@@ -14,10 +14,8 @@ import pytest
 
 from pilotmtc.errors import StoreMoved
 from pilotmtc.model import PilotDescription, PilotId, Resources, Result, TaskRow, Template
-from pilotmtc.states import Cause, TaskState
-from pilotmtc.store.client import StoreClient
-from pilotmtc.wire.frames import FrameDecoder, decode_hello
-from pilotmtc.wire.messages import (
+from pilotmtc.protocol.frames import FrameDecoder, decode_hello
+from pilotmtc.protocol.messages import (
     AttachPilot,
     CheckStore,
     Claim,
@@ -27,6 +25,8 @@ from pilotmtc.wire.messages import (
     SnapshotStore,
     Submit,
 )
+from pilotmtc.states import Cause, TaskState
+from pilotmtc.store.client.client import StoreClient
 from tests.hosts import RENEW_S, Hosts, as_root, shared_store
 from tests.support import wait_until
 

@@ -19,9 +19,7 @@ from pilotmtc.model import (
     Template,
 )
 from pilotmtc.pilots import start_local
-from pilotmtc.states import PILOT_FINAL, TASK_FINAL, TaskState
-from pilotmtc.store.client import StoreClient, connect_store
-from pilotmtc.wire.messages import (
+from pilotmtc.protocol.messages import (
     CancelPilot,
     Filter,
     GetCampaigns,
@@ -33,7 +31,9 @@ from pilotmtc.wire.messages import (
     Output,
     Submit,
 )
-from pilotmtc.wire.tail import GetTail, Written
+from pilotmtc.protocol.tail import GetTail, Written
+from pilotmtc.states import PILOT_FINAL, TASK_FINAL, TaskState
+from pilotmtc.store.client.client import StoreClient, connect_store
 from tests.support import parent, wait_until
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from pilotmtc.errors import ConfigError
 from pilotmtc.model import PilotDescription, Resources, TaskId, Template
+from pilotmtc.protocol.messages import Cancel, CancelPilot, DrainPilot, Filter
+from pilotmtc.protocol.tail import TAIL_BYTES
 from pilotmtc.states import Cause, PilotState, TaskState
-from pilotmtc.wire.messages import Cancel, CancelPilot, DrainPilot, Filter
-from pilotmtc.wire.tail import TAIL_BYTES
 from tests.integration.agent_support import Site, running_site, shell, until
 from tests.support import alive, nap, wait_until
 

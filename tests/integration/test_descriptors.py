@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pilotmtc.wire.messages import GetPilots
+from pilotmtc.protocol.messages import GetPilots
 from tests.integration.agent_support import running_site, shell
 from tests.integration.fleet_support import running_fleet
 
@@ -18,7 +18,7 @@ _START = """
 import os, sys
 from pilotmtc.model import PilotDescription
 from pilotmtc.pilots import start_local
-from pilotmtc.store.client import connect_store
+from pilotmtc.store.client.client import connect_store
 
 here = os.open("/dev/null", os.O_RDONLY)
 for number in map(int, sys.argv[2].split()):

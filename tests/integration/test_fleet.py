@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import zmq
 
-from pilotmtc.agent.contact import Contact
-from pilotmtc.agent.launch import worker_command
-from pilotmtc.agent.line import Hello, encode
+from pilotmtc.agent.crews.contact import Contact
+from pilotmtc.agent.crews.protocol import Hello, encode
+from pilotmtc.agent.crews.start_workers import worker_command
 from pilotmtc.model import Resources
+from pilotmtc.protocol.messages import Cancel, CancelPilot, DrainPilot, Filter
 from pilotmtc.states import Cause, PilotState, TaskState
-from pilotmtc.wire.messages import Cancel, CancelPilot, DrainPilot, Filter
 from tests.integration.agent_support import Site, running_site, shell, until
 from tests.integration.fleet_support import running_fleet
 from tests.lab.nodes import environment, write_srun

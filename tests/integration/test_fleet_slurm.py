@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from pilotmtc.model import PilotDescription, Resources, TaskId
+from pilotmtc.protocol.messages import CreatePilot, DrainPilot
 from pilotmtc.states import PILOT_FINAL, Cause, PilotState, TaskState
-from pilotmtc.wire.messages import CreatePilot, DrainPilot
 from tests.integration.agent_support import Site, running_site, shell, until
 from tests.integration.fleet_support import Fleet
 from tests.lab.machine import alone, install

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pilotmtc.agent.hosts import expand
+from pilotmtc.agent.crews.hosts import expand
 from pilotmtc.model import PilotDescription, Resources, TaskId
+from pilotmtc.protocol.messages import DrainPilot
 from pilotmtc.states import Cause, PilotState, TaskState
-from pilotmtc.wire.messages import DrainPilot
 from tests.integration.agent_support import Site, running_site, shell, until
 from tests.integration.fleet_support import Fleet, running_fleet
 from tests.lab.machine import ROOT, alone, install

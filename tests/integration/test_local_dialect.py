@@ -9,8 +9,9 @@ import msgspec
 import pytest
 
 from pilotmtc.errors import JobUnknown, SubmitRejected, UsageError
-from pilotmtc_adaptors import _driver, local
+from pilotmtc_adaptors import _driver
 from pilotmtc_adaptors._dialect import FINAL, JobRecord, JobRequest, JobState
+from pilotmtc_adaptors.local import dialect as local
 from tests.support import wait_until
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from pilotmtc.model import Resources, TaskRow, Template
+from pilotmtc.protocol.messages import CheckStore, GetStore, SnapshotStore, Submit
 from pilotmtc.states import TaskState
-from pilotmtc.store.client import StoreClient
-from pilotmtc.store.place import NETWORK, place_of
-from pilotmtc.wire.messages import CheckStore, GetStore, SnapshotStore, Submit
+from pilotmtc.store.client.client import StoreClient
+from pilotmtc.store.ownership.filesystem import NETWORK, place_of
 from tests.hosts import RENEW_S, Hosts, as_root
 from tests.lab.sshd import Client, Sshd, client, sshd
 from tests.support import wait_until

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from pilotmtc.agent.events import Start, Stop
+from pilotmtc.agent.core.events import Start, Stop
 from pilotmtc.agent.guard import put_off_mark
-from pilotmtc.agent.node import KILLS, SWEEP_S, NodeWorker
-from pilotmtc.agent.process import Process
-from pilotmtc.agent.watch import living_groups
+from pilotmtc.agent.node.proc import living_groups
+from pilotmtc.agent.node.process import Process
+from pilotmtc.agent.node.supervisor import KILLS, SWEEP_S, NodeWorker
 from pilotmtc.model import Claimed, PilotId, Resources, Result, TaskId, Template
-from pilotmtc.slots import Slot
+from pilotmtc.resources.slots import Slot
 from pilotmtc.states import Cause
 from tests.support import wait_until
 

@@ -17,12 +17,16 @@ import pytest
 
 from pilotmtc.errors import ConfigError, ProtocolError, SchemaMismatch, StoreError, UsageError
 from pilotmtc.model import PilotDescription, PilotId, Resources, Result, TaskRow, Template
-from pilotmtc.states import Cause
-from pilotmtc.store import serve
-from pilotmtc.store.client import StoreClient
-from pilotmtc.transport.pipe import open_process
-from pilotmtc.wire.frames import MAGIC, MAX_FRAME_BYTES, FrameDecoder, decode_hello, encode_request, hello, split_reply
-from pilotmtc.wire.messages import (
+from pilotmtc.protocol.frames import (
+    MAGIC,
+    MAX_FRAME_BYTES,
+    FrameDecoder,
+    decode_hello,
+    encode_request,
+    hello,
+    split_reply,
+)
+from pilotmtc.protocol.messages import (
     AttachPilot,
     Batch,
     CancelPilot,
@@ -38,6 +42,10 @@ from pilotmtc.wire.messages import (
     SnapshotStore,
     Submit,
 )
+from pilotmtc.states import Cause
+from pilotmtc.store import serve
+from pilotmtc.store.client.client import StoreClient
+from pilotmtc.transport.process import open_process
 from tests.serving import Place
 from tests.support import wait_until
 

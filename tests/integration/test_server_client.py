@@ -19,13 +19,8 @@ from pilotmtc.errors import (
     UsageError,
 )
 from pilotmtc.model import PilotId, Result, TaskId
-from pilotmtc.states import Cause
-from pilotmtc.store import client as client_module
-from pilotmtc.store import serve
-from pilotmtc.store.client import StoreClient
-from pilotmtc.transport.channel import Channel
-from pilotmtc.wire.frames import MAX_CHATTER_BYTES, FrameDecoder, append_reply, decode_request, hello
-from pilotmtc.wire.messages import (
+from pilotmtc.protocol.frames import MAX_CHATTER_BYTES, FrameDecoder, append_reply, decode_request, hello
+from pilotmtc.protocol.messages import (
     AnyRequest,
     Done,
     Finish,
@@ -39,6 +34,11 @@ from pilotmtc.wire.messages import (
     SnapshotStore,
     Submit,
 )
+from pilotmtc.states import Cause
+from pilotmtc.store import serve
+from pilotmtc.store.client import client as client_module
+from pilotmtc.store.client.client import StoreClient
+from pilotmtc.transport.channel import Channel
 from tests.support import wait_until
 
 

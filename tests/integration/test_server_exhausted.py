@@ -8,12 +8,12 @@ import threading
 from pathlib import Path
 
 from pilotmtc.errors import ChannelClosed
+from pilotmtc.protocol.frames import MAX_FRAME_BYTES, encode_request, hello
+from pilotmtc.protocol.messages import CheckStore, GetCampaigns, GetStore, Submit
 from pilotmtc.store import serve
 from pilotmtc.store.serve import LOG_LIMIT_BYTES
 from pilotmtc.transport.channel import Channel
-from pilotmtc.transport.pipe import open_process
-from pilotmtc.wire.frames import MAX_FRAME_BYTES, encode_request, hello
-from pilotmtc.wire.messages import CheckStore, GetCampaigns, GetStore, Submit
+from pilotmtc.transport.process import open_process
 from tests.serving import Place
 from tests.support import wait_until
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from pilotmtc.errors import PilotMTCError, StoreError
-from pilotmtc.store import holding
-from pilotmtc.store.serving import Server
+from pilotmtc.protocol.messages import GetCampaigns, GetStore, Reply, Request, Submit
+from pilotmtc.store.server import served_file
+from pilotmtc.store.server.loop import Server
 from pilotmtc.store.sqlite import SqliteStore
-from pilotmtc.wire.messages import GetCampaigns, GetStore, Reply, Request, Submit
 from tests.serving import Place
 from tests.support import wait_until
 
@@ -37,7 +37,7 @@ class FaultyStore(SqliteStore):
 
 @pytest.fixture
 def server(place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr(holding, "SqliteStore", FaultyStore)
+    monkeypatch.setattr(served_file, "SqliteStore", FaultyStore)
     monkeypatch.setattr(FaultyStore, "opened", 0)
     monkeypatch.setattr(FaultyStore, "due_asked", 0)
     server = Server(str(place.path), linger_s=60)

@@ -10,13 +10,8 @@ import pytest
 
 from pilotmtc.errors import LoginRefused, NotPermitted
 from pilotmtc.model import Pilot, PilotDescription, PilotId, Resources
-from pilotmtc.states import PilotState
-from pilotmtc.store import serve
-from pilotmtc.store.client import StoreClient, connect_store
-from pilotmtc.store.keys import new_key, pilot_key_name
-from pilotmtc.transport.pipe import open_process
-from pilotmtc.wire.base import Request
-from pilotmtc.wire.messages import (
+from pilotmtc.protocol.base import Request
+from pilotmtc.protocol.messages import (
     AttachPilot,
     Claim,
     CreatePilot,
@@ -28,7 +23,12 @@ from pilotmtc.wire.messages import (
     SnapshotStore,
     Submit,
 )
-from pilotmtc.wire.views import GetPilotFile
+from pilotmtc.protocol.overview import GetPilotFile
+from pilotmtc.states import PilotState
+from pilotmtc.store import serve
+from pilotmtc.store.access.keys import new_key, pilot_key_name
+from pilotmtc.store.client.client import StoreClient, connect_store
+from pilotmtc.transport.process import open_process
 from tests.serving import Place
 from tests.support import wait_until
 

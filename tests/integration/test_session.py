@@ -11,10 +11,10 @@ import pytest
 
 from pilotmtc.errors import ConfigError, StoreError, SubmitRejected, UsageError
 from pilotmtc.parameters import combine, file, grid
+from pilotmtc.protocol.messages import Changed
 from pilotmtc.session import Session, as_source, make_tasks, read_campaign
 from pilotmtc.states import Cause, PilotState, TaskState
 from pilotmtc.store.sqlite import SqliteStore
-from pilotmtc.wire.messages import Changed
 from tests.support import wait_until
 
 

@@ -97,9 +97,9 @@ def test_link_to_another_host_is_not_used_by_a_child() -> None:
         import os
         from pilotmtc.errors import UsageError
         from pilotmtc.store import remote
-        from pilotmtc.store.client import StoreClient
-        from pilotmtc.transport.ssh_url import SshTarget
-        from pilotmtc.wire.messages import GetStore
+        from pilotmtc.store.client.client import StoreClient
+        from pilotmtc.transport.ssh.url import SshTarget
+        from pilotmtc.protocol.messages import GetStore
 
         class Link:
             def close(self):

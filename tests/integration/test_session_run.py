@@ -26,7 +26,7 @@ from pilotmtc.session import (
     describe,
     make_tasks,
 )
-from pilotmtc.session.run import _news
+from pilotmtc.session.run.runner import _news
 from pilotmtc.states import PilotState, TaskState
 from pilotmtc.store.interface import Store
 from tests.support import wait_until

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 import pytest
 
 from pilotmtc.model import PilotDescription
+from pilotmtc.protocol.messages import GetStore, GetTasks
 from pilotmtc.session import Ended, Run, Session, as_source, make_tasks
 from pilotmtc.states import TaskState
-from pilotmtc.store import looking
-from pilotmtc.store.serving import Server
-from pilotmtc.wire.messages import GetStore, GetTasks
+from pilotmtc.store.requests import query
+from pilotmtc.store.server.loop import Server
 from tests.integration.test_session_run import Queue
 from tests.serving import Place
 
@@ -18,9 +18,9 @@ from tests.serving import Place
 @pytest.fixture
 def session(place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
     """A store in which the time for a page is over after each id."""
-    monkeypatch.setattr(looking, "_LOOK_S", -1.0)
-    monkeypatch.setattr(looking, "_WINDOW", 1)
-    monkeypatch.setattr(looking, "_WINDOW_MAX", 1)
+    monkeypatch.setattr(query, "_LOOK_S", -1.0)
+    monkeypatch.setattr(query, "_WINDOW", 1)
+    monkeypatch.setattr(query, "_WINDOW_MAX", 1)
     server = Server(str(place.path), linger_s=60)
     thread = threading.Thread(target=server.run, name="server")
     thread.start()

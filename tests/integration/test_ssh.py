@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from pilotmtc.errors import ChannelClosed, ConfigError, ProtocolError
-from pilotmtc.store.client import connect_store
+from pilotmtc.protocol.frames import MAGIC, append_frame
+from pilotmtc.protocol.messages import PROTOCOL, GetStore, Hello
+from pilotmtc.store.client.client import connect_store
 from pilotmtc.transport.link import CommandChannel
-from pilotmtc.transport.ssh import SshLink
-from pilotmtc.transport.ssh_url import parse_url, quote_word, remote_command
-from pilotmtc.wire.frames import MAGIC, append_frame
-from pilotmtc.wire.messages import PROTOCOL, GetStore, Hello
+from pilotmtc.transport.ssh.link import SshLink
+from pilotmtc.transport.ssh.url import parse_url, quote_word, remote_command
 from tests.lab.machine import ROOT
 from tests.lab.sshd import Client, Sshd, client, sshd
 from tests.support import wait_until

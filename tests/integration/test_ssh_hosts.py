@@ -8,8 +8,8 @@ import pytest
 
 from pilotmtc.errors import ConfigError, ConnectError, LoginRefused
 from pilotmtc.transport.openssh import OpenSshLink
-from pilotmtc.transport.ssh import SshLink
-from pilotmtc.transport.ssh_url import SshTarget, parse_url
+from pilotmtc.transport.ssh.link import SshLink
+from pilotmtc.transport.ssh.url import SshTarget, parse_url
 from tests.lab.sshd import Client, Sshd, client, make_client, make_key, sshd
 from tests.support import children
 

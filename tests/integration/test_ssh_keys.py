@@ -11,10 +11,10 @@ import pytest
 
 from pilotmtc.errors import LoginRefused, NotPermitted
 from pilotmtc.model import Key, PilotDescription
+from pilotmtc.protocol.messages import CreatePilot, GetStore, SnapshotStore
+from pilotmtc.protocol.overview import GetPilotFile
 from pilotmtc.session import Session
-from pilotmtc.store.client import connect_store
-from pilotmtc.wire.messages import CreatePilot, GetStore, SnapshotStore
-from pilotmtc.wire.views import GetPilotFile
+from pilotmtc.store.client.client import connect_store
 from tests.integration.test_ssh import USERS, Place
 from tests.lab.sshd import Client, Sshd, client, sshd
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from pilotmtc.errors import LoginRefused
-from pilotmtc.transport.ssh import SshLink
-from pilotmtc.transport.ssh_url import parse_url
+from pilotmtc.transport.ssh.link import SshLink
+from pilotmtc.transport.ssh.url import parse_url
 from tests.lab.machine import ROOT
 from tests.lab.sshd import Client, Sshd, client, make_client, make_key, sshd
 from tests.support import wait_until
@@ -193,7 +193,7 @@ def test_without_a_terminal_the_remedy_is_told(sshd: Sshd, tmp_path: Path) -> No
     code = (
         "import sys\n"
         "from pilotmtc.errors import ConnectError\n"
-        "from pilotmtc.store.client import connect_store\n"
+        "from pilotmtc.store.client.client import connect_store\n"
         "try:\n  connect_store(sys.argv[1])\n"
         "except ConnectError as error:\n  print(error, error.transient)\n"
     )
@@ -221,8 +221,8 @@ def test_password_is_asked_on_the_terminal_without_echo(sshd: Sshd, tmp_path: Pa
     code = (
         "import fcntl, sys, termios\n"
         "fcntl.ioctl(int(sys.argv[2]), termios.TIOCSCTTY, 0)\n"  # its controlling terminal
-        "from pilotmtc.transport.ssh import SshLink\n"
-        "from pilotmtc.transport.ssh_url import parse_url\n"
+        "from pilotmtc.transport.ssh.link import SshLink\n"
+        "from pilotmtc.transport.ssh.url import parse_url\n"
         "link = SshLink(parse_url(sys.argv[1]))\n"
         "channel = link.open('echo hello')\n"
         "print(channel.read(100))\n"

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from pilotmtc.errors import ConfigError, ConnectError, LoginRefused, StoreMoved
-from pilotmtc.store.client import StoreClient, connect_store
-from pilotmtc.store.following import Followed
+from pilotmtc.protocol.messages import GetStore, SetMode
+from pilotmtc.store.client.client import StoreClient, connect_store
+from pilotmtc.store.client.moved import Followed
 from pilotmtc.store.location import COMMAND_VARIABLE, locate
-from pilotmtc.store.owner import highest, parse
-from pilotmtc.transport.ssh import SshLink
-from pilotmtc.transport.ssh_url import parse_url
-from pilotmtc.wire.messages import GetStore, SetMode
+from pilotmtc.store.ownership.owner import highest, parse
+from pilotmtc.transport.ssh.link import SshLink
+from pilotmtc.transport.ssh.url import parse_url
 from tests.hosts import as_root
 from tests.lab.machine import account_python
 from tests.lab.sshd import Client, Sshd, client, make_client, sshd
@@ -121,7 +121,8 @@ def test_client_of_a_path_goes_by_ssh(site: Site) -> None:
         shutil.chown(path, user)
     own.chmod(0o700)
     ask = (
-        "import sys; from pilotmtc.store.client import connect_store; from pilotmtc.wire.messages import GetStore\n"
+        "import sys; from pilotmtc.store.client.client import connect_store\n"
+        "from pilotmtc.protocol.messages import GetStore\n"
         "with connect_store(sys.argv[1], patience_s=30) as store: print(store.call(GetStore()).pid)"
     )
     argv = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", str(account_python()), "-P", "-c", ask]

@@ -9,10 +9,10 @@ import msgspec
 from pilotmtc.model import BatchId, JobReport, PilotDescription, Resources, Result
 from pilotmtc.pilots.scheduler import Scheduler, Sighting
 from pilotmtc.pilots.steward import Round
+from pilotmtc.protocol.messages import AttachPilot, BeginSubmit, CreatePilot, GetOutput, GetTask, ReportJobs
+from pilotmtc.protocol.spool import pack
 from pilotmtc.states import Cause, JobState, TaskState
 from pilotmtc.store.sqlite import SqliteStore
-from pilotmtc.wire.messages import AttachPilot, BeginSubmit, CreatePilot, GetOutput, GetTask, ReportJobs
-from pilotmtc.wire.spool import pack
 from tests.contract.storekit import Kit, row
 
 URL = "slurm://localhost/"

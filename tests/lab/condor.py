@@ -174,7 +174,7 @@ class Pool(Struct, frozen=True):
 
     def ask(self, verb: str, argument: object, *, universe: str = "vanilla", timeout_s: float = 60.0) -> object:
         """Ask the dialect, as the account, in a process of its own; see `asking`."""
-        question = {"dialect": f"pilotmtc_adaptors.condor:{universe}", "verb": verb, "argument": argument}
+        question = {"dialect": f"pilotmtc_adaptors.condor.dialect:{universe}", "verb": verb, "argument": argument}
         owner = pwd.getpwnam(self.account.name)
         done = subprocess.run(
             [str(self.python), "-P", "-m", "tests.lab.asking"],

@@ -19,11 +19,11 @@ from pathlib import Path
 
 import zmq
 
-from pilotmtc.agent.contact import NAME, Contact, descriptor, readable
-from pilotmtc.agent.line import Begin, Begone, Down, Hello, Line, Said, Up, Welcome, decode, encode
-from pilotmtc.agent.worker import BEAT_S, HELLO_S, connect
+from pilotmtc.agent.crews.contact import NAME, Contact, descriptor, readable
+from pilotmtc.agent.crews.protocol import Begin, Begone, Down, Hello, Line, Said, Up, Welcome, decode, encode
+from pilotmtc.agent.crews.worker import BEAT_S, HELLO_S, connect
 from pilotmtc.model import Result, TaskId
-from pilotmtc.slots import core_list
+from pilotmtc.resources.slots import core_list
 from pilotmtc.states import Cause
 
 _TICK_S = 0.25

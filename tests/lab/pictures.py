@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pilotmtc.model import CampaignId, PilotDescription, PilotId
+from pilotmtc.protocol.messages import CreatePilot
 from pilotmtc.session import Session
 from pilotmtc.states import PILOT_FINAL
-from pilotmtc.store.client import StoreClient, connect_store
-from pilotmtc.wire.messages import CreatePilot
+from pilotmtc.store.client.client import StoreClient, connect_store
 from tests.support import processes_with, wait_until
 from tests.tui.driving import Driver, drive
 

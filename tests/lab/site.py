@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pilotmtc.store.stewards import LIMIT_VARIABLE
+from pilotmtc.store.server.stewards import LIMIT_VARIABLE
 from tests.lab.slurm import Slurm, needs_slurm, slurm
 from tests.lab.sshd import Client, Sshd, make_client
 from tests.support import patience_s, wait_until

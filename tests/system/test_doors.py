@@ -39,11 +39,11 @@ def test_whole_tree_keeps_floors_and_doors(tree: Path) -> None:
     [
         ("pilotmtc/pilots/local.py", "import sqlite3", "sqlite3 and sqlite-utils only in the store"),
         ("pilotmtc/campaign/__init__.py", "import sqlite_utils.db", "sqlite3 and sqlite-utils only in the store"),
-        ("pilotmtc/transport/pipe.py", "import paramiko.client", "paramiko only in transport.ssh"),
+        ("pilotmtc/transport/process.py", "import paramiko.client", "paramiko only in transport.ssh"),
         ("pilotmtc/cli/__init__.py", "from textual.app import App", "textual only in tui"),
-        ("pilotmtc/agent/core.py", "import radical.saga", "radical.saga only in pilots and the adaptors"),
-        ("pilotmtc/agent/core.py", "import pilotmtc_adaptors", "The core never imports the adaptors"),
-        ("pilotmtc/model.py", "import pilotmtc.store.client", "Imports go down only"),
+        ("pilotmtc/agent/core/core.py", "import radical.saga", "radical.saga only in pilots and the adaptors"),
+        ("pilotmtc/agent/core/core.py", "import pilotmtc_adaptors", "The core never imports the adaptors"),
+        ("pilotmtc/model.py", "import pilotmtc.store.client.client", "Imports go down only"),
         ("pilotmtc/newroom.py", "x = 1", "Imports go down only"),
     ],
 )

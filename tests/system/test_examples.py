@@ -14,10 +14,10 @@ from pilotmtc.campaign import TaskSpec, chunks, load
 from pilotmtc.model import PilotDescription, PilotId
 from pilotmtc.parameters import grid
 from pilotmtc.pilots import start_local
+from pilotmtc.protocol.messages import Filter, GetCampaigns, GetOutput, GetPilots, GetTasks
 from pilotmtc.states import PILOT_FINAL, PilotState, TaskState
-from pilotmtc.store.client import StoreClient, connect_store
+from pilotmtc.store.client.client import StoreClient, connect_store
 from pilotmtc.template import make_template
-from pilotmtc.wire.messages import Filter, GetCampaigns, GetOutput, GetPilots, GetTasks
 
 ROOT = Path(__file__).parents[2]
 LOGISTIC = """\

@@ -44,8 +44,8 @@ def test_help_imports_no_other_command(tmp_path: Path) -> None:
     modules = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert {name for name in modules if name.startswith("pilotmtc.")} <= {
         "pilotmtc.__main__", "pilotmtc.boot", "pilotmtc.cli", "pilotmtc.cli.app", "pilotmtc.cli.command",
-        "pilotmtc.cli.interrupts", "pilotmtc.cli.out", "pilotmtc.cli.text", "pilotmtc.errors", "pilotmtc.here",
-        "pilotmtc.units",
+        "pilotmtc.cli.interrupts", "pilotmtc.cli.output", "pilotmtc.cli.output.streams", "pilotmtc.text",
+        "pilotmtc.text.tables", "pilotmtc.errors", "pilotmtc.system", "pilotmtc.system.locale", "pilotmtc.units",
     }  # fmt: skip
 
 

@@ -13,9 +13,9 @@ import pytest
 from pilotmtc import boot
 from pilotmtc.model import Pilot, PilotDescription
 from pilotmtc.pilots.script import job_script
-from pilotmtc.store import keys
-from pilotmtc.store.client import connect_store
-from pilotmtc.wire.messages import CreatePilot
+from pilotmtc.protocol.messages import CreatePilot
+from pilotmtc.store.access import keys
+from pilotmtc.store.client.client import connect_store
 from tests.serving import Place
 from tests.support import wait_until
 

@@ -11,7 +11,7 @@ from textual.widgets import Static
 
 from pilotmtc.tui.app import MtcApp
 from pilotmtc.tui.gateway import SessionGateway
-from pilotmtc.tui.table import Table
+from pilotmtc.tui.widgets.table import Table
 from tests.support import patience_s
 
 Script = Callable[["Driver"], Awaitable[None]]

@@ -5,12 +5,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pilotmtc.model import BatchId, Campaign, CampaignId, Pilot, PilotDescription, PilotId, TaskId
+from pilotmtc.protocol.base import Request
+from pilotmtc.protocol.messages import R
+from pilotmtc.protocol.overview import FailureGroup, GetOverview, Overview, Pace, Series
 from pilotmtc.session import Session
 from pilotmtc.states import Cause, PilotState, TaskState
 from pilotmtc.tui.gateway import Questioner, T
-from pilotmtc.wire.base import Request
-from pilotmtc.wire.messages import R
-from pilotmtc.wire.views import FailureGroup, GetOverview, Overview, Pace, Series
 
 NOW = 1_700_000_000.0
 

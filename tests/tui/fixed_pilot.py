@@ -5,8 +5,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from pilotmtc.model import CampaignId, Pilot, TaskId
-from pilotmtc.states import Cause
-from pilotmtc.wire.views import (
+from pilotmtc.protocol.overview import (
     GetPilotFile,
     GetPilotView,
     GetSpans,
@@ -18,6 +17,7 @@ from pilotmtc.wire.views import (
     Span,
     Spans,
 )
+from pilotmtc.states import Cause
 from tests.tui.fixed import NOW, running
 
 _CORES = 48

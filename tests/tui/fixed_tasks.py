@@ -6,10 +6,10 @@ from typing import Any
 from msgspec.structs import replace
 
 from pilotmtc.model import Attempt, CampaignId, Pilot, PilotId, Resources, Task, TaskId, Template
+from pilotmtc.protocol.messages import GetTask, GetTasks, TaskDetail, Tasks
+from pilotmtc.protocol.overview import Explain, Explanation
 from pilotmtc.states import Cause, TaskState
-from pilotmtc.tui.listing import ORDERS
-from pilotmtc.wire.messages import GetTask, GetTasks, TaskDetail, Tasks
-from pilotmtc.wire.views import Explain, Explanation
+from pilotmtc.tui.widgets.listing import ORDERS
 from tests.tui.fixed import NOW
 
 S = TaskState

@@ -7,8 +7,8 @@ from typing import Any
 from textual._context import visible_screen_stack
 from textual.pilot import Pilot
 
+from pilotmtc.protocol.overview import GetOverview
 from pilotmtc.tui.app import MtcApp
-from pilotmtc.wire.views import GetOverview
 from tests.tui.driving import Driver
 from tests.tui.fixed import FixedGateway
 

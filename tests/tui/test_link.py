@@ -10,13 +10,13 @@ import pytest
 from textual.widgets import Input
 
 from pilotmtc.errors import LoginRefused
+from pilotmtc.protocol.base import Request
+from pilotmtc.protocol.messages import R
 from pilotmtc.session import Session
 from pilotmtc.tui import gateway
 from pilotmtc.tui.app import MtcApp
-from pilotmtc.tui.dialogs import Form
 from pilotmtc.tui.gateway import Questioner
-from pilotmtc.wire.base import Request
-from pilotmtc.wire.messages import R
+from pilotmtc.tui.widgets.dialogs import Form
 from tests.integration.test_ssh import Place
 from tests.integration.test_ssh_login import hotp, needs_accounts
 from tests.lab.sshd import Client, Sshd, client, make_client, sshd

@@ -10,14 +10,14 @@ import pytest
 from msgspec.structs import replace
 
 from pilotmtc.model import CampaignId, TaskId
+from pilotmtc.protocol.overview import FailureGroup, GetOverview, Overview
 from pilotmtc.session import Session
 from pilotmtc.states import Cause, TaskState
 from pilotmtc.tui.app import MtcApp
-from pilotmtc.tui.dialogs import Confirm
-from pilotmtc.tui.overview import OverviewScreen
-from pilotmtc.tui.task import TaskScreen
-from pilotmtc.tui.tasks import TasksScreen
-from pilotmtc.wire.views import FailureGroup, GetOverview, Overview
+from pilotmtc.tui.screens.overview import OverviewScreen
+from pilotmtc.tui.screens.task import TaskScreen
+from pilotmtc.tui.screens.tasks import TasksScreen
+from pilotmtc.tui.widgets.dialogs import Confirm
 from tests.serving import Place
 from tests.tui.driving import Driver, drive
 from tests.tui.fixed import FixedGateway, empty, running
@@ -127,7 +127,7 @@ def test_time_goes_on_while_there_is_no_news_but_not_without_a_link(monkeypatch:
     async def main() -> None:
         nonlocal later_s
         app = quiet_app(running())
-        monkeypatch.setattr("pilotmtc.tui.overview.monotonic", lambda: (app.heard_at or 0.0) + later_s)
+        monkeypatch.setattr("pilotmtc.tui.screens.overview.monotonic", lambda: (app.heard_at or 0.0) + later_s)
         async with app.run_test(size=(120, 40)) as pilot:
             screen = Driver(app, pilot)
             await screen.see("1h00m", "waits in the queue of boulder for 10m00s", "4h")

@@ -7,9 +7,9 @@ from textual.widgets import Input
 
 from pilotmtc.session import Session
 from pilotmtc.states import PilotState, TaskState
-from pilotmtc.tui.dialogs import Confirm, Form
-from pilotmtc.tui.pilot import PilotScreen
-from pilotmtc.tui.task import TaskScreen
+from pilotmtc.tui.screens.pilot import PilotScreen
+from pilotmtc.tui.screens.task import TaskScreen
+from pilotmtc.tui.widgets.dialogs import Confirm, Form
 from tests.serving import Place
 from tests.support import wait_until
 from tests.tui.driving import Driver, drive

@@ -6,10 +6,10 @@ import pytest
 from msgspec.structs import replace
 
 from pilotmtc.model import TaskId
+from pilotmtc.protocol.messages import GetOutput, GetTask, Output
+from pilotmtc.protocol.tail import GetTail, Tail, Written
 from pilotmtc.states import Cause, PilotState, TaskState
 from pilotmtc.tui.app import MtcApp
-from pilotmtc.wire.messages import GetOutput, GetTask, Output
-from pilotmtc.wire.tail import GetTail, Tail, Written
 from tests.tui.fixed import NOW, FixedGateway, running
 from tests.tui.fixed_tasks import attempt, near, render, scan
 from tests.tui.stills import LARGE, MIDDLE, SMALL, Compare, app_with, shown

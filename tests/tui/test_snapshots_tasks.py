@@ -3,9 +3,9 @@
 import pytest
 
 from pilotmtc.model import Task
+from pilotmtc.protocol.messages import GetTasks
+from pilotmtc.protocol.overview import GetWords, Overview, Words
 from pilotmtc.tui.app import MtcApp
-from pilotmtc.wire.messages import GetTasks
-from pilotmtc.wire.views import GetWords, Overview, Words
 from tests.tui.fixed import empty, running
 from tests.tui.fixed_tasks import failed, mixed, pages
 from tests.tui.stills import LARGE, MIDDLE, SMALL, Compare, app_with, shown, typed

@@ -6,7 +6,7 @@ import pytest
 
 from pilotmtc.session import Session
 from pilotmtc.states import TaskState
-from pilotmtc.tui.task import TaskScreen
+from pilotmtc.tui.screens.task import TaskScreen
 from tests.serving import Place
 from tests.tui.driving import Driver, drive
 

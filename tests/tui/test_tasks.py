@@ -8,12 +8,12 @@ from contextlib import contextmanager
 import pytest
 
 from pilotmtc.model import Task
+from pilotmtc.protocol.messages import Filter, GetTasks, Tasks
 from pilotmtc.session import Session
 from pilotmtc.states import TaskState
-from pilotmtc.tui.listing import HELD, PAGE, Listing
-from pilotmtc.tui.task_table import TaskTable
-from pilotmtc.tui.tasks import TasksScreen
-from pilotmtc.wire.messages import Filter, GetTasks, Tasks
+from pilotmtc.tui.screens.tasks import TasksScreen
+from pilotmtc.tui.widgets.listing import HELD, PAGE, Listing
+from pilotmtc.tui.widgets.task_table import TaskTable
 from tests.serving import Place
 from tests.tui.driving import Driver, drive
 from tests.tui.fixed import NOW

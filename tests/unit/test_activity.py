@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilotmtc.store.activity import Activity, Meter, Ring
+from pilotmtc.store.live.activity import Activity, Meter, Ring
 
 
 def test_a_steady_pace_is_told_as_it_is() -> None:

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilotmtc.errors import ConfigError, UsageError
-from pilotmtc.store import authorized_keys, keys
-from pilotmtc.store.authorized_keys import Line, change, parse, read
+from pilotmtc.store.access import authorized_keys, keys
+from pilotmtc.store.access.authorized_keys import Line, change, parse, read
 
 FOREIGN = b'# mine\n\nssh-rsa AAAAB3 me@home\nfrom="10.*",command="echo \\"a b\\"" ssh-ed25519 AAAAC3 you\n'
 

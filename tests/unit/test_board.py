@@ -5,9 +5,9 @@ from typing import Any
 from msgspec.structs import replace
 
 from pilotmtc.model import Campaign, CampaignId, Pilot, PilotDescription, PilotId, TaskId
-from pilotmtc.session.board import Board, notices
+from pilotmtc.protocol.overview import FailureGroup, Overview, Pace, Series
+from pilotmtc.session.look.overview import Board, notices
 from pilotmtc.states import Cause, PilotState, TaskState
-from pilotmtc.wire.views import FailureGroup, Overview, Pace, Series
 
 NOW = 1_700_000_000.0
 S = TaskState

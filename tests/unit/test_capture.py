@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pilotmtc.agent.capture import LIMIT_BYTES, PART_BYTES, Captures, tail
+from pilotmtc.agent.node.capture import LIMIT_BYTES, PART_BYTES, Captures, tail
 from tests.support import small_disk, wait_until
 
 _MUCH = 10 * LIMIT_BYTES

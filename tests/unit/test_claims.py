@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from pilotmtc.agent.claims import Claim, claim, own_cores
+from pilotmtc.agent.node.core_claims import Claim, claim, own_cores
 from pilotmtc.errors import ConfigError
 
 _HOLDER = """
 import sys
-from pilotmtc.agent.claims import claim
+from pilotmtc.agent.node.core_claims import claim
 got = claim([int(word) for word in sys.argv[2].split(",")], int(sys.argv[3]), sys.argv[1])
 print(*got.cores, got.fd is not None, flush=True)
 sys.stdin.read()

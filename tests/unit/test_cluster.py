@@ -6,9 +6,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from pilotmtc.agent.cluster import Cluster
-from pilotmtc.agent.core import Core
-from pilotmtc.agent.events import (
+from pilotmtc.agent.core.cluster import Cluster
+from pilotmtc.agent.core.core import Core
+from pilotmtc.agent.core.events import (
     Ask,
     Attached,
     Command,
@@ -26,9 +26,9 @@ from pilotmtc.agent.events import (
     Tick,
 )
 from pilotmtc.model import CampaignId, Claimed, Resources, TaskId, Template
-from pilotmtc.slots import Need, Node, Slot
+from pilotmtc.protocol.messages import Batch
+from pilotmtc.resources.slots import Need, Node, Slot
 from pilotmtc.states import Cause, PilotState
-from pilotmtc.wire.messages import Batch
 
 TEMPLATE = Template(("true",))
 

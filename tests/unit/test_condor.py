@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilotmtc.errors import AdaptorError, AnswerLost, JobUnknown, StatusUnavailable, SubmitRejected, UsageError
-from pilotmtc_adaptors import condor
-from pilotmtc_adaptors._condor_records import by_cluster, cluster_record, parse_jobs
-from pilotmtc_adaptors._condor_submit import submit_description
 from pilotmtc_adaptors._dialect import Call, JobRecord, JobRequest, JobState, Said, Talk
+from pilotmtc_adaptors.condor import dialect as condor
+from pilotmtc_adaptors.condor.records import by_cluster, cluster_record, parse_jobs
+from pilotmtc_adaptors.condor.submit import submit_description
 from tests.lab.replay import Answer, recorded
 
 T = TypeVar("T")

@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from pilotmtc.agent.cluster import Cluster
-from pilotmtc.agent.core import Core
-from pilotmtc.agent.events import (
+from pilotmtc.agent.core.cluster import Cluster
+from pilotmtc.agent.core.core import Core
+from pilotmtc.agent.core.events import (
     Acked,
     Ask,
     Attached,
@@ -32,9 +32,9 @@ from pilotmtc.agent.events import (
     Warned,
 )
 from pilotmtc.model import CampaignId, Claimed, Resources, TaskId, Template
-from pilotmtc.slots import Node
+from pilotmtc.protocol.messages import Batch, Orders
+from pilotmtc.resources.slots import Node
 from pilotmtc.states import Cause, PilotState
-from pilotmtc.wire.messages import Batch, Orders
 
 TEMPLATE = Template(("true",))
 

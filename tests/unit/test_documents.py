@@ -9,14 +9,15 @@ import msgspec
 import pytest
 
 from pilotmtc import errors
-from pilotmtc.cli import app, command, shapes
+from pilotmtc.cli import app, command
+from pilotmtc.cli.output import shapes
 from pilotmtc.errors import PilotMTCError
 from pilotmtc.model import Attempt, Campaign, CampaignId, Pilot, PilotDescription, PilotId, Resources, Task, TaskId
+from pilotmtc.protocol.messages import TaskDetail
 from pilotmtc.session import Session, TaskOptions, TaskResult
+from pilotmtc.session.look.select import NewValues, Selection
 from pilotmtc.session.pilots import Pilots
-from pilotmtc.session.select import NewValues, Selection
 from pilotmtc.states import Cause, PilotState, TaskState
-from pilotmtc.wire.messages import TaskDetail
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 CLI = (DOCS / "cli.md").read_text()

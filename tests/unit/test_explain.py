@@ -4,9 +4,9 @@ import pytest
 from msgspec.structs import replace
 
 from pilotmtc.model import Attempt, Campaign, CampaignId, Pilot, PilotDescription, PilotId, Resources, Task, TaskId
-from pilotmtc.session.explain import explain
+from pilotmtc.protocol.overview import AHEAD_MAX, Explanation
+from pilotmtc.session.look.explain import explain
 from pilotmtc.states import Cause, PilotState, TaskState
-from pilotmtc.wire.views import AHEAD_MAX, Explanation
 
 NOW = 1_000_000.0
 S = TaskState

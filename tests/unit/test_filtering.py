@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import CampaignId, PilotId, TaskId
-from pilotmtc.session.filtering import KEYS, STATES, FilterError, Vocabulary, completions, parse_filter, pointed
-from pilotmtc.session.select import as_filter
+from pilotmtc.protocol.messages import Compare, Filter
+from pilotmtc.session.look.filter import KEYS, STATES, FilterError, Vocabulary, completions, parse_filter, pointed
+from pilotmtc.session.look.select import as_filter
 from pilotmtc.states import Cause, TaskState
-from pilotmtc.wire.messages import Compare, Filter
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 
 from pilotmtc.errors import PilotMTCError, ProtocolError, StaleAttempt, StoreError, UsageError
 from pilotmtc.model import CampaignId, Claimed, PilotId, Resources, Result, TaskId, TaskRow, Template
-from pilotmtc.states import Cause
-from pilotmtc.store import serve
-from pilotmtc.wire.frames import (
+from pilotmtc.protocol.frames import (
     MAGIC,
     MAX_CHATTER_BYTES,
     MAX_FRAME_BYTES,
@@ -27,7 +25,7 @@ from pilotmtc.wire.frames import (
     hello,
     split_reply,
 )
-from pilotmtc.wire.messages import (
+from pilotmtc.protocol.messages import (
     PROTOCOL,
     AnyRequest,
     Batch,
@@ -44,6 +42,8 @@ from pilotmtc.wire.messages import (
     Started,
     Submit,
 )
+from pilotmtc.states import Cause
+from pilotmtc.store import serve
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "frames.json").read_text())
 

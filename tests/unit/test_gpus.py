@@ -2,7 +2,7 @@
 
 import pytest
 
-from pilotmtc.agent.gpus import chosen, count, elsewhere, lists, visible
+from pilotmtc.agent.node.gpus import chosen, count, elsewhere, lists, visible
 from pilotmtc.errors import ConfigError
 
 CUDA, ROCR, ZE = "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK"

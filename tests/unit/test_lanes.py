@@ -1,6 +1,6 @@
 """What a client writes first, and how much of what may wait is under way."""
 
-from pilotmtc.store.lanes import WINDOW_BYTES, Lanes
+from pilotmtc.store.client.send_queue import WINDOW_BYTES, Lanes
 
 LEAST, FIRST, MOST = WINDOW_BYTES
 

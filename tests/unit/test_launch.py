@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilotmtc.agent import wide
-from pilotmtc.agent.contact import Contact
-from pilotmtc.agent.hosts import counts, expand, fold
-from pilotmtc.agent.launch import Allocation, commands, find, joined, worker_command
+from pilotmtc.agent.crews.contact import Contact
+from pilotmtc.agent.crews.hosts import counts, expand, fold
+from pilotmtc.agent.crews.start_workers import Allocation, commands, find, joined, worker_command
+from pilotmtc.agent.node import mpi
 from pilotmtc.errors import ConfigError
 from pilotmtc.model import Result, TaskId
-from pilotmtc.slots import Slot
+from pilotmtc.resources.slots import Slot
 from pilotmtc.states import Cause
 from tests.lab.replay import recorded
 
@@ -160,19 +160,19 @@ def test_no_job_at_all_is_an_error_that_says_what_to_do() -> None:
 
 def test_what_starts_the_ranks_is_found_and_may_be_wished_for(tmp_path: Path) -> None:
     env = {"PATH": str(tmp_path)}
-    assert wide.way(env) == "ranks"
+    assert mpi.way(env) == "ranks"
     for name in ("srun", "mpiexec"):
         (tmp_path / name).write_text("#!/bin/sh\necho 'HYDRA build details:'\n")
         (tmp_path / name).chmod(0o755)
         if name == "srun":
-            assert wide.way(env) == "ranks"
-            assert wide.way(env | {"SLURM_JOB_ID": "7"}) == "srun"
-    assert wide.way(env | {"SLURM_JOB_ID": "7"}) == "mpiexec"
-    assert wide.way(env | {"PILOTMTC_LAUNCHER": "ranks"}) == "ranks"
-    with pytest.raises(wide.LaunchError, match="none of"):
-        wide.way(env | {"PILOTMTC_LAUNCHER": "aprun"})
-    with pytest.raises(wide.LaunchError, match="no srun in PATH"):
-        wide.way({"PATH": "/nowhere", "PILOTMTC_LAUNCHER": "srun"})
+            assert mpi.way(env) == "ranks"
+            assert mpi.way(env | {"SLURM_JOB_ID": "7"}) == "srun"
+    assert mpi.way(env | {"SLURM_JOB_ID": "7"}) == "mpiexec"
+    assert mpi.way(env | {"PILOTMTC_LAUNCHER": "ranks"}) == "ranks"
+    with pytest.raises(mpi.LaunchError, match="none of"):
+        mpi.way(env | {"PILOTMTC_LAUNCHER": "aprun"})
+    with pytest.raises(mpi.LaunchError, match="no srun in PATH"):
+        mpi.way({"PATH": "/nowhere", "PILOTMTC_LAUNCHER": "srun"})
 
 
 def test_mpiexec_of_no_mpi_is_passed_over(tmp_path: Path) -> None:
@@ -181,11 +181,11 @@ def test_mpiexec_of_no_mpi_is_passed_over(tmp_path: Path) -> None:
         (tmp_path / name / "mpiexec").write_text(f"#!/bin/sh\necho '{says}'; exit 1\n")
         (tmp_path / name / "mpiexec").chmod(0o755)
     alone, both = f"{tmp_path}/pbs", f"{tmp_path}/pbs:{tmp_path}/mpich"
-    assert wide.way({"PATH": alone}) == "ranks"
-    assert wide.way({"PATH": both}) == "mpiexec"
-    with pytest.raises(wide.LaunchError, match=r"pbs/mpiexec belongs to no MPI"):
-        wide.way({"PATH": alone, "PILOTMTC_LAUNCHER": "mpiexec"})
-    argv, _ = wide.command(
+    assert mpi.way({"PATH": alone}) == "ranks"
+    assert mpi.way({"PATH": both}) == "mpiexec"
+    with pytest.raises(mpi.LaunchError, match=r"pbs/mpiexec belongs to no MPI"):
+        mpi.way({"PATH": alone, "PILOTMTC_LAUNCHER": "mpiexec"})
+    argv, _ = mpi.command(
         "mpiexec", ["./sim"], SLOTS, here="n1", first=0, bind=False, file=tmp_path / "r" / "1", env={"PATH": both}
     )
     assert argv[0] == f"{tmp_path}/mpich/mpiexec"
@@ -202,7 +202,7 @@ def test_both_kinds_of_mpiexec_are_told_where_the_ranks_go(tmp_path: Path, says:
     program.write_text(f"#!/bin/sh\necho '{says}'\n")
     program.chmod(0o755)
     file = tmp_path / "ranks" / "1.1"
-    argv, env = wide.command(
+    argv, env = mpi.command(
         "mpiexec", ["./sim", "x y"], SLOTS, here="n0", first=0, bind=True, file=file, env={"PATH": str(tmp_path)},
         gpus={"CUDA_VISIBLE_DEVICES": ("2", "3"), "ZE_AFFINITY_MASK": ("0.0", "0.1")},
     )  # fmt: skip
@@ -210,7 +210,7 @@ def test_both_kinds_of_mpiexec_are_told_where_the_ranks_go(tmp_path: Path, says:
     assert argv[-2:] == ["./sim", "x y"]
     assert (env["PILOTMTC_RANK_FILE"], env["PILOTMTC_BIND"]) == (str(file), "1")
     assert file.read_text() == "0-1 -\n2-3 CUDA_VISIBLE_DEVICES=3 ZE_AFFINITY_MASK=1\n0-1 -\n"
-    wide.remove_files(tmp_path, 1, 1)
+    mpi.remove_files(tmp_path, 1, 1)
     assert not file.exists()
 
 
@@ -228,7 +228,7 @@ def test_other_nodes_of_mpich_are_told_this_ones_name(
     program = tmp_path / "mpiexec"
     program.write_text(f"#!/bin/sh\necho '{says}'\n")
     program.chmod(0o755)
-    argv, _ = wide.command(
+    argv, _ = mpi.command(
         "mpiexec", ["./sim"], slots, here="n1", first=0, bind=False, file=tmp_path / "r" / "1",
         env={"PATH": str(tmp_path)},
     )  # fmt: skip
@@ -239,7 +239,7 @@ def test_srun_is_told_the_host_of_each_rank(tmp_path: Path) -> None:
     for name in ("srun", "scontrol"):
         (tmp_path / name).write_text("#!/bin/sh\necho 'MpiDefault = none'; echo pmix\n")
         (tmp_path / name).chmod(0o755)
-    argv, env = wide.command(
+    argv, env = mpi.command(
         "srun", ["./sim"], SLOTS, here="n1", first=0, bind=False, file=tmp_path / "ranks" / "2.1",
         env={"PATH": str(tmp_path), "SLURM_JOB_ID": "7"},
     )  # fmt: skip
@@ -249,7 +249,7 @@ def test_srun_is_told_the_host_of_each_rank(tmp_path: Path) -> None:
 
 
 def test_node_starts_its_own_ranks_without_either(tmp_path: Path) -> None:
-    argv, _ = wide.command(
+    argv, _ = mpi.command(
         "ranks", ["./sim"], SLOTS[:2], here="n1", first=4, bind=False, file=tmp_path / "3.1", env={},
         gpus={"CUDA_VISIBLE_DEVICES": ("GPU-a", "GPU-b"), "ROCR_VISIBLE_DEVICES": ("0", "1")},
     )  # fmt: skip
@@ -265,19 +265,19 @@ def part(
 
 
 def test_parts_make_one_result() -> None:
-    merged = wide.merge([part("n1"), part("n2")], "n[1-2]", "0-3")
+    merged = mpi.merge([part("n1"), part("n2")], "n[1-2]", "0-3")
     assert (merged.cause, merged.exit_code, merged.node, merged.slot) == (Cause.EXIT, 0, "n[1-2]", "0-3")
     assert (merged.cpu_s, merged.stdout, merged.stdout_bytes) == (1.0, b"n1n2", 4)
 
 
 def test_the_part_that_ended_badly_by_itself_is_to_blame() -> None:
     stopped = part("n1", Cause.EXIT, None, 9, at=2.0)
-    assert wide.merge([stopped, part("n2", code=7)], "", "").exit_code == 7
+    assert mpi.merge([stopped, part("n2", code=7)], "", "").exit_code == 7
     first, later = part("n1", Cause.SIGNAL, None, 11), part("n2", Cause.SIGNAL, None, 9, at=2.0)
-    assert wide.merge([later, first], "", "").signal == 11
-    assert wide.merge([part("n1", code=1), part("n2", Cause.NODE_LOST, None)], "", "").cause is Cause.NODE_LOST
+    assert mpi.merge([later, first], "", "").signal == 11
+    assert mpi.merge([part("n1", code=1), part("n2", Cause.NODE_LOST, None)], "", "").cause is Cause.NODE_LOST
 
 
 def test_slots_are_written_once_when_they_are_the_same() -> None:
-    assert wide.slot_text([SLOTS[:1], SLOTS[2:]]) == "0-1"
-    assert wide.slot_text([SLOTS[:2], SLOTS[2:]]) == "0-3;0-1"
+    assert mpi.slot_text([SLOTS[:1], SLOTS[2:]]) == "0-1"
+    assert mpi.slot_text([SLOTS[:2], SLOTS[2:]]) == "0-3;0-1"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilotmtc.agent.line import RESEND_S, Line, Said, Up, decode, encode
+from pilotmtc.agent.crews.protocol import RESEND_S, Line, Said, Up, decode, encode
 from pilotmtc.errors import ProtocolError
 from pilotmtc.model import TaskId
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from pilotmtc import own
 from pilotmtc.errors import ConfigError
-from pilotmtc.store.keys import new_key
-from pilotmtc.store.listener import Ownership
+from pilotmtc.protocol.spool import read_file
+from pilotmtc.store.access.keys import new_key
+from pilotmtc.store.server.listener import Ownership
 from pilotmtc.store.sqlite import SqliteStore
-from pilotmtc.wire.spool import read_file
+from pilotmtc.system import private_files
 
 STRANGER = 54321
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
@@ -30,7 +30,7 @@ def mode(path: Path) -> int:
 
 
 def test_all_directories_that_are_made_are_private(tmp_path: Path) -> None:
-    own.make_directory(tmp_path / "a" / "b" / "c")
+    private_files.make_directory(tmp_path / "a" / "b" / "c")
     assert [mode(tmp_path / name) for name in ("a", "a/b", "a/b/c")] == [0o700] * 3
     SqliteStore(tmp_path / "p" / "q" / "store.db").close()
     assert [mode(tmp_path / name) for name in ("p", "p/q", "p/q/store.db")] == [0o700, 0o700, 0o600]

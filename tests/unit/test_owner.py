@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from pilotmtc.errors import ConfigError, StoreError, StoreMoved
-from pilotmtc.store import owner
-from pilotmtc.store.owner import (
+from pilotmtc.store.ownership import owner
+from pilotmtc.store.ownership.filesystem import owner_directory
+from pilotmtc.store.ownership.owner import (
     MAX_RECORD_BYTES,
     Host,
     Lease,
@@ -28,7 +29,6 @@ from pilotmtc.store.owner import (
     started_at,
     this_host,
 )
-from pilotmtc.store.place import owner_directory
 
 HERE = Host("alpha", "boot-1", "pid:[1]")
 RECORD = Record(Host("beta", "boot-2", "pid:[1]"), 123, 4567, "token", 10.0, 3, "serving", "/run/x.sock")

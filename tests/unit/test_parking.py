@@ -4,9 +4,9 @@ import math
 from dataclasses import dataclass
 
 from pilotmtc.model import PilotId, Resources, TaskId
-from pilotmtc.store.parking import LONGEST_BEAT_S, LONGEST_WAIT_S, Parking, Ticket, has_something
-from pilotmtc.wire.messages import AnyRequest, Batch, Changes, Claim, GetChanges, GetStore, Heartbeat, Orders
-from pilotmtc.wire.tail import GetTail, Tail
+from pilotmtc.protocol.messages import AnyRequest, Batch, Changes, Claim, GetChanges, GetStore, Heartbeat, Orders
+from pilotmtc.protocol.tail import GetTail, Tail
+from pilotmtc.store.server.long_poll import LONGEST_BEAT_S, LONGEST_WAIT_S, Parking, Ticket, has_something
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilotmtc.errors import AdaptorError, AnswerLost, JobUnknown, StatusUnavailable, SubmitRejected, UsageError
-from pilotmtc_adaptors import pbs
 from pilotmtc_adaptors._dialect import Call, JobRecord, JobRequest, JobState, Said, Talk
-from pilotmtc_adaptors._pbs_records import pro_records, pro_records_of_lines, torque_records
+from pilotmtc_adaptors.pbs import dialect as pbs
+from pilotmtc_adaptors.pbs.records import pro_records, pro_records_of_lines, torque_records
 from tests.lab.replay import Answer, recorded
 
 T = TypeVar("T")

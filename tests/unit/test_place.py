@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pilotmtc.errors import ConfigError
-from pilotmtc.store.place import (
+from pilotmtc.store.ownership.filesystem import (
     AUTO,
     LOCAL,
     NETWORK,

@@ -3,10 +3,10 @@
 import pytest
 from msgspec.structs import replace
 
-from pilotmtc.cli.text import rate
-from pilotmtc.session.board import Board
-from pilotmtc.tui.plots import Past
-from pilotmtc.wire.views import Overview, Series
+from pilotmtc.protocol.overview import Overview, Series
+from pilotmtc.session.look.overview import Board
+from pilotmtc.text.tables import rate
+from pilotmtc.tui.widgets.plots import Past
 
 NOW = 1_000.0
 

@@ -4,7 +4,7 @@ import pytest
 
 from pilotmtc.model import BatchId, JobReport, PilotId
 from pilotmtc.states import Cause, JobState, PilotState
-from pilotmtc.store.reconcile import NOT_HEARD, SETTLED_S, awaited, cause_of, judge, silence
+from pilotmtc.store.requests.reconcile import NOT_HEARD, SETTLED_S, awaited, cause_of, judge, silence
 
 PILOT = PilotId(1)
 OLD = SETTLED_S + 1

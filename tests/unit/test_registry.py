@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from pilotmtc.errors import ConfigError
-from pilotmtc_adaptors import _registry, condor, pbs
+from pilotmtc_adaptors import _registry
+from pilotmtc_adaptors.condor import dialect as condor
+from pilotmtc_adaptors.pbs import dialect as pbs
 
 OURS = ("condor", "condor-parallel", "fork", "htcondor", "local", "moab", "pbs", "pbspro", "slurm", "torque")
 WHOLE = """

@@ -7,11 +7,11 @@ from typing import cast
 import pytest
 
 from pilotmtc.errors import ConfigError, StoreMoved
-from pilotmtc.store import remote
-from pilotmtc.store.following import Followed
+from pilotmtc.store.client import remote
+from pilotmtc.store.client.moved import Followed
+from pilotmtc.store.client.remote import RemoteStore
 from pilotmtc.store.location import StoreLocation
-from pilotmtc.store.remote import RemoteStore
-from pilotmtc.transport.ssh_url import SshTarget
+from pilotmtc.transport.ssh.url import SshTarget
 
 
 @dataclass

@@ -7,9 +7,9 @@ import pytest
 
 from pilotmtc.errors import NotPermitted
 from pilotmtc.model import PilotDescription, PilotId
-from pilotmtc.store.rights import NOBODY, STEWARD, USER, Who, refusal
-from pilotmtc.wire.base import Request, Role
-from pilotmtc.wire.messages import AnyRequest, CreatePilot, GetPilots
+from pilotmtc.protocol.base import Request, Role
+from pilotmtc.protocol.messages import AnyRequest, CreatePilot, GetPilots
+from pilotmtc.store.server.permissions import NOBODY, STEWARD, USER, Who, refusal
 
 REQUESTS = typing.get_args(AnyRequest)
 # Whatever is not here may be said by the user alone.

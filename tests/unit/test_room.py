@@ -1,6 +1,6 @@
 """Who may send a large message while others do."""
 
-from pilotmtc.store.room import SMALL_BYTES, Room
+from pilotmtc.store.server.frame_budget import SMALL_BYTES, Room
 
 LARGE = SMALL_BYTES + 1
 MANY = 4 * LARGE

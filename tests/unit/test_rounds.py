@@ -2,8 +2,8 @@
 
 import math
 
-from pilotmtc.store.jobs import OpenJobs
-from pilotmtc.store.rounds import FIRST_S, LONGEST_S, SILENT_S, UNTOLD_S, WATCHED_S, Rounds
+from pilotmtc.store.requests.jobs import OpenJobs
+from pilotmtc.store.server.poll_schedule import FIRST_S, LONGEST_S, SILENT_S, UNTOLD_S, WATCHED_S, Rounds
 
 URL = "slurm://localhost/"
 

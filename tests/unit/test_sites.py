@@ -11,7 +11,7 @@ from pilotmtc.errors import ConfigError
 from pilotmtc.model import PilotDescription
 from pilotmtc.session import PilotOptions, describe
 from pilotmtc.sites import Site, make_site, save_site
-from pilotmtc.tui.pilot_actions import options_of
+from pilotmtc.tui.actions.pilots import options_of
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilotmtc.errors import AdaptorError, AnswerLost, JobUnknown, StatusUnavailable, SubmitRejected, UsageError
-from pilotmtc_adaptors import slurm
 from pilotmtc_adaptors._dialect import Call, JobRecord, JobRequest, JobState, Said, Talk
 from pilotmtc_adaptors._script import refuse_unmapped
-from pilotmtc_adaptors._slurm_records import _STATES, host_names, sacct_records, squeue_records
+from pilotmtc_adaptors.slurm import dialect as slurm
+from pilotmtc_adaptors.slurm.records import _STATES, host_names, sacct_records, squeue_records
 
 T = TypeVar("T")
 

@@ -14,8 +14,8 @@ from pilotmtc.agent import spool as spool_module
 from pilotmtc.agent.spool import SEGMENT_BYTES, SYNC_AFTER_S, Spool
 from pilotmtc.errors import ConfigError
 from pilotmtc.model import Result, TaskId
+from pilotmtc.protocol.spool import read_file, read_spool, spool_files
 from pilotmtc.states import Cause
-from pilotmtc.wire.spool import read_file, read_spool, spool_files
 
 
 def results(*tasks: int, size: int = 0) -> list[Result]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pilotmtc.errors import ConfigError
-from pilotmtc.transport.ssh_config import Hop, HostOptions, host_options, parse_jumps, parse_settings, public_part
+from pilotmtc.transport.ssh.config import Hop, HostOptions, host_options, parse_jumps, parse_settings, public_part
 
 BASE = """\
 host clu

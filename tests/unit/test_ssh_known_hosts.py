@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilotmtc.errors import LoginRefused
-from pilotmtc.transport.known_hosts import Verdict, judge, known_kinds, read_entries, refuse_unless_known
+from pilotmtc.transport.ssh.known_hosts import Verdict, judge, known_kinds, read_entries, refuse_unless_known
 
 KEY, OTHER = b"key", b"other"
 

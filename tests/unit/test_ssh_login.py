@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import pytest
 
 from pilotmtc.errors import LoginRefused
-from pilotmtc.transport.asking import Memory, lasts, plain
-from pilotmtc.transport.ssh_login import MAX_KEYS, MAX_QUESTIONS, Answer, Candidate, Login, Outcome
+from pilotmtc.transport.ask import Memory, lasts, plain
+from pilotmtc.transport.ssh.login import MAX_KEYS, MAX_QUESTIONS, Answer, Candidate, Login, Outcome
 
 ALL = frozenset({"publickey", "keyboard-interactive", "password"})
 IN = Outcome(done=True)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilotmtc.errors import ConfigError
-from pilotmtc.transport.ssh_url import SshTarget, parse_url, quote_word, remote_command
+from pilotmtc.transport.ssh.url import SshTarget, parse_url, quote_word, remote_command
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from pilotmtc.errors import AdaptorError, AnswerLost, ConfigError, StatusUnavail
 from pilotmtc.model import BatchId, JobReport, Pilot, PilotDescription, PilotId
 from pilotmtc.pilots.scheduler import Sighting
 from pilotmtc.pilots.steward import Round
+from pilotmtc.protocol.messages import BeginSubmit, CancelPilot, CreatePilot, GetPilots, ReportJobs
 from pilotmtc.states import JobState, PilotState
 from pilotmtc.store.sqlite import SqliteStore
-from pilotmtc.wire.messages import BeginSubmit, CancelPilot, CreatePilot, GetPilots, ReportJobs
 
 URL = "none://localhost/"
 RUNNING = Sighting(JobState.RUNNING, "R")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pilotmtc import openfiles
-from pilotmtc.store import stewards
-from pilotmtc.store.stewards import Stewards
+from pilotmtc.store.server import stewards
+from pilotmtc.store.server.stewards import Stewards
+from pilotmtc.system import open_files
 
 
 @pytest.fixture
@@ -53,11 +53,11 @@ def test_last_words_of_a_steward_are_the_trouble_and_all_are_in_the_log(
 
 def test_a_steward_may_have_as_many_open_files_as_the_server_had(module: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The scheduler's commands hand that limit on to jobs."""
-    monkeypatch.setattr(openfiles, "_found", [])
+    monkeypatch.setattr(open_files, "_found", [])
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (200, before[1]))
     try:
-        openfiles.raise_limit()
+        open_files.raise_limit()
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
         _, said = ended("import resource, sys; sys.exit(str(resource.getrlimit(resource.RLIMIT_NOFILE)))", module)
         assert said.endswith(f"(200, {before[1]})")

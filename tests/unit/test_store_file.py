@@ -13,12 +13,7 @@ from sqlite_utils import Database
 
 from pilotmtc.errors import ConfigError, InvalidTransition, SchemaMismatch, StoreBusy, StoreError, UsageError
 from pilotmtc.model import Resources, TaskId
-from pilotmtc.states import TASK_TRANSITIONS, TaskState
-from pilotmtc.store import sqlite as sqlite_module
-from pilotmtc.store.ledger import Ledger
-from pilotmtc.store.opening import SCHEMA
-from pilotmtc.store.sqlite import SqliteStore
-from pilotmtc.wire.messages import (
+from pilotmtc.protocol.messages import (
     CheckStore,
     CompactStore,
     Done,
@@ -32,6 +27,11 @@ from pilotmtc.wire.messages import (
     Submit,
     Submitted,
 )
+from pilotmtc.states import TASK_TRANSITIONS, TaskState
+from pilotmtc.store import sqlite as sqlite_module
+from pilotmtc.store.file.opening import SCHEMA
+from pilotmtc.store.file.transaction import Ledger
+from pilotmtc.store.sqlite import SqliteStore
 from tests.contract.storekit import ECHO, Kit, result, row
 
 
@@ -176,7 +176,7 @@ def test_an_illegal_transition_undoes_its_request(
 
 
 def test_every_transition_the_store_makes_is_in_the_table() -> None:
-    from pilotmtc.store.ledger import _LEGAL
+    from pilotmtc.store.file.transaction import _LEGAL
 
     assert {(TaskState(old), TaskState(new)) for old, new in _LEGAL} == TASK_TRANSITIONS
 

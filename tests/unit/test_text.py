@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilotmtc.cli.text import shorten, shorten_middle, width_of
+from pilotmtc.text.tables import shorten, shorten_middle, width_of
 
 TEXTS = st.text(st.characters(categories=("L", "N", "P", "Zs")), max_size=60)
 

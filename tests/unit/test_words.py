@@ -8,7 +8,7 @@ import pytest
 
 from pilotmtc.errors import UsageError
 from pilotmtc.session import as_source
-from pilotmtc.session.words import tasks_of
+from pilotmtc.session.submit.command_line import tasks_of
 
 
 @pytest.mark.parametrize(

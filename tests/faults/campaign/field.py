@@ -12,9 +12,9 @@ from random import Random
 from pilotmtc.errors import ConfigError
 from pilotmtc.model import CampaignId, Pilot, PilotDescription
 from pilotmtc.pilots import start_local
+from pilotmtc.protocol.messages import CancelPilot, CheckStore, GetCampaigns, GetPilots, GetStore, SnapshotStore
 from pilotmtc.states import TASK_FINAL, PilotState
-from pilotmtc.store.client import connect_store
-from pilotmtc.wire.messages import CancelPilot, CheckStore, GetCampaigns, GetPilots, GetStore, SnapshotStore
+from pilotmtc.store.client.client import connect_store
 from tests.faults.campaign.work import Count, Work
 from tests.lab.machine import accounts
 from tests.lab.slow import Proxy

@@ -14,9 +14,7 @@ import pytest
 
 from pilotmtc.errors import StateError
 from pilotmtc.model import Claimed, PilotDescription, PilotId, Resources, Result, TaskId
-from pilotmtc.states import TASK_FINAL, Cause, PilotState
-from pilotmtc.store.client import StoreClient, connect_store
-from pilotmtc.wire.messages import (
+from pilotmtc.protocol.messages import (
     AttachPilot,
     CheckStore,
     Claim,
@@ -32,6 +30,8 @@ from pilotmtc.wire.messages import (
     SnapshotStore,
     Started,
 )
+from pilotmtc.states import TASK_FINAL, Cause, PilotState
+from pilotmtc.store.client.client import StoreClient, connect_store
 from tests.faults.campaign.work import FLAKY, HOPELESS, Count, Work
 from tests.hosts import RENEW_S, Hosts, shared_store
 from tests.support import patience_s, wait_until

@@ -12,9 +12,9 @@ from random import Random
 
 from pilotmtc.campaign.submit import TaskSpec
 from pilotmtc.model import Resources, Template
+from pilotmtc.protocol.messages import CheckStore, GetCampaigns, SnapshotStore
 from pilotmtc.session import Session
-from pilotmtc.store.client import connect_store
-from pilotmtc.wire.messages import CheckStore, GetCampaigns, SnapshotStore
+from pilotmtc.store.client.client import connect_store
 from tests.faults.campaign.work import Count
 
 KEY = "many"

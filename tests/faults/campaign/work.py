@@ -9,9 +9,9 @@ from random import Random
 from msgspec import Struct
 
 from pilotmtc.model import After, CampaignId, Resources, TaskRow, Template
+from pilotmtc.protocol.messages import Submit
 from pilotmtc.states import TaskState
 from pilotmtc.store.interface import Store
-from pilotmtc.wire.messages import Submit
 
 PLAIN, FLAKY, HOPELESS, TREE = range(4)
 RETRIES = 2  # of the hopeless

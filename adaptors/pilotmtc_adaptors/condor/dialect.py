@@ -1,0 +1,184 @@
+"""HTCondor: a job on N nodes is a cluster of N jobs in the vanilla universe, so that any pool can run it.
+
+With ``condor-parallel://`` it is one job of the parallel universe, on a pool that has a dedicated scheduler.
+"""
+
+import re
+from collections.abc import Sequence
+
+import msgspec
+from msgspec import Struct
+
+from pilotmtc.errors import AdaptorError, AnswerLost, JobUnknown, StatusUnavailable, SubmitRejected
+from pilotmtc_adaptors._dialect import FINAL, Call, JobRequest, JobState, Said, Status, Talk
+from pilotmtc_adaptors._script import SCRIPT_FIELDS
+from pilotmtc_adaptors.condor.records import (
+    ATTRIBUTES,
+    by_cluster,
+    cluster_record,
+    is_whole,
+    parse_jobs,
+    rejected_request,
+)
+from pilotmtc_adaptors.condor.submit import submit_description
+
+_MAPS = SCRIPT_FIELDS | {
+    "name",
+    "output",
+    "error",
+    "nodes",
+    "cores_per_node",
+    "gpus_per_node",
+    "memory_per_node_bytes",
+    "walltime_s",
+    "signal_s",
+    "account",
+    "constraint",
+    "candidate_hosts",
+    "file_transfer",
+    "exclusive",  # refused in words of its own
+}
+_ID = re.compile(r"[0-9]{1,12}", re.ASCII)
+_SUBMITTED = re.compile(r"^([0-9]+)\.[0-9]+ - [0-9]+\.[0-9]+\s*$", re.ASCII | re.MULTILINE)
+_UNREACHABLE = re.compile(
+    r"can't find address|failed to connect|communication error|unable to connect|timed? ?out",
+    re.IGNORECASE,
+)
+_CUT_OFF = re.compile(r"failed to commit|failed to end|qmgmt error|lost connection", re.IGNORECASE)
+_STATIC = 'SlotType =!= "Dynamic"'
+_HISTORY_JOBS = "50000"  # how many of the past ones are looked through for a name
+
+
+class _Condor(Struct, frozen=True):
+    """The dialect, of one of the universes."""
+
+    schemes: tuple[str, ...]
+    parallel: bool = False
+    maps: frozenset[str] = _MAPS
+
+    def submit(self, request: JobRequest) -> Talk[str]:
+        """Return the cluster's number."""
+        description = submit_description(request, parallel=self.parallel)
+        said = yield Call(("condor_submit", "-terse", "-"), stdin=description)
+        match = _SUBMITTED.search(said.stdout)
+        if said.returncode == 0 and match:
+            return match[1]
+        if said.returncode <= 0 or _CUT_OFF.search(said.stderr):
+            raise AnswerLost(f"condor_submit did not say which job it made: {_text(said)}")
+        if _UNREACHABLE.search(said.stderr):
+            raise StatusUnavailable(f"HTCondor's queue cannot be reached: {_text(said)}")
+        raise SubmitRejected(f"HTCondor refused the job: {_text(said)}")
+
+    def status(self, ids: Sequence[str]) -> Talk[dict[str, Status]]:
+        """Return a record or an error for each id: one call for what is in the queue, one for what has left it."""
+        answers: dict[str, Status] = {each: _foreign(each) for each in ids if not _ID.fullmatch(each)}
+        asked = [each for each in ids if each not in answers]
+        if not asked:
+            return answers
+        said = yield Call(("condor_q", "-json", "-attributes", ATTRIBUTES, *asked))
+        if said.returncode:
+            raise StatusUnavailable(f"HTCondor's queue cannot be asked: {_text(said)}")
+        clusters = by_cluster(parse_jobs(said.stdout))
+        left = [each for each in asked if each not in clusters or not is_whole(clusters[each])]
+        trouble = ""
+        if left:
+            said = yield Call(("condor_history", "-json", "-attributes", ATTRIBUTES, *left), timeout_s=120)
+            if said.returncode:
+                trouble = f"HTCondor's history cannot be read: {_text(said)}"
+            else:
+                for each, jobs in by_cluster(parse_jobs(said.stdout)).items():
+                    clusters[each] = {**jobs, **clusters.get(each, {})}
+        too_large: dict[tuple[tuple[str, int], ...], str] = {(): ""}
+        for each in asked:
+            record = cluster_record(each, clusters[each]) if clusters.get(each) else None
+            if record is not None and record.state is JobState.PENDING:
+                asks = rejected_request(clusters[each])
+                if asks not in too_large:
+                    too_large[asks] = yield from _too_large(asks)
+                record = msgspec.structs.replace(record, reason=too_large[asks] or record.reason)
+            if record is not None and not (trouble and record.state in FINAL and each in left):
+                answers[each] = record
+            elif trouble:
+                answers[each] = StatusUnavailable(trouble)
+            else:
+                answers[each] = JobUnknown(f"HTCondor does not know job {each} (any more)")
+        return answers
+
+    def cancel(self, ids: Sequence[str]) -> Talk[dict[str, AdaptorError]]:
+        """Return the errors by id."""
+        errors: dict[str, AdaptorError] = {each: _foreign(each) for each in ids if not _ID.fullmatch(each)}
+        asked = [each for each in ids if each not in errors]
+        if not asked:
+            return errors
+        said = yield Call(("condor_rm", *asked))
+        if said.returncode == 0 and "no jobs in the queue" not in said.stdout + said.stderr:
+            return errors
+        # It says the same of a job that is over, of one that never was, and of another's.
+        for each, found in (yield from self.status(asked)).items():
+            if isinstance(found, AdaptorError):
+                errors[each] = found
+            elif found.state not in FINAL:
+                errors[each] = AdaptorError(f"HTCondor did not remove job {each}: {_text(said)}")
+        return errors
+
+    def find(self, name: str) -> Talk[tuple[str, ...]]:
+        """Return the clusters of this user's jobs of that name, the newest last."""
+        if '"' in name or "\\" in name or not name.isprintable():
+            return ()  # no job can have it
+        user = yield from _user()
+        constraint = f'JobBatchName == "{name}" && Owner == "{user}"'
+        found = yield from _clusters("condor_q", constraint)
+        found |= yield from _clusters("condor_history", constraint, "-scanlimit", _HISTORY_JOBS)
+        return _in_order(found)
+
+    def jobs(self) -> Talk[tuple[str, ...]]:
+        """Return the clusters of this user's jobs that are not over."""
+        user = yield from _user()
+        constraint = f'Owner == "{user}" && JobStatus =!= 3 && JobStatus =!= 4'
+        found = yield from _clusters("condor_q", constraint)
+        return _in_order(found)
+
+
+def _too_large(asks: Sequence[tuple[str, int]]) -> Talk[str]:
+    """Return why no slot will ever match; nothing if one may. HTCondor itself only says that none has."""
+    # Of a slot that is divided, TotalSlot* is what it had before.
+    large = " && ".join(f"TotalSlot{name} >= {number}" for name, number in asks)
+    found = []
+    for constraint in (f"{_STATIC} && {large}", _STATIC):
+        said = yield Call(("condor_status", "-limit", "1", "-af", "Name", "-constraint", constraint), required=False)
+        found.append(said.returncode == 0 and bool(said.stdout.strip()))
+        if said.returncode or found[0]:
+            return ""  # or the pool cannot be asked, which is no reason to say never
+    size = ", ".join(f"{name} >= {number}" for name, number in asks)
+    return f"Can Never Run: no machine of the pool has a slot with {size}" if found[1] else ""
+
+
+vanilla = _Condor(("condor", "htcondor"))
+parallel = _Condor(("condor-parallel",), parallel=True)
+
+
+def _user() -> Talk[str]:
+    said = yield Call(("id", "-un"), timeout_s=20)
+    if said.returncode or not said.stdout.strip():
+        raise StatusUnavailable(f"this account has no name: {_text(said)}")
+    return said.stdout.strip()
+
+
+def _clusters(command: str, constraint: str, *more: str) -> Talk[set[str]]:
+    said = yield Call((command, "-json", "-attributes", "ClusterId", *more, "-constraint", constraint), timeout_s=120)
+    if said.returncode:
+        raise StatusUnavailable(f"{command} gave no answer: {_text(said)}")
+    return set(by_cluster(parse_jobs(said.stdout)))
+
+
+def _in_order(ids: set[str]) -> tuple[str, ...]:
+    return tuple(sorted(ids, key=int))
+
+
+def _foreign(batch_id: str) -> JobUnknown:
+    return JobUnknown(f"{batch_id!r} is no number of a cluster of HTCondor's")
+
+
+def _text(said: Said) -> str:
+    words = " ".join((said.stderr.strip() or said.stdout.strip()).split())
+    return f"{words[:500] or 'nothing'} (exit code {said.returncode})"

@@ -1,0 +1,1 @@
+"""The host itself, without a scheduler."""

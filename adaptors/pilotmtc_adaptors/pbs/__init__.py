@@ -1,0 +1,1 @@
+"""PBS: OpenPBS, PBS Pro and Torque."""

@@ -1,0 +1,286 @@
+"""PBS: OpenPBS and PBS Pro, and Torque. Which of them it is, ``qsub --version`` says; nothing is guessed from answers.
+
+The two families share commands and little else: resources are asked for by ``select`` here and by ``nodes`` there,
+``qstat -x`` is history here and XML there. What was recorded of real ones leads, see the documents.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+
+from pilotmtc.errors import (
+    AdaptorError,
+    AnswerLost,
+    JobUnknown,
+    StatusUnavailable,
+    SubmitRejected,
+    UsageError,
+)
+from pilotmtc.plain import word
+from pilotmtc_adaptors._dialect import Call, JobRecord, JobRequest, Said, Status, Talk
+from pilotmtc_adaptors._qsub import (
+    checked_name,
+    extensions,
+    hosts_of,
+    kib,
+    qsub_options,
+    refuse_blanks,
+    torque_resources,
+    walltime,
+)
+from pilotmtc_adaptors._script import SCRIPT_FIELDS, job_script
+from pilotmtc_adaptors.pbs.records import pro_records, pro_records_of_lines, torque_records
+
+schemes = ("pbs", "pbspro", "torque")
+maps = SCRIPT_FIELDS | {
+    "name",
+    "output",
+    "error",
+    "nodes",
+    "cores_per_node",
+    "gpus_per_node",
+    "memory_per_node_bytes",
+    "walltime_s",
+    "signal_s",
+    "queue",
+    "account",
+    "qos",
+    "constraint",
+    "reservation",
+    "exclusive",
+    "candidate_hosts",
+}
+
+_ID = re.compile(r"[0-9]+(\[[0-9]*\])?(\.[A-Za-z0-9_.-]+)?", re.ASCII)
+_NOT_FOUND = 127
+_SHORT_NAME = 15  # what old servers allow
+# Of "host=n1:mem=2gb": no '+', which would begin another chunk.
+_CONSTRAINT = re.compile(r"[A-Za-z0-9_]+=[A-Za-z0-9_.,/-]+(:[A-Za-z0-9_]+=[A-Za-z0-9_.,/-]+)*", re.ASCII)
+_UNREACHABLE = re.compile(
+    r"cannot connect to|couldn't connect|connection refused|unable to communicate|unknown host|no route to host"
+    r"|timed out|server shutting down|cannot resolve|communication failure",
+    re.IGNORECASE,
+)
+# It may have been taken all the same.
+_CUT_OFF = re.compile(r"end of file|premature end|reset by peer|broken pipe|protocol error", re.IGNORECASE)
+_NO_HISTORY = re.compile(r"not configured to maintain job history|job_history_enable", re.IGNORECASE)
+_UNKNOWN = re.compile(r"unknown job ?id[a-z ]*|nonexistent job id:? ?", re.IGNORECASE)
+# Over already, or about to be: its processes have ended, and there is nothing left to delete.
+_FINISHED = re.compile(r"has finished|invalid for state of job|invalid state for job", re.IGNORECASE)
+# Torque shows jobs that are over only to those who do not have this in their environment.
+_TORQUE_QSTAT = ("env", "-u", "PBS_QSTAT_NO_COMPLETE", "qstat", "-x")
+
+
+def submit(request: JobRequest) -> Talk[str]:
+    """Return the job's id."""
+    torque = yield from _is_torque()
+    resources = (yield from _torque_resources(request)) if torque else _pro_resources(request)
+    script = job_script(request, warn=True)
+    name = checked_name(request.name)
+    said = yield _qsub(request, name, resources, script)
+    if said.returncode and len(name) > _SHORT_NAME and re.search(r"illegal -N|job name", said.stderr, re.IGNORECASE):
+        said = yield _qsub(request, _short(name), resources, script)
+    found = [each for each in said.stdout.split() if _ID.fullmatch(each)]
+    if said.returncode == 0 and found:
+        return found[-1]
+    text = _text(said)
+    if said.returncode <= 0 or _CUT_OFF.search(text):
+        raise AnswerLost(f"qsub did not say which job it made: {text}")
+    if _UNREACHABLE.search(text):
+        raise StatusUnavailable(f"PBS cannot be reached: {text}")
+    raise SubmitRejected(f"PBS refused the job: {text}")
+
+
+def status(ids: Sequence[str]) -> Talk[dict[str, Status]]:
+    """Return a record or an error for each id, by one call."""
+    answers: dict[str, Status] = {each: _foreign(each) for each in ids if not _ID.fullmatch(each)}
+    asked = [each for each in ids if each not in answers]
+    if not asked:
+        return answers
+    torque = yield from _is_torque()
+    if torque:
+        said = yield Call((*_TORQUE_QSTAT, *asked))
+        answers |= _answers(asked, said, torque_records)
+        return answers
+    qstat: tuple[str, ...] = ("qstat", "-x", "-f", "-F")
+    said = yield Call((*qstat, "json", *asked))
+    if _NO_HISTORY.search(said.stderr):
+        qstat = ("qstat", "-f", "-F")
+        said = yield Call((*qstat, "json", *asked))
+    answers |= _answers(asked, said, pro_records)
+    rest = [each for each in asked if isinstance(answers[each], StatusUnavailable)]
+    if rest and len(rest) < len(asked):
+        # Asked for several jobs, OpenPBS 23 writes the first alone into its JSON; it has all of them in lines.
+        said = yield Call((*qstat, "dsv", *rest))
+        answers |= _answers(rest, said, pro_records_of_lines)
+    return answers
+
+
+def cancel(ids: Sequence[str]) -> Talk[dict[str, AdaptorError]]:
+    """Return the errors by id, with a call for each: OpenPBS 23.06's server dies of a known id and an unknown one."""
+    errors: dict[str, AdaptorError] = {}
+    for each in ids:
+        if not _ID.fullmatch(each):
+            errors[each] = _foreign(each)
+            continue
+        said = yield Call(("qdel", each))
+        _raise_if_unreachable(said)
+        if said.returncode == 0 or _FINISHED.search(said.stderr):
+            continue
+        if _UNKNOWN.search(said.stderr):
+            errors[each] = JobUnknown(f"PBS does not know job {each} (any more)")
+        else:
+            errors[each] = AdaptorError(f"PBS did not delete job {each}: {_text(said)}")
+    return errors
+
+
+def find(name: str) -> Talk[tuple[str, ...]]:
+    """Return the ids of this user's jobs of that name, the newest last."""
+    torque = yield from _is_torque()
+    user = yield from _user()
+    found: set[str] = set()
+    for each in dict.fromkeys((name, _short(name))):
+        found |= yield from _select("-u", user, "-N", each, history=not torque)
+    return _in_order(found)
+
+
+def jobs() -> Talk[tuple[str, ...]]:
+    """Return the ids of this user's jobs that are not over."""
+    torque = yield from _is_torque()
+    user = yield from _user()
+    states = ("-s", "EHQRTW") if torque else ()
+    found = yield from _select("-u", user, *states)
+    return _in_order(found)
+
+
+def _answers(ids: Sequence[str], said: Said, parse: Callable[[str], dict[str, JobRecord]]) -> dict[str, Status]:
+    """Return what an answer of qstat says of each id."""
+    _raise_if_unreachable(said)
+    records = parse(said.stdout)
+    by_number = {_number(batch_id): record for batch_id, record in records.items()}
+    missing = _missing(said.stderr)
+    answers: dict[str, Status] = {}
+    for each in ids:
+        record = records.get(each) or by_number.get(_number(each))
+        if record is not None:
+            answers[each] = record
+        elif _number(each) in missing:
+            answers[each] = JobUnknown(f"PBS does not know job {each} (any more)")
+        else:
+            answers[each] = StatusUnavailable(f"PBS said nothing of job {each}: {_text(said)}")
+    return answers
+
+
+def _is_torque() -> Talk[bool]:
+    said = yield Call(("qsub", "--version"), timeout_s=20)
+    text = said.stdout + said.stderr
+    if re.search(r"pbs_version|openpbs|pbspro", text, re.IGNORECASE):
+        return False
+    if re.search(r"^version:|torque", text, re.IGNORECASE | re.MULTILINE):
+        return True
+    raise StatusUnavailable(f"qsub --version is neither OpenPBS's, PBS Pro's nor Torque's: {_text(said)}")
+
+
+def _user() -> Talk[str]:
+    said = yield Call(("id", "-un"), timeout_s=20)
+    if said.returncode or not said.stdout.strip():
+        raise StatusUnavailable(f"this account has no name: {_text(said)}")
+    return said.stdout.strip()
+
+
+def _select(*arguments: str, history: bool = False) -> Talk[set[str]]:
+    said = yield Call(("qselect", *(("-x",) if history else ()), *arguments))
+    if history and _NO_HISTORY.search(said.stderr):
+        said = yield Call(("qselect", *arguments))
+    _raise_if_unreachable(said)
+    found = set(said.stdout.split())
+    if said.returncode or not all(_ID.fullmatch(each) for each in found):
+        raise StatusUnavailable(f"qselect's answer cannot be understood: {_text(said)}")
+    return found
+
+
+def _qsub(request: JobRequest, name: str, resources: Sequence[str], script: str) -> Call:
+    return Call(("qsub", *qsub_options(request, name), *resources), stdin=script)
+
+
+def _torque_resources(request: JobRequest) -> Talk[list[str]]:
+    """Return the options for Torque, whose own scheduler knows neither QOS nor reservations."""
+    refuse_blanks(request)
+    found = [*torque_resources(request), *extensions(request)]
+    if request.exclusive:
+        found.append("-n")
+    for what, value in (("qos", request.qos), ("reservation", request.reservation)):
+        said = (yield Call(("showq", "--version"), timeout_s=20, required=False)) if value else None
+        if said is not None and said.returncode == _NOT_FOUND:
+            raise UsageError(f"{what} {value!r}: Torque has none without Maui or Moab, and there is no showq here")
+    return found
+
+
+def _pro_resources(request: JobRequest) -> list[str]:
+    if request.qos:
+        raise UsageError(f"qos {request.qos!r}: PBS Pro has none; choose a queue, or leave it out")
+    chunk = f":ncpus={request.cores_per_node}" if request.cores_per_node else ""
+    chunk += f":ngpus={request.gpus_per_node}" if request.gpus_per_node else ""
+    chunk += f":mem={kib(request.memory_per_node_bytes)}kb" if request.memory_per_node_bytes else ""
+    if request.constraint:
+        if not _CONSTRAINT.fullmatch(request.constraint):
+            raise UsageError(
+                f"constraint {request.constraint!r}: PBS Pro wants name=value, several with ':' between, as in "
+                f"cpu_type=rome:switch=r1"
+            )
+        chunk += f":{request.constraint}"
+    hosts = hosts_of(request)
+    select = "+".join(f"1{chunk}:host={host}" for host in hosts) if hosts else f"{request.nodes}{chunk}"
+    found = ["-l", f"select={select}"]
+    if request.exclusive:
+        found += ["-l", "place=scatter:exclhost"]
+    elif request.nodes > 1:
+        found += ["-l", "place=scatter"]
+    if request.reservation:
+        # A reservation is a queue of the same name.
+        if request.queue:
+            raise UsageError(
+                f"queue {request.queue!r} and reservation {request.reservation!r}: PBS Pro takes one of them, for a "
+                f"reservation is a queue"
+            )
+        found += ["-q", word("reservation", request.reservation.partition(".")[0])]
+    return found + walltime(request)
+
+
+def _short(name: str) -> str:
+    """Return what stands for a name where 15 characters are all that it may have."""
+    if len(name) <= _SHORT_NAME:
+        return name
+    return f"{name[:4]}-{hashlib.sha256(name.encode()).hexdigest()[:10]}"
+
+
+def _missing(stderr: str) -> set[str]:
+    """Return the numbers of the jobs that are said to be unknown."""
+    found = set()
+    for each in stderr.splitlines():
+        match = _UNKNOWN.search(each)
+        if match:
+            found.add(_number(each[match.end() :].strip()))
+    return found
+
+
+def _number(batch_id: str) -> str:
+    return batch_id.partition(".")[0]
+
+
+def _in_order(ids: set[str]) -> tuple[str, ...]:
+    return tuple(sorted(ids, key=lambda each: (int(_number(each).partition("[")[0]), each)))
+
+
+def _foreign(batch_id: str) -> JobUnknown:
+    return JobUnknown(f"{batch_id!r} is no job id of PBS's")
+
+
+def _raise_if_unreachable(said: Said) -> None:
+    if said.returncode and _UNREACHABLE.search(said.stderr):
+        raise StatusUnavailable(f"PBS cannot be reached: {_text(said)}")
+
+
+def _text(said: Said) -> str:
+    words = " ".join((said.stderr.strip() or said.stdout.strip()).split())
+    return f"{words[:500] or 'nothing'} (exit code {said.returncode})"

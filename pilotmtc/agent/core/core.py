@@ -1,0 +1,582 @@
+"""The agent's decisions: what to claim, what to start where, what to stop, what to give back, when to leave.
+
+Pure: no clock, no I/O. `Core.react(event, now)` changes the state and says what to do; `loop` does it and turns
+what comes of it into events. `now` is monotonic seconds. No event but the end costs work in proportion to the slots.
+"""
+
+import heapq
+import math
+from collections import defaultdict
+from typing import assert_never
+
+from pilotmtc.agent.core import warning
+from pilotmtc.agent.core.cluster import Cluster, Hold
+from pilotmtc.agent.core.events import (
+    Acked,
+    Ask,
+    Attached,
+    Command,
+    Drain,
+    Ended,
+    Event,
+    Gave,
+    GiveBack,
+    GivenUp,
+    Joined,
+    Leave,
+    Lost,
+    NoMore,
+    NoRoom,
+    Ordered,
+    Owing,
+    Quit,
+    Report,
+    Start,
+    Stop,
+    Tick,
+    Unfit,
+    Warned,
+)
+from pilotmtc.agent.core.node_health import Blame
+from pilotmtc.model import GRACE_S, Claimed, Resources, TaskId, Template
+from pilotmtc.protocol.messages import Batch, Orders
+from pilotmtc.resources.slots import SHARE, Need, Slot, Sum
+from pilotmtc.states import Cause, PilotState
+
+CLAIM_WAIT_S = 20.0
+CLAIM_WAIT_GROWING_S = 2.0  # while nodes are still to come: they may have room for what does not fit yet
+CLAIM_MAX = 4096
+LATENCY_FLOOR_S = 0.1
+EMPTY_PAUSE_S = 0.05  # a server that answers at once with nothing is not asked in a circle
+RATE_WINDOW_S = 0.5
+HOLD_S = 1.0  # when the machine has no room for another process
+
+
+class Queued:
+    """A claimed task that waits for its slot."""
+
+    __slots__ = ("claimed", "group", "template")
+
+    def __init__(self, claimed: Claimed, template: Template, group: "Group") -> None:
+        self.claimed = claimed
+        self.template = template
+        self.group = group
+
+
+class Running:
+    """A started attempt. `era` is that of the blocked task it overtook, 0 if none; at `over_by` it is over for sure."""
+
+    __slots__ = ("attempt", "era", "grace_s", "need", "over_by", "slots", "stopping")
+
+    def __init__(self, attempt: int, slots: tuple[Slot, ...], group: "Group", era: int, over_by: float) -> None:
+        self.attempt = attempt
+        self.slots = slots
+        self.need = group.need
+        self.grace_s = group.resources.grace_s
+        self.era = era
+        self.over_by = over_by
+        self.stopping = False
+
+
+class Group:
+    """Claimed tasks with the same resources: a heap of ``(-priority, task)``; taken ones are passed over."""
+
+    __slots__ = ("fits", "heap", "lasts_s", "need", "resources")
+
+    def __init__(self, resources: Resources, cluster: Cluster) -> None:
+        self.resources = resources
+        self.need = Need.of(resources)
+        self.fits = cluster.holds(self.need)
+        self.lasts_s = resources.lasts_s
+        self.heap: list[tuple[int, TaskId]] = []
+
+
+class Core:
+    """The state of one agent.
+
+    Parameters
+    ----------
+    cluster
+        What it may use.
+    start
+        When the pilot began.
+    walltime_s, idle_s
+        As in `PilotDescription`.
+    expected
+        How many nodes there will be.
+    warning_s
+        How long before the end of the walltime the scheduler was asked for a warning; 0 is not.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        start: float,
+        walltime_s: float = 0.0,
+        idle_s: float = 0.0,
+        *,
+        expected: int = 1,
+        warning_s: float = 0.0,
+    ) -> None:
+        self.cluster = cluster
+        self.idle_s = idle_s
+        self._expected = expected
+        self._no_more = ""  # why no node will come any more
+        self._resting: list[tuple[float, str]] = []
+        self._on: defaultdict[str, set[TaskId]] = defaultdict(set)  # what runs, by node
+        self._blame = Blame()
+        # Tasks are stopped early enough for TERM, KILL and the last results.
+        self.stop_at = start + max(walltime_s - 2 * GRACE_S, walltime_s * 0.8) if walltime_s else math.inf
+        self._warn_at = start + walltime_s - warning_s if walltime_s and warning_s else math.inf
+        self._drain_at = math.inf  # after a warning that came early
+        self._longest_grace_s = 0.0
+        self.queued: dict[TaskId, Queued] = {}
+        self.running: dict[TaskId, Running] = {}
+        self.waiting = Sum()
+        self._groups: dict[int, Group] = {}
+        self._templates: dict[int, Template] = {}
+        self._attached = False
+        self._asked = 0  # number of the claim under way, 0 if none
+        self._number = 0
+        self._pause_until = 0.0
+        self._hold_until = 0.0
+        self._owing = False  # so much that nothing new is started
+        self._leaving: tuple[PilotState, str] | None = None
+        self._left = False
+        self._idle_since = start
+        self._nothing_at = start  # when the store last said that there is nothing to do
+        self._latency = 0.0
+        self._count = 0.0  # completions, decaying
+        self._counted_at = start
+        self._counting_since = start
+        self._typical = Need.of(Resources())
+        self._blocked: TaskId | None = None
+        self._era = 0
+        self._overtakers = Sum()
+        self._hold = Hold(self._typical, ())
+
+    @property
+    def draining(self) -> bool:
+        """Whether nothing new is taken any more."""
+        return self._leaving is not None
+
+    @property
+    def warned(self) -> bool:
+        """Whether another TERM would be the second one."""
+        return self.draining or self._drain_at < math.inf
+
+    @property
+    def left(self) -> bool:
+        """Whether `Leave` has been said."""
+        return self._left
+
+    @property
+    def busy(self) -> int:
+        """Cores in use."""
+        return self.cluster.busy
+
+    def rate(self, now: float) -> float:
+        """Return tasks ended a second, lately."""
+        age = now - self._counting_since
+        if age <= 0 or not self._count:
+            return 0.0
+        recent = self._count * math.exp((self._counted_at - now) / RATE_WINDOW_S)
+        return recent / (RATE_WINDOW_S * -math.expm1(-max(age, 0.002) / RATE_WINDOW_S))
+
+    def backlog(self, now: float) -> int:
+        """Return how many tasks to hold ahead so that no slot waits for the link, and no more.
+
+        Slow tasks get none: another pilot may be free for them.
+        """
+        ahead = self.rate(now) * 2.0 * max(self._latency, LATENCY_FLOOR_S)
+        return min(math.ceil(ahead), CLAIM_MAX) if ahead > 0.04 else 0
+
+    def react(self, event: Event, now: float) -> list[Command]:
+        """Take `event` in and return what to do about it."""
+        out: list[Command] = []
+        if isinstance(event, Ended):
+            self._ended(event, now)
+        elif isinstance(event, Gave):
+            self._gave(event.batch, now, out)
+        elif isinstance(event, Tick):
+            self._tick(now, out)
+        elif isinstance(event, Acked):
+            self._latency += (event.latency_s - self._latency) * 0.2
+            return out
+        elif isinstance(event, Ordered):
+            self._ordered(event.orders, out)
+        elif isinstance(event, NoRoom):
+            self._no_room(event, now, out)
+        elif isinstance(event, Joined):
+            self._joined(event, now)
+        elif isinstance(event, Lost):
+            self._lost(event, out)
+        elif isinstance(event, Unfit):
+            self._set_aside(event.name, event.reason)
+            if self._leaving is None and len(self.cluster.nodes) == len(self.cluster.aside) >= self._expected:
+                self._drain(PilotState.FAILED, f"node {event.name} cannot run tasks: {event.reason}", out)
+        elif isinstance(event, NoMore):
+            self._no_more = event.reason
+        elif isinstance(event, Attached):
+            self._attached = True
+        elif isinstance(event, Owing):
+            self._owing = event.full
+        elif isinstance(event, GivenUp):
+            self._given_up()
+        elif isinstance(event, Drain):
+            self._drain(PilotState.DONE, event.reason, out)
+        elif isinstance(event, Warned):
+            self._warned(now, out)
+        elif isinstance(event, Quit):
+            self._quit(event.state, event.reason, Cause.PREEMPTED, out, at_once=True)
+        else:
+            assert_never(event)
+        if self._no_more and self._leaving is None and len(self.cluster.nodes) == len(self.cluster.aside):
+            self._drain(PilotState.FAILED, self._no_more, out)
+        if self._leaving is None:
+            if now >= self._hold_until and not self._owing:
+                if self.queued:
+                    self._fill(now, out)
+                self._ask(now, out)
+        elif not self.running and not self._left:
+            self._left = True
+            out.append(Leave(*self._leaving))
+        return out
+
+    # -- events -----------------------------------------------------------------------------------------------
+
+    def _ended(self, event: Ended, now: float) -> None:
+        run = self.running.get(event.task)
+        if run is None or run.attempt != event.attempt:
+            return
+        del self.running[event.task]
+        self._free(event.task, run)
+        if len(self.cluster.nodes) > 1:
+            self._judge(run, event.crashed)
+        gap = now - self._counted_at
+        if gap > 20 * RATE_WINDOW_S:
+            self._count = 0.0
+            self._counting_since = now - gap
+        self._count = self._count * math.exp(-gap / RATE_WINDOW_S) + 1.0
+        self._counted_at = now
+        if not self.running:
+            self._idle_since = now
+
+    def _no_room(self, event: NoRoom, now: float, out: list[Command]) -> None:
+        """Give it back, uncharged, and start nothing for a moment: others use up the node, or its limits."""
+        run = self.running.get(event.task)
+        if run is None or run.attempt != event.attempt:
+            return
+        del self.running[event.task]
+        self._free(event.task, run)
+        if len(self.cluster.nodes) == 1:
+            self._hold_until = now + HOLD_S
+        else:
+            for name in {slot.node for slot in run.slots}:
+                self.cluster.rest(name)
+                self._resting.append((now + HOLD_S, name))
+        out.append(GiveBack(((event.task, event.attempt),)))
+
+    def _free(self, task: TaskId, run: Running) -> None:
+        """Take back what `task` has; what it had on nodes that are lost is gone already."""
+        for slot in run.slots:
+            self._on[slot.node].discard(task)
+        overtook = run.era != 0 and run.era == self._era
+        if overtook:
+            self._overtakers.add(run.need, -1)
+        self.cluster.give(run.slots, run.need, overtook)
+
+    def _judge(self, run: Running, crashed: bool) -> None:
+        """Set a node aside on which tasks crash one after the other while they do not on others."""
+        if len(run.slots) == 1 and not run.stopping:
+            name = run.slots[0].node
+            reason = self._blame.ended(name, crashed)
+            if reason:
+                self._set_aside(name, reason)
+
+    def _set_aside(self, name: str, reason: str) -> None:
+        if name in self.cluster.nodes and name not in self.cluster.aside:
+            self.cluster.set_aside(name, reason)
+            self._blocked = None
+            self._refit()
+
+    def _given_up(self) -> None:
+        self._attached = False
+        self._asked = 0
+        for queued in list(self.queued.values()):
+            self._remove(queued)
+
+    def _joined(self, event: Joined, now: float) -> None:
+        if not self.cluster.nodes:
+            self._idle_since = now
+        self.cluster.add(event.node)
+        self._blocked = None
+        self._refit()
+
+    def _lost(self, event: Lost, out: list[Command]) -> None:
+        """End what ran there: tasks of one rank at once, wide ones when their other ranks have been stopped."""
+        if event.name not in self.cluster.nodes:
+            return
+        self.cluster.remove(event.name)
+        self._blame.forget(event.name)
+        for task in sorted(self._on.pop(event.name, ())):
+            run = self.running[task]
+            if run.need.ranks == 1:
+                del self.running[task]
+                if run.era and run.era == self._era:
+                    self._overtakers.add(run.need, -1)
+                out.append(Report(task, run.attempt, Cause.NODE_LOST, event.reason, event.name))
+            else:
+                run.slots = tuple(slot for slot in run.slots if slot.node != event.name)
+                run.stopping = True
+                out.append(Stop(task, run.attempt, Cause.NODE_LOST, 0.0))
+        self._blocked = None
+        self._refit()
+        unfit = [queued for queued in self.queued.values() if not queued.group.fits]
+        if unfit:
+            out.append(self._give_back(unfit))
+
+    def _refit(self) -> None:
+        for group in self._groups.values():
+            group.fits = self.cluster.holds(group.need)
+
+    def _gave(self, batch: Batch, now: float, out: list[Command]) -> None:
+        if batch.number != self._asked:
+            return
+        self._asked = 0
+        if not batch.tasks:
+            self._pause_until = now + EMPTY_PAUSE_S
+            self._nothing_at = now
+            return
+        if self._leaving is not None:
+            out.append(GiveBack(tuple((claimed.task, claimed.attempt) for claimed in batch.tasks)))
+            return
+        self._idle_since = now
+        unfit: list[tuple[TaskId, int]] = []
+        templates = self._templates
+        if len(templates) > 1024:
+            templates.clear()
+        for claimed in batch.tasks:
+            if claimed.task in self.queued or claimed.task in self.running:
+                continue
+            group = self._groups.get(claimed.resources)
+            if group is None:
+                try:
+                    group = Group(batch.resources[claimed.resources], self.cluster)
+                except (ArithmeticError, ValueError) as error:  # no number: it ends this task, and nobody else
+                    message = f"what it needs cannot be counted: {error}"
+                    out.append(Report(claimed.task, claimed.attempt, Cause.LAUNCH_ERROR, message))
+                    continue
+                self._groups[claimed.resources] = group
+                self._longest_grace_s = max(self._longest_grace_s, group.resources.grace_s)
+            if not group.fits:
+                unfit.append((claimed.task, claimed.attempt))
+                continue
+            template = templates.get(claimed.template)
+            if template is None:  # the same object for each batch: what is worked out from it is kept with it
+                template = templates[claimed.template] = batch.templates[claimed.template]
+            self.queued[claimed.task] = Queued(claimed, template, group)
+            self.waiting.add(group.need)
+            heapq.heappush(group.heap, (-claimed.priority, claimed.task))
+        if unfit:
+            out.append(GiveBack(tuple(unfit)))
+
+    def _ordered(self, orders: Orders, out: list[Command]) -> None:
+        if orders.kill:
+            self._quit(PilotState.CANCELED, "canceled", Cause.PREEMPTED, out)
+        elif orders.drain:
+            self._drain(PilotState.DONE, "drained", out)
+        for task, attempt in orders.cancel:
+            run = self.running.get(task)
+            if run is not None:
+                if run.attempt == attempt and not run.stopping:
+                    run.stopping = True
+                    out.append(Stop(task, attempt, Cause.CANCELED, run.grace_s))
+                continue
+            queued = self.queued.get(task)
+            if queued is not None and queued.claimed.attempt == attempt:
+                self._remove(queued)
+                out.append(Report(task, attempt, Cause.CANCELED, "canceled before it was started"))
+
+    def _tick(self, now: float, out: list[Command]) -> None:
+        if now >= self.stop_at and (self._leaving is None or self.running):
+            self._quit(PilotState.DONE, "walltime", Cause.WALLTIME, out)
+        elif now >= self.stop_at - self._longest_grace_s:
+            for task, run in self.running.items():
+                if not run.stopping and now >= self.stop_at + GRACE_S - run.grace_s:
+                    run.stopping = True
+                    out.append(Stop(task, run.attempt, Cause.WALLTIME, run.grace_s))
+        if now >= self._drain_at:
+            self._drain(PilotState.DONE, "walltime", out)
+        if self._leaving is not None:
+            return
+        # A link that is down brings no tasks, which does not mean that there are none.
+        if self.idle_s and not self.running and not self.queued and self._nothing_at - self._idle_since >= self.idle_s:
+            self._leaving = (PilotState.DONE, "idle")
+            return
+        if self._resting:
+            for _, name in [rest for rest in self._resting if rest[0] <= now]:
+                self.cluster.wake(name)
+            self._resting = [rest for rest in self._resting if rest[0] > now]
+        extra = len(self.queued) - 4 * self.backlog(now) - 2 * self.cluster.cores
+        if extra > 0:  # the tasks got slower: others may have what this pilot will not start soon
+            last = heapq.nlargest(extra, self.queued.values(), key=lambda q: (-q.claimed.priority, q.claimed.task))
+            out.append(self._give_back(last))
+
+    def _warned(self, now: float, out: list[Command]) -> None:
+        """Drain when the warning was wanted, by this clock: a short walltime would be over with the early warning."""
+        at = warning.drain_at(self._warn_at, now)
+        if at is None:
+            self._drain(PilotState.DONE, "terminated", out)
+        elif at > now:
+            self._drain_at = at
+        else:
+            self._drain(PilotState.DONE, "walltime", out)
+
+    def _drain(self, state: PilotState, reason: str, out: list[Command]) -> None:
+        if self._leaving is None:
+            self._leaving = (state, reason)
+            if self.queued:
+                out.append(self._give_back(list(self.queued.values())))
+
+    def _quit(self, state: PilotState, reason: str, cause: Cause, out: list[Command], *, at_once: bool = False) -> None:
+        self._drain(state, reason, out)
+        if cause is not Cause.WALLTIME or self._leaving == (PilotState.DONE, "terminated"):
+            self._leaving = (state, reason)  # a scheduler's warning comes before the end that it warns of
+        for task, run in self.running.items():
+            if not run.stopping or at_once:
+                run.stopping = True
+                out.append(Stop(task, run.attempt, cause, 0.0 if at_once else run.grace_s))
+
+    # -- queue ------------------------------------------------------------------------------------------------
+
+    def _remove(self, queued: Queued) -> None:
+        task = queued.claimed.task
+        del self.queued[task]
+        self.waiting.add(queued.group.need, -1)
+        if task == self._blocked:
+            self._blocked = None
+
+    def _give_back(self, some: list[Queued]) -> GiveBack:
+        for queued in some:
+            self._remove(queued)
+        return GiveBack(tuple((queued.claimed.task, queued.claimed.attempt) for queued in some))
+
+    def _head(self, group: Group) -> Queued | None:
+        heap = group.heap
+        while heap:
+            queued = self.queued.get(heap[0][1])
+            if queued is not None and queued.group is group:
+                return queued
+            heapq.heappop(heap)
+        return None
+
+    def _fill(self, now: float, out: list[Command]) -> None:
+        """Start what fits, in order; behind a task that does not fit only what cannot delay it."""
+        left_s = self.stop_at - now
+        late: list[Queued] = []
+        live = list(self._groups.values())
+        while live and self.cluster.free_cores:
+            if len(live) > 1:  # keep the ones with a head, best first
+                live = [group for group in live if self._head(group) is not None]
+                live.sort(key=lambda group: group.heap[0])
+            queued = self._head(live[0]) if live else None
+            if queued is None:
+                break
+            group = queued.group
+            if group.lasts_s > left_s:
+                late.append(queued)
+                self._remove(queued)
+                continue
+            slots = self.cluster.take(group.need)
+            if slots is None:
+                self._overtake(queued, live[1:], now, out)
+                break
+            self._start(queued, slots, 0, now, out)
+        if self._blocked is None:
+            self.cluster.let_go()
+        if not self.queued:
+            self._groups.clear()
+        if late:
+            out.append(GiveBack(tuple((queued.claimed.task, queued.claimed.attempt) for queued in late)))
+
+    def _overtake(self, head: Queued, others: list[Group], now: float, out: list[Command]) -> None:
+        """Start tasks behind the blocked `head` that will be over in time, or leave enough for it when others end."""
+        if self._blocked != head.claimed.task:
+            self._blocked = head.claimed.task
+            self._era += 1
+            self._overtakers = Sum()
+            self._hold = self.cluster.hold(head.group.need)
+            runs = [self.running[task] for name in self._hold.kept for task in self._on[name]]
+            self._hold.until = max((run.over_by for run in runs), default=0.0)
+        for group in others:
+            limit_s = group.resources.time_limit_s
+            in_time = limit_s > 0 and now + limit_s + group.resources.grace_s <= self._hold.until < math.inf
+            while now + group.lasts_s <= self.stop_at:
+                queued = self._head(group)
+                slots = None if queued is None else self.cluster.take_beside(group.need, in_time)
+                if queued is None or slots is None:
+                    break
+                if in_time:
+                    self._start(queued, slots, 0, now, out)
+                else:
+                    self._overtakers.add(group.need)
+                    self._start(queued, slots, self._era, now, out)
+
+    def _start(self, queued: Queued, slots: tuple[Slot, ...], era: int, now: float, out: list[Command]) -> None:
+        claimed = queued.claimed
+        group = queued.group
+        heapq.heappop(group.heap)
+        self._remove(queued)
+        self._typical = group.need
+        limit_s = group.resources.time_limit_s
+        over_by = now + limit_s + group.resources.grace_s if limit_s else math.inf
+        self.running[claimed.task] = Running(claimed.attempt, slots, group, era, over_by)
+        for slot in slots:
+            self._on[slot.node].add(claimed.task)
+        out.append(Start(claimed, queued.template, group.resources, slots))
+
+    # -- claiming ---------------------------------------------------------------------------------------------
+
+    def _ask(self, now: float, out: list[Command]) -> None:
+        """Claim when slots are free beyond what is queued, or the backlog is half gone. One claim at a time."""
+        if self._asked or not self._attached or now < self._pause_until:
+            return
+        cluster = self.cluster
+        waiting = self.waiting
+        free = cluster.free_cores
+        blocked = self._blocked is not None
+        ahead = 0
+        within_s = 0.0
+        if blocked:  # what waits includes the blocked one itself
+            cores = min(free, cluster.cores - self._overtakers.cores - waiting.cores)
+            if cores <= 0 and now + GRACE_S < self._hold.until < math.inf:  # but there may be tasks that end in time
+                head = self._hold.need
+                cores = free - (waiting.cores - head.cores * head.ranks)
+                within_s = self._hold.until - now - GRACE_S
+        else:
+            cores = free - waiting.cores
+            backlog = self.backlog(now) if free or waiting.count < CLAIM_MAX else 0
+            if cores > 0:
+                ahead = backlog
+            elif waiting.count * 2 < backlog:
+                ahead = backlog - waiting.count
+            cores = max(cores, 0) + ahead * self._typical.cores * self._typical.ranks
+        if cores <= 0:
+            return
+        self._number += 1
+        self._asked = self._number
+        typical = self._typical
+        queued_gpus = 0 if blocked else waiting.gpus
+        queued_memory = 0 if blocked else waiting.memory
+        gpus = max(cluster.free_gpus - queued_gpus, 0) + ahead * typical.gpus if cluster.gpus else 0
+        memory = max(cluster.free_memory - queued_memory, 0) + ahead * typical.memory
+        named = {name: amount / SHARE * (1 + ahead) for name, amount in cluster.free_named.items()}
+        want = Resources(cores=cores, gpus=gpus / SHARE, memory_bytes=memory, named=named)
+        left_s = max(self.stop_at - now, 0.001) if self.stop_at != math.inf else 0.0
+        growing = not self._no_more and len(cluster.nodes) < self._expected
+        wait_s = CLAIM_WAIT_GROWING_S if growing or within_s else CLAIM_WAIT_S
+        if self.idle_s:
+            wait_s = min(wait_s, self.idle_s)
+        limit = min(cores, CLAIM_MAX)
+        out.append(Ask(self._number, cluster.total, want, limit, left_s, blocked, wait_s, cluster.kinds, within_s))

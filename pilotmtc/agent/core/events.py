@@ -1,0 +1,179 @@
+"""What happens to an agent (events) and what it decides to do (commands): the words between `core` and `loop`."""
+
+from msgspec import Struct
+
+from pilotmtc.model import Claimed, Resources, TaskId, Template
+from pilotmtc.protocol.messages import Batch, Orders
+from pilotmtc.resources.slots import Node, Slot
+from pilotmtc.states import Cause, PilotState
+
+
+class Attached(Struct, frozen=True):
+    """The store knows the pilot as active."""
+
+
+class Gave(Struct, frozen=True):
+    """The answer to a claim."""
+
+    batch: Batch
+
+
+class Ended(Struct, frozen=True):
+    """An attempt that was started is over, or could not be started. `crashed`: so soon that its node may be why."""
+
+    task: TaskId
+    attempt: int
+    crashed: bool = False
+
+
+class NoRoom(Struct, frozen=True):
+    """An attempt could not be started because its node has no process or memory left for it just now."""
+
+    task: TaskId
+    attempt: int
+
+
+class Ordered(Struct, frozen=True):
+    """The answer to a heartbeat."""
+
+    orders: Orders
+
+
+class GivenUp(Struct, frozen=True):
+    """The store had given the pilot up: what was not started is no longer its own; what runs may be, after all."""
+
+
+class Owing(Struct, frozen=True):
+    """Whether the store has yet to take so many results that there may be no more."""
+
+    full: bool
+
+
+class Acked(Struct, frozen=True):
+    """The store took a message in this long."""
+
+    latency_s: float
+
+
+class Drain(Struct, frozen=True):
+    """Finish what runs, give back the rest, leave."""
+
+    reason: str
+
+
+class Warned(Struct, frozen=True):
+    """The scheduler, or somebody else, has sent a first TERM."""
+
+
+class Quit(Struct, frozen=True):
+    """End now: what runs is killed and goes back."""
+
+    state: PilotState
+    reason: str
+
+
+class Joined(Struct, frozen=True):
+    """A node is there, with nothing on it."""
+
+    node: Node
+
+
+class Lost(Struct, frozen=True):
+    """A node is gone, and what ran on it. It may come back as a new one."""
+
+    name: str
+    reason: str
+
+
+class Unfit(Struct, frozen=True):
+    """A node cannot run tasks as it should: nothing new is to be started on it."""
+
+    name: str
+    reason: str
+
+
+class NoMore(Struct, frozen=True):
+    """No node will come any more."""
+
+    reason: str
+
+
+class Tick(Struct, frozen=True):
+    """Time has passed."""
+
+
+Event = (
+    Attached | Gave | Ended | NoRoom | Ordered | Acked | Owing | GivenUp | Drain | Quit | Joined | Lost | NoMore | Tick
+    | Unfit | Warned
+)  # fmt: skip
+
+
+# -- commands -------------------------------------------------------------------------------------------------
+
+
+class Wide(Struct, frozen=True):
+    """How a wide task is started; fields as in `Begin`."""
+
+    way: str
+    first: int
+    ranks: int
+    nodes: str
+
+
+class Start(Struct, frozen=True):
+    """Start an attempt on its slots, one a rank."""
+
+    claimed: Claimed
+    template: Template
+    resources: Resources
+    slots: tuple[Slot, ...]
+    wide: Wide | None = None
+
+
+class Stop(Struct, frozen=True):
+    """End a running attempt: TERM, and KILL after `grace_s`; it is reported with `cause`."""
+
+    task: TaskId
+    attempt: int
+    cause: Cause
+    grace_s: float
+
+
+class Ask(Struct, frozen=True):
+    """Claim tasks; fields as in `Claim`."""
+
+    number: int
+    total: Resources
+    want: Resources
+    limit: int
+    time_left_s: float
+    backfill: bool
+    wait_s: float
+    nodes: tuple[tuple[int, Resources], ...] = ()
+    within_s: float = 0.0
+
+
+class GiveBack(Struct, frozen=True):
+    """Release attempts that were not started."""
+
+    tasks: tuple[tuple[TaskId, int], ...]
+
+
+class Report(Struct, frozen=True):
+    """Report an attempt as over that was never started, or that went down with its node."""
+
+    task: TaskId
+    attempt: int
+    cause: Cause
+    message: str
+    node: str = ""
+
+
+class Leave(Struct, frozen=True):
+    """Send what is left and end the pilot."""
+
+    state: PilotState
+    reason: str
+
+
+Command = Start | Stop | Ask | GiveBack | Report | Leave

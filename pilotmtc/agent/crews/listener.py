@@ -1,0 +1,131 @@
+"""The socket at which node workers come in, and who else may be before it.
+
+Whoever reaches its port can open connections there, and say nothing or nonsense. Each takes a descriptor, and buffers,
+until the peer has shown a worker's key. So strangers, peers that no message has come from yet, are limited: of too
+many, the one that came first has to go. A worker that this hits connects again.
+"""
+
+import logging
+import resource
+import socket
+import struct
+import time
+
+import zmq
+from zmq.utils import z85
+
+from pilotmtc.agent.crews.contact import descriptor, readable
+from pilotmtc.protocol.frames import MAX_FRAME_BYTES
+
+STRANGERS = 4000  # and as many more as there are workers to come; a few kB each
+_OWN_FILES = 150  # that the agent needs
+_SAY_EVERY_S = 60.0
+_log = logging.getLogger("pilotmtc.agent")
+
+
+class Door:
+    """A bound ROUTER, over CURVE with keys made for it.
+
+    Parameters
+    ----------
+    address
+        Of this host, on the network of the nodes.
+    workers
+        How many are expected.
+
+    Attributes
+    ----------
+    address, server_key, public_key, secret_key
+        What workers must know, see `Contact`.
+    descriptors
+        To poll; each becomes readable when something has happened.
+    """
+
+    def __init__(self, address: str, workers: int) -> None:
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._most = workers + min(STRANGERS, limit - 2 * workers - _OWN_FILES)
+        self._strangers: dict[int, None] = {}  # descriptors, in order of arrival
+        self._say_at: dict[str, float] = {}
+        self._context = zmq.Context()
+        self._asked = self._context.socket(zmq.REP)
+        self._asked.bind("inproc://zeromq.zap.01")
+        self._router = self._context.socket(zmq.ROUTER)
+        self.server_key, server_secret = zmq.curve_keypair()
+        self.public_key, self.secret_key = zmq.curve_keypair()
+        self._client_key = z85.decode(self.public_key)
+        self._router.curve_server = True
+        self._router.curve_publickey, self._router.curve_secretkey = self.server_key, server_secret
+        self._router.setsockopt_string(zmq.ZAP_DOMAIN, "pilotmtc")
+        for option, value in (
+            (zmq.ROUTER_HANDOVER, 1), (zmq.SNDHWM, 0), (zmq.RCVHWM, 0), (zmq.BACKLOG, 1024), (zmq.LINGER, 500),
+            (zmq.MAXMSGSIZE, MAX_FRAME_BYTES),
+        ):  # fmt: skip
+            self._router.setsockopt(option, value)
+        self._router.monitor("inproc://door", zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
+        self._monitor = self._context.socket(zmq.PAIR)
+        self._monitor.setsockopt(zmq.RCVHWM, 0)  # a full queue would hold up libzmq, even its end
+        self._monitor.connect("inproc://door")
+        self._port = self._router.bind_to_random_port(f"tcp://{address}")
+        self.address = f"tcp://{address}:{self._port}"
+        self.descriptors = [descriptor(one) for one in (self._asked, self._router, self._monitor)]
+
+    def look(self) -> None:
+        """Answer libzmq's question whether a peer's key is one that we gave out, and send strangers away."""
+        while readable(self._monitor):
+            event, fd = struct.unpack("=HI", self._monitor.recv_multipart(zmq.NOBLOCK)[0])
+            self._strangers.pop(fd, None)
+            if event == zmq.EVENT_ACCEPTED:
+                self._strangers[fd] = None
+        while len(self._strangers) > self._most:
+            self._send_away(next(iter(self._strangers)))
+        while readable(self._asked):
+            version, number, _domain, peer, _identity, mechanism, *credentials = self._asked.recv_multipart(zmq.NOBLOCK)
+            well = mechanism == b"CURVE" and credentials == [self._client_key]
+            if not well:
+                self._say("a stranger at %s was turned away", peer.decode("ascii", "backslashreplace"))
+            code, text = (b"200", b"OK") if well else (b"400", b"not a worker of this pilot")
+            self._asked.send_multipart([version, number, code, text, b"worker", b""])
+
+    def _send_away(self, fd: int) -> None:
+        """End a stranger's connection; libzmq, whose it is, finds it ended."""
+        del self._strangers[fd]
+        try:
+            theirs = socket.socket(fileno=fd)  # no copy: no descriptor may be left for one
+        except OSError:
+            return  # it has ended by itself
+        try:
+            if theirs.family is socket.AF_INET and theirs.getsockname()[1] == self._port:  # else another's by now
+                peer = theirs.getpeername()[0]
+                theirs.shutdown(socket.SHUT_RDWR)
+                self._say("too many connections of strangers: the oldest are closed, such as one from %s", peer)
+        except OSError:
+            pass  # the same
+        finally:
+            theirs.detach()
+
+    def _say(self, words: str, peer: str) -> None:
+        """Say what strangers do, not each time: the log has its room."""
+        now = time.monotonic()
+        if now >= self._say_at.get(words, now):
+            self._say_at[words] = now + _SAY_EVERY_S
+            _log.warning(words, peer)
+
+    def receive(self) -> tuple[bytes, list[bytes]] | None:
+        """Return who says what, None if nobody says anything."""
+        if not readable(self._router):
+            return None
+        identity, *frames = self._router.recv_multipart(zmq.NOBLOCK, copy=False)
+        self._strangers.pop(int(identity.get(zmq.SRCFD)), None)
+        return identity.bytes, [frame.bytes for frame in frames]
+
+    def send(self, identity: bytes, message: bytes) -> None:
+        """Send a message to who has said something before; if it has gone, nobody gets it."""
+        self._router.send_multipart([identity, message], zmq.NOBLOCK)
+
+    def close(self) -> None:
+        """Close the door, whoever is still there."""
+        self._router.monitor(None, 0)
+        self._monitor.close(0)
+        self._router.close()
+        self._asked.close(0)
+        self._context.term()

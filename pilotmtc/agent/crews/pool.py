@@ -1,0 +1,445 @@
+"""A crew of many nodes: node workers, reached over ZeroMQ with CURVE.
+
+Everything that comes and goes is numbered and repeated (`line`), so that a link that breaks for a moment loses nothing.
+A worker that is silent for too long is lost, with all that it ran; what it says afterwards is not heard any more.
+"""
+
+import itertools
+import logging
+import select
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from pilotmtc.agent.core import events as c
+from pilotmtc.agent.core.cluster import Cluster
+from pilotmtc.agent.crews.contact import OVER, Contact
+from pilotmtc.agent.crews.hosts import fold
+from pilotmtc.agent.crews.listener import Door
+from pilotmtc.agent.crews.protocol import (
+    Begin,
+    Begone,
+    Bye,
+    Down,
+    Halt,
+    Hello,
+    Line,
+    Message,
+    Said,
+    Up,
+    Welcome,
+    decode,
+    encode,
+)
+from pilotmtc.agent.crews.start_workers import Starter
+from pilotmtc.agent.node import mpi
+from pilotmtc.errors import ProtocolError
+from pilotmtc.model import Resources, Result, TaskId, Template
+from pilotmtc.protocol.messages import NodeState
+from pilotmtc.resources.slots import Node, core_list
+from pilotmtc.states import Cause
+
+if TYPE_CHECKING:
+    from pilotmtc.agent.loop import Loop
+
+BEAT_S = 5.0
+LOST_S = 30.0
+CRASH_S = 2.0  # a task that ends badly sooner than that may have been killed by its node
+_CHECK_S = 0.5
+_TOLD_TO_END = (Cause.CANCELED, Cause.OOM, Cause.PREEMPTED, Cause.TIMEOUT, Cause.WALLTIME)
+_LEAVE_S = 5.0
+_log = logging.getLogger("pilotmtc.agent")
+
+
+class Member:
+    """A worker that is there."""
+
+    __slots__ = (
+        "beat_at", "begins", "halts", "heard_at", "hello", "identity", "line", "load", "owes", "peek", "resources",
+        "templates", "used_bytes",
+    )  # fmt: skip
+
+    def __init__(self, identity: bytes, hello: Hello, now: float) -> None:
+        self.identity = identity
+        self.hello = hello
+        self.line = Line(hello.birth, Up)
+        self.begins: list[Begin] = []
+        self.halts: list[Halt] = []
+        self.peek: list[tuple[TaskId, int]] = []
+        self.templates: dict[int, Template] = {}  # what it has
+        self.resources: dict[int, Resources] = {}
+        self.heard_at = self.beat_at = now
+        self.owes = False  # a confirmation
+        self.load = 0.0
+        self.used_bytes = 0
+
+
+class WideRun:
+    """A wide task under way. `parts`: what has come from its nodes, None until then; lost nodes are left out."""
+
+    __slots__ = ("lost", "no_room", "node", "parts", "slot", "start")
+
+    def __init__(self, start: c.Start, names: list[str], node: str, slot: str) -> None:
+        self.start = start
+        self.parts: dict[str, Result | None] = dict.fromkeys(names)
+        self.node = node
+        self.slot = slot
+        self.no_room = False
+        self.lost = ""  # why the part of a node will never come
+
+
+class Fleet:
+    """Runs tasks through node workers.
+
+    Parameters
+    ----------
+    cluster
+        The core's books: which nodes are set aside, and how busy.
+    contact
+        What workers are to know; address and keys are filled in.
+    path
+        Where to write that for them.
+    starter
+        What starts them.
+    address
+        Of this host, on the network of the nodes.
+    named
+        Named resources of a node.
+    expected
+        How many workers there may be.
+    one_host
+        Whether all nodes are this machine, under names that only this fleet knows.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        contact: Contact,
+        path: Path,
+        starter: Starter,
+        *,
+        address: str,
+        named: dict[str, float],
+        expected: int,
+        one_host: bool = False,
+    ) -> None:
+        self._cluster = cluster
+        self._contact = contact
+        self._path = path
+        self._starter = starter
+        self._address = address
+        self._named = named
+        self._expected = expected
+        self._one_host = one_host
+        self._members: dict[str, Member] = {}
+        self._by_identity: dict[bytes, Member] = {}
+        self._gone: set[int] = set()  # births of workers that were lost
+        self._lost: dict[str, str] = {}
+        self._at: dict[TaskId, str] = {}  # where tasks of one rank run
+        self._wide: dict[TaskId, WideRun] = {}
+        self._over: list[TaskId] = []  # wide ones to be closed
+        self._dirty: dict[str, Member] = {}
+        self._check_at = 0.0
+        self._awake = True
+        self._none_left = False
+        self._beat_s = min(BEAT_S, contact.lost_s / 4)
+
+    # -- the loop's side --------------------------------------------------------------------------------------
+
+    def open(self, loop: "Loop") -> None:
+        """Open the door, and have the workers started."""
+        self._loop = loop
+        self._door = Door(self._address, self._expected)
+        contact = msgspec.structs.replace(
+            self._contact, address=self._door.address, server_key=self._door.server_key,
+            public_key=self._door.public_key, secret_key=self._door.secret_key,
+        )  # fmt: skip
+        self._path.with_name(OVER).unlink(missing_ok=True)
+        contact.write(self._path)
+        self._starter.start(self._path)
+        for fd in self._door.descriptors:
+            loop.epoll.register(fd, select.EPOLLIN)
+
+    def start(self, start: c.Start, now: float, *, stay: bool) -> None:
+        """Have a task started."""
+        claimed, slots = start.claimed, start.slots
+        if len(slots) == 1:
+            name = slots[0].node
+            self._at[claimed.task] = name
+            self._begin(name, start, Begin(claimed, slots))
+            self._loop.outbox.started(claimed.task, claimed.attempt, name, core_list(slots[0].cores), now)
+            return
+        by_node = {name: tuple(own) for name, own in itertools.groupby(slots, lambda slot: slot.node)}
+        nodes = fold(by_node)
+        try:
+            way = mpi.way(self._contact.environ | start.template.env)
+        except mpi.LaunchError as error:
+            self._loop.outbox.ended(_failed(start, nodes, str(error)), now)
+            self._wide[claimed.task] = WideRun(start, [], nodes, "")
+            self._over.append(claimed.task)
+            return
+        names = list(by_node) if way == mpi.RANKS else [slots[0].node]
+        run = self._wide[claimed.task] = WideRun(start, names, nodes, mpi.slot_text(by_node.values()))
+        if self._one_host and way != mpi.RANKS:  # which could not find the others
+            slots = tuple([slot._replace(node=names[0]) for slot in slots])
+        first = 0
+        for name in names:
+            own = by_node[name] if way == mpi.RANKS else slots
+            self._begin(name, start, Begin(claimed, own, way, first, len(slots), nodes))
+            first += len(own)
+        self._loop.outbox.started(claimed.task, claimed.attempt, nodes, run.slot, now)
+
+    def _begin(self, name: str, start: c.Start, begin: Begin) -> None:
+        member = self._dirty[name] = self._members[name]
+        member.begins.append(begin)
+        claimed = start.claimed
+        if member.templates.get(claimed.template) is not start.template:
+            member.templates[claimed.template] = start.template
+        if claimed.resources not in member.resources:
+            member.resources[claimed.resources] = start.resources
+
+    def stop(self, stop: c.Stop, now: float) -> None:
+        """Have a task ended."""
+        run = self._wide.get(stop.task)
+        names = [name for name, part in run.parts.items() if part is None] if run else [self._at.get(stop.task, "")]
+        for name in names:
+            member = self._members.get(name)
+            if member is not None:
+                member.halts.append(Halt(stop.task, stop.attempt, stop.cause, stop.grace_s))
+                self._dirty[name] = member
+        if run and not names:
+            self._over.append(stop.task)
+
+    def report(self, report: c.Report) -> Result:
+        """Return the result of an attempt that was never started, or was lost."""
+        self._at.pop(report.task, None)
+        return Result(
+            report.task, report.attempt, report.cause, node=report.node, started_at=time.time(), message=report.message
+        )
+
+    def ready(self, fd: int, now: float) -> None:
+        """Look at what has come when the loop polls next, which is now."""
+        self._awake = True
+
+    @property
+    def due(self) -> "Callable[[], float]":
+        """Return what says when `poll` wants to be called."""
+        return self._due
+
+    def _due(self) -> float:
+        return 0.0 if self._awake or self._dirty or self._over else self._check_at
+
+    def poll(self, now: float) -> None:
+        """Hear, say, and look who is silent."""
+        self._awake = False
+        self._hear(now)
+        while self._over:
+            self._close_wide(self._over.pop(), now)
+        if now >= self._check_at:
+            self._check_at = now + _CHECK_S
+            self._check(now)
+        self._say(now)
+        self._hear(now)  # what came while something was said does not wake the poll
+
+    def states(self, busy: int) -> tuple[NodeState, ...]:
+        """Return how the nodes are."""
+        states = []
+        for name, member in self._members.items():
+            node, hello = self._cluster.nodes[name], member.hello
+            note = self._cluster.aside.get(name, "")
+            states.append(NodeState(
+                name, node.cores, node.cores - node.free_cores, node.gpus, member.load, hello.memory_bytes,
+                member.used_bytes, note,
+            ))  # fmt: skip
+        return (*states, *(NodeState(name, 0, note=reason) for name, reason in self._lost.items()))
+
+    def peek(self, tasks: Sequence[tuple[TaskId, int]]) -> None:
+        """Have it asked what tasks have written so far: of a task whose nodes each start their ranks, on the first."""
+        for task, attempt in tasks:
+            run = self._wide.get(task)
+            left = [name for name, part in run.parts.items() if part is None] if run else []
+            name = left[0] if left else self._at.get(task, "")
+            if name in self._members:
+                member = self._dirty[name] = self._members[name]
+                member.peek.append((task, attempt))
+
+    def leave(self) -> None:
+        """Send the workers home."""
+        for member in self._members.values():
+            self._send(member.identity, Begone(member.hello.birth, "told"))
+        self._starter.wait(_LEAVE_S)
+
+    def close(self) -> None:
+        """Close the door, whoever is still there."""
+        try:
+            self._path.with_name(OVER).touch()
+            self._path.unlink(missing_ok=True)
+        except OSError as error:  # workers that come late will find no agent
+            _log.warning("cannot say in %s that the pilot is over: %s", self._path.parent, error.strerror)
+        self._starter.stop()
+        self._door.close()
+
+    # -- the workers' side ------------------------------------------------------------------------------------
+
+    def _hear(self, now: float) -> None:
+        self._door.look()
+        while heard := self._door.receive():
+            identity, parts = heard
+            try:
+                self._hear_one(identity, decode(parts), now)
+            except ProtocolError as error:
+                _log.warning("from a worker: %s", error)
+
+    def _hear_one(self, identity: bytes, message: Message, now: float) -> None:
+        if isinstance(message, Hello):
+            self._welcome(identity, message, now)
+            return
+        member = self._by_identity.get(identity)
+        if member is None or message.birth != member.hello.birth:
+            self._send(identity, Begone(message.birth, "it was given up"))
+        elif isinstance(message, Bye):
+            self._lose(member.hello.name, f"its worker has left: {message.reason}", now)
+        elif isinstance(message, Said):
+            member.heard_at = now
+            if message.number:
+                member.owes = True
+                self._dirty[member.hello.name] = member
+            else:
+                member.load, member.used_bytes = message.load, message.memory_used_bytes
+            up = member.line.hear(message, now)
+            if up is not None:
+                self._take(member, up, now)
+
+    def _welcome(self, identity: bytes, hello: Hello, now: float) -> None:
+        there = self._members.get(hello.name)
+        if hello.birth in self._gone:
+            self._send(identity, Begone(hello.birth, "it was given up"))
+            return
+        if there is None or there.hello.birth != hello.birth:
+            if there is not None:
+                self._lose(hello.name, "its worker died and was started anew", now)
+            member = self._members[hello.name] = self._by_identity[identity] = Member(identity, hello, now)
+            self._lost.pop(hello.name, None)
+            _log.info("node %s is there: %d cores, %d GPUs", hello.name, len(hello.cores), hello.gpus)
+            node = Node(hello.cores, hello.gpus, hello.memory_bytes, self._named, hello.name)
+            self._send(member.identity, Welcome(hello.birth))
+            self._loop.tell(c.Joined(node), now)
+        else:
+            self._send(identity, Welcome(hello.birth))
+
+    def _take(self, member: Member, up: Up, now: float) -> None:
+        name = member.hello.name
+        for result in up.results:
+            run = self._wide.get(result.task)
+            if run is not None and run.start.claimed.attempt == result.attempt:
+                self._take_part(run, name, result, now)
+            elif self._at.get(result.task) == name:
+                del self._at[result.task]
+                self._loop.outbox.ended(result, now)
+                self._loop.tell(c.Ended(result.task, result.attempt, crashed(result)), now)
+        for task, attempt in up.no_room:
+            run = self._wide.get(task)
+            if run is not None:
+                run.no_room = True
+                self._take_part(run, name, _failed(run.start, name, "no room"), now)
+            elif self._at.get(task) == name:
+                del self._at[task]
+                self._loop.tell(c.NoRoom(task, attempt), now)
+        if up.unfit:
+            _log.error("node %s: %s", name, up.unfit)
+            self._loop.tell(c.Unfit(name, up.unfit), now)
+        self._loop.peeked(up.written)
+
+    def _take_part(self, run: WideRun, name: str, part: Result, now: float) -> None:
+        if name not in run.parts:
+            return
+        run.parts[name] = part
+        claimed = run.start.claimed
+        if part.cause is not Cause.EXIT or part.exit_code:  # what is left of it has no use any more
+            grace_s = run.start.resources.grace_s if part.cause in _TOLD_TO_END else 0.0
+            self.stop(c.Stop(claimed.task, claimed.attempt, part.cause, grace_s), now)
+        if None not in run.parts.values() and claimed.task not in self._over:
+            self._over.append(claimed.task)
+
+    def _close_wide(self, task: TaskId, now: float) -> None:
+        run = self._wide.pop(task, None)
+        if run is None:
+            return
+        claimed = run.start.claimed
+        if run.no_room:
+            self._loop.tell(c.NoRoom(task, claimed.attempt), now)
+            return
+        parts = [part for part in run.parts.values() if part is not None]
+        if run.lost:
+            parts.append(Result(
+                task, claimed.attempt, Cause.NODE_LOST, started_at=time.time(), message=run.lost
+            ))  # fmt: skip
+        if parts:
+            self._loop.outbox.ended(mpi.merge(parts, run.node, run.slot), now)
+        self._loop.tell(c.Ended(task, claimed.attempt), now)
+
+    def _lose(self, name: str, reason: str, now: float) -> None:
+        member = self._members.pop(name)
+        del self._by_identity[member.identity]
+        self._dirty.pop(name, None)
+        self._gone.add(member.hello.birth)
+        self._lost[name] = reason
+        _log.warning("node %s is lost: %s", name, reason)
+        for run in self._wide.values():
+            if run.parts.get(name, run) is None:
+                del run.parts[name]
+                run.lost = reason
+        self._send(member.identity, Begone(member.hello.birth, reason))
+        self._loop.tell(c.Lost(name, reason), now)
+
+    def _say(self, now: float) -> None:
+        dirty, self._dirty = self._dirty, {}
+        for member in dirty.values():
+            if member.begins or member.halts or member.peek:
+                templates = {b.claimed.template: member.templates[b.claimed.template] for b in member.begins}
+                resources = {b.claimed.resources: member.resources[b.claimed.resources] for b in member.begins}
+                down = Down(tuple(member.begins), tuple(member.halts), templates, resources, tuple(member.peek))
+                member.begins, member.halts, member.peek = [], [], []
+                self._send(member.identity, member.line.say(down, now))
+            elif member.owes:
+                self._send(member.identity, member.line.beat())
+            else:
+                continue
+            member.owes = False
+            member.beat_at = now + self._beat_s
+
+    def _check(self, now: float) -> None:
+        lost_s = self._contact.lost_s
+        for name, member in list(self._members.items()):
+            if now - member.heard_at > lost_s:
+                self._lose(name, f"no sign of life for {lost_s:g} s", now)
+                continue
+            for said in member.line.again(now):
+                self._send(member.identity, said)
+            if now >= member.beat_at:
+                member.beat_at = now + self._beat_s
+                self._send(member.identity, member.line.beat())
+        ended = self._starter.poll(now)
+        if ended and not self._members and not self._none_left:
+            self._none_left = True
+            _log.error("no node is left: %s", ended)
+            self._loop.tell(c.NoMore(ended), now)
+
+    def _send(self, identity: bytes, message: Welcome | Begone | Said) -> None:
+        self._door.send(identity, encode(message))
+
+
+def crashed(result: Result) -> bool:
+    """Whether a task ended so badly and so soon that its node may be to blame."""
+    if result.cause is Cause.LAUNCH_ERROR:
+        return True
+    badly = result.cause is Cause.SIGNAL or (result.cause is Cause.EXIT and result.exit_code != 0)
+    return badly and result.elapsed_s < CRASH_S
+
+
+def _failed(start: c.Start, node: str, text: str) -> Result:
+    claimed = start.claimed
+    return Result(claimed.task, claimed.attempt, Cause.LAUNCH_ERROR, node=node, started_at=time.time(), message=text)

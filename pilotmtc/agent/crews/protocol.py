@@ -1,0 +1,196 @@
+"""What the agent and its node workers say to each other, and how nothing of it is lost. Pure.
+
+ZeroMQ keeps messages in order and whole, but a connection that breaks takes some with it. So what matters is numbered,
+kept until the other side has confirmed it, and sent again; what comes twice or out of order is passed over. A worker
+that was started anew is another one, told apart by its *birth*.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Generic, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from pilotmtc.errors import ProtocolError
+from pilotmtc.model import Claimed, Resources, Result, TaskId, Template
+from pilotmtc.protocol.tail import Written
+from pilotmtc.resources.slots import Slot
+from pilotmtc.states import Cause
+
+RESEND_S = 3.0
+
+
+class Begin(Struct, frozen=True, array_like=True):
+    """Start an attempt. Of a wide one more is said:
+
+    Attributes
+    ----------
+    slots
+        Of the ranks that this node starts: its own, or all of them if it does so with a program for that.
+    way
+        What starts them: ``mpiexec``, ``srun``, or ``ranks`` if each node starts its own.
+    first, ranks, nodes
+        Number of the first rank in `slots`; how many ranks the task has; names of all its nodes, as ``n[1-4]``.
+    """
+
+    claimed: Claimed
+    slots: tuple[Slot, ...]
+    way: str = ""
+    first: int = 0
+    ranks: int = 1
+    nodes: str = ""
+
+
+class Halt(Struct, frozen=True, array_like=True):
+    """End an attempt, as `Stop` has it."""
+
+    task: TaskId
+    attempt: int
+    cause: Cause
+    grace_s: float
+
+
+class Down(Struct, frozen=True, array_like=True):
+    """From the agent. Templates and resources are sent the first time that a worker is to use them."""
+
+    begins: tuple[Begin, ...] = ()
+    halts: tuple[Halt, ...] = ()
+    templates: dict[int, Template] = {}
+    resources: dict[int, Resources] = {}
+    peek: tuple[tuple[TaskId, int], ...] = ()
+
+
+class Up(Struct, frozen=True, array_like=True):
+    """From a worker: what has ended, what there is no room for just now, and what running tasks have written.
+
+    Attributes
+    ----------
+    unfit
+        Why the node cannot run tasks as it should; empty if it can.
+    """
+
+    results: tuple[Result, ...] = ()
+    no_room: tuple[tuple[TaskId, int], ...] = ()
+    written: tuple[Written, ...] = ()
+    unfit: str = ""
+
+
+class Hello(Struct, frozen=True, array_like=True, tag="hello"):
+    """A worker is there, with nothing running. Repeated until it is welcome."""
+
+    birth: int
+    name: str
+    cores: tuple[int, ...]
+    gpus: int
+    memory_bytes: int
+
+
+class Welcome(Struct, frozen=True, array_like=True, tag="welcome"):
+    """The agent has taken the worker of this birth in."""
+
+    birth: int
+
+
+class Begone(Struct, frozen=True, array_like=True, tag="begone"):
+    """The agent does not want the worker (any more): kill what runs, and leave."""
+
+    birth: int
+    reason: str = ""
+
+
+class Bye(Struct, frozen=True, array_like=True, tag="bye"):
+    """The worker leaves, and ends what runs."""
+
+    birth: int
+    reason: str
+
+
+class Said(Struct, frozen=True, array_like=True, tag="said"):
+    """A numbered `Down` or `Up`; number 0 and no body for a mere sign of life. `heard`: all up to there has come."""
+
+    birth: int
+    number: int
+    heard: int
+    body: msgspec.Raw = msgspec.Raw()
+    load: float = 0.0
+    memory_used_bytes: int = 0
+
+
+Message = Hello | Welcome | Begone | Bye | Said
+T = TypeVar("T", Up, Down)
+M = TypeVar("M")
+encode = msgspec.msgpack.Encoder().encode
+_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+
+
+def decode(parts: Sequence[bytes]) -> Message:
+    """Return the message that came as `parts`.
+
+    Raises
+    ------
+    ProtocolError
+        If it is none of ours.
+    """
+    return _read(_decoder, b"".join(parts))
+
+
+def _read(decoder: "msgspec.msgpack.Decoder[M]", data: bytes | msgspec.Raw) -> "M":
+    try:
+        return decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ProtocolError(f"{bytes(data)[:60]!r} is passed over: {error}") from error
+
+
+class Line(Generic[T]):
+    """One side of a numbered line between an agent and a worker."""
+
+    def __init__(self, birth: int, incoming: type[T]) -> None:
+        self.birth = birth
+        self._decoder: msgspec.msgpack.Decoder[T] = msgspec.msgpack.Decoder(incoming)
+        self._number = 0
+        self._heard = 0
+        self._unheard: deque[tuple[int, msgspec.Raw]] = deque()
+        self._again_at = 0.0
+
+    @property
+    def unheard(self) -> int:
+        """How many messages the other side has not confirmed."""
+        return len(self._unheard)
+
+    def say(self, body: Up | Down, now: float) -> Said:
+        """Return `body` as a message, and keep it."""
+        self._number += 1
+        raw = msgspec.Raw(encode(body))
+        if not self._unheard:
+            self._again_at = now + RESEND_S
+        self._unheard.append((self._number, raw))
+        return Said(self.birth, self._number, self._heard, raw)
+
+    def beat(self, load: float = 0.0, memory_used_bytes: int = 0) -> Said:
+        """Return a sign of life, which confirms what has come."""
+        return Said(self.birth, 0, self._heard, msgspec.Raw(b"\xc0"), load, memory_used_bytes)
+
+    def again(self, now: float) -> list[Said]:
+        """Return what is to be sent again because it was not confirmed in time."""
+        if not self._unheard or now < self._again_at:
+            return []
+        self._again_at = now + RESEND_S
+        return [Said(self.birth, number, self._heard, raw) for number, raw in self._unheard]
+
+    def hear(self, said: Said, now: float) -> T | None:
+        """Take a message in; return its body if it is the next one.
+
+        Raises
+        ------
+        ProtocolError
+            If the body makes no sense.
+        """
+        while self._unheard and self._unheard[0][0] <= said.heard:
+            self._unheard.popleft()
+            self._again_at = now + RESEND_S
+        if said.number != self._heard + 1:
+            return None
+        body = _read(self._decoder, said.body)
+        self._heard += 1
+        return body

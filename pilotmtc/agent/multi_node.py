@@ -1,0 +1,69 @@
+"""Puts an agent of many nodes together."""
+
+import json
+import logging
+import math
+import os
+import sys
+import time
+from pathlib import Path
+from typing import NoReturn
+
+from pilotmtc.agent import guard
+from pilotmtc.agent.core.cluster import Cluster
+from pilotmtc.agent.core.core import Core
+from pilotmtc.agent.core.warning import warning_s
+from pilotmtc.agent.crews.contact import NAME, Contact, own_address
+from pilotmtc.agent.crews.pool import LOST_S, Fleet
+from pilotmtc.agent.crews.start_workers import BEGAN_VARIABLE, Allocation, Starter, first_other, worker_command
+from pilotmtc.agent.loop import Loop
+from pilotmtc.agent.node import mpi
+from pilotmtc.agent.spool import Spool
+from pilotmtc.model import Pilot
+from pilotmtc.store.client.client import StoreClient
+
+LOST = "PILOTMTC_NODE_TIMEOUT_S"  # how long a node may be silent
+_log = logging.getLogger("pilotmtc.agent")
+
+
+def guarded(command: list[str]) -> NoReturn:
+    """Become the guard of an agent, in the foreground: a batch job is over when its first process is."""
+    for name in ("stdout", "stderr"):
+        getattr(sys, name).flush()
+    environment = os.environ | {"MTC_GUARD": json.dumps({"agent": command})}
+    os.execve(sys.executable, [sys.executable, "-I", "-S", guard.__file__], environment)
+
+
+def join(name: str, directory: Path) -> NoReturn:
+    """Become the guard of a node worker: the agent is in another job."""
+    command = worker_command(directory / NAME, name)
+    os.execv(command[0], command)
+
+
+def run(  # noqa: PLR0917 -- what `main.run` has
+    client: StoreClient, record: Pilot, url: str, directory: Path, guard_fd: int | None, allocation: Allocation
+) -> int:
+    """Be the agent of the pilot `record` on the nodes of an allocation; return 0 if it ended as it should."""
+    asked = record.description
+    _log.info("pilot %s: %d nodes through %s", record.id, len(allocation.nodes), allocation.way)
+    walltime_s = asked.walltime_s
+    if allocation.ends_at:  # the scheduler knows better
+        walltime_s = min(walltime_s or math.inf, max(allocation.ends_at - time.time(), 1.0))
+    cluster = Cluster()
+    core = Core(
+        cluster, time.monotonic(), walltime_s, asked.idle_s, expected=len(allocation.nodes), warning_s=warning_s(asked)
+    )
+    environ = {key: value for key, value in os.environ.items() if key not in ("MTC_GUARD", BEGAN_VARIABLE)}
+    if allocation.way == "condor" and len(allocation.nodes) > 1:  # mpiexec has no way to other nodes
+        environ.setdefault(mpi.WISH, mpi.RANKS)
+    contact = Contact(
+        "", b"", b"", b"", float(os.environ.get(LOST, LOST_S)), record.id, url, str(directory),
+        {"": asked.cores} if asked.cores else allocation.cores, asked.gpus, asked.memory_bytes, asked.pin, environ,
+    )  # fmt: skip
+    starter = Starter(allocation, environ, directory / "workers.log")
+    address = own_address(first_other(allocation), allocation.address)
+    fleet = Fleet(
+        cluster, contact, directory / NAME, starter, address=address, named=asked.named,
+        expected=len(allocation.nodes), one_host=allocation.way == "local",
+    )  # fmt: skip
+    return Loop(client, record.id, core, fleet, Spool(directory), guard_fd=guard_fd).run()

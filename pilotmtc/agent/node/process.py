@@ -1,0 +1,377 @@
+"""One task's process: its environment, its files, its birth. `node` watches over it."""
+
+import errno
+import os
+import resource
+import signal
+import stat
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from pilotmtc.agent import guard
+from pilotmtc.agent.core.events import Start, Wide
+from pilotmtc.agent.node import gpus, mpi, proc
+from pilotmtc.agent.node.capture import Captures
+from pilotmtc.agent.node.mpi import LaunchError
+from pilotmtc.errors import UsageError
+from pilotmtc.model import PilotId
+from pilotmtc.resources.slots import core_list
+from pilotmtc.states import Cause
+from pilotmtc.system.open_files import limit_as_found
+from pilotmtc.template import Expanded, expand
+
+_DUP2 = os.POSIX_SPAWN_DUP2
+_OPEN_OUT = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+_OPEN_THERE = ('exec <"$1"', 'exec >"$1"', 'exec 2>"$1"', 'exec >"$1" 2>&1')
+_TASKS = (1 << guard.HALF) - 1
+_DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
+
+
+# What passes: nothing is wrong with the task.
+NO_ROOM = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT})
+NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+
+
+class Process:
+    """A running attempt."""
+
+    __slots__ = (
+        "append", "attempt", "began", "cause", "cores", "err", "err_path", "fd", "first", "grace_s", "here",
+        "keep_bytes", "kill_at", "kills", "mark", "memory_bytes", "out", "out_path", "peak", "pid", "slot",
+        "started_at", "task", "wide",
+    )  # fmt: skip
+
+    def __init__(self, task: int, attempt: int, slot: str) -> None:
+        self.task = task
+        self.attempt = attempt
+        self.pid = 0
+        self.slot = slot
+        self.out = -1  # the pipe to read its output from, if the user has not named a file
+        self.err = -1
+        self.here = False  # whether it runs in the pilot's directory
+        self.keep_bytes = 0  # how much of each to keep
+        self.fd = -1
+        self.began = 0.0
+        self.started_at = 0.0
+        self.cores: tuple[int, ...] = ()  # to be bound to, if it is
+        self.cause: Cause | None = None  # why it was stopped, if it was
+        self.first = signal.SIGTERM  # what it is stopped with
+        self.grace_s = 0.0
+        self.kill_at = 0.0
+        self.kills = 0  # how often it was tried
+        self.mark = 0  # of all processes that descend from it, see `guard`
+        self.memory_bytes = 0
+        self.peak = 0
+        self.out_path: str | None = None
+        self.err_path: str | None = None
+        self.append = False  # to files that may be shared
+        self.wide = False
+
+
+class Launcher:
+    """Starts tasks.
+
+    Parameters
+    ----------
+    pilot, store
+        For the tasks' environment.
+    directory
+        Where tasks without a ``cwd`` run.
+    captures
+        Where their output goes.
+    gpu_count
+        How many the node has, so that tasks are told which are theirs.
+    pin
+        Whether to bind tasks to their cores.
+    environ
+        What tasks inherit.
+    node
+        This node's name, for wide tasks.
+
+    Attributes
+    ----------
+    mark
+        Of this process and all that it starts, but for tasks, each of which has its own; 0 if there can be none.
+    """
+
+    def __init__(
+        self, pilot: PilotId, store: str, directory: Path, captures: Captures, *, gpu_count: int, pin: bool,
+        environ: Mapping[str, str], node: str = "",
+    ) -> None:  # fmt: skip
+        self._node = node
+        self._captures = captures
+        self._gpus = gpus.lists(environ, gpu_count)
+        self._pin = pin
+        self._everywhere = os.sched_getaffinity(0)
+        self._bound = threading.local()  # .cores: what the calling thread is bound to
+        self._directory = str(directory)
+        self._here: str | None = None
+        self._null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._names: dict[tuple[int, ...], tuple[str, str]] = {}
+        self._programs: dict[tuple[str, str], str] = {}
+        self._env = dict(environ)  # changed in place for each task: a copy would cost more than the rest
+        self._env["PILOTMTC_PILOT_ID"] = str(pilot)
+        self._env["PILOTMTC_STORE"] = store
+        self._threads_set = "OMP_NUM_THREADS" in self._env
+        self._cwd_env = self._env.get("PWD", self._directory)
+        mark, self._no_mark = resource.getrlimit(guard.MARK)
+        self.mark = mark if mark > 0 and not mark & _TASKS else guard.take_mark()
+        self._marks = 0  # given so far
+        # What Python ignores, tasks must not inherit as ignored.
+        self._defaults = [s for s in signal.valid_signals() if signal.getsignal(s) is signal.SIG_IGN]
+
+    def launch(self, start: Start, *, bind: bool, stay: bool) -> Process:
+        """Start a task; with `bind` it is born on its cores, else `pin_late` may do it (if its ``cores`` say so).
+
+        With `stay` the calling thread stays bound to them, too: it will wait for the task.
+
+        Raises
+        ------
+        LaunchError
+            If it cannot be started.
+        """
+        claimed = start.claimed
+        try:
+            todo = expand(
+                start.template, claimed.params, task=claimed.task, attempt=claimed.attempt, campaign=claimed.campaign
+            )
+        except (UsageError, ValueError) as error:
+            raise LaunchError(f"the command cannot be put together: {error}") from error
+        slots = start.slots
+        if start.wide is not None:
+            slots = tuple([slot for slot in slots if slot.node == self._node])
+        cores = slots[0].cores if len(slots) == 1 else tuple(sorted(core for slot in slots for core in slot.cores))
+        names = self._names.get(cores)
+        if names is None:
+            if len(self._names) > 4096:
+                self._names.clear()
+            names = self._names[cores] = (core_list(cores), str(len(cores)))
+        env = self._environment(start, todo, names)
+        self._enter(todo.cwd)
+        argv = todo.argv
+        if start.wide is not None:
+            argv, env = self._widen(start, start.wide, argv, env)
+        program = argv[0]
+        if "/" not in program:
+            program = self._find(program, env.get("PATH", _DEFAULT_PATH))
+        process = Process(claimed.task, claimed.attempt, names[0])
+        process.append = start.template.append
+        process.wide = start.wide is not None
+        process.here = todo.cwd is None
+        process.grace_s = start.resources.grace_s
+        if start.resources.signal_first:
+            process.first = signal.Signals[f"SIG{start.resources.signal_first}"]
+        opened: list[int] = []
+        try:
+            actions, fifos = self._files(process, todo, opened)
+            if fifos:  # to open one may take for ever: the task does it, once it is a process of its own
+                lines = [*(how for how, _ in fifos), 'exec "$@"']
+                paths = [path for _, path in fifos]
+                argv = ["/bin/sh", "-c", "; shift; ".join(lines), "sh", *paths, program, *argv[1:]]
+                program = "/bin/sh"
+            process.started_at = time.time()
+            process.began = time.monotonic()
+            if self._pin and start.wide is None:  # the ranks are bound by who starts them
+                process.cores = cores
+                if bind:
+                    self._bind_next(process)
+            if self.mark:
+                self._marks = (self._marks + 1) & _TASKS or 1
+                process.mark = self.mark + self._marks
+                resource.setrlimit(guard.MARK, (process.mark, self._no_mark))  # the child inherits it
+            with limit_as_found():
+                process.pid = self._spawn(program, argv, env, actions)
+        except BaseException:
+            for fd in (process.out, process.err):
+                if fd >= 0:
+                    os.close(fd)
+            raise
+        finally:
+            if process.mark:
+                resource.setrlimit(guard.MARK, (self.mark, self._no_mark))
+            if not stay and getattr(self._bound, "cores", None):
+                os.sched_setaffinity(0, self._everywhere)
+                self._bound.cores = None
+            for fd in opened:
+                os.close(fd)
+        return process
+
+    def _widen(
+        self, start: Start, how: Wide, argv: list[str], env: Mapping[str, str]
+    ) -> tuple[list[str], Mapping[str, str]]:
+        """Return the command that starts the ranks of a task, and its variables."""
+        claimed = start.claimed
+        more = {"PILOTMTC_RANKS": str(how.ranks), "PILOTMTC_NODELIST": how.nodes}
+        file = mpi.rank_file(Path(self._directory), claimed.task, claimed.attempt)
+        whole = {**env, **more}
+        argv, own = mpi.command(
+            how.way, argv, start.slots, here=self._node, first=how.first, bind=self._pin, file=file, env=whole,
+            gpus=self._gpus,
+        )  # fmt: skip
+        return argv, {**whole, **own}
+
+    def _bind_next(self, process: Process) -> None:
+        """Go to the task's cores, for it to inherit: bound after its birth it might have children by then."""
+        if getattr(self._bound, "cores", None) != process.cores:
+            try:
+                os.sched_setaffinity(0, process.cores)
+            except OSError as error:  # such a core was taken from the machine
+                if error.errno != errno.EINVAL:
+                    raise
+                return
+            self._bound.cores = process.cores
+        process.cores = ()
+
+    def _environment(self, start: Start, todo: Expanded, names: tuple[str, str]) -> Mapping[str, str]:
+        claimed = start.claimed
+        env = self._env
+        env["PILOTMTC_TASK_ID"] = str(claimed.task)
+        env["PILOTMTC_ATTEMPT"] = str(claimed.attempt)
+        env["PILOTMTC_CAMPAIGN_ID"] = str(claimed.campaign)
+        env["PILOTMTC_TASK_NAME"] = claimed.name or ""
+        env["PILOTMTC_CORE_LIST"], env["PILOTMTC_CORES"] = names
+        if not self._threads_set:
+            env["OMP_NUM_THREADS"] = names[1]
+        if self._gpus:
+            env.update(gpus.chosen(self._gpus, [index for index, _ in start.slots[0].gpus]))
+        env["PWD"] = todo.cwd or self._directory
+        return {**env, **todo.env} if todo.env else env
+
+    def _enter(self, cwd: str | None) -> None:
+        """Be where the task shall be: posix_spawn cannot change directory, and a shell to do it would cost more."""
+        if cwd is None and self._here is None:
+            return  # nobody renames the pilot's own directory
+        try:
+            os.chdir(cwd or self._directory)
+            self._here = cwd
+        except OSError as error:
+            self._here = ""
+            raise LaunchError(
+                f"cannot enter the directory {cwd or self._directory}: {error.strerror}; choose another cwd"
+            ) from error
+        except ValueError as error:
+            raise LaunchError(f"cannot enter the directory {cwd!r}: {error}") from error
+
+    def _find(self, name: str, path: str) -> str:
+        known = self._programs.get((name, path))
+        if known is not None:
+            return known
+        for directory in path.split(os.pathsep):
+            candidate = os.path.join(directory or ".", name)
+            if os.path.isfile(candidate) and os.access(candidate, os.X_OK):
+                if os.path.isabs(candidate):
+                    self._programs[name, path] = candidate
+                return candidate
+        raise LaunchError(f"{name}: no such program in PATH ({path})")
+
+    def _files(
+        self, process: Process, todo: Expanded, opened: list[int]
+    ) -> tuple[list[tuple[int, int, int]], list[tuple[str, str]]]:
+        """Return what `posix_spawn` has to do, and the FIFOs that the task has to open, each with how a shell does."""
+        fifos: list[tuple[str, str]] = []
+        null = self._null
+        out_flags = _OPEN_OUT if process.append else _OPEN_OUT | os.O_TRUNC
+
+        def named(path: str, flags: int, number: int) -> int:
+            fd = _open(path, flags, ("stdin", "stdout", "stderr")[number], opened)
+            if fd is None:
+                fifos.append((_OPEN_THERE[3 if number == 1 and todo.stderr == path else number], path))
+            return null if fd is None else fd
+
+        stdin = null if todo.stdin is None else named(todo.stdin, os.O_RDONLY | os.O_CLOEXEC, 0)
+        if todo.stdout is None:
+            process.out, out = self._captures.get()
+            opened.append(out)
+        else:
+            out = named(todo.stdout, out_flags, 1)
+            process.out_path = os.path.abspath(todo.stdout)
+        if todo.stderr is None:
+            process.err, err = self._captures.get()
+            opened.append(err)
+        elif todo.stderr == todo.stdout:
+            err = out
+            process.err_path = process.out_path
+        else:
+            err = named(todo.stderr, out_flags, 2)
+            process.err_path = os.path.abspath(todo.stderr)
+        return [(_DUP2, stdin, 0), (_DUP2, out, 1), (_DUP2, err, 2)], fifos
+
+    def _spawn(self, program: str, argv: list[str], env: Mapping[str, str], files: list[tuple[int, int, int]]) -> int:
+        try:
+            return os.posix_spawn(
+                program, argv, env, file_actions=files, setsid=True, setsigdef=self._defaults, setsigmask=()
+            )
+        except OSError as error:
+            if error.errno == errno.ENOEXEC:  # a script without its first line: what a shell would do
+                script = program if program.startswith("/") else f"./{program}"  # which is no option
+                return self._spawn("/bin/sh", ["/bin/sh", script, *argv[1:]], env, files)
+            if error.errno in NO_ROOM:
+                raise
+            self._programs.clear()
+            if error.errno == errno.E2BIG:
+                raise LaunchError(_too_big(argv, env)) from error
+            if error.errno == errno.ENOENT and os.path.exists(program):
+                raise LaunchError(f"{program}: the interpreter that it names does not exist") from error
+            raise LaunchError(f"{program}: {error.strerror}") from error
+        except ValueError as error:  # a null byte
+            raise LaunchError(f"{program!r}: {error}") from error
+
+    def close(self) -> None:
+        """Close what is open."""
+        os.close(self._null)
+
+
+def pin_late(process: Process) -> None:
+    """Bind a task with all threads and processes that it has by now to its cores."""
+    todo = [process.pid]
+    while todo:
+        pid = todo.pop()
+        for thread in proc.threads(pid):
+            _bind(thread, process.cores)
+            todo.extend(proc.children(pid, thread))
+    process.cores = ()
+
+
+def _too_big(argv: list[str], env: Mapping[str, str]) -> str:
+    """Return what to say of a command that the system takes no more."""
+    sizes = {f"argument {number}": len(os.fsencode(word)) for number, word in enumerate(argv)}
+    sizes |= {f"variable {name}": len(os.fsencode(f"{name}={value}")) for name, value in env.items()}
+    largest = max(sizes, key=lambda name: sizes[name])
+    return (
+        f"{argv[0]}: arguments and variables of {sum(sizes.values())} bytes are more than a program can be given here: "
+        f"{largest} has {sizes[largest]}, one may have 131071; write large values to files and give their names"
+    )
+
+
+def _bind(pid: int, cores: tuple[int, ...]) -> None:
+    try:
+        os.sched_setaffinity(pid, cores)
+    except OSError as error:  # over already, another user's, or the core was taken from the machine
+        if error.errno not in (errno.ESRCH, errno.EPERM, errno.EINVAL):
+            raise
+
+
+def _open(path: str, flags: int, what: str, opened: list[int]) -> int | None:
+    """Open a file of the user's without waiting for anybody; return None if that cannot be, for it is a FIFO."""
+    try:
+        try:
+            mode = os.stat(path).st_mode
+        except FileNotFoundError:
+            mode = stat.S_IFREG
+            if flags & os.O_CREAT:
+                os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        if stat.S_ISFIFO(mode):
+            return None
+        fd = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY, 0o666)
+        if not stat.S_ISREG(mode):
+            os.set_blocking(fd, True)  # it is the task's from here on
+    except OSError as error:
+        if error.errno in NO_DESCRIPTORS:
+            raise
+        raise LaunchError(f"cannot open {path} for {what}: {error.strerror}") from error
+    except ValueError as error:
+        raise LaunchError(f"cannot open {path!r} for {what}: {error}") from error
+    opened.append(fd)
+    return fd

@@ -1,0 +1,454 @@
+"""The node's worker: starts tasks, watches over them, tells how they ended.
+
+It lives in the agent's own process. Its interface (start and stop in, results out, a file descriptor each, a time
+when it wants to be polled) is all that the loop knows of it, so that it can move to another host.
+"""
+
+import contextlib
+import heapq
+import logging
+import math
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pilotmtc.agent.core.events import Report, Start, Stop
+from pilotmtc.agent.guard import HALF, mark_of
+from pilotmtc.agent.node import proc
+from pilotmtc.agent.node.capture import Captures, Harvest, tail
+from pilotmtc.agent.node.mpi import LaunchError, remedy, remove_files
+from pilotmtc.agent.node.process import NO_ROOM, Launcher, Process, pin_late
+from pilotmtc.model import GRACE_S, PilotId, Result, TaskId
+from pilotmtc.protocol.messages import NodeState
+from pilotmtc.protocol.tail import TAIL_BYTES, Written
+from pilotmtc.states import Cause
+
+_log = logging.getLogger("pilotmtc.agent")
+SWEEP_S = 1.0
+LINGER_S = 0.1
+KILLS = 10  # tried once a second; what has not ended then is stuck in the kernel, or another user's
+# Binding costs 30 us. Where tasks take less than this, it is left; one that turns out to be longer is bound when its
+# memory is first looked at.
+SHORT_S = 0.003
+SAMPLE_S = (0.05, 0.5, 2.0, 10.0, 60.0)  # ages at which a task's memory is looked at
+_WORDS = {Cause.TIMEOUT: "over its time limit", Cause.OOM: "over its memory limit"}
+
+
+class NodeWorker:
+    """Runs tasks on this node.
+
+    Parameters
+    ----------
+    name
+        The node's, for results.
+    pilot, store, directory, gpus (a number), pin, environ
+        As `Launcher` has them.
+    """
+
+    def __init__(
+        self, name: str, pilot: PilotId, store: str, directory: Path, *, gpus: int, pin: bool,
+        environ: Mapping[str, str],
+    ) -> None:  # fmt: skip
+        self.name = name
+        self._captures = Captures(directory / "outputs")
+        self._launcher = Launcher(
+            pilot, store, directory, self._captures, gpu_count=gpus, pin=pin, environ=environ, node=name
+        )
+        self._directory = directory
+        self._live: dict[int, Process] = {}  # by pid
+        self._polled: dict[int, Process] = {}  # by pidfd
+        self._by_task: dict[int, Process] = {}
+        self._limited: dict[int, Process] = {}  # with a memory limit, by pid
+        self._immortal: set[int] = set()  # processes that no KILL has ended: their tasks are over all the same
+        self._lingering: list[Process] = []  # have ended, but others of their groups have not, and may
+        self._linger_at = math.inf
+        self._timers: list[tuple[float, int, Process]] = []
+        self._samples: list[deque[tuple[float, Process]]] = [deque() for _ in SAMPLE_S]
+        self._sampled_at = 0.0
+        self._ticks = 0
+        self._sweep_at = time.monotonic() + SWEEP_S
+        self._thread = threading.get_native_id()
+        # The kernel hands a vfork child its parent's peak: below that, ru_maxrss says nothing about the task.
+        self._floor = 0
+        self._typical_s = 1.0  # elapsed time of tasks, lately
+        self._identity = _identity(directory)
+        self.unfit = ""  # why tasks cannot run here as they should
+
+    # -- in ---------------------------------------------------------------------------------------------------
+
+    def start(self, start: Start, *, stay: bool) -> Process | Result | None:
+        """Start a task; return its process, or how it failed to start, or None if there is no room for it just now.
+
+        `stay`: the calling thread will wait for it.
+        """
+        claimed = start.claimed
+        if self.unfit:
+            return None
+        try:
+            process = self._launcher.launch(start, bind=stay or self._typical_s > SHORT_S, stay=stay)
+        except LaunchError as error:
+            return self._not_started(claimed.task, claimed.attempt, Cause.LAUNCH_ERROR, str(error))
+        except OSError as error:  # of ours: what the task's own words bring about is a LaunchError
+            _log.warning("cannot start task %d now: %s", claimed.task, error)
+            if error.errno not in NO_ROOM:
+                self.unfit = f"no task can be started: {error.strerror}"
+            return None
+        except Exception as error:  # noqa: BLE001 -- whatever a task says, it ends that task only
+            _log.exception("task %d cannot be started", claimed.task)
+            text = f"a fault in pilotmtc itself: {type(error).__name__}: {error}; please report it"
+            return self._not_started(claimed.task, claimed.attempt, Cause.LAUNCH_ERROR, text)
+        self._live[process.pid] = process
+        self._by_task[process.task] = process
+        resources = start.resources
+        if resources.time_limit_s:
+            self._timer(process.began + resources.time_limit_s, process)
+        if resources.memory_bytes:
+            here = len([slot for slot in start.slots if slot.node == self.name]) if start.wide is not None else 1
+            process.memory_bytes = resources.memory_bytes * here
+            self._limited[process.pid] = process
+        self._samples[0].append((process.began + SAMPLE_S[0], process))
+        process.keep_bytes = start.template.max_output_bytes
+        if self._captures.large:
+            self._watch_output(process)
+        return process
+
+    def watch(self, process: Process) -> int:
+        """Return a descriptor that becomes readable when the process ends, for `ended`."""
+        fd = process.fd = os.pidfd_open(process.pid)
+        self._polled[fd] = process
+        return fd
+
+    def undo(self, process: Process) -> None:
+        """Kill a task that was only just started: it cannot be watched over."""
+        del self._live[process.pid]
+        del self._by_task[process.task]
+        self._limited.pop(process.pid, None)
+        _signal(process.pid, signal.SIGKILL)
+        os.waitpid(process.pid, 0)
+        for kind, fd in (("out", process.out), ("err", process.err)):
+            if fd >= 0:
+                self._captures.harvest(fd, _output_name(process, kind), process.keep_bytes)
+
+    def stop(self, stop: Stop, now: float) -> None:
+        """Signal the task's group, KILL it after the grace; no grace, no signal before."""
+        process = self._by_task.get(stop.task)
+        if process is not None and process.attempt == stop.attempt:
+            self._stop(process, stop.cause, stop.grace_s, now)
+
+    def state(self, cores: int, busy: int, gpus: int) -> NodeState:
+        """Return how the node is; what is not to be seen here is given."""
+        total, used = proc.machine_use()
+        return NodeState(self.name, cores, busy, gpus, os.getloadavg()[0], total, used)
+
+    def report(self, report: Report) -> Result:
+        """Return the result of an attempt that was never started."""
+        return self._not_started(report.task, report.attempt, report.cause, report.message)
+
+    # -- out --------------------------------------------------------------------------------------------------
+
+    def ended(self, fd: int) -> Process:
+        """Return the process behind a readable descriptor, which is closed."""
+        os.close(fd)
+        return self._polled.pop(fd)
+
+    def reap(self, process: Process, now: float) -> Result | None:
+        """Return the result of a process that has ended; None if `poll` will, since the rest of its group has time.
+
+        Also None if that had given it up.
+        """
+        pid = process.pid
+        if pid in self._immortal:
+            self._immortal.discard(pid)
+            os.waitpid(pid, 0)
+            return None
+        if now < process.kill_at and not process.kills and pid in proc.living_groups():
+            self._lingering.append(process)
+            self._linger_at = now + LINGER_S
+            return None
+        _signal(pid, signal.SIGKILL)  # what it has left in its group; before the reap, which sets the number free
+        _, status, usage = os.wait4(pid, 0)
+        elapsed = now - process.began
+        self._typical_s += (elapsed - self._typical_s) * 0.05
+        self._forget(process)
+        ended = os.waitstatus_to_exitcode(status)
+        code, number = (ended, None) if ended >= 0 else (None, -ended)
+        cause = process.cause
+        if cause is None:
+            cause = Cause.EXIT if number is None else Cause.SIGNAL
+            message = None
+        else:
+            message = _WORDS.get(cause)
+        peak = usage.ru_maxrss * 1024
+        if peak > self._floor:
+            self._floor = proc.peak_memory(os.getpid())  # the agent may have grown
+        if peak <= self._floor:
+            peak = process.peak
+        out, out_size, out_path, out_lost, out_crc = self._output(process.out, process.out_path, process, "out")
+        err, err_size, err_path, err_lost, err_crc = self._output(process.err, process.err_path, process, "err")
+        if process.cause is None and (out_lost or err_lost or ((code or number) and process.here)):
+            fault = self._fault(out_lost or err_lost, well=not code and not number)
+            if fault:
+                cause, code, number, message = Cause.NODE_LOST, None, None, fault
+        if process.wide and code:
+            message = message or remedy(err)
+        return Result(
+            TaskId(process.task), process.attempt, cause, code, number, self.name, process.slot, process.started_at,
+            elapsed, usage.ru_utime + usage.ru_stime, peak, out, err, out_size, err_size, out_path, err_path, message,
+            out_crc, err_crc,
+        )  # fmt: skip
+
+    def due(self) -> float:
+        """Return when `poll` wants to be called."""
+        due = min(self._sweep_at, self._linger_at)
+        if self._timers and self._timers[0][0] < due:
+            due = self._timers[0][0]
+        first = self._samples[0]
+        if first:  # many at a time: most of them are over by now
+            due = min(due, max(first[0][0], self._sampled_at + SAMPLE_S[0]))
+        return due
+
+    def poll(self, now: float) -> list[Result]:
+        """Do what the time demands: limits, kills, samples of memory, a sweep for what tasks left behind.
+
+        Returns the results of tasks of which the first process had ended before, or does not end.
+        """
+        results = []
+        while self._timers and self._timers[0][0] <= now:
+            _, _, process = heapq.heappop(self._timers)
+            if self._live.get(process.pid) is not process:
+                continue
+            if process.cause is None:
+                self._stop(process, Cause.TIMEOUT, process.grace_s, now)
+            elif process.kill_at <= now:
+                if process.kills >= KILLS:
+                    results.append(self._give_up(process, now))
+                    continue
+                process.kills += 1
+                _signal(process.pid, signal.SIGKILL)
+                process.kill_at = now + 1.0  # until it is gone; it may be stuck in the kernel
+                self._timer(process.kill_at, process)
+        self._sample(now)
+        if now >= self._sweep_at:
+            self._sweep_at = now + SWEEP_S
+            self._look_at_directory()
+            self._sweep()
+            if self._limited:
+                self._check_memory(now)
+        if now >= self._linger_at:
+            results += self._linger(now)
+        return results
+
+    def close(self) -> None:
+        """Close what is open. Tasks must be over."""
+        self.sweep_all()
+        self._launcher.close()
+        self._captures.close()
+
+    def sweep_all(self) -> None:
+        """Kill and reap whatever tasks have left behind, until nothing is there (two seconds at the most)."""
+        until = time.monotonic() + 2.0
+        while self._sweep() and time.monotonic() < until:
+            time.sleep(0.01)
+
+    def peek(self, tasks: Sequence[tuple[TaskId, int]]) -> list[Written]:
+        """Return what those of `tasks` (with attempts) that run here have written so far."""
+        found = []
+        for task, attempt in tasks:
+            process = self._by_task.get(task)
+            if process is not None and process.attempt == attempt:
+                out, out_bytes = self._written(process, "out", process.out, process.out_path)
+                err, err_bytes = self._written(process, "err", process.err, process.err_path)
+                found.append(Written(task, attempt, out, err, out_bytes, err_bytes, process.out_path, process.err_path))
+        return found
+
+    # -- inside -----------------------------------------------------------------------------------------------
+
+    def _not_started(self, task: TaskId, attempt: int, cause: Cause, message: str) -> Result:
+        return Result(task, attempt, cause, node=self.name, started_at=time.time(), message=message)
+
+    def _fault(self, lost: str, *, well: bool) -> str:
+        """Return how the node has failed a task that ended well, or not; nothing if it has not.
+
+        Parameters
+        ----------
+        lost
+            Why its output could not be kept.
+        """
+        self._look_at_directory()
+        if self.unfit:
+            return self.unfit
+        return f"its output could not be kept: {lost}" if lost and well else ""
+
+    def _look_at_directory(self) -> None:
+        """Notice that the pilot's directory is not there any more."""
+        try:
+            there = _identity(self._directory)
+        except OSError as error:
+            self.unfit = f"the pilot's directory {self._directory}: {error.strerror}"
+        else:
+            if there != self._identity:
+                self.unfit = f"the pilot's directory {self._directory} was replaced"
+
+    def _output(self, fd: int, path: str | None, process: Process, kind: str) -> Harvest:
+        if path is None:
+            return self._captures.harvest(fd, _output_name(process, kind), process.keep_bytes)
+        if process.append:  # what of it is its own, nobody knows
+            return b"", 0, path, "", None
+        try:
+            return b"", os.stat(path).st_size, path, "", None
+        except OSError:  # the task moved it away
+            return b"", 0, path, "", None
+
+    def _written(self, process: Process, kind: str, fd: int, path: str | None) -> tuple[bytes, int]:
+        if path is not None:
+            return (b"", 0) if process.append else tail(path, TAIL_BYTES)
+        return self._captures.watch(fd, _output_name(process, kind), process.keep_bytes).end(TAIL_BYTES)
+
+    def _watch_output(self, process: Process) -> None:
+        for kind, fd in (("out", process.out), ("err", process.err)):
+            if fd >= 0:
+                self._captures.watch(fd, _output_name(process, kind), process.keep_bytes)
+
+    def _timer(self, due: float, process: Process) -> None:
+        self._ticks += 1
+        if len(self._timers) > 2 * len(self._live) + 1024:  # mostly of tasks long over
+            self._timers = [timer for timer in self._timers if self._live.get(timer[2].pid) is timer[2]]
+            heapq.heapify(self._timers)
+        heapq.heappush(self._timers, (due, self._ticks, process))
+
+    def _stop(self, process: Process, cause: Cause, grace_s: float, now: float) -> None:
+        kill_at = now + grace_s
+        if process.cause is None:
+            process.cause = cause
+        elif process.kill_at <= kill_at:
+            return
+        process.kill_at = kill_at
+        if grace_s > 0:
+            _signal(process.pid, process.first)
+            _signal(process.pid, signal.SIGCONT)
+            self._timer(kill_at, process)
+        else:
+            process.kills = 1
+            _signal(process.pid, signal.SIGKILL)
+            self._timer(now + 1.0, process)
+
+    def _forget(self, process: Process) -> None:
+        del self._live[process.pid]
+        del self._by_task[process.task]
+        if process.memory_bytes:
+            del self._limited[process.pid]
+        if process.wide:
+            remove_files(self._directory, process.task, process.attempt)
+
+    def _give_up(self, process: Process, now: float) -> Result:
+        """Return the result of a task that cannot be ended, so that neither its slot nor the pilot waits for it."""
+        self._forget(process)
+        self._immortal.add(process.pid)
+        _log.error("process %d of task %d does not end when it is killed", process.pid, process.task)
+        text = f"process {process.pid} does not end when it is killed: it is another user's, or stuck in the kernel"
+        out, out_size, out_path, _, out_crc = self._output(process.out, process.out_path, process, "out")
+        err, err_size, err_path, _, err_crc = self._output(process.err, process.err_path, process, "err")
+        assert process.cause is not None
+        return Result(
+            TaskId(process.task), process.attempt, process.cause, None, None, self.name, process.slot,
+            process.started_at, now - process.began, 0.0, process.peak, out, err, out_size, err_size, out_path,
+            err_path, text, out_crc, err_crc,
+        )  # fmt: skip
+
+    def _linger(self, now: float) -> list[Result]:
+        """Return the results of tasks whose groups have ended now."""
+        living = proc.living_groups()
+        ended = [process for process in self._lingering if process.kills or process.pid not in living]
+        self._lingering = [process for process in self._lingering if process not in ended]
+        self._linger_at = now + LINGER_S if self._lingering else math.inf
+        return [result for process in ended if (result := self.reap(process, now)) is not None]
+
+    def _sample(self, now: float) -> None:
+        self._sampled_at = now
+        for stage, waiting in enumerate(self._samples):
+            while waiting and waiting[0][0] <= now:
+                _, process = waiting.popleft()
+                if self._live.get(process.pid) is not process:
+                    continue
+                process.peak = max(process.peak, proc.peak_memory(process.pid))
+                if process.cores:
+                    pin_late(process)
+                self._watch_output(process)
+                following = min(stage + 1, len(SAMPLE_S) - 1)
+                self._samples[following].append((now + SAMPLE_S[following], process))
+
+    def _check_memory(self, now: float) -> None:
+        limited = {process.mark: process for process in self._limited.values()}
+        for mark, processes in proc.processes_of(limited).items():
+            process = limited[mark]
+            process.peak = max(process.peak, proc.peak_memory(process.pid))
+            limit = process.memory_bytes
+            if process.cause is not None or sum(size for _, size in processes) <= limit:
+                continue
+            # What processes share was counted for each of them: what it really is takes longer to find out.
+            if sum(proc.proportional_memory(pid, size) for pid, size in processes) > limit:
+                self._stop(process, Cause.OOM, min(process.grace_s, GRACE_S), now)
+
+    def _adopted(self) -> list[int]:
+        """Return children that are not tasks: what tasks have cut loose. Dead ones are reaped."""
+        found = []
+        for pid in proc.children("self", self._thread):  # the kernel hands orphans to the first thread
+            if pid in self._live or pid in self._immortal:
+                continue
+            try:
+                if os.waitpid(pid, os.WNOHANG)[0]:
+                    continue
+            except ChildProcessError:
+                continue
+            found.append(pid)
+        return found
+
+    def _strays(self) -> list[int]:
+        """Return those that no running task can have started. Descent tells, not what they say of themselves."""
+        adopted = self._adopted()
+        if not adopted:
+            return []
+        running = {process.mark for process in self._live.values()}
+        return [pid for pid in adopted if self._is_stray(pid, running)]
+
+    def _is_stray(self, pid: int, running: set[int]) -> bool:
+        mark = mark_of(pid)
+        if self._serves_agent(pid, mark):
+            return False
+        if mark > 0 and mark >> HALF == self._launcher.mark >> HALF:
+            return mark not in running
+        # Another mark, or none: of a pilot that a task started, or of sudo. Its task began before it did.
+        born = proc.born(pid)
+        return all(process.began > born for process in self._live.values())
+
+    def _serves_agent(self, pid: int, mark: int) -> bool:
+        return mark == self._launcher.mark or proc.is_server(pid, mark)
+
+    def _sweep(self) -> int:
+        """Kill what belongs to tasks that are over; return how many there were."""
+        strays = self._strays()
+        for pid in strays:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        return len(strays)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    seen = os.stat(path)
+    return seen.st_dev, seen.st_ino
+
+
+def _output_name(process: Process, kind: str) -> str:
+    return f"{process.task}.{process.attempt}.{kind}"
+
+
+def _signal(pid: int, number: int) -> None:
+    """Signal the group of a task whose first process is not reaped."""
+    try:  # noqa: SIM105 -- suppress() takes a microsecond
+        os.killpg(pid, number)
+    except (ProcessLookupError, PermissionError):  # all that is left is another user's: of sudo, say
+        pass

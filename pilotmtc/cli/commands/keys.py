@@ -1,0 +1,105 @@
+"""``pilotmtc store key``."""
+
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import click
+
+from pilotmtc.cli.command import Group, command, open_session, store_option
+from pilotmtc.cli.options import json_option
+from pilotmtc.cli.output import streams
+from pilotmtc.text.tables import Column
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pilotmtc.model import Key
+
+_COLUMNS = (Column("NAME"), Column("OPENS"), Column("PRIVATE PART"), Column("FINGERPRINT"))
+
+
+@click.group(
+    "key",
+    cls=Group,
+    examples="pilotmtc store key new cluster\npilotmtc store key list\npilotmtc store key revoke cluster\n",
+)
+@store_option
+def key() -> None:
+    """Make, list and revoke keys that open this store over SSH, and nothing else: no shell, no file, no other store.
+
+    They are made on the store's host, in the account of its owner, for pilots that should not have a key of yours.
+    """
+
+
+@command(
+    "new", examples='pilotmtc store key new cluster\npilotmtc --store "ssh://login.site/~/store.db" store key new a\n'
+)
+@click.argument("name")
+@json_option
+def new(name: str, as_json: bool) -> None:
+    """Make the key NAME, and print where its private part is.
+
+    One that is there already stays as it is. The private part lies on the store's host, for its owner only; the other
+    half becomes a line in ~/.ssh/authorized_keys there.
+    """
+    with open_session(makes=True) as session:
+        made = session.new_key(name)
+    if as_json:
+        streams.put_json(_shape(made))
+        return
+    streams.put([made.path])
+    streams.talk(f"the store's ssh:// URL with ?identity={quote(made.path)} at its end uses it")
+
+
+@command("list", examples="pilotmtc store key list\n")
+@json_option
+def list_(as_json: bool) -> None:
+    """Show the keys: whether they open the store, and whether their private part is there."""
+    with open_session() as session:
+        put_keys(session.keys(), as_json)
+
+
+def put_keys(found: "Iterable[Key]", as_json: bool) -> None:
+    """Write keys as a table or as JSON."""
+    if as_json:
+        for one in found:
+            streams.put_json(_shape(one))
+        return
+    found = list(found)
+    if not found:
+        streams.talk("there are no keys")
+        return
+    streams.put_table(
+        _COLUMNS,
+        [
+            (one.name, "yes" if one.authorized else "no", one.path if one.private else "", one.fingerprint)
+            for one in found
+        ],
+    )
+
+
+@command("revoke", examples="pilotmtc store key revoke cluster\n")
+@click.argument("name")
+@json_option
+def revoke(name: str, as_json: bool) -> None:
+    """Let the key NAME open nothing any more, remove it, and end the connections that are open with it."""
+    with open_session() as session:
+        changed = session.revoke_key(name)
+    if as_json:
+        streams.put_json({"changed": int(changed)})
+    else:
+        streams.put([f"key {name} opens nothing any more" if changed else f"there is no key {name}"])
+
+
+def _shape(record: "Key") -> dict[str, object]:
+    return {
+        "name": record.name,
+        "path": record.path,
+        "fingerprint": record.fingerprint,
+        "authorized": record.authorized,
+        "private": record.private,
+    }
+
+
+for _command in (new, list_, revoke):
+    key.add_command(_command)

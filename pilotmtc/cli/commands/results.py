@@ -1,0 +1,170 @@
+"""``pilotmtc results``, and the writing of results for ``store export``."""
+
+import itertools
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+from pilotmtc.cli.command import command, hint, newest_campaign, open_session
+from pilotmtc.cli.options import ID, STATES, Number, json_option
+from pilotmtc.cli.output import shapes, streams
+from pilotmtc.text.tables import Column, count
+from pilotmtc.units import format_duration, format_memory
+
+if TYPE_CHECKING:
+    from pilotmtc.session import TaskResult
+
+_SHOWN = 100
+_EXAMPLES = """\
+pilotmtc results                       # of the newest campaign
+pilotmtc results 7 --csv > results.csv
+pilotmtc results 7 --csv --state done --stdout whole
+pilotmtc results 7 --json | jq 'select(.state == "DONE") | [.params.mass, .stdout]'
+"""
+PARTS = click.Choice(("first", "whole", "none"))
+# The columns of CSV, before and after the parameters.
+BEFORE = ("id", "campaign", "name")
+AFTER = (
+    "state", "attempt", "cause", "exit_code", "signal", "node", "started_at", "elapsed_s", "cpu_s", "memory_bytes",
+    "message",
+)  # fmt: skip
+
+
+@command("results", examples=_EXAMPLES)
+@click.argument("campaign", type=ID, required=False)
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV, with a column for each parameter.")
+@json_option
+@click.option("-s", "--state", "states", multiple=True, type=click.Choice(STATES[4:], False), help="Only of these.")
+@click.option("--stdout", type=PARTS, default="first", show_default=True, help="Its first line, all of it, or nothing.")
+@click.option("--stderr", type=PARTS, default="none", show_default=True, help="Its first line, all of it, or nothing.")
+@click.option(
+    "-n", "--limit", type=Number(0), metavar="N",
+    help=f"No more than that; 0 is all  [default: all; in a table {_SHOWN}]",
+)  # fmt: skip
+def results(campaign: int | None, as_csv: bool, as_json: bool, limit: int | None, **options: Any) -> None:
+    """Print how the tasks of CAMPAIGN (the newest, if none is given) have ended.
+
+    Tasks that are not over are left out. CSV and JSON are made for programs, and stream: a million results need no
+    memory.
+    """
+    if as_csv and as_json:
+        raise click.UsageError("--csv and --json exclude each other", click.get_current_context())
+    table = not (as_csv or as_json)
+    if limit is None:
+        limit = _SHOWN if table else 0
+    stdout, stderr = options["stdout"], options["stderr"]
+    with open_session() as session:
+        campaign = newest_campaign(session, campaign)
+        select: Any = {"campaign": campaign, "states": options["states"] or None}
+        found = session.results(outputs=(stdout, stderr) != ("none", "none"), **select)
+        shown = itertools.islice(found, limit or None)
+        if as_json:
+            streams.put_bytes(json_lines(shown, stdout, stderr))
+        elif as_csv:
+            put_csv(shown, session.fields(campaign=campaign), stdout, stderr, sys.stdout)
+        else:
+            rows = list(shown)
+            if not rows:
+                left = sum(n for state, n in session.campaign(campaign).counts.items() if state.value < 4)
+                are = f"{count(left, 'task')} of campaign {campaign} {'is' if left == 1 else 'are'} not over"
+                streams.talk(f"no results yet: {are}" if left else "no results")
+                return
+            _put_table(rows, session.fields(ids=[row.id for row in rows]), stdout, stderr)
+            if next(found, None) is not None:
+                streams.talk(f"there are more than {limit}: use --limit, or {hint(f'results {campaign} --csv')}")
+
+
+def part_of(text: str, part: str) -> str:
+    """Return the part of an output that is wanted."""
+    if part == "first":
+        return text.split("\n", 1)[0].rstrip("\r")
+    return text if part == "whole" else ""
+
+
+def json_lines(found: "Iterable[TaskResult]", stdout: str, stderr: str) -> Iterator[bytes]:
+    """Yield results as JSON, one object a line, in blocks: an output may be larger than memory."""
+    for result in found:
+        yield from streams.json_line(shapes.result(result), _texts(result, stdout, stderr))
+
+
+def put_csv(found: "Iterable[TaskResult]", fields: Sequence[str], stdout: str, stderr: str, stream: TextIO) -> None:
+    """Write results as CSV. A parameter that is called like another column becomes ``params.NAME``."""
+    taken = {*BEFORE, *AFTER, "stdout", "stderr"}
+    names = [f"params.{field}" if field in taken or field.isdecimal() else field for field in fields]
+    ends = [name for name, part in (("stdout", stdout), ("stderr", stderr)) if part != "none"]
+    stream.write(",".join(map(_cell, [*BEFORE, *names, *AFTER, *ends])) + "\n")
+    for result in found:
+        shape = shapes.result(result)
+        params = result.params
+        cells = [
+            *(shape[column] for column in BEFORE),
+            *(params.get(field) for field in fields),
+            *(shape[column] for column in AFTER),
+        ]
+        stream.write(",".join(map(_cell, cells)))
+        for pieces in _texts(result, stdout, stderr).values():
+            if isinstance(pieces, list):
+                stream.write("," + _cell("".join(pieces)))
+                continue
+            stream.write(',"')
+            for piece in pieces:
+                stream.write(piece.replace('"', '""'))
+            stream.write('"')
+        stream.write("\n")
+
+
+def _texts(result: "TaskResult", stdout: str, stderr: str) -> dict[str, Iterable[str]]:
+    """Return the wanted parts of what a task wrote, in pieces where they may be large."""
+    from pilotmtc.session import output_text
+
+    texts: dict[str, Iterable[str]] = {}
+    for name, part, kept, path, size in (
+        ("stdout", stdout, result.stdout, result.stdout_path, result.stdout_bytes),
+        ("stderr", stderr, result.stderr, result.stderr_path, result.stderr_bytes),
+    ):
+        if part == "whole" and path is not None and len(kept) != size:
+            texts[name] = output_text(kept, path, size, streams.warn)
+        elif part != "none":
+            texts[name] = [part_of(kept.decode("utf-8", "replace"), part)]
+    return texts
+
+
+def _cell(value: object) -> str:
+    """Return a value as CSV has it. Python's own writer may leave a bare CR unquoted, which readers take for an end."""
+    text = "" if value is None else str(value)
+    return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',"\r\n') else text
+
+
+def _put_table(rows: "list[TaskResult]", fields: Sequence[str], stdout: str, stderr: str) -> None:
+    from pilotmtc.text.endings import describe_end
+
+    columns = [
+        Column("TASK", right=True),
+        Column("NAME", optional=True, spare=1),
+        *(Column(field if not field.isdecimal() else f"{{{field}}}") for field in fields),
+        Column("STATE", state=True),
+        Column("END"),
+        Column("TIME", right=True, spare=2),
+        Column("CPU", right=True, spare=4),
+        Column("MEMORY", right=True, spare=3),
+        Column("STDOUT", optional=True),
+        Column("STDERR", optional=True),
+    ]
+    cells = [
+        (
+            str(row.id),
+            row.name or "",
+            *(row.params.get(field, "") for field in fields),
+            row.state.name,
+            describe_end(row),
+            format_duration(row.elapsed_s) if row.attempt else "",
+            format_duration(row.cpu_s) if row.attempt else "",
+            format_memory(row.memory_bytes) if row.memory_bytes else "",
+            part_of(row.text, stdout),
+            part_of(row.error_text, stderr),
+        )
+        for row in rows
+    ]
+    streams.put_table(columns, cells)

@@ -1,0 +1,350 @@
+"""``pilotmtc run``."""
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pilotmtc.cli.command import (
+    EXIT_BROKEN_PIPE,
+    EXIT_INTERRUPTED,
+    EXIT_TASKS_FAILED,
+    EXIT_TERMINATED,
+    command,
+    complete_file,
+    hint,
+    newest_campaign,
+    open_session,
+    site_word,
+    typed,
+)
+from pilotmtc.cli.interrupts import interrupt
+from pilotmtc.cli.options import (
+    SCHEDULER_NAMES,
+    Assignment,
+    Number,
+    assigned,
+    build_tasks,
+    json_option,
+    pilot_options,
+    scheduler_options,
+    task_options,
+)
+from pilotmtc.cli.output import shapes, streams
+from pilotmtc.cli.output.progress import Progress, Tally
+from pilotmtc.errors import StoreError, TransportError
+from pilotmtc.text.tables import count, paint, plain
+from pilotmtc.units import format_duration
+
+if TYPE_CHECKING:
+    from pilotmtc.model import Campaign, Pilot
+    from pilotmtc.session import Run, Session, TaskResult
+
+_FAILURES_SHOWN = 5
+_STDERR_LINES = 5
+_LONGEST_HINT = 2000
+_PILOT_NAMES = (
+    "pilot_cores", "pilot_gpus", "pilot_memory", "pilot_resources", "walltime", "no_pin", "any_pilot", *SCHEDULER_NAMES,
+)  # fmt: skip
+_EXAMPLES = """\
+pilotmtc run 'python work.py {}' ::: 1 2 3
+seq 100000 | pilotmtc run 'echo {}'
+pilotmtc run --from params.csv --cores 2 --time-limit 5m --retries 2 -- python sim.py --mass {mass} --seed {seed}
+pilotmtc run --grid mass=1:10:0.5 --grid seed=0..9 -- ./sim {mass} {seed}
+pilotmtc run campaign.toml
+pilotmtc run --site boulder --nodes 64 --walltime 2h -- ./sim {} ::: 1 2 3
+pilotmtc run --resume                 # go on with the newest campaign
+pilotmtc run --json './sim {}' ::: 1 2 3 | jq .elapsed_s
+"""
+
+
+@command("run", examples=_EXAMPLES, context_settings={"allow_interspersed_args": False})
+@click.argument(
+    "words", metavar="[COMMAND... [::: VALUES...]...]", nargs=-1, type=click.UNPROCESSED, shell_complete=complete_file
+)
+@task_options
+@click.option("-j", "--pilot-cores", type=Number(1), metavar="N", help="Cores to use  [default: all]")
+@click.option("--pilot-gpus", type=Number(0), metavar="N", help="GPUs to use  [default: 0]")
+@click.option("--pilot-memory", metavar="SIZE", help="Memory to use  [default: all]")
+@click.option(
+    "--pilot-resource", "pilot_resources", multiple=True, metavar="NAME=N", type=Assignment("resource", number=True),
+    help="A named resource that there is, for --resource.",
+)  # fmt: skip
+@scheduler_options
+@click.option(
+    "--walltime", metavar="TIME",
+    help="End after that; what is left can be resumed. At a site: the walltime of each pilot.",
+)  # fmt: skip
+@click.option("--any-pilot", is_flag=True, help="Let the store's other pilots run the tasks, too.")
+@click.option("--no-pin", is_flag=True, help="Do not bind tasks to their cores.")
+@click.option(
+    "--resume", is_flag=False, flag_value="0", metavar="[CAMPAIGN]",
+    help="Go on with a campaign that was interrupted  [default: the newest]",
+)  # fmt: skip
+@click.option("--retry-failed", is_flag=True, help="With --resume: run what failed again.")
+@click.option("-k", "--keep-order", is_flag=True, help="Show outputs in the order of the tasks.")
+@click.option("-q", "--quiet", is_flag=True, help="Show failures only: no output of tasks, no progress.")
+@json_option
+def run(words: tuple[str, ...], **options: Any) -> int:
+    """Run tasks, here or at a site, show their output, and return when all are over.
+
+    One COMMAND in quotes is a shell line; several words are a program and its arguments, as they are. {placeholders}
+    take the parameters: {} the value, {mass} one by name, {1} one by position. Parameters come from ::: lists, --from
+    files and --grid; several are multiplied. Without any of these, and with a placeholder in the command, the lines of
+    standard input are the values.
+
+    What tasks print goes to stdout, task by task, as they end. Everything is kept in the store, too: see results, logs
+    and tasks. Ctrl-C finishes what runs and stops; a second one kills. Nothing is lost: --resume goes on.
+
+    The exit code is 0 if all tasks are DONE, 1 if some are not, 130 after Ctrl-C.
+    """
+    resume: str | None = options.pop("resume")
+    retry_failed: bool = options.pop("retry_failed")
+    if resume is not None and not resume.isdecimal():
+        words, resume = (resume, *words), "0"  # it was no campaign, but the command
+    quiet, as_json = options.pop("quiet"), options.pop("as_json")
+    keep_order: bool = options.pop("keep_order")
+    any_pilot: bool = options.pop("any_pilot")
+    asked = pilot_options(options)
+    for key, option in (
+        ("cores", "pilot_cores"), ("gpus", "pilot_gpus"), ("memory", "pilot_memory"), ("walltime", "walltime"),
+    ):  # fmt: skip
+        if (value := options.pop(option)) is not None:
+            asked[key] = value  # type: ignore[literal-required]
+    asked |= {
+        "resources": assigned("resource", options.pop("pilot_resources")),
+        "pin": not options.pop("no_pin"),
+    }
+    if not asked.get("scheduler"):
+        asked["site"] = site_word()
+    built = build_tasks(words, options)
+    if built is None and resume is None:
+        raise click.UsageError("there is no command to run", click.get_current_context())
+    if retry_failed and resume is None:
+        raise click.UsageError("--retry-failed goes with --resume", click.get_current_context())
+    with open_session(makes=resume is None) as session:
+        pilot = session.pilots.describe(**asked)
+        campaign = None if resume is None else newest_campaign(session, int(resume) or None)
+        tasks, name = built if built is not None else (None, "")
+        size = None if tasks is None else tasks.size
+        doing = session.run(
+            tasks, name=name, campaign=campaign, pilot=pilot, outputs=not quiet or as_json, keep_order=keep_order,
+            any_pilot=any_pilot,
+            retry_failed=retry_failed,
+        )  # fmt: skip
+        with Progress(size, quiet=quiet) as progress:
+            show = _Show(session, doing, progress, words=words, quiet=quiet, as_json=as_json)
+            return show.run()
+
+
+class _Show:
+    """Draws a run."""
+
+    def __init__(
+        self, session: "Session", doing: "Run", progress: Progress, *, words: Sequence[str], quiet: bool, as_json: bool
+    ) -> None:
+        self._words = words
+        self._session = session
+        self._doing = doing
+        self._progress = progress
+        self._quiet = quiet
+        self._json = as_json
+        self._signals = 0
+        self._told = 0
+        self._broken = False
+        self._terminated = False
+        self._ended = 0
+        self._failures = 0
+        self._began = time.monotonic()
+
+    def run(self) -> int:
+        """Run, and return the exit code."""
+        try:
+            with self._handled_signals():
+                for event in self._doing.events():
+                    self._tell_signals()
+                    self._draw(event)
+        except (StoreError, TransportError):
+            if self._doing.campaign is not None:
+                self._talk(_to_go_on(self._doing.campaign, self._words))
+            raise
+        self._progress.hide()
+        return self._conclude()
+
+    def _draw(self, event: object) -> None:
+        from pilotmtc.session import Advanced, Begun, Ended, PilotLost, PilotMoved, StoreTroubled
+
+        match event:
+            case Begun() if not self._quiet:
+                if event.shared:
+                    self._talk(f"pilotmtc: any pilot of the store may run the tasks of campaign {event.campaign}")
+                if event.pilot.reason and not event.pilot.description.scheduler:
+                    self._talk(f"pilotmtc: pilot {event.pilot.id}: {event.pilot.reason}")
+            case Advanced(campaign=campaign):
+                self._write(sys.stdout.flush)
+                self._progress.show(campaign)
+            case Ended(result=result):
+                self._end(result)
+            case PilotMoved(pilot=pilot) if not self._quiet:
+                self._talk(f"pilotmtc: {_queue_words(pilot)}")
+            case PilotLost(pilot=pilot):
+                self._talk(f"pilotmtc: pilot {pilot.id} was lost ({pilot.reason}); its tasks go on in another one")
+            case StoreTroubled(trouble=""):
+                self._talk("pilotmtc: the store takes results again")
+            case StoreTroubled(trouble=trouble):
+                self._talk(f"pilotmtc: the store takes no results, which are kept and sent again: {trouble}")
+
+    def _end(self, result: "TaskResult") -> None:
+        from pilotmtc.session import output_blocks, output_text
+
+        self._ended += 1
+        if self._json:
+            self._progress.hide()
+            texts = {
+                name: output_text(kept, path, size, streams.warn) if kept else ()  # what it wrote into a file is there
+                for name, kept, path, size in (
+                    ("stdout", result.stdout, result.stdout_path, result.stdout_bytes),
+                    ("stderr", result.stderr, result.stderr_path, result.stderr_bytes),
+                )
+            }
+            self._write(lambda: streams.put_bytes(streams.json_line(shapes.result(result), texts)))
+        elif result.stdout and not self._quiet:
+            self._progress.hide()
+            blocks = output_blocks(result.stdout, result.stdout_path, result.stdout_bytes, streams.warn)
+            self._write(lambda: streams.put_bytes(blocks))
+        if not result.ok:
+            self._failures += 1
+            if self._failures <= _FAILURES_SHOWN:
+                self._talk(*describe_failure(result))
+            elif self._failures == _FAILURES_SHOWN + 1:
+                select = f"tasks --campaign {result.campaign} --state failed"
+                self._talk(f"more failures are not shown; to see them all: {hint(select)}")
+
+    def _write(self, do: Callable[[], None]) -> None:
+        try:
+            do()
+        except BrokenPipeError:  # nobody reads any more: stop, as a Ctrl-C does
+            streams.silence()
+            self._broken = True
+            self._doing.drain()
+
+    def _talk(self, *lines: str) -> None:
+        self._progress.hide()
+        for line in lines:
+            streams.talk(line)
+
+    def _tell_signals(self) -> None:
+        # Not in the handler: it may have come in the middle of drawing.
+        if self._told < self._signals:
+            self._told = self._signals
+            if self._signals == 1:
+                self._talk("pilotmtc: stopping when the running tasks have finished; Ctrl-C again kills them")
+            else:
+                self._talk("pilotmtc: killing the running tasks")
+
+    @contextmanager
+    def _handled_signals(self) -> Iterator[None]:
+        def interrupted(_number: int, _frame: FrameType | None) -> None:
+            self._signals += 1
+            if self._signals == 1:
+                self._doing.drain()
+            elif self._signals == 2:
+                self._doing.cancel()
+            else:
+                interrupt()
+
+        def terminated(_number: int, _frame: FrameType | None) -> None:
+            self._terminated = True
+            self._doing.cancel()
+
+        before = signal.signal(signal.SIGINT, interrupted), signal.signal(signal.SIGTERM, terminated)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before[0])
+            signal.signal(signal.SIGTERM, before[1])
+
+    def _conclude(self) -> int:
+        campaign = self._doing.campaign
+        if campaign is None:
+            streams.talk("pilotmtc: interrupted before there was a task")
+            return EXIT_INTERRUPTED
+        tally = Tally(campaign)
+        took = format_duration(time.monotonic() - self._began)
+        colour = "red" if tally.bad or self._doing.interrupted else "green"
+        begin = paint(f"campaign {campaign.id}", colour, on=streams.has_colour(sys.stderr))
+        if self._doing.interrupted:
+            why = "its walltime was over" if self._doing.out_of_time else "interrupted"
+            streams.talk(f"{begin}: {why} after {took}: {tally.words(left=True)}")
+            if self._doing.out_of_time and not self._ended:
+                streams.talk("no task ended in that time: if none can, ask for a longer --walltime")
+            streams.talk(_to_go_on(campaign, self._words))
+            if self._broken:
+                return EXIT_BROKEN_PIPE
+            if self._doing.out_of_time and not self._signals and not self._terminated:
+                return EXIT_TASKS_FAILED
+            return EXIT_TERMINATED if self._terminated else EXIT_INTERRUPTED
+        if not self._quiet or tally.bad:
+            streams.talk(f"{begin}: {tally.words()} in {took}")
+        if tally.failed and self._failures <= _FAILURES_SHOWN:
+            again = hint(_again(campaign.id, "--retry-failed"))
+            streams.talk(f"to run {count(tally.failed, 'failed task')} again: {again}")
+        return EXIT_TASKS_FAILED if tally.bad else 0
+
+
+def _queue_words(pilot: "Pilot") -> str:
+    """Return where a pilot is that a scheduler was asked for."""
+    from pilotmtc.session import never_starts
+
+    job = f"pilot {pilot.id}{f' (job {pilot.batch})' if pilot.batch else ''}"
+    if pilot.trouble:
+        return f"{job}: the scheduler cannot be asked: {pilot.trouble}"
+    if pilot.started_at is not None:
+        return f"{job} is {pilot.state.name} with {count(pilot.nodes, 'node')} and {count(pilot.cores, 'core')}"
+    never = never_starts(pilot)
+    why = f": {pilot.reason}" if pilot.reason else ""
+    return f"{job} waits in the queue{why}{f'; {never}' if never else ''}"
+
+
+def _to_go_on(campaign: "Campaign", words: Sequence[str]) -> str:
+    """Return the line that says what to type to run what is left of a campaign."""
+    import shlex
+
+    if campaign.sealed or not words:
+        return f"to go on: {hint(_again(campaign.id))}"
+    names = {option.name or "" for option in run.params} - {"resume", "retry_failed"}
+    given = ["run", "--resume", str(campaign.id), *typed(names), "--", *map(shlex.quote, words)]
+    line = hint(" ".join(given))
+    if len(line) > _LONGEST_HINT:
+        line = f"{hint(f'run --resume {campaign.id}')} with the options, command and values of this run behind it"
+    return f"to go on, with the same values if they came from standard input: {line}"
+
+
+def _again(campaign: int, *more: str) -> str:
+    """Return the words that run a campaign again, in pilots such as it had."""
+    return " ".join(["run", "--resume", str(campaign), *more, *typed(_PILOT_NAMES)])
+
+
+def describe_failure(result: "TaskResult") -> list[str]:
+    """Return the lines that tell of a task that has not ended well."""
+    from pilotmtc.session.look.results import last_words
+    from pilotmtc.text.endings import describe_end, message_of
+
+    params = " ".join(f"{name}={value}" if not name.isdecimal() else value for name, value in result.params.items())
+    label = plain(f"{result.name}: {params}" if result.name and params else result.name or params)
+    head = f"task {result.id}{f' ({label})' if label else ''} {result.state.name}: {describe_end(result)}"
+    if result.elapsed_s:
+        head += f" after {format_duration(result.elapsed_s)}"
+    lines = [paint(head, "red", on=streams.has_colour(sys.stderr))]
+    if message := message_of(result):
+        lines.append(f"    {plain(message)}")
+    said = last_words(result).rstrip().splitlines()
+    lines += [f"    {plain(line)}" for line in said[-_STDERR_LINES:]]
+    if result.attempt:
+        lines.append(f"    more: {hint(f'logs {result.id}')}")
+    return lines

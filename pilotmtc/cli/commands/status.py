@@ -1,0 +1,137 @@
+"""``pilotmtc status``."""
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from pilotmtc.cli.command import command, hint, open_session
+from pilotmtc.cli.options import ID, Number, json_option
+from pilotmtc.cli.output import shapes, streams
+from pilotmtc.text.tables import Column, ago, count, paint, pairs
+from pilotmtc.units import format_memory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pilotmtc.model import Campaign, Pilot
+    from pilotmtc.session import Session
+
+_DESERTED = 5
+_EXAMPLES = """\
+pilotmtc status
+pilotmtc status 7
+pilotmtc --store ~/runs/store.db status --json
+"""
+_COLUMNS = (
+    Column("CAMPAIGN", right=True), Column("CREATED", spare=3), Column("TASKS", right=True), Column("DONE", right=True),
+    Column("FAILED", right=True, optional=True), Column("SKIPPED", right=True, optional=True, spare=4),
+    Column("CANCELED", right=True, optional=True, spare=5), Column("RUNNING", right=True, spare=2),
+    Column("TO RUN", right=True), Column("NAME", optional=True, spare=1),
+)  # fmt: skip
+
+
+@command("status", examples=_EXAMPLES)
+@click.argument("campaign", type=ID, required=False)
+@click.option(
+    "-n", "--limit", type=Number(0), metavar="N", default=20, show_default=True,
+    help="No more campaigns than that; 0 is all.",
+)  # fmt: skip
+@json_option
+def status(campaign: int | None, limit: int, as_json: bool) -> None:
+    """Show how far campaigns are (or one CAMPAIGN), and the pilots that are there."""
+    with open_session() as session:
+        campaigns = session.campaigns() if campaign is None else (session.campaign(campaign),)
+        pilots = session.pilots.list()
+        if as_json:
+            info = session.info()
+            shown = campaigns[: limit or None]
+            streams.put_json(
+                {
+                    "store": {
+                        "path": info.path,
+                        "host": info.host,
+                        "version": info.version,
+                        "size_bytes": info.size_bytes,
+                        "clients": info.clients,
+                    },
+                    "campaigns": [shapes.campaign(one) for one in shown],
+                    "pilots": [shapes.pilot(one) for one in pilots],
+                }
+            )
+            return
+        if campaign is not None:
+            _one(campaigns[0], session)
+        else:
+            _overview(session, campaigns, limit)
+        if pilots:
+            from pilotmtc.cli.commands.pilot import put_pilots
+
+            streams.put([""])
+            put_pilots(pilots)
+        elif any(_left(one) and not one.own_pilots for one in campaigns):
+            streams.talk(f"no pilot is there to run what is left: {hint('pilot submit')}")
+        tell_deserted(campaigns, pilots)
+
+
+def tell_deserted(campaigns: "Iterable[Campaign]", pilots: "Iterable[Pilot]") -> None:
+    """Say which campaigns wait for pilots of their own, which only somebody can start."""
+    from pilotmtc.session.look.overview import deserted
+
+    for one in list(deserted(campaigns, pilots))[:_DESERTED]:
+        ways = f"{hint(f'run --resume {one.id}')}, or {hint(f'pilot submit --campaign {one.id}')}"
+        streams.talk(f"campaign {one.id} is kept for pilots of its own, and none is there: {ways}")
+
+
+def _left(campaign: "Campaign") -> int:
+    return campaign.received - sum(n for state, n in campaign.counts.items() if state.value >= 4)
+
+
+def _overview(session: "Session", campaigns: "tuple[Campaign, ...]", limit: int) -> None:
+    info = session.info()
+    streams.put([paint(f"{info.path}  {format_memory(info.size_bytes)}", "dim", on=streams.has_colour(sys.stdout)), ""])
+    if not campaigns:
+        streams.put(["no campaigns yet"])
+        return
+    shown = campaigns[: limit or None]
+    streams.put_table(_COLUMNS, [_row(one) for one in shown])
+    if len(campaigns) > len(shown):
+        streams.talk(f"{count(len(campaigns) - len(shown), 'older campaign')} not shown: use --limit")
+
+
+def _row(campaign: "Campaign") -> tuple[str, ...]:
+    counts = {state.name: n for state, n in campaign.counts.items()}
+
+    def n(*states: str) -> int:
+        return sum(counts.get(state, 0) for state in states)
+
+    def some(state: str) -> str:
+        return f"{n(state):,}" if n(state) else ""
+
+    return (
+        str(campaign.id),
+        ago(campaign.created_at, time.time()),
+        f"{campaign.received:,}{'' if campaign.sealed else '+'}",
+        f"{n('DONE'):,}",
+        some("FAILED"),
+        some("SKIPPED"),
+        some("CANCELED"),
+        f"{n('RUNNING'):,}",
+        f"{n('WAITING', 'READY', 'CLAIMED'):,}",
+        campaign.name,
+    )
+
+
+def _one(campaign: "Campaign", session: "Session") -> None:
+    colour = streams.has_colour(sys.stdout)
+    rows = [
+        ("campaign", f"{campaign.id}{f' ({campaign.name})' if campaign.name else ''}"),
+        ("created", ago(campaign.created_at, time.time())),
+        ("tasks", f"{campaign.received:,}{'' if campaign.sealed else ' so far: its submission has not ended'}"),
+    ]
+    rows += [(state.name.lower(), f"{n:,}") for state, n in sorted(campaign.counts.items()) if n]
+    streams.put(pairs(rows, colour=colour))
+    failed = list(session.tasks(campaign=campaign.id, states=["failed"], limit=1))
+    if failed:
+        streams.talk(f"see them: {hint(f'tasks --campaign {campaign.id} --state failed')}")

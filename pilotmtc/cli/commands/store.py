@@ -1,0 +1,220 @@
+"""``pilotmtc store``."""
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+import click
+
+from pilotmtc.cli.command import EXIT_TASKS_FAILED, Group, command, open_session, store_option, store_word
+from pilotmtc.cli.commands.keys import key
+from pilotmtc.cli.commands.results import PARTS, json_lines, put_csv
+from pilotmtc.cli.options import ID, json_option
+from pilotmtc.cli.output import streams
+from pilotmtc.errors import ConfigError
+from pilotmtc.units import format_memory
+
+
+@click.group(
+    "store",
+    cls=Group,
+    examples="pilotmtc store path\npilotmtc store check\npilotmtc store export --format csv > all.csv\n",
+)
+@store_option
+def store() -> None:
+    """Check, compact, copy, export or find the store, which is one SQLite file.
+
+    Other programs may read it while it is in use: sqlite-utils, Datasette, anything that knows SQLite. The views tasks,
+    attempts, results, campaigns and pilots are made for them.
+    """
+
+
+@command("path", examples="pilotmtc store path\nsqlite-utils query $(pilotmtc store path) 'select * from campaigns'\n")
+@json_option
+def path(as_json: bool) -> None:
+    """Print where the store is. It need not be there yet."""
+    from pilotmtc.store.location import locate
+
+    found = locate(store_word()).url
+    if as_json:
+        streams.put_json({"path": found})
+    else:
+        streams.put([found])
+
+
+@command("where", examples="pilotmtc store where\npilotmtc store where --json\n")
+@json_option
+def where(as_json: bool) -> None:
+    """Show what the store lies on, how it is opened, and which process on which host serves it."""
+    from msgspec.structs import asdict
+
+    with open_session() as session:
+        info, url = session.info(), session.url
+    if as_json:
+        shape = {name: value for name, value in asdict(info).items() if name != "tasks"}
+        streams.put_json({"url": url, **shape})
+        return
+    reason = "set by `store mode`" if info.forced else "found out"
+    streams.put(
+        [
+            f"store        {url}",
+            f"file         {info.path}, {format_memory(info.size_bytes)}, schema {info.schema}",
+            f"file system  {info.file_system}{f' on {info.mount}' if info.mount else ''}",
+            f"mode         {info.mode} ({reason})",
+            f"host         {info.host}",
+            f"server       process {info.pid}, pilotmtc {info.version}",
+            f"clients      {info.clients}",
+        ]
+    )
+
+
+@command("mode", examples="pilotmtc store mode network\npilotmtc store mode auto\n")
+@click.argument("mode", type=click.Choice(("auto", "local", "network")))
+@json_option
+def mode(mode: str, as_json: bool) -> None:
+    """Set how all hosts open the store.
+
+    "network" is for file systems that several hosts may use at once: one host has the file to itself, others send
+    their clients there. "local" lets other programs read along. "auto", the default, finds out what the file lies on.
+    """
+    with open_session(makes=True) as session:
+        session.set_mode(mode)
+        info = session.info()
+    if as_json:
+        streams.put_json({"mode": info.mode, "forced": info.forced})
+    else:
+        streams.put([info.mode])
+
+
+@command("check", examples="pilotmtc store check\n")
+@json_option
+def check(as_json: bool) -> int:
+    """Look whether the store is sound: the file itself, and that all it says fits together.
+
+    The exit code is 0 if it is, 1 if it is not.
+    """
+    with open_session() as session:
+        problems = session.check()
+        url = session.url
+    if as_json:
+        streams.put_json({"ok": not problems, "problems": problems})
+    elif problems:
+        streams.put(problems)
+        if all("large output" in problem for problem in problems):
+            streams.talk(f"{url} itself is sound, but not all files of large outputs beside it are")
+        else:
+            streams.talk(f"{url} is damaged; make a copy of it before anything else")
+    else:
+        streams.put([f"{url} is sound"])
+    return EXIT_TASKS_FAILED if problems else 0
+
+
+@command("compact", examples="pilotmtc store compact\n")
+@json_option
+def compact(as_json: bool) -> None:
+    """Give unused space in the store's file back."""
+    with open_session() as session:
+        done = session.compact()
+    if as_json:
+        streams.put_json({"before_bytes": done.before, "after_bytes": done.after})
+    else:
+        streams.put([f"{format_memory(done.before)} before, {format_memory(done.after)} now"])
+
+
+@command("snapshot", examples="pilotmtc store snapshot backup.db\n")
+@click.argument("path", type=click.Path())
+@json_option
+def snapshot(path: str, as_json: bool) -> None:
+    """Write a consistent copy of the store to PATH, while it is in use. The copy is a store as well.
+
+    It has no outputs that were too large for the store, only their heads and tails: they are in files beside it.
+    """
+    notes: list[str] = []
+    with open_session() as session:
+        where = session.snapshot(path, lacks=notes.append)
+    if as_json:
+        streams.put_json({"path": str(where), "lacks": notes[0] if notes else None})
+        return
+    streams.put([str(where)])
+    for note in notes:
+        streams.warn(note)
+
+
+@command(
+    "export", examples="pilotmtc store export --format csv > all.csv\npilotmtc store export -c 7 -o results.jsonl\n"
+)
+@click.option(
+    "-c", "--campaign", "campaigns", multiple=True, type=ID, metavar="ID",
+    help="Of this campaign only; repeated: of these.",
+)  # fmt: skip
+@click.option(
+    "-f", "--format", "form", type=click.Choice(("csv", "jsonl")),
+    help="CSV, or JSON, one object a line  [default: as FILE ends, else jsonl]",
+)  # fmt: skip
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(),
+    metavar="FILE",
+    help="Write to this file, which is there only when it is complete.",
+)
+@click.option("--stdout", type=PARTS, default="whole", show_default=True, help="Its first line, all of it, or nothing.")
+@click.option("--stderr", type=PARTS, default="whole", show_default=True, help="Its first line, all of it, or nothing.")
+def export(campaigns: tuple[int, ...], form: str | None, output: str | None, stdout: str, stderr: str) -> None:
+    """Write the results of all tasks that are over, as CSV or as JSON, one object a line."""
+    if form is None:
+        form = "csv" if output is not None and output.endswith(".csv") else "jsonl"
+    with open_session() as session, _target(output) as stream:
+        campaign = campaigns or None
+        found = session.results(campaign=campaign, outputs=(stdout, stderr) != ("none", "none"))
+        if form == "csv":
+            put_csv(found, session.fields(campaign=campaign), stdout, stderr, stream)
+        else:
+            for block in json_lines(found, stdout, stderr):
+                stream.write(block.decode())
+
+
+@contextlib.contextmanager
+def _target(output: str | None) -> Iterator[TextIO]:
+    """Give the stream to write to; a file takes its name when all is in it."""
+    if output is None or output == "-":
+        yield sys.stdout
+        return
+    where = os.path.realpath(os.path.expanduser(output))
+    from pilotmtc.store.file.maintenance import refuse_output
+    from pilotmtc.store.location import locate
+
+    if (location := locate(store_word())).target is None:
+        refuse_output(Path(location.path), Path(where))
+    try:
+        stream = tempfile.NamedTemporaryFile(  # noqa: SIM115 -- it is renamed or removed below
+            "w",
+            dir=os.path.dirname(where),
+            prefix=f".{os.path.basename(where)}.",
+            delete=False,
+            encoding="utf-8",
+            newline="",
+        )
+    except OSError as error:
+        raise ConfigError(f"{output} cannot be written: {error.strerror}") from error
+    done = False
+    try:
+        with stream:
+            yield stream  # type: ignore[misc]  # a wrapper that is as good as a TextIO
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(stream.name, 0o666 & ~umask)
+        os.replace(stream.name, where)
+        done = True
+    finally:
+        if not done:
+            with contextlib.suppress(OSError):
+                os.unlink(stream.name)
+
+
+for _command in (path, where, mode, check, compact, snapshot, export, key):
+    store.add_command(_command)

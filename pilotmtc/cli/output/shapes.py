@@ -1,0 +1,225 @@
+"""What ``--json`` prints: the keys are documented in docs/cli.md and do not change."""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pilotmtc.model import Attempt, Campaign, Pilot, Resources, Task
+    from pilotmtc.protocol.messages import TaskDetail
+    from pilotmtc.protocol.overview import Pace
+    from pilotmtc.session import TaskResult
+    from pilotmtc.session.look.overview import Board
+
+Shape = dict[str, object]
+
+
+def time(then: float | None) -> str | None:
+    """Return a time as ISO 8601 in UTC."""
+    if then is None:
+        return None
+    return datetime.fromtimestamp(then, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def campaign(record: "Campaign") -> Shape:
+    """Return a campaign's object."""
+    from pilotmtc.states import TaskState
+
+    return {
+        "id": record.id,
+        "name": record.name,
+        "created_at": time(record.created_at),
+        "tasks": record.received,
+        "sealed": record.sealed,
+        "own_pilots": record.own_pilots,
+        "counts": {state.name: record.counts.get(state, 0) for state in TaskState},
+    }
+
+
+def pilot(record: "Pilot") -> Shape:
+    """Return a pilot's object."""
+    asked = record.description
+    return {
+        "id": record.id,
+        "state": record.state.name,
+        "reason": record.reason,
+        "site": asked.site,
+        "host": record.host,
+        "pid": record.pid or None,
+        "nodes": record.nodes,
+        "cores": record.cores,
+        "busy": record.busy,
+        "gpus": asked.gpus,
+        "memory_bytes": record.node_memory_bytes or asked.memory_bytes,
+        "resources": asked.named,
+        "walltime_s": asked.walltime_s,
+        "idle_s": asked.idle_s,
+        "campaign": asked.campaign,
+        "created_at": time(record.created_at),
+        "started_at": time(record.started_at),
+        "seen_at": time(record.seen_at),
+        "ended_at": time(record.ended_at),
+        "directory": record.directory,
+        "batch_id": record.batch,
+        "native_state": record.native_state,
+        "scheduler": asked.scheduler,
+        "nodes_asked": asked.nodes,
+        "queue": asked.queue,
+        "account": asked.account,
+        "submitted_at": time(record.submitted_at),
+        "asked_at": time(record.asked_at),
+        "trouble": record.trouble,
+    }
+
+
+def resources(record: "Resources") -> Shape:
+    """Return the keys of what a task needs."""
+    return {
+        "cores": record.cores,
+        "ranks": record.ranks,
+        "ranks_per_node": record.ranks_per_node,
+        "gpus": record.gpus,
+        "memory_bytes": record.memory_bytes,
+        "resources": record.named,
+        "time_limit_s": record.time_limit_s,
+        "expected_s": record.expected_s,
+        "grace_s": record.grace_s,
+        "signal_first": record.signal_first or "TERM",
+    }
+
+
+def attempt(record: "Attempt") -> Shape:
+    """Return an attempt's object."""
+    return {
+        "attempt": record.attempt,
+        "cause": record.cause.name,
+        "exit_code": record.exit_code,
+        "signal": record.signal,
+        "message": record.message,
+        "pilot": record.pilot,
+        "node": record.node,
+        "slot": record.slot,
+        "started_at": time(record.started_at or None),
+        "recorded_at": time(record.recorded_at or None),
+        "elapsed_s": round(record.elapsed_s, 6),
+        "cpu_s": round(record.cpu_s, 6),
+        "memory_bytes": record.memory_bytes,
+        "stdout_bytes": record.stdout_bytes,
+        "stderr_bytes": record.stderr_bytes,
+        "stdout_path": record.stdout_path,
+        "stderr_path": record.stderr_path,
+    }
+
+
+def task(record: "Task") -> Shape:
+    """Return a task's object."""
+    return {
+        "id": record.id,
+        "campaign": record.campaign,
+        "name": record.name,
+        "tags": record.tags,
+        "state": record.state.name,
+        "attempt": record.attempt,
+        "command": record.command[0] if record.shell else record.command,
+        "shell": record.shell,
+        "params": record.params,
+        "priority": record.priority,
+        **resources(record.resources),
+        "max_retries": record.max_retries,
+        "failures": record.failures,
+        "crashes": record.crashes,
+        "unmet": record.unmet,
+        "pilot": record.pilot,
+        "started_at": time(record.started_at),
+        "not_before": time(record.not_before),
+        "canceling": record.cancel,
+        "last": attempt(record.last) if record.last else None,
+    }
+
+
+def detail(record: "TaskDetail") -> Shape:
+    """Return the object of all about a task."""
+    assert record.task is not None
+    template = record.template
+    return {
+        **task(record.task),
+        "env": template.env if template else {},
+        "cwd": template.cwd if template else None,
+        "stdin": template.stdin if template else None,
+        "stdout": template.stdout if template else None,
+        "stderr": template.stderr if template else None,
+        "append": template.append if template else False,
+        "backoff_s": template.backoff_s if template else 0.0,
+        "max_output_bytes": template.max_output_bytes if template else None,
+        "attempts": [attempt(one) for one in record.attempts],
+        "needs": [{"id": id_, "state": state.name, "well": well} for id_, state, well in record.needs],
+        "needed_by": [{"id": id_, "state": state.name, "well": well} for id_, state, well in record.needed_by],
+    }
+
+
+def result(record: "TaskResult") -> Shape:
+    """Return a result's object, without outputs."""
+    return {
+        "id": record.id,
+        "campaign": record.campaign,
+        "name": record.name,
+        "tags": record.tags,
+        "params": record.params,
+        "state": record.state.name,
+        "attempt": record.attempt,
+        "cause": record.cause.name if record.cause is not None else None,
+        "exit_code": record.exit_code,
+        "signal": record.signal,
+        "message": record.message,
+        "node": record.node,
+        "started_at": time(record.started_at),
+        "elapsed_s": round(record.elapsed_s, 6),
+        "cpu_s": round(record.cpu_s, 6),
+        "memory_bytes": record.memory_bytes,
+        "stdout_bytes": record.stdout_bytes,
+        "stderr_bytes": record.stderr_bytes,
+    }
+
+
+def pace(record: "Pace | None") -> Shape:
+    """Return the keys of how fast a pilot or campaign is."""
+    return {
+        "tasks_per_s": record.lately if record else 0.0,
+        "tasks_ended": record.ended if record else 0,
+        "tasks_failed": record.failed if record else 0,
+    }
+
+
+def board(record: "Board") -> Shape:
+    """Return the object of an overview."""
+    from pilotmtc.session.look.overview import left_s, notices
+
+    series = record.series
+    busy, cores = record.cores
+    return {
+        "at": time(record.now),
+        "counting_since": time(record.since_at),
+        "tasks": {state.name: n for state, n in record.tasks.items()},
+        "cores": cores,
+        "busy": busy,
+        "tasks_per_s": round(record.pace, 4),
+        "pilots": [
+            pilot(one) | pace(record.pilot_paces.get(one.id)) | {"left_s": left_s(one, record.now)}
+            for one in record.pilots.values()
+        ],
+        "campaigns": [
+            campaign(one) | pace(record.campaign_paces.get(one.id)) | {"eta_s": record.eta_s(one)}
+            for one in record.campaigns.values()
+        ],
+        "attention": [
+            {"level": one.level, "text": one.text, "filter": one.tasks or None, "pilot": one.pilot}
+            for one in notices(record)
+        ],
+        "series": {
+            "start_at": time(series.start_at),
+            "step_s": series.step_s,
+            "ended": series.ended,
+            "failed": series.failed,
+            "busy": series.busy,
+            "cores": series.cores,
+        },
+    }

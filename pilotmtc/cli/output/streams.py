@@ -1,0 +1,140 @@
+"""The two streams: stdout is data, stderr is talk."""
+
+import io
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TextIO
+
+import msgspec
+
+from pilotmtc.text.tables import Column, plain_words, table
+
+_encode = msgspec.json.Encoder().encode
+
+
+class _Lenient(io.FileIO):
+    """A file into which what cannot be written is left out.
+
+    It is written to without a buffer: one would write again what had just been written when Ctrl-C came.
+    """
+
+    def write(self, data: Any, /) -> int:
+        """Write all of `data`, or do as if."""
+        left = memoryview(data).cast("B")
+        size = left.nbytes
+        while left:
+            try:
+                left = left[super().write(left) or size :]
+            except OSError:
+                break
+        return size
+
+
+def prepare() -> bool:
+    """Make the streams such as all commands may rely on, and return whether stdout was open at all.
+
+    What a shell has closed (``>&-``) is `os.devnull` then: the next file or socket must not take its number. Talk for
+    which stderr has no room, or no reader, is left out: how a command ends does not depend on it.
+    """
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it gets the lowest number that is free
+    if sys.stdin is None:
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115 -- as long as the process
+    if sys.stderr is None or isinstance(sys.stderr, io.TextIOWrapper):
+        stream: Any = _Lenient(2, "w", closefd=False)
+        encoding = None if sys.stderr is None else sys.stderr.encoding
+        sys.stderr = io.TextIOWrapper(stream, encoding, "backslashreplace", line_buffering=True)
+    return sys.stdout is not None
+
+
+def has_colour(stream: TextIO) -> bool:
+    """Return whether `stream` may be written to in colour."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def screen_width(stream: TextIO) -> int | None:
+    """Return how many columns `stream` has; None if it is no terminal."""
+    return shutil.get_terminal_size().columns if stream.isatty() else None
+
+
+def silence() -> None:
+    """Let nothing more reach stdout, whose reader has gone: not even what is buffered, at the very end."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
+
+
+def put(lines: Iterable[str]) -> None:
+    """Write lines of data."""
+    for line in lines:
+        sys.stdout.write(f"{line}\n")
+
+
+def put_bytes(blocks: Iterable[bytes]) -> None:
+    """Write data as it is."""
+    sys.stdout.flush()
+    for block in blocks:
+        sys.stdout.buffer.write(block)
+
+
+def put_json(value: object) -> None:
+    """Write one object on one line."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(_encode(value) + b"\n")
+
+
+def json_line(shape: Mapping[str, object], texts: Mapping[str, Iterable[str]]) -> Iterator[bytes]:
+    """Yield an object on one line in blocks: `shape`, and `texts` that come in pieces since they may be large."""
+    yield _encode(shape)[:-1]
+    for name, pieces in texts.items():
+        yield b"," + _encode(name) + b':"'
+        for piece in pieces:
+            yield _encode(piece)[1:-1]
+        yield b'"'
+    yield b"}\n"
+
+
+def put_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
+    """Write a table that fits."""
+    put(table(columns, rows, width=screen_width(sys.stdout), colour=has_colour(sys.stdout)))
+
+
+def talk(words: str) -> None:
+    """Say something that is no data."""
+    sys.stdout.flush()
+    sys.stderr.write(f"{plain_words(words)}\n")  # they may quote a task, a file's name, another host
+    sys.stderr.flush()
+
+
+def warn(words: str) -> None:
+    """Say what is not as it should be, although the command goes on."""
+    talk(f"pilotmtc: warning: {words}")
+
+
+def talk_of_logs() -> None:
+    """Let the warnings of our libraries be talk, too: they may quote another host."""
+    import logging  # which the help does without
+
+    class Talk(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            warn(self.format(record))
+
+    logging.lastResort = Talk(logging.WARNING)
+
+
+def talk_bytes(blocks: Iterable[bytes]) -> None:
+    """Write to stderr as it is. This is no talk: it is an error if it cannot be written."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with open(2, "wb", closefd=False) as stream:
+        for block in blocks:
+            stream.write(block)

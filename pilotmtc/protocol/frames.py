@@ -1,0 +1,234 @@
+"""Frames: what a stream of bytes between a client and the store server looks like.
+
+Each side first sends `MAGIC` and a frame with its `Hello`; then the client sends requests and the server replies::
+
+    frame    4-byte big-endian length, then that many bytes of msgpack
+    request  [id, request]      the client numbers its requests from 1; 0 is a `Ping`
+    reply    [id, reply]        its type follows from the request, so it carries no tag
+    failure  [~id, Failure]     the complement of the id; ~0 speaks of the whole connection
+
+Nothing here does I/O. Whatever bytes come, a `FrameDecoder` holds no more than one frame and one reading of them.
+"""
+
+import struct
+from typing import TypeVar
+
+import msgspec
+from msgspec import UNSET
+
+from pilotmtc import errors
+from pilotmtc.errors import PilotMTCError, ProtocolError, StoreError, UsageError
+from pilotmtc.model import PilotId
+from pilotmtc.protocol.messages import PROTOCOL, REPLIES, AnyRequest, Failure, Hello, Ping, Reply
+
+MAX_FRAME_BYTES = 32 << 20
+MAX_CHATTER_BYTES = 64 << 10
+# Not ASCII, and it shows at once when something on the way translates line ends or stops at control characters.
+MAGIC = b"\x89pilotmtc\r\n\x1a\n"
+
+_LENGTH = struct.Struct(">I")
+_ENCODER = msgspec.msgpack.Encoder()
+_REQUEST = msgspec.msgpack.Decoder(tuple[int, AnyRequest | Ping])
+_NUMBERED = msgspec.msgpack.Decoder(tuple[int, msgspec.Raw])
+_GREETING = msgspec.msgpack.Decoder(Hello | tuple[int, Failure])
+_FAILURE = msgspec.msgpack.Decoder(Failure)
+_REPLY: dict[type[Reply], msgspec.msgpack.Decoder[Reply]] = {
+    kind: msgspec.msgpack.Decoder(kind) for kind in set(REPLIES.values())
+}
+_ERRORS: dict[str, type[PilotMTCError]] = {
+    name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, PilotMTCError)
+}
+
+S = TypeVar("S")
+
+
+class FrameDecoder:
+    """Cuts a stream into frames.
+
+    Parameters
+    ----------
+    chatter_bytes
+        How much may come before `MAGIC`: a login shell may have something to say on the way to the server.
+    """
+
+    def __init__(self, *, chatter_bytes: int = MAX_CHATTER_BYTES) -> None:
+        self._buffer = bytearray()
+        self._preamble = True
+        self._tolerated = chatter_bytes + len(MAGIC)
+
+    @property
+    def held_bytes(self) -> int:
+        """How much has been fed and not yet been taken."""
+        return len(self._buffer)
+
+    @property
+    def begun_bytes(self) -> int:
+        """How long the frame is, as it was announced, that has come in part; 0 if there is none."""
+        if self._preamble or len(self._buffer) < _LENGTH.size:
+            return 0
+        (length,) = _LENGTH.unpack_from(self._buffer)
+        return int(length)
+
+    def feed(self, data: bytes) -> None:
+        """Take in what was read."""
+        self._buffer += data
+
+    def next_frame(self) -> bytes | None:
+        """Return the next whole frame, or None when more bytes are needed.
+
+        Raises
+        ------
+        ProtocolError
+            If these are not our frames. The stream is lost then.
+        """
+        buffer = self._buffer
+        if self._preamble and not self._skip_preamble():
+            return None
+        if len(buffer) < 4:
+            return None
+        (length,) = _LENGTH.unpack_from(buffer)
+        if length > MAX_FRAME_BYTES:
+            raise ProtocolError(f"a frame of {length} bytes is announced; {MAX_FRAME_BYTES} is the most: not pilotmtc?")
+        end = 4 + length
+        if len(buffer) < end:
+            return None
+        # A copy, because a bytearray cannot shrink while something looks into it.
+        frame = bytes(memoryview(buffer)[4:end])
+        del buffer[:end]
+        return frame
+
+    def _skip_preamble(self) -> bool:
+        buffer = self._buffer
+        at = buffer.find(MAGIC, 0, self._tolerated)
+        if at >= 0:
+            del buffer[: at + len(MAGIC)]
+            self._preamble = False
+            return True
+        if len(buffer) >= self._tolerated:
+            raise ProtocolError(f"not pilotmtc on the other side, but something that says: {self.chatter()}")
+        return False
+
+    def forget_chatter(self) -> None:
+        """Forget what came instead of a hello so far: the other side may say for hours why it has to wait."""
+        if self._preamble and MAGIC not in self._buffer:
+            del self._buffer[: -len(MAGIC)]
+
+    def chatter(self) -> str:
+        """Return the beginning of what came instead of a hello, for an error message; empty when there is none."""
+        if not self._preamble:
+            return ""
+        return self._buffer[:2000].decode("utf-8", "replace").strip()
+
+
+def append_frame(buffer: bytearray, message: object) -> None:
+    """Encode `message` as a frame at the end of `buffer`.
+
+    Raises
+    ------
+    UsageError
+        If it is larger than `MAX_FRAME_BYTES`; the buffer is then as before.
+    """
+    start = len(buffer)
+    buffer += b"\0\0\0\0"
+    try:
+        _ENCODER.encode_into(message, buffer, -1)
+        length = len(buffer) - start - 4
+        if length > MAX_FRAME_BYTES:
+            raise UsageError(f"a message of {length} bytes is over the limit of {MAX_FRAME_BYTES}: send or ask less")
+        _LENGTH.pack_into(buffer, start, length)
+    except BaseException:
+        del buffer[start:]
+        raise
+
+
+def hello(version: str, pilot: PilotId | None = None) -> bytes:
+    """Return what each side sends first; the agent of a pilot names it."""
+    buffer = bytearray(MAGIC)
+    append_frame(buffer, Hello(PROTOCOL, version, pilot=UNSET if pilot is None else pilot))
+    return bytes(buffer)
+
+
+def decode_hello(frame: bytes) -> Hello:
+    """Return the other side's hello.
+
+    Raises
+    ------
+    PilotMTCError
+        What the other side says instead; or `ProtocolError` if it speaks another protocol or none.
+    """
+    greeting = _decode(_GREETING, frame)
+    if not isinstance(greeting, Hello):
+        raise error_of(greeting[1])
+    if greeting.protocol != PROTOCOL:
+        raise ProtocolError(
+            f"the other side is {greeting.software} {greeting.version} with protocol {greeting.protocol}, this side "
+            f"has protocol {PROTOCOL}: use the same version on both (a server leaves a minute after its last client)"
+        )
+    return greeting
+
+
+def encode_request(number: int, request: AnyRequest | Ping) -> bytes:
+    """Return the frame of a request.
+
+    Raises
+    ------
+    UsageError
+        If it is too large or holds something that cannot be sent.
+    """
+    buffer = bytearray()
+    try:
+        append_frame(buffer, (number, request))
+    except (TypeError, ValueError, OverflowError) as error:  # UnicodeEncodeError is a ValueError
+        raise UsageError(f"{type(request).__name__} cannot be sent: {error}") from error
+    return bytes(buffer)
+
+
+def decode_request(frame: bytes) -> tuple[int, AnyRequest | Ping | ProtocolError]:
+    """Return a request and its number; a `ProtocolError` in its place if it is none of ours.
+
+    Raises
+    ------
+    ProtocolError
+        If not even the number can be read.
+    """
+    try:
+        return _REQUEST.decode(frame)
+    except msgspec.ValidationError as error:
+        number, _ = _decode(_NUMBERED, frame)
+        return number, ProtocolError(f"the server does not understand the request: {error}")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ProtocolError(f"not a request: {error}") from error
+
+
+def append_reply(buffer: bytearray, number: int, reply: Reply | PilotMTCError) -> None:
+    """Append the frame of a reply or failure; a reply over the cap turns into a failure."""
+    if not isinstance(reply, PilotMTCError):
+        try:
+            append_frame(buffer, (number, reply))
+            return
+        except UsageError:
+            reply = StoreError(f"the answer is over the limit of {MAX_FRAME_BYTES} bytes: ask for less at a time")
+    append_frame(buffer, (~number, Failure(type(reply).__name__, str(reply)[:100_000])))
+
+
+def split_reply(frame: bytes) -> tuple[int, msgspec.Raw | PilotMTCError]:
+    """Return the number that a reply answers, and the reply still encoded, or the error."""
+    number, raw = _decode(_NUMBERED, frame)
+    return (number, raw) if number >= 0 else (~number, error_of(_decode(_FAILURE, raw)))
+
+
+def decode_reply(raw: msgspec.Raw, kind: type[Reply]) -> Reply:
+    """Return the reply of the type that its request demands."""
+    return _decode(_REPLY[kind], raw)
+
+
+def error_of(failure: Failure) -> PilotMTCError:
+    """Return the error that a failure speaks of; of a newer version's unknown class the words are kept."""
+    return _ERRORS.get(failure.error, StoreError)(failure.message)
+
+
+def _decode(decoder: msgspec.msgpack.Decoder[S], data: bytes | msgspec.Raw) -> S:
+    try:
+        return decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ProtocolError(f"the other side sent what this version does not understand: {error}") from error

@@ -1,0 +1,116 @@
+"""What is asked about the store itself: where it is, whether it is sound, who may come.
+
+Asking again is safe; each request's docstring says why, where it is not plain.
+"""
+
+from pilotmtc.model import Key
+from pilotmtc.protocol.base import GUESTS, OWNER, STEWARDS, Changed, Done, Reply, Request
+from pilotmtc.states import TaskState
+
+
+class GetStore(Request["StoreInfo"], frozen=True, tag="store"):
+    """About the store itself."""
+
+    said_by = GUESTS
+
+
+class StoreInfo(Reply, frozen=True):
+    """Where and what the store is, and who is connected.
+
+    Attributes
+    ----------
+    mode
+        ``local``, or ``network`` where the server has the file to itself.
+    forced
+        Whether a user has set the mode.
+    file_system, mount
+        What the file lies on.
+    owner
+        In network mode, the name by which other hosts send clients to this one.
+    """
+
+    path: str
+    mode: str
+    schema: int
+    version: str
+    host: str
+    pid: int
+    size_bytes: int
+    clients: int = 0
+    tasks: dict[TaskState, int] = {}
+    forced: bool = False
+    file_system: str = ""
+    mount: str = ""
+    owner: str = ""
+
+
+class CheckStore(Request["Checked"], frozen=True, tag="check_store"):
+    """Run SQLite's integrity check and compare counts, transitions and references with the rows."""
+
+    said_by = OWNER
+
+
+class Checked(Reply, frozen=True):
+    """What is wrong, in words; empty when nothing is."""
+
+    problems: tuple[str, ...] = ()
+
+
+class CompactStore(Request["Compacted"], frozen=True, tag="compact_store"):
+    """Give unused space in the file back."""
+
+    said_by = OWNER
+
+
+class Compacted(Reply, frozen=True):
+    """File sizes in bytes."""
+
+    before: int
+    after: int
+
+
+class SnapshotStore(Request[Done], frozen=True, tag="snapshot_store"):
+    """Write a consistent copy to `path` (on the store's host, mode 0600) with SQLite's backup API."""
+
+    said_by = OWNER
+
+    path: str
+
+
+class NewKey(Request["Keys"], frozen=True, tag="new_key"):
+    """Make a key that opens this store only, or complete the one of that name. Safe to repeat: what is there stays."""
+
+    said_by = OWNER
+
+    name: str
+
+
+class GetKeys(Request["Keys"], frozen=True, tag="keys"):
+    """The keys of this store, by name."""
+
+    said_by = OWNER
+
+
+class Keys(Reply, frozen=True):
+    """The answer to `NewKey` and `GetKeys`. Private parts never travel."""
+
+    keys: tuple[Key, ...]
+
+
+class RevokeKey(Request[Changed], frozen=True, tag="revoke_key"):
+    """Let a key open nothing any more, and remove it. Safe to repeat."""
+
+    said_by = STEWARDS
+
+    name: str
+
+
+class SetMode(Request[Done], frozen=True, tag="set_mode"):
+    """Open the store as ``local`` or ``network`` from now on, whatever it lies on; ``auto`` finds it out. Repeatable.
+
+    The server leaves after that, and the next one opens it so.
+    """
+
+    said_by = OWNER
+
+    mode: str

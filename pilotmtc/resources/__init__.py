@@ -1,0 +1,1 @@
+"""Cores, memory, GPUs: amounts of them, and what fits where."""

@@ -1,0 +1,1 @@
+"""What users can see: tasks, results, output, reasons."""

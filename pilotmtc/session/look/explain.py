@@ -1,0 +1,268 @@
+"""Why a task is where it is, in words. Pure: records in, lines out."""
+
+from pilotmtc.model import Attempt, Pilot, Resources, Task
+from pilotmtc.pilots.capacity import beyond, cores_of, never_starts, sized
+from pilotmtc.protocol.overview import AHEAD_MAX, Explanation
+from pilotmtc.states import Cause, PilotState, TaskState
+from pilotmtc.text.endings import describe_end, message_of
+from pilotmtc.units import format_duration, format_memory
+
+_NAMED = 5  # tasks or pilots that are named before "and more"
+T = TaskState
+
+
+def explain(found: Explanation) -> list[str]:
+    """Return lines that say why the task of `found` is where it is, and what can be done about it.
+
+    The first line is the answer, those after it the reasons; lines that begin with ``$ `` are commands to type.
+    """
+    task = found.task
+    if task is None:
+        return ["there is no such task"]
+    lines = _over(task, found) if task.state >= T.DONE else _open(task, found)
+    if task.cancel:
+        lines.append("it is being canceled: its agent was told to end it")
+    return lines
+
+
+def _open(task: Task, found: Explanation) -> list[str]:
+    if task.state is T.WAITING:
+        return _waiting(task, found)
+    if task.state is T.RUNNING:
+        return [f"it {_runs(task, found.now)}, attempt {task.attempt}", *_limit(task, found)]
+    if task.state is T.CLAIMED:
+        return [f"pilot {task.pilot} has taken it and starts it as soon as a slot of its size is free there"]
+    if task.not_before is not None and task.not_before > found.now:
+        return [
+            f"it failed and pauses for another {format_duration(task.not_before - found.now)} before it is tried again",
+            f"retries used: {task.failures} of {task.max_retries}; the pause doubles with each failure",
+            *([f"last time: {describe_end(task.last)}"] if task.last else []),
+        ]
+    return _ready(task, found)
+
+
+def _limit(task: Task, found: Explanation) -> list[str]:
+    limit = task.resources.time_limit_s
+    if not limit or task.started_at is None:
+        return []
+    left = format_duration(task.started_at + limit - found.now)
+    return [f"its time limit of {format_duration(limit)} ends it in {left}"]
+
+
+def _runs(task: Task, now: float) -> str:
+    if task.started_at is None:
+        return f"runs on pilot {task.pilot}"
+    return f"has run for {format_duration(now - task.started_at)} on pilot {task.pilot}"
+
+
+# -- it waits for others ----------------------------------------------------------------------------------------
+
+
+def _waiting(task: Task, found: Explanation) -> list[str]:
+    count = task.unmet or len(found.blockers)
+    lines = [f"{_count(count, 'task')} must end before it"]
+    lines += [
+        f"task {one.id}{f' ({one.name})' if one.name else ''} {_blocked_by(one, found.now)}"
+        for one in found.blockers[:_NAMED]
+    ]
+    if count > _NAMED:
+        lines.append(f"and {count - _NAMED} more")
+    if found.blockers:
+        lines.append(f"$ pilotmtc explain {found.blockers[0].id}")
+    return lines
+
+
+def _blocked_by(one: Task, now: float) -> str:
+    if one.state is T.RUNNING:
+        return _runs(one, now)
+    if one.state is T.WAITING:
+        return f"waits itself for {_count(one.unmet, 'task')}"
+    if one.state is T.READY:
+        return "has not started: no pilot has had room for it yet"
+    if one.state is T.CLAIMED:
+        return f"is about to start on pilot {one.pilot}"
+    return f"is {one.state.name}"
+
+
+# -- it waits for a pilot ---------------------------------------------------------------------------------------
+
+
+def _ready(task: Task, found: Explanation) -> list[str]:
+    need = task.resources
+    own = found.campaign is not None and found.campaign.own_pilots
+    if own and not any(pilot.description.campaign == task.campaign for pilot in found.pilots):
+        return [
+            f"it waits for a pilot of campaign {task.campaign}, which is kept for pilots of its own, as its run "
+            "started them: none is there",
+            f"$ pilotmtc run --resume {task.campaign}",
+            f"$ pilotmtc pilot submit --campaign {task.campaign}{sized(need, ())}",
+        ]
+    if not found.pilots:
+        return ["no pilot is there to run it", f"$ pilotmtc pilot submit{sized(need, ())}"]
+    verdicts = [(pilot, obstacle(pilot, task, found.now, own=own)) for pilot in found.pilots]
+    fitting = [pilot for pilot, words in verdicts if not words]
+    lines = []
+    if any(pilot.state is PilotState.ACTIVE for pilot in fitting):
+        busy = sum(pilot.busy for pilot in fitting)
+        cores = sum(pilot.cores for pilot in fitting)
+        lines.append(
+            f"it comes next: nothing goes before it on {_pilots(fitting)}"
+            if not found.ahead
+            else f"{_ahead(found.ahead)} before it on {_pilots(fitting)}"
+        )
+        if cores == 1:
+            lines.append(f"its only core is {'busy' if busy else 'free'}")
+        else:
+            lines.append(f"{busy} of {'their' if len(fitting) > 1 else 'its'} {cores} cores are busy")
+    elif fitting:
+        lines.append(f"the pilots that could run it have not started: {_pilots(fitting)}")
+    else:
+        lines.append("no pilot that is there can run it")
+    for pilot, words in verdicts:
+        if words:
+            lines.append(f"pilot {pilot.id}: {words}")
+        elif pilot.state is not PilotState.ACTIVE:
+            lines.append(f"pilot {pilot.id}: {pending(pilot, found.now)}")
+    if len(lines) > 2 * _NAMED:
+        more = len(lines) - 2 * _NAMED
+        lines[2 * _NAMED :] = [f"and {_count(more, 'more pilot')} that {'does' if more == 1 else 'do'} not help"]
+    if not fitting:
+        too_much = beyond(need, found.pilots)
+        which = f" --campaign {task.campaign}" if own else ""
+        lines.append(too_much or f"$ pilotmtc pilot submit{which}{sized(need, found.pilots)}")
+        lines.append(f"$ pilotmtc edit {task.id} --help")
+    return lines
+
+
+def _ahead(count: int) -> str:
+    if count >= AHEAD_MAX:
+        return f"more than {AHEAD_MAX:,} ready tasks go"
+    return f"{_count(count, 'ready task')} {'goes' if count == 1 else 'go'}"
+
+
+def obstacle(pilot: Pilot, task: Task, now: float, *, own: bool = False) -> str:
+    """Return why `pilot` will not run `task`, whose campaign may be kept for its `own` pilots; nothing if it may."""
+    asked, need = pilot.description, task.resources
+    if own and asked.campaign is None:
+        return f"takes no tasks of campaign {task.campaign}, which is kept for pilots of its own"
+    if asked.campaign is not None and asked.campaign != task.campaign:
+        return f"takes tasks of campaign {asked.campaign} only, and this one is of campaign {task.campaign}"
+    if pilot.state is PilotState.DRAINING:
+        return "is draining: it takes nothing new"
+    nodes = max(pilot.nodes, asked.nodes, 1)
+    cores = cores_of(pilot)
+    memory = pilot.node_memory_bytes or asked.memory_bytes
+    if cores and need.cores > cores:
+        return f"has {_count(cores, 'core')} a node, and the task needs {need.cores}"
+    if need.gpus > asked.gpus:
+        return f"has {_count(asked.gpus, 'GPU')} a node, and the task needs {need.gpus:g}"
+    if memory and need.memory_bytes > memory:
+        return f"has {format_memory(memory)} of memory a node, and the task needs {format_memory(need.memory_bytes)}"
+    each = min(cores // max(need.cores, 1), need.ranks_per_node or need.ranks) if cores else need.ranks
+    if memory and need.memory_bytes:
+        each = min(each, memory // need.memory_bytes)
+    if need.ranks > nodes * each:
+        return f"has room for {_count(nodes * each, 'rank')} on {_count(nodes, 'node')}, and the task has {need.ranks}"
+    for name, amount in need.named.items():
+        if amount > asked.named.get(name, 0.0):
+            return f"has {asked.named.get(name, 0.0):g} of {name}, and the task needs {amount:g}"
+    lasts_s = need.lasts_s
+    if asked.walltime_s and lasts_s:
+        left_s = asked.walltime_s - (now - pilot.started_at if pilot.started_at is not None else 0.0)
+        if lasts_s > left_s:
+            which = "limit" if need.time_limit_s >= need.expected_s else "expected time"
+            which += " with its grace" if lasts_s > max(need.time_limit_s, need.expected_s) else ""
+            return f"has {format_duration(left_s)} left, and the task's {which} is {format_duration(lasts_s)}"
+    return ""
+
+
+def pending(pilot: Pilot, now: float) -> str:
+    """Return why a pilot has not started, in words."""
+    for_s = format_duration(now - pilot.created_at)
+    native = " ".join(filter(None, (pilot.native_state, f"({pilot.reason})" if pilot.reason else "")))
+    if pilot.state is PilotState.NEW:  # one without a scheduler is nothing else until it starts
+        return f"was made {for_s} ago and has not {'been submitted' if pilot.description.scheduler else 'started'} yet"
+    never = never_starts(pilot)
+    words = f"waits in the queue of {pilot.description.site} for {for_s}{f': {native}' if native else ''}"
+    return f"{words}; {never}" if never else words
+
+
+def _pilots(pilots: list[Pilot]) -> str:
+    named = ", ".join(str(pilot.id) for pilot in pilots[:_NAMED])
+    more = f" and {len(pilots) - _NAMED} more" if len(pilots) > _NAMED else ""
+    return f"pilot{'s' * (len(pilots) > 1)} {named}{more}"
+
+
+# -- it is over -------------------------------------------------------------------------------------------------
+
+
+def _over(task: Task, found: Explanation) -> list[str]:
+    """Say how it ended: who reads that has seen the state, so that the words for it are not said again."""
+    last = task.last
+    if task.state is T.DONE:
+        if last is None:
+            return ["it has ended well"]
+        which = f", attempt {last.attempt}" if last.attempt > 1 else ""
+        return [f"it took {format_duration(last.elapsed_s)}{which}"]
+    if task.state is T.CANCELED:
+        ran = last is not None and last.cause is Cause.CANCELED and last.attempt == task.attempt
+        when = f", when it had run for {format_duration(last.elapsed_s)}" if last is not None and ran else ""
+        return [f"by a user{when}", f"$ pilotmtc retry {task.id}"]
+    if task.state is T.SKIPPED:
+        bad = [one for one in found.blockers if one.state in (T.FAILED, T.CANCELED, T.SKIPPED)]
+        lines = ["a task that it needs did not end well"]
+        lines += [f"task {one.id}{f' ({one.name})' if one.name else ''} is {one.state.name}" for one in bad[:_NAMED]]
+        first = bad[0].id if bad else task.id
+        return [*lines, f"$ pilotmtc explain {first}", f"$ pilotmtc retry {first}"]
+    lines = ["nothing is known of how it ended"]
+    if last is not None:
+        said = message_of(last)
+        lines = [f"{_ending(last, task.resources)}{f': {said}' if said else ''}", *advice(last.cause, last.exit_code)]
+    if task.crashes:
+        lines.append(f"its node or pilot was lost {_count(task.crashes, 'time')} while it ran")
+    if task.max_retries:
+        only = task.max_retries == 1
+        lines.append("its only retry is used" if only else f"all {task.max_retries} retries are used")
+    return [*lines, f"$ pilotmtc logs {task.id}", f"$ pilotmtc retry {task.id}"]
+
+
+def _ending(last: Attempt, need: Resources) -> str:
+    """Return how an attempt ended, as a sentence."""
+    if last.cause is Cause.EXIT:
+        return f"it exited with code {last.exit_code}"
+    if last.cause is Cause.TIMEOUT:
+        limit = f" of {format_duration(need.time_limit_s)}" if need.time_limit_s else ""
+        return f"it ran for longer than its time limit{limit} and was killed"
+    if last.cause is Cause.OOM:
+        limit = f" of {format_memory(need.memory_bytes)}" if need.memory_bytes else ""
+        return f"it needed more than its memory{limit} and was killed"
+    return _ENDINGS.get(last.cause) or f"it was {describe_end(last)}"
+
+
+_ENDINGS = {
+    Cause.WALLTIME: "its pilot's walltime was over",
+    Cause.NODE_LOST: "its node was lost",
+    Cause.PILOT_LOST: "its pilot was lost",
+    Cause.LAUNCH_ERROR: "it could not be started",
+}
+
+
+def advice(cause: Cause, exit_code: int | None) -> list[str]:
+    """Return what such an end may mean, and what helps."""
+    if cause is Cause.OOM:
+        return ["for more memory: pilotmtc edit --memory"]
+    if cause is Cause.TIMEOUT:
+        return ["for more time: pilotmtc edit --time-limit"]
+    if cause is Cause.LAUNCH_ERROR:
+        return ["look at its command and directory"]
+    if cause is Cause.EXIT and exit_code == 137:
+        return ["137 is how a shell says that its program was killed: out of memory?"]
+    if cause is Cause.EXIT and exit_code == 127:
+        return ["127 is how a shell says that there is no such command"]
+    if cause is Cause.EXIT and exit_code == 126:
+        return ["126 is how a shell says that a file cannot be executed"]
+    return []
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"

@@ -1,0 +1,134 @@
+"""One task, and what it writes: while it runs, and when it is over."""
+
+import time
+from collections.abc import Iterable, Iterator
+
+import msgspec
+from msgspec import Struct
+
+from pilotmtc.errors import UsageError
+from pilotmtc.model import TaskId
+from pilotmtc.protocol.messages import GetOutput, GetTask, Output, TaskDetail
+from pilotmtc.protocol.tail import GetTail, Written
+from pilotmtc.session.link import Link
+from pilotmtc.session.look.results import output_blocks, whole_output
+from pilotmtc.states import TASK_FINAL, TaskState
+
+_HELD_S = 20.0
+_PAUSE_S = 0.5  # between two looks at a task that runs
+_LONG_PAUSE_S = 1.0  # at one that does not yet
+
+
+class Piece(Struct, frozen=True):
+    """Something that an attempt has written to ``stdout`` or ``stderr``.
+
+    `left_out`: so many bytes before it were written faster than they could be told.
+    """
+
+    attempt: int
+    stream: str
+    data: bytes
+    left_out: int = 0
+
+
+def get_task(link: Link, task: TaskId) -> TaskDetail:
+    """Return all about a task.
+
+    Raises
+    ------
+    UsageError
+        If there is none of that number.
+    """
+    detail = link.call(GetTask(task))
+    if detail.task is None:
+        raise UsageError(f"there is no task {task} in {link.url}: see pilotmtc tasks")
+    return detail
+
+
+def get_output(link: Link, task: TaskId, attempt: int, *, whole: bool) -> Output:
+    """Return what an attempt (0: the last) of a task has written, on wish with what lies in files.
+
+    Raises
+    ------
+    UsageError
+        If there is no such task or attempt.
+    StoreError
+        If a file cannot be read.
+    """
+    found = link.call(GetOutput(task, attempt))
+    if not found.found:
+        there = get_task(link, task).task
+        if there is not None and there.state is TaskState.RUNNING and not attempt:
+            raise UsageError(f"task {task} runs for the first time: see pilotmtc logs --follow {task}")
+        which = f"attempt {attempt}" if attempt else "attempt that has ended"
+        raise UsageError(f"task {task} has no {which}: see pilotmtc task {task}")
+    if not whole:
+        return found
+    return msgspec.structs.replace(
+        found,
+        stdout=whole_output(found.stdout, found.stdout_path, found.stdout_bytes),
+        stderr=whole_output(found.stderr, found.stderr_path, found.stderr_bytes),
+    )
+
+
+def follow_output(link: Link, task: TaskId) -> Iterator[Piece]:
+    """Yield what a task writes until it is over, from what it has written so far on.
+
+    Raises
+    ------
+    UsageError
+        If there is no such task, or it ends without ever having run.
+    """
+    attempt, shown, since = 0, {"stdout": 0, "stderr": 0}, 0.0
+    over = 0  # the last that was shown to its end
+    while True:
+        tail = link.call(GetTail(task, since, _HELD_S))
+        if attempt and tail.attempt != attempt:
+            yield from _rest(link, task, attempt, shown)
+            over, attempt = attempt, 0
+        if tail.attempt:
+            if tail.attempt != attempt:
+                attempt, shown, since = tail.attempt, {"stdout": 0, "stderr": 0}, 0.0
+            if tail.written is not None and tail.at != since:
+                yield from _fresh(tail.written, shown)
+            since = tail.at
+            time.sleep(_PAUSE_S)
+            continue
+        found = get_task(link, task).task
+        if found is not None and found.state in TASK_FINAL:
+            if not over or found.attempt != over:
+                yield from _rest(link, task, 0, {"stdout": 0, "stderr": 0})
+            return
+        time.sleep(_LONG_PAUSE_S)
+
+
+def _fresh(written: Written, shown: dict[str, int]) -> Iterator[Piece]:
+    for stream, data, size in (
+        ("stdout", written.stdout, written.stdout_bytes),
+        ("stderr", written.stderr, written.stderr_bytes),
+    ):
+        fresh = size - shown[stream]
+        if fresh > 0:
+            shown[stream] = size
+            yield Piece(written.attempt, stream, data[-fresh:], max(fresh - len(data), 0))
+
+
+def _rest(link: Link, task: TaskId, attempt: int, shown: dict[str, int]) -> Iterator[Piece]:
+    """Yield what is not shown yet of an attempt that has ended; 0 is the last."""
+    found = get_output(link, task, attempt, whole=False)
+    for stream, kept, path, size in (
+        ("stdout", found.stdout, found.stdout_path, found.stdout_bytes),
+        ("stderr", found.stderr, found.stderr_path, found.stderr_bytes),
+    ):
+        if path is None and size != len(kept):  # the middle is lost
+            yield Piece(found.attempt, stream, kept[-(size - shown[stream]) :] if size > shown[stream] else b"")
+            continue
+        for block in _after(output_blocks(kept, path, size), shown[stream]):
+            yield Piece(found.attempt, stream, block)
+
+
+def _after(blocks: Iterable[bytes], shown: int) -> Iterator[bytes]:
+    for block in blocks:
+        if len(block) > shown:
+            yield block[shown:]
+        shown = max(shown - len(block), 0)

@@ -1,0 +1,226 @@
+"""What overviews add up to, and what in it needs attention. Pure."""
+
+from collections.abc import Iterable
+
+from msgspec import Struct
+
+from pilotmtc.model import Campaign, Pilot, PilotId
+from pilotmtc.protocol.overview import FailureGroup, Overview, Pace, Series
+from pilotmtc.session.look.explain import advice, pending
+from pilotmtc.states import PILOT_FINAL, TASK_FINAL, TASK_HELD, Cause, PilotState, TaskState
+from pilotmtc.text.endings import signal_name
+from pilotmtc.units import format_duration
+
+_ENDS_SOON_S = 600.0
+_LATELY_S = 3600.0
+_LULL_S = 5.0
+_ENDS = {  # of one, of several
+    Cause.TIMEOUT: ("over its time limit", "over their time limits"),
+    Cause.OOM: ("over its memory limit", "over their memory limits"),
+    Cause.WALLTIME: ("at the walltime's end", "at the walltime's end"),
+    Cause.PREEMPTED: ("when it was preempted", "when they were preempted"),
+    Cause.NODE_LOST: ("with its node", "with their nodes"),
+    Cause.PILOT_LOST: ("with its pilot", "with their pilots"),
+    Cause.CANCELED: ("when it was canceled", "when they were canceled"),
+    Cause.LAUNCH_ERROR: ("before it could start", "before they could start"),
+}
+
+
+class Notice(Struct, frozen=True):
+    """Something that needs attention: how much (``bad``, ``warn``, ``note``), in words, and where to look.
+
+    `tasks` is a filter; `pilot` a number.
+    """
+
+    level: str
+    text: str
+    tasks: str = ""
+    pilot: int | None = None
+
+
+class Board:
+    """What is known of a store: the sum of its overviews so far."""
+
+    def __init__(self) -> None:
+        self.seq = 0
+        self.now = 0.0  # the store host's clock, at the last overview
+        self.age_s = 0.0  # how long ago that was, as far as somebody says so
+        self.since_at = 0.0
+        self.pilots: dict[int, Pilot] = {}
+        self.campaigns: dict[int, Campaign] = {}
+        self.pilot_paces: dict[int, Pace] = {}
+        self.campaign_paces: dict[int, Pace] = {}
+        self.tasks: dict[TaskState, int] = {}
+        self.series = Series(1.0, 0.0)
+        self.series_at = 0.0  # when it ended; since then nothing has, and as many cores are busy
+        self.failures: tuple[FailureGroup, ...] = ()
+        self.looked_at = 0
+        self.silent: frozenset[PilotId] = frozenset()
+
+    def take(self, news: Overview) -> None:
+        """Add an overview."""
+        if news.whole:
+            self.pilots.clear()
+            self.campaigns.clear()
+        if news.whole or news.seq != self.seq:
+            self.series, self.series_at = news.series, news.now
+        self.seq, self.now, self.since_at, self.age_s = news.seq, news.now, news.since_at, 0.0
+        self.pilots.update({pilot.id: pilot for pilot in news.pilots})
+        self.campaigns.update({campaign.id: campaign for campaign in news.campaigns})
+        self.pilot_paces = {pace.id: pace for pace in news.pilot_paces}
+        self.campaign_paces = {pace.id: pace for pace in news.campaign_paces}
+        self.tasks = news.tasks
+        self.silent = frozenset(news.silent)
+        if news.failures is not None:
+            self.failures, self.looked_at = news.failures, news.looked_at
+
+    @property
+    def clock(self) -> float:
+        """The store host's clock now."""
+        return self.now + self.age_s
+
+    @property
+    def live(self) -> list[Pilot]:
+        """Pilots that are not over, newest first."""
+        return [
+            self.pilots[id_] for id_ in sorted(self.pilots, reverse=True) if self.pilots[id_].state not in PILOT_FINAL
+        ]
+
+    @property
+    def cores(self) -> tuple[int, int]:
+        """Cores that are busy and that are there."""
+        return sum(pilot.busy for pilot in self.live), sum(pilot.cores for pilot in self.live)
+
+    @property
+    def pace(self) -> float:
+        """Tasks that end a second."""
+        return sum(self.campaign_rate(campaign) for campaign in self.campaigns.values())
+
+    def campaign_rate(self, campaign: Campaign) -> float:
+        """Return how many tasks of a campaign end a second."""
+        return self._lately(self.campaign_paces.get(campaign.id), campaign.counts.get(TaskState.RUNNING, 0))
+
+    def pilot_rate(self, pilot: Pilot) -> float:
+        """Return how many tasks of a pilot end a second."""
+        return self._lately(self.pilot_paces.get(pilot.id), pilot.busy)
+
+    def _lately(self, pace: Pace | None, running: int) -> float:
+        """Return a pace now: without news none has ended, so that each that runs takes longer than the news is old."""
+        lately = 0.0 if pace is None else pace.lately
+        return lately if self.age_s < _LULL_S else min(lately, running / self.age_s)
+
+    def unfinished(self) -> int:
+        """Return how many tasks are not over."""
+        return sum(n for state, n in self.tasks.items() if state not in TASK_FINAL)
+
+    def eta_s(self, campaign: Campaign) -> float | None:
+        """Return how long a campaign will take yet at its pace of lately; None if there is no telling."""
+        left = sum(n for state, n in campaign.counts.items() if state not in TASK_FINAL)
+        held = sum(campaign.counts.get(state, 0) for state in TASK_HELD)
+        a_second = self.campaign_rate(campaign)
+        if not left or not held or a_second <= 0:
+            return None
+        return max(left / a_second - self.age_s, 0.0)
+
+
+def left_s(pilot: Pilot, now: float) -> float | None:
+    """Return how much of its walltime a pilot has left; None if it has no end, or has not begun."""
+    if not pilot.description.walltime_s or pilot.started_at is None or pilot.state in PILOT_FINAL:
+        return None
+    return max(pilot.started_at + pilot.description.walltime_s - now, 0.0)
+
+
+def notices(board: Board) -> list[Notice]:
+    """Return what needs attention: what stops everything, then what is worst, of that pilots, and the newest."""
+    found = []
+    for pilot in sorted(board.pilots.values(), key=lambda pilot: -pilot.id):
+        found += _pilot(pilot, board)
+    found += _failures(board)
+    return [*_starving(board), *sorted(found, key=lambda notice: ("bad", "warn", "note").index(notice.level))]
+
+
+def _failures(board: Board) -> list[Notice]:
+    found = []
+    failed = board.tasks.get(TaskState.FAILED, 0)
+    if not failed:
+        return []
+    for group in sorted(board.failures, key=lambda group: -group.task):
+        more = "at least " if failed > board.looked_at and group.count == board.looked_at else ""
+        tasks = f"{more}{_tasks(group.count)} of campaign {group.campaign}"
+        hint = next(iter(advice(group.cause, group.exit_code)), "") if group.cause is Cause.EXIT else group.message
+        hint = "" if hint in (_ENDS[Cause.TIMEOUT][0], _ENDS[Cause.OOM][0]) else hint  # said already
+        text = f"{tasks} failed {_how(group)}{f': {hint}' if hint else ''}"
+        found.append(Notice("bad", " ".join(text.split()), tasks=filter_of(group)))
+    return found
+
+
+def _how(group: FailureGroup) -> str:
+    if group.cause is Cause.EXIT:
+        return f"with exit code {group.exit_code}"
+    if group.cause is Cause.SIGNAL:
+        return f"by {signal_name(group.signal or 0)}"
+    return _ENDS[group.cause][group.count > 1]
+
+
+def filter_of(group: FailureGroup) -> str:
+    """Return the filter that finds the tasks of a group."""
+    how = f"cause:{group.cause.name.lower().replace('_', '-')}"
+    if group.cause is Cause.EXIT:
+        how = f"exit:{group.exit_code}"
+    elif group.cause is Cause.SIGNAL:
+        name = signal_name(group.signal or 0)
+        how += f" signal:{name.removeprefix('SIG') if name.startswith('SIG') else group.signal or 0}"
+    return f"state:failed campaign:{group.campaign} {how}"
+
+
+def deserted(campaigns: Iterable[Campaign], pilots: Iterable[Pilot]) -> list[Campaign]:
+    """Return campaigns with ready tasks that are kept for pilots of their own, and have none."""
+    own = {pilot.description.campaign for pilot in pilots if pilot.state not in PILOT_FINAL}
+    return [one for one in campaigns if one.own_pilots and one.counts.get(TaskState.READY) and one.id not in own]
+
+
+def _starving(board: Board) -> list[Notice]:
+    found = []
+    ready = board.tasks.get(TaskState.READY, 0)
+    for campaign in deserted(board.campaigns.values(), board.live):
+        waits = campaign.counts[TaskState.READY]
+        ready -= waits
+        words = f"{_tasks(waits)} of campaign {campaign.id} could run, and its own pilots are gone"
+        found.append(Notice("warn", words, tasks=f"state:ready campaign:{campaign.id}"))
+    if ready > 0 and not board.live:
+        found.append(Notice("warn", f"{_tasks(ready)} could run and no pilot is there", tasks="state:ready"))
+    return found
+
+
+def _pilot(pilot: Pilot, board: Board) -> list[Notice]:
+    now = board.clock
+    if pilot.state in (PilotState.NEW, PilotState.PENDING):
+        return [Notice("note", f"pilot {pilot.id} {pending(pilot, now)}", pilot=pilot.id)]
+    if pilot.state is PilotState.FAILED and pilot.ended_at is not None and now - pilot.ended_at < _LATELY_S:
+        words = f"pilot {pilot.id} failed {_ago(now - pilot.ended_at)}: {pilot.reason or 'no reason is known'}"
+        return [Notice("bad", words, pilot=pilot.id)]
+    if pilot.state in PILOT_FINAL:
+        return []
+    found = []
+    if pilot.id in board.silent and pilot.seen_at is not None:
+        words = f"pilot {pilot.id} has not been heard of for {_seconds(now - pilot.seen_at)}"
+        found.append(Notice("warn", words, pilot=pilot.id))
+    left = left_s(pilot, now)
+    unfinished = board.unfinished()
+    if left is not None and left < _ENDS_SOON_S and unfinished:
+        tasks = f"{_tasks(unfinished)} {'is' if unfinished == 1 else 'are'} left"
+        found.append(Notice("warn", f"pilot {pilot.id} ends in {_seconds(left)}, and {tasks}", pilot=pilot.id))
+    return found
+
+
+def _seconds(seconds: float) -> str:
+    """Return a duration in whole seconds."""
+    return format_duration(seconds) if seconds >= 10 else f"{round(max(seconds, 0.0))}s"
+
+
+def _ago(seconds: float) -> str:
+    return "just now" if seconds < 1 else f"{_seconds(seconds)} ago"
+
+
+def _tasks(n: int) -> str:
+    return f"{n:,} task{'s' * (n != 1)}"

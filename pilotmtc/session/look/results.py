@@ -1,0 +1,221 @@
+"""How tasks have ended, one record a task, streamed."""
+
+import codecs
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator
+
+from msgspec import Struct
+
+from pilotmtc.campaign.outputs import is_device
+from pilotmtc.errors import StoreError
+from pilotmtc.model import CampaignId, Task, TaskId
+from pilotmtc.protocol.messages import Filter, GetOutput, GetTasks, Output
+from pilotmtc.session.link import Link
+from pilotmtc.states import TASK_FINAL, Cause, TaskState
+
+_PAGE = 1000
+_BLOCK_BYTES = 1 << 20
+_LAST_BYTES = 4096
+_OUTPUTS = 64  # asked for at once; each is 128 KiB at most
+
+
+class TaskResult(Struct, frozen=True):
+    """How a task has ended.
+
+    Attributes
+    ----------
+    id, campaign, name, tags, params, state
+        The task's.
+    attempt, exit_code, signal, cause, message, node, started_at, elapsed_s, cpu_s, memory_bytes
+        Its last attempt's, as in `pilotmtc.model.Attempt`; None or zero when there is none (it was SKIPPED, say).
+    stdout, stderr
+        What it wrote, if that was asked for: all of it, or head and tail of what was too much for the store.
+    stdout_bytes, stderr_bytes
+        How much it wrote.
+    stdout_path, stderr_path
+        Where all of it is, when it was too much for the store or the task was given a file.
+    """
+
+    id: TaskId
+    campaign: CampaignId
+    name: str | None
+    tags: tuple[str, ...]
+    params: dict[str, str]
+    state: TaskState
+    attempt: int = 0
+    exit_code: int | None = None
+    signal: int | None = None
+    cause: Cause | None = None
+    message: str | None = None
+    node: str = ""
+    started_at: float | None = None
+    elapsed_s: float = 0.0
+    cpu_s: float = 0.0
+    memory_bytes: int = 0
+    stdout: bytes = b""
+    stderr: bytes = b""
+    stdout_bytes: int = 0
+    stderr_bytes: int = 0
+    stdout_path: str | None = None
+    stderr_path: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether it is DONE."""
+        return self.state is TaskState.DONE
+
+    @property
+    def text(self) -> str:
+        """What it wrote to stdout, as text, with \ufffd for what is not UTF-8."""
+        return self.stdout.decode("utf-8", "replace")
+
+    @property
+    def error_text(self) -> str:
+        """The same of stderr."""
+        return self.stderr.decode("utf-8", "replace")
+
+
+def pages(
+    link: Link, select: Filter, *, after: int = 0, newest: bool = False, size: int = _PAGE
+) -> Iterator[tuple[Task, ...]]:
+    """Yield the tasks that `select` selects, from `after` on, page by page; none is empty, but any may be short."""
+    while True:
+        page = link.call(GetTasks(select, after, size, newest))
+        if page.tasks:
+            yield page.tasks
+        if not page.next:
+            return
+        after = page.next
+
+
+def results(
+    link: Link, select: Filter, *, outputs: bool = True, whole: bool = False, newest: bool = False
+) -> Iterator[TaskResult]:
+    """Yield results of the tasks that `select` selects and that are over."""
+    states = TASK_FINAL if select.states is None else TASK_FINAL.intersection(select.states)
+    if not states:
+        return
+    wish = Filter(**{field: getattr(select, field) for field in select.__struct_fields__} | {"states": tuple(states)})
+    for page in pages(link, wish, newest=newest):
+        yield from with_outputs(link, page, outputs=outputs, whole=whole)
+
+
+def with_outputs(
+    link: Link, tasks: Iterable[Task], *, outputs: bool = True, whole: bool = False
+) -> Iterator[TaskResult]:
+    """Yield the result of each task; what it wrote is fetched many at a time."""
+    them = iter(tasks)
+    while some := tuple(itertools.islice(them, _OUTPUTS)):
+        wanted = [task for task in some if outputs and task.last and (task.last.stdout_bytes or task.last.stderr_bytes)]
+        found = dict(
+            zip(
+                [task.id for task in wanted],
+                link.call_many([GetOutput(task.id, task.last.attempt if task.last else 0) for task in wanted]),
+                strict=True,
+            )
+        )
+        for task in some:
+            yield _result(task, found.get(task.id), whole=whole)
+
+
+def _result(task: Task, output: Output | None, *, whole: bool) -> TaskResult:
+    last = task.last
+    if last is None:
+        return TaskResult(task.id, task.campaign, task.name, task.tags, task.params, task.state)
+    return TaskResult(
+        id=task.id,
+        campaign=task.campaign,
+        name=task.name,
+        tags=task.tags,
+        params=task.params,
+        state=task.state,
+        attempt=last.attempt,
+        exit_code=last.exit_code,
+        signal=last.signal,
+        cause=last.cause,
+        message=last.message,
+        node=last.node,
+        started_at=last.started_at or None,
+        elapsed_s=last.elapsed_s,
+        cpu_s=last.cpu_s,
+        memory_bytes=last.memory_bytes,
+        stdout=_kept(output.stdout, output.stdout_path, output.stdout_bytes, whole=whole) if output else b"",
+        stderr=_kept(output.stderr, output.stderr_path, output.stderr_bytes, whole=whole) if output else b"",
+        stdout_bytes=last.stdout_bytes,
+        stderr_bytes=last.stderr_bytes,
+        stdout_path=output.stdout_path if output else last.stdout_path,
+        stderr_path=output.stderr_path if output else last.stderr_path,
+    )
+
+
+def _kept(kept: bytes, path: str | None, size: int, *, whole: bool) -> bytes:
+    return whole_output(kept, path, size) if whole else kept
+
+
+def whole_output(kept: bytes, path: str | None, size: int) -> bytes:
+    """Return all that was written; see `output_blocks`."""
+    return b"".join(output_blocks(kept, path, size))
+
+
+def output_blocks(
+    kept: bytes, path: str | None, size: int, gone: Callable[[str], None] | None = None
+) -> Iterator[bytes]:
+    """Yield all that was written, in blocks: `kept` by the store, or what is in the file at `path`.
+
+    The file is read as far as it goes now: who reads may be writing to it. Devices and FIFOs give nothing back.
+
+    Parameters
+    ----------
+    gone
+        Told in words if the file cannot be opened; `kept` is yielded then, which is its head and tail.
+
+    Raises
+    ------
+    StoreError
+        If the file cannot be read.
+    """
+    if path is None or len(kept) == size:
+        yield kept
+        return
+    if is_device(path):
+        return
+    try:
+        file = open(path, "rb")  # noqa: SIM115 -- closed below; what is read may fail in another way
+    except OSError as error:
+        left = "the store has its head and tail" if kept else "the store has nothing of it"
+        text = f"{path}, which holds the whole output, cannot be read: {error.strerror}; {left}"
+        if gone is None:
+            raise StoreError(text) from error
+        gone(text)
+        yield kept
+        return
+    with file:
+        try:
+            to_read = os.fstat(file.fileno()).st_size
+            while to_read > 0 and (block := file.read(min(_BLOCK_BYTES, to_read))):
+                to_read -= len(block)
+                yield block
+        except OSError as error:
+            raise StoreError(f"{path}, which holds the whole output, cannot be read: {error.strerror}") from error
+
+
+def output_text(kept: bytes, path: str | None, size: int, gone: Callable[[str], None] | None = None) -> Iterator[str]:
+    """Yield the same as text, with \ufffd for what is not UTF-8."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    for block in output_blocks(kept, path, size, gone):
+        yield decoder.decode(block)
+    yield decoder.decode(b"", final=True)
+
+
+def last_words(result: TaskResult) -> str:
+    """Return the end of what a task wrote to stderr, though it was given a file for that."""
+    path = result.stderr_path
+    if result.stderr or path is None or not result.stderr_bytes or is_device(path):
+        return result.error_text
+    try:
+        with open(path, "rb") as file:
+            file.seek(-min(_LAST_BYTES, os.fstat(file.fileno()).st_size), os.SEEK_END)
+            return file.read(_LAST_BYTES).decode("utf-8", "replace")
+    except OSError:  # it lies on another machine, or has been moved: the task's end is told all the same
+        return ""

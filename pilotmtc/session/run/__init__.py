@@ -1,0 +1,1 @@
+"""Running a campaign to its end."""

@@ -1,0 +1,73 @@
+"""Going on with a campaign: what comes must begin with what is there."""
+
+from collections.abc import Iterable, Iterator
+
+from pilotmtc.campaign.outputs import apart
+from pilotmtc.campaign.submit import TaskSpec
+from pilotmtc.errors import UsageError, shown
+from pilotmtc.model import Campaign, Task, Template
+from pilotmtc.protocol.messages import Filter, GetTask
+from pilotmtc.session.link import Link
+from pilotmtc.session.look.results import pages
+
+_PAGE = 10_000
+_SHOWN = 200
+_COMPARED = ("fields", "env", "cwd", "stdin", "stdout", "stderr", "append")
+
+
+def rest(link: Link, campaign: Campaign, tasks: Iterable[TaskSpec]) -> tuple[int, Iterator[TaskSpec]]:
+    """Return how many tasks the campaign has, and those of `tasks` that come after them.
+
+    Compared are commands, parameters, names, tags and where tasks run. What a task needs, its priority and its retries
+    may have been edited, and are not.
+
+    Raises
+    ------
+    UsageError
+        If `tasks` do not begin with those of the campaign; the first difference is in the text.
+    """
+    coming = apart(tasks)
+    same: dict[tuple[int, int], Template] = {}  # ours, which the reference keeps alive, and theirs: found equal
+    number = 0
+    for page in pages(link, Filter(campaign=campaign.id), size=_PAGE):
+        for there in page:
+            number += 1
+            spec = next(coming, None)
+            if spec is None:
+                raise _other(campaign, f"it has {campaign.received} tasks, and these are {number - 1}")
+            pair = (id(spec.template), there.template)
+            if pair not in same:
+                _compare_templates(link, campaign, number, there, spec.template)
+                same[pair] = spec.template
+            if tuple(there.params.values()) != spec.params:
+                now = dict(zip(spec.template.fields, spec.params, strict=False))
+                raise _other(campaign, f"task {number} of it has {_values(there.params)}, and here {_values(now)}")
+            if there.name != spec.name:
+                raise _other(campaign, f"task {number} of it is called {there.name!r}, and here {spec.name!r}")
+            if there.tags != spec.tags:
+                raise _other(campaign, f"task {number} of it has the tags {there.tags}, and here {spec.tags}")
+    return number, coming
+
+
+def _compare_templates(link: Link, campaign: Campaign, number: int, there: Task, ours: Template) -> None:
+    theirs = link.call(GetTask(there.id)).template
+    assert theirs is not None
+    if (theirs.command, theirs.shell) != (ours.command, ours.shell):
+        raise UsageError(f"campaign {campaign.id} runs another command: {' '.join(theirs.command)[:_SHOWN]}")
+    for field in _COMPARED:
+        before, now = getattr(theirs, field), getattr(ours, field)
+        if before != now:
+            what = "directory" if field == "cwd" else field
+            raise _other(campaign, f"the {what} of task {number} of it is {shown(before)}, and here {shown(now)}")
+
+
+def _values(params: dict[str, str]) -> str:
+    words = " ".join(repr(value) if name.isdecimal() else f"{name}={value!r}" for name, value in params.items())
+    return words if len(words) <= _SHOWN else f"{words[:_SHOWN]}..."
+
+
+def _other(campaign: Campaign, difference: str) -> UsageError:
+    return UsageError(
+        f"campaign {campaign.id} has other tasks than these: {difference}; give the same ones in the same order, with "
+        "new ones behind them, or start another campaign"
+    )

@@ -1,0 +1,1 @@
+"""From users' words to tasks and pilots."""

@@ -1,0 +1,93 @@
+"""From the words of a command line, as in ``pilotmtc run``, to tasks."""
+
+import io
+import os
+import stat
+from collections.abc import Callable, Sequence
+from typing import BinaryIO, cast
+
+from pilotmtc.errors import UsageError
+from pilotmtc.parameters import Source, combine, file, grid, lines, split_lists
+from pilotmtc.session.submit.tasks import TaskOptions, TaskStream, make_tasks, read_campaign
+from pilotmtc.template import names, wants_values
+
+STDIN = 0
+
+
+def toml_of(words: Sequence[str]) -> tuple[TaskStream, str] | None:
+    """Return tasks and name of the campaign file, if that is what `words` are."""
+    if len(words) == 1 and words[0].endswith(".toml") and " " not in words[0].strip():
+        return read_campaign(os.path.expanduser(words[0]))
+    return None
+
+
+def tasks_of(
+    words: Sequence[str],
+    files: Sequence[str],
+    form: str | None,
+    axes: Sequence[str],
+    options: TaskOptions,
+    *,
+    talk: Callable[[str], None] = lambda _words: None,
+) -> TaskStream:
+    """Return the tasks that ``COMMAND... [::: VALUES...]...`` means.
+
+    One word is a shell line, several are an argument vector. Values are read from the lines of standard input if there
+    is no other source of them and something has a placeholder for one. Otherwise it is left alone: it may be the list
+    of a loop, or the rest of the script, that this command stands in.
+
+    Parameters
+    ----------
+    talk
+        Is told that something may be in standard input that is not read.
+
+    Raises
+    ------
+    UsageError
+        If they cannot be.
+    """
+    command, listed = split_lists(words)
+    if not command:
+        raise UsageError("there is no command before the first ':::'")
+    if listed is not None and not files and not axes:
+        listed = _named_by(command, listed)
+    sources = [] if listed is None else [listed]
+    if list(files).count("-") > 1:
+        raise UsageError("--from - is given twice: standard input can be read once")
+    sources += [_stdin() if name == "-" and form in (None, "lines") else file(name, form) for name in files]
+    if axes:
+        sources.append(grid(axes))
+    if not sources and _stdin_may_hold_values():
+        if _wants_values(command, options):
+            sources.append(_named_by(command, _stdin()))
+        else:
+            talk("standard input is not read: to run a task for each of its lines, write {} where the line belongs")
+    return make_tasks(command[0] if len(command) == 1 else command, combine(sources) if sources else None, options)
+
+
+def _named_by(command: Sequence[str], listed: Source) -> Source:
+    """Return the lists under the names that the command has for them, if it has one for each and mentions no number."""
+    found = names(command, shell=len(command) == 1)
+    if len(found) != len(listed.fields) or any(not name or name.isdecimal() for name in found):
+        return listed
+    return Source(found, lambda: iter(listed), size=listed.size, again=listed.again)
+
+
+def _stdin() -> Source:
+    # Unbuffered: a thread that waits in it when the program ends must hold no lock of Python's.
+    return lines(cast("BinaryIO", io.FileIO(STDIN, closefd=False)))
+
+
+def _stdin_may_hold_values() -> bool:
+    """Return whether standard input is there, and neither a terminal nor /dev/null."""
+    try:
+        return not stat.S_ISCHR(os.fstat(STDIN).st_mode)
+    except OSError:  # closed
+        return False
+
+
+def _wants_values(command: Sequence[str], options: TaskOptions) -> bool:
+    """Return whether there is a placeholder for a value, in the command or in what else may hold one."""
+    fields = ("cwd", "stdin", "stdout", "stderr", "task_name")
+    texts = [*options.get("env", {}).values(), *options.get("tags", ()), *(options.get(field, "") for field in fields)]
+    return wants_values([*command, *map(str, texts)])

@@ -1,0 +1,138 @@
+"""Sending a campaign to the store, some messages ahead of its answers."""
+
+import collections
+import concurrent.futures
+import threading
+import uuid
+from collections.abc import Callable, Iterable
+
+from pilotmtc.campaign.outputs import apart
+from pilotmtc.campaign.submit import Packer, TaskSpec
+from pilotmtc.errors import PilotMTCError, UsageError
+from pilotmtc.protocol.messages import Submit, Submitted
+from pilotmtc.session.link import Link
+
+_AHEAD = 4
+_FLUSH_S = 0.05
+
+
+def new_key() -> str:
+    """Return a key that nobody has used."""
+    return uuid.uuid4().hex
+
+
+def no_stop() -> bool:
+    """Return that there is no reason to stop."""
+    return False
+
+
+def submit(
+    link: Link,
+    tasks: Iterable[TaskSpec],
+    *,
+    key: str,
+    name: str = "",
+    own_pilots: bool = False,
+    offset: int = 0,
+    on_submitted: Callable[[Submitted], None] | None = None,
+    stop: Callable[[], bool] = no_stop,
+) -> Submitted:
+    """Submit `tasks` as the campaign `key` and return what the store has then.
+
+    What has come is sent at the latest after 50 ms, however long the next task is waited for: its producer may be slow,
+    or wait for the results of those before it.
+
+    Parameters
+    ----------
+    offset
+        How many tasks the campaign has already, which `tasks` come after.
+    on_submitted
+        Is told after each message what the store has, perhaps by another thread.
+    stop
+        Is asked after each message whether to leave it at that; the campaign is then not sealed.
+
+    Raises
+    ------
+    UsageError
+        If there is no task, or one cannot be.
+    """
+    packer = Packer(key=key, name=name, own_pilots=own_pilots, offset=offset)
+    with _Sender(link, packer, on_submitted) as sender:
+        stopped = False
+        add, lock = packer.add, sender.lock  # a million times
+        for task in apart(tasks):
+            with lock:
+                if add(task):
+                    sender.send(packer.take())
+                elif not sender.flushed:
+                    continue
+                sender.flushed = False
+            if stopped := stop():
+                break
+        with sender.lock:
+            rest = packer.take(last=not stopped)
+            if not (stopped or rest.rows or rest.offset):
+                raise UsageError("there are no tasks: the source of parameters is empty")
+            if rest.rows or rest.last:
+                sender.send(rest)
+        return sender.finish()
+
+
+class _Sender:
+    """Sends messages, some ahead of their answers, and from time to time what the packer has."""
+
+    def __init__(self, link: Link, packer: Packer, tell: Callable[[Submitted], None] | None) -> None:
+        self.lock = threading.Lock()  # of the packer, and of the order in which messages go
+        self.flushed = False  # since that was last asked
+        self._link = link
+        self._packer = packer
+        self._tell = tell
+        self._answers: collections.deque[concurrent.futures.Future[Submitted]] = collections.deque()
+        self._have: Submitted | None = None
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._flush, name="submission-flush", daemon=True)
+
+    def __enter__(self) -> "_Sender":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def send(self, message: Submit) -> None:
+        """Send a message, once few enough wait for their answers."""
+        while self._answers and (len(self._answers) >= _AHEAD or self._answers[0].done()):
+            self._take()
+        self._answers.append(self._link.send(message))
+
+    def finish(self) -> Submitted:
+        """Return what the store has once it has all."""
+        with self.lock:
+            while self._answers:
+                self._take()
+            assert self._have is not None
+            return self._have
+
+    def _take(self) -> None:
+        self._have = self._answers[0].result()  # an error stays there for whoever submits
+        self._answers.popleft()
+        if self._tell is not None:
+            self._tell(self._have)
+
+    def _flush(self) -> None:
+        while not self._over.wait(_FLUSH_S):
+            with self.lock:
+                try:
+                    while self._answers and self._answers[0].done():
+                        self._take()
+                    if self._packer.rows and len(self._answers) < _AHEAD:
+                        self._answers.append(self._link.send(self._packer.take()))
+                        self.flushed = True
+                except PilotMTCError:  # which the next message, or the end, brings to whoever submits
+                    return
+
+
+def seal(link: Link, key: str, received: int) -> None:
+    """Say that a campaign is complete as it is."""
+    link.call(Submit(key=key, offset=received, last=True))

@@ -1,0 +1,309 @@
+"""From a command, its parameters and options, as users give them, to a stream of tasks."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias, TypedDict, cast
+
+from pilotmtc.campaign import load
+from pilotmtc.campaign.keys import first_signal
+from pilotmtc.campaign.outputs import check_shared
+from pilotmtc.campaign.submit import TaskSpec
+from pilotmtc.errors import UsageError
+from pilotmtc.model import GRACE_S, MAX_OUTPUT_BYTES, After, Resources, TaskId, Template
+from pilotmtc.parameters import Row, Source
+from pilotmtc.parameters.source import check_fields
+from pilotmtc.resources.amounts import LARGEST, check_amounts, check_gpus, check_ranks
+from pilotmtc.session import arguments
+from pilotmtc.system.locale import current_directory
+from pilotmtc.template import literal, make_template, render
+from pilotmtc.units import parse_duration, parse_memory
+
+Value: TypeAlias = str | int | float
+Word: TypeAlias = str | int | float | os.PathLike[str]
+Params: TypeAlias = Source | Mapping[str, Iterable[Value]] | Iterable[Mapping[str, Value]] | Iterable[Value]
+
+
+class TaskOptions(TypedDict, total=False):
+    """What may be said about tasks besides their command and parameters.
+
+    Attributes
+    ----------
+    cores, gpus, memory, resources
+        What one task needs: whole cores; whole GPUs or a share of one; ``"2G"`` or bytes, also a limit; amounts of
+        the pilot's named resources.
+    ranks, ranks_per_node
+        Number of processes, each of which needs that, and how many of them share a node (as many as fit if not given).
+    time_limit, expected
+        Seconds or ``"5m"``: after the one a task is ended; it is not started with less than the other left.
+    grace, signal_first
+        How long its processes have to end by themselves when they are told to, and with which signal they are, such as
+        ``"USR1"``; 5 seconds and TERM.
+    priority
+        Higher goes first.
+    retries, backoff
+        How many failures are followed by another attempt, and the pause before the first.
+    max_output
+        ``"2G"`` or bytes: no more is kept of each output that goes into the store.
+    env, cwd, stdin, stdout, stderr
+        Variables, directory (the current one if not given) and files; may hold placeholders.
+    append
+        Write behind what is in the files ``stdout`` and ``stderr``, which tasks may then share.
+    task_name, tags
+        May hold placeholders.
+    after, after_any
+        Ids of tasks to wait for: until they are DONE, or only until they are over.
+    """
+
+    cores: int
+    gpus: float
+    memory: str | int
+    resources: Mapping[str, float]
+    ranks: int
+    ranks_per_node: int
+    time_limit: str | float
+    expected: str | float
+    grace: str | float
+    signal_first: str
+    priority: int
+    retries: int
+    backoff: str | float
+    max_output: str | int
+    env: Mapping[str, Word]
+    cwd: str | os.PathLike[str]
+    stdin: str | os.PathLike[str]
+    stdout: str | os.PathLike[str]
+    stderr: str | os.PathLike[str]
+    append: bool
+    task_name: str
+    tags: Sequence[str]
+    after: Sequence[int]
+    after_any: Sequence[int]
+
+
+_READ: dict[str, Callable[[str, object], Any]] = {
+    **dict.fromkeys(("cores", "ranks", "ranks_per_node", "priority", "retries"), arguments.whole),
+    "gpus": arguments.number,
+    **dict.fromkeys(("memory", "max_output", "time_limit", "expected", "grace", "backoff"), arguments.amount),
+    "resources": lambda name, value: arguments.by_name(name, value, arguments.number),
+    "env": lambda name, value: arguments.by_name(name, value, arguments.word),
+    **dict.fromkeys(("cwd", "stdin", "stdout", "stderr"), arguments.path),
+    "append": arguments.flag,
+    **dict.fromkeys(("signal_first", "task_name"), arguments.text),
+    "tags": lambda name, value: arguments.several(name, value, arguments.text),
+    "after": lambda name, value: arguments.several(name, value, arguments.whole),
+    "after_any": lambda name, value: arguments.several(name, value, arguments.whole),
+}
+
+
+def read_options(options: TaskOptions, *own: str) -> TaskOptions:
+    """Return `options` with each value as its type demands.
+
+    Parameters
+    ----------
+    own
+        What else the caller takes by keyword, for the hint at what may be meant.
+
+    Raises
+    ------
+    TypeError
+        If there is no such option.
+    UsageError
+        If a value is of another type.
+    """
+    arguments.check_names(options, (*TaskOptions.__annotations__, *own))
+    return cast("TaskOptions", {name: _READ[name](name, value) for name, value in options.items()})
+
+
+class TaskStream:
+    """Tasks to be submitted: iterated over once a submission, never held.
+
+    Attributes
+    ----------
+    size
+        How many there are, None if that is not known.
+    again
+        Whether they can be iterated over again, for they come from nothing that is used up by reading.
+    template
+        The one that all of them have; None: there may be several.
+    """
+
+    def __init__(
+        self,
+        tasks: Callable[[], Iterable[TaskSpec]],
+        *,
+        size: int | None = None,
+        again: bool = True,
+        template: Template | None = None,
+    ) -> None:
+        self.size = size
+        self.again = again
+        self.template = template
+        self._tasks = tasks
+
+    def __iter__(self) -> Iterator[TaskSpec]:
+        """Return an iterator over the tasks from the first."""
+        return iter(self._tasks())
+
+
+def as_source(params: Params) -> Source:
+    """Return a source of rows for what Python users give as parameters.
+
+    A mapping of names to values is a grid; an iterable of mappings gives rows by name; an iterable of single values
+    gives rows without names. Iterables are taken as they come; a list or another sequence may be used again.
+
+    Raises
+    ------
+    UsageError
+        If rows do not have the same names.
+    """
+    if isinstance(params, Source):
+        return params
+    if isinstance(params, str):
+        raise UsageError(f"params={params!r} is one text: give a list of values")
+    if isinstance(params, Mapping):
+        return _grid(params)
+    if not isinstance(params, Iterable):
+        raise UsageError(f"params={params!r} is one value: give a list, as in params=[{params!r}]")
+    again = isinstance(params, Sequence)
+    first = iter(params)
+    try:
+        head = next(first)
+    except StopIteration:
+        return Source(("1",), lambda: iter(()), size=0)
+    fields = tuple(head) if isinstance(head, Mapping) else ("1",)
+    if isinstance(head, Mapping):
+        check_fields(fields, "params")
+    known: list[Iterator[Mapping[str, Value] | Value]] = [] if again else [_with(head, first)]
+
+    def rows() -> Iterator[Row]:
+        found = known.pop() if known else iter(params)
+        for number, row in enumerate(found, 1):
+            yield _row(row, fields, number)
+
+    return Source(fields, rows, size=len(params) if isinstance(params, Sequence) else None, again=again)
+
+
+def _with(
+    head: Mapping[str, Value] | Value, rest: Iterator[Mapping[str, Value] | Value]
+) -> Iterator[Mapping[str, Value] | Value]:
+    yield head
+    yield from rest
+
+
+def _row(row: Mapping[str, Value] | Value, fields: tuple[str, ...], number: int) -> Row:
+    if not isinstance(row, Mapping):
+        if fields != ("1",):
+            raise UsageError(f"row {number} of params is {row!r}, the first one has the names {', '.join(fields)}")
+        return (arguments.cell(row, "row", number, "of params"),)
+    if row.keys() != set(fields):
+        odd = sorted(row.keys() ^ set(fields))
+        raise UsageError(f"row {number} of params has not the same names as the first one: look at {', '.join(odd)}")
+    return tuple([arguments.cell(row[field], repr(field), "in row", number, "of params") for field in fields])
+
+
+def _grid(axes: Mapping[str, Iterable[Value]]) -> Source:
+    from pilotmtc.parameters import combine
+
+    check_fields(tuple(axes), "params")
+    sources = []
+    for name, values in axes.items():
+        if isinstance(values, str) or not isinstance(values, Iterable):
+            raise UsageError(f"params[{name!r}] is {values!r}: give a list of values")
+        kept = tuple([(arguments.cell(value, f"params[{name!r}]"),) for value in values])
+        sources.append(Source((name,), lambda kept=kept: iter(kept), size=len(kept)))  # type: ignore[misc]
+    return combine(sources)
+
+
+def make_tasks(command: str | Sequence[Word], source: Source | None, options: TaskOptions) -> TaskStream:
+    """Return the tasks that run `command`, one for each row of `source`.
+
+    Raises
+    ------
+    TypeError
+        If there is no such option.
+    UsageError
+        If anything about them cannot be.
+    """
+    options = read_options(options, "name", "params")
+    fields = source.fields if source is not None else ()
+    here = literal(current_directory(), fields)
+    template = make_template(
+        command if isinstance(command, str) else arguments.several("command", command, arguments.word),
+        fields,
+        env=cast("dict[str, str] | None", options.get("env")),
+        cwd=os.path.join(here, os.path.expanduser(options.get("cwd", ""))).rstrip("/") or "/",
+        stdin=_path(options.get("stdin")),
+        stdout=_path(options.get("stdout")),
+        stderr=_path(options.get("stderr")),
+        append=options.get("append", False),
+        max_retries=options.get("retries", 0),
+        backoff_s=parse_duration(options.get("backoff", 0.0)),
+        max_output_bytes=parse_memory(options.get("max_output", MAX_OUTPUT_BYTES)),
+    )
+    check_shared(template, None if source is None else source.size)
+    resources = make_resources(options)
+    priority = options.get("priority", 0)
+    after = tuple(
+        [After(TaskId(task)) for task in options.get("after", ())]
+        + [After(TaskId(task), False) for task in options.get("after_any", ())]
+    )
+    name = render(options["task_name"], fields, "task's name") if "task_name" in options else None
+    tags = tuple([render(tag, fields, "tag") for tag in options.get("tags", ())])
+
+    def tasks() -> Iterator[TaskSpec]:
+        for row in source if source is not None else ((),):
+            yield TaskSpec(
+                template,
+                resources,
+                row,
+                priority,
+                name(row) if name is not None else None,
+                tuple([tag(row) for tag in tags]) if tags else (),
+                after,
+            )
+
+    if source is None:
+        return TaskStream(tasks, size=1, template=template)
+    return TaskStream(tasks, size=source.size, again=source.again, template=template)
+
+
+def make_resources(options: TaskOptions) -> Resources:
+    """Return what a task needs.
+
+    Raises
+    ------
+    UsageError
+        If that cannot be.
+    """
+    cores = options.get("cores", 1)
+    gpus = float(options.get("gpus", 0.0))
+    named = dict(options.get("resources", {}))
+    ranks, ranks_per_node = options.get("ranks", 1), options.get("ranks_per_node", 0)
+    if not 1 <= cores <= LARGEST:
+        raise UsageError(f"a task needs {cores} cores: give 1 or more")
+    check_ranks(ranks, ranks_per_node)
+    check_gpus(gpus)
+    check_amounts("a task needs", named)
+    return Resources(
+        cores=cores,
+        gpus=gpus,
+        memory_bytes=parse_memory(options.get("memory", 0)),
+        named={name: float(amount) for name, amount in named.items()},
+        time_limit_s=parse_duration(options.get("time_limit", 0.0)),
+        expected_s=parse_duration(options.get("expected", 0.0)),
+        ranks=ranks,
+        ranks_per_node=ranks_per_node,
+        grace_s=parse_duration(options.get("grace", GRACE_S)),
+        signal_first=first_signal(options.get("signal_first", "TERM")),
+    )
+
+
+def _path(text: str | os.PathLike[str] | None) -> str | None:
+    return None if text is None else os.path.expanduser(os.fspath(text))
+
+
+def read_campaign(path: str | Path) -> tuple[TaskStream, str]:
+    """Return the tasks of a campaign file, and its name."""
+    found = load(path)
+    return TaskStream(found.tasks, size=found.size), found.name

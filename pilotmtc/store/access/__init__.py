@@ -1,0 +1,1 @@
+"""Who may use the store over SSH: its keys."""

@@ -1,0 +1,1 @@
+"""Reaching a store server, from this host or another."""

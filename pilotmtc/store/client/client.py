@@ -1,0 +1,547 @@
+"""The store at the other end of a channel."""
+
+import concurrent.futures
+import functools
+import logging
+import math
+import os
+import random
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, NamedTuple, cast
+
+from pilotmtc import __version__
+from pilotmtc.errors import (
+    ChannelClosed,
+    ConnectError,
+    PilotMTCError,
+    ProtocolError,
+    StoreMoved,
+    TransportError,
+    UsageError,
+)
+from pilotmtc.model import PilotId
+from pilotmtc.protocol.frames import FrameDecoder, decode_hello, decode_reply, encode_request, hello, split_reply
+from pilotmtc.protocol.messages import REPLIES, AnyRequest, Finish, Ping, R, Request
+from pilotmtc.store import serve
+from pilotmtc.store.client.moved import Followed
+from pilotmtc.store.client.remote import RemoteStore
+from pilotmtc.store.client.send_queue import Lanes
+from pilotmtc.store.location import locate
+from pilotmtc.store.serve import EXISTING, WAITING
+from pilotmtc.transport.channel import Channel
+from pilotmtc.transport.link import Ask
+from pilotmtc.transport.process import open_process
+
+log = logging.getLogger(__name__)
+
+_READ_BYTES = 256 << 10
+_HELLO_TIMEOUT_S = 45.0  # a serve gives up on its server after 30 s and says so
+_PING_AFTER_S = 15.0  # without a byte to or from the server while answers are due
+_DEAD_AFTER_S = 120.0
+_BACKOFF_S = 0.02
+_BACKOFF_MAX_S = 5.0
+_JOIN_S = 10.0
+_SAY_EVERY_S = 15.0
+
+
+class _Call:
+    """A request under way."""
+
+    __slots__ = ("bulky", "expires_at", "frame", "future", "kind", "name", "sent_at")
+
+    def __init__(self, request: AnyRequest, number: int, timeout_s: float | None) -> None:
+        self.name = type(request).__name__
+        self.kind = REPLIES[type(request)]
+        self.bulky = isinstance(request, Finish)
+        self.frame = encode_request(number, request)  # kept until it is answered, to be sent again
+        self.future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+        self.future.set_running_or_notify_cancel()  # it is on its way: it cannot be taken back
+        self.sent_at = time.monotonic()
+        self.expires_at = None if timeout_s is None else self.sent_at + timeout_s
+
+
+class StoreClient:
+    """A `Store` at the other end of a channel. Threads may share it.
+
+    It connects by itself, again when the link breaks, and sends again what has not been answered: every request is
+    safe to repeat. One thread reads, one writes and watches the time; `close` ends both.
+
+    Parameters
+    ----------
+    connect
+        Opens a channel.
+    again
+        Opens one once there has been one; `connect` if it is not given.
+    patience_s
+        After so long without a link, requests fail with `ConnectError`; None is never.
+    on_close
+        Ends what `connect` needs, even in the middle of connecting.
+    follow
+        Opens a channel to the host that has the store now. Whenever that one ends, `connect` is asked again.
+    pilot
+        Speak as the agent of this pilot: the server then lets nothing else be said.
+    in_child
+        Makes these anew in a forked child that uses the client, which then has a link of its own; None refuses there.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Channel],
+        again: Callable[[], Channel] | None = None,
+        *,
+        patience_s: float | None = 60.0,
+        on_close: Callable[[], None] | None = None,
+        follow: Callable[[StoreMoved], Channel] | None = None,
+        pilot: PilotId | None = None,
+        in_child: "Callable[[], Ways] | None" = None,
+    ) -> None:
+        self._again = again or connect  # what was there must not be made anew where it was
+        self._pilot = pilot
+        self._patience_s = patience_s
+        self._in_child = in_child
+        self._wake = threading.Condition()  # guards all that `_begin` makes; wakes the writer
+        self._inherited = False  # this is a forked child, which has no part in its parent's link
+        self._begin(Ways(connect, follow, on_close))
+        _clients.add(self)
+
+    def _begin(self, ways: "Ways") -> None:
+        self._connect, self._follow, self._on_close = ways
+        self._moved: StoreMoved | None = None  # what the last try brought
+        self._number = 0
+        self._calls: dict[int, _Call] = {}  # unanswered, in the order of their numbers
+        self._lanes = Lanes()  # what is to be written on this link
+        self._moved_to = 0  # what the channel said last of how much the other side has taken
+        self._channel: Channel | None = None
+        self._linked = False  # the hellos are exchanged
+        self._down_since = time.monotonic()
+        self._heard_at = 0.0
+        self._pinged = False
+        self._opened_at = 0.0
+        self._said_at = -_SAY_EVERY_S
+        self._trouble = ""
+        self._check_at = math.inf  # no call expires earlier
+        self._closed = threading.Event()
+        self._more = threading.Event()  # something waits for a link
+        self._threads = [
+            threading.Thread(target=self._keep_link, name="store-link", daemon=True),
+            threading.Thread(target=self._keep_time, name="store-writer", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    # -- for everybody ----------------------------------------------------------------------------------------
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a link now."""
+        return self._linked
+
+    @property
+    def trouble(self) -> str:
+        """Why there is no link now; empty while there is one, and while the first is being made."""
+        return "" if self._linked else self._trouble
+
+    def call(self, request: Request[R], timeout_s: float | None = None) -> R:
+        """Send `request`, wait for the reply and return it.
+
+        Raises
+        ------
+        PilotMTCError
+            What the server says; or `ConnectError` when there has been no link for `patience_s`, or no answer
+            within `timeout_s`.
+        """
+        return self.send(request, timeout_s).result()
+
+    def send(self, request: Request[R], timeout_s: float | None = None) -> "concurrent.futures.Future[R]":
+        """Send `request` without waiting; what `call` would return or raise comes with the future.
+
+        Callbacks of the future run in the client's own threads and must be brief.
+        """
+        with self._wake:
+            if self._closed.is_set():
+                raise ChannelClosed("this connection to the store was closed")
+            if self._inherited:
+                self._begin_in_child()
+            self._number += 1
+            call = _Call(cast("AnyRequest", request), self._number, timeout_s)
+            self._calls[self._number] = call
+            self._check_at = min(self._check_at, self._expiry(call))
+            if self._linked:
+                self._lanes.put(call)
+            self._more.set()
+            self._wake.notify()
+        return call.future
+
+    def _begin_in_child(self) -> None:
+        """Make a link of this process's own: the parent's threads are not here, and its stream is not to be used."""
+        if self._in_child is None:
+            raise UsageError(
+                "this connection to a store on another host was made before a fork: make a session in the process "
+                "that uses it, or start processes with multiprocessing's 'spawn'"
+            )
+        self._inherited = False
+        self._begin(self._in_child())
+
+    def close(self) -> None:
+        """End the link and both threads. What is unanswered fails with `ChannelClosed`. Safe to repeat."""
+        if self._inherited:  # which is the parent's
+            self._closed.set()
+            return
+        with self._wake:
+            self._closed.set()
+            self._more.set()
+            self._wake.notify_all()
+            channel = self._channel
+        if channel is not None:
+            channel.close()
+        if self._on_close is not None:
+            self._on_close()
+        for thread in self._threads:
+            if thread is not threading.current_thread():  # a future's callback may close
+                thread.join(_JOIN_S)
+        self._fail_all(ChannelClosed("this connection to the store was closed"))
+
+    def __enter__(self) -> "StoreClient":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- the link ---------------------------------------------------------------------------------------------
+
+    def _keep_link(self) -> None:
+        backoff_s = 0.0
+        while not self._closed.is_set():
+            answered = refused = False
+            try:
+                channel = self._open()
+            except PilotMTCError as error:
+                self._failed_to_link(error)
+                refused = not error.transient
+            else:
+                answered = self._read(channel)
+            # A link that brings answers is a good one; one that breaks before is tried at growing intervals, for a
+            # server that ends whenever it is asked must not be started a hundred times a second.
+            backoff_s = _BACKOFF_S if answered else min(max(2 * backoff_s, _BACKOFF_S), _BACKOFF_MAX_S)
+            self._closed.wait(backoff_s * random.uniform(0.5, 1.0))
+            while refused and not self._more.wait(60.0):
+                pass  # nothing to gain by asking again before somebody wants something
+
+    def _failed_to_link(self, error: PilotMTCError) -> None:
+        log.debug("no link to the store: %s", error)
+        with self._wake:
+            if self._follow is None or not isinstance(error, StoreMoved):  # whose host is tried now
+                self._trouble = str(error)
+            if not self._closed.is_set():
+                self._more.clear()
+            if not error.transient:
+                failed = self._take_calls()
+            elif self._calls:
+                self._more.set()
+        if not error.transient:
+            for call in failed:
+                call.future.set_exception(_copy(error))
+
+    def _open(self) -> Channel:
+        """Return a channel on which the hellos are exchanged."""
+        moved, self._moved = self._moved, None
+        channel = self._connect() if moved is None or self._follow is None else self._follow(moved)
+        with self._wake:
+            self._channel = channel
+            self._opened_at = time.monotonic()
+            self._decoder = FrameDecoder()
+            closed = self._closed.is_set()
+        try:
+            if closed:
+                raise ChannelClosed("this connection to the store was closed")
+            channel.write(hello(__version__, self._pilot))
+            while (frame := self._decoder.next_frame()) is None:
+                data = channel.read(_READ_BYTES)
+                if not data:
+                    raise ConnectError(self._no_hello(channel))
+                self._decoder.feed(data)
+                self._note_waiting(data)
+            decode_hello(frame)
+        except PilotMTCError as error:
+            with self._wake:
+                self._channel = None
+            if isinstance(error, ChannelClosed) and (words := channel.last_words()):
+                error = ConnectError(f"the store's server did not answer: {words}")
+            channel.close()
+            self._moved = error if isinstance(error, StoreMoved) else None
+            raise error
+        self._connect = self._again
+        with self._wake:
+            self._heard_at = time.monotonic()
+            self._pinged = False
+            self._lanes.begin(self._calls.values())
+            self._linked = True
+            self._wake.notify()
+        return channel
+
+    def _note_waiting(self, data: bytes) -> None:
+        """Take in that the other side has good reason to wait: that is no time without a link."""
+        _, mark, words = data.decode("utf-8", "replace").rpartition(WAITING)
+        if not mark:
+            return
+        words = words.partition("\n")[0].strip()  # the hello may have come with it
+        self._decoder.forget_chatter()
+        with self._wake:
+            self._opened_at = self._down_since = now = time.monotonic()
+            self._trouble = words
+            say = now - self._said_at >= _SAY_EVERY_S
+            if say:
+                self._said_at = now
+        if say:
+            log.warning("waiting: %s", words)
+
+    def _no_hello(self, channel: Channel) -> str:
+        said = "\n".join(filter(None, (self._decoder.chatter(), channel.last_words())))
+        return f"the store's server did not answer: {said or 'the connection ended without a word'}"
+
+    def _read(self, channel: Channel) -> bool:
+        """Take in replies until the link ends; return whether there was any."""
+        answered = False
+        decoder = self._decoder
+        trouble: PilotMTCError = ChannelClosed("the connection to the store's server has ended")
+        try:
+            while True:
+                while (frame := decoder.next_frame()) is not None:
+                    answered = self._on_frame(frame) or answered
+                data = channel.read(_READ_BYTES)
+                if not data:
+                    break
+                self._heard_at = time.monotonic()
+                self._pinged = False
+                decoder.feed(data)
+        except PilotMTCError as error:
+            trouble = error
+        with self._wake:
+            self._linked = False
+            self._channel = None
+            self._lanes.clear()
+            self._down_since = time.monotonic()
+            self._trouble = str(trouble)
+            self._check_at = self._down_since  # patience begins
+            self._wake.notify()
+        channel.close()
+        if not trouble.transient:
+            self._fail_all(trouble)
+        return answered
+
+    def _on_frame(self, frame: bytes) -> bool:
+        number, reply = split_reply(frame)
+        if number == 0:
+            if isinstance(reply, PilotMTCError):
+                raise reply
+            return False  # the answer to a ping
+        with self._wake:
+            call = self._calls.pop(number, None)
+            if call is not None and call.bulky:
+                self._lanes.over(call, time.monotonic())
+                self._wake.notify()
+        if call is None:  # given up meanwhile
+            return True
+        if isinstance(reply, PilotMTCError):
+            call.future.set_exception(reply)
+            return True
+        try:
+            answer = decode_reply(reply, call.kind)
+        except ProtocolError as error:
+            call.future.set_exception(error)
+        else:
+            call.future.set_result(answer)
+        return True
+
+    # -- writing, and the time --------------------------------------------------------------------------------
+
+    def _keep_time(self) -> None:
+        while not self._closed.is_set():
+            with self._wake:
+                now = time.monotonic()
+                expired = self._take_expired(now)
+                channel = self._channel
+                hung = self._hung(now)
+                data = b"" if hung or not self._linked else self._lanes.take(now)
+                if not (data or expired or hung):
+                    self._wake.wait(self._pause(now))
+                    continue
+            for call, error in expired:
+                call.future.set_exception(error)
+            if channel is None:
+                continue
+            if hung:
+                log.warning("the store's server does not answer; connecting anew")
+                channel.close()
+            elif data:
+                try:
+                    channel.write(data)
+                except TransportError:
+                    channel.close()  # the reader notices, and begins anew
+
+    def _take_expired(self, now: float) -> list[tuple[_Call, PilotMTCError]]:
+        expired: list[tuple[_Call, PilotMTCError]] = []
+        if now < self._check_at:
+            return expired
+        for number, call in list(self._calls.items()):
+            if now < self._expiry(call):
+                continue
+            if call.expires_at is not None and now >= call.expires_at:
+                waited = call.expires_at - call.sent_at
+                words = f"the store's server has not answered {call.name} for {waited:.3g} s"
+            else:
+                why = self._trouble or "still connecting"
+                words = f"no connection to the store for {self._patience_s:.3g} s: {why}"
+            del self._calls[number]
+            self._lanes.over(call, now)
+            expired.append((call, ConnectError(words)))
+        self._check_at = min(map(self._expiry, self._calls.values()), default=math.inf)
+        return expired
+
+    def _expiry(self, call: _Call) -> float:
+        at = math.inf if call.expires_at is None else call.expires_at
+        if self._patience_s is not None and not self._linked:
+            at = min(at, max(self._down_since, call.sent_at) + self._patience_s)
+        return at
+
+    def _hung(self, now: float) -> bool:
+        """Return whether the link is there but dead; ask the server if it has not been heard for long."""
+        if self._channel is None:
+            return False
+        if not self._linked:
+            return now - self._opened_at > _HELLO_TIMEOUT_S
+        if not self._calls:
+            self._heard_at = now  # nothing is due
+            return False
+        if (moved := self._channel.moved()) != self._moved_to:  # a large message may take long to get there
+            self._moved_to = moved
+            self._heard_at = now
+        if now - self._heard_at > _DEAD_AFTER_S:
+            return True
+        if now - self._heard_at > _PING_AFTER_S and not self._pinged:
+            self._pinged = True
+            self._lanes.put_frame(encode_request(0, Ping()))
+        return False
+
+    def _pause(self, now: float) -> float:
+        """Return how long there is nothing to do unless something happens."""
+        pause = min(60.0, self._check_at - now)
+        if self._channel is not None and (self._calls or not self._linked):
+            pause = min(pause, 5.0)
+        return max(pause, 0.001)
+
+    # -- ends -------------------------------------------------------------------------------------------------
+
+    def _take_calls(self) -> list[_Call]:
+        calls = list(self._calls.values())
+        self._calls.clear()
+        self._lanes.clear()
+        return calls
+
+    def _fail_all(self, error: PilotMTCError) -> None:
+        with self._wake:
+            calls = self._take_calls()
+        for call in calls:
+            call.future.set_exception(_copy(error))
+
+
+class Ways(NamedTuple):
+    """How a client gets to its store, and how that ends; see `StoreClient`."""
+
+    connect: Callable[[], Channel]
+    follow: Callable[[StoreMoved], Channel] | None = None
+    on_close: Callable[[], None] | None = None
+
+
+_clients: "weakref.WeakSet[StoreClient]" = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for client in list(_clients):
+        client._inherited = True
+        client._linked = False
+        client._wake = threading.Condition()  # the other one may be held by a thread that is not here
+        client._closed = _event(client._closed.is_set())
+
+
+def _event(is_set: bool) -> threading.Event:
+    event = threading.Event()
+    if is_set:
+        event.set()
+    return event
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def _copy(error: PilotMTCError) -> PilotMTCError:
+    # One object raised in several threads would collect all their tracebacks.
+    return type(error)(*error.args)
+
+
+def connect_store(
+    url: str | None = None, *, patience_s: float | None = 60.0, ask: Ask | None = None, pilot: PilotId | None = None
+) -> StoreClient:
+    """Return a client of the store at `url` (or of the user's usual one), whose server is started if need be.
+
+    On another host (``ssh://``), the login is tried before this returns; `ask` asks a person for passwords and codes,
+    on the terminal unless it is given. The agent of a `pilot` names it, and makes no new store where there is none, nor
+    does whoever has once found one.
+
+    Raises
+    ------
+    ConfigError
+        If `url` is no place for a store.
+    LoginRefused
+        If the other host does not let the user in, or is not known to be the right one.
+    """
+    location = locate(url)
+    again: Callable[[], Channel]
+    if location.target is not None:
+        remote = RemoteStore(location.target, ask)
+        try:
+            remote.prepare()
+        except BaseException:
+            remote.close()
+            raise
+        followed = Followed(location, remote, ask)
+
+        def close() -> None:
+            followed.close()
+            remote.close()
+
+        again = functools.partial(remote.connect, existing=True)
+        return StoreClient(
+            remote.connect if pilot is None else again,
+            again,
+            patience_s=patience_s,
+            on_close=close,
+            follow=followed.connect,
+            pilot=pilot,
+        )
+    if not sys.executable:
+        raise UsageError("pilotmtc needs sys.executable to start its server")
+    argv = [sys.executable, "-I", "-S", os.path.abspath(serve.__file__), location.path]
+    existing = [*argv, EXISTING]
+
+    def ways(words: list[str] = existing) -> Ways:
+        followed = Followed(location, ask=ask)
+        return Ways(lambda: open_process(words), followed.connect, followed.close)
+
+    connect, follow, on_close = ways(argv if pilot is None else existing)
+    return StoreClient(
+        connect,
+        lambda: open_process(existing),
+        patience_s=patience_s,
+        on_close=on_close,
+        follow=follow,
+        pilot=pilot,
+        in_child=ways,
+    )

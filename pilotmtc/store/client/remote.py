@@ -1,0 +1,195 @@
+"""A store on another host: ``pilotmtc serve`` there, over one connection that the clients of a process share."""
+
+import logging
+import os
+import threading
+
+from pilotmtc.errors import ConfigError, ConnectError, NoProgram
+from pilotmtc.protocol.frames import MAGIC, MAX_CHATTER_BYTES
+from pilotmtc.store.location import COMMAND_VARIABLE
+from pilotmtc.store.serve import EXISTING
+from pilotmtc.transport.channel import Channel
+from pilotmtc.transport.link import Ask, CommandChannel, Link
+from pilotmtc.transport.ssh.url import SshTarget, remote_command
+
+log = logging.getLogger(__name__)
+
+_STATUS_WAIT_S = 3.0
+_NOT_FOUND = 127
+
+_guard = threading.RLock()
+Road = tuple[SshTarget, ...]  # the way to the last of them begins on the host before it, whose link it holds
+_links: dict[Road, tuple[Link, int]] = {}  # and how many use it
+
+
+class RemoteStore:
+    """The way to a store on another host.
+
+    Parameters
+    ----------
+    target
+        Which store, where.
+    ask
+        How to ask a person for passwords and codes; None is on the terminal.
+    through
+        Another store's way, on whose host the way to this one begins.
+    """
+
+    def __init__(self, target: SshTarget, ask: Ask | None = None, through: "RemoteStore | None" = None) -> None:
+        self.target = target
+        self._program = target.command or "pilotmtc"
+        end = SshTarget(
+            host=target.host,
+            user=target.user,
+            port=target.port,
+            config=target.config,
+            identity=target.identity,
+            transport=target.transport,
+        )
+        self._road: Road = (end,) if through is None else (*through._road, end)
+        self.link = _take(self._road, ask)
+        self._closed = False
+        self.spoken = False  # a pilotmtc has answered before, so it is there
+
+    def prepare(self) -> None:
+        """Log in now, so that questions come where the person waits for them.
+
+        Raises
+        ------
+        PilotMTCError
+            If there is no use in trying again. A network that is down is no such case.
+        """
+        try:
+            self.link.connect()
+        except ConnectError as error:
+            if not error.transient:
+                raise
+            log.info("%s", error)
+
+    def connect(self, *, existing: bool = False) -> Channel:
+        """Return a channel to the store's server; an `existing` store is not made if it is not there."""
+        words = ("serve", EXISTING, self.target.path) if existing else ("serve", self.target.path)
+        command = remote_command(self._program, *words)
+        return _ServeChannel(self.link.open(command), self)
+
+    def close(self) -> None:
+        """Give the connection back; the last one to do so closes it. Safe to repeat."""
+        if not self._closed:
+            self._closed = True
+            _give_back(self._road)
+
+    def spoke(self) -> None:
+        """Note that a pilotmtc has answered."""
+        self.spoken = True
+
+    def explain(self, status: int | None, said: str) -> ConfigError | None:
+        """Return the error that the end of the command without a word of pilotmtc stands for.
+
+        None if it may be well next time: a host that had a pilotmtc once may be short of processes now.
+        """
+        host = self.target.host
+        lower = said.lower()
+        if status == _NOT_FOUND or (status == 1 and "command not found" in lower):
+            return NoProgram(
+                f"{host} does not find {self._program}: {said or 'not found'}. Install pilotmtc there, on the PATH of "
+                f"non-interactive shells, or say where it is: ?command=/path/to/pilotmtc in the store's URL, or "
+                f"{COMMAND_VARIABLE}"
+            )
+        if self.spoken or status is None or status <= 0:
+            return None
+        return ConfigError(
+            f"`{self._program} serve` on {host} ended with {status}: {said or 'without a word'}. Try "
+            f"`ssh {host} {self._program} --version`; ?command=/path/to/pilotmtc in the URL names another"
+        )
+
+
+class _ServeChannel:
+    """A channel that knows why a server's hello does not come."""
+
+    def __init__(self, channel: CommandChannel, store: RemoteStore) -> None:
+        self._channel = channel
+        self._store = store
+        self._chatter: bytearray | None = bytearray()  # None once the other side is known to be pilotmtc
+
+    def read(self, n: int) -> bytes:
+        data = self._channel.read(n)
+        if self._chatter is None:
+            return data
+        self._chatter += data
+        if self._chatter.find(MAGIC) >= 0:
+            self._chatter = None
+            self._store.spoke()
+        elif not data:
+            status = self._channel.exit_status(_STATUS_WAIT_S)  # first: it may say its last words while it ends
+            text = self._chatter[-2000:].decode("utf-8", "replace")
+            said = "\n".join(filter(None, (text.strip(), self._channel.last_words())))
+            if (error := self._store.explain(status, said)) is not None:
+                raise error
+        elif len(self._chatter) > 2 * MAX_CHATTER_BYTES:  # the reader gives up long before
+            del self._chatter[:MAX_CHATTER_BYTES]
+        return data
+
+    def write(self, data: bytes) -> None:
+        self._channel.write(data)
+
+    def moved(self) -> int:
+        return self._channel.moved()
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def last_words(self) -> str:
+        return self._channel.last_words()
+
+
+def _take(road: Road, ask: Ask | None) -> Link:
+    with _guard:
+        link, users = _links.get(road) or (None, 0)
+        if link is None:
+            first = _take(road[:-1], ask) if len(road) > 1 else None
+            try:
+                link = _new_link(road, ask, first)
+            except BaseException:
+                if first is not None:
+                    _give_back(road[:-1])
+                raise
+        _links[road] = link, users + 1
+        return link
+
+
+def _give_back(road: Road) -> None:
+    with _guard:
+        link, users = _links.pop(road, (None, 0))
+        if link is None:  # a parent's, before a fork
+            return
+        if users > 1:
+            _links[road] = link, users - 1
+            return
+    try:
+        link.close()
+    finally:
+        if len(road) > 1:
+            _give_back(road[:-1])
+
+
+def _after_fork() -> None:
+    """Leave the parent's connections alone: what is sent on them from here would garble what it sends."""
+    _inherited.append(dict(_links))  # to let go of a connection is to speak on it
+    _links.clear()
+    _guard.release()
+
+
+_inherited: list[object] = []
+os.register_at_fork(before=_guard.acquire, after_in_parent=_guard.release, after_in_child=_after_fork)
+
+
+def _new_link(road: Road, ask: Ask | None, first: Link | None) -> Link:
+    # Imported here, for paramiko takes a tenth of a second, and most stores are local.
+    if road[-1].transport == "openssh":
+        from pilotmtc.transport.openssh import OpenSshLink
+
+        return OpenSshLink(road[-1], road[-2] if len(road) > 1 else None)
+    from pilotmtc.transport.ssh.link import SshLink
+
+    assert first is None or isinstance(first, SshLink)
+    return SshLink(road[-1], ask=ask, through=first)

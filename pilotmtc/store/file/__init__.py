@@ -1,0 +1,1 @@
+"""The store's file: its schema, its versions, its transactions."""

@@ -1,0 +1,39 @@
+"""Whether the files that hold large outputs are as they were written."""
+
+import sqlite3
+import zlib
+from collections.abc import Iterator
+
+from pilotmtc.store.file.large_outputs import place
+from pilotmtc.store.file.views import ATTEMPT_BITS, ATTEMPT_MASK
+
+_SHOWN = 5
+_BLOCK_BYTES = 1 << 20
+_ALL = """SELECT c.id, a.stdout_path, c.stdout, a.stderr_path, c.stderr, p.directory FROM checksum AS c
+    JOIN attempt AS a ON a.id = c.id LEFT JOIN pilot AS p ON p.id = a.pilot_id ORDER BY c.id"""
+
+
+def damaged(connection: sqlite3.Connection, store: str) -> Iterator[str]:
+    """Yield, in words, which files of large outputs have changed; those that are gone are another matter."""
+    changed: list[str] = []
+    for id_, out, out_crc, err, err_crc, directory in connection.execute(_ALL):
+        for path, crc in ((out, out_crc), (err, err_crc)):
+            file = None if crc is None else place(store, path, directory)
+            try:
+                if file is not None and _crc_of(file) != crc:
+                    changed.append(f"{file} of task {id_ >> ATTEMPT_BITS}, attempt {id_ & ATTEMPT_MASK}")
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                yield f"a large output cannot be read: {file}: {error.strerror}"
+    if changed:
+        some = "; ".join(changed[:_SHOWN]) + ("; ..." if len(changed) > _SHOWN else "")
+        yield f"{len(changed)} large outputs are not as they were written: {some}"
+
+
+def _crc_of(path: str) -> int:
+    crc = 0
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            crc = zlib.crc32(block, crc)
+    return crc

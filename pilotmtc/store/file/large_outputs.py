@@ -1,0 +1,73 @@
+"""Where the whole of an output is that was too large for the store: in a file below the directory beside it.
+
+The store knows such files by their paths from that directory on, so that it can be moved or copied together with it.
+The paths of older stores are absolute.
+"""
+
+import os
+import re
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from pilotmtc.store.file.views import ATTEMPT_BITS
+from pilotmtc.units import format_memory
+
+_SHOWN = 5
+_OURS = re.compile(r"(?:/.*\.d/)?(pilots/[^/]+/outputs/[^/]+)", re.DOTALL)
+_ALL = """SELECT a.id, a.stdout_path, a.stdout_bytes, a.stderr_path, a.stderr_bytes, p.directory FROM attempt AS a
+    LEFT JOIN pilot AS p ON p.id = a.pilot_id WHERE a.stdout_path IS NOT NULL OR a.stderr_path IS NOT NULL"""
+
+
+def kept(store: str, path: str | None) -> str | None:
+    """Return a path as the store keeps it: a file of its own from its directory on, any other as it is."""
+    return path and path.removeprefix(f"{store}.d/")
+
+
+def place(store: str, path: str | None, directory: str | None) -> str | None:
+    """Return where the file with this kept path is, or should be.
+
+    Parameters
+    ----------
+    directory
+        Of the pilot: what a copy of the store lacks may still be where it was made.
+    """
+    ours = path and _OURS.fullmatch(path)
+    if not path or not ours:
+        return path
+    here = os.path.join(f"{store}.d", ours[1])
+    if os.path.isdir(os.path.dirname(os.path.dirname(here))) or not (directory or os.path.isabs(path)):
+        return here
+    return path if os.path.isabs(path) else f"{directory}/outputs/{os.path.basename(path)}"
+
+
+def missing(connection: sqlite3.Connection, store: str) -> Iterator[str]:
+    """Yield, in words, which outputs are not all there any more."""
+    tasks = [
+        str(id_ >> ATTEMPT_BITS)
+        for id_, out, _, err, _, directory in connection.execute(_ALL)
+        for path in (out, err)
+        if path and _OURS.fullmatch(path) and not os.path.exists(place(store, path, directory) or "")
+    ]
+    if tasks:
+        each = list(dict.fromkeys(tasks))  # a task may lack both of its outputs
+        some = ", ".join(each[:_SHOWN]) + (", ..." if len(each) > _SHOWN else "")
+        n = len(tasks)
+        what = "1 large output of which the file is" if n == 1 else f"{n} large outputs of which the files are"
+        yield f"{what} gone, so that only head and tail are left: of task{'s' * (len(each) > 1)} {some}"
+
+
+def lacks(connection: sqlite3.Connection, store: str, copy: Path) -> str:
+    """Return, in words, which outputs a copy of the store does not have; nothing if it has all."""
+    found = [
+        size
+        for _, out, out_size, err, err_size, _ in connection.execute(_ALL)
+        for path, size in ((out, out_size), (err, err_size))
+        if path and _OURS.fullmatch(path)
+    ]
+    if not found:
+        return ""
+    return (
+        f"the copy lacks {len(found)} large output{'s' * (len(found) > 1)} ({format_memory(sum(found))}), of which it "
+        f"has head and tail: to have all, copy the directory {store}.d, too, as {copy}.d"
+    )

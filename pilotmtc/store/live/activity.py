@@ -1,0 +1,225 @@
+"""What has been going on lately, counted in memory as commits bring it. It begins anew with each server.
+
+Pure: time comes as an argument, monotonic seconds.
+"""
+
+import math
+from collections import deque
+
+from pilotmtc.protocol.overview import NodeState, Pace, RunningTask, Series
+
+_STEPS = ((2.0, 300), (30.0, 240), (300.0, 288))  # ten minutes, two hours, a day
+_FADES_S = (15.0, 120.0, 900.0)  # what was longer ago counts less and less in a pace
+_FEW = 10  # things that say too little of a pace: more of the past is looked at
+_LULL_S = 5.0  # nothing has happened for so long: those that run need longer than that
+_FOLD_S = 0.25  # commits are gathered for so long: there may be thousands a second
+_EVENTS = 100
+
+
+class Meter:
+    """How many things have happened, and how many a second lately."""
+
+    __slots__ = ("_at", "_faded", "_since", "failed", "total")
+
+    def __init__(self, now: float) -> None:
+        self.total = 0
+        self.failed = 0
+        self._since = now
+        self._at = now
+        self._faded = [0.0] * len(_FADES_S)  # as much as each of these still remembers
+
+    def add(self, count: int, failed: int, now: float) -> None:
+        """Note what has happened."""
+        if not count:
+            return
+        self._faded = [one + count for one in self._remembered(now)]
+        self._at = now
+        self.total += count
+        self.failed += failed
+
+    def pace(self, id_: int, now: float, running: int) -> Pace:
+        """Return what there is to say when so many are being worked on."""
+        age = max(now - self._since, 0.5)
+        return Pace(id_, round(self._lately(now, age, running), 6), self.total, self.failed)
+
+    def _lately(self, now: float, age: float, running: int) -> float:
+        """Return how many a second, from as little of the past as says enough.
+
+        That is a time in which more have ended than are running: else it would be shorter than they take, and say now
+        that they go very fast, now that they stand still. When none has ended for a while, each that runs takes longer
+        than that, whatever earlier ones took.
+        """
+        a_second = 0.0
+        for fade_s, there in zip(_FADES_S, self._remembered(now), strict=True):
+            a_second = there / (fade_s * -math.expm1(-age / fade_s))
+            if there >= max(_FEW, 2 * running):
+                break
+        lull_s = now - self._at
+        return a_second if lull_s < _LULL_S else min(a_second, running / lull_s)
+
+    def _remembered(self, now: float) -> list[float]:
+        pairs = zip(_FADES_S, self._faded, strict=True)
+        return [there * math.exp((self._at - now) / fade_s) for fade_s, there in pairs]
+
+
+class Ring:
+    """The past in steps: what ended and failed in each, and how many cores were busy and there on average."""
+
+    def __init__(self, step_s: float, size: int, now: float) -> None:
+        self.step_s = step_s
+        self._bins: deque[list[float]] = deque([[0.0] * 4], maxlen=size)
+        self._number = now // step_s  # of the newest one
+        self._since = now  # of the oldest step there may have been only a part
+        self._at = now
+        self._level = (0, 0)
+
+    def advance(self, now: float, busy: int, cores: int) -> None:
+        """Let time pass, with so many cores busy and there."""
+        self._level = (busy, cores)
+        while self._at < now:
+            end = min(now, (self._number + 1) * self.step_s)
+            newest = self._bins[-1]
+            newest[2] += busy * (end - self._at)
+            newest[3] += cores * (end - self._at)
+            if end < now and now - end > self.step_s * self._bins.maxlen:  # type: ignore[operator]  # it has a maxlen
+                self._bins.clear()  # asleep for longer than it can remember
+                self._since = end = now
+            self._at = end
+            if end >= (self._number + 1) * self.step_s:
+                self._number = end // self.step_s
+                self._bins.append([0.0] * 4)
+
+    def add(self, ended: int, failed: int) -> None:
+        """Note what has ended now."""
+        self._bins[-1][0] += ended
+        self._bins[-1][1] += failed
+
+    def series(self, span_s: float, now: float, wall: float) -> Series:
+        """Return the last `span_s` of it; `wall` is what the wall clock shows now."""
+        many = min(len(self._bins), math.ceil(min(span_s / self.step_s, len(self._bins))) + 1)
+        bins = list(self._bins)[-many:]
+        first = (self._number - many + 1) * self.step_s
+        begun = [max(first + index * self.step_s, self._since) for index in range(many)]
+        ended = [first + index * self.step_s for index in range(1, many)] + [self._at]
+        means = [
+            (one[2] / (end - begin), one[3] / (end - begin)) if end > begin else self._level
+            for one, begin, end in zip(bins, begun, ended, strict=True)
+        ]
+        return Series(
+            self.step_s,
+            wall - (now - first),
+            tuple([int(one[0]) for one in bins]),
+            tuple([int(one[1]) for one in bins]),
+            tuple([round(busy) for busy, _ in means]),
+            tuple([round(cores) for _, cores in means]),
+        )
+
+
+class Activity:
+    """All that is counted. What a transaction notes is staged until it is committed."""
+
+    def __init__(self, now: float) -> None:
+        self.since = now
+        self.rings = [Ring(step_s, size, now) for step_s, size in _STEPS]
+        self.pilots: dict[int, Meter] = {}
+        self.campaigns: dict[int, Meter] = {}
+        self.held: dict[int, dict[int, RunningTask]] = {}  # by pilot and task: those that were said to have started
+        self.nodes: dict[int, tuple[NodeState, ...]] = {}
+        self.events: dict[int, deque[tuple[float, str]]] = {}
+        self._levels: dict[int, tuple[int, int]] = {}  # pilot -> busy, cores
+        self._staged: list[tuple[bool, int, int, int]] = []
+        self._ended: dict[tuple[bool, int], list[int]] = {}  # committed, not folded in yet
+        self._fold_at = now
+
+    # -- told by the handlers of requests -----------------------------------------------------------------------
+
+    def finished(self, pilot: int, ended: int, failed: int) -> None:
+        """Note attempts of a pilot that have ended."""
+        self._staged.append((True, pilot, ended, failed))
+
+    def over(self, campaign: int, ended: int, failed: int) -> None:
+        """Note tasks of a campaign that are DONE or FAILED."""
+        self._staged.append((False, campaign, ended, failed))
+
+    def started(self, pilot: int, task: RunningTask, now: float) -> None:
+        """Note where a task runs."""
+        self.working(task.campaign, now)
+        self.held.setdefault(pilot, {})[task.task] = task
+
+    def working(self, campaign: int, now: float) -> None:
+        """Note that tasks of a campaign run: not only what ends tells of its pace, but also that nothing does."""
+        if campaign not in self.campaigns:
+            self.campaigns[campaign] = Meter(now)
+
+    def level(self, pilot: int, busy: int, cores: int, now: float) -> bool:
+        """Note how many cores of a pilot are busy and there; return whether that is new."""
+        if self._levels.get(pilot) == (busy, cores):
+            return False
+        self._advance(now)
+        self._levels[pilot] = (busy, cores)
+        if pilot not in self.pilots:
+            self.pilots[pilot] = Meter(now)
+        return True
+
+    def busy(self, pilot: int) -> int:
+        """Return how many cores of a pilot are busy."""
+        return self._levels.get(pilot, (0, 0))[0]
+
+    def gone(self, pilot: int, now: float) -> None:
+        """Forget what an ended pilot had."""
+        self._advance(now)
+        self._levels.pop(pilot, None)
+        self.held.pop(pilot, None)
+        self.nodes.pop(pilot, None)
+
+    def event(self, pilot: int, wall: float, words: str) -> None:
+        """Note what became of a pilot."""
+        self.events.setdefault(pilot, deque(maxlen=_EVENTS)).append((wall, words))
+
+    # -- transactions -------------------------------------------------------------------------------------------
+
+    def mark(self) -> int:
+        """Return the place that `rewind` comes back to."""
+        return len(self._staged)
+
+    def rewind(self, mark: int) -> None:
+        """Forget what was staged since `mark`."""
+        del self._staged[mark:]
+
+    def committed(self, now: float) -> None:
+        """Take in what was staged."""
+        for pilot, id_, ended, failed in self._staged:
+            sums = self._ended.setdefault((pilot, id_), [0, 0])
+            sums[0] += ended
+            sums[1] += failed
+        self._staged.clear()
+        if self._ended and now >= self._fold_at:
+            self.fold(now)
+
+    def fold(self, now: float) -> None:
+        """Add what was gathered to what is shown."""
+        self._fold_at = now + _FOLD_S
+        self._advance(now)
+        for (pilot, id_), (ended, failed) in self._ended.items():
+            meters = self.pilots if pilot else self.campaigns
+            if (meter := meters.get(id_)) is None:
+                meter = meters[id_] = Meter(min(now, self._fold_at - 2 * _FOLD_S))
+            meter.add(ended, failed, now)
+            if not pilot:
+                for ring in self.rings:
+                    ring.add(ended, failed)
+        self._ended.clear()
+
+    def series(self, span_s: float, now: float, wall: float) -> Series:
+        """Return the series that shows `span_s`, or as much as there has been, as finely as there is one."""
+        self.fold(now)
+        there_s = max(0.0, min(now - self.since, span_s))  # the other way round NaN would get through
+        ring = next((ring for ring, (step, size) in zip(self.rings, _STEPS, strict=True) if step * size >= there_s),
+                    self.rings[-1])  # fmt: skip
+        return ring.series(there_s, now, wall)
+
+    def _advance(self, now: float) -> None:
+        busy = sum(level[0] for level in self._levels.values())
+        cores = sum(level[1] for level in self._levels.values())
+        for ring in self.rings:
+            ring.advance(now, busy, cores)

@@ -1,0 +1,47 @@
+"""Who is to be asked what running tasks have written, and what was answered. In memory only, and little of it. Pure."""
+
+from collections import defaultdict
+
+from pilotmtc.model import PilotId, TaskId
+from pilotmtc.protocol.tail import Written
+
+_AGAIN_S = 2.0  # an agent that has not answered by then is asked again
+_KEPT = 32  # answers
+
+Attempt = tuple[TaskId, int]
+
+
+class Peeks:
+    """Questions for agents, and their answers."""
+
+    def __init__(self) -> None:
+        self._questions: defaultdict[PilotId, set[Attempt]] = defaultdict(set)
+        self._asked_at: dict[Attempt, float] = {}  # and not answered yet
+        self._answers: dict[Attempt, tuple[float, Written]] = {}  # oldest first
+
+    def answer(self, attempt: Attempt) -> tuple[float, Written | None]:
+        """Return when an attempt was heard of last, and what it had written."""
+        return self._answers.get(attempt, (0.0, None))
+
+    def ask(self, pilot: PilotId, attempt: Attempt, now: float) -> bool:
+        """Note that somebody wants to know; return whether the pilot is to be told."""
+        if now - self._asked_at.get(attempt, float("-inf")) < _AGAIN_S:
+            return False
+        if len(self._asked_at) >= _KEPT:
+            self._asked_at.clear()
+        self._asked_at[attempt] = now
+        self._questions[pilot].add(attempt)
+        return True
+
+    def questions(self, pilot: PilotId) -> tuple[Attempt, ...]:
+        """Return what a pilot is to be asked, once."""
+        return tuple(sorted(self._questions.pop(pilot, ())))
+
+    def take(self, written: Written, at: float) -> None:
+        """Keep an answer that came at `at`."""
+        attempt = written.task, written.attempt
+        self._asked_at.pop(attempt, None)
+        self._answers.pop(attempt, None)
+        self._answers[attempt] = at, written
+        if len(self._answers) > _KEPT:
+            del self._answers[next(iter(self._answers))]

@@ -1,0 +1,1 @@
+"""Which host serves a store on a network file system."""

@@ -1,0 +1,165 @@
+"""Filters become SQL over the tasks."""
+
+import difflib
+import re
+from collections.abc import Iterable
+
+from pilotmtc.errors import UsageError
+from pilotmtc.model import CampaignId
+from pilotmtc.protocol.messages import Compare, Filter
+from pilotmtc.states import TaskState
+from pilotmtc.store.file.transaction import Ledger, id_list
+from pilotmtc.store.file.views import ATTEMPT_BITS
+
+# A subquery that has the last recorded attempt of t.
+LAST = f"""(SELECT max(id) FROM attempt
+    WHERE id BETWEEN (t.id << {ATTEMPT_BITS}) AND (t.id << {ATTEMPT_BITS}) + t.attempt)"""
+
+
+def measured(column: str) -> str:
+    """Return the SQL of what the last recorded attempt of t says; NULL if there is none."""
+    return f"(SELECT {column} FROM attempt WHERE id = {LAST})"
+
+
+# How long t runs by now, or its last attempt did; its value is the time.
+ELAPSED = f"CASE t.state WHEN 3 THEN ? - t.started_at ELSE {measured('elapsed_s')} END"
+
+_BAD = frozenset({TaskState.FAILED, TaskState.CANCELED, TaskState.SKIPPED})
+_HELD = frozenset({TaskState.CLAIMED, TaskState.RUNNING})
+_OPS = frozenset({"<", "<=", "=", "!=", ">=", ">"})
+_COLUMNS = {"id": "t.id", "priority": "t.priority", "attempt": "t.attempt"}
+_LASTS = ("elapsed_s", "cpu_s", "memory_bytes", "signal")  # of the last attempt
+_PARAM = "params."
+# As a number, what reads like one: SQLite casts any other text to 0.
+_NUMBER = "CASE WHEN {0} GLOB '*[0-9]*' AND {0} NOT GLOB '*[^-+.0-9eE]*' THEN CAST({0} AS REAL) END"
+
+
+class Where:
+    """A `Filter` as SQL over ``task AS t``: the `source` of rows, a `condition`, and its `values`.
+
+    There are `few` rows when the source, or a list of ids, leads straight to them.
+    """
+
+    def __init__(self, ledger: Ledger, wish: Filter) -> None:
+        self.source = "task AS t"
+        self.few = False
+        self.values: list[object] = []
+        self._terms: list[str] = []
+        if wish.states is not None:
+            self._states(frozenset(wish.states))
+        if wish.ids is not None:
+            self._add("t.id IN (SELECT value FROM json_each(?))", id_list(wish.ids))
+            self.few = True
+        if wish.campaign is not None:
+            self._campaigns(ledger, wish.campaign if isinstance(wish.campaign, tuple) else (wish.campaign,))
+        if wish.pilot is not None:
+            self._add("t.pilot_id = ?", wish.pilot)
+        if wish.names is not None:
+            self._names(wish.names)
+        for tag in wish.tags or ():
+            self._add("EXISTS (SELECT 1 FROM json_each(t.tags) WHERE value = ?)", tag)
+        if wish.exit_codes is not None:
+            self._last("exit_code", wish.exit_codes)
+        if wish.causes is not None:
+            self._last("cause", map(int, wish.causes))
+        for one in wish.compare:
+            self._compare(ledger, one)
+
+    @property
+    def condition(self) -> str:
+        """The conditions, ready for AND."""
+        return " AND ".join(self._terms) or "1"
+
+    def _add(self, term: str, *values: object) -> None:
+        self._terms.append(term)
+        self.values.extend(values)
+
+    def _states(self, states: frozenset[TaskState]) -> None:
+        # A partial index is used only when its own condition is there word for word.
+        if states and states <= _BAD:
+            self.source = "task AS t INDEXED BY task_ended"
+            self._add("t.state >= 5")
+        elif states and states <= _HELD:
+            self.source = "task AS t INDEXED BY task_held"
+            self.few = True
+            self._add("t.state IN (2, 3)")
+        self._add(f"t.state IN ({', '.join(str(int(state)) for state in sorted(states))})")
+
+    def _campaigns(self, ledger: Ledger, campaigns: tuple[CampaignId, ...]) -> None:
+        terms: list[str] = []
+        for campaign in campaigns:
+            row = ledger.execute("SELECT first_id, last_id FROM campaign WHERE id = ?", (campaign,)).fetchone()
+            if row is None:
+                raise UsageError(f"there is no campaign {campaign} in this store")
+            terms.append("t.campaign_id = ? AND t.id BETWEEN ? AND ?")
+            self.values.extend((campaign, *row))
+        self._add(f"({' OR '.join(terms) or '0'})")
+
+    def _names(self, names: tuple[str, ...]) -> None:
+        # GLOB knows [ too, which a Filter does not.
+        terms = ["t.name GLOB ?" if "*" in name or "?" in name else "t.name = ?" for name in names]
+        values = [name.replace("[", "[[]") if "*" in name or "?" in name else name for name in names]
+        self._add(f"({' OR '.join(terms) or '0'})", *values)
+
+    def _last(self, column: str, values: Iterable[int]) -> None:
+        self._add(f"{measured(column)} IN (SELECT value FROM json_each(?))", id_list(values))
+
+    def _compare(self, ledger: Ledger, one: Compare) -> None:
+        if one.op not in _OPS:
+            raise UsageError(f"{one.op!r} is no comparison: there are {', '.join(sorted(_OPS))}")
+        if one.what.startswith(_PARAM):
+            self._param(ledger, one.what.removeprefix(_PARAM), one.op, one.value)
+        elif isinstance(one.value, str):
+            raise UsageError(f"{one.what} is compared with a number, not with {one.value!r}")
+        elif one.what in _COLUMNS:
+            self._add(f"{_COLUMNS[one.what]} {one.op} ?", one.value)
+        elif one.what in _LASTS:
+            if one.what == "elapsed_s":
+                self._add(f"{ELAPSED} {one.op} ?", ledger.clock.now(), one.value)
+            else:
+                self._add(f"{measured(one.what)} {one.op} ?", one.value)
+        else:
+            known = ", ".join([*_COLUMNS, *_LASTS, "params.NAME"])
+            raise UsageError(f"tasks cannot be compared by {one.what!r}: there are {known}")
+
+    def _param(self, ledger: Ledger, name: str, op: str, value: float | str) -> None:
+        """Compare a parameter, which each template may have at another place."""
+        places: dict[int, list[int]] = {}
+        for template, at in ledger.execute(
+            "SELECT p.id, f.key FROM template AS p, json_each(p.body, '$.fields') AS f WHERE f.value = ?", (name,)
+        ):
+            places.setdefault(at, []).append(template)
+        if not places:
+            raise UsageError(_no_param(ledger, name))
+        terms: list[tuple[str, list[object]]] = []
+        for at, templates in places.items():
+            text = f"json_extract(t.params, '$[{at}]')"
+            wish: float | str = value
+            sign = op
+            if isinstance(value, float | int):
+                text = _NUMBER.format(text)
+            elif op in ("=", "!=") and ("*" in value or "?" in value):
+                sign = {"=": "GLOB", "!=": "NOT GLOB"}[op]
+                wish = value.replace("[", "[[]")
+            term = f"(t.template_id IN (SELECT value FROM json_each(?)) AND {text} {sign} ?)"
+            terms.append((term, [id_list(templates), wish]))
+        self._add(f"({' OR '.join(term for term, _ in terms)})", *(one for _, values in terms for one in values))
+
+
+def field_names(ledger: Ledger) -> list[str]:
+    """Return the names of parameters, of the newest templates first."""
+    rows = ledger.execute(
+        "SELECT f.value FROM (SELECT id, body FROM template ORDER BY id DESC LIMIT 500) AS p, "
+        "json_each(p.body, '$.fields') AS f ORDER BY p.id DESC, f.key"
+    )
+    return list(dict.fromkeys(name for (name,) in rows))
+
+
+def _no_param(ledger: Ledger, name: str) -> str:
+    known = field_names(ledger)
+    close = [one for one in known if len(name) > 2 and name in one] or difflib.get_close_matches(name, known, 1)
+    there = f"the parameters are {', '.join(map(repr, known[:20]))}" if known else "there are none"
+    hint = f"did you mean {close[0]!r}?" if close else there
+    odd = next((one for one in close[:1] or known if re.search(r"[\s<>=!:]", one)), "")
+    remedy = f""" (in a filter, names with blanks or signs go into quotation marks, as in '"{odd}">1')""" if odd else ""
+    return f"no task has a parameter {name!r}: {hint}{remedy}"

@@ -1,0 +1,201 @@
+"""A task or a pilot seen from near: why it waits, what runs where, when its slots were in use."""
+
+from typing import Any
+
+from pilotmtc.errors import UsageError
+from pilotmtc.model import PilotId, TaskId
+from pilotmtc.protocol.base import Done
+from pilotmtc.protocol.messages import GetCampaigns, GetTask
+from pilotmtc.protocol.overview import (
+    AHEAD_MAX,
+    Explain,
+    Explanation,
+    GetPilotView,
+    GetSpans,
+    GetWords,
+    PilotView,
+    RunningTask,
+    Span,
+    Spans,
+    Words,
+)
+from pilotmtc.protocol.tail import GetTail, Peeked, Tail
+from pilotmtc.states import PILOT_FINAL, Cause, TaskState
+from pilotmtc.store.file.transaction import Ledger, id_list
+from pilotmtc.store.file.views import ATTEMPT_BITS, ATTEMPT_MASK
+from pilotmtc.store.requests.claim import kinds
+from pilotmtc.store.requests.filter_sql import field_names
+from pilotmtc.store.requests.query import TASK_COLUMNS, get_campaigns, get_task, pilots_where, task_of
+
+_BLOCKERS = 10
+_HELD = 20_000
+_SPANS = 10_000
+_SPAN_IDS = 8_192  # tasks whose attempts are looked at in one go
+_MOVES = 30_000  # transitions, most of them of attempts that begin, that are looked at in one go
+_SPAN = "id, node, slot, started_at, elapsed_s, cause, coalesce(exit_code, signal, 0)"
+_LOOK_S = 0.02
+_NEW_TASKS = 2_000
+_BEGUN = frozenset({TaskState.CLAIMED, TaskState.RUNNING})
+_BAD = frozenset({TaskState.FAILED, TaskState.CANCELED, TaskState.SKIPPED})
+# The tasks of one kind that are claimed before a certain one, as far as they are worth counting.
+_AHEAD = """SELECT count(*) FROM (SELECT 1 FROM task INDEXED BY task_ready WHERE campaign_id = ?1 AND resources_id = ?2
+    AND state = 1 AND not_before IS NULL AND (priority > ?3 OR priority = ?3 AND id < ?4) LIMIT ?5)"""
+
+
+def explain(ledger: Ledger, request: Explain) -> Explanation:
+    """Answer all that says why a task is where it is."""
+    detail = get_task(ledger, GetTask(request.task))
+    task = detail.task
+    now = ledger.clock.now()
+    if task is None:
+        return Explanation(now)
+    wanted = [
+        id_
+        for id_, state, well in detail.needs
+        if state < TaskState.DONE or (well and state in _BAD)
+    ]  # fmt: skip
+    rows = ledger.execute(
+        f"SELECT {TASK_COLUMNS} FROM task AS t WHERE t.id IN (SELECT value FROM json_each(?)) LIMIT {_BLOCKERS}",
+        (id_list(wanted),),
+    ).fetchall()
+    ahead = 0
+    if task.state is TaskState.READY and task.not_before is None:
+        shared = ledger.shared_from(task.campaign) == task.campaign
+        for campaign, need in kinds(ledger, None if shared else task.campaign):
+            values = (campaign, need, task.priority, task.id, AHEAD_MAX - ahead)
+            ahead += ledger.execute(_AHEAD, values).fetchone()[0]
+            if ahead >= AHEAD_MAX:
+                break
+    return Explanation(
+        now,
+        task,
+        detail.template,
+        detail.needs,
+        get_campaigns(ledger, GetCampaigns(id=task.campaign)).campaigns[0],
+        tuple([task_of(ledger, row) for row in rows]),
+        pilots_where(ledger, "state < 4", ()),
+        ahead,
+    )
+
+
+def get_pilot_view(ledger: Ledger, request: GetPilotView) -> PilotView:
+    """Answer a pilot and what it holds."""
+    now = ledger.clock.now()
+    found = pilots_where(ledger, "id = ?", (request.pilot,))
+    if not found:
+        return PilotView(now)
+    known = ledger.activity.held.get(request.pilot, {})
+    tasks = []
+    if found[0].state not in PILOT_FINAL:
+        for id_, attempt, campaign, started_at in ledger.execute(
+            "SELECT id, attempt, campaign_id, started_at FROM task INDEXED BY task_held "
+            "WHERE pilot_id = ? AND state IN (2, 3) ORDER BY id LIMIT ?",
+            (request.pilot, _HELD),
+        ):
+            task = known.get(id_)
+            if task is None or task.attempt != attempt:
+                task = RunningTask(id_, attempt, campaign, started_at or 0.0)
+            tasks.append(task)
+    meter = ledger.activity.pilots.get(request.pilot)
+    busy = ledger.activity.busy(request.pilot)
+    pace = None if meter is None else meter.pace(request.pilot, ledger.clock.monotonic(), busy)
+    return PilotView(
+        now,
+        found[0],
+        ledger.activity.nodes.get(request.pilot, ()),
+        tuple(tasks),
+        tuple(ledger.activity.events.get(request.pilot, ())),
+        pace,
+    )
+
+
+def get_tail(ledger: Ledger, request: GetTail) -> Tail:
+    """Answer what a running attempt has written as far as is known, and have its agent asked for newer."""
+    row = ledger.execute("SELECT attempt, pilot_id FROM task WHERE id = ? AND state = 3", (request.task,)).fetchone()
+    if row is None:
+        return Tail()
+    attempt, pilot = row
+    at, written = ledger.peeks.answer((request.task, attempt))
+    if at == request.since and ledger.peeks.ask(pilot, (request.task, attempt), ledger.clock.monotonic()):
+        ledger.call(pilot)
+    return Tail(attempt, at, written)
+
+
+def peeked(ledger: Ledger, request: Peeked) -> Done:
+    """Pass on what running attempts have written."""
+    for written in request.written:
+        ledger.peeks.take(written, ledger.clock.now())
+    ledger.touch()
+    return Done()
+
+
+def get_spans(ledger: Ledger, request: GetSpans) -> Spans:
+    """Answer when slots were in use."""
+    if not request.before and ledger.first_seq <= request.since <= ledger.seq:
+        return _newer_spans(ledger, request)
+    limit = max(1, min(request.limit, _SPANS))
+    until = ledger.clock.monotonic() + _LOOK_S
+    edge = min(request.before or ledger.next_task, ledger.next_task)
+    found: list[Span] = []
+    while edge > 1:
+        low = max(edge - _SPAN_IDS, 1)
+        rows = ledger.execute(
+            f"SELECT {_SPAN} FROM attempt "
+            "WHERE id BETWEEN ? AND ? AND pilot_id = ? AND started_at > 0 ORDER BY id DESC LIMIT ?",
+            (low << ATTEMPT_BITS, (edge << ATTEMPT_BITS) - 1, request.pilot, limit - len(found)),
+        ).fetchall()
+        found += [_span(row) for row in rows]
+        edge = low
+        if len(found) >= limit:
+            edge = found[-1].task
+            break
+        if ledger.clock.monotonic() >= until:
+            break
+    return Spans(tuple(found), edge if edge > 1 else 0, ledger.seq, not request.before)
+
+
+def _newer_spans(ledger: Ledger, request: GetSpans) -> Spans:
+    """Answer what has ended since an earlier answer, retries of old tasks too, from the transitions in memory."""
+    seq, moves = ledger.changes(request.since, None, _MOVES)
+    ended = {(task << ATTEMPT_BITS) + attempt for task, state, attempt in moves if attempt and state not in _BEGUN}
+    rows = ledger.execute(
+        f"SELECT {_SPAN} FROM attempt WHERE id IN (SELECT value FROM json_each(?)) AND pilot_id = ? AND started_at > 0",
+        (id_list(ended), request.pilot),
+    )
+    return Spans(tuple([_span(row) for row in rows]), seq=seq)
+
+
+def _span(row: tuple[Any, ...]) -> Span:
+    id_, node, slot, started_at, elapsed_s, cause, code = row
+    return Span(TaskId(id_ >> ATTEMPT_BITS), id_ & ATTEMPT_MASK, node, slot, started_at, elapsed_s, Cause(cause), code)
+
+
+def get_words(ledger: Ledger, request: GetWords) -> Words:
+    """Answer words for filters."""
+    tags = ledger.execute(
+        "SELECT tag.value FROM (SELECT tags FROM task ORDER BY id DESC LIMIT ?) AS t, json_each(t.tags) AS tag "
+        "GROUP BY 1 ORDER BY count(*) DESC LIMIT 100",
+        (_NEW_TASKS,),
+    )
+    return Words(tuple(field_names(ledger)[:200]), tuple(tag for (tag,) in tags))
+
+
+def find_pilot(ledger: Ledger, key: str) -> PilotId | None:
+    """Return the pilot with this key, None if there is none."""
+    row = ledger.execute("SELECT id FROM pilot WHERE key = ?", (key,)).fetchone()
+    return None if row is None else PilotId(row[0])
+
+
+def pilot_directory(ledger: Ledger, pilot: int) -> str:
+    """Return where the files of a pilot lie.
+
+    Raises
+    ------
+    UsageError
+        If there is no such pilot.
+    """
+    row = ledger.execute("SELECT directory FROM pilot WHERE id = ?", (pilot,)).fetchone()
+    if row is None:
+        raise UsageError(f"there is no pilot {pilot} in this store")
+    directory: str = row[0]
+    return directory

@@ -1,0 +1,296 @@
+"""Requests that only look: filters become SQL, rows become records."""
+
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+import pilotmtc
+from pilotmtc.errors import UsageError
+from pilotmtc.model import (
+    Attempt,
+    BatchId,
+    Campaign,
+    Pilot,
+    PilotDescription,
+    PilotId,
+    Task,
+    TaskId,
+)
+from pilotmtc.protocol.messages import (
+    Campaigns,
+    Changes,
+    GetCampaigns,
+    GetChanges,
+    GetOutput,
+    GetPilots,
+    GetStore,
+    GetTask,
+    GetTasks,
+    Output,
+    Pilots,
+    StoreInfo,
+    TaskDetail,
+    Tasks,
+)
+from pilotmtc.states import Cause, PilotState, TaskState
+from pilotmtc.store.file.large_outputs import place
+from pilotmtc.store.file.maintenance import size_of
+from pilotmtc.store.file.transaction import TASK_STATES, Ledger
+from pilotmtc.store.file.views import ATTEMPT_BITS, ATTEMPT_MASK
+from pilotmtc.store.ownership.filesystem import place_of
+from pilotmtc.store.requests.filter_sql import ELAPSED, Where, measured
+
+_decode_strings = msgspec.json.Decoder(tuple[str, ...]).decode
+decode_pilot = msgspec.json.Decoder(PilotDescription).decode
+_CAUSES = tuple(Cause)
+_PAGE = 10_000
+_ATTEMPT = """id, cause, exit_code, signal, pilot_id, node, slot, started_at, elapsed_s, cpu_s, memory_bytes,
+    stdout_bytes, stderr_bytes, stdout_path, stderr_path, message, recorded_at"""
+TASK_COLUMNS = """t.id, t.campaign_id, t.template_id, t.resources_id, t.state, t.attempt, t.priority, t.params,
+    t.pilot_id, t.failures, t.crashes, t.unmet, t.not_before, t.cancel, t.started_at, t.name, t.tags"""
+_VALUES = ("priority", "elapsed_s", "cpu_s", "memory_bytes", "recorded_at")
+_LOOK_S = 0.02  # a page is given up for the next one after that
+_WINDOW = 2_048  # ids
+_WINDOW_MAX = 65_536
+
+Row = tuple[Any, ...]
+
+
+def get_tasks(ledger: Ledger, request: GetTasks) -> Tasks:
+    """Answer a page of tasks."""
+    where = Where(ledger, request.filter)
+    limit = max(1, min(request.limit, _PAGE))
+    if request.largest:
+        return _largest(ledger, request, where, limit)
+    order = "DESC" if request.newest else "ASC"
+    rows: list[Row] = []
+    for low, high, last in _windows(ledger, request, where.few):
+        rows += ledger.execute(
+            f"SELECT {TASK_COLUMNS} FROM {where.source} WHERE {where.condition} AND t.id BETWEEN ? AND ? "
+            f"ORDER BY t.id {order} LIMIT ?",
+            (*where.values, low, high, limit + 1 - len(rows)),
+        )
+        if len(rows) > limit or last:
+            break
+    tasks = tuple([task_of(ledger, row) for row in rows[:limit]])
+    if len(rows) > limit:
+        return Tasks(tasks, tasks[-1].id)
+    return Tasks(tasks, _following(ledger, low, high, request.newest))
+
+
+def _largest(ledger: Ledger, request: GetTasks, where: Where, limit: int) -> Tasks:
+    """Answer those tasks of as many as can be looked at that have the largest values; those without any come last."""
+    value, given = _value(ledger, request.largest)
+    best: list[Row] = []
+    for low, high, last in _windows(ledger, request, where.few):
+        rows = ledger.execute(
+            f"SELECT {value} AS value, {TASK_COLUMNS} FROM {where.source} WHERE {where.condition} "
+            "AND t.id BETWEEN ? AND ? ORDER BY value DESC, t.id LIMIT ?",
+            (*given, *where.values, low, high, limit),
+        ).fetchall()
+        best = sorted([*best, *rows], key=lambda row: (row[0] is None, -(row[0] or 0), row[1]))[:limit]
+        if last:
+            break
+    return Tasks(tuple([task_of(ledger, row[1:]) for row in best]), _following(ledger, low, high, request.newest))
+
+
+def _value(ledger: Ledger, what: str) -> tuple[str, tuple[float, ...]]:
+    """Return the SQL of what tasks are sorted by, and its values."""
+    if what == "priority":
+        return "t.priority", ()
+    if what == "elapsed_s":
+        return ELAPSED, (ledger.clock.now(),)
+    if what in _VALUES:
+        return measured(what), ()
+    raise UsageError(f"tasks cannot be sorted by {what!r}: there are {', '.join(_VALUES)}")
+
+
+def _windows(ledger: Ledger, request: GetTasks, few: bool) -> Iterator[tuple[int, int, bool]]:
+    """Yield ranges of ids, ever larger ones, until looking has taken long enough; the last one says so.
+
+    Of `few` tasks, which an index finds, all ids are one range.
+    """
+    until = ledger.clock.monotonic() + _LOOK_S
+    end = ledger.next_task - 1
+    size = end + 1 if few else _WINDOW
+    after, newest = request.after, request.newest
+    edge = min(after or end + 1, end + 1) if newest else max(after, 0)
+    while True:
+        low, high = (max(edge - size, 0), edge - 1) if newest else (edge + 1, edge + size)
+        edge = low if newest else high
+        last = (low <= 1 if newest else high >= end) or ledger.clock.monotonic() >= until
+        yield low, high, last
+        if last:
+            return
+        size = min(2 * size, max(_WINDOW_MAX, size))
+
+
+def _following(ledger: Ledger, low: int, high: int, newest: bool) -> int:
+    """Return the `next` of a page that ended with this range of ids."""
+    if newest:
+        return low if low > 1 else 0
+    return high if high < ledger.next_task - 1 else 0
+
+
+def task_of(ledger: Ledger, row: Row) -> Task:
+    """Return the record of a row of `TASK_COLUMNS`."""
+    (id_, campaign, template_id, resources_id, state, attempt, priority, params, pilot,
+     failures, crashes, unmet, not_before, cancel, started_at, name, tags) = row  # fmt: skip
+    template = ledger.template(template_id)
+    found = _attempts(ledger, TaskId(id_), attempt, 1) if attempt else ()
+    return Task(
+        id_, campaign, TASK_STATES[state], attempt, priority, template.command, template.shell,
+        dict(zip(template.fields, _decode_strings(params), strict=True)) if params else {},
+        ledger.resources(resources_id), template.max_retries, failures, crashes, unmet, name,
+        _decode_strings(tags) if tags else (), pilot, started_at, not_before, bool(cancel), found[0] if found else None,
+        template_id,
+    )  # fmt: skip
+
+
+def _attempts(ledger: Ledger, task: TaskId, newest: int, limit: int) -> tuple[Attempt, ...]:
+    """Return recorded attempts up to `newest`, newest first."""
+    rows = ledger.execute(
+        f"SELECT {_ATTEMPT} FROM attempt WHERE id BETWEEN ? AND ? ORDER BY id DESC LIMIT ?",
+        (task << ATTEMPT_BITS, (task << ATTEMPT_BITS) + newest, limit),
+    )
+    found = [Attempt(task, row[0] & ATTEMPT_MASK, _CAUSES[row[1]], row[4], row[2], row[3], *row[5:]) for row in rows]
+    for at, one in enumerate(found):
+        if one.stdout_path or one.stderr_path:
+            out, err = _places(ledger, one.pilot, one.stdout_path, one.stderr_path)
+            found[at] = replace(one, stdout_path=out, stderr_path=err)
+    return tuple(found)
+
+
+def _places(ledger: Ledger, pilot: int, *paths: str | None) -> list[str | None]:
+    """Return where files are whose paths the store has so."""
+    if paths == (None, None):
+        return [None, None]
+    row = ledger.execute("SELECT directory FROM pilot WHERE id = ?", (pilot,)).fetchone()
+    return [place(store_path(ledger), path, row and row[0]) for path in paths]
+
+
+def get_task(ledger: Ledger, request: GetTask) -> TaskDetail:
+    """Answer all about a task."""
+    row = ledger.execute(f"SELECT {TASK_COLUMNS} FROM task AS t WHERE t.id = ?", (request.task,)).fetchone()
+    if row is None:
+        return TaskDetail()
+    neighbours = (
+        "SELECT t.id, t.state, d.well FROM dependency AS d JOIN task AS t ON t.id = d.{} WHERE d.{} = ? LIMIT 100"
+    )
+    needs = ledger.execute(neighbours.format("needs_id", "task_id"), (request.task,))
+    needed_by = ledger.execute(neighbours.format("task_id", "needs_id"), (request.task,))
+    return TaskDetail(
+        task_of(ledger, row),
+        ledger.template(row[2]),
+        _attempts(ledger, request.task, ATTEMPT_MASK, 1000)[::-1],
+        tuple((id_, TASK_STATES[state], bool(well)) for id_, state, well in needs),
+        tuple((id_, TASK_STATES[state], bool(well)) for id_, state, well in needed_by),
+    )
+
+
+def get_output(ledger: Ledger, request: GetOutput) -> Output:
+    """Answer what an attempt wrote."""
+    newest = request.attempt or ATTEMPT_MASK
+    base = request.task << ATTEMPT_BITS
+    row = ledger.execute(
+        "SELECT a.id, o.stdout, o.stderr, a.stdout_bytes, a.stderr_bytes, a.pilot_id, a.stdout_path, a.stderr_path "
+        "FROM attempt AS a LEFT JOIN output AS o ON o.id = a.id WHERE a.id BETWEEN ? AND ? ORDER BY a.id DESC LIMIT 1",
+        (base + (request.attempt or 0), base + newest),
+    ).fetchone()
+    if row is None or not 0 <= request.attempt <= ATTEMPT_MASK:
+        return Output(False)
+    places = _places(ledger, *row[5:])
+    return Output(True, row[0] & ATTEMPT_MASK, row[1] or b"", row[2] or b"", *row[3:5], *places)
+
+
+def get_campaigns(ledger: Ledger, request: GetCampaigns) -> Campaigns:
+    """Answer campaigns with their counts."""
+    rows = ledger.execute(
+        "SELECT id, key, name, created_at, received, sealed, own_pilots FROM campaign WHERE (?1 IS NULL OR id = ?1) "
+        "AND (?2 IS NULL OR key = ?2) ORDER BY id DESC",
+        (request.id, request.key),
+    ).fetchall()
+    return Campaigns(
+        tuple(
+            Campaign(id_, key, name, created_at, received, bool(sealed), _counts(ledger, id_), bool(own))
+            for id_, key, name, created_at, received, sealed, own in rows
+        )
+    )
+
+
+def _counts(ledger: Ledger, campaign: int) -> dict[TaskState, int]:
+    rows = ledger.execute("SELECT state, n FROM tally WHERE campaign_id = ? AND n != 0 ORDER BY state", (campaign,))
+    return {TASK_STATES[state]: n for state, n in rows}
+
+
+def get_pilots(ledger: Ledger, request: GetPilots) -> Pilots:
+    """Answer pilots."""
+    condition, values = ("id = ?", (request.id,)) if request.id is not None else ("1", ())
+    if request.live:
+        condition += " AND state < 4"
+    return Pilots(pilots_where(ledger, condition, values))
+
+
+def pilots_where(ledger: Ledger, condition: str, values: tuple[object, ...]) -> tuple[Pilot, ...]:
+    """Return pilots that meet an SQL condition, newest first."""
+    return tuple([pilot_of(row) for row in pilot_rows(ledger, condition, values)])
+
+
+def pilot_rows(ledger: Ledger, condition: str, values: tuple[object, ...]) -> list[Row]:
+    """Return the rows of pilots that meet an SQL condition, newest first."""
+    return ledger.execute(
+        "SELECT id, description, state, created_at, started_at, ended_at, seen_at, host, pid, nodes, cores, busy, "
+        "directory, reason, batch, native_state, submitted_at, asked_at, trouble, node_cores, node_memory_bytes "
+        f"FROM pilot WHERE {condition} ORDER BY id DESC",
+        values,
+    ).fetchall()
+
+
+def pilot_of(row: Row) -> Pilot:
+    """Return the record of a row of `pilot_rows`."""
+    (id_, body, state, created, started, ended, seen, host, pid, nodes, cores, busy, directory, reason, batch,
+     native, submitted, asked, trouble, node_cores, node_memory) = row  # fmt: skip
+    return Pilot(
+        PilotId(id_), decode_pilot(body), PilotState(state), created, started, ended, seen, host, pid, nodes,
+        cores, busy, directory, reason, BatchId(batch) if batch is not None else None, native, submitted, asked,
+        trouble, node_cores, node_memory,
+    )  # fmt: skip
+
+
+def get_changes(ledger: Ledger, request: GetChanges) -> Changes:
+    """Answer transitions from memory."""
+    if not ledger.first_seq <= request.since <= ledger.seq:
+        return Changes(ledger.seq, (), True)
+    seq, found = ledger.changes(request.since, request.campaign, max(1, request.limit))
+    return Changes(seq, tuple(found))
+
+
+def get_store(ledger: Ledger, request: GetStore) -> StoreInfo:
+    """Answer what the store is."""
+    execute = ledger.execute
+    path = store_path(ledger)
+    counts = execute("SELECT state, sum(n) FROM tally GROUP BY state HAVING sum(n) != 0 ORDER BY state")
+    lies = place_of(os.path.realpath(path))
+    return StoreInfo(
+        path=path,
+        mode=lies.mode,
+        forced=lies.forced,
+        file_system=lies.file_system.type,
+        mount=lies.file_system.mount,
+        schema=execute("PRAGMA user_version").fetchone()[0],
+        version=pilotmtc.__version__,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        size_bytes=size_of(path),
+        tasks={TASK_STATES[state]: n for state, n in counts},
+    )
+
+
+def store_path(ledger: Ledger) -> str:
+    """Return the store's file."""
+    path: str = ledger.execute("SELECT file FROM pragma_database_list WHERE name = 'main'").fetchone()[0]
+    return path

@@ -1,0 +1,192 @@
+"""Submit: tasks come in, each once, with their dependencies tied."""
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from pilotmtc.errors import UsageError
+from pilotmtc.model import CampaignId, TaskRow
+from pilotmtc.protocol.messages import Changed, ShareCampaign, Submit, Submitted
+from pilotmtc.states import TaskState
+from pilotmtc.store.file.bounds import check_numbers
+from pilotmtc.store.file.transaction import Ledger
+
+_json = msgspec.json.Encoder().encode
+_INSERT = """INSERT INTO task(id, campaign_id, template_id, resources_id, state, attempt, priority, params,
+    failures, crashes, unmet, cancel, name, tags) VALUES (?, ?, ?, ?, ?, 0, ?, ?, 0, 0, ?, 0, ?, ?)"""
+_NAMES = 1000  # that are looked through for one that may be meant
+_READY = int(TaskState.READY)
+_BAD = (TaskState.FAILED, TaskState.CANCELED, TaskState.SKIPPED)
+
+
+def submit(ledger: Ledger, request: Submit) -> Submitted:
+    """Add the rows that are not here yet."""
+    campaign, received, sealed, first = _campaign(ledger, request)
+    rows = request.rows[max(0, received - request.offset) :]
+    if request.offset > received:
+        raise UsageError(f"campaign {campaign} has {received} rows, not {request.offset}: send from {received}")
+    if sealed:
+        if rows:
+            raise UsageError(f"campaign {campaign} is complete with {received} tasks: start another for more")
+        return Submitted(CampaignId(campaign), received, True)
+    if rows:
+        _check_rows(request, rows)
+        _insert(ledger, request, rows, campaign)
+        received += len(rows)
+        last = ledger.next_task - 1
+        ledger.execute(
+            "UPDATE campaign SET received = ?, sealed = ?, first_id = ?, last_id = ? WHERE id = ?",
+            (received, request.last, first or last - len(rows) + 1, last, campaign),
+        )
+    elif request.last:
+        ledger.execute("UPDATE campaign SET sealed = 1 WHERE id = ?", (campaign,))
+    return Submitted(CampaignId(campaign), received, request.last)
+
+
+def share(ledger: Ledger, request: ShareCampaign) -> Changed:
+    """Let any pilot have the campaign's tasks."""
+    if not ledger.execute("SELECT 1 FROM campaign WHERE id = ?", (request.campaign,)).fetchone():
+        raise UsageError(f"there is no campaign {request.campaign} in this store")
+    done = ledger.execute(
+        "UPDATE campaign SET own_pilots = 0 WHERE id = ? AND own_pilots = 1", (request.campaign,)
+    ).rowcount
+    ledger.share(request.campaign)
+    if done:
+        ledger.claimable()
+        ledger.touch()
+    return Changed(done)
+
+
+def _campaign(ledger: Ledger, request: Submit) -> tuple[int, int, bool, int]:
+    """Return the campaign's id, rows received, whether sealed, and first task's id; make it if it is new."""
+    row = ledger.execute("SELECT id, received, sealed, first_id FROM campaign WHERE key = ?", (request.key,)).fetchone()
+    if row is not None:
+        return row[0], row[1], bool(row[2]), row[3]
+    if not request.key:
+        raise UsageError("a campaign needs a key: make one with uuid4")
+    (id_,) = ledger.execute(
+        "INSERT INTO campaign(key, name, created_at, received, sealed, first_id, last_id, own_pilots) "
+        "VALUES (?, ?, ?, 0, 0, 0, 0, ?) RETURNING id",
+        (request.key, request.name, ledger.clock.now(), request.own_pilots),
+    ).fetchone()
+    if not request.own_pilots:
+        ledger.share(id_)
+    return id_, 0, False, 0
+
+
+def _check_rows(request: Submit, rows: tuple[TaskRow, ...]) -> None:
+    fields = [len(template.fields) for template in request.templates]
+    templates, resources = len(fields), len(request.resources)
+    for row in rows:
+        if not (0 <= row.template < templates and 0 <= row.resources < resources):
+            raise UsageError(f"a task names template {row.template} and resources {row.resources}, which are not there")
+        if len(row.params) != fields[row.template]:
+            names = ", ".join(request.templates[row.template].fields) or "none"
+            raise UsageError(f"a task has {len(row.params)} values for the {fields[row.template]} fields ({names})")
+    for template in request.templates:
+        check_numbers(template, "a task")
+    for need in request.resources:
+        check_numbers(need, "a task")
+        if need.ranks < 1 or need.ranks_per_node < 0:
+            raise UsageError(f"a task has 1 rank or more: {need}")
+
+
+def _insert(ledger: Ledger, request: Submit, rows: tuple[TaskRow, ...], campaign: int) -> None:
+    templates = [ledger.intern(template) for template in request.templates]
+    resources = [ledger.intern(need) for need in request.resources]
+    first = ledger.next_task
+    states: dict[int, int] = {}
+    unmet: dict[int, int] = {}
+    edges = _tie(ledger, rows, campaign, states, unmet) if any(row.after for row in rows) else []
+    ledger.executemany(
+        _INSERT,
+        [
+            (
+                id_,
+                campaign,
+                templates[row.template],
+                resources[row.resources],
+                states.get(id_, _READY),
+                row.priority,
+                _json(row.params).decode() if row.params else None,
+                unmet.get(id_, 0),
+                row.name,
+                _json(row.tags).decode() if row.tags else None,
+            )
+            for id_, row in enumerate(rows, first)
+        ],
+    )
+    if edges:
+        ledger.executemany("INSERT INTO dependency(needs_id, task_id, well) VALUES (?, ?, ?)", edges)
+        ledger.has_dependencies = True
+    ledger.next_task = first + len(rows)
+    ledger.entered(campaign, ((id_, states.get(id_, _READY)) for id_ in range(first, ledger.next_task)))
+
+
+def _tie(
+    ledger: Ledger, rows: tuple[TaskRow, ...], campaign: int, states: dict[int, int], unmet: dict[int, int]
+) -> list[tuple[int, int, bool]]:
+    """Return the rows' dependencies; fill `states` and `unmet` for tasks that cannot start at once."""
+    first = ledger.next_task
+    names: dict[str, list[int]] = {}  # of this chunk; the others' are in the store
+    known: dict[str, list[int]] = {}
+    over: dict[int, int] = {}  # states of tasks in the store
+    edges: list[tuple[int, int, bool]] = []
+    for id_, row in enumerate(rows, first):
+        needs: dict[int, bool] = {}
+        for after in row.after:
+            if isinstance(after.task, str):
+                if after.task not in known:
+                    known[after.task] = _named(ledger, campaign, after.task, over)
+                found = known[after.task] + names.get(after.task, [])
+                if not found:
+                    raise UsageError(_no_name(ledger, campaign, after.task, names))
+            else:
+                found = [int(after.task)]
+                if not first <= after.task < id_:
+                    _look_up(ledger, after.task, over)
+            for need in found:
+                needs[need] = needs.get(need, False) or after.well
+        left, bad = 0, False
+        for need, well in needs.items():
+            state = over[need] if need < first else states.get(need, _READY)
+            left += state < TaskState.DONE
+            bad = bad or (well and state in _BAD)
+        edges.extend((need, id_, well) for need, well in needs.items())
+        if bad:
+            states[id_] = int(TaskState.SKIPPED)
+        elif left:
+            states[id_], unmet[id_] = int(TaskState.WAITING), left
+        if row.name is not None:
+            names.setdefault(row.name, []).append(id_)
+    return edges
+
+
+def _no_name(ledger: Ledger, campaign: int, name: str, fresh: Iterable[str]) -> str:
+    """Return what to say of a name that is waited for and that nobody before has."""
+    rows = ledger.execute(
+        "SELECT DISTINCT name FROM task WHERE campaign_id = ? AND name IS NOT NULL LIMIT ?", (campaign, _NAMES)
+    )
+    known = [*fresh, *(row[0] for row in rows)]
+    close = difflib.get_close_matches(name, known, 1)
+    there = f"the names before it are {', '.join(known[:20])}" if known else "no task before it has a name"
+    hint = f"did you mean {close[0]!r}?" if close else there
+    return f"no task before the one that waits for it is called {name!r}: {hint}"
+
+
+def _named(ledger: Ledger, campaign: int, name: str, over: dict[int, int]) -> list[int]:
+    found: list[tuple[int, int]] = ledger.execute(
+        "SELECT id, state FROM task WHERE campaign_id = ? AND name = ?", (campaign, name)
+    ).fetchall()
+    over.update(found)
+    return [id_ for id_, _ in found]
+
+
+def _look_up(ledger: Ledger, task: int, over: dict[int, int]) -> None:
+    if task not in over:
+        row: tuple[Any, ...] | None = ledger.execute("SELECT state FROM task WHERE id = ?", (task,)).fetchone()
+        if row is None:
+            raise UsageError(f"there is no task {task} to depend on")
+        over[task] = row[0]

@@ -1,0 +1,1 @@
+"""The store server: one process that owns the file and answers clients."""

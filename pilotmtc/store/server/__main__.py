@@ -1,0 +1,104 @@
+"""The store server: ``python -m pilotmtc.store.server STORE``, started by `pilotmtc.store.serve`.
+
+One process owns the store's file (`holding`) and serves it to all clients (`serving`).
+"""
+
+import argparse
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+
+from pilotmtc.errors import PilotMTCError
+from pilotmtc.store.ownership.takeover import ServedHere
+from pilotmtc.store.serve import close_inherited
+from pilotmtc.store.server.loop import LINGER_S, Server
+from pilotmtc.system import open_files
+from pilotmtc.system.locale import speak_utf8
+
+log = logging.getLogger("pilotmtc.store.server")
+
+LINGER_VARIABLE = "PILOTMTC_SERVER_LINGER_S"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve the store that `argv` names; return the exit code."""
+    parser = argparse.ArgumentParser(prog="pilotmtc.store.server", description="Started by serve, not by people.")
+    parser.add_argument("store")
+    parser.add_argument("--ready-fd", type=int, help="where to say 'ready', or what is wrong")
+    parser.add_argument("--lock-fd", type=int, help="the lock of those that start, kept until this one serves")
+    parser.add_argument("--linger", type=float, default=float(os.environ.get(LINGER_VARIABLE, LINGER_S)))
+    options = parser.parse_args(argv)
+    close_inherited(options.ready_fd, options.lock_fd)
+    with contextlib.suppress(PermissionError):  # a leader already
+        os.setsid()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    open_files.raise_limit()
+    logging.basicConfig(format="%(asctime)s %(process)d %(levelname)s %(message)s", level=logging.INFO)
+    path = os.path.realpath(options.store)
+    os.chdir("/")
+    report = Report(options.ready_fd, options.lock_fd)
+    try:
+        server = Server(path, options.linger, report.tell)
+    except ServedHere as error:
+        log.info("not needed: %s", error)
+        report.end("served" if error.socket else "StoreBusy", error.socket or str(error))
+        return error.exit_code
+    except PilotMTCError as error:
+        log.error("%s cannot be served: %s", path, error)
+        report.end(type(error).__name__, str(error))
+        return error.exit_code
+    woken, wake = socket.socketpair()
+    woken.setblocking(False)
+    wake.setblocking(False)
+    signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: server.stop())
+    server.wake_by(woken)
+    log.info("serving %s", path)
+    report.end("ready", "")
+    server.run()
+    if server.holding.exclusive or server.holding.ousted:
+        os._exit(0)  # SQLite, asked to close, would remove by name what may be the next owner's by now
+    return 0
+
+
+class Report:
+    """How the start goes: its first word goes to the serve that asked, through a pipe; later ones into the lock's file,
+    where the serves that wait find them."""
+
+    def __init__(self, ready_fd: int | None, lock_fd: int | None) -> None:
+        self._ready_fd = ready_fd
+        self._lock_fd = lock_fd
+        self._told = ""
+
+    def tell(self, word: str, message: str) -> None:
+        """Say how it stands: the name of an error, ``wait``, ``served`` or ``ready``, and the rest."""
+        text = f"{word}\n{message}"
+        if self._lock_fd is not None and text != self._told:
+            with contextlib.suppress(OSError):  # a full disk: the others wait without being told
+                os.ftruncate(self._lock_fd, 0)
+                os.pwrite(self._lock_fd, text.encode()[:4000], 0)
+        self._told = text
+        if self._ready_fd is not None:
+            with contextlib.suppress(BrokenPipeError):  # the serve that asked has gone; others will come
+                os.write(self._ready_fd, text.encode()[:60_000])
+            os.close(self._ready_fd)
+            self._ready_fd = None
+
+    def end(self, word: str, message: str) -> None:
+        """Say the last word, and let go of the lock."""
+        self.tell(word, message)
+        if self._lock_fd is not None:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._lock_fd, 0)
+            os.close(self._lock_fd)
+            self._lock_fd = None
+
+
+if __name__ == "__main__":
+    speak_utf8()
+    sys.exit(main())

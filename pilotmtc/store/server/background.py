@@ -1,0 +1,109 @@
+"""Requests that take seconds are done by a thread, one after the other."""
+
+import collections
+import logging
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable
+
+from pilotmtc.errors import PilotMTCError, StoreError
+from pilotmtc.protocol.messages import AnyRequest, CheckStore, Reply, SnapshotStore
+from pilotmtc.protocol.overview import GetPilotFile
+from pilotmtc.store.requests.pilot_files import read_pilot_file
+from pilotmtc.store.server.long_poll import Ticket
+from pilotmtc.store.server.peer import Peer
+
+log = logging.getLogger("pilotmtc.store.server")
+
+_JOIN_S = 60.0
+_LIMIT_S = 60.0
+_LIMITS_S: dict[type, float] = {CheckStore: 3600.0, SnapshotStore: 3600.0}  # of large stores
+
+
+class Offload:
+    """Lets a thread `do` slow requests. Its descriptor becomes readable when some are done."""
+
+    def __init__(self, do: Callable[[AnyRequest], Reply]) -> None:
+        self._do = do
+        self._todo: queue.SimpleQueue[tuple[Ticket[Peer], str] | None] = queue.SimpleQueue()
+        self._done: collections.deque[tuple[Ticket[Peer], Reply | PilotMTCError]] = collections.deque()
+        self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._thread: threading.Thread | None = None
+        self._doing: tuple[Ticket[Peer], float] | None = None  # and since when
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        return self._event
+
+    def submit(self, ticket: Ticket[Peer], directory: str = "") -> None:
+        """Have a request done; one for a pilot's file needs the pilot's directory.
+
+        Raises
+        ------
+        StoreError
+            If there can be no thread for it now.
+        """
+        self._todo.put((ticket, directory))
+        self._begin()
+
+    def _begin(self) -> None:
+        if self._thread is None:
+            thread = threading.Thread(target=self._work, name="offload", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:
+                raise StoreError(f"the store's host has no room for this now: {error}; try again") from error
+            self._thread = thread
+
+    def expire(self, now: float) -> None:
+        """Give up what has taken too long, on a file system that hangs, say: what comes after it must be done."""
+        if (doing := self._doing) is None or now - doing[1] < _LIMITS_S.get(type(doing[0].request), _LIMIT_S):
+            return
+        name = type(doing[0].request).__name__
+        log.error("%s has taken more than %g s and is given up", name, now - doing[1])
+        self._thread = self._doing = None
+        self._done.append((doing[0], StoreError(f"{name} has taken too long: look whether a disk hangs")))
+        os.eventfd_write(self._event, 1)
+        if not self._todo.empty():
+            self._begin()
+
+    def done(self) -> list[tuple[Ticket[Peer], Reply | PilotMTCError]]:
+        """Return what has been done since the last time."""
+        os.eventfd_read(self._event)
+        done = []
+        while self._done:
+            done.append(self._done.popleft())
+        return done
+
+    def close(self) -> None:
+        """Finish what has begun, forget the rest."""
+        if self._thread is not None:
+            while not self._todo.empty():
+                self._todo.get_nowait()
+            self._todo.put(None)
+            self._thread.join(_JOIN_S)
+        os.close(self._event)
+
+    def _work(self) -> None:
+        while (todo := self._todo.get()) is not None:  # ends with close(); a daemon, should that never come
+            ticket, directory = todo
+            reply: Reply | PilotMTCError
+            doing = self._doing = (ticket, time.monotonic())
+            try:
+                if isinstance(ticket.request, GetPilotFile):
+                    reply = read_pilot_file(directory, ticket.request)
+                else:
+                    reply = self._do(ticket.request)
+            except PilotMTCError as error:
+                reply = error
+            except Exception as error:
+                # As in the server's loop: whoever asks must hear of it, or would wait for ever.
+                log.exception("a request cannot be done: %.1000r", ticket.request)
+                reply = StoreError(f"a fault in pilotmtc itself: {type(error).__name__}: {error}; please report it")
+            if self._doing is not doing:  # it was given up, and this thread with it
+                return
+            self._doing = None
+            self._done.append((ticket, reply))
+            os.eventfd_write(self._event, 1)

@@ -1,0 +1,161 @@
+"""Requests that wait for their answer: which, how long, and what wakes them. Pure: time comes as an argument."""
+
+import heapq
+import math
+from collections.abc import Iterable
+from typing import Generic, Protocol, TypeVar
+
+from pilotmtc.model import PilotId
+from pilotmtc.protocol.messages import AnyRequest, Batch, Changes, Claim, GetChanges, Heartbeat, Orders, Reply
+from pilotmtc.protocol.overview import GetOverview, Overview
+from pilotmtc.protocol.tail import GetTail, Tail
+
+LONGEST_WAIT_S = 300.0
+_WAITING = (Claim, Heartbeat, GetChanges, GetOverview, GetTail)
+LONGEST_BEAT_S = 20.0  # a heartbeat renews the lease when it comes and when it is answered, but not while it waits
+
+
+class News(Protocol):
+    """What commits have brought; see `SqliteStore.take_news`."""
+
+    @property
+    def ready(self) -> bool: ...  # noqa: D102 -- tasks to claim
+    @property
+    def orders(self) -> frozenset[PilotId]: ...  # noqa: D102 -- pilots that have something to do
+    @property
+    def changed(self) -> bool: ...  # noqa: D102 -- things to watch
+
+
+P = TypeVar("P")  # whoever waits for the answer
+
+
+class Ticket(Generic[P]):
+    """A request that may wait: who asks, under which number, and until when."""
+
+    __slots__ = ("deadline", "number", "peer", "request")
+
+    def __init__(self, peer: P, number: int, request: AnyRequest, now: float) -> None:
+        self.peer = peer
+        self.number = number
+        self.request = request
+        wait_s = request.wait_s if isinstance(request, _WAITING) else 0.0
+        longest_s = LONGEST_BEAT_S if isinstance(request, Heartbeat) else LONGEST_WAIT_S
+        self.deadline = now + min(wait_s, longest_s) if wait_s > 0 else -math.inf  # NaN does not wait
+
+
+def has_something(request: AnyRequest, reply: Reply) -> bool:
+    """Return whether `reply` is worth waking the client up for."""
+    match request, reply:
+        case Claim(), Batch(tasks=tasks):
+            return bool(tasks)
+        case Heartbeat(seen=seen), Orders(number=number, peek=peek):
+            return number > seen or bool(peek)
+        case GetChanges(), Changes(changes=changes, reset=reset):
+            return bool(changes) or reset
+        case GetOverview(since=since), Overview(seq=seq):
+            return seq != since
+        case GetTail(since=since), Tail(attempt=attempt, at=at):
+            return at != since or not attempt
+    return True
+
+
+class Parking(Generic[P]):
+    """The requests that wait.
+
+    Asking the store again costs; when much waits, or news come with every turn, that must not eat the server up.
+    So between two rounds of the same kind there is a pause in proportion to what the last round cost, of `MAX_PAUSE_S`
+    at most.
+    """
+
+    MAX_PAUSE_S = 0.015
+
+    def __init__(self) -> None:
+        self._claims: dict[Ticket[P], None] = {}  # in order of arrival, so that nobody starves
+        self._watchers: dict[Ticket[P], None] = {}
+        self._beats: dict[PilotId, dict[Ticket[P], None]] = {}
+        self._deadlines: list[tuple[float, int, Ticket[P]]] = []
+        self._entered = 0
+        self._claims_at = math.inf  # when to ask again for them
+        self._watchers_at = math.inf
+        self._called: dict[Ticket[P], None] = {}
+        self._quiet_until = 0.0
+
+    def __len__(self) -> int:
+        return len(self._claims) + len(self._watchers) + sum(map(len, self._beats.values()))
+
+    def put(self, ticket: Ticket[P]) -> None:
+        """Let `ticket` wait."""
+        if isinstance(ticket.request, Heartbeat):
+            self._beats.setdefault(ticket.request.pilot, {})
+        self._room(ticket)[ticket] = None
+        self._entered += 1
+        heapq.heappush(self._deadlines, (ticket.deadline, self._entered, ticket))
+
+    def drop(self, peer: P) -> None:
+        """Forget what `peer` has asked for."""
+        for ticket in self._tickets():
+            if ticket.peer is peer:
+                self._remove(ticket)
+
+    def tell(self, news: News, now: float) -> None:
+        """Note what is new; `take` says whom to ask for again."""
+        if news.ready and self._claims:
+            self._claims_at = min(self._claims_at, max(now, self._quiet_until))
+        if news.changed and self._watchers:
+            self._watchers_at = min(self._watchers_at, max(now, self._quiet_until))
+        for pilot in news.orders:
+            self._called.update(self._beats.get(pilot, {}))
+
+    def spent(self, seconds: float, now: float) -> None:
+        """Note what the last round of questions has cost."""
+        self._quiet_until = now + min(2 * seconds, self.MAX_PAUSE_S)
+
+    def take(self, now: float) -> list[Ticket[P]]:
+        """Return the tickets to ask for again now; they no longer wait here."""
+        taken: dict[Ticket[P], None] = dict(self._called)
+        self._called.clear()
+        if now >= self._claims_at:
+            taken.update(self._claims)
+            self._claims_at = math.inf
+        if now >= self._watchers_at:
+            taken.update(self._watchers)
+            self._watchers_at = math.inf
+        while self._deadlines and self._deadlines[0][0] <= now:
+            _, _, ticket = heapq.heappop(self._deadlines)
+            if ticket in self._room(ticket):
+                taken[ticket] = None
+        for ticket in taken:
+            self._remove(ticket)
+        self._tidy()
+        return list(taken)
+
+    def next_at(self) -> float:
+        """Return when `take` will have something to give; infinity if nothing waits."""
+        if self._called:
+            return -math.inf
+        deadline = self._deadlines[0][0] if self._deadlines else math.inf
+        return min(self._claims_at, self._watchers_at, deadline)
+
+    def _room(self, ticket: Ticket[P]) -> dict[Ticket[P], None]:
+        if isinstance(ticket.request, Claim):
+            return self._claims
+        if isinstance(ticket.request, Heartbeat):
+            return self._beats.get(ticket.request.pilot, {})
+        return self._watchers
+
+    def _remove(self, ticket: Ticket[P]) -> None:
+        self._room(ticket).pop(ticket, None)
+        self._called.pop(ticket, None)
+        if isinstance(ticket.request, Heartbeat) and not self._room(ticket):
+            self._beats.pop(ticket.request.pilot, None)
+
+    def _tickets(self) -> list[Ticket[P]]:
+        beats: Iterable[Ticket[P]] = (ticket for room in self._beats.values() for ticket in room)
+        return [*self._claims, *self._watchers, *beats]
+
+    def _tidy(self) -> None:
+        # Answered tickets stay in the heap until their deadline; there may be many of them, with long ones.
+        if len(self._deadlines) > 100 + 4 * len(self):
+            waiting = set(self._tickets())
+            self._deadlines = [entry for entry in self._deadlines if entry[2] in waiting]
+            heapq.heapify(self._deadlines)

@@ -1,0 +1,132 @@
+"""One client of the store server: its descriptors, and what is on the way to and from it. It never blocks."""
+
+import contextlib
+import os
+import select
+import socket
+import stat
+
+from pilotmtc.errors import PilotMTCError, ProtocolError
+from pilotmtc.model import PilotId
+from pilotmtc.protocol.frames import FrameDecoder, append_reply
+from pilotmtc.protocol.messages import Reply
+from pilotmtc.store.server.permissions import Who
+
+READ_BYTES = 256 << 10
+# A client that does not read its answers is not listened to either.
+HIGH_WATER_BYTES = 4 << 20
+
+
+class Peer:
+    """A client.
+
+    Parameters
+    ----------
+    number
+        For the log.
+    who
+        Who it is.
+    control
+        The socket to the waiting serve.
+    source, sink
+        Its stdin and stdout.
+    epoll
+        Where they are registered.
+    """
+
+    def __init__(
+        self, number: int, who: Who, control: socket.socket, *, source: int, sink: int, epoll: select.epoll, now: float
+    ) -> None:
+        for fd in (source, sink):
+            mode = os.fstat(fd).st_mode
+            if not (stat.S_ISSOCK(mode) or stat.S_ISFIFO(mode)):
+                raise ProtocolError("serve needs a pipe or a socket as its stdin and stdout")
+            os.set_blocking(fd, False)
+        self.number = number
+        self.who = who
+        self.control = control
+        self.source = source
+        self.sink = sink
+        self.decoder = FrameDecoder(chatter_bytes=0)
+        self.software = ""  # empty until its hello has come
+        self.closed = False
+        self.since = now
+        self.moved_at = now  # when it last took something
+        self.heard_at = now  # when something last came from it
+        self.pilot: PilotId | None = None  # whose agent it is
+        self._out = bytearray()
+        self._epoll = epoll
+        self.writing = False  # whether its sink is registered, because something waits
+        self._reading = True
+        epoll.register(source, select.EPOLLIN)
+
+    @property
+    def full(self) -> bool:
+        """Whether so much waits for it to read that it should not ask for more."""
+        return len(self._out) >= HIGH_WATER_BYTES
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What waits for it to read."""
+        return len(self._out)
+
+    def read(self, now: float) -> bool:
+        """Take in what it has sent; return whether it is still there."""
+        try:
+            data = os.read(self.source, READ_BYTES)
+        except BlockingIOError:
+            return True
+        except OSError:  # reset
+            return False
+        self.heard_at = now
+        self.decoder.feed(data)
+        return bool(data)
+
+    def say(self, data: bytes) -> None:
+        """Send `data` as it is."""
+        self._out += data
+
+    def answer(self, number: int, reply: Reply | PilotMTCError) -> None:
+        """Send a reply or a failure."""
+        append_reply(self._out, number, reply)
+
+    def flush(self, now: float) -> bool:
+        """Send as much as it takes; return whether it is still there."""
+        try:
+            while self._out:
+                with memoryview(self._out) as view:
+                    sent = os.write(self.sink, view[: 1 << 20])
+                del self._out[:sent]
+                self.moved_at = now
+        except BlockingIOError:
+            pass
+        except OSError:  # it has gone
+            return False
+        if bool(self._out) != self.writing:
+            self.writing = not self.writing
+            if self.writing:
+                self.moved_at = now
+                self._epoll.register(self.sink, select.EPOLLOUT)
+            else:
+                self._epoll.unregister(self.sink)
+        return True
+
+    def listen(self, wanted: bool) -> None:
+        """Be told, or not, when it sends something."""
+        if wanted != self._reading:
+            self._reading = wanted
+            self._epoll.modify(self.source, select.EPOLLIN if wanted else 0)
+
+    def close(self) -> None:
+        """Let go of its descriptors; its serve leaves then."""
+        if self.closed:
+            return
+        self.closed = True
+        for fd in (self.source, self.sink):
+            with contextlib.suppress(OSError):  # the sink is registered only while something waits
+                self._epoll.unregister(fd)
+            os.close(fd)
+        with contextlib.suppress(OSError):
+            self._epoll.unregister(self.control)
+        self.control.close()
+        self._out.clear()

@@ -1,0 +1,72 @@
+"""Who is at the other end of a connection, and what they may say. Pure.
+
+Each request declares who may say it (`Request.said_by`); what is not declared is refused. The kind of a peer comes from
+where it cannot be made up: a serve that a key's line in ``authorized_keys`` has started names the key, and a steward is
+a child of the server.
+"""
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from pilotmtc.errors import NotPermitted
+from pilotmtc.model import PilotId
+from pilotmtc.protocol.base import Role
+from pilotmtc.protocol.messages import AnyRequest, CreatePilot
+
+
+class Who(Struct, frozen=True):
+    """A peer.
+
+    Attributes
+    ----------
+    role
+        What kind of peer it is; None may say nothing.
+    key
+        The name of the store's key that it came with; empty for none.
+    pilot
+        The pilot whose agent it is; None for other peers.
+    """
+
+    role: Role | None
+    key: str = ""
+    pilot: PilotId | None = None
+
+    def agent_of(self, pilot: PilotId) -> "Who":
+        """Return who it is once it has said that it is the agent of `pilot`.
+
+        Raises
+        ------
+        NotPermitted
+            If its key is another pilot's.
+        """
+        if self.pilot not in (None, pilot):
+            raise NotPermitted(f"the key {self.key} is that of pilot {self.pilot}, not of pilot {pilot}")
+        return replace(self, role=Role.AGENT, pilot=pilot)
+
+
+NOBODY = Who(None)
+USER = Who(Role.USER)
+STEWARD = Who(Role.STEWARD)
+
+
+def refusal(who: Who, request: AnyRequest) -> NotPermitted | None:
+    """Return why `who` may not say `request`; None if they may."""
+    name = type(request).__name__
+    if who.role not in request.said_by:
+        if who.role is Role.AGENT:
+            return NotPermitted(
+                f"{name} is not for agents: pilot {who.pilot} may only get tasks and bring results. Tasks that use the "
+                "store need a way to it of their own: docs/ssh.md says how"
+            )
+        return NotPermitted(
+            f"{name} is not for keys of the store: the key {who.key} opens the store's tasks and pilots only. Come by "
+            "a login of your own"
+        )
+    if who.role is Role.AGENT and (who.pilot is None or getattr(request, request.names, None) != who.pilot):
+        return NotPermitted(f"{name}: the agent of pilot {who.pilot} may speak of that pilot only")
+    if who.role is Role.KEY and isinstance(request, CreatePilot) and request.description.scheduler:
+        return NotPermitted(
+            f"the key {who.key} cannot have jobs submitted: they run with all rights of the account. Come by a login "
+            "of your own"
+        )
+    return None

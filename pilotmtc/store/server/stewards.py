@@ -1,0 +1,176 @@
+"""Stewards: short-lived children of the server that ask one scheduler about all pilots.
+
+Neither what they import nor a scheduler that hangs may hurt the store. A steward is a client like any other, on a pipe
+that the server has made; this file knows no more of it than how to start and how to end it.
+"""
+
+import contextlib
+import logging
+import os
+import re
+import select
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from typing import NamedTuple
+
+from pilotmtc.boot import program
+from pilotmtc.errors import StoreError
+from pilotmtc.store import serve
+from pilotmtc.system.open_files import limit_as_found
+
+log = logging.getLogger("pilotmtc.store.server")
+
+MODULE = "pilotmtc.pilots.steward"
+CONTROL_FD = 3  # at its other end: once that is closed, the steward has to end
+TIME_LIMIT_S = 120.0
+LIMIT_VARIABLE = "PILOTMTC_SERVER_STEWARD_S"
+_GRACE_S = 3.0
+_LAST_LINES = 200
+_LONGEST = 500
+_PREFIX = re.compile(r"^[0-9-]+ [0-9:,]+ \d+ [A-Z]+ ")
+
+
+class Steward(NamedTuple):
+    """A child that asks the scheduler at `url`; `stream` and `control` are the server's ends."""
+
+    url: str
+    pid: int
+    pidfd: int
+    stream: socket.socket
+    control: socket.socket
+    words: int  # the file that it writes its messages into
+
+
+class Stewards:
+    """The children. Each one's descriptor in `epoll` becomes readable when it has ended."""
+
+    def __init__(self, epoll: select.epoll) -> None:
+        self._epoll = epoll
+        self._limit_s = float(os.environ.get(LIMIT_VARIABLE, TIME_LIMIT_S))
+        self._children: dict[int, tuple[Steward, float]] = {}  # by pidfd; and when its time is over
+        self._asked: set[int] = set()  # to end
+
+    def __len__(self) -> int:
+        return len(self._children)
+
+    def __contains__(self, fd: int) -> bool:
+        return fd in self._children
+
+    def start(self, url: str, now: float) -> Steward:
+        """Start one.
+
+        Raises
+        ------
+        StoreError
+            If that is not possible.
+        """
+        # It sweeps up what it has started, and must not take that for a server.
+        environment = {name: value for name, value in os.environ.items() if name != serve.MARK}
+        try:
+            stream, theirs = socket.socketpair()
+        except OSError as error:
+            raise _cannot(url, error) from error
+        try:
+            control, their_control = socket.socketpair()
+        except OSError as error:
+            stream.close()
+            theirs.close()
+            raise _cannot(url, error) from error
+        pid, words = 0, -1
+        try:
+            with theirs, their_control, contextlib.ExitStack() as stack:
+                words = os.memfd_create("steward", os.MFD_CLOEXEC)
+                ends = serve.out_of_the_way(their_control.fileno())
+                stack.callback(os.close, ends)
+                stack.enter_context(limit_as_found())  # which schedulers' commands hand on to jobs
+                pid = os.posix_spawn(
+                    sys.executable,
+                    program(MODULE, url),
+                    environment,
+                    file_actions=[
+                        (os.POSIX_SPAWN_DUP2, theirs.fileno(), 0),
+                        (os.POSIX_SPAWN_DUP2, theirs.fileno(), 1),
+                        (os.POSIX_SPAWN_DUP2, words, 2),
+                        (os.POSIX_SPAWN_DUP2, ends, CONTROL_FD),
+                    ],
+                    setpgroup=0,
+                    setsigdef=[signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE],
+                )
+            pidfd = os.pidfd_open(pid)
+        except OSError as error:
+            stream.close()
+            control.close()
+            if words >= 0:
+                os.close(words)
+            if pid:
+                _signal(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+            raise _cannot(url, error) from error
+        steward = Steward(url, pid, pidfd, stream, control, words)
+        self._children[pidfd] = steward, now + self._limit_s
+        self._epoll.register(pidfd, select.EPOLLIN)
+        return steward
+
+    def next_at(self) -> float:
+        """Return when `expire` will have something to do."""
+        return min((until for _, until in self._children.values()), default=float("inf"))
+
+    def expire(self, now: float) -> None:
+        """End those that have taken too long: they are asked to, and some seconds later made to."""
+        for pidfd, (steward, until) in self._children.items():
+            if until > now:
+                continue
+            if pidfd in self._asked:
+                _signal(steward.pid, signal.SIGKILL)
+            else:
+                log.warning("asking %s takes more than %g s: ended", steward.url, self._limit_s)
+                _signal(steward.pid, signal.SIGTERM)
+            self._asked.add(pidfd)
+            self._children[pidfd] = steward, now + _GRACE_S
+
+    def reap(self, pidfd: int) -> tuple[str, str]:
+        """Take leave of one that has ended; return its URL and what was wrong, empty for nothing."""
+        steward, _ = self._children.pop(pidfd)
+        _signal(steward.pid, signal.SIGKILL)  # whatever it may have left in its group; the reap sets the number free
+        _, status = os.waitpid(steward.pid, 0)
+        self._epoll.unregister(pidfd)
+        os.close(pidfd)
+        code = os.waitstatus_to_exitcode(status)
+        said = _said(steward.words)
+        late = pidfd in self._asked
+        self._asked.discard(pidfd)
+        if late:
+            return steward.url, f"its commands have not answered within {self._limit_s:g} s"
+        return steward.url, "" if code == 0 else f"asking it ended with {code}: {said or 'it said nothing'}"
+
+    def close(self) -> None:
+        """End all of them."""
+        for steward, _ in self._children.values():
+            _signal(steward.pid, signal.SIGTERM)
+        until = time.monotonic() + _GRACE_S
+        for pidfd, (steward, _) in list(self._children.items()):
+            if not select.select([pidfd], [], [], max(0.0, until - time.monotonic()))[0]:
+                _signal(steward.pid, signal.SIGKILL)
+            self.reap(pidfd)
+
+
+def _said(fd: int) -> str:
+    """Put a steward's messages into the server's log; return the last of them, without its time and level."""
+    with open(fd, encoding="utf-8", errors="replace") as file:
+        file.seek(0)
+        lines = [line for line in deque(file, _LAST_LINES) if line.strip()]
+    sys.stderr.write("".join(lines))
+    sys.stderr.flush()
+    return _PREFIX.sub("", lines[-1]).strip()[:_LONGEST] if lines else ""
+
+
+def _cannot(url: str, error: OSError) -> StoreError:
+    return StoreError(f"the scheduler {url} cannot be asked: {error.strerror}")
+
+
+def _signal(group: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # the commands of some schedulers are root's
+        os.killpg(group, number)

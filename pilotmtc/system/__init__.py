@@ -1,0 +1,1 @@
+"""What pilotmtc asks of the operating system."""

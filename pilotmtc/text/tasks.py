@@ -1,0 +1,89 @@
+"""Tasks and their attempts, in words."""
+
+from pilotmtc.errors import UsageError
+from pilotmtc.model import GRACE_S, Attempt, Resources, Task, Template
+from pilotmtc.protocol.messages import TaskDetail
+from pilotmtc.template import shown
+from pilotmtc.text.endings import describe_end, message_of
+from pilotmtc.text.tables import ago
+from pilotmtc.units import format_duration, format_memory
+
+
+def command_line(task: Task) -> str:
+    """Return a task's command with its parameters in it, as one line to look at."""
+    template = Template(task.command, task.shell, tuple(task.params))
+    try:
+        return shown(
+            template, tuple(task.params.values()), task=task.id, attempt=max(task.attempt, 1), campaign=task.campaign
+        )
+    except UsageError:  # nothing that can be put together: that is what its failure says
+        return " ".join(task.command)
+
+
+def detail_rows(detail: TaskDetail, now: float) -> list[tuple[str, str]]:
+    """Return what is to be said of a task, name by name; what there is nothing to say of is empty."""
+    task, template = detail.task, detail.template
+    assert task is not None
+    state = task.state.name + (", to be canceled" if task.cancel else "")
+    if task.last is not None and task.state.name in ("DONE", "FAILED", "CANCELED"):
+        state += f" ({describe_end(task.last)})"
+    rows = [
+        ("task", f"{task.id}{f' ({task.name})' if task.name else ''} of campaign {task.campaign}"),
+        ("state", state),
+        ("command", command_line(task)),
+        ("params", ", ".join(f"{name}={value}" for name, value in task.params.items())),
+        ("needs", needs_words(task.resources)),
+        ("priority", str(task.priority) if task.priority else ""),
+        ("tags", ", ".join(task.tags)),
+        ("retries", f"{min(task.failures, task.max_retries)} of {task.max_retries} used" if task.max_retries else ""),
+        ("started", ago(task.started_at, now)),
+        ("not before", ago(task.not_before, now)),
+        ("pilot", str(task.pilot) if task.pilot is not None else ""),
+    ]
+    if template is not None:
+        rows += [
+            ("directory", template.cwd or ""),
+            ("variables", ", ".join(f"{name}={value}" for name, value in template.env.items())),
+            ("stdin", template.stdin or ""),
+            ("stdout", template.stdout or ""),
+            ("stderr", template.stderr or ""),
+        ]
+    return rows
+
+
+def attempt_row(attempt: Attempt, now: float) -> tuple[str, ...]:
+    """Return what a table of attempts says of one: number, end, time, CPU, memory, start, where, message."""
+    return (
+        str(attempt.attempt),
+        describe_end(attempt),
+        format_duration(attempt.elapsed_s),
+        format_duration(attempt.cpu_s),
+        format_memory(attempt.memory_bytes) if attempt.memory_bytes else "",
+        ago(attempt.started_at or None, now),
+        str(attempt.pilot),
+        attempt.node,
+        attempt.slot,
+        message_of(attempt),
+    )
+
+
+def needs_words(needs: Resources) -> str:
+    """Return what a task needs, in words."""
+    parts = [f"{needs.cores} core{'s' * (needs.cores != 1)}"]
+    if needs.ranks > 1:
+        a_node = f" ({needs.ranks_per_node} a node)" if needs.ranks_per_node else ""
+        parts[0] = f"{needs.ranks} ranks{a_node} of {parts[0]}"
+    if needs.gpus:
+        parts.append(f"{needs.gpus:g} GPU{'s' * (needs.gpus > 1)}")
+    if needs.memory_bytes:
+        parts.append(f"{format_memory(needs.memory_bytes)} memory")
+    parts += [f"{amount:g} {name}" for name, amount in needs.named.items()]
+    if needs.time_limit_s:
+        parts.append(f"at most {format_duration(needs.time_limit_s)}")
+    if needs.expected_s:
+        parts.append(f"about {format_duration(needs.expected_s)}")
+    if needs.grace_s != GRACE_S:
+        parts.append(f"{format_duration(needs.grace_s)} of grace" if needs.grace_s else "no grace")
+    if needs.signal_first:
+        parts.append(f"{needs.signal_first} first")
+    return ", ".join(parts)

@@ -1,0 +1,561 @@
+"""Channels to another host through paramiko, which this room alone imports."""
+
+import contextlib
+import functools
+import logging
+import os
+import random
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import paramiko  # type: ignore[import-untyped]
+
+from pilotmtc.errors import ChannelClosed, ConfigError, ConnectError, ConnectPostponed, LoginRefused, PilotMTCError
+from pilotmtc.transport.ask import Memory, terminal_ask
+from pilotmtc.transport.link import Ask, CommandChannel
+from pilotmtc.transport.ssh.config import Hop, HostOptions, Settings, ask_ssh, config_file, host_options, public_part
+from pilotmtc.transport.ssh.dial import dial
+from pilotmtc.transport.ssh.known_hosts import known_kinds, read_entries, refuse_unless_known
+from pilotmtc.transport.ssh.login import Answer, Candidate, Login, Outcome
+from pilotmtc.transport.ssh.proxy_command import ProxySocket
+from pilotmtc.transport.ssh.url import SshTarget
+
+if TYPE_CHECKING:
+    from pilotmtc.transport.ssh.sftp import SftpFiles
+
+log = logging.getLogger(__name__)
+# What it has to say comes as exceptions, too; its tracebacks belong neither on the terminal nor in an agent's log.
+logging.getLogger("paramiko").setLevel(logging.CRITICAL)
+
+_BANNER_TIMEOUT_S = 30.0
+_AUTH_TIMEOUT_S = 45.0
+_TYPING_TIMEOUT_S = 300.0
+_CHANNEL_TIMEOUT_S = 30.0
+_AGENT_TIMEOUT_S = 60.0  # some agents ask for a touch
+_BACKOFF_S = (1.0, 30.0)
+_POSTPONED_S = (15.0, 120.0)
+# What OpenSSH says instead of a greeting: since 9.8 to addresses whose logins failed (PerSourcePenalties, for
+# 15 s to 10 min), and to all while too many logins are under way (MaxStartups).
+_POSTPONES = ("Not allowed at this time", "Exceeded MaxStartups")
+_WINDOW_BYTES = 16 << 20
+_QUOTED_BYTES = 2000
+_PIECE_BYTES = 64 << 10
+_JOIN_S = 5.0
+_MOST_HOPS = 8
+_MORE_THAN_A_QUESTION_BYTES = 4096  # only bytes that make place for others tell that somebody takes them
+_TCP_INFO = getattr(socket, "TCP_INFO", 11)
+_TCP_INFO_BYTES = 136  # of Linux's tcp_info, up to how many bytes were acknowledged and have come
+
+
+class SshLink:
+    """A connection to the host of `target`, opened when first needed and again when it has broken. Threads share it.
+
+    After a login was refused it is not tried again: the same error comes at once. Failures of the network may be
+    tried again after a pause that grows up to half a minute; before that, too, the error comes at once.
+
+    Parameters
+    ----------
+    target
+        Where to.
+    ask
+        How to ask a person; None is on the terminal.
+    alive_s
+        The host is asked for a sign of life so often.
+    dead_s
+        Without an answer for so long, the connection is given up.
+    through
+        Another link, on whose host this one begins; what the configuration says of jumps does not count then.
+    """
+
+    def __init__(
+        self,
+        target: SshTarget,
+        *,
+        ask: Ask | None = None,
+        alive_s: float = 15.0,
+        dead_s: float = 30.0,
+        through: "SshLink | None" = None,
+    ) -> None:
+        self.target = target
+        self._through = through
+        self._closed = threading.Event()
+        self._memory = Memory(ask or terminal_ask(self._closed.is_set))
+        self._alive_s = alive_s
+        self._dead_s = dead_s
+        self._connecting = threading.Lock()
+        self._guard = threading.Lock()  # held only for moments; guards all that follows
+        self._parts: list[Callable[[], None]] = []  # what ends the parts of the connection, in the order of opening
+        self._transport: paramiko.Transport | None = None
+        self._keys: dict[str, paramiko.PKey] = {}  # those that had a passphrase
+        self._trouble: PilotMTCError | None = None
+        self._failures = 0
+        self._not_before = 0.0
+
+    def connect(self) -> None:
+        """Open the connection if it is not open; see `Link`."""
+        with self._connecting:
+            self._connected()
+
+    def open(self, command: str) -> CommandChannel:
+        """Start `command` in the user's login shell there; see `Link`."""
+        with self._connecting:
+            transport = self._connected()
+            try:
+                channel = transport.open_session(window_size=_WINDOW_BYTES, timeout=_CHANNEL_TIMEOUT_S)
+                channel.exec_command(command)
+            except (paramiko.SSHException, EOFError, OSError) as error:
+                raise ConnectError(f"{self.target.host} does not start {command}: {error}") from error
+        return _SshChannel(channel, transport, self.target.host)
+
+    def files(self) -> "SftpFiles":
+        """Start the host's SFTP server; see `Link`."""
+        from pilotmtc.transport.ssh.sftp import SftpFiles
+
+        with self._connecting:
+            transport = self._connected()
+            try:
+                channel = transport.open_session(window_size=_WINDOW_BYTES, timeout=_CHANNEL_TIMEOUT_S)
+                channel.invoke_subsystem("sftp")
+            except (paramiko.SSHException, EOFError, OSError) as error:
+                raise ConnectError(f"{self.target.host} offers no SFTP: {error}; ask the site for it") from error
+        return SftpFiles(channel, self.target.host)
+
+    def forward(self, options: HostOptions) -> "paramiko.Channel":
+        """Return a channel to the SSH server of another host, which this one connects to."""
+        with self._connecting:
+            return _forward(self._connected(), self.target.host, options)
+
+    def vouches_for(self, key: "paramiko.PKey") -> bool:
+        """Return whether this host has shown the same key: login hosts that go by one name mostly share one."""
+        transport = self._transport
+        return transport is not None and transport.get_remote_server_key().asbytes() == key.asbytes()
+
+    def close(self) -> None:
+        """End it and all channels on it. Safe to repeat."""
+        self._closed.set()
+        self._drop()
+
+    # -- the connection ---------------------------------------------------------------------------------------
+
+    def _connected(self) -> "paramiko.Transport":
+        if self._transport is not None and self._transport.is_active():
+            return self._transport
+        self._drop()
+        wait_s = self._not_before - time.monotonic()
+        if self._trouble is not None and (wait_s > 0 or isinstance(self._trouble, LoginRefused)):
+            raise type(self._trouble)(*self._trouble.args)
+        try:
+            transport, stream = self._reach(Hop(self.target.host, self.target.user, self.target.port), None, 0)
+        except PilotMTCError as error:
+            self._failures += 1
+            least_s, limit_s = _POSTPONED_S if isinstance(error, ConnectPostponed) else _BACKOFF_S
+            most_s = min(least_s * 2 ** min(self._failures, 10), limit_s)
+            self._not_before = time.monotonic() + most_s * random.uniform(0.5, 1.0)
+            self._trouble = error
+            self._drop()
+            raise
+        self._failures = 0
+        self._trouble = None
+        self._transport = transport
+        watcher = threading.Thread(target=self._watch, args=(transport, stream), name="ssh-alive", daemon=True)
+        watcher.start()
+        with self._guard:
+            self._parts.insert(0, lambda: watcher.join(_JOIN_S))  # the last to end: it ends with the transport
+        log.info("connected to %s", self.target.host)
+        return transport
+
+    def _own(self, end: Callable[[], None]) -> None:
+        """Remember how to end a part of the connection; do it now if the link has been closed meanwhile."""
+        with self._guard:
+            self._parts.append(end)
+        if self._closed.is_set():
+            self._drop()
+            raise ChannelClosed(f"the connection to {self.target.host} was closed")
+
+    def _drop(self) -> None:
+        with self._guard:
+            parts, self._parts = self._parts, []
+            self._transport = None
+        for end in reversed(parts):
+            end()
+
+    def _watch(self, transport: "paramiko.Transport", stream: "_Counted") -> None:
+        """Give the connection up when the other side is silent: TCP alone does not notice behind a jump host."""
+        while transport.is_active() and not self._pause(transport):
+            answered = threading.Event()
+            judge = threading.Thread(target=self._judge, args=(transport, stream, answered), name="ssh-judge")
+            judge.daemon = True
+            judge.start()
+            try:
+                transport.global_request("keepalive@openssh.com", wait=True)
+            except (paramiko.SSHException, EOFError, OSError) as error:
+                log.debug("keepalive to %s: %s", self.target.host, error)
+            finally:
+                answered.set()
+                judge.join(_JOIN_S)
+
+    def _judge(self, transport: "paramiko.Transport", stream: "_Counted", answered: threading.Event) -> None:
+        """End the connection unless it answers, or bytes move: on a slow one the question waits behind them."""
+        moved = stream.moved()
+        while not answered.wait(self._dead_s):
+            if (now := stream.moved()) == moved:
+                _end(transport)
+                return
+            moved = now
+
+    def _pause(self, transport: "paramiko.Transport") -> bool:
+        """Wait for the next sign of life; return whether there is nothing to wait for any more."""
+        transport.join(self._alive_s)  # a transport is the thread that reads from the connection
+        return not transport.is_alive()
+
+    def _reach(self, hop: Hop, through: tuple[Hop, ...] | None, depth: int) -> tuple["paramiko.Transport", "_Counted"]:
+        """Return a connection to `hop` on which the user is logged in, and what it goes over."""
+        if depth > _MOST_HOPS:
+            raise ConfigError(f"the SSH configuration: ProxyJump goes round in circles at {hop.host}")
+        settings = ask_ssh(hop, self.target.config)
+        if settings is None:
+            settings = _read_config(hop, config_file(self.target.config))
+        options = host_options(hop, settings, self.target.identity if depth == 0 else None)
+        stream = self._stream(options, options.jumps if through is None else through, depth)
+        self._own(stream.close)
+        counted = _Counted(stream)
+        try:
+            transport = paramiko.Transport(counted)
+            self._own(lambda: _end(transport))
+            self._greet(transport, options)
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            said = counted.before_greeting() or (stream.last_words() if isinstance(stream, ProxySocket) else "")
+            if said in _POSTPONES:
+                raise ConnectPostponed(
+                    f"{options} takes no connections from here for now ({said!r}): after failed logins, or too many at "
+                    f"once, a server refuses all for up to 10 minutes; wait, and check with `ssh` that the login works"
+                ) from error
+            reason = str(error) or "it has hung up"
+            raise ConnectError(f"no SSH with {options}: {reason}{f' ({said})' if said else ''}") from error
+        self._log_in(transport, options)
+        return transport, counted
+
+    def _stream(self, options: HostOptions, jumps: tuple[Hop, ...], depth: int) -> "socket.socket | paramiko.Channel":
+        if self._through is not None and depth == 0:
+            return self._through.forward(options)
+        # "Host *" with a ProxyJump would send the jump host itself through itself.
+        if jumps and jumps[-1].host != options.alias:
+            jump, _ = self._reach(jumps[-1], jumps[:-1] or None, depth + 1)
+            return _forward(jump, jumps[-1].host, options)
+        if options.proxy_command:
+            return ProxySocket(options.proxy_command)
+        return dial(options.host, options.port, options.connect_timeout_s)
+
+    def _greet(self, transport: "paramiko.Transport", options: HostOptions) -> None:
+        transport.banner_timeout = transport.handshake_timeout = _BANNER_TIMEOUT_S
+        transport.auth_timeout = _AUTH_TIMEOUT_S
+        kinds = known_kinds(read_entries(options.known_hosts), options.known_as)
+        known = {algorithm for kind in kinds for algorithm in (kind, *_signatures(kind))}
+        security = transport.get_security_options()
+        # A host with several keys shall show one that is known.
+        security.key_types = sorted(security.key_types, key=lambda algorithm: algorithm not in known)
+        transport.start_client(timeout=_BANNER_TIMEOUT_S)
+        key = transport.get_remote_server_key()
+        if self._through is not None and self._through.vouches_for(key):
+            return
+        refuse_unless_known(options.known_hosts, options.known_as, str(options), key.get_name(), key.asbytes())
+
+    # -- the login --------------------------------------------------------------------------------------------
+
+    def _log_in(self, transport: "paramiko.Transport", options: HostOptions) -> None:
+        with contextlib.ExitStack() as stack:
+            door = _Door(transport, options)
+            login = Login(door, str(options), self._candidates(options, stack), self._memory, options.methods)
+            try:
+                login.run()
+            except ConnectError as error:
+                if not login.rejected or isinstance(error, LoginRefused):
+                    raise
+                raise LoginRefused(
+                    f"{options} has hung up during the login, after: {', '.join(login.tried)}. If it had too many keys "
+                    f"to look at, name the right one with IdentityFile and IdentitiesOnly; check with `ssh`"
+                ) from error
+
+    def _candidates(self, options: HostOptions, stack: contextlib.ExitStack) -> Iterator[Candidate["paramiko.PKey"]]:
+        """Yield keys: those of the agent that the configuration names, others of the agent, files, encrypted files."""
+        public = {path: public_part(path) for path in options.identities}
+        seen: set[bytes] = set()
+        held = stack.enter_context(_agent_keys(options.agent)) if options.agent else []
+        named = set(filter(None, public.values()))
+        for key in sorted(held, key=lambda key: key.asbytes() not in named):
+            if options.identities_only and key.asbytes() not in named:
+                continue
+            seen.add(key.asbytes())
+            yield Candidate(f"agent key {getattr(key, 'comment', '') or key.get_name()}", _already(key))
+        encrypted = []
+        for path in options.identities:
+            if public[path] in seen:
+                continue
+            try:
+                loaded = self._keys.get(path) or _load_key(path, None)
+            except paramiko.PasswordRequiredException:
+                encrypted.append(path)
+                continue
+            if loaded is not None:
+                yield Candidate(path, _already(loaded))
+        for path in encrypted:
+            yield Candidate(path, functools.partial(self._unlock, path))
+
+    def _unlock(self, path: str) -> "paramiko.PKey | None":
+        """Ask for a key's passphrase; an empty answer leaves the key out."""
+        self._memory.begin(path)
+        for _ in range(3):
+            (phrase,) = self._memory.answer(path, [("passphrase of this key (empty: do not use it): ", False)])
+            if not phrase:
+                break
+            try:
+                key = _load_key(path, phrase)
+            except paramiko.SSHException:
+                continue
+            if key is not None:
+                self._keys[path] = key
+            return key
+        self._memory.forget(path)
+        return None
+
+
+class _Counted:
+    """What a connection goes over, with a count of what has moved on it."""
+
+    def __init__(self, stream: "socket.socket | paramiko.Channel | ProxySocket") -> None:
+        self._stream = stream
+        self._received = self._sent = 0
+        self._first = b""
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
+
+    def recv(self, n: int) -> bytes:
+        data = bytes(self._stream.recv(n))
+        self._received += len(data)
+        if len(self._first) < _QUOTED_BYTES:
+            self._first += data[:_QUOTED_BYTES]
+        return data
+
+    def send(self, data: bytes) -> int:
+        sent = int(self._stream.send(data))
+        self._sent += sent
+        return sent
+
+    def before_greeting(self) -> str:
+        """Return the first line of what the other side said, unless that is an SSH server's greeting."""
+        line = self._first.partition(b"\n")[0]
+        return "" if line.startswith(b"SSH-") else line.decode("utf-8", "replace").strip()
+
+    def moved(self) -> int:
+        """Return a number that changes whenever something has come, or the other side has taken something."""
+        # What was written may wait in the kernel for minutes while it flows; Linux says how much has arrived.
+        if isinstance(self._stream, socket.socket) and self._stream.family in (socket.AF_INET, socket.AF_INET6):
+            with contextlib.suppress(OSError):  # closed by now
+                info = self._stream.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _TCP_INFO_BYTES)
+                if len(info) == _TCP_INFO_BYTES:
+                    return sum(struct.unpack_from("=QQ", info, _TCP_INFO_BYTES - 16))
+        return self._received + self._sent // _MORE_THAN_A_QUESTION_BYTES
+
+
+class _SshChannel:
+    """A command's stdin and stdout; its stderr is read all the time, lest it stop for want of a reader."""
+
+    def __init__(self, channel: "paramiko.Channel", transport: "paramiko.Transport", host: str) -> None:
+        self._channel = channel
+        self._transport = transport
+        self._host = host
+        self._said = b""
+        self._ended = False
+        self._sent = 0
+        self._listener = threading.Thread(target=self._listen, name="ssh-stderr", daemon=True)
+        self._listener.start()
+
+    def read(self, n: int) -> bytes:
+        try:
+            data = bytes(self._channel.recv(n))
+        except (OSError, EOFError):
+            data = b""
+        self._ended = self._ended or not data
+        return data
+
+    def write(self, data: bytes) -> None:
+        at = 0
+        try:
+            while at < len(data):
+                sent = int(self._channel.send(data[at : at + _PIECE_BYTES]))
+                self._sent += sent
+                at += sent
+                if not sent:
+                    raise EOFError("closed")
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            self._ended = True
+            raise ChannelClosed(f"the connection to {self._host} has ended: {error}") from error
+
+    def moved(self) -> int:
+        # Each byte sent makes the window smaller, each that the other side has taken makes it larger again.
+        return self._sent + int(self._channel.out_window_size)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):  # the link may be gone
+            self._channel.close()
+        self._listener.join(_JOIN_S)
+
+    def last_words(self) -> str:
+        if self._ended:  # stdout and stderr end together, but the listener may not have read all yet
+            self._listener.join(_JOIN_S)
+        words = self._said.decode("utf-8", "replace").strip()
+        if not words and not self._transport.is_active():
+            return f"the SSH connection to {self._host} has ended"
+        return words
+
+    def exit_status(self, wait_s: float) -> int | None:
+        self._channel.status_event.wait(wait_s)
+        return int(self._channel.exit_status) if self._channel.exit_status >= 0 else None
+
+    def _listen(self) -> None:
+        with contextlib.suppress(OSError, EOFError):
+            while data := self._channel.recv_stderr(32 << 10):
+                self._said = (self._said + data)[-_QUOTED_BYTES:]
+
+
+class _Door:
+    """Authentication on a transport."""
+
+    def __init__(self, transport: "paramiko.Transport", options: HostOptions) -> None:
+        self._transport = transport
+        self._options = options
+
+    def none(self) -> Outcome:
+        return self._try(lambda: self._transport.auth_none(self._options.user))
+
+    def key(self, key: "paramiko.PKey") -> Outcome:
+        return self._try(lambda: self._transport.auth_publickey(self._options.user, key))
+
+    def password(self, password: str) -> Outcome:
+        return self._try(lambda: self._transport.auth_password(self._options.user, password, fallback=False))
+
+    def interactive(self, answer: Answer) -> Outcome:
+        refused: list[PilotMTCError] = []
+
+        def handler(title: str, instructions: str, prompts: list[tuple[str, bool]]) -> list[str]:
+            try:
+                return answer(title, instructions, prompts)
+            except PilotMTCError as error:  # raised where the login is, not in paramiko's thread
+                refused.append(error)
+                raise paramiko.SSHException("no answer") from error
+
+        self._transport.auth_timeout = _TYPING_TIMEOUT_S
+        try:
+            return self._try(lambda: self._transport.auth_interactive(self._options.user, handler))
+        except ConnectError:
+            if refused:
+                raise refused[0] from None
+            raise
+
+    def _try(self, attempt: Callable[[], list[str]]) -> Outcome:
+        try:
+            methods = attempt()
+        except paramiko.BadAuthenticationType as error:
+            return Outcome(done=False, methods=frozenset(error.allowed_types))
+        except paramiko.AuthenticationException as error:
+            if self._transport.is_active() and "timeout" not in str(error):
+                return Outcome(done=False)
+            raise ConnectError(f"{self._options}: the connection was lost during the login: {error}") from error
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise ConnectError(f"{self._options}: the connection was lost during the login: {error}") from error
+        if self._transport.is_authenticated():
+            return Outcome(done=True)
+        return Outcome(done=False, further=True, methods=frozenset(methods))
+
+
+def _forward(transport: "paramiko.Transport", host: str, options: HostOptions) -> "paramiko.Channel":
+    try:
+        return transport.open_channel(
+            "direct-tcpip", (options.host, options.port), ("127.0.0.1", 0), timeout=options.connect_timeout_s
+        )
+    except (paramiko.SSHException, EOFError, OSError) as error:
+        raise ConnectError(f"{host} does not lead to {options.host}:{options.port}: {error}") from error
+
+
+def _end(transport: "paramiko.Transport") -> None:
+    transport.close()
+    transport.sock.close()
+    if transport is not threading.current_thread() and transport.is_alive():
+        transport.join(_JOIN_S)
+    transport.packetizer.complete_handshake()  # else its timer thread stays for half a minute
+
+
+def _already(key: "paramiko.PKey") -> "Callable[[], paramiko.PKey | None]":
+    return lambda: key
+
+
+def _signatures(kind: str) -> tuple[str, ...]:
+    return ("rsa-sha2-512", "rsa-sha2-256") if kind == "ssh-rsa" else ()
+
+
+def _read_config(hop: Hop, file: str | None) -> Settings:
+    """Return what paramiko reads from the configuration files, where there is no `ssh` to ask."""
+    files = [os.path.expanduser("~/.ssh/config"), "/etc/ssh/ssh_config"] if file is None else [file]
+    settings: dict[str, list[str]] = {}
+    for path in files:
+        if not os.path.isfile(path):
+            continue
+        try:
+            found = paramiko.SSHConfig.from_path(path).lookup(hop.host)
+        except (paramiko.SSHException, OSError) as error:
+            raise ConfigError(f"the SSH configuration {path}: {error}") from error
+        for name, value in found.items():
+            settings.setdefault(name, value if isinstance(value, list) else [value])
+    return settings
+
+
+@contextlib.contextmanager
+def _agent_keys(path: str) -> Iterator[list["paramiko.PKey"]]:
+    """The keys of the agent that listens on `path`; none if it does not answer."""
+    agent = paramiko.agent.AgentSSH()
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.settimeout(_AGENT_TIMEOUT_S)
+    keys: list[paramiko.PKey] = []
+    with sock:
+        try:
+            sock.connect(path)
+            agent._connect(sock)
+            keys = list(agent.get_keys())
+        except (OSError, paramiko.SSHException) as error:
+            log.debug("no SSH agent on %s: %s", path, error)
+        yield keys
+
+
+def _load_key(path: str, phrase: str | None) -> "paramiko.PKey | None":
+    """Return the key in a file; None if it is of no use.
+
+    Raises
+    ------
+    paramiko.SSHException
+        If the passphrase is missing (`paramiko.PasswordRequiredException`) or wrong.
+    """
+    wrong: paramiko.SSHException | None = None
+    for kind in (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey):
+        try:
+            key = kind.from_private_key_file(path, phrase)
+        except paramiko.PasswordRequiredException:
+            raise
+        except (paramiko.SSHException, ValueError) as error:  # another type of key, or a wrong passphrase
+            wrong = error if isinstance(error, paramiko.SSHException) else paramiko.SSHException(str(error))
+            continue
+        except OSError as error:
+            log.warning("the private key %s: %s", path, error)
+            return None
+        with contextlib.suppress(OSError, ValueError, paramiko.SSHException):  # there is none for most keys
+            if os.path.exists(f"{path}-cert.pub"):
+                key.load_certificate(f"{path}-cert.pub")
+        return key
+    if phrase is not None and wrong is not None:
+        raise wrong
+    log.warning("the private key %s cannot be read: %s", path, wrong)
+    return None

@@ -1,0 +1,157 @@
+"""Which proofs of identity to offer a host, in which order, and when to stop.
+
+Pure but for what the `Door` does, so that it can be tested against doors of every kind.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Generic, Protocol, TypeVar
+
+from msgspec import Struct
+
+from pilotmtc.errors import LoginRefused
+from pilotmtc.transport.ask import Memory
+
+# Most servers hang up at the sixth failure; a password should still have a chance then.
+MAX_KEYS = 5
+MAX_QUESTIONS = 3
+
+K = TypeVar("K")
+K_contra = TypeVar("K_contra", contravariant=True)
+# Answers prompts (text, echo), given the title and the instructions that come with them.
+Answer = Callable[[str, str, Sequence[tuple[str, bool]]], list[str]]
+
+
+class Outcome(Struct, frozen=True):
+    """What a host says to one proof: let in; or a step further; or no. None: `methods` are as before."""
+
+    done: bool
+    further: bool = False
+    methods: frozenset[str] | None = None
+
+
+class Candidate(Struct, Generic[K], frozen=True):
+    """A key that may fit. `load` returns None if it cannot be used after all."""
+
+    name: str
+    load: Callable[[], K | None]
+
+
+class Door(Protocol[K_contra]):
+    """One connection's authentication. Each raises `ConnectError` if the connection is lost."""
+
+    def none(self) -> Outcome: ...  # noqa: D102
+    def key(self, key: K_contra) -> Outcome: ...  # noqa: D102
+    def interactive(self, answer: Answer) -> Outcome: ...  # noqa: D102
+    def password(self, password: str) -> Outcome: ...  # noqa: D102
+
+
+class Login(Generic[K]):
+    """The way through one door.
+
+    Parameters
+    ----------
+    door
+        The connection.
+    who
+        ``user@host``, for questions and errors.
+    keys
+        In the order in which to try them.
+    memory
+        Who to ask.
+    allowed
+        The methods that the user's configuration allows.
+    """
+
+    def __init__(
+        self, door: Door[K], who: str, keys: Iterable[Candidate[K]], memory: Memory, allowed: frozenset[str]
+    ) -> None:
+        self._door = door
+        self._who = who
+        self._keys = iter(keys)
+        self._memory = memory
+        self._allowed = allowed
+        self._questions_left = MAX_QUESTIONS
+        self._mistaken = False  # an answer of the person has been refused
+        self._silent = False  # keyboard-interactive says no without asking anything
+        self._keys_left = MAX_KEYS
+        self.tried: list[str] = []
+        self.rejected = 0
+
+    def run(self) -> None:
+        """Return when the host has let the user in.
+
+        Raises
+        ------
+        LoginRefused
+            If it does not.
+        """
+        self._memory.begin(self._who)
+        outcome = self._door.none()
+        offered = outcome.methods or frozenset()
+        while not outcome.done:
+            next_outcome = self._try_one(offered)
+            if next_outcome is None:
+                self._memory.forget(self._who)
+                raise LoginRefused(self._explain(offered))
+            outcome = next_outcome
+            self.rejected += not (outcome.done or outcome.further)
+            offered = offered if outcome.methods is None else outcome.methods
+
+    def _try_one(self, offered: frozenset[str]) -> Outcome | None:
+        """Offer the next proof; None when there is none left."""
+        usable = offered & self._allowed
+        if "publickey" in usable:
+            while self._keys_left > 0 and (candidate := next(self._keys, None)) is not None:
+                if (key := candidate.load()) is None:
+                    continue
+                self._keys_left -= 1
+                self.tried.append(candidate.name)
+                return self._door.key(key)
+        for method, ask in (("keyboard-interactive", self._interactive), ("password", self._password)):
+            if method in usable and self._questions_left > 0 and not (self._silent and ask == self._interactive):
+                self._questions_left -= 1
+                return ask()
+        return None
+
+    def _interactive(self) -> Outcome:
+        asked = False
+
+        def answer(title: str, instructions: str, prompts: Sequence[tuple[str, bool]]) -> list[str]:
+            nonlocal asked
+            if not prompts:
+                return []
+            asked = True
+            return self._memory.answer(self._who, prompts, self._introduction(title, instructions))
+
+        self.tried.append("answers")
+        outcome = self._door.interactive(answer)
+        self._mistaken = asked and not (outcome.done or outcome.further)
+        if not asked and not outcome.done:
+            self._silent = True
+            self._questions_left += 1
+        return outcome
+
+    def _password(self) -> Outcome:
+        self.tried.append("password")
+        (password,) = self._memory.answer(self._who, [("Password: ", False)], self._introduction())
+        outcome = self._door.password(password)
+        self._mistaken = not (outcome.done or outcome.further)
+        return outcome
+
+    def _introduction(self, *words: str) -> str:
+        again = "That was not accepted. Once more:" if self._mistaken else ""
+        self._mistaken = False  # said once
+        return "\n".join(filter(None, (again, *words)))
+
+    def _explain(self, offered: frozenset[str]) -> str:
+        wants = ", ".join(sorted(offered)) or "nothing that is supported"
+        tried = ", ".join(dict.fromkeys(self.tried)) or "there is nothing to try"
+        hint = ""
+        if self._keys_left == 0:
+            hint = f"; no more than {MAX_KEYS} keys are tried: name the right one with IdentityFile and IdentitiesOnly"
+        elif "publickey" in offered and not self.tried:
+            hint = "; add a key to your SSH agent or name one with IdentityFile in ~/.ssh/config"
+        return (
+            f"{self._who} refuses the login. It wants: {wants}; tried: {tried}{hint}. Check with `ssh`; nothing "
+            "more is tried by itself, for many sites lock out who fails often"
+        )

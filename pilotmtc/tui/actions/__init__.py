@@ -1,0 +1,1 @@
+"""What users can do from the screen: to tasks, and to pilots."""

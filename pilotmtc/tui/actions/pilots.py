@@ -1,0 +1,145 @@
+"""What can be done with pilots: each is said before it is done, and told after it was."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from pilotmtc.errors import ConfigError, PilotMTCError, UsageError
+from pilotmtc.model import Pilot
+from pilotmtc.session import PilotOptions, Session
+from pilotmtc.sites import LOCAL, Site, get_site
+from pilotmtc.states import PILOT_FINAL
+from pilotmtc.tui.base import Base
+from pilotmtc.tui.widgets.dialogs import Confirm, Form, field_meant
+
+_FIELDS = (
+    ("site", "Site", "local: the store's host, without a scheduler"),
+    ("nodes", "Nodes", "1"),
+    ("cores", "Cores a node", "all"),
+    ("walltime", "Walltime", "such as 2h; empty: no limit"),
+    ("idle", "Ends when idle for", "such as 5m; empty: never"),
+    ("queue", "Queue", "the scheduler's choice"),
+    ("account", "Account", "the scheduler's choice"),
+    ("qos", "QOS", "the scheduler's choice"),
+)
+_NUMBERS = ("nodes", "cores")
+_NONE = {"site": LOCAL, "nodes": 1, "cores": 0, "walltime": 0, "idle": 0}  # what an emptied field stands for
+
+
+def drain(screen: Base, pilot: Pilot | None) -> None:
+    """Let a pilot finish what it runs and leave."""
+    _ask(
+        screen,
+        pilot,
+        ("Drain", "Pilot {} drains."),
+        "{} on {} of its cores go on to their end; nothing new is started, and then it leaves.",
+        lambda session, id_: session.pilots.drain(id_),
+    )
+
+
+def cancel(screen: Base, pilot: Pilot | None) -> None:
+    """End a pilot now."""
+    _ask(
+        screen,
+        pilot,
+        ("Cancel", "Pilot {} is being canceled."),
+        "{} on {} of its cores are killed and go back, for another pilot to run.",
+        lambda session, id_: session.pilots.cancel(id_),
+    )
+
+
+def _ask(
+    screen: Base,
+    pilot: Pilot | None,
+    words: tuple[str, str],
+    effect: str,
+    work: Callable[[Session, int], object],
+) -> None:
+    verb, done = words
+    if pilot is None:
+        screen.notify("There is no pilot under the cursor.", severity="warning")
+        return
+    if pilot.state in PILOT_FINAL:
+        screen.notify(f"Pilot {pilot.id} is over already.", severity="warning")
+        return
+    id_ = pilot.id
+    where = f" at {pilot.description.site}" if pilot.description.site else ""
+    if pilot.busy:
+        what = effect.format("Tasks", f"{pilot.busy:,}")
+    else:  # what it has started since it was heard of is not known
+        what = "It ran nothing when it was last heard of." if pilot.seen_at else "It runs nothing yet."
+
+    async def act() -> None:
+        screen.tell_if_cut()
+        await screen.mtc.gateway.do(lambda session: work(session, id_))
+        screen.notify(done.format(id_))
+
+    def answered(yes: bool | None) -> None:
+        if yes:
+            screen.begin(act(), "pilot-action")
+
+    screen.app.push_screen(Confirm(f"{verb} pilot {id_} ({pilot.state.name}{where})?\n\n{what}", verb), answered)
+
+
+def submit(screen: Base) -> None:
+    """Ask what a pilot is to be, and submit it."""
+    try:
+        site = Site() if screen.mtc.gateway.site == LOCAL else get_site(screen.mtc.gateway.site)
+    except PilotMTCError as error:
+        screen.notify(str(error), severity="error", markup=False)
+        return
+    values = {
+        "site": screen.mtc.gateway.site, "nodes": str(site.nodes), "cores": str(site.cores or ""),
+        "walltime": site.walltime, "idle": site.idle, "queue": site.queue, "account": site.account, "qos": site.qos,
+    }  # fmt: skip
+    _show(screen, values, values, "")
+
+
+def _show(screen: Base, site: dict[str, str], values: dict[str, str], trouble: str) -> None:
+    def answered(texts: list[str] | None) -> None:
+        if texts is not None:
+            told = {name: text.strip() for (name, _, _), text in zip(_FIELDS, texts, strict=True)}
+            screen.begin(_submit(screen, site, told), "pilot-submit")
+
+    title = "Submit a pilot." + (f"\n\n✗ {trouble}" if trouble else "")
+    fields = [(label, values[name]) for name, label, _ in _FIELDS]
+    first = field_meant(trouble, values)
+    form = Form(title, fields, hints=[hint for _, _, hint in _FIELDS], yes="Submit (ctrl-s)", first=first)
+    screen.app.push_screen(form, answered)
+
+
+def _submit(screen: Base, site: dict[str, str], values: dict[str, str]) -> Coroutine[Any, Any, None]:
+    async def act() -> None:
+        try:
+            options = options_of(values, site)
+            screen.tell_if_cut()
+            pilot = await screen.mtc.gateway.do(lambda session: session.pilots.submit(**options))
+        except (ConfigError, UsageError, PilotMTCError) as error:
+            _show(screen, site, values, str(error))
+            return
+        screen.notify(f"Pilot {pilot.id} is {pilot.state.name}.")
+
+    return act()
+
+
+def options_of(values: dict[str, str], site: dict[str, str]) -> PilotOptions:
+    """Return what a form says as a session takes it; what is empty is as the site says, unless it was emptied.
+
+    Raises
+    ------
+    UsageError
+        If a number is none.
+    """
+    found: dict[str, Any] = {}
+    for name, text in values.items():
+        if not text:
+            if site[name]:
+                found[name] = _NONE.get(name, "")
+            continue
+        if name in _NUMBERS:
+            if not text.isdecimal():
+                raise UsageError(f"{name} {text!r}: give a whole number")
+            found[name] = int(text)
+        else:
+            found[name] = text
+    options: PilotOptions = found  # type: ignore[assignment]  # the names are those of _FIELDS
+    return options

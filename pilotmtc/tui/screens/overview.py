@@ -1,0 +1,244 @@
+"""The overview: pilots, campaigns, what needs attention, and the recent past."""
+
+from time import monotonic
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Vertical
+from textual.events import Resize
+from textual.widgets import Static
+from textual_plotext import PlotextPlot
+
+from pilotmtc.model import Campaign, Pilot
+from pilotmtc.session.look.overview import Notice, left_s, notices
+from pilotmtc.states import TaskState
+from pilotmtc.text.tables import count, rate
+from pilotmtc.tui.actions import pilots
+from pilotmtc.tui.base import Base
+from pilotmtc.tui.widgets.plots import Past
+from pilotmtc.tui.widgets.table import Cell, Table
+from pilotmtc.tui.widgets.words import TASK_MARKS, bar, parts_bar, pilot_state, right, span, style
+
+_TALL = 36  # lines from which on there is room for the plots
+_BAR = 10
+_TICK_S = 5.0  # between two looks at the clock, when there is no news
+_STOP_S = 30.0  # data that are older than that are of a link that is gone: their time stands still
+_NOTICES = 0.3  # of the tables' room is theirs; and what the others leave
+_LEVELS = {"bad": ("✗", "bold red"), "warn": ("!", "bold yellow"), "note": ("·", "")}
+_SHOWN = (
+    TaskState.DONE, TaskState.FAILED, TaskState.CANCELED, TaskState.SKIPPED, TaskState.RUNNING, TaskState.CLAIMED,
+    TaskState.READY, TaskState.WAITING,
+)  # fmt: skip
+_COLOURS = {
+    TaskState.DONE: "green", TaskState.FAILED: "red", TaskState.CANCELED: "yellow", TaskState.SKIPPED: "yellow",
+    TaskState.RUNNING: "cyan", TaskState.CLAIMED: "cyan", TaskState.READY: "bright_black",
+    TaskState.WAITING: "bright_black",
+}  # fmt: skip
+
+
+class OverviewScreen(Base):
+    """All at a glance."""
+
+    PLACE = "overview"
+    HELP = """
+    # Overview
+
+    **Enter** opens what the cursor is on: a pilot, the tasks of a campaign, what needs attention.
+    **Tab** goes from table to table.
+    """
+    BINDINGS = [
+        Binding("t", "tasks", "Tasks"),
+        Binding("p", "submit", "New pilot"),
+        Binding("d", "drain", "Drain pilot"),
+        Binding("x", "cancel", "Cancel pilot"),
+    ]
+
+    def body(self) -> ComposeResult:
+        """Make the tables."""
+        yield Static(id="totals")
+        with Vertical(id="plots"):
+            yield PlotextPlot(id="paces")
+            yield PlotextPlot(id="cores")
+        with Vertical(id="tables"):
+            yield Table(("!", "NEEDS ATTENTION"), id="notices")
+            yield Table(
+                (right("PILOT"), "STATE", "SITE", right("NODES"), right("BUSY/CORES"), "LEFT", right("TASKS/S"),
+                 right("FAILED"), "REASON"), id="pilots",
+            )  # fmt: skip
+            yield Table(
+                (right("CAMPAIGN"), "PROGRESS", right("DONE"), right("OF"), right("FAILED"), right("RUNNING"),
+                 right("TASKS/S"), right("ENDS IN"), "NAME"), id="campaigns",
+            )  # fmt: skip
+
+    def on_mount(self) -> None:
+        """Begin at the pilots."""
+        self.query_one("#pilots").focus()
+        self.call_after_refresh(self.take_news)
+        self.set_interval(_TICK_S, self._tick)
+
+    def on_screen_resume(self) -> None:
+        """Notice how late it has become in the background; `Base` draws."""
+        self._set_clock()
+
+    def on_resize(self, event: Resize) -> None:
+        """Show the plots where there is room."""
+        self.set_class(event.size.height >= _TALL, "-tall")
+        self.take_news()
+
+    def on_board(self) -> None:
+        """Draw what has changed."""
+        self._show_tables()
+        self.call_after_refresh(self._share_room)
+        if self.board.seq:
+            self._show_totals()
+            if self.has_class("-tall"):
+                self._show_plots()
+
+    def _tick(self) -> None:
+        """Let ages grow, what is left become less, and paces go down; counts and plots are as they were."""
+        if self.is_current and self._drawable and self._set_clock():
+            self._show_tables()
+            self._show_totals()
+
+    def _set_clock(self) -> bool:
+        """Tell the board how old it is; return whether its time goes on."""
+        heard = self.mtc.heard_at
+        if heard is None or (age_s := monotonic() - heard) >= _STOP_S:
+            return False
+        self.board.age_s = float(round(age_s))  # less than a second is not seen
+        return True
+
+    def _show_tables(self) -> None:
+        board = self.board
+        found = notices(board)
+        self._notices = {str(index): notice for index, notice in enumerate(found)}
+        self.query_one("#notices", Table).fill({key: _notice(one) for key, one in self._notices.items()})
+        self.query_one("#notices").display = bool(found)
+        pilots = {
+            str(pilot.id): self._pilot(pilot) for pilot in sorted(board.pilots.values(), key=_number, reverse=True)
+        }
+        self.query_one("#pilots", Table).fill(pilots)
+        campaigns = [board.campaigns[id_] for id_ in sorted(board.campaigns, reverse=True)]
+        self.query_one("#campaigns", Table).fill({str(one.id): self._campaign(one) for one in campaigns})
+
+    def _share_room(self) -> None:
+        """Give what needs attention the lines that would be left free."""
+        if not self._drawable:
+            return
+        room = self.query_one("#tables").size.height
+        pilots, campaigns = (self.query_one(f"#{id_}", Table).row_count + 1 for id_ in ("pilots", "campaigns"))
+        free = room - min(pilots, room // 2) - campaigns
+        self.query_one("#notices").styles.max_height = max(int(_NOTICES * room), free, 2)
+
+    def on_data_table_row_selected(self, event: Table.RowSelected) -> None:
+        """Open what the cursor is on."""
+        key = event.row_key.value or ""
+        match event.data_table.id:
+            case "pilots":
+                self.mtc.open_pilot(int(key))
+            case "campaigns":
+                self.mtc.open_tasks(f"campaign:{key}")
+            case _:
+                notice = self._notices[key]
+                if notice.pilot is not None:
+                    self.mtc.open_pilot(notice.pilot)
+                elif notice.tasks:
+                    self.mtc.open_tasks(notice.tasks)
+
+    def action_tasks(self) -> None:
+        """Show all tasks."""
+        self.mtc.open_tasks("")
+
+    def action_submit(self) -> None:
+        """Submit a pilot."""
+        pilots.submit(self)
+
+    def action_drain(self) -> None:
+        """Drain the pilot under the cursor."""
+        pilots.drain(self, self._current)
+
+    def action_cancel(self) -> None:
+        """Cancel the pilot under the cursor."""
+        pilots.cancel(self, self._current)
+
+    @property
+    def _current(self) -> Pilot | None:
+        key = self.query_one("#pilots", Table).current
+        return None if key is None else self.board.pilots.get(int(key))
+
+    def _show_totals(self) -> None:
+        board = self.board
+        counts = [(state, board.tasks.get(state, 0)) for state in _SHOWN]
+        total = sum(n for _, n in counts)
+        busy, cores = board.cores
+        line = Text()
+        line.append(count(total, "task"), style="bold")
+        for state, n in counts:
+            if n:
+                mark, look = TASK_MARKS[state]
+                line.append("  ")
+                line.append(f"{mark} {n:,}{f' {state.name.lower()}' if self.wide else ''}", style=style(look))
+        width = max(10, self.size.width - 2)
+        share = f"cores {busy:,}/{cores:,} busy {bar(busy / cores if cores else 0.0, 20)}"
+        second = Text(f"{share}  {rate(board.pace, 'tasks')}")
+        parts = parts_bar([(n, _COLOURS[state]) for state, n in counts], width)
+        self.query_one("#totals", Static).update(
+            Text("\n", no_wrap=True, overflow="ellipsis").join([line, parts, second])
+        )
+
+    def _show_plots(self) -> None:
+        series, past = self.board.series, Past(self.board)
+        ended, failed = past.a_second(series.ended), past.a_second(series.failed)
+        paces = self._plot("paces", "tasks ended a second, against minutes", past, max([1.0, *ended[1]]))
+        paces.plt.plot(*ended, marker="hd")
+        if any(series.failed):
+            paces.plt.plot(*failed, marker="hd", color="red", label="failed")
+        cores = self._plot("cores", "cores busy, of those there, against minutes", past, max([1, *series.cores]))
+        cores.plt.plot(*past.level(series.cores), marker="hd", color="gray")
+        cores.plt.plot(*past.level(series.busy), marker="hd", color="green")
+
+    def _plot(self, id_: str, title: str, past: Past, top: float) -> PlotextPlot:
+        """Return a plot with nothing in it yet."""
+        plot = self.query_one(f"#{id_}", PlotextPlot)
+        plot.plt.clear_data()
+        plot.plt.title(title)
+        plot.plt.xlim(-past.minutes, 0)
+        plot.plt.ylim(0, top)
+        plot.plt.xticks(past.ticks(), [f"{age:.0f}" for age in past.ticks()])
+        plot.refresh()
+        return plot
+
+    def _pilot(self, pilot: Pilot) -> tuple[Cell, ...]:
+        pace, left = self.board.pilot_paces.get(pilot.id), left_s(pilot, self.board.clock)
+        walltime = pilot.description.walltime_s
+        return (
+            right(str(pilot.id)), pilot_state(pilot.state), pilot.description.site,
+            right(str(pilot.nodes or pilot.description.nodes)), right(f"{pilot.busy:,}/{pilot.cores:,}"),
+            "" if left is None else f"{bar(left / walltime, _BAR)} {span(left)}" if self.wide else right(span(left)),
+            right(rate(self.board.pilot_rate(pilot))) if pace else "",
+            right(f"{pace.failed:,}") if pace and pace.failed else "",
+            Text(pilot.trouble or pilot.reason or pilot.native_state),
+        )  # fmt: skip
+
+    def _campaign(self, campaign: Campaign) -> tuple[Cell, ...]:
+        counts, eta = campaign.counts, self.board.eta_s(campaign)
+        return (
+            right(str(campaign.id)),
+            parts_bar([(counts.get(state, 0), _COLOURS[state]) for state in _SHOWN], 2 * _BAR if self.wide else _BAR),
+            right(f"{counts.get(TaskState.DONE, 0):,}"),
+            right(f"{campaign.received:,}{'' if campaign.sealed else '+'}"),
+            right(f"{counts[TaskState.FAILED]:,}") if TaskState.FAILED in counts else "",
+            right(f"{counts.get(TaskState.RUNNING, 0):,}"),
+            right(rate(self.board.campaign_rate(campaign))) if campaign.id in self.board.campaign_paces else "",
+            right(span(eta)), Text(campaign.name),
+        )  # fmt: skip
+
+
+def _number(pilot: Pilot) -> int:
+    return pilot.id
+
+
+def _notice(notice: Notice) -> tuple[Cell, ...]:
+    mark, look = _LEVELS[notice.level]
+    return Text(mark, style=style(look)), Text(notice.text, style=style(look))

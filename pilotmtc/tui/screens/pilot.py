@@ -1,0 +1,308 @@
+"""A pilot from near: its nodes and slots, what runs, the past of its slots, events, its job, its log."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import VerticalScroll
+from textual.widgets import Static, TabbedContent, TabPane
+
+from pilotmtc.errors import NotPermitted
+from pilotmtc.model import Pilot, PilotId
+from pilotmtc.protocol.overview import (
+    GetPilotFile,
+    GetPilotView,
+    GetSpans,
+    NodeState,
+    PilotFile,
+    PilotView,
+    RunningTask,
+    Span,
+)
+from pilotmtc.session.look.overview import left_s
+from pilotmtc.states import PILOT_FINAL
+from pilotmtc.text.tables import plain, rate
+from pilotmtc.tui.actions import pilots
+from pilotmtc.tui.base import Base
+from pilotmtc.tui.widgets.gantt import Gantt, cores_of, lanes_of, utilisation
+from pilotmtc.tui.widgets.table import Cell, Table
+from pilotmtc.tui.widgets.words import bar, clock, pilot_state, plain_lines, right, span
+from pilotmtc.units import format_memory
+
+_MAP = 40  # cells of a node's map
+_WIDE_MAP = 64  # where there is room
+_SPANS = 20_000  # as many attempts are drawn, the newest
+_EVERY_S = 1.0
+_TABS = ("nodes", "running", "slots", "events", "job", "log")
+
+
+class PilotScreen(Base):
+    """A pilot from near."""
+
+    HELP = """
+    # A pilot
+
+    **1** to **6** change the part that is shown. In the slots' picture **+** and **-** zoom, **0** shows all of it.
+    """
+    BINDINGS = [
+        Binding("escape", "app.pop_screen", "Back"),
+        Binding("d", "drain", "Drain"),
+        Binding("x", "cancel", "Cancel"),
+        Binding("p", "submit", "New pilot", show=False),
+        Binding("y", "copy", "Copy ids", show=False),
+        Binding("l", "page_log", "Log in pager"),
+        *[Binding(str(number), f"part('{tab}')", tab, show=False) for number, tab in enumerate(_TABS, 1)],
+    ]
+
+    def __init__(self, pilot: int) -> None:
+        super().__init__()
+        self._number = PilotId(pilot)
+        self._view: PilotView | None = None
+        self._spans: dict[tuple[int, int], Span] = {}
+        self._seq = 0  # spans that ended after that are still to be fetched
+        self._before = 0  # and those of older tasks than that one; 0 when there are none
+
+    def body(self) -> ComposeResult:
+        """Make the parts."""
+        yield Static(id="head")
+        with TabbedContent(id="parts"):
+            with TabPane("1 Nodes", id="nodes"):
+                yield Table(("NODE", right("BUSY"), "SLOTS", right("LOAD"), "MEMORY"), id="node-table")
+            with TabPane("2 Running", id="running"):
+                titles = (right("TASK"), right("TRY"), right("CAMPAIGN"), "NODE", "SLOT", right("FOR"))
+                yield Table(titles, id="running-table")
+            with TabPane("3 Slots", id="slots"):
+                yield Static(id="slots-title")
+                yield Gantt(id="gantt")
+            with TabPane("4 Events", id="events"):
+                yield Table(("TIME", "WHAT"), id="event-table")
+            with TabPane("5 Job", id="job"), VerticalScroll():
+                yield Static(id="job-text", markup=False)
+            with TabPane("6 Log", id="log"), VerticalScroll(id="log-scroll"):
+                yield Static(id="log-text", markup=False)
+
+    @property
+    def place(self) -> str:
+        """What the first line says of where one is."""
+        return f"pilot {self._number}"
+
+    @property
+    def _record(self) -> Pilot | None:
+        """What is known of it: what was asked for here, or, before the first answer, what the overview has."""
+        return self._view.pilot if self._view is not None else self.board.pilots.get(self._number)
+
+    @property
+    def _part(self) -> str:
+        return self.query_one("#parts", TabbedContent).active
+
+    def on_mount(self) -> None:
+        """Look again and again: loads and logs change without any news."""
+        self.set_interval(_EVERY_S, self._again)
+
+    def on_board(self) -> None:
+        """Look for the first time, or after having been away."""
+        if self._view is None:
+            self.look(self._load)
+
+    def on_tabbed_content_tab_activated(self) -> None:
+        """Fetch what the part wants that is shown now."""
+        self.look(self._load, news=True)
+
+    def _again(self) -> None:
+        if self.is_current and not self.mtc.gateway.trouble:
+            self.look(self._load)
+
+    async def _load(self) -> None:
+        view = await self.mtc.gateway.ask(GetPilotView(self._number))
+        self._view = view
+        if view.pilot is None:
+            self.query_one("#head", Static).update(f"There is no pilot {self._number}.")
+            return
+        self._show_head(view.pilot, view)
+        match self._part:
+            case "nodes":
+                self._show_nodes(view)
+            case "running":
+                rows = {str(task.task): _running(task, view.now) for task in view.tasks}
+                self.query_one("#running-table", Table).fill(rows)
+            case "events":
+                rows = {str(index): (clock(at), Text(plain(words))) for index, (at, words) in enumerate(view.events)}
+                self.query_one("#event-table", Table).fill(rows)
+            case "slots":
+                await self._load_spans(view)
+            case "job":
+                await self._load_job(view.pilot)
+            case "log":
+                await self._load_log()
+
+    def _show_head(self, pilot: Pilot, view: PilotView) -> None:
+        asked = pilot.description
+        left = left_s(pilot, view.now)
+        first = Text.assemble(
+            pilot_state(pilot.state), f" at {asked.site or 'local'}", f", queue {asked.queue}" if asked.queue else "",
+            f", job {pilot.batch}" if pilot.batch else "", f" ({pilot.native_state})" if pilot.native_state else "",
+            f": {plain(pilot.reason)}" if pilot.reason else "",
+        )  # fmt: skip
+        nodes = pilot.nodes or asked.nodes
+        on = f"{nodes} node{'s' * (nodes != 1)}"
+        share = f" {bar(pilot.busy / pilot.cores if pilot.cores else 0.0, 20)}" if self.wide else ""
+        second = f"cores {pilot.busy:,}/{pilot.cores:,} busy{share} on {on}"
+        if pilot.started_at is None:
+            second = f"{on} asked for"
+        elif pilot.state in PILOT_FINAL:
+            second = f"{pilot.cores:,} core{'s' * (pilot.cores != 1)} on {on}"
+        if view.pace is not None:
+            lately = "" if pilot.state in PILOT_FINAL else f"{rate(view.pace.lately, 'tasks')}, "
+            second += f"  {lately}{view.pace.ended:,} ended, {view.pace.failed:,} failed"
+        third = ""
+        if left is not None:
+            width = 20 if self.wide else 10
+            third = f"walltime {bar(left / asked.walltime_s, width)} {span(left)} left of {span(asked.walltime_s)}"
+        if pilot.description.scheduler:
+            waited = (pilot.started_at or view.now) - (pilot.submitted_at or pilot.created_at)
+            third += f"  waited {span(max(waited, 0.0))} in the queue"
+        if pilot.trouble:
+            third += f"  scheduler: {plain(pilot.trouble)}"
+        self.query_one("#head", Static).update(Text("\n").join([first, Text(second), Text(third.strip())]))
+
+    def _show_nodes(self, view: PilotView) -> None:
+        taken: dict[str, set[int]] = {}
+        for task in view.tasks:
+            if task.started_at:
+                taken.setdefault(task.node, set()).update(cores_of(task.slot))
+        nodes = sorted(view.nodes, key=_by_number)
+        rows = {node.name: _node(node, taken.get(node.name, set()), wide=self.wide) for node in nodes}
+        self.query_one("#node-table", Table).fill(rows)
+
+    async def _load_spans(self, view: PilotView) -> None:
+        """Fetch what has ended since the last look, and one more page of older attempts, and draw all of them."""
+        news = await self.mtc.gateway.ask(GetSpans(self._number, since=self._seq))
+        if news.reset:
+            self._spans.clear()
+            self._before = news.next
+        self._seq = news.seq
+        self._add(news.spans)
+        if self._before and len(self._spans) < _SPANS:
+            older = await self.mtc.gateway.ask(GetSpans(self._number, self._before))
+            self._before = older.next
+            self._add(older.spans)
+        full = len(self._spans) >= _SPANS
+        if full:
+            newest = sorted(self._spans.items(), key=lambda item: item[1].started_at)[-_SPANS:]
+            self._spans = dict(newest)
+        more = ", the newest" if full else ", older ones are being fetched" if self._before else ""
+        lanes = lanes_of(self._spans.values(), view.tasks, view.now)
+        title = f"{len(lanes):,} cores, {100 * utilisation(lanes):.0f} % used, {len(self._spans):,} attempts{more}"
+        self.query_one("#slots-title", Static).update(f"{title}.  █ done  X failed  ▚ lost  ▓ runs")
+        self.query_one("#gantt", Gantt).show(lanes)
+
+    def _add(self, spans: Iterable[Span]) -> None:
+        self._spans.update(((one.task, one.attempt), one) for one in spans)
+
+    async def _load_job(self, pilot: Pilot) -> None:
+        record = [
+            f"{name:>14}  {plain(str(value))}"
+            for name, value in (
+                ("scheduler", pilot.description.scheduler or "none: started on the store's host"),
+                ("job", pilot.batch), ("state", pilot.native_state), ("reason", pilot.reason),
+                ("submitted", clock(pilot.submitted_at)), ("started", clock(pilot.started_at)),
+                ("ended", clock(pilot.ended_at)), ("last asked", clock(pilot.asked_at)), ("trouble", pilot.trouble),
+                ("host", pilot.host), ("process", pilot.pid or None), ("directory", pilot.directory),
+            )
+            if value
+        ]  # fmt: skip
+        if pilot.description.scheduler:
+            script = await self._file("job.sh")
+            record += ["", script.path, script.trouble or plain_lines(script.data)]
+        self.query_one("#job-text", Static).update("\n".join(record))
+
+    async def _file(self, name: str, limit: int = 64 << 10) -> PilotFile:
+        try:
+            return await self.mtc.gateway.ask(GetPilotFile(self._number, name, limit))
+        except NotPermitted as error:  # the rest of the screen is
+            return PilotFile(name, trouble=str(error))
+
+    async def _load_log(self) -> None:
+        log = await self._file("agent.log")
+        scroll = self.query_one("#log-scroll", VerticalScroll)
+        at_end = scroll.scroll_target_y >= scroll.max_scroll_y
+        text = plain_lines(log.data) if not log.trouble else log.trouble
+        self.query_one("#log-text", Static).update(f"{log.path} ({log.size:,} bytes)\n{text}")
+        if at_end:
+            scroll.scroll_end(animate=False)
+
+    # -- keys -------------------------------------------------------------------------------------------------
+
+    def on_data_table_row_selected(self, event: Table.RowSelected) -> None:
+        """Open the task that the cursor is on."""
+        if event.data_table.id == "running-table":
+            self.mtc.open_task(int(event.row_key.value or 0))
+
+    def action_part(self, part: str) -> None:
+        """Show another part."""
+        self.query_one("#parts", TabbedContent).active = part
+        first = self.query_one(f"#{part}").query("Table, Gantt, VerticalScroll").first()
+        first.focus()
+
+    def action_drain(self) -> None:
+        """Drain it."""
+        pilots.drain(self, self._record)
+
+    def action_cancel(self) -> None:
+        """Cancel it."""
+        pilots.cancel(self, self._record)
+
+    def action_submit(self) -> None:
+        """Submit another."""
+        pilots.submit(self)
+
+    def action_copy(self) -> None:
+        """Copy its ids."""
+        pilot = self._record
+        ids = f"{self._number}{f' {pilot.batch}' if pilot and pilot.batch else ''}"
+        self.app.copy_to_clipboard(ids)
+        self.notify(f"Copied: {ids}")
+
+    def action_page_log(self) -> None:
+        """Open the agent's log in the pager."""
+
+        async def page() -> None:
+            log = await self._file("agent.log", 1 << 20)
+            with TemporaryDirectory(prefix="pilotmtc-") as directory:
+                copy = Path(directory) / "agent.log"
+                copy.write_bytes(log.data if not log.trouble else log.trouble.encode())
+                self.mtc.page([str(copy)])
+
+        self.begin(page(), "pager")
+
+
+def _by_number(node: NodeState) -> list[tuple[int, str]]:
+    """Put n10 behind n9."""
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", node.name)]
+
+
+def _node(node: NodeState, taken: set[int], *, wide: bool) -> tuple[Cell, ...]:
+    used = f"{bar(node.memory_used_bytes / node.memory_bytes, 6)} " if node.memory_bytes and wide else ""
+    memory = f"{used}{format_memory(node.memory_used_bytes)}" if node.memory_bytes else ""
+    # Where nothing is started any more, why is of more use than an empty map.
+    slots = Text(plain(node.note), style="bold") if node.note else _map(node, taken, _WIDE_MAP if wide else _MAP)
+    return Text(plain(node.name)), right(f"{node.busy}/{node.cores}"), slots, right(f"{node.load:.1f}"), memory
+
+
+def _map(node: NodeState, taken: set[int], room: int) -> str:
+    """Return a node's cores: one cell each where there is room for that."""
+    if node.cores > room or len(taken) != node.busy:
+        return bar(node.busy / node.cores if node.cores else 0.0, min(room, max(node.cores, 1)))
+    names = sorted({*taken, *range(node.cores)})[: max(node.cores, len(taken))]
+    return "".join("■" if core in taken else "·" for core in names)
+
+
+def _running(task: RunningTask, now: float) -> tuple[Cell, ...]:
+    return (
+        right(str(task.task)), right(str(task.attempt)), right(str(task.campaign)), task.node, task.slot,
+        right(span(max(now - task.started_at, 0.0)) if task.started_at else "waits"),
+    )  # fmt: skip

@@ -1,0 +1,220 @@
+"""A task from near: why it is where it is, what it wrote, its attempts, and the tasks before and after it."""
+
+import asyncio
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import VerticalScroll
+from textual.widgets import Static, TabbedContent, TabPane
+
+from pilotmtc.model import Attempt, Task, TaskId
+from pilotmtc.protocol.messages import GetOutput, GetTask, Output, TaskDetail
+from pilotmtc.protocol.overview import Explain
+from pilotmtc.protocol.tail import GetTail, Tail, Written
+from pilotmtc.session.look.explain import explain
+from pilotmtc.states import TaskState
+from pilotmtc.text.tables import pairs, plain, shorten
+from pilotmtc.text.tasks import attempt_row, command_line, detail_rows
+from pilotmtc.tui.actions.tasks import TaskActions
+from pilotmtc.tui.widgets.table import Cell, Table
+from pilotmtc.tui.widgets.task_table import cell, elapsed_s, ending
+from pilotmtc.tui.widgets.words import plain_lines, right, span, task_state
+
+_EVERY_S = 1.0
+_MESSAGE = 40  # characters of an attempt's message; `pilotmtc task` has all
+_TABS = ("why", "output", "attempts", "neighbours")
+_NEIGHBOURS = 100  # as many as the store tells each way
+
+
+class TaskScreen(TaskActions):
+    """A task from near."""
+
+    HELP = """
+    # A task
+
+    **1** to **4** change the part that is shown: why the task is where it is, what it wrote, its attempts, and those
+    that it waits for or that wait for it. **Enter** on an attempt shows what that one wrote, on a task opens it. What a
+    task writes while it runs is shown as it comes; **End** keeps its end in sight.
+    """
+    BINDINGS = [
+        Binding("escape", "app.pop_screen", "Back"),
+        *[Binding(str(number), f"part('{tab}')", tab, show=False) for number, tab in enumerate(_TABS, 1)],
+    ]
+
+    def __init__(self, task: int) -> None:
+        super().__init__()
+        self._number = TaskId(task)
+        self._detail: TaskDetail | None = None
+        self._attempt = 0  # whose output is shown; 0 is the newest
+        self._shown: Output | None = None
+        self._tail = Tail()
+
+    def body(self) -> ComposeResult:
+        """Make the parts."""
+        yield Static(id="head")
+        with TabbedContent(id="parts"):
+            with TabPane("1 Why", id="why"), VerticalScroll():
+                yield Static(id="why-text", markup=False)
+            with TabPane("2 Output", id="output"), VerticalScroll(id="output-scroll"):
+                yield Static(id="output-text", markup=False)
+            with TabPane("3 Attempts", id="attempts"):
+                titles = (right("TRY"), "END", right("TIME"), "MESSAGE", "STARTED", right("MEMORY"), right("CPU"))
+                yield Table((*titles, right("PILOT"), "NODE", "CORES"), id="attempt-table")
+            with TabPane("4 Neighbours", id="neighbours"):
+                yield Table((right("TASK"), "STATE", ""), id="neighbour-table")
+
+    @property
+    def place(self) -> str:
+        """What the first line says of where one is."""
+        return f"task {self._number}"
+
+    def chosen(self) -> list[Task]:
+        """Return the task."""
+        return [self._detail.task] if self._detail is not None and self._detail.task is not None else []
+
+    def on_mount(self) -> None:
+        """Look again while it runs: its time goes on without any news."""
+        self.set_interval(_EVERY_S, self._tick)
+
+    def _tick(self) -> None:
+        running = any(task.state is TaskState.RUNNING for task in self.chosen())
+        if running and self.is_current and not self.mtc.gateway.trouble:
+            self.look(self._load)
+
+    def on_board(self) -> None:
+        """Look again."""
+        self.changed()
+
+    def changed(self) -> None:
+        """Look again."""
+        if not self.mtc.gateway.trouble:
+            self.look(self._load, news=True)
+
+    def on_tabbed_content_tab_activated(self) -> None:
+        """Fetch what the part wants that is shown now."""
+        self.changed()
+
+    @property
+    def _part(self) -> str:
+        return self.query_one("#parts", TabbedContent).active
+
+    async def _load(self) -> None:
+        ask = self.mtc.gateway.ask
+        found, detail = await asyncio.gather(ask(Explain(self._number)), ask(GetTask(self._number)))
+        task = detail.task
+        if task is None:
+            self.query_one("#head", Static).update(f"There is no task {self._number}.")
+            return
+        self._detail = detail
+        self._show_head(task, found.now)
+        match self._part:
+            case "why":
+                rows = [(name, value) for name, value in detail_rows(detail, found.now)[2:] if value]
+                lines = [
+                    f"{line[0].upper()}{line[1:]}" if not line.startswith("$ ") else line for line in explain(found)
+                ]
+                text = "\n".join(map(plain, [*lines, "", *pairs(rows, colour=False)]))
+                self.query_one("#why-text", Static).update(text)
+            case "output":
+                await self._load_output(detail)
+            case "attempts":
+                table = {str(one.attempt): _attempt(one, found.now) for one in detail.attempts}
+                self.query_one("#attempt-table", Table).fill(table)
+            case "neighbours":
+                self._show_neighbours(detail)
+
+    def _show_head(self, task: Task, now: float) -> None:
+        used = min(task.failures, task.max_retries)
+        retries = f", retries {used}/{task.max_retries}" if task.max_retries else ""
+        parts = (
+            ending(task),
+            span(elapsed_s(task, now)),
+            f"campaign {task.campaign}",
+            f"attempt {task.attempt}{retries}" if task.attempt else "",
+        )
+        first = Text.assemble(task_state(task.state), "  ", plain("  ".join(part for part in parts if part)))
+        second = Text(plain(task.name or ""), style="bold")
+        third = Text(plain(command_line(task)), style="dim")
+        self.query_one("#head", Static).update(Text("\n").join([first, second, third] if task.name else [first, third]))
+
+    async def _load_output(self, detail: TaskDetail) -> None:
+        task = detail.task
+        running = task.attempt if task is not None and task.state is TaskState.RUNNING else 0
+        newest = running or (detail.attempts[-1].attempt if detail.attempts else 0)
+        wanted = self._attempt or newest
+        shown: Output | Written | None
+        if wanted and wanted == running:
+            since = self._tail.at if self._tail.attempt == wanted else 0.0
+            tail = await self.mtc.gateway.ask(GetTail(self._number, since, _EVERY_S))
+            if tail.attempt == wanted:
+                self._tail = tail
+            shown, what = tail.written, "runs, and has written so far"
+        elif wanted:
+            if self._shown is None or self._shown.attempt != wanted:
+                self._shown = await self.mtc.gateway.ask(GetOutput(self._number, wanted))
+            shown, what = self._shown, "wrote"
+        else:
+            shown = None
+        if shown is None:
+            self._show_output("It has written nothing that is here yet.")
+            return
+        parts = [f"attempt {wanted} of {newest} {what}"]
+        for name, data, size, path in (
+            ("stdout", shown.stdout, shown.stdout_bytes, shown.stdout_path),
+            ("stderr", shown.stderr, shown.stderr_bytes, shown.stderr_path),
+        ):
+            where = f" in {plain(path)}" if path else ""
+            end = f", the last {len(data):,}" if isinstance(shown, Written) and len(data) < size else ""
+            parts.append(f"\n── {name}: {size:,} bytes{where}{end}")
+            parts.append(plain_lines(data))
+        self._show_output("\n".join(parts))
+
+    def _show_output(self, text: str) -> None:
+        """Show it; who looks at its end sees its end again."""
+        scroll = self.query_one("#output-scroll", VerticalScroll)
+        # Where it goes, not where it is: who has just pressed Home is still on the way there.
+        at_end = scroll.scroll_target_y >= scroll.max_scroll_y > 0
+        self.query_one("#output-text", Static).update(text)
+        if at_end:
+            scroll.scroll_end(animate=False)
+
+    def _show_neighbours(self, detail: TaskDetail) -> None:
+        rows: dict[str, tuple[Cell, ...]] = {}
+        for what, neighbours in (("it comes after this", detail.needs), ("it comes before this", detail.needed_by)):
+            for id_, state, well in neighbours:
+                words = what if well else f"{what}, however {'this' if neighbours is detail.needs else 'it'} ends"
+                rows[str(id_)] = (right(str(id_)), task_state(state), words)
+            if len(neighbours) == _NEIGHBOURS:
+                rows[f"more {what}"] = ("", "", f"the first {_NEIGHBOURS} are shown")
+        self.query_one("#neighbour-table", Table).fill(rows)
+
+    # -- keys -------------------------------------------------------------------------------------------------
+
+    def on_data_table_row_selected(self, event: Table.RowSelected) -> None:
+        """Show what an attempt wrote, or open another task."""
+        key = event.row_key.value or ""
+        if event.data_table.id == "attempt-table":
+            self._attempt = int(key)
+            self._go_to("output")
+        elif key.isdigit():
+            self.mtc.open_task(int(key))
+
+    def action_part(self, part: str) -> None:
+        """Show another part; as output that of the newest attempt."""
+        if part == "output":
+            self._attempt = 0
+        self._go_to(part)
+
+    def _go_to(self, part: str) -> None:
+        self.query_one("#parts", TabbedContent).active = part
+        self.query_one(f"#{part}").query("Table, VerticalScroll").first().focus()
+
+
+def _attempt(one: Attempt, now: float) -> tuple[Cell, ...]:
+    """Return an attempt's cells: first what says how it ended, for a screen that has no room for all."""
+    number, end, took, cpu, memory, started, pilot, node, cores, message = attempt_row(one, now)
+    return (
+        right(number), cell(end), right(took), cell(shorten(message, _MESSAGE)), started, right(memory), right(cpu),
+        right(pilot), cell(node), cell(cores),
+    )  # fmt: skip

@@ -1,0 +1,412 @@
+"""Tasks in a table that pages from the store."""
+
+import time
+
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Horizontal
+from textual.events import Resize
+from textual.widgets import Input, Static
+
+from pilotmtc.errors import UsageError
+from pilotmtc.model import Task, TaskId
+from pilotmtc.protocol.messages import Filter, GetTasks
+from pilotmtc.protocol.overview import GetWords
+from pilotmtc.session.look.filter import FilterError, Vocabulary, parse_filter, pointed
+from pilotmtc.states import TaskState
+from pilotmtc.text.tables import plain, shorten
+from pilotmtc.tui.actions.tasks import CANCEL, EDIT, RETRY, TaskActions
+from pilotmtc.tui.widgets.choice import Choice
+from pilotmtc.tui.widgets.filter_input import FilterBox
+from pilotmtc.tui.widgets.listing import ORDERS, PAGE, Listing, known_count
+from pilotmtc.tui.widgets.task_table import TaskTable
+
+_NEAR = 100  # rows from an end of what is held, at which more is asked for
+_PAUSE_S = 1.0  # between two looks at what is in sight
+_SHARE = 10  # a look that takes long is followed by a pause so many times as long
+_DRAW_S = 0.5  # between two drawings while all tasks are looked at
+_FOLLOWED = 100
+
+
+class TasksScreen(TaskActions):
+    """The tasks that a filter finds."""
+
+    HELP = """
+    # Tasks
+
+    **/** writes a filter: `state:failed tag:night exit:137 mass>3`; **Tab** completes it. **Space** marks tasks; **r**,
+    **c**, **e** and **y** then speak of all that are marked, and **R**, **C**, **E** of all that the filter finds.
+    **Enter** opens a task.
+    """
+    BINDINGS = [
+        # With priority, so that what is typed right after it is a filter, and none of the keys below.
+        Binding("slash", "filter", "Filter", key_display="/", priority=True),
+        Binding("s", "sort", "Sort"),
+        Binding("f", "follow", "Follow"),
+        Binding("space", "mark", "Mark", key_display="␣"),
+        Binding("a", "mark_all", "Mark all shown, or none", show=False),
+        Binding("R", "retry_all", "Retry all that the filter finds", show=False),
+        Binding("C", "cancel_all", "Cancel all that the filter finds", show=False),
+        Binding("E", "edit_all", "Edit all that the filter finds", show=False),
+        Binding("f5", "again", "Look again from the beginning", show=False),
+        Binding("escape", "back", "Back", show=False),
+    ]
+
+    def __init__(self, filter_: str) -> None:
+        super().__init__()
+        self._filter = filter_
+        self._listing = Listing(Filter())  # what is shown
+        self._coming: Listing | None = None  # what is to be shown instead, of which nothing is here yet
+        self._shown_filter = ""  # that of what is shown
+        self._paging: Listing | None = None
+        self._marked: dict[TaskId, Task] = {}
+        self._follows = False
+        self._looked_at = 0.0  # the monotonic clock, when what is in sight was asked for
+        self._looking = False
+        self._pause_s = _PAUSE_S
+        self._total = 0  # tasks of the store, when the end was seen
+        self._drawn_at = 0.0
+
+    def body(self) -> ComposeResult:
+        """Make the line of the filter, and the table."""
+        with Horizontal(id="filter-line"):
+            yield FilterBox(self._filter, id="filter")
+            yield Static(id="found", markup=False)
+        yield TaskTable(id="tasks")
+
+    def on_mount(self) -> None:
+        """Begin."""
+        self._table.shape(self.app.size.width)  # not only when it is laid out: it would be again, for that
+        self._table.focus()
+        self.set_interval(1.0, self._tick)
+        try:
+            parse_filter(self._filter)
+        except FilterError as error:
+            self.notify(pointed(self._filter, error), title="No filter", severity="error", markup=False)
+            self._filter = ""
+        self._restart("id")
+
+    @property
+    def _table(self) -> TaskTable:
+        return self.query_one("#tasks", TaskTable)
+
+    @property
+    def place(self) -> str:
+        """What the first line says of where one is."""
+        return shorten(f"tasks {plain(self._filter)}".strip(), max(self.size.width - 34, 20))
+
+    @property
+    def _now(self) -> float:
+        heard = self.mtc.heard_at
+        return self.board.now + (0.0 if heard is None else time.monotonic() - heard)
+
+    def chosen(self) -> list[Task]:
+        """Return the marked tasks or, if there are none, the one that the cursor is on."""
+        if self._marked:
+            return [self._marked[id_] for id_ in sorted(self._marked)]
+        current = self._current
+        return [] if current is None else [current]
+
+    @property
+    def _current(self) -> Task | None:
+        """The task that the cursor is on; None, said aloud, while others are on their way: those are meant."""
+        if self._coming is not None:
+            self.notify("Other tasks are on their way.", timeout=3)
+            return None
+        current = self._table.current
+        return None if current is None else self._listing.rows.get(TaskId(int(current)))
+
+    # -- paging -----------------------------------------------------------------------------------------------
+
+    def _restart(self, order: str) -> None:
+        self._coming = Listing(parse_filter(self._filter), order)
+        self._page(self._coming, up=False)
+        self._show_found()
+
+    def _page(self, listing: Listing, *, up: bool) -> None:
+        self._paging = listing
+        self.begin(self._fetch(listing, up=up), "page")
+
+    async def _fetch(self, listing: Listing, *, up: bool) -> None:
+        """Take one page, or all of them if the order is one of values."""
+        first, keep, got = not listing.rows, bool(listing.rows), 0
+        total = sum(self.board.tasks.values())
+        try:
+            while True:
+                page = await self.mtc.gateway.ask(listing.page_before() if up else listing.next_page())
+                if up:
+                    listing.take_before(page)
+                else:
+                    listing.take_next(page, self._now)
+                got += len(page.tasks)
+                over = not page.next or (not listing.by_value and got >= PAGE)
+                if over or time.monotonic() - self._drawn_at >= _DRAW_S:
+                    self._arrive(listing)
+                    self._draw(to_top=first, keep=keep)
+                    keep = True
+                    first = first and listing.by_value  # of which the largest are to be seen, however late they come
+                if over:
+                    break
+            if not listing.below:
+                self._total = total
+        except UsageError as error:
+            if self._coming is not listing:
+                raise
+            self._refuse(error)
+        finally:
+            if self._paging is listing:
+                self._paging = None
+                self._show_found()
+        self.call_after_refresh(self._page_if_near)
+
+    def _arrive(self, listing: Listing) -> None:
+        """Show `listing` from now on, if it is the one that was waited for."""
+        if self._coming is listing:
+            self._coming, self._listing, self._shown_filter = None, listing, self._filter
+
+    def _refuse(self, error: UsageError) -> None:
+        """Go back to the filter of what is shown, and say what is wrong with the other where it was written."""
+        self._coming, self._filter = None, self._shown_filter
+        self.query_one("#filter", FilterBox).refuse(str(error), self._shown_filter)
+        self.show_status()
+
+    def _page_if_near(self) -> None:
+        listing, table = self._listing, self._table
+        if self._coming is not None or self._paging is listing or listing.by_value or self._follows:
+            return
+        top = int(table.scroll_offset.y)
+        at_end = top + table.size.height + _NEAR >= len(listing.rows)
+        if at_end and (listing.below or (listing.order == "id" and sum(self.board.tasks.values()) > self._total)):
+            self._page(listing, up=False)
+        elif listing.above and top < _NEAR:
+            self._page(listing, up=True)
+
+    def on_task_table_moved(self) -> None:
+        """Ask for more if what is in sight is near an end of what is held."""
+        self._page_if_near()
+
+    # -- drawing ----------------------------------------------------------------------------------------------
+
+    def _draw(self, *, to_top: bool = False, keep: bool = False) -> None:
+        """Show what is held; with `keep` the rows that are there are as they should be."""
+        table, now = self._table, self._now
+        self._drawn_at = time.monotonic()
+        kept = table.shown if keep else {}
+        held = {str(task.id): task for task in self._listing.rows.values()}
+        table.show({key: kept.get(key) or table.row(task, now, self._marked) for key, task in held.items()})
+        if to_top and table.row_count and not self._follows:
+            table.move_cursor(row=0)
+        self._show_found()
+
+    def _redraw(self, tasks: list[Task]) -> None:
+        now = self._now
+        for task in tasks:
+            self._table.update_row(str(task.id), self._table.row(task, now, self._marked))
+
+    def _show_found(self) -> None:
+        listing = self._coming or self._listing
+        count = len(listing.rows) if listing.whole else known_count(listing.filter, self.board)
+        parts = [f"{count:,} task{'s' * (count != 1)}" if count is not None else f"{len(listing.rows):,} shown of more"]
+        total = sum(self.board.tasks.values())
+        if listing is self._coming:
+            parts = ["looking"]
+        if self._paging is listing and (not listing.rows or listing.by_value) and listing.below > 0 and total:
+            done = listing.looked_at if listing.order != "newest" else total - listing.looked_at
+            parts = [f"looking: {min(max(done / total, 0.0), 0.99):.0%}"]
+        parts.append("following" if self._follows else ORDERS[listing.order])
+        if self._marked:
+            parts.insert(0, f"● {len(self._marked):,} marked")
+        self.query_one("#found", Static).update(" · ".join(parts))
+
+    def on_resize(self, event: Resize) -> None:
+        """Show as many columns as there is room for."""
+        if self._table.shape(event.size.width):
+            self._draw()
+
+    def _tick(self) -> None:
+        """Let the time of running tasks go on; this asks nobody."""
+        rows = self._listing.rows
+        running = [rows[id_] for key in self._table.in_sight if (id_ := TaskId(int(key))) in rows]
+        self._redraw([task for task in running if task.state is TaskState.RUNNING])
+
+    # -- news -------------------------------------------------------------------------------------------------
+
+    def on_board(self) -> None:
+        """Look again at what is in sight, but not too often."""
+        if self._looking:
+            return
+        self._looking = True
+        self.set_timer(max(self._looked_at + self._pause_s - time.monotonic(), 0.001), self._look_now)
+
+    def _look_now(self) -> None:
+        self.begin(self._look(), "look")
+
+    async def _look(self) -> None:
+        began = self._looked_at = time.monotonic()
+        try:
+            await (self._follow() if self._follows else self._refresh())
+        except UsageError as error:
+            if self._filter == self._shown_filter:
+                raise
+            self._refuse(error)
+        finally:
+            self._pause_s = max(_PAUSE_S, _SHARE * (time.monotonic() - began))
+            self._looking = False
+
+    async def _refresh(self) -> None:
+        listing = self._listing
+        ids = tuple([TaskId(int(key)) for key in self._table.in_sight])
+        if ids:
+            page = await self.mtc.gateway.ask(GetTasks(Filter(ids=ids), limit=len(ids)))
+            if listing is self._listing:
+                self._redraw(listing.take_fresh(page.tasks))
+            self._marked.update((task.id, task) for task in page.tasks if task.id in self._marked)
+        self._show_found()
+        self._page_if_near()
+
+    async def _follow(self) -> None:
+        listing = Listing(parse_filter(self._filter), "newest")
+        while listing.below and len(listing.rows) < _FOLLOWED:
+            listing.take_next(await self.mtc.gateway.ask(listing.next_page()))
+        if self._follows:
+            at_top = self._table.cursor_row == 0
+            self._coming, self._listing, self._shown_filter = None, listing, self._filter
+            self._draw()
+            if at_top:
+                self._table.move_cursor(row=0)
+
+    def changed(self) -> None:
+        """Look again: something was done."""
+        self._pause_s = 0.0
+        self.on_board()
+
+    # -- keys -------------------------------------------------------------------------------------------------
+
+    def on_data_table_row_selected(self, event: TaskTable.RowSelected) -> None:
+        """Open the task that the cursor is on."""
+        if (task := self._current) is not None:
+            self.mtc.open_task(task.id)
+
+    def on_data_table_header_selected(self, event: TaskTable.HeaderSelected) -> None:
+        """Sort by the column that was clicked on; by id the other way round, if it is so already."""
+        order = self._table.order_of(event.column_index)
+        if order:
+            self._sort("newest" if order == "id" == self._listing.order else order)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Let a slash be written where text is written."""
+        return action != "filter" or not isinstance(self.focused, Input)
+
+    def action_filter(self) -> None:
+        """Write a filter."""
+        self.query_one("#filter", FilterBox).begin()
+        self.begin(self._learn_words(), "words")
+
+    async def _learn_words(self) -> None:
+        words = await self.mtc.gateway.ask(GetWords())
+        self.query_one("#filter", FilterBox).vocabulary = Vocabulary(
+            words.params, words.tags, tuple(sorted(self.board.campaigns, reverse=True)), tuple(self.board.pilots)
+        )
+
+    def on_filter_box_applied(self, event: FilterBox.Applied) -> None:
+        """Show what the filter finds."""
+        self._table.focus()
+        self._filter = event.text.strip()
+        self._marked.clear()
+        self.show_status()
+        self._again()
+
+    def on_filter_box_left(self) -> None:
+        """Go back to the tasks."""
+        self._table.focus()
+
+    def _again(self) -> None:
+        if self._follows:
+            self.changed()
+        else:
+            self._restart(self._listing.order)
+
+    def action_again(self) -> None:
+        """Look again from the beginning."""
+        self._again()
+
+    def action_sort(self) -> None:
+        """Choose an order."""
+
+        def chosen(order: str | None) -> None:
+            if order is not None:
+                self._sort(order)
+
+        now = self._listing.order
+        self.app.push_screen(
+            Choice("Sort tasks:", {key: words[0].upper() + words[1:] for key, words in ORDERS.items()}, now), chosen
+        )
+
+    def _sort(self, order: str) -> None:
+        self._follows = False
+        self._restart(order)
+
+    def action_follow(self) -> None:
+        """Show the newest tasks as they come, or stop that."""
+        self._follows = not self._follows
+        if self._follows:
+            self._table.move_cursor(row=0)
+            self.changed()
+        else:
+            self._restart("newest")
+        self._show_found()
+
+    def action_first(self) -> None:
+        """Go to the beginning."""
+        if self._listing.above:
+            self._restart(self._listing.order)
+        else:
+            self._table.move_cursor(row=0)
+
+    def action_last(self) -> None:
+        """Go to the other end: by turning the order round, if it is not held."""
+        listing = self._listing
+        if listing.below and not listing.by_value and not self._follows:
+            self._restart("id" if listing.order == "newest" else "newest")
+        else:
+            self._table.move_cursor(row=max(self._table.row_count - 1, 0))
+
+    def action_mark(self) -> None:
+        """Mark the task that the cursor is on, or take its mark away, and go on to the next."""
+        task = self._current
+        if task is None:
+            return
+        if self._marked.pop(task.id, None) is None:
+            self._marked[task.id] = task
+        self._redraw([task])
+        self._table.action_cursor_down()
+        self._show_found()
+
+    def action_mark_all(self) -> None:
+        """Mark all tasks that are held; if they are, take all marks away."""
+        rows = self._listing.rows
+        if rows.keys() <= self._marked.keys():
+            self._marked.clear()
+        else:
+            self._marked.update(rows)
+        self._draw()
+
+    def action_retry_all(self) -> None:
+        """Run all tasks again that the filter finds."""
+        self._begin_deed(RETRY, self._filter)
+
+    def action_cancel_all(self) -> None:
+        """Cancel all tasks that the filter finds."""
+        self._begin_deed(CANCEL, self._filter)
+
+    def action_edit_all(self) -> None:
+        """Change all tasks that the filter finds."""
+        self._begin_deed(EDIT, self._filter)
+
+    def action_back(self) -> None:
+        """Take the marks away; if there are none, go back."""
+        if self._marked:
+            self._marked.clear()
+            self._draw()
+        else:
+            self.app.pop_screen()

@@ -1,0 +1,171 @@
+"""Slots against time: which task ran where and when, and how it ended. The study's figure, to scroll in."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from rich.segment import Segment
+from rich.style import Style
+from textual.binding import Binding
+from textual.geometry import Size
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from pilotmtc.protocol.overview import RunningTask, Span
+from pilotmtc.states import Cause
+from pilotmtc.tui.widgets.words import span as words_of
+from pilotmtc.tui.widgets.words import style
+
+_LABEL = 16
+_PLAIN = Style()  # not None: what takes the colours out where there are none wants a style
+_STEPS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)  # seconds a cell
+_TICK = 10  # cells between times on the axis
+_LOOK = {"done": ("█", "green"), "failed": ("X", "red"), "lost": ("▚", "yellow"), "runs": ("▓", "cyan")}
+_LOST = (Cause.PREEMPTED, Cause.NODE_LOST, Cause.PILOT_LOST, Cause.CANCELED, Cause.WALLTIME)
+
+
+class Piece(NamedTuple):
+    """A task on a core, from `start` to `end` in seconds since the epoch; `kind` is how it ended."""
+
+    start: float
+    end: float
+    kind: str
+
+
+Lanes = dict[tuple[str, int], list[Piece]]
+
+
+def cores_of(slot: str) -> list[int]:
+    """Return the cores of a slot such as ``0-3,8``; none of one that is written otherwise."""
+    found: list[int] = []
+    for part in slot.split(","):
+        first, _, last = part.partition("-")
+        if not (first.isdecimal() and (not last or last.isdecimal())):
+            return []
+        found += range(int(first), int(last or first) + 1)
+    return found
+
+
+def kind_of(span: Span) -> str:
+    """Return how an attempt ended, of the kinds that are told apart here."""
+    if span.cause is Cause.EXIT and span.code == 0:
+        return "done"
+    return "lost" if span.cause in _LOST else "failed"
+
+
+def lanes_of(spans: Iterable[Span], running: Iterable[RunningTask], now: float) -> Lanes:
+    """Return the pieces of each core, in order of node and core; those on a lane in order of time."""
+    found: Lanes = {}
+    for span in spans:
+        piece = Piece(span.started_at, span.started_at + span.elapsed_s, kind_of(span))
+        for core in cores_of(span.slot):
+            found.setdefault((span.node, core), []).append(piece)
+    for task in running:
+        if task.started_at:
+            for core in cores_of(task.slot):
+                found.setdefault((task.node, core), []).append(Piece(task.started_at, now, "runs"))
+    return {lane: sorted(found[lane]) for lane in sorted(found)}
+
+
+def cells_of(pieces: Sequence[Piece], start: float, step: float, width: int) -> list[str]:
+    """Return what each of `width` cells of `step` seconds from `start` on shows: a kind, or nothing.
+
+    Of several pieces in a cell the worst is shown, so that no failure is hidden by zooming out.
+    """
+    cells = [""] * width
+    worst = list(_LOOK)
+    rank = {"": -1, "done": 0, "runs": 1, "lost": 2, "failed": 3}
+    assert set(worst) == rank.keys() - {""}
+    for piece in pieces:
+        first = max(0, int((piece.start - start) / step))
+        last = min(width - 1, int((piece.end - start) / step))
+        for index in range(first, last + 1):
+            if rank[piece.kind] > rank[cells[index]]:
+                cells[index] = piece.kind
+    return cells
+
+
+def utilisation(lanes: Mapping[tuple[str, int], Sequence[Piece]]) -> float:
+    """Return the share of all lanes' time, from the first start to the last end, that tasks filled; 0 to 1."""
+    pieces = [piece for lane in lanes.values() for piece in lane]
+    if not pieces:
+        return 0.0
+    whole = max(piece.end for piece in pieces) - min(piece.start for piece in pieces)
+    busy = sum(piece.end - piece.start for piece in pieces)
+    return min(1.0, busy / (whole * len(lanes))) if whole > 0 else 1.0
+
+
+class Gantt(ScrollView, can_focus=True):
+    """A line a core, a column a step of time."""
+
+    BINDINGS = [
+        Binding("plus,equals_sign", "zoom(-1)", "Closer", key_display="+"),
+        Binding("minus", "zoom(1)", "Farther", key_display="-"),
+        Binding("0", "fit", "All"),
+    ]
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 -- Textual's name
+        super().__init__(id=id)
+        self._lanes: Lanes = {}
+        self._order: list[tuple[str, int]] = []
+        self._start = self._end = 0.0
+        self._step: float | None = None  # None: so that all of it fits
+
+    def show(self, lanes: Lanes) -> None:
+        """Draw `lanes`."""
+        self._lanes, self._order = lanes, list(lanes)
+        pieces = [piece for lane in lanes.values() for piece in lane]
+        self._start = min((piece.start for piece in pieces), default=0.0)
+        self._end = max((piece.end for piece in pieces), default=0.0)
+        self._resize()
+
+    @property
+    def step(self) -> float:
+        """Seconds a cell."""
+        if self._step is not None:
+            return self._step
+        room = max(self.size.width - _LABEL - 1, 10)
+        return next((step for step in _STEPS if (self._end - self._start) / step <= room), _STEPS[-1])
+
+    def action_zoom(self, by: int) -> None:
+        """Show more or less time in a cell."""
+        at = _STEPS.index(self.step) + by
+        self._step = _STEPS[max(0, min(at, len(_STEPS) - 1))]
+        self._resize()
+
+    def action_fit(self) -> None:
+        """Show all of the time at once."""
+        self._step = None
+        self._resize()
+
+    def on_resize(self) -> None:
+        """Fit anew."""
+        self._resize()
+
+    def _resize(self) -> None:
+        columns = int((self._end - self._start) / self.step) + 2 if self._order else 0
+        self.virtual_size = Size(_LABEL + columns, len(self._order) + 1)
+        self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        """Draw a line: the axis at the top, which stays, then the lanes."""
+        left, top = self.scroll_offset
+        width = max(self.size.width - _LABEL, 1)
+        start = self._start + left * self.step
+        if y == 0:
+            return self._axis(start, width)
+        index = y - 1 + top
+        if index >= len(self._order):
+            return Strip.blank(self.size.width, _PLAIN)
+        node, core = self._order[index]
+        segments = [Segment(f"{node[: _LABEL - 6]}:{core}"[: _LABEL - 1].ljust(_LABEL), Style(dim=True))]
+        for kind in cells_of(self._lanes[node, core], start, self.step, width):
+            glyph, look = _LOOK.get(kind, (" ", ""))
+            segments.append(Segment(glyph, Style.parse(style(look))))
+        return Strip(segments, self.size.width).simplify()
+
+    def _axis(self, start: float, width: int) -> Strip:
+        text = ""
+        for cell in range(0, width, _TICK):
+            text += f"|{words_of(start - self._start + cell * self.step)}".ljust(_TICK)[:_TICK]
+        line = f"{words_of(self.step)} a cell".ljust(_LABEL) + text[:width]
+        return Strip([Segment(line, _PLAIN)], self.size.width)

@@ -1,0 +1,114 @@
+"""Which part of a store's tasks is on the screen: a window that pages move over them. Pure."""
+
+from collections.abc import Iterable
+
+from pilotmtc.model import Task, TaskId
+from pilotmtc.protocol.messages import Filter, GetTasks, Tasks
+from pilotmtc.session.look.overview import Board
+from pilotmtc.states import TaskState
+
+PAGE = 150
+HELD = 750  # more are slow to draw: those farthest from the cursor are let go, and asked for again
+TOP = 200  # of those with the largest values
+ORDERS = {
+    "id": "in order of id", "newest": "newest first", "recorded_at": "ended last first",
+    "elapsed_s": "longest first", "cpu_s": "most CPU time first", "memory_bytes": "most memory first",
+    "priority": "highest priority first",
+}  # fmt: skip
+
+
+class Listing:
+    """A window on the tasks that a filter finds, in one of `ORDERS`.
+
+    In order of id it grows at both its ends. In order of a value all tasks are looked at, page by page, and those with
+    the largest values are kept.
+
+    Attributes
+    ----------
+    rows
+        What is held, in order.
+    above, below
+        Where asking for what comes before and after it begins; 0 when nothing does.
+    looked_at
+        Up to which id all were looked at.
+    """
+
+    def __init__(self, filter_: Filter, order: str = "id") -> None:
+        self.filter = filter_
+        self.order = order
+        self.rows: dict[TaskId, Task] = {}
+        self.above = 0
+        self.below = -1  # nothing was asked yet
+        self.looked_at = 0
+
+    @property
+    def by_value(self) -> bool:
+        """Whether the order is one of values."""
+        return self.order not in ("id", "newest")
+
+    @property
+    def whole(self) -> bool:
+        """Whether all that the filter finds is held."""
+        return not self.above and not self.below and not (self.by_value and len(self.rows) == TOP)
+
+    def next_page(self) -> GetTasks:
+        """Return the request for what follows."""
+        if self.by_value:
+            return GetTasks(self.filter, max(self.below, 0), TOP, largest=self.order)
+        after = self.below if self.below > 0 else 0
+        if not self.below and self.rows:  # for tasks that have come since
+            after = list(self.rows)[-1]
+        return GetTasks(self.filter, after, PAGE, newest=self.order == "newest")
+
+    def take_next(self, page: Tasks, now: float = 0.0) -> None:
+        """Add what follows; `now` is the store's time, for the sake of what still runs."""
+        self.below = self.looked_at = page.next
+        if self.by_value:
+            merged = sorted((*self.rows.values(), *page.tasks), key=lambda task: (-self._value(task, now), task.id))
+            self.rows = {task.id: task for task in merged[:TOP]}
+            return
+        self.rows.update((task.id, task) for task in page.tasks)
+        if len(self.rows) > HELD:
+            ids = list(self.rows)
+            ids = ids[len(ids) - HELD + 2 * PAGE :]
+            self.above = ids[0]
+            self.rows = {id_: self.rows[id_] for id_ in ids}
+
+    def page_before(self) -> GetTasks:
+        """Return the request for what comes before."""
+        return GetTasks(self.filter, self.above, PAGE, newest=self.order != "newest")
+
+    def take_before(self, page: Tasks) -> None:
+        """Add what comes before."""
+        self.above = page.next
+        self.rows = {task.id: task for task in reversed(page.tasks)} | self.rows
+        if len(self.rows) > HELD:
+            ids = list(self.rows)[: HELD - 2 * PAGE]
+            self.below = ids[-1]
+            self.rows = {id_: self.rows[id_] for id_ in ids}
+
+    def take_fresh(self, tasks: Iterable[Task]) -> list[Task]:
+        """Replace tasks by what they are now, and return those that have changed."""
+        changed = [task for task in tasks if task.id in self.rows and self.rows[task.id] != task]
+        self.rows.update((task.id, task) for task in changed)
+        return changed
+
+    def _value(self, task: Task, now: float) -> float:
+        """Return what a task is sorted by; what has none yet comes last, as in the store."""
+        if self.order == "priority":
+            return task.priority
+        if self.order == "elapsed_s" and task.state is TaskState.RUNNING and task.started_at is not None:
+            return now - task.started_at
+        return float(getattr(task.last, self.order)) if task.last else -1.0
+
+
+def known_count(filter_: Filter, board: Board) -> int | None:
+    """Return how many tasks a filter finds, if the board has counted them."""
+    if filter_ != Filter(campaign=filter_.campaign, states=filter_.states):
+        return None
+    counts = board.tasks
+    if filter_.campaign is not None:
+        if isinstance(filter_.campaign, tuple) or filter_.campaign not in board.campaigns:
+            return None
+        counts = board.campaigns[filter_.campaign].counts
+    return sum(n for state, n in counts.items() if filter_.states is None or state in filter_.states)

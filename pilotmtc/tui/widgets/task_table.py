@@ -1,0 +1,182 @@
+"""The table of tasks: as many columns as the screen is wide, and rows at both ends."""
+
+from collections.abc import Callable, Container, Mapping, Sequence
+from functools import cache
+
+from msgspec import Struct
+from rich.text import Text
+from textual.binding import Binding
+from textual.message import Message
+
+from pilotmtc.model import Task
+from pilotmtc.states import TASK_FINAL, TaskState
+from pilotmtc.text.endings import describe_end
+from pilotmtc.text.tables import plain, shorten_middle
+from pilotmtc.text.tasks import command_line
+from pilotmtc.tui.widgets.table import Cell, Table
+from pilotmtc.tui.widgets.words import right, span, task_state
+from pilotmtc.units import format_memory
+
+_LONGEST = 600  # characters of a cell; no screen is wider
+_COMMAND = 22  # columns that the command has at least
+
+
+class Column(Struct, frozen=True):
+    """A column: its title and width, from which width of the screen on it is there, and what is in it.
+
+    `order` is the order of `listing.ORDERS` that a click on it asks for; the text may grow with the screen.
+    """
+
+    title: Cell
+    width: int
+    from_width: int
+    text: Callable[[Task, float], Cell]
+    order: str = ""
+
+
+def cell(text: str, style: str = "") -> Text:
+    """Return a text of others' as a cell: on one line, nothing in it obeyed."""
+    return Text(plain(text[:_LONGEST]), style=style, no_wrap=True, overflow="ellipsis", end="")
+
+
+def elapsed_s(task: Task, now: float) -> float | None:
+    """Return how long a task has run, or its last attempt did; None if it never has."""
+    if task.state is TaskState.RUNNING and task.started_at is not None:
+        return max(now - task.started_at, 0.0)
+    return task.last.elapsed_s if task.last else None
+
+
+def ending(task: Task) -> str:
+    """Return how a task's last attempt ended, or what is peculiar to it now."""
+    if task.cancel and task.state not in TASK_FINAL:
+        return "to be canceled"
+    if task.state is TaskState.WAITING and task.unmet:
+        return f"for {task.unmet:,} task{'s' * (task.unmet != 1)}"
+    return describe_end(task.last) if task.last and task.state is not TaskState.RUNNING else ""
+
+
+def _memory(task: Task, _: float) -> Cell:
+    return right(format_memory(task.last.memory_bytes) if task.last and task.last.memory_bytes else "")
+
+
+def _pilot(task: Task, _: float) -> Cell:
+    pilot = task.pilot if task.pilot is not None else task.last.pilot if task.last else None
+    return right("" if pilot is None else str(pilot))
+
+
+def _params(task: Task, _: float) -> Cell:
+    return cell(" ".join(f"{name}={value[:_LONGEST]}" for name, value in task.params.items()), "dim")
+
+
+COLUMNS = (
+    Column(right("TASK"), 8, 0, lambda task, _: right(str(task.id)), "id"),
+    Column("STATE", 10, 0, lambda task, _: task_state(task.state)),
+    Column(right("TRY"), 3, 100, lambda task, _: right(str(task.attempt))),
+    Column(right("ELAPSED"), 7, 60, lambda task, now: right(span(elapsed_s(task, now))), "elapsed_s"),
+    Column("END", 17, 78, lambda task, _: cell(ending(task))),
+    Column(right("CPU"), 7, 150, lambda task, _: right(span(task.last.cpu_s) if task.last else ""), "cpu_s"),
+    Column(right("MEMORY"), 7, 100, _memory, "memory_bytes"),
+    Column(right("PRIO"), 6, 130, lambda task, _: right(str(task.priority) if task.priority else ""), "priority"),
+    Column(right("CAMP"), 4, 120, lambda task, _: right(str(task.campaign))),
+    Column(right("PILOT"), 5, 120, _pilot),
+    Column("NODE", 12, 160, lambda task, _: cell(task.last.node if task.last else "")),
+    Column("NAME", 12, 110, lambda task, _: cell(task.name or "")),
+    Column("TAGS", 14, 170, lambda task, _: cell(",".join(task.tags))),
+    Column("PARAMS", 26, 194, _params),
+)
+
+
+@cache
+def _command_column(width: int) -> Column:
+    """Return the column of commands: of a long one the end is shown, too, in which the tasks of a campaign differ."""
+    return Column(
+        "COMMAND", width, 0, lambda task, _: cell(shorten_middle(plain(command_line(task)[:_LONGEST]), width))
+    )
+
+
+def columns_for(width: int) -> list[tuple[Column, int]]:
+    """Return the columns, and their widths, that a screen of `width` has room for; the command takes what is left."""
+    shown = [(column, column.width) for column in COLUMNS if width >= column.from_width]
+    used = sum(each + 2 for _, each in shown) + 3 + 1 + 2  # blanks around, marks, scroll bar
+    left = max(width - used, _COMMAND)
+    return [*shown, (_command_column(left), left)]
+
+
+class TaskTable(Table):
+    """Tasks by id; `Moved` is sent when other rows come into sight."""
+
+    BINDINGS = [
+        Binding("end,G", "screen.last", "Other end", show=False),
+        Binding("home,g", "screen.first", "Beginning", show=False),
+    ]
+
+    class Moved(Message):
+        """Other rows are in sight."""
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 -- Textual's name
+        super().__init__((), id=id)
+        self._shape: list[tuple[Column, int]] = []
+
+    def shape(self, width: int) -> bool:
+        """Take the columns that `width` has room for; return whether they are others, and the rows gone."""
+        shape = columns_for(width)
+        if shape == self._shape:
+            return False
+        self._shape = shape
+        self.clear(columns=True)
+        self._rows = {}
+        self.add_column("", width=1, key="0")
+        for number, (column, each) in enumerate(shape, 1):
+            self.add_column(column.title, width=each, key=str(number))
+        return True
+
+    def order_of(self, column: int) -> str:
+        """Return the order that a click on a column asks for; empty if none."""
+        return self._shape[column - 1][0].order if column else ""
+
+    def row(self, task: Task, now: float, marked: Container[int]) -> tuple[Cell, ...]:
+        """Return the cells of a task."""
+        mark = Text("●" if task.id in marked else " ", style="bold yellow")
+        return (mark, *(column.text(task, now) for column, _ in self._shape))
+
+    def show(self, rows: Mapping[str, Sequence[Cell]]) -> None:
+        """Show `rows`; what is in sight stays where it is, also when rows come or go above it."""
+        before = self.keys
+        if list(rows)[: len(before)] == before:
+            self.fill(rows)
+            return
+        at, top = self.current, int(self.scroll_offset.y)
+        anchor = before[top] if top < len(before) else None
+        line = self.cursor_row - top
+        self.clear()
+        self._rows = {}
+        self.fill(rows)
+        keys = self.keys
+        top = keys.index(anchor) if anchor is not None and anchor in rows else 0
+        if keys:
+            row = keys.index(at) if at is not None and at in rows else min(top + max(line, 0), len(keys) - 1)
+            self.move_cursor(row=row, scroll=False)
+            self.scroll_to(y=top, animate=False)
+
+    def update_row(self, key: str, cells: Sequence[Cell]) -> None:
+        """Draw one row anew."""
+        before, fresh = self._rows.get(key), tuple(cells)
+        if before is not None and before != fresh:
+            self._update(key, before, fresh)
+            self._rows[key] = fresh
+
+    @property
+    def in_sight(self) -> list[str]:
+        """The keys of the rows that can be seen."""
+        top = int(self.scroll_offset.y)
+        return self.keys[top : top + max(self.size.height - 1, 1)]
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        """Tell that other rows are in sight."""
+        super().watch_scroll_y(old_value, new_value)
+        self.post_message(self.Moved())
+
+    def _update(self, key: str, before: tuple[Cell, ...], cells: tuple[Cell, ...]) -> None:
+        for index, (old, new) in enumerate(zip(before, cells, strict=True)):
+            if old != new:
+                self.update_cell(key, str(index), new)

@@ -1,0 +1,95 @@
+"""Numbers and records as the screen writes them. Pure."""
+
+import math
+import os
+import time
+
+from rich.text import Text
+
+from pilotmtc.states import PilotState, TaskState
+from pilotmtc.text.tables import plain
+from pilotmtc.units import format_duration
+
+# A symbol beside each colour: the screen must be read without colours, too.
+TASK_MARKS = {
+    TaskState.WAITING: ("◌", "dim"), TaskState.READY: ("○", ""), TaskState.CLAIMED: ("◔", "cyan"),
+    TaskState.RUNNING: ("▶", "bold cyan"), TaskState.DONE: ("✓", "green"), TaskState.FAILED: ("✗", "bold red"),
+    TaskState.CANCELED: ("⊘", "yellow"), TaskState.SKIPPED: ("↷", "yellow"),
+}  # fmt: skip
+PILOT_MARKS = {
+    PilotState.NEW: ("◌", "dim"), PilotState.PENDING: ("○", "yellow"), PilotState.ACTIVE: ("▶", "bold green"),
+    PilotState.DRAINING: ("◔", "cyan"), PilotState.DONE: ("✓", "green"), PilotState.FAILED: ("✗", "bold red"),
+    PilotState.CANCELED: ("⊘", "yellow"),
+}  # fmt: skip
+# Parts of a bar, where there are no colours.
+_GLYPHS = {"green": "█", "red": "X", "yellow": "▚", "cyan": "▓", "bright_black": "░"}
+_ATTRIBUTES = frozenset({"bold", "dim", "reverse"})
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+
+
+def has_colours() -> bool:
+    """Return whether colours may be used: https://no-color.org."""
+    return not os.environ.get("NO_COLOR")
+
+
+def style(words: str) -> str:
+    """Return a style, without its colours where there are none: shades of grey would say nothing, and hide much."""
+    return words if has_colours() else " ".join(word for word in words.split() if word in _ATTRIBUTES)
+
+
+def span(seconds: float | None) -> str:
+    """Return a duration; nothing for None."""
+    return "" if seconds is None else format_duration(seconds)
+
+
+def clock(at: float | None) -> str:
+    """Return a time of this day, or day and time; nothing for None or 0."""
+    if not at:
+        return ""
+    there, now = time.localtime(at), time.localtime()
+    return time.strftime("%H:%M:%S" if there[:3] == now[:3] else "%b %d %H:%M", there)
+
+
+def bar(fraction: float, width: int) -> str:
+    """Return a bar of `width` cells, `fraction` of which are full."""
+    eighths = round(max(0.0, min(1.0, fraction)) * width * 8)
+    full, rest = divmod(eighths, 8)
+    return f"{'█' * full}{_EIGHTHS[rest] if rest else ''}".ljust(width, "░")
+
+
+def parts_bar(parts: list[tuple[int, str]], width: int) -> Text:
+    """Return a bar of `width` cells that shows how counts share it: ``(count, colour)``, each at least a cell."""
+    total = sum(count for count, _ in parts)
+    if not total:
+        return Text("░" * width, style="dim")
+    shares = [(max(1, math.floor(count / total * width)) if count else 0, colour) for count, colour in parts]
+    spare = width - sum(cells for cells, _ in shares)
+    largest = max(range(len(shares)), key=lambda index: shares[index][0])
+    text = Text()
+    for index, (cells, colour) in enumerate(shares):
+        glyph = "█" if has_colours() else _GLYPHS[colour]
+        text.append(glyph * max(0, cells + (spare if index == largest else 0)), style=style(colour))
+    text.truncate(width)
+    return text
+
+
+def task_state(state: TaskState) -> Text:
+    """Return a task's state with its mark."""
+    mark, look = TASK_MARKS[state]
+    return Text(f"{mark} {state.name}", style=style(look))
+
+
+def pilot_state(state: PilotState) -> Text:
+    """Return a pilot's state with its mark."""
+    mark, look = PILOT_MARKS[state]
+    return Text(f"{mark} {state.name}", style=style(look))
+
+
+def right(text: str) -> Text:
+    """Return a cell that stands at the right; what is cut of it is seen to be."""
+    return Text(text, justify="right", no_wrap=True, overflow="ellipsis")
+
+
+def plain_lines(data: bytes) -> str:
+    """Return a text of others', without what would move a terminal's cursor or colour it."""
+    return "\n".join(plain(line.expandtabs()) for line in data.decode("utf-8", "replace").splitlines())
