@@ -59,7 +59,7 @@ def test_broken_door_fails_the_build(tree: Path, module: str, line: str, contrac
 def test_planned_rooms_may_use_their_libraries(tree: Path) -> None:
     (tree / "pilotmtc" / "tui").mkdir(exist_ok=True)
     (tree / "pilotmtc" / "tui" / "__init__.py").write_text('"""The screen."""\n\nimport textual.app\n')
-    with (tree / "pilotmtc" / "transport" / "ssh.py").open("a") as file:
+    with (tree / "pilotmtc" / "transport" / "ssh" / "link.py").open("a") as file:
         file.write("import paramiko\n")
     with (tree / "pilotmtc" / "pilots" / "scheduler.py").open("a") as file:
         file.write("import radical.saga\n")

@@ -21,7 +21,7 @@ _NATIVE = {
     2: ("Running", JobState.RUNNING),
     3: ("Removed", JobState.CANCELED),
     4: ("Completed", JobState.DONE),
-    5: ("Held", JobState.PENDING),  # it can be released; what cannot run is removed, see `_condor_submit`
+    5: ("Held", JobState.PENDING),  # it can be released; what cannot run is removed, see `submit`
     6: ("Transferring Output", JobState.RUNNING),
     7: ("Suspended", JobState.SUSPENDED),
 }

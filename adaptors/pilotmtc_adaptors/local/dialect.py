@@ -27,7 +27,7 @@ maps = SCRIPT_FIELDS | {
 }
 
 _ID = re.compile(r"[0-9]+-[0-9]+", re.ASCII)
-_HOST = str(Path(__file__).with_name("_local_host.py"))
+_HOST = str(Path(__file__).with_name("host.py"))
 
 
 class _Ended(msgspec.Struct):
@@ -37,7 +37,7 @@ class _Ended(msgspec.Struct):
 
 
 class _Job(msgspec.Struct):
-    """What `_local_host` knows: `process` is its state in /proc, "" if it is over."""
+    """What `host` knows: `process` is its state in /proc, "" if it is over."""
 
     name: str
     host: str
