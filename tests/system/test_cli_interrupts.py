@@ -12,7 +12,8 @@ from tests.user import User
 # Children that run a short command, and are shot at from when they can take it until they have ended.
 _MANY = """
 import os, signal, sys
-from pilotmtc.cli import app, interrupts, main, out
+from pilotmtc.cli import app, interrupts, main
+from pilotmtc.cli.output import streams
 def ready(begin=interrupts.begin):
     begin()
     os.write(writing, b"x")
