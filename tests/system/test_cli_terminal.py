@@ -92,13 +92,16 @@ def terminals() -> Iterator[list[Terminal]]:
 
 
 def test_bar_shows_how_far_it_is(user: User, terminals: list[Terminal]) -> None:
-    gate = user.here / "gate"
-    line = f"test {{}} -lt 6 || until test -e {gate}; do sleep 0.05; done; echo got {{}}"
+    gates = [user.here / f"gate-{number}" for number in range(3)]
+    gates[0].touch()
+    line = f"until test -e {user.here}/gate-$(({{}} / 4)); do sleep 0.05; done; echo got {{}}"
     terminal = Terminal(user, "run", "-j", "2", line, ":::", *[str(n) for n in range(12)])
     terminals.append(terminal)
-    terminal.expect("6/12")
-    terminal.expect(" left")
-    gate.touch()
+    terminal.expect("4/12")
+    gates[1].touch()
+    terminal.expect("8/12")
+    terminal.expect(" left")  # for it has seen how long some take
+    gates[2].touch()
     assert terminal.end() == 0
     assert re.search(r"[1-9]\d?/12", terminal.text)
     assert re.search(r"\d(\.\d)?/s +\S+ left", terminal.text)

@@ -98,6 +98,7 @@ def directory(field: Field) -> bool:
             shutil.rmtree(place, ignore_errors=True)
             if place.exists():  # the agent has put something there meanwhile
                 return False
+        field.work.let_end()  # the pilot leaves when its tasks have ended
         return "directory" in _reason(field, pilot)
     return False
 
