@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pilotmtc.store.client.client import StoreClient, connect_store
 from pilotmtc.store.location import socket_path
-from tests.support import wait_until
+from tests.support import children, wait_until
 
 
 class Place:
@@ -41,6 +41,10 @@ class Place:
             if f"pilotmtc.store.server\0{os.path.realpath(self.path)}\0" in Path(f"/proc/{pid}/cmdline").read_text():
                 return pid
         return 0
+
+    def serve(self) -> int:
+        """Return a serve of this store among the children of this process, 0 if there is none."""
+        return next((pid for pid, command in children().items() if f"serve.py {self.path}" in command), 0)
 
     def kill(self, number: int = signal.SIGKILL) -> int:
         """Send the server a signal and return its process id, once it is gone."""

@@ -32,7 +32,7 @@ from pilotmtc.states import Cause, PilotState, TaskState
 from pilotmtc.store.client.client import StoreClient
 from pilotmtc.store.server.served_file import LEASE_VARIABLE
 from tests.serving import Place, a_place
-from tests.support import children, kill, wait_until
+from tests.support import kill, wait_until
 
 ECHO = Template(command=("echo", "{x}"), fields=("x",))
 
@@ -145,16 +145,11 @@ def test_killed_serve_is_replaced_and_the_server_stays(place: Place, monkeypatch
     monkeypatch.setenv("PILOTMTC_SERVER_LINGER_S", "60")  # there is nobody else while the next serve starts
     client = place.client()
     pid = client.call(GetStore()).pid
-
-    def serve() -> int:
-        """Return the serve of this store, 0 if there is none: other children are not this test's."""
-        return next((pid for pid, command in children().items() if f"serve.py {place.path}" in command), 0)
-
     for n in range(3):
-        killed = wait_until(serve)
+        killed = wait_until(place.serve)
         os.kill(killed, signal.SIGKILL)
         submit(client, f"k{n}", 10, 10)
-        wait_until(lambda killed=killed: serve() not in (0, killed))  # type: ignore[misc]
+        wait_until(lambda killed=killed: place.serve() not in (0, killed))  # type: ignore[misc]
         assert client.call(GetStore()).pid == pid, place.log
     assert client.call(GetStore()).clients == 1
 
