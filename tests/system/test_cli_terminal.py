@@ -240,7 +240,7 @@ def test_run_whose_terminal_is_gone_loses_nothing(user: User, terminals: list[Te
     terminal.expect("\n")
     wait_until(lambda: user.store.exists() and user.counts().get("DONE", 0) == 3, 30.0)
     terminal.process.send_signal(number)
-    terminal.process.wait(20)
+    terminal.process.wait(120)
     gate.touch()
     done = user.cli("run", "--resume")
     assert "campaign 1: 30 done in" in done.err
