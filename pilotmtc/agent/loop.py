@@ -1,9 +1,9 @@
 """The agent's loop: performs what `core` decides and tells it what came of it.
 
-One epoll, by hand: with tasks of a quarter of a millisecond an event loop's own cost a task is what decides between
-keeping pace with a C program and not. The link to the store has its own thread; its answers come in through a deque
-and an eventfd. The tasks are the business of a crew: `here` for one node, `fleet` for many. A crew may have threads of
-its own; one lock lets one thread at a time decide and act.
+One epoll, by hand: with tasks of a quarter of a millisecond an event loop's own cost per task decides whether the agent
+keeps pace with a C program. The link to the store has its own thread; its answers come in through a deque and an
+eventfd. A crew runs the tasks: `crews.local` on one node, `crews.pool` on many. A crew may have threads of its own; one
+lock lets one thread at a time decide and act.
 """
 
 import gc
@@ -16,14 +16,15 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from types import FrameType
 from typing import Protocol, cast
 
 from pilotmtc.agent.core import events as c
 from pilotmtc.agent.core.core import Core
-from pilotmtc.agent.node.process import Process
+from pilotmtc.agent.core.node_health import crashed
+from pilotmtc.agent.crews.interface import Crew
 from pilotmtc.agent.outbox import Outbox
 from pilotmtc.agent.spool import Segment, Spool
 from pilotmtc.errors import PilotMTCError, StateError, StoreError
@@ -35,7 +36,6 @@ from pilotmtc.protocol.messages import (
     EndPilot,
     Finish,
     Heartbeat,
-    NodeState,
     Orders,
     R,
     Release,
@@ -65,42 +65,15 @@ class Link(Protocol):
         ...
 
 
-class Crew(Protocol):
-    """Who runs the tasks, as the loop sees it."""
-
-    @property
-    def due(self) -> "Callable[[], float]": ...  # noqa: D102 -- when `poll` wants to be called
-
-    def open(self, loop: "Loop") -> None: ...  # noqa: D102 -- before anything else
-
-    def start(self, start: c.Start, now: float, *, stay: bool) -> Process | c.Ended | c.NoRoom | None: ...  # noqa: D102
-
-    def stop(self, stop: c.Stop, now: float) -> None: ...  # noqa: D102
-
-    def report(self, report: c.Report) -> Result: ...  # noqa: D102
-
-    def ready(self, fd: int, now: float) -> None: ...  # noqa: D102 -- a descriptor that it has registered is readable
-
-    def poll(self, now: float) -> None: ...  # noqa: D102
-
-    def states(self, busy: int) -> tuple[NodeState, ...]: ...  # noqa: D102
-
-    def peek(self, tasks: Sequence[tuple[TaskId, int]]) -> None: ...  # noqa: D102 -- calls `Loop.peeked` by and by
-
-    def leave(self) -> None: ...  # noqa: D102 -- the tasks are over, and the store knows
-
-    def close(self) -> None: ...  # noqa: D102
+StoreRequest = AttachPilot | Claim | EndPilot | Finish | Heartbeat | Peeked | Release | Started
 
 
-Said = AttachPilot | Claim | EndPilot | Finish | Heartbeat | Peeked | Release | Started
-
-
-class Landed:
-    """A request with its answer."""
+class Exchange:
+    """A request to the store, and the answer once it has come."""
 
     __slots__ = ("future", "request", "segment", "sent_at")
 
-    def __init__(self, request: Said, segment: Segment | None, sent_at: float) -> None:
+    def __init__(self, request: StoreRequest, segment: Segment | None, sent_at: float) -> None:
         self.request = request
         self.segment = segment
         self.sent_at = sent_at
@@ -125,8 +98,8 @@ class Loop:
 
     Attributes
     ----------
-    outbox, epoll, lock
-        For the crew: where results go, what the loop polls, what its threads must hold to do anything.
+    lock
+        What a thread must hold to call anything of the loop's or the crew's.
     """
 
     def __init__(
@@ -137,17 +110,19 @@ class Loop:
         self._pilot = pilot
         self._core = core
         self._crew = crew
-        self.outbox = Outbox(pilot, spool, self._send)
+        self._commands: deque[c.Command] = deque()  # what the core said, and is not done yet
+        self._performing = False
+        self._outbox = Outbox(pilot, spool, self._send)
         self._guard_fd = guard_fd
         self._note = note
         self.lock = threading.Lock()
         self._failure = ""
         self._sleep_until = -math.inf  # while the main thread sleeps, when it will look again
-        self.epoll = select.epoll()
+        self._epoll = select.epoll()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._landed: deque[Landed] = deque()
+        self._answered: deque[Exchange] = deque()
         self._woken = False
-        self._again: list[tuple[float, Landed]] = []  # what the store could not do just now
+        self._again: list[tuple[float, Exchange]] = []  # what the store could not do just now
         self._signals = 0
         self._terminated = False
         self._refused_at = -math.inf  # when the store last could not do what it was asked
@@ -167,7 +142,7 @@ class Loop:
 
     def run(self) -> int:
         """Run; return 0 if the pilot ended as it should and the store knows all."""
-        epoll = self.epoll
+        epoll = self._epoll
         epoll.register(self._wake, select.EPOLLIN)
         if self._guard_fd is not None:
             epoll.register(self._guard_fd, select.EPOLLIN)
@@ -187,16 +162,16 @@ class Loop:
             for number, handler in before.items():
                 signal.signal(number, handler)
             self._crew.close()
-            self.outbox.close()
+            self._outbox.close()
             epoll.close()
             os.close(self._wake)
         return self._exit if self._exit is not None else 1
 
     def _turn(self) -> None:
         crew = self._crew
-        outbox = self.outbox
+        outbox = self._outbox
         monotonic = time.monotonic
-        poll = self.epoll.poll
+        poll = self._epoll.poll
         wake = self._wake
         tick_at = collect_at = now = monotonic()
         collect_at += GC_S
@@ -219,8 +194,8 @@ class Loop:
                 else:
                     crew.ready(fd, monotonic())
             now = monotonic()
-            while self._landed:
-                self._answer(self._landed.popleft(), now)
+            while self._answered:
+                self._answer(self._answered.popleft(), now)
             if crew.due() <= now:
                 crew.poll(now)
             outbox.poll(now)
@@ -233,26 +208,45 @@ class Loop:
                     collect_at = now + GC_S
                     gc.collect()
 
-    # -- doing ------------------------------------------------------------------------------------------------
+    # -- what the crew says ------------------------------------------------------------------------------------
 
-    def tell(self, event: c.Event, now: float, *, waiter: bool = False) -> Process | None:
-        """Let the core react to `event`, and do what it says; return as `_perform` does."""
-        return self._perform(self._core.react(event, now), now, waiter=waiter)
+    def started(self, task: TaskId, attempt: int, node: str, slot: str, now: float) -> None:
+        """Note that an attempt runs, and where."""
+        self._outbox.started(task, attempt, node, slot, now)
 
-    def hurry(self) -> None:
+    def ended(self, result: Result, now: float) -> None:
+        """Note how an attempt ended, and start what there is room for now."""
+        self._outbox.ended(result, now)
+        self.tell(c.Ended(result.task, result.attempt, crashed(result)), now)
+
+    def tell(self, event: c.Event, now: float) -> None:
+        """Let the core react to `event`, and do what it says: at once, or after what is being done already."""
+        self._perform(self._core.react(event, now), now)
+
+    def written(self, outputs: Sequence[Written]) -> None:
+        """Tell the store what running tasks have written so far."""
+        if outputs:
+            self._send(Peeked(self._pilot, tuple(outputs)))
+
+    def watch(self, fd: int) -> None:
+        """Have `Crew.ready` called when the descriptor is readable. Raises `OSError` if there is no room for it."""
+        self._epoll.register(fd, select.EPOLLIN)
+
+    def unwatch(self, fd: int) -> None:
+        """Undo `watch`."""
+        self._epoll.unregister(fd)
+
+    def wake(self) -> None:
         """Wake the main thread if there is something to do before it wakes by itself."""
-        if self.outbox.due(self._crew.due()) < self._sleep_until or self._leave is not None:
+        if self._outbox.due(self._crew.due()) < self._sleep_until or self._leave is not None:
             self._call()
-
-    def peeked(self, written: Sequence[Written]) -> None:
-        """Tell what running tasks have written so far."""
-        if written:
-            self._send(Peeked(self._pilot, tuple(written)))
 
     def fail(self, reason: str) -> None:
         """End the loop with an error, from any thread."""
         self._failure = reason
         self._call()
+
+    # -- doing ------------------------------------------------------------------------------------------------
 
     def _call(self) -> None:
         """Wake the main thread."""
@@ -263,23 +257,17 @@ class Loop:
             except OSError:  # the loop has left
                 return
 
-    def _perform(self, commands: list[c.Command], now: float, *, waiter: bool = False) -> Process | None:
-        """Do what the core said, and what it says to what comes of that.
-
-        The first task that it starts belongs to the calling `waiter`, and is returned.
-        """
-        mine: Process | None = None
-        todo = commands
-        at = 0
-        while at < len(todo):
-            command = todo[at]
-            at += 1
+    def _perform(self, commands: Iterable[c.Command], now: float) -> None:
+        """Do what the core said. What the crew tells meanwhile is decided at once, and done after the rest."""
+        todo = self._commands
+        todo.extend(commands)
+        if self._performing:
+            return
+        self._performing = True
+        while todo:
+            command = todo.popleft()
             if isinstance(command, c.Start):
-                came = self._crew.start(command, now, stay=waiter and mine is None)
-                if isinstance(came, Process):
-                    mine = came
-                elif came is not None:
-                    todo.extend(self._core.react(came, now))
+                self._crew.start(command, now)
             elif isinstance(command, c.Ask):
                 self._send(Claim(self._pilot, command.number, command.total, command.want, command.limit,
                                  command.time_left_s, command.backfill, command.wait_s, command.nodes,
@@ -290,14 +278,14 @@ class Loop:
                 self._open_releases += 1
                 self._send(Release(self._pilot, command.tasks))
             elif isinstance(command, c.Report):
-                self.outbox.ended(self._crew.report(command), now)
+                self._outbox.ended(self._crew.report(command), now)
             else:
                 self._leave = command
                 wait_s = LEAVE_WALLTIME_S if now >= self._core.stop_at else LEAVE_S
                 self._leave_by = now + wait_s
                 _log.info("pilot %s leaves: %s", self._pilot, command.reason)
-                self.outbox.flush()
-        return mine
+                self._outbox.flush()
+        self._performing = False
 
     def _tick(self, now: float) -> None:
         if self._signals:
@@ -305,13 +293,13 @@ class Loop:
         again = [entry for entry in self._again if entry[0] <= now]
         if again:
             self._again = [entry for entry in self._again if entry[0] > now]
-            for _, landed in again:
-                self._resend(landed)
-        if self.outbox.full is not self._owing:
+            for _, exchange in again:
+                self._resend(exchange)
+        if self._outbox.full is not self._owing:
             self._owing = not self._owing
             _log.info("the store %s", "has to take results first" if self._owing else "has taken enough results")
             self.tell(c.Owing(self._owing), now)
-        self._perform(self._core.react(c.Tick(), now), now)
+        self.tell(c.Tick(), now)
         cluster = self._core.cluster
         if self._attached and self._leave is None and (len(cluster.nodes), cluster.cores) != self._nodes:
             self._attach()
@@ -328,11 +316,11 @@ class Loop:
                 "pilot %s leaves with results that the store has not taken; %s",
                 self._pilot,
                 "they are in the spool"
-                if self.outbox.safe
+                if self._outbox.safe
                 else "nor has the spool room for all of them: the tasks of those will be run again",
             )
             self._exit = 1
-        elif not self._ending and self.outbox.empty and (not self._open_releases or self._lost):
+        elif not self._ending and self._outbox.empty and (not self._open_releases or self._lost):
             self._ending = True
             self._leave_by = min(self._leave_by, now + LEAVE_S / 10)
             self._send(EndPilot(self._pilot, self._leave.state, self._leave.reason))
@@ -369,9 +357,9 @@ class Loop:
         """Without the guard nobody would end the tasks if this process were killed: end them now."""
         _log.error("the guard of pilot %s is gone", self._pilot)
         assert self._guard_fd is not None
-        self.epoll.unregister(self._guard_fd)
+        self._epoll.unregister(self._guard_fd)
         now = time.monotonic()
-        self._perform(self._core.react(c.Quit(PilotState.FAILED, "its guard was killed"), now), now)
+        self.tell(c.Quit(PilotState.FAILED, "its guard was killed"), now)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._signals += 1
@@ -383,52 +371,52 @@ class Loop:
         first = not self._core.warned or (not self._terminated and self._refuses(now))
         self._terminated = True
         if count == 1 and first:
-            self._perform(self._core.react(c.Warned(), now), now)
+            self.tell(c.Warned(), now)
             done = "drains: terminated" if self._core.draining else "was warned early: it drains when its time comes"
             _log.info("pilot %s %s", self._pilot, done)
         else:
-            self._perform(self._core.react(c.Quit(PilotState.CANCELED, "terminated"), now), now)
+            self.tell(c.Quit(PilotState.CANCELED, "terminated"), now)
 
     # -- the link ---------------------------------------------------------------------------------------------
 
-    def _send(self, request: Said, segment: Segment | None = None) -> None:
-        self._resend(Landed(request, segment, time.monotonic()))
+    def _send(self, request: StoreRequest, segment: Segment | None = None) -> None:
+        self._resend(Exchange(request, segment, time.monotonic()))
 
-    def _resend(self, landed: Landed) -> None:
-        landed.sent_at = time.monotonic()
+    def _resend(self, exchange: Exchange) -> None:
+        exchange.sent_at = time.monotonic()
 
         def done(future: "Future[Reply]") -> None:  # in the link's thread
-            landed.future = future
-            self._landed.append(landed)
+            exchange.future = future
+            self._answered.append(exchange)
             self._call()
 
-        self._link.send(cast("Request[Reply]", landed.request)).add_done_callback(done)
+        self._link.send(cast("Request[Reply]", exchange.request)).add_done_callback(done)
 
-    def _answer(self, landed: Landed, now: float) -> None:
-        request, future = landed.request, landed.future
+    def _answer(self, exchange: Exchange, now: float) -> None:
+        request, future = exchange.request, exchange.future
         assert future is not None
-        landed.future = (
+        exchange.future = (
             None  # it knows who waits for it: a ring, which would keep the results until the next collection
         )
         if future.cancelled():
             return
         error = future.exception()
         if error is not None:
-            self._refused(landed, error, now)
+            self._refused(exchange, error, now)
             return
         reply = future.result()
         if isinstance(reply, Batch):
-            self._perform(self._core.react(c.Gave(reply), now), now)
+            self.tell(c.Gave(reply), now)
         elif isinstance(request, Finish):
-            assert landed.segment is not None
-            self.outbox.acked(landed.segment)
+            assert exchange.segment is not None
+            self._outbox.acked(exchange.segment)
             if self._leave is not None and now < self._core.stop_at:  # the store takes them, however slowly
                 self._leave_by = max(self._leave_by, now + LEAVE_S / 10)
-            self._core.react(c.Acked(now - landed.sent_at), now)
+            self._core.react(c.Acked(now - exchange.sent_at), now)
         elif isinstance(reply, Orders):
             if isinstance(request, AttachPilot) and self._attached:
                 return  # the next heartbeat is under way
-            self._orders(reply, landed.sent_at, now)
+            self._orders(reply, exchange.sent_at, now)
         elif isinstance(request, Release):
             self._open_releases -= 1
         elif isinstance(request, EndPilot):
@@ -444,38 +432,38 @@ class Loop:
             self._attached = True
             self._returning = False
             _log.info("pilot %s is active", self._pilot)
-            self._perform(self._core.react(c.Attached(), now), now)
-        self._perform(self._core.react(c.Ordered(orders), now), now)
+            self.tell(c.Attached(), now)
+        self.tell(c.Ordered(orders), now)
         self._crew.peek(orders.peek)
 
-    def _refused(self, landed: Landed, error: BaseException, now: float) -> None:
-        request = landed.request
+    def _refused(self, exchange: Exchange, error: BaseException, now: float) -> None:
+        request = exchange.request
         if isinstance(request, Peeked):
             _log.warning("what tasks have written could not be told: %s", error)
         elif isinstance(error, StateError) and isinstance(request, Claim | Heartbeat) and not self._lost:
             if not self._returning:
                 self._return(now)
         elif isinstance(error, StateError) and not isinstance(request, EndPilot):
-            if isinstance(request, Finish) and landed.segment is not None:
-                self.outbox.acked(landed.segment)  # the store wants none of it
+            if isinstance(request, Finish) and exchange.segment is not None:
+                self._outbox.acked(exchange.segment)  # the store wants none of it
             if isinstance(request, Release):
                 self._open_releases -= 1
             if not self._lost:
                 self._lost = True
                 _log.error("the store has given up pilot %s: %s", self._pilot, error)
-                self._perform(self._core.react(c.Quit(PilotState.FAILED, str(error)), now), now)
+                self.tell(c.Quit(PilotState.FAILED, str(error)), now)
         elif isinstance(error, PilotMTCError) and (error.transient or isinstance(error, StoreError)):
             if not error.transient:
                 self._refused_at = now
             _log.warning("%s: %s; again in %g s", type(request).__name__, error, RESEND_S)
             if not isinstance(request, Started):
-                self._again.append((now + RESEND_S, landed))
+                self._again.append((now + RESEND_S, exchange))
         elif isinstance(request, EndPilot):
             _log.error("EndPilot: %s", error)
             self._exit = 0 if isinstance(error, StateError) else 1
         elif isinstance(error, PilotMTCError):
             _log.error("%s: %s", type(request).__name__, error)
-            self._perform(self._core.react(c.Quit(PilotState.FAILED, str(error)), now), now)
+            self.tell(c.Quit(PilotState.FAILED, str(error)), now)
             self._leave_by = min(self._leave_by or now + 10.0, now + 10.0)
         else:
             raise error

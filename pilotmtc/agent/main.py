@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from pilotmtc.agent import guard
 from pilotmtc.agent.core.cluster import Cluster
 from pilotmtc.agent.core.core import Core
-from pilotmtc.agent.crews.local import Here
+from pilotmtc.agent.crews.local import LocalCrew
 from pilotmtc.agent.leftovers import send_spool, take_in
 from pilotmtc.agent.loop import Loop
 from pilotmtc.agent.node import core_claims, limits, proc
@@ -103,7 +103,7 @@ def run(url: str, pilot: PilotId, directory: Path, guard_fd: int | None, allocat
         started = time.monotonic()
         core = Core(Cluster([node]), started, record.description.walltime_s, record.description.idle_s)
         worker = NodeWorker(node.name, pilot, url, directory, gpus=node.gpus, pin=own.pin, environ=environ)
-        crew = Here(worker, node, environ)
+        crew = LocalCrew(worker, node, environ)
         return Loop(client, pilot, core, crew, Spool(directory), guard_fd=guard_fd, note=own.note).run()
     finally:
         client.close()

@@ -1,8 +1,20 @@
 """Which node is to blame when tasks crash: one where they all do, while on others they do not. Pure."""
 
+from pilotmtc.model import Result
+from pilotmtc.states import Cause
+
+CRASH_S = 2.0  # a task that ends badly sooner than that may have been killed by its node
 _ROW = 5  # crashes one after the other on one node
 _WELL = 10  # ends elsewhere meanwhile that were no crashes
 _RATIO = 4  # of those to crashes elsewhere
+
+
+def crashed(result: Result) -> bool:
+    """Whether a task ended so badly and so soon that its node may be to blame."""
+    if result.cause is Cause.LAUNCH_ERROR:
+        return True
+    badly = result.cause is Cause.SIGNAL or (result.cause is Cause.EXIT and result.exit_code != 0)
+    return badly and result.elapsed_s < CRASH_S
 
 
 class Blame:

@@ -5,14 +5,13 @@
 
 import logging
 import os
-import select
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 from msgspec import structs
 
 from pilotmtc.agent.core import events as c
+from pilotmtc.agent.crews.interface import Agent
 from pilotmtc.agent.node import mpi
 from pilotmtc.agent.node.process import Process
 from pilotmtc.agent.node.supervisor import NodeWorker
@@ -22,13 +21,10 @@ from pilotmtc.protocol.messages import NodeState
 from pilotmtc.resources.slots import Node
 from pilotmtc.states import Cause
 
-if TYPE_CHECKING:
-    from pilotmtc.agent.loop import Loop
-
 _log = logging.getLogger("pilotmtc.agent")
 
 
-class Here:
+class LocalCrew:
     """Runs tasks on this node.
 
     Parameters
@@ -46,40 +42,44 @@ class Here:
         self._worker = worker
         self._node = node
         self._waiters = Waiters(len(os.sched_getaffinity(0)), self._waited, self._failed)
-        self._told = False  # that the node is unfit
-        self.due: Callable[[], float] = worker.due
+        self._asking = False  # a waiter is asking for its next task
+        self._next: Process | None = None  # which it has been given
+        self._unfit_told = False
 
-    def open(self, loop: "Loop") -> None:
-        """Get to know the loop, which calls from now on."""
-        self._loop = loop
+    def open(self, agent: Agent) -> None:
+        """Get to know the agent, which calls from now on."""
+        self._agent = agent
 
-    def start(self, start: c.Start, now: float, *, stay: bool) -> Process | c.Ended | c.NoRoom | None:
-        """Start a task; return what came of it at once, or with `stay` its process, which is the calling thread's."""
+    def start(self, start: c.Start, now: float) -> None:
+        """Start a task. A waiter that is asking for its next one gets it."""
+        task, attempt = start.claimed.task, start.claimed.attempt
         if len(start.slots) > 1:
             try:
                 way = mpi.way(self._environ | start.template.env)
             except mpi.LaunchError as error:
-                report = c.Report(start.claimed.task, start.claimed.attempt, Cause.LAUNCH_ERROR, str(error))
-                self._loop.outbox.ended(self._worker.report(report), now)
-                return c.Ended(report.task, report.attempt)
-            ranks = c.Wide(way, 0, len(start.slots), self._node.name)
-            start = structs.replace(start, wide=ranks)
+                self._agent.ended(self.report(c.Report(task, attempt, Cause.LAUNCH_ERROR, str(error))), now)
+                return
+            start = structs.replace(start, wide=c.Wide(way, 0, len(start.slots), self._node.name))
+        stay = self._asking
         started = self._worker.start(start, stay=stay)
         if started is None:
-            return c.NoRoom(start.claimed.task, start.claimed.attempt)
-        outbox = self._loop.outbox
+            self._agent.tell(c.NoRoom(task, attempt), now)
+            return
         if isinstance(started, Result):
-            outbox.ended(started, now)
-            return c.Ended(started.task, started.attempt)
-        if not stay and not self._waiters.take(started):
+            self._agent.ended(started, now)
+            return
+        if stay:
+            self._asking = False
+            self._next = started
+        elif not self._waiters.take(started):
             try:
-                self._loop.epoll.register(self._worker.watch(started), select.EPOLLIN)
+                self._agent.watch(self._worker.watch(started))
             except OSError as error:  # no descriptors are left
-                _log.warning("cannot watch over task %d now: %s", started.task, error.strerror)
+                _log.warning("cannot watch task %d now: %s", task, error.strerror)
                 self._worker.undo(started)
-                return c.NoRoom(start.claimed.task, started.attempt)
-        outbox.started(start.claimed.task, started.attempt, self._worker.name, started.slot, now)
-        return started if stay else None
+                self._agent.tell(c.NoRoom(task, attempt), now)
+                return
+        self._agent.started(task, attempt, self._worker.name, started.slot, now)
 
     def stop(self, stop: c.Stop, now: float) -> None:
         """End a task."""
@@ -91,39 +91,43 @@ class Here:
 
     def ready(self, fd: int, now: float) -> None:
         """Deal with a process that has ended and had no waiter."""
-        self._loop.epoll.unregister(fd)
-        self._over(self._worker.ended(fd), waiter=False)
+        self._agent.unwatch(fd)
+        self._ended(self._worker.ended(fd))
 
-    def _over(self, process: Process, *, waiter: bool) -> Process | None:
-        """Deal with a process that has ended; return one that was started instead and is the calling waiter's."""
+    def _ended(self, process: Process) -> None:
+        """Deal with a process that has ended."""
         now = time.monotonic()
         result = self._worker.reap(process, now)
-        return None if result is None else self._ended(result, now, waiter=waiter)
-
-    def _ended(self, result: Result, now: float, *, waiter: bool) -> Process | None:
-        self._loop.outbox.ended(result, now)
-        return self._loop.tell(c.Ended(result.task, result.attempt), now, waiter=waiter)
+        if result is not None:
+            self._agent.ended(result, now)
 
     def _waited(self, process: Process) -> Process | None:
-        """Do the same, in a waiter's thread."""
-        with self._loop.lock:
-            following = self._over(process, waiter=True)
+        """Do the same in a waiter's thread; return the process that it is to wait for next."""
+        with self._agent.lock:
+            self._asking = True
+            self._ended(process)
+            self._asking = False
+            following, self._next = self._next, None
             if following is None:
                 self._waiters.idle += 1
-            self._loop.hurry()
+            self._agent.wake()
         return following
 
     def _failed(self) -> None:
-        self._loop.fail("a waiter has failed; its own words are above")
+        self._agent.fail("a waiter has failed; its error is above")
+
+    def due(self) -> float:
+        """Return when `poll` wants to be called."""
+        return self._worker.due()
 
     def poll(self, now: float) -> None:
         """Do what the time demands."""
         for result in self._worker.poll(now):
-            self._ended(result, now, waiter=False)
-        if self._worker.unfit and not self._told:
-            self._told = True
+            self._agent.ended(result, now)
+        if self._worker.unfit and not self._unfit_told:
+            self._unfit_told = True
             _log.error("%s", self._worker.unfit)
-            self._loop.tell(c.Unfit(self._node.name, self._worker.unfit), now)
+            self._agent.tell(c.Unfit(self._node.name, self._worker.unfit), now)
 
     def states(self, busy: int) -> tuple[NodeState, ...]:
         """Return how the node is."""
@@ -131,7 +135,7 @@ class Here:
 
     def peek(self, tasks: Sequence[tuple[TaskId, int]]) -> None:
         """Tell what tasks have written so far."""
-        self._loop.peeked(self._worker.peek(tasks))
+        self._agent.written(self._worker.peek(tasks))
 
     def leave(self) -> None:
         """End the waiters. Tasks must be over."""

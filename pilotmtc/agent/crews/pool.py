@@ -6,11 +6,9 @@ A worker that is silent for too long is lost, with all that it ran; what it says
 
 import itertools
 import logging
-import select
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -18,6 +16,7 @@ from pilotmtc.agent.core import events as c
 from pilotmtc.agent.core.cluster import Cluster
 from pilotmtc.agent.crews.contact import OVER, Contact
 from pilotmtc.agent.crews.hosts import fold
+from pilotmtc.agent.crews.interface import Agent
 from pilotmtc.agent.crews.listener import Door
 from pilotmtc.agent.crews.protocol import (
     Begin,
@@ -42,12 +41,8 @@ from pilotmtc.protocol.messages import NodeState
 from pilotmtc.resources.slots import Node, core_list
 from pilotmtc.states import Cause
 
-if TYPE_CHECKING:
-    from pilotmtc.agent.loop import Loop
-
 BEAT_S = 5.0
 LOST_S = 30.0
-CRASH_S = 2.0  # a task that ends badly sooner than that may have been killed by its node
 _CHECK_S = 0.5
 _TOLD_TO_END = (Cause.CANCELED, Cause.OOM, Cause.PREEMPTED, Cause.TIMEOUT, Cause.WALLTIME)
 _LEAVE_S = 5.0
@@ -149,9 +144,9 @@ class Fleet:
 
     # -- the loop's side --------------------------------------------------------------------------------------
 
-    def open(self, loop: "Loop") -> None:
+    def open(self, agent: Agent) -> None:
         """Open the door, and have the workers started."""
-        self._loop = loop
+        self._agent = agent
         self._door = Door(self._address, self._expected)
         contact = msgspec.structs.replace(
             self._contact, address=self._door.address, server_key=self._door.server_key,
@@ -161,25 +156,23 @@ class Fleet:
         contact.write(self._path)
         self._starter.start(self._path)
         for fd in self._door.descriptors:
-            loop.epoll.register(fd, select.EPOLLIN)
+            agent.watch(fd)
 
-    def start(self, start: c.Start, now: float, *, stay: bool) -> None:
+    def start(self, start: c.Start, now: float) -> None:
         """Have a task started."""
         claimed, slots = start.claimed, start.slots
         if len(slots) == 1:
             name = slots[0].node
             self._at[claimed.task] = name
             self._begin(name, start, Begin(claimed, slots))
-            self._loop.outbox.started(claimed.task, claimed.attempt, name, core_list(slots[0].cores), now)
+            self._agent.started(claimed.task, claimed.attempt, name, core_list(slots[0].cores), now)
             return
         by_node = {name: tuple(own) for name, own in itertools.groupby(slots, lambda slot: slot.node)}
         nodes = fold(by_node)
         try:
             way = mpi.way(self._contact.environ | start.template.env)
         except mpi.LaunchError as error:
-            self._loop.outbox.ended(_failed(start, nodes, str(error)), now)
-            self._wide[claimed.task] = WideRun(start, [], nodes, "")
-            self._over.append(claimed.task)
+            self._agent.ended(_failed(start, nodes, str(error)), now)
             return
         names = list(by_node) if way == mpi.RANKS else [slots[0].node]
         run = self._wide[claimed.task] = WideRun(start, names, nodes, mpi.slot_text(by_node.values()))
@@ -190,7 +183,7 @@ class Fleet:
             own = by_node[name] if way == mpi.RANKS else slots
             self._begin(name, start, Begin(claimed, own, way, first, len(slots), nodes))
             first += len(own)
-        self._loop.outbox.started(claimed.task, claimed.attempt, nodes, run.slot, now)
+        self._agent.started(claimed.task, claimed.attempt, nodes, run.slot, now)
 
     def _begin(self, name: str, start: c.Start, begin: Begin) -> None:
         member = self._dirty[name] = self._members[name]
@@ -224,12 +217,8 @@ class Fleet:
         """Look at what has come when the loop polls next, which is now."""
         self._awake = True
 
-    @property
-    def due(self) -> "Callable[[], float]":
-        """Return what says when `poll` wants to be called."""
-        return self._due
-
-    def _due(self) -> float:
+    def due(self) -> float:
+        """Return when `poll` wants to be called."""
         return 0.0 if self._awake or self._dirty or self._over else self._check_at
 
     def poll(self, now: float) -> None:
@@ -326,7 +315,7 @@ class Fleet:
             _log.info("node %s is there: %d cores, %d GPUs", hello.name, len(hello.cores), hello.gpus)
             node = Node(hello.cores, hello.gpus, hello.memory_bytes, self._named, hello.name)
             self._send(member.identity, Welcome(hello.birth))
-            self._loop.tell(c.Joined(node), now)
+            self._agent.tell(c.Joined(node), now)
         else:
             self._send(identity, Welcome(hello.birth))
 
@@ -338,8 +327,7 @@ class Fleet:
                 self._take_part(run, name, result, now)
             elif self._at.get(result.task) == name:
                 del self._at[result.task]
-                self._loop.outbox.ended(result, now)
-                self._loop.tell(c.Ended(result.task, result.attempt, crashed(result)), now)
+                self._agent.ended(result, now)
         for task, attempt in up.no_room:
             run = self._wide.get(task)
             if run is not None:
@@ -347,11 +335,11 @@ class Fleet:
                 self._take_part(run, name, _failed(run.start, name, "no room"), now)
             elif self._at.get(task) == name:
                 del self._at[task]
-                self._loop.tell(c.NoRoom(task, attempt), now)
+                self._agent.tell(c.NoRoom(task, attempt), now)
         if up.unfit:
             _log.error("node %s: %s", name, up.unfit)
-            self._loop.tell(c.Unfit(name, up.unfit), now)
-        self._loop.peeked(up.written)
+            self._agent.tell(c.Unfit(name, up.unfit), now)
+        self._agent.written(up.written)
 
     def _take_part(self, run: WideRun, name: str, part: Result, now: float) -> None:
         if name not in run.parts:
@@ -370,16 +358,14 @@ class Fleet:
             return
         claimed = run.start.claimed
         if run.no_room:
-            self._loop.tell(c.NoRoom(task, claimed.attempt), now)
+            self._agent.tell(c.NoRoom(task, claimed.attempt), now)
             return
         parts = [part for part in run.parts.values() if part is not None]
         if run.lost:
             parts.append(Result(
                 task, claimed.attempt, Cause.NODE_LOST, started_at=time.time(), message=run.lost
             ))  # fmt: skip
-        if parts:
-            self._loop.outbox.ended(mpi.merge(parts, run.node, run.slot), now)
-        self._loop.tell(c.Ended(task, claimed.attempt), now)
+        self._agent.ended(mpi.merge(parts, run.node, run.slot), now)
 
     def _lose(self, name: str, reason: str, now: float) -> None:
         member = self._members.pop(name)
@@ -393,7 +379,7 @@ class Fleet:
                 del run.parts[name]
                 run.lost = reason
         self._send(member.identity, Begone(member.hello.birth, reason))
-        self._loop.tell(c.Lost(name, reason), now)
+        self._agent.tell(c.Lost(name, reason), now)
 
     def _say(self, now: float) -> None:
         dirty, self._dirty = self._dirty, {}
@@ -426,18 +412,10 @@ class Fleet:
         if ended and not self._members and not self._none_left:
             self._none_left = True
             _log.error("no node is left: %s", ended)
-            self._loop.tell(c.NoMore(ended), now)
+            self._agent.tell(c.NoMore(ended), now)
 
     def _send(self, identity: bytes, message: Welcome | Begone | Said) -> None:
         self._door.send(identity, encode(message))
-
-
-def crashed(result: Result) -> bool:
-    """Whether a task ended so badly and so soon that its node may be to blame."""
-    if result.cause is Cause.LAUNCH_ERROR:
-        return True
-    badly = result.cause is Cause.SIGNAL or (result.cause is Cause.EXIT and result.exit_code != 0)
-    return badly and result.elapsed_s < CRASH_S
 
 
 def _failed(start: c.Start, node: str, text: str) -> Result:
