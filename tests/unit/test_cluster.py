@@ -315,7 +315,7 @@ class ManyNodes(RuleBasedStateMachine):
         if name in self.core.cluster.nodes and name not in self.core.cluster.aside and number == 3:
             self.core.cluster.set_aside(name, "bad")
             self.core._blocked = None
-            self.core._refit()
+            self.core.queue.refit()
 
     @precondition(lambda self: self.asked is not None)
     @rule(kinds=st.lists(st.integers(1, 8), max_size=8))
@@ -371,13 +371,13 @@ class ManyNodes(RuleBasedStateMachine):
     @invariant()
     def what_is_held_is_queued_or_running(self) -> None:
         assert set(self.core.running) == set(self.started)
-        assert set(self.core.queued) == self.held - set(self.started)
+        assert set(self.core.queue.tasks) == self.held - set(self.started)
 
     @invariant()
     def the_best_task_waits_only_for_room(self) -> None:
-        fitting = [queued for queued in self.core.queued.values() if queued.group.fits]
-        assert len(fitting) == len(self.core.queued) or self.core.cluster.aside
-        if fitting and len(fitting) == len(self.core.queued) and self.now >= self.core._hold_until:
+        fitting = [queued for queued in self.core.queue.tasks.values() if queued.group.fits]
+        assert len(fitting) == len(self.core.queue.tasks) or self.core.cluster.aside
+        if fitting and len(fitting) == len(self.core.queue.tasks) and self.now >= self.core._hold_until:
             best = min(fitting, key=lambda queued: (-queued.claimed.priority, queued.claimed.task))
             wanted, cluster = best.group.need, self.core.cluster
             slots = cluster._take_wide(wanted, None) if wanted.ranks > 1 else cluster.take(wanted)

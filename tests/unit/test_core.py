@@ -187,7 +187,7 @@ def test_quick_tasks_are_claimed_ahead_and_slow_ones_are_not() -> None:
                 ask = command
                 most = max(most, command.limit)
     assert 50 <= most <= 400
-    assert core.backlog(now + 100) == 0
+    assert core.rates.backlog(now + 100) == 0
 
 
 def test_a_task_without_room_goes_back_uncharged_and_nothing_starts_for_a_moment() -> None:
@@ -507,15 +507,15 @@ class CoreMachine(RuleBasedStateMachine):
     @invariant()
     def what_is_held_is_queued_or_running(self) -> None:
         assert set(self.core.running) == set(self.started)
-        assert set(self.core.queued) == set(self.held) - set(self.started)
-        assert self.core.waiting.count == len(self.core.queued)
-        assert self.core.waiting.cores == sum(q.group.need.cores for q in self.core.queued.values())
+        assert set(self.core.queue.tasks) == set(self.held) - set(self.started)
+        assert self.core.queue.waiting.count == len(self.core.queue.tasks)
+        assert self.core.queue.waiting.cores == sum(q.group.need.cores for q in self.core.queue.tasks.values())
 
     @invariant()
     def no_slot_waits_without_a_reason(self) -> None:
-        if self.leaving or self.owing or not self.core.queued:
+        if self.leaving or self.owing or not self.core.queue.tasks:
             return
-        best = min(self.core.queued.values(), key=lambda queued: (-queued.claimed.priority, queued.claimed.task))
+        best = min(self.core.queue.tasks.values(), key=lambda queued: (-queued.claimed.priority, queued.claimed.task))
         slot = self.node.take(best.group.need)
         assert slot is None, "the best task fits and does not run"
 

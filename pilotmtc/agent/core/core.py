@@ -38,29 +38,17 @@ from pilotmtc.agent.core.events import (
     Warned,
 )
 from pilotmtc.agent.core.node_health import Blame
-from pilotmtc.model import GRACE_S, Claimed, Resources, TaskId, Template
+from pilotmtc.agent.core.queue import Group, Queue, Queued
+from pilotmtc.agent.core.rates import CLAIM_MAX, Rates
+from pilotmtc.model import GRACE_S, Resources, TaskId
 from pilotmtc.protocol.messages import Batch, Orders
 from pilotmtc.resources.slots import SHARE, Need, Slot, Sum
 from pilotmtc.states import Cause, PilotState
 
 CLAIM_WAIT_S = 20.0
 CLAIM_WAIT_GROWING_S = 2.0  # while nodes are still to come: they may have room for what does not fit yet
-CLAIM_MAX = 4096
-LATENCY_FLOOR_S = 0.1
 EMPTY_PAUSE_S = 0.05  # a server that answers at once with nothing is not asked in a circle
-RATE_WINDOW_S = 0.5
 HOLD_S = 1.0  # when the machine has no room for another process
-
-
-class Queued:
-    """A claimed task that waits for its slot."""
-
-    __slots__ = ("claimed", "group", "template")
-
-    def __init__(self, claimed: Claimed, template: Template, group: "Group") -> None:
-        self.claimed = claimed
-        self.template = template
-        self.group = group
 
 
 class Running:
@@ -76,19 +64,6 @@ class Running:
         self.era = era
         self.over_by = over_by
         self.stopping = False
-
-
-class Group:
-    """Claimed tasks with the same resources: a heap of ``(-priority, task)``; taken ones are passed over."""
-
-    __slots__ = ("fits", "heap", "lasts_s", "need", "resources")
-
-    def __init__(self, resources: Resources, cluster: Cluster) -> None:
-        self.resources = resources
-        self.need = Need.of(resources)
-        self.fits = cluster.holds(self.need)
-        self.lasts_s = resources.lasts_s
-        self.heap: list[tuple[int, TaskId]] = []
 
 
 class Core:
@@ -129,12 +104,8 @@ class Core:
         self.stop_at = start + max(walltime_s - 2 * GRACE_S, walltime_s * 0.8) if walltime_s else math.inf
         self._warn_at = start + walltime_s - warning_s if walltime_s and warning_s else math.inf
         self._drain_at = math.inf  # after a warning that came early
-        self._longest_grace_s = 0.0
-        self.queued: dict[TaskId, Queued] = {}
+        self.queue = Queue(cluster)
         self.running: dict[TaskId, Running] = {}
-        self.waiting = Sum()
-        self._groups: dict[int, Group] = {}
-        self._templates: dict[int, Template] = {}
         self._attached = False
         self._asked = 0  # number of the claim under way, 0 if none
         self._number = 0
@@ -145,10 +116,7 @@ class Core:
         self._left = False
         self._idle_since = start
         self._nothing_at = start  # when the store last said that there is nothing to do
-        self._latency = 0.0
-        self._count = 0.0  # completions, decaying
-        self._counted_at = start
-        self._counting_since = start
+        self.rates = Rates(start)
         self._typical = Need.of(Resources())
         self._blocked: TaskId | None = None
         self._era = 0
@@ -175,22 +143,6 @@ class Core:
         """Cores in use."""
         return self.cluster.busy
 
-    def rate(self, now: float) -> float:
-        """Return tasks ended a second, lately."""
-        age = now - self._counting_since
-        if age <= 0 or not self._count:
-            return 0.0
-        recent = self._count * math.exp((self._counted_at - now) / RATE_WINDOW_S)
-        return recent / (RATE_WINDOW_S * -math.expm1(-max(age, 0.002) / RATE_WINDOW_S))
-
-    def backlog(self, now: float) -> int:
-        """Return how many tasks to hold ahead so that no slot waits for the link, and no more.
-
-        Slow tasks get none: another pilot may be free for them.
-        """
-        ahead = self.rate(now) * 2.0 * max(self._latency, LATENCY_FLOOR_S)
-        return min(math.ceil(ahead), CLAIM_MAX) if ahead > 0.04 else 0
-
     def react(self, event: Event, now: float) -> list[Command]:
         """Take `event` in and return what to do about it."""
         out: list[Command] = []
@@ -201,7 +153,7 @@ class Core:
         elif isinstance(event, Tick):
             self._tick(now, out)
         elif isinstance(event, Acked):
-            self._latency += (event.latency_s - self._latency) * 0.2
+            self.rates.answered(event.latency_s)
             return out
         elif isinstance(event, Ordered):
             self._ordered(event.orders, out)
@@ -235,7 +187,7 @@ class Core:
             self._drain(PilotState.FAILED, self._no_more, out)
         if self._leaving is None:
             if now >= self._hold_until and not self._owing:
-                if self.queued:
+                if self.queue.tasks:
                     self._fill(now, out)
                 self._ask(now, out)
         elif not self.running and not self._left:
@@ -253,12 +205,7 @@ class Core:
         self._free(event.task, run)
         if len(self.cluster.nodes) > 1:
             self._judge(run, event.crashed)
-        gap = now - self._counted_at
-        if gap > 20 * RATE_WINDOW_S:
-            self._count = 0.0
-            self._counting_since = now - gap
-        self._count = self._count * math.exp(-gap / RATE_WINDOW_S) + 1.0
-        self._counted_at = now
+        self.rates.ended(now)
         if not self.running:
             self._idle_since = now
 
@@ -298,12 +245,12 @@ class Core:
         if name in self.cluster.nodes and name not in self.cluster.aside:
             self.cluster.set_aside(name, reason)
             self._blocked = None
-            self._refit()
+            self.queue.refit()
 
     def _given_up(self) -> None:
         self._attached = False
         self._asked = 0
-        for queued in list(self.queued.values()):
+        for queued in list(self.queue.tasks.values()):
             self._remove(queued)
 
     def _joined(self, event: Joined, now: float) -> None:
@@ -311,7 +258,7 @@ class Core:
             self._idle_since = now
         self.cluster.add(event.node)
         self._blocked = None
-        self._refit()
+        self.queue.refit()
 
     def _lost(self, event: Lost, out: list[Command]) -> None:
         """End what ran there: tasks of one rank at once, wide ones when their other ranks have been stopped."""
@@ -331,14 +278,9 @@ class Core:
                 run.stopping = True
                 out.append(Stop(task, run.attempt, Cause.NODE_LOST, 0.0))
         self._blocked = None
-        self._refit()
-        unfit = [queued for queued in self.queued.values() if not queued.group.fits]
+        unfit = self.queue.refit()
         if unfit:
             out.append(self._give_back(unfit))
-
-    def _refit(self) -> None:
-        for group in self._groups.values():
-            group.fits = self.cluster.holds(group.need)
 
     def _gave(self, batch: Batch, now: float, out: list[Command]) -> None:
         if batch.number != self._asked:
@@ -353,31 +295,16 @@ class Core:
             return
         self._idle_since = now
         unfit: list[tuple[TaskId, int]] = []
-        templates = self._templates
-        if len(templates) > 1024:
-            templates.clear()
+        queue = self.queue
         for claimed in batch.tasks:
-            if claimed.task in self.queued or claimed.task in self.running:
+            if claimed.task in queue.tasks or claimed.task in self.running:
                 continue
-            group = self._groups.get(claimed.resources)
-            if group is None:
-                try:
-                    group = Group(batch.resources[claimed.resources], self.cluster)
-                except (ArithmeticError, ValueError) as error:  # no number: it ends this task, and nobody else
-                    message = f"what it needs cannot be counted: {error}"
-                    out.append(Report(claimed.task, claimed.attempt, Cause.LAUNCH_ERROR, message))
-                    continue
-                self._groups[claimed.resources] = group
-                self._longest_grace_s = max(self._longest_grace_s, group.resources.grace_s)
-            if not group.fits:
-                unfit.append((claimed.task, claimed.attempt))
-                continue
-            template = templates.get(claimed.template)
-            if template is None:  # the same object for each batch: what is worked out from it is kept with it
-                template = templates[claimed.template] = batch.templates[claimed.template]
-            self.queued[claimed.task] = Queued(claimed, template, group)
-            self.waiting.add(group.need)
-            heapq.heappush(group.heap, (-claimed.priority, claimed.task))
+            try:
+                if not queue.add(claimed, batch):
+                    unfit.append((claimed.task, claimed.attempt))
+            except (ArithmeticError, ValueError) as error:  # no number: it ends this task, and nobody else
+                message = f"what it needs cannot be counted: {error}"
+                out.append(Report(claimed.task, claimed.attempt, Cause.LAUNCH_ERROR, message))
         if unfit:
             out.append(GiveBack(tuple(unfit)))
 
@@ -393,7 +320,7 @@ class Core:
                     run.stopping = True
                     out.append(Stop(task, attempt, Cause.CANCELED, run.grace_s))
                 continue
-            queued = self.queued.get(task)
+            queued = self.queue.tasks.get(task)
             if queued is not None and queued.claimed.attempt == attempt:
                 self._remove(queued)
                 out.append(Report(task, attempt, Cause.CANCELED, "canceled before it was started"))
@@ -401,7 +328,7 @@ class Core:
     def _tick(self, now: float, out: list[Command]) -> None:
         if now >= self.stop_at and (self._leaving is None or self.running):
             self._quit(PilotState.DONE, "walltime", Cause.WALLTIME, out)
-        elif now >= self.stop_at - self._longest_grace_s:
+        elif now >= self.stop_at - self.queue.longest_grace_s:
             for task, run in self.running.items():
                 if not run.stopping and now >= self.stop_at + GRACE_S - run.grace_s:
                     run.stopping = True
@@ -411,17 +338,21 @@ class Core:
         if self._leaving is not None:
             return
         # A link that is down brings no tasks, which does not mean that there are none.
-        if self.idle_s and not self.running and not self.queued and self._nothing_at - self._idle_since >= self.idle_s:
+        if (
+            self.idle_s
+            and not self.running
+            and not self.queue.tasks
+            and self._nothing_at - self._idle_since >= self.idle_s
+        ):
             self._leaving = (PilotState.DONE, "idle")
             return
         if self._resting:
             for _, name in [rest for rest in self._resting if rest[0] <= now]:
                 self.cluster.wake(name)
             self._resting = [rest for rest in self._resting if rest[0] > now]
-        extra = len(self.queued) - 4 * self.backlog(now) - 2 * self.cluster.cores
+        extra = len(self.queue.tasks) - 4 * self.rates.backlog(now) - 2 * self.cluster.cores
         if extra > 0:  # the tasks got slower: others may have what this pilot will not start soon
-            last = heapq.nlargest(extra, self.queued.values(), key=lambda q: (-q.claimed.priority, q.claimed.task))
-            out.append(self._give_back(last))
+            out.append(self._give_back(self.queue.last(extra)))
 
     def _warned(self, now: float, out: list[Command]) -> None:
         """Drain when the warning was wanted, by this clock: a short walltime would be over with the early warning."""
@@ -436,8 +367,8 @@ class Core:
     def _drain(self, state: PilotState, reason: str, out: list[Command]) -> None:
         if self._leaving is None:
             self._leaving = (state, reason)
-            if self.queued:
-                out.append(self._give_back(list(self.queued.values())))
+            if self.queue.tasks:
+                out.append(self._give_back(list(self.queue.tasks.values())))
 
     def _quit(self, state: PilotState, reason: str, cause: Cause, out: list[Command], *, at_once: bool = False) -> None:
         self._drain(state, reason, out)
@@ -451,10 +382,8 @@ class Core:
     # -- queue ------------------------------------------------------------------------------------------------
 
     def _remove(self, queued: Queued) -> None:
-        task = queued.claimed.task
-        del self.queued[task]
-        self.waiting.add(queued.group.need, -1)
-        if task == self._blocked:
+        self.queue.remove(queued)
+        if queued.claimed.task == self._blocked:
             self._blocked = None
 
     def _give_back(self, some: list[Queued]) -> GiveBack:
@@ -462,25 +391,15 @@ class Core:
             self._remove(queued)
         return GiveBack(tuple((queued.claimed.task, queued.claimed.attempt) for queued in some))
 
-    def _head(self, group: Group) -> Queued | None:
-        heap = group.heap
-        while heap:
-            queued = self.queued.get(heap[0][1])
-            if queued is not None and queued.group is group:
-                return queued
-            heapq.heappop(heap)
-        return None
-
     def _fill(self, now: float, out: list[Command]) -> None:
         """Start what fits, in order; behind a task that does not fit only what cannot delay it."""
         left_s = self.stop_at - now
         late: list[Queued] = []
-        live = list(self._groups.values())
+        live = self.queue.groups()
         while live and self.cluster.free_cores:
-            if len(live) > 1:  # keep the ones with a head, best first
-                live = [group for group in live if self._head(group) is not None]
-                live.sort(key=lambda group: group.heap[0])
-            queued = self._head(live[0]) if live else None
+            if len(live) > 1:
+                live = self.queue.ordered(live)
+            queued = self.queue.head(live[0]) if live else None
             if queued is None:
                 break
             group = queued.group
@@ -495,8 +414,7 @@ class Core:
             self._start(queued, slots, 0, now, out)
         if self._blocked is None:
             self.cluster.let_go()
-        if not self.queued:
-            self._groups.clear()
+        self.queue.forget()
         if late:
             out.append(GiveBack(tuple((queued.claimed.task, queued.claimed.attempt) for queued in late)))
 
@@ -513,7 +431,7 @@ class Core:
             limit_s = group.resources.time_limit_s
             in_time = limit_s > 0 and now + limit_s + group.resources.grace_s <= self._hold.until < math.inf
             while now + group.lasts_s <= self.stop_at:
-                queued = self._head(group)
+                queued = self.queue.head(group)
                 slots = None if queued is None else self.cluster.take_beside(group.need, in_time)
                 if queued is None or slots is None:
                     break
@@ -543,7 +461,7 @@ class Core:
         if self._asked or not self._attached or now < self._pause_until:
             return
         cluster = self.cluster
-        waiting = self.waiting
+        waiting = self.queue.waiting
         free = cluster.free_cores
         blocked = self._blocked is not None
         ahead = 0
@@ -556,7 +474,7 @@ class Core:
                 within_s = self._hold.until - now - GRACE_S
         else:
             cores = free - waiting.cores
-            backlog = self.backlog(now) if free or waiting.count < CLAIM_MAX else 0
+            backlog = self.rates.backlog(now) if free or waiting.count < CLAIM_MAX else 0
             if cores > 0:
                 ahead = backlog
             elif waiting.count * 2 < backlog:
