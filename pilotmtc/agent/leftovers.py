@@ -8,7 +8,8 @@ from pathlib import Path
 
 from pilotmtc.errors import NotPermitted
 from pilotmtc.model import PilotId
-from pilotmtc.protocol.messages import Finish, GetPilots
+from pilotmtc.protocol.agent import Finish
+from pilotmtc.protocol.client.pilots import GetPilots
 from pilotmtc.protocol.spool import read_file, spool_files
 from pilotmtc.states import PILOT_FINAL
 from pilotmtc.store.client.client import connect_store

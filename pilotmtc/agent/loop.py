@@ -29,7 +29,7 @@ from pilotmtc.agent.outbox import Outbox
 from pilotmtc.agent.spool import Segment, Spool
 from pilotmtc.errors import PilotMTCError, StateError, StoreError
 from pilotmtc.model import PilotId, Result, TaskId
-from pilotmtc.protocol.messages import (
+from pilotmtc.protocol.agent import (
     AttachPilot,
     Batch,
     Claim,
@@ -37,13 +37,12 @@ from pilotmtc.protocol.messages import (
     Finish,
     Heartbeat,
     Orders,
-    R,
+    Peeked,
     Release,
-    Reply,
-    Request,
     Started,
 )
-from pilotmtc.protocol.tail import Peeked, Written
+from pilotmtc.protocol.base import R, Reply, Request
+from pilotmtc.protocol.records import Written
 from pilotmtc.states import PilotState
 
 TICK_S = 0.25

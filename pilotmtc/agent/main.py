@@ -24,7 +24,8 @@ from pilotmtc.agent.spool import Spool
 from pilotmtc.boot import program
 from pilotmtc.errors import ConfigError, PilotMTCError
 from pilotmtc.model import Pilot, PilotId
-from pilotmtc.protocol.messages import EndPilot, GetPilots
+from pilotmtc.protocol.agent import EndPilot
+from pilotmtc.protocol.client.pilots import GetPilots
 from pilotmtc.resources.slots import Node
 from pilotmtc.states import PilotState
 from pilotmtc.store.client.client import StoreClient, connect_store

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from pilotmtc.agent.spool import Segment, Spool
 from pilotmtc.model import PilotId, Result, TaskId
-from pilotmtc.protocol.messages import Finish, Started
+from pilotmtc.protocol.agent import Finish, Started
 
 RESULTS_S = 0.02
 BUSY_S = 0.06  # when results come fast: a commit costs the store as much as 50 of them

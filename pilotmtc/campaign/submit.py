@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import After, Resources, TaskRow, Template
-from pilotmtc.protocol.messages import Submit
+from pilotmtc.protocol.client.campaigns import Submit
 from pilotmtc.template import check_text, checker
 
 CHUNK = 4096

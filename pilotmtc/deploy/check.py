@@ -11,7 +11,8 @@ from pilotmtc.deploy.finding import Finding, finding
 from pilotmtc.deploy.python import choose, find_pythons
 from pilotmtc.deploy.shell import Shell, marked
 from pilotmtc.errors import ConnectError, HostKeyRefused, PilotMTCError
-from pilotmtc.protocol.messages import PROTOCOL, GetStore, StoreInfo
+from pilotmtc.protocol.client.maintenance import GetStore, StoreInfo
+from pilotmtc.protocol.frames import PROTOCOL
 from pilotmtc.sites import LOCAL, SAME_HOST, Site
 from pilotmtc.store.client.client import connect_store
 from pilotmtc.transport.ssh.url import quote_word, remote_command

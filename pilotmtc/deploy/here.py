@@ -13,7 +13,7 @@ from pilotmtc.errors import ConfigError, ConnectError, PilotMTCError, StatusUnav
 from pilotmtc.model import Job, PilotDescription, PilotId
 from pilotmtc.pilots.scheduler import Scheduler
 from pilotmtc.pilots.way import make_way, parse_login
-from pilotmtc.protocol.messages import GetStore
+from pilotmtc.protocol.client.maintenance import GetStore
 from pilotmtc.sites import LOCAL, SAME_HOST, SCHEDULERS, find_scheduler, scheduler_url
 from pilotmtc.states import PilotState
 from pilotmtc.store.access.keys import revoke_key

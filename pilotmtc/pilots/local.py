@@ -13,7 +13,8 @@ from pilotmtc.agent import guard
 from pilotmtc.boot import program
 from pilotmtc.errors import ConfigError
 from pilotmtc.model import Pilot, PilotDescription
-from pilotmtc.protocol.messages import CreatePilot, EndPilot, GetPilots
+from pilotmtc.protocol.agent import EndPilot
+from pilotmtc.protocol.client.pilots import CreatePilot, GetPilots
 from pilotmtc.states import PilotState
 from pilotmtc.store.interface import Store
 from pilotmtc.store.location import locate

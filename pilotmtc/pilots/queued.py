@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 
 from pilotmtc.errors import SubmitRejected, UsageError
 from pilotmtc.model import Pilot, PilotDescription
-from pilotmtc.protocol.messages import CreatePilot, GetPilots
+from pilotmtc.protocol.client.pilots import CreatePilot, GetPilots
 from pilotmtc.states import PilotState
 from pilotmtc.store.interface import Store
 

@@ -27,7 +27,8 @@ from pilotmtc.pilots.queued import adopt
 from pilotmtc.pilots.scheduler import Scheduler, Sighting
 from pilotmtc.pilots.script import job_script
 from pilotmtc.pilots.way import make_way
-from pilotmtc.protocol.messages import BeginSubmit, GetJobs, ReportJobs, RevokeKey
+from pilotmtc.protocol.client.maintenance import RevokeKey
+from pilotmtc.protocol.steward import BeginSubmit, GetJobs, ReportJobs
 from pilotmtc.sites import LOCAL
 from pilotmtc.states import PILOT_FINAL, JobState, PilotState
 from pilotmtc.store.access.keys import pilot_key_name

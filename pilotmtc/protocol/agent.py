@@ -2,11 +2,38 @@
 
 from pilotmtc.model import Claimed, PilotId, Resources, Result, TaskId, Template
 from pilotmtc.protocol.base import AGENTS, STEWARDS, Done, Reply, Request
-from pilotmtc.protocol.overview import NodeState
+from pilotmtc.protocol.records import NodeState, Written
 from pilotmtc.states import PilotState
 
 
-class AttachPilot(Request["Orders"], frozen=True, tag="attach_pilot"):
+class Orders(Reply, frozen=True):
+    """What the agent should do.
+
+    Attributes
+    ----------
+    number
+        Grows with every new order.
+    cancel
+        Held attempts that the user wants ended: ``(task, attempt)``. Given again until they have ended.
+    drain
+        Finish what runs, release the rest, take nothing new, leave.
+    kill
+        End now: tasks are killed and given back.
+    lease_s
+        The lease now runs this long.
+    peek
+        Running attempts ``(task, attempt)`` of which somebody wants to see what they have written: `Peeked` tells.
+    """
+
+    number: int
+    lease_s: float
+    cancel: tuple[tuple[TaskId, int], ...] = ()
+    drain: bool = False
+    kill: bool = False
+    peek: tuple[tuple[TaskId, int], ...] = ()
+
+
+class AttachPilot(Request[Orders], frozen=True, tag="attach_pilot"):
     """An agent reports for duty (NEW or PENDING becomes ACTIVE) or comes back. Safe to repeat.
 
     A pilot that was given up because it was not heard of becomes ACTIVE again. Raises `StateError` at the server when
@@ -45,7 +72,16 @@ class EndPilot(Request[Done], frozen=True, tag="end_pilot"):
     reason: str = ""
 
 
-class Claim(Request["Batch"], frozen=True, tag="claim"):
+class Batch(Reply, frozen=True):
+    """Claimed tasks, in order, with the templates and resources (by id) that they mention."""
+
+    number: int
+    tasks: tuple[Claimed, ...] = ()
+    templates: dict[int, Template] = {}
+    resources: dict[int, Resources] = {}
+
+
+class Claim(Request[Batch], frozen=True, tag="claim"):
     """Ask for tasks.
 
     Safe to repeat: a pilot numbers its claims from 1 and has one under way; the same number again answers the same
@@ -85,15 +121,6 @@ class Claim(Request["Batch"], frozen=True, tag="claim"):
     within_s: float = 0.0
 
 
-class Batch(Reply, frozen=True):
-    """Claimed tasks, in order, with the templates and resources (by id) that they mention."""
-
-    number: int
-    tasks: tuple[Claimed, ...] = ()
-    templates: dict[int, Template] = {}
-    resources: dict[int, Resources] = {}
-
-
 class Started(Request[Done], frozen=True, tag="started"):
     """Tasks that run now: ``(task, attempt, started_at, node, slot)``.
 
@@ -104,17 +131,6 @@ class Started(Request[Done], frozen=True, tag="started"):
 
     pilot: PilotId
     tasks: tuple[tuple[TaskId, int, float, str, str], ...]
-
-
-class Finish(Request["Finished"], frozen=True, tag="finish"):
-    """Results. Safe to repeat: each (task, attempt) is recorded once, and only if the pilot holds it, or held it when
-    it was given up and nobody has claimed the task since.
-    """
-
-    said_by = AGENTS | STEWARDS
-
-    pilot: PilotId
-    results: tuple[Result, ...]
 
 
 class Finished(Reply, frozen=True):
@@ -128,6 +144,17 @@ class Finished(Reply, frozen=True):
     stale: int = 0
 
 
+class Finish(Request[Finished], frozen=True, tag="finish"):
+    """Results. Safe to repeat: each (task, attempt) is recorded once, and only if the pilot holds it, or held it when
+    it was given up and nobody has claimed the task since.
+    """
+
+    said_by = AGENTS | STEWARDS
+
+    pilot: PilotId
+    results: tuple[Result, ...]
+
+
 class Release(Request[Done], frozen=True, tag="release"):
     """Give back claimed tasks that were not started: ``(task, attempt)``. Safe to repeat."""
 
@@ -137,7 +164,7 @@ class Release(Request[Done], frozen=True, tag="release"):
     tasks: tuple[tuple[TaskId, int], ...]
 
 
-class Heartbeat(Request["Orders"], frozen=True, tag="heartbeat"):
+class Heartbeat(Request[Orders], frozen=True, tag="heartbeat"):
     """Renew the pilot's lease and ask for orders. Safe to repeat.
 
     Attributes
@@ -160,28 +187,10 @@ class Heartbeat(Request["Orders"], frozen=True, tag="heartbeat"):
     nodes: tuple[NodeState, ...] = ()
 
 
-class Orders(Reply, frozen=True):
-    """What the agent should do.
+class Peeked(Request[Done], frozen=True, tag="peeked"):
+    """An agent's answer to ``Orders.peek``. Safe to repeat, and to lose: who still looks asks again."""
 
-    Attributes
-    ----------
-    number
-        Grows with every new order.
-    cancel
-        Held attempts that the user wants ended: ``(task, attempt)``. Given again until they have ended.
-    drain
-        Finish what runs, release the rest, take nothing new, leave.
-    kill
-        End now: tasks are killed and given back.
-    lease_s
-        The lease now runs this long.
-    peek
-        Running attempts ``(task, attempt)`` of which somebody wants to see what they have written: `Peeked` tells.
-    """
+    said_by = AGENTS
 
-    number: int
-    lease_s: float
-    cancel: tuple[tuple[TaskId, int], ...] = ()
-    drain: bool = False
-    kill: bool = False
-    peek: tuple[tuple[TaskId, int], ...] = ()
+    pilot: PilotId
+    written: tuple[Written, ...]

@@ -10,25 +10,61 @@ Each side first sends `MAGIC` and a frame with its `Hello`; then the client send
 Nothing here does I/O. Whatever bytes come, a `FrameDecoder` holds no more than one frame and one reading of them.
 """
 
+import functools
+import operator
 import struct
-from typing import TypeVar
+from types import GenericAlias
+from typing import Any, TypeVar
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, Struct, UnsetType
 
 from pilotmtc import errors
 from pilotmtc.errors import PilotMTCError, ProtocolError, StoreError, UsageError
 from pilotmtc.model import PilotId
-from pilotmtc.protocol.messages import PROTOCOL, REPLIES, AnyRequest, Failure, Hello, Ping, Reply
+from pilotmtc.protocol.base import Done, Reply, Request
+from pilotmtc.protocol.requests import REPLIES, REQUESTS, AnyRequest
 
 MAX_FRAME_BYTES = 32 << 20
 MAX_CHATTER_BYTES = 64 << 10
 # Not ASCII, and it shows at once when something on the way translates line ends or stops at control characters.
 MAGIC = b"\x89pilotmtc\r\n\x1a\n"
 
+PROTOCOL = 2
+
+
+class Hello(Struct, frozen=True, tag="hello", tag_field="op"):
+    """The first frame each way.
+
+    Attributes
+    ----------
+    pilot
+        An agent says whose it is: from then on the server takes from it only what that pilot's agent may say.
+    """
+
+    protocol: int
+    version: str
+    software: str = "pilotmtc"
+    pilot: PilotId | UnsetType = UNSET
+
+
+class Ping(Request[Done], frozen=True, tag="ping"):
+    """Is anybody there? The server itself answers, under id 0; the store never sees it."""
+
+
+class Failure(Struct, frozen=True):
+    """An error on its way back: the class's name in `pilotmtc.errors` and its text."""
+
+    error: str
+    message: str
+
+
 _LENGTH = struct.Struct(">I")
 _ENCODER = msgspec.msgpack.Encoder()
-_REQUEST = msgspec.msgpack.Decoder(tuple[int, AnyRequest | Ping])
+_ANY: Any = functools.reduce(operator.or_, REQUESTS)
+_REQUEST: msgspec.msgpack.Decoder[tuple[int, AnyRequest]] = msgspec.msgpack.Decoder(
+    GenericAlias(tuple, (int, _ANY | Ping))
+)
 _NUMBERED = msgspec.msgpack.Decoder(tuple[int, msgspec.Raw])
 _GREETING = msgspec.msgpack.Decoder(Hello | tuple[int, Failure])
 _FAILURE = msgspec.msgpack.Decoder(Failure)
@@ -167,7 +203,7 @@ def decode_hello(frame: bytes) -> Hello:
     return greeting
 
 
-def encode_request(number: int, request: AnyRequest | Ping) -> bytes:
+def encode_request(number: int, request: AnyRequest) -> bytes:
     """Return the frame of a request.
 
     Raises
@@ -183,7 +219,7 @@ def encode_request(number: int, request: AnyRequest | Ping) -> bytes:
     return bytes(buffer)
 
 
-def decode_request(frame: bytes) -> tuple[int, AnyRequest | Ping | ProtocolError]:
+def decode_request(frame: bytes) -> tuple[int, AnyRequest | ProtocolError]:
     """Return a request and its number; a `ProtocolError` in its place if it is none of ours.
 
     Raises

@@ -4,19 +4,19 @@ from pilotmtc.model import Job, JobReport, PilotId
 from pilotmtc.protocol.base import STEWARDS, Changed, Done, Reply, Request
 
 
-class GetJobs(Request["Jobs"], frozen=True, tag="jobs"):
-    """The pilots that the scheduler at this URL is to be asked about."""
-
-    said_by = STEWARDS
-
-    scheduler: str
-
-
 class Jobs(Reply, frozen=True):
     """The answer to `GetJobs`. `path` is the store's file on this host."""
 
     path: str
     jobs: tuple[Job, ...] = ()
+
+
+class GetJobs(Request[Jobs], frozen=True, tag="jobs"):
+    """The pilots that the scheduler at this URL is to be asked about."""
+
+    said_by = STEWARDS
+
+    scheduler: str
 
 
 class BeginSubmit(Request[Changed], frozen=True, tag="begin_submit"):

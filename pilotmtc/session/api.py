@@ -12,30 +12,22 @@ from typing import Unpack
 from pilotmtc.campaign import TaskSpec
 from pilotmtc.errors import PilotMTCError, UsageError
 from pilotmtc.model import Campaign, CampaignId, Key, PilotDescription, Task, TaskId
-from pilotmtc.protocol.messages import (
-    Cancel,
-    Changed,
+from pilotmtc.protocol.base import Changed, R, Request
+from pilotmtc.protocol.client.campaigns import GetCampaigns, Submitted
+from pilotmtc.protocol.client.maintenance import (
     CheckStore,
     Compacted,
     CompactStore,
-    Filter,
-    GetCampaigns,
     GetKeys,
     GetStore,
     NewKey,
-    Output,
-    R,
-    Request,
-    Retry,
     RevokeKey,
     SetMode,
     SnapshotStore,
     StoreInfo,
-    Submitted,
-    TaskDetail,
 )
-from pilotmtc.protocol.overview import Explain
-from pilotmtc.protocol.tail import GetTail, Tail
+from pilotmtc.protocol.client.tasks import Cancel, Explain, GetTail, Output, Retry, Tail, TaskDetail
+from pilotmtc.protocol.records import Filter
 from pilotmtc.session.arguments import seconds
 from pilotmtc.session.arguments import whole as whole_number
 from pilotmtc.session.link import Link
@@ -137,7 +129,7 @@ class Session:
         return Pilots(self._link, self._site)
 
     def call(self, request: Request[R]) -> R:
-        """Send the store a request of `pilotmtc.protocol.messages` and return its answer."""
+        """Send the store a request of `pilotmtc.protocol` and return its answer."""
         return self._link.call(request)
 
     def send(self, request: Request[R]) -> "concurrent.futures.Future[R]":

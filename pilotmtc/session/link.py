@@ -6,7 +6,8 @@ import time
 from collections.abc import Sequence
 
 from pilotmtc.errors import PilotMTCError
-from pilotmtc.protocol.messages import Changes, GetChanges, R, Request
+from pilotmtc.protocol.base import R, Request
+from pilotmtc.protocol.client.watch import Changes, GetChanges
 from pilotmtc.store.client.client import StoreClient
 from pilotmtc.store.interface import Store
 

@@ -7,7 +7,8 @@ from typing import Unpack
 from pilotmtc import pilots
 from pilotmtc.errors import UsageError
 from pilotmtc.model import Pilot, PilotDescription, PilotId
-from pilotmtc.protocol.messages import CancelPilot, Changed, DrainPilot, GetPilots
+from pilotmtc.protocol.base import Changed
+from pilotmtc.protocol.client.pilots import CancelPilot, DrainPilot, GetPilots
 from pilotmtc.session.arguments import seconds, whole
 from pilotmtc.session.link import Link
 from pilotmtc.session.look.follow import get_campaign

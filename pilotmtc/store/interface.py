@@ -3,14 +3,14 @@ suite runs against both."""
 
 from typing import Protocol
 
-from pilotmtc.protocol.messages import R, Request
+from pilotmtc.protocol.base import R, Request
 
 
 class Store(Protocol):
     """A store."""
 
     def call(self, request: Request[R]) -> R:
-        """Do what `request` says; `pilotmtc.protocol.messages` tells what each request means.
+        """Do what `request` says; each request's class tells what it means.
 
         Raises
         ------

@@ -8,8 +8,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from pilotmtc.errors import ConfigError, PilotMTCError
-from pilotmtc.protocol.frames import error_of
-from pilotmtc.protocol.messages import Failure
+from pilotmtc.protocol.frames import Failure, error_of
 from pilotmtc.store import serve
 from pilotmtc.transport.ssh.url import SshTarget, parse_url
 

@@ -13,9 +13,22 @@ from typing import Any, cast
 from pilotmtc.clock import Clock, SystemClock
 from pilotmtc.errors import PilotMTCError, StoreBusy, StoreError, UsageError
 from pilotmtc.model import PilotId
-from pilotmtc.protocol import messages as m
-from pilotmtc.protocol import overview as v
-from pilotmtc.protocol import tail as t
+from pilotmtc.protocol.agent import AttachPilot, Claim, EndPilot, Finish, Heartbeat, Peeked, Release, Started
+from pilotmtc.protocol.base import R, Reply, Request
+from pilotmtc.protocol.client.campaigns import GetCampaigns, ShareCampaign, Submit
+from pilotmtc.protocol.client.maintenance import CompactStore, GetStore
+from pilotmtc.protocol.client.pilots import (
+    CancelPilot,
+    CreatePilot,
+    DrainPilot,
+    GetPilotFile,
+    GetPilots,
+    GetPilotView,
+    GetSpans,
+)
+from pilotmtc.protocol.client.tasks import Cancel, Edit, Explain, GetOutput, GetTail, GetTask, GetTasks, GetWords, Retry
+from pilotmtc.protocol.client.watch import GetChanges, GetOverview
+from pilotmtc.protocol.steward import BeginSubmit, GetJobs, ReportJobs
 from pilotmtc.store.file import maintenance
 from pilotmtc.store.file.opening import TROUBLE, open_file, translate
 from pilotmtc.store.file.transaction import Ledger, News
@@ -28,54 +41,54 @@ __all__ = ["News", "SqliteStore"]
 
 log = logging.getLogger("pilotmtc.store.server")
 
-Handler = Callable[[Ledger, Any], m.Reply]
+Handler = Callable[[Ledger, Any], Reply]
 
 _READS: dict[type[object], Handler] = {
-    m.GetCampaigns: query.get_campaigns,
-    m.GetPilots: query.get_pilots,
-    m.GetTasks: query.get_tasks,
-    m.GetTask: query.get_task,
-    m.GetOutput: query.get_output,
-    m.GetChanges: query.get_changes,
-    m.GetStore: query.get_store,
-    v.GetOverview: overview.get_overview,
-    v.Explain: inspect.explain,
-    v.GetPilotView: inspect.get_pilot_view,
-    v.GetSpans: inspect.get_spans,
-    v.GetWords: inspect.get_words,
-    t.GetTail: inspect.get_tail,
-    t.Peeked: inspect.peeked,  # into memory only
-    m.GetJobs: jobs.get_jobs,
+    GetCampaigns: query.get_campaigns,
+    GetPilots: query.get_pilots,
+    GetTasks: query.get_tasks,
+    GetTask: query.get_task,
+    GetOutput: query.get_output,
+    GetChanges: query.get_changes,
+    GetStore: query.get_store,
+    GetOverview: overview.get_overview,
+    Explain: inspect.explain,
+    GetPilotView: inspect.get_pilot_view,
+    GetSpans: inspect.get_spans,
+    GetWords: inspect.get_words,
+    GetTail: inspect.get_tail,
+    Peeked: inspect.peeked,  # into memory only
+    GetJobs: jobs.get_jobs,
 }
 _WRITES: dict[type[object], Handler] = {
-    m.AttachPilot: pilots.attach,
-    m.EndPilot: pilots.end_pilot,
-    m.Heartbeat: pilots.heartbeat,
-    m.Claim: claim.claim,
-    m.Started: claim.started,
-    m.Release: claim.release,
-    m.Finish: finish.finish,
+    AttachPilot: pilots.attach,
+    EndPilot: pilots.end_pilot,
+    Heartbeat: pilots.heartbeat,
+    Claim: claim.claim,
+    Started: claim.started,
+    Release: claim.release,
+    Finish: finish.finish,
 }
 # What a user was told is done must survive a power loss: these are synced to disk before they are answered.
 _DURABLE: dict[type[object], Handler] = {
-    m.Submit: submit.submit,
-    m.ShareCampaign: submit.share,
-    m.CreatePilot: pilots.create_pilot,
-    m.DrainPilot: pilots.drain_pilot,
-    m.CancelPilot: pilots.cancel_pilot,
-    m.BeginSubmit: jobs.begin_submit,
-    m.ReportJobs: jobs.report_jobs,
-    m.Cancel: slices.wished(steer.cancel),
-    m.Retry: slices.wished(steer.retry),
-    m.Edit: slices.wished(steer.edit),
+    Submit: submit.submit,
+    ShareCampaign: submit.share,
+    CreatePilot: pilots.create_pilot,
+    DrainPilot: pilots.drain_pilot,
+    CancelPilot: pilots.cancel_pilot,
+    BeginSubmit: jobs.begin_submit,
+    ReportJobs: jobs.report_jobs,
+    Cancel: slices.wished(steer.cancel),
+    Retry: slices.wished(steer.retry),
+    Edit: slices.wished(steer.edit),
 }
 _HANDLERS = _READS | _WRITES | _DURABLE
 # These cannot be part of a transaction.
-_APART = (m.CompactStore, v.GetPilotFile, *APART)
+_APART = (CompactStore, GetPilotFile, *APART)
 # What values that no row can hold bring about.
 _NONSENSE = (OverflowError, UnicodeEncodeError, sqlite3.IntegrityError)
 
-Answer = m.Reply | PilotMTCError
+Answer = Reply | PilotMTCError
 
 
 class SqliteStore:
@@ -157,8 +170,8 @@ class SqliteStore:
             self._prove()
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
-    def call(self, request: m.Request[m.R]) -> m.R:
-        """Do what `request` says, in one transaction; `pilotmtc.protocol.messages` tells what each request means.
+    def call(self, request: Request[R]) -> R:
+        """Do what `request` says, in one transaction; each request's class tells what it means.
 
         Raises
         ------
@@ -171,9 +184,9 @@ class SqliteStore:
             (answer,) = self.call_many((request,))
         if isinstance(answer, PilotMTCError):
             raise answer
-        return cast("m.R", answer)
+        return cast("R", answer)
 
-    def call_many(self, requests: Sequence[m.Request[Any]]) -> list[Answer]:
+    def call_many(self, requests: Sequence[Request[Any]]) -> list[Answer]:
         """Do all of `requests` in order, in one transaction with one commit; answer a reply or an error for each.
 
         One that fails hurts no other. When the commit fails nothing is applied and all that would have changed
@@ -302,7 +315,7 @@ class SqliteStore:
 
     # -- transactions ------------------------------------------------------------------------------------------
 
-    def _transaction(self, requests: list[m.Request[Any]]) -> list[Answer]:
+    def _transaction(self, requests: list[Request[Any]]) -> list[Answer]:
         kinds = {type(request) for request in requests}
         writes = not kinds <= _READS.keys()
         try:
@@ -326,7 +339,7 @@ class SqliteStore:
         self._prove()  # what nobody else may know yet is not told, either
         return answers
 
-    def _one(self, request: m.Request[Any], alone: bool) -> Answer:
+    def _one(self, request: Request[Any], alone: bool) -> Answer:
         """Do one request; what it has done is undone if it fails, by a savepoint unless it is alone."""
         kind = type(request)
         ledger = self._ledger
@@ -370,7 +383,7 @@ class SqliteStore:
             self._connection.execute("ROLLBACK")
         self._ledger.rolled_back()
 
-    def _after_failure(self, requests: list[m.Request[Any]], error: PilotMTCError) -> list[Answer]:
+    def _after_failure(self, requests: list[Request[Any]], error: PilotMTCError) -> list[Answer]:
         """Answer `error` to all that would have changed something; those that look may still do so."""
         looks = [request for request in requests if type(request) in _READS]
         if len(looks) == len(requests):
@@ -384,22 +397,22 @@ class SqliteStore:
             self._connection.execute(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}")
             self._full = full
 
-    def _apart(self, request: m.Request[Any]) -> Answer:
+    def _apart(self, request: Request[Any]) -> Answer:
         try:
-            if isinstance(request, m.CompactStore):
+            if isinstance(request, CompactStore):
                 with self._translated():
                     self._prove()
                     done = maintenance.compact(self._connection, self.path)
                     self._prove()
                     return done
-            if isinstance(request, v.GetPilotFile):
+            if isinstance(request, GetPilotFile):
                 with self._translated():
                     return read_pilot_file(self.pilot_directory(request.pilot), request)
             return self.aside(request)
         except PilotMTCError as error:
             return error
 
-    def aside(self, request: m.Request[Any]) -> m.Reply:
+    def aside(self, request: Request[Any]) -> Reply:
         """Do one of `APART`. Another thread may do this while the store is used.
 
         Raises
@@ -408,7 +421,7 @@ class SqliteStore:
             As the request deserves.
         """
         with self._translated():
-            return do_apart(self.path, cast("m.AnyRequest", request), self._connection if self._exclusive else None)
+            return do_apart(self.path, request, self._connection if self._exclusive else None)
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:

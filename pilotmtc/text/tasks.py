@@ -2,7 +2,7 @@
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import GRACE_S, Attempt, Resources, Task, Template
-from pilotmtc.protocol.messages import TaskDetail
+from pilotmtc.protocol.client.tasks import TaskDetail
 from pilotmtc.template import shown
 from pilotmtc.text.endings import describe_end, message_of
 from pilotmtc.text.tables import ago

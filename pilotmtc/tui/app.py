@@ -14,7 +14,7 @@ from textual.message import Message
 from textual.screen import Screen
 
 from pilotmtc.errors import LoginRefused, PilotMTCError, UsageError
-from pilotmtc.protocol.overview import GetOverview
+from pilotmtc.protocol.client.watch import GetOverview
 from pilotmtc.text.tables import plain_words
 from pilotmtc.tui.base import Base
 from pilotmtc.tui.gateway import Answers, Gateway

@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 from pilotmtc.errors import ChannelClosed, LoginRefused, PilotMTCError
-from pilotmtc.protocol.base import Request
-from pilotmtc.protocol.messages import R
+from pilotmtc.protocol.base import R, Request
 from pilotmtc.session import Session
 
 T = TypeVar("T")

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pilotmtc.errors import UsageError
-from pilotmtc.protocol.messages import Output
+from pilotmtc.protocol.client.tasks import Output
 
 
 def pager_command(environ: Mapping[str, str]) -> list[str]:

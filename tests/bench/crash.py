@@ -6,7 +6,8 @@ import signal
 import sqlite3
 import time
 
-from pilotmtc.protocol.messages import CheckStore, GetPilots, SnapshotStore
+from pilotmtc.protocol.client.maintenance import CheckStore, SnapshotStore
+from pilotmtc.protocol.client.pilots import GetPilots
 from pilotmtc.states import PilotState
 from tests.bench.measure import Measured, say
 from tests.bench.place import place, specs

@@ -23,8 +23,10 @@ from msgspec import Struct
 from pilotmtc.agent.crews.contact import NAME, Contact
 from pilotmtc.agent.crews.protocol import Begone, Hello, Welcome, decode, encode
 from pilotmtc.model import CampaignId, Pilot, PilotDescription
-from pilotmtc.protocol.messages import CreatePilot, DrainPilot, GetCampaigns, GetPilots, GetStore
-from pilotmtc.protocol.overview import GetSpans, Span
+from pilotmtc.protocol.client.campaigns import GetCampaigns
+from pilotmtc.protocol.client.maintenance import GetStore
+from pilotmtc.protocol.client.pilots import CreatePilot, DrainPilot, GetPilots, GetSpans
+from pilotmtc.protocol.records import Span
 from pilotmtc.states import PilotState, TaskState
 from pilotmtc.store.client.client import StoreClient
 from tests.bench.baselines import c_loop

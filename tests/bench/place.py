@@ -12,7 +12,8 @@ from pilotmtc.campaign.submit import TaskSpec, chunks
 from pilotmtc.errors import ChannelClosed
 from pilotmtc.model import CampaignId, Pilot, PilotDescription, Resources, Template
 from pilotmtc.pilots import start_local
-from pilotmtc.protocol.messages import CancelPilot, GetCampaigns, GetPilots
+from pilotmtc.protocol.client.campaigns import GetCampaigns
+from pilotmtc.protocol.client.pilots import CancelPilot, GetPilots
 from pilotmtc.states import TaskState
 from pilotmtc.store.client.client import StoreClient, connect_store
 from tests.support import kill, processes_with, wait_until

@@ -5,7 +5,7 @@ import resource
 import time
 from collections.abc import Callable
 
-from pilotmtc.protocol.messages import GetCampaigns
+from pilotmtc.protocol.client.campaigns import GetCampaigns
 from pilotmtc.states import TaskState
 from tests.bench.baselines import Runner, available, c_loop
 from tests.bench.measure import Measured, Series, in_turn

@@ -14,7 +14,8 @@ from pathlib import Path
 import msgspec
 
 from pilotmtc.model import Resources
-from pilotmtc.protocol.messages import Claim, Finish, GetStore
+from pilotmtc.protocol.agent import Claim, Finish
+from pilotmtc.protocol.client.maintenance import GetStore
 from pilotmtc.store import serve
 from pilotmtc.store.client.client import StoreClient, connect_store
 from pilotmtc.transport.ssh.link import SshLink

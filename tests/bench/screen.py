@@ -16,8 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pilotmtc.model import PilotDescription, PilotId, Resources
-from pilotmtc.protocol.messages import AttachPilot, Batch, Claim, CreatePilot, Finish, Heartbeat
-from pilotmtc.protocol.overview import NodeState
+from pilotmtc.protocol.agent import AttachPilot, Batch, Claim, Finish, Heartbeat
+from pilotmtc.protocol.client.pilots import CreatePilot
+from pilotmtc.protocol.records import NodeState
 from pilotmtc.store.client.client import StoreClient
 from tests.bench.measure import Measured, Series, in_turn, say
 from tests.bench.place import cpu_s, memory_mb, specs, submit

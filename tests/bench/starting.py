@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from pilotmtc.protocol.messages import GetStore
+from pilotmtc.protocol.client.maintenance import GetStore
 from pilotmtc.store import serve
 from tests.bench.measure import Measured, Series, in_turn, timed
 from tests.bench.place import memory_mb, place

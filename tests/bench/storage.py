@@ -11,7 +11,9 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from pilotmtc.model import PilotDescription, Resources, Result
-from pilotmtc.protocol.messages import AttachPilot, Batch, Claim, CreatePilot, Finish, Finished, GetStore
+from pilotmtc.protocol.agent import AttachPilot, Batch, Claim, Finish, Finished
+from pilotmtc.protocol.client.maintenance import GetStore
+from pilotmtc.protocol.client.pilots import CreatePilot
 from pilotmtc.states import Cause
 from pilotmtc.store.client.client import StoreClient, connect_store
 from tests.bench.measure import Measured, Series, in_turn, say

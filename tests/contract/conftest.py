@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pilotmtc.clock import FakeClock
-from pilotmtc.protocol.messages import CheckStore
+from pilotmtc.protocol.client.maintenance import CheckStore
 from pilotmtc.store.client.client import StoreClient, connect_store
 from pilotmtc.store.interface import Store
 from pilotmtc.store.sqlite import SqliteStore

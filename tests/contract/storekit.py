@@ -16,26 +16,12 @@ from pilotmtc.model import (
     TaskRow,
     Template,
 )
-from pilotmtc.protocol.messages import (
-    AttachPilot,
-    Batch,
-    Cancel,
-    Changed,
-    Claim,
-    CreatePilot,
-    Filter,
-    Finish,
-    Finished,
-    GetCampaigns,
-    GetTask,
-    Heartbeat,
-    Orders,
-    Release,
-    Retry,
-    Started,
-    Submit,
-    Submitted,
-)
+from pilotmtc.protocol.agent import AttachPilot, Batch, Claim, Finish, Finished, Heartbeat, Orders, Release, Started
+from pilotmtc.protocol.base import Changed
+from pilotmtc.protocol.client.campaigns import GetCampaigns, Submit, Submitted
+from pilotmtc.protocol.client.pilots import CreatePilot
+from pilotmtc.protocol.client.tasks import Cancel, GetTask, Retry
+from pilotmtc.protocol.records import Filter
 from pilotmtc.states import Cause, TaskState
 from pilotmtc.store.interface import Store
 

@@ -4,23 +4,11 @@ import pytest
 
 from pilotmtc.errors import StateError, UsageError
 from pilotmtc.model import CampaignId, PilotDescription, PilotId, Resources, TaskId, Template
-from pilotmtc.protocol.messages import (
-    AttachPilot,
-    CancelPilot,
-    Changed,
-    Claim,
-    CreatePilot,
-    DrainPilot,
-    EndPilot,
-    Finish,
-    Finished,
-    GetCampaigns,
-    GetOutput,
-    GetPilots,
-    GetTask,
-    Heartbeat,
-    ShareCampaign,
-)
+from pilotmtc.protocol.agent import AttachPilot, Claim, EndPilot, Finish, Finished, Heartbeat
+from pilotmtc.protocol.base import Changed
+from pilotmtc.protocol.client.campaigns import GetCampaigns, ShareCampaign
+from pilotmtc.protocol.client.pilots import CancelPilot, CreatePilot, DrainPilot, GetPilots
+from pilotmtc.protocol.client.tasks import GetOutput, GetTask
 from pilotmtc.states import CRASH_LIMIT, Cause, PilotState, TaskState
 from tests.contract.storekit import Kit, result, row
 

@@ -7,7 +7,9 @@ from msgspec.structs import replace
 
 from pilotmtc.clock import FakeClock
 from pilotmtc.model import PilotDescription
-from pilotmtc.protocol.messages import AttachPilot, CheckStore, CreatePilot, Finish
+from pilotmtc.protocol.agent import AttachPilot, Finish
+from pilotmtc.protocol.client.maintenance import CheckStore
+from pilotmtc.protocol.client.pilots import CreatePilot
 from pilotmtc.store.sqlite import SqliteStore
 from tests.contract.storekit import Kit, result, row
 

@@ -4,7 +4,10 @@ from pathlib import Path
 
 from pilotmtc.clock import FakeClock
 from pilotmtc.model import Resources, Template
-from pilotmtc.protocol.messages import CancelPilot, GetChanges, GetPilots, GetTask, Submit
+from pilotmtc.protocol.client.campaigns import Submit
+from pilotmtc.protocol.client.pilots import CancelPilot, GetPilots
+from pilotmtc.protocol.client.tasks import GetTask
+from pilotmtc.protocol.client.watch import GetChanges
 from pilotmtc.states import Cause, PilotState, TaskState
 from pilotmtc.store.sqlite import SqliteStore
 from tests.contract.storekit import ECHO, Kit, row

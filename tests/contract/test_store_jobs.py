@@ -7,18 +7,10 @@ import pytest
 from pilotmtc.clock import FakeClock
 from pilotmtc.errors import StateError, UsageError
 from pilotmtc.model import BatchId, Job, JobReport, Pilot, PilotDescription, PilotId
-from pilotmtc.protocol.messages import (
-    AttachPilot,
-    BeginSubmit,
-    CancelPilot,
-    CreatePilot,
-    EndPilot,
-    GetJobs,
-    GetPilots,
-    GetTask,
-    Heartbeat,
-    ReportJobs,
-)
+from pilotmtc.protocol.agent import AttachPilot, EndPilot, Heartbeat
+from pilotmtc.protocol.client.pilots import CancelPilot, CreatePilot, GetPilots
+from pilotmtc.protocol.client.tasks import GetTask
+from pilotmtc.protocol.steward import BeginSubmit, GetJobs, ReportJobs
 from pilotmtc.states import Cause, JobState, PilotState, TaskState
 from pilotmtc.store.interface import Store
 from pilotmtc.store.sqlite import SqliteStore

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from pilotmtc.errors import UsageError
-from pilotmtc.protocol.messages import Changed, GetKeys, NewKey, RevokeKey
+from pilotmtc.protocol.base import Changed
+from pilotmtc.protocol.client.maintenance import GetKeys, NewKey, RevokeKey
 from pilotmtc.store.interface import Store
 
 

@@ -4,16 +4,12 @@ import pytest
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import CampaignId, Resources, TaskId, TaskRow
-from pilotmtc.protocol.messages import (
-    Filter,
-    Finish,
-    GetCampaigns,
-    GetChanges,
-    GetStore,
-    GetTask,
-    GetTasks,
-    Submit,
-)
+from pilotmtc.protocol.agent import Finish
+from pilotmtc.protocol.client.campaigns import GetCampaigns, Submit
+from pilotmtc.protocol.client.maintenance import GetStore
+from pilotmtc.protocol.client.tasks import GetTask, GetTasks
+from pilotmtc.protocol.client.watch import GetChanges
+from pilotmtc.protocol.records import Filter
 from pilotmtc.states import Cause, TaskState
 from pilotmtc.store.file.opening import SCHEMA
 from tests.contract.storekit import ECHO, Kit, result, row

@@ -5,7 +5,9 @@ import pytest
 from pilotmtc.clock import FakeClock
 from pilotmtc.errors import StateError
 from pilotmtc.model import Claimed, PilotId, Template
-from pilotmtc.protocol.messages import EndPilot, Finished, GetPilots, GetTask
+from pilotmtc.protocol.agent import EndPilot, Finished
+from pilotmtc.protocol.client.pilots import GetPilots
+from pilotmtc.protocol.client.tasks import GetTask
 from pilotmtc.states import Cause, PilotState, TaskState
 from pilotmtc.store.sqlite import SqliteStore
 from tests.contract.storekit import Kit, row

@@ -11,17 +11,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from pilotmtc.clock import FakeClock
 from pilotmtc.model import After, Claimed, PilotId, TaskId, Template
-from pilotmtc.protocol.messages import (
-    CheckStore,
-    Edit,
-    EndPilot,
-    Filter,
-    Finished,
-    GetCampaigns,
-    GetChanges,
-    GetTask,
-    GetTasks,
-)
+from pilotmtc.protocol.agent import EndPilot, Finished
+from pilotmtc.protocol.client.campaigns import GetCampaigns
+from pilotmtc.protocol.client.maintenance import CheckStore
+from pilotmtc.protocol.client.tasks import Edit, GetTask, GetTasks
+from pilotmtc.protocol.client.watch import GetChanges
+from pilotmtc.protocol.records import Filter
 from pilotmtc.states import (
     CRASHES,
     NOT_CHARGED,

@@ -17,14 +17,16 @@ from hypothesis import strategies as st
 
 from pilotmtc.errors import PilotMTCError, ProtocolError
 from pilotmtc.model import Template
-from pilotmtc.protocol import messages as m
-from pilotmtc.protocol.frames import FrameDecoder, decode_hello, decode_reply, decode_request, hello, split_reply
+from pilotmtc.protocol.agent import Batch
+from pilotmtc.protocol.client.maintenance import CheckStore, NewKey, RevokeKey, SetMode, SnapshotStore
+from pilotmtc.protocol.frames import FrameDecoder, Ping, decode_hello, decode_reply, decode_request, hello, split_reply
+from pilotmtc.protocol.requests import REPLIES, REQUESTS
 from pilotmtc.store.sqlite import SqliteStore
 from tests.contract.storekit import Kit, row
 
 # Those that write files where they are told to, or change the account's keys.
-_ELSEWHERE = (m.SnapshotStore, m.NewKey, m.RevokeKey, m.SetMode)
-_KINDS = [kind for kind in get_args(m.AnyRequest) if kind not in _ELSEWHERE]
+_ELSEWHERE = (SnapshotStore, NewKey, RevokeKey, SetMode)
+_KINDS = [kind for kind in REQUESTS if kind not in _ELSEWHERE]
 _INTEGERS = st.integers(-2, 5) | st.sampled_from([-(2**63), -(2**31), 2**31, 2**53, 2**53 + 1, 2**63 - 1, 2**64 - 1])
 _FLOATS = st.sampled_from([0.0, 1.0, -1.0, 0.5, 1e18, 1e308, -1e308, 5e-324, math.inf, -math.inf, math.nan])
 _TEXTS = st.sampled_from(["", "x", "{x}", "{", "}{", "a\0b", "\n", "é" * 300, "../..", "params.x", "cpu_s", "<", "%s"])
@@ -83,7 +85,7 @@ def store() -> Iterator[SqliteStore]:
         pilot = kit.pilot()
         kit.claim_batch(pilot, 2)
         yield store
-        assert store.call(m.CheckStore()).problems == ()
+        assert store.call(CheckStore()).problems == ()
         store.close()
 
 
@@ -99,7 +101,7 @@ def test_any_request_is_answered_or_refused_with_a_named_error(store: SqliteStor
         if isinstance(read, ProtocolError):
             continue
         (answer,) = store.call_many([read])
-        assert isinstance(answer, PilotMTCError | m.REPLIES[type(request)])
+        assert isinstance(answer, PilotMTCError | REPLIES[type(request)])
     store.due()
 
 
@@ -128,10 +130,10 @@ def test_damaged_request_is_refused_or_means_something(store: SqliteStore, data:
         _, request = decode_request(mutate(data, _FRAMES[name][4:]))
     except ProtocolError:
         return
-    if isinstance(request, ProtocolError | m.Ping):
+    if isinstance(request, ProtocolError | Ping):
         return
     (answer,) = store.call_many([request])
-    assert isinstance(answer, PilotMTCError | m.REPLIES[type(request)])
+    assert isinstance(answer, PilotMTCError | REPLIES[type(request)])
 
 
 @_settled
@@ -140,7 +142,7 @@ def test_damaged_reply_is_a_reply_or_a_named_error(data: st.DataObject, name: st
     with contextlib.suppress(ProtocolError):
         _, raw = split_reply(mutate(data, _FRAMES[name][4:]))
         if not isinstance(raw, PilotMTCError):
-            decode_reply(raw, m.Batch)
+            decode_reply(raw, Batch)
 
 
 @_settled

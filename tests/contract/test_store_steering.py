@@ -3,7 +3,10 @@
 import pytest
 
 from pilotmtc.model import After, Resources, TaskId
-from pilotmtc.protocol.messages import Changed, Edit, EndPilot, Filter
+from pilotmtc.protocol.agent import EndPilot
+from pilotmtc.protocol.base import Changed
+from pilotmtc.protocol.client.tasks import Edit
+from pilotmtc.protocol.records import Filter
 from pilotmtc.states import Cause, PilotState, TaskState
 from pilotmtc.store.requests import steer
 from tests.contract.storekit import Kit, row

@@ -4,7 +4,9 @@ import pytest
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import After, Resources, TaskId, TaskRow, Template
-from pilotmtc.protocol.messages import Filter, GetCampaigns, GetTasks, Submit
+from pilotmtc.protocol.client.campaigns import GetCampaigns, Submit
+from pilotmtc.protocol.client.tasks import GetTasks
+from pilotmtc.protocol.records import Filter
 from pilotmtc.states import TaskState
 from tests.contract.storekit import ECHO, Kit, row
 

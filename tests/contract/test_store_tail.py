@@ -2,7 +2,9 @@
 
 from pilotmtc.clock import FakeClock
 from pilotmtc.model import Claimed, PilotId, TaskId
-from pilotmtc.protocol.tail import GetTail, Peeked, Tail, Written
+from pilotmtc.protocol.agent import Peeked
+from pilotmtc.protocol.client.tasks import GetTail, Tail
+from pilotmtc.protocol.records import Written
 from pilotmtc.store.sqlite import SqliteStore
 from tests.contract.storekit import Kit, row
 

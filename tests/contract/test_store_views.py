@@ -8,27 +8,12 @@ from msgspec.structs import replace
 from pilotmtc.clock import FakeClock
 from pilotmtc.errors import UsageError
 from pilotmtc.model import After, CampaignId, PilotDescription, PilotId, Resources, TaskId, TaskRow
-from pilotmtc.protocol.messages import (
-    Compare,
-    CreatePilot,
-    DrainPilot,
-    EndPilot,
-    Filter,
-    Finish,
-    GetTasks,
-    Heartbeat,
-    Started,
-    Submit,
-)
-from pilotmtc.protocol.overview import (
-    Explain,
-    GetOverview,
-    GetPilotFile,
-    GetPilotView,
-    GetSpans,
-    GetWords,
-    NodeState,
-)
+from pilotmtc.protocol.agent import EndPilot, Finish, Heartbeat, Started
+from pilotmtc.protocol.client.campaigns import Submit
+from pilotmtc.protocol.client.pilots import CreatePilot, DrainPilot, GetPilotFile, GetPilotView, GetSpans
+from pilotmtc.protocol.client.tasks import Explain, GetTasks, GetWords
+from pilotmtc.protocol.client.watch import GetOverview
+from pilotmtc.protocol.records import Compare, Filter, NodeState
 from pilotmtc.states import Cause, PilotState, TaskState
 from pilotmtc.store.sqlite import SqliteStore
 from tests.contract.storekit import ECHO, Kit, result, row

@@ -9,7 +9,11 @@ import pytest
 from pilotmtc.clock import FakeClock
 from pilotmtc.errors import InvalidTransition, StoreError, UsageError
 from pilotmtc.model import After, Resources, TaskId
-from pilotmtc.protocol.messages import Cancel, Changed, CheckStore, Edit, Filter, GetCampaigns, Request, Retry
+from pilotmtc.protocol.base import Changed, Request
+from pilotmtc.protocol.client.campaigns import GetCampaigns
+from pilotmtc.protocol.client.maintenance import CheckStore
+from pilotmtc.protocol.client.tasks import Cancel, Edit, Retry
+from pilotmtc.protocol.records import Filter
 from pilotmtc.states import Cause, TaskState
 from pilotmtc.store.file.transaction import Ledger
 from pilotmtc.store.requests import steer

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pilotmtc.protocol.messages import CheckStore
+from pilotmtc.protocol.client.maintenance import CheckStore
 from pilotmtc.states import PilotState, TaskState
 from tests.integration.agent_support import Site, kill, running_site, shell, until
 from tests.support import alive, nap, wait_until

@@ -8,7 +8,8 @@ from random import Random
 
 import pytest
 
-from pilotmtc.protocol.messages import GetCampaigns, SnapshotStore
+from pilotmtc.protocol.client.campaigns import GetCampaigns
+from pilotmtc.protocol.client.maintenance import SnapshotStore
 from pilotmtc.states import TASK_FINAL
 from pilotmtc.store.client.client import connect_store
 from tests.faults.campaign.faults import FAULTS, play

@@ -13,7 +13,7 @@ import pytest
 
 from pilotmtc.model import PilotDescription
 from pilotmtc.pilots import start_local
-from pilotmtc.protocol.messages import CheckStore
+from pilotmtc.protocol.client.maintenance import CheckStore
 from pilotmtc.session import Session
 from pilotmtc.states import PilotState, TaskState
 from pilotmtc.store.client.client import connect_store

@@ -13,21 +13,13 @@ from pathlib import Path
 import pytest
 
 from pilotmtc.model import CampaignId, PilotDescription, PilotId, Resources, Result, TaskRow, Template
-from pilotmtc.protocol.messages import (
-    AttachPilot,
-    Cancel,
-    Changed,
-    CheckStore,
-    Claim,
-    CreatePilot,
-    Filter,
-    Finish,
-    GetCampaigns,
-    GetPilots,
-    GetStore,
-    Heartbeat,
-    Submit,
-)
+from pilotmtc.protocol.agent import AttachPilot, Claim, Finish, Heartbeat
+from pilotmtc.protocol.base import Changed
+from pilotmtc.protocol.client.campaigns import GetCampaigns, Submit
+from pilotmtc.protocol.client.maintenance import CheckStore, GetStore
+from pilotmtc.protocol.client.pilots import CreatePilot, GetPilots
+from pilotmtc.protocol.client.tasks import Cancel
+from pilotmtc.protocol.records import Filter
 from pilotmtc.states import Cause, PilotState, TaskState
 from pilotmtc.store.client.client import StoreClient
 from pilotmtc.store.server.served_file import LEASE_VARIABLE
@@ -158,7 +150,7 @@ def test_killed_client_leaves_neither_its_serve_nor_a_place_at_the_server(place:
     user = place.client()
     script = (
         "import sys, time; from pilotmtc.store.client.client import connect_store;"
-        "from pilotmtc.protocol.messages import GetStore;"
+        "from pilotmtc.protocol.client.maintenance import GetStore;"
         "c = connect_store(sys.argv[1]); c.call(GetStore()); print(flush=True); time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", script, str(place.path)], stdout=subprocess.PIPE)

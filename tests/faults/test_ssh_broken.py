@@ -13,7 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from pilotmtc.errors import ChannelClosed, ConnectError, ConnectPostponed
-from pilotmtc.protocol.messages import GetStore
+from pilotmtc.protocol.client.maintenance import GetStore
 from pilotmtc.store.client.client import StoreClient, connect_store
 from pilotmtc.transport.ssh import link
 from pilotmtc.transport.ssh.link import SshLink

@@ -13,7 +13,8 @@ import pytest
 
 from pilotmtc.errors import StoreError
 from pilotmtc.model import Resources, TaskRow, Template
-from pilotmtc.protocol.messages import CheckStore, GetStore, Submit
+from pilotmtc.protocol.client.campaigns import Submit
+from pilotmtc.protocol.client.maintenance import CheckStore, GetStore
 from pilotmtc.states import TaskState
 from pilotmtc.store.ownership import owner, takeover
 from pilotmtc.store.ownership.filesystem import owner_directory

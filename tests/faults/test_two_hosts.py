@@ -14,17 +14,11 @@ import pytest
 
 from pilotmtc.errors import StoreMoved
 from pilotmtc.model import PilotDescription, PilotId, Resources, Result, TaskRow, Template
+from pilotmtc.protocol.agent import AttachPilot, Claim, Finish
+from pilotmtc.protocol.client.campaigns import Submit
+from pilotmtc.protocol.client.maintenance import CheckStore, GetStore, SnapshotStore
+from pilotmtc.protocol.client.pilots import CreatePilot
 from pilotmtc.protocol.frames import FrameDecoder, decode_hello
-from pilotmtc.protocol.messages import (
-    AttachPilot,
-    CheckStore,
-    Claim,
-    CreatePilot,
-    Finish,
-    GetStore,
-    SnapshotStore,
-    Submit,
-)
 from pilotmtc.states import Cause, TaskState
 from pilotmtc.store.client.client import StoreClient
 from tests.hosts import RENEW_S, Hosts, as_root, shared_store

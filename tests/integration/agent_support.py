@@ -19,19 +19,11 @@ from pilotmtc.model import (
     Template,
 )
 from pilotmtc.pilots import start_local
-from pilotmtc.protocol.messages import (
-    CancelPilot,
-    Filter,
-    GetCampaigns,
-    GetOutput,
-    GetPilots,
-    GetStore,
-    GetTask,
-    GetTasks,
-    Output,
-    Submit,
-)
-from pilotmtc.protocol.tail import GetTail, Written
+from pilotmtc.protocol.client.campaigns import GetCampaigns, Submit
+from pilotmtc.protocol.client.maintenance import GetStore
+from pilotmtc.protocol.client.pilots import CancelPilot, GetPilots
+from pilotmtc.protocol.client.tasks import GetOutput, GetTail, GetTask, GetTasks, Output
+from pilotmtc.protocol.records import Filter, Written
 from pilotmtc.states import PILOT_FINAL, TASK_FINAL, TaskState
 from pilotmtc.store.client.client import StoreClient, connect_store
 from tests.support import parent, wait_until

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pilotmtc.model import Pilot, PilotDescription
-from pilotmtc.protocol.messages import CreatePilot
+from pilotmtc.protocol.client.pilots import CreatePilot
 from pilotmtc.states import PilotState
 from tests.integration.agent_support import Site
 from tests.support import command_lines, parent, wait_until, without_children

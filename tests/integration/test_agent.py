@@ -9,8 +9,9 @@ import pytest
 
 from pilotmtc.errors import ConfigError
 from pilotmtc.model import PilotDescription, Resources, TaskId, Template
-from pilotmtc.protocol.messages import Cancel, CancelPilot, DrainPilot, Filter
-from pilotmtc.protocol.tail import TAIL_BYTES
+from pilotmtc.protocol.client.pilots import CancelPilot, DrainPilot
+from pilotmtc.protocol.client.tasks import Cancel
+from pilotmtc.protocol.records import TAIL_BYTES, Filter
 from pilotmtc.states import Cause, PilotState, TaskState
 from tests.integration.agent_support import Site, running_site, shell, until
 from tests.support import alive, nap, wait_until

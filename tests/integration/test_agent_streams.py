@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pilotmtc.model import PilotDescription, Resources, Template
-from pilotmtc.protocol.messages import CancelPilot
+from pilotmtc.protocol.client.pilots import CancelPilot
 from pilotmtc.states import CRASH_LIMIT, Cause, PilotState, TaskState
 from tests.integration.agent_support import Site, running_site, shell
 from tests.support import wait_until

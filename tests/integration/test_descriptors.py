@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pilotmtc.protocol.messages import GetPilots
+from pilotmtc.protocol.client.pilots import GetPilots
 from tests.integration.agent_support import running_site, shell
 from tests.integration.fleet_support import running_fleet
 

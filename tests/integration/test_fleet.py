@@ -15,7 +15,9 @@ from pilotmtc.agent.crews.contact import Contact
 from pilotmtc.agent.crews.protocol import Hello, encode
 from pilotmtc.agent.crews.start_workers import worker_command
 from pilotmtc.model import Resources
-from pilotmtc.protocol.messages import Cancel, CancelPilot, DrainPilot, Filter
+from pilotmtc.protocol.client.pilots import CancelPilot, DrainPilot
+from pilotmtc.protocol.client.tasks import Cancel
+from pilotmtc.protocol.records import Filter
 from pilotmtc.states import Cause, PilotState, TaskState
 from tests.integration.agent_support import Site, running_site, shell, until
 from tests.integration.fleet_support import running_fleet

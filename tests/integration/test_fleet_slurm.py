@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pilotmtc.model import PilotDescription, Resources, TaskId
-from pilotmtc.protocol.messages import CreatePilot, DrainPilot
+from pilotmtc.protocol.client.pilots import CreatePilot, DrainPilot
 from pilotmtc.states import PILOT_FINAL, Cause, PilotState, TaskState
 from tests.integration.agent_support import Site, running_site, shell, until
 from tests.integration.fleet_support import Fleet

@@ -10,7 +10,7 @@ import pytest
 
 from pilotmtc.agent.crews.hosts import expand
 from pilotmtc.model import PilotDescription, Resources, TaskId
-from pilotmtc.protocol.messages import DrainPilot
+from pilotmtc.protocol.client.pilots import DrainPilot
 from pilotmtc.states import Cause, PilotState, TaskState
 from tests.integration.agent_support import Site, running_site, shell, until
 from tests.integration.fleet_support import Fleet, running_fleet

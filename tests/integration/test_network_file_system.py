@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from pilotmtc.model import Resources, TaskRow, Template
-from pilotmtc.protocol.messages import CheckStore, GetStore, SnapshotStore, Submit
+from pilotmtc.protocol.client.campaigns import Submit
+from pilotmtc.protocol.client.maintenance import CheckStore, GetStore, SnapshotStore
 from pilotmtc.states import TaskState
 from pilotmtc.store.client.client import StoreClient
 from pilotmtc.store.ownership.filesystem import NETWORK, place_of

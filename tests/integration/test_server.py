@@ -17,6 +17,12 @@ import pytest
 
 from pilotmtc.errors import ConfigError, ProtocolError, SchemaMismatch, StoreError, UsageError
 from pilotmtc.model import PilotDescription, PilotId, Resources, Result, TaskRow, Template
+from pilotmtc.protocol.agent import AttachPilot, Batch, Claim, Finish, Heartbeat
+from pilotmtc.protocol.client.campaigns import Submit
+from pilotmtc.protocol.client.maintenance import CheckStore, CompactStore, GetStore, SnapshotStore
+from pilotmtc.protocol.client.pilots import CancelPilot, CreatePilot
+from pilotmtc.protocol.client.tasks import GetTasks
+from pilotmtc.protocol.client.watch import GetChanges
 from pilotmtc.protocol.frames import (
     MAGIC,
     MAX_FRAME_BYTES,
@@ -25,22 +31,6 @@ from pilotmtc.protocol.frames import (
     encode_request,
     hello,
     split_reply,
-)
-from pilotmtc.protocol.messages import (
-    AttachPilot,
-    Batch,
-    CancelPilot,
-    CheckStore,
-    Claim,
-    CompactStore,
-    CreatePilot,
-    Finish,
-    GetChanges,
-    GetStore,
-    GetTasks,
-    Heartbeat,
-    SnapshotStore,
-    Submit,
 )
 from pilotmtc.states import Cause
 from pilotmtc.store import serve

@@ -19,21 +19,13 @@ from pilotmtc.errors import (
     UsageError,
 )
 from pilotmtc.model import PilotId, Result, TaskId
+from pilotmtc.protocol.agent import Finish, Finished, Heartbeat, Orders
+from pilotmtc.protocol.base import Done, Reply
+from pilotmtc.protocol.client.campaigns import Submit
+from pilotmtc.protocol.client.maintenance import GetStore, SnapshotStore
+from pilotmtc.protocol.client.pilots import Pilots
 from pilotmtc.protocol.frames import MAX_CHATTER_BYTES, FrameDecoder, append_reply, decode_request, hello
-from pilotmtc.protocol.messages import (
-    AnyRequest,
-    Done,
-    Finish,
-    Finished,
-    GetStore,
-    Heartbeat,
-    Orders,
-    Pilots,
-    Ping,
-    Reply,
-    SnapshotStore,
-    Submit,
-)
+from pilotmtc.protocol.requests import AnyRequest
 from pilotmtc.states import Cause
 from pilotmtc.store import serve
 from pilotmtc.store.client import client as client_module
@@ -124,7 +116,7 @@ class Link:
             self._decoder.feed(data)
         return frame
 
-    def request(self) -> tuple[int, AnyRequest | Ping | ProtocolError]:
+    def request(self) -> tuple[int, AnyRequest | ProtocolError]:
         return decode_request(self.frame())
 
     def reply(self, number: int, reply: Reply | StoreBusy | UsageError) -> None:

@@ -8,8 +8,9 @@ import threading
 from pathlib import Path
 
 from pilotmtc.errors import ChannelClosed
+from pilotmtc.protocol.client.campaigns import GetCampaigns, Submit
+from pilotmtc.protocol.client.maintenance import CheckStore, GetStore
 from pilotmtc.protocol.frames import MAX_FRAME_BYTES, encode_request, hello
-from pilotmtc.protocol.messages import CheckStore, GetCampaigns, GetStore, Submit
 from pilotmtc.store import serve
 from pilotmtc.store.serve import LOG_LIMIT_BYTES
 from pilotmtc.transport.channel import Channel

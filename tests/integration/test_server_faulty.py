@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from pilotmtc.errors import PilotMTCError, StoreError
-from pilotmtc.protocol.messages import GetCampaigns, GetStore, Reply, Request, Submit
+from pilotmtc.protocol.base import Reply, Request
+from pilotmtc.protocol.client.campaigns import GetCampaigns, Submit
+from pilotmtc.protocol.client.maintenance import GetStore
 from pilotmtc.store.server import served_file
 from pilotmtc.store.server.loop import Server
 from pilotmtc.store.sqlite import SqliteStore

@@ -10,20 +10,11 @@ import pytest
 
 from pilotmtc.errors import LoginRefused, NotPermitted
 from pilotmtc.model import Pilot, PilotDescription, PilotId, Resources
+from pilotmtc.protocol.agent import AttachPilot, Claim, EndPilot
 from pilotmtc.protocol.base import Request
-from pilotmtc.protocol.messages import (
-    AttachPilot,
-    Claim,
-    CreatePilot,
-    EndPilot,
-    GetPilots,
-    GetStore,
-    NewKey,
-    RevokeKey,
-    SnapshotStore,
-    Submit,
-)
-from pilotmtc.protocol.overview import GetPilotFile
+from pilotmtc.protocol.client.campaigns import Submit
+from pilotmtc.protocol.client.maintenance import GetStore, NewKey, RevokeKey, SnapshotStore
+from pilotmtc.protocol.client.pilots import CreatePilot, GetPilotFile, GetPilots
 from pilotmtc.states import PilotState
 from pilotmtc.store import serve
 from pilotmtc.store.access.keys import new_key, pilot_key_name

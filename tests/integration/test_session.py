@@ -11,7 +11,7 @@ import pytest
 
 from pilotmtc.errors import ConfigError, StoreError, SubmitRejected, UsageError
 from pilotmtc.parameters import combine, file, grid
-from pilotmtc.protocol.messages import Changed
+from pilotmtc.protocol.base import Changed
 from pilotmtc.session import Session, as_source, make_tasks, read_campaign
 from pilotmtc.states import Cause, PilotState, TaskState
 from pilotmtc.store.sqlite import SqliteStore

@@ -99,7 +99,7 @@ def test_link_to_another_host_is_not_used_by_a_child() -> None:
         from pilotmtc.store import remote
         from pilotmtc.store.client.client import StoreClient
         from pilotmtc.transport.ssh.url import SshTarget
-        from pilotmtc.protocol.messages import GetStore
+        from pilotmtc.protocol.client.maintenance import GetStore
 
         class Link:
             def close(self):

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from pilotmtc.model import PilotDescription
-from pilotmtc.protocol.messages import GetStore, GetTasks
+from pilotmtc.protocol.client.maintenance import GetStore
+from pilotmtc.protocol.client.tasks import GetTasks
 from pilotmtc.session import Ended, Run, Session, as_source, make_tasks
 from pilotmtc.states import TaskState
 from pilotmtc.store.requests import query

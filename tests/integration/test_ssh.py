@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from pilotmtc.errors import ChannelClosed, ConfigError, ProtocolError
-from pilotmtc.protocol.frames import MAGIC, append_frame
-from pilotmtc.protocol.messages import PROTOCOL, GetStore, Hello
+from pilotmtc.protocol.client.maintenance import GetStore
+from pilotmtc.protocol.frames import MAGIC, PROTOCOL, Hello, append_frame
 from pilotmtc.store.client.client import connect_store
 from pilotmtc.transport.link import CommandChannel
 from pilotmtc.transport.ssh.link import SshLink

@@ -11,8 +11,8 @@ import pytest
 
 from pilotmtc.errors import LoginRefused, NotPermitted
 from pilotmtc.model import Key, PilotDescription
-from pilotmtc.protocol.messages import CreatePilot, GetStore, SnapshotStore
-from pilotmtc.protocol.overview import GetPilotFile
+from pilotmtc.protocol.client.maintenance import GetStore, SnapshotStore
+from pilotmtc.protocol.client.pilots import CreatePilot, GetPilotFile
 from pilotmtc.session import Session
 from pilotmtc.store.client.client import connect_store
 from tests.integration.test_ssh import USERS, Place

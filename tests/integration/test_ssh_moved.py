@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pilotmtc.errors import ConfigError, ConnectError, LoginRefused, StoreMoved
-from pilotmtc.protocol.messages import GetStore, SetMode
+from pilotmtc.protocol.client.maintenance import GetStore, SetMode
 from pilotmtc.store.client.client import StoreClient, connect_store
 from pilotmtc.store.client.moved import Followed
 from pilotmtc.store.location import COMMAND_VARIABLE, locate
@@ -122,7 +122,7 @@ def test_client_of_a_path_goes_by_ssh(site: Site) -> None:
     own.chmod(0o700)
     ask = (
         "import sys; from pilotmtc.store.client.client import connect_store\n"
-        "from pilotmtc.protocol.messages import GetStore\n"
+        "from pilotmtc.protocol.client.maintenance import GetStore\n"
         "with connect_store(sys.argv[1], patience_s=30) as store: print(store.call(GetStore()).pid)"
     )
     argv = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", str(account_python()), "-P", "-c", ask]

@@ -9,8 +9,11 @@ import msgspec
 from pilotmtc.model import BatchId, JobReport, PilotDescription, Resources, Result
 from pilotmtc.pilots.scheduler import Scheduler, Sighting
 from pilotmtc.pilots.steward import Round
-from pilotmtc.protocol.messages import AttachPilot, BeginSubmit, CreatePilot, GetOutput, GetTask, ReportJobs
+from pilotmtc.protocol.agent import AttachPilot
+from pilotmtc.protocol.client.pilots import CreatePilot
+from pilotmtc.protocol.client.tasks import GetOutput, GetTask
 from pilotmtc.protocol.spool import pack
+from pilotmtc.protocol.steward import BeginSubmit, ReportJobs
 from pilotmtc.states import Cause, JobState, TaskState
 from pilotmtc.store.sqlite import SqliteStore
 from tests.contract.storekit import Kit, row

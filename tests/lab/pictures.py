@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pilotmtc.model import CampaignId, PilotDescription, PilotId
-from pilotmtc.protocol.messages import CreatePilot
+from pilotmtc.protocol.client.pilots import CreatePilot
 from pilotmtc.session import Session
 from pilotmtc.states import PILOT_FINAL
 from pilotmtc.store.client.client import StoreClient, connect_store

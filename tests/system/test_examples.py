@@ -14,7 +14,10 @@ from pilotmtc.campaign import TaskSpec, chunks, load
 from pilotmtc.model import PilotDescription, PilotId
 from pilotmtc.parameters import grid
 from pilotmtc.pilots import start_local
-from pilotmtc.protocol.messages import Filter, GetCampaigns, GetOutput, GetPilots, GetTasks
+from pilotmtc.protocol.client.campaigns import GetCampaigns
+from pilotmtc.protocol.client.pilots import GetPilots
+from pilotmtc.protocol.client.tasks import GetOutput, GetTasks
+from pilotmtc.protocol.records import Filter
 from pilotmtc.states import PILOT_FINAL, PilotState, TaskState
 from pilotmtc.store.client.client import StoreClient, connect_store
 from pilotmtc.template import make_template

@@ -13,7 +13,7 @@ import pytest
 from pilotmtc import boot
 from pilotmtc.model import Pilot, PilotDescription
 from pilotmtc.pilots.script import job_script
-from pilotmtc.protocol.messages import CreatePilot
+from pilotmtc.protocol.client.pilots import CreatePilot
 from pilotmtc.store.access import keys
 from pilotmtc.store.client.client import connect_store
 from tests.serving import Place

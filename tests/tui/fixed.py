@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pilotmtc.model import BatchId, Campaign, CampaignId, Pilot, PilotDescription, PilotId, TaskId
-from pilotmtc.protocol.base import Request
-from pilotmtc.protocol.messages import R
-from pilotmtc.protocol.overview import FailureGroup, GetOverview, Overview, Pace, Series
+from pilotmtc.protocol.base import R, Request
+from pilotmtc.protocol.client.watch import GetOverview, Overview
+from pilotmtc.protocol.records import FailureGroup, Pace, Series
 from pilotmtc.session import Session
 from pilotmtc.states import Cause, PilotState, TaskState
 from pilotmtc.tui.gateway import Questioner, T

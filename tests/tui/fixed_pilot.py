@@ -5,18 +5,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from pilotmtc.model import CampaignId, Pilot, TaskId
-from pilotmtc.protocol.overview import (
-    GetPilotFile,
-    GetPilotView,
-    GetSpans,
-    NodeState,
-    Pace,
-    PilotFile,
-    PilotView,
-    RunningTask,
-    Span,
-    Spans,
-)
+from pilotmtc.protocol.client.pilots import GetPilotFile, GetPilotView, GetSpans, PilotFile, PilotView, Spans
+from pilotmtc.protocol.records import NodeState, Pace, RunningTask, Span
 from pilotmtc.states import Cause
 from tests.tui.fixed import NOW, running
 

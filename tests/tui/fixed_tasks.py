@@ -6,8 +6,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from pilotmtc.model import Attempt, CampaignId, Pilot, PilotId, Resources, Task, TaskId, Template
-from pilotmtc.protocol.messages import GetTask, GetTasks, TaskDetail, Tasks
-from pilotmtc.protocol.overview import Explain, Explanation
+from pilotmtc.protocol.client.tasks import Explain, Explanation, GetTask, GetTasks, TaskDetail, Tasks
 from pilotmtc.states import Cause, TaskState
 from pilotmtc.tui.widgets.listing import ORDERS
 from tests.tui.fixed import NOW

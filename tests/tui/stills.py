@@ -7,7 +7,7 @@ from typing import Any
 from textual._context import visible_screen_stack
 from textual.pilot import Pilot
 
-from pilotmtc.protocol.overview import GetOverview
+from pilotmtc.protocol.client.watch import GetOverview
 from pilotmtc.tui.app import MtcApp
 from tests.tui.driving import Driver
 from tests.tui.fixed import FixedGateway

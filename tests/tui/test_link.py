@@ -10,8 +10,7 @@ import pytest
 from textual.widgets import Input
 
 from pilotmtc.errors import LoginRefused
-from pilotmtc.protocol.base import Request
-from pilotmtc.protocol.messages import R
+from pilotmtc.protocol.base import R, Request
 from pilotmtc.session import Session
 from pilotmtc.tui import gateway
 from pilotmtc.tui.app import MtcApp

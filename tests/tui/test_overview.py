@@ -10,7 +10,8 @@ import pytest
 from msgspec.structs import replace
 
 from pilotmtc.model import CampaignId, TaskId
-from pilotmtc.protocol.overview import FailureGroup, GetOverview, Overview
+from pilotmtc.protocol.client.watch import GetOverview, Overview
+from pilotmtc.protocol.records import FailureGroup
 from pilotmtc.session import Session
 from pilotmtc.states import Cause, TaskState
 from pilotmtc.tui.app import MtcApp

@@ -6,8 +6,8 @@ import pytest
 from msgspec.structs import replace
 
 from pilotmtc.model import TaskId
-from pilotmtc.protocol.messages import GetOutput, GetTask, Output
-from pilotmtc.protocol.tail import GetTail, Tail, Written
+from pilotmtc.protocol.client.tasks import GetOutput, GetTail, GetTask, Output, Tail
+from pilotmtc.protocol.records import Written
 from pilotmtc.states import Cause, PilotState, TaskState
 from pilotmtc.tui.app import MtcApp
 from tests.tui.fixed import NOW, FixedGateway, running

@@ -3,8 +3,8 @@
 import pytest
 
 from pilotmtc.model import Task
-from pilotmtc.protocol.messages import GetTasks
-from pilotmtc.protocol.overview import GetWords, Overview, Words
+from pilotmtc.protocol.client.tasks import GetTasks, GetWords, Words
+from pilotmtc.protocol.client.watch import Overview
 from pilotmtc.tui.app import MtcApp
 from tests.tui.fixed import empty, running
 from tests.tui.fixed_tasks import failed, mixed, pages

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 import pytest
 
 from pilotmtc.model import Task
-from pilotmtc.protocol.messages import Filter, GetTasks, Tasks
+from pilotmtc.protocol.client.tasks import GetTasks, Tasks
+from pilotmtc.protocol.records import Filter
 from pilotmtc.session import Session
 from pilotmtc.states import TaskState
 from pilotmtc.tui.screens.tasks import TasksScreen

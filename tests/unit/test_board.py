@@ -5,7 +5,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from pilotmtc.model import Campaign, CampaignId, Pilot, PilotDescription, PilotId, TaskId
-from pilotmtc.protocol.overview import FailureGroup, Overview, Pace, Series
+from pilotmtc.protocol.client.watch import Overview
+from pilotmtc.protocol.records import FailureGroup, Pace, Series
 from pilotmtc.session.look.overview import Board, notices
 from pilotmtc.states import Cause, PilotState, TaskState
 

@@ -16,7 +16,7 @@ from pilotmtc.campaign.submit import CHUNK_CHARS, VALUE_BYTES, Packer
 from pilotmtc.errors import ConfigError, PilotMTCError, UsageError
 from pilotmtc.model import After, Resources
 from pilotmtc.parameters import axis
-from pilotmtc.protocol.messages import Submit
+from pilotmtc.protocol.client.campaigns import Submit
 from pilotmtc.template import expand, make_template
 
 ECHO = make_template("echo {}", ["1"])

@@ -26,7 +26,7 @@ from pilotmtc.agent.core.events import (
     Tick,
 )
 from pilotmtc.model import CampaignId, Claimed, Resources, TaskId, Template
-from pilotmtc.protocol.messages import Batch
+from pilotmtc.protocol.agent import Batch
 from pilotmtc.resources.slots import Need, Node, Slot
 from pilotmtc.states import Cause, PilotState
 

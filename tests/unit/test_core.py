@@ -32,7 +32,7 @@ from pilotmtc.agent.core.events import (
     Warned,
 )
 from pilotmtc.model import CampaignId, Claimed, Resources, TaskId, Template
-from pilotmtc.protocol.messages import Batch, Orders
+from pilotmtc.protocol.agent import Batch, Orders
 from pilotmtc.resources.slots import Node
 from pilotmtc.states import Cause, PilotState
 

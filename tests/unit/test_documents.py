@@ -13,7 +13,7 @@ from pilotmtc.cli import app, command
 from pilotmtc.cli.output import shapes
 from pilotmtc.errors import PilotMTCError
 from pilotmtc.model import Attempt, Campaign, CampaignId, Pilot, PilotDescription, PilotId, Resources, Task, TaskId
-from pilotmtc.protocol.messages import TaskDetail
+from pilotmtc.protocol.client.tasks import TaskDetail
 from pilotmtc.session import Session, TaskOptions, TaskResult
 from pilotmtc.session.look.select import NewValues, Selection
 from pilotmtc.session.pilots import Pilots

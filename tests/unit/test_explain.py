@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from pilotmtc.model import Attempt, Campaign, CampaignId, Pilot, PilotDescription, PilotId, Resources, Task, TaskId
-from pilotmtc.protocol.overview import AHEAD_MAX, Explanation
+from pilotmtc.protocol.client.tasks import AHEAD_MAX, Explanation
 from pilotmtc.session.look.explain import explain
 from pilotmtc.states import Cause, PilotState, TaskState
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import CampaignId, PilotId, TaskId
-from pilotmtc.protocol.messages import Compare, Filter
+from pilotmtc.protocol.records import Compare, Filter
 from pilotmtc.session.look.filter import KEYS, STATES, FilterError, Vocabulary, completions, parse_filter, pointed
 from pilotmtc.session.look.select import as_filter
 from pilotmtc.states import Cause, TaskState

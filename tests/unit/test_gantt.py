@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilotmtc.model import CampaignId, TaskId
-from pilotmtc.protocol.overview import RunningTask, Span
+from pilotmtc.protocol.records import RunningTask, Span
 from pilotmtc.states import Cause
 from pilotmtc.tui.widgets.gantt import Piece, cells_of, cores_of, lanes_of, utilisation
 

@@ -4,8 +4,11 @@ import math
 from dataclasses import dataclass
 
 from pilotmtc.model import PilotId, Resources, TaskId
-from pilotmtc.protocol.messages import AnyRequest, Batch, Changes, Claim, GetChanges, GetStore, Heartbeat, Orders
-from pilotmtc.protocol.tail import GetTail, Tail
+from pilotmtc.protocol.agent import Batch, Claim, Heartbeat, Orders
+from pilotmtc.protocol.client.maintenance import GetStore
+from pilotmtc.protocol.client.tasks import GetTail, Tail
+from pilotmtc.protocol.client.watch import Changes, GetChanges
+from pilotmtc.protocol.requests import AnyRequest
 from pilotmtc.store.server.long_poll import LONGEST_BEAT_S, LONGEST_WAIT_S, Parking, Ticket, has_something
 
 

@@ -3,7 +3,8 @@
 import pytest
 from msgspec.structs import replace
 
-from pilotmtc.protocol.overview import Overview, Series
+from pilotmtc.protocol.client.watch import Overview
+from pilotmtc.protocol.records import Series
 from pilotmtc.session.look.overview import Board
 from pilotmtc.text.tables import rate
 from pilotmtc.tui.widgets.plots import Past

@@ -8,10 +8,10 @@ import pytest
 from pilotmtc.errors import NotPermitted
 from pilotmtc.model import PilotDescription, PilotId
 from pilotmtc.protocol.base import Request, Role
-from pilotmtc.protocol.messages import AnyRequest, CreatePilot, GetPilots
+from pilotmtc.protocol.client.pilots import CreatePilot, GetPilots
+from pilotmtc.protocol.requests import REQUESTS, AnyRequest
 from pilotmtc.store.server.permissions import NOBODY, STEWARD, USER, Who, refusal
 
-REQUESTS = typing.get_args(AnyRequest)
 # Whatever is not here may be said by the user alone.
 AGENT = {
     "AttachPilot", "Claim", "EndPilot", "Finish", "GetPilots", "Heartbeat", "Peeked", "Release", "Started",

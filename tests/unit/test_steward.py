@@ -11,7 +11,8 @@ from pilotmtc.errors import AdaptorError, AnswerLost, ConfigError, StatusUnavail
 from pilotmtc.model import BatchId, JobReport, Pilot, PilotDescription, PilotId
 from pilotmtc.pilots.scheduler import Sighting
 from pilotmtc.pilots.steward import Round
-from pilotmtc.protocol.messages import BeginSubmit, CancelPilot, CreatePilot, GetPilots, ReportJobs
+from pilotmtc.protocol.client.pilots import CancelPilot, CreatePilot, GetPilots
+from pilotmtc.protocol.steward import BeginSubmit, ReportJobs
 from pilotmtc.states import JobState, PilotState
 from pilotmtc.store.sqlite import SqliteStore
 

@@ -13,20 +13,11 @@ from sqlite_utils import Database
 
 from pilotmtc.errors import ConfigError, InvalidTransition, SchemaMismatch, StoreBusy, StoreError, UsageError
 from pilotmtc.model import Resources, TaskId
-from pilotmtc.protocol.messages import (
-    CheckStore,
-    CompactStore,
-    Done,
-    Finish,
-    GetCampaigns,
-    GetStore,
-    GetTask,
-    Release,
-    Request,
-    SnapshotStore,
-    Submit,
-    Submitted,
-)
+from pilotmtc.protocol.agent import Finish, Release
+from pilotmtc.protocol.base import Done, Request
+from pilotmtc.protocol.client.campaigns import GetCampaigns, Submit, Submitted
+from pilotmtc.protocol.client.maintenance import CheckStore, CompactStore, GetStore, SnapshotStore
+from pilotmtc.protocol.client.tasks import GetTask
 from pilotmtc.states import TASK_TRANSITIONS, TaskState
 from pilotmtc.store import sqlite as sqlite_module
 from pilotmtc.store.file.opening import SCHEMA

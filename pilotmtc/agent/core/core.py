@@ -41,7 +41,7 @@ from pilotmtc.agent.core.node_health import Blame
 from pilotmtc.agent.core.queue import Group, Queue, Queued
 from pilotmtc.agent.core.rates import CLAIM_MAX, Rates
 from pilotmtc.model import GRACE_S, Resources, TaskId
-from pilotmtc.protocol.messages import Batch, Orders
+from pilotmtc.protocol.agent import Batch, Orders
 from pilotmtc.resources.slots import SHARE, Need, Slot, Sum
 from pilotmtc.states import Cause, PilotState
 

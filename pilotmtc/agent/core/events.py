@@ -3,7 +3,7 @@
 from msgspec import Struct
 
 from pilotmtc.model import Claimed, Resources, TaskId, Template
-from pilotmtc.protocol.messages import Batch, Orders
+from pilotmtc.protocol.agent import Batch, Orders
 from pilotmtc.resources.slots import Node, Slot
 from pilotmtc.states import Cause, PilotState
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from pilotmtc.agent.core.cluster import Cluster
 from pilotmtc.model import Claimed, Resources, TaskId, Template
-from pilotmtc.protocol.messages import Batch
+from pilotmtc.protocol.agent import Batch
 from pilotmtc.resources.slots import Need, Sum
 
 

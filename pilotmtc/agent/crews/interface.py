@@ -6,8 +6,7 @@ from typing import Protocol
 
 from pilotmtc.agent.core.events import Event, Report, Start, Stop
 from pilotmtc.model import Result, TaskId
-from pilotmtc.protocol.messages import NodeState
-from pilotmtc.protocol.tail import Written
+from pilotmtc.protocol.records import NodeState, Written
 
 
 class Agent(Protocol):

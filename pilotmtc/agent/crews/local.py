@@ -17,7 +17,7 @@ from pilotmtc.agent.node.process import Process
 from pilotmtc.agent.node.supervisor import NodeWorker
 from pilotmtc.agent.node.waiters import Waiters
 from pilotmtc.model import Result, TaskId
-from pilotmtc.protocol.messages import NodeState
+from pilotmtc.protocol.records import NodeState
 from pilotmtc.resources.slots import Node
 from pilotmtc.states import Cause
 

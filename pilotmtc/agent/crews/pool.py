@@ -37,7 +37,7 @@ from pilotmtc.agent.crews.start_workers import Starter
 from pilotmtc.agent.node import mpi
 from pilotmtc.errors import ProtocolError
 from pilotmtc.model import Resources, Result, TaskId, Template
-from pilotmtc.protocol.messages import NodeState
+from pilotmtc.protocol.records import NodeState
 from pilotmtc.resources.slots import Node, core_list
 from pilotmtc.states import Cause
 

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from pilotmtc.errors import ProtocolError
 from pilotmtc.model import Claimed, Resources, Result, TaskId, Template
-from pilotmtc.protocol.tail import Written
+from pilotmtc.protocol.records import Written
 from pilotmtc.resources.slots import Slot
 from pilotmtc.states import Cause
 

@@ -32,7 +32,7 @@ from pilotmtc.agent.node import core_claims, gpus, limits, proc
 from pilotmtc.agent.node.supervisor import NodeWorker
 from pilotmtc.errors import PilotMTCError, ProtocolError
 from pilotmtc.model import PilotId, Resources, Result, TaskId, Template
-from pilotmtc.protocol.tail import Written
+from pilotmtc.protocol.records import Written
 from pilotmtc.states import Cause
 from pilotmtc.system import open_files
 from pilotmtc.system.locale import speak_utf8

@@ -23,8 +23,7 @@ from pilotmtc.agent.node.capture import Captures, Harvest, tail
 from pilotmtc.agent.node.mpi import LaunchError, remedy, remove_files
 from pilotmtc.agent.node.process import NO_ROOM, Launcher, Process, pin_late
 from pilotmtc.model import GRACE_S, PilotId, Result, TaskId
-from pilotmtc.protocol.messages import NodeState
-from pilotmtc.protocol.tail import TAIL_BYTES, Written
+from pilotmtc.protocol.records import TAIL_BYTES, NodeState, Written
 from pilotmtc.states import Cause
 
 _log = logging.getLogger("pilotmtc.agent")

@@ -13,7 +13,7 @@ from pilotmtc.errors import UsageError
 from pilotmtc.text.tables import plain
 
 if TYPE_CHECKING:
-    from pilotmtc.protocol.messages import Output
+    from pilotmtc.protocol.client.tasks import Output
     from pilotmtc.session import Session
 
 _EXAMPLES = """\

@@ -13,7 +13,7 @@ from pilotmtc.cli.output import streams
 from pilotmtc.text.tables import count
 
 if TYPE_CHECKING:
-    from pilotmtc.protocol.messages import Changed
+    from pilotmtc.protocol.base import Changed
     from pilotmtc.session import Selection
 
 

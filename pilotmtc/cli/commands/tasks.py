@@ -15,7 +15,7 @@ from pilotmtc.units import format_duration, format_memory
 
 if TYPE_CHECKING:
     from pilotmtc.model import Task
-    from pilotmtc.protocol.messages import TaskDetail
+    from pilotmtc.protocol.client.tasks import TaskDetail
 
 _SHOWN = 100
 _TASKS_EXAMPLES = """\

@@ -49,7 +49,7 @@ def top(once: bool, interval: float, as_json: bool) -> None:
     It goes on until Ctrl-C. Rates are of the last while, failures of pilots of the time since the store's server was
     started.
     """
-    from pilotmtc.protocol.overview import GetOverview
+    from pilotmtc.protocol.client.watch import GetOverview
     from pilotmtc.session.look.overview import Board
 
     board = Board()

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pilotmtc.model import Attempt, Campaign, Pilot, Resources, Task
-    from pilotmtc.protocol.messages import TaskDetail
-    from pilotmtc.protocol.overview import Pace
+    from pilotmtc.protocol.client.tasks import TaskDetail
+    from pilotmtc.protocol.records import Pace
     from pilotmtc.session import TaskResult
     from pilotmtc.session.look.overview import Board
 

@@ -2,7 +2,7 @@
 
 from pilotmtc.model import Attempt, Pilot, Resources, Task
 from pilotmtc.pilots.capacity import beyond, cores_of, never_starts, sized
-from pilotmtc.protocol.overview import AHEAD_MAX, Explanation
+from pilotmtc.protocol.client.tasks import AHEAD_MAX, Explanation
 from pilotmtc.states import Cause, PilotState, TaskState
 from pilotmtc.text.endings import describe_end, message_of
 from pilotmtc.units import format_duration, format_memory

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import CampaignId, PilotId, TaskId
-from pilotmtc.protocol.messages import Compare, Filter
+from pilotmtc.protocol.records import Compare, Filter
 from pilotmtc.states import Cause, TaskState
 from pilotmtc.units import parse_duration, parse_memory
 

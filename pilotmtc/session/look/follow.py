@@ -7,7 +7,8 @@ from msgspec import Struct
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import Campaign, CampaignId, TaskId
-from pilotmtc.protocol.messages import GetCampaigns, GetChanges
+from pilotmtc.protocol.client.campaigns import GetCampaigns
+from pilotmtc.protocol.client.watch import GetChanges
 from pilotmtc.session.arguments import whole
 from pilotmtc.session.link import Link
 from pilotmtc.states import TASK_FINAL, TaskState

@@ -8,8 +8,8 @@ from msgspec import Struct
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import TaskId
-from pilotmtc.protocol.messages import GetOutput, GetTask, Output, TaskDetail
-from pilotmtc.protocol.tail import GetTail, Written
+from pilotmtc.protocol.client.tasks import GetOutput, GetTail, GetTask, Output, TaskDetail
+from pilotmtc.protocol.records import Written
 from pilotmtc.session.link import Link
 from pilotmtc.session.look.results import output_blocks, whole_output
 from pilotmtc.states import TASK_FINAL, TaskState

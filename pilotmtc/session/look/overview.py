@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from pilotmtc.model import Campaign, Pilot, PilotId
-from pilotmtc.protocol.overview import FailureGroup, Overview, Pace, Series
+from pilotmtc.protocol.client.watch import Overview
+from pilotmtc.protocol.records import FailureGroup, Pace, Series
 from pilotmtc.session.look.explain import advice, pending
 from pilotmtc.states import PILOT_FINAL, TASK_FINAL, TASK_HELD, Cause, PilotState, TaskState
 from pilotmtc.text.endings import signal_name

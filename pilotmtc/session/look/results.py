@@ -10,7 +10,8 @@ from msgspec import Struct
 from pilotmtc.campaign.outputs import is_device
 from pilotmtc.errors import StoreError
 from pilotmtc.model import CampaignId, Task, TaskId
-from pilotmtc.protocol.messages import Filter, GetOutput, GetTasks, Output
+from pilotmtc.protocol.client.tasks import GetOutput, GetTasks, Output
+from pilotmtc.protocol.records import Filter
 from pilotmtc.session.link import Link
 from pilotmtc.states import TASK_FINAL, Cause, TaskState
 

@@ -7,7 +7,8 @@ from typing import Any, TypedDict, TypeVar, Unpack
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import CampaignId, PilotId
-from pilotmtc.protocol.messages import Edit, Filter
+from pilotmtc.protocol.client.tasks import Edit
+from pilotmtc.protocol.records import Filter
 from pilotmtc.resources.amounts import LARGEST, check_amounts, check_gpus, check_ranks
 from pilotmtc.session.arguments import amount, by_name, check_names, number, several, text, whole
 from pilotmtc.session.look.filter import FilterError, parse_filter, pointed

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from pilotmtc.model import CampaignId, Task, TaskId
-from pilotmtc.protocol.messages import Filter
+from pilotmtc.protocol.records import Filter
 from pilotmtc.session.link import Link
 from pilotmtc.session.look.results import pages
 from pilotmtc.states import TASK_FINAL

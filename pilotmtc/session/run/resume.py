@@ -6,7 +6,8 @@ from pilotmtc.campaign.outputs import apart
 from pilotmtc.campaign.submit import TaskSpec
 from pilotmtc.errors import UsageError, shown
 from pilotmtc.model import Campaign, Task, Template
-from pilotmtc.protocol.messages import Filter, GetTask
+from pilotmtc.protocol.client.tasks import GetTask
+from pilotmtc.protocol.records import Filter
 from pilotmtc.session.link import Link
 from pilotmtc.session.look.results import pages
 

@@ -18,7 +18,10 @@ from pilotmtc.model import Campaign, CampaignId, Pilot, PilotDescription, Resour
 from pilotmtc.pilots import start as start_pilot
 from pilotmtc.pilots.agents import END_S, LocalAgent
 from pilotmtc.pilots.capacity import why_never
-from pilotmtc.protocol.messages import CancelPilot, DrainPilot, Filter, GetPilots, Retry, ShareCampaign, Submitted
+from pilotmtc.protocol.client.campaigns import ShareCampaign, Submitted
+from pilotmtc.protocol.client.pilots import CancelPilot, DrainPilot, GetPilots
+from pilotmtc.protocol.client.tasks import Retry
+from pilotmtc.protocol.records import Filter
 from pilotmtc.session.link import Link
 from pilotmtc.session.look.explain import obstacle
 from pilotmtc.session.look.follow import Step, follow, get_campaign, start_number

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from pilotmtc.campaign.outputs import apart
 from pilotmtc.campaign.submit import Packer, TaskSpec
 from pilotmtc.errors import PilotMTCError, UsageError
-from pilotmtc.protocol.messages import Submit, Submitted
+from pilotmtc.protocol.client.campaigns import Submit, Submitted
 from pilotmtc.session.link import Link
 
 _AHEAD = 4

@@ -25,8 +25,10 @@ from pilotmtc.errors import (
     UsageError,
 )
 from pilotmtc.model import PilotId
-from pilotmtc.protocol.frames import FrameDecoder, decode_hello, decode_reply, encode_request, hello, split_reply
-from pilotmtc.protocol.messages import REPLIES, AnyRequest, Finish, Ping, R, Request
+from pilotmtc.protocol.agent import Finish
+from pilotmtc.protocol.base import R, Request
+from pilotmtc.protocol.frames import FrameDecoder, Ping, decode_hello, decode_reply, encode_request, hello, split_reply
+from pilotmtc.protocol.requests import REPLIES, AnyRequest
 from pilotmtc.store import serve
 from pilotmtc.store.client.moved import Followed
 from pilotmtc.store.client.remote import RemoteStore

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pilotmtc.errors import ConfigError, UsageError
-from pilotmtc.protocol.messages import Checked, Compacted, Done
+from pilotmtc.protocol.base import Done
+from pilotmtc.protocol.client.maintenance import Checked, Compacted
 from pilotmtc.store.file.check import problems
 from pilotmtc.store.file.large_outputs import lacks
 from pilotmtc.store.file.opening import APPLICATION_ID, TROUBLE, translate

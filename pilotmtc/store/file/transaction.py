@@ -18,7 +18,7 @@ from msgspec import Struct
 from pilotmtc.clock import Clock
 from pilotmtc.errors import PilotMTCError, UsageError
 from pilotmtc.model import PilotId, Resources, TaskId, Template
-from pilotmtc.protocol.overview import FailureGroup
+from pilotmtc.protocol.records import FailureGroup
 from pilotmtc.states import PILOT_FINAL, TASK_TRANSITIONS, JobState, PilotState, TaskState, check_pilot, check_task
 from pilotmtc.store.file.views import ATTEMPT_BITS, ATTEMPT_MASK
 from pilotmtc.store.live.activity import Activity

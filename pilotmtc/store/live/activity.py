@@ -6,7 +6,7 @@ Pure: time comes as an argument, monotonic seconds.
 import math
 from collections import deque
 
-from pilotmtc.protocol.overview import NodeState, Pace, RunningTask, Series
+from pilotmtc.protocol.records import NodeState, Pace, RunningTask, Series
 
 _STEPS = ((2.0, 300), (30.0, 240), (300.0, 288))  # ten minutes, two hours, a day
 _FADES_S = (15.0, 120.0, 900.0)  # what was longer ago counts less and less in a pace

@@ -3,7 +3,7 @@
 from collections import defaultdict
 
 from pilotmtc.model import PilotId, TaskId
-from pilotmtc.protocol.tail import Written
+from pilotmtc.protocol.records import Written
 
 _AGAIN_S = 2.0  # an agent that has not answered by then is asked again
 _KEPT = 32  # answers

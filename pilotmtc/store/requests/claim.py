@@ -9,8 +9,9 @@ import msgspec
 
 from pilotmtc.errors import StateError
 from pilotmtc.model import CampaignId, Claimed, PilotId, Resources, Result, TaskId
-from pilotmtc.protocol.messages import Batch, Claim, Done, Release, Started
-from pilotmtc.protocol.overview import RunningTask
+from pilotmtc.protocol.agent import Batch, Claim, Release, Started
+from pilotmtc.protocol.base import Done
+from pilotmtc.protocol.records import RunningTask
 from pilotmtc.resources.slots import SHARE, shares
 from pilotmtc.states import PILOT_FINAL, Cause, PilotState
 from pilotmtc.store.file.transaction import Ledger, id_list

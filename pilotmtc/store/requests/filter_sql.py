@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import CampaignId
-from pilotmtc.protocol.messages import Compare, Filter
+from pilotmtc.protocol.records import Compare, Filter
 from pilotmtc.states import TaskState
 from pilotmtc.store.file.transaction import Ledger, id_list
 from pilotmtc.store.file.views import ATTEMPT_BITS

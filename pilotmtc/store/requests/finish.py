@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from pilotmtc.model import PilotId, Result
-from pilotmtc.protocol.messages import Finish, Finished
+from pilotmtc.protocol.agent import Finish, Finished
 from pilotmtc.states import CRASHES, NOT_CHARGED, Cause, TaskState, after_attempt
 from pilotmtc.store.file.large_outputs import kept
 from pilotmtc.store.file.transaction import Ledger, id_list

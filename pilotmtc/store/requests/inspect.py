@@ -4,22 +4,12 @@ from typing import Any
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import PilotId, TaskId
+from pilotmtc.protocol.agent import Peeked
 from pilotmtc.protocol.base import Done
-from pilotmtc.protocol.messages import GetCampaigns, GetTask
-from pilotmtc.protocol.overview import (
-    AHEAD_MAX,
-    Explain,
-    Explanation,
-    GetPilotView,
-    GetSpans,
-    GetWords,
-    PilotView,
-    RunningTask,
-    Span,
-    Spans,
-    Words,
-)
-from pilotmtc.protocol.tail import GetTail, Peeked, Tail
+from pilotmtc.protocol.client.campaigns import GetCampaigns
+from pilotmtc.protocol.client.pilots import GetPilotView, GetSpans, PilotView, Spans
+from pilotmtc.protocol.client.tasks import AHEAD_MAX, Explain, Explanation, GetTail, GetTask, GetWords, Tail, Words
+from pilotmtc.protocol.records import RunningTask, Span
 from pilotmtc.states import PILOT_FINAL, Cause, TaskState
 from pilotmtc.store.file.transaction import Ledger, id_list
 from pilotmtc.store.file.views import ATTEMPT_BITS, ATTEMPT_MASK

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from pilotmtc.model import BatchId, Job, JobReport, PilotId
-from pilotmtc.protocol.messages import BeginSubmit, Changed, Done, GetJobs, Jobs, ReportJobs
+from pilotmtc.protocol.base import Changed, Done
+from pilotmtc.protocol.steward import BeginSubmit, GetJobs, Jobs, ReportJobs
 from pilotmtc.states import PILOT_FINAL, JobState, PilotState
 from pilotmtc.store.file.transaction import Ledger, id_list
 from pilotmtc.store.requests.pilots import ALARM, end

@@ -3,7 +3,8 @@
 from typing import Any
 
 from pilotmtc.model import Campaign, CampaignId, PilotId, TaskId
-from pilotmtc.protocol.overview import FailureGroup, GetOverview, Overview, Pace, Series
+from pilotmtc.protocol.client.watch import GetOverview, Overview
+from pilotmtc.protocol.records import FailureGroup, Pace, Series
 from pilotmtc.states import Cause, TaskState
 from pilotmtc.store.file.transaction import TASK_STATES, Ledger, id_list
 from pilotmtc.store.live.activity import Meter

@@ -4,7 +4,7 @@ import os
 import stat
 
 from pilotmtc.errors import UsageError
-from pilotmtc.protocol.overview import GetPilotFile, PilotFile
+from pilotmtc.protocol.client.pilots import GetPilotFile, PilotFile
 
 _MOST = 1 << 20
 

@@ -6,18 +6,9 @@ import msgspec
 
 from pilotmtc.errors import StateError, UsageError
 from pilotmtc.model import PilotId, Result, TaskId
-from pilotmtc.protocol.messages import (
-    AttachPilot,
-    CancelPilot,
-    Changed,
-    CreatePilot,
-    Done,
-    DrainPilot,
-    EndPilot,
-    Heartbeat,
-    Orders,
-    Pilots,
-)
+from pilotmtc.protocol.agent import AttachPilot, EndPilot, Heartbeat, Orders
+from pilotmtc.protocol.base import Changed, Done
+from pilotmtc.protocol.client.pilots import CancelPilot, CreatePilot, DrainPilot, Pilots
 from pilotmtc.states import PILOT_FINAL, TASK_HELD, Cause, PilotState
 from pilotmtc.store.file.bounds import check_numbers
 from pilotmtc.store.file.transaction import Ledger, Seat

@@ -20,22 +20,11 @@ from pilotmtc.model import (
     Task,
     TaskId,
 )
-from pilotmtc.protocol.messages import (
-    Campaigns,
-    Changes,
-    GetCampaigns,
-    GetChanges,
-    GetOutput,
-    GetPilots,
-    GetStore,
-    GetTask,
-    GetTasks,
-    Output,
-    Pilots,
-    StoreInfo,
-    TaskDetail,
-    Tasks,
-)
+from pilotmtc.protocol.client.campaigns import Campaigns, GetCampaigns
+from pilotmtc.protocol.client.maintenance import GetStore, StoreInfo
+from pilotmtc.protocol.client.pilots import GetPilots, Pilots
+from pilotmtc.protocol.client.tasks import GetOutput, GetTask, GetTasks, Output, TaskDetail, Tasks
+from pilotmtc.protocol.client.watch import Changes, GetChanges
 from pilotmtc.states import Cause, PilotState, TaskState
 from pilotmtc.store.file.large_outputs import place
 from pilotmtc.store.file.maintenance import size_of

@@ -13,8 +13,8 @@ import msgspec
 from msgspec import Struct
 
 from pilotmtc.errors import PilotMTCError, UsageError
-from pilotmtc.protocol.base import Reply
-from pilotmtc.protocol.messages import Cancel, Changed, Edit, Retry
+from pilotmtc.protocol.base import Changed, Reply
+from pilotmtc.protocol.client.tasks import Cancel, Edit, Retry
 from pilotmtc.store.file.transaction import Ledger
 from pilotmtc.store.requests.filter_sql import Where
 

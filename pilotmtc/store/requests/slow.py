@@ -5,19 +5,9 @@ import sqlite3
 from pathlib import Path
 
 from pilotmtc.errors import UsageError
-from pilotmtc.protocol.messages import (
-    AnyRequest,
-    Changed,
-    CheckStore,
-    Done,
-    GetKeys,
-    Keys,
-    NewKey,
-    Reply,
-    RevokeKey,
-    SetMode,
-    SnapshotStore,
-)
+from pilotmtc.protocol.base import Changed, Done, Reply
+from pilotmtc.protocol.client.maintenance import CheckStore, GetKeys, Keys, NewKey, RevokeKey, SetMode, SnapshotStore
+from pilotmtc.protocol.requests import AnyRequest
 from pilotmtc.store.access import keys
 from pilotmtc.store.file import maintenance
 from pilotmtc.store.ownership import filesystem

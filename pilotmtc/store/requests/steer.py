@@ -7,7 +7,8 @@ import msgspec
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import Resources
-from pilotmtc.protocol.messages import Cancel, Edit, Filter, Retry
+from pilotmtc.protocol.client.tasks import Cancel, Edit, Retry
+from pilotmtc.protocol.records import Filter
 from pilotmtc.store.file.bounds import check_numbers
 from pilotmtc.store.file.transaction import Ledger, id_list
 from pilotmtc.store.requests.dependents import resolve

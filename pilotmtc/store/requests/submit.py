@@ -8,7 +8,8 @@ import msgspec
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import CampaignId, TaskRow
-from pilotmtc.protocol.messages import Changed, ShareCampaign, Submit, Submitted
+from pilotmtc.protocol.base import Changed
+from pilotmtc.protocol.client.campaigns import ShareCampaign, Submit, Submitted
 from pilotmtc.states import TaskState
 from pilotmtc.store.file.bounds import check_numbers
 from pilotmtc.store.file.transaction import Ledger

@@ -9,8 +9,10 @@ import time
 from collections.abc import Callable
 
 from pilotmtc.errors import PilotMTCError, StoreError
-from pilotmtc.protocol.messages import AnyRequest, CheckStore, Reply, SnapshotStore
-from pilotmtc.protocol.overview import GetPilotFile
+from pilotmtc.protocol.base import Reply
+from pilotmtc.protocol.client.maintenance import CheckStore, SnapshotStore
+from pilotmtc.protocol.client.pilots import GetPilotFile
+from pilotmtc.protocol.requests import AnyRequest
 from pilotmtc.store.requests.pilot_files import read_pilot_file
 from pilotmtc.store.server.long_poll import Ticket
 from pilotmtc.store.server.peer import Peer

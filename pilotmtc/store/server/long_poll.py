@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from typing import Generic, Protocol, TypeVar
 
 from pilotmtc.model import PilotId
-from pilotmtc.protocol.messages import AnyRequest, Batch, Changes, Claim, GetChanges, Heartbeat, Orders, Reply
-from pilotmtc.protocol.overview import GetOverview, Overview
-from pilotmtc.protocol.tail import GetTail, Tail
+from pilotmtc.protocol.agent import Batch, Claim, Heartbeat, Orders
+from pilotmtc.protocol.base import Reply
+from pilotmtc.protocol.client.tasks import GetTail, Tail
+from pilotmtc.protocol.client.watch import Changes, GetChanges, GetOverview, Overview
+from pilotmtc.protocol.requests import AnyRequest
 
 LONGEST_WAIT_S = 300.0
 _WAITING = (Claim, Heartbeat, GetChanges, GetOverview, GetTail)

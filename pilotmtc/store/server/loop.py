@@ -17,32 +17,16 @@ from msgspec import UNSET, structs
 
 from pilotmtc import __version__
 from pilotmtc.errors import LoginRefused, PilotMTCError, ProtocolError, StoreError
-from pilotmtc.protocol.base import Role
-from pilotmtc.protocol.frames import MAGIC, decode_hello, decode_request, hello
-from pilotmtc.protocol.messages import (
-    AnyRequest,
-    AttachPilot,
-    Campaigns,
-    Claim,
-    Done,
-    Finish,
-    GetCampaigns,
-    GetChanges,
-    GetOutput,
-    GetPilots,
-    GetTask,
-    GetTasks,
-    Heartbeat,
-    Ping,
-    Release,
-    Reply,
-    ReportJobs,
-    RevokeKey,
-    SetMode,
-    Started,
-    StoreInfo,
-)
-from pilotmtc.protocol.overview import GetOverview, GetPilotFile, GetPilotView, GetSpans
+from pilotmtc.protocol.agent import AttachPilot, Claim, Finish, Heartbeat, Release, Started
+from pilotmtc.protocol.base import Done, Reply, Role
+from pilotmtc.protocol.client.campaigns import Campaigns, GetCampaigns
+from pilotmtc.protocol.client.maintenance import RevokeKey, SetMode, StoreInfo
+from pilotmtc.protocol.client.pilots import GetPilotFile, GetPilots, GetPilotView, GetSpans
+from pilotmtc.protocol.client.tasks import GetOutput, GetTask, GetTasks
+from pilotmtc.protocol.client.watch import GetChanges, GetOverview
+from pilotmtc.protocol.frames import MAGIC, Ping, decode_hello, decode_request, hello
+from pilotmtc.protocol.requests import AnyRequest
+from pilotmtc.protocol.steward import ReportJobs
 from pilotmtc.store.access.keys import is_valid, pilot_of
 from pilotmtc.store.ownership.takeover import Tell
 from pilotmtc.store.requests.slices import Underway

@@ -8,8 +8,8 @@ import stat
 
 from pilotmtc.errors import PilotMTCError, ProtocolError
 from pilotmtc.model import PilotId
+from pilotmtc.protocol.base import Reply
 from pilotmtc.protocol.frames import FrameDecoder, append_reply
-from pilotmtc.protocol.messages import Reply
 from pilotmtc.store.server.permissions import Who
 
 READ_BYTES = 256 << 10

@@ -11,7 +11,8 @@ from msgspec.structs import replace
 from pilotmtc.errors import NotPermitted
 from pilotmtc.model import PilotId
 from pilotmtc.protocol.base import Role
-from pilotmtc.protocol.messages import AnyRequest, CreatePilot
+from pilotmtc.protocol.client.pilots import CreatePilot
+from pilotmtc.protocol.requests import AnyRequest
 
 
 class Who(Struct, frozen=True):

@@ -9,7 +9,9 @@ from textual.binding import Binding
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import Task, TaskId
-from pilotmtc.protocol.messages import Cancel, Changed, Edit, Filter, GetOutput, GetTasks, Retry
+from pilotmtc.protocol.base import Changed
+from pilotmtc.protocol.client.tasks import Cancel, Edit, GetOutput, GetTasks, Retry
+from pilotmtc.protocol.records import Filter
 from pilotmtc.session.look.filter import parse_filter
 from pilotmtc.session.look.select import NewValues, as_edit
 from pilotmtc.session.submit.sending import new_key

@@ -13,16 +13,8 @@ from textual.widgets import Static, TabbedContent, TabPane
 
 from pilotmtc.errors import NotPermitted
 from pilotmtc.model import Pilot, PilotId
-from pilotmtc.protocol.overview import (
-    GetPilotFile,
-    GetPilotView,
-    GetSpans,
-    NodeState,
-    PilotFile,
-    PilotView,
-    RunningTask,
-    Span,
-)
+from pilotmtc.protocol.client.pilots import GetPilotFile, GetPilotView, GetSpans, PilotFile, PilotView
+from pilotmtc.protocol.records import NodeState, RunningTask, Span
 from pilotmtc.session.look.overview import left_s
 from pilotmtc.states import PILOT_FINAL
 from pilotmtc.text.tables import plain, rate

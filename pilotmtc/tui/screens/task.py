@@ -9,9 +9,8 @@ from textual.containers import VerticalScroll
 from textual.widgets import Static, TabbedContent, TabPane
 
 from pilotmtc.model import Attempt, Task, TaskId
-from pilotmtc.protocol.messages import GetOutput, GetTask, Output, TaskDetail
-from pilotmtc.protocol.overview import Explain
-from pilotmtc.protocol.tail import GetTail, Tail, Written
+from pilotmtc.protocol.client.tasks import Explain, GetOutput, GetTail, GetTask, Output, Tail, TaskDetail
+from pilotmtc.protocol.records import Written
 from pilotmtc.session.look.explain import explain
 from pilotmtc.states import TaskState
 from pilotmtc.text.tables import pairs, plain, shorten

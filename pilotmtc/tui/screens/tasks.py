@@ -10,8 +10,8 @@ from textual.widgets import Input, Static
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import Task, TaskId
-from pilotmtc.protocol.messages import Filter, GetTasks
-from pilotmtc.protocol.overview import GetWords
+from pilotmtc.protocol.client.tasks import GetTasks, GetWords
+from pilotmtc.protocol.records import Filter
 from pilotmtc.session.look.filter import FilterError, Vocabulary, parse_filter, pointed
 from pilotmtc.states import TaskState
 from pilotmtc.text.tables import plain, shorten

@@ -10,7 +10,7 @@ from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from pilotmtc.protocol.overview import RunningTask, Span
+from pilotmtc.protocol.records import RunningTask, Span
 from pilotmtc.states import Cause
 from pilotmtc.tui.widgets.words import span as words_of
 from pilotmtc.tui.widgets.words import style

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 
 from pilotmtc.model import Task, TaskId
-from pilotmtc.protocol.messages import Filter, GetTasks, Tasks
+from pilotmtc.protocol.client.tasks import GetTasks, Tasks
+from pilotmtc.protocol.records import Filter
 from pilotmtc.session.look.overview import Board
 from pilotmtc.states import TaskState
 

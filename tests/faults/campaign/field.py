@@ -12,7 +12,9 @@ from random import Random
 from pilotmtc.errors import ConfigError
 from pilotmtc.model import CampaignId, Pilot, PilotDescription
 from pilotmtc.pilots import start_local
-from pilotmtc.protocol.messages import CancelPilot, CheckStore, GetCampaigns, GetPilots, GetStore, SnapshotStore
+from pilotmtc.protocol.client.campaigns import GetCampaigns
+from pilotmtc.protocol.client.maintenance import CheckStore, GetStore, SnapshotStore
+from pilotmtc.protocol.client.pilots import CancelPilot, GetPilots
 from pilotmtc.states import TASK_FINAL, PilotState
 from pilotmtc.store.client.client import connect_store
 from tests.faults.campaign.work import Count, Work

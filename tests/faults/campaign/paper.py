@@ -14,22 +14,11 @@ import pytest
 
 from pilotmtc.errors import StateError
 from pilotmtc.model import Claimed, PilotDescription, PilotId, Resources, Result, TaskId
-from pilotmtc.protocol.messages import (
-    AttachPilot,
-    CheckStore,
-    Claim,
-    CreatePilot,
-    EndPilot,
-    Finish,
-    GetCampaigns,
-    GetStore,
-    Heartbeat,
-    R,
-    Release,
-    Request,
-    SnapshotStore,
-    Started,
-)
+from pilotmtc.protocol.agent import AttachPilot, Claim, EndPilot, Finish, Heartbeat, Release, Started
+from pilotmtc.protocol.base import R, Request
+from pilotmtc.protocol.client.campaigns import GetCampaigns
+from pilotmtc.protocol.client.maintenance import CheckStore, GetStore, SnapshotStore
+from pilotmtc.protocol.client.pilots import CreatePilot
 from pilotmtc.states import TASK_FINAL, Cause, PilotState
 from pilotmtc.store.client.client import StoreClient, connect_store
 from tests.faults.campaign.work import FLAKY, HOPELESS, Count, Work

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from pilotmtc.errors import StoreError
 from pilotmtc.model import Pilot, TaskId
-from pilotmtc.protocol.messages import GetCampaigns, GetTask, Submit
+from pilotmtc.protocol.client.campaigns import GetCampaigns, Submit
+from pilotmtc.protocol.client.tasks import GetTask
 from pilotmtc.states import PILOT_FINAL, Cause, PilotState
 from tests.faults.campaign.field import LEASE_S, Field, pilots_place
 from tests.support import parent, processes_with, wait_until

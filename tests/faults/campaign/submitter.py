@@ -12,7 +12,8 @@ from random import Random
 
 from pilotmtc.campaign.submit import TaskSpec
 from pilotmtc.model import Resources, Template
-from pilotmtc.protocol.messages import CheckStore, GetCampaigns, SnapshotStore
+from pilotmtc.protocol.client.campaigns import GetCampaigns
+from pilotmtc.protocol.client.maintenance import CheckStore, SnapshotStore
 from pilotmtc.session import Session
 from pilotmtc.store.client.client import connect_store
 from tests.faults.campaign.work import Count

@@ -9,7 +9,7 @@ from random import Random
 from msgspec import Struct
 
 from pilotmtc.model import After, CampaignId, Resources, TaskRow, Template
-from pilotmtc.protocol.messages import Submit
+from pilotmtc.protocol.client.campaigns import Submit
 from pilotmtc.states import TaskState
 from pilotmtc.store.interface import Store
 

@@ -1,17 +1,8 @@
-"""What is asked about the store itself: where it is, whether it is sound, who may come.
-
-Asking again is safe; each request's docstring says why, where it is not plain.
-"""
+"""What clients say about the store itself: where it is, whether it is sound, who may use it."""
 
 from pilotmtc.model import Key
 from pilotmtc.protocol.base import GUESTS, OWNER, STEWARDS, Changed, Done, Reply, Request
 from pilotmtc.states import TaskState
-
-
-class GetStore(Request["StoreInfo"], frozen=True, tag="store"):
-    """About the store itself."""
-
-    said_by = GUESTS
 
 
 class StoreInfo(Reply, frozen=True):
@@ -44,10 +35,10 @@ class StoreInfo(Reply, frozen=True):
     owner: str = ""
 
 
-class CheckStore(Request["Checked"], frozen=True, tag="check_store"):
-    """Run SQLite's integrity check and compare counts, transitions and references with the rows."""
+class GetStore(Request[StoreInfo], frozen=True, tag="store"):
+    """About the store itself."""
 
-    said_by = OWNER
+    said_by = GUESTS
 
 
 class Checked(Reply, frozen=True):
@@ -56,8 +47,8 @@ class Checked(Reply, frozen=True):
     problems: tuple[str, ...] = ()
 
 
-class CompactStore(Request["Compacted"], frozen=True, tag="compact_store"):
-    """Give unused space in the file back."""
+class CheckStore(Request[Checked], frozen=True, tag="check_store"):
+    """Run SQLite's integrity check and compare counts, transitions and references with the rows."""
 
     said_by = OWNER
 
@@ -69,6 +60,12 @@ class Compacted(Reply, frozen=True):
     after: int
 
 
+class CompactStore(Request[Compacted], frozen=True, tag="compact_store"):
+    """Give unused space in the file back."""
+
+    said_by = OWNER
+
+
 class SnapshotStore(Request[Done], frozen=True, tag="snapshot_store"):
     """Write a consistent copy to `path` (on the store's host, mode 0600) with SQLite's backup API."""
 
@@ -77,7 +74,13 @@ class SnapshotStore(Request[Done], frozen=True, tag="snapshot_store"):
     path: str
 
 
-class NewKey(Request["Keys"], frozen=True, tag="new_key"):
+class Keys(Reply, frozen=True):
+    """The answer to `NewKey` and `GetKeys`. Private parts never travel."""
+
+    keys: tuple[Key, ...]
+
+
+class NewKey(Request[Keys], frozen=True, tag="new_key"):
     """Make a key that opens this store only, or complete the one of that name. Safe to repeat: what is there stays."""
 
     said_by = OWNER
@@ -85,16 +88,10 @@ class NewKey(Request["Keys"], frozen=True, tag="new_key"):
     name: str
 
 
-class GetKeys(Request["Keys"], frozen=True, tag="keys"):
+class GetKeys(Request[Keys], frozen=True, tag="keys"):
     """The keys of this store, by name."""
 
     said_by = OWNER
-
-
-class Keys(Reply, frozen=True):
-    """The answer to `NewKey` and `GetKeys`. Private parts never travel."""
-
-    keys: tuple[Key, ...]
 
 
 class RevokeKey(Request[Changed], frozen=True, tag="revoke_key"):

@@ -1,0 +1,74 @@
+"""What clients say about campaigns."""
+
+from pilotmtc.model import Campaign, CampaignId, Resources, TaskRow, Template
+from pilotmtc.protocol.base import GUESTS, Changed, Reply, Request
+
+
+class Submitted(Reply, frozen=True):
+    """`received` tasks of the campaign are safe on disk."""
+
+    campaign: CampaignId
+    received: int
+    sealed: bool = False
+
+
+class Submit(Request[Submitted], frozen=True, tag="submit"):
+    """Add tasks to a campaign, which the first chunk creates.
+
+    Safe to repeat: `key` is made by the client, and rows before what the store has received already are passed
+    over, so a client that is not sure sends again from anywhere at or before ``received``.
+
+    Attributes
+    ----------
+    key
+        Client-made, unique for ever.
+    offset
+        Ordinal in the campaign of the first row.
+    templates, resources
+        What the rows' indexes point to.
+    last
+        The campaign is complete with this chunk.
+    own_pilots
+        Only pilots of this campaign take its tasks. The first chunk says it; see `ShareCampaign`.
+    """
+
+    said_by = GUESTS
+
+    key: str
+    offset: int = 0
+    name: str = ""
+    templates: tuple[Template, ...] = ()
+    resources: tuple[Resources, ...] = ()
+    rows: tuple[TaskRow, ...] = ()
+    last: bool = False
+    own_pilots: bool = False
+
+
+class ShareCampaign(Request[Changed], frozen=True, tag="share_campaign"):
+    """Let any pilot take the tasks of a campaign that was kept for pilots of its own. Safe to repeat."""
+
+    said_by = GUESTS
+
+    campaign: CampaignId
+
+
+class Campaigns(Reply, frozen=True):
+    """The answer to `GetCampaigns`.
+
+    Attributes
+    ----------
+    trouble
+        Why the store cannot keep what pilots bring just now, such as a full disk; empty if it can.
+    """
+
+    campaigns: tuple[Campaign, ...]
+    trouble: str = ""
+
+
+class GetCampaigns(Request[Campaigns], frozen=True, tag="campaigns"):
+    """Campaigns, newest first; with `id` or `key` that one (or none)."""
+
+    said_by = GUESTS
+
+    id: CampaignId | None = None
+    key: str | None = None

@@ -1,0 +1,152 @@
+"""Records that requests and replies carry."""
+
+from msgspec import Struct
+
+from pilotmtc.model import CampaignId, PilotId, TaskId
+from pilotmtc.states import Cause, TaskState
+
+
+class Compare(Struct, frozen=True, array_like=True):
+    """A comparison that must hold.
+
+    Attributes
+    ----------
+    what
+        ``id``, ``priority`` or ``attempt``; ``elapsed_s`` (of a running task: until now), ``cpu_s`` or
+        ``memory_bytes`` of the last attempt; or ``params.NAME``.
+    op
+        One of ``<  <=  =  !=  >=  >``.
+    value
+        A number; of a parameter also a text, in which ``*`` and ``?`` are wildcards.
+    """
+
+    what: str
+    op: str
+    value: float | str
+
+
+class Filter(Struct, frozen=True, omit_defaults=True):
+    """Which tasks: all conditions must hold; None does not ask.
+
+    `ids` are task ids; `campaign` may be several, one of which it is; `names` allow ``*`` and ``?``; `tags` must all be
+    present; `causes` and `exit_codes` speak of the last attempt.
+    """
+
+    ids: tuple[TaskId, ...] | None = None
+    campaign: CampaignId | tuple[CampaignId, ...] | None = None
+    states: tuple[TaskState, ...] | None = None
+    names: tuple[str, ...] | None = None
+    tags: tuple[str, ...] | None = None
+    pilot: PilotId | None = None
+    exit_codes: tuple[int, ...] | None = None
+    causes: tuple[int, ...] | None = None
+    compare: tuple[Compare, ...] = ()
+
+
+TAIL_BYTES = 16 * 1024  # of each stream
+
+
+class Written(Struct, frozen=True, array_like=True):
+    """What a running attempt has written so far: the ends of its streams, up to `TAIL_BYTES` of each.
+
+    Attributes
+    ----------
+    stdout_bytes, stderr_bytes
+        How much it is in all.
+    stdout_path, stderr_path
+        The files, if the task has named them.
+    """
+
+    task: TaskId
+    attempt: int
+    stdout: bytes
+    stderr: bytes
+    stdout_bytes: int
+    stderr_bytes: int
+    stdout_path: str | None = None
+    stderr_path: str | None = None
+
+
+class NodeState(Struct, frozen=True, array_like=True):
+    """A node of a pilot, as its agent sees it.
+
+    Attributes
+    ----------
+    cores, busy
+        All, and those in use.
+    load
+        Processes that run or want to, by the kernel's count of the last minute.
+    memory_bytes, memory_used_bytes
+        Of the whole node.
+    note
+        Why nothing is started on it any more: it is lost, or set aside; empty when all is well.
+    """
+
+    name: str
+    cores: int
+    busy: int = 0
+    gpus: int = 0
+    load: float = 0.0
+    memory_bytes: int = 0
+    memory_used_bytes: int = 0
+    note: str = ""
+
+
+class RunningTask(Struct, frozen=True, array_like=True):
+    """A task that a pilot holds; `started_at` is 0 while it waits for its slot."""
+
+    task: TaskId
+    attempt: int
+    campaign: CampaignId
+    started_at: float
+    node: str = ""
+    slot: str = ""
+
+
+class Span(Struct, frozen=True, array_like=True):
+    """An attempt on its slot. `cause` and `code` (exit code or signal) say how it ended."""
+
+    task: TaskId
+    attempt: int
+    node: str
+    slot: str
+    started_at: float
+    elapsed_s: float
+    cause: Cause
+    code: int
+
+
+class Pace(Struct, frozen=True, array_like=True):
+    """How fast a pilot or campaign is: tasks ended a second lately, and how many in all.
+
+    Counting begins when the server does. `failed` are attempts of a pilot that failed by themselves, and FAILED tasks
+    of a campaign.
+    """
+
+    id: int
+    lately: float
+    ended: int
+    failed: int
+
+
+class Series(Struct, frozen=True, omit_defaults=True):
+    """The recent past in steps of `step_s`, from `start_at` on: tasks that ended, that failed, and cores."""
+
+    step_s: float
+    start_at: float
+    ended: tuple[int, ...] = ()
+    failed: tuple[int, ...] = ()
+    busy: tuple[int, ...] = ()
+    cores: tuple[int, ...] = ()
+
+
+class FailureGroup(Struct, frozen=True, omit_defaults=True):
+    """FAILED tasks of a campaign whose last attempts ended alike; `task` is the newest of them."""
+
+    campaign: CampaignId
+    cause: Cause
+    exit_code: int | None
+    signal: int | None
+    message: str
+    count: int
+    task: TaskId
