@@ -2,7 +2,10 @@
 
 
 def register() -> None:
-    """Load the adaptors into radical.saga's engine, in the place of its own."""
-    from pilotmtc_adaptors import _engine
+    """Let radical.saga use these adaptors in the place of its own for the same schemes, which hang when a link is lost.
 
-    _engine.register()
+    Its adaptors for other schemes stay. Can be repeated.
+    """
+    from pilotmtc_adaptors import _job
+
+    _job.register()

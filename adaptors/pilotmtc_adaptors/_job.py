@@ -7,8 +7,6 @@ from typing import Any, TypeVar
 
 from radical.saga import exceptions as saga  # type: ignore[import-untyped]
 from radical.saga import job as api
-from radical.saga.adaptors import base, cpi  # type: ignore[import-untyped]
-from radical.saga.adaptors.cpi import job as job_cpi  # type: ignore[import-untyped]
 
 from pilotmtc.errors import (
     AdaptorError,
@@ -19,49 +17,27 @@ from pilotmtc.errors import (
     SubmitRejected,
     UsageError,
 )
-from pilotmtc_adaptors import _driver, _registry
+from pilotmtc_adaptors import _driver, _registry, _saga
 from pilotmtc_adaptors._dialect import FINAL, JobRecord, JobState, Status
 from pilotmtc_adaptors._request import as_request
 
 T = TypeVar("T")
-F = TypeVar("F", bound=Callable[..., Any])
 
-_NAME = "pilotmtc.adaptors.job"
-_INFO = {
-    "name": _NAME,
-    "version": "v1",
-    "schemas": _registry.schemes(),
-    "capabilities": {},
-    "cpis": [
-        {"type": "radical.saga.job.Service", "class": "DialectService"},
-        {"type": "radical.saga.job.Job", "class": "DialectJob"},
-    ],
-}
+_NAME = "pilotmtc.adaptors.job"  # radical.saga's for these classes
 _SETTLED_S = 30.0
 _HERE = ("", "localhost")
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 15.0  # between looks at a job that is waited for
 
 
-def _call(function: F) -> F:
-    """Return a method as the engine wants it."""
-    made: F = cpi.SYNC_CALL(function)
-    return made
+def register() -> None:
+    """Let radical.saga use the classes of this file for the schemes of all dialects."""
+    _saga.register(_NAME, _registry.schemes(), DialectService, DialectJob)
 
 
-class Adaptor(base.Base):  # type: ignore[misc]
-    """What the engine looks for in this module."""
-
-    def __init__(self) -> None:
-        base.Base.__init__(self, _INFO, expand_env=False)
-
-    def sanity_check(self) -> None:
-        """Find nothing wrong: whether a scheduler is there shows when it is asked."""
-
-
-class DialectService(job_cpi.Service):  # type: ignore[misc]
+class DialectService(_saga.Service):  # type: ignore[misc]
     """A scheduler."""
 
-    @_call
+    @_saga.call
     def init_instance(self, adaptor_state: Any, rm_url: Any, session: Any) -> Any:
         """Remember which scheduler this is."""
         more = [rm_url.port, rm_url.username, rm_url.password, rm_url.query, (rm_url.path or "").strip("/")]
@@ -71,37 +47,39 @@ class DialectService(job_cpi.Service):  # type: ignore[misc]
                 f"where they are"
             )
         self._url = rm_url
-        self._set_session(session)
+        self.session = session
         self.dialect = _asked(_registry.dialect, str(rm_url.scheme).lower())
-        return self.get_api()
+        service = self.get_api()
+        service.bulk = self  # for pilots: many jobs in one call, and what SAGA's records have no room for
+        return service
 
-    @_call
+    @_saga.call
     def close(self) -> None:
         """Have nothing to close."""
 
-    @_call
+    @_saga.call
     def get_url(self) -> Any:
         """Return the URL."""
         return self._url
 
-    @_call
+    @_saga.call
     def create_job(self, jd: Any) -> Any:
         """Return a job that has not been submitted."""
         _asked(as_request, _attributes(jd))
-        return self._job({"job_description": jd})
+        return _saga.new_job(self, self._url.scheme, job_description=jd)
 
-    @_call
+    @_saga.call
     def get_job(self, job_id: str) -> Any:
         """Return a job by its id, which the scheduler must know."""
         url, _, batch = job_id.rpartition("]-[")
         if url and url.lstrip("[").partition(":")[0] != self._url.scheme:
             raise saga.BadParameter(f"{job_id} is no job of {self._url}")
         batch = batch.rstrip("]") if url else job_id
-        job = self._job({"job_id": batch})
+        job = _saga.new_job(self, self._url.scheme, job_id=batch)
         job.get_state()
         return job
 
-    @_call
+    @_saga.call
     def list(self) -> "list[str]":
         """Return the ids of the user's jobs that are not over."""
         return [self.full_id(batch) for batch in _asked(_driver.jobs, self.dialect)]
@@ -110,7 +88,7 @@ class DialectService(job_cpi.Service):  # type: ignore[misc]
         """Return SAGA's id of a job."""
         return f"[{self._url}]-[{batch}]"
 
-    # Besides SAGA's: many jobs in one call, and what SAGA's records have no room for.
+    # Besides SAGA's, as `service.bulk`:
 
     @property
     def maps(self) -> frozenset[str]:
@@ -129,20 +107,14 @@ class DialectService(job_cpi.Service):  # type: ignore[misc]
         """End jobs; return errors by id."""
         return _asked(_driver.cancel, self.dialect, batches)
 
-    def _job(self, state: dict[str, Any]) -> Any:
-        return api.Job(
-            _adaptor=self._adaptor,
-            _adaptor_state={"job_service": self, "job_schema": self._url.scheme, **state},
-        )
 
-
-class DialectJob(job_cpi.Job):  # type: ignore[misc]
+class DialectJob(_saga.Job):  # type: ignore[misc]
     """A job. Once it was seen to be over, the scheduler is not asked for it any more: it would forget.
 
     One that was there and is not known any more is over, too: its state is ``Unknown``, for nobody knows how it ended.
     """
 
-    @_call
+    @_saga.call
     def init_instance(self, job_info: dict[str, Any]) -> Any:
         """Remember which job this is."""
         self._service: DialectService = job_info["job_service"]
@@ -153,7 +125,7 @@ class DialectJob(job_cpi.Job):  # type: ignore[misc]
         self._taken_at = -math.inf  # when this object submitted it, monotonic
         return self.get_api()
 
-    @_call
+    @_saga.call
     def run(self) -> None:
         """Submit it."""
         if self._batch is not None:
@@ -162,13 +134,13 @@ class DialectJob(job_cpi.Job):  # type: ignore[misc]
         self._batch = _asked(_driver.submit, self._service.dialect, request)
         self._taken_at = time.monotonic()
 
-    @_call
+    @_saga.call
     def cancel(self, timeout: float | None = None) -> None:
         """End it."""
         for error in self._service.cancel([self._needed()]).values():
             raise _saga_error(error)
 
-    @_call
+    @_saga.call
     def wait(self, timeout: float) -> bool:
         """Return whether it is over, or gets so in time; below zero that is for ever."""
         until = time.monotonic() + (timeout if timeout >= 0 else float("inf"))
@@ -181,12 +153,12 @@ class DialectJob(job_cpi.Job):  # type: ignore[misc]
             pause = min(2 * pause, _LONGEST_PAUSE_S)
         return True
 
-    @_call
+    @_saga.call
     def get_id(self) -> str | None:
         """Return SAGA's id."""
         return None if self._batch is None else self._service.full_id(self._batch)
 
-    @_call
+    @_saga.call
     def get_name(self) -> str | None:
         """Return its name."""
         if self._description is not None:
@@ -194,12 +166,12 @@ class DialectJob(job_cpi.Job):  # type: ignore[misc]
             return name
         return self._record().name
 
-    @_call
+    @_saga.call
     def get_state(self) -> str:
         """Return its state in SAGA's words."""
         return str(api.NEW) if self._batch is None else self._record().state.value
 
-    @_call
+    @_saga.call
     def get_exit_code(self) -> int | None:
         """Return its exit code; 128 and the signal's number, as shells have it, if one ended it."""
         if self._batch is None:
@@ -207,32 +179,32 @@ class DialectJob(job_cpi.Job):  # type: ignore[misc]
         record = self._record()
         return record.exit_code if record.signal is None else 128 + record.signal
 
-    @_call
+    @_saga.call
     def get_created(self) -> float | None:
         """Return when it was submitted, in seconds since the epoch."""
         return None if self._batch is None else self._record().created_at
 
-    @_call
+    @_saga.call
     def get_started(self) -> float | None:
         """Return when it was started."""
         return None if self._batch is None else self._record().started_at
 
-    @_call
+    @_saga.call
     def get_finished(self) -> float | None:
         """Return when it ended."""
         return None if self._batch is None else self._record().ended_at
 
-    @_call
+    @_saga.call
     def get_execution_hosts(self) -> "list[str] | None":
         """Return its nodes."""
         return None if self._batch is None else list(self._record().nodes)
 
-    @_call
+    @_saga.call
     def get_service_url(self) -> Any:
         """Return the scheduler's URL."""
         return self._service.get_url()
 
-    @_call
+    @_saga.call
     def get_description(self) -> Any:
         """Return the description that it was made of."""
         if self._description is None:

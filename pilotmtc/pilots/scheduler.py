@@ -56,6 +56,12 @@ class Scheduler:
             if words.startswith(_NO_ADAPTOR):
                 words = f"no scheduler is known as {url}: there are {', '.join(_dialects())}"
             raise ConfigError(words) from error
+        # SAGA's service has no questions about many jobs, and no room for native states: the adaptor adds them to it.
+        self._bulk: Any = getattr(self._service, "bulk", None)
+        if self._bulk is None:
+            raise ConfigError(
+                f"the adaptor for {url} cannot run pilots: its services have no `bulk` (docs/adaptors.md)"
+            )
 
     def __enter__(self) -> "Scheduler":
         return self
@@ -81,24 +87,19 @@ class Scheduler:
     def find(self, name: str) -> list[BatchId]:
         """Return the jobs of that name that the scheduler still knows, the oldest first."""
         with self._translated():
-            return [BatchId(batch) for batch in self._direct.find(name)]
+            return [BatchId(batch) for batch in self._bulk.find(name)]
 
     def status(self, batches: Sequence[BatchId]) -> dict[BatchId, Sighting | AdaptorError]:
         """Return what the scheduler says of each job, or why it says nothing, by one question."""
         with self._translated():
-            records = self._direct.records(list(batches))
+            records = self._bulk.records(list(batches))
         return {batch: _sighting(batch, records[batch]) for batch in batches}
 
     def cancel(self, batches: Sequence[BatchId]) -> dict[BatchId, AdaptorError]:
         """End jobs; return why for those that are not ended. Those that are over already stay as they are."""
         with self._translated():
-            errors = self._direct.cancel(list(batches))
+            errors = self._bulk.cancel(list(batches))
         return {BatchId(batch): error for batch, error in errors.items() if not isinstance(error, JobUnknown)}
-
-    @property
-    def _direct(self) -> Any:
-        """The adaptor's side of the service: SAGA's own has no bulk questions, and no room for native states."""
-        return self._service._adaptor
 
     def _describe(self, name: str, script: Path, directory: Path, pilot: PilotDescription) -> Any:
         description = self._saga.job.Description()
@@ -116,7 +117,7 @@ class Scheduler:
         if pilot.account:
             description.project = pilot.account
         # Who names no cores wants all of a node, where a scheduler can give that.
-        whole = not pilot.cores and "exclusive" in self._direct.maps
+        whole = not pilot.cores and "exclusive" in self._bulk.maps
         extras: dict[str, object] = {"nodes": pilot.nodes}
         extras |= {
             key: value

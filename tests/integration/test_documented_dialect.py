@@ -57,7 +57,7 @@ def test_saga_program_runs_jobs_through_it(tmp_path: Path, environment: dict[str
         until(long, "Running", "Failed")
         assert long.state == "Running", [long.state, __import__("subprocess").getoutput("tsp -l; tsp -i 1")]
         again = saga.job.Service("tsp://localhost/").get_job(long.id)
-        answer += [service._adaptor.find("two"), again.state, service.list()]
+        answer += [service.bulk.find("two"), again.state, service.list()]
         again.cancel()
         until(again, "Failed", "Canceled")
         answer += [refusal(lambda: service.create_job(describe("/bin/true", queue="q")).run())[1].count("queue ('q')")]

@@ -28,7 +28,7 @@ def test_job_is_submitted_looked_at_and_canceled(tmp_path: Path, monkeypatch: py
         answer += [old.state, old.execution_hosts, refusal(lambda: service.get_job("91"))[0]]
         running = service.get_job("101")
         running.cancel()
-        answer += [running.state, service._adaptor.find("agent")]
+        answer += [running.state, service.bulk.find("agent")]
         """,
     )
     listed = "[moab://localhost/]-[101]"

@@ -48,7 +48,7 @@ def test_job_that_is_exiting_needs_no_end(tmp_path: Path, monkeypatch: pytest.Mo
         service = saga.job.Service("pbs://localhost/")
         service.get_job("4.head").cancel()
         answer = {batch: type(error).__name__ for batch, error in
-                  service._adaptor.cancel(["4.head", "77777.head", "5.head"]).items()}
+                  service.bulk.cancel(["4.head", "77777.head", "5.head"]).items()}
         """,
     )
     assert answer == {"77777.head": "JobUnknown"}

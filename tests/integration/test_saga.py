@@ -34,10 +34,10 @@ def test_ours_are_in_the_place_of_its_own_and_the_others_stay(tmp_path: Path) ->
         tmp_path,
         """
         from radical.saga.engine.engine import Engine
-        first = {scheme: len(found) for scheme, found in Engine()._adaptor_registry["radical.saga.job.Job"].items()}
+        first = {scheme: len(found) for scheme, found in Engine().loaded_adaptors()["radical.saga.job.Job"].items()}
         pilotmtc_adaptors.register()
         def who(kind):
-            registry = Engine()._adaptor_registry[kind]
+            registry = Engine().loaded_adaptors()[kind]
             return {scheme: [each["adaptor_name"] for each in found] for scheme, found in registry.items()}
         answer = {"first": first, "jobs": who("radical.saga.job.Job"), "services": who("radical.saga.job.Service"),
                   "files": sorted(who("radical.saga.filesystem.File"))}
@@ -135,7 +135,7 @@ def test_many_jobs_are_asked_for_at_once(tmp_path: Path) -> None:
         for job in jobs:
             job.run()
             job.wait(60)
-        direct = service._adaptor
+        direct = service.bulk
         batches = direct.find("many")
         records = direct.records(batches)
         answer = [[records[each].exit_code for each in batches], [direct.full_id(each) for each in batches],

@@ -53,7 +53,7 @@ def until(tmp_path: Path, job_id: str, *states: str) -> dict[str, Any]:
     """Reconnect to a job from a process of its own; return what is known once it is in one of these states."""
     program = """
 job = until(service.get_job(job_id), *states)
-record = service._adaptor.records([job_id.rpartition("]-[")[2].rstrip("]")]).popitem()[1]
+record = service.bulk.records([job_id.rpartition("]-[")[2].rstrip("]")]).popitem()[1]
 answer = {"state": job.state, "exit_code": job.exit_code, "native": record.native_state, "reason": record.reason,
           "nodes": job.execution_hosts, "signal": record.signal, "name": job.name}
 """
@@ -78,7 +78,7 @@ def test_job_on_four_nodes_is_submitted_found_again_and_its_end_told(
         "name": name, "nodes": ["n1", "n2", "n3", "n4"],
     }  # fmt: skip
     assert (directory / "out %j").read_text() == f"4 12 {slurm.account.name}\nfrom a file\n"
-    program = "answer = [service._adaptor.find(name), service._adaptor.find(name + 'x'), service.list()]"
+    program = "answer = [service.bulk.find(name), service.bulk.find(name + 'x'), service.list()]"
     by_name, by_other, listed = ask(tmp_path, program, name=name)
     assert by_name == [batch(job_id)]
     assert by_other == []
@@ -146,7 +146,7 @@ jobs[0].wait(60), jobs[1].wait(60), until(jobs[2], "Running")
 from pilotmtc_adaptors import _driver
 calls, run = [], _driver.run
 _driver.run = lambda call: calls.append(call.argv[0]) or run(call)
-records = service._adaptor.records(batches)
+records = service.bulk.records(batches)
 answer = {"calls": list(calls), "states": [records[each].state for each in batches],
           "ends": [[records[each].exit_code, records[each].signal] for each in batches],
           "reason": records[batches[3]].reason, "listed": service.list() == [jobs[2].id, jobs[3].id]}
@@ -223,7 +223,7 @@ job = describe("/bin/true")
 from pilotmtc_adaptors import _driver
 _driver._PAUSES_S = ()
 asked = [lambda: service.get_job(job_id), service.list, service.create_job(job).run,
-         lambda: service._adaptor.cancel(["1"])]
+         lambda: service.bulk.cancel(["1"])]
 with concurrent.futures.ThreadPoolExecutor() as pool:
     answer = list(pool.map(refusal, asked))
 """
@@ -271,7 +271,7 @@ def get():
     global job
     job = service.get_job(job_id)
     return [job.state, job.exit_code, job.name]
-answer = [refusal(get)[0], job and get(), service._adaptor.find("pilotmtc-forgotten")]
+answer = [refusal(get)[0], job and get(), service.bulk.find("pilotmtc-forgotten")]
 """
         answer = ask(tmp_path, program, job_id=job_id)
         if accounting:
