@@ -31,7 +31,7 @@ _INTEGERS = st.integers(-2, 5) | st.sampled_from([-(2**63), -(2**31), 2**31, 2**
 _FLOATS = st.sampled_from([0.0, 1.0, -1.0, 0.5, 1e18, 1e308, -1e308, 5e-324, math.inf, -math.inf, math.nan])
 _TEXTS = st.sampled_from(["", "x", "{x}", "{", "}{", "a\0b", "\n", "é" * 300, "../..", "params.x", "cpu_s", "<", "%s"])
 _FRAMES = {name: bytes.fromhex(text) for name, text in json.loads(
-    (Path(__file__).parents[1] / "unit" / "golden" / "frames.json").read_text()
+    (Path(__file__).parents[1] / "unit" / "protocol" / "golden" / "frames.json").read_text()
 ).items()}  # fmt: skip
 
 

@@ -15,7 +15,7 @@ import pytest
 from pilotmtc.agent.crews.contact import Contact
 from pilotmtc.states import PilotState, TaskState
 from tests.integration.agent_support import Site, running_site, shell
-from tests.integration.fleet_support import running_fleet
+from tests.integration.pool_support import running_fleet
 from tests.support import alive, kill_at_once, nap, wait_until
 
 NO_ORPHAN_S = 5.0

@@ -13,7 +13,7 @@ from pilotmtc.agent.crews.contact import Contact
 from pilotmtc.agent.crews.start_workers import worker_command
 from pilotmtc.states import TaskState
 from tests.integration.agent_support import Site, running_site, shell
-from tests.integration.fleet_support import Fleet, running_fleet
+from tests.integration.pool_support import Fleet, running_fleet
 from tests.support import wait_until
 
 FEW = 1500  # descriptors that the agent may have in all

@@ -12,7 +12,7 @@ import pytest
 
 from pilotmtc.protocol.client.pilots import GetPilots
 from tests.integration.agent_support import running_site, shell
-from tests.integration.fleet_support import running_fleet
+from tests.integration.pool_support import running_fleet
 
 _START = """
 import os, sys

@@ -13,7 +13,7 @@ from pilotmtc.model import PilotDescription, Resources, TaskId
 from pilotmtc.protocol.client.pilots import DrainPilot
 from pilotmtc.states import Cause, PilotState, TaskState
 from tests.integration.agent_support import Site, running_site, shell, until
-from tests.integration.fleet_support import Fleet, running_fleet
+from tests.integration.pool_support import Fleet, running_fleet
 from tests.lab.machine import ROOT, alone, install
 from tests.lab.pbsdsh import write_pbsdsh
 from tests.lab.sshd import Client, Sshd, client, sshd

@@ -20,7 +20,7 @@ from pilotmtc.protocol.client.tasks import Cancel
 from pilotmtc.protocol.records import Filter
 from pilotmtc.states import Cause, PilotState, TaskState
 from tests.integration.agent_support import Site, running_site, shell, until
-from tests.integration.fleet_support import running_fleet
+from tests.integration.pool_support import running_fleet
 from tests.lab.nodes import environment, write_srun
 from tests.support import command_lines, wait_until
 

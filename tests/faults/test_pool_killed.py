@@ -9,7 +9,7 @@ import pytest
 
 from pilotmtc.states import PILOT_FINAL, TaskState
 from tests.integration.agent_support import Site, running_site, shell
-from tests.integration.fleet_support import Fleet, running_fleet
+from tests.integration.pool_support import Fleet, running_fleet
 from tests.support import alive, nap, wait_until
 
 ORPHANS_S = 5.0

@@ -14,7 +14,7 @@ from pilotmtc.model import PilotDescription, Resources, TaskId
 from pilotmtc.protocol.client.pilots import CreatePilot, DrainPilot
 from pilotmtc.states import PILOT_FINAL, Cause, PilotState, TaskState
 from tests.integration.agent_support import Site, running_site, shell, until
-from tests.integration.fleet_support import Fleet
+from tests.integration.pool_support import Fleet
 from tests.lab.machine import alone, install
 from tests.lab.slurm import Slurm, slurm
 from tests.support import alive, nap, wait_until
