@@ -173,14 +173,15 @@ def test_writer_on_a_stalled_connection_is_let_go(sshd: Sshd, client: Client, pr
 
 
 def test_slow_connection_is_not_given_up_while_anything_gets_through(sshd: Sshd, client: Client, proxy: Proxy) -> None:
-    link = SshLink(replace(parse_url(client.url(sshd)), port=proxy.port), alive_s=0.2, dead_s=2.0)
+    link = SshLink(replace(parse_url(client.url(sshd)), port=proxy.port), alive_s=0.2, dead_s=3.0)
+    proxy.rate = 50_000  # before it connects: else its kernel may take in all at once
     channel = link.open("wc -c")
-    proxy.rate = 50_000
     size = 400_000  # 8 seconds, in which the answer to no question comes back
-    moved = channel.moved()
+    moved, passed = channel.moved(), proxy.passed_bytes
     for _ in range(size // 10_000):
         channel.write(bytes(10_000))
-    wait_until(lambda: channel.moved() > moved)
+    wait_until(lambda: proxy.passed_bytes > passed + 300_000)
+    assert channel.moved() > moved
     proxy.rate = 0
     channel._channel.shutdown_write()  # type: ignore[attr-defined]
     assert int(channel.read(100)) == size

@@ -38,6 +38,7 @@ git clone -q . "$root/root/pilotmtc"
 exec unshare --mount --pid --fork --kill-child sh -euc '
     root=$1
     shift
+    mount --bind "$root" "$root" # as a root file system is, which the machine then knows
     mount --rbind /dev "$root/dev"
     mount -t proc proc "$root/proc"
     mount -t sysfs sysfs "$root/sys"

@@ -146,8 +146,9 @@ def test_pilot_outlives_the_loss_of_a_node(lab: Site) -> None:
 
 def test_submission_that_dies_before_its_record_is_found_again(lab: Site, fake_command: Path) -> None:
     """Between sbatch's work and its answer the server and its child are killed: one job, not two."""
-    went = Path(f"{lab.store}.d", "went")  # of this store: servers of tests before may submit, too
-    write(fake_command, f'/usr/bin/sbatch "$@"; case "$*" in *{lab.store}.d/*) touch {went} && exec sleep 600 ;; esac')
+    went = lab.sshd.directory / "went"
+    write(fake_command, f'/usr/bin/sbatch "$@" && touch {went} && exec sleep 600')
+    lab.sshd.directory.chmod(0o777)
     client = lab.popen("pilot", "submit", "--site", "lab", *SHORT)
     wait_until(went.exists, 60, lab.logs)
     fake_command.unlink()
