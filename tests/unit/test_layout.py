@@ -1,5 +1,6 @@
 """The repository itself: what the README promises, what a wheel would hold, where a file may lie."""
 
+import re
 import stat
 import tomllib
 from pathlib import Path
@@ -8,8 +9,8 @@ import pilotmtc
 
 ROOT = Path(__file__).resolve().parents[2]
 TOP = {
-    "pilotmtc", "adaptors", "tests", "examples", "docs", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md",
-    "Makefile",
+    "pilotmtc", "adaptors", "tests", "examples", "docs", "pyproject.toml", "README.md", "CONTRIBUTING.md", "LICENSE",
+    "CHANGELOG.md", "Makefile",
 }  # fmt: skip
 BUILT = {"dist", "build"}
 
@@ -53,6 +54,52 @@ def test_every_module_has_a_floor() -> None:
     assert rooms - {"__init__"} <= floors
 
 
+def test_picture_of_the_floors_is_that_of_the_linter() -> None:
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    held = {
+        container: [{name.strip(" ()") for name in re.split("[:|]", layer)} for layer in contract["layers"]]
+        for contract in config["contracts"]
+        if contract["type"] == "layers"
+        for container in contract["containers"]
+    }
+    drawn, planned = _drawn_floors((ROOT / "docs" / "design.md").read_text())
+    assert drawn == held, "draw docs/design.md's floors as pyproject.toml has them"
+    assert [name for name in planned if (ROOT / name.replace(".", "/")).exists()] == [], "this is not only planned"
+
+
+def test_contributors_are_told_where_twelve_changes_go() -> None:
+    """Each line names a file; `test_documents` holds that all files which are named are there."""
+    table = (ROOT / "CONTRIBUTING.md").read_text().split("\n|---|---|\n")[1].split("\n\n")[0]
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines()]
+    assert len(rows) == 12
+    assert [change for change, place in rows if not re.search(r"`(pilotmtc|adaptors)/[\w/.]+`", place)] == []
+    # What is named beside a file is in it.
+    named = [found for _, place in rows for found in re.findall(r"`(\w+)`[^|;`]* in `([\w/.]+\.py)`", place)]
+    assert len(named) > 2
+    assert [name for name, file in named if not re.search(rf"\b{name}\b", (ROOT / file).read_text())] == []
+
+
+def _drawn_floors(page: str) -> tuple[dict[str, list[set[str]]], list[str]]:
+    """Return the floors by package that the page draws, and the modules that it has in parentheses."""
+    planned, floors = [], {"pilotmtc": [set[str]()]}
+    for picture in re.findall(r"```floors\n(.*?)```", page, re.DOTALL):
+        above = ""
+        for line in picture.splitlines():
+            if line.startswith("--"):
+                floors["pilotmtc"].append(set())
+            elif line.startswith(" "):
+                drawn = [re.split(r",\s*", layer.strip()) for layer in line.split(" > ")]
+                floors[above] = [{name.strip("()") for name in layer} for layer in drawn]
+                planned += [f"{above}.{name.strip('()')}" for layer in drawn for name in layer if name.startswith("(")]
+            else:
+                name = line.split()[0]
+                above = name if name.startswith("pilotmtc") else f"pilotmtc.{name.strip('()')}"
+                if above != name:
+                    floors["pilotmtc"][-1].add(name.strip("()"))
+                planned += [above] if name.startswith("(") else []
+    return floors, planned
+
+
 def test_no_file_of_the_package_is_too_long_to_read() -> None:
     long = {
         str(file.relative_to(ROOT)): lines
@@ -67,7 +114,7 @@ def test_changelog_speaks_of_this_version() -> None:
 
 
 def test_links_in_the_documents_lead_somewhere() -> None:
-    documents = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
     dead = []
     for document in documents:
         for piece in document.read_text().split("](")[1:]:
