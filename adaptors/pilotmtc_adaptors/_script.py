@@ -10,6 +10,12 @@ from pilotmtc_adaptors._dialect import JobRequest
 
 # What `job_script` makes of a request by itself, whatever the scheduler.
 SCRIPT_FIELDS = frozenset({"executable", "arguments", "environment", "pre_exec", "working_directory", "input"})
+# What every scheduler's dialect makes of a job on several nodes.
+BATCH_FIELDS = SCRIPT_FIELDS | {
+    "name", "output", "error", "nodes", "cores_per_node", "gpus_per_node", "memory_per_node_bytes", "walltime_s",
+    "signal_s", "account", "constraint", "candidate_hosts",
+}  # fmt: skip
+QUEUE_FIELDS = BATCH_FIELDS | {"queue", "qos", "reservation", "exclusive"}
 
 # Some schedulers refuse a script with a carriage return before a line's end.
 _RETURN = "\"$(printf '\\r')\""

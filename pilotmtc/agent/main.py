@@ -1,7 +1,6 @@
 """Puts an agent together and runs it."""
 
 import argparse
-import ctypes
 import logging
 import os
 import resource
@@ -18,7 +17,7 @@ from pilotmtc.agent.core.core import Core
 from pilotmtc.agent.crews.local import LocalCrew
 from pilotmtc.agent.leftovers import send_spool, take_in
 from pilotmtc.agent.loop import Loop
-from pilotmtc.agent.node import core_claims, limits, proc
+from pilotmtc.agent.node import core_claims, limits
 from pilotmtc.agent.node.supervisor import NodeWorker
 from pilotmtc.agent.spool import Spool
 from pilotmtc.boot import program
@@ -29,13 +28,12 @@ from pilotmtc.protocol.client.pilots import GetPilots
 from pilotmtc.resources.slots import Node
 from pilotmtc.states import PilotState
 from pilotmtc.store.client.client import StoreClient, connect_store
-from pilotmtc.system import open_files
+from pilotmtc.system import open_files, processes
 from pilotmtc.system.private_files import make_directory
 
 if TYPE_CHECKING:
     from pilotmtc.agent.crews.start_workers import Allocation
 
-_SUBREAPER = 36
 _log = logging.getLogger("pilotmtc.agent")
 
 
@@ -82,8 +80,7 @@ def main(argv: Sequence[str]) -> int:
 
 def run(url: str, pilot: PilotId, directory: Path, guard_fd: int | None, allocation: "Allocation | None" = None) -> int:
     """Be the agent of `pilot`, here or on the nodes of an allocation; return 0 if it ended as it should."""
-    if ctypes.CDLL(None, use_errno=True).prctl(_SUBREAPER, 1, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl")
+    processes.become_subreaper()
     try:
         make_directory(directory)
     except OSError as error:
@@ -148,5 +145,5 @@ def _node(record: Pilot) -> tuple[Node, core_claims.Own]:
     own = core_claims.own_cores(asked.cores, allowed, pin=asked.pin, part=True)
     if own.note:
         _log.warning("%s", own.note)
-    memory = asked.memory_bytes or limits.memory(proc.machine_memory(), os.environ)
+    memory = asked.memory_bytes or limits.memory(processes.machine_memory(), os.environ)
     return Node(own.cores, asked.gpus, memory, asked.named, socket.gethostname()), own

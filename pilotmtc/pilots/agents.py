@@ -5,6 +5,8 @@ import os
 import select
 import signal
 
+from pilotmtc.system import processes
+
 _AGENT = b"pilotmtc.agent"
 _POST_MORTEM = b"--post-mortem"
 END_S = 12.0  # an agent stops its tasks, with a grace of 5 s, and waits for a store that takes no results for 4 s
@@ -57,21 +59,17 @@ class LocalAgent:
 
 def _find(directory: bytes) -> int | None:
     """Return a descriptor of the agent's process, which its command line tells from all others."""
-    for name in os.listdir("/proc"):
-        if not name.isdecimal() or not _is_agent(name, directory):
+    for pid in processes.pids():
+        if not _is_agent(pid, directory):
             continue
         with contextlib.suppress(ProcessLookupError):
-            fd = os.pidfd_open(int(name))
-            if _is_agent(name, directory):  # the number has not become another one's meanwhile
+            fd = os.pidfd_open(pid)
+            if _is_agent(pid, directory):  # the number has not become another one's meanwhile
                 return fd
             os.close(fd)
     return None
 
 
-def _is_agent(pid: str, directory: bytes) -> bool:
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            words = file.read().split(b"\0")
-    except OSError:
-        return False
+def _is_agent(pid: int, directory: bytes) -> bool:
+    words = processes.command_line(pid)
     return _AGENT in words and directory in words and _POST_MORTEM not in words

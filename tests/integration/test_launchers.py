@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pilotmtc.agent.crews.hosts import expand
+from pilotmtc.host_lists import expand
 from pilotmtc.model import PilotDescription, Resources, TaskId
 from pilotmtc.protocol.client.pilots import DrainPilot
 from pilotmtc.states import Cause, PilotState, TaskState

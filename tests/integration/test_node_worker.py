@@ -14,16 +14,15 @@ import pytest
 
 from pilotmtc.agent.core.events import Start, Stop
 from pilotmtc.agent.guard import put_off_mark
-from pilotmtc.agent.node.proc import living_groups
 from pilotmtc.agent.node.process import Process
 from pilotmtc.agent.node.supervisor import KILLS, SWEEP_S, NodeWorker
 from pilotmtc.model import Claimed, PilotId, Resources, Result, TaskId, Template
 from pilotmtc.resources.slots import Slot
 from pilotmtc.states import Cause
+from pilotmtc.system.processes import SUBREAPER, living_groups
 from tests.support import wait_until
 
 NOBODY = 65534
-SUBREAPER = 36
 MIB = 1 << 20
 
 

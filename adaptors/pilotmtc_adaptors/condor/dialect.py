@@ -9,9 +9,10 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import Struct
 
-from pilotmtc.errors import AdaptorError, AnswerLost, JobUnknown, StatusUnavailable, SubmitRejected
-from pilotmtc_adaptors._dialect import FINAL, Call, JobRequest, JobState, Said, Status, Talk
-from pilotmtc_adaptors._script import SCRIPT_FIELDS
+from pilotmtc.errors import AdaptorError, StatusUnavailable
+from pilotmtc_adaptors._dialect import FINAL, Call, JobRequest, JobState, Status, Talk
+from pilotmtc_adaptors._script import BATCH_FIELDS
+from pilotmtc_adaptors._talk import foreign, not_submitted, text_of, unknown, user_name
 from pilotmtc_adaptors.condor.records import (
     ATTRIBUTES,
     by_cluster,
@@ -22,23 +23,9 @@ from pilotmtc_adaptors.condor.records import (
 )
 from pilotmtc_adaptors.condor.submit import submit_description
 
-_MAPS = SCRIPT_FIELDS | {
-    "name",
-    "output",
-    "error",
-    "nodes",
-    "cores_per_node",
-    "gpus_per_node",
-    "memory_per_node_bytes",
-    "walltime_s",
-    "signal_s",
-    "account",
-    "constraint",
-    "candidate_hosts",
-    "file_transfer",
-    "exclusive",  # refused in words of its own
-}
+_MAPS = BATCH_FIELDS | {"file_transfer", "exclusive"}  # the last is refused in words of its own
 _ID = re.compile(r"[0-9]{1,12}", re.ASCII)
+_ID_IS = "the number of a cluster of HTCondor's"
 _SUBMITTED = re.compile(r"^([0-9]+)\.[0-9]+ - [0-9]+\.[0-9]+\s*$", re.ASCII | re.MULTILINE)
 _UNREACHABLE = re.compile(
     r"can't find address|failed to connect|communication error|unable to connect|timed? ?out",
@@ -63,28 +50,24 @@ class _Condor(Struct, frozen=True):
         match = _SUBMITTED.search(said.stdout)
         if said.returncode == 0 and match:
             return match[1]
-        if said.returncode <= 0 or _CUT_OFF.search(said.stderr):
-            raise AnswerLost(f"condor_submit did not say which job it made: {_text(said)}")
-        if _UNREACHABLE.search(said.stderr):
-            raise StatusUnavailable(f"HTCondor's queue cannot be reached: {_text(said)}")
-        raise SubmitRejected(f"HTCondor refused the job: {_text(said)}")
+        raise not_submitted(said, "HTCondor", "condor_submit", cut_off=_CUT_OFF, unreachable=_UNREACHABLE)
 
     def status(self, ids: Sequence[str]) -> Talk[dict[str, Status]]:
         """Return a record or an error for each id: one call for what is in the queue, one for what has left it."""
-        answers: dict[str, Status] = {each: _foreign(each) for each in ids if not _ID.fullmatch(each)}
+        answers: dict[str, Status] = {**foreign(ids, _ID, _ID_IS)}
         asked = [each for each in ids if each not in answers]
         if not asked:
             return answers
         said = yield Call(("condor_q", "-json", "-attributes", ATTRIBUTES, *asked))
         if said.returncode:
-            raise StatusUnavailable(f"HTCondor's queue cannot be asked: {_text(said)}")
+            raise StatusUnavailable(f"HTCondor's queue cannot be asked: {text_of(said)}")
         clusters = by_cluster(parse_jobs(said.stdout))
         left = [each for each in asked if each not in clusters or not is_whole(clusters[each])]
         trouble = ""
         if left:
             said = yield Call(("condor_history", "-json", "-attributes", ATTRIBUTES, *left), timeout_s=120)
             if said.returncode:
-                trouble = f"HTCondor's history cannot be read: {_text(said)}"
+                trouble = f"HTCondor's history cannot be read: {text_of(said)}"
             else:
                 for each, jobs in by_cluster(parse_jobs(said.stdout)).items():
                     clusters[each] = {**jobs, **clusters.get(each, {})}
@@ -101,12 +84,12 @@ class _Condor(Struct, frozen=True):
             elif trouble:
                 answers[each] = StatusUnavailable(trouble)
             else:
-                answers[each] = JobUnknown(f"HTCondor does not know job {each} (any more)")
+                answers[each] = unknown("HTCondor", each)
         return answers
 
     def cancel(self, ids: Sequence[str]) -> Talk[dict[str, AdaptorError]]:
         """Return the errors by id."""
-        errors: dict[str, AdaptorError] = {each: _foreign(each) for each in ids if not _ID.fullmatch(each)}
+        errors: dict[str, AdaptorError] = {**foreign(ids, _ID, _ID_IS)}
         asked = [each for each in ids if each not in errors]
         if not asked:
             return errors
@@ -118,14 +101,14 @@ class _Condor(Struct, frozen=True):
             if isinstance(found, AdaptorError):
                 errors[each] = found
             elif found.state not in FINAL:
-                errors[each] = AdaptorError(f"HTCondor did not remove job {each}: {_text(said)}")
+                errors[each] = AdaptorError(f"HTCondor did not remove job {each}: {text_of(said)}")
         return errors
 
     def find(self, name: str) -> Talk[tuple[str, ...]]:
         """Return the clusters of this user's jobs of that name, the newest last."""
         if '"' in name or "\\" in name or not name.isprintable():
             return ()  # no job can have it
-        user = yield from _user()
+        user = yield from user_name()
         constraint = f'JobBatchName == "{name}" && Owner == "{user}"'
         found = yield from _clusters("condor_q", constraint)
         found |= yield from _clusters("condor_history", constraint, "-scanlimit", _HISTORY_JOBS)
@@ -133,7 +116,7 @@ class _Condor(Struct, frozen=True):
 
     def jobs(self) -> Talk[tuple[str, ...]]:
         """Return the clusters of this user's jobs that are not over."""
-        user = yield from _user()
+        user = yield from user_name()
         constraint = f'Owner == "{user}" && JobStatus =!= 3 && JobStatus =!= 4'
         found = yield from _clusters("condor_q", constraint)
         return _in_order(found)
@@ -157,28 +140,12 @@ vanilla = _Condor(("condor", "htcondor"))
 parallel = _Condor(("condor-parallel",), parallel=True)
 
 
-def _user() -> Talk[str]:
-    said = yield Call(("id", "-un"), timeout_s=20)
-    if said.returncode or not said.stdout.strip():
-        raise StatusUnavailable(f"this account has no name: {_text(said)}")
-    return said.stdout.strip()
-
-
 def _clusters(command: str, constraint: str, *more: str) -> Talk[set[str]]:
     said = yield Call((command, "-json", "-attributes", "ClusterId", *more, "-constraint", constraint), timeout_s=120)
     if said.returncode:
-        raise StatusUnavailable(f"{command} gave no answer: {_text(said)}")
+        raise StatusUnavailable(f"{command} gave no answer: {text_of(said)}")
     return set(by_cluster(parse_jobs(said.stdout)))
 
 
 def _in_order(ids: set[str]) -> tuple[str, ...]:
     return tuple(sorted(ids, key=int))
-
-
-def _foreign(batch_id: str) -> JobUnknown:
-    return JobUnknown(f"{batch_id!r} is no number of a cluster of HTCondor's")
-
-
-def _text(said: Said) -> str:
-    words = " ".join((said.stderr.strip() or said.stdout.strip()).split())
-    return f"{words[:500] or 'nothing'} (exit code {said.returncode})"

@@ -12,6 +12,7 @@ import msgspec
 from pilotmtc.errors import AdaptorError, AnswerLost, JobUnknown, StatusUnavailable, SubmitRejected, UsageError
 from pilotmtc_adaptors._dialect import FINAL, Call, JobRecord, JobRequest, JobState, Said, Status, Talk
 from pilotmtc_adaptors._script import SCRIPT_FIELDS, job_script
+from pilotmtc_adaptors._talk import text_of
 
 T = TypeVar("T")
 
@@ -56,10 +57,10 @@ def submit(request: JobRequest) -> Talk[str]:
     wish = {each: getattr(request, each) for each in (*fields, "walltime_s", "signal_s")}
     said = yield _call("start", {**wish, "script": job_script(request)})
     if said.returncode:
-        raise SubmitRejected(f"this host refused the job: {_text(said)}")
+        raise SubmitRejected(f"this host refused the job: {text_of(said)}")
     taken = said.stdout.strip('"\n')
     if not _ID.fullmatch(taken):
-        raise AnswerLost(f"this host did not say which job it made: {_text(said)}")
+        raise AnswerLost(f"this host did not say which job it made: {text_of(said)}")
     return taken
 
 
@@ -101,7 +102,7 @@ def _call(verb: str, argument: object) -> Call:
 
 def _understood(said: Said, kind: type[T]) -> T:
     if said.returncode:
-        raise StatusUnavailable(f"this host's jobs cannot be looked at: {_text(said)}")
+        raise StatusUnavailable(f"this host's jobs cannot be looked at: {text_of(said)}")
     try:
         return msgspec.json.decode(said.stdout.encode("utf-8", "surrogateescape"), type=kind)
     except msgspec.DecodeError as error:
@@ -136,7 +137,3 @@ def _record(batch_id: str, job: _Job) -> JobRecord:
 
 def _unknown(batch_id: str) -> JobUnknown:
     return JobUnknown(f"this host has no job {batch_id!r} (any more)")
-
-
-def _text(said: Said) -> str:
-    return " ".join((said.stderr or said.stdout).split())[:500] or f"exit code {said.returncode}"

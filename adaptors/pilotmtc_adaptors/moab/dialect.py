@@ -7,34 +7,19 @@ told by two calls of ``showq --xml`` however many they are; the rest are asked f
 import re
 from collections.abc import Iterable, Sequence
 
-from pilotmtc.errors import AdaptorError, AnswerLost, JobUnknown, StatusUnavailable, SubmitRejected
-from pilotmtc_adaptors._dialect import FINAL, Call, JobRecord, JobRequest, Said, Status, Talk
+from pilotmtc.errors import AdaptorError, StatusUnavailable
+from pilotmtc_adaptors._dialect import FINAL, Call, JobRecord, JobRequest, Status, Talk
 from pilotmtc_adaptors._qsub import checked_name, extensions, qsub_options, refuse_blanks, torque_resources
-from pilotmtc_adaptors._script import SCRIPT_FIELDS, job_script
+from pilotmtc_adaptors._script import QUEUE_FIELDS, job_script
+from pilotmtc_adaptors._talk import foreign, not_submitted, text_of, unknown, user_name
 from pilotmtc_adaptors.moab.records import moab_records
 
 schemes = ("moab",)
-maps = SCRIPT_FIELDS | {
-    "name",
-    "output",
-    "error",
-    "nodes",
-    "cores_per_node",
-    "gpus_per_node",
-    "memory_per_node_bytes",
-    "walltime_s",
-    "signal_s",
-    "queue",
-    "account",
-    "qos",
-    "constraint",
-    "reservation",
-    "exclusive",
-    "candidate_hosts",
-}
+maps = QUEUE_FIELDS
 
 # Moab's own are "Moab.17", or "17" once a resource manager has the job.
 _ID = re.compile(r"(?:[A-Za-z][A-Za-z0-9_-]*\.)?[0-9]+(?:\.[A-Za-z0-9_.-]+)?", re.ASCII)
+_ID_IS = "a job id of Moab's"
 _UNREACHABLE = re.compile(
     r"communication error|cannot connect|connection refused|lost connection|timed out|no route to host|cannot locate",
     re.IGNORECASE,
@@ -54,17 +39,12 @@ def submit(request: JobRequest) -> Talk[str]:
     found = [each for each in said.stdout.split() if _ID.fullmatch(each)]
     if said.returncode == 0 and found:
         return found[-1]
-    text = _text(said)
-    if said.returncode <= 0 or _CUT_OFF.search(text):
-        raise AnswerLost(f"msub did not say which job it made: {text}")
-    if _UNREACHABLE.search(text):
-        raise StatusUnavailable(f"Moab cannot be reached: {text}")
-    raise SubmitRejected(f"Moab refused the job: {text}")
+    raise not_submitted(said, "Moab", "msub", cut_off=_CUT_OFF, unreachable=_UNREACHABLE)
 
 
 def status(ids: Sequence[str]) -> Talk[dict[str, Status]]:
     """Return a record or an error for each id."""
-    answers: dict[str, Status] = {each: _foreign(each) for each in ids if not _ID.fullmatch(each)}
+    answers: dict[str, Status] = {**foreign(ids, _ID, _ID_IS)}
     asked = [each for each in ids if each not in answers]
     if not asked:
         return answers
@@ -78,17 +58,17 @@ def status(ids: Sequence[str]) -> Talk[dict[str, Status]]:
 def _one(batch_id: str) -> Talk[Status]:
     said = yield Call(("checkjob", "--xml", batch_id))
     if _UNKNOWN.search(said.stderr + said.stdout):
-        return JobUnknown(f"Moab does not know job {batch_id} (any more)")
+        return unknown("Moab", batch_id)
     if said.returncode:
-        return StatusUnavailable(f"Moab cannot be asked for job {batch_id}: {_text(said)}")
+        return StatusUnavailable(f"Moab cannot be asked for job {batch_id}: {text_of(said)}")
     found = _by_id(moab_records(said.stdout))
     record = found.get(batch_id) or found.get(_number(batch_id))
-    return record or StatusUnavailable(f"Moab said nothing of job {batch_id}: {_text(said)}")
+    return record or StatusUnavailable(f"Moab said nothing of job {batch_id}: {text_of(said)}")
 
 
 def cancel(ids: Sequence[str]) -> Talk[dict[str, AdaptorError]]:
     """Return the errors by id."""
-    errors: dict[str, AdaptorError] = {each: _foreign(each) for each in ids if not _ID.fullmatch(each)}
+    errors: dict[str, AdaptorError] = {**foreign(ids, _ID, _ID_IS)}
     for each in ids:
         if each in errors:
             continue
@@ -97,11 +77,11 @@ def cancel(ids: Sequence[str]) -> Talk[dict[str, AdaptorError]]:
         if said.returncode == 0 and "ERROR" not in text:
             continue
         if _UNKNOWN.search(text):
-            errors[each] = JobUnknown(f"Moab does not know job {each} (any more)")
+            errors[each] = unknown("Moab", each)
         elif _UNREACHABLE.search(text):
-            raise StatusUnavailable(f"Moab cannot be reached: {_text(said)}")
+            raise StatusUnavailable(f"Moab cannot be reached: {text_of(said)}")
         elif not _OVER.search(text):
-            errors[each] = AdaptorError(f"Moab did not cancel job {each}: {_text(said)}")
+            errors[each] = AdaptorError(f"Moab did not cancel job {each}: {text_of(said)}")
     return errors
 
 
@@ -113,14 +93,14 @@ def find(name: str) -> Talk[tuple[str, ...]]:
 
 def jobs() -> Talk[tuple[str, ...]]:
     """Return the ids of this user's jobs that are not over."""
-    user = yield from _user()
+    user = yield from user_name()
     known = yield from _showq(user)
     return _in_order(record for record in known.values() if record.state not in FINAL)
 
 
 def _all_jobs() -> Talk[dict[str, JobRecord]]:
     """Return this user's jobs, those that are over too, by every id that they go by."""
-    user = yield from _user()
+    user = yield from user_name()
     there = yield from _showq(user)
     over = yield from _showq(user, "-c")  # after that, so that a job which ends in between is in one of them
     return there | over
@@ -129,15 +109,8 @@ def _all_jobs() -> Talk[dict[str, JobRecord]]:
 def _showq(user: str, *options: str) -> Talk[dict[str, JobRecord]]:
     said = yield Call(("showq", *options, "--xml", "-w", f"user={user}"))
     if said.returncode:
-        raise StatusUnavailable(f"Moab cannot be asked: {_text(said)}")
+        raise StatusUnavailable(f"Moab cannot be asked: {text_of(said)}")
     return _by_id(moab_records(said.stdout))
-
-
-def _user() -> Talk[str]:
-    said = yield Call(("id", "-un"), timeout_s=20)
-    if said.returncode or not said.stdout.strip():
-        raise StatusUnavailable(f"this account has no name: {_text(said)}")
-    return said.stdout.strip()
 
 
 def _by_id(records: Iterable[tuple[set[str], JobRecord]]) -> dict[str, JobRecord]:
@@ -153,12 +126,3 @@ def _number(batch_id: str) -> str:
     """Return "17" of "17.host": not of "Moab.17", which is another."""
     first = batch_id.partition(".")[0]
     return first if first.isdecimal() else batch_id
-
-
-def _foreign(batch_id: str) -> JobUnknown:
-    return JobUnknown(f"{batch_id!r} is no job id of Moab's")
-
-
-def _text(said: Said) -> str:
-    words = " ".join((said.stderr.strip() or said.stdout.strip()).split())
-    return f"{words[:500] or 'nothing'} (exit code {said.returncode})"

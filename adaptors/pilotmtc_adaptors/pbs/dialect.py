@@ -10,10 +10,7 @@ from collections.abc import Callable, Sequence
 
 from pilotmtc.errors import (
     AdaptorError,
-    AnswerLost,
-    JobUnknown,
     StatusUnavailable,
-    SubmitRejected,
     UsageError,
 )
 from pilotmtc.plain import word
@@ -28,30 +25,15 @@ from pilotmtc_adaptors._qsub import (
     torque_resources,
     walltime,
 )
-from pilotmtc_adaptors._script import SCRIPT_FIELDS, job_script
+from pilotmtc_adaptors._script import QUEUE_FIELDS, job_script
+from pilotmtc_adaptors._talk import foreign, not_submitted, text_of, unknown, user_name
 from pilotmtc_adaptors.pbs.records import pro_records, pro_records_of_lines, torque_records
 
 schemes = ("pbs", "pbspro", "torque")
-maps = SCRIPT_FIELDS | {
-    "name",
-    "output",
-    "error",
-    "nodes",
-    "cores_per_node",
-    "gpus_per_node",
-    "memory_per_node_bytes",
-    "walltime_s",
-    "signal_s",
-    "queue",
-    "account",
-    "qos",
-    "constraint",
-    "reservation",
-    "exclusive",
-    "candidate_hosts",
-}
+maps = QUEUE_FIELDS
 
 _ID = re.compile(r"[0-9]+(\[[0-9]*\])?(\.[A-Za-z0-9_.-]+)?", re.ASCII)
+_ID_IS = "a job id of PBS's"
 _NOT_FOUND = 127
 _SHORT_NAME = 15  # what old servers allow
 # Of "host=n1:mem=2gb": no '+', which would begin another chunk.
@@ -83,17 +65,12 @@ def submit(request: JobRequest) -> Talk[str]:
     found = [each for each in said.stdout.split() if _ID.fullmatch(each)]
     if said.returncode == 0 and found:
         return found[-1]
-    text = _text(said)
-    if said.returncode <= 0 or _CUT_OFF.search(text):
-        raise AnswerLost(f"qsub did not say which job it made: {text}")
-    if _UNREACHABLE.search(text):
-        raise StatusUnavailable(f"PBS cannot be reached: {text}")
-    raise SubmitRejected(f"PBS refused the job: {text}")
+    raise not_submitted(said, "PBS", "qsub", cut_off=_CUT_OFF, unreachable=_UNREACHABLE)
 
 
 def status(ids: Sequence[str]) -> Talk[dict[str, Status]]:
     """Return a record or an error for each id, by one call."""
-    answers: dict[str, Status] = {each: _foreign(each) for each in ids if not _ID.fullmatch(each)}
+    answers: dict[str, Status] = {**foreign(ids, _ID, _ID_IS)}
     asked = [each for each in ids if each not in answers]
     if not asked:
         return answers
@@ -118,26 +95,25 @@ def status(ids: Sequence[str]) -> Talk[dict[str, Status]]:
 
 def cancel(ids: Sequence[str]) -> Talk[dict[str, AdaptorError]]:
     """Return the errors by id, with a call for each: OpenPBS 23.06's server dies of a known id and an unknown one."""
-    errors: dict[str, AdaptorError] = {}
+    errors: dict[str, AdaptorError] = {**foreign(ids, _ID, _ID_IS)}
     for each in ids:
-        if not _ID.fullmatch(each):
-            errors[each] = _foreign(each)
+        if each in errors:
             continue
         said = yield Call(("qdel", each))
         _raise_if_unreachable(said)
         if said.returncode == 0 or _FINISHED.search(said.stderr):
             continue
         if _UNKNOWN.search(said.stderr):
-            errors[each] = JobUnknown(f"PBS does not know job {each} (any more)")
+            errors[each] = unknown("PBS", each)
         else:
-            errors[each] = AdaptorError(f"PBS did not delete job {each}: {_text(said)}")
+            errors[each] = AdaptorError(f"PBS did not delete job {each}: {text_of(said)}")
     return errors
 
 
 def find(name: str) -> Talk[tuple[str, ...]]:
     """Return the ids of this user's jobs of that name, the newest last."""
     torque = yield from _is_torque()
-    user = yield from _user()
+    user = yield from user_name()
     found: set[str] = set()
     for each in dict.fromkeys((name, _short(name))):
         found |= yield from _select("-u", user, "-N", each, history=not torque)
@@ -147,7 +123,7 @@ def find(name: str) -> Talk[tuple[str, ...]]:
 def jobs() -> Talk[tuple[str, ...]]:
     """Return the ids of this user's jobs that are not over."""
     torque = yield from _is_torque()
-    user = yield from _user()
+    user = yield from user_name()
     states = ("-s", "EHQRTW") if torque else ()
     found = yield from _select("-u", user, *states)
     return _in_order(found)
@@ -165,9 +141,9 @@ def _answers(ids: Sequence[str], said: Said, parse: Callable[[str], dict[str, Jo
         if record is not None:
             answers[each] = record
         elif _number(each) in missing:
-            answers[each] = JobUnknown(f"PBS does not know job {each} (any more)")
+            answers[each] = unknown("PBS", each)
         else:
-            answers[each] = StatusUnavailable(f"PBS said nothing of job {each}: {_text(said)}")
+            answers[each] = StatusUnavailable(f"PBS said nothing of job {each}: {text_of(said)}")
     return answers
 
 
@@ -178,14 +154,7 @@ def _is_torque() -> Talk[bool]:
         return False
     if re.search(r"^version:|torque", text, re.IGNORECASE | re.MULTILINE):
         return True
-    raise StatusUnavailable(f"qsub --version is neither OpenPBS's, PBS Pro's nor Torque's: {_text(said)}")
-
-
-def _user() -> Talk[str]:
-    said = yield Call(("id", "-un"), timeout_s=20)
-    if said.returncode or not said.stdout.strip():
-        raise StatusUnavailable(f"this account has no name: {_text(said)}")
-    return said.stdout.strip()
+    raise StatusUnavailable(f"qsub --version is neither OpenPBS's, PBS Pro's nor Torque's: {text_of(said)}")
 
 
 def _select(*arguments: str, history: bool = False) -> Talk[set[str]]:
@@ -195,7 +164,7 @@ def _select(*arguments: str, history: bool = False) -> Talk[set[str]]:
     _raise_if_unreachable(said)
     found = set(said.stdout.split())
     if said.returncode or not all(_ID.fullmatch(each) for each in found):
-        raise StatusUnavailable(f"qselect's answer cannot be understood: {_text(said)}")
+        raise StatusUnavailable(f"qselect's answer cannot be understood: {text_of(said)}")
     return found
 
 
@@ -272,15 +241,6 @@ def _in_order(ids: set[str]) -> tuple[str, ...]:
     return tuple(sorted(ids, key=lambda each: (int(_number(each).partition("[")[0]), each)))
 
 
-def _foreign(batch_id: str) -> JobUnknown:
-    return JobUnknown(f"{batch_id!r} is no job id of PBS's")
-
-
 def _raise_if_unreachable(said: Said) -> None:
     if said.returncode and _UNREACHABLE.search(said.stderr):
-        raise StatusUnavailable(f"PBS cannot be reached: {_text(said)}")
-
-
-def _text(said: Said) -> str:
-    words = " ".join((said.stderr.strip() or said.stdout.strip()).split())
-    return f"{words[:500] or 'nothing'} (exit code {said.returncode})"
+        raise StatusUnavailable(f"PBS cannot be reached: {text_of(said)}")

@@ -3,33 +3,18 @@
 import re
 from collections.abc import Iterable, Sequence
 
-from pilotmtc.errors import AdaptorError, AnswerLost, JobUnknown, StatusUnavailable, SubmitRejected, UsageError
+from pilotmtc.errors import AdaptorError, StatusUnavailable, UsageError
 from pilotmtc.plain import line, word
 from pilotmtc_adaptors._dialect import FINAL, Call, JobRecord, JobRequest, Said, Status, Talk
-from pilotmtc_adaptors._script import SCRIPT_FIELDS, job_script
+from pilotmtc_adaptors._script import QUEUE_FIELDS, job_script
+from pilotmtc_adaptors._talk import foreign, not_submitted, text_of, unknown
 from pilotmtc_adaptors.slurm.records import SACCT_FORMAT, SQUEUE_FORMAT, sacct_records, squeue_records
 
 schemes = ("slurm",)
-maps = SCRIPT_FIELDS | {
-    "name",
-    "output",
-    "error",
-    "nodes",
-    "cores_per_node",
-    "gpus_per_node",
-    "memory_per_node_bytes",
-    "walltime_s",
-    "signal_s",
-    "queue",
-    "account",
-    "qos",
-    "constraint",
-    "reservation",
-    "exclusive",
-    "candidate_hosts",
-}
+maps = QUEUE_FIELDS
 
 _ID = re.compile(r"[0-9]{1,18}", re.ASCII)
+_ID_IS = "a job id of SLURM's"
 _UNREACHABLE = re.compile(
     r"unable to contact slurm controller|socket timed out|connection refused|transport endpoint|zero bytes were"
     r"|communication connection failure|can't find an address|slurm backup controller in standby|munge",
@@ -68,23 +53,18 @@ def submit(request: JobRequest) -> Talk[str]:
     batch = said.stdout.strip().splitlines()[-1].partition(";")[0] if said.stdout.strip() else ""
     if said.returncode == 0 and _ID.fullmatch(batch):
         return batch
-    text = _text(said)
-    if said.returncode <= 0 or _CUT_OFF.search(text):
-        raise AnswerLost(f"sbatch did not say which job it made: {text}")
-    if _UNREACHABLE.search(text):
-        raise StatusUnavailable(f"SLURM cannot be reached: {text}")
-    raise SubmitRejected(f"SLURM refused the job: {text}")
+    raise not_submitted(said, "SLURM", "sbatch", cut_off=_CUT_OFF, unreachable=_UNREACHABLE)
 
 
 def status(ids: Sequence[str]) -> Talk[dict[str, Status]]:
     """Return a record or an error for each id, by one call for those that the controller knows."""
-    answers: dict[str, Status] = {each: _foreign(each) for each in ids if not _ID.fullmatch(each)}
+    answers: dict[str, Status] = {**foreign(ids, _ID, _ID_IS)}
     asked = [each for each in ids if each not in answers]
     if not asked:
         return answers
     said = yield _squeue("--states=all", f"--jobs={','.join(asked)}")
     if said.returncode and not _UNKNOWN.search(said.stderr):
-        raise StatusUnavailable(f"SLURM cannot be asked: {_text(said)}")
+        raise StatusUnavailable(f"SLURM cannot be asked: {text_of(said)}")
     known = squeue_records(said.stdout)
     answers |= {each: known[each] for each in asked if each in known}
     if rest := [each for each in asked if each not in known]:
@@ -100,9 +80,9 @@ def _accounted(ids: Sequence[str]) -> Talk[dict[str, Status]]:
     for each in ids:
         record = known.get(each)
         if record is None and (said.returncode == 0 or _has_no_accounting(said)):
-            answers[each] = JobUnknown(f"SLURM does not know job {each} (any more)")
+            answers[each] = unknown("SLURM", each)
         elif record is None:
-            answers[each] = StatusUnavailable(f"SLURM's accounting cannot be asked for job {each}: {_text(said)}")
+            answers[each] = StatusUnavailable(f"SLURM's accounting cannot be asked for job {each}: {text_of(said)}")
         elif record.state not in FINAL:
             answers[each] = StatusUnavailable(
                 f"SLURM's controller does not know job {each} any more, and its accounting has not heard of its end: "
@@ -115,13 +95,13 @@ def _accounted(ids: Sequence[str]) -> Talk[dict[str, Status]]:
 
 def cancel(ids: Sequence[str]) -> Talk[dict[str, AdaptorError]]:
     """Return the errors by id. Of jobs that it does not know, scancel often says nothing."""
-    errors: dict[str, AdaptorError] = {each: _foreign(each) for each in ids if not _ID.fullmatch(each)}
+    errors: dict[str, AdaptorError] = {**foreign(ids, _ID, _ID_IS)}
     asked = [each for each in ids if each not in errors]
     if not asked:
         return errors
     said = yield Call(("scancel", *asked), keep=_KEEP)
     if _UNREACHABLE.search(said.stderr):
-        raise StatusUnavailable(f"SLURM cannot be reached: {_text(said)}")
+        raise StatusUnavailable(f"SLURM cannot be reached: {text_of(said)}")
     if said.returncode == 0:
         return errors
     if len(asked) > 1:
@@ -129,9 +109,9 @@ def cancel(ids: Sequence[str]) -> Talk[dict[str, AdaptorError]]:
         for each in asked:
             errors |= yield from cancel([each])
     elif _UNKNOWN.search(said.stderr):
-        errors[asked[0]] = JobUnknown(f"SLURM does not know job {asked[0]} (any more)")
+        errors[asked[0]] = unknown("SLURM", asked[0])
     elif not _OVER.search(said.stderr):
-        errors[asked[0]] = AdaptorError(f"SLURM did not cancel job {asked[0]}: {_text(said)}")
+        errors[asked[0]] = AdaptorError(f"SLURM did not cancel job {asked[0]}: {text_of(said)}")
     return errors
 
 
@@ -139,12 +119,12 @@ def find(name: str) -> Talk[tuple[str, ...]]:
     """Return the ids of this user's jobs of that name, the newest last."""
     said = yield _squeue("--me", "--states=all", f"--name={_name(name)}")
     if said.returncode:
-        raise StatusUnavailable(f"SLURM cannot be asked: {_text(said)}")
+        raise StatusUnavailable(f"SLURM cannot be asked: {text_of(said)}")
     records = squeue_records(said.stdout)
     if not records:
         said = yield _sacct(f"--name={_name(name)}", f"--starttime={_LOOK_BACK}")
         if said.returncode and not _has_no_accounting(said):
-            raise StatusUnavailable(f"SLURM's accounting cannot be asked for {name}: {_text(said)}")
+            raise StatusUnavailable(f"SLURM's accounting cannot be asked for {name}: {text_of(said)}")
         records = sacct_records(said.stdout)
     return _in_order(record for record in records.values() if record.name == name)
 
@@ -153,7 +133,7 @@ def jobs() -> Talk[tuple[str, ...]]:
     """Return the ids of this user's jobs that are not over."""
     said = yield _squeue("--me")
     if said.returncode:
-        raise StatusUnavailable(f"SLURM cannot be asked: {_text(said)}")
+        raise StatusUnavailable(f"SLURM cannot be asked: {text_of(said)}")
     return _in_order(record for record in squeue_records(said.stdout).values() if record.state not in FINAL)
 
 
@@ -232,11 +212,3 @@ def _path(what: str, path: str, request: JobRequest) -> str:
 
 def _in_order(records: Iterable[JobRecord]) -> tuple[str, ...]:
     return tuple(sorted((each.batch_id for each in records if _ID.fullmatch(each.batch_id)), key=int))
-
-
-def _foreign(batch: str) -> JobUnknown:
-    return JobUnknown(f"{batch!r} is no job id of SLURM")
-
-
-def _text(said: Said) -> str:
-    return " ".join((said.stderr or said.stdout).split())[:500] or f"exit code {said.returncode}"

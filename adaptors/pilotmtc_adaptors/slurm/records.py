@@ -1,8 +1,9 @@
 """What SLURM's commands say of jobs, as records."""
 
 import re
-from collections.abc import Iterator
 
+from pilotmtc.errors import ConfigError
+from pilotmtc.host_lists import expand
 from pilotmtc_adaptors._dialect import FINAL, JobRecord, JobState
 
 # The name is the last: it alone may hold what stands between the others.
@@ -24,8 +25,6 @@ _STATES = {
     "LAUNCH_FAILED": JobState.FAILED, "RECONFIG_FAIL": JobState.FAILED,
 }  # fmt: skip
 _NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
-_NAMES_AT_MOST = 100_000
-_HOSTS = re.compile(r"([^\[,]*)(?:\[([0-9,-]+)\])?([^\[,]*)")
 
 
 def squeue_records(text: str) -> dict[str, JobRecord]:
@@ -46,26 +45,11 @@ def sacct_records(text: str) -> dict[str, JobRecord]:
 
 
 def host_names(text: str) -> tuple[str, ...]:
-    """Return the names in a list of hosts, such as ``n[1-2,07],login``."""
-    found: list[str] = []
-    for match in _HOSTS.finditer(text):
-        before, numbers, after = match.groups()
-        if numbers is None:
-            found += [before] if before else []
-            continue
-        for number in _numbers(numbers):
-            found.append(before + number + after)
-            if len(found) > _NAMES_AT_MOST:
-                return ()
-    return tuple(found)
-
-
-def _numbers(text: str) -> Iterator[str]:
-    for part in text.split(","):
-        first, dash, last = part.partition("-")
-        if _NUMBER.fullmatch(first) and (_NUMBER.fullmatch(last) or not dash):
-            for number in range(int(first), int(last or first) + 1):
-                yield f"{number:0{len(first)}}"
+    """Return the names in a list of hosts, such as ``n[1-2,07],login``; none if it cannot be read."""
+    try:
+        return tuple(expand(text))
+    except ConfigError:
+        return ()
 
 
 def _record(*fields: str, name: str) -> JobRecord:

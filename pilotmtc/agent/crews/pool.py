@@ -15,7 +15,6 @@ import msgspec
 from pilotmtc.agent.core import events as c
 from pilotmtc.agent.core.cluster import Cluster
 from pilotmtc.agent.crews.contact import OVER, Contact
-from pilotmtc.agent.crews.hosts import fold
 from pilotmtc.agent.crews.interface import Agent
 from pilotmtc.agent.crews.listener import Door
 from pilotmtc.agent.crews.protocol import (
@@ -36,6 +35,7 @@ from pilotmtc.agent.crews.protocol import (
 from pilotmtc.agent.crews.start_workers import Starter
 from pilotmtc.agent.node import mpi
 from pilotmtc.errors import ProtocolError
+from pilotmtc.host_lists import fold
 from pilotmtc.model import Resources, Result, TaskId, Template
 from pilotmtc.protocol.records import NodeState
 from pilotmtc.resources.slots import Node, core_list

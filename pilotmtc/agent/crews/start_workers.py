@@ -23,8 +23,8 @@ from msgspec import Struct
 
 import pilotmtc
 from pilotmtc.agent import guard
-from pilotmtc.agent.crews.hosts import counts, expand
 from pilotmtc.errors import ConfigError
+from pilotmtc.host_lists import counts, expand
 from pilotmtc.system.open_files import limit_as_found
 
 _log = logging.getLogger("pilotmtc.agent")

@@ -6,7 +6,6 @@ ends its tasks and leaves. It imports msgspec, zmq and little else: there may be
 """
 
 import argparse
-import ctypes
 import logging
 import os
 import secrets
@@ -28,18 +27,17 @@ from pilotmtc.agent import guard
 from pilotmtc.agent.core import events as c
 from pilotmtc.agent.crews.contact import OVER, Contact, descriptor, readable
 from pilotmtc.agent.crews.protocol import Begin, Begone, Bye, Down, Hello, Line, Message, Up, Welcome, decode, encode
-from pilotmtc.agent.node import core_claims, gpus, limits, proc
+from pilotmtc.agent.node import core_claims, gpus, limits
 from pilotmtc.agent.node.supervisor import NodeWorker
 from pilotmtc.errors import PilotMTCError, ProtocolError
 from pilotmtc.model import PilotId, Resources, Result, TaskId, Template
 from pilotmtc.protocol.records import Written
 from pilotmtc.states import Cause
-from pilotmtc.system import open_files
+from pilotmtc.system import open_files, processes
 from pilotmtc.system.locale import speak_utf8
 
 BEAT_S = 5.0
 HELLO_S = 1.0
-_SUBREAPER = 36
 _CONTACT_WAIT_S = 600.0
 _WINDOW = 16  # messages that the agent has not confirmed
 _RESULTS = 256  # in a message
@@ -116,7 +114,7 @@ class Worker:
         if own.note:
             _log.warning("%s", own.note)
         gpu_count = contact.gpus or gpus.count(os.environ)
-        memory = contact.memory_bytes or limits.memory(proc.machine_memory(), os.environ, asked)
+        memory = contact.memory_bytes or limits.memory(processes.machine_memory(), os.environ, asked)
         self._hello = Hello(secrets.randbits(62), name, own.cores, gpu_count, memory)
         self._line = Line(self._hello.birth, Down)
         self._welcome = False
@@ -155,8 +153,7 @@ class Worker:
 
     def run(self) -> int:
         """Work until there is a reason to leave; return 0 if that is the agent's wish."""
-        if ctypes.CDLL(None, use_errno=True).prctl(_SUBREAPER, 1, 0, 0, 0) != 0:
-            raise OSError(ctypes.get_errno(), "prctl")
+        processes.become_subreaper()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         wake, signal_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -305,7 +302,7 @@ class Worker:
             self._beat_at = now + self._beat_s
         if now >= self._beat_at:
             self._beat_at = now + self._beat_s
-            self._dealer.send(encode(self._line.beat(os.getloadavg()[0], proc.machine_use()[1])), zmq.NOBLOCK)
+            self._dealer.send(encode(self._line.beat(os.getloadavg()[0], processes.machine_use()[1])), zmq.NOBLOCK)
 
     def _unfit(self) -> bool:
         """Whether the agent has to be told that this node cannot run tasks as it should."""

@@ -12,13 +12,14 @@ from pathlib import Path
 
 from pilotmtc.agent import guard
 from pilotmtc.agent.core.events import Start, Wide
-from pilotmtc.agent.node import gpus, mpi, proc
+from pilotmtc.agent.node import gpus, mpi
 from pilotmtc.agent.node.capture import Captures
 from pilotmtc.agent.node.mpi import LaunchError
 from pilotmtc.errors import UsageError
 from pilotmtc.model import PilotId
 from pilotmtc.resources.slots import core_list
 from pilotmtc.states import Cause
+from pilotmtc.system import processes
 from pilotmtc.system.open_files import limit_as_found
 from pilotmtc.template import Expanded, expand
 
@@ -328,9 +329,9 @@ def pin_late(process: Process) -> None:
     todo = [process.pid]
     while todo:
         pid = todo.pop()
-        for thread in proc.threads(pid):
+        for thread in processes.threads(pid):
             _bind(thread, process.cores)
-            todo.extend(proc.children(pid, thread))
+            todo.extend(processes.children(pid, thread))
     process.cores = ()
 
 

@@ -18,13 +18,14 @@ from pathlib import Path
 
 from pilotmtc.agent.core.events import Report, Start, Stop
 from pilotmtc.agent.guard import HALF, mark_of
-from pilotmtc.agent.node import proc
+from pilotmtc.agent.node import marks
 from pilotmtc.agent.node.capture import Captures, Harvest, tail
 from pilotmtc.agent.node.mpi import LaunchError, remedy, remove_files
 from pilotmtc.agent.node.process import NO_ROOM, Launcher, Process, pin_late
 from pilotmtc.model import GRACE_S, PilotId, Result, TaskId
 from pilotmtc.protocol.records import TAIL_BYTES, NodeState, Written
 from pilotmtc.states import Cause
+from pilotmtc.system import processes
 
 _log = logging.getLogger("pilotmtc.agent")
 SWEEP_S = 1.0
@@ -140,7 +141,7 @@ class NodeWorker:
 
     def state(self, cores: int, busy: int, gpus: int) -> NodeState:
         """Return how the node is; what is not to be seen here is given."""
-        total, used = proc.machine_use()
+        total, used = processes.machine_use()
         return NodeState(self.name, cores, busy, gpus, os.getloadavg()[0], total, used)
 
     def report(self, report: Report) -> Result:
@@ -164,7 +165,7 @@ class NodeWorker:
             self._immortal.discard(pid)
             os.waitpid(pid, 0)
             return None
-        if now < process.kill_at and not process.kills and pid in proc.living_groups():
+        if now < process.kill_at and not process.kills and pid in processes.living_groups():
             self._lingering.append(process)
             self._linger_at = now + LINGER_S
             return None
@@ -183,7 +184,7 @@ class NodeWorker:
             message = _WORDS.get(cause)
         peak = usage.ru_maxrss * 1024
         if peak > self._floor:
-            self._floor = proc.peak_memory(os.getpid())  # the agent may have grown
+            self._floor = processes.peak_memory(os.getpid())  # the agent may have grown
         if peak <= self._floor:
             peak = process.peak
         out, out_size, out_path, out_lost, out_crc = self._output(process.out, process.out_path, process, "out")
@@ -360,7 +361,7 @@ class NodeWorker:
 
     def _linger(self, now: float) -> list[Result]:
         """Return the results of tasks whose groups have ended now."""
-        living = proc.living_groups()
+        living = processes.living_groups()
         ended = [process for process in self._lingering if process.kills or process.pid not in living]
         self._lingering = [process for process in self._lingering if process not in ended]
         self._linger_at = now + LINGER_S if self._lingering else math.inf
@@ -373,7 +374,7 @@ class NodeWorker:
                 _, process = waiting.popleft()
                 if self._live.get(process.pid) is not process:
                     continue
-                process.peak = max(process.peak, proc.peak_memory(process.pid))
+                process.peak = max(process.peak, processes.peak_memory(process.pid))
                 if process.cores:
                     pin_late(process)
                 self._watch_output(process)
@@ -382,20 +383,20 @@ class NodeWorker:
 
     def _check_memory(self, now: float) -> None:
         limited = {process.mark: process for process in self._limited.values()}
-        for mark, processes in proc.processes_of(limited).items():
+        for mark, found in marks.processes_of(limited).items():
             process = limited[mark]
-            process.peak = max(process.peak, proc.peak_memory(process.pid))
+            process.peak = max(process.peak, processes.peak_memory(process.pid))
             limit = process.memory_bytes
-            if process.cause is not None or sum(size for _, size in processes) <= limit:
+            if process.cause is not None or sum(size for _, size in found) <= limit:
                 continue
             # What processes share was counted for each of them: what it really is takes longer to find out.
-            if sum(proc.proportional_memory(pid, size) for pid, size in processes) > limit:
+            if sum(processes.proportional_memory(pid, size) for pid, size in found) > limit:
                 self._stop(process, Cause.OOM, min(process.grace_s, GRACE_S), now)
 
     def _adopted(self) -> list[int]:
         """Return children that are not tasks: what tasks have cut loose. Dead ones are reaped."""
         found = []
-        for pid in proc.children("self", self._thread):  # the kernel hands orphans to the first thread
+        for pid in processes.children(os.getpid(), self._thread):  # the kernel hands orphans to the first thread
             if pid in self._live or pid in self._immortal:
                 continue
             try:
@@ -421,11 +422,11 @@ class NodeWorker:
         if mark > 0 and mark >> HALF == self._launcher.mark >> HALF:
             return mark not in running
         # Another mark, or none: of a pilot that a task started, or of sudo. Its task began before it did.
-        born = proc.born(pid)
+        born = processes.born(pid)
         return all(process.began > born for process in self._live.values())
 
     def _serves_agent(self, pid: int, mark: int) -> bool:
-        return mark == self._launcher.mark or proc.is_server(pid, mark)
+        return mark == self._launcher.mark or marks.is_server(pid, mark)
 
     def _sweep(self) -> int:
         """Kill what belongs to tasks that are over; return how many there were."""

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilotmtc.agent.crews.contact import Contact
-from pilotmtc.agent.crews.hosts import counts, expand, fold
 from pilotmtc.agent.crews.start_workers import Allocation, commands, find, joined, worker_command
 from pilotmtc.agent.node import mpi
 from pilotmtc.errors import ConfigError
+from pilotmtc.host_lists import counts, expand, fold
 from pilotmtc.model import Result, TaskId
 from pilotmtc.resources.slots import Slot
 from pilotmtc.states import Cause
@@ -42,7 +42,7 @@ def test_lists_of_nodes_are_read(text: str, names: list[str]) -> None:
 
 @pytest.mark.parametrize("text", ["n[1-", "n[a-b]", "n[1-2-3]", "n]", "n[1-99999999]"])
 def test_lists_that_cannot_be_read_are_refused_with_their_text(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"range of nodes|list of nodes"):
+    with pytest.raises(ConfigError, match=r"range of hosts|list of hosts"):
         expand(text)
 
 

@@ -1,4 +1,4 @@
-"""Names of many nodes: SLURM's short form, ``n[1-3,7],login``, and what other schedulers write. Pure."""
+"""Names of many hosts: SLURM's short form, ``n[1-3,7],login``, and what other schedulers write. Pure."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -7,7 +7,7 @@ from pilotmtc.errors import ConfigError
 
 _PART = re.compile(r"[^,\[\]]+|\[[^\]]*\]|,")
 _TAIL = re.compile(r"(\d+)$")
-_MOST = 1_000_000
+_MOST = 100_000
 
 
 def expand(text: str) -> list[str]:
@@ -27,11 +27,14 @@ def expand(text: str) -> list[str]:
             names += [name for name in current if name]
             current = [""]
         elif part.startswith("["):
-            current = [name + number for name in current for number in _numbers(part[1:-1], text)]
+            numbers = list(_numbers(part[1:-1], text))
+            if len(current) * len(numbers) > _MOST:
+                raise ConfigError(f"{text!r} means more than {_MOST} names")
+            current = [name + number for name in current for number in numbers]
         else:
             current = [name + part.strip() for name in current]
     if read != len(text.strip()):
-        raise ConfigError(f"{text!r} is no list of nodes: write n1,n2 or n[1-4]")
+        raise ConfigError(f"{text!r} is not a list of hosts: write n1,n2 or n[1-4]")
     return names + [name for name in current if name]
 
 
@@ -39,7 +42,7 @@ def _numbers(ranges: str, text: str) -> Iterator[str]:
     for part in ranges.split(","):
         first, dash, last = part.partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()) or int(last or first) - int(first) > _MOST:
-            raise ConfigError(f"{part!r} in {text!r} is no range of nodes: write n[1-4,7]")
+            raise ConfigError(f"{part!r} in {text!r} is not a range of hosts: write n[1-4,7]")
         for number in range(int(first), int(last if dash else first) + 1):
             yield str(number).zfill(len(first))
 
