@@ -18,7 +18,7 @@ from pilotmtc.protocol.client.pilots import CreatePilot, GetPilots
 from pilotmtc.states import PilotState
 from pilotmtc.store.interface import Store
 from pilotmtc.store.location import locate
-from pilotmtc.store.serve import out_of_the_way
+from pilotmtc.store.serve import out_of_the_way, shared_environment
 from pilotmtc.system import private_files
 from pilotmtc.system.locale import as_utf8
 
@@ -78,11 +78,7 @@ def start_local(store: Store, url: str, description: PilotDescription, wait_s: f
 def _spawn(url: str, pilot: Pilot, directory: Path, log: Path) -> int:
     """Start the guard, which starts the agent, in a session of its own; return a pipe that ends with it."""
     agent = program("pilotmtc.agent", "--store", url, "--pilot", str(pilot.id), "--directory", str(directory))
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith("PILOTMTC_") or name.startswith("PILOTMTC_SERVER_") or name in _SETTINGS
-    }
+    environment = shared_environment() | {name: os.environ[name] for name in _SETTINGS if name in os.environ}
     environment["MTC_GUARD"] = json.dumps({"agent": [as_utf8(word) for word in agent], "alive_fd": _ALIVE_FD})
     with contextlib.ExitStack() as stack:
 

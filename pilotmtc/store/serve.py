@@ -2,7 +2,8 @@
 
 Finds the store's server on this host, or starts it; hands it this process's stdin and stdout; then waits until the
 server lets go of them. There is one of these for every connection, so it imports the standard library's socket and
-little else: it must stay below 12 MB.
+little else: it must stay below 12 MB. So it repeats a few lines of other files: `tests/unit/test_copies.py` and
+`tests/unit/test_frames.py` see to it that the copies stay the same.
 
 What the two sides say on the control socket: ``serve`` sends the store's path together with the two descriptors, and
 behind a NUL the name of the store's key that this connection was opened with, if it was one: the key's line in
@@ -49,8 +50,8 @@ WAITING = "pilotmtc: waiting: "  # begins a line of text before the hello
 # In the server's environment, so that whoever sweeps up processes knows that this one belongs to nobody.
 MARK = "PILOTMTC_STORE_SERVER"
 
-_AGENTS_MARK = 10
-# The preamble of `pilotmtc.protocol.frames`, which is not imported here; a test holds the two together.
+_AGENTS_MARK = 10  # `pilotmtc.agent.guard.MARK`
+# The preamble of `pilotmtc.protocol.frames`.
 _MAGIC = b"\x89pilotmtc\r\n\x1a\n"
 
 
@@ -249,21 +250,13 @@ def _spawn(store: str, log_path: str, lock: int, deadline: float) -> str:
     log, theirs = out_of_the_way(opened), out_of_the_way(writing)
     os.close(opened)
     os.close(writing)
-    # What speaks of the one task or pilot that happens to come first is not the server's business.
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith("PILOTMTC_") or name.startswith("PILOTMTC_SERVER_")
-    }
-    environment[MARK] = store
+    environment = shared_environment() | {MARK: store}
     from resource import getrlimit, setrlimit
 
     # Nor is it the task's or pilot's that it is started by: agents mark what is theirs, see `pilotmtc.agent.guard`.
     setrlimit(_AGENTS_MARK, (getrlimit(_AGENTS_MARK)[1],) * 2)
     kept = fcntl.fcntl(lock, fcntl.F_DUPFD, _SPARE_FD)
-    boot = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "boot.py")
-    program = [sys.executable, "-E", "-P", boot, "pilotmtc.store.server"]
-    argv = [*program, store, f"--ready-fd={_READY_FD}", f"--lock-fd={kept}"]
+    argv = [*_program(), store, f"--ready-fd={_READY_FD}", f"--lock-fd={kept}"]
     actions = [
         (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
         (os.POSIX_SPAWN_DUP2, log, 1),
@@ -299,6 +292,20 @@ def _spawn(store: str, log_path: str, lock: int, deadline: float) -> str:
             message = file.read()[-2000:].decode("utf-8", "replace").strip()
         raise Refused("ConnectError", f"the store's server died at its start: {message or 'without a word'}")
     raise Refused(error, message)
+
+
+def _program() -> "list[str]":
+    boot = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "boot.py")
+    return [sys.executable, "-E", "-P", boot, "pilotmtc.store.server"]
+
+
+def shared_environment() -> "dict[str, str]":
+    """Return the variables of this process but those that speak of the one task or pilot that it may run in."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("PILOTMTC_") or name.startswith("PILOTMTC_SERVER_")
+    }
 
 
 def roll_log(log_path: str) -> None:

@@ -1,8 +1,10 @@
 """The ranks of a wide task on one node: starts them, waits for them, ends all when one ends badly.
 
-``python -I -S ranks.py FIRST CORES:GPUS;CORES:GPUS;... [bind|""] COMMAND...``: only the standard library, for it takes
-a slot's time. GPUS are the assignments of variables that tell of them. All are in this process's group, so that whoever
-ends the group ends them.
+``python -I -S ranks.py FIRST CORES:GPUS;CORES:GPUS;... [bind|""] COMMAND...``. GPUS are the assignments of variables
+that name the rank's GPUs. All ranks are in this process's group, so that whoever ends the group ends them.
+
+It imports the standard library alone, for it takes a slot's time; so it reads lists of cores by itself, see
+`tests/unit/test_copies.py`.
 """
 
 import os
