@@ -1,7 +1,7 @@
 """What agents say to the store's server about their own pilot, and what it answers."""
 
 from pilotmtc.model import Claimed, PilotId, Resources, Result, TaskId, Template
-from pilotmtc.protocol.base import AGENTS, STEWARDS, Done, Reply, Request
+from pilotmtc.protocol.base import AGENTS, STEWARDS, Done, Effect, Handling, Reply, Request, WaitsFor
 from pilotmtc.protocol.records import NodeState, Written
 from pilotmtc.states import PilotState
 
@@ -50,7 +50,7 @@ class AttachPilot(Request[Orders], frozen=True, tag="attach_pilot"):
         What people should know of it while it works.
     """
 
-    said_by = AGENTS
+    handling = Handling(said_by=AGENTS, effect=Effect.WRITE, sign_of_life=True)
 
     pilot: PilotId
     host: str
@@ -65,7 +65,7 @@ class AttachPilot(Request[Orders], frozen=True, tag="attach_pilot"):
 class EndPilot(Request[Done], frozen=True, tag="end_pilot"):
     """The pilot is over; tasks it still holds go back. Safe to repeat: a final state stays."""
 
-    said_by = AGENTS
+    handling = Handling(said_by=AGENTS, effect=Effect.WRITE)
 
     pilot: PilotId
     state: PilotState
@@ -107,7 +107,14 @@ class Claim(Request[Batch], frozen=True, tag="claim"):
         them all together is not given. Empty is one of `total`.
     """
 
-    said_by = AGENTS
+    handling = Handling(
+        said_by=AGENTS,
+        effect=Effect.WRITE,
+        waits_for=WaitsFor.TASKS,
+        bulky_reply=True,
+        sign_of_life=True,
+        repeat_key="number",
+    )
 
     pilot: PilotId
     number: int
@@ -120,6 +127,10 @@ class Claim(Request[Batch], frozen=True, tag="claim"):
     nodes: tuple[tuple[int, Resources], ...] = ()
     within_s: float = 0.0
 
+    def worth_sending(self, reply: Batch) -> bool:
+        """Return whether there are tasks."""
+        return bool(reply.tasks)
+
 
 class Started(Request[Done], frozen=True, tag="started"):
     """Tasks that run now: ``(task, attempt, started_at, node, slot)``.
@@ -127,7 +138,7 @@ class Started(Request[Done], frozen=True, tag="started"):
     Safe to repeat: stale and finished attempts are ignored. Node and slot are as in `Result`.
     """
 
-    said_by = AGENTS
+    handling = Handling(said_by=AGENTS, effect=Effect.WRITE, sign_of_life=True)
 
     pilot: PilotId
     tasks: tuple[tuple[TaskId, int, float, str, str], ...]
@@ -149,7 +160,7 @@ class Finish(Request[Finished], frozen=True, tag="finish"):
     it was given up and nobody has claimed the task since.
     """
 
-    said_by = AGENTS | STEWARDS
+    handling = Handling(said_by=AGENTS | STEWARDS, effect=Effect.WRITE, bulky=True, sign_of_life=True)
 
     pilot: PilotId
     results: tuple[Result, ...]
@@ -158,7 +169,7 @@ class Finish(Request[Finished], frozen=True, tag="finish"):
 class Release(Request[Done], frozen=True, tag="release"):
     """Give back claimed tasks that were not started: ``(task, attempt)``. Safe to repeat."""
 
-    said_by = AGENTS
+    handling = Handling(said_by=AGENTS, effect=Effect.WRITE, sign_of_life=True)
 
     pilot: PilotId
     tasks: tuple[tuple[TaskId, int], ...]
@@ -166,6 +177,8 @@ class Release(Request[Done], frozen=True, tag="release"):
 
 class Heartbeat(Request[Orders], frozen=True, tag="heartbeat"):
     """Renew the pilot's lease and ask for orders. Safe to repeat.
+
+    It renews the lease when it comes and when it is answered, but not while it waits.
 
     Attributes
     ----------
@@ -178,7 +191,9 @@ class Heartbeat(Request[Orders], frozen=True, tag="heartbeat"):
         The pilot's nodes. Only some of the beats tell; empty says nothing about them.
     """
 
-    said_by = AGENTS
+    handling = Handling(
+        said_by=AGENTS, effect=Effect.WRITE, waits_for=WaitsFor.ORDERS, longest_wait_s=20.0, sign_of_life=True
+    )
 
     pilot: PilotId
     seen: int = 0
@@ -186,11 +201,15 @@ class Heartbeat(Request[Orders], frozen=True, tag="heartbeat"):
     wait_s: float = 0.0
     nodes: tuple[NodeState, ...] = ()
 
+    def worth_sending(self, reply: Orders) -> bool:
+        """Return whether there are new orders."""
+        return reply.number > self.seen or bool(reply.peek)
+
 
 class Peeked(Request[Done], frozen=True, tag="peeked"):
     """An agent's answer to ``Orders.peek``. Safe to repeat, and to lose: who still looks asks again."""
 
-    said_by = AGENTS
+    handling = Handling(said_by=AGENTS, effect=Effect.READ)
 
     pilot: PilotId
     written: tuple[Written, ...]

@@ -1,7 +1,7 @@
 """What the store's server and its stewards, who ask the schedulers, say to each other."""
 
 from pilotmtc.model import Job, JobReport, PilotId
-from pilotmtc.protocol.base import STEWARDS, Changed, Done, Reply, Request
+from pilotmtc.protocol.base import STEWARDS, Changed, Done, Effect, Handling, Reply, Request
 
 
 class Jobs(Reply, frozen=True):
@@ -14,7 +14,7 @@ class Jobs(Reply, frozen=True):
 class GetJobs(Request[Jobs], frozen=True, tag="jobs"):
     """The pilots that the scheduler at this URL is to be asked about."""
 
-    said_by = STEWARDS
+    handling = Handling(said_by=STEWARDS, effect=Effect.READ)
 
     scheduler: str
 
@@ -25,7 +25,7 @@ class BeginSubmit(Request[Changed], frozen=True, tag="begin_submit"):
     Changes nothing if `submits` is not the number known here, or the pilot is over: it must not be submitted then.
     """
 
-    said_by = STEWARDS
+    handling = Handling(said_by=STEWARDS, effect=Effect.DURABLE, repeat_key="submits")
 
     pilot: PilotId
     submits: int
@@ -42,7 +42,7 @@ class ReportJobs(Request[Done], frozen=True, tag="report_jobs"):
         What went wrong with one pilot alone, whatever is said of it besides.
     """
 
-    said_by = STEWARDS
+    handling = Handling(said_by=STEWARDS, effect=Effect.DURABLE)
 
     scheduler: str
     reports: tuple[JobReport, ...] = ()

@@ -1,6 +1,6 @@
 """The store in an SQLite file. One process owns it; nothing here waits.
 
-Handlers of the requests are functions over a `Ledger` in the neighbouring files; this one holds transactions.
+Handlers of the requests are functions over a `Ledger` in `requests`; this file holds transactions.
 """
 
 import contextlib
@@ -13,78 +13,33 @@ from typing import Any, cast
 from pilotmtc.clock import Clock, SystemClock
 from pilotmtc.errors import PilotMTCError, StoreBusy, StoreError, UsageError
 from pilotmtc.model import PilotId
-from pilotmtc.protocol.agent import AttachPilot, Claim, EndPilot, Finish, Heartbeat, Peeked, Release, Started
-from pilotmtc.protocol.base import R, Reply, Request
-from pilotmtc.protocol.client.campaigns import GetCampaigns, ShareCampaign, Submit
-from pilotmtc.protocol.client.maintenance import CompactStore, GetStore
-from pilotmtc.protocol.client.pilots import (
-    CancelPilot,
-    CreatePilot,
-    DrainPilot,
-    GetPilotFile,
-    GetPilots,
-    GetPilotView,
-    GetSpans,
-)
-from pilotmtc.protocol.client.tasks import Cancel, Edit, Explain, GetOutput, GetTail, GetTask, GetTasks, GetWords, Retry
-from pilotmtc.protocol.client.watch import GetChanges, GetOverview
-from pilotmtc.protocol.steward import BeginSubmit, GetJobs, ReportJobs
+from pilotmtc.protocol.base import Effect, Place, R, Reply, Request
+from pilotmtc.protocol.client.maintenance import Compacted, CompactStore
+from pilotmtc.protocol.client.pilots import GetPilotFile
+from pilotmtc.protocol.requests import AnyRequest
 from pilotmtc.store.file import maintenance
 from pilotmtc.store.file.opening import TROUBLE, open_file, translate
 from pilotmtc.store.file.transaction import Ledger, News
-from pilotmtc.store.requests import claim, finish, inspect, jobs, overview, pilots, query, slices, steer, submit
+from pilotmtc.store.requests import (  # noqa: F401 -- some are imported only to register what they handle
+    claim,
+    finish,
+    inspect,
+    jobs,
+    overview,
+    pilots,
+    query,
+    slices,
+    slow,
+    steer,
+    submit,
+)
+from pilotmtc.store.requests.handlers import HANDLERS, THREAD_HANDLERS, StoreFile
 from pilotmtc.store.requests.jobs import OpenJobs
-from pilotmtc.store.requests.pilot_files import read_pilot_file
-from pilotmtc.store.requests.slow import APART, do_apart
 
 __all__ = ["News", "SqliteStore"]
 
 log = logging.getLogger("pilotmtc.store.server")
 
-Handler = Callable[[Ledger, Any], Reply]
-
-_READS: dict[type[object], Handler] = {
-    GetCampaigns: query.get_campaigns,
-    GetPilots: query.get_pilots,
-    GetTasks: query.get_tasks,
-    GetTask: query.get_task,
-    GetOutput: query.get_output,
-    GetChanges: query.get_changes,
-    GetStore: query.get_store,
-    GetOverview: overview.get_overview,
-    Explain: inspect.explain,
-    GetPilotView: inspect.get_pilot_view,
-    GetSpans: inspect.get_spans,
-    GetWords: inspect.get_words,
-    GetTail: inspect.get_tail,
-    Peeked: inspect.peeked,  # into memory only
-    GetJobs: jobs.get_jobs,
-}
-_WRITES: dict[type[object], Handler] = {
-    AttachPilot: pilots.attach,
-    EndPilot: pilots.end_pilot,
-    Heartbeat: pilots.heartbeat,
-    Claim: claim.claim,
-    Started: claim.started,
-    Release: claim.release,
-    Finish: finish.finish,
-}
-# What a user was told is done must survive a power loss: these are synced to disk before they are answered.
-_DURABLE: dict[type[object], Handler] = {
-    Submit: submit.submit,
-    ShareCampaign: submit.share,
-    CreatePilot: pilots.create_pilot,
-    DrainPilot: pilots.drain_pilot,
-    CancelPilot: pilots.cancel_pilot,
-    BeginSubmit: jobs.begin_submit,
-    ReportJobs: jobs.report_jobs,
-    Cancel: slices.wished(steer.cancel),
-    Retry: slices.wished(steer.retry),
-    Edit: slices.wished(steer.edit),
-}
-_HANDLERS = _READS | _WRITES | _DURABLE
-# These cannot be part of a transaction.
-_APART = (CompactStore, GetPilotFile, *APART)
 # What values that no row can hold bring about.
 _NONSENSE = (OverflowError, UnicodeEncodeError, sqlite3.IntegrityError)
 
@@ -186,20 +141,20 @@ class SqliteStore:
             raise answer
         return cast("R", answer)
 
-    def call_many(self, requests: Sequence[Request[Any]]) -> list[Answer]:
+    def call_many(self, requests: Sequence[AnyRequest]) -> list[Answer]:
         """Do all of `requests` in order, in one transaction with one commit; answer a reply or an error for each.
 
         One that fails hurts no other. When the commit fails nothing is applied and all that would have changed
         something answer the error.
         """
         answers: list[Answer | None] = [None] * len(requests)
-        inside = [n for n, request in enumerate(requests) if not isinstance(request, _APART)]
+        inside = [n for n, request in enumerate(requests) if request.handling.place is Place.TRANSACTION]
         if inside:
             for n, answer in zip(inside, self._transaction([requests[n] for n in inside]), strict=True):
                 answers[n] = answer
         for n, request in enumerate(requests):
             if answers[n] is None:
-                answers[n] = self._apart(request)
+                answers[n] = self._outside(request)
         return cast("list[Answer]", answers)
 
     def due(self) -> float:
@@ -315,12 +270,12 @@ class SqliteStore:
 
     # -- transactions ------------------------------------------------------------------------------------------
 
-    def _transaction(self, requests: list[Request[Any]]) -> list[Answer]:
-        kinds = {type(request) for request in requests}
-        writes = not kinds <= _READS.keys()
+    def _transaction(self, requests: list[AnyRequest]) -> list[Answer]:
+        effects = {request.handling.effect for request in requests}
+        writes = effects != {Effect.READ}
         try:
             if writes:
-                self._synced(not kinds.isdisjoint(_DURABLE))
+                self._synced(Effect.DURABLE in effects)
             self._connection.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
             answers = [self._one(request, alone=len(requests) == 1) for request in requests]
             if writes:
@@ -339,14 +294,14 @@ class SqliteStore:
         self._prove()  # what nobody else may know yet is not told, either
         return answers
 
-    def _one(self, request: Request[Any], alone: bool) -> Answer:
+    def _one(self, request: AnyRequest, alone: bool) -> Answer:
         """Do one request; what it has done is undone if it fails, by a savepoint unless it is alone."""
-        kind = type(request)
         ledger = self._ledger
-        handler = _HANDLERS.get(kind)
+        handler = HANDLERS.get(type(request))
         if handler is None:
-            return UsageError(f"the store does not know the request {kind.__name__}")
-        if kind in _READS or alone:
+            return UsageError(f"the store does not know the request {type(request).__name__}")
+        reads = request.handling.effect is Effect.READ
+        if reads or alone:
             try:
                 answer = handler(ledger, request)
                 ledger.settle()
@@ -356,7 +311,7 @@ class SqliteStore:
                 failure = _nonsense(error)
             else:
                 return answer
-            if kind in _READS:
+            if reads:
                 return failure
             raise _RolledBack(failure)
         mark = ledger.mark()
@@ -383,13 +338,13 @@ class SqliteStore:
             self._connection.execute("ROLLBACK")
         self._ledger.rolled_back()
 
-    def _after_failure(self, requests: list[Request[Any]], error: PilotMTCError) -> list[Answer]:
+    def _after_failure(self, requests: list[AnyRequest], error: PilotMTCError) -> list[Answer]:
         """Answer `error` to all that would have changed something; those that look may still do so."""
-        looks = [request for request in requests if type(request) in _READS]
+        looks = [request for request in requests if request.handling.effect is Effect.READ]
         if len(looks) == len(requests):
             return [error] * len(requests)
         found = iter(self._transaction(looks) if looks else ())
-        return [next(found) if type(request) in _READS else error for request in requests]
+        return [next(found) if request.handling.effect is Effect.READ else error for request in requests]
 
     def _synced(self, full: bool) -> None:
         full = full or self._exclusive  # what this host has not written yet, the next owner does not see
@@ -397,31 +352,37 @@ class SqliteStore:
             self._connection.execute(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}")
             self._full = full
 
-    def _apart(self, request: Request[Any]) -> Answer:
+    def _outside(self, request: AnyRequest) -> Answer:
+        """Do one request outside a transaction."""
         try:
-            if isinstance(request, CompactStore):
-                with self._translated():
-                    self._prove()
-                    done = maintenance.compact(self._connection, self.path)
-                    self._prove()
-                    return done
-            if isinstance(request, GetPilotFile):
-                with self._translated():
-                    return read_pilot_file(self.pilot_directory(request.pilot), request)
-            return self.aside(request)
+            return self._compact() if isinstance(request, CompactStore) else self.for_thread(request)()
         except PilotMTCError as error:
             return error
 
-    def aside(self, request: Request[Any]) -> Reply:
-        """Do one of `APART`. Another thread may do this while the store is used.
+    def _compact(self) -> Compacted:
+        with self._translated():
+            self._prove()
+            done = maintenance.compact(self._connection, self.path)
+            self._prove()
+            return done
+
+    def for_thread(self, request: AnyRequest) -> Callable[[], Reply]:
+        """Return what does a request that is done beside the loop; another thread may call it.
 
         Raises
         ------
         PilotMTCError
-            As the request deserves.
+            If it cannot be done. What is returned raises them, too.
         """
-        with self._translated():
-            return do_apart(self.path, request, self._connection if self._exclusive else None)
+        handler = THREAD_HANDLERS[type(request)]
+        directory = self.pilot_directory(request.pilot) if isinstance(request, GetPilotFile) else ""
+        file = StoreFile(self.path, self._connection if self._exclusive else None, directory)
+
+        def do() -> Reply:
+            with self._translated():
+                return handler(file, request)
+
+        return do
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:

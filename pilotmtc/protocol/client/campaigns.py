@@ -1,7 +1,7 @@
 """What clients say about campaigns."""
 
 from pilotmtc.model import Campaign, CampaignId, Resources, TaskRow, Template
-from pilotmtc.protocol.base import GUESTS, Changed, Reply, Request
+from pilotmtc.protocol.base import GUESTS, Changed, Effect, Handling, Reply, Request
 
 
 class Submitted(Reply, frozen=True):
@@ -32,7 +32,7 @@ class Submit(Request[Submitted], frozen=True, tag="submit"):
         Only pilots of this campaign take its tasks. The first chunk says it; see `ShareCampaign`.
     """
 
-    said_by = GUESTS
+    handling = Handling(said_by=GUESTS, effect=Effect.DURABLE, repeat_key="key")
 
     key: str
     offset: int = 0
@@ -47,7 +47,7 @@ class Submit(Request[Submitted], frozen=True, tag="submit"):
 class ShareCampaign(Request[Changed], frozen=True, tag="share_campaign"):
     """Let any pilot take the tasks of a campaign that was kept for pilots of its own. Safe to repeat."""
 
-    said_by = GUESTS
+    handling = Handling(said_by=GUESTS, effect=Effect.DURABLE)
 
     campaign: CampaignId
 
@@ -68,7 +68,7 @@ class Campaigns(Reply, frozen=True):
 class GetCampaigns(Request[Campaigns], frozen=True, tag="campaigns"):
     """Campaigns, newest first; with `id` or `key` that one (or none)."""
 
-    said_by = GUESTS
+    handling = Handling(said_by=GUESTS, effect=Effect.READ, bulky_reply=True)
 
     id: CampaignId | None = None
     key: str | None = None

@@ -1,7 +1,7 @@
 """What clients say about pilots."""
 
 from pilotmtc.model import Pilot, PilotDescription, PilotId
-from pilotmtc.protocol.base import AGENTS, GUESTS, OWNER, Changed, Reply, Request
+from pilotmtc.protocol.base import AGENTS, GUESTS, OWNER, Changed, Effect, Handling, Place, Reply, Request
 from pilotmtc.protocol.records import NodeState, Pace, RunningTask, Span
 
 
@@ -17,7 +17,7 @@ class CreatePilot(Request[Pilots], frozen=True, tag="create_pilot"):
     One with a scheduler is submitted to it by the store's server.
     """
 
-    said_by = GUESTS
+    handling = Handling(said_by=GUESTS, effect=Effect.DURABLE, repeat_key="key")
 
     key: str
     description: PilotDescription
@@ -27,7 +27,7 @@ class CreatePilot(Request[Pilots], frozen=True, tag="create_pilot"):
 class DrainPilot(Request[Changed], frozen=True, tag="drain_pilot"):
     """Let the pilot finish what runs and leave. Safe to repeat."""
 
-    said_by = GUESTS
+    handling = Handling(said_by=GUESTS, effect=Effect.DURABLE)
 
     pilot: PilotId
 
@@ -35,7 +35,7 @@ class DrainPilot(Request[Changed], frozen=True, tag="drain_pilot"):
 class CancelPilot(Request[Changed], frozen=True, tag="cancel_pilot"):
     """End the pilot now: its tasks are killed and go back. Safe to repeat."""
 
-    said_by = GUESTS
+    handling = Handling(said_by=GUESTS, effect=Effect.DURABLE)
 
     pilot: PilotId
 
@@ -43,8 +43,7 @@ class CancelPilot(Request[Changed], frozen=True, tag="cancel_pilot"):
 class GetPilots(Request[Pilots], frozen=True, tag="pilots"):
     """Pilots, newest first; with `live` only those that are not over; with `id` that one."""
 
-    said_by = AGENTS
-    names = "id"
+    handling = Handling(said_by=AGENTS, effect=Effect.READ, pilot_field="id", bulky_reply=True)
 
     id: PilotId | None = None
     live: bool = False
@@ -74,7 +73,7 @@ class PilotView(Reply, frozen=True):
 class GetPilotView(Request[PilotView], frozen=True, tag="pilot_view"):
     """A pilot seen from near."""
 
-    said_by = GUESTS
+    handling = Handling(said_by=GUESTS, effect=Effect.READ, bulky_reply=True)
 
     pilot: PilotId
 
@@ -106,7 +105,7 @@ class GetSpans(Request[Spans], frozen=True, tag="spans"):
     as keeps others from waiting, as with `GetTasks`.
     """
 
-    said_by = GUESTS
+    handling = Handling(said_by=GUESTS, effect=Effect.READ, bulky_reply=True)
 
     pilot: PilotId
     before: int = 0
@@ -126,7 +125,7 @@ class PilotFile(Reply, frozen=True):
 class GetPilotFile(Request[PilotFile], frozen=True, tag="pilot_file"):
     """The last `limit` bytes of a file that lies in the pilot's directory on the store's host."""
 
-    said_by = OWNER
+    handling = Handling(said_by=OWNER, effect=Effect.READ, place=Place.THREAD)
 
     pilot: PilotId
     name: str

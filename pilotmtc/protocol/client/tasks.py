@@ -1,7 +1,7 @@
 """What clients say about tasks."""
 
 from pilotmtc.model import Attempt, Campaign, Pilot, Task, TaskId, Template
-from pilotmtc.protocol.base import GUESTS, Changed, Reply, Request
+from pilotmtc.protocol.base import GUESTS, Changed, Effect, Handling, Reply, Request, WaitsFor
 from pilotmtc.protocol.records import Filter, Written
 from pilotmtc.states import TaskState
 
@@ -9,7 +9,7 @@ from pilotmtc.states import TaskState
 class Cancel(Request[Changed], frozen=True, tag="cancel"):
     """Cancel tasks: those not started at once, running ones through their agents. `key` makes it safe to repeat."""
 
-    said_by = GUESTS
+    handling = Handling(said_by=GUESTS, effect=Effect.DURABLE, repeat_key="key")
 
     key: str
     filter: Filter
@@ -18,7 +18,7 @@ class Cancel(Request[Changed], frozen=True, tag="cancel"):
 class Retry(Request[Changed], frozen=True, tag="retry"):
     """Run FAILED, CANCELED and SKIPPED tasks again, their failures forgotten. `key` makes it safe to repeat."""
 
-    said_by = GUESTS
+    handling = Handling(said_by=GUESTS, effect=Effect.DURABLE, repeat_key="key")
 
     key: str
     filter: Filter
@@ -30,7 +30,7 @@ class Edit(Request[Changed], frozen=True, tag="edit"):
     `key` makes it safe to repeat.
     """
 
-    said_by = GUESTS
+    handling = Handling(said_by=GUESTS, effect=Effect.DURABLE, repeat_key="key")
 
     key: str
     filter: Filter
@@ -66,7 +66,7 @@ class GetTasks(Request[Tasks], frozen=True, tag="tasks"):
         wants those of all tasks asks for all pages and merges them. A running task's time is that until now.
     """
 
-    said_by = GUESTS
+    handling = Handling(said_by=GUESTS, effect=Effect.READ, bulky_reply=True)
 
     filter: Filter = Filter()
     after: int = 0
@@ -88,7 +88,7 @@ class TaskDetail(Reply, frozen=True):
 class GetTask(Request[TaskDetail], frozen=True, tag="task"):
     """All about one task."""
 
-    said_by = GUESTS
+    handling = Handling(said_by=GUESTS, effect=Effect.READ, bulky_reply=True)
 
     task: TaskId
 
@@ -109,7 +109,7 @@ class Output(Reply, frozen=True):
 class GetOutput(Request[Output], frozen=True, tag="output"):
     """What an attempt wrote, as far as the store has it; `attempt` 0 is the newest recorded."""
 
-    said_by = GUESTS
+    handling = Handling(said_by=GUESTS, effect=Effect.READ, bulky_reply=True)
 
     task: TaskId
     attempt: int = 0
@@ -141,11 +141,15 @@ class GetTail(Request[Tail], frozen=True, tag="tail"):
         the task does not run any more.
     """
 
-    said_by = GUESTS
+    handling = Handling(said_by=GUESTS, effect=Effect.READ, waits_for=WaitsFor.CHANGES)
 
     task: TaskId
     since: float = 0.0
     wait_s: float = 0.0
+
+    def worth_sending(self, reply: Tail) -> bool:
+        """Return whether it is newer than the last one, or the task does not run."""
+        return reply.at != self.since or not reply.attempt
 
 
 AHEAD_MAX = 10_000  # ready tasks that are counted as going before another one
@@ -179,7 +183,7 @@ class Explanation(Reply, frozen=True):
 class Explain(Request[Explanation], frozen=True, tag="explain"):
     """All that says why a task is where it is."""
 
-    said_by = GUESTS
+    handling = Handling(said_by=GUESTS, effect=Effect.READ)
 
     task: TaskId
 
@@ -194,4 +198,4 @@ class Words(Reply, frozen=True):
 class GetWords(Request[Words], frozen=True, tag="words"):
     """Words that filters may be made of."""
 
-    said_by = GUESTS
+    handling = Handling(said_by=GUESTS, effect=Effect.READ)

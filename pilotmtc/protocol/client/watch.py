@@ -1,7 +1,7 @@
 """How clients follow what happens."""
 
 from pilotmtc.model import Campaign, CampaignId, Pilot, PilotId, TaskId
-from pilotmtc.protocol.base import GUESTS, Reply, Request
+from pilotmtc.protocol.base import GUESTS, Effect, Handling, Reply, Request, WaitsFor
 from pilotmtc.protocol.records import FailureGroup, Pace, Series
 from pilotmtc.states import TaskState
 
@@ -24,12 +24,16 @@ class GetChanges(Request[Changes], frozen=True, tag="changes"):
     Watchers start with ``since=0``, which answers `reset` and the number to go on from.
     """
 
-    said_by = GUESTS
+    handling = Handling(said_by=GUESTS, effect=Effect.READ, waits_for=WaitsFor.CHANGES, bulky_reply=True)
 
     since: int = 0
     campaign: CampaignId | None = None
     limit: int = 10_000
     wait_s: float = 0.0
+
+    def worth_sending(self, reply: Changes) -> bool:
+        """Return whether anything has changed."""
+        return bool(reply.changes) or reply.reset
 
 
 class Overview(Reply, frozen=True):
@@ -78,8 +82,12 @@ class GetOverview(Request[Overview], frozen=True, tag="overview"):
         How much of the past the series should show.
     """
 
-    said_by = GUESTS
+    handling = Handling(said_by=GUESTS, effect=Effect.READ, waits_for=WaitsFor.CHANGES, bulky_reply=True)
 
     since: int = 0
     span_s: float = 600.0
     wait_s: float = 0.0
+
+    def worth_sending(self, reply: Overview) -> bool:
+        """Return whether it is newer than the last one."""
+        return reply.seq != self.since

@@ -25,7 +25,6 @@ from pilotmtc.errors import (
     UsageError,
 )
 from pilotmtc.model import PilotId
-from pilotmtc.protocol.agent import Finish
 from pilotmtc.protocol.base import R, Request
 from pilotmtc.protocol.frames import FrameDecoder, Ping, decode_hello, decode_reply, encode_request, hello, split_reply
 from pilotmtc.protocol.requests import REPLIES, AnyRequest
@@ -59,7 +58,7 @@ class _Call:
     def __init__(self, request: AnyRequest, number: int, timeout_s: float | None) -> None:
         self.name = type(request).__name__
         self.kind = REPLIES[type(request)]
-        self.bulky = isinstance(request, Finish)
+        self.bulky = request.handling.bulky
         self.frame = encode_request(number, request)  # kept until it is answered, to be sent again
         self.future: concurrent.futures.Future[Any] = concurrent.futures.Future()
         self.future.set_running_or_notify_cancel()  # it is on its way: it cannot be taken back

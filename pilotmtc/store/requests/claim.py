@@ -18,6 +18,7 @@ from pilotmtc.store.file.transaction import Ledger, id_list
 from pilotmtc.store.file.views import ATTEMPT_BITS, ATTEMPT_MASK
 from pilotmtc.store.requests.dependents import resolve
 from pilotmtc.store.requests.finish import held, record
+from pilotmtc.store.requests.handlers import handles
 
 _decode_params = msgspec.json.Decoder(tuple[str, ...]).decode
 _COLUMNS = "id, attempt, template_id, resources_id, priority, params, name, campaign_id"
@@ -37,6 +38,7 @@ _EPSILON = 1e-9  # shares of GPUs are added up in floating point
 Row = tuple[Any, ...]
 
 
+@handles(Claim)
 def claim(ledger: Ledger, request: Claim) -> Batch:
     """Give a batch that fits."""
     seat = ledger.seat(request.pilot)
@@ -191,6 +193,7 @@ class _Left:
             self.named[name] = self.named.get(name, 0.0) - n * amount
 
 
+@handles(Started)
 def started(ledger: Ledger, request: Started) -> Done:
     """Mark claimed tasks as running; others are passed over."""
     renew_if_live(ledger, request.pilot)
@@ -208,6 +211,7 @@ def started(ledger: Ledger, request: Started) -> Done:
     return Done()
 
 
+@handles(Release)
 def release(ledger: Ledger, request: Release) -> Done:
     """Take back what the pilot holds of these; others are passed over."""
     renew_if_live(ledger, request.pilot)

@@ -15,6 +15,7 @@ from pilotmtc.store.file.large_outputs import kept
 from pilotmtc.store.file.transaction import Ledger, id_list
 from pilotmtc.store.file.views import ATTEMPT_BITS, ATTEMPT_MASK
 from pilotmtc.store.requests.dependents import resolve
+from pilotmtc.store.requests.handlers import handles
 from pilotmtc.store.requests.query import store_path
 
 _HELD = """SELECT t.id, t.state, t.attempt, t.pilot_id, t.campaign_id, t.template_id, t.cancel, t.failures, t.crashes,
@@ -33,6 +34,7 @@ def held(ledger: Ledger, tasks: Iterable[int]) -> dict[int, Row]:
     return {row[0]: row for row in ledger.execute(_HELD, (id_list(tasks),))}
 
 
+@handles(Finish)
 def finish(ledger: Ledger, request: Finish) -> Finished:
     """Record what the pilot holds, tell the rest apart into seen again and stale."""
     if request.pilot in ledger.leases:

@@ -15,6 +15,7 @@ from pilotmtc.store.file.transaction import Ledger, id_list
 from pilotmtc.store.file.views import ATTEMPT_BITS, ATTEMPT_MASK
 from pilotmtc.store.requests.claim import kinds
 from pilotmtc.store.requests.filter_sql import field_names
+from pilotmtc.store.requests.handlers import handles
 from pilotmtc.store.requests.query import TASK_COLUMNS, get_campaigns, get_task, pilots_where, task_of
 
 _BLOCKERS = 10
@@ -32,6 +33,7 @@ _AHEAD = """SELECT count(*) FROM (SELECT 1 FROM task INDEXED BY task_ready WHERE
     AND state = 1 AND not_before IS NULL AND (priority > ?3 OR priority = ?3 AND id < ?4) LIMIT ?5)"""
 
 
+@handles(Explain)
 def explain(ledger: Ledger, request: Explain) -> Explanation:
     """Answer all that says why a task is where it is."""
     detail = get_task(ledger, GetTask(request.task))
@@ -68,6 +70,7 @@ def explain(ledger: Ledger, request: Explain) -> Explanation:
     )
 
 
+@handles(GetPilotView)
 def get_pilot_view(ledger: Ledger, request: GetPilotView) -> PilotView:
     """Answer a pilot and what it holds."""
     now = ledger.clock.now()
@@ -99,6 +102,7 @@ def get_pilot_view(ledger: Ledger, request: GetPilotView) -> PilotView:
     )
 
 
+@handles(GetTail)
 def get_tail(ledger: Ledger, request: GetTail) -> Tail:
     """Answer what a running attempt has written as far as is known, and have its agent asked for newer."""
     row = ledger.execute("SELECT attempt, pilot_id FROM task WHERE id = ? AND state = 3", (request.task,)).fetchone()
@@ -111,6 +115,7 @@ def get_tail(ledger: Ledger, request: GetTail) -> Tail:
     return Tail(attempt, at, written)
 
 
+@handles(Peeked)
 def peeked(ledger: Ledger, request: Peeked) -> Done:
     """Pass on what running attempts have written."""
     for written in request.written:
@@ -119,6 +124,7 @@ def peeked(ledger: Ledger, request: Peeked) -> Done:
     return Done()
 
 
+@handles(GetSpans)
 def get_spans(ledger: Ledger, request: GetSpans) -> Spans:
     """Answer when slots were in use."""
     if not request.before and ledger.first_seq <= request.since <= ledger.seq:
@@ -160,6 +166,7 @@ def _span(row: tuple[Any, ...]) -> Span:
     return Span(TaskId(id_ >> ATTEMPT_BITS), id_ & ATTEMPT_MASK, node, slot, started_at, elapsed_s, Cause(cause), code)
 
 
+@handles(GetWords)
 def get_words(ledger: Ledger, request: GetWords) -> Words:
     """Answer words for filters."""
     tags = ledger.execute(

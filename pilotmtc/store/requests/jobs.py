@@ -10,6 +10,7 @@ from pilotmtc.protocol.base import Changed, Done
 from pilotmtc.protocol.steward import BeginSubmit, GetJobs, Jobs, ReportJobs
 from pilotmtc.states import PILOT_FINAL, JobState, PilotState
 from pilotmtc.store.file.transaction import Ledger, id_list
+from pilotmtc.store.requests.handlers import handles
 from pilotmtc.store.requests.pilots import ALARM, end
 from pilotmtc.store.requests.query import decode_pilot, store_path
 from pilotmtc.store.requests.reconcile import LIVING, NOT_HEARD, awaited, judge
@@ -42,6 +43,7 @@ def open_jobs(ledger: Ledger) -> dict[str, OpenJobs]:
     return found
 
 
+@handles(GetJobs)
 def get_jobs(ledger: Ledger, request: GetJobs) -> Jobs:
     """Answer what is to be asked and done."""
     now = ledger.clock.now()
@@ -79,6 +81,7 @@ def watch_again(ledger: Ledger, pilots: Iterable[PilotId]) -> None:
     ledger.execute("UPDATE pilot SET watched = 1 WHERE id IN (SELECT value FROM json_each(?))", (id_list(pilots),))
 
 
+@handles(BeginSubmit)
 def begin_submit(ledger: Ledger, request: BeginSubmit) -> Changed:
     """Note that the scheduler may know the pilot from now on."""
     done = ledger.execute(
@@ -89,6 +92,7 @@ def begin_submit(ledger: Ledger, request: BeginSubmit) -> Changed:
     return Changed(done.rowcount)
 
 
+@handles(ReportJobs)
 def report_jobs(ledger: Ledger, request: ReportJobs) -> Done:
     """Write down what the scheduler says, and end the pilots that it says are over."""
     for report in request.reports:

@@ -9,6 +9,7 @@ from pilotmtc.states import Cause, TaskState
 from pilotmtc.store.file.transaction import TASK_STATES, Ledger, id_list
 from pilotmtc.store.live.activity import Meter
 from pilotmtc.store.requests.filter_sql import LAST
+from pilotmtc.store.requests.handlers import handles
 from pilotmtc.store.requests.query import pilot_of, pilot_rows
 
 _LATELY_S = 3600.0  # pilots that ended since then are shown
@@ -23,6 +24,7 @@ _MESSAGE = 160
 Row = tuple[Any, ...]
 
 
+@handles(GetOverview)
 def get_overview(ledger: Ledger, request: GetOverview) -> Overview:
     """Answer what has changed."""
     shown = ledger.shown

@@ -14,6 +14,7 @@ from pilotmtc.store.file.bounds import check_numbers
 from pilotmtc.store.file.transaction import Ledger, Seat
 from pilotmtc.store.requests.claim import take_back
 from pilotmtc.store.requests.finish import find_again, held, record
+from pilotmtc.store.requests.handlers import handles
 from pilotmtc.store.requests.query import pilots_where, store_path
 from pilotmtc.store.requests.reconcile import NOT_HEARD, End, silence
 
@@ -28,6 +29,7 @@ _SILENT = 0.25  # of the lease: that much is left when it is time to say that a 
 _DEAF = 0.25  # of the lease: a server that was deaf for longer judges as if it had just been started
 
 
+@handles(CreatePilot)
 def create_pilot(ledger: Ledger, request: CreatePilot) -> Pilots:
     """Enter a pilot, or find the one that this key has made."""
     if not request.key:
@@ -54,6 +56,7 @@ def create_pilot(ledger: Ledger, request: CreatePilot) -> Pilots:
     return Pilots(pilots_where(ledger, "key = ?", (request.key,)))
 
 
+@handles(AttachPilot)
 def attach(ledger: Ledger, request: AttachPilot) -> Orders:
     """Make the pilot ACTIVE, or greet it when it comes back, even if it was given up meanwhile."""
     seat = ledger.seat(request.pilot)
@@ -99,6 +102,7 @@ def _given_up(ledger: Ledger, pilot: PilotId, seat: Seat) -> bool:
     return bool(reason == NOT_HEARD)
 
 
+@handles(Heartbeat)
 def heartbeat(ledger: Ledger, request: Heartbeat) -> Orders:
     """Renew the lease and answer the orders."""
     seat = ledger.seat(request.pilot)
@@ -137,6 +141,7 @@ def _orders(ledger: Ledger, pilot: PilotId, seat: Seat) -> Orders:
     return Orders(seat.orders, ledger.lease_s, cancel, seat.drain, seat.kill)
 
 
+@handles(EndPilot)
 def end_pilot(ledger: Ledger, request: EndPilot) -> Done:
     """Close the pilot's book."""
     if request.state not in PILOT_FINAL:
@@ -167,6 +172,7 @@ def end(ledger: Ledger, pilot: PilotId, seat: Seat, how: End) -> None:
     ledger.ask_scheduler(seat.scheduler, at_once=False)
 
 
+@handles(DrainPilot)
 def drain_pilot(ledger: Ledger, request: DrainPilot) -> Changed:
     """Order the pilot to take nothing new; one that has not started drains as soon as it does, or is canceled."""
     seat = ledger.seat(request.pilot)
@@ -184,6 +190,7 @@ def drain_pilot(ledger: Ledger, request: DrainPilot) -> Changed:
     return Changed(1)
 
 
+@handles(CancelPilot)
 def cancel_pilot(ledger: Ledger, request: CancelPilot) -> Changed:
     """Order the pilot to end now; one that has no agent yet is over at once."""
     seat = ledger.seat(request.pilot)

@@ -32,6 +32,7 @@ from pilotmtc.store.file.transaction import TASK_STATES, Ledger
 from pilotmtc.store.file.views import ATTEMPT_BITS, ATTEMPT_MASK
 from pilotmtc.store.ownership.filesystem import place_of
 from pilotmtc.store.requests.filter_sql import ELAPSED, Where, measured
+from pilotmtc.store.requests.handlers import handles
 
 _decode_strings = msgspec.json.Decoder(tuple[str, ...]).decode
 decode_pilot = msgspec.json.Decoder(PilotDescription).decode
@@ -49,6 +50,7 @@ _WINDOW_MAX = 65_536
 Row = tuple[Any, ...]
 
 
+@handles(GetTasks)
 def get_tasks(ledger: Ledger, request: GetTasks) -> Tasks:
     """Answer a page of tasks."""
     where = Where(ledger, request.filter)
@@ -162,6 +164,7 @@ def _places(ledger: Ledger, pilot: int, *paths: str | None) -> list[str | None]:
     return [place(store_path(ledger), path, row and row[0]) for path in paths]
 
 
+@handles(GetTask)
 def get_task(ledger: Ledger, request: GetTask) -> TaskDetail:
     """Answer all about a task."""
     row = ledger.execute(f"SELECT {TASK_COLUMNS} FROM task AS t WHERE t.id = ?", (request.task,)).fetchone()
@@ -181,6 +184,7 @@ def get_task(ledger: Ledger, request: GetTask) -> TaskDetail:
     )
 
 
+@handles(GetOutput)
 def get_output(ledger: Ledger, request: GetOutput) -> Output:
     """Answer what an attempt wrote."""
     newest = request.attempt or ATTEMPT_MASK
@@ -196,6 +200,7 @@ def get_output(ledger: Ledger, request: GetOutput) -> Output:
     return Output(True, row[0] & ATTEMPT_MASK, row[1] or b"", row[2] or b"", *row[3:5], *places)
 
 
+@handles(GetCampaigns)
 def get_campaigns(ledger: Ledger, request: GetCampaigns) -> Campaigns:
     """Answer campaigns with their counts."""
     rows = ledger.execute(
@@ -216,6 +221,7 @@ def _counts(ledger: Ledger, campaign: int) -> dict[TaskState, int]:
     return {TASK_STATES[state]: n for state, n in rows}
 
 
+@handles(GetPilots)
 def get_pilots(ledger: Ledger, request: GetPilots) -> Pilots:
     """Answer pilots."""
     condition, values = ("id = ?", (request.id,)) if request.id is not None else ("1", ())
@@ -250,6 +256,7 @@ def pilot_of(row: Row) -> Pilot:
     )  # fmt: skip
 
 
+@handles(GetChanges)
 def get_changes(ledger: Ledger, request: GetChanges) -> Changes:
     """Answer transitions from memory."""
     if not ledger.first_seq <= request.since <= ledger.seq:
@@ -258,6 +265,7 @@ def get_changes(ledger: Ledger, request: GetChanges) -> Changes:
     return Changes(seq, tuple(found))
 
 
+@handles(GetStore)
 def get_store(ledger: Ledger, request: GetStore) -> StoreInfo:
     """Answer what the store is."""
     execute = ledger.execute

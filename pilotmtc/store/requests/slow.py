@@ -1,36 +1,68 @@
 """Requests that take long and need little of the store but its path: the server does them beside its loop."""
 
 import os
-import sqlite3
 from pathlib import Path
 
 from pilotmtc.errors import UsageError
-from pilotmtc.protocol.base import Changed, Done, Reply
-from pilotmtc.protocol.client.maintenance import CheckStore, GetKeys, Keys, NewKey, RevokeKey, SetMode, SnapshotStore
-from pilotmtc.protocol.requests import AnyRequest
+from pilotmtc.protocol.base import Changed, Done
+from pilotmtc.protocol.client.maintenance import (
+    Checked,
+    CheckStore,
+    GetKeys,
+    Keys,
+    NewKey,
+    RevokeKey,
+    SetMode,
+    SnapshotStore,
+)
+from pilotmtc.protocol.client.pilots import GetPilotFile, PilotFile
 from pilotmtc.store.access import keys
 from pilotmtc.store.file import maintenance
 from pilotmtc.store.ownership import filesystem
+from pilotmtc.store.requests.handlers import StoreFile, handles_in_thread
+from pilotmtc.store.requests.pilot_files import read_pilot_file
 
-# Compacting is none of them: it needs the file for itself, so the others wait anyway.
-APART = (CheckStore, SnapshotStore, NewKey, GetKeys, RevokeKey, SetMode)
+
+@handles_in_thread(CheckStore)
+def check_store(store: StoreFile, request: CheckStore) -> Checked:
+    """Look for what is wrong with the file."""
+    return maintenance.check_file(store.path, store.owner)
 
 
-def do_apart(path: Path, request: AnyRequest, owner: sqlite3.Connection | None = None) -> Reply:
-    """Do one of `APART` for the store at `path`, to which `owner` has the only way if it is given."""
-    if isinstance(request, CheckStore):
-        return maintenance.check_file(path, owner)
-    if isinstance(request, SnapshotStore):
-        return maintenance.snapshot_file(path, Path(request.path), owner)
-    if isinstance(request, NewKey):
-        if keys.pilot_of(request.name) is not None:
-            raise UsageError(f"{request.name!r}: names that begin like that are those of pilots' keys: choose another")
-        return Keys((keys.new_key(path, request.name),))
-    if isinstance(request, GetKeys):
-        return Keys(keys.list_keys(path))
-    if isinstance(request, RevokeKey):
-        return Changed(int(keys.revoke_key(path, request.name)))
-    if isinstance(request, SetMode):
-        filesystem.set_mode(os.path.realpath(path), request.mode)
-        return Done()
-    raise UsageError(f"the store does not know the request {type(request).__name__}")
+@handles_in_thread(SnapshotStore)
+def snapshot_store(store: StoreFile, request: SnapshotStore) -> Done:
+    """Copy the file."""
+    return maintenance.snapshot_file(store.path, Path(request.path), store.owner)
+
+
+@handles_in_thread(GetPilotFile)
+def get_pilot_file(store: StoreFile, request: GetPilotFile) -> PilotFile:
+    """Read a file of a pilot, which may lie on a file system that hangs."""
+    return read_pilot_file(store.pilot_directory, request)
+
+
+@handles_in_thread(NewKey)
+def new_key(store: StoreFile, request: NewKey) -> Keys:
+    """Make a key."""
+    if keys.pilot_of(request.name) is not None:
+        raise UsageError(f"{request.name!r}: names that begin like that are those of pilots' keys: choose another")
+    return Keys((keys.new_key(store.path, request.name),))
+
+
+@handles_in_thread(GetKeys)
+def get_keys(store: StoreFile, request: GetKeys) -> Keys:
+    """Return the keys."""
+    return Keys(keys.list_keys(store.path))
+
+
+@handles_in_thread(RevokeKey)
+def revoke_key(store: StoreFile, request: RevokeKey) -> Changed:
+    """Remove a key."""
+    return Changed(int(keys.revoke_key(store.path, request.name)))
+
+
+@handles_in_thread(SetMode)
+def set_mode(store: StoreFile, request: SetMode) -> Done:
+    """Note in which mode the store is to be opened."""
+    filesystem.set_mode(os.path.realpath(store.path), request.mode)
+    return Done()

@@ -13,7 +13,8 @@ from pilotmtc.store.file.bounds import check_numbers
 from pilotmtc.store.file.transaction import Ledger, id_list
 from pilotmtc.store.requests.dependents import resolve
 from pilotmtc.store.requests.filter_sql import Where
-from pilotmtc.store.requests.slices import Progress, Slice
+from pilotmtc.store.requests.handlers import handles
+from pilotmtc.store.requests.slices import Progress, Slice, wished
 
 SLICE = 2_000  # tasks: some 30 ms
 _LOOK_S = 0.02  # a slice looks no longer for tasks
@@ -195,3 +196,8 @@ def _changed(need: Resources, changes: dict[str, Any]) -> Resources:
     if new.ranks < 1 or new.ranks_per_node < 0:
         raise UsageError(f"a task has 1 rank or more: {new}")
     return new
+
+
+handles(Cancel)(wished(cancel))
+handles(Retry)(wished(retry))
+handles(Edit)(wished(edit))

@@ -13,6 +13,7 @@ from pilotmtc.protocol.client.campaigns import ShareCampaign, Submit, Submitted
 from pilotmtc.states import TaskState
 from pilotmtc.store.file.bounds import check_numbers
 from pilotmtc.store.file.transaction import Ledger
+from pilotmtc.store.requests.handlers import handles
 
 _json = msgspec.json.Encoder().encode
 _INSERT = """INSERT INTO task(id, campaign_id, template_id, resources_id, state, attempt, priority, params,
@@ -22,6 +23,7 @@ _READY = int(TaskState.READY)
 _BAD = (TaskState.FAILED, TaskState.CANCELED, TaskState.SKIPPED)
 
 
+@handles(Submit)
 def submit(ledger: Ledger, request: Submit) -> Submitted:
     """Add the rows that are not here yet."""
     campaign, received, sealed, first = _campaign(ledger, request)
@@ -46,6 +48,7 @@ def submit(ledger: Ledger, request: Submit) -> Submitted:
     return Submitted(CampaignId(campaign), received, request.last)
 
 
+@handles(ShareCampaign)
 def share(ledger: Ledger, request: ShareCampaign) -> Changed:
     """Let any pilot have the campaign's tasks."""
     if not ledger.execute("SELECT 1 FROM campaign WHERE id = ?", (request.campaign,)).fetchone():

@@ -10,26 +10,19 @@ from collections.abc import Callable
 
 from pilotmtc.errors import PilotMTCError, StoreError
 from pilotmtc.protocol.base import Reply
-from pilotmtc.protocol.client.maintenance import CheckStore, SnapshotStore
-from pilotmtc.protocol.client.pilots import GetPilotFile
-from pilotmtc.protocol.requests import AnyRequest
-from pilotmtc.store.requests.pilot_files import read_pilot_file
 from pilotmtc.store.server.long_poll import Ticket
 from pilotmtc.store.server.peer import Peer
 
 log = logging.getLogger("pilotmtc.store.server")
 
 _JOIN_S = 60.0
-_LIMIT_S = 60.0
-_LIMITS_S: dict[type, float] = {CheckStore: 3600.0, SnapshotStore: 3600.0}  # of large stores
 
 
 class Offload:
-    """Lets a thread `do` slow requests. Its descriptor becomes readable when some are done."""
+    """Lets a thread do slow requests. Its descriptor becomes readable when some are done."""
 
-    def __init__(self, do: Callable[[AnyRequest], Reply]) -> None:
-        self._do = do
-        self._todo: queue.SimpleQueue[tuple[Ticket[Peer], str] | None] = queue.SimpleQueue()
+    def __init__(self) -> None:
+        self._todo: queue.SimpleQueue[tuple[Ticket[Peer], Callable[[], Reply]] | None] = queue.SimpleQueue()
         self._done: collections.deque[tuple[Ticket[Peer], Reply | PilotMTCError]] = collections.deque()
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._thread: threading.Thread | None = None
@@ -39,15 +32,15 @@ class Offload:
         """Return the descriptor."""
         return self._event
 
-    def submit(self, ticket: Ticket[Peer], directory: str = "") -> None:
-        """Have a request done; one for a pilot's file needs the pilot's directory.
+    def submit(self, ticket: Ticket[Peer], do: Callable[[], Reply]) -> None:
+        """Have a request done by calling `do`.
 
         Raises
         ------
         StoreError
             If there can be no thread for it now.
         """
-        self._todo.put((ticket, directory))
+        self._todo.put((ticket, do))
         self._begin()
 
     def _begin(self) -> None:
@@ -61,7 +54,7 @@ class Offload:
 
     def expire(self, now: float) -> None:
         """Give up what has taken too long, on a file system that hangs, say: what comes after it must be done."""
-        if (doing := self._doing) is None or now - doing[1] < _LIMITS_S.get(type(doing[0].request), _LIMIT_S):
+        if (doing := self._doing) is None or now - doing[1] < doing[0].request.handling.time_limit_s:
             return
         name = type(doing[0].request).__name__
         log.error("%s has taken more than %g s and is given up", name, now - doing[1])
@@ -90,14 +83,11 @@ class Offload:
 
     def _work(self) -> None:
         while (todo := self._todo.get()) is not None:  # ends with close(); a daemon, should that never come
-            ticket, directory = todo
+            ticket, do = todo
             reply: Reply | PilotMTCError
             doing = self._doing = (ticket, time.monotonic())
             try:
-                if isinstance(ticket.request, GetPilotFile):
-                    reply = read_pilot_file(directory, ticket.request)
-                else:
-                    reply = self._do(ticket.request)
+                reply = do()
             except PilotMTCError as error:
                 reply = error
             except Exception as error:

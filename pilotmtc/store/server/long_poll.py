@@ -6,15 +6,8 @@ from collections.abc import Iterable
 from typing import Generic, Protocol, TypeVar
 
 from pilotmtc.model import PilotId
-from pilotmtc.protocol.agent import Batch, Claim, Heartbeat, Orders
-from pilotmtc.protocol.base import Reply
-from pilotmtc.protocol.client.tasks import GetTail, Tail
-from pilotmtc.protocol.client.watch import Changes, GetChanges, GetOverview, Overview
+from pilotmtc.protocol.base import WaitsFor
 from pilotmtc.protocol.requests import AnyRequest
-
-LONGEST_WAIT_S = 300.0
-_WAITING = (Claim, Heartbeat, GetChanges, GetOverview, GetTail)
-LONGEST_BEAT_S = 20.0  # a heartbeat renews the lease when it comes and when it is answered, but not while it waits
 
 
 class News(Protocol):
@@ -34,31 +27,17 @@ P = TypeVar("P")  # whoever waits for the answer
 class Ticket(Generic[P]):
     """A request that may wait: who asks, under which number, and until when."""
 
-    __slots__ = ("deadline", "number", "peer", "request")
+    __slots__ = ("deadline", "number", "peer", "pilot", "request", "waits_for")
 
     def __init__(self, peer: P, number: int, request: AnyRequest, now: float) -> None:
         self.peer = peer
         self.number = number
         self.request = request
-        wait_s = request.wait_s if isinstance(request, _WAITING) else 0.0
-        longest_s = LONGEST_BEAT_S if isinstance(request, Heartbeat) else LONGEST_WAIT_S
-        self.deadline = now + min(wait_s, longest_s) if wait_s > 0 else -math.inf  # NaN does not wait
-
-
-def has_something(request: AnyRequest, reply: Reply) -> bool:
-    """Return whether `reply` is worth waking the client up for."""
-    match request, reply:
-        case Claim(), Batch(tasks=tasks):
-            return bool(tasks)
-        case Heartbeat(seen=seen), Orders(number=number, peek=peek):
-            return number > seen or bool(peek)
-        case GetChanges(), Changes(changes=changes, reset=reset):
-            return bool(changes) or reset
-        case GetOverview(since=since), Overview(seq=seq):
-            return seq != since
-        case GetTail(since=since), Tail(attempt=attempt, at=at):
-            return at != since or not attempt
-    return True
+        self.waits_for = request.handling.waits_for
+        self.pilot: PilotId | None = getattr(request, request.handling.pilot_field, None)
+        wait_s = getattr(request, "wait_s", 0.0)
+        # NaN does not wait.
+        self.deadline = now + min(wait_s, request.handling.longest_wait_s) if wait_s > 0 else -math.inf
 
 
 class Parking(Generic[P]):
@@ -74,7 +53,7 @@ class Parking(Generic[P]):
     def __init__(self) -> None:
         self._claims: dict[Ticket[P], None] = {}  # in order of arrival, so that nobody starves
         self._watchers: dict[Ticket[P], None] = {}
-        self._beats: dict[PilotId, dict[Ticket[P], None]] = {}
+        self._beats: dict[PilotId | None, dict[Ticket[P], None]] = {}
         self._deadlines: list[tuple[float, int, Ticket[P]]] = []
         self._entered = 0
         self._claims_at = math.inf  # when to ask again for them
@@ -87,8 +66,8 @@ class Parking(Generic[P]):
 
     def put(self, ticket: Ticket[P]) -> None:
         """Let `ticket` wait."""
-        if isinstance(ticket.request, Heartbeat):
-            self._beats.setdefault(ticket.request.pilot, {})
+        if ticket.waits_for is WaitsFor.ORDERS:
+            self._beats.setdefault(ticket.pilot, {})
         self._room(ticket)[ticket] = None
         self._entered += 1
         heapq.heappush(self._deadlines, (ticket.deadline, self._entered, ticket))
@@ -139,17 +118,17 @@ class Parking(Generic[P]):
         return min(self._claims_at, self._watchers_at, deadline)
 
     def _room(self, ticket: Ticket[P]) -> dict[Ticket[P], None]:
-        if isinstance(ticket.request, Claim):
+        if ticket.waits_for is WaitsFor.TASKS:
             return self._claims
-        if isinstance(ticket.request, Heartbeat):
-            return self._beats.get(ticket.request.pilot, {})
+        if ticket.waits_for is WaitsFor.ORDERS:
+            return self._beats.get(ticket.pilot, {})
         return self._watchers
 
     def _remove(self, ticket: Ticket[P]) -> None:
         self._room(ticket).pop(ticket, None)
         self._called.pop(ticket, None)
-        if isinstance(ticket.request, Heartbeat) and not self._room(ticket):
-            self._beats.pop(ticket.request.pilot, None)
+        if ticket.waits_for is WaitsFor.ORDERS and not self._room(ticket):
+            self._beats.pop(ticket.pilot, None)
 
     def _tickets(self) -> list[Ticket[P]]:
         beats: Iterable[Ticket[P]] = (ticket for room in self._beats.values() for ticket in room)

@@ -17,25 +17,21 @@ from msgspec import UNSET, structs
 
 from pilotmtc import __version__
 from pilotmtc.errors import LoginRefused, PilotMTCError, ProtocolError, StoreError
-from pilotmtc.protocol.agent import AttachPilot, Claim, Finish, Heartbeat, Release, Started
-from pilotmtc.protocol.base import Done, Reply, Role
-from pilotmtc.protocol.client.campaigns import Campaigns, GetCampaigns
+from pilotmtc.protocol.agent import Claim, Finish
+from pilotmtc.protocol.base import Done, Place, Reply, Role
+from pilotmtc.protocol.client.campaigns import Campaigns
 from pilotmtc.protocol.client.maintenance import RevokeKey, SetMode, StoreInfo
-from pilotmtc.protocol.client.pilots import GetPilotFile, GetPilots, GetPilotView, GetSpans
-from pilotmtc.protocol.client.tasks import GetOutput, GetTask, GetTasks
-from pilotmtc.protocol.client.watch import GetChanges, GetOverview
+from pilotmtc.protocol.client.pilots import GetPilots
 from pilotmtc.protocol.frames import MAGIC, Ping, decode_hello, decode_request, hello
-from pilotmtc.protocol.requests import AnyRequest
 from pilotmtc.protocol.steward import ReportJobs
 from pilotmtc.store.access.keys import is_valid, pilot_of
 from pilotmtc.store.ownership.takeover import Tell
 from pilotmtc.store.requests.slices import Underway
-from pilotmtc.store.requests.slow import APART
 from pilotmtc.store.serve import roll_log
 from pilotmtc.store.server.background import Offload
 from pilotmtc.store.server.frame_budget import Room
 from pilotmtc.store.server.listener import Listener
-from pilotmtc.store.server.long_poll import Parking, Ticket, has_something
+from pilotmtc.store.server.long_poll import Parking, Ticket
 from pilotmtc.store.server.peer import Peer
 from pilotmtc.store.server.permissions import NOBODY, STEWARD, USER, Who, refusal
 from pilotmtc.store.server.poll_schedule import Rounds
@@ -56,9 +52,6 @@ _UNTOLD_S = 3600.0  # so long a server that nobody needs tries to tell scheduler
 _REFUSED_S = 3.0  # so long a refusal is told of: agents try again after 2
 _PER_TURN = 8  # requests of one client
 _DEAF_S = 0.1  # what is less does not count
-_OF_AGENTS = (AttachPilot, Claim, Finish, Heartbeat, Release, Started)
-# Their answers may be large: one of them a client and turn bounds what waits to be read.
-_BULKY = (Claim, GetTasks, GetTask, GetOutput, GetChanges, GetCampaigns, GetPilots, GetOverview, GetPilotView, GetSpans)
 
 
 class Server:
@@ -79,7 +72,7 @@ class Server:
         self.holding.ownership.advertise(self._listener.path)
         self._epoll = select.epoll()
         self._epoll.register(self._listener.socket, select.EPOLLIN)
-        self._offload = Offload(self._do_beside)
+        self._offload = Offload()
         self._epoll.register(self._offload, select.EPOLLIN)
         self._stewards = Stewards(self._epoll)
         self._rounds = Rounds()
@@ -275,42 +268,29 @@ class Server:
                     log.warning("client %d was refused: %s", peer.number, refused)
                     peer.answer(number, refused)
                     self._touched.add(peer)
-                elif isinstance(request, APART):
-                    self._aside(Ticket(peer, number, request, now))
-                elif isinstance(request, GetPilotFile):
-                    self._read_file(Ticket(peer, number, request, now), request)
+                elif request.handling.place is Place.THREAD:
+                    self._do_in_thread(Ticket(peer, number, request, now))
                 else:
                     if isinstance(request, GetPilots) and peer in self._clients:
                         self._rounds.watched(now)
-                    elif isinstance(request, _OF_AGENTS):
-                        peer.pilot = request.pilot
-                    self._turn_tickets.append(Ticket(peer, number, request, now))
-                    if isinstance(request, _BULKY):
+                    ticket = Ticket(peer, number, request, now)
+                    if request.handling.sign_of_life:
+                        peer.pilot = ticket.pilot
+                    self._turn_tickets.append(ticket)
+                    if request.handling.bulky_reply:  # one of them a turn bounds what waits to be read
                         return
         except PilotMTCError as error:
             self._dismiss(peer, error)
 
-    def _read_file(self, ticket: Ticket[Peer], request: GetPilotFile) -> None:
-        """Have a file read by the side: it may lie on a file system that hangs."""
+    def _do_in_thread(self, ticket: Ticket[Peer]) -> None:
         try:
-            directory = self.holding.store.pilot_directory(request.pilot)
+            self._offload.submit(ticket, self.holding.store.for_thread(ticket.request))
         except PilotMTCError as error:
-            self._answer(ticket, error)
-        else:
-            self._aside(ticket, directory)
-
-    def _do_beside(self, request: AnyRequest) -> Reply:
-        return self.holding.store.aside(request)
-
-    def _aside(self, ticket: Ticket[Peer], directory: str = "") -> None:
-        try:
-            self._offload.submit(ticket, directory)
-        except StoreError as error:
             self._answer(ticket, error)
 
     def _perform(self, tickets: Sequence[Ticket[Peer]], now: float) -> None:
         """Do requests in one commit; answer those that have an answer, park the others."""
-        tickets = [ticket for ticket in tickets if not (ticket.peer.closed and isinstance(ticket.request, _BULKY))]
+        tickets = [ticket for ticket in tickets if not (ticket.peer.closed and ticket.request.handling.bulky_reply)]
         for ticket, reply in zip(
             tickets, self.holding.ask([ticket.request for ticket in tickets], self.log_path), strict=True
         ):
@@ -321,7 +301,7 @@ class Server:
                 ticket.deadline > now
                 and not ticket.peer.closed
                 and not isinstance(reply, PilotMTCError)
-                and not has_something(ticket.request, reply)
+                and not ticket.request.worth_sending(reply)
             ):
                 self._parking.put(ticket)
             else:

@@ -1,8 +1,8 @@
 """Who is at the other end of a connection, and what they may say. Pure.
 
-Each request declares who may say it (`Request.said_by`); what is not declared is refused. The kind of a peer comes from
-where it cannot be made up: a serve that a key's line in ``authorized_keys`` has started names the key, and a steward is
-a child of the server.
+Each request declares who may say it (`Handling.said_by`); what is not declared is refused. The kind of a peer comes
+from where it cannot be made up: a serve that a key's line in ``authorized_keys`` has started names the key, and a
+steward is a child of the server.
 """
 
 from msgspec import Struct
@@ -53,7 +53,8 @@ STEWARD = Who(Role.STEWARD)
 def refusal(who: Who, request: AnyRequest) -> NotPermitted | None:
     """Return why `who` may not say `request`; None if they may."""
     name = type(request).__name__
-    if who.role not in request.said_by:
+    handling = request.handling
+    if who.role not in handling.said_by:
         if who.role is Role.AGENT:
             return NotPermitted(
                 f"{name} is not for agents: pilot {who.pilot} may only get tasks and bring results. Tasks that use the "
@@ -63,7 +64,7 @@ def refusal(who: Who, request: AnyRequest) -> NotPermitted | None:
             f"{name} is not for keys of the store: the key {who.key} opens the store's tasks and pilots only. Come by "
             "a login of your own"
         )
-    if who.role is Role.AGENT and (who.pilot is None or getattr(request, request.names, None) != who.pilot):
+    if who.role is Role.AGENT and (who.pilot is None or getattr(request, handling.pilot_field, None) != who.pilot):
         return NotPermitted(f"{name}: the agent of pilot {who.pilot} may speak of that pilot only")
     if who.role is Role.KEY and isinstance(request, CreatePilot) and request.description.scheduler:
         return NotPermitted(

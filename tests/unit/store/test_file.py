@@ -19,9 +19,9 @@ from pilotmtc.protocol.client.campaigns import GetCampaigns, Submit, Submitted
 from pilotmtc.protocol.client.maintenance import CheckStore, CompactStore, GetStore, SnapshotStore
 from pilotmtc.protocol.client.tasks import GetTask
 from pilotmtc.states import TASK_TRANSITIONS, TaskState
-from pilotmtc.store import sqlite as sqlite_module
 from pilotmtc.store.file.opening import SCHEMA
 from pilotmtc.store.file.transaction import Ledger
+from pilotmtc.store.requests.handlers import HANDLERS
 from pilotmtc.store.sqlite import SqliteStore
 from tests.contract.storekit import ECHO, Kit, result, row
 
@@ -158,8 +158,7 @@ def test_an_illegal_transition_undoes_its_request(
     kit.submit(row(1))
     pilot = kit.pilot()
     kit.finish(pilot, *kit.claim(pilot))
-    handlers = sqlite_module._HANDLERS  # what setitem infers from a union of generic types is nothing
-    monkeypatch.setitem(handlers, cast("type[object]", Release), resurrect)
+    monkeypatch.setitem(cast("dict[object, object]", HANDLERS), Release, resurrect)
     answers = store.call_many([Release(pilot, ())] if alone else [Release(pilot, ()), chunk("more")])
     assert isinstance(answers[0], InvalidTransition)
     assert kit.state(1) is TaskState.DONE

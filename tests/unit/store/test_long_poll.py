@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from pilotmtc.model import PilotId, Resources, TaskId
 from pilotmtc.protocol.agent import Batch, Claim, Heartbeat, Orders
-from pilotmtc.protocol.client.maintenance import GetStore
+from pilotmtc.protocol.client.maintenance import GetStore, StoreInfo
 from pilotmtc.protocol.client.tasks import GetTail, Tail
 from pilotmtc.protocol.client.watch import Changes, GetChanges
 from pilotmtc.protocol.requests import AnyRequest
-from pilotmtc.store.server.long_poll import LONGEST_BEAT_S, LONGEST_WAIT_S, Parking, Ticket, has_something
+from pilotmtc.store.server.long_poll import Parking, Ticket
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,10 @@ def test_request_without_wait_has_no_deadline_ahead() -> None:
 
 
 def test_nobody_waits_longer_than_the_server_likes() -> None:
-    assert Ticket("a", 1, claim(math.inf), now=5.0).deadline == 5.0 + LONGEST_WAIT_S
-    assert Ticket("a", 1, Heartbeat(PilotId(1), wait_s=500), now=5.0).deadline == 5.0 + LONGEST_BEAT_S
+    assert Ticket("a", 1, claim(math.inf), now=5.0).deadline == 5.0 + Claim.handling.longest_wait_s
+    assert (
+        Ticket("a", 1, Heartbeat(PilotId(1), wait_s=500), now=5.0).deadline == 5.0 + Heartbeat.handling.longest_wait_s
+    )
 
 
 def test_claim_wakes_for_ready_tasks_only() -> None:
@@ -60,17 +62,17 @@ def test_heartbeat_wakes_for_orders_to_its_pilot_only() -> None:
 
 def test_heartbeat_is_answered_when_somebody_wants_to_see_what_tasks_write() -> None:
     beat = Heartbeat(PilotId(1), seen=3, wait_s=9)
-    assert not has_something(beat, Orders(3, 60.0))
-    assert has_something(beat, Orders(3, 60.0, peek=((TaskId(1), 1),)))
+    assert not beat.worth_sending(Orders(3, 60.0))
+    assert beat.worth_sending(Orders(3, 60.0, peek=((TaskId(1), 1),)))
 
 
 def test_who_looks_at_what_a_task_writes_waits_for_something_newer_or_its_end() -> None:
     parking, tickets = parked(GetTail(TaskId(1), since=4.0, wait_s=9))
     parking.tell(FakeNews(changed=True), 1.0)
     assert parking.take(1.0) == tickets
-    assert not has_something(tickets[0].request, Tail(1, 4.0))
-    assert has_something(tickets[0].request, Tail(1, 5.0))
-    assert has_something(tickets[0].request, Tail())
+    assert not tickets[0].request.worth_sending(Tail(1, 4.0))
+    assert tickets[0].request.worth_sending(Tail(1, 5.0))
+    assert tickets[0].request.worth_sending(Tail())
 
 
 def test_watcher_wakes_for_changes() -> None:
@@ -123,9 +125,9 @@ def test_answered_tickets_leave_nothing_behind() -> None:
 
 
 def test_only_an_answer_that_says_something_ends_the_waiting() -> None:
-    assert not has_something(claim(), Batch(1))
-    assert not has_something(Heartbeat(PilotId(1), seen=4), Orders(4, 60.0, drain=True))
-    assert has_something(Heartbeat(PilotId(1), seen=3), Orders(4, 60.0))
-    assert not has_something(GetChanges(since=5), Changes(5))
-    assert has_something(GetChanges(), Changes(5, reset=True))
-    assert has_something(GetStore(), Batch(1))
+    assert not claim().worth_sending(Batch(1))
+    assert not Heartbeat(PilotId(1), seen=4).worth_sending(Orders(4, 60.0, drain=True))
+    assert Heartbeat(PilotId(1), seen=3).worth_sending(Orders(4, 60.0))
+    assert not GetChanges(since=5).worth_sending(Changes(5))
+    assert GetChanges().worth_sending(Changes(5, reset=True))
+    assert GetStore().worth_sending(StoreInfo("", "", 1, "", "", 1, 1))

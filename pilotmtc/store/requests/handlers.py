@@ -1,0 +1,58 @@
+"""Which function does which request: each says so of itself."""
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from pilotmtc.protocol.base import Reply
+from pilotmtc.protocol.requests import AnyRequest
+from pilotmtc.store.file.transaction import Ledger
+
+Kind = TypeVar("Kind", bound=AnyRequest)
+ReplyType = TypeVar("ReplyType", bound=Reply)
+
+
+class StoreFile(NamedTuple):
+    """What a request that is done beside the server's loop may use of the store.
+
+    Attributes
+    ----------
+    owner
+        The only way to the file, if no other connection may open it.
+    pilot_directory
+        Where the files of the pilot lie that the request names.
+    """
+
+    path: Path
+    owner: sqlite3.Connection | None
+    pilot_directory: str
+
+
+Handler = Callable[[Ledger, Kind], ReplyType]
+ThreadHandler = Callable[[StoreFile, Kind], ReplyType]
+
+HANDLERS: dict[type[AnyRequest], Handler[Any, Reply]] = {}  # Place.TRANSACTION
+THREAD_HANDLERS: dict[type[AnyRequest], ThreadHandler[Any, Reply]] = {}  # Place.THREAD
+
+
+def handles(kind: type[Kind]) -> Callable[[Handler[Kind, ReplyType]], Handler[Kind, ReplyType]]:
+    """Let the decorated function do requests of this kind, in a transaction."""
+
+    def register(handler: Handler[Kind, ReplyType]) -> Handler[Kind, ReplyType]:
+        HANDLERS[kind] = handler
+        return handler
+
+    return register
+
+
+def handles_in_thread(
+    kind: type[Kind],
+) -> Callable[[ThreadHandler[Kind, ReplyType]], ThreadHandler[Kind, ReplyType]]:
+    """Let the decorated function do requests of this kind, beside the server's loop."""
+
+    def register(handler: ThreadHandler[Kind, ReplyType]) -> ThreadHandler[Kind, ReplyType]:
+        THREAD_HANDLERS[kind] = handler
+        return handler
+
+    return register

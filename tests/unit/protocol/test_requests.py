@@ -1,0 +1,72 @@
+"""Requests say all about themselves, and the store can do each of them."""
+
+import typing
+
+import pytest
+
+from pilotmtc.model import PilotId
+from pilotmtc.protocol.base import AGENTS, GUESTS, Done, Effect, Handling, Place, Reply, Request, WaitsFor
+from pilotmtc.protocol.client.maintenance import CompactStore
+from pilotmtc.protocol.frames import Ping
+from pilotmtc.protocol.requests import REPLIES, REQUESTS, AnyRequest, contradictions
+from pilotmtc.store.requests.handlers import HANDLERS, THREAD_HANDLERS
+
+KINDS = pytest.mark.parametrize("kind", REQUESTS, ids=lambda kind: kind.__name__)
+
+
+def subclasses(kind: type[AnyRequest]) -> set[type[AnyRequest]]:
+    """Return all kinds of requests that the package declares."""
+    return {one for one in kind.__subclasses__() if one.__module__.startswith("pilotmtc.protocol.")}
+
+
+def test_all_requests_are_collected() -> None:
+    assert subclasses(Request) - set(REQUESTS) == {Ping}
+    assert len({kind.__struct_config__.tag for kind in REQUESTS}) == len(REQUESTS)
+
+
+@KINDS
+def test_request_says_how_it_is_handled(kind: type[AnyRequest]) -> None:
+    assert contradictions(kind) == []
+    assert issubclass(REPLIES[kind], Reply)
+    assert kind.__doc__
+
+
+@KINDS
+def test_request_has_a_handler_where_it_is_done(kind: type[AnyRequest]) -> None:
+    place = kind.handling.place
+    assert (kind in HANDLERS) == (place is Place.TRANSACTION)
+    assert (kind in THREAD_HANDLERS) == (place is Place.THREAD)
+    assert (kind is CompactStore) == (place is Place.ALONE)
+
+
+@KINDS
+def test_handler_returns_the_reply_that_the_request_names(kind: type[AnyRequest]) -> None:
+    handler = HANDLERS.get(kind) or THREAD_HANDLERS.get(kind)
+    if handler is None or handler.__name__ == "handler":  # of what is done in slices, which wraps functions
+        return
+    assert typing.get_type_hints(handler)["return"] is REPLIES[kind]
+
+
+def test_what_contradicts_itself_is_named() -> None:
+    class Silent(Request[Done], frozen=True, tag="silent"):
+        pilot: PilotId = PilotId(1)
+
+    class Confused(Request[Done], frozen=True, tag="confused"):
+        handling = Handling(
+            said_by=AGENTS, effect=Effect.WRITE, waits_for=WaitsFor.TASKS, sign_of_life=True, place=Place.THREAD
+        )
+
+        key: str = ""
+
+    class Hidden(Request[Done], frozen=True, tag="hidden"):
+        handling = Handling(said_by=GUESTS, effect=Effect.READ, repeat_key="number")
+
+        wait_s: float = 0.0
+
+    assert [words.partition(" needs ")[2] for words in contradictions(Silent)] == [
+        "a handling of its own", "somebody who may say it",
+    ]  # fmt: skip
+    assert len(contradictions(Confused)) == 5
+    assert [words.partition(" needs ")[2] for words in contradictions(Hidden)] == [
+        "waits_for if and only if it has wait_s", "the field number, by which a repeat is recognized",
+    ]  # fmt: skip
