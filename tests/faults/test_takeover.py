@@ -29,7 +29,7 @@ ECHO = Template(command=("echo", "{x}"), fields=("x",))
 # Ends, or falls asleep, after so many of the steps in which it changes something that others could see.
 TAKER = """
 import os, shutil, signal, sys, threading
-from pilotmtc.store import owner, takeover
+from pilotmtc.store.ownership import owner, takeover
 from pilotmtc.store.ownership.filesystem import owner_directory
 owner.BELIEVED = 0  # as on a slow machine: a claim is to be renewed whenever that matters
 store, last, ending = sys.argv[1], int(sys.argv[2]), sys.argv[3]

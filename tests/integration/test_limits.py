@@ -14,7 +14,7 @@ import os, sys
 for group in sys.argv[1:]:
     with open(f"{group}/cgroup.procs", "w") as file:
         file.write(str(os.getpid()))
-from pilotmtc.agent import limits
+from pilotmtc.agent.node import limits
 print(limits.cores(64, {}), limits.memory(1 << 62, {}))
 """
 

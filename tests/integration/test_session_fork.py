@@ -96,7 +96,7 @@ def test_link_to_another_host_is_not_used_by_a_child() -> None:
     script = """
         import os
         from pilotmtc.errors import UsageError
-        from pilotmtc.store import remote
+        from pilotmtc.store.client import remote
         from pilotmtc.store.client.client import StoreClient
         from pilotmtc.transport.ssh.url import SshTarget
         from pilotmtc.protocol.client.maintenance import GetStore
