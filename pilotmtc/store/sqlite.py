@@ -1,6 +1,6 @@
 """The store in an SQLite file. One process owns it; nothing here waits.
 
-Handlers of the requests are functions over a `Ledger` in `requests`; this file holds transactions.
+Handlers of the requests are functions over a `Transaction` in `requests`; this file does them in transactions.
 """
 
 import contextlib
@@ -8,7 +8,7 @@ import logging
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import TypeVar, cast
 
 from pilotmtc.clock import Clock, SystemClock
 from pilotmtc.errors import PilotMTCError, StoreBusy, StoreError, UsageError
@@ -16,10 +16,12 @@ from pilotmtc.model import PilotId
 from pilotmtc.protocol.base import Effect, Place, R, Reply, Request
 from pilotmtc.protocol.client.maintenance import Compacted, CompactStore
 from pilotmtc.protocol.client.pilots import GetPilotFile
+from pilotmtc.protocol.client.tasks import Cancel, Edit, Retry
 from pilotmtc.protocol.requests import AnyRequest
 from pilotmtc.store.file import maintenance
 from pilotmtc.store.file.opening import TROUBLE, open_file, translate
-from pilotmtc.store.file.transaction import Ledger, News
+from pilotmtc.store.file.transaction import Transaction
+from pilotmtc.store.live.wakeups import Wakeup
 from pilotmtc.store.requests import (  # noqa: F401 -- some are imported only to register what they handle
     claim,
     finish,
@@ -36,13 +38,12 @@ from pilotmtc.store.requests import (  # noqa: F401 -- some are imported only to
 from pilotmtc.store.requests.handlers import HANDLERS, THREAD_HANDLERS, StoreFile
 from pilotmtc.store.requests.jobs import OpenJobs
 
-__all__ = ["News", "SqliteStore"]
-
 log = logging.getLogger("pilotmtc.store.server")
 
 # What values that no row can hold bring about.
 _NONSENSE = (OverflowError, UnicodeEncodeError, sqlite3.IntegrityError)
 
+T = TypeVar("T")
 Answer = Reply | PilotMTCError
 
 
@@ -83,10 +84,11 @@ class SqliteStore:
         self._exclusive = exclusive
         self._prove = prove
         self._connection = open_file(self.path, exclusive, prove)
-        self._full: bool | None = None  # whether commits are synced now
+        self._failed_wishes: dict[str, PilotMTCError] = {}
         with self._translated():
             # Numbers of an earlier server lie below: a watcher that comes with one is told to look anew.
-            self._ledger = Ledger(self._connection, clock, lease_s, int(clock.now() * 1e9))
+            seq = int(clock.now() * 1e9)
+            self._tx = Transaction(self._connection, clock, lease_s, seq, prove)
 
     def close(self) -> None:
         """Close the file."""
@@ -166,11 +168,11 @@ class SqliteStore:
             If the disk does not play along; call again later.
         """
         with self._translated():
-            if pilots.is_due(self._ledger):
-                self._by_itself(lambda: pilots.do_due(self._ledger))
-            if self._ledger.wishes:
+            if pilots.is_due(self._tx):
+                self._by_itself(lambda: pilots.do_due(self._tx))
+            if self._tx.caches.wishes:
                 self._go_on()
-            return pilots.nap(self._ledger)
+            return pilots.nap_s(self._tx)
 
     def nap(self) -> float:
         """Return seconds until `due` may have something to do, 10 at the most: each commit may bring a nearer deadline.
@@ -181,16 +183,15 @@ class SqliteStore:
             If the disk does not play along.
         """
         with self._translated():
-            return pilots.nap(self._ledger)
+            return pilots.nap_s(self._tx)
 
     def heard(self, pilot: int, ago_s: float) -> None:
         """Count anything that has come from a pilot's agent as a sign of life: a large message may take long."""
-        if pilot in self._ledger.leases:
-            self._ledger.renew(pilot, ago_s)
+        self._tx.leases.heard(PilotId(pilot), ago_s)
 
     def was_deaf(self, seconds: float) -> bool:
         """Take in that for so long nobody could be heard; return whether all leases begin anew for that."""
-        return pilots.forgive(self._ledger, seconds)
+        return self._tx.leases.forgive(seconds)
 
     def watch_keys(self, keys: Sequence[str]) -> None:
         """Have it asked again about pilots that are over although these keys of theirs are still there.
@@ -201,19 +202,19 @@ class SqliteStore:
             If the disk does not play along.
         """
         with self._translated():
-            if found := jobs.left_keys(self._ledger, keys):
-                self._by_itself(lambda: jobs.watch_again(self._ledger, found))
+            if found := jobs.left_keys(self._tx, keys):
+                self._by_itself(lambda: jobs.watch_again(self._tx, found))
 
     @property
     def wishes(self) -> int:
         """How many wishes that were accepted are not fulfilled yet: `due` does a slice each time."""
-        return self._ledger.wishes
+        return self._tx.caches.wishes
 
     def _go_on(self) -> None:
-        ledger = self._ledger
-        full = slices.next_is_over(ledger)  # what the slices have written is synced before anybody is told
+        tx = self._tx
+        durable = slices.next_is_over(tx)  # what the slices have written is synced before anybody is told
         try:
-            self._by_itself(lambda: slices.go_on(ledger, steer.cancel, steer.retry, steer.edit), full=full)
+            self._by_itself(lambda: slices.go_on(tx, steer.cancel, steer.retry, steer.edit), durable=durable)
         except _NONSENSE as error:
             failure = _nonsense(error)
         except (*TROUBLE, StoreError):  # it may get better
@@ -226,36 +227,34 @@ class SqliteStore:
             failure = StoreError(f"a fault in pilotmtc itself: {type(error).__name__}: {error}; please report it")
         else:
             return
-        self._by_itself(lambda: slices.give_up(ledger, failure))
+        self._failed_wishes[self._by_itself(lambda: slices.give_up(tx))] = failure
 
-    def _by_itself(self, do: Callable[[], None], *, full: bool = False) -> None:
+    def _by_itself(self, do: Callable[[], T], *, durable: bool = False) -> T:
         """Do what nobody has asked for just now, in a transaction."""
-        self._synced(full)
-        self._connection.execute("BEGIN IMMEDIATE")
+        tx = self._tx
         try:
-            do()
-            self._ledger.settle()
-            self._prove()
-            self._connection.execute("COMMIT")
+            tx.begin(durable=durable or self._exclusive)
+            done = do()
+            tx.commit()
         except BaseException:
-            self._roll_back()
+            tx.roll_back()
             raise
-        self._ledger.committed()
         self._prove()
+        return done
 
     def open_jobs(self) -> dict[str, OpenJobs]:
         """Return the schedulers that have to be asked about pilots."""
         with self._translated():
-            return jobs.open_jobs(self._ledger)
+            return jobs.open_jobs(self._tx)
 
-    def take_news(self) -> News:
-        """Return what commits have brought since the last call, for waking those that wait."""
-        return self._ledger.take_news()
+    def take_wakeup(self) -> Wakeup:
+        """Return whom to wake for what commits have brought since the last call."""
+        return self._tx.wakeups.take()
 
     def find_pilot(self, key: str) -> PilotId | None:
         """Return the pilot with this key, None if there is none."""
         with self._translated():
-            return inspect.find_pilot(self._ledger, key)
+            return inspect.find_pilot(self._tx, key)
 
     def pilot_directory(self, pilot: int) -> str:
         """Return where the files of a pilot lie.
@@ -266,77 +265,57 @@ class SqliteStore:
             If there is no such pilot.
         """
         with self._translated():
-            return inspect.pilot_directory(self._ledger, pilot)
+            return inspect.pilot_directory(self._tx, pilot)
 
     # -- transactions ------------------------------------------------------------------------------------------
 
     def _transaction(self, requests: list[AnyRequest]) -> list[Answer]:
+        tx = self._tx
         effects = {request.handling.effect for request in requests}
-        writes = effects != {Effect.READ}
+        # What this host has not written yet, the next owner does not see.
+        durable = self._exclusive or Effect.DURABLE in effects
         try:
-            if writes:
-                self._synced(Effect.DURABLE in effects)
-            self._connection.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+            tx.begin(writes=effects != {Effect.READ}, durable=durable)
             answers = [self._one(request, alone=len(requests) == 1) for request in requests]
-            if writes:
-                self._prove()
-            self._connection.execute("COMMIT")
+            tx.commit()
         except TROUBLE as error:
-            self._roll_back()
+            tx.roll_back()
             return self._after_failure(requests, translate(error, self.path))
         except _RolledBack as failure:
-            self._roll_back()
+            tx.roll_back()
             return [failure.error]
         except BaseException:
-            self._roll_back()
+            tx.roll_back()
             raise
-        self._ledger.committed()
         self._prove()  # what nobody else may know yet is not told, either
         return answers
 
     def _one(self, request: AnyRequest, alone: bool) -> Answer:
         """Do one request; what it has done is undone if it fails, by a savepoint unless it is alone."""
-        ledger = self._ledger
         handler = HANDLERS.get(type(request))
         if handler is None:
             return UsageError(f"the store does not know the request {type(request).__name__}")
+        if isinstance(request, Cancel | Retry | Edit) and request.key in self._failed_wishes:
+            return self._failed_wishes.pop(request.key)
+        tx = self._tx
         reads = request.handling.effect is Effect.READ
-        if reads or alone:
-            try:
-                answer = handler(ledger, request)
-                ledger.settle()
-            except PilotMTCError as error:
-                failure = error
-            except _NONSENSE as error:
-                failure = _nonsense(error)
-            else:
-                return answer
-            if reads:
-                return failure
-            raise _RolledBack(failure)
-        mark = ledger.mark()
-        self._connection.execute("SAVEPOINT request")
+        marks = None if reads or alone else tx.mark()
         try:
-            answer = handler(ledger, request)
-            ledger.settle()
+            answer = handler(tx, request)
+            tx.settle()
         except PilotMTCError as error:
-            self._rewind(mark)
-            return error
+            failure = error
         except _NONSENSE as error:
-            self._rewind(mark)
-            return _nonsense(error)
-        self._connection.execute("RELEASE request")
-        return answer
-
-    def _rewind(self, mark: Any) -> None:
-        self._connection.execute("ROLLBACK TO request")
-        self._connection.execute("RELEASE request")
-        self._ledger.rewind(mark)
-
-    def _roll_back(self) -> None:
-        if self._connection.in_transaction:  # SQLite may have done it itself
-            self._connection.execute("ROLLBACK")
-        self._ledger.rolled_back()
+            failure = _nonsense(error)
+        else:
+            if marks is not None:
+                tx.keep()
+            return answer
+        if marks is not None:
+            tx.rewind(marks)
+        elif not reads:
+            raise _RolledBack(failure)
+        return failure
 
     def _after_failure(self, requests: list[AnyRequest], error: PilotMTCError) -> list[Answer]:
         """Answer `error` to all that would have changed something; those that look may still do so."""
@@ -345,12 +324,6 @@ class SqliteStore:
             return [error] * len(requests)
         found = iter(self._transaction(looks) if looks else ())
         return [next(found) if request.handling.effect is Effect.READ else error for request in requests]
-
-    def _synced(self, full: bool) -> None:
-        full = full or self._exclusive  # what this host has not written yet, the next owner does not see
-        if full is not self._full:
-            self._connection.execute(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}")
-            self._full = full
 
     def _outside(self, request: AnyRequest) -> Answer:
         """Do one request outside a transaction."""

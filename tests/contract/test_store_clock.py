@@ -24,14 +24,14 @@ def test_a_silent_pilot_fails_and_its_tasks_go_back(local: SqliteStore, clock: F
     clock.advance(59)
     local.due()
     assert kit.state(1) is S.RUNNING
-    local.take_news()
+    local.take_wakeup()
     clock.advance(2)
     local.due()
     (gone,) = local.call(GetPilots(pilot)).pilots
     assert (gone.state, gone.reason) == (PilotState.FAILED, "no heartbeat")
     assert [kit.state(1), kit.state(2)] == [S.READY, S.READY]
     assert [a.cause for a in local.call(GetTask(running.task)).attempts] == [Cause.PILOT_LOST]
-    assert local.take_news().ready
+    assert local.take_wakeup().ready
 
 
 def test_any_word_of_a_pilot_renews_its_lease(local: SqliteStore, clock: FakeClock) -> None:
@@ -128,9 +128,9 @@ def test_pauses_before_retries_double(local: SqliteStore, clock: FakeClock) -> N
         kit.beat(pilot)
         assert kit.claim(pilot) == ()
         clock.advance(0.5)
-        local.take_news()
+        local.take_wakeup()
         assert local.due() > 0
-        assert local.take_news().ready
+        assert local.take_wakeup().ready
 
 
 def test_due_is_called_again_in_time(local: SqliteStore, clock: FakeClock) -> None:
@@ -146,7 +146,7 @@ def test_nap_ends_with_the_next_deadline_as_soon_as_there_is_one(local: SqliteSt
     kit.submit(row(1), template=Template(("x",), fields=("x",), max_retries=1, backoff_s=0.125))
     pilot = kit.pilot()
     kit.finish(pilot, *kit.claim(pilot), code=1)
-    assert local.take_news().changed  # who sleeps looks at the nap again
+    assert local.take_wakeup().changed  # who sleeps looks at the nap again
     assert local.nap() == 0.125
 
 
@@ -154,7 +154,7 @@ def test_nap_ends_when_a_lease_does_or_a_pilot_turns_silent(tmp_path: Path, cloc
     store = SqliteStore(tmp_path / "s.db", clock, lease_s=8.0)
     assert store.due() == 10.0
     Kit(store).pilot()
-    assert store.take_news().changed
+    assert store.take_wakeup().changed
     naps = []
     while store.call(GetPilots(live=True)).pilots:
         naps.append(store.nap())
@@ -167,16 +167,16 @@ def test_nap_ends_when_a_lease_does_or_a_pilot_turns_silent(tmp_path: Path, cloc
 def test_news_tell_what_to_wake(local: SqliteStore) -> None:
     kit = Kit(local)
     pilot = kit.pilot()
-    local.take_news()
+    local.take_wakeup()
     kit.submit(row(1))
-    news = local.take_news()
+    news = local.take_wakeup()
     assert (news.ready, news.changed, news.orders) == (True, True, frozenset())
     kit.claim(pilot)
-    assert not local.take_news().ready
+    assert not local.take_wakeup().ready
     kit.cancel(1)
-    assert local.take_news().orders == {pilot}
+    assert local.take_wakeup().orders == {pilot}
     kit.beat(pilot)
-    news = local.take_news()
+    news = local.take_wakeup()
     assert (news.ready, news.changed, news.orders) == (False, False, frozenset())
 
 

@@ -309,7 +309,7 @@ def test_a_pilot_that_beats_is_not_silent_and_one_that_does_not_is_news_and_so_i
         clock.advance(20)
         local.call(Heartbeat(pilot))
         local.due()
-    local.take_news()
+    local.take_wakeup()
     quiet = local.call(GetOverview(since=first.seq))
     assert (quiet.seq, quiet.pilots, quiet.silent) == (first.seq, (), ())
     heard_at = clock.now()
@@ -317,16 +317,16 @@ def test_a_pilot_that_beats_is_not_silent_and_one_that_does_not_is_news_and_so_i
     for _ in range(20):  # as the server does
         clock.advance(pause_s)
         pause_s = local.due()
-        if local.take_news().changed:
+        if local.take_wakeup().changed:
             break
     assert clock.now() - heard_at == pytest.approx(45, abs=1)
     told = local.call(GetOverview(since=first.seq))
     assert told.seq != first.seq
     assert (told.silent, [one.seen_at for one in told.pilots]) == ((pilot,), [heard_at])
     assert local.call(GetOverview(since=told.seq)).seq == told.seq
-    assert not local.take_news().changed
+    assert not local.take_wakeup().changed
     local.call(Heartbeat(pilot))
-    assert local.take_news().changed
+    assert local.take_wakeup().changed
     back = local.call(GetOverview(since=told.seq))
     assert (back.silent, [one.seen_at for one in back.pilots]) == ((), [clock.now()])
     assert back.seq != told.seq

@@ -15,7 +15,7 @@ from pilotmtc.protocol.client.maintenance import CheckStore
 from pilotmtc.protocol.client.tasks import Cancel, Edit, Retry
 from pilotmtc.protocol.records import Filter
 from pilotmtc.states import Cause, TaskState
-from pilotmtc.store.file.transaction import Ledger
+from pilotmtc.store.file.transaction import Transaction
 from pilotmtc.store.requests import steer
 from pilotmtc.store.requests.slices import Progress, Slice, Underway
 from pilotmtc.store.sqlite import SqliteStore
@@ -68,7 +68,7 @@ def killed(kit: Kit) -> None:
     """Let another server have the store as it is."""
     old = kit.store
     assert isinstance(old, SqliteStore)
-    kit.store = SqliteStore(old.path, old._ledger.clock)
+    kit.store = SqliteStore(old.path, old._tx.clock)
     old.close()
 
 
@@ -126,10 +126,10 @@ def test_wish_that_cannot_be_fulfilled_does_not_keep_the_next_ones_waiting(
     assert isinstance(kit.store, SqliteStore)
     real = steer.cancel
 
-    def fails(ledger: Ledger, request: Cancel, progress: Progress) -> Slice:
+    def fails(tx: Transaction, request: Cancel, progress: Progress) -> Slice:
         if progress.last == 20 and request.key == "a":
             raise error
-        return real(ledger, request, progress)
+        return real(tx, request, progress)
 
     monkeypatch.setattr(steer, "cancel", fails)
     ask(kit, Cancel("a", ALL))
@@ -147,7 +147,7 @@ def test_full_disk_between_slices_holds_a_wish_up_and_no_more(kit: Kit, monkeypa
         raise StoreError("no space left")
 
     with monkeypatch.context() as patch:
-        patch.setattr(kit.store, "_prove", full)
+        patch.setattr(kit.store._tx, "_prove", full)
         with pytest.raises(StoreError, match="no space"):
             kit.store.due()
     assert counts(kit)[S.CANCELED] == 10

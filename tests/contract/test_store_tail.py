@@ -34,13 +34,13 @@ def test_agent_is_asked_once_for_what_somebody_wants_to_see(kit: Kit) -> None:
 
 def test_those_who_wait_are_woken(local: SqliteStore) -> None:
     pilot, task = _running(Kit(local))
-    local.take_news()
+    local.take_wakeup()
     local.call(GetTail(task.task))
-    assert local.take_news().orders == {pilot}
+    assert local.take_wakeup().orders == {pilot}
     local.call(GetTail(task.task))
-    assert not local.take_news().orders  # it is under way
+    assert not local.take_wakeup().orders  # it is under way
     local.call(Peeked(pilot, (_written(task, b"one\n"),)))
-    assert local.take_news().changed
+    assert local.take_wakeup().changed
 
 
 def test_answer_is_passed_on_and_newer_ones_are_asked_for(local: SqliteStore, clock: FakeClock) -> None:

@@ -3,9 +3,9 @@
 import sqlite3
 from collections.abc import Iterator
 
+from pilotmtc.store.attempt_id import ATTEMPT_BITS, LAST_ATTEMPT
 from pilotmtc.store.file.checksums import damaged
 from pilotmtc.store.file.large_outputs import missing
-from pilotmtc.store.file.views import ATTEMPT_BITS, ATTEMPT_MASK
 
 _SHOWN = 5  # of each kind of problem
 
@@ -28,10 +28,10 @@ _RULES = (
      "WHERE t.state IN (2, 3)"),
     ("recorded attempts that their task never made",
      f"SELECT a.id >> {ATTEMPT_BITS} FROM attempt AS a LEFT JOIN task AS t ON t.id = a.id >> {ATTEMPT_BITS} "
-     f"WHERE t.id IS NULL OR a.id & {ATTEMPT_MASK} NOT BETWEEN 1 AND t.attempt"),
+     f"WHERE t.id IS NULL OR a.id & {LAST_ATTEMPT} NOT BETWEEN 1 AND t.attempt"),
     ("tasks with another attempt after the one that ended well",
      f"SELECT a.id >> {ATTEMPT_BITS} FROM attempt AS a JOIN task AS t ON t.id = a.id >> {ATTEMPT_BITS} "
-     f"WHERE a.cause = 0 AND a.exit_code = 0 AND (t.state != 4 OR a.id & {ATTEMPT_MASK} != t.attempt)"),
+     f"WHERE a.cause = 0 AND a.exit_code = 0 AND (t.state != 4 OR a.id & {LAST_ATTEMPT} != t.attempt)"),
     ("outputs without an attempt",
      f"SELECT o.id >> {ATTEMPT_BITS} FROM output AS o LEFT JOIN attempt AS a ON a.id = o.id WHERE a.id IS NULL"),
     ("WAITING tasks that count other unmet dependencies than there are",

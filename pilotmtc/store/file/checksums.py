@@ -4,8 +4,8 @@ import sqlite3
 import zlib
 from collections.abc import Iterator
 
+from pilotmtc.store.attempt_id import ATTEMPT_BITS, LAST_ATTEMPT
 from pilotmtc.store.file.large_outputs import place
-from pilotmtc.store.file.views import ATTEMPT_BITS, ATTEMPT_MASK
 
 _SHOWN = 5
 _BLOCK_BYTES = 1 << 20
@@ -21,7 +21,7 @@ def damaged(connection: sqlite3.Connection, store: str) -> Iterator[str]:
             file = None if crc is None else place(store, path, directory)
             try:
                 if file is not None and _crc_of(file) != crc:
-                    changed.append(f"{file} of task {id_ >> ATTEMPT_BITS}, attempt {id_ & ATTEMPT_MASK}")
+                    changed.append(f"{file} of task {id_ >> ATTEMPT_BITS}, attempt {id_ & LAST_ATTEMPT}")
             except FileNotFoundError:
                 continue
             except OSError as error:

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from pilotmtc.store.file.views import ATTEMPT_BITS
+from pilotmtc.store.attempt_id import ATTEMPT_BITS
 from pilotmtc.units import format_memory
 
 _SHOWN = 5

@@ -6,9 +6,7 @@
 from enum import IntEnum
 
 from pilotmtc.states import Cause, PilotState, TaskState
-
-ATTEMPT_BITS = 20  # attempt.id = task << ATTEMPT_BITS | attempt
-ATTEMPT_MASK = (1 << ATTEMPT_BITS) - 1
+from pilotmtc.store.attempt_id import ATTEMPT_BITS, LAST_ATTEMPT
 
 
 def _words(column: str, states: type[IntEnum]) -> str:
@@ -50,16 +48,16 @@ VIEWS = {
     {_time("task.not_before")} AS not_before, {_time("task.started_at")} AS started_at, task.tags
 FROM task JOIN template ON template.id = task.template_id JOIN resources ON resources.id = task.resources_id""",
     "attempts": f"""SELECT
-    attempt.id >> {ATTEMPT_BITS} AS task_id, attempt.id & {ATTEMPT_MASK} AS attempt,
+    attempt.id >> {ATTEMPT_BITS} AS task_id, attempt.id & {LAST_ATTEMPT} AS attempt,
     {_words("attempt.cause", Cause)} AS cause, attempt.pilot_id, {_RECORDED}
 FROM attempt LEFT JOIN output ON output.id = attempt.id""",
     "results": f"""SELECT
     task.id AS task_id, task.campaign_id, task.name, {_PARAMS} AS params,
-    {_words("task.state", TaskState)} AS state, attempt.id & {ATTEMPT_MASK} AS attempt,
+    {_words("task.state", TaskState)} AS state, attempt.id & {LAST_ATTEMPT} AS attempt,
     {_words("attempt.cause", Cause)} AS cause, attempt.pilot_id, {_RECORDED}
 FROM task JOIN template ON template.id = task.template_id
     JOIN attempt ON attempt.id = (SELECT max(id) FROM attempt
-        WHERE id BETWEEN task.id << {ATTEMPT_BITS} AND (task.id << {ATTEMPT_BITS}) + {ATTEMPT_MASK})
+        WHERE id BETWEEN task.id << {ATTEMPT_BITS} AND (task.id << {ATTEMPT_BITS}) + {LAST_ATTEMPT})
     LEFT JOIN output ON output.id = attempt.id
 WHERE task.state IN (4, 5, 6)""",
     "campaigns": f"""SELECT

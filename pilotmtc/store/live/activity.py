@@ -1,12 +1,13 @@
-"""What has been going on lately, counted in memory as commits bring it. It begins anew with each server.
-
-Pure: time comes as an argument, monotonic seconds.
-"""
+"""What has been going on lately, counted in memory as commits bring it. It begins anew with each server. Pure."""
 
 import math
 from collections import deque
+from collections.abc import Sequence
+from functools import partial
 
+from pilotmtc.clock import Clock
 from pilotmtc.protocol.records import NodeState, Pace, RunningTask, Series
+from pilotmtc.store.live.participant import Staged
 
 _STEPS = ((2.0, 300), (30.0, 240), (300.0, 288))  # ten minutes, two hours, a day
 _FADES_S = (15.0, 120.0, 900.0)  # what was longer ago counts less and less in a pace
@@ -115,111 +116,147 @@ class Ring:
         )
 
 
-class Activity:
-    """All that is counted. What a transaction notes is staged until it is committed."""
+class Activity(Staged):
+    """All that is counted, as far as it was committed."""
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self._clock = clock
+        now = clock.monotonic()
         self.since = now
         self.rings = [Ring(step_s, size, now) for step_s, size in _STEPS]
         self.pilots: dict[int, Meter] = {}
         self.campaigns: dict[int, Meter] = {}
-        self.held: dict[int, dict[int, RunningTask]] = {}  # by pilot and task: those that were said to have started
+        self.running: dict[int, dict[int, RunningTask]] = {}  # by pilot and task: those that were said to have started
         self.nodes: dict[int, tuple[NodeState, ...]] = {}
         self.events: dict[int, deque[tuple[float, str]]] = {}
         self._levels: dict[int, tuple[int, int]] = {}  # pilot -> busy, cores
-        self._staged: list[tuple[bool, int, int, int]] = []
-        self._ended: dict[tuple[bool, int], list[int]] = {}  # committed, not folded in yet
+        self._pilots_ended: dict[int, list[int]] = {}  # committed, not folded in yet: attempts that ended and failed
+        self._campaigns_ended: dict[int, list[int]] = {}  # tasks, likewise
         self._fold_at = now
 
-    # -- told by the handlers of requests -----------------------------------------------------------------------
+    # -- told by the handlers of requests, and true when that is committed ---------------------------------------
 
-    def finished(self, pilot: int, ended: int, failed: int) -> None:
+    def attempts_ended(self, pilot: int, tasks: Sequence[int], failed: int) -> None:
         """Note attempts of a pilot that have ended."""
-        self._staged.append((True, pilot, ended, failed))
+        self._staged.append(partial(self._attempts_ended, pilot, tasks, failed))
 
-    def over(self, campaign: int, ended: int, failed: int) -> None:
+    def _attempts_ended(self, pilot: int, tasks: Sequence[int], failed: int) -> None:
+        self._forget_running(pilot, tasks)
+        if tasks:
+            _add(self._pilots_ended, pilot, len(tasks), failed)
+
+    def tasks_ended(self, campaign: int, ended: int, failed: int) -> None:
         """Note tasks of a campaign that are DONE or FAILED."""
-        self._staged.append((False, campaign, ended, failed))
+        self._staged.append(partial(_add, self._campaigns_ended, campaign, ended, failed))
 
-    def started(self, pilot: int, task: RunningTask, now: float) -> None:
-        """Note where a task runs."""
-        self.working(task.campaign, now)
-        self.held.setdefault(pilot, {})[task.task] = task
+    def started(self, pilot: int, tasks: Sequence[RunningTask]) -> None:
+        """Note where tasks run."""
+        self._staged.append(partial(self._started, pilot, tasks))
 
-    def working(self, campaign: int, now: float) -> None:
+    def _started(self, pilot: int, tasks: Sequence[RunningTask]) -> None:
+        for task in tasks:
+            self._running(task.campaign)
+            self.running.setdefault(pilot, {})[task.task] = task
+
+    def returned(self, pilot: int, tasks: Sequence[int]) -> None:
+        """Note tasks that a pilot has given back."""
+        self._staged.append(partial(self._forget_running, pilot, tasks))
+
+    def _forget_running(self, pilot: int, tasks: Sequence[int]) -> None:
+        if there := self.running.get(pilot):
+            for task in tasks:
+                there.pop(task, None)
+
+    def campaign_runs(self, campaign: int) -> None:
         """Note that tasks of a campaign run: not only what ends tells of its pace, but also that nothing does."""
-        if campaign not in self.campaigns:
-            self.campaigns[campaign] = Meter(now)
+        self._staged.append(partial(self._running, campaign))
 
-    def level(self, pilot: int, busy: int, cores: int, now: float) -> bool:
+    def _running(self, campaign: int) -> None:
+        if campaign not in self.campaigns:
+            self.campaigns[campaign] = Meter(self._clock.monotonic())
+
+    def level(self, pilot: int, busy: int, cores: int) -> bool:
         """Note how many cores of a pilot are busy and there; return whether that is new."""
+        self._staged.append(partial(self._level, pilot, busy, cores))
+        return self._levels.get(pilot) != (busy, cores)
+
+    def _level(self, pilot: int, busy: int, cores: int) -> None:
         if self._levels.get(pilot) == (busy, cores):
-            return False
+            return
+        now = self._clock.monotonic()
         self._advance(now)
         self._levels[pilot] = (busy, cores)
         if pilot not in self.pilots:
             self.pilots[pilot] = Meter(now)
-        return True
+
+    def nodes_are(self, pilot: int, nodes: tuple[NodeState, ...]) -> None:
+        """Note the state of a pilot's nodes."""
+        self._staged.append(partial(self.nodes.__setitem__, pilot, nodes))
+
+    def pilot_ended(self, pilot: int) -> None:
+        """Forget what an ended pilot had."""
+        self._staged.append(partial(self._pilot_ended, pilot))
+
+    def _pilot_ended(self, pilot: int) -> None:
+        self._advance(self._clock.monotonic())
+        self._levels.pop(pilot, None)
+        self.running.pop(pilot, None)
+        self.nodes.pop(pilot, None)
+
+    def event(self, pilot: int, words: str) -> None:
+        """Note what became of a pilot."""
+        self._staged.append(partial(self._event, pilot, self._clock.now(), words))
+
+    def _event(self, pilot: int, wall: float, words: str) -> None:
+        self.events.setdefault(pilot, deque(maxlen=_EVENTS)).append((wall, words))
+
+    def commit(self) -> None:
+        """Take in what was noted."""
+        super().commit()
+        if self._pilots_ended or self._campaigns_ended:
+            now = self._clock.monotonic()
+            if now >= self._fold_at:
+                self._fold(now)
+
+    # -- shown ---------------------------------------------------------------------------------------------------
 
     def busy(self, pilot: int) -> int:
         """Return how many cores of a pilot are busy."""
         return self._levels.get(pilot, (0, 0))[0]
 
-    def gone(self, pilot: int, now: float) -> None:
-        """Forget what an ended pilot had."""
-        self._advance(now)
-        self._levels.pop(pilot, None)
-        self.held.pop(pilot, None)
-        self.nodes.pop(pilot, None)
-
-    def event(self, pilot: int, wall: float, words: str) -> None:
-        """Note what became of a pilot."""
-        self.events.setdefault(pilot, deque(maxlen=_EVENTS)).append((wall, words))
-
-    # -- transactions -------------------------------------------------------------------------------------------
-
-    def mark(self) -> int:
-        """Return the place that `rewind` comes back to."""
-        return len(self._staged)
-
-    def rewind(self, mark: int) -> None:
-        """Forget what was staged since `mark`."""
-        del self._staged[mark:]
-
-    def committed(self, now: float) -> None:
-        """Take in what was staged."""
-        for pilot, id_, ended, failed in self._staged:
-            sums = self._ended.setdefault((pilot, id_), [0, 0])
-            sums[0] += ended
-            sums[1] += failed
-        self._staged.clear()
-        if self._ended and now >= self._fold_at:
-            self.fold(now)
-
-    def fold(self, now: float) -> None:
-        """Add what was gathered to what is shown."""
-        self._fold_at = now + _FOLD_S
-        self._advance(now)
-        for (pilot, id_), (ended, failed) in self._ended.items():
-            meters = self.pilots if pilot else self.campaigns
-            if (meter := meters.get(id_)) is None:
-                meter = meters[id_] = Meter(min(now, self._fold_at - 2 * _FOLD_S))
-            meter.add(ended, failed, now)
-            if not pilot:
-                for ring in self.rings:
-                    ring.add(ended, failed)
-        self._ended.clear()
-
-    def series(self, span_s: float, now: float, wall: float) -> Series:
+    def series(self, span_s: float) -> Series:
         """Return the series that shows `span_s`, or as much as there has been, as finely as there is one."""
-        self.fold(now)
+        now = self._clock.monotonic()
+        self._fold(now)
         there_s = max(0.0, min(now - self.since, span_s))  # the other way round NaN would get through
         ring = next((ring for ring, (step, size) in zip(self.rings, _STEPS, strict=True) if step * size >= there_s),
                     self.rings[-1])  # fmt: skip
-        return ring.series(there_s, now, wall)
+        return ring.series(there_s, now, self._clock.now())
+
+    def _fold(self, now: float) -> None:
+        """Add what has ended to what is shown."""
+        self._fold_at = now + _FOLD_S
+        self._advance(now)
+        for meters, sums in ((self.pilots, self._pilots_ended), (self.campaigns, self._campaigns_ended)):
+            for id_, (ended, failed) in sums.items():
+                if (meter := meters.get(id_)) is None:
+                    meter = meters[id_] = Meter(min(now, self._fold_at - 2 * _FOLD_S))
+                meter.add(ended, failed, now)
+        for ended, failed in self._campaigns_ended.values():
+            for ring in self.rings:
+                ring.add(ended, failed)
+        self._pilots_ended.clear()
+        self._campaigns_ended.clear()
 
     def _advance(self, now: float) -> None:
         busy = sum(level[0] for level in self._levels.values())
         cores = sum(level[1] for level in self._levels.values())
         for ring in self.rings:
             ring.advance(now, busy, cores)
+
+
+def _add(sums: dict[int, list[int]], id_: int, ended: int, failed: int) -> None:
+    there = sums.setdefault(id_, [0, 0])
+    there[0] += ended
+    there[1] += failed

@@ -1,9 +1,11 @@
 """Who is to be asked what running tasks have written, and what was answered. In memory only, and little of it. Pure."""
 
 from collections import defaultdict
+from functools import partial
 
 from pilotmtc.model import PilotId, TaskId
 from pilotmtc.protocol.records import Written
+from pilotmtc.store.live.participant import Staged
 
 _AGAIN_S = 2.0  # an agent that has not answered by then is asked again
 _KEPT = 32  # answers
@@ -11,10 +13,11 @@ _KEPT = 32  # answers
 Attempt = tuple[TaskId, int]
 
 
-class Peeks:
+class Peeks(Staged):
     """Questions for agents, and their answers."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._questions: defaultdict[PilotId, set[Attempt]] = defaultdict(set)
         self._asked_at: dict[Attempt, float] = {}  # and not answered yet
         self._answers: dict[Attempt, tuple[float, Written]] = {}  # oldest first
@@ -27,15 +30,22 @@ class Peeks:
         """Note that somebody wants to know; return whether the pilot is to be told."""
         if now - self._asked_at.get(attempt, float("-inf")) < _AGAIN_S:
             return False
+        self._staged.append(partial(self._ask, pilot, attempt, now))
+        return True
+
+    def _ask(self, pilot: PilotId, attempt: Attempt, now: float) -> None:
         if len(self._asked_at) >= _KEPT:
             self._asked_at.clear()
         self._asked_at[attempt] = now
         self._questions[pilot].add(attempt)
-        return True
 
     def questions(self, pilot: PilotId) -> tuple[Attempt, ...]:
         """Return what a pilot is to be asked, once."""
-        return tuple(sorted(self._questions.pop(pilot, ())))
+        questions = self._questions.get(pilot)
+        if not questions:
+            return ()
+        self._staged.append(partial(self._questions.pop, pilot, None))
+        return tuple(sorted(questions))
 
     def take(self, written: Written, at: float) -> None:
         """Keep an answer that came at `at`."""

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator
 from heapq import merge
-from typing import Any
+from typing import NamedTuple
 
 import msgspec
 
@@ -13,117 +13,149 @@ from pilotmtc.protocol.agent import Batch, Claim, Release, Started
 from pilotmtc.protocol.base import Done
 from pilotmtc.protocol.records import RunningTask
 from pilotmtc.resources.slots import SHARE, shares
-from pilotmtc.states import PILOT_FINAL, Cause, PilotState
-from pilotmtc.store.file.transaction import Ledger, id_list
-from pilotmtc.store.file.views import ATTEMPT_BITS, ATTEMPT_MASK
+from pilotmtc.states import PILOT_FINAL, Cause, PilotState, TaskState
+from pilotmtc.store.attempt_id import LAST_ATTEMPT, attempt_id
+from pilotmtc.store.file.ids import IN_LIST, id_list
+from pilotmtc.store.file.pilot_status import pilot_status
+from pilotmtc.store.file.task_status import CLAIMED, HELD, RUNNING, TaskStatus, tasks_by_id
+from pilotmtc.store.file.transaction import Transaction
 from pilotmtc.store.requests.dependents import resolve
-from pilotmtc.store.requests.finish import held, record
+from pilotmtc.store.requests.finish import record
 from pilotmtc.store.requests.handlers import handles
 
 _decode_params = msgspec.json.Decoder(tuple[str, ...]).decode
-_COLUMNS = "id, attempt, template_id, resources_id, priority, params, name, campaign_id"
-_READY = f"""SELECT {_COLUMNS} FROM task INDEXED BY task_ready WHERE campaign_id = ? AND resources_id = ?
-    AND state = 1 AND not_before IS NULL ORDER BY priority DESC, id LIMIT ?"""
-_AGAIN = f"""SELECT {_COLUMNS} FROM task INDEXED BY task_held WHERE pilot_id = ? AND state IN (2, 3) AND claim_no = ?
-    ORDER BY priority DESC, id"""
-_TAKE = """UPDATE task SET state = 2, attempt = attempt + 1, pilot_id = ?, claim_no = ?, started_at = NULL
-    WHERE id IN (SELECT value FROM json_each(?))"""
-# min() over an index is one seek; a comparison of row values would walk through all that is ready.
-_NEXT_CAMPAIGN = """SELECT min(campaign_id) FROM task INDEXED BY task_ready
-    WHERE state = 1 AND not_before IS NULL AND campaign_id > ? AND campaign_id <= ?"""
-_NEXT_RESOURCES = """SELECT min(resources_id) FROM task INDEXED BY task_ready
-    WHERE state = 1 AND not_before IS NULL AND campaign_id = ? AND resources_id > ?"""
 _EPSILON = 1e-9  # shares of GPUs are added up in floating point
+_COLUMNS = "id, attempt, template_id, resources_id, priority, params, name, campaign_id"
+_IS_READY = f"state = {TaskState.READY:d} AND not_before IS NULL"  # as the index task_ready says it
+# Tasks of one kind that can be claimed, in order.
+_READY_TASKS = f"""SELECT {_COLUMNS} FROM task INDEXED BY task_ready WHERE campaign_id = ? AND resources_id = ?
+    AND {_IS_READY} ORDER BY priority DESC, id LIMIT ?"""
+# What an earlier claim of this number was given, as far as the pilot holds it still.
+_GIVEN_TASKS = f"""SELECT {_COLUMNS} FROM task INDEXED BY task_held WHERE pilot_id = ? AND {HELD} AND claim_no = ?
+    ORDER BY priority DESC, id"""
+# Let a pilot hold tasks.
+_TAKE = f"""UPDATE task SET state = {CLAIMED}, attempt = attempt + 1, pilot_id = ?, claim_no = ?, started_at = NULL
+    WHERE id {IN_LIST}"""
+_SET_CLAIM_NO = "UPDATE pilot SET claim_no = ? WHERE id = ?"
+# The next campaign of a range with tasks that can be claimed.
+# min() over an index is one seek; a comparison of row values would walk through all that is ready.
+_NEXT_CAMPAIGN = f"""SELECT min(campaign_id) FROM task INDEXED BY task_ready
+    WHERE {_IS_READY} AND campaign_id > ? AND campaign_id <= ?"""
+# The next resources that tasks of a campaign need which can be claimed.
+_NEXT_RESOURCES = f"""SELECT min(resources_id) FROM task INDEXED BY task_ready
+    WHERE {_IS_READY} AND campaign_id = ? AND resources_id > ?"""
+# Note that a task runs.
+_START = f"UPDATE task SET state = {RUNNING}, started_at = ? WHERE id = ?"
+# Give a task back: with its pilot still named, so that the pilot may come back with it, or without.
+_LOSE = f"UPDATE task SET state = {TaskState.READY:d}, started_at = NULL WHERE id = ?"
+_RETURN = f"UPDATE task SET state = {TaskState.READY:d}, started_at = NULL, pilot_id = NULL WHERE id = ?"
+_CANCEL = f"UPDATE task SET state = {TaskState.CANCELED:d}, cancel = 0 WHERE id = ?"
 
-Row = tuple[Any, ...]
+
+class ReadyTask(NamedTuple):
+    """A task that a claim is given, as it was before."""
+
+    id: TaskId
+    attempt: int
+    template: int
+    resources: int
+    priority: int
+    params: str | None
+    name: str | None
+    campaign: CampaignId
 
 
 @handles(Claim)
-def claim(ledger: Ledger, request: Claim) -> Batch:
+def claim(tx: Transaction, request: Claim) -> Batch:
     """Give a batch that fits."""
-    seat = ledger.seat(request.pilot)
-    if seat.state in PILOT_FINAL:
-        raise StateError(f"pilot {request.pilot} is {seat.state.name}: its agent must stop")
-    if seat.state in (PilotState.NEW, PilotState.PENDING):
-        raise StateError(f"pilot {request.pilot} is {seat.state.name}: its agent must attach first")
-    ledger.renew(request.pilot)
-    if request.number == seat.claim_no:
-        rows: list[Row] = ledger.execute(_AGAIN, (request.pilot, request.number)).fetchall()
-        return _batch(ledger, request.number, rows, 0)
-    if request.number < ledger.claims.get(request.pilot, seat.claim_no):
+    status = pilot_status(tx, request.pilot)
+    if status.state in PILOT_FINAL:
+        raise StateError(f"pilot {request.pilot} is {status.state.name}: its agent must stop")
+    if status.state in (PilotState.NEW, PilotState.PENDING):
+        raise StateError(f"pilot {request.pilot} is {status.state.name}: its agent must attach first")
+    tx.leases.renew(request.pilot)
+    if request.number == status.claim_no:
+        rows = tx.execute(_GIVEN_TASKS, (request.pilot, request.number))
+        return _batch(tx, request.number, list(map(ReadyTask._make, rows)), 0)
+    if request.number < tx.leases.newest_claim(request.pilot, status.claim_no):
         return Batch(request.number)  # a late copy: the agent would not know of what this gave it
-    ledger.claims[request.pilot] = request.number
-    if seat.state is PilotState.DRAINING or seat.drain or seat.kill:
+    tx.leases.note_claim(request.pilot, request.number)
+    if status.state is PilotState.DRAINING or status.drain or status.kill:
         return Batch(request.number)
-    rows = list(_choose(ledger, request, seat.campaign))
-    if rows:
-        ledger.execute(_TAKE, (request.pilot, request.number, id_list([row[0] for row in rows])))
-        ledger.moved_all(
-            [(row[0] << ATTEMPT_BITS | row[1] + 1, row[7] << 3 | 2) for row in rows], [row[7] << 3 | 1 for row in rows]
-        )
-        ledger.execute("UPDATE pilot SET claim_no = ? WHERE id = ?", (request.number, request.pilot))
-    return _batch(ledger, request.number, rows, 1)
+    tasks = list(_choose(tx, request, status.campaign))
+    if tasks:
+        tx.execute(_TAKE, (request.pilot, request.number, id_list([task.id for task in tasks])))
+        attempts: dict[CampaignId, list[int]] = {}
+        for task in tasks:
+            attempts.setdefault(task.campaign, []).append(attempt_id(task.id, task.attempt + 1))
+        for campaign, taken in attempts.items():
+            tx.move_tasks(campaign, TaskState.READY, TaskState.CLAIMED, taken)
+        tx.execute(_SET_CLAIM_NO, (request.number, request.pilot))
+    return _batch(tx, request.number, tasks, 1)
 
 
-def _batch(ledger: Ledger, number: int, rows: list[Row], step: int) -> Batch:
+def _batch(tx: Transaction, number: int, tasks: list[ReadyTask], step: int) -> Batch:
+    """Return the reply; `step` is what the claim has added to the numbers of attempts since `tasks` were read."""
     return Batch(
         number,
         tuple(
             [
                 Claimed(
-                    TaskId(id_), attempt + step, template, resources, _decode_params(params) if params else (),
-                    priority, name, CampaignId(campaign),
+                    id_, attempt + step, template, resources, _decode_params(params) if params else (),
+                    priority, name, campaign,
                 )
-                for id_, attempt, template, resources, priority, params, name, campaign in rows
+                for id_, attempt, template, resources, priority, params, name, campaign in tasks
             ]
         ),
-        {id_: ledger.template(id_) for id_ in {row[2] for row in rows}},
-        {id_: ledger.resources(id_) for id_ in {row[3] for row in rows}},
+        {id_: tx.caches.templates.get(id_) for id_ in {task.template for task in tasks}},
+        {id_: tx.caches.resources.get(id_) for id_ in {task.resources for task in tasks}},
     )  # fmt: skip
 
 
-def kinds(ledger: Ledger, campaign: int | None) -> Iterator[tuple[int, int]]:
+def kinds(tx: Transaction, campaign: int | None) -> Iterator[tuple[int, int]]:
     """Yield the (campaign, resources) that have ready tasks, by a step or two in the index for each.
 
     Without a `campaign`, those of campaigns that are kept for pilots of their own are passed over.
     """
     low, high = (-1, 1 << 62) if campaign is None else (campaign - 1, campaign)
     while True:
-        (found,) = ledger.execute(_NEXT_CAMPAIGN, (low, high)).fetchone()
+        (found,) = tx.execute(_NEXT_CAMPAIGN, (low, high)).fetchone()
         if found is None:
             return
         low = found
-        if campaign is None and (shared := ledger.shared_from(found)) != found:
+        if campaign is None and (shared := tx.caches.shared_from(found)) != found:
             if shared is None:
                 return
             low = shared - 1
             continue
         need = -1
-        while (need := ledger.execute(_NEXT_RESOURCES, (found, need)).fetchone()[0]) is not None:
+        while (need := tx.execute(_NEXT_RESOURCES, (found, need)).fetchone()[0]) is not None:
             yield found, need
 
 
-def _order(row: Row) -> tuple[int, int]:
-    return -row[4], row[0]
+def _order(task: ReadyTask) -> tuple[int, int]:
+    return -task.priority, task.id
 
 
-def _choose(ledger: Ledger, request: Claim, campaign: int | None) -> Iterator[Row]:
+def _choose(tx: Transaction, request: Claim, campaign: int | None) -> Iterator[ReadyTask]:
     """Yield ready tasks in order as long as they fit into what is wanted."""
     limit = request.limit
-    fitting = {kind: None for kind in kinds(ledger, campaign) if _fits(ledger.resources(kind[1]), request)}
-    streams: list[Iterable[Row]] = [ledger.execute(_READY, (*kind, limit)) for kind in fitting]
+    fitting = {kind: None for kind in kinds(tx, campaign) if _fits(tx.caches.resources.get(kind[1]), request)}
+    streams: list[Iterable[ReadyTask]] = [
+        map(ReadyTask._make, tx.execute(_READY_TASKS, (*kind, limit))) for kind in fitting
+    ]
     left = _Left(request.want, request.total)
     given = 0
     too_large: set[int] = set()
-    for row in streams[0] if len(streams) == 1 else merge(*streams, key=_order):
+    for task in streams[0] if len(streams) == 1 else merge(*streams, key=_order):
         if given >= limit:
             return
-        if row[3] in too_large:
+        if task.resources in too_large:
             continue
-        need = ledger.resources(row[3])
+        need = tx.caches.resources.get(task.resources)
         if not left.take(need):
             if request.backfill:
-                too_large.add(row[3])  # what is left only shrinks
+                too_large.add(task.resources)  # what is left only shrinks
                 if len(too_large) == len({kind[1] for kind in fitting}):
                     return
                 continue
@@ -131,7 +163,7 @@ def _choose(ledger: Ledger, request: Claim, campaign: int | None) -> Iterator[Ro
                 return  # it comes first next time: small tasks behind it must not starve it
             left.force(need)
         given += 1
-        yield row
+        yield task
 
 
 def _fits(need: Resources, request: Claim) -> bool:
@@ -194,65 +226,61 @@ class _Left:
 
 
 @handles(Started)
-def started(ledger: Ledger, request: Started) -> Done:
+def started(tx: Transaction, request: Started) -> Done:
     """Mark claimed tasks as running; others are passed over."""
-    renew_if_live(ledger, request.pilot)
-    rows = held(ledger, [task for task, *_ in request.tasks])
+    tx.leases.heard(request.pilot)
+    tasks = tasks_by_id(tx, [task for task, *_ in request.tasks])
     running = []
-    now = ledger.clock.monotonic()
-    for task, attempt, at, node, slot in request.tasks:
-        row = rows.get(task)
-        if row and row[1] == 2 and row[2] == attempt and row[3] == request.pilot:
-            del rows[task]
-            running.append((at, task))
-            ledger.activity.started(request.pilot, RunningTask(task, attempt, CampaignId(row[4]), at, node, slot), now)
-            ledger.moved(task, attempt, row[4], 2, 3)
-    ledger.executemany("UPDATE task SET state = 3, started_at = ? WHERE id = ?", running)
+    shown = []
+    moves: dict[CampaignId, list[int]] = {}
+    for id_, attempt, at, node, slot in request.tasks:
+        task = tasks.get(id_)
+        if task and task.state == CLAIMED and task.is_held(request.pilot, attempt):
+            del tasks[id_]
+            running.append((at, id_))
+            shown.append(RunningTask(id_, attempt, task.campaign, at, node, slot))
+            moves.setdefault(task.campaign, []).append(attempt_id(id_, attempt))
+    for campaign, attempts in moves.items():
+        tx.move_tasks(campaign, CLAIMED, RUNNING, attempts)
+    tx.activity.started(request.pilot, shown)
+    tx.executemany(_START, running)
     return Done()
 
 
 @handles(Release)
-def release(ledger: Ledger, request: Release) -> Done:
+def release(tx: Transaction, request: Release) -> Done:
     """Take back what the pilot holds of these; others are passed over."""
-    renew_if_live(ledger, request.pilot)
-    rows = held(ledger, [task for task, _ in request.tasks])
+    tx.leases.heard(request.pilot)
+    tasks = tasks_by_id(tx, [task for task, _ in request.tasks])
     mine = []
-    for task, attempt in request.tasks:
-        row = rows.get(task)
-        if row and row[1] in (2, 3) and row[2] == attempt and row[3] == request.pilot:
-            mine.append(rows.pop(task))
-            ledger.activity.held.get(request.pilot, {}).pop(task, None)
-    take_back(ledger, request.pilot, mine)
+    for id_, attempt in request.tasks:
+        task = tasks.get(id_)
+        if task and task.is_held(request.pilot, attempt):
+            mine.append(tasks.pop(id_))
+    tx.activity.returned(request.pilot, [task.id for task in mine])
+    take_back(tx, request.pilot, mine)
     return Done()
 
 
-def take_back(ledger: Ledger, pilot: PilotId, rows: list[Row], *, lost: bool = False) -> None:
+def take_back(tx: Transaction, pilot: PilotId, tasks: Iterable[TaskStatus], *, lost: bool = False) -> None:
     """Make held tasks that were not started READY again, or CANCELED where the user wished so.
 
     With `lost`, nobody has said that they were not started: their rows go on to name the pilot.
     """
-    back, canceled, worn = [], [], []
-    for row in rows:
-        id_, state, attempt, _, campaign, _, cancel, *_ = row
-        if attempt >= ATTEMPT_MASK:  # the next number would be another task's
-            worn.append(row)
-        elif cancel:
-            ledger.moved(id_, attempt, campaign, state, 6)
-            canceled.append((id_,))
-        else:
-            ledger.moved(id_, attempt, campaign, state, 1)
-            back.append((id_,))
-    owner = "pilot_id" if lost else "NULL"
-    ledger.executemany(f"UPDATE task SET state = 1, pilot_id = {owner}, started_at = NULL WHERE id = ?", back)
-    ledger.executemany("UPDATE task SET state = 6, cancel = 0 WHERE id = ?", canceled)
-    resolve(ledger, [(id_, 6) for (id_,) in canceled])
+    back: list[tuple[int]] = []
+    canceled: list[tuple[int]] = []
+    worn: list[TaskStatus] = []
+    for task in tasks:
+        if task.attempt >= LAST_ATTEMPT:  # the next number would be another task's
+            worn.append(task)
+            continue
+        (canceled if task.cancel else back).append((task.id,))
+        new = TaskState.CANCELED if task.cancel else TaskState.READY
+        tx.move_task(task.id, task.attempt, task.campaign, task.state, new)
+    tx.executemany(_LOSE if lost else _RETURN, back)
+    tx.executemany(_CANCEL, canceled)
+    resolve(tx, [(id_, TaskState.CANCELED) for (id_,) in canceled])
     if worn:
-        text = f"it was given back {ATTEMPT_MASK:,} times: submit it anew"
-        results = [Result(TaskId(row[0]), row[2], Cause.LAUNCH_ERROR, message=text) for row in worn]
-        record(ledger, pilot, results, {row[0]: row for row in worn})
-
-
-def renew_if_live(ledger: Ledger, pilot: PilotId) -> None:
-    """Count a message from a pilot as a sign of life."""
-    if pilot in ledger.leases:
-        ledger.renew(pilot)
+        text = f"it was given back {LAST_ATTEMPT:,} times: submit it anew"
+        results = [Result(task.id, task.attempt, Cause.LAUNCH_ERROR, message=text) for task in worn]
+        record(tx, pilot, results, {task.id: task for task in worn})

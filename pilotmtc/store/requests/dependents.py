@@ -4,19 +4,23 @@ from collections.abc import Iterable
 from itertools import islice
 
 from pilotmtc.states import TaskState
-from pilotmtc.store.file.transaction import Ledger, id_list
+from pilotmtc.store.attempt_id import attempt_id
+from pilotmtc.store.file.ids import id_list
+from pilotmtc.store.file.transaction import Transaction
 
-_WAITING, _READY, _DONE, _SKIPPED = map(int, (TaskState.WAITING, TaskState.READY, TaskState.DONE, TaskState.SKIPPED))
+_WAITING, _READY, _DONE, _SKIPPED = TaskState.WAITING, TaskState.READY, TaskState.DONE, TaskState.SKIPPED
 _PAGE = 1000
+# The waiting tasks that depend on tasks of a list.
 # CROSS JOIN keeps the order: the list, then the dependencies of each, then the tasks.
-_DEPENDENTS = """SELECT d.needs_id, d.task_id, d.well, t.unmet, t.campaign_id, t.attempt
+_DEPENDENTS = f"""SELECT d.needs_id, d.task_id, d.well, t.unmet, t.campaign_id, t.attempt
     FROM json_each(?) AS ended CROSS JOIN dependency AS d ON d.needs_id = ended.value
-    CROSS JOIN task AS t ON t.id = d.task_id WHERE t.state = 0"""
+    CROSS JOIN task AS t ON t.id = d.task_id WHERE t.state = {_WAITING:d}"""
+_CHANGE = "UPDATE task SET state = ?, unmet = ? WHERE id = ?"
 
 
-def resolve(ledger: Ledger, ended: Iterable[tuple[int, int]]) -> None:
+def resolve(tx: Transaction, ended: Iterable[tuple[int, int]]) -> None:
     """Make waiting dependents of ``(task, final state)`` READY or SKIPPED, and so on down the line."""
-    if not ledger.has_dependencies:
+    if not tx.caches.has_dependencies:
         return
     queue = dict(ended)
     while queue:
@@ -24,18 +28,21 @@ def resolve(ledger: Ledger, ended: Iterable[tuple[int, int]]) -> None:
         met: dict[int, int] = {}
         skipped: set[int] = set()
         rows = {}
-        for need, task, well, unmet, campaign, attempt in ledger.execute(_DEPENDENTS, (id_list(page),)).fetchall():
+        for need, task, well, unmet, campaign, attempt in tx.execute(_DEPENDENTS, (id_list(page),)).fetchall():
             rows[task] = (unmet, campaign, attempt)
             if well and page[need] != _DONE:
                 skipped.add(task)
             else:
                 met[task] = met.get(task, 0) + 1
         changes = []
+        moves: dict[tuple[int, TaskState], list[int]] = {}
         for task, (unmet, campaign, attempt) in rows.items():
             left = 0 if task in skipped else unmet - met[task]
             state = _SKIPPED if task in skipped else _WAITING if left else _READY
             changes.append((state, left, task))
             if state != _WAITING:
-                ledger.moved(task, attempt, campaign, _WAITING, state)
-        ledger.executemany("UPDATE task SET state = ?, unmet = ? WHERE id = ?", changes)
+                moves.setdefault((campaign, state), []).append(attempt_id(task, attempt))
+        for (campaign, state), attempts in moves.items():
+            tx.move_tasks(campaign, _WAITING, state, attempts)
+        tx.executemany(_CHANGE, changes)
         queue.update(dict.fromkeys(skipped, _SKIPPED))

@@ -8,8 +8,9 @@ from pilotmtc.errors import UsageError
 from pilotmtc.model import CampaignId
 from pilotmtc.protocol.records import Compare, Filter
 from pilotmtc.states import TaskState
-from pilotmtc.store.file.transaction import Ledger, id_list
-from pilotmtc.store.file.views import ATTEMPT_BITS
+from pilotmtc.store.attempt_id import ATTEMPT_BITS
+from pilotmtc.store.file.ids import id_list
+from pilotmtc.store.file.transaction import Transaction
 
 # A subquery that has the last recorded attempt of t.
 LAST = f"""(SELECT max(id) FROM attempt
@@ -40,7 +41,7 @@ class Where:
     There are `few` rows when the source, or a list of ids, leads straight to them.
     """
 
-    def __init__(self, ledger: Ledger, wish: Filter) -> None:
+    def __init__(self, tx: Transaction, wish: Filter) -> None:
         self.source = "task AS t"
         self.few = False
         self.values: list[object] = []
@@ -51,7 +52,7 @@ class Where:
             self._add("t.id IN (SELECT value FROM json_each(?))", id_list(wish.ids))
             self.few = True
         if wish.campaign is not None:
-            self._campaigns(ledger, wish.campaign if isinstance(wish.campaign, tuple) else (wish.campaign,))
+            self._campaigns(tx, wish.campaign if isinstance(wish.campaign, tuple) else (wish.campaign,))
         if wish.pilot is not None:
             self._add("t.pilot_id = ?", wish.pilot)
         if wish.names is not None:
@@ -63,7 +64,7 @@ class Where:
         if wish.causes is not None:
             self._last("cause", map(int, wish.causes))
         for one in wish.compare:
-            self._compare(ledger, one)
+            self._compare(tx, one)
 
     @property
     def condition(self) -> str:
@@ -85,10 +86,10 @@ class Where:
             self._add("t.state IN (2, 3)")
         self._add(f"t.state IN ({', '.join(str(int(state)) for state in sorted(states))})")
 
-    def _campaigns(self, ledger: Ledger, campaigns: tuple[CampaignId, ...]) -> None:
+    def _campaigns(self, tx: Transaction, campaigns: tuple[CampaignId, ...]) -> None:
         terms: list[str] = []
         for campaign in campaigns:
-            row = ledger.execute("SELECT first_id, last_id FROM campaign WHERE id = ?", (campaign,)).fetchone()
+            row = tx.execute("SELECT first_id, last_id FROM campaign WHERE id = ?", (campaign,)).fetchone()
             if row is None:
                 raise UsageError(f"there is no campaign {campaign} in this store")
             terms.append("t.campaign_id = ? AND t.id BETWEEN ? AND ?")
@@ -104,33 +105,33 @@ class Where:
     def _last(self, column: str, values: Iterable[int]) -> None:
         self._add(f"{measured(column)} IN (SELECT value FROM json_each(?))", id_list(values))
 
-    def _compare(self, ledger: Ledger, one: Compare) -> None:
+    def _compare(self, tx: Transaction, one: Compare) -> None:
         if one.op not in _OPS:
             raise UsageError(f"{one.op!r} is no comparison: there are {', '.join(sorted(_OPS))}")
         if one.what.startswith(_PARAM):
-            self._param(ledger, one.what.removeprefix(_PARAM), one.op, one.value)
+            self._param(tx, one.what.removeprefix(_PARAM), one.op, one.value)
         elif isinstance(one.value, str):
             raise UsageError(f"{one.what} is compared with a number, not with {one.value!r}")
         elif one.what in _COLUMNS:
             self._add(f"{_COLUMNS[one.what]} {one.op} ?", one.value)
         elif one.what in _LASTS:
             if one.what == "elapsed_s":
-                self._add(f"{ELAPSED} {one.op} ?", ledger.clock.now(), one.value)
+                self._add(f"{ELAPSED} {one.op} ?", tx.clock.now(), one.value)
             else:
                 self._add(f"{measured(one.what)} {one.op} ?", one.value)
         else:
             known = ", ".join([*_COLUMNS, *_LASTS, "params.NAME"])
             raise UsageError(f"tasks cannot be compared by {one.what!r}: there are {known}")
 
-    def _param(self, ledger: Ledger, name: str, op: str, value: float | str) -> None:
+    def _param(self, tx: Transaction, name: str, op: str, value: float | str) -> None:
         """Compare a parameter, which each template may have at another place."""
         places: dict[int, list[int]] = {}
-        for template, at in ledger.execute(
+        for template, at in tx.execute(
             "SELECT p.id, f.key FROM template AS p, json_each(p.body, '$.fields') AS f WHERE f.value = ?", (name,)
         ):
             places.setdefault(at, []).append(template)
         if not places:
-            raise UsageError(_no_param(ledger, name))
+            raise UsageError(_no_param(tx, name))
         terms: list[tuple[str, list[object]]] = []
         for at, templates in places.items():
             text = f"json_extract(t.params, '$[{at}]')"
@@ -146,17 +147,17 @@ class Where:
         self._add(f"({' OR '.join(term for term, _ in terms)})", *(one for _, values in terms for one in values))
 
 
-def field_names(ledger: Ledger) -> list[str]:
+def field_names(tx: Transaction) -> list[str]:
     """Return the names of parameters, of the newest templates first."""
-    rows = ledger.execute(
+    rows = tx.execute(
         "SELECT f.value FROM (SELECT id, body FROM template ORDER BY id DESC LIMIT 500) AS p, "
         "json_each(p.body, '$.fields') AS f ORDER BY p.id DESC, f.key"
     )
     return list(dict.fromkeys(name for (name,) in rows))
 
 
-def _no_param(ledger: Ledger, name: str) -> str:
-    known = field_names(ledger)
+def _no_param(tx: Transaction, name: str) -> str:
+    known = field_names(tx)
     close = [one for one in known if len(name) > 2 and name in one] or difflib.get_close_matches(name, known, 1)
     there = f"the parameters are {', '.join(map(repr, known[:20]))}" if known else "there are none"
     hint = f"did you mean {close[0]!r}?" if close else there

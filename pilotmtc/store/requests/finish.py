@@ -6,77 +6,77 @@ after all (`find_again`): the record of the loss gives way to the truth.
 """
 
 from collections.abc import Iterable
-from typing import Any
 
-from pilotmtc.model import PilotId, Result
+from pilotmtc.model import CampaignId, PilotId, Result, TaskId
 from pilotmtc.protocol.agent import Finish, Finished
 from pilotmtc.states import CRASHES, NOT_CHARGED, Cause, TaskState, after_attempt
+from pilotmtc.store.attempt_id import LAST_ATTEMPT, attempt_id
+from pilotmtc.store.file.ids import IN_LIST, id_list
 from pilotmtc.store.file.large_outputs import kept
-from pilotmtc.store.file.transaction import Ledger, id_list
-from pilotmtc.store.file.views import ATTEMPT_BITS, ATTEMPT_MASK
+from pilotmtc.store.file.task_status import RUNNING, TaskStatus, tasks_by_id
+from pilotmtc.store.file.transaction import Transaction
 from pilotmtc.store.requests.dependents import resolve
 from pilotmtc.store.requests.handlers import handles
 from pilotmtc.store.requests.query import store_path
 
-_HELD = """SELECT t.id, t.state, t.attempt, t.pilot_id, t.campaign_id, t.template_id, t.cancel, t.failures, t.crashes,
-    t.started_at FROM json_each(?) AS wanted CROSS JOIN task AS t ON t.id = wanted.value"""
-_RECORD = "INSERT INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _LONGEST_BACKOFF_S = 3600.0
 # Ends that are no result: a lost attempt may stay lost as well.
 _NO_RESULT = NOT_CHARGED | {Cause.CANCELED}
 _DONE, _READY, _EXIT = TaskState.DONE, TaskState.READY, Cause.EXIT
+# Of a list of attempts, those that are recorded.
+_RECORDED = """SELECT a.id, a.cause, a.started_at FROM json_each(?) AS wanted
+    CROSS JOIN attempt AS a ON a.id = wanted.value"""
+_FORGET = f"DELETE FROM attempt WHERE id {IN_LIST}"
+_RESUME = f"UPDATE task SET state = {RUNNING}, crashes = ?, started_at = ? WHERE id = ?"
+_RECORD = "INSERT INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_KEEP_OUTPUT = "INSERT INTO output VALUES (?, ?, ?)"
+_KEEP_CHECKSUMS = "INSERT INTO checksum VALUES (?, ?, ?)"
+_SUCCEED = f"UPDATE task SET state = {_DONE:d}, cancel = 0 WHERE id {IN_LIST}"
+# Note what follows from an attempt that was no success.
+# What is READY again has not started: who shows how long it has run must not count on.
+_FOLLOW = f"""UPDATE task SET state = ?1, failures = ?2, crashes = ?3, not_before = ?4, pilot_id = ?5, cancel = 0,
+    started_at = iif(?1 = {_READY:d}, NULL, started_at) WHERE id = ?6"""
 
-Row = tuple[Any, ...]
-
-
-def held(ledger: Ledger, tasks: Iterable[int]) -> dict[int, Row]:
-    """Return what fencing needs to know of `tasks`: id, state, attempt, pilot, campaign, template, cancel, ..."""
-    return {row[0]: row for row in ledger.execute(_HELD, (id_list(tasks),))}
+Values = tuple[object, ...]  # of a row that is written
 
 
 @handles(Finish)
-def finish(ledger: Ledger, request: Finish) -> Finished:
+def finish(tx: Transaction, request: Finish) -> Finished:
     """Record what the pilot holds, tell the rest apart into seen again and stale."""
-    if request.pilot in ledger.leases:
-        ledger.renew(request.pilot)
-    rows = held(ledger, [result.task for result in request.results])
-    if any(row[1] == _READY for row in rows.values()):
+    tx.leases.heard(request.pilot)
+    tasks = tasks_by_id(tx, [result.task for result in request.results])
+    if any(task.state == _READY for task in tasks.values()):
         late = [(result.task, result.attempt) for result in request.results if result.cause not in _NO_RESULT]
-        find_again(ledger, request.pilot, late, rows)
-    return Finished(*record(ledger, request.pilot, request.results, rows))
+        find_again(tx, request.pilot, late, tasks)
+    return Finished(*record(tx, request.pilot, request.results, tasks))
 
 
-def find_again(ledger: Ledger, pilot: PilotId, attempts: Iterable[tuple[int, int]], rows: dict[int, Row]) -> None:
+def find_again(
+    tx: Transaction, pilot: PilotId, attempts: Iterable[tuple[int, int]], tasks: dict[int, TaskStatus]
+) -> None:
     """Make those of ``(task, attempt)`` RUNNING again that were lost with `pilot` and not claimed since.
 
-    `rows` of `held` are changed accordingly.
+    `tasks` are changed accordingly.
     """
-    lost = {task for task, attempt in attempts if (row := rows.get(task)) and row[1:4] == (_READY, attempt, pilot)}
-    keys = {task << ATTEMPT_BITS | rows[task][2]: task for task in lost}
-    losses = {
-        key: (cause, started_at or None)
-        for key, cause, started_at in ledger.execute(
-            "SELECT a.id, a.cause, a.started_at FROM json_each(?) AS wanted "
-            "CROSS JOIN attempt AS a ON a.id = wanted.value",
-            (id_list(keys),),
-        )
+    lost = {
+        attempt_id(task.id, attempt): task
+        for id_, attempt in attempts
+        if (task := tasks.get(id_)) and task.state == _READY and (task.attempt, task.pilot) == (attempt, pilot)
     }
-    ledger.execute("DELETE FROM attempt WHERE id IN (SELECT value FROM json_each(?))", (id_list(losses),))
-    for key, task in keys.items():
-        id_, state, attempt, pilot_id, campaign, template, cancel, failures, crashes, _ = rows[task]
-        cause, started_at = losses.get(key, (None, None))
-        crashes -= cause in CRASHES
-        ledger.moved(task, attempt, campaign, state, TaskState.RUNNING)
-        ledger.execute(
-            "UPDATE task SET state = 3, crashes = ?, started_at = ? WHERE id = ?", (crashes, started_at, task)
-        )
-        rows[task] = (id_, 3, attempt, pilot_id, campaign, template, cancel, failures, crashes, started_at)
+    losses = {id_: (cause, at or None) for id_, cause, at in tx.execute(_RECORDED, (id_list(lost),))}
+    tx.execute(_FORGET, (id_list(losses),))
+    for id_, task in lost.items():
+        cause, started_at = losses.get(id_, (None, None))
+        crashes = task.crashes - (cause in CRASHES)
+        tx.move_tasks(task.campaign, task.state, RUNNING, (id_,))
+        tx.execute(_RESUME, (crashes, started_at, task.id))
+        tasks[task.id] = task._replace(state=RUNNING, crashes=crashes, started_at=started_at)
 
 
 def record(
-    ledger: Ledger, pilot: PilotId, results: Iterable[Result], rows: dict[int, Row], *, lost: bool = False
+    tx: Transaction, pilot: PilotId, results: Iterable[Result], tasks: dict[int, TaskStatus], *, lost: bool = False
 ) -> tuple[int, int, int]:
-    """Record results of attempts that the pilot holds, according to `rows` of `held`.
+    """Record results of attempts that the pilot holds; `tasks` say how these stand, and lose those that have ended.
 
     With `lost`, the pilot was given up: what becomes READY goes on to name it.
 
@@ -85,30 +85,29 @@ def record(
     recorded, again, stale
         How many were new, recorded before, and of attempts that the pilot does not hold.
     """
-    now = ledger.clock.now()
-    attempts: list[Row] = []
-    outputs: list[Row] = []
-    checksums: list[Row] = []
-    done: list[int] = []
-    others: list[Row] = []
+    now = tx.clock.now()
+    attempts: list[Values] = []
+    outputs: list[Values] = []
+    checksums: list[Values] = []
+    finished: list[TaskId] = []
+    done: list[TaskId] = []
+    others: list[Values] = []
     rest: list[int] = []
     ended: list[tuple[int, int]] = []
-    moves: list[tuple[int, int]] = []
-    olds: list[int] = []
-    here = ledger.activity.held.get(pilot)
+    moves: dict[tuple[CampaignId, int, TaskState], list[int]] = {}
+    failed = 0
     for result in results:
-        task, number = result.task, result.attempt
-        key = task << ATTEMPT_BITS | number
-        row = rows.get(task)
-        if row is None or row[3] != pilot or row[2] != number or not 2 <= row[1] <= 3:
-            rest.append(key if 0 <= number <= ATTEMPT_MASK else -1)
+        id_, number = result.task, result.attempt
+        key = attempt_id(id_, number)
+        task = tasks.get(id_)
+        if task is None or not task.is_held(pilot, number):
+            rest.append(key if 0 <= number <= LAST_ATTEMPT else -1)
             continue
-        del rows[task]
-        if here is not None:
-            here.pop(task, None)
+        del tasks[id_]
+        finished.append(id_)
         paths = (result.stdout_path, result.stderr_path)
         if paths != (None, None):
-            paths = (kept(store_path(ledger), paths[0]), kept(store_path(ledger), paths[1]))
+            paths = (kept(store_path(tx), paths[0]), kept(store_path(tx), paths[1]))
         attempts.append((
             key, result.cause, result.exit_code, result.signal, pilot, result.node, result.slot, result.started_at,
             result.elapsed_s, result.cpu_s, result.memory_bytes, result.stdout_bytes, result.stderr_bytes,
@@ -120,66 +119,53 @@ def record(
             checksums.append((key, result.stdout_crc, result.stderr_crc))
         if result.cause is _EXIT and result.exit_code == 0:
             state = _DONE
-            done.append(task)
+            done.append(id_)
         else:
-            state, change = _after(ledger, result, row, now, lost)
+            state, change = _after(tx, result, task, now, lost)
             others.append(change)
-        moves.append((key, row[4] << 3 | state))
-        olds.append(row[4] << 3 | row[1])
+            failed += result.cause not in _NO_RESULT
+        moves.setdefault((task.campaign, task.state, state), []).append(key)
         if state is not _READY:
-            ended.append((task, state))
-    ledger.moved_all(moves, olds)
-    failed = sum(row[1] not in _NO_RESULT for row in attempts) - len(done)  # not what was preempted, lost or canceled
-    ledger.activity.finished(pilot, len(attempts), failed)
-    ledger.executemany(_RECORD, attempts)
+            ended.append((id_, state))
+    for (campaign, old, new), moved in moves.items():
+        tx.move_tasks(campaign, old, new, moved)
+    tx.activity.attempts_ended(pilot, finished, failed)
+    tx.executemany(_RECORD, attempts)
     if outputs:
-        ledger.executemany("INSERT INTO output VALUES (?, ?, ?)", outputs)
+        tx.executemany(_KEEP_OUTPUT, outputs)
     if checksums:
-        ledger.executemany("INSERT INTO checksum VALUES (?, ?, ?)", checksums)
+        tx.executemany(_KEEP_CHECKSUMS, checksums)
     if done:
-        ledger.execute(
-            "UPDATE task SET state = 4, cancel = 0 WHERE id IN (SELECT value FROM json_each(?))", (id_list(done),)
-        )
+        tx.execute(_SUCCEED, (id_list(done),))
     if others:
-        ledger.executemany(
-            # What is READY again has not started: who shows how long it has run must not count on.
-            "UPDATE task SET state = ?1, failures = ?2, crashes = ?3, not_before = ?4, pilot_id = ?5, cancel = 0, "
-            f"started_at = iif(?1 = {_READY:d}, NULL, started_at) WHERE id = ?6",
-            others,
-        )
-    resolve(ledger, ended)
-    again = _recorded(ledger, rest) if rest else 0
+        tx.executemany(_FOLLOW, others)
+    resolve(tx, ended)
+    again = _count_recorded(tx, rest) if rest else 0
     return len(attempts), again, len(rest) - again
 
 
-def _after(ledger: Ledger, result: Result, row: Row, now: float, lost: bool) -> tuple[TaskState, Row]:
+def _after(tx: Transaction, result: Result, task: TaskStatus, now: float, lost: bool) -> tuple[TaskState, Values]:
     """Return where the task goes after an attempt that was no success, and the values for its row."""
-    template = ledger.template(row[5])
-    failures = row[7] + (result.cause not in NOT_CHARGED)
-    crashes = row[8] + (result.cause in CRASHES)
+    template = tx.caches.templates.get(task.template)
+    failures = task.failures + (result.cause not in NOT_CHARGED)
+    crashes = task.crashes + (result.cause in CRASHES)
     state = after_attempt(
-        result.cause, result.exit_code, cancel=bool(row[6]),
+        result.cause, result.exit_code, cancel=bool(task.cancel),
         failures=failures, max_retries=template.max_retries, crashes=crashes,
     )  # fmt: skip
     if state is TaskState.CANCELED:
-        failures, crashes = row[7], row[8]
+        failures, crashes = task.failures, task.crashes
     not_before = None
     if state is _READY:
-        if result.attempt >= ATTEMPT_MASK:  # the next number would be another task's
+        if result.attempt >= LAST_ATTEMPT:  # the next number would be another task's
             state = TaskState.FAILED
         elif template.backoff_s > 0 and result.cause not in NOT_CHARGED:
             not_before = now + min(template.backoff_s * 2.0 ** min(failures - 1, 60), _LONGEST_BACKOFF_S)
-    pilot = None if state is _READY and not lost else row[3]
-    return state, (int(state), failures, crashes, not_before, pilot, result.task)
+    pilot = None if state is _READY and not lost else task.pilot
+    return state, (state, failures, crashes, not_before, pilot, result.task)
 
 
-def _recorded(ledger: Ledger, keys: list[int]) -> int:
-    """Return how many of `keys`, which may repeat, are recorded attempts."""
-    there = {
-        key
-        for (key,) in ledger.execute(
-            "SELECT a.id FROM json_each(?) AS wanted CROSS JOIN attempt AS a ON a.id = wanted.value",
-            (id_list(set(keys)),),
-        )
-    }
-    return sum(key in there for key in keys)
+def _count_recorded(tx: Transaction, attempts: list[int]) -> int:
+    """Return how many of `attempts`, which may repeat, are recorded."""
+    recorded = {row[0] for row in tx.execute(_RECORDED, (id_list(set(attempts)),))}
+    return sum(id_ in recorded for id_ in attempts)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from pilotmtc.protocol.base import Reply
 from pilotmtc.protocol.requests import AnyRequest
-from pilotmtc.store.file.transaction import Ledger
+from pilotmtc.store.file.transaction import Transaction
 
 Kind = TypeVar("Kind", bound=AnyRequest)
 ReplyType = TypeVar("ReplyType", bound=Reply)
@@ -29,7 +29,7 @@ class StoreFile(NamedTuple):
     pilot_directory: str
 
 
-Handler = Callable[[Ledger, Kind], ReplyType]
+Handler = Callable[[Transaction, Kind], ReplyType]
 ThreadHandler = Callable[[StoreFile, Kind], ReplyType]
 
 HANDLERS: dict[type[AnyRequest], Handler[Any, Reply]] = {}  # Place.TRANSACTION

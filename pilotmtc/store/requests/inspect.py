@@ -11,8 +11,9 @@ from pilotmtc.protocol.client.pilots import GetPilotView, GetSpans, PilotView, S
 from pilotmtc.protocol.client.tasks import AHEAD_MAX, Explain, Explanation, GetTail, GetTask, GetWords, Tail, Words
 from pilotmtc.protocol.records import RunningTask, Span
 from pilotmtc.states import PILOT_FINAL, Cause, TaskState
-from pilotmtc.store.file.transaction import Ledger, id_list
-from pilotmtc.store.file.views import ATTEMPT_BITS, ATTEMPT_MASK
+from pilotmtc.store.attempt_id import ATTEMPT_BITS, LAST_ATTEMPT
+from pilotmtc.store.file.ids import id_list
+from pilotmtc.store.file.transaction import Transaction
 from pilotmtc.store.requests.claim import kinds
 from pilotmtc.store.requests.filter_sql import field_names
 from pilotmtc.store.requests.handlers import handles
@@ -34,11 +35,11 @@ _AHEAD = """SELECT count(*) FROM (SELECT 1 FROM task INDEXED BY task_ready WHERE
 
 
 @handles(Explain)
-def explain(ledger: Ledger, request: Explain) -> Explanation:
+def explain(tx: Transaction, request: Explain) -> Explanation:
     """Answer all that says why a task is where it is."""
-    detail = get_task(ledger, GetTask(request.task))
+    detail = get_task(tx, GetTask(request.task))
     task = detail.task
-    now = ledger.clock.now()
+    now = tx.clock.now()
     if task is None:
         return Explanation(now)
     wanted = [
@@ -46,16 +47,16 @@ def explain(ledger: Ledger, request: Explain) -> Explanation:
         for id_, state, well in detail.needs
         if state < TaskState.DONE or (well and state in _BAD)
     ]  # fmt: skip
-    rows = ledger.execute(
+    rows = tx.execute(
         f"SELECT {TASK_COLUMNS} FROM task AS t WHERE t.id IN (SELECT value FROM json_each(?)) LIMIT {_BLOCKERS}",
         (id_list(wanted),),
     ).fetchall()
     ahead = 0
     if task.state is TaskState.READY and task.not_before is None:
-        shared = ledger.shared_from(task.campaign) == task.campaign
-        for campaign, need in kinds(ledger, None if shared else task.campaign):
+        shared = tx.caches.shared_from(task.campaign) == task.campaign
+        for campaign, need in kinds(tx, None if shared else task.campaign):
             values = (campaign, need, task.priority, task.id, AHEAD_MAX - ahead)
-            ahead += ledger.execute(_AHEAD, values).fetchone()[0]
+            ahead += tx.execute(_AHEAD, values).fetchone()[0]
             if ahead >= AHEAD_MAX:
                 break
     return Explanation(
@@ -63,24 +64,24 @@ def explain(ledger: Ledger, request: Explain) -> Explanation:
         task,
         detail.template,
         detail.needs,
-        get_campaigns(ledger, GetCampaigns(id=task.campaign)).campaigns[0],
-        tuple([task_of(ledger, row) for row in rows]),
-        pilots_where(ledger, "state < 4", ()),
+        get_campaigns(tx, GetCampaigns(id=task.campaign)).campaigns[0],
+        tuple([task_of(tx, row) for row in rows]),
+        pilots_where(tx, "state < 4", ()),
         ahead,
     )
 
 
 @handles(GetPilotView)
-def get_pilot_view(ledger: Ledger, request: GetPilotView) -> PilotView:
+def get_pilot_view(tx: Transaction, request: GetPilotView) -> PilotView:
     """Answer a pilot and what it holds."""
-    now = ledger.clock.now()
-    found = pilots_where(ledger, "id = ?", (request.pilot,))
+    now = tx.clock.now()
+    found = pilots_where(tx, "id = ?", (request.pilot,))
     if not found:
         return PilotView(now)
-    known = ledger.activity.held.get(request.pilot, {})
+    known = tx.activity.running.get(request.pilot, {})
     tasks = []
     if found[0].state not in PILOT_FINAL:
-        for id_, attempt, campaign, started_at in ledger.execute(
+        for id_, attempt, campaign, started_at in tx.execute(
             "SELECT id, attempt, campaign_id, started_at FROM task INDEXED BY task_held "
             "WHERE pilot_id = ? AND state IN (2, 3) ORDER BY id LIMIT ?",
             (request.pilot, _HELD),
@@ -89,53 +90,53 @@ def get_pilot_view(ledger: Ledger, request: GetPilotView) -> PilotView:
             if task is None or task.attempt != attempt:
                 task = RunningTask(id_, attempt, campaign, started_at or 0.0)
             tasks.append(task)
-    meter = ledger.activity.pilots.get(request.pilot)
-    busy = ledger.activity.busy(request.pilot)
-    pace = None if meter is None else meter.pace(request.pilot, ledger.clock.monotonic(), busy)
+    meter = tx.activity.pilots.get(request.pilot)
+    busy = tx.activity.busy(request.pilot)
+    pace = None if meter is None else meter.pace(request.pilot, tx.clock.monotonic(), busy)
     return PilotView(
         now,
         found[0],
-        ledger.activity.nodes.get(request.pilot, ()),
+        tx.activity.nodes.get(request.pilot, ()),
         tuple(tasks),
-        tuple(ledger.activity.events.get(request.pilot, ())),
+        tuple(tx.activity.events.get(request.pilot, ())),
         pace,
     )
 
 
 @handles(GetTail)
-def get_tail(ledger: Ledger, request: GetTail) -> Tail:
+def get_tail(tx: Transaction, request: GetTail) -> Tail:
     """Answer what a running attempt has written as far as is known, and have its agent asked for newer."""
-    row = ledger.execute("SELECT attempt, pilot_id FROM task WHERE id = ? AND state = 3", (request.task,)).fetchone()
+    row = tx.execute("SELECT attempt, pilot_id FROM task WHERE id = ? AND state = 3", (request.task,)).fetchone()
     if row is None:
         return Tail()
     attempt, pilot = row
-    at, written = ledger.peeks.answer((request.task, attempt))
-    if at == request.since and ledger.peeks.ask(pilot, (request.task, attempt), ledger.clock.monotonic()):
-        ledger.call(pilot)
+    at, written = tx.peeks.answer((request.task, attempt))
+    if at == request.since and tx.peeks.ask(pilot, (request.task, attempt), tx.clock.monotonic()):
+        tx.wakeups.call([pilot])
     return Tail(attempt, at, written)
 
 
 @handles(Peeked)
-def peeked(ledger: Ledger, request: Peeked) -> Done:
+def peeked(tx: Transaction, request: Peeked) -> Done:
     """Pass on what running attempts have written."""
     for written in request.written:
-        ledger.peeks.take(written, ledger.clock.now())
-    ledger.touch()
+        tx.peeks.take(written, tx.clock.now())
+    tx.wakeups.changed()
     return Done()
 
 
 @handles(GetSpans)
-def get_spans(ledger: Ledger, request: GetSpans) -> Spans:
+def get_spans(tx: Transaction, request: GetSpans) -> Spans:
     """Answer when slots were in use."""
-    if not request.before and ledger.first_seq <= request.since <= ledger.seq:
-        return _newer_spans(ledger, request)
+    if not request.before and tx.changes.first_seq <= request.since <= tx.changes.seq:
+        return _newer_spans(tx, request)
     limit = max(1, min(request.limit, _SPANS))
-    until = ledger.clock.monotonic() + _LOOK_S
-    edge = min(request.before or ledger.next_task, ledger.next_task)
+    until = tx.clock.monotonic() + _LOOK_S
+    edge = min(request.before or tx.caches.next_task, tx.caches.next_task)
     found: list[Span] = []
     while edge > 1:
         low = max(edge - _SPAN_IDS, 1)
-        rows = ledger.execute(
+        rows = tx.execute(
             f"SELECT {_SPAN} FROM attempt "
             "WHERE id BETWEEN ? AND ? AND pilot_id = ? AND started_at > 0 ORDER BY id DESC LIMIT ?",
             (low << ATTEMPT_BITS, (edge << ATTEMPT_BITS) - 1, request.pilot, limit - len(found)),
@@ -145,16 +146,16 @@ def get_spans(ledger: Ledger, request: GetSpans) -> Spans:
         if len(found) >= limit:
             edge = found[-1].task
             break
-        if ledger.clock.monotonic() >= until:
+        if tx.clock.monotonic() >= until:
             break
-    return Spans(tuple(found), edge if edge > 1 else 0, ledger.seq, not request.before)
+    return Spans(tuple(found), edge if edge > 1 else 0, tx.changes.seq, not request.before)
 
 
-def _newer_spans(ledger: Ledger, request: GetSpans) -> Spans:
+def _newer_spans(tx: Transaction, request: GetSpans) -> Spans:
     """Answer what has ended since an earlier answer, retries of old tasks too, from the transitions in memory."""
-    seq, moves = ledger.changes(request.since, None, _MOVES)
+    seq, moves = tx.changes.since(request.since, None, _MOVES)
     ended = {(task << ATTEMPT_BITS) + attempt for task, state, attempt in moves if attempt and state not in _BEGUN}
-    rows = ledger.execute(
+    rows = tx.execute(
         f"SELECT {_SPAN} FROM attempt WHERE id IN (SELECT value FROM json_each(?)) AND pilot_id = ? AND started_at > 0",
         (id_list(ended), request.pilot),
     )
@@ -163,27 +164,27 @@ def _newer_spans(ledger: Ledger, request: GetSpans) -> Spans:
 
 def _span(row: tuple[Any, ...]) -> Span:
     id_, node, slot, started_at, elapsed_s, cause, code = row
-    return Span(TaskId(id_ >> ATTEMPT_BITS), id_ & ATTEMPT_MASK, node, slot, started_at, elapsed_s, Cause(cause), code)
+    return Span(TaskId(id_ >> ATTEMPT_BITS), id_ & LAST_ATTEMPT, node, slot, started_at, elapsed_s, Cause(cause), code)
 
 
 @handles(GetWords)
-def get_words(ledger: Ledger, request: GetWords) -> Words:
+def get_words(tx: Transaction, request: GetWords) -> Words:
     """Answer words for filters."""
-    tags = ledger.execute(
+    tags = tx.execute(
         "SELECT tag.value FROM (SELECT tags FROM task ORDER BY id DESC LIMIT ?) AS t, json_each(t.tags) AS tag "
         "GROUP BY 1 ORDER BY count(*) DESC LIMIT 100",
         (_NEW_TASKS,),
     )
-    return Words(tuple(field_names(ledger)[:200]), tuple(tag for (tag,) in tags))
+    return Words(tuple(field_names(tx)[:200]), tuple(tag for (tag,) in tags))
 
 
-def find_pilot(ledger: Ledger, key: str) -> PilotId | None:
+def find_pilot(tx: Transaction, key: str) -> PilotId | None:
     """Return the pilot with this key, None if there is none."""
-    row = ledger.execute("SELECT id FROM pilot WHERE key = ?", (key,)).fetchone()
+    row = tx.execute("SELECT id FROM pilot WHERE key = ?", (key,)).fetchone()
     return None if row is None else PilotId(row[0])
 
 
-def pilot_directory(ledger: Ledger, pilot: int) -> str:
+def pilot_directory(tx: Transaction, pilot: int) -> str:
     """Return where the files of a pilot lie.
 
     Raises
@@ -191,7 +192,7 @@ def pilot_directory(ledger: Ledger, pilot: int) -> str:
     UsageError
         If there is no such pilot.
     """
-    row = ledger.execute("SELECT directory FROM pilot WHERE id = ?", (pilot,)).fetchone()
+    row = tx.execute("SELECT directory FROM pilot WHERE id = ?", (pilot,)).fetchone()
     if row is None:
         raise UsageError(f"there is no pilot {pilot} in this store")
     directory: str = row[0]

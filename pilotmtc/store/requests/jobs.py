@@ -9,9 +9,11 @@ from pilotmtc.model import BatchId, Job, JobReport, PilotId
 from pilotmtc.protocol.base import Changed, Done
 from pilotmtc.protocol.steward import BeginSubmit, GetJobs, Jobs, ReportJobs
 from pilotmtc.states import PILOT_FINAL, JobState, PilotState
-from pilotmtc.store.file.transaction import Ledger, id_list
+from pilotmtc.store.file.ids import id_list
+from pilotmtc.store.file.pilot_status import move_pilot, pilot_status
+from pilotmtc.store.file.transaction import Transaction
 from pilotmtc.store.requests.handlers import handles
-from pilotmtc.store.requests.pilots import ALARM, end
+from pilotmtc.store.requests.pilots import end
 from pilotmtc.store.requests.query import decode_pilot, store_path
 from pilotmtc.store.requests.reconcile import LIVING, NOT_HEARD, awaited, judge
 
@@ -27,11 +29,10 @@ class OpenJobs(Struct, frozen=True):
     silent: bool = False
 
 
-def open_jobs(ledger: Ledger) -> dict[str, OpenJobs]:
+def open_jobs(tx: Transaction) -> dict[str, OpenJobs]:
     """Return the schedulers that are to be asked."""
     found: dict[str, OpenJobs] = {}
-    alarm = ledger.clock.monotonic() + ALARM * ledger.lease_s
-    for url, pilot, state, kill, unasked in ledger.execute(
+    for url, pilot, state, kill, unasked in tx.execute(
         "SELECT scheduler, id, state, kill, reason != ? AND trouble = '' AND coalesce(asked_at, 0) < ended_at "
         "FROM pilot INDEXED BY pilot_watched WHERE watched = 1",
         (NOT_HEARD,),
@@ -39,21 +40,21 @@ def open_jobs(ledger: Ledger) -> dict[str, OpenJobs]:
         before = found.get(url, OpenJobs())
         # Of one that has ended, its key is still to be taken away: whoever asks does that.
         untold = state == PilotState.NEW or bool(unasked if state in PILOT_FINAL else kill)
-        found[url] = OpenJobs(before.untold or untold, before.silent or ledger.leases.get(pilot, alarm) < alarm)
+        found[url] = OpenJobs(before.untold or untold, before.silent or tx.leases.is_alarming(pilot))
     return found
 
 
 @handles(GetJobs)
-def get_jobs(ledger: Ledger, request: GetJobs) -> Jobs:
+def get_jobs(tx: Transaction, request: GetJobs) -> Jobs:
     """Answer what is to be asked and done."""
-    now = ledger.clock.now()
-    rows = ledger.execute(
+    now = tx.clock.now()
+    rows = tx.execute(
         "SELECT id, key, state, description, directory, batch, submits, submitted_at, kill, seen_at, ended_at, reason "
         "FROM pilot INDEXED BY pilot_watched WHERE watched = 1 AND scheduler = ? ORDER BY id",
         (request.scheduler,),
     )
     return Jobs(
-        store_path(ledger),
+        store_path(tx),
         tuple(
             Job(
                 PilotId(id_), key, PilotState(state), decode_pilot(body), directory,
@@ -66,9 +67,9 @@ def get_jobs(ledger: Ledger, request: GetJobs) -> Jobs:
     )  # fmt: skip
 
 
-def left_keys(ledger: Ledger, keys: Iterable[str]) -> list[PilotId]:
+def left_keys(tx: Transaction, keys: Iterable[str]) -> list[PilotId]:
     """Return which of the pilots with these keys are over and asked about no more."""
-    rows = ledger.execute(
+    rows = tx.execute(
         f"SELECT id FROM pilot WHERE key IN (SELECT value FROM json_each(?)) AND watched = 0 AND scheduler != '' "
         f"AND state IN ({_FINAL})",
         (json.dumps(list(keys)),),
@@ -76,46 +77,46 @@ def left_keys(ledger: Ledger, keys: Iterable[str]) -> list[PilotId]:
     return [PilotId(id_) for (id_,) in rows]
 
 
-def watch_again(ledger: Ledger, pilots: Iterable[PilotId]) -> None:
+def watch_again(tx: Transaction, pilots: Iterable[PilotId]) -> None:
     """Have it asked about pilots once more: who does that takes away the keys of those that are over."""
-    ledger.execute("UPDATE pilot SET watched = 1 WHERE id IN (SELECT value FROM json_each(?))", (id_list(pilots),))
+    tx.execute("UPDATE pilot SET watched = 1 WHERE id IN (SELECT value FROM json_each(?))", (id_list(pilots),))
 
 
 @handles(BeginSubmit)
-def begin_submit(ledger: Ledger, request: BeginSubmit) -> Changed:
+def begin_submit(tx: Transaction, request: BeginSubmit) -> Changed:
     """Note that the scheduler may know the pilot from now on."""
-    done = ledger.execute(
+    done = tx.execute(
         "UPDATE pilot SET submits = submits + 1, submitted_at = ? "
         "WHERE id = ? AND submits = ? AND state = ? AND kill = 0 AND batch IS NULL",
-        (ledger.clock.now(), request.pilot, request.submits, int(PilotState.NEW)),
+        (tx.clock.now(), request.pilot, request.submits, int(PilotState.NEW)),
     )
     return Changed(done.rowcount)
 
 
 @handles(ReportJobs)
-def report_jobs(ledger: Ledger, request: ReportJobs) -> Done:
+def report_jobs(tx: Transaction, request: ReportJobs) -> Done:
     """Write down what the scheduler says, and end the pilots that it says are over."""
     for report in request.reports:
-        _report(ledger, report)
+        _report(tx, report)
     if request.trouble:
-        ledger.execute(
+        tx.execute(
             "UPDATE pilot SET trouble = ? WHERE scheduler = ? AND watched = 1 AND trouble != ? "
             "AND id NOT IN (SELECT value FROM json_each(?))",
             (request.trouble, request.scheduler, request.trouble, id_list(one.pilot for one in request.reports)),
         )
     for pilot, trouble in request.troubles.items():
-        ledger.execute("UPDATE pilot SET trouble = ? WHERE id = ? AND watched = 1", (trouble, pilot))
+        tx.execute("UPDATE pilot SET trouble = ? WHERE id = ? AND watched = 1", (trouble, pilot))
     return Done()
 
 
-def _report(ledger: Ledger, report: JobReport) -> None:
-    seat = ledger.seat(report.pilot)
-    now = ledger.clock.now()
-    before, batch, submitted = ledger.execute(
+def _report(tx: Transaction, report: JobReport) -> None:
+    status = pilot_status(tx, report.pilot)
+    now = tx.clock.now()
+    before, batch, submitted = tx.execute(
         "SELECT native_state, batch, submitted_at FROM pilot WHERE id = ?", (report.pilot,)
     ).fetchone()
-    verdict = judge(seat.state, report, kill=seat.kill, waited_s=now - (submitted or now))
-    ledger.execute(
+    verdict = judge(status.state, report, kill=status.kill, waited_s=now - (submitted or now))
+    tx.execute(
         "UPDATE pilot SET batch = coalesce(?, batch), native_state = ?, exit_code = ?, job = ?, asked_at = ?, "
         "trouble = '', watched = ? WHERE id = ?",
         (
@@ -129,16 +130,16 @@ def _report(ledger: Ledger, report: JobReport) -> None:
         ),
     )
     if report.native_state not in ("", before) or (report.batch or batch) != batch:
-        ledger.ask_scheduler(seat.scheduler, at_once=False)
+        tx.wakeups.ask_scheduler(status.scheduler, at_once=False)
     if verdict.end is not None:
-        end(ledger, report.pilot, seat, verdict.end)
+        end(tx, report.pilot, status, verdict.end)
         return
-    why = seat.reason
-    if seat.state in (PilotState.NEW, PilotState.PENDING):
-        if seat.state is PilotState.NEW:
-            ledger.pilot_moved(report.pilot, PilotState.NEW, PilotState.PENDING)
+    why = status.reason
+    if status.state in (PilotState.NEW, PilotState.PENDING):
+        if status.state is PilotState.NEW:
+            move_pilot(tx, report.pilot, PilotState.NEW, PilotState.PENDING)
         why = awaited(report) if report.state is JobState.RUNNING else report.reason
-    elif seat.state not in PILOT_FINAL and report.state not in LIVING:
+    elif status.state not in PILOT_FINAL and report.state not in LIVING:
         why = report.reason  # until its agent is silent for too long: then this is how it ended
-    if why != seat.reason:
-        ledger.execute("UPDATE pilot SET reason = ? WHERE id = ?", (why, report.pilot))
+    if why != status.reason:
+        tx.execute("UPDATE pilot SET reason = ? WHERE id = ?", (why, report.pilot))

@@ -6,7 +6,8 @@ from pilotmtc.model import Campaign, CampaignId, PilotId, TaskId
 from pilotmtc.protocol.client.watch import GetOverview, Overview
 from pilotmtc.protocol.records import FailureGroup, Pace, Series
 from pilotmtc.states import Cause, TaskState
-from pilotmtc.store.file.transaction import TASK_STATES, Ledger, id_list
+from pilotmtc.store.file.ids import id_list
+from pilotmtc.store.file.transaction import TASK_STATES, Transaction
 from pilotmtc.store.live.activity import Meter
 from pilotmtc.store.requests.filter_sql import LAST
 from pilotmtc.store.requests.handlers import handles
@@ -25,34 +26,34 @@ Row = tuple[Any, ...]
 
 
 @handles(GetOverview)
-def get_overview(ledger: Ledger, request: GetOverview) -> Overview:
+def get_overview(tx: Transaction, request: GetOverview) -> Overview:
     """Answer what has changed."""
-    shown = ledger.shown
-    now = ledger.clock.now()
-    monotonic = ledger.clock.monotonic()
+    shown = tx.overview
+    now = tx.clock.now()
+    monotonic = tx.clock.monotonic()
     before = shown.seq
     shown.seq += 1
-    pilots = pilot_rows(ledger, "state < 4 OR ended_at > ? OR id > (SELECT max(id) FROM pilot) - ?",
+    pilots = pilot_rows(tx, "state < 4 OR ended_at > ? OR id > (SELECT max(id) FROM pilot) - ?",
                         (now - _LATELY_S, _PILOTS))  # fmt: skip
     # That a pilot was heard of is no news, unless it was silent: its row comes without that.
-    for id_ in ledger.silent ^ shown.silent:
+    for id_ in tx.leases.silent ^ shown.silent:
         shown.pilots.pop(id_, None)
-    shown.silent = ledger.silent
+    shown.silent = tx.leases.silent
     changed = _note(shown.pilots, pilots, shown.seq, ignore=6)
-    changed = _note(shown.campaigns, _campaign_rows(ledger), shown.seq) or changed
-    counts = dict(ledger.execute("SELECT state, sum(n) FROM tally GROUP BY state HAVING sum(n) != 0 ORDER BY state"))
+    changed = _note(shown.campaigns, _campaign_rows(tx), shown.seq) or changed
+    counts = dict(tx.execute("SELECT state, sum(n) FROM tally GROUP BY state HAVING sum(n) != 0 ORDER BY state"))
     failed = counts.get(int(TaskState.FAILED), 0)
     if failed != shown.failed and monotonic >= shown.look_again_at:
         shown.failed = failed
         shown.look_again_at = monotonic + _FAILURES_EVERY_S
-        shown.failures, shown.looked_at = _failures(ledger)
+        shown.failures, shown.looked_at = _failures(tx)
         shown.failures_seq = shown.seq
         changed = True
     if not changed:
         shown.seq = before
     since = request.since if shown.first_seq <= request.since <= shown.seq else 0
-    activity = ledger.activity
-    series = activity.series(request.span_s, monotonic, now)
+    activity = tx.activity
+    series = activity.series(request.span_s)
     if 0 < since == shown.seq:  # nothing has ended, no core has become busy or idle
         series = Series(series.step_s, series.start_at)
     new_campaigns = [row for row, seq in shown.campaigns.values() if seq > since]
@@ -69,7 +70,7 @@ def get_overview(ledger: Ledger, request: GetOverview) -> Overview:
         tasks={TASK_STATES[state]: n for state, n in counts.items()},
         failures=shown.failures if shown.failures_seq > since else None,
         looked_at=shown.looked_at,
-        silent=tuple([PilotId(id_) for id_ in sorted(ledger.silent)]),
+        silent=tuple([PilotId(id_) for id_ in sorted(tx.leases.silent)]),
     )
 
 
@@ -101,11 +102,11 @@ def _same(old: Row, new: Row, ignore: int) -> bool:
     return old == new or (ignore >= 0 and old[:ignore] + old[ignore + 1 :] == new[:ignore] + new[ignore + 1 :])
 
 
-def _campaign_rows(ledger: Ledger) -> list[Row]:
+def _campaign_rows(tx: Transaction) -> list[Row]:
     """Return campaigns that are new or not over: their columns, and the tally as ``((state, n), ...)``."""
     campaigns = {
         row[0]: row
-        for row in ledger.execute(
+        for row in tx.execute(
             "SELECT id, key, name, created_at, received, sealed, own_pilots FROM campaign "
             "WHERE id > (SELECT max(id) FROM campaign) - ? "
             "OR id IN (SELECT campaign_id FROM tally WHERE state < 4 AND n > 0 ORDER BY campaign_id DESC LIMIT ?) "
@@ -114,7 +115,7 @@ def _campaign_rows(ledger: Ledger) -> list[Row]:
         )
     }
     counts: dict[int, list[tuple[int, int]]] = {id_: [] for id_ in campaigns}
-    for id_, state, n in ledger.execute(
+    for id_, state, n in tx.execute(
         "SELECT t.campaign_id, t.state, t.n FROM json_each(?) AS wanted CROSS JOIN tally AS t "
         "ON t.campaign_id = wanted.value WHERE t.n != 0",
         (id_list(campaigns),),
@@ -131,11 +132,11 @@ def _campaign(row: Row) -> Campaign:
     )  # fmt: skip
 
 
-def _failures(ledger: Ledger) -> tuple[tuple[FailureGroup, ...], int]:
+def _failures(tx: Transaction) -> tuple[tuple[FailureGroup, ...], int]:
     """Return the newest FAILED tasks in groups, and how many they are."""
     groups: dict[tuple[Any, ...], tuple[int, int]] = {}
     looked_at = 0
-    for task, *alike in ledger.execute(
+    for task, *alike in tx.execute(
         f"""SELECT t.id, t.campaign_id, a.cause, a.exit_code, a.signal, substr(coalesce(a.message, ''), 1, {_MESSAGE})
         FROM (SELECT id, state, attempt, campaign_id FROM task INDEXED BY task_ended WHERE state >= 5
               ORDER BY id DESC LIMIT {_FAILURES}) AS t

@@ -9,34 +9,49 @@ from pilotmtc.model import PilotId, Result, TaskId
 from pilotmtc.protocol.agent import AttachPilot, EndPilot, Heartbeat, Orders
 from pilotmtc.protocol.base import Changed, Done
 from pilotmtc.protocol.client.pilots import CancelPilot, CreatePilot, DrainPilot, Pilots
-from pilotmtc.states import PILOT_FINAL, TASK_HELD, Cause, PilotState
+from pilotmtc.states import PILOT_FINAL, Cause, PilotState
 from pilotmtc.store.file.bounds import check_numbers
-from pilotmtc.store.file.transaction import Ledger, Seat
+from pilotmtc.store.file.pilot_status import PilotStatus, give_order, move_pilot, pilot_status
+from pilotmtc.store.file.task_status import CLAIMED, HELD, RUNNING, tasks_by_id, tasks_of_pilot
+from pilotmtc.store.file.transaction import Transaction
 from pilotmtc.store.requests.claim import take_back
-from pilotmtc.store.requests.finish import find_again, held, record
+from pilotmtc.store.requests.finish import find_again, record
 from pilotmtc.store.requests.handlers import handles
 from pilotmtc.store.requests.query import pilots_where, store_path
 from pilotmtc.store.requests.reconcile import NOT_HEARD, End, silence
 
-_HELD = """SELECT id, state, attempt, pilot_id, campaign_id, template_id, cancel, failures, crashes, started_at
-    FROM task INDEXED BY task_held WHERE pilot_id = ? AND state IN (2, 3) ORDER BY id"""
 _CONTROL_KEPT_S = 86400.0
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,47}")
 LONGEST_NAP_S = 10.0
 _AT_ONCE = 10_000  # tasks whose pause is over; others wait for the next turn
-ALARM = 0.5  # of the lease: when that is left, a pilot's scheduler is asked
-_SILENT = 0.25  # of the lease: that much is left when it is time to say that a pilot has not been heard of
-_DEAF = 0.25  # of the lease: a server that was deaf for longer judges as if it had just been started
+_HAS_CAMPAIGN = "SELECT 1 FROM campaign WHERE id = ?"
+_CREATE = f"""INSERT INTO pilot(key, description, campaign_id, state, created_at, directory, scheduler, watched)
+    VALUES (?, ?, ?, {PilotState.NEW:d}, ?, ?, ?, ?) ON CONFLICT(key) DO NOTHING"""
+# Note where an agent is; a note that is empty leaves the last one.
+_ATTACH = """UPDATE pilot SET host = ?, pid = ?, nodes = ?, cores = ?, seen_at = ?,
+    reason = coalesce(nullif(?, ''), reason) WHERE id = ? RETURNING busy"""
+_SET_NODES = "UPDATE pilot SET node_cores = ?, node_memory_bytes = ? WHERE id = ?"
+_SEE = "UPDATE pilot SET seen_at = ?, busy = ? WHERE id = ? RETURNING cores"
+_TO_CANCEL = f"""SELECT id, attempt FROM task INDEXED BY task_held WHERE pilot_id = ? AND {HELD} AND cancel = 1
+    ORDER BY id"""
+_DRAIN = "UPDATE pilot SET drain = 1 WHERE id = ?"
+_KILL = "UPDATE pilot SET kill = 1 WHERE id = ?"
+_STOP_WATCHING = "UPDATE pilot SET watched = 0 WHERE id = ?"
+# End the pause before a retry for tasks that have paused long enough.
+_END_PAUSES = """UPDATE task SET not_before = NULL
+    WHERE id IN (SELECT id FROM task WHERE not_before <= ? LIMIT ?)"""
+_FIRST_PAUSE = "SELECT min(not_before) FROM task WHERE not_before IS NOT NULL"
+_FORGET_REPLIES = "DELETE FROM control WHERE at < ?"
 
 
 @handles(CreatePilot)
-def create_pilot(ledger: Ledger, request: CreatePilot) -> Pilots:
+def create_pilot(tx: Transaction, request: CreatePilot) -> Pilots:
     """Enter a pilot, or find the one that this key has made."""
     if not request.key:
         raise UsageError("a pilot needs a key: make one with uuid4")
     check_numbers(request.description, "a pilot")
     campaign = request.description.campaign
-    if campaign is not None and not ledger.execute("SELECT 1 FROM campaign WHERE id = ?", (campaign,)).fetchone():
+    if campaign is not None and not tx.execute(_HAS_CAMPAIGN, (campaign,)).fetchone():
         raise UsageError(f"there is no campaign {campaign} for the pilot to work on")
     body = msgspec.json.encode(request.description).decode()
     scheduler = request.description.scheduler
@@ -44,234 +59,189 @@ def create_pilot(ledger: Ledger, request: CreatePilot) -> Pilots:
     if scheduler:
         if not _KEY.fullmatch(request.key):  # it names the job and its directory
             raise UsageError(f"{request.key!r} cannot be a pilot's key: letters, digits, dots, dashes and underscores")
-        directory = directory or f"{store_path(ledger)}.d/pilots/{request.key}"
-    new = ledger.execute(
-        "INSERT INTO pilot(key, description, campaign_id, state, created_at, directory, scheduler, watched) "
-        "VALUES (?, ?, ?, 0, ?, ?, ?, ?) ON CONFLICT(key) DO NOTHING",
-        (request.key, body, campaign, ledger.clock.now(), directory, scheduler, scheduler != ""),
+        directory = directory or f"{store_path(tx)}.d/pilots/{request.key}"
+    new = tx.execute(
+        _CREATE,
+        (request.key, body, campaign, tx.clock.now(), directory, scheduler, scheduler != ""),
     )
-    ledger.touch()
+    tx.wakeups.changed()
     if new.rowcount:
-        ledger.ask_scheduler(scheduler, at_once=True)
-    return Pilots(pilots_where(ledger, "key = ?", (request.key,)))
+        tx.wakeups.ask_scheduler(scheduler, at_once=True)
+    return Pilots(pilots_where(tx, "key = ?", (request.key,)))
 
 
 @handles(AttachPilot)
-def attach(ledger: Ledger, request: AttachPilot) -> Orders:
+def attach(tx: Transaction, request: AttachPilot) -> Orders:
     """Make the pilot ACTIVE, or greet it when it comes back, even if it was given up meanwhile."""
-    seat = ledger.seat(request.pilot)
-    if not _given_up(ledger, request.pilot, seat):
-        _refuse_final(request.pilot, seat)
-    if seat.state in (PilotState.NEW, PilotState.PENDING, PilotState.FAILED):
-        ledger.pilot_moved(request.pilot, seat.state, PilotState.ACTIVE)
-        ledger.ask_scheduler(seat.scheduler, at_once=False)
-        if seat.drain:
-            ledger.pilot_moved(request.pilot, PilotState.ACTIVE, PilotState.DRAINING)
-    (busy,) = ledger.execute(
-        "UPDATE pilot SET host = ?, pid = ?, nodes = ?, cores = ?, seen_at = ?, "
-        "reason = coalesce(nullif(?, ''), reason) WHERE id = ? RETURNING busy",
-        (request.host, request.pid, request.nodes, request.cores, ledger.clock.now(), request.note, request.pilot),
+    status = pilot_status(tx, request.pilot)
+    if not _was_given_up(status):
+        _refuse_final(request.pilot, status)
+    if status.state in (PilotState.NEW, PilotState.PENDING, PilotState.FAILED):
+        move_pilot(tx, request.pilot, status.state, PilotState.ACTIVE)
+        tx.wakeups.ask_scheduler(status.scheduler, at_once=False)
+        if status.drain:
+            move_pilot(tx, request.pilot, PilotState.ACTIVE, PilotState.DRAINING)
+    (busy,) = tx.execute(
+        _ATTACH,
+        (request.host, request.pid, request.nodes, request.cores, tx.clock.now(), request.note, request.pilot),
     ).fetchone()
     if request.largest is not None and request.largest.cores:  # else what was known of nodes that are lost stays
-        ledger.execute(
-            "UPDATE pilot SET node_cores = ?, node_memory_bytes = ? WHERE id = ?",
-            (request.largest.cores, request.largest.memory_bytes, request.pilot),
-        )
-    ledger.renew(request.pilot)
-    ledger.touch()
-    ledger.activity.level(request.pilot, busy, request.cores, ledger.clock.monotonic())
-    ledger.activity.event(request.pilot, ledger.clock.now(), f"its agent attached from {request.host}")
-    orders = _orders(ledger, request.pilot, ledger.seat(request.pilot))
+        tx.execute(_SET_NODES, (request.largest.cores, request.largest.memory_bytes, request.pilot))
+    tx.leases.renew(request.pilot)
+    tx.wakeups.changed()
+    tx.activity.level(request.pilot, busy, request.cores)
+    tx.activity.event(request.pilot, f"its agent attached from {request.host}")
+    orders = _orders(tx, request.pilot, pilot_status(tx, request.pilot))
     if not request.holds:
         return orders
-    rows = held(ledger, [task for task, _ in request.holds])
-    find_again(ledger, request.pilot, request.holds, rows)
+    tasks = tasks_by_id(tx, [task for task, _ in request.holds])
+    find_again(tx, request.pilot, request.holds, tasks)
     gone = tuple(
-        (task, attempt)
-        for task, attempt in request.holds
-        if not ((row := rows.get(task)) and row[1] in TASK_HELD and row[2:4] == (attempt, request.pilot))
+        (id_, attempt)
+        for id_, attempt in request.holds
+        if not ((task := tasks.get(id_)) and task.is_held(request.pilot, attempt))
     )
     return msgspec.structs.replace(orders, cancel=orders.cancel + gone)
 
 
-def _given_up(ledger: Ledger, pilot: PilotId, seat: Seat) -> bool:
+def _was_given_up(status: PilotStatus) -> bool:
     """Return whether the pilot is over for no other reason than that it was not heard of."""
-    if seat.state is not PilotState.FAILED:
-        return False
-    (reason,) = ledger.execute("SELECT reason FROM pilot WHERE id = ?", (pilot,)).fetchone()
-    return bool(reason == NOT_HEARD)
+    return status.state is PilotState.FAILED and status.reason == NOT_HEARD
 
 
 @handles(Heartbeat)
-def heartbeat(ledger: Ledger, request: Heartbeat) -> Orders:
+def heartbeat(tx: Transaction, request: Heartbeat) -> Orders:
     """Renew the lease and answer the orders."""
-    seat = ledger.seat(request.pilot)
-    _refuse_final(request.pilot, seat)
-    if request.pilot not in ledger.leases:
-        raise StateError(f"pilot {request.pilot} is {seat.state.name}: its agent must attach first")
-    ledger.renew(request.pilot)
-    (cores,) = ledger.execute(
-        "UPDATE pilot SET seen_at = ?, busy = ? WHERE id = ? RETURNING cores",
-        (ledger.clock.now(), request.busy, request.pilot),
-    ).fetchone()
-    if ledger.activity.level(request.pilot, request.busy, cores, ledger.clock.monotonic()):
-        ledger.touch()
+    status = pilot_status(tx, request.pilot)
+    _refuse_final(request.pilot, status)
+    if request.pilot not in tx.leases:
+        raise StateError(f"pilot {request.pilot} is {status.state.name}: its agent must attach first")
+    tx.leases.renew(request.pilot)
+    (cores,) = tx.execute(_SEE, (tx.clock.now(), request.busy, request.pilot)).fetchone()
+    if tx.activity.level(request.pilot, request.busy, cores):
+        tx.wakeups.changed()
     if request.nodes:
-        ledger.activity.nodes[request.pilot] = request.nodes
-    orders = _orders(ledger, request.pilot, seat)
-    peek = ledger.peeks.questions(request.pilot)
+        tx.activity.nodes_are(request.pilot, request.nodes)
+    orders = _orders(tx, request.pilot, status)
+    peek = tx.peeks.questions(request.pilot)
     return msgspec.structs.replace(orders, peek=peek) if peek else orders
 
 
-def _refuse_final(pilot: PilotId, seat: Seat) -> None:
-    if seat.state in PILOT_FINAL:
-        raise StateError(f"pilot {pilot} is {seat.state.name}: its agent must stop")
+def _refuse_final(pilot: PilotId, status: PilotStatus) -> None:
+    if status.state in PILOT_FINAL:
+        raise StateError(f"pilot {pilot} is {status.state.name}: its agent must stop")
 
 
-def _orders(ledger: Ledger, pilot: PilotId, seat: Seat) -> Orders:
+def _orders(tx: Transaction, pilot: PilotId, status: PilotStatus) -> Orders:
     cancel: tuple[tuple[TaskId, int], ...] = ()
-    if seat.orders:  # else there is nothing to look for among what may be thousands
-        cancel = tuple(
-            ledger.execute(
-                "SELECT id, attempt FROM task INDEXED BY task_held WHERE pilot_id = ? AND state IN (2, 3) "
-                "AND cancel = 1 ORDER BY id",
-                (pilot,),
-            ).fetchall()
-        )
-    return Orders(seat.orders, ledger.lease_s, cancel, seat.drain, seat.kill)
+    if status.orders:  # else there is nothing to look for among what may be thousands
+        cancel = tuple(tx.execute(_TO_CANCEL, (pilot,)).fetchall())
+    return Orders(status.orders, tx.leases.lease_s, cancel, status.drain, status.kill)
 
 
 @handles(EndPilot)
-def end_pilot(ledger: Ledger, request: EndPilot) -> Done:
+def end_pilot(tx: Transaction, request: EndPilot) -> Done:
     """Close the pilot's book."""
     if request.state not in PILOT_FINAL:
         raise UsageError(f"a pilot cannot end as {request.state.name}")
-    seat = ledger.seat(request.pilot)
-    if seat.state not in PILOT_FINAL:
-        end(ledger, request.pilot, seat, End(request.state, request.reason))
+    status = pilot_status(tx, request.pilot)
+    if status.state not in PILOT_FINAL:
+        end(tx, request.pilot, status, End(request.state, request.reason))
     return Done()
 
 
-def end(ledger: Ledger, pilot: PilotId, seat: Seat, how: End) -> None:
+def end(tx: Transaction, pilot: PilotId, status: PilotStatus, how: End) -> None:
     """End the pilot. What ran in it is over: if `how` has no cause, lost with a pilot that failed, else preempted."""
     state, reason = how.state, how.reason
-    if seat.state is PilotState.NEW and state is PilotState.DONE:
-        ledger.pilot_moved(pilot, PilotState.NEW, PilotState.PENDING)
-        seat = seat._replace(state=PilotState.PENDING)
-    ledger.pilot_moved(pilot, seat.state, state, reason)
-    rows = {row[0]: row for row in ledger.execute(_HELD, (pilot,))}
-    take_back(ledger, pilot, [row for row in rows.values() if row[1] == 2], lost=True)
+    if status.state is PilotState.NEW and state is PilotState.DONE:
+        move_pilot(tx, pilot, PilotState.NEW, PilotState.PENDING)
+        status = status._replace(state=PilotState.PENDING)
+    move_pilot(tx, pilot, status.state, state, reason)
+    tasks = tasks_of_pilot(tx, pilot)
+    take_back(tx, pilot, [task for task in tasks.values() if task.state == CLAIMED], lost=True)
     cause = how.cause or (Cause.PILOT_LOST if state is PilotState.FAILED else Cause.PREEMPTED)
+    message = reason or f"the pilot ended as {state.name}"
     results = [
-        Result(id_, row[2], cause, started_at=row[9] or 0.0, message=reason or f"the pilot ended as {state.name}")
-        for id_, row in rows.items()
-        if row[1] == 3
+        Result(task.id, task.attempt, cause, started_at=task.started_at or 0.0, message=message)
+        for task in tasks.values()
+        if task.state == RUNNING
     ]
-    record(ledger, pilot, results, rows, lost=True)
-    ledger.leases.pop(pilot, None)
-    ledger.ask_scheduler(seat.scheduler, at_once=False)
+    record(tx, pilot, results, tasks, lost=True)
+    tx.leases.end(pilot)
+    tx.wakeups.ask_scheduler(status.scheduler, at_once=False)
 
 
 @handles(DrainPilot)
-def drain_pilot(ledger: Ledger, request: DrainPilot) -> Changed:
+def drain_pilot(tx: Transaction, request: DrainPilot) -> Changed:
     """Order the pilot to take nothing new; one that has not started drains as soon as it does, or is canceled."""
-    seat = ledger.seat(request.pilot)
-    if seat.state in PILOT_FINAL:
+    status = pilot_status(tx, request.pilot)
+    if status.state in PILOT_FINAL:
         return Changed(0, 1)
-    if seat.scheduler and seat.state in (PilotState.NEW, PilotState.PENDING):
-        return cancel_pilot(ledger, CancelPilot(request.pilot))  # it has nothing to finish
-    if seat.drain:
+    if status.scheduler and status.state in (PilotState.NEW, PilotState.PENDING):
+        return cancel_pilot(tx, CancelPilot(request.pilot))  # it has nothing to finish
+    if status.drain:
         return Changed(0)
-    ledger.execute("UPDATE pilot SET drain = 1 WHERE id = ?", (request.pilot,))
-    ledger.activity.event(request.pilot, ledger.clock.now(), "was told to drain")
-    if seat.state is PilotState.ACTIVE:
-        ledger.pilot_moved(request.pilot, PilotState.ACTIVE, PilotState.DRAINING)
-    ledger.order([request.pilot])
+    tx.execute(_DRAIN, (request.pilot,))
+    tx.activity.event(request.pilot, "was told to drain")
+    if status.state is PilotState.ACTIVE:
+        move_pilot(tx, request.pilot, PilotState.ACTIVE, PilotState.DRAINING)
+    give_order(tx, [request.pilot])
     return Changed(1)
 
 
 @handles(CancelPilot)
-def cancel_pilot(ledger: Ledger, request: CancelPilot) -> Changed:
+def cancel_pilot(tx: Transaction, request: CancelPilot) -> Changed:
     """Order the pilot to end now; one that has no agent yet is over at once."""
-    seat = ledger.seat(request.pilot)
-    if seat.state in PILOT_FINAL and not seat.scheduler:
+    status = pilot_status(tx, request.pilot)
+    if status.state in PILOT_FINAL and not status.scheduler:
         return Changed(0, 1)
     # A job that the scheduler may have is over only when the scheduler says so: it must not start after all.
-    if seat.state in (PilotState.NEW, PilotState.PENDING) and not (seat.scheduler and seat.submits):
-        end(ledger, request.pilot, seat, End(PilotState.CANCELED, "canceled before it started"))
-        ledger.execute("UPDATE pilot SET watched = 0 WHERE id = ?", (request.pilot,))
+    if status.state in (PilotState.NEW, PilotState.PENDING) and not (status.scheduler and status.submits):
+        end(tx, request.pilot, status, End(PilotState.CANCELED, "canceled before it started"))
+        tx.execute(_STOP_WATCHING, (request.pilot,))
         return Changed(1)
-    if seat.kill:
+    if status.kill:
         return Changed(0)
-    ledger.execute("UPDATE pilot SET kill = 1 WHERE id = ?", (request.pilot,))
-    ledger.activity.event(request.pilot, ledger.clock.now(), "was told to end at once")
-    ledger.order([request.pilot])
-    ledger.ask_scheduler(seat.scheduler, at_once=True)
+    tx.execute(_KILL, (request.pilot,))
+    tx.activity.event(request.pilot, "was told to end at once")
+    give_order(tx, [request.pilot])
+    tx.wakeups.ask_scheduler(status.scheduler, at_once=True)
     return Changed(1)
 
 
 # -- what is due by the clock -----------------------------------------------------------------------------------
 
 
-def is_due(ledger: Ledger) -> bool:
+def is_due(tx: Transaction) -> bool:
     """Return whether `do_due` has something to do."""
-    now = ledger.clock.monotonic()
-    lost = any(expiry <= now for expiry in ledger.leases.values())
-    return lost or _silent(ledger) != ledger.silent or _pause(ledger) <= 0
+    leases = tx.leases
+    return bool(leases.expired()) or leases.nearly_expired() != leases.silent or _pause_s(tx) <= 0
 
 
-def do_due(ledger: Ledger) -> None:
+def do_due(tx: Transaction) -> None:
     """Give up pilots whose lease has run out, tell of those that are silent; let tasks go whose pause is over; forget
     old replies."""
-    now = ledger.clock.monotonic()
-    for pilot in [PilotId(pilot) for pilot, expiry in ledger.leases.items() if expiry <= now]:
-        seat = ledger.seat(pilot)
-        ledger.leases.pop(pilot)
-        if seat.state not in (PilotState.ACTIVE, PilotState.DRAINING):
-            continue
-        end(ledger, pilot, seat, silence(seat.job, seat.native_state, seat.reason, kill=seat.kill))
-    if (silent := _silent(ledger)) != ledger.silent:
-        ledger.silent = silent
-        ledger.touch()
-    wall = ledger.clock.now()
-    if ledger.execute(
-        "UPDATE task SET not_before = NULL WHERE id IN (SELECT id FROM task WHERE not_before <= ? LIMIT ?)",
-        (wall, _AT_ONCE),
-    ).rowcount:
-        ledger.claimable()
-    ledger.execute("DELETE FROM control WHERE at < ?", (wall - _CONTROL_KEPT_S,))
+    for pilot in tx.leases.expired():
+        status = pilot_status(tx, pilot)
+        tx.leases.end(pilot)
+        if status.state in (PilotState.ACTIVE, PilotState.DRAINING):
+            how = silence(status.job, status.native_state, status.reason, kill=status.kill)
+            end(tx, pilot, status, how)
+    tx.leases.note_silent()
+    now = tx.clock.now()
+    if tx.execute(_END_PAUSES, (now, _AT_ONCE)).rowcount:
+        tx.wakeups.tasks_ready()
+    tx.execute(_FORGET_REPLIES, (now - _CONTROL_KEPT_S,))
 
 
-def forgive(ledger: Ledger, deaf_s: float) -> bool:
-    """Prolong all leases by the time in which no sign of life could be taken in.
-
-    After a long time all begin anew, as after a restart, for agents may have given up the connection and need time to
-    come back. Returns whether they do.
-    """
-    newest = ledger.clock.monotonic() + ledger.lease_s
-    anew = deaf_s > _DEAF * ledger.lease_s
-    for pilot, expiry in ledger.leases.items():
-        ledger.leases[pilot] = newest if anew else min(expiry + deaf_s, newest)
-    return anew
-
-
-def nap(ledger: Ledger) -> float:
+def nap_s(tx: Transaction) -> float:
     """Return seconds until something may be due."""
-    if ledger.wishes:
+    if tx.caches.wishes:
         return 0.0
-    now = ledger.clock.monotonic()
-    left = [expiry - now for expiry in ledger.leases.values()]
-    # A quiet pilot is first asked about at its scheduler, then said to be silent, then given up.
-    marks = [one - part * ledger.lease_s for part in (ALARM, _SILENT) for one in left if one > part * ledger.lease_s]
-    return max(0.0, min([LONGEST_NAP_S, _pause(ledger), *left, *marks]))
+    return max(0.0, min([LONGEST_NAP_S, _pause_s(tx), *tx.leases.deadlines_s()]))
 
 
-def _silent(ledger: Ledger) -> frozenset[int]:
-    """Return the pilots whose leases will soon have run out."""
-    alarm = ledger.clock.monotonic() + _SILENT * ledger.lease_s
-    return frozenset([pilot for pilot, expiry in ledger.leases.items() if expiry <= alarm])
-
-
-def _pause(ledger: Ledger) -> float:
-    (first,) = ledger.execute("SELECT min(not_before) FROM task WHERE not_before IS NOT NULL").fetchone()
-    return LONGEST_NAP_S if first is None else first - ledger.clock.now()
+def _pause_s(tx: Transaction) -> float:
+    """Return seconds until the first task that pauses may be claimed."""
+    first: float | None = tx.execute(_FIRST_PAUSE).fetchone()[0]
+    return LONGEST_NAP_S if first is None else first - tx.clock.now()

@@ -26,10 +26,10 @@ from pilotmtc.protocol.client.pilots import GetPilots, Pilots
 from pilotmtc.protocol.client.tasks import GetOutput, GetTask, GetTasks, Output, TaskDetail, Tasks
 from pilotmtc.protocol.client.watch import Changes, GetChanges
 from pilotmtc.states import Cause, PilotState, TaskState
+from pilotmtc.store.attempt_id import ATTEMPT_BITS, LAST_ATTEMPT
 from pilotmtc.store.file.large_outputs import place
 from pilotmtc.store.file.maintenance import size_of
-from pilotmtc.store.file.transaction import TASK_STATES, Ledger
-from pilotmtc.store.file.views import ATTEMPT_BITS, ATTEMPT_MASK
+from pilotmtc.store.file.transaction import TASK_STATES, Transaction
 from pilotmtc.store.ownership.filesystem import place_of
 from pilotmtc.store.requests.filter_sql import ELAPSED, Where, measured
 from pilotmtc.store.requests.handlers import handles
@@ -51,34 +51,34 @@ Row = tuple[Any, ...]
 
 
 @handles(GetTasks)
-def get_tasks(ledger: Ledger, request: GetTasks) -> Tasks:
+def get_tasks(tx: Transaction, request: GetTasks) -> Tasks:
     """Answer a page of tasks."""
-    where = Where(ledger, request.filter)
+    where = Where(tx, request.filter)
     limit = max(1, min(request.limit, _PAGE))
     if request.largest:
-        return _largest(ledger, request, where, limit)
+        return _largest(tx, request, where, limit)
     order = "DESC" if request.newest else "ASC"
     rows: list[Row] = []
-    for low, high, last in _windows(ledger, request, where.few):
-        rows += ledger.execute(
+    for low, high, last in _windows(tx, request, where.few):
+        rows += tx.execute(
             f"SELECT {TASK_COLUMNS} FROM {where.source} WHERE {where.condition} AND t.id BETWEEN ? AND ? "
             f"ORDER BY t.id {order} LIMIT ?",
             (*where.values, low, high, limit + 1 - len(rows)),
         )
         if len(rows) > limit or last:
             break
-    tasks = tuple([task_of(ledger, row) for row in rows[:limit]])
+    tasks = tuple([task_of(tx, row) for row in rows[:limit]])
     if len(rows) > limit:
         return Tasks(tasks, tasks[-1].id)
-    return Tasks(tasks, _following(ledger, low, high, request.newest))
+    return Tasks(tasks, _following(tx, low, high, request.newest))
 
 
-def _largest(ledger: Ledger, request: GetTasks, where: Where, limit: int) -> Tasks:
+def _largest(tx: Transaction, request: GetTasks, where: Where, limit: int) -> Tasks:
     """Answer those tasks of as many as can be looked at that have the largest values; those without any come last."""
-    value, given = _value(ledger, request.largest)
+    value, given = _value(tx, request.largest)
     best: list[Row] = []
-    for low, high, last in _windows(ledger, request, where.few):
-        rows = ledger.execute(
+    for low, high, last in _windows(tx, request, where.few):
+        rows = tx.execute(
             f"SELECT {value} AS value, {TASK_COLUMNS} FROM {where.source} WHERE {where.condition} "
             "AND t.id BETWEEN ? AND ? ORDER BY value DESC, t.id LIMIT ?",
             (*given, *where.values, low, high, limit),
@@ -86,158 +86,158 @@ def _largest(ledger: Ledger, request: GetTasks, where: Where, limit: int) -> Tas
         best = sorted([*best, *rows], key=lambda row: (row[0] is None, -(row[0] or 0), row[1]))[:limit]
         if last:
             break
-    return Tasks(tuple([task_of(ledger, row[1:]) for row in best]), _following(ledger, low, high, request.newest))
+    return Tasks(tuple([task_of(tx, row[1:]) for row in best]), _following(tx, low, high, request.newest))
 
 
-def _value(ledger: Ledger, what: str) -> tuple[str, tuple[float, ...]]:
+def _value(tx: Transaction, what: str) -> tuple[str, tuple[float, ...]]:
     """Return the SQL of what tasks are sorted by, and its values."""
     if what == "priority":
         return "t.priority", ()
     if what == "elapsed_s":
-        return ELAPSED, (ledger.clock.now(),)
+        return ELAPSED, (tx.clock.now(),)
     if what in _VALUES:
         return measured(what), ()
     raise UsageError(f"tasks cannot be sorted by {what!r}: there are {', '.join(_VALUES)}")
 
 
-def _windows(ledger: Ledger, request: GetTasks, few: bool) -> Iterator[tuple[int, int, bool]]:
+def _windows(tx: Transaction, request: GetTasks, few: bool) -> Iterator[tuple[int, int, bool]]:
     """Yield ranges of ids, ever larger ones, until looking has taken long enough; the last one says so.
 
     Of `few` tasks, which an index finds, all ids are one range.
     """
-    until = ledger.clock.monotonic() + _LOOK_S
-    end = ledger.next_task - 1
+    until = tx.clock.monotonic() + _LOOK_S
+    end = tx.caches.next_task - 1
     size = end + 1 if few else _WINDOW
     after, newest = request.after, request.newest
     edge = min(after or end + 1, end + 1) if newest else max(after, 0)
     while True:
         low, high = (max(edge - size, 0), edge - 1) if newest else (edge + 1, edge + size)
         edge = low if newest else high
-        last = (low <= 1 if newest else high >= end) or ledger.clock.monotonic() >= until
+        last = (low <= 1 if newest else high >= end) or tx.clock.monotonic() >= until
         yield low, high, last
         if last:
             return
         size = min(2 * size, max(_WINDOW_MAX, size))
 
 
-def _following(ledger: Ledger, low: int, high: int, newest: bool) -> int:
+def _following(tx: Transaction, low: int, high: int, newest: bool) -> int:
     """Return the `next` of a page that ended with this range of ids."""
     if newest:
         return low if low > 1 else 0
-    return high if high < ledger.next_task - 1 else 0
+    return high if high < tx.caches.next_task - 1 else 0
 
 
-def task_of(ledger: Ledger, row: Row) -> Task:
+def task_of(tx: Transaction, row: Row) -> Task:
     """Return the record of a row of `TASK_COLUMNS`."""
     (id_, campaign, template_id, resources_id, state, attempt, priority, params, pilot,
      failures, crashes, unmet, not_before, cancel, started_at, name, tags) = row  # fmt: skip
-    template = ledger.template(template_id)
-    found = _attempts(ledger, TaskId(id_), attempt, 1) if attempt else ()
+    template = tx.caches.templates.get(template_id)
+    found = _attempts(tx, TaskId(id_), attempt, 1) if attempt else ()
     return Task(
         id_, campaign, TASK_STATES[state], attempt, priority, template.command, template.shell,
         dict(zip(template.fields, _decode_strings(params), strict=True)) if params else {},
-        ledger.resources(resources_id), template.max_retries, failures, crashes, unmet, name,
+        tx.caches.resources.get(resources_id), template.max_retries, failures, crashes, unmet, name,
         _decode_strings(tags) if tags else (), pilot, started_at, not_before, bool(cancel), found[0] if found else None,
         template_id,
     )  # fmt: skip
 
 
-def _attempts(ledger: Ledger, task: TaskId, newest: int, limit: int) -> tuple[Attempt, ...]:
+def _attempts(tx: Transaction, task: TaskId, newest: int, limit: int) -> tuple[Attempt, ...]:
     """Return recorded attempts up to `newest`, newest first."""
-    rows = ledger.execute(
+    rows = tx.execute(
         f"SELECT {_ATTEMPT} FROM attempt WHERE id BETWEEN ? AND ? ORDER BY id DESC LIMIT ?",
         (task << ATTEMPT_BITS, (task << ATTEMPT_BITS) + newest, limit),
     )
-    found = [Attempt(task, row[0] & ATTEMPT_MASK, _CAUSES[row[1]], row[4], row[2], row[3], *row[5:]) for row in rows]
+    found = [Attempt(task, row[0] & LAST_ATTEMPT, _CAUSES[row[1]], row[4], row[2], row[3], *row[5:]) for row in rows]
     for at, one in enumerate(found):
         if one.stdout_path or one.stderr_path:
-            out, err = _places(ledger, one.pilot, one.stdout_path, one.stderr_path)
+            out, err = _places(tx, one.pilot, one.stdout_path, one.stderr_path)
             found[at] = replace(one, stdout_path=out, stderr_path=err)
     return tuple(found)
 
 
-def _places(ledger: Ledger, pilot: int, *paths: str | None) -> list[str | None]:
+def _places(tx: Transaction, pilot: int, *paths: str | None) -> list[str | None]:
     """Return where files are whose paths the store has so."""
     if paths == (None, None):
         return [None, None]
-    row = ledger.execute("SELECT directory FROM pilot WHERE id = ?", (pilot,)).fetchone()
-    return [place(store_path(ledger), path, row and row[0]) for path in paths]
+    row = tx.execute("SELECT directory FROM pilot WHERE id = ?", (pilot,)).fetchone()
+    return [place(store_path(tx), path, row and row[0]) for path in paths]
 
 
 @handles(GetTask)
-def get_task(ledger: Ledger, request: GetTask) -> TaskDetail:
+def get_task(tx: Transaction, request: GetTask) -> TaskDetail:
     """Answer all about a task."""
-    row = ledger.execute(f"SELECT {TASK_COLUMNS} FROM task AS t WHERE t.id = ?", (request.task,)).fetchone()
+    row = tx.execute(f"SELECT {TASK_COLUMNS} FROM task AS t WHERE t.id = ?", (request.task,)).fetchone()
     if row is None:
         return TaskDetail()
     neighbours = (
         "SELECT t.id, t.state, d.well FROM dependency AS d JOIN task AS t ON t.id = d.{} WHERE d.{} = ? LIMIT 100"
     )
-    needs = ledger.execute(neighbours.format("needs_id", "task_id"), (request.task,))
-    needed_by = ledger.execute(neighbours.format("task_id", "needs_id"), (request.task,))
+    needs = tx.execute(neighbours.format("needs_id", "task_id"), (request.task,))
+    needed_by = tx.execute(neighbours.format("task_id", "needs_id"), (request.task,))
     return TaskDetail(
-        task_of(ledger, row),
-        ledger.template(row[2]),
-        _attempts(ledger, request.task, ATTEMPT_MASK, 1000)[::-1],
+        task_of(tx, row),
+        tx.caches.templates.get(row[2]),
+        _attempts(tx, request.task, LAST_ATTEMPT, 1000)[::-1],
         tuple((id_, TASK_STATES[state], bool(well)) for id_, state, well in needs),
         tuple((id_, TASK_STATES[state], bool(well)) for id_, state, well in needed_by),
     )
 
 
 @handles(GetOutput)
-def get_output(ledger: Ledger, request: GetOutput) -> Output:
+def get_output(tx: Transaction, request: GetOutput) -> Output:
     """Answer what an attempt wrote."""
-    newest = request.attempt or ATTEMPT_MASK
+    newest = request.attempt or LAST_ATTEMPT
     base = request.task << ATTEMPT_BITS
-    row = ledger.execute(
+    row = tx.execute(
         "SELECT a.id, o.stdout, o.stderr, a.stdout_bytes, a.stderr_bytes, a.pilot_id, a.stdout_path, a.stderr_path "
         "FROM attempt AS a LEFT JOIN output AS o ON o.id = a.id WHERE a.id BETWEEN ? AND ? ORDER BY a.id DESC LIMIT 1",
         (base + (request.attempt or 0), base + newest),
     ).fetchone()
-    if row is None or not 0 <= request.attempt <= ATTEMPT_MASK:
+    if row is None or not 0 <= request.attempt <= LAST_ATTEMPT:
         return Output(False)
-    places = _places(ledger, *row[5:])
-    return Output(True, row[0] & ATTEMPT_MASK, row[1] or b"", row[2] or b"", *row[3:5], *places)
+    places = _places(tx, *row[5:])
+    return Output(True, row[0] & LAST_ATTEMPT, row[1] or b"", row[2] or b"", *row[3:5], *places)
 
 
 @handles(GetCampaigns)
-def get_campaigns(ledger: Ledger, request: GetCampaigns) -> Campaigns:
+def get_campaigns(tx: Transaction, request: GetCampaigns) -> Campaigns:
     """Answer campaigns with their counts."""
-    rows = ledger.execute(
+    rows = tx.execute(
         "SELECT id, key, name, created_at, received, sealed, own_pilots FROM campaign WHERE (?1 IS NULL OR id = ?1) "
         "AND (?2 IS NULL OR key = ?2) ORDER BY id DESC",
         (request.id, request.key),
     ).fetchall()
     return Campaigns(
         tuple(
-            Campaign(id_, key, name, created_at, received, bool(sealed), _counts(ledger, id_), bool(own))
+            Campaign(id_, key, name, created_at, received, bool(sealed), _counts(tx, id_), bool(own))
             for id_, key, name, created_at, received, sealed, own in rows
         )
     )
 
 
-def _counts(ledger: Ledger, campaign: int) -> dict[TaskState, int]:
-    rows = ledger.execute("SELECT state, n FROM tally WHERE campaign_id = ? AND n != 0 ORDER BY state", (campaign,))
+def _counts(tx: Transaction, campaign: int) -> dict[TaskState, int]:
+    rows = tx.execute("SELECT state, n FROM tally WHERE campaign_id = ? AND n != 0 ORDER BY state", (campaign,))
     return {TASK_STATES[state]: n for state, n in rows}
 
 
 @handles(GetPilots)
-def get_pilots(ledger: Ledger, request: GetPilots) -> Pilots:
+def get_pilots(tx: Transaction, request: GetPilots) -> Pilots:
     """Answer pilots."""
     condition, values = ("id = ?", (request.id,)) if request.id is not None else ("1", ())
     if request.live:
         condition += " AND state < 4"
-    return Pilots(pilots_where(ledger, condition, values))
+    return Pilots(pilots_where(tx, condition, values))
 
 
-def pilots_where(ledger: Ledger, condition: str, values: tuple[object, ...]) -> tuple[Pilot, ...]:
+def pilots_where(tx: Transaction, condition: str, values: tuple[object, ...]) -> tuple[Pilot, ...]:
     """Return pilots that meet an SQL condition, newest first."""
-    return tuple([pilot_of(row) for row in pilot_rows(ledger, condition, values)])
+    return tuple([pilot_of(row) for row in pilot_rows(tx, condition, values)])
 
 
-def pilot_rows(ledger: Ledger, condition: str, values: tuple[object, ...]) -> list[Row]:
+def pilot_rows(tx: Transaction, condition: str, values: tuple[object, ...]) -> list[Row]:
     """Return the rows of pilots that meet an SQL condition, newest first."""
-    return ledger.execute(
+    return tx.execute(
         "SELECT id, description, state, created_at, started_at, ended_at, seen_at, host, pid, nodes, cores, busy, "
         "directory, reason, batch, native_state, submitted_at, asked_at, trouble, node_cores, node_memory_bytes "
         f"FROM pilot WHERE {condition} ORDER BY id DESC",
@@ -257,19 +257,19 @@ def pilot_of(row: Row) -> Pilot:
 
 
 @handles(GetChanges)
-def get_changes(ledger: Ledger, request: GetChanges) -> Changes:
+def get_changes(tx: Transaction, request: GetChanges) -> Changes:
     """Answer transitions from memory."""
-    if not ledger.first_seq <= request.since <= ledger.seq:
-        return Changes(ledger.seq, (), True)
-    seq, found = ledger.changes(request.since, request.campaign, max(1, request.limit))
+    if not tx.changes.first_seq <= request.since <= tx.changes.seq:
+        return Changes(tx.changes.seq, (), True)
+    seq, found = tx.changes.since(request.since, request.campaign, max(1, request.limit))
     return Changes(seq, tuple(found))
 
 
 @handles(GetStore)
-def get_store(ledger: Ledger, request: GetStore) -> StoreInfo:
+def get_store(tx: Transaction, request: GetStore) -> StoreInfo:
     """Answer what the store is."""
-    execute = ledger.execute
-    path = store_path(ledger)
+    execute = tx.execute
+    path = store_path(tx)
     counts = execute("SELECT state, sum(n) FROM tally GROUP BY state HAVING sum(n) != 0 ORDER BY state")
     lies = place_of(os.path.realpath(path))
     return StoreInfo(
@@ -287,7 +287,7 @@ def get_store(ledger: Ledger, request: GetStore) -> StoreInfo:
     )
 
 
-def store_path(ledger: Ledger) -> str:
+def store_path(tx: Transaction) -> str:
     """Return the store's file."""
-    path: str = ledger.execute("SELECT file FROM pragma_database_list WHERE name = 'main'").fetchone()[0]
+    path: str = tx.execute("SELECT file FROM pragma_database_list WHERE name = 'main'").fetchone()[0]
     return path

@@ -12,14 +12,22 @@ from typing import NamedTuple, TypeVar
 import msgspec
 from msgspec import Struct
 
-from pilotmtc.errors import PilotMTCError, UsageError
+from pilotmtc.errors import UsageError
 from pilotmtc.protocol.base import Changed, Reply
 from pilotmtc.protocol.client.tasks import Cancel, Edit, Retry
-from pilotmtc.store.file.transaction import Ledger
+from pilotmtc.store.file.transaction import Transaction
 from pilotmtc.store.requests.filter_sql import Where
 
 Wish = TypeVar("Wish", Cancel, Retry, Edit)
 _decode = msgspec.msgpack.Decoder(Cancel | Retry | Edit).decode
+_REPLY = "SELECT reply FROM control WHERE key = ?"
+_KEEP_REPLY = "INSERT INTO control VALUES (?, ?, ?)"
+_IS_UNDERWAY = "SELECT 1 FROM wish WHERE key = ?"
+_ACCEPT = "INSERT INTO wish(key, request, progress) VALUES (?, ?, ?)"
+_OLDEST = "SELECT key, request, progress FROM wish ORDER BY id LIMIT 1"
+_GO_ON = "UPDATE wish SET progress = ? WHERE key = ?"
+_FORGET = "DELETE FROM wish WHERE key = ?"
+_FORGET_REVIVALS = "DELETE FROM revival"
 
 
 class Progress(Struct, frozen=True, array_like=True):
@@ -48,81 +56,76 @@ class Underway(Reply, frozen=True):
     """It will be done. Never sent: who has asked is answered when it is."""
 
 
-Act = Callable[[Ledger, Wish, Progress], Slice]
+Act = Callable[[Transaction, Wish, Progress], Slice]
 
 
-def wished(act: Act[Wish]) -> Callable[[Ledger, Wish], Reply]:
+def wished(act: Act[Wish]) -> Callable[[Transaction, Wish], Reply]:
     """Make a handler of requests of what does a slice of them. A key that is repeated gets its first reply."""
 
-    def handler(ledger: Ledger, request: Wish) -> Reply:
+    def handler(tx: Transaction, request: Wish) -> Reply:
         if not request.key:
             raise UsageError("the request needs a key: make one with uuid4")
-        if (failure := ledger.failed_wishes.pop(request.key, None)) is not None:
-            raise failure
-        row = ledger.execute("SELECT reply FROM control WHERE key = ?", (request.key,)).fetchone()
+        row = tx.execute(_REPLY, (request.key,)).fetchone()
         if row is not None:
             return msgspec.msgpack.decode(row[0], type=Changed)
-        if ledger.execute("SELECT 1 FROM wish WHERE key = ?", (request.key,)).fetchone():
+        if tx.execute(_IS_UNDERWAY, (request.key,)).fetchone():
             return Underway()
-        Where(ledger, request.filter)  # what makes no sense is said at once
-        progress = Progress(ledger.next_task - 1)
-        if not ledger.wishes:
-            progress = _after(progress, act(ledger, request, progress))
+        Where(tx, request.filter)  # what makes no sense is said at once
+        progress = Progress(tx.caches.next_task - 1)
+        if not tx.caches.wishes:
+            progress = _after(progress, act(tx, request, progress))
             if progress.over:
-                return _fulfill(ledger, request.key, progress)
-        ledger.execute(
-            "INSERT INTO wish(key, request, progress) VALUES (?, ?, ?)",
-            (request.key, msgspec.msgpack.encode(request), msgspec.msgpack.encode(progress)),
-        )
-        ledger.wishes += 1
+                return _fulfill(tx, request.key, progress)
+        tx.execute(_ACCEPT, (request.key, msgspec.msgpack.encode(request), msgspec.msgpack.encode(progress)))
+        tx.caches.wishes += 1
         return Underway()
 
     return handler
 
 
-def next_is_over(ledger: Ledger) -> bool:
+def next_is_over(tx: Transaction) -> bool:
     """Return whether only the reply of the oldest wish is missing."""
-    (progress,) = ledger.execute("SELECT progress FROM wish ORDER BY id LIMIT 1").fetchone()
+    _, _, progress = tx.execute(_OLDEST).fetchone()
     return _decode_progress(progress).over
 
 
-def go_on(ledger: Ledger, cancel: Act[Cancel], retry: Act[Retry], edit: Act[Edit]) -> None:
+def go_on(tx: Transaction, cancel: Act[Cancel], retry: Act[Retry], edit: Act[Edit]) -> None:
     """Do a slice of the oldest wish, or make its reply."""
-    key, body, so_far = ledger.execute("SELECT key, request, progress FROM wish ORDER BY id LIMIT 1").fetchone()
+    key, body, so_far = tx.execute(_OLDEST).fetchone()
     progress = _decode_progress(so_far)
     if progress.over:
-        _forget(ledger, key)
-        _fulfill(ledger, key, progress)
+        _forget(tx, key)
+        _fulfill(tx, key, progress)
         return
     request = _decode(body)
     if isinstance(request, Cancel):
-        done = cancel(ledger, request, progress)
+        done = cancel(tx, request, progress)
     elif isinstance(request, Retry):
-        done = retry(ledger, request, progress)
+        done = retry(tx, request, progress)
     else:
-        done = edit(ledger, request, progress)
+        done = edit(tx, request, progress)
     progress = _after(progress, done)
-    ledger.execute("UPDATE wish SET progress = ? WHERE key = ?", (msgspec.msgpack.encode(progress), key))
+    tx.execute(_GO_ON, (msgspec.msgpack.encode(progress), key))
 
 
-def give_up(ledger: Ledger, failure: PilotMTCError) -> None:
-    """Forget the oldest wish, which cannot be fulfilled; who asks for it hears why."""
-    (key,) = ledger.execute("SELECT key FROM wish ORDER BY id LIMIT 1").fetchone()
-    _forget(ledger, key)
-    ledger.failed_wishes[key] = failure
+def give_up(tx: Transaction) -> str:
+    """Forget the oldest wish, which cannot be fulfilled; return its key."""
+    key: str = tx.execute(_OLDEST).fetchone()[0]
+    _forget(tx, key)
+    return key
 
 
 def _after(progress: Progress, done: Slice) -> Progress:
     return Progress(progress.bound, done.last, progress.changed + done.changed, progress.unfit + done.unfit, done.over)
 
 
-def _fulfill(ledger: Ledger, key: str, progress: Progress) -> Changed:
+def _fulfill(tx: Transaction, key: str, progress: Progress) -> Changed:
     reply = Changed(progress.changed, progress.unfit)
-    ledger.execute("INSERT INTO control VALUES (?, ?, ?)", (key, msgspec.msgpack.encode(reply), ledger.clock.now()))
+    tx.execute(_KEEP_REPLY, (key, msgspec.msgpack.encode(reply), tx.clock.now()))
     return reply
 
 
-def _forget(ledger: Ledger, key: str) -> None:
-    ledger.execute("DELETE FROM wish WHERE key = ?", (key,))
-    ledger.execute("DELETE FROM revival")
-    ledger.wishes -= 1
+def _forget(tx: Transaction, key: str) -> None:
+    tx.execute(_FORGET, (key,))
+    tx.execute(_FORGET_REVIVALS)
+    tx.caches.wishes -= 1

@@ -6,11 +6,13 @@ from typing import Any
 import msgspec
 
 from pilotmtc.errors import UsageError
-from pilotmtc.model import Resources
+from pilotmtc.model import PilotId, Resources
 from pilotmtc.protocol.client.tasks import Cancel, Edit, Retry
 from pilotmtc.protocol.records import Filter
 from pilotmtc.store.file.bounds import check_numbers
-from pilotmtc.store.file.transaction import Ledger, id_list
+from pilotmtc.store.file.ids import id_list
+from pilotmtc.store.file.pilot_status import give_order
+from pilotmtc.store.file.transaction import Transaction
 from pilotmtc.store.requests.dependents import resolve
 from pilotmtc.store.requests.filter_sql import Where
 from pilotmtc.store.requests.handlers import handles
@@ -29,17 +31,17 @@ _REVIVE = """UPDATE task SET state = ?, unmet = ?, failures = 0, crashes = 0, no
 Row = tuple[Any, ...]
 
 
-def _next(ledger: Ledger, wish: Filter, progress: Progress) -> tuple[list[Row], int]:
+def _next(tx: Transaction, wish: Filter, progress: Progress) -> tuple[list[Row], int]:
     """Return the next tasks that are asked for, ``(id, state, attempt, campaign, pilot)`` in order of id, and up to
     which id there are no others."""
-    where = Where(ledger, wish)
-    until = ledger.clock.monotonic() + _LOOK_S
+    where = Where(tx, wish)
+    until = tx.clock.monotonic() + _LOOK_S
     rows: list[Row] = []
     low = progress.last
     size = progress.bound if where.few else _WINDOW
     while low < progress.bound:
         high = min(low + size, progress.bound)
-        rows += ledger.execute(
+        rows += tx.execute(
             f"SELECT t.id, t.state, t.attempt, t.campaign_id, t.pilot_id FROM {where.source} "
             f"WHERE {where.condition} AND t.id > ? AND t.id <= ? ORDER BY t.id LIMIT ?",
             (*where.values, low, high, SLICE - len(rows)),
@@ -47,96 +49,96 @@ def _next(ledger: Ledger, wish: Filter, progress: Progress) -> tuple[list[Row], 
         if len(rows) >= SLICE:
             return rows, rows[-1][0]
         low = high
-        if ledger.clock.monotonic() >= until:
+        if tx.clock.monotonic() >= until:
             break
         size = min(2 * size, max(_WINDOW_MAX, size))
     return rows, low
 
 
-def cancel(ledger: Ledger, request: Cancel, progress: Progress) -> Slice:
+def cancel(tx: Transaction, request: Cancel, progress: Progress) -> Slice:
     """End what has not started; flag what is held and tell its agent."""
-    rows, last = _next(ledger, request.filter, progress)
+    rows, last = _next(tx, request.filter, progress)
     unfit = 0
     now: list[tuple[int]] = []
     held: list[tuple[int]] = []
-    pilots: set[int] = set()
+    pilots: set[PilotId] = set()
     for id_, state, attempt, campaign, pilot in rows:
         if state in (_W, _R, _S):
             now.append((id_,))
-            ledger.moved(id_, attempt, campaign, state, _C)
+            tx.move_task(id_, attempt, campaign, state, _C)
         elif state in (2, 3):
             held.append((id_,))
             pilots.add(pilot)
         else:
             unfit += 1
-    ledger.executemany("UPDATE task SET state = 6, unmet = 0, not_before = NULL, cancel = 0 WHERE id = ?", now)
-    ledger.executemany("UPDATE task SET cancel = 1 WHERE id = ?", held)
-    if ledger.has_dependencies:
+    tx.executemany("UPDATE task SET state = 6, unmet = 0, not_before = NULL, cancel = 0 WHERE id = ?", now)
+    tx.executemany("UPDATE task SET cancel = 1 WHERE id = ?", held)
+    if tx.caches.has_dependencies:
         # A SKIPPED one was over before, and is not counted twice. After all of the slice: a dependent that was to be
         # canceled too is not SKIPPED; one of a later slice is, and canceled then.
-        resolve(ledger, [(row[0], _C) for row in rows if row[1] in (_W, _R)])
-    ledger.order(pilots)
+        resolve(tx, [(row[0], _C) for row in rows if row[1] in (_W, _R)])
+    give_order(tx, pilots)
     return Slice(last, len(now) + len(held), unfit, last >= progress.bound)
 
 
-def retry(ledger: Ledger, request: Retry, progress: Progress) -> Slice:
+def retry(tx: Transaction, request: Retry, progress: Progress) -> Slice:
     """Give tasks that ended badly a new life, and those that were skipped because of them."""
-    rows, last = _next(ledger, request.filter, progress)
-    if ledger.has_dependencies:
-        return _retry_with_dependents(ledger, {row[0] for row in rows}, last, progress)
+    rows, last = _next(tx, request.filter, progress)
+    if tx.caches.has_dependencies:
+        return _retry_with_dependents(tx, {row[0] for row in rows}, last, progress)
     fit = [row for row in rows if row[1] in _DEAD]
     for id_, state, attempt, campaign, _ in fit:
-        ledger.moved(id_, attempt, campaign, state, _R)
-    ledger.executemany(_REVIVE, [(_R, 0, row[0]) for row in fit])
+        tx.move_task(id_, attempt, campaign, state, _R)
+    tx.executemany(_REVIVE, [(_R, 0, row[0]) for row in fit])
     return Slice(last, len(fit), len(rows) - len(fit), last >= progress.bound)
 
 
-def _retry_with_dependents(ledger: Ledger, asked: set[int], last: int, progress: Progress) -> Slice:
+def _retry_with_dependents(tx: Transaction, asked: set[int], last: int, progress: Progress) -> Slice:
     """Go through the tasks `asked` for and the skipped dependents of the revived in order of id, which is topological.
 
     Dependents beyond `last` are left to later slices, in the table ``revival``; what asks for tasks ends at the bound,
     what follows from that may go on.
     """
     end = last if last < progress.bound else 1 << 62
-    left = [id_ for (id_,) in ledger.execute("SELECT task_id FROM revival WHERE task_id <= ? ORDER BY 1 LIMIT ?",
+    left = [id_ for (id_,) in tx.execute("SELECT task_id FROM revival WHERE task_id <= ? ORDER BY 1 LIMIT ?",
                                              (end, SLICE))]  # fmt: skip
     if len(left) == SLICE:
         last = end = left[-1]
         asked = {task for task in asked if task <= end}
     elif end > last:
         last = max(last, *left) if left else last
-    ledger.execute("DELETE FROM revival WHERE task_id <= ?", (end,))
+    tx.execute("DELETE FROM revival WHERE task_id <= ?", (end,))
     changed = unfit = 0
     queue = list(asked.union(left))
     heapify(queue)
     seen = set(queue)
     while queue:
         task = heappop(queue)
-        state, attempt, campaign = ledger.execute(
+        state, attempt, campaign = tx.execute(
             "SELECT state, attempt, campaign_id FROM task WHERE id = ?", (task,)
         ).fetchone()
-        unmet, bad = _needs(ledger, task)
+        unmet, bad = _needs(tx, task)
         if not (state in _DEAD and (task in asked or state == _S)) or bad:  # what it needs must be retried first
             unfit += task in asked
             continue
         new = _W if unmet else _R
-        ledger.execute(_REVIVE, (new, unmet, task))
-        ledger.moved(task, attempt, campaign, state, new)
+        tx.execute(_REVIVE, (new, unmet, task))
+        tx.move_task(task, attempt, campaign, state, new)
         changed += 1
-        for dependent in _revived_need(ledger, task):
+        for dependent in _revived_need(tx, task):
             if dependent > last:
-                ledger.execute("INSERT OR IGNORE INTO revival VALUES (?)", (dependent,))
+                tx.execute("INSERT OR IGNORE INTO revival VALUES (?)", (dependent,))
             elif dependent not in seen:
                 seen.add(dependent)
                 heappush(queue, dependent)
-    over = last >= progress.bound and not ledger.execute("SELECT 1 FROM revival LIMIT 1").fetchone()
+    over = last >= progress.bound and not tx.execute("SELECT 1 FROM revival LIMIT 1").fetchone()
     return Slice(last, changed, unfit, over)
 
 
-def _revived_need(ledger: Ledger, task: int) -> list[int]:
+def _revived_need(tx: Transaction, task: int) -> list[int]:
     """Make tasks wait again that need this one, which is to run again; return those that were skipped."""
     skipped = []
-    for dependent, state, attempt, campaign in ledger.execute(
+    for dependent, state, attempt, campaign in tx.execute(
         "SELECT t.id, t.state, t.attempt, t.campaign_id FROM dependency AS d JOIN task AS t ON t.id = d.task_id "
         "WHERE d.needs_id = ? AND t.state IN (0, 1, 7)",
         (task,),
@@ -144,18 +146,18 @@ def _revived_need(ledger: Ledger, task: int) -> list[int]:
         if state == _S:
             skipped.append(dependent)
             continue
-        unmet, _ = _needs(ledger, dependent)
-        ledger.execute(
+        unmet, _ = _needs(tx, dependent)
+        tx.execute(
             "UPDATE task SET state = 0, unmet = ?, not_before = NULL, pilot_id = NULL WHERE id = ?", (unmet, dependent)
         )
         if state != _W:
-            ledger.moved(dependent, attempt, campaign, state, _W)
+            tx.move_task(dependent, attempt, campaign, state, _W)
     return skipped
 
 
-def _needs(ledger: Ledger, task: int) -> tuple[int, bool]:
+def _needs(tx: Transaction, task: int) -> tuple[int, bool]:
     """Return how many of a task's needs are not over, and whether one has ended too badly for it."""
-    left, bad = ledger.execute(
+    left, bad = tx.execute(
         "SELECT coalesce(sum(n.state < 4), 0), coalesce(max(d.well AND n.state IN (5, 6, 7)), 0) "
         "FROM dependency AS d JOIN task AS n ON n.id = d.needs_id WHERE d.task_id = ?",
         (task,),
@@ -163,7 +165,7 @@ def _needs(ledger: Ledger, task: int) -> tuple[int, bool]:
     return left, bool(bad)
 
 
-def edit(ledger: Ledger, request: Edit, progress: Progress) -> Slice:
+def edit(tx: Transaction, request: Edit, progress: Progress) -> Slice:
     """Change what has not started, and what a retry may start again."""
     changes = {
         field: value
@@ -171,22 +173,22 @@ def edit(ledger: Ledger, request: Edit, progress: Progress) -> Slice:
         if (value := getattr(request, field)) is not None
     }
     _changed(Resources(), changes)  # what makes no sense is refused before anything is changed
-    rows, last = _next(ledger, request.filter, progress)
+    rows, last = _next(tx, request.filter, progress)
     fit = id_list(row[0] for row in rows if row[1] in (_W, _R, *_RETRIABLE))
-    kinds = ledger.execute(
+    kinds = tx.execute(
         "SELECT t.resources_id, count(*) FROM json_each(?) AS j CROSS JOIN task AS t ON t.id = j.value GROUP BY 1",
         (fit,),
     ).fetchall()
     changed = sum(n for _, n in kinds)
     for kind, _ in kinds:
-        new = ledger.intern(_changed(ledger.resources(kind), changes)) if changes else kind
-        ledger.execute(
+        new = tx.caches.resources.intern(_changed(tx.caches.resources.get(kind), changes)) if changes else kind
+        tx.execute(
             "UPDATE task SET resources_id = ?, priority = coalesce(?, priority) "
             "WHERE id IN (SELECT value FROM json_each(?)) AND resources_id = ?",
             (new, request.priority, fit, kind),
         )
     if changed:
-        ledger.claimable()
+        tx.wakeups.tasks_ready()
     return Slice(last, changed, len(rows) - changed, last >= progress.bound)
 
 

@@ -11,8 +11,9 @@ from pilotmtc.model import CampaignId, TaskRow
 from pilotmtc.protocol.base import Changed
 from pilotmtc.protocol.client.campaigns import ShareCampaign, Submit, Submitted
 from pilotmtc.states import TaskState
+from pilotmtc.store.attempt_id import attempt_id
 from pilotmtc.store.file.bounds import check_numbers
-from pilotmtc.store.file.transaction import Ledger
+from pilotmtc.store.file.transaction import Transaction
 from pilotmtc.store.requests.handlers import handles
 
 _json = msgspec.json.Encoder().encode
@@ -24,9 +25,9 @@ _BAD = (TaskState.FAILED, TaskState.CANCELED, TaskState.SKIPPED)
 
 
 @handles(Submit)
-def submit(ledger: Ledger, request: Submit) -> Submitted:
+def submit(tx: Transaction, request: Submit) -> Submitted:
     """Add the rows that are not here yet."""
-    campaign, received, sealed, first = _campaign(ledger, request)
+    campaign, received, sealed, first = _campaign(tx, request)
     rows = request.rows[max(0, received - request.offset) :]
     if request.offset > received:
         raise UsageError(f"campaign {campaign} has {received} rows, not {request.offset}: send from {received}")
@@ -36,47 +37,47 @@ def submit(ledger: Ledger, request: Submit) -> Submitted:
         return Submitted(CampaignId(campaign), received, True)
     if rows:
         _check_rows(request, rows)
-        _insert(ledger, request, rows, campaign)
+        _insert(tx, request, rows, campaign)
         received += len(rows)
-        last = ledger.next_task - 1
-        ledger.execute(
+        last = tx.caches.next_task - 1
+        tx.execute(
             "UPDATE campaign SET received = ?, sealed = ?, first_id = ?, last_id = ? WHERE id = ?",
             (received, request.last, first or last - len(rows) + 1, last, campaign),
         )
     elif request.last:
-        ledger.execute("UPDATE campaign SET sealed = 1 WHERE id = ?", (campaign,))
+        tx.execute("UPDATE campaign SET sealed = 1 WHERE id = ?", (campaign,))
     return Submitted(CampaignId(campaign), received, request.last)
 
 
 @handles(ShareCampaign)
-def share(ledger: Ledger, request: ShareCampaign) -> Changed:
+def share(tx: Transaction, request: ShareCampaign) -> Changed:
     """Let any pilot have the campaign's tasks."""
-    if not ledger.execute("SELECT 1 FROM campaign WHERE id = ?", (request.campaign,)).fetchone():
+    if not tx.execute("SELECT 1 FROM campaign WHERE id = ?", (request.campaign,)).fetchone():
         raise UsageError(f"there is no campaign {request.campaign} in this store")
-    done = ledger.execute(
+    done = tx.execute(
         "UPDATE campaign SET own_pilots = 0 WHERE id = ? AND own_pilots = 1", (request.campaign,)
     ).rowcount
-    ledger.share(request.campaign)
+    tx.caches.share(request.campaign)
     if done:
-        ledger.claimable()
-        ledger.touch()
+        tx.wakeups.tasks_ready()
+        tx.wakeups.changed()
     return Changed(done)
 
 
-def _campaign(ledger: Ledger, request: Submit) -> tuple[int, int, bool, int]:
+def _campaign(tx: Transaction, request: Submit) -> tuple[int, int, bool, int]:
     """Return the campaign's id, rows received, whether sealed, and first task's id; make it if it is new."""
-    row = ledger.execute("SELECT id, received, sealed, first_id FROM campaign WHERE key = ?", (request.key,)).fetchone()
+    row = tx.execute("SELECT id, received, sealed, first_id FROM campaign WHERE key = ?", (request.key,)).fetchone()
     if row is not None:
         return row[0], row[1], bool(row[2]), row[3]
     if not request.key:
         raise UsageError("a campaign needs a key: make one with uuid4")
-    (id_,) = ledger.execute(
+    (id_,) = tx.execute(
         "INSERT INTO campaign(key, name, created_at, received, sealed, first_id, last_id, own_pilots) "
         "VALUES (?, ?, ?, 0, 0, 0, 0, ?) RETURNING id",
-        (request.key, request.name, ledger.clock.now(), request.own_pilots),
+        (request.key, request.name, tx.clock.now(), request.own_pilots),
     ).fetchone()
     if not request.own_pilots:
-        ledger.share(id_)
+        tx.caches.share(id_)
     return id_, 0, False, 0
 
 
@@ -97,14 +98,14 @@ def _check_rows(request: Submit, rows: tuple[TaskRow, ...]) -> None:
             raise UsageError(f"a task has 1 rank or more: {need}")
 
 
-def _insert(ledger: Ledger, request: Submit, rows: tuple[TaskRow, ...], campaign: int) -> None:
-    templates = [ledger.intern(template) for template in request.templates]
-    resources = [ledger.intern(need) for need in request.resources]
-    first = ledger.next_task
+def _insert(tx: Transaction, request: Submit, rows: tuple[TaskRow, ...], campaign: int) -> None:
+    templates = [tx.caches.templates.intern(template) for template in request.templates]
+    resources = [tx.caches.resources.intern(need) for need in request.resources]
+    first = tx.caches.next_task
     states: dict[int, int] = {}
     unmet: dict[int, int] = {}
-    edges = _tie(ledger, rows, campaign, states, unmet) if any(row.after for row in rows) else []
-    ledger.executemany(
+    edges = _tie(tx, rows, campaign, states, unmet) if any(row.after for row in rows) else []
+    tx.executemany(
         _INSERT,
         [
             (
@@ -123,17 +124,21 @@ def _insert(ledger: Ledger, request: Submit, rows: tuple[TaskRow, ...], campaign
         ],
     )
     if edges:
-        ledger.executemany("INSERT INTO dependency(needs_id, task_id, well) VALUES (?, ?, ?)", edges)
-        ledger.has_dependencies = True
-    ledger.next_task = first + len(rows)
-    ledger.entered(campaign, ((id_, states.get(id_, _READY)) for id_ in range(first, ledger.next_task)))
+        tx.executemany("INSERT INTO dependency(needs_id, task_id, well) VALUES (?, ?, ?)", edges)
+        tx.caches.has_dependencies = True
+    tx.caches.next_task = first + len(rows)
+    entered: dict[int, list[int]] = {}
+    for id_ in range(first, tx.caches.next_task):
+        entered.setdefault(states.get(id_, _READY), []).append(attempt_id(id_, 0))
+    for state, attempts in entered.items():
+        tx.enter_tasks(campaign, state, attempts)
 
 
 def _tie(
-    ledger: Ledger, rows: tuple[TaskRow, ...], campaign: int, states: dict[int, int], unmet: dict[int, int]
+    tx: Transaction, rows: tuple[TaskRow, ...], campaign: int, states: dict[int, int], unmet: dict[int, int]
 ) -> list[tuple[int, int, bool]]:
     """Return the rows' dependencies; fill `states` and `unmet` for tasks that cannot start at once."""
-    first = ledger.next_task
+    first = tx.caches.next_task
     names: dict[str, list[int]] = {}  # of this chunk; the others' are in the store
     known: dict[str, list[int]] = {}
     over: dict[int, int] = {}  # states of tasks in the store
@@ -143,14 +148,14 @@ def _tie(
         for after in row.after:
             if isinstance(after.task, str):
                 if after.task not in known:
-                    known[after.task] = _named(ledger, campaign, after.task, over)
+                    known[after.task] = _named(tx, campaign, after.task, over)
                 found = known[after.task] + names.get(after.task, [])
                 if not found:
-                    raise UsageError(_no_name(ledger, campaign, after.task, names))
+                    raise UsageError(_no_name(tx, campaign, after.task, names))
             else:
                 found = [int(after.task)]
                 if not first <= after.task < id_:
-                    _look_up(ledger, after.task, over)
+                    _look_up(tx, after.task, over)
             for need in found:
                 needs[need] = needs.get(need, False) or after.well
         left, bad = 0, False
@@ -168,9 +173,9 @@ def _tie(
     return edges
 
 
-def _no_name(ledger: Ledger, campaign: int, name: str, fresh: Iterable[str]) -> str:
+def _no_name(tx: Transaction, campaign: int, name: str, fresh: Iterable[str]) -> str:
     """Return what to say of a name that is waited for and that nobody before has."""
-    rows = ledger.execute(
+    rows = tx.execute(
         "SELECT DISTINCT name FROM task WHERE campaign_id = ? AND name IS NOT NULL LIMIT ?", (campaign, _NAMES)
     )
     known = [*fresh, *(row[0] for row in rows)]
@@ -180,17 +185,17 @@ def _no_name(ledger: Ledger, campaign: int, name: str, fresh: Iterable[str]) -> 
     return f"no task before the one that waits for it is called {name!r}: {hint}"
 
 
-def _named(ledger: Ledger, campaign: int, name: str, over: dict[int, int]) -> list[int]:
-    found: list[tuple[int, int]] = ledger.execute(
+def _named(tx: Transaction, campaign: int, name: str, over: dict[int, int]) -> list[int]:
+    found: list[tuple[int, int]] = tx.execute(
         "SELECT id, state FROM task WHERE campaign_id = ? AND name = ?", (campaign, name)
     ).fetchall()
     over.update(found)
     return [id_ for id_, _ in found]
 
 
-def _look_up(ledger: Ledger, task: int, over: dict[int, int]) -> None:
+def _look_up(tx: Transaction, task: int, over: dict[int, int]) -> None:
     if task not in over:
-        row: tuple[Any, ...] | None = ledger.execute("SELECT state FROM task WHERE id = ?", (task,)).fetchone()
+        row: tuple[Any, ...] | None = tx.execute("SELECT state FROM task WHERE id = ?", (task,)).fetchone()
         if row is None:
             raise UsageError(f"there is no task {task} to depend on")
         over[task] = row[0]

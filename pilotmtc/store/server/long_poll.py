@@ -3,23 +3,12 @@
 import heapq
 import math
 from collections.abc import Iterable
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from pilotmtc.model import PilotId
 from pilotmtc.protocol.base import WaitsFor
 from pilotmtc.protocol.requests import AnyRequest
-
-
-class News(Protocol):
-    """What commits have brought; see `SqliteStore.take_news`."""
-
-    @property
-    def ready(self) -> bool: ...  # noqa: D102 -- tasks to claim
-    @property
-    def orders(self) -> frozenset[PilotId]: ...  # noqa: D102 -- pilots that have something to do
-    @property
-    def changed(self) -> bool: ...  # noqa: D102 -- things to watch
-
+from pilotmtc.store.live.wakeups import Wakeup
 
 P = TypeVar("P")  # whoever waits for the answer
 
@@ -78,13 +67,13 @@ class Parking(Generic[P]):
             if ticket.peer is peer:
                 self._remove(ticket)
 
-    def tell(self, news: News, now: float) -> None:
+    def tell(self, wakeup: Wakeup, now: float) -> None:
         """Note what is new; `take` says whom to ask for again."""
-        if news.ready and self._claims:
+        if wakeup.ready and self._claims:
             self._claims_at = min(self._claims_at, max(now, self._quiet_until))
-        if news.changed and self._watchers:
+        if wakeup.changed and self._watchers:
             self._watchers_at = min(self._watchers_at, max(now, self._quiet_until))
-        for pilot in news.orders:
+        for pilot in wakeup.orders:
             self._called.update(self._beats.get(pilot, {}))
 
     def spent(self, seconds: float, now: float) -> None:

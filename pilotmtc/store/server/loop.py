@@ -25,6 +25,7 @@ from pilotmtc.protocol.client.pilots import GetPilots
 from pilotmtc.protocol.frames import MAGIC, Ping, decode_hello, decode_request, hello
 from pilotmtc.protocol.steward import ReportJobs
 from pilotmtc.store.access.keys import is_valid, pilot_of
+from pilotmtc.store.live.wakeups import Wakeup
 from pilotmtc.store.ownership.takeover import Tell
 from pilotmtc.store.requests.slices import Underway
 from pilotmtc.store.serve import roll_log
@@ -37,7 +38,6 @@ from pilotmtc.store.server.permissions import NOBODY, STEWARD, USER, Who, refusa
 from pilotmtc.store.server.poll_schedule import Rounds
 from pilotmtc.store.server.served_file import Holding
 from pilotmtc.store.server.stewards import Stewards
-from pilotmtc.store.sqlite import News
 
 log = logging.getLogger("pilotmtc.store.server")
 
@@ -198,17 +198,17 @@ class Server:
 
     def _tell(self, now: float) -> None:
         """Pass on what commits have brought."""
-        news = self.holding.store.take_news()
-        self._parking.tell(news, now)
+        wakeup = self.holding.store.take_wakeup()
+        self._parking.tell(wakeup, now)
         with _bearing("what comes next is not known"):
-            self._look_ahead(news, now)
+            self._look_ahead(wakeup, now)
 
-    def _look_ahead(self, news: News, now: float) -> None:
-        if news.changed:  # a pause before a retry or a lease may end earlier than all that were there before
+    def _look_ahead(self, wakeup: Wakeup, now: float) -> None:
+        if wakeup.changed:  # a pause before a retry or a lease may end earlier than all that were there before
             self._due_at = max(min(self._due_at, now + self.holding.store.nap()), self._not_due_before)
-        if news.jobs:
+        if wakeup.schedulers:
             self._rounds.look(self.holding.store.open_jobs(), now)
-            self._rounds.happened(news.jobs, now)
+            self._rounds.happened(wakeup.schedulers, now)
 
     def _timeout(self, now: float) -> float:
         if any(not peer.full for peer in self._backlog):

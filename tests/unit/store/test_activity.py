@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pilotmtc.clock import FakeClock
 from pilotmtc.store.live.activity import Activity, Meter, Ring
 
 
@@ -18,15 +19,21 @@ def test_a_steady_pace_is_told_as_it_is() -> None:
 
 
 def test_series_hold_what_ended_and_the_mean_of_busy_cores() -> None:
-    activity = Activity(0.0)
-    activity.level(1, 0, 8, 0.0)
-    activity.level(1, 8, 8, 5.0)
-    activity.over(1, 10, 1)
-    activity.committed(5.0)
-    activity.level(1, 4, 8, 6.0)
-    series = activity.series(600.0, 8.0, 1000.0)
+    clock = FakeClock(990.0)
+    activity = Activity(clock)
+    for busy, then_s in ((0, 5.0), (8, 0.0)):
+        activity.level(1, busy, 8)
+        activity.commit()
+        clock.advance(then_s)
+    activity.tasks_ended(1, 10, 1)
+    activity.commit()
+    clock.advance(1.0)
+    activity.level(1, 4, 8)
+    activity.commit()
+    clock.advance(2.0)
+    series = activity.series(600.0)
     assert series.step_s == 2.0
-    assert series.start_at == 992.0
+    assert series.start_at == 990.0
     assert series.ended == (0, 0, 10, 0, 0)
     assert series.failed == (0, 0, 1, 0, 0)
     assert series.busy[:4] == (0, 0, 4, 4)
@@ -34,16 +41,17 @@ def test_series_hold_what_ended_and_the_mean_of_busy_cores() -> None:
 
 
 def test_what_is_rolled_back_does_not_count() -> None:
-    activity = Activity(0.0)
-    activity.over(1, 10, 0)
+    clock = FakeClock()
+    activity = Activity(clock)
+    activity.tasks_ended(1, 10, 0)
     mark = activity.mark()
-    activity.over(1, 5, 0)
+    activity.tasks_ended(1, 5, 0)
     activity.rewind(mark)
-    activity.committed(1.0)
-    activity.over(1, 99, 0)
+    activity.commit()
+    activity.tasks_ended(1, 99, 0)
     activity.rewind(0)
-    activity.committed(2.0)
-    activity.fold(3.0)
+    activity.commit()
+    activity.series(60.0)
     assert activity.campaigns[1].total == 10
 
 
@@ -57,33 +65,42 @@ def test_a_long_sleep_costs_no_more_than_the_memory_has_room_for() -> None:
 
 @given(st.lists(st.tuples(st.floats(0, 900), st.integers(0, 9)), max_size=40))
 def test_nothing_that_ended_is_lost_or_counted_twice_while_it_is_remembered(steps: list[tuple[float, int]]) -> None:
-    activity = Activity(0.0)
-    now = 0.0
+    clock = FakeClock()
+    activity = Activity(clock)
     for gap, ended in steps:
-        now += min(gap, 86_000 / (len(steps) + 1))
-        activity.over(1, ended, 0)
-        activity.committed(now)
+        clock.advance(min(gap, 86_000 / (len(steps) + 1)))
+        activity.tasks_ended(1, ended, 0)
+        activity.commit()
     total = sum(ended for _, ended in steps)
-    assert sum(activity.series(86_400.0, now, 0.0).ended) == total
+    assert sum(activity.series(86_400.0).ended) == total
     assert total == 0 or activity.campaigns[1].total == total
 
 
 def test_the_finest_series_that_shows_all_of_the_span_is_given() -> None:
-    activity = Activity(0.0)
+    clock = FakeClock()
+    activity = Activity(clock)
+    clock.advance(1e6)
     spans = (60, 600, 7200, 86_400, 1e9)
-    assert [activity.series(span, 1e6, 0.0).step_s for span in spans] == [2, 2, 30, 300, 300]
-    assert len(activity.series(1800, 1e6, 0.0).ended) <= 61
+    assert [activity.series(span).step_s for span in spans] == [2, 2, 30, 300, 300]
+    assert len(activity.series(1800).ended) <= 61
 
 
-def test_the_finest_series_that_shows_all_there_has_been_is_given() -> None:
-    activity = Activity(0.0)
-    assert [activity.series(1800, now, 0.0).step_s for now in (1.0, 599.0, 700.0)] == [2, 2, 30]
+@pytest.mark.parametrize(("age_s", "step_s"), [(1.0, 2), (599.0, 2), (700.0, 30)])
+def test_the_finest_series_that_shows_all_there_has_been_is_given(age_s: float, step_s: float) -> None:
+    clock = FakeClock()
+    activity = Activity(clock)
+    clock.advance(age_s)
+    assert activity.series(1800).step_s == step_s
 
 
 def test_the_first_step_is_as_long_as_the_time_since_counting_began() -> None:
-    activity = Activity(1.5)
-    activity.level(1, 8, 8, 1.5)
-    assert activity.series(600.0, 5.0, 0.0).busy == (8, 8, 8)
+    clock = FakeClock()
+    clock.advance(1.5)
+    activity = Activity(clock)
+    activity.level(1, 8, 8)
+    activity.commit()
+    clock.advance(3.5)
+    assert activity.series(600.0).busy == (8, 8, 8)
 
 
 @pytest.mark.parametrize(("cores", "duration_s"), [(2, 20.0), (8, 60.0), (64, 60.0), (200, 5.0)])

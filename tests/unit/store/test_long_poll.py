@@ -1,7 +1,6 @@
 """Requests that wait for their answer: what wakes them, and when they are given up."""
 
 import math
-from dataclasses import dataclass
 
 from pilotmtc.model import PilotId, Resources, TaskId
 from pilotmtc.protocol.agent import Batch, Claim, Heartbeat, Orders
@@ -9,14 +8,8 @@ from pilotmtc.protocol.client.maintenance import GetStore, StoreInfo
 from pilotmtc.protocol.client.tasks import GetTail, Tail
 from pilotmtc.protocol.client.watch import Changes, GetChanges
 from pilotmtc.protocol.requests import AnyRequest
+from pilotmtc.store.live.wakeups import Wakeup
 from pilotmtc.store.server.long_poll import Parking, Ticket
-
-
-@dataclass(frozen=True)
-class FakeNews:
-    ready: bool = False
-    orders: frozenset[PilotId] = frozenset()
-    changed: bool = False
 
 
 def claim(wait_s: float = 10.0) -> Claim:
@@ -45,9 +38,9 @@ def test_nobody_waits_longer_than_the_server_likes() -> None:
 
 def test_claim_wakes_for_ready_tasks_only() -> None:
     parking, tickets = parked(claim())
-    parking.tell(FakeNews(changed=True, orders=frozenset({PilotId(1)})), 1.0)
+    parking.tell(Wakeup(changed=True, orders=frozenset({PilotId(1)})), 1.0)
     assert parking.take(1.0) == []
-    parking.tell(FakeNews(ready=True), 2.0)
+    parking.tell(Wakeup(ready=True), 2.0)
     assert parking.next_at() <= 2.0
     assert parking.take(2.0) == tickets
     assert len(parking) == 0
@@ -55,7 +48,7 @@ def test_claim_wakes_for_ready_tasks_only() -> None:
 
 def test_heartbeat_wakes_for_orders_to_its_pilot_only() -> None:
     parking, tickets = parked(Heartbeat(PilotId(1), wait_s=9), Heartbeat(PilotId(2), wait_s=9))
-    parking.tell(FakeNews(ready=True, changed=True, orders=frozenset({PilotId(2), PilotId(3)})), 1.0)
+    parking.tell(Wakeup(ready=True, changed=True, orders=frozenset({PilotId(2), PilotId(3)})), 1.0)
     assert parking.take(1.0) == tickets[1:]
     assert len(parking) == 1
 
@@ -68,7 +61,7 @@ def test_heartbeat_is_answered_when_somebody_wants_to_see_what_tasks_write() -> 
 
 def test_who_looks_at_what_a_task_writes_waits_for_something_newer_or_its_end() -> None:
     parking, tickets = parked(GetTail(TaskId(1), since=4.0, wait_s=9))
-    parking.tell(FakeNews(changed=True), 1.0)
+    parking.tell(Wakeup(changed=True), 1.0)
     assert parking.take(1.0) == tickets
     assert not tickets[0].request.worth_sending(Tail(1, 4.0))
     assert tickets[0].request.worth_sending(Tail(1, 5.0))
@@ -77,7 +70,7 @@ def test_who_looks_at_what_a_task_writes_waits_for_something_newer_or_its_end() 
 
 def test_watcher_wakes_for_changes() -> None:
     parking, tickets = parked(GetChanges(wait_s=9))
-    parking.tell(FakeNews(changed=True), 1.0)
+    parking.tell(Wakeup(changed=True), 1.0)
     assert parking.take(1.0) == tickets
 
 
@@ -93,14 +86,14 @@ def test_deadline_ends_the_waiting() -> None:
 
 def test_claims_are_asked_for_in_order_of_arrival() -> None:
     parking, tickets = parked(*(claim() for _ in range(20)))
-    parking.tell(FakeNews(ready=True), 1.0)
+    parking.tell(Wakeup(ready=True), 1.0)
     assert parking.take(1.0) == tickets
 
 
 def test_costly_rounds_are_spaced_but_never_beyond_the_promise() -> None:
     parking, tickets = parked(claim(), GetChanges(wait_s=9))
     parking.spent(5.0, now=1.0)
-    parking.tell(FakeNews(ready=True, changed=True), 1.0)
+    parking.tell(Wakeup(ready=True, changed=True), 1.0)
     assert parking.take(1.0) == []
     assert 1.0 < parking.next_at() <= 1.020
     assert parking.take(1.020) == tickets
@@ -110,7 +103,7 @@ def test_departed_client_waits_no_more() -> None:
     parking, _ = parked(claim(), GetChanges(wait_s=9), Heartbeat(PilotId(1), wait_s=9), peer="gone")
     stays = Ticket("here", 1, claim(), now=0.0)
     parking.put(stays)
-    parking.tell(FakeNews(ready=True, changed=True, orders=frozenset({PilotId(1)})), 1.0)
+    parking.tell(Wakeup(ready=True, changed=True, orders=frozenset({PilotId(1)})), 1.0)
     parking.drop("gone")
     assert parking.take(500.0) == [stays]
 
@@ -119,7 +112,7 @@ def test_answered_tickets_leave_nothing_behind() -> None:
     parking: Parking[str] = Parking()
     for n in range(1000):
         parking.put(Ticket("a", n, claim(300.0), now=0.0))
-        parking.tell(FakeNews(ready=True), 1.0)
+        parking.tell(Wakeup(ready=True), 1.0)
         assert len(parking.take(1.0)) == 1
     assert len(parking._deadlines) <= 101
 

@@ -1,0 +1,113 @@
+"""What the file says, kept at hand."""
+
+import sqlite3
+from bisect import bisect_left
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import Final, Generic, TypeVar
+
+import msgspec
+
+from pilotmtc.model import Resources, Template
+
+_KEPT = 2_000  # records of each kind
+_NEXT_TASK = "SELECT coalesce(max(id), 0) + 1 FROM task"
+_ANY_DEPENDENCY = "SELECT EXISTS (SELECT 1 FROM dependency)"
+_COUNT_WISHES = "SELECT count(*) FROM wish"
+_SHARED_CAMPAIGNS = "SELECT id FROM campaign WHERE own_pilots = 0 ORDER BY id"
+
+T = TypeVar("T", Template, Resources)
+_encoder = msgspec.msgpack.Encoder(order="deterministic")
+
+
+class Records(Generic[T]):
+    """Templates or resources: each is in the file once, found by a hash of its content."""
+
+    def __init__(self, connection: sqlite3.Connection, table: str, kind: type[T]) -> None:
+        self._execute = connection.execute
+        self._table: Final = table
+        self._decode: Callable[[str], T] = msgspec.json.Decoder(kind).decode
+        self._records: dict[int, T] = {}
+        self._ids: dict[bytes, int] = {}
+
+    def get(self, id_: int) -> T:
+        """Return the record with this id."""
+        if (found := self._records.get(id_)) is None:
+            (body,) = self._execute(f"SELECT body FROM {self._table} WHERE id = ?", (id_,)).fetchone()
+            found = self._decode(body)
+            if len(self._records) >= _KEPT:
+                self._records.clear()
+            self._records[id_] = found
+        return found
+
+    def intern(self, record: T) -> int:
+        """Return the id of `record`, which is inserted if it is new."""
+        digest = blake2b(_encoder.encode(record), digest_size=16, person=self._table.encode()).digest()
+        if (known := self._ids.get(digest)) is not None:
+            return known
+        row = self._execute(f"SELECT id FROM {self._table} WHERE hash = ?", (digest,)).fetchone()
+        if row is None:
+            row = self._execute(
+                f"INSERT INTO {self._table}(hash, body) VALUES (?, ?) RETURNING id",
+                (digest, msgspec.json.encode(record).decode()),
+            ).fetchone()
+        if len(self._ids) >= _KEPT:
+            self._ids.clear()
+        id_: int = row[0]
+        self._ids[digest] = id_
+        return id_
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._records.clear()
+        self._ids.clear()
+
+
+class Caches:
+    """A participant of transactions that reads the file again when something was undone.
+
+    Attributes
+    ----------
+    next_task
+        The id of the next task to be inserted.
+    has_dependencies
+        Whether any task depends on another.
+    wishes
+        How many accepted wishes are not fulfilled yet.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._execute = connection.execute
+        self.templates = Records(connection, "template", Template)
+        self.resources = Records(connection, "resources", Resources)
+        self._read()
+
+    def _read(self) -> None:
+        self.next_task: int = self._execute(_NEXT_TASK).fetchone()[0]
+        self.has_dependencies = bool(self._execute(_ANY_DEPENDENCY).fetchone()[0])
+        self.wishes: int = self._execute(_COUNT_WISHES).fetchone()[0]
+        # Campaigns that any pilot may work on, in order.
+        self._shared: list[int] = [id_ for (id_,) in self._execute(_SHARED_CAMPAIGNS)]
+
+    def share(self, campaign: int) -> None:
+        """Note that any pilot may work on the campaign."""
+        at = bisect_left(self._shared, campaign)
+        if self._shared[at : at + 1] != [campaign]:
+            self._shared.insert(at, campaign)
+
+    def shared_from(self, campaign: int) -> int | None:
+        """Return the first campaign that any pilot may work on: this one, or one after it."""
+        at = bisect_left(self._shared, campaign)
+        return self._shared[at] if at < len(self._shared) else None
+
+    def mark(self) -> None:
+        """Do nothing: what is undone is read from the file again."""
+
+    def rewind(self, mark: None) -> None:
+        """Read the file again."""
+        self.templates.clear()
+        self.resources.clear()
+        self._read()
+
+    def commit(self) -> None:
+        """Do nothing: the caches are as the file is."""

@@ -1,0 +1,83 @@
+"""The feed of changes: which state each task went to, as far back as watchers may still ask. Pure."""
+
+from collections import deque
+from collections.abc import Sequence
+from itertools import islice
+from typing import NamedTuple
+
+from pilotmtc.model import TaskId
+from pilotmtc.states import TaskState
+from pilotmtc.store.attempt_id import split_attempt_id
+
+KEPT = 100_000  # changes
+_LONGEST_RUN = 4_096  # changes; longer runs are split, as runs are forgotten as a whole
+
+Change = tuple[TaskId, TaskState, int]  # the task, where it went, and the number of its attempt
+
+
+class Run(NamedTuple):
+    """Changes of one kind: attempts of a campaign, packed, that went to the same state."""
+
+    campaign: int
+    state: TaskState
+    attempts: Sequence[int]
+
+
+class ChangeFeed:
+    """The newest changes that were committed, numbered.
+
+    Attributes
+    ----------
+    seq
+        The number of the newest change.
+    """
+
+    def __init__(self, seq: int) -> None:
+        self.seq = seq
+        self._runs: deque[Run] = deque()
+        self._kept = 0
+        self._staged: list[Run] = []
+
+    @property
+    def first_seq(self) -> int:
+        """The oldest number that `since` can go on from."""
+        return self.seq - self._kept
+
+    def add(self, campaign: int, state: TaskState, attempts: Sequence[int]) -> None:
+        """Stage changes."""
+        self._staged.append(Run(campaign, state, attempts))
+
+    def since(self, seq: int, campaign: int | None, limit: int) -> tuple[int, list[Change]]:
+        """Return up to `limit` changes after number `seq`, and the number to go on from."""
+        found: list[Change] = []
+        end = self.first_seq
+        for run in self._runs:
+            begin, end = end, end + len(run.attempts)
+            if end <= seq or campaign not in (None, run.campaign):
+                continue
+            for number, attempt_id in enumerate(islice(run.attempts, max(0, seq - begin), None), max(begin, seq) + 1):
+                task, attempt = split_attempt_id(attempt_id)
+                found.append((task, run.state, attempt))
+                if len(found) >= limit:
+                    return number, found
+        return self.seq, found
+
+    def mark(self) -> int:
+        """Return how many runs are staged."""
+        return len(self._staged)
+
+    def rewind(self, mark: int) -> None:
+        """Forget the runs after `mark`."""
+        del self._staged[mark:]
+
+    def commit(self) -> None:
+        """Number what is staged."""
+        for campaign, state, attempts in self._staged:
+            for at in range(0, len(attempts), _LONGEST_RUN):
+                run = attempts if len(attempts) <= _LONGEST_RUN else attempts[at : at + _LONGEST_RUN]
+                self._runs.append(Run(campaign, state, run))
+            self.seq += len(attempts)
+            self._kept += len(attempts)
+        self._staged.clear()
+        while self._runs and self._kept - len(self._runs[0].attempts) >= KEPT:
+            self._kept -= len(self._runs.popleft().attempts)

@@ -1,0 +1,48 @@
+"""What the last overview said, so that the next one says only what is new."""
+
+from typing import Any
+
+from pilotmtc.protocol.records import FailureGroup
+
+
+class LastOverview:
+    """The last overview.
+
+    Attributes
+    ----------
+    seq
+        Its number. Those of an earlier server are lower.
+    first_seq
+        The number of the first overview that says what has changed since: to older ones, all is new.
+    pilots, campaigns
+        Rows by id, and the number of the overview that was the first to say so.
+    failed
+        How many tasks were FAILED when `failures` were looked at.
+    """
+
+    def __init__(self, seq: int) -> None:
+        self._begin(seq)
+
+    def _begin(self, seq: int) -> None:
+        self.seq = seq
+        self.first_seq = seq
+        self.pilots: dict[int, tuple[tuple[Any, ...], int]] = {}
+        self.campaigns: dict[int, tuple[tuple[Any, ...], int]] = {}
+        self.failures: tuple[FailureGroup, ...] = ()
+        self.failures_seq = seq
+        self.looked_at = 0
+        self.silent: frozenset[int] = frozenset()
+        self.failed = 0
+        self.look_again_at = 0.0
+
+    def mark(self) -> int:
+        """Return the number of the last overview."""
+        return self.seq
+
+    def rewind(self, mark: int) -> None:
+        """Say all anew, if the last overview was made after `mark`: nobody has received it."""
+        if self.seq != mark:
+            self._begin(self.seq + 1)
+
+    def commit(self) -> None:
+        """Do nothing: what was said is true now."""

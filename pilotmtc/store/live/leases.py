@@ -1,0 +1,130 @@
+"""How long pilots' agents may be silent, and what the server remembers of their claims. Pure.
+
+Time is monotonic, so that no agent is lost to a clock that jumps.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+from pilotmtc.clock import Clock
+from pilotmtc.model import PilotId
+from pilotmtc.store.live.wakeups import Wakeups
+
+ALARM = 0.5  # of the lease: when that is left, a pilot's scheduler is asked
+_SILENT = 0.25  # of the lease: when that is left, watchers are told that the pilot is silent
+_DEAF = 0.25  # of the lease: a server that was deaf for longer starts all leases again, as if it had been restarted
+
+
+class Leases:
+    """When each pilot's lease expires.
+
+    A sign of life counts even if the request that brought it fails; leases that begin and end do not.
+
+    Attributes
+    ----------
+    silent
+        Pilots whose leases have nearly run out, as watchers know it.
+    """
+
+    def __init__(self, clock: Clock, lease_s: float, wakeups: Wakeups) -> None:
+        self.lease_s = lease_s
+        self.silent: frozenset[PilotId] = frozenset()
+        self._clock = clock
+        self._wakeups = wakeups
+        self._expiries: dict[PilotId, float] = {}
+        # A server that was killed forgets these, and with it the connections that late copies of claims come on.
+        self._claims: dict[PilotId, int] = {}
+        self._undo: list[Callable[[], object]] = []
+
+    def __contains__(self, pilot: int) -> bool:
+        return pilot in self._expiries
+
+    def renew(self, pilot: PilotId, ago_s: float = 0.0) -> None:
+        """Start the pilot's lease again, or a new one, from when the pilot was heard of."""
+        expiry = self._clock.monotonic() - ago_s + self.lease_s
+        old = self._expiries.get(pilot)
+        if old is None:
+            self._undo.append(partial(self._expiries.pop, pilot, None))
+        self._expiries[pilot] = expiry if old is None else max(old, expiry)
+        if pilot in self.silent and not ago_s:
+            self._note_silent(self.silent - {pilot})
+
+    def heard(self, pilot: PilotId, ago_s: float = 0.0) -> None:
+        """Renew the pilot's lease if it has one."""
+        if pilot in self._expiries:
+            self.renew(pilot, ago_s)
+
+    def end(self, pilot: PilotId) -> None:
+        """End the pilot's lease, if it has one."""
+        expiry = self._expiries.pop(pilot, None)
+        if expiry is not None:
+            self._undo.append(partial(self._expiries.setdefault, pilot, expiry))
+
+    def expired(self) -> list[PilotId]:
+        """Return the pilots whose leases have run out."""
+        now = self._clock.monotonic()
+        return [pilot for pilot, expiry in self._expiries.items() if expiry <= now]
+
+    def is_alarming(self, pilot: PilotId) -> bool:
+        """Return whether the pilot has been silent for so long that its scheduler should be asked."""
+        alarm = self._clock.monotonic() + ALARM * self.lease_s
+        return self._expiries.get(pilot, alarm) < alarm
+
+    def nearly_expired(self) -> frozenset[PilotId]:
+        """Return the pilots that are silent now, whatever watchers know."""
+        alarm = self._clock.monotonic() + _SILENT * self.lease_s
+        return frozenset([pilot for pilot, expiry in self._expiries.items() if expiry <= alarm])
+
+    def note_silent(self) -> None:
+        """Let watchers know which pilots are silent now."""
+        if (silent := self.nearly_expired()) != self.silent:
+            self._note_silent(silent)
+
+    def _note_silent(self, silent: frozenset[PilotId]) -> None:
+        self._undo.append(partial(setattr, self, "silent", self.silent))
+        self.silent = silent
+        self._wakeups.changed()
+
+    def forgive(self, deaf_s: float) -> bool:
+        """Prolong all leases by the time in which no sign of life could be taken in.
+
+        After a long time all begin anew, as after a restart, for agents may have given up the connection and need time
+        to come back. Returns whether they do.
+        """
+        newest = self._clock.monotonic() + self.lease_s
+        anew = deaf_s > _DEAF * self.lease_s
+        for pilot, expiry in self._expiries.items():
+            self._expiries[pilot] = newest if anew else min(expiry + deaf_s, newest)
+        return anew
+
+    def deadlines_s(self) -> list[float]:
+        """Return in how many seconds a pilot becomes alarming, silent, or expires."""
+        now = self._clock.monotonic()
+        left = [expiry - now for expiry in self._expiries.values()]
+        marks = [one - part * self.lease_s for part in (ALARM, _SILENT) for one in left if one > part * self.lease_s]
+        return left + marks
+
+    def newest_claim(self, pilot: PilotId, default: int) -> int:
+        """Return the number of the newest claim of the pilot that has come; `default` if none has."""
+        return self._claims.get(pilot, default)
+
+    def note_claim(self, pilot: PilotId, number: int) -> None:
+        """Note the number of the pilot's newest claim."""
+        old = self._claims.get(pilot)
+        self._claims[pilot] = number
+        self._undo.append(
+            partial(self._claims.pop, pilot, None) if old is None else partial(self._claims.__setitem__, pilot, old)
+        )
+
+    def mark(self) -> int:
+        """Return how many changes can be undone."""
+        return len(self._undo)
+
+    def rewind(self, mark: int) -> None:
+        """Undo the changes after `mark`, the newest one first."""
+        while len(self._undo) > mark:
+            self._undo.pop()()
+
+    def commit(self) -> None:
+        """Let nothing be undone any more."""
+        self._undo.clear()
