@@ -8,8 +8,8 @@ from msgspec import Struct
 
 from pilotmtc.errors import ConnectError
 from pilotmtc.sites import Site
-from pilotmtc.store.client.remote import RemoteStore
 from pilotmtc.transport.link import CommandChannel, Link
+from pilotmtc.transport.pool import SharedLink
 from pilotmtc.transport.process import open_process
 
 _MOST_BYTES = 4 << 20
@@ -40,7 +40,7 @@ class Shell:
 
     def __init__(self, site: Site) -> None:
         target = site.target
-        self._remote = RemoteStore(target) if target is not None else None
+        self._shared = SharedLink(target) if target is not None else None
         self.where = target.host if target is not None else "this machine"
 
     def __enter__(self) -> "Shell":
@@ -49,13 +49,13 @@ class Shell:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._remote is not None:
-            self._remote.close()
+        if self._shared is not None:
+            self._shared.close()
 
     @property
     def link(self) -> Link | None:
         """The connection; None on this machine."""
-        return None if self._remote is None else self._remote.link
+        return None if self._shared is None else self._shared.link
 
     def run(self, command: str, script: str = "", timeout_s: float = 60.0) -> Answer:
         """Run a line of shell there, give it `script` on its stdin, which stays open, and return how it went.
@@ -94,8 +94,8 @@ class Shell:
         return Answer(status, out.decode("utf-8", "replace"), words)
 
     def _open(self, command: str) -> CommandChannel:
-        if self._remote is not None:
-            return self._remote.link.open(command)
+        if self._shared is not None:
+            return self._shared.link.open(command)
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PILOTMTC_PILOT")}
         return open_process(["/bin/sh", "-c", command], environment)
 

@@ -98,6 +98,7 @@ def test_link_to_another_host_is_not_used_by_a_child() -> None:
         from pilotmtc.errors import UsageError
         from pilotmtc.store.client import remote
         from pilotmtc.store.client.client import StoreClient
+        from pilotmtc.transport import pool
         from pilotmtc.transport.ssh.url import SshTarget
         from pilotmtc.protocol.client.maintenance import GetStore
 
@@ -106,7 +107,7 @@ def test_link_to_another_host_is_not_used_by_a_child() -> None:
                 print("closed by", "parent" if os.getpid() == parent else "child", flush=True)
 
         parent = os.getpid()
-        remote._new_link = lambda *_: Link()
+        pool._new_link = lambda *_: Link()
         target = SshTarget(host="a", path="s.db")
         store = remote.RemoteStore(target)
         def refuse():

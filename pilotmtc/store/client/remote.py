@@ -1,25 +1,20 @@
 """A store on another host: ``pilotmtc serve`` there, over one connection that the clients of a process share."""
 
 import logging
-import os
-import threading
 
 from pilotmtc.errors import ConfigError, ConnectError, NoProgram
 from pilotmtc.protocol.frames import MAGIC, MAX_CHATTER_BYTES
 from pilotmtc.store.location import COMMAND_VARIABLE
 from pilotmtc.store.serve import EXISTING
 from pilotmtc.transport.channel import Channel
-from pilotmtc.transport.link import Ask, CommandChannel, Link
+from pilotmtc.transport.link import Ask, CommandChannel
+from pilotmtc.transport.pool import SharedLink
 from pilotmtc.transport.ssh.url import SshTarget, remote_command
 
 log = logging.getLogger(__name__)
 
 _STATUS_WAIT_S = 3.0
 _NOT_FOUND = 127
-
-_guard = threading.RLock()
-Road = tuple[SshTarget, ...]  # the way to the last of them begins on the host before it, whose link it holds
-_links: dict[Road, tuple[Link, int]] = {}  # and how many use it
 
 
 class RemoteStore:
@@ -38,17 +33,8 @@ class RemoteStore:
     def __init__(self, target: SshTarget, ask: Ask | None = None, through: "RemoteStore | None" = None) -> None:
         self.target = target
         self._program = target.command or "pilotmtc"
-        end = SshTarget(
-            host=target.host,
-            user=target.user,
-            port=target.port,
-            config=target.config,
-            identity=target.identity,
-            transport=target.transport,
-        )
-        self._road: Road = (end,) if through is None else (*through._road, end)
-        self.link = _take(self._road, ask)
-        self._closed = False
+        self._shared: SharedLink = SharedLink(target, ask, None if through is None else through._shared)
+        self.link = self._shared.link
         self.spoken = False  # a pilotmtc has answered before, so it is there
 
     def prepare(self) -> None:
@@ -74,9 +60,7 @@ class RemoteStore:
 
     def close(self) -> None:
         """Give the connection back; the last one to do so closes it. Safe to repeat."""
-        if not self._closed:
-            self._closed = True
-            _give_back(self._road)
+        self._shared.close()
 
     def spoke(self) -> None:
         """Note that a pilotmtc has answered."""
@@ -140,56 +124,3 @@ class _ServeChannel:
 
     def last_words(self) -> str:
         return self._channel.last_words()
-
-
-def _take(road: Road, ask: Ask | None) -> Link:
-    with _guard:
-        link, users = _links.get(road) or (None, 0)
-        if link is None:
-            first = _take(road[:-1], ask) if len(road) > 1 else None
-            try:
-                link = _new_link(road, ask, first)
-            except BaseException:
-                if first is not None:
-                    _give_back(road[:-1])
-                raise
-        _links[road] = link, users + 1
-        return link
-
-
-def _give_back(road: Road) -> None:
-    with _guard:
-        link, users = _links.pop(road, (None, 0))
-        if link is None:  # a parent's, before a fork
-            return
-        if users > 1:
-            _links[road] = link, users - 1
-            return
-    try:
-        link.close()
-    finally:
-        if len(road) > 1:
-            _give_back(road[:-1])
-
-
-def _after_fork() -> None:
-    """Leave the parent's connections alone: what is sent on them from here would garble what it sends."""
-    _inherited.append(dict(_links))  # to let go of a connection is to speak on it
-    _links.clear()
-    _guard.release()
-
-
-_inherited: list[object] = []
-os.register_at_fork(before=_guard.acquire, after_in_parent=_guard.release, after_in_child=_after_fork)
-
-
-def _new_link(road: Road, ask: Ask | None, first: Link | None) -> Link:
-    # Imported here, for paramiko takes a tenth of a second, and most stores are local.
-    if road[-1].transport == "openssh":
-        from pilotmtc.transport.openssh import OpenSshLink
-
-        return OpenSshLink(road[-1], road[-2] if len(road) > 1 else None)
-    from pilotmtc.transport.ssh.link import SshLink
-
-    assert first is None or isinstance(first, SshLink)
-    return SshLink(road[-1], ask=ask, through=first)

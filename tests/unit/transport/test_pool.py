@@ -1,4 +1,4 @@
-"""How the clients of a process share connections to other hosts."""
+"""How all of a process share connections to other hosts."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,10 +7,11 @@ from typing import cast
 import pytest
 
 from pilotmtc.errors import ConfigError, StoreMoved
-from pilotmtc.store.client import remote
 from pilotmtc.store.client.moved import Followed
 from pilotmtc.store.client.remote import RemoteStore
 from pilotmtc.store.location import StoreLocation
+from pilotmtc.transport import pool
+from pilotmtc.transport.pool import SharedLink
 from pilotmtc.transport.ssh.url import SshTarget
 
 
@@ -28,15 +29,15 @@ def links(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Hosts to which there is a connection; ``bad`` cannot be connected to."""
     there: list[str] = []
 
-    def make(road: remote.Road, _ask: object, _first: object) -> FakeLink:
+    def make(road: pool.Road, _ask: object, _first: object) -> FakeLink:
         if road[-1].host == "bad":
             raise ConfigError("its configuration is wrong")
         there.append(road[-1].host)
         return FakeLink(road[-1].host, there)
 
-    monkeypatch.setattr(remote, "_new_link", make)
+    monkeypatch.setattr(pool, "_new_link", make)
     yield there
-    assert not remote._links
+    assert not pool._links
 
 
 def target(host: str) -> SshTarget:
@@ -44,8 +45,8 @@ def target(host: str) -> SshTarget:
 
 
 def test_connection_is_shared_and_the_last_one_closes_it_and_its_jump(links: list[str]) -> None:
-    jump = RemoteStore(target("a"))
-    first, second = (RemoteStore(target("b"), through=jump) for _ in range(2))
+    jump = SharedLink(target("a"))
+    first, second = (SharedLink(target("b"), through=jump) for _ in range(2))
     assert links == ["a", "b"]
     jump.close()
     first.close()
@@ -56,10 +57,10 @@ def test_connection_is_shared_and_the_last_one_closes_it_and_its_jump(links: lis
 
 
 def test_jump_is_given_back_when_what_is_behind_it_cannot_be_had(links: list[str]) -> None:
-    jump = RemoteStore(target("a"))
+    jump = SharedLink(target("a"))
     for _ in range(3):
         with pytest.raises(ConfigError, match="configuration"):
-            RemoteStore(target("bad"), through=jump)
+            SharedLink(target("bad"), through=jump)
     assert links == ["a"]
     jump.close()
     assert links == []
@@ -68,14 +69,14 @@ def test_jump_is_given_back_when_what_is_behind_it_cannot_be_had(links: list[str
 def test_ways_that_cannot_all_be_made_leave_none(links: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     location = StoreLocation("ssh://a/s.db", "s.db", target("a"))
     first = RemoteStore(target("a"))
-    make = remote._new_link
+    make = pool._new_link
 
-    def refuse_direct(road: remote.Road, ask: None, link: None) -> FakeLink:
+    def refuse_direct(road: pool.Road, ask: None, link: None) -> FakeLink:
         if len(road) == 1:
             raise ConfigError("its configuration is wrong")
         return cast("FakeLink", make(road, ask, link))
 
-    monkeypatch.setattr(remote, "_new_link", refuse_direct)
+    monkeypatch.setattr(pool, "_new_link", refuse_direct)
     with pytest.raises(ConfigError, match="configuration"):
         Followed(location, first).connect(StoreMoved("moved: b: it has the store"))
     assert links == ["a"]

@@ -1,0 +1,98 @@
+"""Connections to other hosts, which all of a process share that want the same one."""
+
+import os
+import threading
+
+from pilotmtc.transport.link import Ask, Link
+from pilotmtc.transport.ssh.url import SshTarget
+
+Road = tuple[SshTarget, ...]  # the way to the last of them begins on the host before it, whose link it holds
+
+_guard = threading.RLock()
+_links: dict[Road, tuple[Link, int]] = {}  # and how many use it
+
+
+class SharedLink:
+    """A share in the link to a host, which opens when it is first needed.
+
+    Parameters
+    ----------
+    target
+        Which host, and how to log in there.
+    ask
+        How to ask a person for passwords and codes; None is on the terminal.
+    through
+        The link to the host on which the way to this one begins.
+    """
+
+    def __init__(self, target: SshTarget, ask: Ask | None = None, through: "SharedLink | None" = None) -> None:
+        end = SshTarget(
+            host=target.host,
+            user=target.user,
+            port=target.port,
+            config=target.config,
+            identity=target.identity,
+            transport=target.transport,
+        )
+        self._road: Road = (end,) if through is None else (*through._road, end)
+        self.link = _take(self._road, ask)
+        self._closed = False
+
+    def close(self) -> None:
+        """Give the link back; the last one to do so closes it. Safe to repeat."""
+        if not self._closed:
+            self._closed = True
+            _give_back(self._road)
+
+
+def _take(road: Road, ask: Ask | None) -> Link:
+    with _guard:
+        link, users = _links.get(road) or (None, 0)
+        if link is None:
+            first = _take(road[:-1], ask) if len(road) > 1 else None
+            try:
+                link = _new_link(road, ask, first)
+            except BaseException:
+                if first is not None:
+                    _give_back(road[:-1])
+                raise
+        _links[road] = link, users + 1
+        return link
+
+
+def _give_back(road: Road) -> None:
+    with _guard:
+        link, users = _links.pop(road, (None, 0))
+        if link is None:  # a parent's, before a fork
+            return
+        if users > 1:
+            _links[road] = link, users - 1
+            return
+    try:
+        link.close()
+    finally:
+        if len(road) > 1:
+            _give_back(road[:-1])
+
+
+def _after_fork() -> None:
+    """Leave the parent's connections alone: what is sent on them from here would garble what it sends."""
+    _inherited.append(dict(_links))  # to let go of a connection is to speak on it
+    _links.clear()
+    _guard.release()
+
+
+_inherited: list[object] = []
+os.register_at_fork(before=_guard.acquire, after_in_parent=_guard.release, after_in_child=_after_fork)
+
+
+def _new_link(road: Road, ask: Ask | None, first: Link | None) -> Link:
+    # Imported here, for paramiko takes a tenth of a second, and most stores are local.
+    if road[-1].transport == "openssh":
+        from pilotmtc.transport.openssh import OpenSshLink
+
+        return OpenSshLink(road[-1], road[-2] if len(road) > 1 else None)
+    from pilotmtc.transport.ssh.link import SshLink
+
+    assert first is None or isinstance(first, SshLink)
+    return SshLink(road[-1], ask=ask, through=first)
