@@ -1,15 +1,15 @@
-"""What a dialect is: how one scheduler is spoken to.
+"""What a dialect is: it knows how to speak to one scheduler.
 
 A dialect is a module, or any object, with the attributes of `Dialect`. It is pure: its verbs are generators that yield
-the calls to make, are sent what was said, and return records. They touch no process, file or clock; the one driver
-does, see `_driver.py`.
+commands to run, receive their results, and return records. They start no process and touch no file or clock; the one
+driver does, see `_driver.py`.
 
-Three things that a scheduler's answer can mean are never confused:
+A scheduler's answer can mean three things, which are never confused:
 
-- it said no: `SubmitRejected`;
-- it could not be asked, or gave no answer that can be understood: `StatusUnavailable`, worth trying again. If a
-  submission may have been taken all the same, `AnswerLost`, and the driver looks for the job by its name;
-- it was asked and does not know the job: `JobUnknown`.
+- it refused: `SubmitRejected`;
+- it could not be asked, or its answer cannot be understood: `StatusUnavailable`, and another attempt may help. If it
+  may have taken a job all the same: `AnswerLost`, and the driver looks for the job by its name;
+- it does not know the job: `JobUnknown`.
 """
 
 from collections.abc import Generator, Mapping, Sequence
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class JobState(StrEnum):
-    """A job's state, in SAGA's words. `UNKNOWN` is a state that the dialect has never heard of."""
+    """A job's state, in SAGA's words. `UNKNOWN` is a state that the dialect does not know."""
 
     PENDING = "Pending"
     RUNNING = "Running"
@@ -39,7 +39,7 @@ FINAL = frozenset({JobState.DONE, JobState.FAILED, JobState.CANCELED})
 
 
 class JobRequest(Struct, frozen=True, kw_only=True):
-    """A job to be submitted. Of a field that is not at its default, a dialect makes what it says or refuses it by name.
+    """A job to be submitted. A dialect does what each field that is set asks for, or refuses it by name.
 
     Attributes
     ----------
@@ -48,19 +48,19 @@ class JobRequest(Struct, frozen=True, kw_only=True):
     environment
         Added to what the scheduler gives a job; see `job_script`.
     pre_exec
-        Lines of shell to run before, in the same shell; the job fails at the first that does.
+        Lines of shell to run first, in the same shell; when one fails, the job fails.
     working_directory, input, output, error
-        Paths, taken literally. "" is the scheduler's choice; where only one of the outputs is named, both may go there.
+        Paths, taken literally. "" is the scheduler's choice; if only one of the outputs is named, both may go there.
     nodes
-        How many; the rest is for each of them.
+        How many; what follows is for each of them.
     cores_per_node, gpus_per_node, memory_per_node_bytes
         0 is the scheduler's choice.
     walltime_s
         0 is the scheduler's choice.
     signal_s
-        So many seconds before the walltime's end the executable gets SIGTERM; 0 is no warning.
+        How many seconds before the end of the walltime the executable gets SIGTERM; 0 is no warning.
     exclusive
-        Whole nodes, with nobody else on them.
+        Whole nodes, which no other job shares.
     candidate_hosts
         Names of the nodes to choose from.
     file_transfer
@@ -98,19 +98,19 @@ class Call(Struct, frozen=True):
     Attributes
     ----------
     argv
-        Never seen by a shell; the program is looked for on PATH.
+        Run without a shell; the program is looked for on PATH.
     stdin
         What it reads.
     timeout_s
-        After this long it is killed, with all that it started.
+        It is killed after this long, with all that it started.
     environment
-        Added to what it sees of the driver's own environment; LC_ALL is C already.
+        Added to what it gets of the driver's own environment; LC_ALL is C already.
     keep
-        Names of the driver's variables that it may see, for a program whose answer they could change, or which hands
+        Names of the driver's variables that it gets, for a program whose answer others could change, or that passes
         them on to the job; None is all.
     required
-        If it is not there or gives no answer in time, the whole conversation fails: `ConfigError` or
-        `StatusUnavailable` (`AnswerLost` for a submission). If false, that is said as exit code 127 or 124.
+        If it is not installed or does not answer in time, the whole conversation fails: `ConfigError` or
+        `StatusUnavailable` (`AnswerLost` for a submission). If false, its result has exit code 127 or 124.
     """
 
     argv: tuple[str, ...]
@@ -121,8 +121,8 @@ class Call(Struct, frozen=True):
     required: bool = True
 
 
-class Said(Struct, frozen=True):
-    """What a call said. Bytes that are not UTF-8 come as surrogates; a negative code is the signal that ended it."""
+class CallResult(Struct, frozen=True):
+    """How a command ended. Bytes that are not UTF-8 become surrogates; a negative code is the signal that ended it."""
 
     returncode: int
     stdout: str = ""
@@ -137,11 +137,11 @@ class JobRecord(Struct, frozen=True):
     native_state, reason
         The scheduler's own words.
     exit_code, signal
-        Of a job that is over; one of them or, where the scheduler does not say, neither.
+        Of a job that has ended: one of them, or neither if the scheduler does not say.
     nodes
-        Names, the first first, once it runs.
+        Names of its nodes in order, once it runs.
     created_at, started_at, ended_at
-        Seconds since the epoch, as far as they are known.
+        Seconds since the epoch, where they are known.
     """
 
     batch_id: str
@@ -158,19 +158,19 @@ class JobRecord(Struct, frozen=True):
 
 
 Status: TypeAlias = JobRecord | AdaptorError
-Talk: TypeAlias = Generator[Call, Said, T]
+Conversation: TypeAlias = Generator[Call, CallResult, T]
 
 
 class Dialect(Protocol):
-    """How one scheduler is spoken to.
+    """How to speak to one scheduler.
 
     Attributes
     ----------
     schemes
         Of the URLs that it serves, such as ``slurm`` for ``slurm://localhost/``.
     maps
-        Names of the fields of `JobRequest` that it can make something of. Others are refused by name before `submit` is
-        asked, and so are fields that are added to `JobRequest` later. `SCRIPT_FIELDS` are those that `job_script` does.
+        Names of the fields of `JobRequest` that it can act on. Others are refused by name before `submit` is called,
+        also those that are added to `JobRequest` later. `SCRIPT_FIELDS` are those that `job_script` acts on.
     """
 
     @property
@@ -179,26 +179,26 @@ class Dialect(Protocol):
     @property
     def maps(self) -> frozenset[str]: ...
 
-    def submit(self, request: JobRequest) -> Talk[str]:
+    def submit(self, request: JobRequest) -> Conversation[str]:
         """Return the job's id. Raises `UsageError`, `SubmitRejected`, `AnswerLost` or `StatusUnavailable`."""
         ...
 
-    def status(self, ids: Sequence[str]) -> Talk[dict[str, Status]]:
-        """Return a record or an error for each id, with as few calls as the scheduler allows, however many they are.
+    def status(self, ids: Sequence[str]) -> Conversation[dict[str, Status]]:
+        """Return a record or an error for each id, with as few calls as the scheduler allows.
 
-        `JobUnknown` is for a job that the scheduler was asked for and does not know. `StatusUnavailable`, raised or
-        for one id, is for what could not be asked.
+        `JobUnknown` means that the scheduler does not know the job. `StatusUnavailable`, raised or for one id, means
+        that the scheduler could not be asked.
         """
         ...
 
-    def cancel(self, ids: Sequence[str]) -> Talk[dict[str, AdaptorError]]:
-        """Return the errors by id: what is not in there is canceled, or was over already."""
+    def cancel(self, ids: Sequence[str]) -> Conversation[dict[str, AdaptorError]]:
+        """Return the errors by id. Jobs without one are canceled, or had ended before."""
         ...
 
-    def find(self, name: str) -> Talk[tuple[str, ...]]:
+    def find(self, name: str) -> Conversation[tuple[str, ...]]:
         """Return the ids of this user's jobs of that name that the scheduler still knows, the newest last."""
         ...
 
-    def jobs(self) -> Talk[tuple[str, ...]]:
-        """Return the ids of this user's jobs that are not over."""
+    def jobs(self) -> Conversation[tuple[str, ...]]:
+        """Return the ids of this user's jobs that have not ended."""
         ...

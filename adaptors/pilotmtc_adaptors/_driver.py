@@ -1,4 +1,4 @@
-"""The one driver of all dialects: it runs what they ask for, with time limits, and tries again where that is safe."""
+"""The one driver of all dialects: it runs their commands, with time limits, and tries again where that is safe."""
 
 import contextlib
 import os
@@ -11,19 +11,19 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from pilotmtc.errors import AdaptorError, AnswerLost, ConfigError, StatusUnavailable
-from pilotmtc_adaptors._dialect import Call, Dialect, JobRecord, JobRequest, Said, Status, Talk
+from pilotmtc_adaptors._dialect import Call, CallResult, Conversation, Dialect, JobRecord, JobRequest, Status
 from pilotmtc_adaptors._script import refuse_nonsense, refuse_unmapped
 
 T = TypeVar("T")
 
-_PAUSES_S = (0.5, 2.0)  # between tries
-_FIND_PAUSES_S = (0.5, 2.0, 5.0)  # a scheduler may be slow to show what it has taken
-_CLOCKS_S = 120.0  # what the scheduler's clock may differ from this host's
+_PAUSES_S = (0.5, 2.0)  # between attempts
+_FIND_PAUSES_S = (0.5, 2.0, 5.0)  # a scheduler may take a while to show a job that it has accepted
+_CLOCKS_S = 120.0  # how far the scheduler's clock may be from this host's
 _OUTPUT_BYTES = 64 << 20
 _LOOK_S = 0.02
-_TIMED_OUT = 124  # as timeout(1) says it
+_TIMED_OUT = 124  # the exit code of timeout(1)
 _PLACES = ("/opt/pbs/bin", "/opt/slurm/bin", "/opt/torque/bin", "/usr/local/bin")
-_NOT_FOUND = 127  # as shells say it
+_NOT_FOUND = 127  # the exit code of shells
 
 
 def submit(dialect: Dialect, request: JobRequest) -> str:
@@ -32,13 +32,13 @@ def submit(dialect: Dialect, request: JobRequest) -> str:
     Raises
     ------
     UsageError
-        If the request makes no sense, or asks for what the dialect cannot map; the text names it.
+        If the request makes no sense, or asks for what the dialect cannot do; the text names it.
     SubmitRejected
-        If the scheduler said no.
+        If the scheduler refused the job.
     StatusUnavailable
-        If it could not be asked, and has nothing.
+        If the scheduler could not be asked, and does not have the job.
     AnswerLost
-        If it may have the job, but does not show it: look for the job by its name before submitting again.
+        If the scheduler may have the job but does not show it: look for it by its name before submitting again.
     ConfigError
         If its commands are not installed.
     """
@@ -76,19 +76,19 @@ def find(dialect: Dialect, name: str) -> tuple[str, ...]:
 
 
 def jobs(dialect: Dialect) -> tuple[str, ...]:
-    """Return the ids of this user's jobs that are not over. Raises `StatusUnavailable` likewise."""
+    """Return the ids of this user's jobs that have not ended. Raises `StatusUnavailable` likewise."""
     return _again(lambda: _converse(dialect.jobs()))
 
 
-def run(call: Call) -> Said:
-    """Run one call and return what it said.
+def run(call: Call) -> CallResult:
+    """Run one command and return its result.
 
     Raises
     ------
     ConfigError
-        If the program is not there.
+        If the program is not installed.
     StatusUnavailable
-        If it was not over in time, or said more than anybody could want.
+        If it did not end in time, or wrote too much.
     """
     environment = _environment(call)
     with tempfile.TemporaryFile() as stdin:
@@ -105,7 +105,7 @@ def run(call: Call) -> Said:
             )
         except OSError as error:
             if not call.required:
-                return Said(_NOT_FOUND, stderr=str(error))
+                return CallResult(_NOT_FOUND, stderr=str(error))
             text = f"cannot run {call.argv[0]}: {error.strerror}; is the scheduler's client installed here and on PATH?"
             raise ConfigError(text) from error
     with process:
@@ -116,13 +116,13 @@ def run(call: Call) -> Said:
     if outputs is None:
         if call.required:
             raise StatusUnavailable(f"{call.argv[0]} gave no answer within {call.timeout_s:g} s")
-        return Said(_TIMED_OUT, stderr=f"no answer within {call.timeout_s:g} s")
+        return CallResult(_TIMED_OUT, stderr=f"no answer within {call.timeout_s:g} s")
     stdout, stderr = (each.decode("utf-8", "surrogateescape") for each in outputs)
-    return Said(process.returncode, stdout, stderr)
+    return CallResult(process.returncode, stdout, stderr)
 
 
 def _again(ask: Callable[[], T], not_after: type[StatusUnavailable] | None = None) -> T:
-    """Return what `ask` does, in up to three tries."""
+    """Return what `ask` returns, in up to three attempts."""
     for pause in _PAUSES_S:
         try:
             return ask()
@@ -133,8 +133,8 @@ def _again(ask: Callable[[], T], not_after: type[StatusUnavailable] | None = Non
     return ask()
 
 
-def _converse(talk: Talk[T], unanswered: type[StatusUnavailable] = StatusUnavailable) -> T:
-    """Hold one conversation; `unanswered` is what a call means that gave no answer in time."""
+def _converse(talk: Conversation[T], unanswered: type[StatusUnavailable] = StatusUnavailable) -> T:
+    """Hold one conversation; raise `unanswered` for a call that gave no answer in time."""
     with contextlib.closing(talk):
         try:
             call = next(talk)
@@ -174,18 +174,18 @@ def _environment(call: Call) -> Mapping[str, str]:
 
 
 def _search_path() -> str:
-    """Return PATH, and behind it where schedulers are: what a login's profile adds, a login without one lacks."""
+    """Return PATH and the places of schedulers, which the profile of a login shell may add, and others lack."""
     try:
         with open(os.environ.get("PBS_CONF_FILE") or "/etc/pbs.conf", encoding="utf-8", errors="replace") as file:
             places = [f"{line.strip()[9:]}/bin" for line in file if line.startswith("PBS_EXEC=/")]
-    except OSError:  # this is no host of PBS's
+    except OSError:  # this host has no PBS
         places = []
     paths = os.environ.get("PATH", os.defpath).split(os.pathsep)
     return os.pathsep.join(dict.fromkeys([*paths, *places, *_PLACES]))
 
 
 def _read(process: "subprocess.Popen[bytes]", call: Call) -> tuple[bytes, bytes] | None:
-    """Return both outputs once the process is over, or None if that takes too long."""
+    """Return both outputs when the process has ended, or None if that takes too long."""
     assert process.stdout is not None
     assert process.stderr is not None
     outputs = {process.stdout.fileno(): bytearray(), process.stderr.fileno(): bytearray()}
@@ -195,7 +195,7 @@ def _read(process: "subprocess.Popen[bytes]", call: Call) -> tuple[bytes, bytes]
             selector.register(descriptor, selectors.EVENT_READ)
         over = False
         while True:
-            # The process alone counts: something that it left behind may hold its pipes open.
+            # Wait for the process, not for its pipes: a child that it left may hold them open.
             ready = selector.select(0 if over else _LOOK_S) if selector.get_map() else []
             for key, _ in ready:
                 data = os.read(key.fd, 1 << 16)
@@ -203,7 +203,7 @@ def _read(process: "subprocess.Popen[bytes]", call: Call) -> tuple[bytes, bytes]
                 if not data:
                     selector.unregister(key.fd)
                 if len(outputs[key.fd]) > _OUTPUT_BYTES:
-                    raise StatusUnavailable(f"{call.argv[0]} said more than {_OUTPUT_BYTES >> 20} MiB")
+                    raise StatusUnavailable(f"{call.argv[0]} wrote more than {_OUTPUT_BYTES >> 20} MiB")
             if over and not ready:
                 stdout, stderr = outputs.values()
                 return bytes(stdout), bytes(stderr)

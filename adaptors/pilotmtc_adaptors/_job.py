@@ -1,4 +1,4 @@
-"""SAGA's job Service and Job for every dialect: what they say, the one driver does."""
+"""SAGA's job Service and Job for every dialect; the driver does what they ask for."""
 
 import math
 import time
@@ -24,9 +24,9 @@ from pilotmtc_adaptors._request import as_request
 T = TypeVar("T")
 
 _NAME = "pilotmtc.adaptors.job"  # radical.saga's for these classes
-_SETTLED_S = 30.0
+_SHOWN_S = 30.0
 _HERE = ("", "localhost")
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 15.0  # between looks at a job that is waited for
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 15.0  # between two questions about a job
 
 
 def register() -> None:
@@ -39,23 +39,23 @@ class DialectService(_saga.Service):  # type: ignore[misc]
 
     @_saga.call
     def init_instance(self, adaptor_state: Any, rm_url: Any, session: Any) -> Any:
-        """Remember which scheduler this is."""
+        """Keep which scheduler this is."""
         more = [rm_url.port, rm_url.username, rm_url.password, rm_url.query, (rm_url.path or "").strip("/")]
         if rm_url.host not in _HERE or any(more):
             raise saga.BadParameter(
-                f"{rm_url}: its commands are run on this host; say {rm_url.scheme}://localhost/, and run the program "
-                f"where they are"
+                f"{rm_url}: the scheduler's commands run on this host; use {rm_url.scheme}://localhost/, "
+                f"and run this program where they are installed"
             )
         self._url = rm_url
         self.session = session
-        self.dialect = _asked(_registry.dialect, str(rm_url.scheme).lower())
+        self.dialect = _translated(_registry.dialect, str(rm_url.scheme).lower())
         service = self.get_api()
         service.bulk = self  # for pilots: many jobs in one call, and what SAGA's records have no room for
         return service
 
     @_saga.call
     def close(self) -> None:
-        """Have nothing to close."""
+        """Do nothing: there is nothing to close."""
 
     @_saga.call
     def get_url(self) -> Any:
@@ -65,7 +65,7 @@ class DialectService(_saga.Service):  # type: ignore[misc]
     @_saga.call
     def create_job(self, jd: Any) -> Any:
         """Return a job that has not been submitted."""
-        _asked(as_request, _attributes(jd))
+        _translated(as_request, _attributes(jd))
         return _saga.new_job(self, self._url.scheme, job_description=jd)
 
     @_saga.call
@@ -73,7 +73,7 @@ class DialectService(_saga.Service):  # type: ignore[misc]
         """Return a job by its id, which the scheduler must know."""
         url, _, batch = job_id.rpartition("]-[")
         if url and url.lstrip("[").partition(":")[0] != self._url.scheme:
-            raise saga.BadParameter(f"{job_id} is no job of {self._url}")
+            raise saga.BadParameter(f"{job_id} is not a job of {self._url}")
         batch = batch.rstrip("]") if url else job_id
         job = _saga.new_job(self, self._url.scheme, job_id=batch)
         job.get_state()
@@ -81,8 +81,8 @@ class DialectService(_saga.Service):  # type: ignore[misc]
 
     @_saga.call
     def list(self) -> "list[str]":
-        """Return the ids of the user's jobs that are not over."""
-        return [self.full_id(batch) for batch in _asked(_driver.jobs, self.dialect)]
+        """Return the ids of the user's jobs that have not ended."""
+        return [self.full_id(batch) for batch in _translated(_driver.jobs, self.dialect)]
 
     def full_id(self, batch: str) -> str:
         """Return SAGA's id of a job."""
@@ -92,37 +92,37 @@ class DialectService(_saga.Service):  # type: ignore[misc]
 
     @property
     def maps(self) -> frozenset[str]:
-        """What the dialect can say of a job: names of `JobRequest`'s fields."""
+        """Names of the fields of `JobRequest` that the dialect can act on."""
         return self.dialect.maps
 
     def find(self, name: str) -> "tuple[str, ...]":
         """Return the scheduler's ids of jobs of that name."""
-        return _asked(_driver.find, self.dialect, name)
+        return _translated(_driver.find, self.dialect, name)
 
     def records(self, batches: Sequence[str]) -> dict[str, Status]:
-        """Return what the scheduler says of jobs."""
-        return _asked(_driver.status, self.dialect, batches)
+        """Return what the scheduler says about jobs."""
+        return _translated(_driver.status, self.dialect, batches)
 
     def cancel(self, batches: Sequence[str]) -> dict[str, AdaptorError]:
         """End jobs; return errors by id."""
-        return _asked(_driver.cancel, self.dialect, batches)
+        return _translated(_driver.cancel, self.dialect, batches)
 
 
 class DialectJob(_saga.Job):  # type: ignore[misc]
-    """A job. Once it was seen to be over, the scheduler is not asked for it any more: it would forget.
+    """A job. When it is known to have ended, the scheduler is not asked again, because schedulers forget jobs.
 
-    One that was there and is not known any more is over, too: its state is ``Unknown``, for nobody knows how it ended.
+    A job that the scheduler knew and has forgotten has ended, too. Its state is ``Unknown``: nobody knows how it ended.
     """
 
     @_saga.call
     def init_instance(self, job_info: dict[str, Any]) -> Any:
-        """Remember which job this is."""
+        """Keep which job this is."""
         self._service: DialectService = job_info["job_service"]
         self._description = job_info.get("job_description")
         self._batch: str | None = job_info.get("job_id")
         self._final: JobRecord | None = None
-        self._seen = False  # the scheduler has told of it
-        self._taken_at = -math.inf  # when this object submitted it, monotonic
+        self._seen = False  # the scheduler has known it
+        self._submitted_at = -math.inf  # when this object submitted it, by the monotonic clock
         return self.get_api()
 
     @_saga.call
@@ -130,9 +130,9 @@ class DialectJob(_saga.Job):  # type: ignore[misc]
         """Submit it."""
         if self._batch is not None:
             raise saga.IncorrectState(f"job {self._batch} has been submitted already")
-        request = _asked(as_request, _attributes(self._description))
-        self._batch = _asked(_driver.submit, self._service.dialect, request)
-        self._taken_at = time.monotonic()
+        request = _translated(as_request, _attributes(self._description))
+        self._batch = _translated(_driver.submit, self._service.dialect, request)
+        self._submitted_at = time.monotonic()
 
     @_saga.call
     def cancel(self, timeout: float | None = None) -> None:
@@ -142,7 +142,7 @@ class DialectJob(_saga.Job):  # type: ignore[misc]
 
     @_saga.call
     def wait(self, timeout: float) -> bool:
-        """Return whether it is over, or gets so in time; below zero that is for ever."""
+        """Wait until it has ended; return whether it did so in time. A timeout below zero is for ever."""
         until = time.monotonic() + (timeout if timeout >= 0 else float("inf"))
         pause = _FIRST_PAUSE_S
         while not self._is_over():
@@ -173,7 +173,7 @@ class DialectJob(_saga.Job):  # type: ignore[misc]
 
     @_saga.call
     def get_exit_code(self) -> int | None:
-        """Return its exit code; 128 and the signal's number, as shells have it, if one ended it."""
+        """Return its exit code; 128 plus the number of the signal, as in shells, if a signal ended it."""
         if self._batch is None:
             return None
         record = self._record()
@@ -206,7 +206,7 @@ class DialectJob(_saga.Job):  # type: ignore[misc]
 
     @_saga.call
     def get_description(self) -> Any:
-        """Return the description that it was made of."""
+        """Return the description that it was created from."""
         if self._description is None:
             raise saga.IncorrectState(
                 f"job {self._batch} was not submitted by this program: its description is unknown"
@@ -223,8 +223,8 @@ class DialectJob(_saga.Job):  # type: ignore[misc]
             return self._final
         batch = self._needed()
         record = self._service.records([batch])[batch]
-        if isinstance(record, JobUnknown) and (self._seen or self._is_settled()):
-            # The scheduler keeps no history: it is over, and nobody knows how.
+        if isinstance(record, JobUnknown) and (self._seen or self._should_be_shown()):
+            # The scheduler keeps no history: the job has ended, and nobody knows how.
             record = self._final = JobRecord(batch_id=batch, state=JobState.UNKNOWN, reason=str(record))
         if isinstance(record, AdaptorError):
             raise _saga_error(record)
@@ -237,13 +237,13 @@ class DialectJob(_saga.Job):  # type: ignore[misc]
         try:
             return self._record().state in FINAL or self._final is not None
         except saga.DoesNotExist:
-            if self._taken_at == -math.inf:
+            if self._submitted_at == -math.inf:
                 raise
-            return False  # it may not be shown yet
+            return False  # the scheduler may not show it yet
 
-    def _is_settled(self) -> bool:
-        """Whether the scheduler has had time enough to show what this object has submitted."""
-        return self._taken_at != -math.inf and time.monotonic() - self._taken_at > _SETTLED_S
+    def _should_be_shown(self) -> bool:
+        """Whether the scheduler has had enough time to show the job that this object submitted."""
+        return self._submitted_at != -math.inf and time.monotonic() - self._submitted_at > _SHOWN_S
 
 
 def _attributes(description: Any) -> Mapping[str, Any]:
@@ -251,7 +251,7 @@ def _attributes(description: Any) -> Mapping[str, Any]:
     return found
 
 
-def _asked(do: Callable[..., T], *words: Any) -> T:
+def _translated(do: Callable[..., T], *words: Any) -> T:
     try:
         return do(*words)
     except (AdaptorError, UsageError, ConfigError) as error:
@@ -259,7 +259,7 @@ def _asked(do: Callable[..., T], *words: Any) -> T:
 
 
 def _saga_error(error: PilotMTCError) -> Exception:
-    """Return SAGA's error for one of ours, which it has as its cause."""
+    """Return SAGA's error for one of ours, with ours as its cause."""
     kind: Any = saga.NoSuccess
     match error:
         case UsageError() | SubmitRejected():

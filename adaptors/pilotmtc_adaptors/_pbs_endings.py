@@ -1,14 +1,14 @@
-"""What the exit statuses of PBS's two families mean; Moab passes on Torque's."""
+"""What the exit statuses of the two families of PBS mean; Moab passes on those of Torque."""
 
 from pilotmtc_adaptors._dialect import JobState
 
 _PRO_REASONS = {
     -1: "could not be started, before its files were staged",
     -2: "could not be started, after its files were staged",
-    -3: "could not be started, too often",
-    -4: "aborted as its execution host started anew",
-    -5: "aborted as its execution host started anew",
-    -6: "aborted as its execution host started anew",
+    -3: "could not be started after several attempts",
+    -4: "aborted as its execution host was restarted",
+    -5: "aborted as its execution host was restarted",
+    -6: "aborted as its execution host was restarted",
     -7: "could not be restarted from its checkpoint",
     -10: "user or group is not valid on the execution host",
     -11: "was rerun",
@@ -26,36 +26,35 @@ _PRO_REASONS = {
     -26: "killed: it used more virtual memory than it had asked for",
     -27: "killed: it used more memory than it had asked for",
     -28: "killed: it used more CPU time than it had asked for",
-    -29: "killed: its walltime was over",
+    -29: "killed: it reached its walltime",
 }
 _TORQUE_REASONS = {
     -1: "could not be started, before its files were staged",
     -2: "could not be started, after its files were staged",
-    -3: "could not be started, too often",
-    -4: "aborted as its execution host started anew",
-    -5: "aborted as its execution host started anew",
-    -6: "aborted as its execution host started anew",
+    -3: "could not be started after several attempts",
+    -4: "aborted as its execution host was restarted",
+    -5: "aborted as its execution host was restarted",
+    -6: "aborted as its execution host was restarted",
     -7: "could not be restarted from its checkpoint",
     -8: "its command could not be executed",
-    -9: "its output files could not be made",
+    -9: "its output files could not be created",
     -10: "killed: it used more memory than it had asked for",
-    -11: "killed: its walltime was over",
+    -11: "killed: it reached its walltime",
     -12: "killed: it used more CPU time than it had asked for",
-    -13: "its control group could not be made",
+    -13: "its control group could not be created",
     -14: "its prologue failed",
 }
 _SIGTERM = 15
 _EXECVE_FAILED = 254
-# Bare words that OpenPBS writes where a value looks like a number to it: 007, 0x1F, 1e5, nan.
 
 
 def ending(
     status: int | None, comment: str, *, deleted: bool, pro: bool
 ) -> tuple[JobState, int | None, int | None, str]:
-    """Return state, exit code, signal and reason of a job that is over."""
+    """Return state, exit code, signal and reason of a job that has ended."""
     gave_up = "too many failed attempts" in comment
     if (deleted or status is None) and not gave_up:
-        # Deleted; one that was while it waited has no exit status at all.
+        # It was deleted; a job that was deleted while it waited has no exit status.
         return JobState.CANCELED, None, _signal(status), comment or "deleted"
     if status is None:
         return JobState.FAILED, None, None, comment
@@ -63,7 +62,7 @@ def ending(
         reasons = _PRO_REASONS if pro else _TORQUE_REASONS
         return JobState.FAILED, None, None, f"{reasons.get(status, 'ended by PBS')} ({status})"
     if status == 256 + _SIGTERM and not pro:
-        return JobState.CANCELED, None, _SIGTERM, "deleted"  # Torque says it in this way alone
+        return JobState.CANCELED, None, _SIGTERM, "deleted"  # all that Torque says of a deleted job
     signal = _signal(status)
     if signal is not None:
         return JobState.FAILED, None, signal, comment
@@ -73,7 +72,7 @@ def ending(
 
 
 def _signal(status: int | None) -> int | None:
-    """Return the signal in an exit status: 128 and more is what the shell says, 256 and more what PBS does."""
+    """Return the signal in an exit status: shells add 128 to it, PBS adds 256."""
     if status is None:
         return None
     signal = status - (256 if status > 255 else 128)

@@ -1,4 +1,4 @@
-"""What is asked for with the options of qsub, which Torque and Moab share, and PBS Pro in part."""
+"""Options of qsub, which Torque and Moab share, and PBS Pro in part."""
 
 import re
 
@@ -25,7 +25,7 @@ def qsub_options(request: JobRequest, name: str) -> list[str]:
         if path:
             argv += [option, _path(what, path, request.working_directory)]
     if bool(request.output) != bool(request.error):
-        # Where only one has a place, PBS takes the other to the directory of qsub: it cannot, and tries for minutes.
+        # Of an output without a path PBS tries for minutes to bring it to the directory of qsub, and fails.
         argv += ["-j", "oe" if request.output else "eo"]
     return argv
 
@@ -36,9 +36,7 @@ def torque_resources(request: JobRequest) -> list[str]:
     node += f":gpus={request.gpus_per_node}" if request.gpus_per_node else ""
     if request.constraint:
         if not _PROPERTIES.fullmatch(request.constraint):
-            raise UsageError(
-                f"constraint {request.constraint!r}: Torque wants names of node properties, several with ':' between"
-            )
+            raise UsageError(f"constraint {request.constraint!r}: Torque takes names of node properties, joined by ':'")
         node += f":{request.constraint}"
     hosts = hosts_of(request)
     nodes = "+".join(f"{host}{node}" for host in hosts) if hosts else f"{request.nodes}{node}"
@@ -49,7 +47,7 @@ def torque_resources(request: JobRequest) -> list[str]:
 
 
 def extensions(request: JobRequest) -> list[str]:
-    """Return the option for what Torque hands on to Maui or Moab."""
+    """Return the option for what Torque passes on to Maui or Moab."""
     found = []
     for key, what, value in (("qos", "qos", request.qos), ("advres", "reservation", request.reservation)):
         if value and not _EXTENSION.fullmatch(value):
@@ -61,11 +59,11 @@ def extensions(request: JobRequest) -> list[str]:
 
 
 def refuse_blanks(request: JobRequest) -> None:
-    """Raise `UsageError` for a path that Torque would lose the output for: it takes it to its host without quoting."""
+    """Raise `UsageError` for a path with blanks: Torque does not quote it, and would lose the output."""
     for what, path in (("output", request.output), ("error", request.error)):
         whole = path if path.startswith("/") else f"{request.working_directory}/{path}"
         if path and re.search(r"\s", whole):
-            raise UsageError(f"{what} {whole!r}: Torque loses what is written to a path with blanks; choose another")
+            raise UsageError(f"{what} {whole!r}: Torque loses output that goes to a path with blanks; choose another")
 
 
 def walltime(request: JobRequest) -> list[str]:
@@ -77,14 +75,14 @@ def walltime(request: JobRequest) -> list[str]:
 
 
 def hosts_of(request: JobRequest) -> tuple[str, ...]:
-    """Return the candidate hosts; `UsageError` if they are not as many as nodes."""
+    """Return the candidate hosts; `UsageError` if there are not as many as nodes."""
     hosts = request.candidate_hosts
     for host in hosts:
         if not _HOST.fullmatch(host):
             raise UsageError(f"candidate host {host!r}: give a host's plain name")
     if hosts and len(hosts) != request.nodes:
         raise UsageError(
-            f"{len(hosts)} candidate hosts for {request.nodes} nodes: PBS wants as many as nodes, and uses all"
+            f"{len(hosts)} candidate hosts for {request.nodes} nodes: give as many as nodes: PBS uses all of them"
         )
     return hosts
 
@@ -92,13 +90,15 @@ def hosts_of(request: JobRequest) -> tuple[str, ...]:
 def checked_name(name: str) -> str:
     """Return a job's name if it can be one; `UsageError` otherwise."""
     if name and (not _NAME.fullmatch(name) or not name[0].isalpha()):
-        raise UsageError(f"job name {name!r}: PBS wants a letter first, then letters, digits and '_', '.', '+' or '-'")
+        raise UsageError(f"job name {name!r}: use a letter first, then letters, digits and '_', '.', '+' or '-'")
     return name
 
 
 def _path(what: str, path: str, directory: str) -> str:
     if ":" in path or "," in path or "$" in path or "^" in path:
-        raise UsageError(f"{what} {path!r}: PBS has other uses for ':', ',', '$' and '^'; choose a path without")
+        raise UsageError(
+            f"{what} {path!r}: ':', ',', '$' and '^' have other meanings for PBS; choose a path without them"
+        )
     return line(what, path if path.startswith("/") or not directory else f"{directory.rstrip('/')}/{path}")
 
 

@@ -1,7 +1,7 @@
-"""Which dialects there are: entry points of the group ``pilotmtc.dialects``, ours like those of other packages.
+"""The installed dialects: entry points of the group ``pilotmtc.dialects``, in this package and others.
 
-An entry point's name is the scheme of the URLs that it serves; what it names is a `Dialect`. Only the one that is used
-is imported, so a broken one hurts nobody else.
+An entry point's name is the scheme of the URLs that it serves; what it names is a `Dialect`. Only the one in use is
+imported, so a broken one does not affect the others.
 """
 
 from collections.abc import Iterable
@@ -45,8 +45,8 @@ def dialect(scheme: str) -> Dialect:
         raise ConfigError(f"the dialect {_named([entry])} has no {', '.join(missing)}")
     maps, known = getattr(found, "maps", None), {each.name for each in msgspec.structs.fields(JobRequest)}
     if not isinstance(maps, frozenset) or not maps <= known or scheme not in getattr(found, "schemes", ()):
-        text = f"its maps must be a frozenset of names of JobRequest's fields, and its schemes hold {scheme!r}"
-        raise ConfigError(f"the dialect {_named([entry])} is none: {text}")
+        text = f"its maps must be a frozenset of names of JobRequest's fields, and its schemes must hold {scheme!r}"
+        raise ConfigError(f"the dialect {_named([entry])} cannot be used: {text}")
     return found
 
 

@@ -1,4 +1,4 @@
-"""What SAGA's job description asks for, as a `JobRequest`: every attribute has its place, or is refused by name."""
+"""From SAGA's job description to a `JobRequest`: each attribute is used, or refused by name."""
 
 import re
 from collections.abc import Mapping
@@ -34,14 +34,14 @@ _TOTALS = {
 }
 _MINUTE_S = 60
 _INSTEAD = {
-    "NumberOfProcesses": "one is started, on the first node; let it start the others, and say nodes in "
+    "NumberOfProcesses": "one is started, on the first node; let it start the others, and give nodes in "
     "system_architecture",
-    "ProcessesPerHost": "say nodes in system_architecture, and total_cpu_count",
-    "ThreadsPerProcess": "say nodes in system_architecture, and total_cpu_count",
-    "SPMDVariation": "let the executable start its processes by itself",
+    "ProcessesPerHost": "give nodes in system_architecture, and total_cpu_count",
+    "ThreadsPerProcess": "give nodes in system_architecture, and total_cpu_count",
+    "SPMDVariation": "let the executable start its processes itself",
     "PostExec": "let the executable do that at its end",
-    "Interactive": "a scheduler's job cannot be",
-    "Cleanup": "nothing is made that could be cleaned up",
+    "Interactive": "a scheduler's job cannot be interactive",
+    "Cleanup": "there is nothing to clean up",
 }
 _ONE_IS_FINE = ("NumberOfProcesses", "ProcessesPerHost", "ThreadsPerProcess")
 
@@ -52,7 +52,7 @@ def as_request(attributes: Mapping[str, Any]) -> JobRequest:
     Raises
     ------
     UsageError
-        If an attribute has no meaning here, or no value that makes sense. The text names it.
+        If an attribute has no meaning here, or its value makes no sense. The text names it.
     """
     given = {name: value for name, value in attributes.items() if value not in (None, "", [], (), {}, 0, False)}
     extras = given.pop("SystemArchitecture", {})
@@ -68,13 +68,13 @@ def as_request(attributes: Mapping[str, Any]) -> JobRequest:
         elif name in _TOTALS:
             field = _TOTALS[name]
             if fields.get(field):
-                raise UsageError(f"{_snake(name)} and {field} say the same: give one of them")
+                raise UsageError(f"{_snake(name)} and {field} mean the same: give one of them")
             fields[field] = _share(name, _number(_snake(name), value), nodes)
         elif name == "WallTimeLimit":
             fields["walltime_s"] = _number("wall_time_limit", value) * _MINUTE_S
         elif name not in _ONE_IS_FINE or value != 1:
             remedy = _INSTEAD.get(name, "leave it out")
-            raise UsageError(f"{_snake(name)} ({value!r}) is nothing that jobs can have here: {remedy}")
+            raise UsageError(f"{_snake(name)} ({value!r}) cannot be given to jobs here: {remedy}")
     if isinstance(environment := fields.get("environment"), Mapping):
         fields["environment"] = {name: str(value) for name, value in environment.items()}
     try:
@@ -84,11 +84,11 @@ def as_request(attributes: Mapping[str, Any]) -> JobRequest:
 
 
 def _share(name: str, total: int, nodes: int) -> int:
-    """Return a node's share of the whole job's."""
+    """Return the share of one node in what the whole job gets."""
     if name == "TotalPhysicalMemory":
         return -(-(total << 20) // nodes)  # SAGA counts MiB
     if total % nodes:
-        raise UsageError(f"{_snake(name)} {total} is no multiple of {nodes} nodes: each gets the same")
+        raise UsageError(f"{_snake(name)} {total} is not a multiple of {nodes} nodes, which all get the same")
     return total // nodes
 
 

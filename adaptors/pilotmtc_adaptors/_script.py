@@ -1,4 +1,4 @@
-"""What dialects share in building requests: refusing, checking, quoting, and the job's script."""
+"""What dialects share in building requests: checks, quoting, and the job's script."""
 
 import re
 import shlex
@@ -8,22 +8,22 @@ import msgspec
 from pilotmtc.errors import UsageError
 from pilotmtc_adaptors._dialect import JobRequest
 
-# What `job_script` makes of a request by itself, whatever the scheduler.
+# The fields of a request that `job_script` acts on, whatever the scheduler.
 SCRIPT_FIELDS = frozenset({"executable", "arguments", "environment", "pre_exec", "working_directory", "input"})
-# What every scheduler's dialect makes of a job on several nodes.
+# The fields that every scheduler of several nodes acts on; then those of schedulers with queues.
 BATCH_FIELDS = SCRIPT_FIELDS | {
     "name", "output", "error", "nodes", "cores_per_node", "gpus_per_node", "memory_per_node_bytes", "walltime_s",
     "signal_s", "account", "constraint", "candidate_hosts",
 }  # fmt: skip
 QUEUE_FIELDS = BATCH_FIELDS | {"queue", "qos", "reservation", "exclusive"}
 
-# Some schedulers refuse a script with a carriage return before a line's end.
+# Some schedulers refuse a script with a carriage return at the end of a line.
 _RETURN = "\"$(printf '\\r')\""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
 
 def refuse_unmapped(request: JobRequest, maps: frozenset[str], scheduler: str) -> None:
-    """Raise `UsageError` that names the fields which are set and which the scheduler's dialect does not map."""
+    """Raise `UsageError` that names the fields that are set and that the scheduler's dialect cannot act on."""
     fields = msgspec.structs.fields(JobRequest)
     refused = [
         f"{field.name} ({getattr(request, field.name)!r})"
@@ -35,15 +35,15 @@ def refuse_unmapped(request: JobRequest, maps: frozenset[str], scheduler: str) -
 
 
 def refuse_nonsense(request: JobRequest) -> None:
-    """Raise `UsageError` that names a number which makes no sense, whatever the scheduler."""
+    """Raise `UsageError` that names a number that makes no sense for any scheduler."""
     for name in ("nodes", "cores_per_node", "gpus_per_node", "memory_per_node_bytes", "walltime_s", "signal_s"):
         value, least = getattr(request, name), 1 if name == "nodes" else 0
         if value < least:
             raise UsageError(f"{name} {value}: give {least} or more")
     if request.signal_s and request.signal_s >= request.walltime_s:
         raise UsageError(
-            f"signal_s {request.signal_s} is a warning before the end of a walltime of {request.walltime_s} s: "
-            f"give a walltime that is longer"
+            f"signal_s {request.signal_s} is a warning before the walltime of {request.walltime_s} s ends: "
+            f"give a longer walltime"
         )
 
 
@@ -53,26 +53,26 @@ def quote(value: str) -> str:
 
 
 def job_script(request: JobRequest, *, directives: tuple[str, ...] = (), warn: bool = False) -> str:
-    """Return the job's script, for any POSIX shell: environment, directory, `pre_exec`, and the executable at last.
+    """Return the job's script, for any POSIX shell: environment, directory, `pre_exec`, the executable.
 
     The shell becomes the executable (``exec``), so that the scheduler's signals reach it.
 
     Parameters
     ----------
     directives
-        Lines to put under the first, each checked by its maker.
+        Lines to put below the first; the caller has checked them.
     warn
-        Let the script itself send SIGTERM `signal_s` before the walltime, where the scheduler has no such thing.
+        Let the script itself send SIGTERM `signal_s` before the end of the walltime, where the scheduler cannot.
     """
     if not request.executable or request.executable.startswith("-"):
         raise UsageError(f"executable {request.executable!r}: name a program")
     lines = ["#!/bin/sh", *directives]
     for name, value in request.environment.items():
         if not _NAME.fullmatch(name):
-            raise UsageError(f"environment variable {name!r}: a name is letters, digits and '_', and no digit first")
+            raise UsageError(f"environment variable {name!r}: use letters, digits and '_', and no digit first")
         lines.append(f"export {name}={quote(value)}")
     if request.working_directory:
-        # Schedulers start a job elsewhere, and go on, if its directory is not there.
+        # If its directory does not exist, schedulers start the job in another one.
         lines.append(f"cd -- {quote(request.working_directory)} || exit 127")
     lines += [f"{{ {each}\n}} || exit" for each in request.pre_exec]
     if warn and request.signal_s and request.walltime_s:
@@ -84,7 +84,7 @@ def job_script(request: JobRequest, *, directives: tuple[str, ...] = (), warn: b
     script = "\n".join(lines) + "\n"
     if "\0" in script:
         raise UsageError(
-            "the job's command, environment or directory holds a NUL character, which no program can be given"
+            "the job's command, environment or directory holds a NUL character, which no program can receive"
         )
     return script
 

@@ -1,10 +1,10 @@
-"""What dialects of other packages are made of; docs/adaptors.md says how. These names stay as they are."""
+"""What dialects of other packages need; docs/adaptors.md says how. These names are stable."""
 
 from pilotmtc.plain import line, word
-from pilotmtc_adaptors._dialect import Call, Dialect, JobRecord, JobRequest, JobState, Said, Status, Talk
+from pilotmtc_adaptors._dialect import Call, CallResult, Conversation, Dialect, JobRecord, JobRequest, JobState, Status
 from pilotmtc_adaptors._script import SCRIPT_FIELDS, job_script, quote
 
 __all__ = [
-    "SCRIPT_FIELDS", "Call", "Dialect", "JobRecord", "JobRequest", "JobState", "Said", "Status", "Talk", "job_script",
-    "line", "quote", "word",
+    "SCRIPT_FIELDS", "Call", "CallResult", "Conversation", "Dialect", "JobRecord", "JobRequest", "JobState", "Status",
+    "job_script", "line", "quote", "word",
 ]  # fmt: skip

@@ -144,9 +144,9 @@ def test_living_agent_is_trusted_and_a_silent_one_ends_with_the_schedulers_word(
 @pytest.mark.parametrize(
     ("job", "reason", "state", "cause"),
     [
-        (JobState.FAILED, "killed: its walltime was over (-11)", PilotState.DONE, Cause.WALLTIME),
+        (JobState.FAILED, "killed: it reached its walltime (-11)", PilotState.DONE, Cause.WALLTIME),
         (JobState.CANCELED, "deleted", PilotState.CANCELED, Cause.PILOT_LOST),
-        (JobState.FAILED, "aborted as its execution host started anew (-4)", PilotState.FAILED, Cause.PILOT_LOST),
+        (JobState.FAILED, "aborted as its execution host was restarted (-4)", PilotState.FAILED, Cause.PILOT_LOST),
     ],
 )
 def test_silent_agent_ends_for_the_reason_that_the_scheduler_gives(

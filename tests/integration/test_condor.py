@@ -153,7 +153,7 @@ def test_job_over_its_walltime_is_removed_and_says_so(condor: Pool) -> None:
     batch_id = submit(condor, "sleep", "600", walltime_s=2)
     record = ended(condor, batch_id)
     assert record["state"] == "Failed"
-    assert "walltime was over" in str(record["reason"])
+    assert "reached its walltime" in str(record["reason"])
 
 
 def test_warning_comes_before_the_walltime_ends(condor: Pool) -> None:

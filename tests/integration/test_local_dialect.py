@@ -195,7 +195,7 @@ def test_directory_of_others_is_refused(tmp_path: Path) -> None:
     jobs = tmp_path / f"pilotmtc-jobs-{os.getuid()}"
     jobs.mkdir()
     jobs.chmod(0o777)
-    with pytest.raises(SubmitRejected, match="is not a directory of this user's alone"):
+    with pytest.raises(SubmitRejected, match="belongs to another user, or others may write to it"):
         submit("true")
 
 

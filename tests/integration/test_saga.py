@@ -208,7 +208,7 @@ def test_refusals_name_what_is_refused(tmp_path: Path) -> None:
         ("path", "BadParameter", "slurm://localhost/"),
         ("user", "BadParameter", "slurm://localhost/"),
         ("ssh", "NotImplemented", "slurm+ssh"),
-        ("scheme", "BadParameter", "is no job of local://localhost/"),
+        ("scheme", "BadParameter", "is not a job of local://localhost/"),
         ("tools", "NotImplemented", "cannot run squeue"),
         ("suspend", "NotImplemented", "suspend"),
     ):

@@ -10,9 +10,9 @@ import msgspec
 from msgspec import Struct
 
 from pilotmtc.errors import AdaptorError, StatusUnavailable
-from pilotmtc_adaptors._dialect import FINAL, Call, JobRequest, JobState, Status, Talk
+from pilotmtc_adaptors._common import foreign, not_submitted, text_of, unknown, user_name
+from pilotmtc_adaptors._dialect import FINAL, Call, Conversation, JobRequest, JobState, Status
 from pilotmtc_adaptors._script import BATCH_FIELDS
-from pilotmtc_adaptors._talk import foreign, not_submitted, text_of, unknown, user_name
 from pilotmtc_adaptors.condor.records import (
     ATTRIBUTES,
     by_cluster,
@@ -25,7 +25,7 @@ from pilotmtc_adaptors.condor.submit import submit_description
 
 _MAPS = BATCH_FIELDS | {"file_transfer", "exclusive"}  # the last is refused in words of its own
 _ID = re.compile(r"[0-9]{1,12}", re.ASCII)
-_ID_IS = "the number of a cluster of HTCondor's"
+_ID_IS = "the number of an HTCondor cluster"
 _SUBMITTED = re.compile(r"^([0-9]+)\.[0-9]+ - [0-9]+\.[0-9]+\s*$", re.ASCII | re.MULTILINE)
 _UNREACHABLE = re.compile(
     r"can't find address|failed to connect|communication error|unable to connect|timed? ?out",
@@ -33,17 +33,17 @@ _UNREACHABLE = re.compile(
 )
 _CUT_OFF = re.compile(r"failed to commit|failed to end|qmgmt error|lost connection", re.IGNORECASE)
 _STATIC = 'SlotType =!= "Dynamic"'
-_HISTORY_JOBS = "50000"  # how many of the past ones are looked through for a name
+_HISTORY_JOBS = "50000"  # how many past jobs are searched for a name
 
 
 class _Condor(Struct, frozen=True):
-    """The dialect, of one of the universes."""
+    """The dialect for one of the universes."""
 
     schemes: tuple[str, ...]
     parallel: bool = False
     maps: frozenset[str] = _MAPS
 
-    def submit(self, request: JobRequest) -> Talk[str]:
+    def submit(self, request: JobRequest) -> Conversation[str]:
         """Return the cluster's number."""
         description = submit_description(request, parallel=self.parallel)
         said = yield Call(("condor_submit", "-terse", "-"), stdin=description)
@@ -52,8 +52,8 @@ class _Condor(Struct, frozen=True):
             return match[1]
         raise not_submitted(said, "HTCondor", "condor_submit", cut_off=_CUT_OFF, unreachable=_UNREACHABLE)
 
-    def status(self, ids: Sequence[str]) -> Talk[dict[str, Status]]:
-        """Return a record or an error for each id: one call for what is in the queue, one for what has left it."""
+    def status(self, ids: Sequence[str]) -> Conversation[dict[str, Status]]:
+        """Return a record or an error for each id: one call for jobs in the queue, one for jobs that have left it."""
         answers: dict[str, Status] = {**foreign(ids, _ID, _ID_IS)}
         asked = [each for each in ids if each not in answers]
         if not asked:
@@ -87,7 +87,7 @@ class _Condor(Struct, frozen=True):
                 answers[each] = unknown("HTCondor", each)
         return answers
 
-    def cancel(self, ids: Sequence[str]) -> Talk[dict[str, AdaptorError]]:
+    def cancel(self, ids: Sequence[str]) -> Conversation[dict[str, AdaptorError]]:
         """Return the errors by id."""
         errors: dict[str, AdaptorError] = {**foreign(ids, _ID, _ID_IS)}
         asked = [each for each in ids if each not in errors]
@@ -96,7 +96,7 @@ class _Condor(Struct, frozen=True):
         said = yield Call(("condor_rm", *asked))
         if said.returncode == 0 and "no jobs in the queue" not in said.stdout + said.stderr:
             return errors
-        # It says the same of a job that is over, of one that never was, and of another's.
+        # It says the same about a job that has ended, one that never was, and one of another user.
         for each, found in (yield from self.status(asked)).items():
             if isinstance(found, AdaptorError):
                 errors[each] = found
@@ -104,7 +104,7 @@ class _Condor(Struct, frozen=True):
                 errors[each] = AdaptorError(f"HTCondor did not remove job {each}: {text_of(said)}")
         return errors
 
-    def find(self, name: str) -> Talk[tuple[str, ...]]:
+    def find(self, name: str) -> Conversation[tuple[str, ...]]:
         """Return the clusters of this user's jobs of that name, the newest last."""
         if '"' in name or "\\" in name or not name.isprintable():
             return ()  # no job can have it
@@ -114,7 +114,7 @@ class _Condor(Struct, frozen=True):
         found |= yield from _clusters("condor_history", constraint, "-scanlimit", _HISTORY_JOBS)
         return _in_order(found)
 
-    def jobs(self) -> Talk[tuple[str, ...]]:
+    def jobs(self) -> Conversation[tuple[str, ...]]:
         """Return the clusters of this user's jobs that are not over."""
         user = yield from user_name()
         constraint = f'Owner == "{user}" && JobStatus =!= 3 && JobStatus =!= 4'
@@ -122,16 +122,16 @@ class _Condor(Struct, frozen=True):
         return _in_order(found)
 
 
-def _too_large(asks: Sequence[tuple[str, int]]) -> Talk[str]:
-    """Return why no slot will ever match; nothing if one may. HTCondor itself only says that none has."""
-    # Of a slot that is divided, TotalSlot* is what it had before.
+def _too_large(asks: Sequence[tuple[str, int]]) -> Conversation[str]:
+    """Return why no slot will ever match, or nothing if one may. HTCondor itself only says that none has matched."""
+    # TotalSlot* is what a slot had before it was divided.
     large = " && ".join(f"TotalSlot{name} >= {number}" for name, number in asks)
     found = []
     for constraint in (f"{_STATIC} && {large}", _STATIC):
         said = yield Call(("condor_status", "-limit", "1", "-af", "Name", "-constraint", constraint), required=False)
         found.append(said.returncode == 0 and bool(said.stdout.strip()))
         if said.returncode or found[0]:
-            return ""  # or the pool cannot be asked, which is no reason to say never
+            return ""  # or the pool cannot be asked, which does not mean never
     size = ", ".join(f"{name} >= {number}" for name, number in asks)
     return f"Can Never Run: no machine of the pool has a slot with {size}" if found[1] else ""
 
@@ -140,7 +140,7 @@ vanilla = _Condor(("condor", "htcondor"))
 parallel = _Condor(("condor-parallel",), parallel=True)
 
 
-def _clusters(command: str, constraint: str, *more: str) -> Talk[set[str]]:
+def _clusters(command: str, constraint: str, *more: str) -> Conversation[set[str]]:
     said = yield Call((command, "-json", "-attributes", "ClusterId", *more, "-constraint", constraint), timeout_s=120)
     if said.returncode:
         raise StatusUnavailable(f"{command} gave no answer: {text_of(said)}")

@@ -1,4 +1,4 @@
-"""What HTCondor says of jobs, as records: one for a cluster, however many jobs it has."""
+"""From HTCondor's JSON to records: one for each cluster, however many jobs it has."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -21,18 +21,18 @@ _NATIVE = {
     2: ("Running", JobState.RUNNING),
     3: ("Removed", JobState.CANCELED),
     4: ("Completed", JobState.DONE),
-    5: ("Held", JobState.PENDING),  # it can be released; what cannot run is removed, see `submit`
+    5: ("Held", JobState.PENDING),  # it can be released; jobs that cannot run are removed, see `submit`
     6: ("Transferring Output", JobState.RUNNING),
     7: ("Suspended", JobState.SUSPENDED),
 }
-# What a cluster is while some of its jobs are not over: the first of these that one of them is.
+# The state of a cluster with jobs that have not ended: the first of these that one of its jobs has.
 _ALIVE = (JobState.RUNNING, JobState.SUSPENDED, JobState.PENDING, JobState.UNKNOWN)
 _IDLE, _REMOVED, _COMPLETED, _HELD = 1, 3, 4, 5
 _BY_A_USER = 1
 
 
 def parse_jobs(text: str) -> list[Job]:
-    """Return the jobs in what ``condor_q -json`` or ``condor_history -json`` wrote; nothing at all is no jobs.
+    """Return the jobs in what ``condor_q -json`` or ``condor_history -json`` wrote; an empty text is no jobs.
 
     Raises
     ------
@@ -44,11 +44,11 @@ def parse_jobs(text: str) -> list[Job]:
     try:
         jobs: object = msgspec.json.decode(text.encode("utf-8", "replace"))
     except (msgspec.DecodeError, RecursionError) as error:
-        raise StatusUnavailable(f"HTCondor's answer is no JSON: {text[:200]!r}") from error
+        raise StatusUnavailable(f"HTCondor's answer is not JSON: {text[:200]!r}") from error
     if not isinstance(jobs, list) or not all(
         isinstance(job, dict) and _integer(job, "ClusterId") is not None for job in jobs
     ):
-        raise StatusUnavailable(f"HTCondor's answer is no list of jobs: {text[:200]!r}")
+        raise StatusUnavailable(f"HTCondor's answer is not a list of jobs: {text[:200]!r}")
     return jobs
 
 
@@ -61,7 +61,7 @@ def by_cluster(jobs: Sequence[Job]) -> dict[str, dict[int, Job]]:
 
 
 def rejected_request(jobs: Mapping[int, Job]) -> tuple[tuple[str, int], ...]:
-    """Return what a cluster asks of a slot, if all of its jobs wait and no machine has matched so far."""
+    """Return what a cluster needs of a slot, if all of its jobs wait and no machine has matched so far."""
     first = next(iter(jobs.values()))
     waits = all(_integer(job, "JobStatus") == _IDLE for job in jobs.values())
     if not waits or not all(_integer(job, "LastRejMatchTime") for job in jobs.values()):
@@ -77,8 +77,8 @@ def is_whole(jobs: Mapping[int, Job]) -> bool:
 def cluster_record(batch_id: str, jobs: Mapping[int, Job]) -> JobRecord:
     """Return the record of a cluster whose jobs these are.
 
-    While any of them runs, the cluster does; or else it is suspended or pending while any is that. Once all are over,
-    it ended as its first job did, which is the one that has the agent.
+    The cluster runs while any of its jobs runs; else it is suspended or pending while any of them is. When all have
+    ended, it ended as its first job did, which has the agent.
     """
     records = [_record(batch_id, jobs[number]) for number in sorted(jobs)]
     first = records[0]
@@ -110,7 +110,7 @@ def _record(batch_id: str, job: Job) -> JobRecord:
     number = _integer(job, "JobStatus")
     native, state = _NATIVE.get(number or 0, (f"JobStatus {number}", JobState.UNKNOWN))
     exit_code, signal, reason = None, None, ""
-    # The status before the exit code: a job that was removed may have one, too.
+    # Look at the status before the exit code: a job that was removed may have an exit code, too.
     if number == _REMOVED:
         state, reason = _removal(job)
         signal = _integer(job, "ExitSignal") if job.get("ExitBySignal") is True else None
@@ -138,7 +138,7 @@ def _record(batch_id: str, job: Job) -> JobRecord:
 
 
 def _removal(job: Job) -> tuple[JobState, str]:
-    """Return state and reason of a job that was removed: by somebody, or by a rule of its own or of the site."""
+    """Return state and reason of a job that somebody removed, or a rule of the job or of the site."""
     reason = _text(job, "RemoveReason")
     if not re.search(r"periodic_?remove", reason, re.IGNORECASE):
         return JobState.CANCELED, reason
@@ -146,12 +146,12 @@ def _removal(job: Job) -> tuple[JobState, str]:
     if held and code != _BY_A_USER:
         return JobState.FAILED, held
     if "JobCurrentStartDate" in reason:
-        return JobState.FAILED, f"its walltime was over ({reason})"
+        return JobState.FAILED, f"it reached its walltime ({reason})"
     return JobState.FAILED, reason
 
 
 def _nodes(job: Job) -> tuple[str, ...]:
-    # "slot1_1@n3@vm", or "slot1@host.domain"; several of the parallel universe
+    # "slot1_1@n3@vm" or "slot1@host.domain"; several in the parallel universe
     hosts = _text(job, "AllRemoteHosts", "RemoteHost", "LastRemoteHost").split(",")
     return tuple(dict.fromkeys(host.partition("@")[2] or host for host in hosts if host))
 

@@ -1,4 +1,4 @@
-"""What ``condor_submit`` is told of a job. Nothing that a user gave can mean anything else in there."""
+"""The description of a job for ``condor_submit``. No value of a user can have another meaning in it."""
 
 import posixpath
 import re
@@ -16,19 +16,19 @@ _NAME = re.compile(r"[A-Za-z0-9_.@+-]+", re.ASCII)
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*", re.ASCII)
 _MIB = 1 << 20
 
-# Holds by a user (1), at submission (15), and while files come in (16) end by themselves or by that user. Any other
-# means that the job cannot run: it would lie there for ever, so it is removed, and its reason stays.
+# Holds by a user (1), at submission (15), and while files arrive (16) end by themselves or by that user. Any other hold
+# means that the job can never run, so it is removed, and its reason stays.
 _STUCK = "(JobStatus == 5 && HoldReasonCode =!= 1 && HoldReasonCode =!= 15 && HoldReasonCode =!= 16)"
 
 
 def submit_description(request: JobRequest, *, parallel: bool) -> str:
-    """Return the description of a cluster of as many jobs as there are nodes; if `parallel`, of one job on all of them.
+    """Return the description of a cluster with one job for each node; if `parallel`, of one job on all of them.
 
-    On each node the same runs, and ``_CONDOR_PROCNO`` and ``_CONDOR_NPROCS`` say which node of how many it is.
+    Each node runs the same program, with its number in ``_CONDOR_PROCNO`` and how many there are in ``_CONDOR_NPROCS``.
     """
     if request.exclusive:
         raise UsageError(
-            "HTCondor gives a job the cores that it asks for, and no host alone: say how many cores a node has"
+            "HTCondor gives a job the cores that it asks for, never a whole host: say how many cores a node has"
         )
     lines = [
         f"universe = {'parallel' if parallel else 'vanilla'}",
@@ -44,7 +44,7 @@ def submit_description(request: JobRequest, *, parallel: bool) -> str:
         lines.append(f"batch_name = {request.name}")
     if request.account:
         if not _NAME.fullmatch(request.account):
-            raise UsageError(f"account {request.account!r}: HTCondor wants a plain name of an accounting group")
+            raise UsageError(f"account {request.account!r}: give the plain name of an accounting group")
         lines.append(f"accounting_group = {request.account}")
     if request.cores_per_node:
         lines.append(f"request_cpus = {request.cores_per_node}")
@@ -66,10 +66,10 @@ def submit_description(request: JobRequest, *, parallel: bool) -> str:
 def _arguments(request: JobRequest) -> str:
     """Return the script as arguments of ``sh``, in HTCondor's newer way of quoting.
 
-    A description cannot hold line breaks, and gives '$' meanings of its own, some of them only on the execution host.
-    So the script is written with octal numbers for all that is not plain, and the shell itself reads them.
+    A description cannot hold line breaks, and '$' has several meanings in it, some of them only on the execution host.
+    So the script has octal numbers for all characters that are not plain, and the shell itself reads them.
     """
-    # The directory is HTCondor's to choose: where no file system is shared it is a scratch directory.
+    # HTCondor chooses the directory: without a shared file system it is a scratch directory.
     here = JobRequest(
         executable=request.executable,
         arguments=request.arguments,
@@ -85,7 +85,7 @@ def _arguments(request: JobRequest) -> str:
     )
     if len(encoded) > _SCRIPT_BYTES:
         raise UsageError(
-            f"the job's command and environment are {len(encoded)} bytes long: HTCondor jobs can have {_SCRIPT_BYTES}; "
+            f"the job's command and environment are {len(encoded)} bytes long, and HTCondor takes {_SCRIPT_BYTES}: "
             f"put them into a file"
         )
     words = ("-c", f"eval \"`printf %b '{encoded}'`\"")
@@ -99,7 +99,7 @@ def _files(request: JobRequest, number: str) -> list[str]:
         lines.append(f"initialdir = {_path('working directory', request.working_directory)}")
     if request.input:
         lines.append(f"input = {_path('input', request.input)}")
-    # Of several jobs none may write over what another has written.
+    # No job may overwrite the output of another.
     mark = "" if request.nodes == 1 else f".{number}"
     for what, path in (("output", request.output), ("error", request.error)):
         if path:
@@ -118,7 +118,7 @@ def _files(request: JobRequest, number: str) -> list[str]:
 
 
 def _transfers(directives: tuple[str, ...]) -> tuple[list[str], list[str], list[str]]:
-    """Return the files that go to the job, those that come back, and what they are called then."""
+    """Return the files that go to the job, those that come back, and their new names."""
     come, go, renamed = [], [], []
     for each in directives:
         match = re.fullmatch(r"\s*(\S.*?)\s*([<>])\s*(\S.*?)\s*", each)
@@ -127,10 +127,12 @@ def _transfers(directives: tuple[str, ...]) -> tuple[list[str], list[str], list[
         here, there = _path("file", match[1]), _path("file", match[3])
         for path in (here, there):
             if any(letter in path for letter in ",;=\"'<>"):
-                raise UsageError(f"file transfer {each!r}: HTCondor has other uses for , ; = \" ' < and >")
+                raise UsageError(f"file transfer {each!r}: , ; = \" ' < and > have other meanings for HTCondor")
         if match[2] == ">":
             if posixpath.basename(there) != there or there != posixpath.basename(here):
-                raise UsageError(f"file transfer {each!r}: HTCondor puts {here!r} into the job's directory, unrenamed")
+                raise UsageError(
+                    f"file transfer {each!r}: HTCondor puts {here!r} into the job's directory under the same name"
+                )
             come.append(here)
         else:
             go.append(there)
@@ -151,5 +153,5 @@ def _requirements(request: JobRequest) -> str:
 
 def _path(what: str, path: str) -> str:
     if "$" in path or path.endswith("\\") or path != path.strip():
-        raise UsageError(f"{what} {path!r}: HTCondor cannot have '$', a last '\\' or outer blanks in a path")
+        raise UsageError(f"{what} {path!r}: HTCondor takes no path with '$', a '\\' at the end, or blanks around it")
     return line(what, path)

@@ -1,4 +1,4 @@
-"""The host itself, without a scheduler: a job is a detached process, which survives whoever submitted it."""
+"""The host itself, without a scheduler: a job is a detached process that outlives the program that submitted it."""
 
 import json
 import re
@@ -10,9 +10,9 @@ from typing import TypeVar
 import msgspec
 
 from pilotmtc.errors import AdaptorError, AnswerLost, JobUnknown, StatusUnavailable, SubmitRejected, UsageError
-from pilotmtc_adaptors._dialect import FINAL, Call, JobRecord, JobRequest, JobState, Said, Status, Talk
+from pilotmtc_adaptors._common import text_of
+from pilotmtc_adaptors._dialect import FINAL, Call, CallResult, Conversation, JobRecord, JobRequest, JobState, Status
 from pilotmtc_adaptors._script import SCRIPT_FIELDS, job_script
-from pilotmtc_adaptors._talk import text_of
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ class _Ended(msgspec.Struct):
 
 
 class _Job(msgspec.Struct):
-    """What `host` knows: `process` is its state in /proc, "" if it is over."""
+    """What `host` knows: `process` is its state in /proc, "" if it has ended."""
 
     name: str
     host: str
@@ -48,7 +48,7 @@ class _Job(msgspec.Struct):
     ended: _Ended | None
 
 
-def submit(request: JobRequest) -> Talk[str]:
+def submit(request: JobRequest) -> Conversation[str]:
     """Return the job's id."""
     for what, path in (("output", request.output), ("error", request.error)):
         if "\0" in path:
@@ -64,8 +64,8 @@ def submit(request: JobRequest) -> Talk[str]:
     return taken
 
 
-def status(ids: Sequence[str]) -> Talk[dict[str, Status]]:
-    """Return a record or an error for each id, by one call."""
+def status(ids: Sequence[str]) -> Conversation[dict[str, Status]]:
+    """Return a record or an error for each id, with one call."""
     said = yield _call("look", list(ids))
     found = _understood(said, dict[str, _Job | None])
     answers: dict[str, Status] = {}
@@ -75,38 +75,38 @@ def status(ids: Sequence[str]) -> Talk[dict[str, Status]]:
     return answers
 
 
-def cancel(ids: Sequence[str]) -> Talk[dict[str, AdaptorError]]:
+def cancel(ids: Sequence[str]) -> Conversation[dict[str, AdaptorError]]:
     """Return the errors by id."""
     said = yield _call("end", list(ids))
     found = _understood(said, dict[str, bool])
     return {each: _unknown(each) for each in ids if not found.get(each)}
 
 
-def find(name: str) -> Talk[tuple[str, ...]]:
+def find(name: str) -> Conversation[tuple[str, ...]]:
     """Return the ids of this user's jobs of that name, the newest last."""
     said = yield _call("all", None)
     return tuple(each for each, job in _understood(said, dict[str, _Job]).items() if job.name == name)
 
 
-def jobs() -> Talk[tuple[str, ...]]:
-    """Return the ids of this user's jobs that are not over."""
+def jobs() -> Conversation[tuple[str, ...]]:
+    """Return the ids of this user's jobs that have not ended."""
     said = yield _call("all", None)
     found = _understood(said, dict[str, _Job])
     return tuple(each for each, job in found.items() if _record(each, job).state not in FINAL)
 
 
 def _call(verb: str, argument: object) -> Call:
-    # Not msgspec's JSON: it has no surrogates, which stand for the bytes of names that are no UTF-8.
+    # Not the JSON of msgspec: it takes no surrogates, which stand for bytes that are not UTF-8.
     return Call((sys.executable, "-I", "-S", _HOST, verb), stdin=json.dumps(argument))
 
 
-def _understood(said: Said, kind: type[T]) -> T:
+def _understood(said: CallResult, kind: type[T]) -> T:
     if said.returncode:
-        raise StatusUnavailable(f"this host's jobs cannot be looked at: {text_of(said)}")
+        raise StatusUnavailable(f"the jobs of this host cannot be listed: {text_of(said)}")
     try:
         return msgspec.json.decode(said.stdout.encode("utf-8", "surrogateescape"), type=kind)
     except msgspec.DecodeError as error:
-        raise StatusUnavailable(f"what is known of this host's jobs cannot be understood: {error}") from error
+        raise StatusUnavailable(f"the records of this host's jobs cannot be understood: {error}") from error
 
 
 def _record(batch_id: str, job: _Job) -> JobRecord:
@@ -121,7 +121,7 @@ def _record(batch_id: str, job: _Job) -> JobRecord:
         if job.ended.why == "canceled":
             state = JobState.CANCELED
         elif job.ended.why == "walltime":
-            reason = "killed: its walltime was over"
+            reason = "killed: it reached its walltime"
         elif status == 0:
             state = JobState.DONE
     elif job.process in ("T", "t"):

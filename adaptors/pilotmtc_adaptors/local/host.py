@@ -1,8 +1,8 @@
-"""What the local dialect runs on this host: it starts jobs, looks at them and ends them. It asks and is told in JSON.
+"""What the local dialect runs on this host: it starts jobs, looks at them and ends them, and speaks JSON.
 
-Each job has a *keeper*, a detached process that started it, keeps its walltime, and writes down how it ended. A job's
-id is the number and the start time of its process, so that it stays the job's own when the number is used again. This
-file is run by its path and imports the standard library alone.
+Each job has a *keeper*, a detached process that starts it, enforces its walltime, and writes down how it ended. A
+job's id is the number and the start time of its process, so that no later process with that number has the same id.
+This file is run by its path and imports only the standard library.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 _ID = re.compile(r"[0-9]+-[0-9]+", re.ASCII)
 _GRACE_S = 5.0  # from TERM to KILL
-_REMEMBERED_S = 7 * 86400.0  # how long a job that is over is known
+_REMEMBERED_S = 7 * 86400.0  # how long a job that has ended is known
 _NEVER = float("inf")
 _WAKE = {signal.SIGCHLD, signal.SIGTERM}
 
@@ -34,11 +34,11 @@ def main() -> None:
         sys.exit(str(error))
 
 
-# -- what is asked for -----------------------------------------------------------------------------------------------
+# -- the verbs -----------------------------------------------------------------------------------------------
 
 
 def start(wish: dict[str, Any]) -> str:
-    """Start a job and return its id. Raises `OSError` or `ValueError` for what this host has not got."""
+    """Start a job and return its id. Raises `OSError` or `ValueError` for what this host does not have."""
     cores, memory = len(os.sched_getaffinity(0)), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if wish["cores_per_node"] > cores:
         raise ValueError(f"cores_per_node {wish['cores_per_node']}: this host has {cores}")
@@ -64,7 +64,7 @@ def start(wish: dict[str, Any]) -> str:
 
 
 def look(ids: list[str]) -> dict[str, Any]:
-    """Return what is known of jobs; None of those that are not."""
+    """Return what is known about each job; None if nothing is."""
     return {each: _look(each) for each in ids}
 
 
@@ -74,7 +74,7 @@ def end(ids: list[str]) -> dict[str, bool]:
 
 
 def everything(_: None) -> dict[str, Any]:
-    """Return what is known of all jobs of this user, the newest last."""
+    """Return what is known about all jobs of this user, the newest last."""
     found = {each.name: _look(each.name) for each in _root().iterdir() if _ID.fullmatch(each.name)}
     return dict(sorted(((key, job) for key, job in found.items() if job), key=lambda each: each[1]["created_at"]))
 
@@ -118,7 +118,7 @@ def _keeper(root: Path, wish: dict[str, Any], output: int, error: int, said: int
 
 
 def _keep(pid: int, walltime_s: float, signal_s: float) -> str:
-    """Wait until a job is over, and nothing is left of its group; return why it was ended, "" if by itself."""
+    """Wait until a job has ended, and end the rest of its group; return why it was ended, "" if by itself."""
     over_at = time.monotonic() + walltime_s
     warn_at = over_at - signal_s if signal_s else _NEVER
     kill_at, why = _NEVER, ""
@@ -138,7 +138,7 @@ def _keep(pid: int, walltime_s: float, signal_s: float) -> str:
         if got and got.si_signo == signal.SIGTERM and not why:
             why, kill_at = "canceled", time.monotonic() + _GRACE_S
             _signal_group(pid, signal.SIGTERM)
-    _signal_group(pid, signal.SIGKILL)  # it is not reaped yet, so the group's number is still its own
+    _signal_group(pid, signal.SIGKILL)  # the job is not reaped yet, so no other group can have this number
     return why
 
 
@@ -166,7 +166,7 @@ def _look(batch_id: str) -> dict[str, Any] | None:
     if job is None:
         return None
     kept = _signal(job["keeper"], 0)
-    ended = _read(directory / "ended")  # after that: a keeper that is gone by then has written it
+    ended = _read(directory / "ended")  # second: a keeper that has ended by then has written it
     pid, started = _parts(batch_id)
     state = "" if _started(pid) != started else _stat(pid)[0]
     return {**job, "ended": ended, "kept": kept, "process": state}
@@ -180,7 +180,7 @@ def _root() -> Path:
     with contextlib.suppress(FileExistsError):
         root.mkdir(mode=0o700)
     if root.is_symlink() or root.stat().st_uid != os.getuid() or root.stat().st_mode & 0o022:
-        raise PermissionError(f"{root} is not a directory of this user's alone: remove it, or set TMPDIR")
+        raise PermissionError(f"{root} belongs to another user, or others may write to it: remove it, or set TMPDIR")
     return root
 
 
@@ -221,13 +221,13 @@ def _stat(pid: int) -> list[str]:
 
 
 def _started(pid: int) -> int:
-    """Return when a process started, in ticks since the host did; 0 if it is over."""
+    """Return when a process started, in ticks since the host did; 0 if it has ended."""
     fields = _stat(pid)
     return int(fields[19]) if fields and fields[0] not in "ZX" else 0
 
 
 def _signal(process: tuple[int, int], number: int) -> bool:
-    """Send a signal to the process of that number and start time; return whether it is there."""
+    """Send a signal to the process with that number and start time; return whether it exists."""
     pid, started = process
     try:
         descriptor = os.pidfd_open(pid)

@@ -1,25 +1,25 @@
-"""Moab, after its documentation: it has not been tried on a real one.
+"""Moab, written from its documentation: it has not been tried on a real one.
 
-Options are Torque's, which msub takes too. Jobs that are there, and those that were for as long as Moab keeps them, are
-told by two calls of ``showq --xml`` however many they are; the rest are asked for one by one.
+msub takes the options of Torque. Two calls of ``showq --xml`` list all jobs, those that have ended too as long as Moab
+keeps them; the others are asked for one by one.
 """
 
 import re
 from collections.abc import Iterable, Sequence
 
 from pilotmtc.errors import AdaptorError, StatusUnavailable
-from pilotmtc_adaptors._dialect import FINAL, Call, JobRecord, JobRequest, Status, Talk
+from pilotmtc_adaptors._common import foreign, not_submitted, text_of, unknown, user_name
+from pilotmtc_adaptors._dialect import FINAL, Call, Conversation, JobRecord, JobRequest, Status
 from pilotmtc_adaptors._qsub import checked_name, extensions, qsub_options, refuse_blanks, torque_resources
 from pilotmtc_adaptors._script import QUEUE_FIELDS, job_script
-from pilotmtc_adaptors._talk import foreign, not_submitted, text_of, unknown, user_name
 from pilotmtc_adaptors.moab.records import moab_records
 
 schemes = ("moab",)
 maps = QUEUE_FIELDS
 
-# Moab's own are "Moab.17", or "17" once a resource manager has the job.
+# "Moab.17", or "17" when a resource manager has the job.
 _ID = re.compile(r"(?:[A-Za-z][A-Za-z0-9_-]*\.)?[0-9]+(?:\.[A-Za-z0-9_.-]+)?", re.ASCII)
-_ID_IS = "a job id of Moab's"
+_ID_IS = "a job id of Moab"
 _UNREACHABLE = re.compile(
     r"communication error|cannot connect|connection refused|lost connection|timed out|no route to host|cannot locate",
     re.IGNORECASE,
@@ -29,7 +29,7 @@ _UNKNOWN = re.compile(r"invalid job specified|cannot locate job|no such job", re
 _OVER = re.compile(r"already (?:been )?cancell?ed|job has completed|is not (?:active|running)", re.IGNORECASE)
 
 
-def submit(request: JobRequest) -> Talk[str]:
+def submit(request: JobRequest) -> Conversation[str]:
     """Return the job's id."""
     refuse_blanks(request)
     resources = [*torque_resources(request), *extensions(request)]
@@ -42,7 +42,7 @@ def submit(request: JobRequest) -> Talk[str]:
     raise not_submitted(said, "Moab", "msub", cut_off=_CUT_OFF, unreachable=_UNREACHABLE)
 
 
-def status(ids: Sequence[str]) -> Talk[dict[str, Status]]:
+def status(ids: Sequence[str]) -> Conversation[dict[str, Status]]:
     """Return a record or an error for each id."""
     answers: dict[str, Status] = {**foreign(ids, _ID, _ID_IS)}
     asked = [each for each in ids if each not in answers]
@@ -55,7 +55,7 @@ def status(ids: Sequence[str]) -> Talk[dict[str, Status]]:
     return answers
 
 
-def _one(batch_id: str) -> Talk[Status]:
+def _one(batch_id: str) -> Conversation[Status]:
     said = yield Call(("checkjob", "--xml", batch_id))
     if _UNKNOWN.search(said.stderr + said.stdout):
         return unknown("Moab", batch_id)
@@ -66,7 +66,7 @@ def _one(batch_id: str) -> Talk[Status]:
     return record or StatusUnavailable(f"Moab said nothing of job {batch_id}: {text_of(said)}")
 
 
-def cancel(ids: Sequence[str]) -> Talk[dict[str, AdaptorError]]:
+def cancel(ids: Sequence[str]) -> Conversation[dict[str, AdaptorError]]:
     """Return the errors by id."""
     errors: dict[str, AdaptorError] = {**foreign(ids, _ID, _ID_IS)}
     for each in ids:
@@ -85,28 +85,28 @@ def cancel(ids: Sequence[str]) -> Talk[dict[str, AdaptorError]]:
     return errors
 
 
-def find(name: str) -> Talk[tuple[str, ...]]:
+def find(name: str) -> Conversation[tuple[str, ...]]:
     """Return the ids of this user's jobs of that name, the newest last."""
     known = yield from _all_jobs()
     return _in_order(record for record in known.values() if record.name == name)
 
 
-def jobs() -> Talk[tuple[str, ...]]:
-    """Return the ids of this user's jobs that are not over."""
+def jobs() -> Conversation[tuple[str, ...]]:
+    """Return the ids of this user's jobs that have not ended."""
     user = yield from user_name()
     known = yield from _showq(user)
     return _in_order(record for record in known.values() if record.state not in FINAL)
 
 
-def _all_jobs() -> Talk[dict[str, JobRecord]]:
-    """Return this user's jobs, those that are over too, by every id that they go by."""
+def _all_jobs() -> Conversation[dict[str, JobRecord]]:
+    """Return this user's jobs, those that have ended too, by each of their ids."""
     user = yield from user_name()
     there = yield from _showq(user)
-    over = yield from _showq(user, "-c")  # after that, so that a job which ends in between is in one of them
+    over = yield from _showq(user, "-c")  # second, so that a job that ends meanwhile is in one of them
     return there | over
 
 
-def _showq(user: str, *options: str) -> Talk[dict[str, JobRecord]]:
+def _showq(user: str, *options: str) -> Conversation[dict[str, JobRecord]]:
     said = yield Call(("showq", *options, "--xml", "-w", f"user={user}"))
     if said.returncode:
         raise StatusUnavailable(f"Moab cannot be asked: {text_of(said)}")
@@ -123,6 +123,6 @@ def _in_order(records: Iterable[JobRecord]) -> tuple[str, ...]:
 
 
 def _number(batch_id: str) -> str:
-    """Return "17" of "17.host": not of "Moab.17", which is another."""
+    """Return "17" of "17.host", but not of "Moab.17", which is another job."""
     first = batch_id.partition(".")[0]
     return first if first.isdecimal() else batch_id

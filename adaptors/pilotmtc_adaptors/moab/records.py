@@ -1,4 +1,4 @@
-"""What Moab says of jobs in XML, as records."""
+"""From Moab's XML to records."""
 
 import re
 from xml.etree import ElementTree
@@ -20,7 +20,7 @@ _NUMBER = re.compile(r"-?[0-9]{1,12}", re.ASCII)
 
 
 def moab_records(text: str) -> list[tuple[set[str], JobRecord]]:
-    """Return the jobs in what ``showq --xml`` or ``checkjob --xml`` wrote, each with all ids that it goes by.
+    """Return the jobs in what ``showq --xml`` or ``checkjob --xml`` wrote, each with all of its ids.
 
     Raises
     ------
@@ -30,10 +30,10 @@ def moab_records(text: str) -> list[tuple[set[str], JobRecord]]:
     try:
         root = ElementTree.fromstring(text.strip())
     except (ElementTree.ParseError, ValueError) as error:
-        raise StatusUnavailable(f"Moab's answer is no XML: {text[:200]!r}") from error
+        raise StatusUnavailable(f"Moab's answer is not XML: {text[:200]!r}") from error
     found = []
     for job in root.iter("job"):
-        # Moab's own id stays when a resource manager has given the job another.
+        # A job keeps Moab's own id when a resource manager gives it another.
         ids = {job.get(name, "") for name in ("JobID", "GJID", "SJID", "DRMJID")} - {""}
         if ids:
             found.append((ids, _record(job)))
@@ -54,13 +54,13 @@ def _record(job: ElementTree.Element) -> JobRecord:
 
 
 def _ending(job: ElementTree.Element, native: str, reason: str) -> tuple[JobState, int | None, int | None, str]:
-    """Return state, exit code, signal and reason of a job that is over."""
+    """Return state, exit code, signal and reason of a job that has ended."""
     code, used, wanted = job.get("CompletionCode", ""), _number(job, "AWDuration"), _number(job, "ReqAWDuration")
     if native == "Vacated":
-        return JobState.FAILED, None, None, reason or "vacated: something else was given its nodes"
+        return JobState.FAILED, None, None, reason or "vacated: its nodes were given to another job"
     if native == "Removed" and used and wanted and used >= wanted:
-        # What Moab ends itself and what a user cancels carry the same code.
-        return JobState.FAILED, None, None, "killed: its walltime was over"
+        # Jobs that Moab ended and jobs that a user canceled have the same code.
+        return JobState.FAILED, None, None, "killed: it reached its walltime"
     if code.startswith(_CANCELED) or (native == "Removed" and (code == "0" or not _NUMBER.fullmatch(code))):
         return JobState.CANCELED, None, None, reason or "canceled"
     if not _NUMBER.fullmatch(code):
@@ -69,7 +69,7 @@ def _ending(job: ElementTree.Element, native: str, reason: str) -> tuple[JobStat
 
 
 def _nodes(job: ElementTree.Element) -> tuple[str, ...]:
-    """Return the names in "n1:12,n2:12" of a job's requirements, or else its first node."""
+    """Return the names in "n1:12,n2:12" of a job's requirements, or its first node if there are none."""
     lists = (request.get("AllocNodeList", "") for request in job.iter("req"))
     names = [each.partition(":")[0].strip() for text in lists for each in text.split(",")]
     return tuple(dict.fromkeys(filter(None, names or [job.get("MasterHost", "")])))

@@ -1,7 +1,7 @@
-"""PBS: OpenPBS and PBS Pro, and Torque. Which of them it is, ``qsub --version`` says; nothing is guessed from answers.
+"""PBS: OpenPBS and PBS Pro, and Torque. ``qsub --version`` says which of them it is; nothing is guessed from answers.
 
-The two families share commands and little else: resources are asked for by ``select`` here and by ``nodes`` there,
-``qstat -x`` is history here and XML there. What was recorded of real ones leads, see the documents.
+The two families share commands and little else: OpenPBS takes resources as ``select`` and Torque as ``nodes``;
+``qstat -x`` is history for OpenPBS and XML for Torque. Recorded answers of real servers count more than the manuals.
 """
 
 import hashlib
@@ -14,7 +14,8 @@ from pilotmtc.errors import (
     UsageError,
 )
 from pilotmtc.plain import word
-from pilotmtc_adaptors._dialect import Call, JobRecord, JobRequest, Said, Status, Talk
+from pilotmtc_adaptors._common import foreign, not_submitted, text_of, unknown, user_name
+from pilotmtc_adaptors._dialect import Call, CallResult, Conversation, JobRecord, JobRequest, Status
 from pilotmtc_adaptors._qsub import (
     checked_name,
     extensions,
@@ -26,34 +27,33 @@ from pilotmtc_adaptors._qsub import (
     walltime,
 )
 from pilotmtc_adaptors._script import QUEUE_FIELDS, job_script
-from pilotmtc_adaptors._talk import foreign, not_submitted, text_of, unknown, user_name
 from pilotmtc_adaptors.pbs.records import pro_records, pro_records_of_lines, torque_records
 
 schemes = ("pbs", "pbspro", "torque")
 maps = QUEUE_FIELDS
 
 _ID = re.compile(r"[0-9]+(\[[0-9]*\])?(\.[A-Za-z0-9_.-]+)?", re.ASCII)
-_ID_IS = "a job id of PBS's"
+_ID_IS = "a job id of PBS"
 _NOT_FOUND = 127
 _SHORT_NAME = 15  # what old servers allow
-# Of "host=n1:mem=2gb": no '+', which would begin another chunk.
+# Such as "host=n1:mem=2gb"; a '+' would begin another chunk.
 _CONSTRAINT = re.compile(r"[A-Za-z0-9_]+=[A-Za-z0-9_.,/-]+(:[A-Za-z0-9_]+=[A-Za-z0-9_.,/-]+)*", re.ASCII)
 _UNREACHABLE = re.compile(
     r"cannot connect to|couldn't connect|connection refused|unable to communicate|unknown host|no route to host"
     r"|timed out|server shutting down|cannot resolve|communication failure",
     re.IGNORECASE,
 )
-# It may have been taken all the same.
+# The server may have taken the job all the same.
 _CUT_OFF = re.compile(r"end of file|premature end|reset by peer|broken pipe|protocol error", re.IGNORECASE)
 _NO_HISTORY = re.compile(r"not configured to maintain job history|job_history_enable", re.IGNORECASE)
 _UNKNOWN = re.compile(r"unknown job ?id[a-z ]*|nonexistent job id:? ?", re.IGNORECASE)
-# Over already, or about to be: its processes have ended, and there is nothing left to delete.
+# The job has ended, or is about to: its processes have, and there is nothing left to delete.
 _FINISHED = re.compile(r"has finished|invalid for state of job|invalid state for job", re.IGNORECASE)
-# Torque shows jobs that are over only to those who do not have this in their environment.
+# Torque hides jobs that have ended from those who have this variable.
 _TORQUE_QSTAT = ("env", "-u", "PBS_QSTAT_NO_COMPLETE", "qstat", "-x")
 
 
-def submit(request: JobRequest) -> Talk[str]:
+def submit(request: JobRequest) -> Conversation[str]:
     """Return the job's id."""
     torque = yield from _is_torque()
     resources = (yield from _torque_resources(request)) if torque else _pro_resources(request)
@@ -68,8 +68,8 @@ def submit(request: JobRequest) -> Talk[str]:
     raise not_submitted(said, "PBS", "qsub", cut_off=_CUT_OFF, unreachable=_UNREACHABLE)
 
 
-def status(ids: Sequence[str]) -> Talk[dict[str, Status]]:
-    """Return a record or an error for each id, by one call."""
+def status(ids: Sequence[str]) -> Conversation[dict[str, Status]]:
+    """Return a record or an error for each id, with one call."""
     answers: dict[str, Status] = {**foreign(ids, _ID, _ID_IS)}
     asked = [each for each in ids if each not in answers]
     if not asked:
@@ -87,14 +87,14 @@ def status(ids: Sequence[str]) -> Talk[dict[str, Status]]:
     answers |= _answers(asked, said, pro_records)
     rest = [each for each in asked if isinstance(answers[each], StatusUnavailable)]
     if rest and len(rest) < len(asked):
-        # Asked for several jobs, OpenPBS 23 writes the first alone into its JSON; it has all of them in lines.
+        # OpenPBS 23 writes only the first of several jobs as JSON, and all of them as lines.
         said = yield Call((*qstat, "dsv", *rest))
         answers |= _answers(rest, said, pro_records_of_lines)
     return answers
 
 
-def cancel(ids: Sequence[str]) -> Talk[dict[str, AdaptorError]]:
-    """Return the errors by id, with a call for each: OpenPBS 23.06's server dies of a known id and an unknown one."""
+def cancel(ids: Sequence[str]) -> Conversation[dict[str, AdaptorError]]:
+    """Return the errors by id, with a call for each: OpenPBS 23.06 dies of a known and an unknown id in one call."""
     errors: dict[str, AdaptorError] = {**foreign(ids, _ID, _ID_IS)}
     for each in ids:
         if each in errors:
@@ -110,7 +110,7 @@ def cancel(ids: Sequence[str]) -> Talk[dict[str, AdaptorError]]:
     return errors
 
 
-def find(name: str) -> Talk[tuple[str, ...]]:
+def find(name: str) -> Conversation[tuple[str, ...]]:
     """Return the ids of this user's jobs of that name, the newest last."""
     torque = yield from _is_torque()
     user = yield from user_name()
@@ -120,8 +120,8 @@ def find(name: str) -> Talk[tuple[str, ...]]:
     return _in_order(found)
 
 
-def jobs() -> Talk[tuple[str, ...]]:
-    """Return the ids of this user's jobs that are not over."""
+def jobs() -> Conversation[tuple[str, ...]]:
+    """Return the ids of this user's jobs that have not ended."""
     torque = yield from _is_torque()
     user = yield from user_name()
     states = ("-s", "EHQRTW") if torque else ()
@@ -129,8 +129,8 @@ def jobs() -> Talk[tuple[str, ...]]:
     return _in_order(found)
 
 
-def _answers(ids: Sequence[str], said: Said, parse: Callable[[str], dict[str, JobRecord]]) -> dict[str, Status]:
-    """Return what an answer of qstat says of each id."""
+def _answers(ids: Sequence[str], said: CallResult, parse: Callable[[str], dict[str, JobRecord]]) -> dict[str, Status]:
+    """Return what an answer of qstat says about each id."""
     _raise_if_unreachable(said)
     records = parse(said.stdout)
     by_number = {_number(batch_id): record for batch_id, record in records.items()}
@@ -147,7 +147,7 @@ def _answers(ids: Sequence[str], said: Said, parse: Callable[[str], dict[str, Jo
     return answers
 
 
-def _is_torque() -> Talk[bool]:
+def _is_torque() -> Conversation[bool]:
     said = yield Call(("qsub", "--version"), timeout_s=20)
     text = said.stdout + said.stderr
     if re.search(r"pbs_version|openpbs|pbspro", text, re.IGNORECASE):
@@ -157,7 +157,7 @@ def _is_torque() -> Talk[bool]:
     raise StatusUnavailable(f"qsub --version is neither OpenPBS's, PBS Pro's nor Torque's: {text_of(said)}")
 
 
-def _select(*arguments: str, history: bool = False) -> Talk[set[str]]:
+def _select(*arguments: str, history: bool = False) -> Conversation[set[str]]:
     said = yield Call(("qselect", *(("-x",) if history else ()), *arguments))
     if history and _NO_HISTORY.search(said.stderr):
         said = yield Call(("qselect", *arguments))
@@ -172,7 +172,7 @@ def _qsub(request: JobRequest, name: str, resources: Sequence[str], script: str)
     return Call(("qsub", *qsub_options(request, name), *resources), stdin=script)
 
 
-def _torque_resources(request: JobRequest) -> Talk[list[str]]:
+def _torque_resources(request: JobRequest) -> Conversation[list[str]]:
     """Return the options for Torque, whose own scheduler knows neither QOS nor reservations."""
     refuse_blanks(request)
     found = [*torque_resources(request), *extensions(request)]
@@ -181,7 +181,7 @@ def _torque_resources(request: JobRequest) -> Talk[list[str]]:
     for what, value in (("qos", request.qos), ("reservation", request.reservation)):
         said = (yield Call(("showq", "--version"), timeout_s=20, required=False)) if value else None
         if said is not None and said.returncode == _NOT_FOUND:
-            raise UsageError(f"{what} {value!r}: Torque has none without Maui or Moab, and there is no showq here")
+            raise UsageError(f"{what} {value!r}: Torque needs Maui or Moab for that, and there is no showq here")
     return found
 
 
@@ -194,7 +194,7 @@ def _pro_resources(request: JobRequest) -> list[str]:
     if request.constraint:
         if not _CONSTRAINT.fullmatch(request.constraint):
             raise UsageError(
-                f"constraint {request.constraint!r}: PBS Pro wants name=value, several with ':' between, as in "
+                f"constraint {request.constraint!r}: PBS Pro takes name=value, joined by ':', as in "
                 f"cpu_type=rome:switch=r1"
             )
         chunk += f":{request.constraint}"
@@ -206,25 +206,25 @@ def _pro_resources(request: JobRequest) -> list[str]:
     elif request.nodes > 1:
         found += ["-l", "place=scatter"]
     if request.reservation:
-        # A reservation is a queue of the same name.
+        # A reservation is a queue of that name.
         if request.queue:
             raise UsageError(
-                f"queue {request.queue!r} and reservation {request.reservation!r}: PBS Pro takes one of them, for a "
-                f"reservation is a queue"
+                f"queue {request.queue!r} and reservation {request.reservation!r}: PBS Pro takes one of them, "
+                f"because a reservation is a queue"
             )
         found += ["-q", word("reservation", request.reservation.partition(".")[0])]
     return found + walltime(request)
 
 
 def _short(name: str) -> str:
-    """Return what stands for a name where 15 characters are all that it may have."""
+    """Return the name, or a short form of it where servers take at most 15 characters."""
     if len(name) <= _SHORT_NAME:
         return name
     return f"{name[:4]}-{hashlib.sha256(name.encode()).hexdigest()[:10]}"
 
 
 def _missing(stderr: str) -> set[str]:
-    """Return the numbers of the jobs that are said to be unknown."""
+    """Return the numbers of the jobs that the server does not know."""
     found = set()
     for each in stderr.splitlines():
         match = _UNKNOWN.search(each)
@@ -241,6 +241,6 @@ def _in_order(ids: set[str]) -> tuple[str, ...]:
     return tuple(sorted(ids, key=lambda each: (int(_number(each).partition("[")[0]), each)))
 
 
-def _raise_if_unreachable(said: Said) -> None:
+def _raise_if_unreachable(said: CallResult) -> None:
     if said.returncode and _UNREACHABLE.search(said.stderr):
         raise StatusUnavailable(f"PBS cannot be reached: {text_of(said)}")

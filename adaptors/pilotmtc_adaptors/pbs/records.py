@@ -1,4 +1,4 @@
-"""What PBS's two families say of jobs, as records: JSON of OpenPBS and PBS Pro, XML of Torque."""
+"""From the output of qstat to records: JSON of OpenPBS and PBS Pro, XML of Torque."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -21,14 +21,13 @@ _STATES = {
     "T": JobState.PENDING,
     "R": JobState.RUNNING,
     "B": JobState.RUNNING,
-    "E": JobState.RUNNING,  # its processes are over, the clearing up is not, and how it ended is not known yet
+    "E": JobState.RUNNING,  # its processes have ended, the server still cleans up, and its exit status is not known yet
     "S": JobState.SUSPENDED,
     "U": JobState.SUSPENDED,
 }
 _OVER = "FXC"
 _WORDS = {"M": "moved to another server", "E": "exiting", "H": "held", "W": "waiting"}
-# Exit_status below zero is PBS's own reason. Those of the two families differ.
-_TERMINATED = 91  # PBS Pro's substate of what was deleted
+_TERMINATED = 91  # the substate of deleted jobs in PBS Pro
 
 _LINE = re.compile(r'(\s*"[^"]*":\s*)(.*?)(,?)\s*')
 _MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
@@ -57,7 +56,7 @@ def pro_records_of_lines(text: str) -> dict[str, JobRecord]:
 
 
 def torque_records(text: str) -> dict[str, JobRecord]:
-    """Return the jobs in what Torque's ``qstat -x`` wrote, by id; nothing at all is no jobs.
+    """Return the jobs in what Torque's ``qstat -x`` wrote, by id; an empty text is no jobs.
 
     Raises
     ------
@@ -71,7 +70,7 @@ def _pro_jobs(text: str) -> dict[str, Attributes]:
     document = _decoded(text)
     jobs = document.get("Jobs", {}) if isinstance(document, dict) else None
     if not isinstance(jobs, dict) or not all(isinstance(job, dict) for job in jobs.values()):
-        raise StatusUnavailable(f"qstat's answer is no list of jobs: {_short(text)}")
+        raise StatusUnavailable(f"qstat's answer is not a list of jobs: {_short(text)}")
     return jobs
 
 
@@ -82,11 +81,11 @@ def _decoded(text: str) -> object:
         except (msgspec.DecodeError, RecursionError):
             continue
         return document
-    raise StatusUnavailable(f"qstat's answer is no JSON: {_short(text)}")
+    raise StatusUnavailable(f"qstat's answer is not JSON: {_short(text)}")
 
 
 def _repaired(text: str) -> str:
-    """Return the text with what PBS writes wrongly put right: bare words and quotation marks inside of values."""
+    """Return the text with the JSON errors of PBS repaired: bare words, and quotation marks within values."""
     lines = []
     for line in text.splitlines():
         match = _LINE.fullmatch(line)
@@ -112,12 +111,12 @@ def _is_json(value: str) -> bool:
 
 
 def _torque_jobs(text: str) -> Iterator[tuple[str, Attributes]]:
-    # One document for all, or one each after the other.
+    # One document for all jobs, or one document for each.
     rest = re.sub(r"<\?xml[^>]*\?>", "", text).strip()
     try:
         root = ElementTree.fromstring(f"<All>{_characters(rest)}</All>")
     except ElementTree.ParseError as error:
-        raise StatusUnavailable(f"qstat's answer is no XML: {_short(text)}") from error
+        raise StatusUnavailable(f"qstat's answer is not XML: {_short(text)}") from error
     for job in root.iter("Job"):
         attributes: dict[str, object] = {each.tag: (each.text or "").strip() for each in job}
         batch_id = attributes.get("Job_Id")
@@ -126,7 +125,7 @@ def _torque_jobs(text: str) -> Iterator[tuple[str, Attributes]]:
 
 
 def _characters(text: str) -> str:
-    """Return the text without what XML cannot hold."""
+    """Return the text without characters that XML cannot hold."""
     return re.sub("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "?", text)
 
 
@@ -177,7 +176,7 @@ def _integer(job: Attributes, *names: str) -> int | None:
 
 
 def _time(job: Attributes, *names: str) -> float | None:
-    """Return the first time there is: seconds, or as ctime(3) has it in the server's zone, taken to be this host's."""
+    """Return the first time given: in seconds, or as ctime(3) writes it, assumed to be in this host's time zone."""
     for name in names:
         seconds = _integer(job, name)
         if seconds is not None:

@@ -5,16 +5,16 @@ from collections.abc import Iterable, Sequence
 
 from pilotmtc.errors import AdaptorError, StatusUnavailable, UsageError
 from pilotmtc.plain import line, word
-from pilotmtc_adaptors._dialect import FINAL, Call, JobRecord, JobRequest, Said, Status, Talk
+from pilotmtc_adaptors._common import foreign, not_submitted, text_of, unknown
+from pilotmtc_adaptors._dialect import FINAL, Call, CallResult, Conversation, JobRecord, JobRequest, Status
 from pilotmtc_adaptors._script import QUEUE_FIELDS, job_script
-from pilotmtc_adaptors._talk import foreign, not_submitted, text_of, unknown
 from pilotmtc_adaptors.slurm.records import SACCT_FORMAT, SQUEUE_FORMAT, sacct_records, squeue_records
 
 schemes = ("slurm",)
 maps = QUEUE_FIELDS
 
 _ID = re.compile(r"[0-9]{1,18}", re.ASCII)
-_ID_IS = "a job id of SLURM's"
+_ID_IS = "a job id of SLURM"
 _UNREACHABLE = re.compile(
     r"unable to contact slurm controller|socket timed out|connection refused|transport endpoint|zero bytes were"
     r"|communication connection failure|can't find an address|slurm backup controller in standby|munge",
@@ -25,8 +25,8 @@ _UNKNOWN = re.compile(r"invalid job id", re.IGNORECASE)
 _OVER = re.compile(r"already completing or completed", re.IGNORECASE)
 _NO_ACCOUNTING = re.compile(r"accounting storage is disabled", re.IGNORECASE)
 _NOT_FOUND = 127
-# SBATCH_*, SQUEUE_* and their like change what is done and said, and SLURM_* are those of the job that this may run
-# in. sbatch hands on what it sees, so the job gets these alone, as it would from most other schedulers.
+# SBATCH_*, SQUEUE_* and the like change what the commands do and print, and SLURM_* may belong to a job around this
+# program. sbatch passes its variables on, so the job gets only these, as with most other schedulers.
 _KEEP = frozenset(
     {
         "PATH",
@@ -46,7 +46,7 @@ _TIMES = {"SLURM_TIME_FORMAT": "%s"}
 _LOOK_BACK = "now-30days"
 
 
-def submit(request: JobRequest) -> Talk[str]:
+def submit(request: JobRequest) -> Conversation[str]:
     """Return the job's id."""
     argv = ("sbatch", "--parsable", *_options(request))
     said = yield Call(argv, stdin=job_script(request), keep=_KEEP)
@@ -56,8 +56,8 @@ def submit(request: JobRequest) -> Talk[str]:
     raise not_submitted(said, "SLURM", "sbatch", cut_off=_CUT_OFF, unreachable=_UNREACHABLE)
 
 
-def status(ids: Sequence[str]) -> Talk[dict[str, Status]]:
-    """Return a record or an error for each id, by one call for those that the controller knows."""
+def status(ids: Sequence[str]) -> Conversation[dict[str, Status]]:
+    """Return a record or an error for each id, with one call for those that the controller knows."""
     answers: dict[str, Status] = {**foreign(ids, _ID, _ID_IS)}
     asked = [each for each in ids if each not in answers]
     if not asked:
@@ -72,8 +72,8 @@ def status(ids: Sequence[str]) -> Talk[dict[str, Status]]:
     return answers
 
 
-def _accounted(ids: Sequence[str]) -> Talk[dict[str, Status]]:
-    """Return what the accounting, where there is one, knows of jobs that the controller has forgotten."""
+def _accounted(ids: Sequence[str]) -> Conversation[dict[str, Status]]:
+    """Return what the accounting, if there is one, knows about jobs that the controller has forgotten."""
     said = yield _sacct(f"--jobs={','.join(ids)}")
     known = sacct_records(said.stdout)
     answers: dict[str, Status] = {}
@@ -85,7 +85,7 @@ def _accounted(ids: Sequence[str]) -> Talk[dict[str, Status]]:
             answers[each] = StatusUnavailable(f"SLURM's accounting cannot be asked for job {each}: {text_of(said)}")
         elif record.state not in FINAL:
             answers[each] = StatusUnavailable(
-                f"SLURM's controller does not know job {each} any more, and its accounting has not heard of its end: "
+                f"SLURM's controller has forgotten job {each}, and the accounting does not have its end yet: "
                 f"{record.native_state}"
             )
         else:
@@ -93,8 +93,8 @@ def _accounted(ids: Sequence[str]) -> Talk[dict[str, Status]]:
     return answers
 
 
-def cancel(ids: Sequence[str]) -> Talk[dict[str, AdaptorError]]:
-    """Return the errors by id. Of jobs that it does not know, scancel often says nothing."""
+def cancel(ids: Sequence[str]) -> Conversation[dict[str, AdaptorError]]:
+    """Return the errors by id. scancel often says nothing about jobs that it does not know."""
     errors: dict[str, AdaptorError] = {**foreign(ids, _ID, _ID_IS)}
     asked = [each for each in ids if each not in errors]
     if not asked:
@@ -105,7 +105,7 @@ def cancel(ids: Sequence[str]) -> Talk[dict[str, AdaptorError]]:
     if said.returncode == 0:
         return errors
     if len(asked) > 1:
-        # Which of them it speaks of is not the same in every version.
+        # Which of the jobs an error means depends on the version.
         for each in asked:
             errors |= yield from cancel([each])
     elif _UNKNOWN.search(said.stderr):
@@ -115,7 +115,7 @@ def cancel(ids: Sequence[str]) -> Talk[dict[str, AdaptorError]]:
     return errors
 
 
-def find(name: str) -> Talk[tuple[str, ...]]:
+def find(name: str) -> Conversation[tuple[str, ...]]:
     """Return the ids of this user's jobs of that name, the newest last."""
     said = yield _squeue("--me", "--states=all", f"--name={_name(name)}")
     if said.returncode:
@@ -129,8 +129,8 @@ def find(name: str) -> Talk[tuple[str, ...]]:
     return _in_order(record for record in records.values() if record.name == name)
 
 
-def jobs() -> Talk[tuple[str, ...]]:
-    """Return the ids of this user's jobs that are not over."""
+def jobs() -> Conversation[tuple[str, ...]]:
+    """Return the ids of this user's jobs that have not ended."""
     said = yield _squeue("--me")
     if said.returncode:
         raise StatusUnavailable(f"SLURM cannot be asked: {text_of(said)}")
@@ -146,14 +146,14 @@ def _sacct(*options: str) -> Call:
     return Call(argv, keep=_KEEP, environment=_TIMES, required=False)
 
 
-def _has_no_accounting(said: Said) -> bool:
+def _has_no_accounting(said: CallResult) -> bool:
     return said.returncode == _NOT_FOUND or bool(_NO_ACCOUNTING.search(said.stdout + said.stderr))
 
 
 def _options(request: JobRequest) -> list[str]:
     options = [f"--nodes={request.nodes}", "--ntasks-per-node=1", "--no-requeue"]
     if request.nodes > 1:
-        options.append("--no-kill")  # the others go on when a node fails
+        options.append("--no-kill")  # the other nodes go on when one fails
     for option, what, value in (
         ("partition", "queue", request.queue), ("qos", "qos", request.qos), ("account", "account", request.account),
         ("reservation", "reservation", request.reservation), ("constraint", "constraint", request.constraint),
@@ -163,7 +163,7 @@ def _options(request: JobRequest) -> list[str]:
     if request.name:
         options.append(f"--job-name={_name(request.name)}")
     if request.working_directory.startswith("/"):
-        # The script goes there, too, and ends if it cannot; this is for SLURM not to try where sbatch is run.
+        # The script changes to it, too, and ends if it cannot; without this SLURM takes the directory of sbatch.
         options.append(f"--chdir={line('working_directory', request.working_directory)}")
     options.append(f"--output={_path('output', request.output, request) or '/dev/null'}")
     if request.error:
@@ -181,13 +181,11 @@ def _options(request: JobRequest) -> list[str]:
         options.append(f"--signal=B:TERM@{request.signal_s}")
     if request.exclusive:
         options.append("--exclusive")
-    if request.nodes > 1:
-        options.append("--no-kill")  # one is started, on the first node: the others are for it to lose
     if request.candidate_hosts:
         hosts = request.candidate_hosts
         if len(hosts) != request.nodes:
             raise UsageError(
-                f"{len(hosts)} candidate hosts for {request.nodes} nodes: SLURM wants as many as nodes, and uses all"
+                f"{len(hosts)} candidate hosts for {request.nodes} nodes: give as many as nodes: SLURM uses all of them"
             )
         options.append(f"--nodelist={','.join(word('candidate host', each) for each in hosts)}")
     return options
@@ -195,16 +193,16 @@ def _options(request: JobRequest) -> list[str]:
 
 def _name(name: str) -> str:
     if "," in name:
-        raise UsageError(f"job name {name!r}: SLURM takes ',' for a list of names; choose one without")
+        raise UsageError(f"job name {name!r}: for SLURM ',' separates names; choose a name without it")
     return word("job name", name)
 
 
 def _path(what: str, path: str, request: JobRequest) -> str:
-    """Return a path for SLURM: absolute if it can be, and none of it taken for a pattern."""
+    """Return a path for SLURM: absolute where possible, and never a pattern."""
     if not path:
         return ""
     if "\\" in path:
-        raise UsageError(f"{what} {path!r}: SLURM has another use for '\\'; choose a path without")
+        raise UsageError(f"{what} {path!r}: '\\' has another meaning for SLURM; choose a path without it")
     if request.working_directory and not path.startswith("/"):
         path = f"{request.working_directory.rstrip('/')}/{path}"
     return line(what, path).replace("%", "%%")

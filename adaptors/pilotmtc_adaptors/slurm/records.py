@@ -1,4 +1,4 @@
-"""What SLURM's commands say of jobs, as records."""
+"""From the output of SLURM's commands to records."""
 
 import re
 
@@ -6,7 +6,7 @@ from pilotmtc.errors import ConfigError
 from pilotmtc.host_lists import expand
 from pilotmtc_adaptors._dialect import FINAL, JobRecord, JobState
 
-# The name is the last: it alone may hold what stands between the others.
+# The name is the last field: only a name may contain the separator.
 SQUEUE_FORMAT = ",".join(
     f"{each}:|" for each in ("JobID", "State", "exit_code", "SubmitTime", "StartTime", "EndTime", "NodeList", "Reason")
 )
@@ -28,7 +28,7 @@ _NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
 def squeue_records(text: str) -> dict[str, JobRecord]:
-    """Return the jobs in what ``squeue -O SQUEUE_FORMAT`` printed, by id; lines that are none are left out."""
+    """Return the jobs in what ``squeue -O SQUEUE_FORMAT`` printed, by id; other lines are left out."""
     lines = (line.removesuffix("|").split("|", 8) for line in text.splitlines())
     return {fields[0]: _record(*fields[:8], name=fields[8]) for fields in lines if len(fields) == 9}
 
@@ -58,7 +58,7 @@ def _record(*fields: str, name: str) -> JobRecord:
     over = state in FINAL
     exit_code, signal = _ending(code) if over else (None, None)
     if state != JobState.DONE and exit_code == 0:
-        exit_code = None  # SLURM ended it, not the job itself
+        exit_code = None  # SLURM ended the job
     return JobRecord(
         batch_id=batch, state=state, native_state=native, reason="" if reason == "None" else reason,
         exit_code=exit_code, signal=signal, nodes=() if nodes == "None assigned" else host_names(nodes),
@@ -71,7 +71,7 @@ def _time(text: str) -> float | None:
 
 
 def _ending(code: str) -> tuple[int | None, int | None]:
-    """Return exit code and signal: squeue prints what wait(2) said, sacct and newer ones "code:signal"."""
+    """Return exit code and signal: old versions of squeue print the status of wait(2), all others "code:signal"."""
     first, colon, second = code.partition(":")
     if not _NUMBER.fullmatch(first) or (colon and not _NUMBER.fullmatch(second)):
         return None, None

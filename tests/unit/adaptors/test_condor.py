@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilotmtc.errors import AdaptorError, AnswerLost, JobUnknown, StatusUnavailable, SubmitRejected, UsageError
-from pilotmtc_adaptors._dialect import Call, JobRecord, JobRequest, JobState, Said, Talk
+from pilotmtc_adaptors._dialect import Call, CallResult, Conversation, JobRecord, JobRequest, JobState
 from pilotmtc_adaptors.condor import dialect as condor
 from pilotmtc_adaptors.condor.records import by_cluster, cluster_record, parse_jobs
 from pilotmtc_adaptors.condor.submit import submit_description
@@ -23,12 +23,12 @@ CONDOR = recorded("condor")
 NOTHING = Answer("")
 
 
-def hold(talk: Talk[T], *answers: Answer) -> tuple[T, list[Call]]:
+def hold(talk: Conversation[T], *answers: Answer) -> tuple[T, list[Call]]:
     """Hold a conversation in which these are the answers; return its outcome and what was asked."""
     calls = [next(talk)]
     for each in answers:
         try:
-            calls.append(talk.send(Said(each.returncode, each.stdout, each.stderr)))
+            calls.append(talk.send(CallResult(each.returncode, each.stdout, each.stderr)))
         except StopIteration as end:
             return end.value, calls
     raise AssertionError(f"one more call than answers: {calls[-1]}")
@@ -71,7 +71,7 @@ def written(*jobs: dict[str, object]) -> Answer:
         ("hist_json_one", JobState.FAILED, 3, None, ""),
         ("hist_sig9", JobState.FAILED, None, 9, ""),
         ("hist_sig15", JobState.FAILED, None, 15, ""),
-        ("hist_wall", JobState.FAILED, None, 15, "walltime was over"),
+        ("hist_wall", JobState.FAILED, None, 15, "reached its walltime"),
         ("hist_rm_running", JobState.CANCELED, None, None, "condor_rm"),  # with ExitCode 143, which does not count
         ("hist_rm_pending", JobState.CANCELED, None, None, "condor_rm"),
         ("q_just_removed", JobState.CANCELED, None, None, "condor_rm"),

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilotmtc.errors import AdaptorError, AnswerLost, JobUnknown, StatusUnavailable, SubmitRejected, UsageError
-from pilotmtc_adaptors._dialect import Call, JobRecord, JobRequest, JobState, Said, Talk
+from pilotmtc_adaptors._dialect import Call, CallResult, Conversation, JobRecord, JobRequest, JobState
 from pilotmtc_adaptors.moab import dialect as moab
 from tests.lab.moab import (
     CANCELED,
@@ -28,12 +28,12 @@ from tests.lab.replay import Answer
 T = TypeVar("T")
 
 
-def hold(talk: Talk[T], *answers: Answer) -> tuple[T, list[Call]]:
+def hold(talk: Conversation[T], *answers: Answer) -> tuple[T, list[Call]]:
     """Hold a conversation in which these are the answers; return its outcome and what was asked."""
     calls = [next(talk)]
     for each in answers:
         try:
-            calls.append(talk.send(Said(each.returncode, each.stdout, each.stderr)))
+            calls.append(talk.send(CallResult(each.returncode, each.stdout, each.stderr)))
         except StopIteration as end:
             return end.value, calls
     raise AssertionError(f"one more call than answers: {calls[-1]}")

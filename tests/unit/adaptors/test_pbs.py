@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilotmtc.errors import AdaptorError, AnswerLost, JobUnknown, StatusUnavailable, SubmitRejected, UsageError
-from pilotmtc_adaptors._dialect import Call, JobRecord, JobRequest, JobState, Said, Talk
+from pilotmtc_adaptors._dialect import Call, CallResult, Conversation, JobRecord, JobRequest, JobState
 from pilotmtc_adaptors.pbs import dialect as pbs
 from pilotmtc_adaptors.pbs.records import pro_records, pro_records_of_lines, torque_records
 from tests.lab.replay import Answer, recorded
@@ -22,12 +22,12 @@ TORQUE = recorded("torque") | {f"pilot_{name}": case for name, case in recorded(
 NO_SHOWQ = Answer("", "showq: no such program", 127)
 
 
-def hold(talk: Talk[T], *answers: Answer | Said) -> tuple[T, list[Call]]:
+def hold(talk: Conversation[T], *answers: Answer | CallResult) -> tuple[T, list[Call]]:
     """Hold a conversation in which these are the answers; return its outcome and what was asked."""
     calls = [next(talk)]
     for each in answers:
         try:
-            calls.append(talk.send(Said(each.returncode, each.stdout, each.stderr)))
+            calls.append(talk.send(CallResult(each.returncode, each.stdout, each.stderr)))
         except StopIteration as end:
             return end.value, calls
     raise AssertionError(f"one more call than answers: {calls[-1]}")
@@ -76,7 +76,7 @@ def request(**fields: object) -> JobRequest:
         ("pilot_qstat_deleted_while_it_runs", JobState.RUNNING, "R", None, None, "terminated by pbsuser@head"),
         ("pilot_qstat_deleted_while_it_waited", JobState.CANCELED, "F", None, None, "terminated"),
         ("pilot_qstat_walltime", JobState.FAILED, "F", None, None, r"walltime.*\(-29\)"),
-        ("pilot_qstat_host_crashed", JobState.FAILED, "F", None, None, r"started anew \(-4\)"),
+        ("pilot_qstat_host_crashed", JobState.FAILED, "F", None, None, r"was restarted \(-4\)"),
         ("pilot_qstat_suspended", JobState.SUSPENDED, "S", None, None, "Job run at"),
     ],
 )

@@ -82,7 +82,7 @@ def test_two_packages_for_one_scheme_are_named(packages: Path) -> None:
         (WHOLE.replace("def jobs", "def other"), "has no jobs"),
         (WHOLE.replace("executable", "elixir"), "frozenset of names of JobRequest's fields"),
         (WHOLE.replace("frozenset({", "list({"), "frozenset of names of JobRequest's fields"),
-        (WHOLE.replace('"lab"', '"bal"'), "schemes hold 'lab'"),
+        (WHOLE.replace('"lab"', '"bal"'), "schemes must hold 'lab'"),
     ],
 )
 def test_dialect_that_cannot_be_used_is_named_with_its_package(packages: Path, source: str | None, text: str) -> None:

@@ -44,7 +44,7 @@ def test_one_process_is_what_is_started_anyway() -> None:
 @pytest.mark.parametrize(
     ("attributes", "named"),
     [
-        ({"NumberOfProcesses": 2}, r"number_of_processes \(2\).*say nodes"),
+        ({"NumberOfProcesses": 2}, r"number_of_processes \(2\).*give nodes"),
         ({"ProcessesPerHost": 2}, r"processes_per_host \(2\)"),
         ({"ThreadsPerProcess": 2}, r"threads_per_process \(2\)"),
         ({"SPMDVariation": "MPI"}, r"spmd_variation \('MPI'\)"),
@@ -55,8 +55,8 @@ def test_one_process_is_what_is_started_anyway() -> None:
         ({"JobContact": ["a@b"]}, r"job_contact"),
         ({"OperatingSystemType": "LINUX"}, r"operating_system_type"),
         ({"foo": 3}, r"foo \(3\)"),
-        ({"TotalCPUCount": 5, "SystemArchitecture": {"nodes": 2}}, r"total_cpu_count 5 is no multiple of 2 nodes"),
-        ({"TotalGPUCount": 5, "SystemArchitecture": {"nodes": 2}}, r"total_gpu_count 5 is no multiple of 2 nodes"),
+        ({"TotalCPUCount": 5, "SystemArchitecture": {"nodes": 2}}, r"total_cpu_count 5 is not a multiple of 2 nodes"),
+        ({"TotalGPUCount": 5, "SystemArchitecture": {"nodes": 2}}, r"total_gpu_count 5 is not a multiple of 2 nodes"),
         ({"TotalGPUCount": 2, "SystemArchitecture": {"gpus_per_node": 2}}, r"total_gpu_count and gpus_per_node"),
         ({"TotalCPUCount": "many"}, r"total_cpu_count 'many': give a whole number"),
         ({"WallTimeLimit": 1.5}, r"wall_time_limit 1.5: give a whole number"),
@@ -101,7 +101,7 @@ def test_any_value_is_a_request_or_refused(attributes: dict[str, Any]) -> None:
         ({"nodes": 0}, "nodes 0: give 1"),
         ({"walltime_s": -60}, "walltime_s -60"),
         ({"cores_per_node": -1}, "cores_per_node -1"),
-        ({"signal_s": 60}, "signal_s 60 .* give a walltime"),
+        ({"signal_s": 60}, "signal_s 60 .* give a longer walltime"),
         ({"signal_s": 60, "walltime_s": 60}, "signal_s 60 .* walltime of 60 s"),
     ],
 )

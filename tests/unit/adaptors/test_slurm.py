@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilotmtc.errors import AdaptorError, AnswerLost, JobUnknown, StatusUnavailable, SubmitRejected, UsageError
-from pilotmtc_adaptors._dialect import Call, JobRecord, JobRequest, JobState, Said, Talk
+from pilotmtc_adaptors._dialect import Call, CallResult, Conversation, JobRecord, JobRequest, JobState
 from pilotmtc_adaptors._script import refuse_unmapped
 from pilotmtc_adaptors.slurm import dialect as slurm
 from pilotmtc_adaptors.slurm.records import _STATES, host_names, sacct_records, squeue_records
@@ -31,13 +31,13 @@ SACCT = """\
 2|FAILED|0:9|1795652290|1795652290|1795652290|n1|sig9
 5|PENDING|0:0|1795652290|Unknown|Unknown|None assigned|held
 """
-INVALID = Said(1, "", "slurm_load_jobs error: Invalid job id specified\n")
-NO_CONTROLLER = Said(1, "", "slurm_load_jobs error: Unable to contact slurm controller (connect failure)\n")
-NO_ACCOUNTING = Said(1, "Slurm accounting storage is disabled\n", "")
-NO_DATABASE = Said(1, "", "sacct: error: Problem talking to the database: Connection refused\n")
+INVALID = CallResult(1, "", "slurm_load_jobs error: Invalid job id specified\n")
+NO_CONTROLLER = CallResult(1, "", "slurm_load_jobs error: Unable to contact slurm controller (connect failure)\n")
+NO_ACCOUNTING = CallResult(1, "Slurm accounting storage is disabled\n", "")
+NO_DATABASE = CallResult(1, "", "sacct: error: Problem talking to the database: Connection refused\n")
 
 
-def hold(talk: Talk[T], *answers: Said) -> tuple[T, list[Call]]:
+def hold(talk: Conversation[T], *answers: CallResult) -> tuple[T, list[Call]]:
     """Hold a conversation in which these are the answers; return its outcome and what was asked."""
     calls = [next(talk)]
     for each in answers:
@@ -53,7 +53,7 @@ def request(**fields: object) -> JobRequest:
 
 
 def sbatch(asked: JobRequest) -> Call:
-    taken, calls = hold(slurm.submit(asked), Said(0, "25\n"))
+    taken, calls = hold(slurm.submit(asked), CallResult(0, "25\n"))
     assert taken == "25"
     return calls[0]
 
@@ -143,14 +143,14 @@ def test_host_lists_are_written_out(text: str, names: tuple[str, ...]) -> None:
 
 
 def test_many_jobs_are_asked_for_in_one_call() -> None:
-    found, calls = hold(slurm.status(["4", "3", "1"]), Said(0, SQUEUE))
+    found, calls = hold(slurm.status(["4", "3", "1"]), CallResult(0, SQUEUE))
     assert [each.argv[0] for each in calls] == ["squeue"]
     assert "--jobs=4,3,1" in calls[0].argv
     assert set(found) == {"4", "3", "1"}
 
 
 def test_what_the_controller_forgot_the_accounting_tells() -> None:
-    found, calls = hold(slurm.status(["1", "2", "99"]), INVALID, Said(0, SACCT))
+    found, calls = hold(slurm.status(["1", "2", "99"]), INVALID, CallResult(0, SACCT))
     assert [each.argv[0] for each in calls] == ["squeue", "sacct"]
     assert "--jobs=1,2,99" in calls[1].argv
     assert isinstance(found["1"], JobRecord)
@@ -158,21 +158,21 @@ def test_what_the_controller_forgot_the_accounting_tells() -> None:
     assert isinstance(found["99"], JobUnknown)
 
 
-@pytest.mark.parametrize("said", [NO_ACCOUNTING, Said(127, "", "No such file or directory")])
-def test_without_accounting_a_forgotten_job_is_unknown(said: Said) -> None:
+@pytest.mark.parametrize("said", [NO_ACCOUNTING, CallResult(127, "", "No such file or directory")])
+def test_without_accounting_a_forgotten_job_is_unknown(said: CallResult) -> None:
     found, _ = hold(slurm.status(["1"]), INVALID, said)
     assert isinstance(found["1"], JobUnknown)
 
 
-@pytest.mark.parametrize("said", [NO_DATABASE, Said(124, "", "no answer within 60 s")])
-def test_accounting_that_cannot_be_asked_is_not_gone(said: Said) -> None:
-    found, _ = hold(slurm.status(["1", "3"]), Said(0, SQUEUE.splitlines()[2]), said)
+@pytest.mark.parametrize("said", [NO_DATABASE, CallResult(124, "", "no answer within 60 s")])
+def test_accounting_that_cannot_be_asked_is_not_gone(said: CallResult) -> None:
+    found, _ = hold(slurm.status(["1", "3"]), CallResult(0, SQUEUE.splitlines()[2]), said)
     assert isinstance(found["1"], StatusUnavailable)
     assert isinstance(found["3"], JobRecord)
 
 
 def test_job_whose_end_the_accounting_has_not_heard_of_is_neither_running_nor_gone() -> None:
-    found, _ = hold(slurm.status(["5"]), INVALID, Said(0, SACCT))
+    found, _ = hold(slurm.status(["5"]), INVALID, CallResult(0, SACCT))
     assert isinstance(found["5"], StatusUnavailable)
 
 
@@ -194,7 +194,7 @@ def test_foreign_ids_are_never_asked_for(foreign: str) -> None:
 
 
 def test_cancel_is_one_call_for_many() -> None:
-    assert hold(slurm.cancel(["1", "2"]), Said(0)) == ({}, [Call(("scancel", "1", "2"), keep=slurm._KEEP)])
+    assert hold(slurm.cancel(["1", "2"]), CallResult(0)) == ({}, [Call(("scancel", "1", "2"), keep=slurm._KEEP)])
 
 
 def test_cancel_tells_apart_what_was_over_unknown_or_forbidden() -> None:
@@ -203,32 +203,35 @@ def test_cancel_tells_apart_what_was_over_unknown_or_forbidden() -> None:
     denied = "scancel: error: Kill job error on job id 3: Access/permission denied\n"
     errors, _ = hold(
         slurm.cancel(["1", "2", "3"]),
-        Said(1, "", over + unknown + denied), Said(1, "", over), Said(1, "", unknown), Said(1, "", denied),
+        *(CallResult(1, "", stderr) for stderr in (over + unknown + denied, over, unknown, denied)),
     )  # fmt: skip
     assert sorted(errors) == ["2", "3"]
     assert isinstance(errors["2"], JobUnknown)
     assert "permission denied" in str(errors["3"])
     with pytest.raises(StatusUnavailable):
-        hold(slurm.cancel(["1"]), Said(1, "", "scancel: error: Unable to contact slurm controller (connect failure)"))
+        hold(
+            slurm.cancel(["1"]),
+            CallResult(1, "", "scancel: error: Unable to contact slurm controller (connect failure)"),
+        )
 
 
 def test_found_are_those_of_exactly_that_name_in_the_order_of_their_numbers() -> None:
     lines = "10|PENDING|0|1|N/A|N/A||None|a|\n9|RUNNING|0|1|1|N/A|n1|None|a|\n8|RUNNING|0|1|1|N/A|n1|None|ab|\n"
-    found, calls = hold(slurm.find("a"), Said(0, lines))
+    found, calls = hold(slurm.find("a"), CallResult(0, lines))
     assert found == ("9", "10")
     assert "--name=a" in calls[0].argv
     assert "--me" in calls[0].argv
 
 
 def test_name_that_the_controller_forgot_is_looked_up_in_the_accounting() -> None:
-    assert hold(slurm.find("ex3"), Said(0), Said(0, SACCT))[0] == ("1",)
-    assert hold(slurm.find("ex3"), Said(0), NO_ACCOUNTING)[0] == ()
+    assert hold(slurm.find("ex3"), CallResult(0), CallResult(0, SACCT))[0] == ("1",)
+    assert hold(slurm.find("ex3"), CallResult(0), NO_ACCOUNTING)[0] == ()
     with pytest.raises(StatusUnavailable):
-        hold(slurm.find("ex3"), Said(0), NO_DATABASE)
+        hold(slurm.find("ex3"), CallResult(0), NO_DATABASE)
 
 
 def test_jobs_are_those_that_are_not_over() -> None:
-    assert hold(slurm.jobs(), Said(0, SQUEUE))[0] == ("6", "7")
+    assert hold(slurm.jobs(), CallResult(0, SQUEUE))[0] == ("6", "7")
 
 
 # -- submit ----------------------------------------------------------------------------------------------------------
@@ -248,7 +251,7 @@ def test_everything_asked_for_is_in_the_options() -> None:
         "--partition=debug", "--qos=high",
         "--account=acc", "--reservation=r", "--constraint=a&b", "--job-name=pilotmtc-x", "--chdir=/w/",
         "--output=/o %%j", "--error=/w/e", "--cpus-per-task=12", "--gres=gpu:2", "--mem=1025M", "--time=60:01",
-        "--signal=B:TERM@60", "--exclusive", "--no-kill", "--nodelist=n1,n2,n3,n4",
+        "--signal=B:TERM@60", "--exclusive", "--nodelist=n1,n2,n3,n4",
     )  # fmt: skip
     assert call.stdin.startswith("#!/bin/sh\n")
 
@@ -295,25 +298,26 @@ def test_what_cannot_be_is_refused_by_name(fields: dict[str, object], text: str)
 @pytest.mark.parametrize(
     ("said", "error", "text"),
     [
-        (Said(1, "", "sbatch: error: invalid partition specified: nope\nsbatch: error: Batch job submission failed: "
-              "Invalid partition name specified\n"), SubmitRejected, "Invalid partition name"),
-        (Said(1, "", "sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failur"),
+        (CallResult(1, "", "sbatch: error: invalid partition specified: nope\n"
+              "sbatch: error: Batch job submission failed: Invalid partition name specified\n"),
+         SubmitRejected, "Invalid partition name"),
+        (CallResult(1, "", "sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect"),
          StatusUnavailable, "cannot be reached"),
-        (Said(1, "", "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation"),
+        (CallResult(1, "", "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation"),
          AnswerLost, "Socket timed out"),
-        (Said(0, "", ""), AnswerLost, "did not say which job"),
-        (Said(0, "Submitted batch job\n", ""), AnswerLost, "did not say which job"),
-        (Said(-9, "", ""), AnswerLost, "exit code -9"),
+        (CallResult(0, "", ""), AnswerLost, "did not say which job"),
+        (CallResult(0, "Submitted batch job\n", ""), AnswerLost, "did not say which job"),
+        (CallResult(-9, "", ""), AnswerLost, "exit code -9"),
     ],
 )  # fmt: skip
-def test_no_is_told_from_no_answer(said: Said, error: type[Exception], text: str) -> None:
+def test_no_is_told_from_no_answer(said: CallResult, error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text) as raised:
         hold(slurm.submit(request()), said)
     assert type(raised.value) is error
 
 
 def test_id_is_taken_from_a_cluster_of_several_and_after_what_plugins_say() -> None:
-    assert hold(slurm.submit(request()), Said(0, "Welcome!\n17;lab\n"))[0] == "17"
+    assert hold(slurm.submit(request()), CallResult(0, "Welcome!\n17;lab\n"))[0] == "17"
 
 
 def test_variables_that_change_answers_are_kept_away() -> None:
@@ -337,18 +341,18 @@ ODD = st.one_of(
         st.sampled_from(LINES), st.integers(0, 40), st.text(alphabet=string.digits + "|[]-,:\n x", max_size=30),
     ),
 )  # fmt: skip
-ANSWERS = st.builds(Said, st.sampled_from([0, 1, 127, 124, -15]), ODD, st.one_of(st.just(""), ODD))
+ANSWERS = st.builds(CallResult, st.sampled_from([0, 1, 127, 124, -15]), ODD, st.one_of(st.just(""), ODD))
 
 
 @given(st.lists(ANSWERS, min_size=8, max_size=8), st.lists(st.sampled_from(["1", "4", "5", "x"]), unique=True))
-def test_odd_answers_give_a_record_or_an_error_of_ours(answers: list[Said], ids: list[str]) -> None:
+def test_odd_answers_give_a_record_or_an_error_of_ours(answers: list[CallResult], ids: list[str]) -> None:
     for talk in (slurm.status(ids), slurm.cancel(ids), slurm.find("ex3"), slurm.jobs(), slurm.submit(request())):
         outcome = converse(talk, answers)
         if isinstance(outcome, dict):
             assert set(outcome) <= set(ids)
 
 
-def converse(talk: Talk[T], answers: list[Said]) -> T | AdaptorError | None:
+def converse(talk: Conversation[T], answers: list[CallResult]) -> T | AdaptorError | None:
     try:
         next(talk)
         for each in answers:

@@ -85,7 +85,7 @@ def test_native_words_have_causes(words: str, cause: Cause) -> None:
 
 def test_silent_agent_of_a_job_over_its_walltime_is_done_and_any_other_has_failed() -> None:
     assert silence(JobState.FAILED, "TIMEOUT", "", kill=False).state is PilotState.DONE
-    over = silence(JobState.FAILED, "C", "killed: its walltime was over (-11)", kill=False)
+    over = silence(JobState.FAILED, "C", "killed: it reached its walltime (-11)", kill=False)
     assert (over.state, over.cause) == (PilotState.DONE, Cause.WALLTIME)
     assert "(-11)" in over.reason
     lost = silence(JobState.FAILED, "NODE_FAIL", "", kill=False)

@@ -1,21 +1,21 @@
-"""What dialects share in speaking with a scheduler: who asks, what was said, and what it means."""
+"""What dialects share in asking a scheduler: the account, what a command said, and what that means."""
 
 import re
 from collections.abc import Sequence
 
 from pilotmtc.errors import AnswerLost, JobUnknown, StatusUnavailable, SubmitRejected
-from pilotmtc_adaptors._dialect import Call, Said, Talk
+from pilotmtc_adaptors._dialect import Call, CallResult, Conversation
 
 _TEXT_CHARACTERS = 500
 
 
-def text_of(said: Said) -> str:
+def text_of(said: CallResult) -> str:
     """Return what a command said, in one line, with its exit code."""
     words = " ".join((said.stderr.strip() or said.stdout.strip()).split())
     return f"{words[:_TEXT_CHARACTERS] or 'nothing'} (exit code {said.returncode})"
 
 
-def user_name() -> Talk[str]:
+def user_name() -> Conversation[str]:
     """Return the name of this account."""
     said = yield Call(("id", "-un"), timeout_s=20)
     if said.returncode or not said.stdout.strip():
@@ -24,14 +24,14 @@ def user_name() -> Talk[str]:
 
 
 def not_submitted(
-    said: Said, scheduler: str, command: str, *, cut_off: "re.Pattern[str]", unreachable: "re.Pattern[str]"
+    said: CallResult, scheduler: str, command: str, *, cut_off: "re.Pattern[str]", unreachable: "re.Pattern[str]"
 ) -> StatusUnavailable | SubmitRejected:
-    """Return what a submission that named no job means.
+    """Return the error of a submission that gave no id.
 
     Parameters
     ----------
     cut_off, unreachable
-        What the command says if the scheduler may have taken the job all the same, and if it cannot be reached.
+        What the command says when the scheduler may have taken the job all the same, and when it cannot be reached.
     """
     text = text_of(said)
     if said.returncode <= 0 or cut_off.search(text):
@@ -42,10 +42,10 @@ def not_submitted(
 
 
 def unknown(scheduler: str, batch_id: str) -> JobUnknown:
-    """Return the error for a job that the scheduler was asked for and does not know."""
+    """Return the error for a job that the scheduler does not know."""
     return JobUnknown(f"{scheduler} does not know job {batch_id} (any more)")
 
 
 def foreign(ids: Sequence[str], pattern: "re.Pattern[str]", what: str) -> dict[str, JobUnknown]:
-    """Return an error for each id that cannot be one of the scheduler's; `what` says what it should be."""
+    """Return an error for each id that does not have the form of the scheduler's ids; `what` says what it should be."""
     return {each: JobUnknown(f"{each!r} is not {what}") for each in ids if not pattern.fullmatch(each)}
