@@ -6,10 +6,10 @@ import threading
 from pilotmtc.transport.link import Ask, Link
 from pilotmtc.transport.ssh.url import SshTarget
 
-Road = tuple[SshTarget, ...]  # the way to the last of them begins on the host before it, whose link it holds
+Route = tuple[SshTarget, ...]  # the way to the last of them begins on the host before it, whose link it holds
 
 _guard = threading.RLock()
-_links: dict[Road, tuple[Link, int]] = {}  # and how many use it
+_links: dict[Route, tuple[Link, int]] = {}  # and how many use it
 
 
 class SharedLink:
@@ -34,45 +34,45 @@ class SharedLink:
             identity=target.identity,
             transport=target.transport,
         )
-        self._road: Road = (end,) if through is None else (*through._road, end)
-        self.link = _take(self._road, ask)
+        self._route: Route = (end,) if through is None else (*through._route, end)
+        self.link = _take(self._route, ask)
         self._closed = False
 
     def close(self) -> None:
         """Give the link back; the last one to do so closes it. Safe to repeat."""
         if not self._closed:
             self._closed = True
-            _give_back(self._road)
+            _give_back(self._route)
 
 
-def _take(road: Road, ask: Ask | None) -> Link:
+def _take(route: Route, ask: Ask | None) -> Link:
     with _guard:
-        link, users = _links.get(road) or (None, 0)
+        link, users = _links.get(route) or (None, 0)
         if link is None:
-            first = _take(road[:-1], ask) if len(road) > 1 else None
+            first = _take(route[:-1], ask) if len(route) > 1 else None
             try:
-                link = _new_link(road, ask, first)
+                link = _new_link(route, ask, first)
             except BaseException:
                 if first is not None:
-                    _give_back(road[:-1])
+                    _give_back(route[:-1])
                 raise
-        _links[road] = link, users + 1
+        _links[route] = link, users + 1
         return link
 
 
-def _give_back(road: Road) -> None:
+def _give_back(route: Route) -> None:
     with _guard:
-        link, users = _links.pop(road, (None, 0))
+        link, users = _links.pop(route, (None, 0))
         if link is None:  # a parent's, before a fork
             return
         if users > 1:
-            _links[road] = link, users - 1
+            _links[route] = link, users - 1
             return
     try:
         link.close()
     finally:
-        if len(road) > 1:
-            _give_back(road[:-1])
+        if len(route) > 1:
+            _give_back(route[:-1])
 
 
 def _after_fork() -> None:
@@ -86,13 +86,13 @@ _inherited: list[object] = []
 os.register_at_fork(before=_guard.acquire, after_in_parent=_guard.release, after_in_child=_after_fork)
 
 
-def _new_link(road: Road, ask: Ask | None, first: Link | None) -> Link:
+def _new_link(route: Route, ask: Ask | None, first: Link | None) -> Link:
     # Imported here, for paramiko takes a tenth of a second, and most stores are local.
-    if road[-1].transport == "openssh":
+    if route[-1].transport == "openssh":
         from pilotmtc.transport.openssh import OpenSshLink
 
-        return OpenSshLink(road[-1], road[-2] if len(road) > 1 else None)
+        return OpenSshLink(route[-1], route[-2] if len(route) > 1 else None)
     from pilotmtc.transport.ssh.link import SshLink
 
     assert first is None or isinstance(first, SshLink)
-    return SshLink(road[-1], ask=ask, through=first)
+    return SshLink(route[-1], ask=ask, through=first)

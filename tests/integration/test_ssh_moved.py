@@ -12,7 +12,7 @@ import pytest
 from pilotmtc.errors import ConfigError, ConnectError, LoginRefused, StoreMoved
 from pilotmtc.protocol.client.maintenance import GetStore, SetMode
 from pilotmtc.store.client.client import StoreClient, connect_store
-from pilotmtc.store.client.moved import Followed
+from pilotmtc.store.client.moved import MovedStore
 from pilotmtc.store.location import COMMAND_VARIABLE, locate
 from pilotmtc.store.ownership.owner import highest, parse
 from pilotmtc.transport.ssh.link import SshLink
@@ -176,14 +176,14 @@ def test_key_that_the_first_host_has_shown_needs_no_line_of_its_own(sshd: Sshd, 
 
 @pytest.mark.parametrize("host", ["", "-oProxyCommand=x", "a b", "a;b", "x" * 300, "../x"])
 def test_name_that_can_be_no_host_is_not_gone_to(host: str, tmp_path: Path) -> None:
-    followed = Followed(locate(str(tmp_path / "store.db")))
+    followed = MovedStore(locate(str(tmp_path / "store.db")))
     with pytest.raises(ConfigError, match="no host's name"):
         followed.connect(StoreMoved(f"moved: {host}: it has it"))
     followed.close()
 
 
 def test_host_that_is_not_there_is_named_and_may_be_tried_again(tmp_path: Path) -> None:
-    followed = Followed(locate(str(tmp_path / "store.db")))
+    followed = MovedStore(locate(str(tmp_path / "store.db")))
     with pytest.raises(ConnectError, match=r"no-such-host\.invalid has the store, and there is no way there") as caught:
         followed.connect(StoreMoved("moved: no-such-host.invalid: it has it"))
     assert caught.value.transient

@@ -29,9 +29,9 @@ from pilotmtc.protocol.base import R, Request
 from pilotmtc.protocol.frames import FrameDecoder, Ping, decode_hello, decode_reply, encode_request, hello, split_reply
 from pilotmtc.protocol.requests import REPLIES, AnyRequest
 from pilotmtc.store import serve
-from pilotmtc.store.client.moved import Followed
+from pilotmtc.store.client.moved import MovedStore
 from pilotmtc.store.client.remote import RemoteStore
-from pilotmtc.store.client.send_queue import Lanes
+from pilotmtc.store.client.send_queue import SendQueue
 from pilotmtc.store.location import locate
 from pilotmtc.store.serve import EXISTING, WAITING
 from pilotmtc.transport.channel import Channel
@@ -99,7 +99,7 @@ class StoreClient:
         on_close: Callable[[], None] | None = None,
         follow: Callable[[StoreMoved], Channel] | None = None,
         pilot: PilotId | None = None,
-        in_child: "Callable[[], Ways] | None" = None,
+        in_child: "Callable[[], Connectors] | None" = None,
     ) -> None:
         self._again = again or connect  # what was there must not be made anew where it was
         self._pilot = pilot
@@ -107,15 +107,15 @@ class StoreClient:
         self._in_child = in_child
         self._wake = threading.Condition()  # guards all that `_begin` makes; wakes the writer
         self._inherited = False  # this is a forked child, which has no part in its parent's link
-        self._begin(Ways(connect, follow, on_close))
+        self._begin(Connectors(connect, follow, on_close))
         _clients.add(self)
 
-    def _begin(self, ways: "Ways") -> None:
-        self._connect, self._follow, self._on_close = ways
+    def _begin(self, connectors: "Connectors") -> None:
+        self._connect, self._follow, self._on_close = connectors
         self._moved: StoreMoved | None = None  # what the last try brought
         self._number = 0
         self._calls: dict[int, _Call] = {}  # unanswered, in the order of their numbers
-        self._lanes = Lanes()  # what is to be written on this link
+        self._queue = SendQueue()  # what is to be written on this link
         self._moved_to = 0  # what the channel said last of how much the other side has taken
         self._channel: Channel | None = None
         self._linked = False  # the hellos are exchanged
@@ -173,7 +173,7 @@ class StoreClient:
             self._calls[self._number] = call
             self._check_at = min(self._check_at, self._expiry(call))
             if self._linked:
-                self._lanes.put(call)
+                self._queue.put(call)
             self._more.set()
             self._wake.notify()
         return call.future
@@ -282,7 +282,7 @@ class StoreClient:
         with self._wake:
             self._heard_at = time.monotonic()
             self._pinged = False
-            self._lanes.begin(self._calls.values())
+            self._queue.begin(self._calls.values())
             self._linked = True
             self._wake.notify()
         return channel
@@ -327,7 +327,7 @@ class StoreClient:
         with self._wake:
             self._linked = False
             self._channel = None
-            self._lanes.clear()
+            self._queue.clear()
             self._down_since = time.monotonic()
             self._trouble = str(trouble)
             self._check_at = self._down_since  # patience begins
@@ -346,7 +346,7 @@ class StoreClient:
         with self._wake:
             call = self._calls.pop(number, None)
             if call is not None and call.bulky:
-                self._lanes.over(call, time.monotonic())
+                self._queue.over(call, time.monotonic())
                 self._wake.notify()
         if call is None:  # given up meanwhile
             return True
@@ -370,7 +370,7 @@ class StoreClient:
                 expired = self._take_expired(now)
                 channel = self._channel
                 hung = self._hung(now)
-                data = b"" if hung or not self._linked else self._lanes.take(now)
+                data = b"" if hung or not self._linked else self._queue.take(now)
                 if not (data or expired or hung):
                     self._wake.wait(self._pause(now))
                     continue
@@ -401,7 +401,7 @@ class StoreClient:
                 why = self._trouble or "still connecting"
                 words = f"no connection to the store for {self._patience_s:.3g} s: {why}"
             del self._calls[number]
-            self._lanes.over(call, now)
+            self._queue.over(call, now)
             expired.append((call, ConnectError(words)))
         self._check_at = min(map(self._expiry, self._calls.values()), default=math.inf)
         return expired
@@ -428,7 +428,7 @@ class StoreClient:
             return True
         if now - self._heard_at > _PING_AFTER_S and not self._pinged:
             self._pinged = True
-            self._lanes.put_frame(encode_request(0, Ping()))
+            self._queue.put_frame(encode_request(0, Ping()))
         return False
 
     def _pause(self, now: float) -> float:
@@ -443,7 +443,7 @@ class StoreClient:
     def _take_calls(self) -> list[_Call]:
         calls = list(self._calls.values())
         self._calls.clear()
-        self._lanes.clear()
+        self._queue.clear()
         return calls
 
     def _fail_all(self, error: PilotMTCError) -> None:
@@ -453,7 +453,7 @@ class StoreClient:
             call.future.set_exception(_copy(error))
 
 
-class Ways(NamedTuple):
+class Connectors(NamedTuple):
     """How a client gets to its store, and how that ends; see `StoreClient`."""
 
     connect: Callable[[], Channel]
@@ -512,7 +512,7 @@ def connect_store(
         except BaseException:
             remote.close()
             raise
-        followed = Followed(location, remote, ask)
+        followed = MovedStore(location, remote, ask)
 
         def close() -> None:
             followed.close()
@@ -532,11 +532,11 @@ def connect_store(
     argv = [sys.executable, "-I", "-S", os.path.abspath(serve.__file__), location.path]
     existing = [*argv, EXISTING]
 
-    def ways(words: list[str] = existing) -> Ways:
-        followed = Followed(location, ask=ask)
-        return Ways(lambda: open_process(words), followed.connect, followed.close)
+    def connectors(words: list[str] = existing) -> Connectors:
+        followed = MovedStore(location, ask=ask)
+        return Connectors(lambda: open_process(words), followed.connect, followed.close)
 
-    connect, follow, on_close = ways(argv if pilot is None else existing)
+    connect, follow, on_close = connectors(argv if pilot is None else existing)
     return StoreClient(
         connect,
         lambda: open_process(existing),
@@ -544,5 +544,5 @@ def connect_store(
         on_close=on_close,
         follow=follow,
         pilot=pilot,
-        in_child=ways,
+        in_child=connectors,
     )

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,252}")  # never what `ssh` could take for an option
 
 
-class Followed:
+class MovedStore:
     """The way to a store at the hosts that its own host names.
 
     Parameters

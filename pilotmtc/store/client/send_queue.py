@@ -14,7 +14,7 @@ _SLOW_S = 2.0  # less should be
 _WRITE_BYTES = 1 << 20
 
 
-class Call(Protocol):
+class QueuedCall(Protocol):
     """A request under way; `bulky` ones are those that give way."""
 
     @property
@@ -23,17 +23,17 @@ class Call(Protocol):
     def bulky(self) -> bool: ...  # noqa: D102
 
 
-class Lanes:
+class SendQueue:
     """What is to be written on a link."""
 
     def __init__(self) -> None:
         self._first: collections.deque[bytes] = collections.deque()
-        self._bulky: collections.deque[Call] = collections.deque()
-        self._under_way: dict[Call, float] = {}  # since when
+        self._bulky: collections.deque[QueuedCall] = collections.deque()
+        self._under_way: dict[QueuedCall, float] = {}  # since when
         self._bytes = 0
         self.window = WINDOW_BYTES[1]
 
-    def put(self, call: Call) -> None:
+    def put(self, call: QueuedCall) -> None:
         """Have a call written."""
         if call.bulky:
             self._bulky.append(call)
@@ -44,7 +44,7 @@ class Lanes:
         """Have a frame written that nobody waits for."""
         self._first.append(frame)
 
-    def begin(self, calls: Iterable[Call]) -> None:
+    def begin(self, calls: Iterable[QueuedCall]) -> None:
         """Have all of `calls` written on a new link."""
         self.clear()
         for call in calls:
@@ -73,7 +73,7 @@ class Lanes:
         self._bytes += len(call.frame)
         return call.frame
 
-    def over(self, call: Call, now: float) -> None:
+    def over(self, call: QueuedCall, now: float) -> None:
         """Note that a call was answered, or is given up."""
         since = self._under_way.pop(call, None)
         if since is None:

@@ -1,6 +1,6 @@
 """The store server: ``python -m pilotmtc.store.server STORE``, started by `pilotmtc.store.serve`.
 
-One process owns the store's file (`holding`) and serves it to all clients (`serving`).
+One process owns the store's file (`file`) and serves it to all clients (`serving`).
 """
 
 import argparse
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(asctime)s %(process)d %(levelname)s %(message)s", level=logging.INFO)
     path = os.path.realpath(options.store)
     os.chdir("/")
-    report = Report(options.ready_fd, options.lock_fd)
+    report = StartReport(options.ready_fd, options.lock_fd)
     try:
         server = Server(path, options.linger, report.tell)
     except ServedHere as error:
@@ -61,12 +61,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     log.info("serving %s", path)
     report.end("ready", "")
     server.run()
-    if server.holding.exclusive or server.holding.ousted:
+    if server.file.exclusive or server.file.ousted:
         os._exit(0)  # SQLite, asked to close, would remove by name what may be the next owner's by now
     return 0
 
 
-class Report:
+class StartReport:
     """How the start goes: its first word goes to the serve that asked, through a pipe; later ones into the lock's file,
     where the serves that wait find them."""
 

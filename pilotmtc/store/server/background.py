@@ -18,7 +18,7 @@ log = logging.getLogger("pilotmtc.store.server")
 _JOIN_S = 60.0
 
 
-class Offload:
+class BackgroundThread:
     """Lets a thread do slow requests. Its descriptor becomes readable when some are done."""
 
     def __init__(self) -> None:

@@ -9,7 +9,7 @@ SMALL_BYTES = 256 << 10  # what is no longer than one reading needs no leave
 P = TypeVar("P")  # whoever sends
 
 
-class Room(Generic[P]):
+class FrameBudget(Generic[P]):
     """Gives leave to send large messages, first come, first served, as long as there is room for all of each."""
 
     def __init__(self, size: int = ROOM_BYTES) -> None:

@@ -11,7 +11,7 @@ from pilotmtc.store.serve import within_reach
 from pilotmtc.system import private_files
 
 
-class Ownership:
+class ServerLock:
     """The lock that says which process serves a store; the file beside the store says where that one listens.
 
     Raises

@@ -29,7 +29,7 @@ class Ticket(Generic[P]):
         self.deadline = now + min(wait_s, request.handling.longest_wait_s) if wait_s > 0 else -math.inf
 
 
-class Parking(Generic[P]):
+class LongPolls(Generic[P]):
     """The requests that wait.
 
     Asking the store again costs; when much waits, or news come with every turn, that must not eat the server up.
@@ -57,7 +57,7 @@ class Parking(Generic[P]):
         """Let `ticket` wait."""
         if ticket.waits_for is WaitsFor.ORDERS:
             self._beats.setdefault(ticket.pilot, {})
-        self._room(ticket)[ticket] = None
+        self._group(ticket)[ticket] = None
         self._entered += 1
         heapq.heappush(self._deadlines, (ticket.deadline, self._entered, ticket))
 
@@ -92,7 +92,7 @@ class Parking(Generic[P]):
             self._watchers_at = math.inf
         while self._deadlines and self._deadlines[0][0] <= now:
             _, _, ticket = heapq.heappop(self._deadlines)
-            if ticket in self._room(ticket):
+            if ticket in self._group(ticket):
                 taken[ticket] = None
         for ticket in taken:
             self._remove(ticket)
@@ -106,7 +106,7 @@ class Parking(Generic[P]):
         deadline = self._deadlines[0][0] if self._deadlines else math.inf
         return min(self._claims_at, self._watchers_at, deadline)
 
-    def _room(self, ticket: Ticket[P]) -> dict[Ticket[P], None]:
+    def _group(self, ticket: Ticket[P]) -> dict[Ticket[P], None]:
         if ticket.waits_for is WaitsFor.TASKS:
             return self._claims
         if ticket.waits_for is WaitsFor.ORDERS:
@@ -114,9 +114,9 @@ class Parking(Generic[P]):
         return self._watchers
 
     def _remove(self, ticket: Ticket[P]) -> None:
-        self._room(ticket).pop(ticket, None)
+        self._group(ticket).pop(ticket, None)
         self._called.pop(ticket, None)
-        if ticket.waits_for is WaitsFor.ORDERS and not self._room(ticket):
+        if ticket.waits_for is WaitsFor.ORDERS and not self._group(ticket):
             self._beats.pop(ticket.pilot, None)
 
     def _tickets(self) -> list[Ticket[P]]:

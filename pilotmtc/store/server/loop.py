@@ -29,14 +29,14 @@ from pilotmtc.store.live.wakeups import Wakeup
 from pilotmtc.store.ownership.takeover import Tell
 from pilotmtc.store.requests.slices import Underway
 from pilotmtc.store.serve import roll_log
-from pilotmtc.store.server.background import Offload
-from pilotmtc.store.server.frame_budget import Room
+from pilotmtc.store.server.background import BackgroundThread
+from pilotmtc.store.server.frame_budget import FrameBudget
 from pilotmtc.store.server.listener import Listener
-from pilotmtc.store.server.long_poll import Parking, Ticket
+from pilotmtc.store.server.long_poll import LongPolls, Ticket
 from pilotmtc.store.server.peer import Peer
-from pilotmtc.store.server.permissions import NOBODY, STEWARD, USER, Who, refusal
-from pilotmtc.store.server.poll_schedule import Rounds
-from pilotmtc.store.server.served_file import Holding
+from pilotmtc.store.server.permissions import NOBODY, STEWARD, USER, PeerIdentity, refusal
+from pilotmtc.store.server.poll_schedule import PollSchedule
+from pilotmtc.store.server.served_file import ServedFile
 from pilotmtc.store.server.stewards import Stewards
 
 log = logging.getLogger("pilotmtc.store.server")
@@ -63,27 +63,27 @@ class Server:
     def __init__(self, path: str, linger_s: float = LINGER_S, tell: Tell = lambda *_: None) -> None:
         self._path = path
         self._linger_s = linger_s
-        self.holding = Holding(path, tell)
+        self.file = ServedFile(path, tell)
         try:
             self._listener = Listener(path)
         except BaseException:
-            self.holding.give_up()
+            self.file.give_up()
             raise
-        self.holding.ownership.advertise(self._listener.path)
+        self.file.ownership.advertise(self._listener.path)
         self._epoll = select.epoll()
         self._epoll.register(self._listener.socket, select.EPOLLIN)
-        self._offload = Offload()
-        self._epoll.register(self._offload, select.EPOLLIN)
+        self._background = BackgroundThread()
+        self._epoll.register(self._background, select.EPOLLIN)
         self._stewards = Stewards(self._epoll)
-        self._rounds = Rounds()
+        self._poll_schedule = PollSchedule()
         self._arriving: dict[int, tuple[socket.socket, float]] = {}  # serves that have not handed over yet
         self._peers: dict[int, Peer] = {}  # by each of their descriptors
         self._clients: set[Peer] = set()
         self._helpers: set[Peer] = set()  # stewards
         self._backlog: set[Peer] = set()  # those of which whole frames are here already
         self._touched: set[Peer] = set()
-        self._parking: Parking[Peer] = Parking()
-        self._room: Room[Peer] = Room()
+        self._long_polls: LongPolls[Peer] = LongPolls()
+        self._frame_budget: FrameBudget[Peer] = FrameBudget()
         self._turn_tickets: list[Ticket[Peer]] = []
         self._wishing: list[Ticket[Peer]] = []  # they are answered when what they want is done
         self._numbers = 0
@@ -110,7 +110,7 @@ class Server:
     def run(self) -> None:
         """Serve."""
         try:
-            while not (self._stopping or self.holding.over):
+            while not (self._stopping or self.file.over):
                 self._turn()
         finally:
             self._leave()
@@ -128,8 +128,8 @@ class Server:
                 self._on_arriving(fd)
             elif fd == self._listener.socket.fileno():
                 self._accept()
-            elif fd == self._offload.fileno():
-                for ticket, reply in self._offload.done():
+            elif fd == self._background.fileno():
+                for ticket, reply in self._background.done():
                     self._answer(ticket, reply)
             elif fd in self._stewards:
                 self._on_steward(fd)
@@ -143,11 +143,11 @@ class Server:
             with _bearing("what is due cannot be looked at"):
                 self._do_due(now)
         # What this very turn has brought is given to those who wait for it before the loop sleeps.
-        if waiting := self._parking.take(time.monotonic()):
+        if waiting := self._long_polls.take(time.monotonic()):
             began = time.monotonic()
             self._perform(waiting, began)
             now = time.monotonic()
-            self._parking.spent(now - began, now)
+            self._long_polls.spent(now - began, now)
         now = time.monotonic()
         with _bearing("schedulers cannot be asked"):
             self._ask_schedulers(now)
@@ -169,17 +169,17 @@ class Server:
         slept_s = time.clock_gettime(time.CLOCK_BOOTTIME) - now
         deaf_s = began - self._looked_at + max(0.0, now - began - timeout) + slept_s - self._slept_s
         self._looked_at, self._slept_s = now, slept_s
-        if deaf_s > _DEAF_S and self.holding.store.was_deaf(deaf_s):
+        if deaf_s > _DEAF_S and self.file.store.was_deaf(deaf_s):
             log.warning("nobody could be heard for %.1f s: all pilots' leases begin anew", deaf_s)
         return now, events
 
     def _do_due(self, now: float) -> None:
         for peer in self._clients:
             if peer.pilot is not None:
-                self.holding.store.heard(peer.pilot, now - peer.heard_at)
-        wishes = self.holding.store.wishes
+                self.file.store.heard(peer.pilot, now - peer.heard_at)
+        wishes = self.file.store.wishes
         try:
-            pause_s = self.holding.store.due()
+            pause_s = self.file.store.due()
         except PilotMTCError as error:  # a full disk, say: it may get better
             log.error("what is due cannot be done: %s", error)
             for ticket in self._wishing:
@@ -190,38 +190,38 @@ class Server:
             pause_s = 1.0
             self._not_due_before = now + pause_s
         self._due_at = now + pause_s
-        if self._wishing and self.holding.store.wishes < wishes:
+        if self._wishing and self.file.store.wishes < wishes:
             tickets, self._wishing = self._wishing, []
             self._perform(tickets, now)
-        self._rounds.look(self.holding.store.open_jobs(), now)
+        self._poll_schedule.look(self.file.store.open_jobs(), now)
         self._tell(now)
 
     def _tell(self, now: float) -> None:
         """Pass on what commits have brought."""
-        wakeup = self.holding.store.take_wakeup()
-        self._parking.tell(wakeup, now)
+        wakeup = self.file.store.take_wakeup()
+        self._long_polls.tell(wakeup, now)
         with _bearing("what comes next is not known"):
             self._look_ahead(wakeup, now)
 
     def _look_ahead(self, wakeup: Wakeup, now: float) -> None:
         if wakeup.changed:  # a pause before a retry or a lease may end earlier than all that were there before
-            self._due_at = max(min(self._due_at, now + self.holding.store.nap()), self._not_due_before)
+            self._due_at = max(min(self._due_at, now + self.file.store.nap()), self._not_due_before)
         if wakeup.schedulers:
-            self._rounds.look(self.holding.store.open_jobs(), now)
-            self._rounds.happened(wakeup.schedulers, now)
+            self._poll_schedule.look(self.file.store.open_jobs(), now)
+            self._poll_schedule.happened(wakeup.schedulers, now)
 
     def _timeout(self, now: float) -> float:
         if any(not peer.full for peer in self._backlog):
             return 0.0
-        at = min(self._due_at, self._housekeeping_at, self._parking.next_at(), self._leave_at())
-        at = min(at, self._rounds.next_at(), self._stewards.next_at())
+        at = min(self._due_at, self._housekeeping_at, self._long_polls.next_at(), self._leave_at())
+        at = min(at, self._poll_schedule.next_at(), self._stewards.next_at())
         return max(0.0, at - now)
 
     def _leave_at(self) -> float:
         """Return when there will be no use in being here any more, as things are."""
-        if self._empty_since is None or self._arriving or self._stewards or self.holding.store.wishes:
+        if self._empty_since is None or self._arriving or self._stewards or self.file.store.wishes:
             return math.inf
-        linger_s = max(self._linger_s, _UNTOLD_S if self._rounds.untold else 0.0)
+        linger_s = max(self._linger_s, _UNTOLD_S if self._poll_schedule.untold else 0.0)
         return self._empty_since + (linger_s if self._numbers else max(linger_s, _FIRST_S))
 
     def _on_peer(self, peer: Peer, fd: int, mask: int, now: float) -> None:
@@ -272,7 +272,7 @@ class Server:
                     self._do_in_thread(Ticket(peer, number, request, now))
                 else:
                     if isinstance(request, GetPilots) and peer in self._clients:
-                        self._rounds.watched(now)
+                        self._poll_schedule.watched(now)
                     ticket = Ticket(peer, number, request, now)
                     if request.handling.sign_of_life:
                         peer.pilot = ticket.pilot
@@ -284,7 +284,7 @@ class Server:
 
     def _do_in_thread(self, ticket: Ticket[Peer]) -> None:
         try:
-            self._offload.submit(ticket, self.holding.store.for_thread(ticket.request))
+            self._background.submit(ticket, self.file.store.for_thread(ticket.request))
         except PilotMTCError as error:
             self._answer(ticket, error)
 
@@ -292,7 +292,7 @@ class Server:
         """Do requests in one commit; answer those that have an answer, park the others."""
         tickets = [ticket for ticket in tickets if not (ticket.peer.closed and ticket.request.handling.bulky_reply)]
         for ticket, reply in zip(
-            tickets, self.holding.ask([ticket.request for ticket in tickets], self.log_path), strict=True
+            tickets, self.file.ask([ticket.request for ticket in tickets], self.log_path), strict=True
         ):
             if isinstance(reply, Underway):
                 self._wishing.append(ticket)
@@ -303,7 +303,7 @@ class Server:
                 and not isinstance(reply, PilotMTCError)
                 and not ticket.request.worth_sending(reply)
             ):
-                self._parking.put(ticket)
+                self._long_polls.put(ticket)
             else:
                 self._answer(ticket, reply)
         self._tell(now)
@@ -316,7 +316,7 @@ class Server:
         if ticket.peer.closed:
             return
         if isinstance(reply, StoreInfo):
-            reply = structs.replace(reply, clients=len(self._clients), owner=self.holding.host)
+            reply = structs.replace(reply, clients=len(self._clients), owner=self.file.host)
         elif isinstance(reply, Campaigns) and time.monotonic() - self._refused_at < _REFUSED_S:
             reply = structs.replace(reply, trouble=self._refusal)
         elif isinstance(ticket.request, SetMode):
@@ -335,18 +335,18 @@ class Server:
             if peer.writing:
                 self._peers[peer.sink] = peer
             self._listen(peer)
-        for peer in self._room.waiting():
+        for peer in self._frame_budget.waiting():
             self._listen(peer)
 
     def _listen(self, peer: Peer) -> None:
         idle = peer not in self._backlog and not peer.full
-        peer.listen(idle and self._room.admit(peer, peer.decoder.begun_bytes))
+        peer.listen(idle and self._frame_budget.admit(peer, peer.decoder.begun_bytes))
 
     # -- schedulers -------------------------------------------------------------------------------------------
 
     def _ask_schedulers(self, now: float) -> None:
         self._stewards.expire(now)
-        for url in self._rounds.due(now):
+        for url in self._poll_schedule.due(now):
             try:
                 steward = self._stewards.start(url, now)
             except StoreError as error:
@@ -367,9 +367,9 @@ class Server:
 
     def _round_ended(self, url: str, trouble: str, now: float) -> None:
         if trouble:
-            self.holding.ask([ReportJobs(url, trouble=trouble)], self.log_path)
-        self._rounds.ended(url, now)
-        self._rounds.look(self.holding.store.open_jobs(), now)
+            self.file.ask([ReportJobs(url, trouble=trouble)], self.log_path)
+        self._poll_schedule.ended(url, now)
+        self._poll_schedule.look(self.file.store.open_jobs(), now)
 
     # -- coming and going -------------------------------------------------------------------------------------
 
@@ -380,7 +380,7 @@ class Server:
         try:
             words, fds, _, _ = socket.recv_fds(control, 8192, 2)
             path, _, key = os.fsdecode(words).partition("\0")
-            if len(fds) != 2 or path != self._path or self._stopping or not self.holding.still_there():
+            if len(fds) != 2 or path != self._path or self._stopping or not self.file.still_there():
                 raise ProtocolError("nothing, or another store, is asked for")
             who = self._who(key)
             control.send(b"+")
@@ -397,16 +397,16 @@ class Server:
             if fds:
                 log.warning("a connection was refused: %s", error)
 
-    def _who(self, key: str) -> Who | None:
+    def _who(self, key: str) -> PeerIdentity | None:
         """Return who comes with the store's key of that name, or with none; None if they may not."""
         if not key:
             return USER
         if not is_valid(self._path, key):
             return None
         if (pilot_key := pilot_of(key)) is None:
-            return Who(Role.KEY, key)
-        pilot = self.holding.store.find_pilot(pilot_key)
-        return None if pilot is None else Who(Role.AGENT, key, pilot)
+            return PeerIdentity(Role.KEY, key)
+        pilot = self.file.store.find_pilot(pilot_key)
+        return None if pilot is None else PeerIdentity(Role.AGENT, key, pilot)
 
     def _cut(self, key: str) -> None:
         """End the connections that were opened with a key that opens nothing any more."""
@@ -420,7 +420,7 @@ class Server:
             peer.flush(time.monotonic())
             self._part(peer, str(error))
 
-    def _adopt(self, who: Who, control: socket.socket, source: int, sink: int) -> Peer:
+    def _adopt(self, who: PeerIdentity, control: socket.socket, source: int, sink: int) -> Peer:
         """Make a client of whoever is at the other end."""
         self._numbers += 1
         peer = Peer(self._numbers, who, control, source=source, sink=sink, epoll=self._epoll, now=time.monotonic())
@@ -450,11 +450,11 @@ class Server:
                 self._empty_since = time.monotonic()
         self._backlog.discard(peer)
         self._touched.discard(peer)
-        self._room.leave(peer)
-        self._parking.drop(peer)
+        self._frame_budget.leave(peer)
+        self._long_polls.drop(peer)
 
     def _housekeeping(self, now: float) -> None:
-        self._offload.expire(now)
+        self._background.expire(now)
         if not self._accepting:
             self._accepting = True
             self._epoll.register(self._listener.socket, select.EPOLLIN)
@@ -468,11 +468,11 @@ class Server:
                 self._part(peer, "said no hello")
             elif peer.waiting_bytes and now - peer.moved_at > _STALLED_S:
                 self._part(peer, "does not read its answers")
-        for peer in self._room.holders():
-            if self._room.full and now - peer.heard_at > _SILENT_S:
+        for peer in self._frame_budget.holders():
+            if self._frame_budget.full and now - peer.heard_at > _SILENT_S:
                 self._part(peer, "does not go on with a large message, and others wait for its room")
         roll_log(self.log_path)
-        if self._stopping or not self.holding.still_there():
+        if self._stopping or not self.file.still_there():
             return
         if not self._listener.reachable():
             self._publish_again()
@@ -500,7 +500,7 @@ class Server:
             self._epoll.unregister(self._listener.socket)
         self._listener.close()
         self._listener, self._accepting = listener, True
-        self.holding.ownership.advertise(self._listener.path)
+        self.file.ownership.advertise(self._listener.path)
         log.info("listening again, on %s", self._listener.path)
 
     def _try_to_leave(self) -> None:
@@ -525,8 +525,8 @@ class Server:
         self._stewards.close()
         for control, _ in self._arriving.values():
             control.close()
-        self._offload.close()
-        self.holding.close()
+        self._background.close()
+        self.file.close()
         self._epoll.close()
         log.info("left")
 

@@ -10,7 +10,7 @@ from pilotmtc.errors import PilotMTCError, ProtocolError
 from pilotmtc.model import PilotId
 from pilotmtc.protocol.base import Reply
 from pilotmtc.protocol.frames import FrameDecoder, append_reply
-from pilotmtc.store.server.permissions import Who
+from pilotmtc.store.server.permissions import PeerIdentity
 
 READ_BYTES = 256 << 10
 # A client that does not read its answers is not listened to either.
@@ -35,7 +35,15 @@ class Peer:
     """
 
     def __init__(
-        self, number: int, who: Who, control: socket.socket, *, source: int, sink: int, epoll: select.epoll, now: float
+        self,
+        number: int,
+        who: PeerIdentity,
+        control: socket.socket,
+        *,
+        source: int,
+        sink: int,
+        epoll: select.epoll,
+        now: float,
     ) -> None:
         for fd in (source, sink):
             mode = os.fstat(fd).st_mode

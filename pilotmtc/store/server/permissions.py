@@ -15,7 +15,7 @@ from pilotmtc.protocol.client.pilots import CreatePilot
 from pilotmtc.protocol.requests import AnyRequest
 
 
-class Who(Struct, frozen=True):
+class PeerIdentity(Struct, frozen=True):
     """A peer.
 
     Attributes
@@ -32,7 +32,7 @@ class Who(Struct, frozen=True):
     key: str = ""
     pilot: PilotId | None = None
 
-    def agent_of(self, pilot: PilotId) -> "Who":
+    def agent_of(self, pilot: PilotId) -> "PeerIdentity":
         """Return who it is once it has said that it is the agent of `pilot`.
 
         Raises
@@ -45,12 +45,12 @@ class Who(Struct, frozen=True):
         return replace(self, role=Role.AGENT, pilot=pilot)
 
 
-NOBODY = Who(None)
-USER = Who(Role.USER)
-STEWARD = Who(Role.STEWARD)
+NOBODY = PeerIdentity(None)
+USER = PeerIdentity(Role.USER)
+STEWARD = PeerIdentity(Role.STEWARD)
 
 
-def refusal(who: Who, request: AnyRequest) -> NotPermitted | None:
+def refusal(who: PeerIdentity, request: AnyRequest) -> NotPermitted | None:
     """Return why `who` may not say `request`; None if they may."""
     name = type(request).__name__
     handling = request.handling

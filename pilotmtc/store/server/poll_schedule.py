@@ -27,7 +27,7 @@ class _Plan:
         self.open = OpenJobs()
 
 
-class Rounds:
+class PollSchedule:
     """The plan for all schedulers that there is something to ask about."""
 
     def __init__(self) -> None:

@@ -11,7 +11,7 @@ from pilotmtc.store.access.keys import keyed_pilots
 from pilotmtc.store.ownership.filesystem import NETWORK, place_of
 from pilotmtc.store.ownership.owner import EXIT_MOVED, Lease
 from pilotmtc.store.ownership.takeover import Tell, become_owner
-from pilotmtc.store.server.listener import Ownership
+from pilotmtc.store.server.listener import ServerLock
 from pilotmtc.store.sqlite import SqliteStore
 
 log = logging.getLogger("pilotmtc.store.server")
@@ -20,7 +20,7 @@ LEASE_S = 60.0  # a pilot that is silent for so long is given up
 LEASE_VARIABLE = "PILOTMTC_SERVER_LEASE_S"
 
 
-class Holding:
+class ServedFile:
     """The store at `path` (real and absolute), open, with nobody else having it.
 
     On a network file system `tell` hears what the start waits for.
@@ -41,7 +41,7 @@ class Holding:
         self.exclusive = self._place.mode == NETWORK
         self.over = False
         self.ousted = False
-        self.ownership: Ownership | Lease = become_owner(path, tell) if self.exclusive else Ownership(path)
+        self.ownership: ServerLock | Lease = become_owner(path, tell) if self.exclusive else ServerLock(path)
         self._identity: tuple[int, int] | None = None
         self._log: tuple[int, int] | None = None
         with contextlib.ExitStack() as undo:

@@ -1,20 +1,20 @@
 """Who may send a large message while others do."""
 
-from pilotmtc.store.server.frame_budget import SMALL_BYTES, Room
+from pilotmtc.store.server.frame_budget import SMALL_BYTES, FrameBudget
 
 LARGE = SMALL_BYTES + 1
 MANY = 4 * LARGE
 
 
 def test_small_messages_need_no_leave() -> None:
-    room: Room[str] = Room(LARGE)
+    room: FrameBudget[str] = FrameBudget(LARGE)
     assert room.admit("a", LARGE)
     assert all(room.admit(name, SMALL_BYTES) for name in "bcd")
     assert room.admit("e", 0)
 
 
 def test_large_ones_wait_for_room_in_order_of_arrival() -> None:
-    room: Room[str] = Room(MANY)
+    room: FrameBudget[str] = FrameBudget(MANY)
     assert room.admit("a", 3 * LARGE)
     assert not room.admit("b", 2 * LARGE)
     assert not room.admit("c", LARGE)  # it would fit, and b would never
@@ -27,7 +27,7 @@ def test_large_ones_wait_for_room_in_order_of_arrival() -> None:
 
 
 def test_those_that_still_do_not_fit_go_on_waiting() -> None:
-    room: Room[str] = Room(MANY)
+    room: FrameBudget[str] = FrameBudget(MANY)
     assert room.admit("a", 2 * LARGE)
     assert room.admit("b", 2 * LARGE)
     assert not room.admit("c", 3 * LARGE)
@@ -38,7 +38,7 @@ def test_those_that_still_do_not_fit_go_on_waiting() -> None:
 
 
 def test_one_that_is_larger_than_all_the_room_goes_alone() -> None:
-    room: Room[str] = Room(LARGE)
+    room: FrameBudget[str] = FrameBudget(LARGE)
     assert room.admit("a", MANY)
     assert not room.admit("b", LARGE)
     room.leave("a")
@@ -47,7 +47,7 @@ def test_one_that_is_larger_than_all_the_room_goes_alone() -> None:
 
 
 def test_one_that_leaves_the_queue_keeps_nobody_waiting() -> None:
-    room: Room[str] = Room(LARGE)
+    room: FrameBudget[str] = FrameBudget(LARGE)
     assert room.admit("a", LARGE)
     assert not room.admit("b", LARGE)
     assert not room.admit("c", LARGE)

@@ -9,19 +9,19 @@ from pilotmtc.protocol.client.tasks import GetTail, Tail
 from pilotmtc.protocol.client.watch import Changes, GetChanges
 from pilotmtc.protocol.requests import AnyRequest
 from pilotmtc.store.live.wakeups import Wakeup
-from pilotmtc.store.server.long_poll import Parking, Ticket
+from pilotmtc.store.server.long_poll import LongPolls, Ticket
 
 
 def claim(wait_s: float = 10.0) -> Claim:
     return Claim(PilotId(1), 1, Resources(), Resources(), 1, wait_s=wait_s)
 
 
-def parked(*requests: AnyRequest, peer: str = "a") -> tuple[Parking[str], list[Ticket[str]]]:
-    parking: Parking[str] = Parking()
+def parked(*requests: AnyRequest, peer: str = "a") -> tuple[LongPolls[str], list[Ticket[str]]]:
+    long_polls: LongPolls[str] = LongPolls()
     tickets = [Ticket(peer, n, request, now=0.0) for n, request in enumerate(requests)]
     for ticket in tickets:
-        parking.put(ticket)
-    return parking, tickets
+        long_polls.put(ticket)
+    return long_polls, tickets
 
 
 def test_request_without_wait_has_no_deadline_ahead() -> None:
@@ -37,20 +37,20 @@ def test_nobody_waits_longer_than_the_server_likes() -> None:
 
 
 def test_claim_wakes_for_ready_tasks_only() -> None:
-    parking, tickets = parked(claim())
-    parking.tell(Wakeup(changed=True, orders=frozenset({PilotId(1)})), 1.0)
-    assert parking.take(1.0) == []
-    parking.tell(Wakeup(ready=True), 2.0)
-    assert parking.next_at() <= 2.0
-    assert parking.take(2.0) == tickets
-    assert len(parking) == 0
+    long_polls, tickets = parked(claim())
+    long_polls.tell(Wakeup(changed=True, orders=frozenset({PilotId(1)})), 1.0)
+    assert long_polls.take(1.0) == []
+    long_polls.tell(Wakeup(ready=True), 2.0)
+    assert long_polls.next_at() <= 2.0
+    assert long_polls.take(2.0) == tickets
+    assert len(long_polls) == 0
 
 
 def test_heartbeat_wakes_for_orders_to_its_pilot_only() -> None:
-    parking, tickets = parked(Heartbeat(PilotId(1), wait_s=9), Heartbeat(PilotId(2), wait_s=9))
-    parking.tell(Wakeup(ready=True, changed=True, orders=frozenset({PilotId(2), PilotId(3)})), 1.0)
-    assert parking.take(1.0) == tickets[1:]
-    assert len(parking) == 1
+    long_polls, tickets = parked(Heartbeat(PilotId(1), wait_s=9), Heartbeat(PilotId(2), wait_s=9))
+    long_polls.tell(Wakeup(ready=True, changed=True, orders=frozenset({PilotId(2), PilotId(3)})), 1.0)
+    assert long_polls.take(1.0) == tickets[1:]
+    assert len(long_polls) == 1
 
 
 def test_heartbeat_is_answered_when_somebody_wants_to_see_what_tasks_write() -> None:
@@ -60,61 +60,61 @@ def test_heartbeat_is_answered_when_somebody_wants_to_see_what_tasks_write() -> 
 
 
 def test_who_looks_at_what_a_task_writes_waits_for_something_newer_or_its_end() -> None:
-    parking, tickets = parked(GetTail(TaskId(1), since=4.0, wait_s=9))
-    parking.tell(Wakeup(changed=True), 1.0)
-    assert parking.take(1.0) == tickets
+    long_polls, tickets = parked(GetTail(TaskId(1), since=4.0, wait_s=9))
+    long_polls.tell(Wakeup(changed=True), 1.0)
+    assert long_polls.take(1.0) == tickets
     assert not tickets[0].request.worth_sending(Tail(1, 4.0))
     assert tickets[0].request.worth_sending(Tail(1, 5.0))
     assert tickets[0].request.worth_sending(Tail())
 
 
 def test_watcher_wakes_for_changes() -> None:
-    parking, tickets = parked(GetChanges(wait_s=9))
-    parking.tell(Wakeup(changed=True), 1.0)
-    assert parking.take(1.0) == tickets
+    long_polls, tickets = parked(GetChanges(wait_s=9))
+    long_polls.tell(Wakeup(changed=True), 1.0)
+    assert long_polls.take(1.0) == tickets
 
 
 def test_deadline_ends_the_waiting() -> None:
-    parking, tickets = parked(claim(3.0), GetChanges(wait_s=5.0))
-    assert parking.next_at() == 3.0
-    assert parking.take(2.9) == []
-    assert parking.take(3.0) == tickets[:1]
-    assert parking.next_at() == 5.0
-    assert parking.take(99.0) == tickets[1:]
-    assert parking.next_at() == math.inf
+    long_polls, tickets = parked(claim(3.0), GetChanges(wait_s=5.0))
+    assert long_polls.next_at() == 3.0
+    assert long_polls.take(2.9) == []
+    assert long_polls.take(3.0) == tickets[:1]
+    assert long_polls.next_at() == 5.0
+    assert long_polls.take(99.0) == tickets[1:]
+    assert long_polls.next_at() == math.inf
 
 
 def test_claims_are_asked_for_in_order_of_arrival() -> None:
-    parking, tickets = parked(*(claim() for _ in range(20)))
-    parking.tell(Wakeup(ready=True), 1.0)
-    assert parking.take(1.0) == tickets
+    long_polls, tickets = parked(*(claim() for _ in range(20)))
+    long_polls.tell(Wakeup(ready=True), 1.0)
+    assert long_polls.take(1.0) == tickets
 
 
 def test_costly_rounds_are_spaced_but_never_beyond_the_promise() -> None:
-    parking, tickets = parked(claim(), GetChanges(wait_s=9))
-    parking.spent(5.0, now=1.0)
-    parking.tell(Wakeup(ready=True, changed=True), 1.0)
-    assert parking.take(1.0) == []
-    assert 1.0 < parking.next_at() <= 1.020
-    assert parking.take(1.020) == tickets
+    long_polls, tickets = parked(claim(), GetChanges(wait_s=9))
+    long_polls.spent(5.0, now=1.0)
+    long_polls.tell(Wakeup(ready=True, changed=True), 1.0)
+    assert long_polls.take(1.0) == []
+    assert 1.0 < long_polls.next_at() <= 1.020
+    assert long_polls.take(1.020) == tickets
 
 
 def test_departed_client_waits_no_more() -> None:
-    parking, _ = parked(claim(), GetChanges(wait_s=9), Heartbeat(PilotId(1), wait_s=9), peer="gone")
+    long_polls, _ = parked(claim(), GetChanges(wait_s=9), Heartbeat(PilotId(1), wait_s=9), peer="gone")
     stays = Ticket("here", 1, claim(), now=0.0)
-    parking.put(stays)
-    parking.tell(Wakeup(ready=True, changed=True, orders=frozenset({PilotId(1)})), 1.0)
-    parking.drop("gone")
-    assert parking.take(500.0) == [stays]
+    long_polls.put(stays)
+    long_polls.tell(Wakeup(ready=True, changed=True, orders=frozenset({PilotId(1)})), 1.0)
+    long_polls.drop("gone")
+    assert long_polls.take(500.0) == [stays]
 
 
 def test_answered_tickets_leave_nothing_behind() -> None:
-    parking: Parking[str] = Parking()
+    long_polls: LongPolls[str] = LongPolls()
     for n in range(1000):
-        parking.put(Ticket("a", n, claim(300.0), now=0.0))
-        parking.tell(Wakeup(ready=True), 1.0)
-        assert len(parking.take(1.0)) == 1
-    assert len(parking._deadlines) <= 101
+        long_polls.put(Ticket("a", n, claim(300.0), now=0.0))
+        long_polls.tell(Wakeup(ready=True), 1.0)
+        assert len(long_polls.take(1.0)) == 1
+    assert len(long_polls._deadlines) <= 101
 
 
 def test_only_an_answer_that_says_something_ends_the_waiting() -> None:

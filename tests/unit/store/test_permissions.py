@@ -10,7 +10,7 @@ from pilotmtc.model import PilotDescription, PilotId
 from pilotmtc.protocol.base import Request, Role
 from pilotmtc.protocol.client.pilots import CreatePilot, GetPilots
 from pilotmtc.protocol.requests import REQUESTS, AnyRequest
-from pilotmtc.store.server.permissions import NOBODY, STEWARD, USER, Who, refusal
+from pilotmtc.store.server.permissions import NOBODY, STEWARD, USER, PeerIdentity, refusal
 
 # Whatever is not here may be said by the user alone.
 AGENT = {
@@ -24,8 +24,8 @@ KEY = AGENT | {
 ASKING = {"BeginSubmit", "Finish", "GetJobs", "ReportJobs", "RevokeKey"}
 PEERS = {
     "user": (USER, {kind.__name__ for kind in REQUESTS}),
-    "key": (Who(Role.KEY, "cluster"), KEY),
-    "agent": (Who(Role.AGENT, "pilot-a", PilotId(1)), AGENT),
+    "key": (PeerIdentity(Role.KEY, "cluster"), KEY),
+    "agent": (PeerIdentity(Role.AGENT, "pilot-a", PilotId(1)), AGENT),
     "steward": (STEWARD, ASKING),
     "nobody": (NOBODY, set()),
 }
@@ -60,13 +60,13 @@ def test_each_peer_may_say_what_it_is_for_and_nothing_else(peer: str, kind: type
 
 @pytest.mark.parametrize("kind", [kind for kind in REQUESTS if kind.__name__ in AGENT], ids=lambda kind: kind.__name__)
 def test_agent_speaks_of_its_own_pilot_only(kind: type[AnyRequest]) -> None:
-    answer = refusal(Who(Role.AGENT, "pilot-a", PilotId(1)), made(kind, 2))
+    answer = refusal(PeerIdentity(Role.AGENT, "pilot-a", PilotId(1)), made(kind, 2))
     assert isinstance(answer, NotPermitted)
     assert "of that pilot only" in str(answer)
 
 
 def test_agent_does_not_ask_for_all_pilots() -> None:
-    assert refusal(Who(Role.AGENT, "pilot-a", PilotId(1)), GetPilots()) is not None
+    assert refusal(PeerIdentity(Role.AGENT, "pilot-a", PilotId(1)), GetPilots()) is not None
 
 
 def test_request_that_declares_nothing_is_for_nobody() -> None:
@@ -80,14 +80,14 @@ def test_request_that_declares_nothing_is_for_nobody() -> None:
 def test_key_has_no_jobs_submitted() -> None:
     local = CreatePilot("k", PilotDescription(cores=1), "/somewhere")
     job = CreatePilot("k", PilotDescription(cores=1, scheduler="local://localhost/", setup=("id",)))
-    assert refusal(Who(Role.KEY, "cluster"), local) is None
-    assert refusal(Who(Role.KEY, "cluster"), job) is not None
+    assert refusal(PeerIdentity(Role.KEY, "cluster"), local) is None
+    assert refusal(PeerIdentity(Role.KEY, "cluster"), job) is not None
     assert refusal(USER, job) is None
 
 
 def test_agents_key_is_good_for_its_pilot_only() -> None:
-    who = Who(Role.AGENT, "pilot-a", PilotId(1))
+    who = PeerIdentity(Role.AGENT, "pilot-a", PilotId(1))
     assert who.agent_of(PilotId(1)) == who
     with pytest.raises(NotPermitted, match="that of pilot 1"):
         who.agent_of(PilotId(2))
-    assert USER.agent_of(PilotId(3)) == Who(Role.AGENT, "", PilotId(3))
+    assert USER.agent_of(PilotId(3)) == PeerIdentity(Role.AGENT, "", PilotId(3))

@@ -3,12 +3,12 @@
 import math
 
 from pilotmtc.store.requests.jobs import OpenJobs
-from pilotmtc.store.server.poll_schedule import FIRST_S, LONGEST_S, SILENT_S, UNTOLD_S, WATCHED_S, Rounds
+from pilotmtc.store.server.poll_schedule import FIRST_S, LONGEST_S, SILENT_S, UNTOLD_S, WATCHED_S, PollSchedule
 
 URL = "slurm://localhost/"
 
 
-def after_rounds(rounds: Rounds, now: float, n: int) -> float:
+def after_rounds(rounds: PollSchedule, now: float, n: int) -> float:
     """Let `n` rounds go by that bring nothing new; return when the last one has ended."""
     for _ in range(n):
         now = max(now, rounds.next_at())
@@ -18,11 +18,11 @@ def after_rounds(rounds: Rounds, now: float, n: int) -> float:
 
 
 def test_nothing_is_asked_without_a_pilot() -> None:
-    assert Rounds().next_at() == math.inf
+    assert PollSchedule().next_at() == math.inf
 
 
 def test_new_pilot_is_asked_for_at_once_and_then_more_and_more_seldom() -> None:
-    rounds = Rounds()
+    rounds = PollSchedule()
     rounds.look({URL: OpenJobs()}, 0.0)
     assert rounds.due(0.0) == [URL]
     assert rounds.due(0.0) == []  # one at a time
@@ -38,7 +38,7 @@ def test_new_pilot_is_asked_for_at_once_and_then_more_and_more_seldom() -> None:
 
 
 def test_what_happens_during_a_round_is_asked_about_right_after_it() -> None:
-    rounds = Rounds()
+    rounds = PollSchedule()
     rounds.look({URL: OpenJobs()}, 0.0)
     rounds.due(0.0)
     rounds.happened({URL: True}, 0.5)
@@ -47,7 +47,7 @@ def test_what_happens_during_a_round_is_asked_about_right_after_it() -> None:
 
 
 def test_news_bring_the_next_round_forward() -> None:
-    rounds = Rounds()
+    rounds = PollSchedule()
     rounds.look({URL: OpenJobs()}, 0.0)
     now = after_rounds(rounds, 0.0, 20)
     rounds.happened({URL: False}, now + 5)
@@ -57,7 +57,7 @@ def test_news_bring_the_next_round_forward() -> None:
 
 
 def test_watching_people_and_silent_agents_bring_it_forward() -> None:
-    rounds = Rounds()
+    rounds = PollSchedule()
     rounds.look({URL: OpenJobs()}, 0.0)
     now = after_rounds(rounds, 0.0, 20)
     rounds.watched(now)
@@ -67,7 +67,7 @@ def test_watching_people_and_silent_agents_bring_it_forward() -> None:
 
 
 def test_what_the_scheduler_must_be_told_does_not_wait_for_long() -> None:
-    rounds = Rounds()
+    rounds = PollSchedule()
     rounds.look({URL: OpenJobs(untold=True)}, 0.0)
     assert rounds.untold
     now = after_rounds(rounds, 0.0, 20)
@@ -75,7 +75,7 @@ def test_what_the_scheduler_must_be_told_does_not_wait_for_long() -> None:
 
 
 def test_no_more_pilots_no_more_rounds() -> None:
-    rounds = Rounds()
+    rounds = PollSchedule()
     rounds.look({URL: OpenJobs()}, 0.0)
     rounds.due(0.0)
     rounds.look({}, 0.5)

@@ -10,7 +10,7 @@ import pytest
 from pilotmtc.errors import ConfigError
 from pilotmtc.protocol.spool import read_file
 from pilotmtc.store.access.keys import new_key
-from pilotmtc.store.server.listener import Ownership
+from pilotmtc.store.server.listener import ServerLock
 from pilotmtc.store.sqlite import SqliteStore
 from pilotmtc.system import private_files
 
@@ -74,14 +74,14 @@ def test_lock_that_is_a_link_leads_nowhere(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("precious")
     (tmp_path / "store.db.lock").symlink_to("precious")
     with pytest.raises(ConfigError, match="symbolic link"):
-        Ownership(str(tmp_path / "store.db"))
+        ServerLock(str(tmp_path / "store.db"))
     assert (tmp_path / "precious").read_text() == "precious"
 
 
 def test_pipe_in_the_place_of_a_file_holds_nobody_up(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "store.db.lock")
     with pytest.raises(ConfigError, match="not a regular file"):
-        Ownership(str(tmp_path / "store.db"))
+        ServerLock(str(tmp_path / "store.db"))
 
 
 @needs_root

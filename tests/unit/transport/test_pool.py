@@ -7,7 +7,7 @@ from typing import cast
 import pytest
 
 from pilotmtc.errors import ConfigError, StoreMoved
-from pilotmtc.store.client.moved import Followed
+from pilotmtc.store.client.moved import MovedStore
 from pilotmtc.store.client.remote import RemoteStore
 from pilotmtc.store.location import StoreLocation
 from pilotmtc.transport import pool
@@ -29,11 +29,11 @@ def links(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Hosts to which there is a connection; ``bad`` cannot be connected to."""
     there: list[str] = []
 
-    def make(road: pool.Road, _ask: object, _first: object) -> FakeLink:
-        if road[-1].host == "bad":
+    def make(route: pool.Route, _ask: object, _first: object) -> FakeLink:
+        if route[-1].host == "bad":
             raise ConfigError("its configuration is wrong")
-        there.append(road[-1].host)
-        return FakeLink(road[-1].host, there)
+        there.append(route[-1].host)
+        return FakeLink(route[-1].host, there)
 
     monkeypatch.setattr(pool, "_new_link", make)
     yield there
@@ -71,13 +71,13 @@ def test_ways_that_cannot_all_be_made_leave_none(links: list[str], monkeypatch: 
     first = RemoteStore(target("a"))
     make = pool._new_link
 
-    def refuse_direct(road: pool.Road, ask: None, link: None) -> FakeLink:
-        if len(road) == 1:
+    def refuse_direct(route: pool.Route, ask: None, link: None) -> FakeLink:
+        if len(route) == 1:
             raise ConfigError("its configuration is wrong")
-        return cast("FakeLink", make(road, ask, link))
+        return cast("FakeLink", make(route, ask, link))
 
     monkeypatch.setattr(pool, "_new_link", refuse_direct)
     with pytest.raises(ConfigError, match="configuration"):
-        Followed(location, first).connect(StoreMoved("moved: b: it has the store"))
+        MovedStore(location, first).connect(StoreMoved("moved: b: it has the store"))
     assert links == ["a"]
     first.close()
