@@ -37,12 +37,12 @@ from pilotmtc.protocol.agent import (
     Finish,
     Heartbeat,
     Orders,
-    Peeked,
     Release,
+    ReportOutput,
     Started,
 )
 from pilotmtc.protocol.base import R, Reply, Request
-from pilotmtc.protocol.records import Written
+from pilotmtc.protocol.records import OutputTail
 from pilotmtc.states import PilotState
 
 TICK_S = 0.25
@@ -64,7 +64,7 @@ class Link(Protocol):
         ...
 
 
-StoreRequest = AttachPilot | Claim | EndPilot | Finish | Heartbeat | Peeked | Release | Started
+StoreRequest = AttachPilot | Claim | EndPilot | Finish | Heartbeat | ReportOutput | Release | Started
 
 
 class Exchange:
@@ -222,10 +222,10 @@ class Loop:
         """Let the core react to `event`, and do what it says: at once, or after what is being done already."""
         self._perform(self._core.react(event, now), now)
 
-    def written(self, outputs: Sequence[Written]) -> None:
+    def written(self, outputs: Sequence[OutputTail]) -> None:
         """Tell the store what running tasks have written so far."""
         if outputs:
-            self._send(Peeked(self._pilot, tuple(outputs)))
+            self._send(ReportOutput(self._pilot, tuple(outputs)))
 
     def watch(self, fd: int) -> None:
         """Have `Crew.ready` called when the descriptor is readable. Raises `OSError` if there is no room for it."""
@@ -437,7 +437,7 @@ class Loop:
 
     def _refused(self, exchange: Exchange, error: BaseException, now: float) -> None:
         request = exchange.request
-        if isinstance(request, Peeked):
+        if isinstance(request, ReportOutput):
             _log.warning("what tasks have written could not be told: %s", error)
         elif isinstance(error, StateError) and isinstance(request, Claim | Heartbeat) and not self._lost:
             if not self._returning:

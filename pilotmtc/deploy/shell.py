@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from pilotmtc.errors import ConnectError
 from pilotmtc.sites import Site
-from pilotmtc.transport.link import CommandChannel, Link
+from pilotmtc.transport.link import CommandChannel, HostLink
 from pilotmtc.transport.pool import SharedLink
 from pilotmtc.transport.process import open_process
 
@@ -53,7 +53,7 @@ class Shell:
             self._shared.close()
 
     @property
-    def link(self) -> Link | None:
+    def link(self) -> HostLink | None:
         """The connection; None on this machine."""
         return None if self._shared is None else self._shared.link
 

@@ -2,7 +2,7 @@
 
 from pilotmtc.model import Claimed, PilotId, Resources, Result, TaskId, Template
 from pilotmtc.protocol.base import AGENTS, STEWARDS, Done, Effect, Handling, Reply, Request, WaitsFor
-from pilotmtc.protocol.records import NodeState, Written
+from pilotmtc.protocol.records import NodeState, OutputTail
 from pilotmtc.states import PilotState
 
 
@@ -22,7 +22,7 @@ class Orders(Reply, frozen=True):
     lease_s
         The lease now runs this long.
     peek
-        Running attempts ``(task, attempt)`` of which somebody wants to see what they have written: `Peeked` tells.
+        Running attempts ``(task, attempt)`` whose output somebody wants to see: answer with `ReportOutput`.
     """
 
     number: int
@@ -206,10 +206,10 @@ class Heartbeat(Request[Orders], frozen=True, tag="heartbeat"):
         return reply.number > self.seen or bool(reply.peek)
 
 
-class Peeked(Request[Done], frozen=True, tag="peeked"):
+class ReportOutput(Request[Done], frozen=True, tag="peeked"):
     """An agent's answer to ``Orders.peek``. Safe to repeat, and to lose: who still looks asks again."""
 
     handling = Handling(said_by=AGENTS, effect=Effect.READ)
 
     pilot: PilotId
-    written: tuple[Written, ...]
+    written: tuple[OutputTail, ...]

@@ -29,8 +29,8 @@ class Effect(enum.Enum):
     DURABLE = "it changes something, and the disk has that before it is answered"
 
 
-class Place(enum.Enum):
-    """Where the server does a request."""
+class Execution(enum.Enum):
+    """Where the server executes a request."""
 
     TRANSACTION = "in the loop, in one transaction with others"
     ALONE = "in the loop, between two transactions, for it needs the whole file"
@@ -54,7 +54,7 @@ class Handling(Struct, frozen=True, kw_only=True):
         Who may say it.
     effect
         What it does to the store's file.
-    place
+    execution
         Where the server does it.
     time_limit_s
         After so long a thread's request is given up.
@@ -76,7 +76,7 @@ class Handling(Struct, frozen=True, kw_only=True):
 
     said_by: frozenset[Role]
     effect: Effect
-    place: Place = Place.TRANSACTION
+    execution: Execution = Execution.TRANSACTION
     time_limit_s: float = 60.0
     pilot_field: str = "pilot"
     sign_of_life: bool = False

@@ -1,6 +1,6 @@
 """Frames: what a stream of bytes between a client and the store server looks like.
 
-Each side first sends `MAGIC` and a frame with its `Hello`; then the client sends requests and the server replies::
+Each side first sends `MAGIC` and a frame with its `Greeting`; then the client sends requests and the server replies::
 
     frame    4-byte big-endian length, then that many bytes of msgpack
     request  [id, request]      the client numbers its requests from 1; 0 is a `Ping`
@@ -33,7 +33,7 @@ MAGIC = b"\x89pilotmtc\r\n\x1a\n"
 PROTOCOL = 2
 
 
-class Hello(Struct, frozen=True, tag="hello", tag_field="op"):
+class Greeting(Struct, frozen=True, tag="hello", tag_field="op"):
     """The first frame each way.
 
     Attributes
@@ -66,7 +66,7 @@ _REQUEST: msgspec.msgpack.Decoder[tuple[int, AnyRequest]] = msgspec.msgpack.Deco
     GenericAlias(tuple, (int, _ANY | Ping))
 )
 _NUMBERED = msgspec.msgpack.Decoder(tuple[int, msgspec.Raw])
-_GREETING = msgspec.msgpack.Decoder(Hello | tuple[int, Failure])
+_GREETING = msgspec.msgpack.Decoder(Greeting | tuple[int, Failure])
 _FAILURE = msgspec.msgpack.Decoder(Failure)
 _REPLY: dict[type[Reply], msgspec.msgpack.Decoder[Reply]] = {
     kind: msgspec.msgpack.Decoder(kind) for kind in set(REPLIES.values())
@@ -177,14 +177,14 @@ def append_frame(buffer: bytearray, message: object) -> None:
         raise
 
 
-def hello(version: str, pilot: PilotId | None = None) -> bytes:
+def encode_greeting(version: str, pilot: PilotId | None = None) -> bytes:
     """Return what each side sends first; the agent of a pilot names it."""
     buffer = bytearray(MAGIC)
-    append_frame(buffer, Hello(PROTOCOL, version, pilot=UNSET if pilot is None else pilot))
+    append_frame(buffer, Greeting(PROTOCOL, version, pilot=UNSET if pilot is None else pilot))
     return bytes(buffer)
 
 
-def decode_hello(frame: bytes) -> Hello:
+def decode_greeting(frame: bytes) -> Greeting:
     """Return the other side's hello.
 
     Raises
@@ -193,7 +193,7 @@ def decode_hello(frame: bytes) -> Hello:
         What the other side says instead; or `ProtocolError` if it speaks another protocol or none.
     """
     greeting = _decode(_GREETING, frame)
-    if not isinstance(greeting, Hello):
+    if not isinstance(greeting, Greeting):
         raise error_of(greeting[1])
     if greeting.protocol != PROTOCOL:
         raise ProtocolError(

@@ -6,7 +6,7 @@ from pilotmtc.model import CampaignId, PilotId, TaskId
 from pilotmtc.states import Cause, TaskState
 
 
-class Compare(Struct, frozen=True, array_like=True):
+class Comparison(Struct, frozen=True, array_like=True):
     """A comparison that must hold.
 
     Attributes
@@ -40,13 +40,13 @@ class Filter(Struct, frozen=True, omit_defaults=True):
     pilot: PilotId | None = None
     exit_codes: tuple[int, ...] | None = None
     causes: tuple[int, ...] | None = None
-    compare: tuple[Compare, ...] = ()
+    compare: tuple[Comparison, ...] = ()
 
 
 TAIL_BYTES = 16 * 1024  # of each stream
 
 
-class Written(Struct, frozen=True, array_like=True):
+class OutputTail(Struct, frozen=True, array_like=True):
     """What a running attempt has written so far: the ends of its streams, up to `TAIL_BYTES` of each.
 
     Attributes

@@ -3,7 +3,7 @@
 from typing import Any, get_args
 
 from pilotmtc.protocol import agent, steward
-from pilotmtc.protocol.base import Effect, Place, Reply, Request, Role
+from pilotmtc.protocol.base import Effect, Execution, Reply, Request, Role
 from pilotmtc.protocol.client import campaigns, maintenance, pilots, tasks, watch
 
 AnyRequest = Request[Any]
@@ -36,7 +36,7 @@ def contradictions(kind: type[AnyRequest]) -> list[str]:
         "repeat_key if it writes and has a key": (
             handling.effect is Effect.READ or handling.repeat_key == "key" or "key" not in fields
         ),
-        "a transaction if it may wait": handling.waits_for is None or handling.place is Place.TRANSACTION,
+        "a transaction if it may wait": handling.waits_for is None or handling.execution is Execution.TRANSACTION,
     }
     return [f"{kind.__name__} needs {what}" for what, given in needed.items() if not given]
 

@@ -13,7 +13,7 @@ from typing import TypeVar, cast
 from pilotmtc.clock import Clock, SystemClock
 from pilotmtc.errors import PilotMTCError, StoreBusy, StoreError, UsageError
 from pilotmtc.model import PilotId
-from pilotmtc.protocol.base import Effect, Place, R, Reply, Request
+from pilotmtc.protocol.base import Effect, Execution, R, Reply, Request
 from pilotmtc.protocol.client.maintenance import Compacted, CompactStore
 from pilotmtc.protocol.client.pilots import GetPilotFile
 from pilotmtc.protocol.client.tasks import Cancel, Edit, Retry
@@ -150,7 +150,7 @@ class SqliteStore:
         something answer the error.
         """
         answers: list[Answer | None] = [None] * len(requests)
-        inside = [n for n, request in enumerate(requests) if request.handling.place is Place.TRANSACTION]
+        inside = [n for n, request in enumerate(requests) if request.handling.execution is Execution.TRANSACTION]
         if inside:
             for n, answer in zip(inside, self._transaction([requests[n] for n in inside]), strict=True):
                 answers[n] = answer

@@ -21,7 +21,7 @@ _PASSING = re.compile(r"one.?time|otp|token|verif|code|\bpin\b|duo|factor|authen
 _terminal_lock = threading.Lock()
 
 
-class Memory:
+class RememberedAnswers:
     """Asks, and remembers passwords (never one-time codes) for the next connection of this process.
 
     Parameters

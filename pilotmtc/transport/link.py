@@ -38,7 +38,7 @@ class Files(Protocol):
         ...
 
 
-class Link(Protocol):
+class HostLink(Protocol):
     """A connection to a host, opened when it is first needed. Threads may share it."""
 
     def connect(self) -> None:

@@ -3,13 +3,13 @@
 import os
 import threading
 
-from pilotmtc.transport.link import Ask, Link
+from pilotmtc.transport.link import Ask, HostLink
 from pilotmtc.transport.ssh.url import SshTarget
 
 Route = tuple[SshTarget, ...]  # the way to the last of them begins on the host before it, whose link it holds
 
 _guard = threading.RLock()
-_links: dict[Route, tuple[Link, int]] = {}  # and how many use it
+_links: dict[Route, tuple[HostLink, int]] = {}  # and how many use it
 
 
 class SharedLink:
@@ -45,7 +45,7 @@ class SharedLink:
             _give_back(self._route)
 
 
-def _take(route: Route, ask: Ask | None) -> Link:
+def _take(route: Route, ask: Ask | None) -> HostLink:
     with _guard:
         link, users = _links.get(route) or (None, 0)
         if link is None:
@@ -86,7 +86,7 @@ _inherited: list[object] = []
 os.register_at_fork(before=_guard.acquire, after_in_parent=_guard.release, after_in_child=_after_fork)
 
 
-def _new_link(route: Route, ask: Ask | None, first: Link | None) -> Link:
+def _new_link(route: Route, ask: Ask | None, first: HostLink | None) -> HostLink:
     # Imported here, for paramiko takes a tenth of a second, and most stores are local.
     if route[-1].transport == "openssh":
         from pilotmtc.transport.openssh import OpenSshLink

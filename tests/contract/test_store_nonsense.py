@@ -19,7 +19,15 @@ from pilotmtc.errors import PilotMTCError, ProtocolError
 from pilotmtc.model import Template
 from pilotmtc.protocol.agent import Batch
 from pilotmtc.protocol.client.maintenance import CheckStore, NewKey, RevokeKey, SetMode, SnapshotStore
-from pilotmtc.protocol.frames import FrameDecoder, Ping, decode_hello, decode_reply, decode_request, hello, split_reply
+from pilotmtc.protocol.frames import (
+    FrameDecoder,
+    Ping,
+    decode_greeting,
+    decode_reply,
+    decode_request,
+    encode_greeting,
+    split_reply,
+)
 from pilotmtc.protocol.requests import REPLIES, REQUESTS
 from pilotmtc.store.sqlite import SqliteStore
 from tests.contract.storekit import Kit, row
@@ -148,14 +156,14 @@ def test_damaged_reply_is_a_reply_or_a_named_error(data: st.DataObject, name: st
 @_settled
 @given(data=st.data())
 def test_damaged_stream_is_frames_or_a_named_error_and_takes_no_memory(data: st.DataObject) -> None:
-    stream = mutate(data, hello("1") + _FRAMES["submit"] + _FRAMES["batch"])
+    stream = mutate(data, encode_greeting("1") + _FRAMES["submit"] + _FRAMES["batch"])
     decoder = FrameDecoder()
     tracemalloc.start()
     try:
         with contextlib.suppress(PilotMTCError):
             decoder.feed(stream)
             while (frame := decoder.next_frame()) is not None:
-                for decode in (decode_hello, decode_request, split_reply):
+                for decode in (decode_greeting, decode_request, split_reply):
                     with contextlib.suppress(PilotMTCError):
                         decode(frame)
         assert tracemalloc.get_traced_memory()[1] < 2_000_000

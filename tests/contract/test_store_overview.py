@@ -13,7 +13,7 @@ from pilotmtc.protocol.client.campaigns import Submit
 from pilotmtc.protocol.client.pilots import CreatePilot, DrainPilot, GetPilotFile, GetPilotView, GetSpans
 from pilotmtc.protocol.client.tasks import Explain, GetTasks, GetWords
 from pilotmtc.protocol.client.watch import GetOverview
-from pilotmtc.protocol.records import Compare, Filter, NodeState
+from pilotmtc.protocol.records import Comparison, Filter, NodeState
 from pilotmtc.states import Cause, PilotState, TaskState
 from pilotmtc.store.sqlite import SqliteStore
 from tests.contract.storekit import ECHO, Kit, result, row
@@ -188,27 +188,32 @@ def many(kit: Kit) -> Kit:
 @pytest.mark.parametrize(
     ("compare", "ids"),
     [
-        ((Compare("params.x", ">", 8.0),), [9, 10]),
-        ((Compare("params.x", "=", 10.0),), [10]),
-        ((Compare("params.x", "=", "1*"),), [1, 10]),
-        ((Compare("params.x", "!=", "1*"), Compare("id", "<", 4.0)), [2, 3]),
-        ((Compare("id", ">=", 4.0), Compare("id", "<=", 6.0)), [4, 5, 6]),
-        ((Compare("elapsed_s", "=", 1.5),), [1, 2, 3]),
-        ((Compare("elapsed_s", ">", 100.0),), [4]),
-        ((Compare("memory_bytes", "<", float(2 << 20)),), [1, 2, 3]),
-        ((Compare("priority", ">", 1.0),), [2, 5, 8]),
-        ((Compare("attempt", ">=", 1.0), Compare("priority", "=", 0.0)), [3, 6, 9]),
+        ((Comparison("params.x", ">", 8.0),), [9, 10]),
+        ((Comparison("params.x", "=", 10.0),), [10]),
+        ((Comparison("params.x", "=", "1*"),), [1, 10]),
+        ((Comparison("params.x", "!=", "1*"), Comparison("id", "<", 4.0)), [2, 3]),
+        ((Comparison("id", ">=", 4.0), Comparison("id", "<=", 6.0)), [4, 5, 6]),
+        ((Comparison("elapsed_s", "=", 1.5),), [1, 2, 3]),
+        ((Comparison("elapsed_s", ">", 100.0),), [4]),
+        ((Comparison("memory_bytes", "<", float(2 << 20)),), [1, 2, 3]),
+        ((Comparison("priority", ">", 1.0),), [2, 5, 8]),
+        ((Comparison("attempt", ">=", 1.0), Comparison("priority", "=", 0.0)), [3, 6, 9]),
     ],
 )
-def test_comparisons_find_exactly_what_they_say(many: Kit, compare: tuple[Compare, ...], ids: list[int]) -> None:
+def test_comparisons_find_exactly_what_they_say(many: Kit, compare: tuple[Comparison, ...], ids: list[int]) -> None:
     assert [task.id for task in many.store.call(GetTasks(Filter(compare=compare))).tasks] == ids
 
 
 @pytest.mark.parametrize(
     "compare",
-    [Compare("params.mas", ">", 1.0), Compare("weight", ">", 1.0), Compare("id", "~", 1.0), Compare("id", "=", "one")],
+    [
+        Comparison("params.mas", ">", 1.0),
+        Comparison("weight", ">", 1.0),
+        Comparison("id", "~", 1.0),
+        Comparison("id", "=", "one"),
+    ],
 )
-def test_comparisons_that_mean_nothing_are_refused_with_what_there_is(many: Kit, compare: Compare) -> None:
+def test_comparisons_that_mean_nothing_are_refused_with_what_there_is(many: Kit, compare: Comparison) -> None:
     with pytest.raises(UsageError):
         many.store.call(GetTasks(Filter(compare=(compare,))))
 
@@ -257,7 +262,7 @@ def test_a_page_gives_up_in_time_and_the_next_one_goes_on(tmp_path: Path) -> Non
         kit.submit(*[row(n) for n in range(2_000)], key=f"k{n}")
     seen, pages, after = [], 0, 0
     while True:
-        page = store.call(GetTasks(Filter(compare=(Compare("params.x", "=", 1999.0),)), after))
+        page = store.call(GetTasks(Filter(compare=(Comparison("params.x", "=", 1999.0),)), after))
         seen += [task.id for task in page.tasks]
         pages += 1
         if not page.next:
@@ -267,7 +272,7 @@ def test_a_page_gives_up_in_time_and_the_next_one_goes_on(tmp_path: Path) -> Non
     assert pages > 2
     back, after = [], 0
     while True:
-        page = store.call(GetTasks(Filter(compare=(Compare("params.x", "=", 1999.0),)), after, newest=True))
+        page = store.call(GetTasks(Filter(compare=(Comparison("params.x", "=", 1999.0),)), after, newest=True))
         back += [task.id for task in page.tasks]
         if not page.next:
             break
@@ -296,7 +301,7 @@ def test_files_of_a_pilot_are_read_in_its_directory_and_nowhere_else(kit: Kit, t
 
 def test_campaign_bound_questions_know_campaigns(kit: Kit) -> None:
     with pytest.raises(UsageError, match="no campaign"):
-        kit.store.call(GetTasks(Filter(campaign=CampaignId(9), compare=(Compare("id", ">", 0.0),))))
+        kit.store.call(GetTasks(Filter(campaign=CampaignId(9), compare=(Comparison("id", ">", 0.0),))))
 
 
 def test_a_pilot_that_beats_is_not_silent_and_one_that_does_not_is_news_and_so_is_its_return(
@@ -380,5 +385,5 @@ def test_a_signal_finds_those_that_it_killed(kit: Kit) -> None:
     for task, number in ((hup, 1), (interrupt, 2)):
         kit.store.call(Finish(pilot, (replace(result(task, cause=Cause.SIGNAL), signal=number),)))
     kit.finish(pilot, other, code=2)
-    found = kit.store.call(GetTasks(Filter(compare=(Compare("signal", "=", 2.0),))))
+    found = kit.store.call(GetTasks(Filter(compare=(Comparison("signal", "=", 2.0),))))
     assert [task.id for task in found.tasks] == [interrupt.task]

@@ -2,9 +2,9 @@
 
 from pilotmtc.clock import FakeClock
 from pilotmtc.model import Claimed, PilotId, TaskId
-from pilotmtc.protocol.agent import Peeked
+from pilotmtc.protocol.agent import ReportOutput
 from pilotmtc.protocol.client.tasks import GetTail, Tail
-from pilotmtc.protocol.records import Written
+from pilotmtc.protocol.records import OutputTail
 from pilotmtc.store.sqlite import SqliteStore
 from tests.contract.storekit import Kit, row
 
@@ -17,8 +17,8 @@ def _running(kit: Kit) -> tuple[PilotId, Claimed]:
     return pilot, task
 
 
-def _written(task: Claimed, text: bytes) -> Written:
-    return Written(task.task, task.attempt, text, b"", len(text), 0)
+def _written(task: Claimed, text: bytes) -> OutputTail:
+    return OutputTail(task.task, task.attempt, text, b"", len(text), 0)
 
 
 def test_agent_is_asked_once_for_what_somebody_wants_to_see(kit: Kit) -> None:
@@ -39,7 +39,7 @@ def test_those_who_wait_are_woken(local: SqliteStore) -> None:
     assert local.take_wakeup().orders == {pilot}
     local.call(GetTail(task.task))
     assert not local.take_wakeup().orders  # it is under way
-    local.call(Peeked(pilot, (_written(task, b"one\n"),)))
+    local.call(ReportOutput(pilot, (_written(task, b"one\n"),)))
     assert local.take_wakeup().changed
 
 
@@ -48,14 +48,14 @@ def test_answer_is_passed_on_and_newer_ones_are_asked_for(local: SqliteStore, cl
     pilot, task = _running(kit)
     kit.store.call(GetTail(task.task))
     kit.beat(pilot)
-    kit.store.call(Peeked(pilot, (_written(task, b"one\n"),)))
+    kit.store.call(ReportOutput(pilot, (_written(task, b"one\n"),)))
     first = kit.store.call(GetTail(task.task))
     assert first.written == _written(task, b"one\n")
     assert kit.beat(pilot).peek == ()  # who has seen nothing takes what is there
     clock.advance(1.0)
     assert kit.store.call(GetTail(task.task, first.at)) == first
     assert kit.beat(pilot).peek == ((task.task, 1),)
-    kit.store.call(Peeked(pilot, (_written(task, b"one\ntwo\n"),)))
+    kit.store.call(ReportOutput(pilot, (_written(task, b"one\ntwo\n"),)))
     assert kit.store.call(GetTail(task.task, first.at)).written == _written(task, b"one\ntwo\n")
 
 
@@ -74,7 +74,7 @@ def test_agent_that_does_not_answer_is_asked_again(local: SqliteStore, clock: Fa
 
 def test_task_that_does_not_run_has_none(kit: Kit) -> None:
     pilot, task = _running(kit)
-    kit.store.call(Peeked(pilot, (_written(task, b"one\n"),)))
+    kit.store.call(ReportOutput(pilot, (_written(task, b"one\n"),)))
     kit.finish(pilot, task)
     assert kit.store.call(GetTail(task.task)) == Tail()
     assert kit.store.call(GetTail(TaskId(99))) == Tail()
@@ -89,6 +89,6 @@ def test_few_answers_are_kept(kit: Kit) -> None:
     tasks = kit.claim(pilot)
     kit.start(pilot, *tasks)
     for task in tasks:
-        kit.store.call(Peeked(pilot, (_written(task, b"x"),)))
+        kit.store.call(ReportOutput(pilot, (_written(task, b"x"),)))
     there = [kit.store.call(GetTail(task.task)).written is not None for task in tasks]
     assert there == [False] * 8 + [True] * 32

@@ -18,7 +18,7 @@ from pilotmtc.protocol.agent import AttachPilot, Claim, Finish
 from pilotmtc.protocol.client.campaigns import Submit
 from pilotmtc.protocol.client.maintenance import CheckStore, GetStore, SnapshotStore
 from pilotmtc.protocol.client.pilots import CreatePilot
-from pilotmtc.protocol.frames import FrameDecoder, decode_hello
+from pilotmtc.protocol.frames import FrameDecoder, decode_greeting
 from pilotmtc.states import Cause, TaskState
 from pilotmtc.store.client.client import StoreClient
 from tests.hosts import RENEW_S, Hosts, as_root, shared_store
@@ -60,7 +60,7 @@ def test_other_host_is_told_who_has_the_store(hosts: Hosts) -> None:
         decoder.feed(channel.read(65536))
     channel.close()
     with pytest.raises(StoreMoved) as caught:
-        decode_hello(frame)
+        decode_greeting(frame)
     assert caught.value.host == "alpha"
 
 

@@ -23,7 +23,7 @@ from pilotmtc.protocol.client.campaigns import GetCampaigns, Submit
 from pilotmtc.protocol.client.maintenance import GetStore
 from pilotmtc.protocol.client.pilots import CancelPilot, GetPilots
 from pilotmtc.protocol.client.tasks import GetOutput, GetTail, GetTask, GetTasks, Output
-from pilotmtc.protocol.records import Filter, Written
+from pilotmtc.protocol.records import Filter, OutputTail
 from pilotmtc.states import PILOT_FINAL, TASK_FINAL, TaskState
 from pilotmtc.store.client.client import StoreClient, connect_store
 from tests.support import parent, wait_until
@@ -103,9 +103,9 @@ class Site:
         """Return what a task's newest attempt wrote."""
         return self.client.call(GetOutput(task))
 
-    def wait_written(self, task: TaskId, pred: Callable[[Written], bool]) -> Written:
+    def wait_written(self, task: TaskId, pred: Callable[[OutputTail], bool]) -> OutputTail:
         """Wait until what a running task has written is as it should be; return it."""
-        found: list[Written] = []
+        found: list[OutputTail] = []
 
         def is_so() -> bool:
             tail = self.client.call(GetTail(task))

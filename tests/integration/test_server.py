@@ -27,9 +27,9 @@ from pilotmtc.protocol.frames import (
     MAGIC,
     MAX_FRAME_BYTES,
     FrameDecoder,
-    decode_hello,
+    decode_greeting,
+    encode_greeting,
     encode_request,
-    hello,
     split_reply,
 )
 from pilotmtc.states import Cause
@@ -255,7 +255,7 @@ def test_slow_reader_does_not_hold_up_others(place: Place) -> None:
     client = place.client()
     client.call(rows(4000))
     lazy = open_process([*SERVE, str(place.path)])
-    lazy.write(hello("1"))
+    lazy.write(encode_greeting("1"))
     with concurrent.futures.ThreadPoolExecutor(1) as writer:
         # Far more than all buffers hold, of answers that nobody reads: the writer stands still at some point.
         flood = writer.submit(lazy.write, b"".join(encode_request(n, GetTasks(limit=4000)) for n in range(1, 20_000)))
@@ -274,7 +274,7 @@ def test_slow_reader_does_not_hold_up_others(place: Place) -> None:
         (b"GET / HTTP/1.1\r\nHost: here\r\n\r\n", "GET / HTTP"),
         (MAGIC + (MAX_FRAME_BYTES + 1).to_bytes(4, "big"), "bytes is announced"),
         (MAGIC + b"\0\0\0\x01\xc1", "does not understand"),
-        (hello("1") + b"\0\0\0\x03abc", "not a request|does not understand"),
+        (encode_greeting("1") + b"\0\0\0\x03abc", "not a request|does not understand"),
     ],
 )
 def test_garbage_is_answered_in_words_and_hurts_nobody(place: Place, garbage: bytes, words: str) -> None:
@@ -289,7 +289,7 @@ def test_garbage_is_answered_in_words_and_hurts_nobody(place: Place, garbage: by
         while (frame := decoder.next_frame()) is not None:
             frames.append(frame)
     channel.close()
-    decode_hello(frames[0])
+    decode_greeting(frames[0])
     number, error = split_reply(frames[-1])
     assert number == 0
     assert isinstance(error, ProtocolError)
@@ -301,7 +301,7 @@ def test_garbage_is_answered_in_words_and_hurts_nobody(place: Place, garbage: by
 def test_unknown_request_fails_alone(place: Place) -> None:
     channel = open_process([*SERVE, str(place.path)])
     body = b"\x92\x07\x81\xa2op\xa5dance"
-    channel.write(hello("1") + len(body).to_bytes(4, "big") + body + encode_request(8, GetStore()))
+    channel.write(encode_greeting("1") + len(body).to_bytes(4, "big") + body + encode_request(8, GetStore()))
     decoder = FrameDecoder(chatter_bytes=0)
     frames: list[bytes] = []
     while len(frames) < 3:

@@ -24,7 +24,7 @@ from pilotmtc.protocol.base import Done, Reply
 from pilotmtc.protocol.client.campaigns import Submit
 from pilotmtc.protocol.client.maintenance import GetStore, SnapshotStore
 from pilotmtc.protocol.client.pilots import Pilots
-from pilotmtc.protocol.frames import MAX_CHATTER_BYTES, FrameDecoder, append_reply, decode_request, hello
+from pilotmtc.protocol.frames import MAX_CHATTER_BYTES, FrameDecoder, append_reply, decode_request, encode_greeting
 from pilotmtc.protocol.requests import AnyRequest
 from pilotmtc.states import Cause
 from pilotmtc.store import serve
@@ -95,7 +95,7 @@ class OtherSide:
         return self.channels[-1]
 
     def accept(self, greeting: bytes | None = None) -> "Link":
-        return Link(self.links.get(timeout=10), hello("1") if greeting is None else greeting)
+        return Link(self.links.get(timeout=10), encode_greeting("1") if greeting is None else greeting)
 
     def close(self) -> None:
         for stream in self._all:
@@ -107,7 +107,7 @@ class Link:
         self.stream = stream
         self._decoder = FrameDecoder(chatter_bytes=0)
         stream.sendall(greeting)
-        self.frame()  # the client's hello
+        self.frame()  # the client's encode_greeting
 
     def frame(self) -> bytes:
         while (frame := self._decoder.next_frame()) is None:
@@ -245,7 +245,7 @@ def test_server_may_say_for_hours_why_it_waits(make: Make, other: OtherSide) -> 
     link = other.accept(said)
     for _ in range(3 * MAX_CHATTER_BYTES // len(said)):
         link.stream.sendall(said)
-    link.stream.sendall(hello("1"))
+    link.stream.sendall(encode_greeting("1"))
     number, _ = link.request()
     link.reply(number, Done())
     assert future.result(timeout=10) == Done()

@@ -10,7 +10,7 @@ from pathlib import Path
 from pilotmtc.errors import ChannelClosed
 from pilotmtc.protocol.client.campaigns import GetCampaigns, Submit
 from pilotmtc.protocol.client.maintenance import CheckStore, GetStore
-from pilotmtc.protocol.frames import MAX_FRAME_BYTES, encode_request, hello
+from pilotmtc.protocol.frames import MAX_FRAME_BYTES, encode_greeting, encode_request
 from pilotmtc.store import serve
 from pilotmtc.store.serve import LOG_LIMIT_BYTES
 from pilotmtc.transport.channel import Channel
@@ -61,7 +61,7 @@ def test_messages_that_do_not_come_to_an_end_take_memory_for_two_at_the_most(pla
 
     def say(channel: Channel, data: bytes) -> None:
         with contextlib.suppress(ChannelClosed):
-            channel.write(hello("1") + data)
+            channel.write(encode_greeting("1") + data)
 
     talkers = [threading.Thread(target=say, args=(channel, body[:-1])) for channel in channels]
     try:

@@ -10,7 +10,7 @@ import pytest
 
 from pilotmtc.errors import ChannelClosed, ConfigError, ProtocolError
 from pilotmtc.protocol.client.maintenance import GetStore
-from pilotmtc.protocol.frames import MAGIC, PROTOCOL, Hello, append_frame
+from pilotmtc.protocol.frames import MAGIC, PROTOCOL, Greeting, append_frame
 from pilotmtc.store.client.client import connect_store
 from pilotmtc.transport.link import CommandChannel
 from pilotmtc.transport.ssh.link import SshLink
@@ -190,7 +190,7 @@ def test_broken_pilotmtc_is_quoted(sshd: Sshd, client: Client) -> None:
 
 def test_other_protocol_is_named(sshd: Sshd, client: Client) -> None:
     answer = bytearray(MAGIC)
-    append_frame(answer, Hello(PROTOCOL + 1, "9.9.9"))
+    append_frame(answer, Greeting(PROTOCOL + 1, "9.9.9"))
     (sshd.bin / "hello").write_bytes(answer)
     program = sshd.bin / "newer"
     program.write_text(f"#!/bin/sh\ncat {sshd.bin}/hello -\n")

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from pilotmtc.model import TaskId
 from pilotmtc.protocol.client.tasks import GetOutput, GetTail, GetTask, Output, Tail
-from pilotmtc.protocol.records import Written
+from pilotmtc.protocol.records import OutputTail
 from pilotmtc.states import Cause, PilotState, TaskState
 from pilotmtc.tui.app import MtcApp
 from tests.tui.fixed import NOW, FixedGateway, running
@@ -43,7 +43,7 @@ def of_a_failed_one() -> MtcApp:
 
 def of_a_running_one() -> MtcApp:
     task = replace(scan(26, S.RUNNING), tags=("night", "higgs"), priority=10)
-    written = Written(TaskId(26), 1, STDOUT, b"", 123_456_789, 0)
+    written = OutputTail(TaskId(26), 1, STDOUT, b"", 123_456_789, 0)
     return app_with(running(), {**near(task), GetTail: Tail(1, NOW, written)})
 
 

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from pilotmtc.agent.core.events import Event, Report, Start, Stop
 from pilotmtc.model import Result, TaskId
-from pilotmtc.protocol.records import NodeState, Written
+from pilotmtc.protocol.records import NodeState, OutputTail
 
 
 class Agent(Protocol):
@@ -29,7 +29,7 @@ class Agent(Protocol):
         """Let the core react to `event`, and do what it says: at once, or after what is being done already."""
         ...
 
-    def written(self, outputs: Sequence[Written]) -> None:
+    def written(self, outputs: Sequence[OutputTail]) -> None:
         """Tell the store what running tasks have written so far."""
         ...
 

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from pilotmtc.errors import ProtocolError
 from pilotmtc.model import Claimed, Resources, Result, TaskId, Template
-from pilotmtc.protocol.records import Written
+from pilotmtc.protocol.records import OutputTail
 from pilotmtc.resources.slots import Slot
 from pilotmtc.states import Cause
 
@@ -72,7 +72,7 @@ class Up(Struct, frozen=True, array_like=True):
 
     results: tuple[Result, ...] = ()
     no_room: tuple[tuple[TaskId, int], ...] = ()
-    written: tuple[Written, ...] = ()
+    written: tuple[OutputTail, ...] = ()
     unfit: str = ""
 
 

@@ -31,7 +31,7 @@ from pilotmtc.agent.node import core_claims, gpus, limits
 from pilotmtc.agent.node.supervisor import NodeWorker
 from pilotmtc.errors import PilotMTCError, ProtocolError
 from pilotmtc.model import PilotId, Resources, Result, TaskId, Template
-from pilotmtc.protocol.records import Written
+from pilotmtc.protocol.records import OutputTail
 from pilotmtc.states import Cause
 from pilotmtc.system import open_files, processes
 from pilotmtc.system.locale import speak_utf8
@@ -138,7 +138,7 @@ class Worker:
         self._results: list[Result] = []
         self._doubtful: deque[tuple[float, Result]] = deque()
         self._no_room: list[tuple[TaskId, int]] = []
-        self._written: list[Written] = []
+        self._written: list[OutputTail] = []
         self._heard_at = self._beat_at = time.monotonic()
         self._beat_s = min(BEAT_S, contact.lost_s / 4)
         self._hello_at = 0.0

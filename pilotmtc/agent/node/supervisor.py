@@ -23,7 +23,7 @@ from pilotmtc.agent.node.capture import Captures, Harvest, tail
 from pilotmtc.agent.node.mpi import LaunchError, remedy, remove_files
 from pilotmtc.agent.node.process import NO_ROOM, Launcher, Process, pin_late
 from pilotmtc.model import GRACE_S, PilotId, Result, TaskId
-from pilotmtc.protocol.records import TAIL_BYTES, NodeState, Written
+from pilotmtc.protocol.records import TAIL_BYTES, NodeState, OutputTail
 from pilotmtc.states import Cause
 from pilotmtc.system import processes
 
@@ -254,7 +254,7 @@ class NodeWorker:
         while self._sweep() and time.monotonic() < until:
             time.sleep(0.01)
 
-    def peek(self, tasks: Sequence[tuple[TaskId, int]]) -> list[Written]:
+    def peek(self, tasks: Sequence[tuple[TaskId, int]]) -> list[OutputTail]:
         """Return what those of `tasks` (with attempts) that run here have written so far."""
         found = []
         for task, attempt in tasks:
@@ -262,7 +262,9 @@ class NodeWorker:
             if process is not None and process.attempt == attempt:
                 out, out_bytes = self._written(process, "out", process.out, process.out_path)
                 err, err_bytes = self._written(process, "err", process.err, process.err_path)
-                found.append(Written(task, attempt, out, err, out_bytes, err_bytes, process.out_path, process.err_path))
+                found.append(
+                    OutputTail(task, attempt, out, err, out_bytes, err_bytes, process.out_path, process.err_path)
+                )
         return found
 
     # -- inside -----------------------------------------------------------------------------------------------

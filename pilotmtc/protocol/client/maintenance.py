@@ -1,7 +1,7 @@
 """What clients say about the store itself: where it is, whether it is sound, who may use it."""
 
 from pilotmtc.model import Key
-from pilotmtc.protocol.base import GUESTS, OWNER, STEWARDS, Changed, Done, Effect, Handling, Place, Reply, Request
+from pilotmtc.protocol.base import GUESTS, OWNER, STEWARDS, Changed, Done, Effect, Execution, Handling, Reply, Request
 from pilotmtc.states import TaskState
 
 
@@ -50,7 +50,7 @@ class Checked(Reply, frozen=True):
 class CheckStore(Request[Checked], frozen=True, tag="check_store"):
     """Run SQLite's integrity check and compare counts, transitions and references with the rows."""
 
-    handling = Handling(said_by=OWNER, effect=Effect.READ, place=Place.THREAD, time_limit_s=3600.0)
+    handling = Handling(said_by=OWNER, effect=Effect.READ, execution=Execution.THREAD, time_limit_s=3600.0)
 
 
 class Compacted(Reply, frozen=True):
@@ -63,13 +63,13 @@ class Compacted(Reply, frozen=True):
 class CompactStore(Request[Compacted], frozen=True, tag="compact_store"):
     """Give unused space in the file back."""
 
-    handling = Handling(said_by=OWNER, effect=Effect.WRITE, place=Place.ALONE)
+    handling = Handling(said_by=OWNER, effect=Effect.WRITE, execution=Execution.ALONE)
 
 
 class SnapshotStore(Request[Done], frozen=True, tag="snapshot_store"):
     """Write a consistent copy to `path` (on the store's host, mode 0600) with SQLite's backup API."""
 
-    handling = Handling(said_by=OWNER, effect=Effect.READ, place=Place.THREAD, time_limit_s=3600.0)
+    handling = Handling(said_by=OWNER, effect=Effect.READ, execution=Execution.THREAD, time_limit_s=3600.0)
 
     path: str
 
@@ -83,7 +83,7 @@ class Keys(Reply, frozen=True):
 class NewKey(Request[Keys], frozen=True, tag="new_key"):
     """Make a key that opens this store only, or complete the one of that name. Safe to repeat: what is there stays."""
 
-    handling = Handling(said_by=OWNER, effect=Effect.DURABLE, place=Place.THREAD)
+    handling = Handling(said_by=OWNER, effect=Effect.DURABLE, execution=Execution.THREAD)
 
     name: str
 
@@ -91,13 +91,13 @@ class NewKey(Request[Keys], frozen=True, tag="new_key"):
 class GetKeys(Request[Keys], frozen=True, tag="keys"):
     """The keys of this store, by name."""
 
-    handling = Handling(said_by=OWNER, effect=Effect.READ, place=Place.THREAD)
+    handling = Handling(said_by=OWNER, effect=Effect.READ, execution=Execution.THREAD)
 
 
 class RevokeKey(Request[Changed], frozen=True, tag="revoke_key"):
     """Let a key open nothing any more, and remove it. Safe to repeat."""
 
-    handling = Handling(said_by=STEWARDS, effect=Effect.DURABLE, place=Place.THREAD)
+    handling = Handling(said_by=STEWARDS, effect=Effect.DURABLE, execution=Execution.THREAD)
 
     name: str
 
@@ -108,6 +108,6 @@ class SetMode(Request[Done], frozen=True, tag="set_mode"):
     The server leaves after that, and the next one opens it so.
     """
 
-    handling = Handling(said_by=OWNER, effect=Effect.DURABLE, place=Place.THREAD)
+    handling = Handling(said_by=OWNER, effect=Effect.DURABLE, execution=Execution.THREAD)
 
     mode: str

@@ -1,7 +1,7 @@
 """What clients say about pilots."""
 
 from pilotmtc.model import Pilot, PilotDescription, PilotId
-from pilotmtc.protocol.base import AGENTS, GUESTS, OWNER, Changed, Effect, Handling, Place, Reply, Request
+from pilotmtc.protocol.base import AGENTS, GUESTS, OWNER, Changed, Effect, Execution, Handling, Reply, Request
 from pilotmtc.protocol.records import NodeState, Pace, RunningTask, Span
 
 
@@ -125,7 +125,7 @@ class PilotFile(Reply, frozen=True):
 class GetPilotFile(Request[PilotFile], frozen=True, tag="pilot_file"):
     """The last `limit` bytes of a file that lies in the pilot's directory on the store's host."""
 
-    handling = Handling(said_by=OWNER, effect=Effect.READ, place=Place.THREAD)
+    handling = Handling(said_by=OWNER, effect=Effect.READ, execution=Execution.THREAD)
 
     pilot: PilotId
     name: str

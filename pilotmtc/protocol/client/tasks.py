@@ -2,7 +2,7 @@
 
 from pilotmtc.model import Attempt, Campaign, Pilot, Task, TaskId, Template
 from pilotmtc.protocol.base import GUESTS, Changed, Effect, Handling, Reply, Request, WaitsFor
-from pilotmtc.protocol.records import Filter, Written
+from pilotmtc.protocol.records import Filter, OutputTail
 from pilotmtc.states import TaskState
 
 
@@ -128,7 +128,7 @@ class Tail(Reply, frozen=True):
 
     attempt: int = 0
     at: float = 0.0
-    written: Written | None = None
+    written: OutputTail | None = None
 
 
 class GetTail(Request[Tail], frozen=True, tag="tail"):

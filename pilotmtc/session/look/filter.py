@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import CampaignId, PilotId, TaskId
-from pilotmtc.protocol.records import Compare, Filter
+from pilotmtc.protocol.records import Comparison, Filter
 from pilotmtc.states import Cause, TaskState
 from pilotmtc.units import parse_duration, parse_memory
 
@@ -129,7 +129,7 @@ def _with(found: Filter, given: set[str], key: str, op: str, value: str) -> Filt
         return _PARTS[key](found, value)
     sign = "=" if op == ":" else op
     if key in _COMPARED:
-        return _compared(found, Compare(_COMPARED[key], sign, _number(key, value)))
+        return _compared(found, Comparison(_COMPARED[key], sign, _number(key, value)))
     if key in _PARTS:
         raise UsageError(f"{key} cannot be compared with {op}: write {KEYS[key]}")
     if not key.startswith(_PARAM):
@@ -139,10 +139,10 @@ def _with(found: Filter, given: set[str], key: str, op: str, value: str) -> Filt
     name = key.removeprefix(_PARAM)
     if not name:
         raise UsageError("the parameter's name is missing: write params.NAME")
-    return _compared(found, Compare(_PARAM + name, sign, _param_value(value, sign)))
+    return _compared(found, Comparison(_PARAM + name, sign, _param_value(value, sign)))
 
 
-def _compared(found: Filter, *more: Compare) -> Filter:
+def _compared(found: Filter, *more: Comparison) -> Filter:
     return replace(found, compare=(*found.compare, *more))
 
 
@@ -196,7 +196,7 @@ def _ids(found: Filter, value: str) -> Filter:
         if parts[-1].stop >= _MOST:
             raise UsageError(f"{word!r}: there are no such ids")
     if len(parts) == 1 and len(parts[0]) > 1:
-        return _compared(found, Compare("id", ">=", parts[0].start), Compare("id", "<=", parts[0].stop - 1))
+        return _compared(found, Comparison("id", ">=", parts[0].start), Comparison("id", "<=", parts[0].stop - 1))
     if sum(part.stop - part.start for part in parts) > _MANY:
         raise UsageError(f"{value!r} are too many: write one range")
     return replace(found, ids=tuple([TaskId(id_) for part in parts for id_ in part]))
@@ -237,7 +237,7 @@ _PARTS: dict[str, Callable[[Filter, str], Filter]] = {
     "tag": lambda found, value: replace(found, tags=(*(found.tags or ()), *_words(value))),
     "name": lambda found, value: replace(found, names=_words(value)),
     "exit": lambda found, value: replace(found, exit_codes=tuple([_one(word, "exit") for word in _words(value)])),
-    "signal": lambda found, value: _compared(found, Compare("signal", "=", float(_signal(value)))),
+    "signal": lambda found, value: _compared(found, Comparison("signal", "=", float(_signal(value)))),
     "id": _ids,
 }
 _LISTS = ("state", "campaign", "cause", "name", "exit", "id")

@@ -9,7 +9,7 @@ from msgspec import Struct
 from pilotmtc.errors import UsageError
 from pilotmtc.model import TaskId
 from pilotmtc.protocol.client.tasks import GetOutput, GetTail, GetTask, Output, TaskDetail
-from pilotmtc.protocol.records import Written
+from pilotmtc.protocol.records import OutputTail
 from pilotmtc.session.link import Link
 from pilotmtc.session.look.results import output_blocks, whole_output
 from pilotmtc.states import TASK_FINAL, TaskState
@@ -102,7 +102,7 @@ def follow_output(link: Link, task: TaskId) -> Iterator[Piece]:
         time.sleep(_LONG_PAUSE_S)
 
 
-def _fresh(written: Written, shown: dict[str, int]) -> Iterator[Piece]:
+def _fresh(written: OutputTail, shown: dict[str, int]) -> Iterator[Piece]:
     for stream, data, size in (
         ("stdout", written.stdout, written.stdout_bytes),
         ("stderr", written.stderr, written.stderr_bytes),

@@ -26,7 +26,15 @@ from pilotmtc.errors import (
 )
 from pilotmtc.model import PilotId
 from pilotmtc.protocol.base import R, Request
-from pilotmtc.protocol.frames import FrameDecoder, Ping, decode_hello, decode_reply, encode_request, hello, split_reply
+from pilotmtc.protocol.frames import (
+    FrameDecoder,
+    Ping,
+    decode_greeting,
+    decode_reply,
+    encode_greeting,
+    encode_request,
+    split_reply,
+)
 from pilotmtc.protocol.requests import REPLIES, AnyRequest
 from pilotmtc.store import serve
 from pilotmtc.store.client.moved import MovedStore
@@ -41,7 +49,7 @@ from pilotmtc.transport.process import open_process
 log = logging.getLogger(__name__)
 
 _READ_BYTES = 256 << 10
-_HELLO_TIMEOUT_S = 45.0  # a serve gives up on its server after 30 s and says so
+_GREETING_TIMEOUT_S = 45.0  # a serve gives up on its server after 30 s and says so
 _PING_AFTER_S = 15.0  # without a byte to or from the server while answers are due
 _DEAD_AFTER_S = 120.0
 _BACKOFF_S = 0.02
@@ -262,14 +270,14 @@ class StoreClient:
         try:
             if closed:
                 raise ChannelClosed("this connection to the store was closed")
-            channel.write(hello(__version__, self._pilot))
+            channel.write(encode_greeting(__version__, self._pilot))
             while (frame := self._decoder.next_frame()) is None:
                 data = channel.read(_READ_BYTES)
                 if not data:
-                    raise ConnectError(self._no_hello(channel))
+                    raise ConnectError(self._no_greeting(channel))
                 self._decoder.feed(data)
                 self._note_waiting(data)
-            decode_hello(frame)
+            decode_greeting(frame)
         except PilotMTCError as error:
             with self._wake:
                 self._channel = None
@@ -303,7 +311,7 @@ class StoreClient:
         if say:
             log.warning("waiting: %s", words)
 
-    def _no_hello(self, channel: Channel) -> str:
+    def _no_greeting(self, channel: Channel) -> str:
         said = "\n".join(filter(None, (self._decoder.chatter(), channel.last_words())))
         return f"the store's server did not answer: {said or 'the connection ended without a word'}"
 
@@ -417,7 +425,7 @@ class StoreClient:
         if self._channel is None:
             return False
         if not self._linked:
-            return now - self._opened_at > _HELLO_TIMEOUT_S
+            return now - self._opened_at > _GREETING_TIMEOUT_S
         if not self._calls:
             self._heard_at = now  # nothing is due
             return False

@@ -4,7 +4,7 @@ from collections import defaultdict
 from functools import partial
 
 from pilotmtc.model import PilotId, TaskId
-from pilotmtc.protocol.records import Written
+from pilotmtc.protocol.records import OutputTail
 from pilotmtc.store.live.participant import Staged
 
 _AGAIN_S = 2.0  # an agent that has not answered by then is asked again
@@ -20,9 +20,9 @@ class Peeks(Staged):
         super().__init__()
         self._questions: defaultdict[PilotId, set[Attempt]] = defaultdict(set)
         self._asked_at: dict[Attempt, float] = {}  # and not answered yet
-        self._answers: dict[Attempt, tuple[float, Written]] = {}  # oldest first
+        self._answers: dict[Attempt, tuple[float, OutputTail]] = {}  # oldest first
 
-    def answer(self, attempt: Attempt) -> tuple[float, Written | None]:
+    def answer(self, attempt: Attempt) -> tuple[float, OutputTail | None]:
         """Return when an attempt was heard of last, and what it had written."""
         return self._answers.get(attempt, (0.0, None))
 
@@ -47,7 +47,7 @@ class Peeks(Staged):
         self._staged.append(partial(self._questions.pop, pilot, None))
         return tuple(sorted(questions))
 
-    def take(self, written: Written, at: float) -> None:
+    def take(self, written: OutputTail, at: float) -> None:
         """Keep an answer that came at `at`."""
         attempt = written.task, written.attempt
         self._asked_at.pop(attempt, None)

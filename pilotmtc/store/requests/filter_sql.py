@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import CampaignId
-from pilotmtc.protocol.records import Compare, Filter
+from pilotmtc.protocol.records import Comparison, Filter
 from pilotmtc.states import TaskState
 from pilotmtc.store.attempt_id import ATTEMPT_BITS
 from pilotmtc.store.file.ids import id_list
@@ -105,7 +105,7 @@ class Where:
     def _last(self, column: str, values: Iterable[int]) -> None:
         self._add(f"{measured(column)} IN (SELECT value FROM json_each(?))", id_list(values))
 
-    def _compare(self, tx: Transaction, one: Compare) -> None:
+    def _compare(self, tx: Transaction, one: Comparison) -> None:
         if one.op not in _OPS:
             raise UsageError(f"{one.op!r} is no comparison: there are {', '.join(sorted(_OPS))}")
         if one.what.startswith(_PARAM):

@@ -32,8 +32,8 @@ class StoreFile(NamedTuple):
 Handler = Callable[[Transaction, Kind], ReplyType]
 ThreadHandler = Callable[[StoreFile, Kind], ReplyType]
 
-HANDLERS: dict[type[AnyRequest], Handler[Any, Reply]] = {}  # Place.TRANSACTION
-THREAD_HANDLERS: dict[type[AnyRequest], ThreadHandler[Any, Reply]] = {}  # Place.THREAD
+HANDLERS: dict[type[AnyRequest], Handler[Any, Reply]] = {}  # Execution.TRANSACTION
+THREAD_HANDLERS: dict[type[AnyRequest], ThreadHandler[Any, Reply]] = {}  # Execution.THREAD
 
 
 def handles(kind: type[Kind]) -> Callable[[Handler[Kind, ReplyType]], Handler[Kind, ReplyType]]:

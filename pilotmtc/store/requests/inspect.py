@@ -4,7 +4,7 @@ from typing import Any
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import PilotId, TaskId
-from pilotmtc.protocol.agent import Peeked
+from pilotmtc.protocol.agent import ReportOutput
 from pilotmtc.protocol.base import Done
 from pilotmtc.protocol.client.campaigns import GetCampaigns
 from pilotmtc.protocol.client.pilots import GetPilotView, GetSpans, PilotView, Spans
@@ -116,8 +116,8 @@ def get_tail(tx: Transaction, request: GetTail) -> Tail:
     return Tail(attempt, at, written)
 
 
-@handles(Peeked)
-def peeked(tx: Transaction, request: Peeked) -> Done:
+@handles(ReportOutput)
+def peeked(tx: Transaction, request: ReportOutput) -> Done:
     """Pass on what running attempts have written."""
     for written in request.written:
         tx.peeks.take(written, tx.clock.now())

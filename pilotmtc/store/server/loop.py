@@ -18,11 +18,11 @@ from msgspec import UNSET, structs
 from pilotmtc import __version__
 from pilotmtc.errors import LoginRefused, PilotMTCError, ProtocolError, StoreError
 from pilotmtc.protocol.agent import Claim, Finish
-from pilotmtc.protocol.base import Done, Place, Reply, Role
+from pilotmtc.protocol.base import Done, Execution, Reply, Role
 from pilotmtc.protocol.client.campaigns import Campaigns
 from pilotmtc.protocol.client.maintenance import RevokeKey, SetMode, StoreInfo
 from pilotmtc.protocol.client.pilots import GetPilots
-from pilotmtc.protocol.frames import MAGIC, Ping, decode_hello, decode_request, hello
+from pilotmtc.protocol.frames import MAGIC, Ping, decode_greeting, decode_request, encode_greeting
 from pilotmtc.protocol.steward import ReportJobs
 from pilotmtc.store.access.keys import is_valid, pilot_of
 from pilotmtc.store.live.wakeups import Wakeup
@@ -44,7 +44,7 @@ log = logging.getLogger("pilotmtc.store.server")
 LINGER_S = 60.0
 _HOUSEKEEPING_S = 5.0
 _FIRST_S = 5.0  # so long a server waits at least for who has started it
-_HELLO_TIMEOUT_S = 30.0
+_GREETING_TIMEOUT_S = 30.0
 _STALLED_S = 600.0  # a client that has taken nothing of its answers for so long has died somehow
 _SILENT_S = 30.0  # in the middle of a large message, while others wait
 _FAREWELL_S = 2.0
@@ -252,7 +252,7 @@ class Server:
                     self._touched.add(peer)  # to be listened to again
                     return
                 if not peer.software:
-                    greeting = decode_hello(frame)
+                    greeting = decode_greeting(frame)
                     peer.software = f"{greeting.software} {greeting.version}"
                     if greeting.pilot is not UNSET:
                         peer.who = peer.who.agent_of(greeting.pilot)
@@ -268,7 +268,7 @@ class Server:
                     log.warning("client %d was refused: %s", peer.number, refused)
                     peer.answer(number, refused)
                     self._touched.add(peer)
-                elif request.handling.place is Place.THREAD:
+                elif request.handling.execution is Execution.THREAD:
                     self._do_in_thread(Ticket(peer, number, request, now))
                 else:
                     if isinstance(request, GetPilots) and peer in self._clients:
@@ -359,7 +359,7 @@ class Server:
                 steward.stream.close()
                 steward.control.close()  # by which it knows that it has to end
                 raise
-            self._adopt(STEWARD, steward.control, *fds).say(hello(__version__))
+            self._adopt(STEWARD, steward.control, *fds).say(encode_greeting(__version__))
 
     def _on_steward(self, pidfd: int) -> None:
         url, trouble = self._stewards.reap(pidfd)
@@ -385,7 +385,7 @@ class Server:
             who = self._who(key)
             control.send(b"+")
             if who is not None:
-                self._adopt(who, control, *fds).say(hello(__version__))
+                self._adopt(who, control, *fds).say(encode_greeting(__version__))
             else:
                 refused = self._adopt(NOBODY, control, *fds)
                 refused.say(MAGIC)
@@ -459,12 +459,12 @@ class Server:
             self._accepting = True
             self._epoll.register(self._listener.socket, select.EPOLLIN)
         for fd, (control, since) in list(self._arriving.items()):
-            if now - since > _HELLO_TIMEOUT_S:
+            if now - since > _GREETING_TIMEOUT_S:
                 del self._arriving[fd]
                 self._epoll.unregister(control)
                 control.close()
         for peer in (*self._clients, *self._helpers):
-            if not peer.software and now - peer.since > _HELLO_TIMEOUT_S:
+            if not peer.software and now - peer.since > _GREETING_TIMEOUT_S:
                 self._part(peer, "said no hello")
             elif peer.waiting_bytes and now - peer.moved_at > _STALLED_S:
                 self._part(peer, "does not read its answers")

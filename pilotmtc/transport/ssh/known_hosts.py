@@ -38,7 +38,7 @@ class Entry(Struct, frozen=True):
         return named
 
 
-class Verdict(Enum):
+class KeyMatch(Enum):
     """What the files say of a key."""
 
     KNOWN = "known"
@@ -64,17 +64,17 @@ def known_kinds(entries: Iterable[Entry], name: str) -> list[str]:
     return list(dict.fromkeys(entry.kind for entry in entries if not entry.marker and entry.names_host(name)))
 
 
-def judge(entries: Sequence[Entry], name: str, kind: str, key: bytes) -> tuple[Verdict, Entry | None]:
+def judge(entries: Sequence[Entry], name: str, kind: str, key: bytes) -> tuple[KeyMatch, Entry | None]:
     """Return what is known of a key that a host shows, and the line that says so."""
     own = [entry for entry in entries if entry.names_host(name)]
     for entry in own:
         if entry.marker == "@revoked" and entry.key == key:
-            return Verdict.REVOKED, entry
+            return KeyMatch.REVOKED, entry
     plain = [entry for entry in own if not entry.marker]
     for entry in plain:
         if entry.kind == kind and entry.key == key:
-            return Verdict.KNOWN, entry
-    return (Verdict.CHANGED, plain[0]) if plain else (Verdict.UNKNOWN, None)
+            return KeyMatch.KNOWN, entry
+    return (KeyMatch.CHANGED, plain[0]) if plain else (KeyMatch.UNKNOWN, None)
 
 
 def refuse_unless_known(files: Sequence[str], name: str, where: str, kind: str, key: bytes) -> None:
@@ -86,7 +86,7 @@ def refuse_unless_known(files: Sequence[str], name: str, where: str, kind: str, 
         If not: the text says how to verify the key and what to do then.
     """
     verdict, entry = judge(read_entries(files), name, kind, key)
-    if verdict is Verdict.KNOWN:
+    if verdict is KeyMatch.KNOWN:
         return
     host, _, port = name[1:].partition("]:") if name.startswith("[") else (name, "", "")
     scan = f"ssh-keyscan {f'-p {port} ' if port else ''}-t {_short(kind)} {host}"
@@ -94,14 +94,14 @@ def refuse_unless_known(files: Sequence[str], name: str, where: str, kind: str, 
     verify = (
         f"compare that with what the site publishes, or run `{scan} | ssh-keygen -lf -` where you trust the network"
     )
-    if verdict is Verdict.UNKNOWN:
+    if verdict is KeyMatch.UNKNOWN:
         raise HostKeyRefused(
             f"{where} is not a known host: {print_of}. First {verify}; if it is right, add it with "
             f"`{scan} >> {files[0] if files else '~/.ssh/known_hosts'}`"
         )
     assert entry is not None
     place = f"line {entry.line} of {entry.file}"
-    if verdict is Verdict.REVOKED:
+    if verdict is KeyMatch.REVOKED:
         raise HostKeyRefused(
             f"{where} shows a key that is revoked in {place}: {print_of}. Do not connect; ask the site"
         )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import paramiko  # type: ignore[import-untyped]
 
 from pilotmtc.errors import ChannelClosed, ConfigError, ConnectError, ConnectPostponed, LoginRefused, PilotMTCError
-from pilotmtc.transport.ask import Memory, terminal_ask
+from pilotmtc.transport.ask import RememberedAnswers, terminal_ask
 from pilotmtc.transport.link import Ask, CommandChannel
 from pilotmtc.transport.ssh.config import Hop, HostOptions, Settings, ask_ssh, config_file, host_options, public_part
 from pilotmtc.transport.ssh.dial import dial
@@ -83,7 +83,7 @@ class SshLink:
         self.target = target
         self._through = through
         self._closed = threading.Event()
-        self._memory = Memory(ask or terminal_ask(self._closed.is_set))
+        self._memory = RememberedAnswers(ask or terminal_ask(self._closed.is_set))
         self._alive_s = alive_s
         self._dead_s = dead_s
         self._connecting = threading.Lock()
@@ -268,8 +268,9 @@ class SshLink:
 
     def _log_in(self, transport: "paramiko.Transport", options: HostOptions) -> None:
         with contextlib.ExitStack() as stack:
-            door = _Door(transport, options)
-            login = Login(door, str(options), self._candidates(options, stack), self._memory, options.methods)
+            candidates = self._candidates(options, stack)
+            authentication = _Authentication(transport, options)
+            login = Login(authentication, str(options), candidates, self._memory, options.methods)
             try:
                 login.run()
             except ConnectError as error:
@@ -423,7 +424,7 @@ class _SshChannel:
                 self._said = (self._said + data)[-_QUOTED_BYTES:]
 
 
-class _Door:
+class _Authentication:
     """Authentication on a transport."""
 
     def __init__(self, transport: "paramiko.Transport", options: HostOptions) -> None:

@@ -1,6 +1,6 @@
 """Which proofs of identity to offer a host, in which order, and when to stop.
 
-Pure but for what the `Door` does, so that it can be tested against doors of every kind.
+Pure but for the `Authentication`, so that it can be tested against hosts of every kind.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -9,7 +9,7 @@ from typing import Generic, Protocol, TypeVar
 from msgspec import Struct
 
 from pilotmtc.errors import LoginRefused
-from pilotmtc.transport.ask import Memory
+from pilotmtc.transport.ask import RememberedAnswers
 
 # Most servers hang up at the sixth failure; a password should still have a chance then.
 MAX_KEYS = 5
@@ -36,7 +36,7 @@ class Candidate(Struct, Generic[K], frozen=True):
     load: Callable[[], K | None]
 
 
-class Door(Protocol[K_contra]):
+class Authentication(Protocol[K_contra]):
     """One connection's authentication. Each raises `ConnectError` if the connection is lost."""
 
     def none(self) -> Outcome: ...  # noqa: D102
@@ -46,11 +46,11 @@ class Door(Protocol[K_contra]):
 
 
 class Login(Generic[K]):
-    """The way through one door.
+    """Logs in on one connection.
 
     Parameters
     ----------
-    door
+    authentication
         The connection.
     who
         ``user@host``, for questions and errors.
@@ -63,9 +63,14 @@ class Login(Generic[K]):
     """
 
     def __init__(
-        self, door: Door[K], who: str, keys: Iterable[Candidate[K]], memory: Memory, allowed: frozenset[str]
+        self,
+        authentication: Authentication[K],
+        who: str,
+        keys: Iterable[Candidate[K]],
+        memory: RememberedAnswers,
+        allowed: frozenset[str],
     ) -> None:
-        self._door = door
+        self._authentication = authentication
         self._who = who
         self._keys = iter(keys)
         self._memory = memory
@@ -86,7 +91,7 @@ class Login(Generic[K]):
             If it does not.
         """
         self._memory.begin(self._who)
-        outcome = self._door.none()
+        outcome = self._authentication.none()
         offered = outcome.methods or frozenset()
         while not outcome.done:
             next_outcome = self._try_one(offered)
@@ -106,7 +111,7 @@ class Login(Generic[K]):
                     continue
                 self._keys_left -= 1
                 self.tried.append(candidate.name)
-                return self._door.key(key)
+                return self._authentication.key(key)
         for method, ask in (("keyboard-interactive", self._interactive), ("password", self._password)):
             if method in usable and self._questions_left > 0 and not (self._silent and ask == self._interactive):
                 self._questions_left -= 1
@@ -124,7 +129,7 @@ class Login(Generic[K]):
             return self._memory.answer(self._who, prompts, self._introduction(title, instructions))
 
         self.tried.append("answers")
-        outcome = self._door.interactive(answer)
+        outcome = self._authentication.interactive(answer)
         self._mistaken = asked and not (outcome.done or outcome.further)
         if not asked and not outcome.done:
             self._silent = True
@@ -134,7 +139,7 @@ class Login(Generic[K]):
     def _password(self) -> Outcome:
         self.tried.append("password")
         (password,) = self._memory.answer(self._who, [("Password: ", False)], self._introduction())
-        outcome = self._door.password(password)
+        outcome = self._authentication.password(password)
         self._mistaken = not (outcome.done or outcome.further)
         return outcome
 

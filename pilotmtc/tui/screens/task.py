@@ -10,7 +10,7 @@ from textual.widgets import Static, TabbedContent, TabPane
 
 from pilotmtc.model import Attempt, Task, TaskId
 from pilotmtc.protocol.client.tasks import Explain, GetOutput, GetTail, GetTask, Output, Tail, TaskDetail
-from pilotmtc.protocol.records import Written
+from pilotmtc.protocol.records import OutputTail
 from pilotmtc.session.look.explain import explain
 from pilotmtc.states import TaskState
 from pilotmtc.text.tables import pairs, plain, shorten
@@ -142,7 +142,7 @@ class TaskScreen(TaskActions):
         running = task.attempt if task is not None and task.state is TaskState.RUNNING else 0
         newest = running or (detail.attempts[-1].attempt if detail.attempts else 0)
         wanted = self._attempt or newest
-        shown: Output | Written | None
+        shown: Output | OutputTail | None
         if wanted and wanted == running:
             since = self._tail.at if self._tail.attempt == wanted else 0.0
             tail = await self.mtc.gateway.ask(GetTail(self._number, since, _EVERY_S))
@@ -164,7 +164,7 @@ class TaskScreen(TaskActions):
             ("stderr", shown.stderr, shown.stderr_bytes, shown.stderr_path),
         ):
             where = f" in {plain(path)}" if path else ""
-            end = f", the last {len(data):,}" if isinstance(shown, Written) and len(data) < size else ""
+            end = f", the last {len(data):,}" if isinstance(shown, OutputTail) and len(data) < size else ""
             parts.append(f"\n── {name}: {size:,} bytes{where}{end}")
             parts.append(plain_lines(data))
         self._show_output("\n".join(parts))

@@ -21,16 +21,16 @@ from pilotmtc.protocol.frames import (
     PROTOCOL,
     Failure,
     FrameDecoder,
-    Hello,
+    Greeting,
     Ping,
     append_frame,
     append_reply,
-    decode_hello,
+    decode_greeting,
     decode_reply,
     decode_request,
+    encode_greeting,
     encode_request,
     error_of,
-    hello,
     split_reply,
 )
 from pilotmtc.protocol.records import NodeState
@@ -82,20 +82,20 @@ def test_chatter_that_is_understood_may_go_on_for_hours() -> None:
         decoder.feed(line)
         assert decoder.next_frame() is None
         decoder.forget_chatter()
-    whole = hello("1")
+    whole = encode_greeting("1")
     decoder.feed(line + whole[:5])
-    decoder.forget_chatter()  # not the beginning of a hello
+    decoder.forget_chatter()  # not the beginning of a encode_greeting
     decoder.feed(whole[5:-1])
     decoder.forget_chatter()
     decoder.feed(whole[-1:])
     frame = decoder.next_frame()
     assert frame is not None
-    assert decode_hello(frame).version == "1"
+    assert decode_greeting(frame).version == "1"
 
 
 def test_bytes_are_those_that_were_agreed_on() -> None:
     assert {
-        "hello": hello("1.2.3").hex(),
+        "hello": encode_greeting("1.2.3").hex(),
         "submit": encode_request(1, SUBMIT).hex(),
         "claim": encode_request(2, CLAIM).hex(),
         "finish": encode_request(300, FINISH).hex(),
@@ -133,7 +133,7 @@ def test_unknown_error_class_of_a_newer_version_keeps_its_words() -> None:
 
 
 def test_frames_may_come_in_any_pieces() -> None:
-    stream = hello("1") + encode_request(1, SUBMIT) + encode_request(2, CLAIM)
+    stream = encode_greeting("1") + encode_request(1, SUBMIT) + encode_request(2, CLAIM)
     for size in (1, 2, 3, 7, 1000):
         decoder = FrameDecoder()
         frames = []
@@ -141,17 +141,17 @@ def test_frames_may_come_in_any_pieces() -> None:
             decoder.feed(stream[at : at + size])
             while (frame := decoder.next_frame()) is not None:
                 frames.append(frame)
-        assert decode_hello(frames[0]) == Hello(PROTOCOL, "1")
+        assert decode_greeting(frames[0]) == Greeting(PROTOCOL, "1")
         assert [decode_request(frame) for frame in frames[1:]] == [(1, SUBMIT), (2, CLAIM)]
         assert decoder.held_bytes == 0
 
 
 def test_chatter_of_a_login_shell_is_passed_over() -> None:
     decoder = FrameDecoder()
-    decoder.feed(b"Last login: today\r\n\x89pilot" * 1000 + hello("1"))
+    decoder.feed(b"Last login: today\r\n\x89pilot" * 1000 + encode_greeting("1"))
     frame = decoder.next_frame()
     assert frame is not None
-    assert decode_hello(frame).version == "1"
+    assert decode_greeting(frame).version == "1"
 
 
 def test_chatter_without_end_is_refused_and_quoted() -> None:
@@ -215,7 +215,7 @@ def test_unknown_request_is_answered_under_its_number() -> None:
 
 @given(st.binary(max_size=300))
 def test_garbage_is_a_protocol_error_whatever_it_is(data: bytes) -> None:
-    for decode in (decode_request, decode_hello, split_reply):
+    for decode in (decode_request, decode_greeting, split_reply):
         try:
             decode(data)
         except PilotMTCError as error:
@@ -244,9 +244,9 @@ def test_decoder_holds_no_more_than_it_was_fed() -> None:
 
 def test_other_protocol_is_refused_with_both_numbers() -> None:
     buffer = bytearray()
-    append_frame(buffer, Hello(PROTOCOL + 1, "9.9"))
+    append_frame(buffer, Greeting(PROTOCOL + 1, "9.9"))
     with pytest.raises(ProtocolError, match=rf"9\.9 with protocol {PROTOCOL + 1}.*protocol {PROTOCOL}"):
-        decode_hello(bytes(buffer[4:]))
+        decode_greeting(bytes(buffer[4:]))
 
 
 def test_serve_that_imports_nothing_writes_the_same_failure() -> None:
@@ -255,7 +255,7 @@ def test_serve_that_imports_nothing_writes_the_same_failure() -> None:
     frame = decoder.next_frame()
     assert frame is not None
     with pytest.raises(PilotMTCError, match="ä damaged") as caught:
-        decode_hello(frame)
+        decode_greeting(frame)
     assert type(caught.value).__name__ == "SchemaMismatch"
     number, _ = split_reply(frame)
     assert number == 0

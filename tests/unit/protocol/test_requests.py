@@ -5,7 +5,7 @@ import typing
 import pytest
 
 from pilotmtc.model import PilotId
-from pilotmtc.protocol.base import AGENTS, GUESTS, Done, Effect, Handling, Place, Reply, Request, WaitsFor
+from pilotmtc.protocol.base import AGENTS, GUESTS, Done, Effect, Execution, Handling, Reply, Request, WaitsFor
 from pilotmtc.protocol.client.maintenance import CompactStore
 from pilotmtc.protocol.frames import Ping
 from pilotmtc.protocol.requests import REPLIES, REQUESTS, AnyRequest, contradictions
@@ -33,10 +33,10 @@ def test_request_says_how_it_is_handled(kind: type[AnyRequest]) -> None:
 
 @KINDS
 def test_request_has_a_handler_where_it_is_done(kind: type[AnyRequest]) -> None:
-    place = kind.handling.place
-    assert (kind in HANDLERS) == (place is Place.TRANSACTION)
-    assert (kind in THREAD_HANDLERS) == (place is Place.THREAD)
-    assert (kind is CompactStore) == (place is Place.ALONE)
+    execution = kind.handling.execution
+    assert (kind in HANDLERS) == (execution is Execution.TRANSACTION)
+    assert (kind in THREAD_HANDLERS) == (execution is Execution.THREAD)
+    assert (kind is CompactStore) == (execution is Execution.ALONE)
 
 
 @KINDS
@@ -53,7 +53,7 @@ def test_what_contradicts_itself_is_named() -> None:
 
     class Confused(Request[Done], frozen=True, tag="confused"):
         handling = Handling(
-            said_by=AGENTS, effect=Effect.WRITE, waits_for=WaitsFor.TASKS, sign_of_life=True, place=Place.THREAD
+            said_by=AGENTS, effect=Effect.WRITE, waits_for=WaitsFor.TASKS, sign_of_life=True, execution=Execution.THREAD
         )
 
         key: str = ""

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import CampaignId, PilotId, TaskId
-from pilotmtc.protocol.records import Compare, Filter
+from pilotmtc.protocol.records import Comparison, Filter
 from pilotmtc.session.look.filter import KEYS, STATES, FilterError, Vocabulary, completions, parse_filter, pointed
 from pilotmtc.session.look.select import as_filter
 from pilotmtc.states import Cause, TaskState
@@ -21,26 +21,26 @@ from pilotmtc.states import Cause, TaskState
         ("state:Failed,canceled", Filter(states=(TaskState.FAILED, TaskState.CANCELED))),
         ("tag:a tag:b,c", Filter(tags=("a", "b", "c"))),
         ("exit:137,1", Filter(exit_codes=(137, 1))),
-        ("signal:SIGKILL", Filter(compare=(Compare("signal", "=", 9.0),))),
-        ("cause:signal signal:int", Filter(causes=(Cause.SIGNAL,), compare=(Compare("signal", "=", 2.0),))),
-        ("signal:40", Filter(compare=(Compare("signal", "=", 40.0),))),
+        ("signal:SIGKILL", Filter(compare=(Comparison("signal", "=", 9.0),))),
+        ("cause:signal signal:int", Filter(causes=(Cause.SIGNAL,), compare=(Comparison("signal", "=", 2.0),))),
+        ("signal:40", Filter(compare=(Comparison("signal", "=", 40.0),))),
         ("cause:node-lost", Filter(causes=(Cause.NODE_LOST,))),
         ("name:fit-*", Filter(names=("fit-*",))),
         ("fit", Filter(names=("*fit*",))),
         ('"two words"', Filter(names=("*two words*",))),
         ("campaign:3 pilot=2", Filter(campaign=CampaignId(3), pilot=PilotId(2))),
         ("id:7,9-10", Filter(ids=(TaskId(7), TaskId(9), TaskId(10)))),
-        ("id:10-20", Filter(compare=(Compare("id", ">=", 10), Compare("id", "<=", 20)))),
-        ("mass>3", Filter(compare=(Compare("params.mass", ">", 3.0),))),
-        ("kind:a*", Filter(compare=(Compare("params.kind", "=", "a*"),))),
-        ('kind="a b"', Filter(compare=(Compare("params.kind", "=", "a b"),))),
-        ('"mass (GeV)">1', Filter(compare=(Compare("params.mass (GeV)", ">", 1.0),))),
-        ('params."a=b: c"="x y"', Filter(compare=(Compare("params.a=b: c", "=", "x y"),))),
+        ("id:10-20", Filter(compare=(Comparison("id", ">=", 10), Comparison("id", "<=", 20)))),
+        ("mass>3", Filter(compare=(Comparison("params.mass", ">", 3.0),))),
+        ("kind:a*", Filter(compare=(Comparison("params.kind", "=", "a*"),))),
+        ('kind="a b"', Filter(compare=(Comparison("params.kind", "=", "a b"),))),
+        ('"mass (GeV)">1', Filter(compare=(Comparison("params.mass (GeV)", ">", 1.0),))),
+        ('params."a=b: c"="x y"', Filter(compare=(Comparison("params.a=b: c", "=", "x y"),))),
         ('"state":failed', Filter(states=(TaskState.FAILED,))),
-        ("params.state!=x", Filter(compare=(Compare("params.state", "!=", "x"),))),
-        ("elapsed>1m cpu=1h", Filter(compare=(Compare("elapsed_s", ">", 60.0), Compare("cpu_s", "=", 3600.0)))),
-        ("memory<=1G", Filter(compare=(Compare("memory_bytes", "<=", 2.0**30),))),
-        ("try>=2 priority<0", Filter(compare=(Compare("attempt", ">=", 2), Compare("priority", "<", 0)))),
+        ("params.state!=x", Filter(compare=(Comparison("params.state", "!=", "x"),))),
+        ("elapsed>1m cpu=1h", Filter(compare=(Comparison("elapsed_s", ">", 60.0), Comparison("cpu_s", "=", 3600.0)))),
+        ("memory<=1G", Filter(compare=(Comparison("memory_bytes", "<=", 2.0**30),))),
+        ("try>=2 priority<0", Filter(compare=(Comparison("attempt", ">=", 2), Comparison("priority", "<", 0)))),
     ],
 )  # fmt: skip
 def test_filters_mean_what_they_say(text: str, wish: Filter) -> None:

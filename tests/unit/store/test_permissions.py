@@ -14,7 +14,7 @@ from pilotmtc.store.server.permissions import NOBODY, STEWARD, USER, PeerIdentit
 
 # Whatever is not here may be said by the user alone.
 AGENT = {
-    "AttachPilot", "Claim", "EndPilot", "Finish", "GetPilots", "Heartbeat", "Peeked", "Release", "Started",
+    "AttachPilot", "Claim", "EndPilot", "Finish", "GetPilots", "Heartbeat", "ReportOutput", "Release", "Started",
 }  # fmt: skip
 KEY = AGENT | {
     "Cancel", "CancelPilot", "CreatePilot", "DrainPilot", "Edit", "Explain", "GetCampaigns", "GetChanges", "GetOutput",

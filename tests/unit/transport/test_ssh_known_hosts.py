@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilotmtc.errors import LoginRefused
-from pilotmtc.transport.ssh.known_hosts import Verdict, judge, known_kinds, read_entries, refuse_unless_known
+from pilotmtc.transport.ssh.known_hosts import KeyMatch, judge, known_kinds, read_entries, refuse_unless_known
 
 KEY, OTHER = b"key", b"other"
 
@@ -24,7 +24,7 @@ def hashed(name: str) -> str:
     return f"|1|{coded(salt)}|{coded(hmac.digest(salt, name.encode(), hashlib.sha1))}"
 
 
-def verdict(tmp_path: Path, text: str, name: str = "host", kind: str = "ssh-ed25519", key: bytes = KEY) -> Verdict:
+def verdict(tmp_path: Path, text: str, name: str = "host", kind: str = "ssh-ed25519", key: bytes = KEY) -> KeyMatch:
     file = tmp_path / "known_hosts"
     file.write_text(text)
     return judge(read_entries([str(file), "/no/such/file"]), name, kind, key)[0]
@@ -52,20 +52,20 @@ def verdict(tmp_path: Path, text: str, name: str = "host", kind: str = "ssh-ed25
     ],
 )
 def test_names_match_as_ssh_has_them(names: str, name: str, found: bool, tmp_path: Path) -> None:
-    wanted = Verdict.KNOWN if found else Verdict.UNKNOWN
+    wanted = KeyMatch.KNOWN if found else KeyMatch.UNKNOWN
     assert verdict(tmp_path, f"{names} ssh-ed25519 {coded(KEY)} comment\n", name) is wanted
 
 
 def test_verdicts(tmp_path: Path) -> None:
     line = f"host ssh-ed25519 {coded(KEY)}\n"
-    assert verdict(tmp_path, "") is Verdict.UNKNOWN
-    assert verdict(tmp_path, line) is Verdict.KNOWN
-    assert verdict(tmp_path, line, key=OTHER) is Verdict.CHANGED
-    assert verdict(tmp_path, line, kind="ssh-rsa") is Verdict.CHANGED
-    assert verdict(tmp_path, f"host ssh-rsa {coded(OTHER)}\n{line}") is Verdict.KNOWN
-    assert verdict(tmp_path, f"{line}@revoked * ssh-ed25519 {coded(KEY)}\n") is Verdict.REVOKED
-    assert verdict(tmp_path, f"@cert-authority * ssh-ed25519 {coded(KEY)}\n") is Verdict.UNKNOWN
-    assert verdict(tmp_path, "# host\n\nhost\nhost ssh-ed25519 ???\n") is Verdict.UNKNOWN
+    assert verdict(tmp_path, "") is KeyMatch.UNKNOWN
+    assert verdict(tmp_path, line) is KeyMatch.KNOWN
+    assert verdict(tmp_path, line, key=OTHER) is KeyMatch.CHANGED
+    assert verdict(tmp_path, line, kind="ssh-rsa") is KeyMatch.CHANGED
+    assert verdict(tmp_path, f"host ssh-rsa {coded(OTHER)}\n{line}") is KeyMatch.KNOWN
+    assert verdict(tmp_path, f"{line}@revoked * ssh-ed25519 {coded(KEY)}\n") is KeyMatch.REVOKED
+    assert verdict(tmp_path, f"@cert-authority * ssh-ed25519 {coded(KEY)}\n") is KeyMatch.UNKNOWN
+    assert verdict(tmp_path, "# host\n\nhost\nhost ssh-ed25519 ???\n") is KeyMatch.UNKNOWN
 
 
 def test_kinds_that_are_known_are_listed(tmp_path: Path) -> None:
@@ -86,4 +86,4 @@ def test_refusal_names_the_commands(tmp_path: Path) -> None:
 def test_no_file_confuses_it(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     file = tmp_path_factory.mktemp("known") / "hosts"
     file.write_bytes(data)
-    assert judge(read_entries([str(file)]), "host", "ssh-rsa", KEY)[0] is not Verdict.KNOWN
+    assert judge(read_entries([str(file)]), "host", "ssh-rsa", KEY)[0] is not KeyMatch.KNOWN

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from pilotmtc.errors import LoginRefused
-from pilotmtc.transport.ask import Memory, lasts, plain
+from pilotmtc.transport.ask import RememberedAnswers, lasts, plain
 from pilotmtc.transport.ssh.login import MAX_KEYS, MAX_QUESTIONS, Answer, Candidate, Login, Outcome
 
 ALL = frozenset({"publickey", "keyboard-interactive", "password"})
@@ -58,7 +58,7 @@ class Person:
 
 def login(house: House, keys: Sequence[str] = (), *answers: str, allowed: frozenset[str] = ALL) -> Login[str]:
     candidates = [Candidate(key, lambda key=key: key) for key in keys]  # type: ignore[misc]
-    return Login(house, "me@host", candidates, Memory(Person(*answers)), allowed)
+    return Login(house, "me@host", candidates, RememberedAnswers(Person(*answers)), allowed)
 
 
 def test_open_door_needs_nothing() -> None:
@@ -101,13 +101,13 @@ def test_what_the_configuration_forbids_is_not_tried() -> None:
 def test_keys_that_cannot_be_used_do_not_count() -> None:
     house = House(("publickey", "good"))
     keys: list[Candidate[str]] = [Candidate(str(number), lambda: None) for number in range(20)]
-    Login(house, "me@host", [*keys, Candidate("good", lambda: "good")], Memory(Person()), ALL).run()
+    Login(house, "me@host", [*keys, Candidate("good", lambda: "good")], RememberedAnswers(Person()), ALL).run()
     assert house.seen == ["publickey good"]
 
 
 def test_password_is_remembered_and_code_is_not() -> None:
     person = Person("secret", "1", "2")
-    memory = Memory(person)
+    memory = RememberedAnswers(person)
     for code in ("1", "2"):
         Login(House(("keyboard-interactive", f"secret,{code}")), "me@host", iter(()), memory, ALL).run()
     assert person.asked == ["Welcome\n(me@host) Password: ", "(me@host) Code: ", "Welcome\n(me@host) Code: "]
@@ -115,7 +115,7 @@ def test_password_is_remembered_and_code_is_not() -> None:
 
 def test_remembered_password_that_is_wrong_is_asked_anew() -> None:
     person = Person("old", "new")
-    memory = Memory(person)
+    memory = RememberedAnswers(person)
     Login(House(("password", "old")), "me@host", iter(()), memory, ALL).run()
     house = House(("password", "new"))
     Login(house, "me@host", iter(()), memory, ALL).run()
@@ -125,7 +125,7 @@ def test_remembered_password_that_is_wrong_is_asked_anew() -> None:
 
 
 def test_one_host_s_password_is_not_shown_to_another() -> None:
-    memory = Memory(Person("first", "second"))
+    memory = RememberedAnswers(Person("first", "second"))
     assert memory.answer("a@b", [("Password: ", False)]) == ["first"]
     assert memory.answer("c@d", [("Password: ", False)]) == ["second"]
 
