@@ -10,6 +10,7 @@ from pilotmtc.protocol.client.maintenance import CompactStore
 from pilotmtc.protocol.frames import Ping
 from pilotmtc.protocol.requests import REPLIES, REQUESTS, AnyRequest, contradictions
 from pilotmtc.store.requests.handlers import HANDLERS, THREAD_HANDLERS
+from pilotmtc.store.sqlite import SqliteStore  # imports all handlers
 
 KINDS = pytest.mark.parametrize("kind", REQUESTS, ids=lambda kind: kind.__name__)
 
@@ -17,6 +18,10 @@ KINDS = pytest.mark.parametrize("kind", REQUESTS, ids=lambda kind: kind.__name__
 def subclasses(kind: type[AnyRequest]) -> set[type[AnyRequest]]:
     """Return all kinds of requests that the package declares."""
     return {one for one in kind.__subclasses__() if one.__module__.startswith("pilotmtc.protocol.")}
+
+
+def test_store_is_only_open_to_requests_that_are_collected() -> None:
+    assert set(HANDLERS) | set(THREAD_HANDLERS) <= set(REQUESTS), SqliteStore
 
 
 def test_all_requests_are_collected() -> None:
