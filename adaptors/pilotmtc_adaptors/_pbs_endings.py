@@ -2,7 +2,7 @@
 
 from pilotmtc_adaptors._dialect import JobState
 
-_PRO_REASONS = {
+_REASONS = {
     -1: "could not be started, before its files were staged",
     -2: "could not be started, after its files were staged",
     -3: "could not be started after several attempts",
@@ -10,6 +10,8 @@ _PRO_REASONS = {
     -5: "aborted as its execution host was restarted",
     -6: "aborted as its execution host was restarted",
     -7: "could not be restarted from its checkpoint",
+}
+_PRO_REASONS = _REASONS | {
     -10: "user or group is not valid on the execution host",
     -11: "was rerun",
     -12: "was checkpointed and killed",
@@ -28,14 +30,7 @@ _PRO_REASONS = {
     -28: "killed: it used more CPU time than it had asked for",
     -29: "killed: it reached its walltime",
 }
-_TORQUE_REASONS = {
-    -1: "could not be started, before its files were staged",
-    -2: "could not be started, after its files were staged",
-    -3: "could not be started after several attempts",
-    -4: "aborted as its execution host was restarted",
-    -5: "aborted as its execution host was restarted",
-    -6: "aborted as its execution host was restarted",
-    -7: "could not be restarted from its checkpoint",
+_TORQUE_REASONS = _REASONS | {
     -8: "its command could not be executed",
     -9: "its output files could not be created",
     -10: "killed: it used more memory than it had asked for",
