@@ -1,7 +1,8 @@
 """What fencing needs to know of tasks: who holds them, and for which attempt."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from pilotmtc.model import CampaignId, PilotId, TaskId
 from pilotmtc.states import TASK_HELD, TaskState
@@ -17,7 +18,7 @@ _BY_ID = f"SELECT {_COLUMNS} FROM json_each(?) AS wanted CROSS JOIN task AS t ON
 _BY_PILOT = f"SELECT {_COLUMNS} FROM task AS t INDEXED BY task_held WHERE t.pilot_id = ? AND t.{HELD} ORDER BY t.id"
 
 
-class TaskStatus(NamedTuple):
+class TaskStatus(Struct, frozen=True, gc=False):
     """How a task stands.
 
     Attributes
@@ -44,9 +45,9 @@ class TaskStatus(NamedTuple):
 
 def tasks_by_id(tx: Transaction, tasks: Iterable[int]) -> dict[int, TaskStatus]:
     """Return how these tasks stand."""
-    return {row[0]: TaskStatus._make(row) for row in tx.execute(_BY_ID, (id_list(tasks),))}
+    return {row[0]: TaskStatus(*row) for row in tx.execute(_BY_ID, (id_list(tasks),))}
 
 
 def tasks_of_pilot(tx: Transaction, pilot: PilotId) -> dict[int, TaskStatus]:
     """Return how the tasks stand that the pilot holds, in order of their ids."""
-    return {row[0]: TaskStatus._make(row) for row in tx.execute(_BY_PILOT, (pilot,))}
+    return {row[0]: TaskStatus(*row) for row in tx.execute(_BY_PILOT, (pilot,))}

@@ -3,9 +3,10 @@
 import math
 from collections.abc import Iterable, Iterator
 from heapq import merge
-from typing import NamedTuple
+from itertools import starmap
 
 import msgspec
+from msgspec import Struct
 
 from pilotmtc.errors import StateError
 from pilotmtc.model import CampaignId, Claimed, PilotId, Resources, Result, TaskId
@@ -52,7 +53,7 @@ _RETURN = f"UPDATE task SET state = {TaskState.READY:d}, started_at = NULL, pilo
 _CANCEL = f"UPDATE task SET state = {TaskState.CANCELED:d}, cancel = 0 WHERE id = ?"
 
 
-class ReadyTask(NamedTuple):
+class ReadyTask(Struct, frozen=True, gc=False):
     """A task that a claim is given, as it was before."""
 
     id: TaskId
@@ -76,7 +77,7 @@ def claim(tx: Transaction, request: Claim) -> Batch:
     tx.leases.renew(request.pilot)
     if request.number == status.claim_no:
         rows = tx.execute(_GIVEN_TASKS, (request.pilot, request.number))
-        return _batch(tx, request.number, list(map(ReadyTask._make, rows)), 0)
+        return _batch(tx, request.number, [ReadyTask(*row) for row in rows], 0)
     if request.number < tx.leases.newest_claim(request.pilot, status.claim_no):
         return Batch(request.number)  # a late copy: the agent would not know of what this gave it
     tx.leases.note_claim(request.pilot, request.number)
@@ -101,10 +102,10 @@ def _batch(tx: Transaction, number: int, tasks: list[ReadyTask], step: int) -> B
         tuple(
             [
                 Claimed(
-                    id_, attempt + step, template, resources, _decode_params(params) if params else (),
-                    priority, name, campaign,
+                    task.id, task.attempt + step, task.template, task.resources,
+                    _decode_params(task.params) if task.params else (), task.priority, task.name, task.campaign,
                 )
-                for id_, attempt, template, resources, priority, params, name, campaign in tasks
+                for task in tasks
             ]
         ),
         {id_: tx.caches.templates.get(id_) for id_ in {task.template for task in tasks}},
@@ -142,7 +143,7 @@ def _choose(tx: Transaction, request: Claim, campaign: int | None) -> Iterator[R
     limit = request.limit
     fitting = {kind: None for kind in kinds(tx, campaign) if _fits(tx.caches.resources.get(kind[1]), request)}
     streams: list[Iterable[ReadyTask]] = [
-        map(ReadyTask._make, tx.execute(_READY_TASKS, (*kind, limit))) for kind in fitting
+        starmap(ReadyTask, tx.execute(_READY_TASKS, (*kind, limit))) for kind in fitting
     ]
     left = _Left(request.want, request.total)
     given = 0

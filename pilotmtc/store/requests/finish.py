@@ -7,6 +7,8 @@ after all (`find_again`): the record of the loss gives way to the truth.
 
 from collections.abc import Iterable
 
+from msgspec.structs import replace
+
 from pilotmtc.model import CampaignId, PilotId, Result, TaskId
 from pilotmtc.protocol.agent import Finish, Finished
 from pilotmtc.states import CRASHES, NOT_CHARGED, Cause, TaskState, after_attempt
@@ -70,7 +72,7 @@ def find_again(
         crashes = task.crashes - (cause in CRASHES)
         tx.move_tasks(task.campaign, task.state, RUNNING, (id_,))
         tx.execute(_RESUME, (crashes, started_at, task.id))
-        tasks[task.id] = task._replace(state=RUNNING, crashes=crashes, started_at=started_at)
+        tasks[task.id] = replace(task, state=RUNNING, crashes=crashes, started_at=started_at)
 
 
 def record(
