@@ -14,3 +14,18 @@ def attempt_id(task: int, attempt: int) -> int:
 def split_attempt_id(id_: int) -> tuple[TaskId, int]:
     """Return the task and the number of an attempt."""
     return TaskId(id_ >> ATTEMPT_BITS), id_ & LAST_ATTEMPT
+
+
+def attempt_id_sql(task: str, attempt: str) -> str:
+    """Return the SQL of the id of an attempt; `task` and `attempt` are columns or numbers."""
+    return f"({task} << {ATTEMPT_BITS}) + {attempt}"
+
+
+def task_sql(id_: str) -> str:
+    """Return the SQL of the task of an attempt, from its id."""
+    return f"{id_} >> {ATTEMPT_BITS}"
+
+
+def attempt_sql(id_: str) -> str:
+    """Return the SQL of the number of an attempt, from its id."""
+    return f"{id_} & {LAST_ATTEMPT}"

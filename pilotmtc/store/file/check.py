@@ -3,46 +3,53 @@
 import sqlite3
 from collections.abc import Iterator
 
-from pilotmtc.store.attempt_id import ATTEMPT_BITS, LAST_ATTEMPT
+from pilotmtc.states import TASK_HELD, Cause, PilotState, TaskState
+from pilotmtc.store.attempt_id import attempt_id_sql, attempt_sql, task_sql
 from pilotmtc.store.file.checksums import damaged
 from pilotmtc.store.file.large_outputs import missing
+from pilotmtc.store.file.sql import in_states
+from pilotmtc.store.file.task_status import HELD
 
+WAITING, DONE, FAILED = TaskState.WAITING, TaskState.DONE, TaskState.FAILED
+_AT_WORK = frozenset({PilotState.ACTIVE, PilotState.DRAINING})
+_CURRENT = attempt_id_sql("t.id", "t.attempt")
 _SHOWN = 5  # of each kind of problem
 
 # Each query answers the ids of what breaks the rule.
 _RULES = (
-    ("tasks in a state that does not exist", "SELECT id FROM task WHERE state NOT BETWEEN 0 AND 7"),
+    ("tasks in a state that does not exist", f"SELECT id FROM task WHERE state NOT {in_states(TaskState)}"),
     ("held tasks without a pilot that is at work",
      "SELECT t.id FROM task AS t LEFT JOIN pilot AS p ON p.id = t.pilot_id "
-     "WHERE t.state IN (2, 3) AND (p.state IS NULL OR p.state NOT IN (2, 3))"),
+     f"WHERE t.{HELD} AND (p.state IS NULL OR p.state NOT {in_states(_AT_WORK)})"),
     ("tasks that were claimed or are over but never had an attempt",
-     "SELECT id FROM task WHERE state IN (2, 3, 4, 5) AND attempt < 1"),
+     f"SELECT id FROM task WHERE state {in_states(TASK_HELD | {DONE, FAILED})} AND attempt < 1"),
     ("DONE tasks without a recorded attempt that ended with exit code 0",
-     f"SELECT t.id FROM task AS t LEFT JOIN attempt AS a ON a.id = (t.id << {ATTEMPT_BITS}) + t.attempt "
-     "WHERE t.state = 4 AND (a.cause IS NOT 0 OR a.exit_code IS NOT 0)"),
+     f"SELECT t.id FROM task AS t LEFT JOIN attempt AS a ON a.id = {_CURRENT} "
+     f"WHERE t.state = {DONE:d} AND (a.cause IS NOT {Cause.EXIT:d} OR a.exit_code IS NOT 0)"),
     ("FAILED tasks without a recorded last attempt",
-     f"SELECT t.id FROM task AS t LEFT JOIN attempt AS a ON a.id = (t.id << {ATTEMPT_BITS}) + t.attempt "
-     "WHERE t.state = 5 AND a.id IS NULL"),
+     f"SELECT t.id FROM task AS t LEFT JOIN attempt AS a ON a.id = {_CURRENT} "
+     f"WHERE t.state = {FAILED:d} AND a.id IS NULL"),
     ("READY or held tasks whose present attempt is recorded as ended",
-     f"SELECT t.id FROM task AS t JOIN attempt AS a ON a.id = (t.id << {ATTEMPT_BITS}) + t.attempt "
-     "WHERE t.state IN (2, 3)"),
+     f"SELECT t.id FROM task AS t JOIN attempt AS a ON a.id = {_CURRENT} WHERE t.{HELD}"),
     ("recorded attempts that their task never made",
-     f"SELECT a.id >> {ATTEMPT_BITS} FROM attempt AS a LEFT JOIN task AS t ON t.id = a.id >> {ATTEMPT_BITS} "
-     f"WHERE t.id IS NULL OR a.id & {LAST_ATTEMPT} NOT BETWEEN 1 AND t.attempt"),
+     f"SELECT {task_sql('a.id')} FROM attempt AS a LEFT JOIN task AS t ON t.id = {task_sql('a.id')} "
+     f"WHERE t.id IS NULL OR {attempt_sql('a.id')} NOT BETWEEN 1 AND t.attempt"),
     ("tasks with another attempt after the one that ended well",
-     f"SELECT a.id >> {ATTEMPT_BITS} FROM attempt AS a JOIN task AS t ON t.id = a.id >> {ATTEMPT_BITS} "
-     f"WHERE a.cause = 0 AND a.exit_code = 0 AND (t.state != 4 OR a.id & {LAST_ATTEMPT} != t.attempt)"),
+     f"SELECT {task_sql('a.id')} FROM attempt AS a JOIN task AS t ON t.id = {task_sql('a.id')} "
+     f"WHERE a.cause = {Cause.EXIT:d} AND a.exit_code = 0 "
+     f"AND (t.state != {DONE:d} OR {attempt_sql('a.id')} != t.attempt)"),
     ("outputs without an attempt",
-     f"SELECT o.id >> {ATTEMPT_BITS} FROM output AS o LEFT JOIN attempt AS a ON a.id = o.id WHERE a.id IS NULL"),
+     f"SELECT {task_sql('o.id')} FROM output AS o LEFT JOIN attempt AS a ON a.id = o.id WHERE a.id IS NULL"),
     ("WAITING tasks that count other unmet dependencies than there are",
-     "SELECT t.id FROM task AS t WHERE t.state = 0 AND (t.unmet = 0 OR t.unmet != (SELECT count(*) "
-     "FROM dependency AS d JOIN task AS n ON n.id = d.needs_id WHERE d.task_id = t.id AND n.state < 4))"),
+     f"SELECT t.id FROM task AS t WHERE t.state = {WAITING:d} AND (t.unmet = 0 OR t.unmet != (SELECT count(*) "
+     f"FROM dependency AS d JOIN task AS n ON n.id = d.needs_id WHERE d.task_id = t.id AND n.state < {DONE:d}))"),
     ("WAITING tasks that wait for one that did not end well",
      "SELECT t.id FROM task AS t JOIN dependency AS d ON d.task_id = t.id JOIN task AS n ON n.id = d.needs_id "
-     "WHERE t.state = 0 AND d.well AND n.state IN (5, 6, 7)"),
+     f"WHERE t.state = {WAITING:d} AND d.well AND n.state > {DONE:d}"),
     ("dependencies on a later task", "SELECT task_id FROM dependency WHERE needs_id >= task_id"),
-    ("tasks that pause but are not READY", "SELECT id FROM task WHERE not_before IS NOT NULL AND state != 1"),
-    ("tasks to be canceled that no pilot holds", "SELECT id FROM task WHERE cancel AND state NOT IN (2, 3)"),
+    ("tasks that pause but are not READY",
+     f"SELECT id FROM task WHERE not_before IS NOT NULL AND state != {TaskState.READY:d}"),
+    ("tasks to be canceled that no pilot holds", f"SELECT id FROM task WHERE cancel AND NOT {HELD}"),
     ("tasks outside their campaign's range",
      "SELECT t.id FROM task AS t JOIN campaign AS c ON c.id = t.campaign_id "
      "WHERE t.id NOT BETWEEN c.first_id AND c.last_id"),
@@ -50,10 +57,12 @@ _RULES = (
      "SELECT t.id FROM task AS t JOIN template AS m ON m.id = t.template_id "
      "WHERE coalesce(json_array_length(t.params), 0) != coalesce(json_array_length(m.body, '$.fields'), 0)"),
 )  # fmt: skip
+# Counts of tasks that are not as many as there are.
 _TALLY = """SELECT campaign_id, state, sum(told), sum(there) FROM (
     SELECT campaign_id, state, n AS told, 0 AS there FROM tally
     UNION ALL SELECT campaign_id, state, 0, count(*) FROM task GROUP BY campaign_id, state)
     GROUP BY campaign_id, state HAVING sum(told) != sum(there)"""
+# Campaigns that have not as many tasks as they have received.
 _RECEIVED = """SELECT c.id, c.received, (SELECT count(*) FROM task AS t WHERE t.campaign_id = c.id
     AND t.id BETWEEN c.first_id AND c.last_id) AS there FROM campaign AS c WHERE c.received != there"""
 

@@ -4,11 +4,12 @@ import sqlite3
 import zlib
 from collections.abc import Iterator
 
-from pilotmtc.store.attempt_id import ATTEMPT_BITS, LAST_ATTEMPT
+from pilotmtc.store.attempt_id import split_attempt_id
 from pilotmtc.store.file.large_outputs import place
 
 _SHOWN = 5
 _BLOCK_BYTES = 1 << 20
+# Attempts whose large outputs have checksums, with what is needed to find the files.
 _ALL = """SELECT c.id, a.stdout_path, c.stdout, a.stderr_path, c.stderr, p.directory FROM checksum AS c
     JOIN attempt AS a ON a.id = c.id LEFT JOIN pilot AS p ON p.id = a.pilot_id ORDER BY c.id"""
 
@@ -21,7 +22,8 @@ def damaged(connection: sqlite3.Connection, store: str) -> Iterator[str]:
             file = None if crc is None else place(store, path, directory)
             try:
                 if file is not None and _crc_of(file) != crc:
-                    changed.append(f"{file} of task {id_ >> ATTEMPT_BITS}, attempt {id_ & LAST_ATTEMPT}")
+                    task, attempt = split_attempt_id(id_)
+                    changed.append(f"{file} of task {task}, attempt {attempt}")
             except FileNotFoundError:
                 continue
             except OSError as error:

@@ -10,11 +10,12 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from pilotmtc.store.attempt_id import ATTEMPT_BITS
+from pilotmtc.store.attempt_id import split_attempt_id
 from pilotmtc.units import format_memory
 
 _SHOWN = 5
 _OURS = re.compile(r"(?:/.*\.d/)?(pilots/[^/]+/outputs/[^/]+)", re.DOTALL)
+# Attempts with large outputs.
 _ALL = """SELECT a.id, a.stdout_path, a.stdout_bytes, a.stderr_path, a.stderr_bytes, p.directory FROM attempt AS a
     LEFT JOIN pilot AS p ON p.id = a.pilot_id WHERE a.stdout_path IS NOT NULL OR a.stderr_path IS NOT NULL"""
 
@@ -44,7 +45,7 @@ def place(store: str, path: str | None, directory: str | None) -> str | None:
 def missing(connection: sqlite3.Connection, store: str) -> Iterator[str]:
     """Yield, in words, which outputs are not all there any more."""
     tasks = [
-        str(id_ >> ATTEMPT_BITS)
+        str(split_attempt_id(id_)[0])
         for id_, out, _, err, _, directory in connection.execute(_ALL)
         for path in (out, err)
         if path and _OURS.fullmatch(path) and not os.path.exists(place(store, path, directory) or "")

@@ -8,6 +8,7 @@ from pilotmtc.model import CampaignId, PilotId
 from pilotmtc.states import PILOT_FINAL, JobState, PilotState, check_pilot
 from pilotmtc.store.file.transaction import Transaction
 
+LIVES = f"state < {PilotState.DONE:d}"  # of pilots: NEW, PENDING, ACTIVE or DRAINING
 _STATUS = """SELECT state, campaign_id, claim_no, orders, drain, kill, iif(watched, scheduler, ''), submits, job,
     native_state, reason FROM pilot WHERE id = ?"""
 _WAIT = "UPDATE pilot SET state = ? WHERE id = ?"

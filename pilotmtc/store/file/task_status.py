@@ -6,11 +6,11 @@ from msgspec import Struct
 
 from pilotmtc.model import CampaignId, PilotId, TaskId
 from pilotmtc.states import TASK_HELD, TaskState
-from pilotmtc.store.file.ids import id_list
+from pilotmtc.store.file.sql import id_list, in_states
 from pilotmtc.store.file.transaction import Transaction
 
 CLAIMED, RUNNING = int(TaskState.CLAIMED), int(TaskState.RUNNING)
-HELD = f"state IN ({CLAIMED}, {RUNNING})"  # as the index task_held says it
+HELD = f"state {in_states(TASK_HELD)}"  # as the index task_held says it
 _COLUMNS = """t.id, t.state, t.attempt, t.pilot_id, t.campaign_id, t.template_id, t.cancel, t.failures, t.crashes,
     t.started_at"""
 # CROSS JOIN keeps the order: the list, then each of its tasks.

@@ -16,8 +16,8 @@ from pilotmtc.protocol.records import RunningTask
 from pilotmtc.resources.slots import SHARE, shares
 from pilotmtc.states import PILOT_FINAL, Cause, PilotState, TaskState
 from pilotmtc.store.attempt_id import LAST_ATTEMPT, attempt_id
-from pilotmtc.store.file.ids import IN_LIST, id_list
 from pilotmtc.store.file.pilot_status import pilot_status
+from pilotmtc.store.file.sql import IN_LIST, id_list
 from pilotmtc.store.file.task_status import CLAIMED, HELD, RUNNING, TaskStatus, tasks_by_id
 from pilotmtc.store.file.transaction import Transaction
 from pilotmtc.store.requests.dependents import resolve

@@ -5,7 +5,7 @@ from itertools import islice
 
 from pilotmtc.states import TaskState
 from pilotmtc.store.attempt_id import attempt_id
-from pilotmtc.store.file.ids import id_list
+from pilotmtc.store.file.sql import id_list
 from pilotmtc.store.file.transaction import Transaction
 
 _WAITING, _READY, _DONE, _SKIPPED = TaskState.WAITING, TaskState.READY, TaskState.DONE, TaskState.SKIPPED

@@ -7,14 +7,15 @@ from collections.abc import Iterable
 from pilotmtc.errors import UsageError
 from pilotmtc.model import CampaignId
 from pilotmtc.protocol.records import Comparison, Filter
-from pilotmtc.states import TaskState
-from pilotmtc.store.attempt_id import ATTEMPT_BITS
-from pilotmtc.store.file.ids import id_list
+from pilotmtc.states import TASK_HELD, TaskState
+from pilotmtc.store.attempt_id import attempt_id_sql
+from pilotmtc.store.file.sql import IN_LIST, id_list, in_states
+from pilotmtc.store.file.task_status import HELD
 from pilotmtc.store.file.transaction import Transaction
 
 # A subquery that has the last recorded attempt of t.
 LAST = f"""(SELECT max(id) FROM attempt
-    WHERE id BETWEEN (t.id << {ATTEMPT_BITS}) AND (t.id << {ATTEMPT_BITS}) + t.attempt)"""
+    WHERE id BETWEEN {attempt_id_sql("t.id", "0")} AND {attempt_id_sql("t.id", "t.attempt")})"""
 
 
 def measured(column: str) -> str:
@@ -23,10 +24,15 @@ def measured(column: str) -> str:
 
 
 # How long t runs by now, or its last attempt did; its value is the time.
-ELAPSED = f"CASE t.state WHEN 3 THEN ? - t.started_at ELSE {measured('elapsed_s')} END"
+ELAPSED = f"CASE t.state WHEN {TaskState.RUNNING:d} THEN ? - t.started_at ELSE {measured('elapsed_s')} END"
 
+_CAMPAIGN_RANGE = "SELECT first_id, last_id FROM campaign WHERE id = ?"
+# Where templates have the field of a name: the template and the place.
+_FIELD_PLACES = """SELECT p.id, f.key FROM template AS p, json_each(p.body, '$.fields') AS f WHERE f.value = ?"""
+# The names of fields, of the newest templates first; they may repeat.
+_FIELD_NAMES = """SELECT f.value FROM (SELECT id, body FROM template ORDER BY id DESC LIMIT 500) AS p,
+    json_each(p.body, '$.fields') AS f ORDER BY p.id DESC, f.key"""
 _BAD = frozenset({TaskState.FAILED, TaskState.CANCELED, TaskState.SKIPPED})
-_HELD = frozenset({TaskState.CLAIMED, TaskState.RUNNING})
 _OPS = frozenset({"<", "<=", "=", "!=", ">=", ">"})
 _COLUMNS = {"id": "t.id", "priority": "t.priority", "attempt": "t.attempt"}
 _LASTS = ("elapsed_s", "cpu_s", "memory_bytes", "signal")  # of the last attempt
@@ -49,7 +55,7 @@ class Where:
         if wish.states is not None:
             self._states(frozenset(wish.states))
         if wish.ids is not None:
-            self._add("t.id IN (SELECT value FROM json_each(?))", id_list(wish.ids))
+            self._add(f"t.id {IN_LIST}", id_list(wish.ids))
             self.few = True
         if wish.campaign is not None:
             self._campaigns(tx, wish.campaign if isinstance(wish.campaign, tuple) else (wish.campaign,))
@@ -79,17 +85,17 @@ class Where:
         # A partial index is used only when its own condition is there word for word.
         if states and states <= _BAD:
             self.source = "task AS t INDEXED BY task_ended"
-            self._add("t.state >= 5")
-        elif states and states <= _HELD:
+            self._add(f"t.state >= {TaskState.FAILED:d}")
+        elif states and states <= TASK_HELD:
             self.source = "task AS t INDEXED BY task_held"
             self.few = True
-            self._add("t.state IN (2, 3)")
-        self._add(f"t.state IN ({', '.join(str(int(state)) for state in sorted(states))})")
+            self._add(f"t.{HELD}")
+        self._add(f"t.state {in_states(states)}")
 
     def _campaigns(self, tx: Transaction, campaigns: tuple[CampaignId, ...]) -> None:
         terms: list[str] = []
         for campaign in campaigns:
-            row = tx.execute("SELECT first_id, last_id FROM campaign WHERE id = ?", (campaign,)).fetchone()
+            row = tx.execute(_CAMPAIGN_RANGE, (campaign,)).fetchone()
             if row is None:
                 raise UsageError(f"there is no campaign {campaign} in this store")
             terms.append("t.campaign_id = ? AND t.id BETWEEN ? AND ?")
@@ -103,7 +109,7 @@ class Where:
         self._add(f"({' OR '.join(terms) or '0'})", *values)
 
     def _last(self, column: str, values: Iterable[int]) -> None:
-        self._add(f"{measured(column)} IN (SELECT value FROM json_each(?))", id_list(values))
+        self._add(f"{measured(column)} {IN_LIST}", id_list(values))
 
     def _compare(self, tx: Transaction, one: Comparison) -> None:
         if one.op not in _OPS:
@@ -126,9 +132,7 @@ class Where:
     def _param(self, tx: Transaction, name: str, op: str, value: float | str) -> None:
         """Compare a parameter, which each template may have at another place."""
         places: dict[int, list[int]] = {}
-        for template, at in tx.execute(
-            "SELECT p.id, f.key FROM template AS p, json_each(p.body, '$.fields') AS f WHERE f.value = ?", (name,)
-        ):
+        for template, at in tx.execute(_FIELD_PLACES, (name,)):
             places.setdefault(at, []).append(template)
         if not places:
             raise UsageError(_no_param(tx, name))
@@ -142,18 +146,14 @@ class Where:
             elif op in ("=", "!=") and ("*" in value or "?" in value):
                 sign = {"=": "GLOB", "!=": "NOT GLOB"}[op]
                 wish = value.replace("[", "[[]")
-            term = f"(t.template_id IN (SELECT value FROM json_each(?)) AND {text} {sign} ?)"
+            term = f"(t.template_id {IN_LIST} AND {text} {sign} ?)"
             terms.append((term, [id_list(templates), wish]))
         self._add(f"({' OR '.join(term for term, _ in terms)})", *(one for _, values in terms for one in values))
 
 
 def field_names(tx: Transaction) -> list[str]:
     """Return the names of parameters, of the newest templates first."""
-    rows = tx.execute(
-        "SELECT f.value FROM (SELECT id, body FROM template ORDER BY id DESC LIMIT 500) AS p, "
-        "json_each(p.body, '$.fields') AS f ORDER BY p.id DESC, f.key"
-    )
-    return list(dict.fromkeys(name for (name,) in rows))
+    return list(dict.fromkeys(name for (name,) in tx.execute(_FIELD_NAMES)))
 
 
 def _no_param(tx: Transaction, name: str) -> str:

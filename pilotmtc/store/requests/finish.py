@@ -13,8 +13,8 @@ from pilotmtc.model import CampaignId, PilotId, Result, TaskId
 from pilotmtc.protocol.agent import Finish, Finished
 from pilotmtc.states import CRASHES, NOT_CHARGED, Cause, TaskState, after_attempt
 from pilotmtc.store.attempt_id import LAST_ATTEMPT, attempt_id
-from pilotmtc.store.file.ids import IN_LIST, id_list
 from pilotmtc.store.file.large_outputs import kept
+from pilotmtc.store.file.sql import IN_LIST, id_list
 from pilotmtc.store.file.task_status import RUNNING, TaskStatus, tasks_by_id
 from pilotmtc.store.file.transaction import Transaction
 from pilotmtc.store.requests.dependents import resolve

@@ -3,7 +3,7 @@
 from typing import Any
 
 from pilotmtc.errors import UsageError
-from pilotmtc.model import PilotId, TaskId
+from pilotmtc.model import PilotId
 from pilotmtc.protocol.agent import ReportOutput
 from pilotmtc.protocol.base import Done
 from pilotmtc.protocol.client.campaigns import GetCampaigns
@@ -11,8 +11,10 @@ from pilotmtc.protocol.client.pilots import GetPilotView, GetSpans, PilotView, S
 from pilotmtc.protocol.client.tasks import AHEAD_MAX, Explain, Explanation, GetTail, GetTask, GetWords, Tail, Words
 from pilotmtc.protocol.records import RunningTask, Span
 from pilotmtc.states import PILOT_FINAL, Cause, TaskState
-from pilotmtc.store.attempt_id import ATTEMPT_BITS, LAST_ATTEMPT
-from pilotmtc.store.file.ids import id_list
+from pilotmtc.store.attempt_id import attempt_id, split_attempt_id
+from pilotmtc.store.file.pilot_status import LIVES
+from pilotmtc.store.file.sql import IN_LIST, id_list
+from pilotmtc.store.file.task_status import HELD, RUNNING
 from pilotmtc.store.file.transaction import Transaction
 from pilotmtc.store.requests.claim import kinds
 from pilotmtc.store.requests.filter_sql import field_names
@@ -20,18 +22,30 @@ from pilotmtc.store.requests.handlers import handles
 from pilotmtc.store.requests.query import TASK_COLUMNS, get_campaigns, get_task, pilots_where, task_of
 
 _BLOCKERS = 10
-_HELD = 20_000
-_SPANS = 10_000
+_MOST_HELD = 20_000
+_MOST_SPANS = 10_000
 _SPAN_IDS = 8_192  # tasks whose attempts are looked at in one go
 _MOVES = 30_000  # transitions, most of them of attempts that begin, that are looked at in one go
-_SPAN = "id, node, slot, started_at, elapsed_s, cause, coalesce(exit_code, signal, 0)"
+_SPANS = "SELECT id, node, slot, started_at, elapsed_s, cause, coalesce(exit_code, signal, 0) FROM attempt"
+_IS_OF_PILOT = "pilot_id = ? AND started_at > 0"
+_OLDER_SPANS = f"{_SPANS} WHERE id >= ? AND id < ? AND {_IS_OF_PILOT} ORDER BY id DESC LIMIT ?"
+_SPANS_BY_ID = f"{_SPANS} WHERE id {IN_LIST} AND {_IS_OF_PILOT}"
 _LOOK_S = 0.02
 _NEW_TASKS = 2_000
 _BEGUN = frozenset({TaskState.CLAIMED, TaskState.RUNNING})
 _BAD = frozenset({TaskState.FAILED, TaskState.CANCELED, TaskState.SKIPPED})
 # The tasks of one kind that are claimed before a certain one, as far as they are worth counting.
-_AHEAD = """SELECT count(*) FROM (SELECT 1 FROM task INDEXED BY task_ready WHERE campaign_id = ?1 AND resources_id = ?2
-    AND state = 1 AND not_before IS NULL AND (priority > ?3 OR priority = ?3 AND id < ?4) LIMIT ?5)"""
+_AHEAD = f"""SELECT count(*) FROM (SELECT 1 FROM task INDEXED BY task_ready WHERE campaign_id = ?1 AND resources_id = ?2
+    AND state = {TaskState.READY:d} AND not_before IS NULL AND (priority > ?3 OR priority = ?3 AND id < ?4) LIMIT ?5)"""
+_BLOCKING = f"SELECT {TASK_COLUMNS} FROM task AS t WHERE t.id {IN_LIST} LIMIT {_BLOCKERS}"
+_HELD_TASKS = f"""SELECT id, attempt, campaign_id, started_at FROM task INDEXED BY task_held
+    WHERE pilot_id = ? AND {HELD} ORDER BY id LIMIT {_MOST_HELD}"""
+_RUNNING_ATTEMPT = f"SELECT attempt, pilot_id FROM task WHERE id = ? AND state = {RUNNING}"
+# The tags of the newest tasks, the most frequent first.
+_TAGS = f"""SELECT tag.value FROM (SELECT tags FROM task ORDER BY id DESC LIMIT {_NEW_TASKS}) AS t,
+    json_each(t.tags) AS tag GROUP BY 1 ORDER BY count(*) DESC LIMIT 100"""
+_PILOT_BY_KEY = "SELECT id FROM pilot WHERE key = ?"
+_DIRECTORY = "SELECT directory FROM pilot WHERE id = ?"
 
 
 @handles(Explain)
@@ -47,10 +61,7 @@ def explain(tx: Transaction, request: Explain) -> Explanation:
         for id_, state, well in detail.needs
         if state < TaskState.DONE or (well and state in _BAD)
     ]  # fmt: skip
-    rows = tx.execute(
-        f"SELECT {TASK_COLUMNS} FROM task AS t WHERE t.id IN (SELECT value FROM json_each(?)) LIMIT {_BLOCKERS}",
-        (id_list(wanted),),
-    ).fetchall()
+    blocking = tx.execute(_BLOCKING, (id_list(wanted),)).fetchall()
     ahead = 0
     if task.state is TaskState.READY and task.not_before is None:
         shared = tx.caches.shared_from(task.campaign) == task.campaign
@@ -65,8 +76,8 @@ def explain(tx: Transaction, request: Explain) -> Explanation:
         detail.template,
         detail.needs,
         get_campaigns(tx, GetCampaigns(id=task.campaign)).campaigns[0],
-        tuple([task_of(tx, row) for row in rows]),
-        pilots_where(tx, "state < 4", ()),
+        tuple([task_of(tx, row) for row in blocking]),
+        pilots_where(tx, LIVES, ()),
         ahead,
     )
 
@@ -81,11 +92,7 @@ def get_pilot_view(tx: Transaction, request: GetPilotView) -> PilotView:
     known = tx.activity.running.get(request.pilot, {})
     tasks = []
     if found[0].state not in PILOT_FINAL:
-        for id_, attempt, campaign, started_at in tx.execute(
-            "SELECT id, attempt, campaign_id, started_at FROM task INDEXED BY task_held "
-            "WHERE pilot_id = ? AND state IN (2, 3) ORDER BY id LIMIT ?",
-            (request.pilot, _HELD),
-        ):
+        for id_, attempt, campaign, started_at in tx.execute(_HELD_TASKS, (request.pilot,)):
             task = known.get(id_)
             if task is None or task.attempt != attempt:
                 task = RunningTask(id_, attempt, campaign, started_at or 0.0)
@@ -106,7 +113,7 @@ def get_pilot_view(tx: Transaction, request: GetPilotView) -> PilotView:
 @handles(GetTail)
 def get_tail(tx: Transaction, request: GetTail) -> Tail:
     """Answer what a running attempt has written as far as is known, and have its agent asked for newer."""
-    row = tx.execute("SELECT attempt, pilot_id FROM task WHERE id = ? AND state = 3", (request.task,)).fetchone()
+    row = tx.execute(_RUNNING_ATTEMPT, (request.task,)).fetchone()
     if row is None:
         return Tail()
     attempt, pilot = row
@@ -130,17 +137,14 @@ def get_spans(tx: Transaction, request: GetSpans) -> Spans:
     """Answer when slots were in use."""
     if not request.before and tx.changes.first_seq <= request.since <= tx.changes.seq:
         return _newer_spans(tx, request)
-    limit = max(1, min(request.limit, _SPANS))
+    limit = max(1, min(request.limit, _MOST_SPANS))
     until = tx.clock.monotonic() + _LOOK_S
     edge = min(request.before or tx.caches.next_task, tx.caches.next_task)
     found: list[Span] = []
     while edge > 1:
         low = max(edge - _SPAN_IDS, 1)
-        rows = tx.execute(
-            f"SELECT {_SPAN} FROM attempt "
-            "WHERE id BETWEEN ? AND ? AND pilot_id = ? AND started_at > 0 ORDER BY id DESC LIMIT ?",
-            (low << ATTEMPT_BITS, (edge << ATTEMPT_BITS) - 1, request.pilot, limit - len(found)),
-        ).fetchall()
+        between = (attempt_id(low, 0), attempt_id(edge, 0))
+        rows = tx.execute(_OLDER_SPANS, (*between, request.pilot, limit - len(found)))
         found += [_span(row) for row in rows]
         edge = low
         if len(found) >= limit:
@@ -154,34 +158,26 @@ def get_spans(tx: Transaction, request: GetSpans) -> Spans:
 def _newer_spans(tx: Transaction, request: GetSpans) -> Spans:
     """Answer what has ended since an earlier answer, retries of old tasks too, from the transitions in memory."""
     seq, moves = tx.changes.since(request.since, None, _MOVES)
-    ended = {(task << ATTEMPT_BITS) + attempt for task, state, attempt in moves if attempt and state not in _BEGUN}
-    rows = tx.execute(
-        f"SELECT {_SPAN} FROM attempt WHERE id IN (SELECT value FROM json_each(?)) AND pilot_id = ? AND started_at > 0",
-        (id_list(ended), request.pilot),
-    )
+    ended = {attempt_id(task, attempt) for task, state, attempt in moves if attempt and state not in _BEGUN}
+    rows = tx.execute(_SPANS_BY_ID, (id_list(ended), request.pilot))
     return Spans(tuple([_span(row) for row in rows]), seq=seq)
 
 
 def _span(row: tuple[Any, ...]) -> Span:
     id_, node, slot, started_at, elapsed_s, cause, code = row
-    return Span(TaskId(id_ >> ATTEMPT_BITS), id_ & LAST_ATTEMPT, node, slot, started_at, elapsed_s, Cause(cause), code)
+    return Span(*split_attempt_id(id_), node, slot, started_at, elapsed_s, Cause(cause), code)
 
 
 @handles(GetWords)
 def get_words(tx: Transaction, request: GetWords) -> Words:
     """Answer words for filters."""
-    tags = tx.execute(
-        "SELECT tag.value FROM (SELECT tags FROM task ORDER BY id DESC LIMIT ?) AS t, json_each(t.tags) AS tag "
-        "GROUP BY 1 ORDER BY count(*) DESC LIMIT 100",
-        (_NEW_TASKS,),
-    )
-    return Words(tuple(field_names(tx)[:200]), tuple(tag for (tag,) in tags))
+    return Words(tuple(field_names(tx)[:200]), tuple([tag for (tag,) in tx.execute(_TAGS)]))
 
 
 def find_pilot(tx: Transaction, key: str) -> PilotId | None:
     """Return the pilot with this key, None if there is none."""
-    row = tx.execute("SELECT id FROM pilot WHERE key = ?", (key,)).fetchone()
-    return None if row is None else PilotId(row[0])
+    row = tx.execute(_PILOT_BY_KEY, (key,)).fetchone()
+    return None if row is None else PilotId(*row)
 
 
 def pilot_directory(tx: Transaction, pilot: int) -> str:
@@ -192,8 +188,8 @@ def pilot_directory(tx: Transaction, pilot: int) -> str:
     UsageError
         If there is no such pilot.
     """
-    row = tx.execute("SELECT directory FROM pilot WHERE id = ?", (pilot,)).fetchone()
+    row = tx.execute(_DIRECTORY, (pilot,)).fetchone()
     if row is None:
         raise UsageError(f"there is no pilot {pilot} in this store")
-    directory: str = row[0]
-    return directory
+    (directory,) = row
+    return str(directory)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from typing import Any
 
 from msgspec import Struct
 
@@ -9,8 +10,8 @@ from pilotmtc.model import BatchId, Job, JobReport, PilotId
 from pilotmtc.protocol.base import Changed, Done
 from pilotmtc.protocol.steward import BeginSubmit, GetJobs, Jobs, ReportJobs
 from pilotmtc.states import PILOT_FINAL, JobState, PilotState
-from pilotmtc.store.file.ids import id_list
 from pilotmtc.store.file.pilot_status import move_pilot, pilot_status
+from pilotmtc.store.file.sql import IN_LIST, id_list, in_states
 from pilotmtc.store.file.transaction import Transaction
 from pilotmtc.store.requests.handlers import handles
 from pilotmtc.store.requests.pilots import end
@@ -19,7 +20,28 @@ from pilotmtc.store.requests.reconcile import LIVING, NOT_HEARD, awaited, judge
 
 # An agent that has said its last word needs a moment to leave; after that, what is left of its job is ended.
 _LEAVES_WITHIN_S = 20.0
-_FINAL = ", ".join(str(int(state)) for state in sorted(PILOT_FINAL))
+_WATCHED = "FROM pilot INDEXED BY pilot_watched WHERE watched = 1"
+# All pilots to ask schedulers about; whether it is only for an end that nobody has asked about since.
+_OPEN_JOBS = f"""SELECT scheduler, id, state, kill, reason != ? AND trouble = '' AND coalesce(asked_at, 0) < ended_at
+    {_WATCHED}"""
+# The pilots to ask a scheduler about.
+_JOBS = f"""SELECT id, key, state, description, directory, batch, submits, submitted_at, kill, seen_at, ended_at, reason
+    {_WATCHED} AND scheduler = ? ORDER BY id"""
+# Of pilots with these keys, those that are over and not asked about any more.
+_LEFT_KEYS = f"""SELECT id FROM pilot WHERE key {IN_LIST} AND watched = 0 AND scheduler != ''
+    AND state {in_states(PILOT_FINAL)}"""
+_WATCH = f"UPDATE pilot SET watched = 1 WHERE id {IN_LIST}"
+# Note that a pilot is about to be submitted, unless it was meanwhile, or is not to be any more.
+_BEGIN_SUBMIT = f"""UPDATE pilot SET submits = submits + 1, submitted_at = ?
+    WHERE id = ? AND submits = ? AND state = {PilotState.NEW:d} AND kill = 0 AND batch IS NULL"""
+_SET_TROUBLE = "UPDATE pilot SET trouble = ? WHERE id = ? AND watched = 1"
+# Note why a scheduler could not be asked about all pilots but some.
+_SET_TROUBLE_OF_OTHERS = f"""UPDATE pilot SET trouble = ? WHERE scheduler = ? AND watched = 1 AND trouble != ?
+    AND id NOT {IN_LIST}"""
+_LAST_REPORT = "SELECT native_state, batch, submitted_at FROM pilot WHERE id = ?"
+_REPORT = """UPDATE pilot SET batch = coalesce(?, batch), native_state = ?, exit_code = ?, job = ?, asked_at = ?,
+    trouble = '', watched = ? WHERE id = ?"""
+_SET_REASON = "UPDATE pilot SET reason = ? WHERE id = ?"
 
 
 class OpenJobs(Struct, frozen=True):
@@ -32,11 +54,7 @@ class OpenJobs(Struct, frozen=True):
 def open_jobs(tx: Transaction) -> dict[str, OpenJobs]:
     """Return the schedulers that are to be asked."""
     found: dict[str, OpenJobs] = {}
-    for url, pilot, state, kill, unasked in tx.execute(
-        "SELECT scheduler, id, state, kill, reason != ? AND trouble = '' AND coalesce(asked_at, 0) < ended_at "
-        "FROM pilot INDEXED BY pilot_watched WHERE watched = 1",
-        (NOT_HEARD,),
-    ):
+    for url, pilot, state, kill, unasked in tx.execute(_OPEN_JOBS, (NOT_HEARD,)):
         before = found.get(url, OpenJobs())
         # Of one that has ended, its key is still to be taken away: whoever asks does that.
         untold = state == PilotState.NEW or bool(unasked if state in PILOT_FINAL else kill)
@@ -48,48 +66,36 @@ def open_jobs(tx: Transaction) -> dict[str, OpenJobs]:
 def get_jobs(tx: Transaction, request: GetJobs) -> Jobs:
     """Answer what is to be asked and done."""
     now = tx.clock.now()
-    rows = tx.execute(
-        "SELECT id, key, state, description, directory, batch, submits, submitted_at, kill, seen_at, ended_at, reason "
-        "FROM pilot INDEXED BY pilot_watched WHERE watched = 1 AND scheduler = ? ORDER BY id",
-        (request.scheduler,),
-    )
-    return Jobs(
-        store_path(tx),
-        tuple(
-            Job(
-                PilotId(id_), key, PilotState(state), decode_pilot(body), directory,
-                BatchId(batch) if batch is not None else None, submits, now - (submitted or now),
-                bool(kill) or (state in PILOT_FINAL and reason != NOT_HEARD and now - ended > _LEAVES_WITHIN_S),
-                seen is not None, state in PILOT_FINAL and reason != NOT_HEARD,
-            )
-            for id_, key, state, body, directory, batch, submits, submitted, kill, seen, ended, reason in rows
-        ),
+    rows = tx.execute(_JOBS, (request.scheduler,))
+    return Jobs(store_path(tx), tuple([_job(row, now) for row in rows]))
+
+
+def _job(row: tuple[Any, ...], now: float) -> Job:
+    """Return the record of a row of `_JOBS`."""
+    id_, key, state, description, directory, batch, submits, submitted, kill, seen, ended, reason = row
+    has_ended = state in PILOT_FINAL and reason != NOT_HEARD
+    return Job(
+        PilotId(id_), key, PilotState(state), decode_pilot(description), directory,
+        BatchId(batch) if batch is not None else None, submits, now - (submitted or now),
+        bool(kill) or (has_ended and now - ended > _LEAVES_WITHIN_S), seen is not None, has_ended,
     )  # fmt: skip
 
 
 def left_keys(tx: Transaction, keys: Iterable[str]) -> list[PilotId]:
     """Return which of the pilots with these keys are over and asked about no more."""
-    rows = tx.execute(
-        f"SELECT id FROM pilot WHERE key IN (SELECT value FROM json_each(?)) AND watched = 0 AND scheduler != '' "
-        f"AND state IN ({_FINAL})",
-        (json.dumps(list(keys)),),
-    )
+    rows = tx.execute(_LEFT_KEYS, (json.dumps(list(keys)),))
     return [PilotId(id_) for (id_,) in rows]
 
 
 def watch_again(tx: Transaction, pilots: Iterable[PilotId]) -> None:
     """Have it asked about pilots once more: who does that takes away the keys of those that are over."""
-    tx.execute("UPDATE pilot SET watched = 1 WHERE id IN (SELECT value FROM json_each(?))", (id_list(pilots),))
+    tx.execute(_WATCH, (id_list(pilots),))
 
 
 @handles(BeginSubmit)
 def begin_submit(tx: Transaction, request: BeginSubmit) -> Changed:
     """Note that the scheduler may know the pilot from now on."""
-    done = tx.execute(
-        "UPDATE pilot SET submits = submits + 1, submitted_at = ? "
-        "WHERE id = ? AND submits = ? AND state = ? AND kill = 0 AND batch IS NULL",
-        (tx.clock.now(), request.pilot, request.submits, int(PilotState.NEW)),
-    )
+    done = tx.execute(_BEGIN_SUBMIT, (tx.clock.now(), request.pilot, request.submits))
     return Changed(done.rowcount)
 
 
@@ -100,25 +106,21 @@ def report_jobs(tx: Transaction, request: ReportJobs) -> Done:
         _report(tx, report)
     if request.trouble:
         tx.execute(
-            "UPDATE pilot SET trouble = ? WHERE scheduler = ? AND watched = 1 AND trouble != ? "
-            "AND id NOT IN (SELECT value FROM json_each(?))",
+            _SET_TROUBLE_OF_OTHERS,
             (request.trouble, request.scheduler, request.trouble, id_list(one.pilot for one in request.reports)),
         )
     for pilot, trouble in request.troubles.items():
-        tx.execute("UPDATE pilot SET trouble = ? WHERE id = ? AND watched = 1", (trouble, pilot))
+        tx.execute(_SET_TROUBLE, (trouble, pilot))
     return Done()
 
 
 def _report(tx: Transaction, report: JobReport) -> None:
     status = pilot_status(tx, report.pilot)
     now = tx.clock.now()
-    before, batch, submitted = tx.execute(
-        "SELECT native_state, batch, submitted_at FROM pilot WHERE id = ?", (report.pilot,)
-    ).fetchone()
+    before, batch, submitted = tx.execute(_LAST_REPORT, (report.pilot,)).fetchone()
     verdict = judge(status.state, report, kill=status.kill, waited_s=now - (submitted or now))
     tx.execute(
-        "UPDATE pilot SET batch = coalesce(?, batch), native_state = ?, exit_code = ?, job = ?, asked_at = ?, "
-        "trouble = '', watched = ? WHERE id = ?",
+        _REPORT,
         (
             report.batch,
             report.native_state or before,
@@ -142,4 +144,4 @@ def _report(tx: Transaction, report: JobReport) -> None:
     elif status.state not in PILOT_FINAL and report.state not in LIVING:
         why = report.reason  # until its agent is silent for too long: then this is how it ended
     if why != status.reason:
-        tx.execute("UPDATE pilot SET reason = ? WHERE id = ?", (why, report.pilot))
+        tx.execute(_SET_REASON, (why, report.pilot))

@@ -6,12 +6,13 @@ from pilotmtc.model import Campaign, CampaignId, PilotId, TaskId
 from pilotmtc.protocol.client.watch import GetOverview, Overview
 from pilotmtc.protocol.records import FailureGroup, Pace, Series
 from pilotmtc.states import Cause, TaskState
-from pilotmtc.store.file.ids import id_list
+from pilotmtc.store.file.pilot_status import LIVES
+from pilotmtc.store.file.sql import id_list
 from pilotmtc.store.file.transaction import TASK_STATES, Transaction
 from pilotmtc.store.live.activity import Meter
 from pilotmtc.store.requests.filter_sql import LAST
 from pilotmtc.store.requests.handlers import handles
-from pilotmtc.store.requests.query import pilot_of, pilot_rows
+from pilotmtc.store.requests.query import pilot_of, pilot_rows, tally
 
 _LATELY_S = 3600.0  # pilots that ended since then are shown
 _PILOTS = 20  # and so many of the newest, whenever they ended
@@ -21,6 +22,22 @@ _FAILURES = 2_000  # of the newest bad ends are looked at
 _GROUPS = 20
 _FAILURES_EVERY_S = 3.0
 _MESSAGE = 160
+# Pilots that live, ended lately, or are among the newest.
+_IS_SHOWN = f"{LIVES} OR ended_at > ? OR id > (SELECT max(id) FROM pilot) - ?"
+# Campaigns that are among the newest, or not over.
+_SHOWN_CAMPAIGNS = f"""SELECT id, key, name, created_at, received, sealed, own_pilots FROM campaign
+    WHERE id > (SELECT max(id) FROM campaign) - ?
+    OR id IN (SELECT campaign_id FROM tally WHERE state < {TaskState.DONE:d} AND n > 0
+        ORDER BY campaign_id DESC LIMIT ?)
+    ORDER BY id DESC"""
+_TALLIES = """SELECT t.campaign_id, t.state, t.n FROM json_each(?) AS wanted
+    CROSS JOIN tally AS t ON t.campaign_id = wanted.value WHERE t.n != 0"""
+# The newest FAILED tasks, and how the last attempt of each ended.
+_FAILED_TASKS = f"""SELECT t.id, t.campaign_id, a.cause, a.exit_code, a.signal,
+    substr(coalesce(a.message, ''), 1, {_MESSAGE})
+    FROM (SELECT id, state, attempt, campaign_id FROM task INDEXED BY task_ended WHERE state >= {TaskState.FAILED:d}
+        ORDER BY id DESC LIMIT {_FAILURES}) AS t
+    JOIN attempt AS a ON a.id = {LAST} WHERE t.state = {TaskState.FAILED:d}"""
 
 Row = tuple[Any, ...]
 
@@ -33,16 +50,15 @@ def get_overview(tx: Transaction, request: GetOverview) -> Overview:
     monotonic = tx.clock.monotonic()
     before = shown.seq
     shown.seq += 1
-    pilots = pilot_rows(tx, "state < 4 OR ended_at > ? OR id > (SELECT max(id) FROM pilot) - ?",
-                        (now - _LATELY_S, _PILOTS))  # fmt: skip
+    pilots = pilot_rows(tx, _IS_SHOWN, (now - _LATELY_S, _PILOTS))
     # That a pilot was heard of is no news, unless it was silent: its row comes without that.
     for id_ in tx.leases.silent ^ shown.silent:
         shown.pilots.pop(id_, None)
     shown.silent = tx.leases.silent
     changed = _note(shown.pilots, pilots, shown.seq, ignore=6)
     changed = _note(shown.campaigns, _campaign_rows(tx), shown.seq) or changed
-    counts = dict(tx.execute("SELECT state, sum(n) FROM tally GROUP BY state HAVING sum(n) != 0 ORDER BY state"))
-    failed = counts.get(int(TaskState.FAILED), 0)
+    counts = tally(tx)
+    failed = counts.get(TaskState.FAILED, 0)
     if failed != shown.failed and monotonic >= shown.look_again_at:
         shown.failed = failed
         shown.look_again_at = monotonic + _FAILURES_EVERY_S
@@ -67,7 +83,7 @@ def get_overview(tx: Transaction, request: GetOverview) -> Overview:
         campaigns=tuple([_campaign(row) for row in new_campaigns]),
         pilot_paces=_paces(activity.pilots, {id_: activity.busy(id_) for id_ in shown.pilots}, monotonic),
         campaign_paces=_paces(activity.campaigns, _running(shown.campaigns), monotonic),
-        tasks={TASK_STATES[state]: n for state, n in counts.items()},
+        tasks=counts,
         failures=shown.failures if shown.failures_seq > since else None,
         looked_at=shown.looked_at,
         silent=tuple([PilotId(id_) for id_ in sorted(tx.leases.silent)]),
@@ -104,22 +120,9 @@ def _same(old: Row, new: Row, ignore: int) -> bool:
 
 def _campaign_rows(tx: Transaction) -> list[Row]:
     """Return campaigns that are new or not over: their columns, and the tally as ``((state, n), ...)``."""
-    campaigns = {
-        row[0]: row
-        for row in tx.execute(
-            "SELECT id, key, name, created_at, received, sealed, own_pilots FROM campaign "
-            "WHERE id > (SELECT max(id) FROM campaign) - ? "
-            "OR id IN (SELECT campaign_id FROM tally WHERE state < 4 AND n > 0 ORDER BY campaign_id DESC LIMIT ?) "
-            "ORDER BY id DESC",
-            (_CAMPAIGNS, _UNFINISHED),
-        )
-    }
+    campaigns = {row[0]: row for row in tx.execute(_SHOWN_CAMPAIGNS, (_CAMPAIGNS, _UNFINISHED))}
     counts: dict[int, list[tuple[int, int]]] = {id_: [] for id_ in campaigns}
-    for id_, state, n in tx.execute(
-        "SELECT t.campaign_id, t.state, t.n FROM json_each(?) AS wanted CROSS JOIN tally AS t "
-        "ON t.campaign_id = wanted.value WHERE t.n != 0",
-        (id_list(campaigns),),
-    ):
+    for id_, state, n in tx.execute(_TALLIES, (id_list(campaigns),)):
         counts[id_].append((state, n))
     return [(*row, tuple(counts[id_])) for id_, row in campaigns.items()]
 
@@ -136,12 +139,7 @@ def _failures(tx: Transaction) -> tuple[tuple[FailureGroup, ...], int]:
     """Return the newest FAILED tasks in groups, and how many they are."""
     groups: dict[tuple[Any, ...], tuple[int, int]] = {}
     looked_at = 0
-    for task, *alike in tx.execute(
-        f"""SELECT t.id, t.campaign_id, a.cause, a.exit_code, a.signal, substr(coalesce(a.message, ''), 1, {_MESSAGE})
-        FROM (SELECT id, state, attempt, campaign_id FROM task INDEXED BY task_ended WHERE state >= 5
-              ORDER BY id DESC LIMIT {_FAILURES}) AS t
-        JOIN attempt AS a ON a.id = {LAST} WHERE t.state = 5"""
-    ):
+    for task, *alike in tx.execute(_FAILED_TASKS):
         looked_at += 1
         newest, count = groups.get(tuple(alike), (task, 0))
         groups[tuple(alike)] = newest, count + 1

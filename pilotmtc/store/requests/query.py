@@ -26,9 +26,10 @@ from pilotmtc.protocol.client.pilots import GetPilots, Pilots
 from pilotmtc.protocol.client.tasks import GetOutput, GetTask, GetTasks, Output, TaskDetail, Tasks
 from pilotmtc.protocol.client.watch import Changes, GetChanges
 from pilotmtc.states import Cause, PilotState, TaskState
-from pilotmtc.store.attempt_id import ATTEMPT_BITS, LAST_ATTEMPT
+from pilotmtc.store.attempt_id import LAST_ATTEMPT, attempt_id, split_attempt_id
 from pilotmtc.store.file.large_outputs import place
 from pilotmtc.store.file.maintenance import size_of
+from pilotmtc.store.file.pilot_status import LIVES
 from pilotmtc.store.file.transaction import TASK_STATES, Transaction
 from pilotmtc.store.ownership.filesystem import place_of
 from pilotmtc.store.requests.filter_sql import ELAPSED, Where, measured
@@ -38,10 +39,31 @@ _decode_strings = msgspec.json.Decoder(tuple[str, ...]).decode
 decode_pilot = msgspec.json.Decoder(PilotDescription).decode
 _CAUSES = tuple(Cause)
 _PAGE = 10_000
-_ATTEMPT = """id, cause, exit_code, signal, pilot_id, node, slot, started_at, elapsed_s, cpu_s, memory_bytes,
-    stdout_bytes, stderr_bytes, stdout_path, stderr_path, message, recorded_at"""
+# The columns of the fields of `Attempt`, with the id in the place of task and number.
+_ATTEMPTS = """SELECT id, cause, pilot_id, exit_code, signal, node, slot, started_at, elapsed_s, cpu_s, memory_bytes,
+    stdout_bytes, stderr_bytes, stdout_path, stderr_path, message, recorded_at
+    FROM attempt WHERE id BETWEEN ? AND ? ORDER BY id DESC LIMIT ?"""
 TASK_COLUMNS = """t.id, t.campaign_id, t.template_id, t.resources_id, t.state, t.attempt, t.priority, t.params,
     t.pilot_id, t.failures, t.crashes, t.unmet, t.not_before, t.cancel, t.started_at, t.name, t.tags"""
+_TASK = f"SELECT {TASK_COLUMNS} FROM task AS t WHERE t.id = ?"
+_NEEDS = """SELECT t.id, t.state, d.well FROM dependency AS d JOIN task AS t ON t.id = d.needs_id
+    WHERE d.task_id = ? LIMIT 100"""
+_NEEDED_BY = """SELECT t.id, t.state, d.well FROM dependency AS d JOIN task AS t ON t.id = d.task_id
+    WHERE d.needs_id = ? LIMIT 100"""
+# What the newest attempt of a range wrote.
+_OUTPUT = """SELECT a.id, a.pilot_id, coalesce(o.stdout, x''), coalesce(o.stderr, x''), a.stdout_bytes, a.stderr_bytes,
+    a.stdout_path, a.stderr_path FROM attempt AS a LEFT JOIN output AS o ON o.id = a.id
+    WHERE a.id BETWEEN ? AND ? ORDER BY a.id DESC LIMIT 1"""
+_CAMPAIGNS = """SELECT id, key, name, created_at, received, sealed, own_pilots FROM campaign
+    WHERE (?1 IS NULL OR id = ?1) AND (?2 IS NULL OR key = ?2) ORDER BY id DESC"""
+_CAMPAIGN_TALLY = "SELECT state, n FROM tally WHERE campaign_id = ? AND n != 0 ORDER BY state"
+_TALLY = "SELECT state, sum(n) FROM tally GROUP BY state HAVING sum(n) != 0 ORDER BY state"
+# Pilots, newest first; what they must meet goes into the middle.
+_PILOTS = """SELECT id, description, state, created_at, started_at, ended_at, seen_at, host, pid, nodes, cores, busy,
+    directory, reason, batch, native_state, submitted_at, asked_at, trouble, node_cores, node_memory_bytes
+    FROM pilot WHERE {} ORDER BY id DESC"""
+_DIRECTORY = "SELECT directory FROM pilot WHERE id = ?"
+_STORE_PATH = "SELECT file FROM pragma_database_list WHERE name = 'main'"
 _VALUES = ("priority", "elapsed_s", "cpu_s", "memory_bytes", "recorded_at")
 _LOOK_S = 0.02  # a page is given up for the next one after that
 _WINDOW = 2_048  # ids
@@ -76,17 +98,23 @@ def get_tasks(tx: Transaction, request: GetTasks) -> Tasks:
 def _largest(tx: Transaction, request: GetTasks, where: Where, limit: int) -> Tasks:
     """Answer those tasks of as many as can be looked at that have the largest values; those without any come last."""
     value, given = _value(tx, request.largest)
-    best: list[Row] = []
+    best: list[tuple[float | None, TaskId, Row]] = []
     for low, high, last in _windows(tx, request, where.few):
         rows = tx.execute(
             f"SELECT {value} AS value, {TASK_COLUMNS} FROM {where.source} WHERE {where.condition} "
             "AND t.id BETWEEN ? AND ? ORDER BY value DESC, t.id LIMIT ?",
             (*given, *where.values, low, high, limit),
-        ).fetchall()
-        best = sorted([*best, *rows], key=lambda row: (row[0] is None, -(row[0] or 0), row[1]))[:limit]
+        )
+        best += [(size, row[0], tuple(row)) for size, *row in rows]
+        best = sorted(best, key=_by_size)[:limit]
         if last:
             break
-    return Tasks(tuple([task_of(tx, row[1:]) for row in best]), _following(tx, low, high, request.newest))
+    return Tasks(tuple([task_of(tx, row) for _, _, row in best]), _following(tx, low, high, request.newest))
+
+
+def _by_size(found: tuple[float | None, TaskId, Row]) -> tuple[bool, float, TaskId]:
+    size, task, _ = found
+    return size is None, -(size or 0), task
 
 
 def _value(tx: Transaction, what: str) -> tuple[str, tuple[float, ...]]:
@@ -144,11 +172,8 @@ def task_of(tx: Transaction, row: Row) -> Task:
 
 def _attempts(tx: Transaction, task: TaskId, newest: int, limit: int) -> tuple[Attempt, ...]:
     """Return recorded attempts up to `newest`, newest first."""
-    rows = tx.execute(
-        f"SELECT {_ATTEMPT} FROM attempt WHERE id BETWEEN ? AND ? ORDER BY id DESC LIMIT ?",
-        (task << ATTEMPT_BITS, (task << ATTEMPT_BITS) + newest, limit),
-    )
-    found = [Attempt(task, row[0] & LAST_ATTEMPT, _CAUSES[row[1]], row[4], row[2], row[3], *row[5:]) for row in rows]
+    rows = tx.execute(_ATTEMPTS, (attempt_id(task, 0), attempt_id(task, newest), limit))
+    found = [Attempt(*split_attempt_id(id_), _CAUSES[cause], *others) for id_, cause, *others in rows]
     for at, one in enumerate(found):
         if one.stdout_path or one.stderr_path:
             out, err = _places(tx, one.pilot, one.stdout_path, one.stderr_path)
@@ -160,54 +185,49 @@ def _places(tx: Transaction, pilot: int, *paths: str | None) -> list[str | None]
     """Return where files are whose paths the store has so."""
     if paths == (None, None):
         return [None, None]
-    row = tx.execute("SELECT directory FROM pilot WHERE id = ?", (pilot,)).fetchone()
-    return [place(store_path(tx), path, row and row[0]) for path in paths]
+    (directory,) = tx.execute(_DIRECTORY, (pilot,)).fetchone() or (None,)
+    return [place(store_path(tx), path, directory) for path in paths]
 
 
 @handles(GetTask)
 def get_task(tx: Transaction, request: GetTask) -> TaskDetail:
     """Answer all about a task."""
-    row = tx.execute(f"SELECT {TASK_COLUMNS} FROM task AS t WHERE t.id = ?", (request.task,)).fetchone()
+    row = tx.execute(_TASK, (request.task,)).fetchone()
     if row is None:
         return TaskDetail()
-    neighbours = (
-        "SELECT t.id, t.state, d.well FROM dependency AS d JOIN task AS t ON t.id = d.{} WHERE d.{} = ? LIMIT 100"
-    )
-    needs = tx.execute(neighbours.format("needs_id", "task_id"), (request.task,))
-    needed_by = tx.execute(neighbours.format("task_id", "needs_id"), (request.task,))
+    task = task_of(tx, row)
     return TaskDetail(
-        task_of(tx, row),
-        tx.caches.templates.get(row[2]),
+        task,
+        tx.caches.templates.get(task.template),
         _attempts(tx, request.task, LAST_ATTEMPT, 1000)[::-1],
-        tuple((id_, TASK_STATES[state], bool(well)) for id_, state, well in needs),
-        tuple((id_, TASK_STATES[state], bool(well)) for id_, state, well in needed_by),
+        _neighbours(tx, _NEEDS, request.task),
+        _neighbours(tx, _NEEDED_BY, request.task),
     )
+
+
+def _neighbours(tx: Transaction, query: str, task: TaskId) -> tuple[tuple[TaskId, TaskState, bool], ...]:
+    """Return tasks that depend on one, or that it depends on, as `query` says."""
+    return tuple([(TaskId(id_), TASK_STATES[state], bool(well)) for id_, state, well in tx.execute(query, (task,))])
 
 
 @handles(GetOutput)
 def get_output(tx: Transaction, request: GetOutput) -> Output:
     """Answer what an attempt wrote."""
-    newest = request.attempt or LAST_ATTEMPT
-    base = request.task << ATTEMPT_BITS
-    row = tx.execute(
-        "SELECT a.id, o.stdout, o.stderr, a.stdout_bytes, a.stderr_bytes, a.pilot_id, a.stdout_path, a.stderr_path "
-        "FROM attempt AS a LEFT JOIN output AS o ON o.id = a.id WHERE a.id BETWEEN ? AND ? ORDER BY a.id DESC LIMIT 1",
-        (base + (request.attempt or 0), base + newest),
-    ).fetchone()
-    if row is None or not 0 <= request.attempt <= LAST_ATTEMPT:
+    if not 0 <= request.attempt <= LAST_ATTEMPT:
         return Output(False)
-    places = _places(tx, *row[5:])
-    return Output(True, row[0] & LAST_ATTEMPT, row[1] or b"", row[2] or b"", *row[3:5], *places)
+    first, last = attempt_id(request.task, request.attempt), attempt_id(request.task, request.attempt or LAST_ATTEMPT)
+    row = tx.execute(_OUTPUT, (first, last)).fetchone()
+    if row is None:
+        return Output(False)
+    id_, pilot, stdout, stderr, stdout_bytes, stderr_bytes, *paths = row
+    _, attempt = split_attempt_id(id_)
+    return Output(True, attempt, stdout, stderr, stdout_bytes, stderr_bytes, *_places(tx, pilot, *paths))
 
 
 @handles(GetCampaigns)
 def get_campaigns(tx: Transaction, request: GetCampaigns) -> Campaigns:
     """Answer campaigns with their counts."""
-    rows = tx.execute(
-        "SELECT id, key, name, created_at, received, sealed, own_pilots FROM campaign WHERE (?1 IS NULL OR id = ?1) "
-        "AND (?2 IS NULL OR key = ?2) ORDER BY id DESC",
-        (request.id, request.key),
-    ).fetchall()
+    rows = tx.execute(_CAMPAIGNS, (request.id, request.key)).fetchall()
     return Campaigns(
         tuple(
             Campaign(id_, key, name, created_at, received, bool(sealed), _counts(tx, id_), bool(own))
@@ -217,8 +237,7 @@ def get_campaigns(tx: Transaction, request: GetCampaigns) -> Campaigns:
 
 
 def _counts(tx: Transaction, campaign: int) -> dict[TaskState, int]:
-    rows = tx.execute("SELECT state, n FROM tally WHERE campaign_id = ? AND n != 0 ORDER BY state", (campaign,))
-    return {TASK_STATES[state]: n for state, n in rows}
+    return {TASK_STATES[state]: n for state, n in tx.execute(_CAMPAIGN_TALLY, (campaign,))}
 
 
 @handles(GetPilots)
@@ -226,7 +245,7 @@ def get_pilots(tx: Transaction, request: GetPilots) -> Pilots:
     """Answer pilots."""
     condition, values = ("id = ?", (request.id,)) if request.id is not None else ("1", ())
     if request.live:
-        condition += " AND state < 4"
+        condition += f" AND {LIVES}"
     return Pilots(pilots_where(tx, condition, values))
 
 
@@ -237,12 +256,7 @@ def pilots_where(tx: Transaction, condition: str, values: tuple[object, ...]) ->
 
 def pilot_rows(tx: Transaction, condition: str, values: tuple[object, ...]) -> list[Row]:
     """Return the rows of pilots that meet an SQL condition, newest first."""
-    return tx.execute(
-        "SELECT id, description, state, created_at, started_at, ended_at, seen_at, host, pid, nodes, cores, busy, "
-        "directory, reason, batch, native_state, submitted_at, asked_at, trouble, node_cores, node_memory_bytes "
-        f"FROM pilot WHERE {condition} ORDER BY id DESC",
-        values,
-    ).fetchall()
+    return tx.execute(_PILOTS.format(condition), values).fetchall()
 
 
 def pilot_of(row: Row) -> Pilot:
@@ -268,9 +282,7 @@ def get_changes(tx: Transaction, request: GetChanges) -> Changes:
 @handles(GetStore)
 def get_store(tx: Transaction, request: GetStore) -> StoreInfo:
     """Answer what the store is."""
-    execute = tx.execute
     path = store_path(tx)
-    counts = execute("SELECT state, sum(n) FROM tally GROUP BY state HAVING sum(n) != 0 ORDER BY state")
     lies = place_of(os.path.realpath(path))
     return StoreInfo(
         path=path,
@@ -278,16 +290,21 @@ def get_store(tx: Transaction, request: GetStore) -> StoreInfo:
         forced=lies.forced,
         file_system=lies.file_system.type,
         mount=lies.file_system.mount,
-        schema=execute("PRAGMA user_version").fetchone()[0],
+        schema=tx.execute("PRAGMA user_version").fetchone()[0],
         version=pilotmtc.__version__,
         host=socket.gethostname(),
         pid=os.getpid(),
         size_bytes=size_of(path),
-        tasks={TASK_STATES[state]: n for state, n in counts},
+        tasks=tally(tx),
     )
+
+
+def tally(tx: Transaction) -> dict[TaskState, int]:
+    """Return how many tasks there are in each state."""
+    return {TASK_STATES[state]: n for state, n in tx.execute(_TALLY)}
 
 
 def store_path(tx: Transaction) -> str:
     """Return the store's file."""
-    path: str = tx.execute("SELECT file FROM pragma_database_list WHERE name = 'main'").fetchone()[0]
+    path: str = tx.execute(_STORE_PATH).fetchone()[0]
     return path

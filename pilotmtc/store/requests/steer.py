@@ -1,18 +1,19 @@
 """Cancel, Retry, Edit: slices of what users want changed; `wishes` puts them together."""
 
 from heapq import heapify, heappop, heappush
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import msgspec
 
 from pilotmtc.errors import UsageError
-from pilotmtc.model import PilotId, Resources
+from pilotmtc.model import CampaignId, PilotId, Resources, TaskId
 from pilotmtc.protocol.client.tasks import Cancel, Edit, Retry
 from pilotmtc.protocol.records import Filter
+from pilotmtc.states import TASK_HELD, TaskState
 from pilotmtc.store.file.bounds import check_numbers
-from pilotmtc.store.file.ids import id_list
 from pilotmtc.store.file.pilot_status import give_order
-from pilotmtc.store.file.transaction import Transaction
+from pilotmtc.store.file.sql import IN_LIST, id_list, in_states
+from pilotmtc.store.file.transaction import TASK_STATES, Transaction
 from pilotmtc.store.requests.dependents import resolve
 from pilotmtc.store.requests.filter_sql import Where
 from pilotmtc.store.requests.handlers import handles
@@ -22,75 +23,111 @@ SLICE = 2_000  # tasks: some 30 ms
 _LOOK_S = 0.02  # a slice looks no longer for tasks
 _WINDOW = 2_048  # ids
 _WINDOW_MAX = 65_536
-_W, _R, _F, _C, _S = 0, 1, 5, 6, 7  # states as they are in the file
-_RETRIABLE = (_F, _C, _S)
-_DEAD = frozenset(_RETRIABLE)
+_WAITING, _READY, _CANCELED, _SKIPPED = (
+    TaskState.WAITING, TaskState.READY, TaskState.CANCELED, TaskState.SKIPPED,
+)  # fmt: skip
+_DEAD = frozenset({TaskState.FAILED, _CANCELED, _SKIPPED})  # what a retry revives
+# Cancel a task that no pilot holds.
+_CANCEL = f"UPDATE task SET state = {_CANCELED:d}, unmet = 0, not_before = NULL, cancel = 0 WHERE id = ?"
+# Have the agent cancel a task that it holds.
+_ASK_TO_CANCEL = "UPDATE task SET cancel = 1 WHERE id = ?"
 _REVIVE = """UPDATE task SET state = ?, unmet = ?, failures = 0, crashes = 0, not_before = NULL, pilot_id = NULL,
     started_at = NULL, cancel = 0 WHERE id = ?"""
+_WAIT = f"UPDATE task SET state = {_WAITING:d}, unmet = ?, not_before = NULL, pilot_id = NULL WHERE id = ?"
+_TASK = "SELECT state, attempt, campaign_id FROM task WHERE id = ?"
+# The tasks that depend on one and that have not started, or never will.
+_DEPENDENTS = f"""SELECT t.id, t.state, t.attempt, t.campaign_id FROM dependency AS d JOIN task AS t ON t.id = d.task_id
+    WHERE d.needs_id = ? AND t.state {in_states({_WAITING, _READY, _SKIPPED})}"""
+# How many of a task's needs are not over, and whether one has ended too badly for it.
+_NEEDS = f"""SELECT coalesce(sum(n.state < {TaskState.DONE:d}), 0),
+    coalesce(max(d.well AND n.state {in_states(_DEAD)}), 0)
+    FROM dependency AS d JOIN task AS n ON n.id = d.needs_id WHERE d.task_id = ?"""
+# Tasks that retries have still to look at.
+_REVIVALS = "SELECT task_id FROM revival WHERE task_id <= ? ORDER BY 1 LIMIT ?"
+_ANY_REVIVAL = "SELECT 1 FROM revival LIMIT 1"
+_ADD_REVIVAL = "INSERT OR IGNORE INTO revival VALUES (?)"
+_FORGET_REVIVALS = "DELETE FROM revival WHERE task_id <= ?"
+# Which resources tasks need, and how many tasks need each.
+_RESOURCES = """SELECT t.resources_id, count(*) FROM json_each(?) AS wanted CROSS JOIN task AS t ON t.id = wanted.value
+    GROUP BY 1"""
+_SET_RESOURCES = f"""UPDATE task SET resources_id = ?, priority = coalesce(?, priority)
+    WHERE id {IN_LIST} AND resources_id = ?"""
 
-Row = tuple[Any, ...]
+
+class _Task(NamedTuple):
+    """A task that is asked for."""
+
+    id: TaskId
+    state: TaskState
+    attempt: int
+    campaign: CampaignId
+    pilot: PilotId | None
+
+    @classmethod
+    def from_row(cls, row: tuple[Any, ...]) -> Self:
+        """Return the record of a row."""
+        id_, state, attempt, campaign, pilot = row
+        return cls(id_, TASK_STATES[state], attempt, campaign, pilot)
 
 
-def _next(tx: Transaction, wish: Filter, progress: Progress) -> tuple[list[Row], int]:
-    """Return the next tasks that are asked for, ``(id, state, attempt, campaign, pilot)`` in order of id, and up to
-    which id there are no others."""
+def _next(tx: Transaction, wish: Filter, progress: Progress) -> tuple[list[_Task], int]:
+    """Return the next tasks that are asked for, in order of id, and up to which id there are no others."""
     where = Where(tx, wish)
     until = tx.clock.monotonic() + _LOOK_S
-    rows: list[Row] = []
+    tasks: list[_Task] = []
     low = progress.last
     size = progress.bound if where.few else _WINDOW
     while low < progress.bound:
         high = min(low + size, progress.bound)
-        rows += tx.execute(
+        rows = tx.execute(
             f"SELECT t.id, t.state, t.attempt, t.campaign_id, t.pilot_id FROM {where.source} "
             f"WHERE {where.condition} AND t.id > ? AND t.id <= ? ORDER BY t.id LIMIT ?",
-            (*where.values, low, high, SLICE - len(rows)),
+            (*where.values, low, high, SLICE - len(tasks)),
         )
-        if len(rows) >= SLICE:
-            return rows, rows[-1][0]
+        tasks += map(_Task.from_row, rows)
+        if len(tasks) >= SLICE:
+            return tasks, tasks[-1].id
         low = high
         if tx.clock.monotonic() >= until:
             break
         size = min(2 * size, max(_WINDOW_MAX, size))
-    return rows, low
+    return tasks, low
 
 
 def cancel(tx: Transaction, request: Cancel, progress: Progress) -> Slice:
     """End what has not started; flag what is held and tell its agent."""
-    rows, last = _next(tx, request.filter, progress)
+    tasks, last = _next(tx, request.filter, progress)
     unfit = 0
-    now: list[tuple[int]] = []
-    held: list[tuple[int]] = []
-    pilots: set[PilotId] = set()
-    for id_, state, attempt, campaign, pilot in rows:
-        if state in (_W, _R, _S):
-            now.append((id_,))
-            tx.move_task(id_, attempt, campaign, state, _C)
-        elif state in (2, 3):
-            held.append((id_,))
-            pilots.add(pilot)
+    now: list[_Task] = []
+    held: list[_Task] = []
+    for task in tasks:
+        if task.state in (_WAITING, _READY, _SKIPPED):
+            now.append(task)
+            tx.move_task(task.id, task.attempt, task.campaign, task.state, _CANCELED)
+        elif task.state in TASK_HELD:
+            held.append(task)
         else:
             unfit += 1
-    tx.executemany("UPDATE task SET state = 6, unmet = 0, not_before = NULL, cancel = 0 WHERE id = ?", now)
-    tx.executemany("UPDATE task SET cancel = 1 WHERE id = ?", held)
+    tx.executemany(_CANCEL, [(task.id,) for task in now])
+    tx.executemany(_ASK_TO_CANCEL, [(task.id,) for task in held])
     if tx.caches.has_dependencies:
         # A SKIPPED one was over before, and is not counted twice. After all of the slice: a dependent that was to be
         # canceled too is not SKIPPED; one of a later slice is, and canceled then.
-        resolve(tx, [(row[0], _C) for row in rows if row[1] in (_W, _R)])
-    give_order(tx, pilots)
+        resolve(tx, [(task.id, _CANCELED) for task in now if task.state is not _SKIPPED])
+    give_order(tx, {task.pilot for task in held if task.pilot is not None})
     return Slice(last, len(now) + len(held), unfit, last >= progress.bound)
 
 
 def retry(tx: Transaction, request: Retry, progress: Progress) -> Slice:
     """Give tasks that ended badly a new life, and those that were skipped because of them."""
-    rows, last = _next(tx, request.filter, progress)
+    tasks, last = _next(tx, request.filter, progress)
     if tx.caches.has_dependencies:
-        return _retry_with_dependents(tx, {row[0] for row in rows}, last, progress)
-    fit = [row for row in rows if row[1] in _DEAD]
-    for id_, state, attempt, campaign, _ in fit:
-        tx.move_task(id_, attempt, campaign, state, _R)
-    tx.executemany(_REVIVE, [(_R, 0, row[0]) for row in fit])
-    return Slice(last, len(fit), len(rows) - len(fit), last >= progress.bound)
+        return _retry_with_dependents(tx, {task.id for task in tasks}, last, progress)
+    fit = [task for task in tasks if task.state in _DEAD]
+    for task in fit:
+        tx.move_task(task.id, task.attempt, task.campaign, task.state, _READY)
+    tx.executemany(_REVIVE, [(_READY, 0, task.id) for task in fit])
+    return Slice(last, len(fit), len(tasks) - len(fit), last >= progress.bound)
 
 
 def _retry_with_dependents(tx: Transaction, asked: set[int], last: int, progress: Progress) -> Slice:
@@ -100,68 +137,55 @@ def _retry_with_dependents(tx: Transaction, asked: set[int], last: int, progress
     what follows from that may go on.
     """
     end = last if last < progress.bound else 1 << 62
-    left = [id_ for (id_,) in tx.execute("SELECT task_id FROM revival WHERE task_id <= ? ORDER BY 1 LIMIT ?",
-                                             (end, SLICE))]  # fmt: skip
+    left = [id_ for (id_,) in tx.execute(_REVIVALS, (end, SLICE))]
     if len(left) == SLICE:
         last = end = left[-1]
         asked = {task for task in asked if task <= end}
     elif end > last:
         last = max(last, *left) if left else last
-    tx.execute("DELETE FROM revival WHERE task_id <= ?", (end,))
+    tx.execute(_FORGET_REVIVALS, (end,))
     changed = unfit = 0
     queue = list(asked.union(left))
     heapify(queue)
     seen = set(queue)
     while queue:
         task = heappop(queue)
-        state, attempt, campaign = tx.execute(
-            "SELECT state, attempt, campaign_id FROM task WHERE id = ?", (task,)
-        ).fetchone()
+        state, attempt, campaign = tx.execute(_TASK, (task,)).fetchone()
         unmet, bad = _needs(tx, task)
-        if not (state in _DEAD and (task in asked or state == _S)) or bad:  # what it needs must be retried first
+        if not (state in _DEAD and (task in asked or state == _SKIPPED)) or bad:  # what it needs must be retried first
             unfit += task in asked
             continue
-        new = _W if unmet else _R
+        new = _WAITING if unmet else _READY
         tx.execute(_REVIVE, (new, unmet, task))
         tx.move_task(task, attempt, campaign, state, new)
         changed += 1
         for dependent in _revived_need(tx, task):
             if dependent > last:
-                tx.execute("INSERT OR IGNORE INTO revival VALUES (?)", (dependent,))
+                tx.execute(_ADD_REVIVAL, (dependent,))
             elif dependent not in seen:
                 seen.add(dependent)
                 heappush(queue, dependent)
-    over = last >= progress.bound and not tx.execute("SELECT 1 FROM revival LIMIT 1").fetchone()
+    over = last >= progress.bound and not tx.execute(_ANY_REVIVAL).fetchone()
     return Slice(last, changed, unfit, over)
 
 
 def _revived_need(tx: Transaction, task: int) -> list[int]:
     """Make tasks wait again that need this one, which is to run again; return those that were skipped."""
     skipped = []
-    for dependent, state, attempt, campaign in tx.execute(
-        "SELECT t.id, t.state, t.attempt, t.campaign_id FROM dependency AS d JOIN task AS t ON t.id = d.task_id "
-        "WHERE d.needs_id = ? AND t.state IN (0, 1, 7)",
-        (task,),
-    ).fetchall():
-        if state == _S:
+    for dependent, state, attempt, campaign in tx.execute(_DEPENDENTS, (task,)).fetchall():
+        if state == _SKIPPED:
             skipped.append(dependent)
             continue
         unmet, _ = _needs(tx, dependent)
-        tx.execute(
-            "UPDATE task SET state = 0, unmet = ?, not_before = NULL, pilot_id = NULL WHERE id = ?", (unmet, dependent)
-        )
-        if state != _W:
-            tx.move_task(dependent, attempt, campaign, state, _W)
+        tx.execute(_WAIT, (unmet, dependent))
+        if state != _WAITING:
+            tx.move_task(dependent, attempt, campaign, state, _WAITING)
     return skipped
 
 
 def _needs(tx: Transaction, task: int) -> tuple[int, bool]:
     """Return how many of a task's needs are not over, and whether one has ended too badly for it."""
-    left, bad = tx.execute(
-        "SELECT coalesce(sum(n.state < 4), 0), coalesce(max(d.well AND n.state IN (5, 6, 7)), 0) "
-        "FROM dependency AS d JOIN task AS n ON n.id = d.needs_id WHERE d.task_id = ?",
-        (task,),
-    ).fetchone()
+    left, bad = tx.execute(_NEEDS, (task,)).fetchone()
     return left, bool(bad)
 
 
@@ -173,23 +197,16 @@ def edit(tx: Transaction, request: Edit, progress: Progress) -> Slice:
         if (value := getattr(request, field)) is not None
     }
     _changed(Resources(), changes)  # what makes no sense is refused before anything is changed
-    rows, last = _next(tx, request.filter, progress)
-    fit = id_list(row[0] for row in rows if row[1] in (_W, _R, *_RETRIABLE))
-    kinds = tx.execute(
-        "SELECT t.resources_id, count(*) FROM json_each(?) AS j CROSS JOIN task AS t ON t.id = j.value GROUP BY 1",
-        (fit,),
-    ).fetchall()
+    tasks, last = _next(tx, request.filter, progress)
+    fit = id_list(task.id for task in tasks if task.state in (_WAITING, _READY, *_DEAD))
+    kinds = tx.execute(_RESOURCES, (fit,)).fetchall()
     changed = sum(n for _, n in kinds)
     for kind, _ in kinds:
         new = tx.caches.resources.intern(_changed(tx.caches.resources.get(kind), changes)) if changes else kind
-        tx.execute(
-            "UPDATE task SET resources_id = ?, priority = coalesce(?, priority) "
-            "WHERE id IN (SELECT value FROM json_each(?)) AND resources_id = ?",
-            (new, request.priority, fit, kind),
-        )
+        tx.execute(_SET_RESOURCES, (new, request.priority, fit, kind))
     if changed:
         tx.wakeups.tasks_ready()
-    return Slice(last, changed, len(rows) - changed, last >= progress.bound)
+    return Slice(last, changed, len(tasks) - changed, last >= progress.bound)
 
 
 def _changed(need: Resources, changes: dict[str, Any]) -> Resources:

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import msgspec
 
@@ -17,46 +17,68 @@ from pilotmtc.store.file.transaction import Transaction
 from pilotmtc.store.requests.handlers import handles
 
 _json = msgspec.json.Encoder().encode
-_INSERT = """INSERT INTO task(id, campaign_id, template_id, resources_id, state, attempt, priority, params,
+_INSERT_TASK = """INSERT INTO task(id, campaign_id, template_id, resources_id, state, attempt, priority, params,
     failures, crashes, unmet, cancel, name, tags) VALUES (?, ?, ?, ?, ?, 0, ?, ?, 0, 0, ?, 0, ?, ?)"""
+_INSERT_DEPENDENCY = "INSERT INTO dependency(needs_id, task_id, well) VALUES (?, ?, ?)"
+_HAS_CAMPAIGN = "SELECT 1 FROM campaign WHERE id = ?"
+_CAMPAIGN = "SELECT id, received, sealed, first_id FROM campaign WHERE key = ?"
+_INSERT_CAMPAIGN = """INSERT INTO campaign(key, name, created_at, received, sealed, first_id, last_id, own_pilots)
+    VALUES (?, ?, ?, 0, 0, 0, 0, ?) RETURNING id"""
+# Note what has come of a campaign, and between which ids its tasks are.
+_RECEIVE = "UPDATE campaign SET received = ?, sealed = ?, first_id = ?, last_id = ? WHERE id = ?"
+_SEAL = "UPDATE campaign SET sealed = 1 WHERE id = ?"
+_SHARE = "UPDATE campaign SET own_pilots = 0 WHERE id = ? AND own_pilots = 1"
+_TASKS_BY_NAME = "SELECT id, state FROM task WHERE campaign_id = ? AND name = ?"
+_TASK_STATE = "SELECT state FROM task WHERE id = ?"
+_SOME_NAMES = "SELECT DISTINCT name FROM task WHERE campaign_id = ? AND name IS NOT NULL LIMIT ?"
 _NAMES = 1000  # that are looked through for one that may be meant
 _READY = int(TaskState.READY)
 _BAD = (TaskState.FAILED, TaskState.CANCELED, TaskState.SKIPPED)
 
 
+class _Campaign(NamedTuple):
+    """What has come of a campaign so far: how many rows, whether these are all, and the first task's id or 0."""
+
+    id: CampaignId
+    received: int
+    sealed: bool
+    first: int
+
+    @classmethod
+    def from_row(cls, row: tuple[Any, ...]) -> Self:
+        """Return the record of a row of `_CAMPAIGN`."""
+        id_, received, sealed, first = row
+        return cls(id_, received, bool(sealed), first)
+
+
 @handles(Submit)
 def submit(tx: Transaction, request: Submit) -> Submitted:
     """Add the rows that are not here yet."""
-    campaign, received, sealed, first = _campaign(tx, request)
+    campaign, received, sealed, first = _find_campaign(tx, request)
     rows = request.rows[max(0, received - request.offset) :]
     if request.offset > received:
         raise UsageError(f"campaign {campaign} has {received} rows, not {request.offset}: send from {received}")
     if sealed:
         if rows:
             raise UsageError(f"campaign {campaign} is complete with {received} tasks: start another for more")
-        return Submitted(CampaignId(campaign), received, True)
+        return Submitted(campaign, received, True)
     if rows:
         _check_rows(request, rows)
         _insert(tx, request, rows, campaign)
         received += len(rows)
         last = tx.caches.next_task - 1
-        tx.execute(
-            "UPDATE campaign SET received = ?, sealed = ?, first_id = ?, last_id = ? WHERE id = ?",
-            (received, request.last, first or last - len(rows) + 1, last, campaign),
-        )
+        tx.execute(_RECEIVE, (received, request.last, first or last - len(rows) + 1, last, campaign))
     elif request.last:
-        tx.execute("UPDATE campaign SET sealed = 1 WHERE id = ?", (campaign,))
-    return Submitted(CampaignId(campaign), received, request.last)
+        tx.execute(_SEAL, (campaign,))
+    return Submitted(campaign, received, request.last)
 
 
 @handles(ShareCampaign)
 def share(tx: Transaction, request: ShareCampaign) -> Changed:
     """Let any pilot have the campaign's tasks."""
-    if not tx.execute("SELECT 1 FROM campaign WHERE id = ?", (request.campaign,)).fetchone():
+    if not tx.execute(_HAS_CAMPAIGN, (request.campaign,)).fetchone():
         raise UsageError(f"there is no campaign {request.campaign} in this store")
-    done = tx.execute(
-        "UPDATE campaign SET own_pilots = 0 WHERE id = ? AND own_pilots = 1", (request.campaign,)
-    ).rowcount
+    done = tx.execute(_SHARE, (request.campaign,)).rowcount
     tx.caches.share(request.campaign)
     if done:
         tx.wakeups.tasks_ready()
@@ -64,21 +86,18 @@ def share(tx: Transaction, request: ShareCampaign) -> Changed:
     return Changed(done)
 
 
-def _campaign(tx: Transaction, request: Submit) -> tuple[int, int, bool, int]:
-    """Return the campaign's id, rows received, whether sealed, and first task's id; make it if it is new."""
-    row = tx.execute("SELECT id, received, sealed, first_id FROM campaign WHERE key = ?", (request.key,)).fetchone()
+def _find_campaign(tx: Transaction, request: Submit) -> _Campaign:
+    """Return the campaign, which is made if it is new."""
+    row = tx.execute(_CAMPAIGN, (request.key,)).fetchone()
     if row is not None:
-        return row[0], row[1], bool(row[2]), row[3]
+        return _Campaign.from_row(row)
     if not request.key:
         raise UsageError("a campaign needs a key: make one with uuid4")
-    (id_,) = tx.execute(
-        "INSERT INTO campaign(key, name, created_at, received, sealed, first_id, last_id, own_pilots) "
-        "VALUES (?, ?, ?, 0, 0, 0, 0, ?) RETURNING id",
-        (request.key, request.name, tx.clock.now(), request.own_pilots),
-    ).fetchone()
+    values = (request.key, request.name, tx.clock.now(), request.own_pilots)
+    (id_,) = tx.execute(_INSERT_CAMPAIGN, values).fetchone()
     if not request.own_pilots:
         tx.caches.share(id_)
-    return id_, 0, False, 0
+    return _Campaign(id_, received=0, sealed=False, first=0)
 
 
 def _check_rows(request: Submit, rows: tuple[TaskRow, ...]) -> None:
@@ -106,7 +125,7 @@ def _insert(tx: Transaction, request: Submit, rows: tuple[TaskRow, ...], campaig
     unmet: dict[int, int] = {}
     edges = _tie(tx, rows, campaign, states, unmet) if any(row.after for row in rows) else []
     tx.executemany(
-        _INSERT,
+        _INSERT_TASK,
         [
             (
                 id_,
@@ -124,7 +143,7 @@ def _insert(tx: Transaction, request: Submit, rows: tuple[TaskRow, ...], campaig
         ],
     )
     if edges:
-        tx.executemany("INSERT INTO dependency(needs_id, task_id, well) VALUES (?, ?, ?)", edges)
+        tx.executemany(_INSERT_DEPENDENCY, edges)
         tx.caches.has_dependencies = True
     tx.caches.next_task = first + len(rows)
     entered: dict[int, list[int]] = {}
@@ -175,10 +194,7 @@ def _tie(
 
 def _no_name(tx: Transaction, campaign: int, name: str, fresh: Iterable[str]) -> str:
     """Return what to say of a name that is waited for and that nobody before has."""
-    rows = tx.execute(
-        "SELECT DISTINCT name FROM task WHERE campaign_id = ? AND name IS NOT NULL LIMIT ?", (campaign, _NAMES)
-    )
-    known = [*fresh, *(row[0] for row in rows)]
+    known = [*fresh, *(name for (name,) in tx.execute(_SOME_NAMES, (campaign, _NAMES)))]
     close = difflib.get_close_matches(name, known, 1)
     there = f"the names before it are {', '.join(known[:20])}" if known else "no task before it has a name"
     hint = f"did you mean {close[0]!r}?" if close else there
@@ -186,16 +202,14 @@ def _no_name(tx: Transaction, campaign: int, name: str, fresh: Iterable[str]) ->
 
 
 def _named(tx: Transaction, campaign: int, name: str, over: dict[int, int]) -> list[int]:
-    found: list[tuple[int, int]] = tx.execute(
-        "SELECT id, state FROM task WHERE campaign_id = ? AND name = ?", (campaign, name)
-    ).fetchall()
+    found: list[tuple[int, int]] = tx.execute(_TASKS_BY_NAME, (campaign, name)).fetchall()
     over.update(found)
     return [id_ for id_, _ in found]
 
 
 def _look_up(tx: Transaction, task: int, over: dict[int, int]) -> None:
     if task not in over:
-        row: tuple[Any, ...] | None = tx.execute("SELECT state FROM task WHERE id = ?", (task,)).fetchone()
+        row: tuple[int] | None = tx.execute(_TASK_STATE, (task,)).fetchone()
         if row is None:
             raise UsageError(f"there is no task {task} to depend on")
-        over[task] = row[0]
+        (over[task],) = row
