@@ -60,7 +60,7 @@ class OpenSshLink:
         """Do nothing: `ssh` itself knows whether there is a connection to share."""
 
     def open(self, command: str) -> CommandChannel:
-        """Start `command` in the user's login shell there; see `Link`."""
+        """Start `command` in the user's login shell there; see `HostLink`."""
         with self._lock:
             if self._refused is not None:
                 raise LoginRefused(*self._refused.args)
@@ -71,7 +71,7 @@ class OpenSshLink:
         return channel
 
     def files(self) -> "SftpFiles":
-        """Start the host's SFTP server; see `Link`."""
+        """Start the host's SFTP server; see `HostLink`."""
         from pilotmtc.transport.ssh.sftp import ProcessStream, SftpFiles
 
         argv = [*_ssh(self.target, self._through), "-s", "--", self.target.host, "sftp"]

@@ -1,4 +1,4 @@
-"""Channels to another host through paramiko, which this room alone imports."""
+"""Connections to other hosts through paramiko, which this room alone imports."""
 
 import contextlib
 import functools
@@ -6,7 +6,6 @@ import logging
 import os
 import random
 import socket
-import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,10 +16,12 @@ import paramiko  # type: ignore[import-untyped]
 from pilotmtc.errors import ChannelClosed, ConfigError, ConnectError, ConnectPostponed, LoginRefused, PilotMTCError
 from pilotmtc.transport.ask import RememberedAnswers, terminal_ask
 from pilotmtc.transport.link import Ask, CommandChannel
+from pilotmtc.transport.ssh.authentication import ParamikoAuthentication, agent_keys, load_key
+from pilotmtc.transport.ssh.channel import CountedStream, SshChannel
 from pilotmtc.transport.ssh.config import Hop, HostOptions, Settings, ask_ssh, config_file, host_options, public_part
 from pilotmtc.transport.ssh.dial import dial
 from pilotmtc.transport.ssh.known_hosts import known_kinds, read_entries, refuse_unless_known
-from pilotmtc.transport.ssh.login import Answer, Candidate, Login, Outcome
+from pilotmtc.transport.ssh.login import Candidate, Login
 from pilotmtc.transport.ssh.proxy_command import ProxySocket
 from pilotmtc.transport.ssh.url import SshTarget
 
@@ -33,22 +34,15 @@ logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 
 _BANNER_TIMEOUT_S = 30.0
 _AUTH_TIMEOUT_S = 45.0
-_TYPING_TIMEOUT_S = 300.0
 _CHANNEL_TIMEOUT_S = 30.0
-_AGENT_TIMEOUT_S = 60.0  # some agents ask for a touch
 _BACKOFF_S = (1.0, 30.0)
 _POSTPONED_S = (15.0, 120.0)
 # What OpenSSH says instead of a greeting: since 9.8 to addresses whose logins failed (PerSourcePenalties, for
 # 15 s to 10 min), and to all while too many logins are under way (MaxStartups).
 _POSTPONES = ("Not allowed at this time", "Exceeded MaxStartups")
 _WINDOW_BYTES = 16 << 20
-_QUOTED_BYTES = 2000
-_PIECE_BYTES = 64 << 10
 _JOIN_S = 5.0
 _MOST_HOPS = 8
-_MORE_THAN_A_QUESTION_BYTES = 4096  # only bytes that make place for others tell that somebody takes them
-_TCP_INFO = getattr(socket, "TCP_INFO", 11)
-_TCP_INFO_BYTES = 136  # of Linux's tcp_info, up to how many bytes were acknowledged and have come
 
 
 class SshLink:
@@ -96,12 +90,12 @@ class SshLink:
         self._not_before = 0.0
 
     def connect(self) -> None:
-        """Open the connection if it is not open; see `Link`."""
+        """Open the connection if it is not open; see `HostLink`."""
         with self._connecting:
             self._connected()
 
     def open(self, command: str) -> CommandChannel:
-        """Start `command` in the user's login shell there; see `Link`."""
+        """Start `command` in the user's login shell there; see `HostLink`."""
         with self._connecting:
             transport = self._connected()
             try:
@@ -109,10 +103,10 @@ class SshLink:
                 channel.exec_command(command)
             except (paramiko.SSHException, EOFError, OSError) as error:
                 raise ConnectError(f"{self.target.host} does not start {command}: {error}") from error
-        return _SshChannel(channel, transport, self.target.host)
+        return SshChannel(channel, transport, self.target.host)
 
     def files(self) -> "SftpFiles":
-        """Start the host's SFTP server; see `Link`."""
+        """Start the host's SFTP server; see `HostLink`."""
         from pilotmtc.transport.ssh.sftp import SftpFiles
 
         with self._connecting:
@@ -183,7 +177,7 @@ class SshLink:
         for end in reversed(parts):
             end()
 
-    def _watch(self, transport: "paramiko.Transport", stream: "_Counted") -> None:
+    def _watch(self, transport: "paramiko.Transport", stream: "CountedStream") -> None:
         """Give the connection up when the other side is silent: TCP alone does not notice behind a jump host."""
         while transport.is_active() and not self._pause(transport):
             answered = threading.Event()
@@ -198,7 +192,7 @@ class SshLink:
                 answered.set()
                 judge.join(_JOIN_S)
 
-    def _judge(self, transport: "paramiko.Transport", stream: "_Counted", answered: threading.Event) -> None:
+    def _judge(self, transport: "paramiko.Transport", stream: "CountedStream", answered: threading.Event) -> None:
         """End the connection unless it answers, or bytes move: on a slow one the question waits behind them."""
         moved = stream.moved()
         while not answered.wait(self._dead_s):
@@ -212,7 +206,9 @@ class SshLink:
         transport.join(self._alive_s)  # a transport is the thread that reads from the connection
         return not transport.is_alive()
 
-    def _reach(self, hop: Hop, through: tuple[Hop, ...] | None, depth: int) -> tuple["paramiko.Transport", "_Counted"]:
+    def _reach(
+        self, hop: Hop, through: tuple[Hop, ...] | None, depth: int
+    ) -> tuple["paramiko.Transport", CountedStream]:
         """Return a connection to `hop` on which the user is logged in, and what it goes over."""
         if depth > _MOST_HOPS:
             raise ConfigError(f"the SSH configuration: ProxyJump goes round in circles at {hop.host}")
@@ -222,7 +218,7 @@ class SshLink:
         options = host_options(hop, settings, self.target.identity if depth == 0 else None)
         stream = self._stream(options, options.jumps if through is None else through, depth)
         self._own(stream.close)
-        counted = _Counted(stream)
+        counted = CountedStream(stream)
         try:
             transport = paramiko.Transport(counted)
             self._own(lambda: _end(transport))
@@ -269,7 +265,7 @@ class SshLink:
     def _log_in(self, transport: "paramiko.Transport", options: HostOptions) -> None:
         with contextlib.ExitStack() as stack:
             candidates = self._candidates(options, stack)
-            authentication = _Authentication(transport, options)
+            authentication = ParamikoAuthentication(transport, options)
             login = Login(authentication, str(options), candidates, self._memory, options.methods)
             try:
                 login.run()
@@ -285,7 +281,7 @@ class SshLink:
         """Yield keys: those of the agent that the configuration names, others of the agent, files, encrypted files."""
         public = {path: public_part(path) for path in options.identities}
         seen: set[bytes] = set()
-        held = stack.enter_context(_agent_keys(options.agent)) if options.agent else []
+        held = stack.enter_context(agent_keys(options.agent)) if options.agent else []
         named = set(filter(None, public.values()))
         for key in sorted(held, key=lambda key: key.asbytes() not in named):
             if options.identities_only and key.asbytes() not in named:
@@ -297,7 +293,7 @@ class SshLink:
             if public[path] in seen:
                 continue
             try:
-                loaded = self._keys.get(path) or _load_key(path, None)
+                loaded = self._keys.get(path) or load_key(path, None)
             except paramiko.PasswordRequiredException:
                 encrypted.append(path)
                 continue
@@ -314,7 +310,7 @@ class SshLink:
             if not phrase:
                 break
             try:
-                key = _load_key(path, phrase)
+                key = load_key(path, phrase)
             except paramiko.SSHException:
                 continue
             if key is not None:
@@ -322,156 +318,6 @@ class SshLink:
             return key
         self._memory.forget(path)
         return None
-
-
-class _Counted:
-    """What a connection goes over, with a count of what has moved on it."""
-
-    def __init__(self, stream: "socket.socket | paramiko.Channel | ProxySocket") -> None:
-        self._stream = stream
-        self._received = self._sent = 0
-        self._first = b""
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._stream, name)
-
-    def recv(self, n: int) -> bytes:
-        data = bytes(self._stream.recv(n))
-        self._received += len(data)
-        if len(self._first) < _QUOTED_BYTES:
-            self._first += data[:_QUOTED_BYTES]
-        return data
-
-    def send(self, data: bytes) -> int:
-        sent = int(self._stream.send(data))
-        self._sent += sent
-        return sent
-
-    def before_greeting(self) -> str:
-        """Return the first line of what the other side said, unless that is an SSH server's greeting."""
-        line = self._first.partition(b"\n")[0]
-        return "" if line.startswith(b"SSH-") else line.decode("utf-8", "replace").strip()
-
-    def moved(self) -> int:
-        """Return a number that changes whenever something has come, or the other side has taken something."""
-        # What was written may wait in the kernel for minutes while it flows; Linux says how much has arrived.
-        if isinstance(self._stream, socket.socket) and self._stream.family in (socket.AF_INET, socket.AF_INET6):
-            with contextlib.suppress(OSError):  # closed by now
-                info = self._stream.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _TCP_INFO_BYTES)
-                if len(info) == _TCP_INFO_BYTES:
-                    return sum(struct.unpack_from("=QQ", info, _TCP_INFO_BYTES - 16))
-        return self._received + self._sent // _MORE_THAN_A_QUESTION_BYTES
-
-
-class _SshChannel:
-    """A command's stdin and stdout; its stderr is read all the time, lest it stop for want of a reader."""
-
-    def __init__(self, channel: "paramiko.Channel", transport: "paramiko.Transport", host: str) -> None:
-        self._channel = channel
-        self._transport = transport
-        self._host = host
-        self._said = b""
-        self._ended = False
-        self._sent = 0
-        self._listener = threading.Thread(target=self._listen, name="ssh-stderr", daemon=True)
-        self._listener.start()
-
-    def read(self, n: int) -> bytes:
-        try:
-            data = bytes(self._channel.recv(n))
-        except (OSError, EOFError):
-            data = b""
-        self._ended = self._ended or not data
-        return data
-
-    def write(self, data: bytes) -> None:
-        at = 0
-        try:
-            while at < len(data):
-                sent = int(self._channel.send(data[at : at + _PIECE_BYTES]))
-                self._sent += sent
-                at += sent
-                if not sent:
-                    raise EOFError("closed")
-        except (OSError, EOFError, paramiko.SSHException) as error:
-            self._ended = True
-            raise ChannelClosed(f"the connection to {self._host} has ended: {error}") from error
-
-    def moved(self) -> int:
-        # Each byte sent makes the window smaller, each that the other side has taken makes it larger again.
-        return self._sent + int(self._channel.out_window_size)
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):  # the link may be gone
-            self._channel.close()
-        self._listener.join(_JOIN_S)
-
-    def last_words(self) -> str:
-        if self._ended:  # stdout and stderr end together, but the listener may not have read all yet
-            self._listener.join(_JOIN_S)
-        words = self._said.decode("utf-8", "replace").strip()
-        if not words and not self._transport.is_active():
-            return f"the SSH connection to {self._host} has ended"
-        return words
-
-    def exit_status(self, wait_s: float) -> int | None:
-        self._channel.status_event.wait(wait_s)
-        return int(self._channel.exit_status) if self._channel.exit_status >= 0 else None
-
-    def _listen(self) -> None:
-        with contextlib.suppress(OSError, EOFError):
-            while data := self._channel.recv_stderr(32 << 10):
-                self._said = (self._said + data)[-_QUOTED_BYTES:]
-
-
-class _Authentication:
-    """Authentication on a transport."""
-
-    def __init__(self, transport: "paramiko.Transport", options: HostOptions) -> None:
-        self._transport = transport
-        self._options = options
-
-    def none(self) -> Outcome:
-        return self._try(lambda: self._transport.auth_none(self._options.user))
-
-    def key(self, key: "paramiko.PKey") -> Outcome:
-        return self._try(lambda: self._transport.auth_publickey(self._options.user, key))
-
-    def password(self, password: str) -> Outcome:
-        return self._try(lambda: self._transport.auth_password(self._options.user, password, fallback=False))
-
-    def interactive(self, answer: Answer) -> Outcome:
-        refused: list[PilotMTCError] = []
-
-        def handler(title: str, instructions: str, prompts: list[tuple[str, bool]]) -> list[str]:
-            try:
-                return answer(title, instructions, prompts)
-            except PilotMTCError as error:  # raised where the login is, not in paramiko's thread
-                refused.append(error)
-                raise paramiko.SSHException("no answer") from error
-
-        self._transport.auth_timeout = _TYPING_TIMEOUT_S
-        try:
-            return self._try(lambda: self._transport.auth_interactive(self._options.user, handler))
-        except ConnectError:
-            if refused:
-                raise refused[0] from None
-            raise
-
-    def _try(self, attempt: Callable[[], list[str]]) -> Outcome:
-        try:
-            methods = attempt()
-        except paramiko.BadAuthenticationType as error:
-            return Outcome(done=False, methods=frozenset(error.allowed_types))
-        except paramiko.AuthenticationException as error:
-            if self._transport.is_active() and "timeout" not in str(error):
-                return Outcome(done=False)
-            raise ConnectError(f"{self._options}: the connection was lost during the login: {error}") from error
-        except (paramiko.SSHException, EOFError, OSError) as error:
-            raise ConnectError(f"{self._options}: the connection was lost during the login: {error}") from error
-        if self._transport.is_authenticated():
-            return Outcome(done=True)
-        return Outcome(done=False, further=True, methods=frozenset(methods))
 
 
 def _forward(transport: "paramiko.Transport", host: str, options: HostOptions) -> "paramiko.Channel":
@@ -513,50 +359,3 @@ def _read_config(hop: Hop, file: str | None) -> Settings:
         for name, value in found.items():
             settings.setdefault(name, value if isinstance(value, list) else [value])
     return settings
-
-
-@contextlib.contextmanager
-def _agent_keys(path: str) -> Iterator[list["paramiko.PKey"]]:
-    """The keys of the agent that listens on `path`; none if it does not answer."""
-    agent = paramiko.agent.AgentSSH()
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    sock.settimeout(_AGENT_TIMEOUT_S)
-    keys: list[paramiko.PKey] = []
-    with sock:
-        try:
-            sock.connect(path)
-            agent._connect(sock)
-            keys = list(agent.get_keys())
-        except (OSError, paramiko.SSHException) as error:
-            log.debug("no SSH agent on %s: %s", path, error)
-        yield keys
-
-
-def _load_key(path: str, phrase: str | None) -> "paramiko.PKey | None":
-    """Return the key in a file; None if it is of no use.
-
-    Raises
-    ------
-    paramiko.SSHException
-        If the passphrase is missing (`paramiko.PasswordRequiredException`) or wrong.
-    """
-    wrong: paramiko.SSHException | None = None
-    for kind in (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey):
-        try:
-            key = kind.from_private_key_file(path, phrase)
-        except paramiko.PasswordRequiredException:
-            raise
-        except (paramiko.SSHException, ValueError) as error:  # another type of key, or a wrong passphrase
-            wrong = error if isinstance(error, paramiko.SSHException) else paramiko.SSHException(str(error))
-            continue
-        except OSError as error:
-            log.warning("the private key %s: %s", path, error)
-            return None
-        with contextlib.suppress(OSError, ValueError, paramiko.SSHException):  # there is none for most keys
-            if os.path.exists(f"{path}-cert.pub"):
-                key.load_certificate(f"{path}-cert.pub")
-        return key
-    if phrase is not None and wrong is not None:
-        raise wrong
-    log.warning("the private key %s cannot be read: %s", path, wrong)
-    return None
