@@ -6,7 +6,8 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-from pilotmtc.store.client.client import StoreClient, connect_store
+from pilotmtc.store.client.client import StoreClient
+from pilotmtc.store.client.connect import connect_store
 from pilotmtc.store.location import socket_path
 from tests.support import children, wait_until
 

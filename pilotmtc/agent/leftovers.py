@@ -12,7 +12,7 @@ from pilotmtc.protocol.agent import Finish
 from pilotmtc.protocol.client.pilots import GetPilots
 from pilotmtc.protocol.spool import read_file, spool_files
 from pilotmtc.states import PILOT_FINAL
-from pilotmtc.store.client.client import connect_store
+from pilotmtc.store.client.connect import connect_store
 from pilotmtc.store.interface import Store
 
 _PATIENCE_S = 60.0

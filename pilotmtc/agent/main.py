@@ -27,7 +27,8 @@ from pilotmtc.protocol.agent import EndPilot
 from pilotmtc.protocol.client.pilots import GetPilots
 from pilotmtc.resources.slots import Node
 from pilotmtc.states import PilotState
-from pilotmtc.store.client.client import StoreClient, connect_store
+from pilotmtc.store.client.client import StoreClient
+from pilotmtc.store.client.connect import connect_store
 from pilotmtc.system import open_files, processes
 from pilotmtc.system.private_files import make_directory
 

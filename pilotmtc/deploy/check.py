@@ -14,7 +14,7 @@ from pilotmtc.errors import ConnectError, HostKeyRefused, PilotMTCError
 from pilotmtc.protocol.client.maintenance import GetStore, StoreInfo
 from pilotmtc.protocol.frames import PROTOCOL
 from pilotmtc.sites import LOCAL, SAME_HOST, Site
-from pilotmtc.store.client.client import connect_store
+from pilotmtc.store.client.connect import connect_store
 from pilotmtc.transport.ssh.url import quote_word, remote_command
 
 HERE_MARK = "pilotmtc-finding: "

@@ -17,7 +17,7 @@ from pilotmtc.protocol.client.maintenance import GetStore
 from pilotmtc.sites import LOCAL, SAME_HOST, SCHEDULERS, find_scheduler, scheduler_url
 from pilotmtc.states import PilotState
 from pilotmtc.store.access.keys import revoke_key
-from pilotmtc.store.client.client import connect_store
+from pilotmtc.store.client.connect import connect_store
 from pilotmtc.store.location import locate
 from pilotmtc.system import private_files
 

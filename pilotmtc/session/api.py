@@ -43,7 +43,8 @@ from pilotmtc.session.submit.sending import new_key, seal, submit
 from pilotmtc.session.submit.tasks import Params, TaskOptions, TaskStream, Word, as_source, make_tasks, read_campaign
 from pilotmtc.sites import LOCAL, get_site
 from pilotmtc.states import TaskState
-from pilotmtc.store.client.client import StoreClient, connect_store
+from pilotmtc.store.client.client import StoreClient
+from pilotmtc.store.client.connect import connect_store
 from pilotmtc.store.interface import Store
 from pilotmtc.store.location import locate
 from pilotmtc.transport.link import Ask

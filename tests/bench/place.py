@@ -15,7 +15,8 @@ from pilotmtc.pilots import start_local
 from pilotmtc.protocol.client.campaigns import GetCampaigns
 from pilotmtc.protocol.client.pilots import CancelPilot, GetPilots
 from pilotmtc.states import TaskState
-from pilotmtc.store.client.client import StoreClient, connect_store
+from pilotmtc.store.client.client import StoreClient
+from pilotmtc.store.client.connect import connect_store
 from tests.support import kill, processes_with, wait_until
 
 _OVER = (TaskState.DONE, TaskState.FAILED, TaskState.CANCELED, TaskState.SKIPPED)

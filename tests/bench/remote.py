@@ -17,7 +17,8 @@ from pilotmtc.model import Resources
 from pilotmtc.protocol.agent import Claim, Finish
 from pilotmtc.protocol.client.maintenance import GetStore
 from pilotmtc.store import serve
-from pilotmtc.store.client.client import StoreClient, connect_store
+from pilotmtc.store.client.client import StoreClient
+from pilotmtc.store.client.connect import connect_store
 from pilotmtc.transport.ssh.link import SshLink
 from pilotmtc.transport.ssh.url import parse_url
 from tests.bench.measure import Measured, Series, in_turn, say, timed

@@ -15,7 +15,8 @@ from pilotmtc.protocol.agent import AttachPilot, Batch, Claim, Finish, Finished
 from pilotmtc.protocol.client.maintenance import GetStore
 from pilotmtc.protocol.client.pilots import CreatePilot
 from pilotmtc.states import Cause
-from pilotmtc.store.client.client import StoreClient, connect_store
+from pilotmtc.store.client.client import StoreClient
+from pilotmtc.store.client.connect import connect_store
 from tests.bench.measure import Measured, Series, in_turn, say
 from tests.bench.place import memory_mb, place, specs
 

@@ -7,7 +7,8 @@ import pytest
 
 from pilotmtc.clock import FakeClock
 from pilotmtc.protocol.client.maintenance import CheckStore
-from pilotmtc.store.client.client import StoreClient, connect_store
+from pilotmtc.store.client.client import StoreClient
+from pilotmtc.store.client.connect import connect_store
 from pilotmtc.store.interface import Store
 from pilotmtc.store.sqlite import SqliteStore
 from tests.contract.storekit import Kit

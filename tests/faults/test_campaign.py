@@ -11,7 +11,7 @@ import pytest
 from pilotmtc.protocol.client.campaigns import GetCampaigns
 from pilotmtc.protocol.client.maintenance import SnapshotStore
 from pilotmtc.states import TASK_FINAL
-from pilotmtc.store.client.client import connect_store
+from pilotmtc.store.client.connect import connect_store
 from tests.faults.campaign.faults import FAULTS, play
 from tests.faults.campaign.paper import Agent
 from tests.faults.campaign.work import Count, Work

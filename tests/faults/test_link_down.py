@@ -16,7 +16,7 @@ from pilotmtc.pilots import start_local
 from pilotmtc.protocol.client.maintenance import CheckStore
 from pilotmtc.session import Session
 from pilotmtc.states import PilotState, TaskState
-from pilotmtc.store.client.client import connect_store
+from pilotmtc.store.client.connect import connect_store
 from tests.integration.agent_support import Site, kill, running_site, shell, until
 from tests.integration.test_ssh import Place
 from tests.lab.slow import Proxy

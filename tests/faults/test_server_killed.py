@@ -149,7 +149,7 @@ def test_killed_serve_is_replaced_and_the_server_stays(place: Place, monkeypatch
 def test_killed_client_leaves_neither_its_serve_nor_a_place_at_the_server(place: Place) -> None:
     user = place.client()
     script = (
-        "import sys, time; from pilotmtc.store.client.client import connect_store;"
+        "import sys, time; from pilotmtc.store.client.connect import connect_store;"
         "from pilotmtc.protocol.client.maintenance import GetStore;"
         "c = connect_store(sys.argv[1]); c.call(GetStore()); print(flush=True); time.sleep(60)"
     )

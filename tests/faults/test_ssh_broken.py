@@ -14,7 +14,8 @@ from msgspec.structs import replace
 
 from pilotmtc.errors import ChannelClosed, ConnectError, ConnectPostponed
 from pilotmtc.protocol.client.maintenance import GetStore
-from pilotmtc.store.client.client import StoreClient, connect_store
+from pilotmtc.store.client.client import StoreClient
+from pilotmtc.store.client.connect import connect_store
 from pilotmtc.transport.ssh import link
 from pilotmtc.transport.ssh.link import SshLink
 from pilotmtc.transport.ssh.url import parse_url

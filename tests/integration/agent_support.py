@@ -25,7 +25,8 @@ from pilotmtc.protocol.client.pilots import CancelPilot, GetPilots
 from pilotmtc.protocol.client.tasks import GetOutput, GetTail, GetTask, GetTasks, Output
 from pilotmtc.protocol.records import Filter, OutputTail
 from pilotmtc.states import PILOT_FINAL, TASK_FINAL, TaskState
-from pilotmtc.store.client.client import StoreClient, connect_store
+from pilotmtc.store.client.client import StoreClient
+from pilotmtc.store.client.connect import connect_store
 from tests.support import parent, wait_until
 
 

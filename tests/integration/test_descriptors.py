@@ -18,7 +18,7 @@ _START = """
 import os, sys
 from pilotmtc.model import PilotDescription
 from pilotmtc.pilots import start_local
-from pilotmtc.store.client.client import connect_store
+from pilotmtc.store.client.connect import connect_store
 
 here = os.open("/dev/null", os.O_RDONLY)
 for number in map(int, sys.argv[2].split()):

@@ -18,7 +18,8 @@ from pilotmtc.protocol.client.pilots import CreatePilot, GetPilotFile, GetPilots
 from pilotmtc.states import PilotState
 from pilotmtc.store import serve
 from pilotmtc.store.access.keys import new_key, pilot_key_name
-from pilotmtc.store.client.client import StoreClient, connect_store
+from pilotmtc.store.client.client import StoreClient
+from pilotmtc.store.client.connect import connect_store
 from pilotmtc.transport.process import open_process
 from tests.serving import Place
 from tests.support import wait_until

@@ -11,7 +11,7 @@ import pytest
 from pilotmtc.errors import ChannelClosed, ConfigError, ProtocolError
 from pilotmtc.protocol.client.maintenance import GetStore
 from pilotmtc.protocol.frames import MAGIC, PROTOCOL, Greeting, append_frame
-from pilotmtc.store.client.client import connect_store
+from pilotmtc.store.client.connect import connect_store
 from pilotmtc.transport.link import CommandChannel
 from pilotmtc.transport.ssh.link import SshLink
 from pilotmtc.transport.ssh.url import parse_url, quote_word, remote_command

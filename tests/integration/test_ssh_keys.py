@@ -14,7 +14,7 @@ from pilotmtc.model import Key, PilotDescription
 from pilotmtc.protocol.client.maintenance import GetStore, SnapshotStore
 from pilotmtc.protocol.client.pilots import CreatePilot, GetPilotFile
 from pilotmtc.session import Session
-from pilotmtc.store.client.client import connect_store
+from pilotmtc.store.client.connect import connect_store
 from tests.integration.test_ssh import USERS, Place
 from tests.lab.sshd import Client, Sshd, client, sshd
 

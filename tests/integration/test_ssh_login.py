@@ -193,7 +193,7 @@ def test_without_a_terminal_the_remedy_is_told(sshd: Sshd, tmp_path: Path) -> No
     code = (
         "import sys\n"
         "from pilotmtc.errors import ConnectError\n"
-        "from pilotmtc.store.client.client import connect_store\n"
+        "from pilotmtc.store.client.connect import connect_store\n"
         "try:\n  connect_store(sys.argv[1])\n"
         "except ConnectError as error:\n  print(error, error.transient)\n"
     )

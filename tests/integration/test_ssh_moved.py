@@ -11,7 +11,8 @@ import pytest
 
 from pilotmtc.errors import ConfigError, ConnectError, LoginRefused, StoreMoved
 from pilotmtc.protocol.client.maintenance import GetStore, SetMode
-from pilotmtc.store.client.client import StoreClient, connect_store
+from pilotmtc.store.client.client import StoreClient
+from pilotmtc.store.client.connect import connect_store
 from pilotmtc.store.client.moved import MovedStore
 from pilotmtc.store.location import COMMAND_VARIABLE, locate
 from pilotmtc.store.ownership.owner import highest, parse
@@ -121,7 +122,7 @@ def test_client_of_a_path_goes_by_ssh(site: Site) -> None:
         shutil.chown(path, user)
     own.chmod(0o700)
     ask = (
-        "import sys; from pilotmtc.store.client.client import connect_store\n"
+        "import sys; from pilotmtc.store.client.connect import connect_store\n"
         "from pilotmtc.protocol.client.maintenance import GetStore\n"
         "with connect_store(sys.argv[1], patience_s=30) as store: print(store.call(GetStore()).pid)"
     )

@@ -18,7 +18,8 @@ from pilotmtc.model import CampaignId, PilotDescription, PilotId
 from pilotmtc.protocol.client.pilots import CreatePilot
 from pilotmtc.session import Session
 from pilotmtc.states import PILOT_FINAL
-from pilotmtc.store.client.client import StoreClient, connect_store
+from pilotmtc.store.client.client import StoreClient
+from pilotmtc.store.client.connect import connect_store
 from tests.support import processes_with, wait_until
 from tests.tui.driving import Driver, drive
 

@@ -19,7 +19,8 @@ from pilotmtc.protocol.client.pilots import GetPilots
 from pilotmtc.protocol.client.tasks import GetOutput, GetTasks
 from pilotmtc.protocol.records import Filter
 from pilotmtc.states import PILOT_FINAL, PilotState, TaskState
-from pilotmtc.store.client.client import StoreClient, connect_store
+from pilotmtc.store.client.client import StoreClient
+from pilotmtc.store.client.connect import connect_store
 from pilotmtc.template import make_template
 
 ROOT = Path(__file__).parents[2]

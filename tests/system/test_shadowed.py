@@ -15,7 +15,7 @@ from pilotmtc.model import Pilot, PilotDescription
 from pilotmtc.pilots.script import job_script
 from pilotmtc.protocol.client.pilots import CreatePilot
 from pilotmtc.store.access import keys
-from pilotmtc.store.client.client import connect_store
+from pilotmtc.store.client.connect import connect_store
 from tests.serving import Place
 from tests.support import wait_until
 

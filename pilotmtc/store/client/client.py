@@ -1,12 +1,10 @@
 """The store at the other end of a channel."""
 
 import concurrent.futures
-import functools
 import logging
 import math
 import os
 import random
-import sys
 import threading
 import time
 import weakref
@@ -36,15 +34,9 @@ from pilotmtc.protocol.frames import (
     split_reply,
 )
 from pilotmtc.protocol.requests import REPLIES, AnyRequest
-from pilotmtc.store import serve
-from pilotmtc.store.client.moved import MovedStore
-from pilotmtc.store.client.remote import RemoteStore
 from pilotmtc.store.client.send_queue import SendQueue
-from pilotmtc.store.location import locate
-from pilotmtc.store.serve import EXISTING, WAITING
+from pilotmtc.store.serve import WAITING
 from pilotmtc.transport.channel import Channel
-from pilotmtc.transport.link import Ask
-from pilotmtc.transport.process import open_process
 
 log = logging.getLogger(__name__)
 
@@ -493,64 +485,3 @@ os.register_at_fork(after_in_child=_after_fork)
 def _copy(error: PilotMTCError) -> PilotMTCError:
     # One object raised in several threads would collect all their tracebacks.
     return type(error)(*error.args)
-
-
-def connect_store(
-    url: str | None = None, *, patience_s: float | None = 60.0, ask: Ask | None = None, pilot: PilotId | None = None
-) -> StoreClient:
-    """Return a client of the store at `url` (or of the user's usual one), whose server is started if need be.
-
-    On another host (``ssh://``), the login is tried before this returns; `ask` asks a person for passwords and codes,
-    on the terminal unless it is given. The agent of a `pilot` names it, and makes no new store where there is none, nor
-    does whoever has once found one.
-
-    Raises
-    ------
-    ConfigError
-        If `url` is no place for a store.
-    LoginRefused
-        If the other host does not let the user in, or is not known to be the right one.
-    """
-    location = locate(url)
-    again: Callable[[], Channel]
-    if location.target is not None:
-        remote = RemoteStore(location.target, ask)
-        try:
-            remote.prepare()
-        except BaseException:
-            remote.close()
-            raise
-        followed = MovedStore(location, remote, ask)
-
-        def close() -> None:
-            followed.close()
-            remote.close()
-
-        again = functools.partial(remote.connect, existing=True)
-        return StoreClient(
-            remote.connect if pilot is None else again,
-            again,
-            patience_s=patience_s,
-            on_close=close,
-            follow=followed.connect,
-            pilot=pilot,
-        )
-    if not sys.executable:
-        raise UsageError("pilotmtc needs sys.executable to start its server")
-    argv = [sys.executable, "-I", "-S", os.path.abspath(serve.__file__), location.path]
-    existing = [*argv, EXISTING]
-
-    def connectors(words: list[str] = existing) -> Connectors:
-        followed = MovedStore(location, ask=ask)
-        return Connectors(lambda: open_process(words), followed.connect, followed.close)
-
-    connect, follow, on_close = connectors(argv if pilot is None else existing)
-    return StoreClient(
-        connect,
-        lambda: open_process(existing),
-        patience_s=patience_s,
-        on_close=on_close,
-        follow=follow,
-        pilot=pilot,
-        in_child=connectors,
-    )

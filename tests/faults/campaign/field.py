@@ -16,7 +16,7 @@ from pilotmtc.protocol.client.campaigns import GetCampaigns
 from pilotmtc.protocol.client.maintenance import CheckStore, GetStore, SnapshotStore
 from pilotmtc.protocol.client.pilots import CancelPilot, GetPilots
 from pilotmtc.states import TASK_FINAL, PilotState
-from pilotmtc.store.client.client import connect_store
+from pilotmtc.store.client.connect import connect_store
 from tests.faults.campaign.work import Count, Work
 from tests.lab.machine import accounts
 from tests.lab.slow import Proxy

@@ -20,7 +20,8 @@ from pilotmtc.protocol.client.campaigns import GetCampaigns
 from pilotmtc.protocol.client.maintenance import CheckStore, GetStore, SnapshotStore
 from pilotmtc.protocol.client.pilots import CreatePilot
 from pilotmtc.states import TASK_FINAL, Cause, PilotState
-from pilotmtc.store.client.client import StoreClient, connect_store
+from pilotmtc.store.client.client import StoreClient
+from pilotmtc.store.client.connect import connect_store
 from tests.faults.campaign.work import FLAKY, HOPELESS, Count, Work
 from tests.hosts import RENEW_S, Hosts, shared_store
 from tests.support import patience_s, wait_until

@@ -15,7 +15,7 @@ from pilotmtc.model import Resources, Template
 from pilotmtc.protocol.client.campaigns import GetCampaigns
 from pilotmtc.protocol.client.maintenance import CheckStore, SnapshotStore
 from pilotmtc.session import Session
-from pilotmtc.store.client.client import connect_store
+from pilotmtc.store.client.connect import connect_store
 from tests.faults.campaign.work import Count
 
 KEY = "many"
