@@ -18,7 +18,10 @@ from pilotmtc.agent.crews.local import LocalCrew
 from pilotmtc.agent.leftovers import send_spool, take_in
 from pilotmtc.agent.loop import Loop
 from pilotmtc.agent.node import core_claims, limits
-from pilotmtc.agent.node.supervisor import NodeWorker
+from pilotmtc.agent.node.capture import Captures
+from pilotmtc.agent.node.outputs import Outputs
+from pilotmtc.agent.node.process import ProcessLauncher
+from pilotmtc.agent.node.supervisor import Supervisor
 from pilotmtc.agent.spool import Spool
 from pilotmtc.boot import program
 from pilotmtc.errors import ConfigError, PilotMTCError
@@ -101,8 +104,11 @@ def run(url: str, pilot: PilotId, directory: Path, guard_fd: int | None, allocat
         _allow_files(node.cores, "cores", 3)
         started = time.monotonic()
         core = Core(Cluster([node]), started, record.description.walltime_s, record.description.idle_s)
-        worker = NodeWorker(node.name, pilot, url, directory, gpus=node.gpus, pin=own.pin, environ=environ)
-        crew = LocalCrew(worker, node, environ)
+        captures = Captures(directory / "outputs")
+        launcher = ProcessLauncher(
+            pilot, url, directory, captures, gpu_count=node.gpus, pin=own.pin, environ=environ, node=node.name
+        )
+        crew = LocalCrew(Supervisor(node.name, directory, launcher, Outputs(captures)), node, environ)
         return Loop(client, pilot, core, crew, Spool(directory), guard_fd=guard_fd, note=own.note).run()
     finally:
         client.close()

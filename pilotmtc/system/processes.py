@@ -22,6 +22,14 @@ def become_subreaper() -> None:
         raise OSError(ctypes.get_errno(), "prctl")
 
 
+def signal_group(pid: int, number: int) -> None:
+    """Signal the group of a process that is not reaped yet, so that the number is still its own."""
+    try:  # noqa: SIM105 -- suppress() takes a microsecond
+        os.killpg(pid, number)
+    except (ProcessLookupError, PermissionError):  # all that is left is another user's: of sudo, say
+        pass
+
+
 def pids() -> Iterator[int]:
     """Yield the number of each process of this machine."""
     for name in os.listdir("/proc"):

@@ -14,8 +14,11 @@ import pytest
 
 from pilotmtc.agent.core.events import Start, Stop
 from pilotmtc.agent.guard import put_off_mark
-from pilotmtc.agent.node.process import Process
-from pilotmtc.agent.node.supervisor import KILLS, SWEEP_S, NodeWorker
+from pilotmtc.agent.node.capture import Captures
+from pilotmtc.agent.node.launcher import Process
+from pilotmtc.agent.node.outputs import Outputs
+from pilotmtc.agent.node.process import ProcessLauncher
+from pilotmtc.agent.node.supervisor import KILLS, SWEEP_S, Supervisor
 from pilotmtc.model import Claimed, PilotId, Resources, Result, TaskId, Template
 from pilotmtc.resources.slots import Slot
 from pilotmtc.states import Cause
@@ -30,7 +33,11 @@ class Bench:
     """A node's worker, and what it has to say."""
 
     def __init__(self, directory: Path) -> None:
-        self.worker = NodeWorker("n1", PilotId(1), "store", directory, gpus=False, pin=False, environ=dict(os.environ))
+        captures = Captures(directory / "outputs")
+        launcher = ProcessLauncher(
+            PilotId(1), "store", directory, captures, gpu_count=0, pin=False, environ=dict(os.environ), node="n1"
+        )
+        self.worker = Supervisor("n1", directory, launcher, Outputs(captures))
         self._count = 0
 
     def start(self, *command: str, resources: Resources = Resources()) -> Process:  # noqa: B008 -- frozen

@@ -13,8 +13,8 @@ from msgspec import structs
 from pilotmtc.agent.core import events as c
 from pilotmtc.agent.crews.interface import Agent
 from pilotmtc.agent.node import mpi
-from pilotmtc.agent.node.process import Process
-from pilotmtc.agent.node.supervisor import NodeWorker
+from pilotmtc.agent.node.launcher import LaunchError, Process
+from pilotmtc.agent.node.supervisor import Supervisor
 from pilotmtc.agent.node.waiters import Waiters
 from pilotmtc.model import Result, TaskId
 from pilotmtc.protocol.records import NodeState
@@ -29,17 +29,17 @@ class LocalCrew:
 
     Parameters
     ----------
-    worker
-        What starts and watches them.
+    supervisor
+        Of this node.
     node
         What they may use.
     environ
         What they inherit.
     """
 
-    def __init__(self, worker: NodeWorker, node: Node, environ: Mapping[str, str]) -> None:
+    def __init__(self, supervisor: Supervisor, node: Node, environ: Mapping[str, str]) -> None:
         self._environ = dict(environ)
-        self._worker = worker
+        self._supervisor = supervisor
         self._node = node
         self._waiters = Waiters(len(os.sched_getaffinity(0)), self._waited, self._failed)
         self._asking = False  # a waiter is asking for its next task
@@ -56,12 +56,12 @@ class LocalCrew:
         if len(start.slots) > 1:
             try:
                 way = mpi.way(self._environ | start.template.env)
-            except mpi.LaunchError as error:
+            except LaunchError as error:
                 self._agent.ended(self.report(c.Report(task, attempt, Cause.LAUNCH_ERROR, str(error))), now)
                 return
             start = structs.replace(start, wide=c.Wide(way, 0, len(start.slots), self._node.name))
         stay = self._asking
-        started = self._worker.start(start, stay=stay)
+        started = self._supervisor.start(start, stay=stay)
         if started is None:
             self._agent.tell(c.NoRoom(task, attempt), now)
             return
@@ -71,33 +71,28 @@ class LocalCrew:
         if stay:
             self._asking = False
             self._next = started
-        elif not self._waiters.take(started):
-            try:
-                self._agent.watch(self._worker.watch(started))
-            except OSError as error:  # no descriptors are left
-                _log.warning("cannot watch task %d now: %s", task, error.strerror)
-                self._worker.undo(started)
-                self._agent.tell(c.NoRoom(task, attempt), now)
-                return
-        self._agent.started(task, attempt, self._worker.name, started.slot, now)
+        elif not self._waiters.take(started) and not self._supervisor.watch(started, self._agent.watch):
+            self._agent.tell(c.NoRoom(task, attempt), now)
+            return
+        self._agent.started(task, attempt, self._supervisor.name, started.slot, now)
 
     def stop(self, stop: c.Stop, now: float) -> None:
         """End a task."""
-        self._worker.stop(stop, now)
+        self._supervisor.stop(stop, now)
 
     def report(self, report: c.Report) -> Result:
         """Return the result of an attempt that was never started."""
-        return self._worker.report(report)
+        return self._supervisor.report(report)
 
     def ready(self, fd: int, now: float) -> None:
         """Deal with a process that has ended and had no waiter."""
         self._agent.unwatch(fd)
-        self._ended(self._worker.ended(fd))
+        self._ended(self._supervisor.ended(fd))
 
     def _ended(self, process: Process) -> None:
         """Deal with a process that has ended."""
         now = time.monotonic()
-        result = self._worker.reap(process, now)
+        result = self._supervisor.reap(process, now)
         if result is not None:
             self._agent.ended(result, now)
 
@@ -118,24 +113,24 @@ class LocalCrew:
 
     def due(self) -> float:
         """Return when `poll` wants to be called."""
-        return self._worker.due()
+        return self._supervisor.due()
 
     def poll(self, now: float) -> None:
         """Do what the time demands."""
-        for result in self._worker.poll(now):
+        for result in self._supervisor.poll(now):
             self._agent.ended(result, now)
-        if self._worker.unfit and not self._unfit_told:
+        if self._supervisor.unfit and not self._unfit_told:
             self._unfit_told = True
-            _log.error("%s", self._worker.unfit)
-            self._agent.tell(c.Unfit(self._node.name, self._worker.unfit), now)
+            _log.error("%s", self._supervisor.unfit)
+            self._agent.tell(c.Unfit(self._node.name, self._supervisor.unfit), now)
 
     def states(self, busy: int) -> tuple[NodeState, ...]:
         """Return how the node is."""
-        return (self._worker.state(self._node.cores, busy, self._node.gpus),)
+        return (self._supervisor.state(self._node.cores, busy, self._node.gpus),)
 
     def peek(self, tasks: Sequence[tuple[TaskId, int]]) -> None:
         """Tell what tasks have written so far."""
-        self._agent.written(self._worker.peek(tasks))
+        self._agent.written(self._supervisor.peek(tasks))
 
     def leave(self) -> None:
         """End the waiters. Tasks must be over."""
@@ -143,4 +138,4 @@ class LocalCrew:
 
     def close(self) -> None:
         """Close what is open."""
-        self._worker.close()
+        self._supervisor.close()

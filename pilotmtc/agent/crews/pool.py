@@ -34,6 +34,7 @@ from pilotmtc.agent.crews.protocol import (
 )
 from pilotmtc.agent.crews.start_workers import Starter
 from pilotmtc.agent.node import mpi
+from pilotmtc.agent.node.launcher import LaunchError
 from pilotmtc.errors import ProtocolError
 from pilotmtc.host_lists import fold
 from pilotmtc.model import Resources, Result, TaskId, Template
@@ -171,7 +172,7 @@ class Fleet:
         nodes = fold(by_node)
         try:
             way = mpi.way(self._contact.environ | start.template.env)
-        except mpi.LaunchError as error:
+        except LaunchError as error:
             self._agent.ended(_failed(start, nodes, str(error)), now)
             return
         names = list(by_node) if way == mpi.RANKS else [slots[0].node]

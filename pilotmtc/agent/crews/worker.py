@@ -28,7 +28,10 @@ from pilotmtc.agent.core import events as c
 from pilotmtc.agent.crews.contact import OVER, Contact, descriptor, readable
 from pilotmtc.agent.crews.protocol import Begin, Begone, Bye, Down, Hello, Line, Message, Up, Welcome, decode, encode
 from pilotmtc.agent.node import core_claims, gpus, limits
-from pilotmtc.agent.node.supervisor import NodeWorker
+from pilotmtc.agent.node.capture import Captures
+from pilotmtc.agent.node.outputs import Outputs
+from pilotmtc.agent.node.process import ProcessLauncher
+from pilotmtc.agent.node.supervisor import Supervisor
 from pilotmtc.errors import PilotMTCError, ProtocolError
 from pilotmtc.model import PilotId, Resources, Result, TaskId, Template
 from pilotmtc.protocol.records import OutputTail
@@ -128,10 +131,12 @@ class Worker:
         names = (*gpus.VARIABLES, "HOSTNAME", "SLURMD_NODENAME", "TMPDIR")
         here = {key: value for key, value in os.environ.items() if key in names or key.startswith("_CONDOR_")}
         environ = gpus.elsewhere(contact.environ, here) | here
-        self._node = NodeWorker(
-            name, PilotId(contact.pilot), contact.store, directory,
-            gpus=gpu_count, pin=own.pin, environ=environ,
+        captures = Captures(directory / "outputs")
+        launcher = ProcessLauncher(
+            PilotId(contact.pilot), contact.store, directory, captures, gpu_count=gpu_count, pin=own.pin,
+            environ=environ, node=name,
         )  # fmt: skip
+        self._node = Supervisor(name, directory, launcher, Outputs(captures))
         self._running: dict[TaskId, int] = {}
         self._templates: dict[int, Template] = {}
         self._resources: dict[int, Resources] = {}
@@ -257,15 +262,13 @@ class Worker:
             self._no_room.append((claimed.task, claimed.attempt))
         elif isinstance(started, Result):
             self._results.append(started)
+        elif self._node.watch(started, self._watch):
+            self._running[claimed.task] = claimed.attempt
         else:
-            try:
-                self._epoll.register(self._node.watch(started), select.EPOLLIN)
-            except OSError as error:  # no descriptors are left
-                _log.warning("cannot watch over task %d now: %s", claimed.task, error.strerror)
-                self._node.undo(started)
-                self._no_room.append((claimed.task, claimed.attempt))
-            else:
-                self._running[claimed.task] = claimed.attempt
+            self._no_room.append((claimed.task, claimed.attempt))
+
+    def _watch(self, fd: int) -> None:
+        self._epoll.register(fd, select.EPOLLIN)
 
     def _ended(self, result: Result) -> None:
         self._running.pop(result.task, None)

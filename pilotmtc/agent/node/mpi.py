@@ -19,7 +19,7 @@ import msgspec
 
 from pilotmtc.agent.node import ranks
 from pilotmtc.agent.node.gpus import chosen
-from pilotmtc.errors import TaskError
+from pilotmtc.agent.node.launcher import LaunchError
 from pilotmtc.model import Result
 from pilotmtc.resources.slots import Slot, core_list
 from pilotmtc.states import Cause
@@ -39,10 +39,6 @@ export PILOTMTC_RANK="$r" PILOTMTC_CORE_LIST="$c"
 [ -z "$PILOTMTC_BIND" ] || exec taskset -c "$c" "$@"
 exec "$@"
 """
-
-
-class LaunchError(TaskError):
-    """A task could not be started; the text says why."""
 
 
 def way(env: Mapping[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""One task's process: its environment, its files, its birth. `node` watches over it."""
+"""Starting a task as a process of its own: its environment, its files, its birth."""
 
 import errno
 import os
@@ -14,11 +14,10 @@ from pilotmtc.agent import guard
 from pilotmtc.agent.core.events import Start, Wide
 from pilotmtc.agent.node import gpus, mpi
 from pilotmtc.agent.node.capture import Captures
-from pilotmtc.agent.node.mpi import LaunchError
+from pilotmtc.agent.node.launcher import NO_ROOM, LaunchError, Process
 from pilotmtc.errors import UsageError
 from pilotmtc.model import PilotId
 from pilotmtc.resources.slots import core_list
-from pilotmtc.states import Cause
 from pilotmtc.system import processes
 from pilotmtc.system.open_files import limit_as_found
 from pilotmtc.template import Expanded, expand
@@ -30,49 +29,11 @@ _TASKS = (1 << guard.HALF) - 1
 _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
-# What passes: nothing is wrong with the task.
-NO_ROOM = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT})
 NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
-class Process:
-    """A running attempt."""
-
-    __slots__ = (
-        "append", "attempt", "began", "cause", "cores", "err", "err_path", "fd", "first", "grace_s", "here",
-        "keep_bytes", "kill_at", "kills", "mark", "memory_bytes", "out", "out_path", "peak", "pid", "slot",
-        "started_at", "task", "wide",
-    )  # fmt: skip
-
-    def __init__(self, task: int, attempt: int, slot: str) -> None:
-        self.task = task
-        self.attempt = attempt
-        self.pid = 0
-        self.slot = slot
-        self.out = -1  # the pipe to read its output from, if the user has not named a file
-        self.err = -1
-        self.here = False  # whether it runs in the pilot's directory
-        self.keep_bytes = 0  # how much of each to keep
-        self.fd = -1
-        self.began = 0.0
-        self.started_at = 0.0
-        self.cores: tuple[int, ...] = ()  # to be bound to, if it is
-        self.cause: Cause | None = None  # why it was stopped, if it was
-        self.first = signal.SIGTERM  # what it is stopped with
-        self.grace_s = 0.0
-        self.kill_at = 0.0
-        self.kills = 0  # how often it was tried
-        self.mark = 0  # of all processes that descend from it, see `guard`
-        self.memory_bytes = 0
-        self.peak = 0
-        self.out_path: str | None = None
-        self.err_path: str | None = None
-        self.append = False  # to files that may be shared
-        self.wide = False
-
-
-class Launcher:
-    """Starts tasks.
+class ProcessLauncher:
+    """Starts each task as a process of its own.
 
     Parameters
     ----------

@@ -1,31 +1,30 @@
-"""The node's worker: starts tasks, watches over them, tells how they ended.
+"""The supervisor of a node's tasks: has them started, keeps their limits, stops them, and says how they ended.
 
-It lives in the agent's own process. Its interface (start and stop in, results out, a file descriptor each, a time
-when it wants to be polled) is all that the loop knows of it, so that it can move to another host.
+Start and stop go in, results come out; it gives a file descriptor for each task, and says when it wants to be polled.
 """
 
-import contextlib
 import heapq
 import logging
 import math
 import os
 import signal
-import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pilotmtc.agent.core.events import Report, Start, Stop
-from pilotmtc.agent.guard import HALF, mark_of
 from pilotmtc.agent.node import marks
-from pilotmtc.agent.node.capture import Captures, Harvest, tail
-from pilotmtc.agent.node.mpi import LaunchError, remedy, remove_files
-from pilotmtc.agent.node.process import NO_ROOM, Launcher, Process, pin_late
-from pilotmtc.model import GRACE_S, PilotId, Result, TaskId
-from pilotmtc.protocol.records import TAIL_BYTES, NodeState, OutputTail
+from pilotmtc.agent.node.launcher import NO_ROOM, Launcher, LaunchError, Process
+from pilotmtc.agent.node.mpi import remedy, remove_files
+from pilotmtc.agent.node.outputs import Outputs
+from pilotmtc.agent.node.process import pin_late
+from pilotmtc.agent.node.strays import Strays
+from pilotmtc.model import GRACE_S, Result, TaskId
+from pilotmtc.protocol.records import NodeState, OutputTail
 from pilotmtc.states import Cause
 from pilotmtc.system import processes
+from pilotmtc.system.processes import signal_group
 
 _log = logging.getLogger("pilotmtc.agent")
 SWEEP_S = 1.0
@@ -38,26 +37,26 @@ SAMPLE_S = (0.05, 0.5, 2.0, 10.0, 60.0)  # ages at which a task's memory is look
 _WORDS = {Cause.TIMEOUT: "over its time limit", Cause.OOM: "over its memory limit"}
 
 
-class NodeWorker:
+class Supervisor:
     """Runs tasks on this node.
 
     Parameters
     ----------
     name
         The node's, for results.
-    pilot, store, directory, gpus (a number), pin, environ
-        As `Launcher` has them.
+    directory
+        The pilot's.
+    launcher
+        Starts the tasks.
+    outputs
+        What they write.
     """
 
-    def __init__(
-        self, name: str, pilot: PilotId, store: str, directory: Path, *, gpus: int, pin: bool,
-        environ: Mapping[str, str],
-    ) -> None:  # fmt: skip
+    def __init__(self, name: str, directory: Path, launcher: Launcher, outputs: Outputs) -> None:
         self.name = name
-        self._captures = Captures(directory / "outputs")
-        self._launcher = Launcher(
-            pilot, store, directory, self._captures, gpu_count=gpus, pin=pin, environ=environ, node=name
-        )
+        self._launcher = launcher
+        self._outputs = outputs
+        self._strays = Strays(launcher.mark)
         self._directory = directory
         self._live: dict[int, Process] = {}  # by pid
         self._polled: dict[int, Process] = {}  # by pidfd
@@ -71,7 +70,6 @@ class NodeWorker:
         self._sampled_at = 0.0
         self._ticks = 0
         self._sweep_at = time.monotonic() + SWEEP_S
-        self._thread = threading.get_native_id()
         # The kernel hands a vfork child its parent's peak: below that, ru_maxrss says nothing about the task.
         self._floor = 0
         self._typical_s = 1.0  # elapsed time of tasks, lately
@@ -112,26 +110,33 @@ class NodeWorker:
             self._limited[process.pid] = process
         self._samples[0].append((process.began + SAMPLE_S[0], process))
         process.keep_bytes = start.template.max_output_bytes
-        if self._captures.large:
-            self._watch_output(process)
+        self._outputs.started(process)
         return process
 
-    def watch(self, process: Process) -> int:
-        """Return a descriptor that becomes readable when the process ends, for `ended`."""
-        fd = process.fd = os.pidfd_open(process.pid)
-        self._polled[fd] = process
-        return fd
+    def watch(self, process: Process, register: Callable[[int], None]) -> bool:
+        """Register a descriptor that becomes readable when a task ends, for `ended`.
 
-    def undo(self, process: Process) -> None:
-        """Kill a task that was only just started: it cannot be watched over."""
+        Return whether there was one left; if not, the task, which was only just started, is killed and forgotten.
+        """
+        try:
+            process.fd = os.pidfd_open(process.pid)
+            register(process.fd)
+        except OSError as error:
+            _log.warning("cannot watch task %d now: %s", process.task, error.strerror)
+            self._undo(process)
+            return False
+        self._polled[process.fd] = process
+        return True
+
+    def _undo(self, process: Process) -> None:
         del self._live[process.pid]
         del self._by_task[process.task]
         self._limited.pop(process.pid, None)
-        _signal(process.pid, signal.SIGKILL)
+        signal_group(process.pid, signal.SIGKILL)
         os.waitpid(process.pid, 0)
-        for kind, fd in (("out", process.out), ("err", process.err)):
-            if fd >= 0:
-                self._captures.harvest(fd, _output_name(process, kind), process.keep_bytes)
+        if process.fd >= 0:
+            os.close(process.fd)
+        self._outputs.drop(process)
 
     def stop(self, stop: Stop, now: float) -> None:
         """Signal the task's group, KILL it after the grace; no grace, no signal before."""
@@ -169,7 +174,7 @@ class NodeWorker:
             self._lingering.append(process)
             self._linger_at = now + LINGER_S
             return None
-        _signal(pid, signal.SIGKILL)  # what it has left in its group; before the reap, which sets the number free
+        signal_group(pid, signal.SIGKILL)  # what it has left in its group; before the reap, which sets the number free
         _, status, usage = os.wait4(pid, 0)
         elapsed = now - process.began
         self._typical_s += (elapsed - self._typical_s) * 0.05
@@ -187,8 +192,9 @@ class NodeWorker:
             self._floor = processes.peak_memory(os.getpid())  # the agent may have grown
         if peak <= self._floor:
             peak = process.peak
-        out, out_size, out_path, out_lost, out_crc = self._output(process.out, process.out_path, process, "out")
-        err, err_size, err_path, err_lost, err_crc = self._output(process.err, process.err_path, process, "err")
+        out_taken, err_taken = self._outputs.collect(process)
+        out, out_size, out_path, out_lost, out_crc = out_taken
+        err, err_size, err_path, err_lost, err_crc = err_taken
         if process.cause is None and (out_lost or err_lost or ((code or number) and process.here)):
             fault = self._fault(out_lost or err_lost, well=not code and not number)
             if fault:
@@ -228,7 +234,7 @@ class NodeWorker:
                     results.append(self._give_up(process, now))
                     continue
                 process.kills += 1
-                _signal(process.pid, signal.SIGKILL)
+                signal_group(process.pid, signal.SIGKILL)
                 process.kill_at = now + 1.0  # until it is gone; it may be stuck in the kernel
                 self._timer(process.kill_at, process)
         self._sample(now)
@@ -246,7 +252,7 @@ class NodeWorker:
         """Close what is open. Tasks must be over."""
         self.sweep_all()
         self._launcher.close()
-        self._captures.close()
+        self._outputs.close()
 
     def sweep_all(self) -> None:
         """Kill and reap whatever tasks have left behind, until nothing is there (two seconds at the most)."""
@@ -260,11 +266,7 @@ class NodeWorker:
         for task, attempt in tasks:
             process = self._by_task.get(task)
             if process is not None and process.attempt == attempt:
-                out, out_bytes = self._written(process, "out", process.out, process.out_path)
-                err, err_bytes = self._written(process, "err", process.err, process.err_path)
-                found.append(
-                    OutputTail(task, attempt, out, err, out_bytes, err_bytes, process.out_path, process.err_path)
-                )
+                found.append(self._outputs.so_far(process))
         return found
 
     # -- inside -----------------------------------------------------------------------------------------------
@@ -295,26 +297,6 @@ class NodeWorker:
             if there != self._identity:
                 self.unfit = f"the pilot's directory {self._directory} was replaced"
 
-    def _output(self, fd: int, path: str | None, process: Process, kind: str) -> Harvest:
-        if path is None:
-            return self._captures.harvest(fd, _output_name(process, kind), process.keep_bytes)
-        if process.append:  # what of it is its own, nobody knows
-            return b"", 0, path, "", None
-        try:
-            return b"", os.stat(path).st_size, path, "", None
-        except OSError:  # the task moved it away
-            return b"", 0, path, "", None
-
-    def _written(self, process: Process, kind: str, fd: int, path: str | None) -> tuple[bytes, int]:
-        if path is not None:
-            return (b"", 0) if process.append else tail(path, TAIL_BYTES)
-        return self._captures.watch(fd, _output_name(process, kind), process.keep_bytes).end(TAIL_BYTES)
-
-    def _watch_output(self, process: Process) -> None:
-        for kind, fd in (("out", process.out), ("err", process.err)):
-            if fd >= 0:
-                self._captures.watch(fd, _output_name(process, kind), process.keep_bytes)
-
     def _timer(self, due: float, process: Process) -> None:
         self._ticks += 1
         if len(self._timers) > 2 * len(self._live) + 1024:  # mostly of tasks long over
@@ -330,12 +312,12 @@ class NodeWorker:
             return
         process.kill_at = kill_at
         if grace_s > 0:
-            _signal(process.pid, process.first)
-            _signal(process.pid, signal.SIGCONT)
+            signal_group(process.pid, process.first)
+            signal_group(process.pid, signal.SIGCONT)
             self._timer(kill_at, process)
         else:
             process.kills = 1
-            _signal(process.pid, signal.SIGKILL)
+            signal_group(process.pid, signal.SIGKILL)
             self._timer(now + 1.0, process)
 
     def _forget(self, process: Process) -> None:
@@ -352,8 +334,7 @@ class NodeWorker:
         self._immortal.add(process.pid)
         _log.error("process %d of task %d does not end when it is killed", process.pid, process.task)
         text = f"process {process.pid} does not end when it is killed: it is another user's, or stuck in the kernel"
-        out, out_size, out_path, _, out_crc = self._output(process.out, process.out_path, process, "out")
-        err, err_size, err_path, _, err_crc = self._output(process.err, process.err_path, process, "err")
+        (out, out_size, out_path, _, out_crc), (err, err_size, err_path, _, err_crc) = self._outputs.collect(process)
         assert process.cause is not None
         return Result(
             TaskId(process.task), process.attempt, process.cause, None, None, self.name, process.slot,
@@ -379,7 +360,7 @@ class NodeWorker:
                 process.peak = max(process.peak, processes.peak_memory(process.pid))
                 if process.cores:
                     pin_late(process)
-                self._watch_output(process)
+                self._outputs.read_on(process)
                 following = min(stage + 1, len(SAMPLE_S) - 1)
                 self._samples[following].append((now + SAMPLE_S[following], process))
 
@@ -395,62 +376,10 @@ class NodeWorker:
             if sum(processes.proportional_memory(pid, size) for pid, size in found) > limit:
                 self._stop(process, Cause.OOM, min(process.grace_s, GRACE_S), now)
 
-    def _adopted(self) -> list[int]:
-        """Return children that are not tasks: what tasks have cut loose. Dead ones are reaped."""
-        found = []
-        for pid in processes.children(os.getpid(), self._thread):  # the kernel hands orphans to the first thread
-            if pid in self._live or pid in self._immortal:
-                continue
-            try:
-                if os.waitpid(pid, os.WNOHANG)[0]:
-                    continue
-            except ChildProcessError:
-                continue
-            found.append(pid)
-        return found
-
-    def _strays(self) -> list[int]:
-        """Return those that no running task can have started. Descent tells, not what they say of themselves."""
-        adopted = self._adopted()
-        if not adopted:
-            return []
-        running = {process.mark for process in self._live.values()}
-        return [pid for pid in adopted if self._is_stray(pid, running)]
-
-    def _is_stray(self, pid: int, running: set[int]) -> bool:
-        mark = mark_of(pid)
-        if self._serves_agent(pid, mark):
-            return False
-        if mark > 0 and mark >> HALF == self._launcher.mark >> HALF:
-            return mark not in running
-        # Another mark, or none: of a pilot that a task started, or of sudo. Its task began before it did.
-        born = processes.born(pid)
-        return all(process.began > born for process in self._live.values())
-
-    def _serves_agent(self, pid: int, mark: int) -> bool:
-        return mark == self._launcher.mark or marks.is_server(pid, mark)
-
     def _sweep(self) -> int:
-        """Kill what belongs to tasks that are over; return how many there were."""
-        strays = self._strays()
-        for pid in strays:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-        return len(strays)
+        return self._strays.kill(self._live.values(), self._immortal)
 
 
 def _identity(path: Path) -> tuple[int, int]:
     seen = os.stat(path)
     return seen.st_dev, seen.st_ino
-
-
-def _output_name(process: Process, kind: str) -> str:
-    return f"{process.task}.{process.attempt}.{kind}"
-
-
-def _signal(pid: int, number: int) -> None:
-    """Signal the group of a task whose first process is not reaped."""
-    try:  # noqa: SIM105 -- suppress() takes a microsecond
-        os.killpg(pid, number)
-    except (ProcessLookupError, PermissionError):  # all that is left is another user's: of sudo, say
-        pass

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pilotmtc.agent.crews.contact import Contact
 from pilotmtc.agent.crews.start_workers import Allocation, commands, find, joined, worker_command
 from pilotmtc.agent.node import mpi
+from pilotmtc.agent.node.launcher import LaunchError
 from pilotmtc.errors import ConfigError
 from pilotmtc.host_lists import counts, expand, fold
 from pilotmtc.model import Result, TaskId
@@ -169,9 +170,9 @@ def test_what_starts_the_ranks_is_found_and_may_be_wished_for(tmp_path: Path) ->
             assert mpi.way(env | {"SLURM_JOB_ID": "7"}) == "srun"
     assert mpi.way(env | {"SLURM_JOB_ID": "7"}) == "mpiexec"
     assert mpi.way(env | {"PILOTMTC_LAUNCHER": "ranks"}) == "ranks"
-    with pytest.raises(mpi.LaunchError, match="none of"):
+    with pytest.raises(LaunchError, match="none of"):
         mpi.way(env | {"PILOTMTC_LAUNCHER": "aprun"})
-    with pytest.raises(mpi.LaunchError, match="no srun in PATH"):
+    with pytest.raises(LaunchError, match="no srun in PATH"):
         mpi.way({"PATH": "/nowhere", "PILOTMTC_LAUNCHER": "srun"})
 
 
@@ -183,7 +184,7 @@ def test_mpiexec_of_no_mpi_is_passed_over(tmp_path: Path) -> None:
     alone, both = f"{tmp_path}/pbs", f"{tmp_path}/pbs:{tmp_path}/mpich"
     assert mpi.way({"PATH": alone}) == "ranks"
     assert mpi.way({"PATH": both}) == "mpiexec"
-    with pytest.raises(mpi.LaunchError, match=r"pbs/mpiexec belongs to no MPI"):
+    with pytest.raises(LaunchError, match=r"pbs/mpiexec belongs to no MPI"):
         mpi.way({"PATH": alone, "PILOTMTC_LAUNCHER": "mpiexec"})
     argv, _ = mpi.command(
         "mpiexec", ["./sim"], SLOTS, here="n1", first=0, bind=False, file=tmp_path / "r" / "1", env={"PATH": both}

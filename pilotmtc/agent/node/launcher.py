@@ -1,0 +1,82 @@
+"""What starts tasks, as their supervisor sees it, and what it returns."""
+
+import errno
+import signal
+from typing import Protocol
+
+from pilotmtc.agent.core.events import Start
+from pilotmtc.errors import TaskError
+from pilotmtc.states import Cause
+
+# Errors that pass: nothing is wrong with the task.
+NO_ROOM = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT})
+
+
+class LaunchError(TaskError):
+    """A task could not be started; the text says why."""
+
+
+class Process:
+    """A task that runs: the process that was started for it, and what its supervisor notes of it."""
+
+    __slots__ = (
+        "append", "attempt", "began", "cause", "cores", "err", "err_path", "fd", "first", "grace_s", "here",
+        "keep_bytes", "kill_at", "kills", "mark", "memory_bytes", "out", "out_path", "peak", "pid", "slot",
+        "started_at", "task", "wide",
+    )  # fmt: skip
+
+    def __init__(self, task: int, attempt: int, slot: str) -> None:
+        self.task = task
+        self.attempt = attempt
+        self.pid = 0
+        self.slot = slot
+        self.out = -1  # the pipe to read its output from, if the user has not named a file
+        self.err = -1
+        self.here = False  # whether it runs in the pilot's directory
+        self.keep_bytes = 0  # how much of each to keep
+        self.fd = -1
+        self.began = 0.0
+        self.started_at = 0.0
+        self.cores: tuple[int, ...] = ()  # to be bound to, if it is
+        self.cause: Cause | None = None  # why it was stopped, if it was
+        self.first = signal.SIGTERM  # what it is stopped with
+        self.grace_s = 0.0
+        self.kill_at = 0.0
+        self.kills = 0  # how often it was tried
+        self.mark = 0  # of all processes that descend from it, see `guard`
+        self.memory_bytes = 0
+        self.peak = 0
+        self.out_path: str | None = None
+        self.err_path: str | None = None
+        self.append = False  # to files that may be shared
+        self.wide = False
+
+
+class Launcher(Protocol):
+    """Starts tasks."""
+
+    @property
+    def mark(self) -> int:
+        """The mark, as `guard` has it, of this process and all that it starts but for tasks; 0 if there are none."""
+        ...
+
+    def launch(self, start: Start, *, bind: bool, stay: bool) -> Process:
+        """Start a task.
+
+        Parameters
+        ----------
+        bind
+            Bind it to its cores from the start; else its supervisor does so later, if the process says to which.
+        stay
+            The calling thread stays bound to them, too: it will wait for the task.
+
+        Raises
+        ------
+        LaunchError
+            If the task cannot be started; an `OSError` is no fault of the task's.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close what is open."""
+        ...
