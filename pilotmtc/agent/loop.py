@@ -267,7 +267,7 @@ class Loop:
             command = todo.popleft()
             if isinstance(command, c.Start):
                 self._crew.start(command, now)
-            elif isinstance(command, c.Ask):
+            elif isinstance(command, c.AskForTasks):
                 self._send(Claim(self._pilot, command.number, command.total, command.want, command.limit,
                                  command.time_left_s, command.backfill, command.wait_s, command.nodes,
                                  command.within_s))  # fmt: skip
@@ -297,7 +297,7 @@ class Loop:
         if self._outbox.full is not self._owing:
             self._owing = not self._owing
             _log.info("the store %s", "has to take results first" if self._owing else "has taken enough results")
-            self.tell(c.Owing(self._owing), now)
+            self.tell(c.ResultsOwed(self._owing), now)
         self.tell(c.Tick(), now)
         cluster = self._core.cluster
         if self._attached and self._leave is None and (len(cluster.nodes), cluster.cores) != self._nodes:
@@ -370,7 +370,7 @@ class Loop:
         first = not self._core.warned or (not self._terminated and self._refuses(now))
         self._terminated = True
         if count == 1 and first:
-            self.tell(c.Warned(), now)
+            self.tell(c.TermReceived(), now)
             done = "drains: terminated" if self._core.draining else "was warned early: it drains when its time comes"
             _log.info("pilot %s %s", self._pilot, done)
         else:
@@ -405,13 +405,13 @@ class Loop:
             return
         reply = future.result()
         if isinstance(reply, Batch):
-            self.tell(c.Gave(reply), now)
+            self.tell(c.BatchReceived(reply), now)
         elif isinstance(request, Finish):
             assert exchange.segment is not None
             self._outbox.acked(exchange.segment)
             if self._leave is not None and now < self._core.stop_at:  # the store takes them, however slowly
                 self._leave_by = max(self._leave_by, now + LEAVE_S / 10)
-            self._core.react(c.Acked(now - exchange.sent_at), now)
+            self._core.react(c.Answered(now - exchange.sent_at), now)
         elif isinstance(reply, Orders):
             if isinstance(request, AttachPilot) and self._attached:
                 return  # the next heartbeat is under way
@@ -432,7 +432,7 @@ class Loop:
             self._returning = False
             _log.info("pilot %s is active", self._pilot)
             self.tell(c.Attached(), now)
-        self.tell(c.Ordered(orders), now)
+        self.tell(c.OrdersReceived(orders), now)
         self._crew.peek(orders.peek)
 
     def _refused(self, exchange: Exchange, error: BaseException, now: float) -> None:

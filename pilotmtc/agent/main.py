@@ -145,7 +145,7 @@ def _record(client: StoreClient, pilot: PilotId) -> Pilot:
     return found[0]
 
 
-def _node(record: Pilot) -> tuple[Node, core_claims.Own]:
+def _node(record: Pilot) -> tuple[Node, core_claims.OwnCores]:
     """Return what the pilot may use of this machine, and what it has of its cores."""
     asked = record.description
     allowed = limits.cores(len(os.sched_getaffinity(0)), os.environ)

@@ -14,8 +14,8 @@ from pilotmtc.agent.core.cluster import Cluster
 from pilotmtc.agent.core.core import Core
 from pilotmtc.agent.core.warning import warning_s
 from pilotmtc.agent.crews.contact import NAME, Contact, own_address
-from pilotmtc.agent.crews.pool import LOST_S, Fleet
-from pilotmtc.agent.crews.start_workers import BEGAN_VARIABLE, Allocation, Starter, first_other, worker_command
+from pilotmtc.agent.crews.pool import LOST_S, WorkerPool
+from pilotmtc.agent.crews.start_workers import BEGAN_VARIABLE, Allocation, WorkerStarter, first_other, worker_command
 from pilotmtc.agent.loop import Loop
 from pilotmtc.agent.node import mpi
 from pilotmtc.agent.spool import Spool
@@ -60,9 +60,9 @@ def run(  # noqa: PLR0917 -- what `main.run` has
         "", b"", b"", b"", float(os.environ.get(LOST, LOST_S)), record.id, url, str(directory),
         {"": asked.cores} if asked.cores else allocation.cores, asked.gpus, asked.memory_bytes, asked.pin, environ,
     )  # fmt: skip
-    starter = Starter(allocation, environ, directory / "workers.log")
+    starter = WorkerStarter(allocation, environ, directory / "workers.log")
     address = own_address(first_other(allocation), allocation.address)
-    fleet = Fleet(
+    fleet = WorkerPool(
         cluster, contact, directory / NAME, starter, address=address, named=asked.named,
         expected=len(allocation.nodes), one_host=allocation.way == "local",
     )  # fmt: skip

@@ -21,7 +21,7 @@ import zmq
 from msgspec import Struct
 
 from pilotmtc.agent.crews.contact import NAME, Contact
-from pilotmtc.agent.crews.protocol import Begone, Hello, Welcome, decode, encode
+from pilotmtc.agent.crews.protocol import Accepted, Dismissed, WorkerReady, decode, encode
 from pilotmtc.model import CampaignId, Pilot, PilotDescription
 from pilotmtc.protocol.client.campaigns import GetCampaigns
 from pilotmtc.protocol.client.maintenance import GetStore
@@ -292,13 +292,13 @@ def _fill_bare(here: Place, nodes: int) -> Filled:
                     raise RuntimeError(f"only {len(here_now)} of {nodes} emulated nodes came")
                 identity, *parts = router.recv_multipart()
                 message = decode(parts)
-                if isinstance(message, Hello):
+                if isinstance(message, WorkerReady):
                     first = first or time.time()
                     here_now[identity] = message.birth
-                    router.send_multipart([identity, encode(Welcome(message.birth))])
+                    router.send_multipart([identity, encode(Accepted(message.birth))])
             filled = Filled(first - began, time.time() - began)
             for identity, birth in here_now.items():
-                router.send_multipart([identity, encode(Begone(birth, "told"))])
+                router.send_multipart([identity, encode(Dismissed(birth, "told"))])
             job.wait(60.0)
     return filled
 

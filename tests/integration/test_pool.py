@@ -12,7 +12,7 @@ import pytest
 import zmq
 
 from pilotmtc.agent.crews.contact import Contact
-from pilotmtc.agent.crews.protocol import Hello, encode
+from pilotmtc.agent.crews.protocol import WorkerReady, encode
 from pilotmtc.agent.crews.start_workers import worker_command
 from pilotmtc.model import Resources
 from pilotmtc.protocol.client.pilots import CancelPilot, DrainPilot
@@ -108,11 +108,11 @@ def test_stranger_with_another_key_is_not_heard(site: Site) -> None:
             dealer.curve_serverkey = contact.server_key
             dealer.curve_publickey, dealer.curve_secretkey = zmq.curve_keypair()
             dealer.connect(contact.address)
-            dealer.send(encode(Hello(7, "intruder", (0, 1), 0, 1 << 30)))
+            dealer.send(encode(WorkerReady(7, "intruder", (0, 1), 0, 1 << 30)))
             wait_until(lambda: "was turned away" in fleet.log(), 20.0, on_timeout=fleet.log)
             plain = context.socket(zmq.DEALER)
             plain.connect(contact.address)
-            plain.send(encode(Hello(8, "intruder", (0, 1), 0, 1 << 30)))
+            plain.send(encode(WorkerReady(8, "intruder", (0, 1), 0, 1 << 30)))
             task = site.submit(shell("sleep 1"))[0]
             site.wait()
             assert site.last(task).node == "n1"

@@ -20,7 +20,18 @@ from pathlib import Path
 import zmq
 
 from pilotmtc.agent.crews.contact import NAME, Contact, descriptor, readable
-from pilotmtc.agent.crews.protocol import Begin, Begone, Down, Hello, Line, Said, Up, Welcome, decode, encode
+from pilotmtc.agent.crews.protocol import (
+    Accepted,
+    Dismissed,
+    Numbered,
+    NumberedLine,
+    StartAttempt,
+    ToAgent,
+    ToWorker,
+    WorkerReady,
+    decode,
+    encode,
+)
 from pilotmtc.agent.crews.worker import BEAT_S, HELLO_S, connect
 from pilotmtc.model import Result, TaskId
 from pilotmtc.resources.slots import core_list
@@ -35,14 +46,14 @@ class EmulatedWorker:
 
     def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", contact: Contact, name: str) -> None:
         cores = contact.cores_of(name)
-        self.hello = Hello(secrets.randbits(62), name, tuple(range(cores)), contact.gpus, _MEMORY_BYTES)
+        self.hello = WorkerReady(secrets.randbits(62), name, tuple(range(cores)), contact.gpus, _MEMORY_BYTES)
         self.socket = context.socket(zmq.DEALER)
         self.gone = False
         self.heard_at = time.monotonic()
-        self._line = Line(self.hello.birth, Down)
+        self._line = NumberedLine(self.hello.birth, ToWorker)
         self._welcome = False
         self._free = set(self.hello.cores)
-        self._running: dict[TaskId, tuple[Begin, float, float]] = {}  # with both clocks at its start
+        self._running: dict[TaskId, tuple[StartAttempt, float, float]] = {}  # with both clocks at its start
         self._results: list[Result] = []
         self._hello_at = self._beat_at = 0.0
         connect(self.socket, contact, self.hello)
@@ -53,13 +64,13 @@ class EmulatedWorker:
         while readable(self.socket):
             message = decode(self.socket.recv_multipart(zmq.NOBLOCK))
             self.heard_at = now
-            if isinstance(message, Welcome):
+            if isinstance(message, Accepted):
                 self._welcome = True
-            elif isinstance(message, Begone):
+            elif isinstance(message, Dismissed):
                 self.gone = True
                 if message.reason != "told":
                     raise RuntimeError(f"{self.hello.name} was sent away: {message.reason}")
-            elif isinstance(message, Said):
+            elif isinstance(message, Numbered):
                 down = self._line.hear(message, now)
                 if down is not None:
                     ends += [self._start(begin, now) for begin in down.begins]
@@ -67,7 +78,7 @@ class EmulatedWorker:
                         self.end(halt.task, now, halt.cause)
         return ends
 
-    def _start(self, begin: Begin, now: float) -> tuple[float, TaskId]:
+    def _start(self, begin: StartAttempt, now: float) -> tuple[float, TaskId]:
         cores = {core for slot in begin.slots for core in slot.cores}
         if not cores <= self._free:
             raise RuntimeError(f"{self.hello.name}: task {begin.claimed.task} is to have cores that are not free")
@@ -99,7 +110,7 @@ class EmulatedWorker:
         for again in self._line.again(now):
             self.socket.send(encode(again), zmq.NOBLOCK)
         if self._results:
-            self.socket.send(encode(self._line.say(Up(tuple(self._results)), now)), zmq.NOBLOCK)
+            self.socket.send(encode(self._line.say(ToAgent(tuple(self._results)), now)), zmq.NOBLOCK)
             self._results.clear()
             self._beat_at = now + BEAT_S
         if now >= self._beat_at:

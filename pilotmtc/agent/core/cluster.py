@@ -14,7 +14,7 @@ from pilotmtc.resources.slots import Need, Node, Slot, Sum
 _KINDS = 64  # kinds of need that have a heap of their own
 
 
-class Place:
+class NodePlace:
     """A node in its cluster. `open`: whether anything new goes there."""
 
     __slots__ = ("index", "node", "open")
@@ -30,11 +30,11 @@ class Heap:
 
     __slots__ = ("heap", "there")
 
-    def __init__(self, places: Iterable[Place]) -> None:
+    def __init__(self, places: Iterable[NodePlace]) -> None:
         self.heap = [(place.index, place) for place in places if place.open]  # in order is a heap
         self.there = {index for index, _ in self.heap}
 
-    def add(self, place: Place) -> None:
+    def add(self, place: NodePlace) -> None:
         """Look there again."""
         if place.index not in self.there:
             self.there.add(place.index)
@@ -45,7 +45,7 @@ class Heap:
         self.there.discard(heapq.heappop(self.heap)[0])
 
 
-class Hold:
+class Reservation:
     """What is kept for a task that waits for room, so that others behind it do not take what it needs.
 
     Attributes
@@ -60,7 +60,7 @@ class Hold:
         When all that ran on those nodes will be over at the latest, infinite if that is not known.
     """
 
-    def __init__(self, need: Need, places: Iterable[Place]) -> None:
+    def __init__(self, need: Need, places: Iterable[NodePlace]) -> None:
         self.need = need
         self.kept: dict[str, Need] = {}
         self.others: dict[str, Sum] = {}
@@ -79,7 +79,7 @@ class Hold:
             if not left:
                 break
 
-    def look(self, place: Place) -> None:
+    def look(self, place: NodePlace) -> None:
         """Count again what room there is on a node that has changed."""
         room = place.node.room(self.need) if place.open else 0
         self.room += room - self._rooms.get(place.node.name, 0)
@@ -109,10 +109,10 @@ class Cluster:
     """
 
     def __init__(self, nodes: Iterable[Node] = ()) -> None:
-        self._places: dict[str, Place] = {}
+        self._places: dict[str, NodePlace] = {}
         self._next = 0
         self._heaps: dict[Need, Heap] = {}
-        self._hold: Hold | None = None
+        self._hold: Reservation | None = None
         self._kinds: tuple[tuple[int, Resources], ...] = ()
         self.nodes: dict[str, Node] = {}
         self.aside: dict[str, str] = {}
@@ -131,7 +131,7 @@ class Cluster:
 
     def add(self, node: Node) -> None:
         """Take a node in, with nothing on it."""
-        place = self._places[node.name] = Place(self._next, node)
+        place = self._places[node.name] = NodePlace(self._next, node)
         self._next += 1
         self.nodes[node.name] = node
         self._count(node, 1)
@@ -246,9 +246,9 @@ class Cluster:
             heap.drop()
         return None
 
-    def hold(self, need: Need) -> Hold:
+    def hold(self, need: Need) -> Reservation:
         """Keep nodes for `need`, which does not fit now, in place of what was kept before."""
-        self._hold = Hold(need, self._places.values())
+        self._hold = Reservation(need, self._places.values())
         return self._hold
 
     def let_go(self) -> None:
@@ -276,7 +276,7 @@ class Cluster:
             heap.drop()
         return None
 
-    def _take_wide(self, need: Need, beside: Hold | None) -> tuple[Slot, ...] | None:
+    def _take_wide(self, need: Need, beside: Reservation | None) -> tuple[Slot, ...] | None:
         """Use as few nodes as can be, and for the last ranks the one that they fit best."""
         rooms = [
             (room, place)
@@ -285,7 +285,7 @@ class Cluster:
         ]
         rooms.sort(key=lambda pair: (-pair[0], pair[1].index))
         left = need.ranks
-        chosen: list[tuple[int, Place]] = []
+        chosen: list[tuple[int, NodePlace]] = []
         for at, (room, place) in enumerate(rooms):
             count = min(room, left)
             if count == left:
@@ -307,7 +307,7 @@ class Cluster:
             self._took(place, need, count)
         return tuple(slots)
 
-    def _took(self, place: Place, need: Need, ranks: int) -> None:
+    def _took(self, place: NodePlace, need: Need, ranks: int) -> None:
         self.busy += ranks * need.cores
         self.free_cores -= ranks * need.cores
         if not need.plain:
@@ -335,7 +335,7 @@ class Cluster:
                         self.free_named[name] += amount
                 self._again(place)
 
-    def _again(self, place: Place) -> None:
+    def _again(self, place: NodePlace) -> None:
         for heap in self._heaps.values():
             heap.add(place)
         if self._hold is not None:

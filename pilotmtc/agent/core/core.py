@@ -10,34 +10,34 @@ from collections import defaultdict
 from typing import assert_never
 
 from pilotmtc.agent.core import warning
-from pilotmtc.agent.core.cluster import Cluster, Hold
+from pilotmtc.agent.core.cluster import Cluster, Reservation
 from pilotmtc.agent.core.events import (
-    Acked,
-    Ask,
+    Answered,
+    AskForTasks,
     Attached,
+    BatchReceived,
     Command,
     Drain,
     Ended,
     Event,
-    Gave,
     GiveBack,
     GivenUp,
-    Joined,
     Leave,
-    Lost,
-    NoMore,
+    NodeJoined,
+    NodeLost,
+    NodeUnfit,
+    NoMoreNodes,
     NoRoom,
-    Ordered,
-    Owing,
+    OrdersReceived,
     Quit,
     Report,
+    ResultsOwed,
     Start,
     Stop,
+    TermReceived,
     Tick,
-    Unfit,
-    Warned,
 )
-from pilotmtc.agent.core.node_health import Blame
+from pilotmtc.agent.core.node_health import NodeHealth
 from pilotmtc.agent.core.queue import Group, Queue, Queued
 from pilotmtc.agent.core.rates import CLAIM_MAX, Rates
 from pilotmtc.model import GRACE_S, Resources, TaskId
@@ -99,7 +99,7 @@ class Core:
         self._no_more = ""  # why no node will come any more
         self._resting: list[tuple[float, str]] = []
         self._on: defaultdict[str, set[TaskId]] = defaultdict(set)  # what runs, by node
-        self._blame = Blame()
+        self._blame = NodeHealth()
         # Tasks are stopped early enough for TERM, KILL and the last results.
         self.stop_at = start + max(walltime_s - 2 * GRACE_S, walltime_s * 0.8) if walltime_s else math.inf
         self._warn_at = start + walltime_s - warning_s if walltime_s and warning_s else math.inf
@@ -121,7 +121,7 @@ class Core:
         self._blocked: TaskId | None = None
         self._era = 0
         self._overtakers = Sum()
-        self._hold = Hold(self._typical, ())
+        self._hold = Reservation(self._typical, ())
 
     @property
     def draining(self) -> bool:
@@ -148,36 +148,36 @@ class Core:
         out: list[Command] = []
         if isinstance(event, Ended):
             self._ended(event, now)
-        elif isinstance(event, Gave):
+        elif isinstance(event, BatchReceived):
             self._gave(event.batch, now, out)
         elif isinstance(event, Tick):
             self._tick(now, out)
-        elif isinstance(event, Acked):
+        elif isinstance(event, Answered):
             self.rates.answered(event.latency_s)
             return out
-        elif isinstance(event, Ordered):
+        elif isinstance(event, OrdersReceived):
             self._ordered(event.orders, out)
         elif isinstance(event, NoRoom):
             self._no_room(event, now, out)
-        elif isinstance(event, Joined):
+        elif isinstance(event, NodeJoined):
             self._joined(event, now)
-        elif isinstance(event, Lost):
+        elif isinstance(event, NodeLost):
             self._lost(event, out)
-        elif isinstance(event, Unfit):
+        elif isinstance(event, NodeUnfit):
             self._set_aside(event.name, event.reason)
             if self._leaving is None and len(self.cluster.nodes) == len(self.cluster.aside) >= self._expected:
                 self._drain(PilotState.FAILED, f"node {event.name} cannot run tasks: {event.reason}", out)
-        elif isinstance(event, NoMore):
+        elif isinstance(event, NoMoreNodes):
             self._no_more = event.reason
         elif isinstance(event, Attached):
             self._attached = True
-        elif isinstance(event, Owing):
+        elif isinstance(event, ResultsOwed):
             self._owing = event.full
         elif isinstance(event, GivenUp):
             self._given_up()
         elif isinstance(event, Drain):
             self._drain(PilotState.DONE, event.reason, out)
-        elif isinstance(event, Warned):
+        elif isinstance(event, TermReceived):
             self._warned(now, out)
         elif isinstance(event, Quit):
             self._quit(event.state, event.reason, Cause.PREEMPTED, out, at_once=True)
@@ -253,14 +253,14 @@ class Core:
         for queued in list(self.queue.tasks.values()):
             self._remove(queued)
 
-    def _joined(self, event: Joined, now: float) -> None:
+    def _joined(self, event: NodeJoined, now: float) -> None:
         if not self.cluster.nodes:
             self._idle_since = now
         self.cluster.add(event.node)
         self._blocked = None
         self.queue.refit()
 
-    def _lost(self, event: Lost, out: list[Command]) -> None:
+    def _lost(self, event: NodeLost, out: list[Command]) -> None:
         """End what ran there: tasks of one rank at once, wide ones when their other ranks have been stopped."""
         if event.name not in self.cluster.nodes:
             return
@@ -497,4 +497,6 @@ class Core:
         if self.idle_s:
             wait_s = min(wait_s, self.idle_s)
         limit = min(cores, CLAIM_MAX)
-        out.append(Ask(self._number, cluster.total, want, limit, left_s, blocked, wait_s, cluster.kinds, within_s))
+        out.append(
+            AskForTasks(self._number, cluster.total, want, limit, left_s, blocked, wait_s, cluster.kinds, within_s)
+        )

@@ -12,7 +12,7 @@ class Attached(Struct, frozen=True):
     """The store knows the pilot as active."""
 
 
-class Gave(Struct, frozen=True):
+class BatchReceived(Struct, frozen=True):
     """The answer to a claim."""
 
     batch: Batch
@@ -33,7 +33,7 @@ class NoRoom(Struct, frozen=True):
     attempt: int
 
 
-class Ordered(Struct, frozen=True):
+class OrdersReceived(Struct, frozen=True):
     """The answer to a heartbeat."""
 
     orders: Orders
@@ -43,13 +43,13 @@ class GivenUp(Struct, frozen=True):
     """The store had given the pilot up: what was not started is no longer its own; what runs may be, after all."""
 
 
-class Owing(Struct, frozen=True):
+class ResultsOwed(Struct, frozen=True):
     """Whether the store has yet to take so many results that there may be no more."""
 
     full: bool
 
 
-class Acked(Struct, frozen=True):
+class Answered(Struct, frozen=True):
     """The store took a message in this long."""
 
     latency_s: float
@@ -61,7 +61,7 @@ class Drain(Struct, frozen=True):
     reason: str
 
 
-class Warned(Struct, frozen=True):
+class TermReceived(Struct, frozen=True):
     """The scheduler, or somebody else, has sent a first TERM."""
 
 
@@ -72,27 +72,27 @@ class Quit(Struct, frozen=True):
     reason: str
 
 
-class Joined(Struct, frozen=True):
+class NodeJoined(Struct, frozen=True):
     """A node is there, with nothing on it."""
 
     node: Node
 
 
-class Lost(Struct, frozen=True):
+class NodeLost(Struct, frozen=True):
     """A node is gone, and what ran on it. It may come back as a new one."""
 
     name: str
     reason: str
 
 
-class Unfit(Struct, frozen=True):
+class NodeUnfit(Struct, frozen=True):
     """A node cannot run tasks as it should: nothing new is to be started on it."""
 
     name: str
     reason: str
 
 
-class NoMore(Struct, frozen=True):
+class NoMoreNodes(Struct, frozen=True):
     """No node will come any more."""
 
     reason: str
@@ -103,8 +103,8 @@ class Tick(Struct, frozen=True):
 
 
 Event = (
-    Attached | Gave | Ended | NoRoom | Ordered | Acked | Owing | GivenUp | Drain | Quit | Joined | Lost | NoMore | Tick
-    | Unfit | Warned
+    Attached | BatchReceived | Ended | NoRoom | OrdersReceived | Answered | ResultsOwed | GivenUp | Drain | Quit
+    | NodeJoined | NodeLost | NoMoreNodes | Tick | NodeUnfit | TermReceived
 )  # fmt: skip
 
 
@@ -112,7 +112,7 @@ Event = (
 
 
 class Wide(Struct, frozen=True):
-    """How a wide task is started; fields as in `Begin`."""
+    """How a wide task is started; fields as in `StartAttempt`."""
 
     way: str
     first: int
@@ -139,7 +139,7 @@ class Stop(Struct, frozen=True):
     grace_s: float
 
 
-class Ask(Struct, frozen=True):
+class AskForTasks(Struct, frozen=True):
     """Claim tasks; fields as in `Claim`."""
 
     number: int
@@ -176,4 +176,4 @@ class Leave(Struct, frozen=True):
     reason: str
 
 
-Command = Start | Stop | Ask | GiveBack | Report | Leave
+Command = Start | Stop | AskForTasks | GiveBack | Report | Leave

@@ -17,7 +17,7 @@ def crashed(result: Result) -> bool:
     return badly and result.elapsed_s < CRASH_S
 
 
-class Blame:
+class NodeHealth:
     """Keeps count of how tasks end, by node."""
 
     def __init__(self) -> None:

@@ -23,7 +23,7 @@ _SAY_EVERY_S = 60.0
 _log = logging.getLogger("pilotmtc.agent")
 
 
-class Door:
+class WorkerListener:
     """A bound ROUTER, over CURVE with keys made for it.
 
     Parameters

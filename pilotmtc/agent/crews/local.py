@@ -122,7 +122,7 @@ class LocalCrew:
         if self._supervisor.unfit and not self._unfit_told:
             self._unfit_told = True
             _log.error("%s", self._supervisor.unfit)
-            self._agent.tell(c.Unfit(self._node.name, self._supervisor.unfit), now)
+            self._agent.tell(c.NodeUnfit(self._node.name, self._supervisor.unfit), now)
 
     def states(self, busy: int) -> tuple[NodeState, ...]:
         """Return how the node is."""

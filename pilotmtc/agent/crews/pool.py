@@ -16,28 +16,27 @@ from pilotmtc.agent.core import events as c
 from pilotmtc.agent.core.cluster import Cluster
 from pilotmtc.agent.crews.contact import OVER, Contact
 from pilotmtc.agent.crews.interface import Agent
-from pilotmtc.agent.crews.listener import Door
+from pilotmtc.agent.crews.listener import WorkerListener
+from pilotmtc.agent.crews.member import Member
 from pilotmtc.agent.crews.protocol import (
-    Begin,
-    Begone,
-    Bye,
-    Down,
-    Halt,
-    Hello,
-    Line,
+    Accepted,
+    Dismissed,
     Message,
-    Said,
-    Up,
-    Welcome,
+    Numbered,
+    StartAttempt,
+    StopAttempt,
+    ToAgent,
+    WorkerLeaves,
+    WorkerReady,
     decode,
     encode,
 )
-from pilotmtc.agent.crews.start_workers import Starter
+from pilotmtc.agent.crews.start_workers import WorkerStarter
 from pilotmtc.agent.node import mpi
 from pilotmtc.agent.node.launcher import LaunchError
 from pilotmtc.errors import ProtocolError
 from pilotmtc.host_lists import fold
-from pilotmtc.model import Resources, Result, TaskId, Template
+from pilotmtc.model import Result, TaskId
 from pilotmtc.protocol.records import NodeState
 from pilotmtc.resources.slots import Node, core_list
 from pilotmtc.states import Cause
@@ -48,29 +47,6 @@ _CHECK_S = 0.5
 _TOLD_TO_END = (Cause.CANCELED, Cause.OOM, Cause.PREEMPTED, Cause.TIMEOUT, Cause.WALLTIME)
 _LEAVE_S = 5.0
 _log = logging.getLogger("pilotmtc.agent")
-
-
-class Member:
-    """A worker that is there."""
-
-    __slots__ = (
-        "beat_at", "begins", "halts", "heard_at", "hello", "identity", "line", "load", "owes", "peek", "resources",
-        "templates", "used_bytes",
-    )  # fmt: skip
-
-    def __init__(self, identity: bytes, hello: Hello, now: float) -> None:
-        self.identity = identity
-        self.hello = hello
-        self.line = Line(hello.birth, Up)
-        self.begins: list[Begin] = []
-        self.halts: list[Halt] = []
-        self.peek: list[tuple[TaskId, int]] = []
-        self.templates: dict[int, Template] = {}  # what it has
-        self.resources: dict[int, Resources] = {}
-        self.heard_at = self.beat_at = now
-        self.owes = False  # a confirmation
-        self.load = 0.0
-        self.used_bytes = 0
 
 
 class WideRun:
@@ -87,7 +63,7 @@ class WideRun:
         self.lost = ""  # why the part of a node will never come
 
 
-class Fleet:
+class WorkerPool:
     """Runs tasks through node workers.
 
     Parameters
@@ -115,7 +91,7 @@ class Fleet:
         cluster: Cluster,
         contact: Contact,
         path: Path,
-        starter: Starter,
+        starter: WorkerStarter,
         *,
         address: str,
         named: dict[str, float],
@@ -148,7 +124,7 @@ class Fleet:
     def open(self, agent: Agent) -> None:
         """Open the door, and have the workers started."""
         self._agent = agent
-        self._door = Door(self._address, self._expected)
+        self._door = WorkerListener(self._address, self._expected)
         contact = msgspec.structs.replace(
             self._contact, address=self._door.address, server_key=self._door.server_key,
             public_key=self._door.public_key, secret_key=self._door.secret_key,
@@ -165,7 +141,7 @@ class Fleet:
         if len(slots) == 1:
             name = slots[0].node
             self._at[claimed.task] = name
-            self._begin(name, start, Begin(claimed, slots))
+            self._begin(name, start, StartAttempt(claimed, slots))
             self._agent.started(claimed.task, claimed.attempt, name, core_list(slots[0].cores), now)
             return
         by_node = {name: tuple(own) for name, own in itertools.groupby(slots, lambda slot: slot.node)}
@@ -182,18 +158,13 @@ class Fleet:
         first = 0
         for name in names:
             own = by_node[name] if way == mpi.RANKS else slots
-            self._begin(name, start, Begin(claimed, own, way, first, len(slots), nodes))
+            self._begin(name, start, StartAttempt(claimed, own, way, first, len(slots), nodes))
             first += len(own)
         self._agent.started(claimed.task, claimed.attempt, nodes, run.slot, now)
 
-    def _begin(self, name: str, start: c.Start, begin: Begin) -> None:
+    def _begin(self, name: str, start: c.Start, begin: StartAttempt) -> None:
         member = self._dirty[name] = self._members[name]
-        member.begins.append(begin)
-        claimed = start.claimed
-        if member.templates.get(claimed.template) is not start.template:
-            member.templates[claimed.template] = start.template
-        if claimed.resources not in member.resources:
-            member.resources[claimed.resources] = start.resources
+        member.begin(start, begin)
 
     def stop(self, stop: c.Stop, now: float) -> None:
         """Have a task ended."""
@@ -202,7 +173,7 @@ class Fleet:
         for name in names:
             member = self._members.get(name)
             if member is not None:
-                member.halts.append(Halt(stop.task, stop.attempt, stop.cause, stop.grace_s))
+                member.halts.append(StopAttempt(stop.task, stop.attempt, stop.cause, stop.grace_s))
                 self._dirty[name] = member
         if run and not names:
             self._over.append(stop.task)
@@ -259,7 +230,7 @@ class Fleet:
     def leave(self) -> None:
         """Send the workers home."""
         for member in self._members.values():
-            self._send(member.identity, Begone(member.hello.birth, "told"))
+            self._send(member.identity, Dismissed(member.hello.birth, "told"))
         self._starter.wait(_LEAVE_S)
 
     def close(self) -> None:
@@ -284,15 +255,15 @@ class Fleet:
                 _log.warning("from a worker: %s", error)
 
     def _hear_one(self, identity: bytes, message: Message, now: float) -> None:
-        if isinstance(message, Hello):
+        if isinstance(message, WorkerReady):
             self._welcome(identity, message, now)
             return
         member = self._by_identity.get(identity)
         if member is None or message.birth != member.hello.birth:
-            self._send(identity, Begone(message.birth, "it was given up"))
-        elif isinstance(message, Bye):
+            self._send(identity, Dismissed(message.birth, "it was given up"))
+        elif isinstance(message, WorkerLeaves):
             self._lose(member.hello.name, f"its worker has left: {message.reason}", now)
-        elif isinstance(message, Said):
+        elif isinstance(message, Numbered):
             member.heard_at = now
             if message.number:
                 member.owes = True
@@ -303,24 +274,26 @@ class Fleet:
             if up is not None:
                 self._take(member, up, now)
 
-    def _welcome(self, identity: bytes, hello: Hello, now: float) -> None:
+    def _welcome(self, identity: bytes, hello: WorkerReady, now: float) -> None:
         there = self._members.get(hello.name)
         if hello.birth in self._gone:
-            self._send(identity, Begone(hello.birth, "it was given up"))
+            self._send(identity, Dismissed(hello.birth, "it was given up"))
             return
         if there is None or there.hello.birth != hello.birth:
             if there is not None:
                 self._lose(hello.name, "its worker died and was started anew", now)
-            member = self._members[hello.name] = self._by_identity[identity] = Member(identity, hello, now)
+            member = self._members[hello.name] = self._by_identity[identity] = Member(
+                identity, hello, now, self._beat_s
+            )
             self._lost.pop(hello.name, None)
             _log.info("node %s is there: %d cores, %d GPUs", hello.name, len(hello.cores), hello.gpus)
             node = Node(hello.cores, hello.gpus, hello.memory_bytes, self._named, hello.name)
-            self._send(member.identity, Welcome(hello.birth))
-            self._agent.tell(c.Joined(node), now)
+            self._send(member.identity, Accepted(hello.birth))
+            self._agent.tell(c.NodeJoined(node), now)
         else:
-            self._send(identity, Welcome(hello.birth))
+            self._send(identity, Accepted(hello.birth))
 
-    def _take(self, member: Member, up: Up, now: float) -> None:
+    def _take(self, member: Member, up: ToAgent, now: float) -> None:
         name = member.hello.name
         for result in up.results:
             run = self._wide.get(result.task)
@@ -339,7 +312,7 @@ class Fleet:
                 self._agent.tell(c.NoRoom(task, attempt), now)
         if up.unfit:
             _log.error("node %s: %s", name, up.unfit)
-            self._agent.tell(c.Unfit(name, up.unfit), now)
+            self._agent.tell(c.NodeUnfit(name, up.unfit), now)
         self._agent.written(up.written)
 
     def _take_part(self, run: WideRun, name: str, part: Result, now: float) -> None:
@@ -379,24 +352,15 @@ class Fleet:
             if run.parts.get(name, run) is None:
                 del run.parts[name]
                 run.lost = reason
-        self._send(member.identity, Begone(member.hello.birth, reason))
-        self._agent.tell(c.Lost(name, reason), now)
+        self._send(member.identity, Dismissed(member.hello.birth, reason))
+        self._agent.tell(c.NodeLost(name, reason), now)
 
     def _say(self, now: float) -> None:
         dirty, self._dirty = self._dirty, {}
         for member in dirty.values():
-            if member.begins or member.halts or member.peek:
-                templates = {b.claimed.template: member.templates[b.claimed.template] for b in member.begins}
-                resources = {b.claimed.resources: member.resources[b.claimed.resources] for b in member.begins}
-                down = Down(tuple(member.begins), tuple(member.halts), templates, resources, tuple(member.peek))
-                member.begins, member.halts, member.peek = [], [], []
-                self._send(member.identity, member.line.say(down, now))
-            elif member.owes:
-                self._send(member.identity, member.line.beat())
-            else:
-                continue
-            member.owes = False
-            member.beat_at = now + self._beat_s
+            message = member.to_say(now)
+            if message is not None:
+                self._send(member.identity, message)
 
     def _check(self, now: float) -> None:
         lost_s = self._contact.lost_s
@@ -406,16 +370,16 @@ class Fleet:
                 continue
             for said in member.line.again(now):
                 self._send(member.identity, said)
-            if now >= member.beat_at:
-                member.beat_at = now + self._beat_s
-                self._send(member.identity, member.line.beat())
+            beat = member.sign_of_life(now)
+            if beat is not None:
+                self._send(member.identity, beat)
         ended = self._starter.poll(now)
         if ended and not self._members and not self._none_left:
             self._none_left = True
             _log.error("no node is left: %s", ended)
-            self._agent.tell(c.NoMore(ended), now)
+            self._agent.tell(c.NoMoreNodes(ended), now)
 
-    def _send(self, identity: bytes, message: Welcome | Begone | Said) -> None:
+    def _send(self, identity: bytes, message: Accepted | Dismissed | Numbered) -> None:
         self._door.send(identity, encode(message))
 
 

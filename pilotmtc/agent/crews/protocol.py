@@ -21,7 +21,7 @@ from pilotmtc.states import Cause
 RESEND_S = 3.0
 
 
-class Begin(Struct, frozen=True, array_like=True):
+class StartAttempt(Struct, frozen=True, array_like=True):
     """Start an attempt. Of a wide one more is said:
 
     Attributes
@@ -42,7 +42,7 @@ class Begin(Struct, frozen=True, array_like=True):
     nodes: str = ""
 
 
-class Halt(Struct, frozen=True, array_like=True):
+class StopAttempt(Struct, frozen=True, array_like=True):
     """End an attempt, as `Stop` has it."""
 
     task: TaskId
@@ -51,17 +51,17 @@ class Halt(Struct, frozen=True, array_like=True):
     grace_s: float
 
 
-class Down(Struct, frozen=True, array_like=True):
-    """From the agent. Templates and resources are sent the first time that a worker is to use them."""
+class ToWorker(Struct, frozen=True, array_like=True):
+    """From the agent; with the templates and resources of the attempts to start, by their numbers."""
 
-    begins: tuple[Begin, ...] = ()
-    halts: tuple[Halt, ...] = ()
+    begins: tuple[StartAttempt, ...] = ()
+    halts: tuple[StopAttempt, ...] = ()
     templates: dict[int, Template] = {}
     resources: dict[int, Resources] = {}
     peek: tuple[tuple[TaskId, int], ...] = ()
 
 
-class Up(Struct, frozen=True, array_like=True):
+class ToAgent(Struct, frozen=True, array_like=True):
     """From a worker: what has ended, what there is no room for just now, and what running tasks have written.
 
     Attributes
@@ -76,7 +76,7 @@ class Up(Struct, frozen=True, array_like=True):
     unfit: str = ""
 
 
-class Hello(Struct, frozen=True, array_like=True, tag="hello"):
+class WorkerReady(Struct, frozen=True, array_like=True, tag="ready"):
     """A worker is there, with nothing running. Repeated until it is welcome."""
 
     birth: int
@@ -86,28 +86,31 @@ class Hello(Struct, frozen=True, array_like=True, tag="hello"):
     memory_bytes: int
 
 
-class Welcome(Struct, frozen=True, array_like=True, tag="welcome"):
+class Accepted(Struct, frozen=True, array_like=True, tag="accepted"):
     """The agent has taken the worker of this birth in."""
 
     birth: int
 
 
-class Begone(Struct, frozen=True, array_like=True, tag="begone"):
+class Dismissed(Struct, frozen=True, array_like=True, tag="dismissed"):
     """The agent does not want the worker (any more): kill what runs, and leave."""
 
     birth: int
     reason: str = ""
 
 
-class Bye(Struct, frozen=True, array_like=True, tag="bye"):
+class WorkerLeaves(Struct, frozen=True, array_like=True, tag="leaves"):
     """The worker leaves, and ends what runs."""
 
     birth: int
     reason: str
 
 
-class Said(Struct, frozen=True, array_like=True, tag="said"):
-    """A numbered `Down` or `Up`; number 0 and no body for a mere sign of life. `heard`: all up to there has come."""
+class Numbered(Struct, frozen=True, array_like=True, tag="numbered"):
+    """A numbered `ToWorker` or `ToAgent`; number 0 and no body for a mere sign of life.
+
+    `heard`: all up to this number has come.
+    """
 
     birth: int
     number: int
@@ -117,8 +120,8 @@ class Said(Struct, frozen=True, array_like=True, tag="said"):
     memory_used_bytes: int = 0
 
 
-Message = Hello | Welcome | Begone | Bye | Said
-T = TypeVar("T", Up, Down)
+Message = WorkerReady | Accepted | Dismissed | WorkerLeaves | Numbered
+T = TypeVar("T", ToAgent, ToWorker)
 M = TypeVar("M")
 encode = msgspec.msgpack.Encoder().encode
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
@@ -142,7 +145,7 @@ def _read(decoder: "msgspec.msgpack.Decoder[M]", data: bytes | msgspec.Raw) -> "
         raise ProtocolError(f"{bytes(data)[:60]!r} is passed over: {error}") from error
 
 
-class Line(Generic[T]):
+class NumberedLine(Generic[T]):
     """One side of a numbered line between an agent and a worker."""
 
     def __init__(self, birth: int, incoming: type[T]) -> None:
@@ -158,27 +161,27 @@ class Line(Generic[T]):
         """How many messages the other side has not confirmed."""
         return len(self._unheard)
 
-    def say(self, body: Up | Down, now: float) -> Said:
+    def say(self, body: ToAgent | ToWorker, now: float) -> Numbered:
         """Return `body` as a message, and keep it."""
         self._number += 1
         raw = msgspec.Raw(encode(body))
         if not self._unheard:
             self._again_at = now + RESEND_S
         self._unheard.append((self._number, raw))
-        return Said(self.birth, self._number, self._heard, raw)
+        return Numbered(self.birth, self._number, self._heard, raw)
 
-    def beat(self, load: float = 0.0, memory_used_bytes: int = 0) -> Said:
+    def beat(self, load: float = 0.0, memory_used_bytes: int = 0) -> Numbered:
         """Return a sign of life, which confirms what has come."""
-        return Said(self.birth, 0, self._heard, msgspec.Raw(b"\xc0"), load, memory_used_bytes)
+        return Numbered(self.birth, 0, self._heard, msgspec.Raw(b"\xc0"), load, memory_used_bytes)
 
-    def again(self, now: float) -> list[Said]:
+    def again(self, now: float) -> list[Numbered]:
         """Return what is to be sent again because it was not confirmed in time."""
         if not self._unheard or now < self._again_at:
             return []
         self._again_at = now + RESEND_S
-        return [Said(self.birth, number, self._heard, raw) for number, raw in self._unheard]
+        return [Numbered(self.birth, number, self._heard, raw) for number, raw in self._unheard]
 
-    def hear(self, said: Said, now: float) -> T | None:
+    def hear(self, said: Numbered, now: float) -> T | None:
         """Take a message in; return its body if it is the next one.
 
         Raises

@@ -1,7 +1,7 @@
 """Finding the allocation that this process is in, and starting a node worker on each of its nodes.
 
-`find` is pure: environment in, `Allocation` out. A `Starter` runs what `commands` says: one program that starts all
-workers where the scheduler has one (``srun``, ``pbsdsh``), an ``ssh`` for each node otherwise, a few at a time.
+`find` is pure: environment in, `Allocation` out. A `WorkerStarter` runs what `commands` says: one program that starts
+all workers where the scheduler has one (``srun``, ``pbsdsh``), else an ``ssh`` for each node, a few at a time.
 """
 
 import json
@@ -215,7 +215,7 @@ def _ssh(name: str, command: list[str]) -> list[str]:
     ]  # fmt: skip
 
 
-class Starter:
+class WorkerStarter:
     """Starts the workers, and ends what is left of them."""
 
     def __init__(self, found: Allocation, env: Mapping[str, str], log: Path) -> None:

@@ -26,7 +26,19 @@ import zmq
 from pilotmtc.agent import guard
 from pilotmtc.agent.core import events as c
 from pilotmtc.agent.crews.contact import OVER, Contact, descriptor, readable
-from pilotmtc.agent.crews.protocol import Begin, Begone, Bye, Down, Hello, Line, Message, Up, Welcome, decode, encode
+from pilotmtc.agent.crews.protocol import (
+    Accepted,
+    Dismissed,
+    Message,
+    NumberedLine,
+    StartAttempt,
+    ToAgent,
+    ToWorker,
+    WorkerLeaves,
+    WorkerReady,
+    decode,
+    encode,
+)
 from pilotmtc.agent.node import core_claims, gpus, limits
 from pilotmtc.agent.node.capture import Captures
 from pilotmtc.agent.node.outputs import Outputs
@@ -89,7 +101,7 @@ def _contact(path: Path) -> Contact:
     return Contact.read(path)
 
 
-def connect(dealer: "zmq.Socket[bytes]", contact: Contact, hello: Hello) -> None:
+def connect(dealer: "zmq.Socket[bytes]", contact: Contact, hello: WorkerReady) -> None:
     """Connect a worker's socket to its agent."""
     dealer.setsockopt(zmq.IDENTITY, f"{hello.name}.{hello.birth}".encode()[:250])
     dealer.curve_serverkey = contact.server_key
@@ -118,8 +130,8 @@ class Worker:
             _log.warning("%s", own.note)
         gpu_count = contact.gpus or gpus.count(os.environ)
         memory = contact.memory_bytes or limits.memory(processes.machine_memory(), os.environ, asked)
-        self._hello = Hello(secrets.randbits(62), name, own.cores, gpu_count, memory)
-        self._line = Line(self._hello.birth, Down)
+        self._hello = WorkerReady(secrets.randbits(62), name, own.cores, gpu_count, memory)
+        self._line = NumberedLine(self._hello.birth, ToWorker)
         self._welcome = False
         self._told = False  # that this node is unfit
         directory = Path(contact.directory)
@@ -229,19 +241,19 @@ class Worker:
                 _log.warning("from the agent: %s", error)
 
     def _hear_one(self, message: Message, now: float) -> None:
-        if isinstance(message, Hello | Bye) or message.birth != self._hello.birth:
+        if isinstance(message, WorkerReady | WorkerLeaves) or message.birth != self._hello.birth:
             return
         self._heard_at = now
-        if isinstance(message, Welcome):
+        if isinstance(message, Accepted):
             self._welcome = True
-        elif isinstance(message, Begone):
+        elif isinstance(message, Dismissed):
             self._leave(message.reason or "told", Cause.NODE_LOST)
         else:
             body = self._line.hear(message, now)
             if body is not None:
                 self._obey(body, now)
 
-    def _obey(self, down: Down, now: float) -> None:
+    def _obey(self, down: ToWorker, now: float) -> None:
         self._templates.update(down.templates)
         self._resources.update(down.resources)
         for begin in down.begins:
@@ -250,7 +262,7 @@ class Worker:
             self._node.stop(c.Stop(halt.task, halt.attempt, halt.cause, halt.grace_s), now)
         self._written += self._node.peek(down.peek)
 
-    def _start(self, begin: Begin) -> None:
+    def _start(self, begin: StartAttempt) -> None:
         claimed = begin.claimed
         if self._leaving:
             return
@@ -297,7 +309,7 @@ class Worker:
                     break
             unfit = self._node.unfit if self._unfit() else ""
             self._told = self._told or bool(unfit)
-            up = Up(tuple(self._results[:count]), tuple(self._no_room), tuple(self._written), unfit)
+            up = ToAgent(tuple(self._results[:count]), tuple(self._no_room), tuple(self._written), unfit)
             del self._results[:count]
             self._no_room.clear()
             self._written.clear()
@@ -360,7 +372,7 @@ class Worker:
         self._leave_by = now + _LAST_WORDS_S
         self._say(now)
         if self._welcome:
-            self._dealer.send(encode(Bye(self._hello.birth, reason)), zmq.NOBLOCK)
+            self._dealer.send(encode(WorkerLeaves(self._hello.birth, reason)), zmq.NOBLOCK)
         for task, attempt in self._running.items():
             self._node.stop(c.Stop(task, attempt, cause, 0.0), now)
 

@@ -35,7 +35,7 @@ class Claim(NamedTuple):
     fd: int | None
 
 
-class Own(NamedTuple):
+class OwnCores(NamedTuple):
     """What a pilot uses of its host.
 
     Attributes
@@ -56,7 +56,7 @@ class Own(NamedTuple):
     fd: int | None = None
 
 
-def own_cores(asked: int, allowed: int, *, pin: bool, part: bool) -> Own:
+def own_cores(asked: int, allowed: int, *, pin: bool, part: bool) -> OwnCores:
     """Return the cores that a pilot uses of this host.
 
     Parameters
@@ -74,16 +74,16 @@ def own_cores(asked: int, allowed: int, *, pin: bool, part: bool) -> Own:
     there = sorted(os.sched_getaffinity(0))
     count = asked or allowed
     if count > len(there):  # what is not there can only be pretended
-        return Own(tuple(range(count)))
+        return OwnCores(tuple(range(count)))
     if not pin or (count < len(there) and not (part and asked)):
-        return Own(tuple(there[:count]))
+        return OwnCores(tuple(there[:count]))
     try:
         claimed = claim(there, count)
     except (ConfigError, OSError) as error:
-        return Own(tuple(there[:count]), note=f"tasks are not bound to cores: {error}")
+        return OwnCores(tuple(there[:count]), note=f"tasks are not bound to cores: {error}")
     if claimed.fd is None:
-        return Own(claimed.cores, note=_SHARED)
-    return Own(claimed.cores, pin=True, fd=claimed.fd)
+        return OwnCores(claimed.cores, note=_SHARED)
+    return OwnCores(claimed.cores, pin=True, fd=claimed.fd)
 
 
 def claim(there: Sequence[int], count: int, path: str = "") -> Claim:

@@ -9,16 +9,16 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from pilotmtc.agent.core.cluster import Cluster
 from pilotmtc.agent.core.core import Core
 from pilotmtc.agent.core.events import (
-    Ask,
+    AskForTasks,
     Attached,
+    BatchReceived,
     Command,
     Ended,
-    Gave,
     GiveBack,
-    Joined,
     Leave,
-    Lost,
-    NoMore,
+    NodeJoined,
+    NodeLost,
+    NoMoreNodes,
     NoRoom,
     Report,
     Start,
@@ -123,25 +123,25 @@ def claimed(task: int, resources: int = 1) -> Claimed:
     return Claimed(TaskId(task), 1, 1, resources, (), 0, None, CampaignId(1))
 
 
-def batch(number: int, tasks: list[Claimed], resources: dict[int, Resources] | None = None) -> Gave:
-    return Gave(Batch(number, tuple(tasks), {1: TEMPLATE}, resources or {1: Resources()}))
+def batch(number: int, tasks: list[Claimed], resources: dict[int, Resources] | None = None) -> BatchReceived:
+    return BatchReceived(Batch(number, tuple(tasks), {1: TEMPLATE}, resources or {1: Resources()}))
 
 
 def starts(commands: list[Command]) -> dict[int, list[str]]:
     return {c.claimed.task: where(c.slots) for c in commands if isinstance(c, Start)}
 
 
-def asked(commands: list[Command]) -> Ask:
-    (ask,) = [command for command in commands if isinstance(command, Ask)]
+def asked(commands: list[Command]) -> AskForTasks:
+    (ask,) = [command for command in commands if isinstance(command, AskForTasks)]
     return ask
 
 
-def many(nodes: int, cores: int = 4, expected: int = 0) -> tuple[Core, Ask]:
+def many(nodes: int, cores: int = 4, expected: int = 0) -> tuple[Core, AskForTasks]:
     core = Core(Cluster(), 0.0, expected=expected or nodes)
     assert core.react(Attached(), 0.0) == []
     out: list[Command] = []
     for number in range(nodes):
-        out += core.react(Joined(node(number, cores)), 0.0)
+        out += core.react(NodeJoined(node(number, cores)), 0.0)
     ask = asked(out)
     core.react(batch(ask.number, []), 0.0)
     return core, asked(core.react(Tick(), 1.0))
@@ -159,14 +159,14 @@ def test_lost_node_ends_its_tasks_and_stops_wide_ones_everywhere() -> None:
     resources = {1: Resources(), 2: Resources(ranks=5)}
     out = core.react(batch(ask.number, [claimed(1), claimed(2, 2), claimed(3)], resources), 1.0)
     assert starts(out) == {1: ["n0"], 2: ["n0"] + ["n1"] * 4, 3: ["n0"]}
-    out = core.react(Lost("n0", "gone"), 2.0)
+    out = core.react(NodeLost("n0", "gone"), 2.0)
     assert [c for c in out if isinstance(c, Report)] == [
         Report(TaskId(1), 1, Cause.NODE_LOST, "gone", "n0"),
         Report(TaskId(3), 1, Cause.NODE_LOST, "gone", "n0"),
     ]
     assert Stop(TaskId(2), 1, Cause.NODE_LOST, 0.0) in out
     assert core.busy == 4
-    core.react(Joined(node(0)), 3.0)
+    core.react(NodeJoined(node(0)), 3.0)
     core.react(Ended(TaskId(2), 1), 4.0)
     assert (core.busy, core.cluster.free_cores) == (0, 8)
 
@@ -175,13 +175,13 @@ def test_what_fits_no_more_after_a_loss_goes_back() -> None:
     core, ask = many(2)
     resources = {1: Resources(cores=4), 2: Resources(cores=4, ranks=2)}
     core.react(batch(ask.number, [claimed(1), claimed(2, 2)], resources), 1.0)
-    assert GiveBack(((TaskId(2), 1),)) in core.react(Lost("n1", "gone"), 2.0)
+    assert GiveBack(((TaskId(2), 1),)) in core.react(NodeLost("n1", "gone"), 2.0)
 
 
 def test_pilot_whose_last_node_is_lost_leaves_when_none_will_come() -> None:
     core, _ = many(1)
-    assert not [c for c in core.react(Lost("n0", "gone"), 2.0) if isinstance(c, Leave)]
-    assert core.react(NoMore("all workers have left"), 3.0) == [Leave(PilotState.FAILED, "all workers have left")]
+    assert not [c for c in core.react(NodeLost("n0", "gone"), 2.0) if isinstance(c, Leave)]
+    assert core.react(NoMoreNodes("all workers have left"), 3.0) == [Leave(PilotState.FAILED, "all workers have left")]
 
 
 def test_wide_task_is_not_starved_and_small_ones_go_on_beside_it() -> None:
@@ -252,7 +252,7 @@ class ManyNodes(RuleBasedStateMachine):
         self.started: dict[TaskId, Start] = {}
         self.lost: dict[TaskId, set[str]] = {}
         self.stopped: set[TaskId] = set()
-        self.asked: Ask | None = None
+        self.asked: AskForTasks | None = None
         self.born: dict[str, int] = {}
         self.do(self.core.react(Attached(), 0.0))
 
@@ -283,7 +283,7 @@ class ManyNodes(RuleBasedStateMachine):
             elif isinstance(command, Stop):
                 assert len(self.started[command.task].slots) > 1
                 self.stopped.add(command.task)
-            elif isinstance(command, Ask):
+            elif isinstance(command, AskForTasks):
                 assert self.asked is None
                 self.asked = command
             else:
@@ -292,7 +292,7 @@ class ManyNodes(RuleBasedStateMachine):
     @rule(number=st.integers(0, 3), cores=st.sampled_from([4, 4, 6]))
     def join(self, number: int, cores: int) -> None:
         if f"n{number}" not in self.core.cluster.nodes:
-            self.do(self.core.react(Joined(node(number, cores, gpus=1, memory=100)), self.now))
+            self.do(self.core.react(NodeJoined(node(number, cores, gpus=1, memory=100)), self.now))
 
     @rule(number=st.integers(0, 3))
     def lose(self, number: int) -> None:
@@ -305,7 +305,7 @@ class ManyNodes(RuleBasedStateMachine):
         there = name in self.core.cluster.nodes
         for task in on:
             self.lost[task].add(name)
-        self.do(self.core.react(Lost(name, "gone"), self.now))
+        self.do(self.core.react(NodeLost(name, "gone"), self.now))
         if there:
             assert all(task not in self.started or task in self.stopped for task in on)
 

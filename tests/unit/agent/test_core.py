@@ -8,28 +8,28 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from pilotmtc.agent.core.cluster import Cluster
 from pilotmtc.agent.core.core import Core
 from pilotmtc.agent.core.events import (
-    Acked,
-    Ask,
+    Answered,
+    AskForTasks,
     Attached,
+    BatchReceived,
     Command,
     Drain,
     Ended,
     Event,
-    Gave,
     GiveBack,
     GivenUp,
-    Joined,
     Leave,
+    NodeJoined,
+    NodeUnfit,
     NoRoom,
-    Ordered,
-    Owing,
+    OrdersReceived,
     Quit,
     Report,
+    ResultsOwed,
     Start,
     Stop,
+    TermReceived,
     Tick,
-    Unfit,
-    Warned,
 )
 from pilotmtc.model import CampaignId, Claimed, Resources, TaskId, Template
 from pilotmtc.protocol.agent import Batch, Orders
@@ -43,14 +43,14 @@ def claimed(task: int, resources: int = 1, priority: int = 0, attempt: int = 1) 
     return Claimed(TaskId(task), attempt, 1, resources, (), priority, None, CampaignId(1))
 
 
-def batch(number: int, tasks: list[Claimed], resources: dict[int, Resources] | None = None) -> Gave:
-    return Gave(Batch(number, tuple(tasks), {1: TEMPLATE}, resources or {1: Resources()}))
+def batch(number: int, tasks: list[Claimed], resources: dict[int, Resources] | None = None) -> BatchReceived:
+    return BatchReceived(Batch(number, tuple(tasks), {1: TEMPLATE}, resources or {1: Resources()}))
 
 
-def attached(cores: int = 2, walltime_s: float = 0.0, idle_s: float = 0.0) -> tuple[Core, Ask]:
+def attached(cores: int = 2, walltime_s: float = 0.0, idle_s: float = 0.0) -> tuple[Core, AskForTasks]:
     core = Core(Cluster([Node(range(cores))]), 0.0, walltime_s, idle_s)
     (ask,) = core.react(Attached(), 0.0)
-    assert isinstance(ask, Ask)
+    assert isinstance(ask, AskForTasks)
     return core, ask
 
 
@@ -78,7 +78,7 @@ def test_what_a_task_asks_for_hinders_no_other_task(odd: Resources) -> None:
     nodes = [Node(range(4), gpus=2, memory=100, named={"lic": 2.0}, name=name) for name in "ab"]
     core = Core(Cluster(nodes), 0.0)
     (ask,) = core.react(Attached(), 0.0)
-    assert isinstance(ask, Ask)
+    assert isinstance(ask, AskForTasks)
     given_ = batch(ask.number, [claimed(1, 2), claimed(2), claimed(3)], {1: Resources(), 2: odd})
     first = core.react(given_, 1.0)
     out = [*first, *core.react(Ended(TaskId(1), 1), 2.0), *core.react(Tick(), 3.0)]
@@ -100,12 +100,12 @@ def test_needs_that_cannot_be_counted_end_their_task() -> None:
 def test_a_node_that_is_unfit_is_set_aside_and_a_pilot_of_such_nodes_drains() -> None:
     core = Core(Cluster([Node(range(2), name=name) for name in "ab"]), 0.0, expected=2)
     (ask,) = core.react(Attached(), 0.0)
-    assert isinstance(ask, Ask)
-    core.react(Unfit("a", "its disk is gone"), 1.0)
-    core.react(Unfit("nobody", "left meanwhile"), 1.0)
+    assert isinstance(ask, AskForTasks)
+    core.react(NodeUnfit("a", "its disk is gone"), 1.0)
+    core.react(NodeUnfit("nobody", "left meanwhile"), 1.0)
     out = core.react(batch(ask.number, [claimed(1), claimed(2), claimed(3)]), 2.0)
     assert [command.slots[0].node for command in out if isinstance(command, Start)] == ["b", "b"]
-    (back,) = core.react(Unfit("b", "its disk is gone"), 3.0)
+    (back,) = core.react(NodeUnfit("b", "its disk is gone"), 3.0)
     assert isinstance(back, GiveBack)
     assert core.draining
     core.react(Ended(TaskId(1), 1), 4.0)
@@ -116,11 +116,11 @@ def test_a_node_that_is_unfit_is_set_aside_and_a_pilot_of_such_nodes_drains() ->
 def test_a_pilot_whose_other_nodes_are_still_to_come_waits_for_them() -> None:
     core = Core(Cluster([Node(range(2), name="a")]), 0.0, expected=2)
     core.react(Attached(), 0.0)
-    core.react(Unfit("a", "its disk is gone"), 1.0)
+    core.react(NodeUnfit("a", "its disk is gone"), 1.0)
     assert not core.draining
-    core.react(Joined(Node(range(2), name="b")), 2.0)
+    core.react(NodeJoined(Node(range(2), name="b")), 2.0)
     assert not core.draining
-    core.react(Unfit("b", "its disk is gone"), 3.0)
+    core.react(NodeUnfit("b", "its disk is gone"), 3.0)
     assert core.draining
 
 
@@ -141,16 +141,16 @@ def test_given_up_pilot_keeps_what_runs_and_asks_anew_when_it_is_back() -> None:
     assert core.react(GivenUp(), 1.0) == []
     assert core.react(Ended(TaskId(1), 1), 2.0) == []  # task 2 is the store's again
     (again,) = core.react(Attached(), 3.0)
-    assert isinstance(again, Ask)
+    assert isinstance(again, AskForTasks)
     assert again.number > ask.number
 
 
 def test_nothing_is_started_or_claimed_while_the_store_has_to_take_results() -> None:
     core, ask = attached(1)
-    core.react(Owing(True), 0.0)
+    core.react(ResultsOwed(True), 0.0)
     assert core.react(batch(ask.number, [claimed(1)]), 0.0) == []
     assert core.react(Tick(), 1.0) == []
-    assert starts(core.react(Owing(False), 2.0)) == [1]
+    assert starts(core.react(ResultsOwed(False), 2.0)) == [1]
 
 
 def test_tasks_start_by_priority_then_order() -> None:
@@ -166,7 +166,7 @@ def test_one_claim_is_under_way_at_a_time() -> None:
     out = core.react(batch(ask.number, []), 2.0)
     assert out == []
     (again,) = core.react(Tick(), 3.0)
-    assert isinstance(again, Ask)
+    assert isinstance(again, AskForTasks)
     assert again.number == 2
 
 
@@ -183,7 +183,7 @@ def test_quick_tasks_are_claimed_ahead_and_slow_ones_are_not() -> None:
         core.react(batch(ask.number, [claimed(task)]), now)
         now += 0.001
         for command in core.react(Ended(TaskId(task), 1), now):
-            if isinstance(command, Ask):
+            if isinstance(command, AskForTasks):
                 ask = command
                 most = max(most, command.limit)
     assert 50 <= most <= 400
@@ -201,7 +201,7 @@ def test_a_task_without_room_goes_back_uncharged_and_nothing_starts_for_a_moment
 def test_cancel_stops_a_running_task_once_and_reports_a_queued_one() -> None:
     core, ask = attached(1)
     core.react(batch(ask.number, [claimed(1), claimed(2)]), 0.0)
-    orders = Ordered(Orders(1, 60.0, cancel=((TaskId(1), 1), (TaskId(2), 1), (TaskId(9), 1))))
+    orders = OrdersReceived(Orders(1, 60.0, cancel=((TaskId(1), 1), (TaskId(2), 1), (TaskId(9), 1))))
     stop, report = core.react(orders, 1.0)[:2]
     assert stop == Stop(TaskId(1), 1, Cause.CANCELED, 5.0)
     assert isinstance(report, Report)
@@ -212,7 +212,9 @@ def test_cancel_stops_a_running_task_once_and_reports_a_queued_one() -> None:
 def test_cancel_of_an_older_attempt_is_ignored() -> None:
     core, ask = attached(1)
     core.react(batch(ask.number, [claimed(1, attempt=2)]), 0.0)
-    assert not [c for c in core.react(Ordered(Orders(1, 60.0, cancel=((TaskId(1), 1),))), 1.0) if isinstance(c, Stop)]
+    assert not [
+        c for c in core.react(OrdersReceived(Orders(1, 60.0, cancel=((TaskId(1), 1),))), 1.0) if isinstance(c, Stop)
+    ]
 
 
 def test_drain_gives_back_the_queue_and_leaves_when_the_rest_has_ended() -> None:
@@ -243,7 +245,7 @@ def test_idle_pilot_leaves() -> None:
     core.react(batch(ask.number, [claimed(1)]), 8.0)
     core.react(Ended(TaskId(1), 1), 15.0)
     (again,) = core.react(batch(2, []), 24.0) or core.react(Tick(), 24.1)
-    assert isinstance(again, Ask)
+    assert isinstance(again, AskForTasks)
     assert again.wait_s <= 10.0
     assert not [c for c in core.react(Tick(), 24.9) if isinstance(c, Leave)]
     core.react(batch(again.number, []), 25.0)
@@ -264,7 +266,7 @@ def test_walltime_stops_what_runs_and_starts_nothing_too_long() -> None:
     limited = {1: Resources(time_limit_s=50.0)}
     out = core.react(batch(ask.number, [claimed(1)], limited), 60.0)
     assert GiveBack(((TaskId(1), 1),)) in out
-    (ask,) = [c for c in out if isinstance(c, Ask)]
+    (ask,) = [c for c in out if isinstance(c, AskForTasks)]
     core.react(batch(ask.number, [claimed(2)], {2: Resources()} | limited), 61.0)
     core = Core(Cluster([Node(range(1))]), 0.0, 100.0)
     core.react(Attached(), 0.0)
@@ -284,8 +286,8 @@ def test_task_with_a_longer_grace_is_told_earlier_that_the_walltime_ends() -> No
 
 
 @pytest.mark.parametrize(("event", "graces"), [
-    (Ordered(Orders(1, 60.0, kill=True)), [5.0, 35.0, 0.0]),
-    (Ordered(Orders(1, 60.0, cancel=((TaskId(1), 1), (TaskId(2), 1), (TaskId(3), 1)))), [5.0, 35.0, 0.0]),
+    (OrdersReceived(Orders(1, 60.0, kill=True)), [5.0, 35.0, 0.0]),
+    (OrdersReceived(Orders(1, 60.0, cancel=((TaskId(1), 1), (TaskId(2), 1), (TaskId(3), 1)))), [5.0, 35.0, 0.0]),
     (Quit(PilotState.FAILED, "its guard was killed"), [0.0, 0.0, 0.0]),
 ])  # fmt: skip
 def test_tasks_have_their_own_grace_unless_there_is_no_time(event: Event, graces: list[float]) -> None:
@@ -308,8 +310,8 @@ def test_warning_that_comes_early_waits_for_its_time() -> None:
     """SLURM warns up to a minute early: a pilot of a minute would not last a half."""
     core = Core(Cluster([Node(range(1))]), 0.0, 100.0, warning_s=20.0)
     (ask,) = core.react(Attached(), 0.0)
-    assert isinstance(ask, Ask)
-    assert core.react(Warned(), 25.0) == []
+    assert isinstance(ask, AskForTasks)
+    assert core.react(TermReceived(), 25.0) == []
     assert core.warned
     assert not core.draining
     core.react(batch(1, [claimed(2)]), 61.0)
@@ -325,7 +327,7 @@ def test_warning_that_comes_early_waits_for_its_time() -> None:
 def test_term_is_taken_for_the_warning_only_where_one_may_come(warning_s: float, at: float, reason: str) -> None:
     core = Core(Cluster([Node(range(1))]), 0.0, 2000.0, warning_s=warning_s)
     core.react(Attached(), 0.0)
-    assert core.react(Warned(), at) == [Leave(PilotState.DONE, reason)]
+    assert core.react(TermReceived(), at) == [Leave(PilotState.DONE, reason)]
 
 
 def test_wide_task_is_not_starved_by_small_ones() -> None:
@@ -334,7 +336,7 @@ def test_wide_task_is_not_starved_by_small_ones() -> None:
     out = core.react(batch(ask.number, [claimed(i) for i in range(1, 5)], resources), 0.0)
     assert len(starts(out)) == 4
     out = core.react(Ended(TaskId(1), 1), 100.0)
-    (ask,) = [c for c in out if isinstance(c, Ask)]
+    (ask,) = [c for c in out if isinstance(c, AskForTasks)]
     out = core.react(batch(ask.number, [claimed(5, 3), *(claimed(i) for i in range(6, 12))], resources), 100.0)
     assert starts(out) == [6]  # beside the wide task there is room for one
     assert starts(core.react(Ended(TaskId(2), 1), 101.0)) == []
@@ -347,9 +349,9 @@ def test_blocked_task_lets_more_small_ones_be_claimed_behind_it() -> None:
     core, ask = attached(4)
     resources = {1: Resources(), 3: Resources(cores=3)}
     out = core.react(batch(ask.number, [claimed(1), claimed(2)], resources), 0.0)
-    (ask,) = [c for c in out if isinstance(c, Ask)]
+    (ask,) = [c for c in out if isinstance(c, AskForTasks)]
     out = core.react(batch(ask.number, [claimed(5, 3)], resources), 1.0)
-    (ask,) = [c for c in out if isinstance(c, Ask)]
+    (ask,) = [c for c in out if isinstance(c, AskForTasks)]
     assert ask.backfill
     assert ask.want.cores == 1
 
@@ -375,8 +377,8 @@ class CoreMachine(RuleBasedStateMachine):
         self.held: dict[TaskId, int] = {}  # given and not dealt with
         self.started: dict[TaskId, Start] = {}
         self.stopped: set[TaskId] = set()
-        self.asked: Ask | None = None
-        self.last: Gave | None = None
+        self.asked: AskForTasks | None = None
+        self.last: BatchReceived | None = None
         self.left = False
         self.leaving = False
         self.owing = False
@@ -404,7 +406,7 @@ class CoreMachine(RuleBasedStateMachine):
             elif isinstance(command, Stop):
                 assert self.started[command.task].claimed.attempt == command.attempt
                 self.stopped.add(command.task)
-            elif isinstance(command, Ask):
+            elif isinstance(command, AskForTasks):
                 assert self.asked is None, "two claims at a time"
                 assert not self.leaving
                 assert command.limit > 0
@@ -456,7 +458,7 @@ class CoreMachine(RuleBasedStateMachine):
     @rule(tasks=st.lists(st.tuples(st.integers(1, 40), st.integers(1, 3)), max_size=5))
     def cancel(self, tasks: list[tuple[int, int]]) -> None:
         cancel = tuple((TaskId(task), attempt) for task, attempt in tasks)
-        self.do(self.core.react(Ordered(Orders(1, 60.0, cancel=cancel)), self.now))
+        self.do(self.core.react(OrdersReceived(Orders(1, 60.0, cancel=cancel)), self.now))
         for task, attempt in cancel:
             if task in self.started and self.started[task].claimed.attempt == attempt:
                 assert task in self.stopped
@@ -470,7 +472,7 @@ class CoreMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.0, 0.01, 2.0]))
     def acked(self, seconds: float) -> None:
-        self.do(self.core.react(Acked(seconds), self.now))
+        self.do(self.core.react(Answered(seconds), self.now))
 
     @rule()
     def be_given_up_and_come_back(self) -> None:
@@ -482,7 +484,7 @@ class CoreMachine(RuleBasedStateMachine):
     @rule(full=st.booleans())
     def owe(self, full: bool) -> None:
         self.owing = full
-        self.do(self.core.react(Owing(full), self.now))
+        self.do(self.core.react(ResultsOwed(full), self.now))
 
     @precondition(lambda self: self.next_task > 20)
     @rule(how=st.sampled_from(["drain", "kill", "order-drain", "order-kill"]))
@@ -490,8 +492,8 @@ class CoreMachine(RuleBasedStateMachine):
         events: dict[str, Event] = {
             "drain": Drain("asked"),
             "kill": Quit(PilotState.CANCELED, "asked"),
-            "order-drain": Ordered(Orders(2, 60.0, drain=True)),
-            "order-kill": Ordered(Orders(2, 60.0, kill=True)),
+            "order-drain": OrdersReceived(Orders(2, 60.0, drain=True)),
+            "order-kill": OrdersReceived(Orders(2, 60.0, kill=True)),
         }
         self.do(self.core.react(events[how], self.now))
         if how.endswith("kill"):

@@ -6,17 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilotmtc.agent.crews.protocol import RESEND_S, Line, Said, Up, decode, encode
+from pilotmtc.agent.crews.protocol import RESEND_S, Numbered, NumberedLine, ToAgent, decode, encode
 from pilotmtc.errors import ProtocolError
 from pilotmtc.model import TaskId
 
 
-def up(number: int) -> Up:
-    return Up((), ((TaskId(number), 1),))
+def up(number: int) -> ToAgent:
+    return ToAgent((), ((TaskId(number), 1),))
 
 
 def test_what_is_not_confirmed_is_said_again_and_heard_once() -> None:
-    worker, agent = Line(1, Up), Line(1, Up)
+    worker, agent = NumberedLine(1, ToAgent), NumberedLine(1, ToAgent)
     first = worker.say(up(1), 0.0)
     assert worker.again(RESEND_S / 2) == []
     (again,) = worker.again(RESEND_S)
@@ -29,7 +29,7 @@ def test_what_is_not_confirmed_is_said_again_and_heard_once() -> None:
 
 
 def test_messages_come_out_of_bytes_as_they_went_in() -> None:
-    said = Line(7, Up).say(up(3), 0.0)
+    said = NumberedLine(7, ToAgent).say(up(3), 0.0)
     assert decode([encode(said)]) == said
 
 
@@ -41,26 +41,26 @@ def test_random_bytes_are_a_named_error(parts: list[bytes]) -> None:
 
 @given(st.integers(0, 1000), st.binary(max_size=4))
 def test_damaged_message_is_a_message_or_a_named_error(at: int, by: bytes) -> None:
-    data = bytearray(encode(Line(7, Up).say(up(3), 0.0)))
+    data = bytearray(encode(NumberedLine(7, ToAgent).say(up(3), 0.0)))
     at %= len(data)
     data[at : at + len(by)] = by
     with contextlib.suppress(ProtocolError):
         said = decode([bytes(data)])
-        if isinstance(said, Said):
-            Line(7, Up).hear(said, 0.0)
+        if isinstance(said, Numbered):
+            NumberedLine(7, ToAgent).hear(said, 0.0)
 
 
 @given(
     st.lists(st.tuples(st.sampled_from(["say", "lose", "late", "repeat"]), st.booleans()), max_size=60), st.randoms()
 )
 def test_all_is_heard_once_and_in_order_whatever_the_link_does(steps: list[tuple[str, bool]], random: object) -> None:
-    worker, agent = Line(1, Up), Line(1, Up)
+    worker, agent = NumberedLine(1, ToAgent), NumberedLine(1, ToAgent)
     said, heard, now = 0, [], 0.0
-    flight: list[Said] = []
+    flight: list[Numbered] = []
 
-    def arrive(message: Said) -> None:
+    def arrive(message: Numbered) -> None:
         over = decode([encode(message)])
-        assert isinstance(over, Said)
+        assert isinstance(over, Numbered)
         body = agent.hear(over, now)
         if body is not None:
             heard.append(body.no_room[0][0])
