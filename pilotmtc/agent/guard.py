@@ -4,8 +4,8 @@
 names the program: whoever kills all that is called so shall not kill the one who cleans up. Node workers have such a
 guard, too: it starts a worker that was killed anew.
 
-It imports the standard library alone, and so repeats a few lines of other files: `tests/unit/test_copies.py` sees to it
-that the copies stay the same.
+It imports the standard library alone, and so repeats a few lines of other files: `tests/unit/system/test_copies.py`
+sees to it that the copies stay the same.
 
 The guard is a subreaper: when the agent dies, its tasks, and whatever they have started and cut loose, become the
 guard's children. A pipe that it holds tells the agent if the guard itself dies.

@@ -12,7 +12,7 @@ from pilotmtc.deploy.finding import Finding, finding
 from pilotmtc.errors import ConfigError, ConnectError, PilotMTCError, StatusUnavailable
 from pilotmtc.model import Job, PilotDescription, PilotId
 from pilotmtc.pilots.scheduler import Scheduler
-from pilotmtc.pilots.way import make_way, parse_login
+from pilotmtc.pilots.store_access import give_access, parse_login
 from pilotmtc.protocol.client.maintenance import GetStore
 from pilotmtc.sites import LOCAL, SAME_HOST, SCHEDULERS, find_scheduler, scheduler_url
 from pilotmtc.states import PilotState
@@ -74,7 +74,7 @@ def _way_back(login: str, store: str) -> str:
     description = PilotDescription(login=login)
     try:
         _knock(login)
-        url = make_way(store, Job(PilotId(0), key, PilotState.NEW, description, directory), key)
+        url = give_access(store, Job(PilotId(0), key, PilotState.NEW, description, directory), key)
         with connect_store(url, patience_s=_PATIENCE_S) as client:
             client.call(GetStore())
     except ConnectError as error:

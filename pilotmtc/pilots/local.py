@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from pilotmtc.agent import guard
+from pilotmtc.agent.node.capture import tail
 from pilotmtc.boot import program
 from pilotmtc.errors import ConfigError
 from pilotmtc.model import Pilot, PilotDescription
@@ -68,7 +69,7 @@ def start_local(store: Store, url: str, description: PilotDescription, wait_s: f
             if select.select([alive], [], [], max(min(_LOOK_S, until - time.monotonic()), 0.0))[0]:
                 reason = found.reason or "its agent died at once"
                 store.call(EndPilot(pilot.id, PilotState.FAILED, reason))
-                raise ConfigError(f"pilot {pilot.id}: {reason}; {log} says:\n{_tail(log)}")
+                raise ConfigError(f"pilot {pilot.id}: {reason}; {log} says:\n{_end_of(log)}")
             if time.monotonic() >= until:
                 return found
     finally:
@@ -110,9 +111,6 @@ def _spawn(url: str, pilot: Pilot, directory: Path, log: Path) -> int:
         return alive
 
 
-def _tail(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-    except OSError:
-        return "(nothing)"
-    return data[-_LOG_BYTES:].decode("utf-8", "replace").strip() or "(nothing)"
+def _end_of(log: Path) -> str:
+    data, _ = tail(str(log), _LOG_BYTES)
+    return data.decode("utf-8", "replace").strip() or "(nothing)"

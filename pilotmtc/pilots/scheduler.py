@@ -31,7 +31,7 @@ _STATES = {
 }
 
 
-class Sighting(Struct, frozen=True):
+class JobStatus(Struct, frozen=True):
     """What the scheduler says of a job."""
 
     state: JobState
@@ -89,11 +89,11 @@ class Scheduler:
         with self._translated():
             return [BatchId(batch) for batch in self._bulk.find(name)]
 
-    def status(self, batches: Sequence[BatchId]) -> dict[BatchId, Sighting | AdaptorError]:
+    def status(self, batches: Sequence[BatchId]) -> dict[BatchId, JobStatus | AdaptorError]:
         """Return what the scheduler says of each job, or why it says nothing, by one question."""
         with self._translated():
             records = self._bulk.records(list(batches))
-        return {batch: _sighting(batch, records[batch]) for batch in batches}
+        return {batch: _job_status(batch, records[batch]) for batch in batches}
 
     def cancel(self, batches: Sequence[BatchId]) -> dict[BatchId, AdaptorError]:
         """End jobs; return why for those that are not ended. Those that are over already stay as they are."""
@@ -148,15 +148,15 @@ class Scheduler:
             raise refused(_words(error)) from error
 
 
-def _sighting(batch: BatchId, said: Any) -> Sighting | AdaptorError:
+def _job_status(batch: BatchId, said: Any) -> JobStatus | AdaptorError:
     if isinstance(said, JobUnknown):
-        return Sighting(JobState.GONE)
+        return JobStatus(JobState.GONE)
     if isinstance(said, AdaptorError):
         return said
     state = _STATES.get(said.state)
     if state is None:
         return StatusUnavailable(f"job {batch} is {said.native_state}, which is not understood")
-    return Sighting(state, said.native_state, said.reason, said.exit_code)
+    return JobStatus(state, said.native_state, said.reason, said.exit_code)
 
 
 def _load() -> Any:

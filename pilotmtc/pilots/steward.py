@@ -20,13 +20,14 @@ from types import FrameType
 from pilotmtc.agent.crews.start_workers import HOSTS_VARIABLE
 from pilotmtc.agent.guard import sweep
 from pilotmtc.agent.leftovers import send_spool
+from pilotmtc.agent.node.capture import tail
 from pilotmtc.boot import program
 from pilotmtc.errors import AdaptorError, ChannelClosed, ConfigError, PilotMTCError, SubmitRejected, UsageError
 from pilotmtc.model import BatchId, Job, JobReport
 from pilotmtc.pilots.queued import adopt
-from pilotmtc.pilots.scheduler import Scheduler, Sighting
+from pilotmtc.pilots.scheduler import JobStatus, Scheduler
 from pilotmtc.pilots.script import job_script
-from pilotmtc.pilots.way import make_way
+from pilotmtc.pilots.store_access import give_access
 from pilotmtc.protocol.client.maintenance import RevokeKey
 from pilotmtc.protocol.steward import BeginSubmit, GetJobs, ReportJobs
 from pilotmtc.sites import LOCAL
@@ -126,7 +127,7 @@ class Round:
         doomed = [
             batch
             for batch, job in known.items()
-            if job.cancel and isinstance(sighting := seen[batch], Sighting) and sighting.state in _LIVING
+            if job.cancel and isinstance(status := seen[batch], JobStatus) and status.state in _LIVING
         ]
         left: dict[BatchId, AdaptorError] = {}
         if doomed:
@@ -135,21 +136,21 @@ class Round:
         reports, troubles = [], {}
         for batch, job in known.items():
             match seen[batch]:
-                case Sighting() as sighting:
-                    if job.attached and sighting.state not in _LIVING:
+                case JobStatus() as status:
+                    if job.attached and status.state not in _LIVING:
                         send_spool(self._store, job.pilot, Path(job.directory))  # what its agent could not
-                    reports.append(self._as_report(job, batch, sighting))
-                    if batch in left and sighting.state in _LIVING:
+                    reports.append(self._as_report(job, batch, status))
+                    if batch in left and status.state in _LIVING:
                         troubles[job.pilot] = str(left[batch])
                 case error:
                     troubles[job.pilot] = str(error)
         self._store.call(ReportJobs(self._url, tuple(reports), troubles=troubles))
 
-    def _as_report(self, job: Job, batch: BatchId, seen: Sighting) -> JobReport:
+    def _as_report(self, job: Job, batch: BatchId, seen: JobStatus) -> JobReport:
         unborn = not job.attached and seen.state is not JobState.PENDING and job.state not in PILOT_FINAL
         return JobReport(
             job.pilot, seen.state, batch, seen.native_state, seen.reason, seen.exit_code,
-            _tail(Path(job.directory)) if unborn else "",
+            _end_of_log(Path(job.directory)) if unborn else "",
         )  # fmt: skip
 
     def _report(self, reports: Sequence[JobReport]) -> None:
@@ -175,7 +176,7 @@ class Round:
             base = Path(f"{self._path}.d")
             private_files.make_below(base if directory.is_relative_to(base) else directory, directory)
             agent = program(
-                "pilotmtc.agent", "--store", make_way(self._path, job), "--pilot", str(job.pilot),
+                "pilotmtc.agent", "--store", give_access(self._path, job), "--pilot", str(job.pilot),
                 "--directory", job.directory, "--allocation",
             )  # fmt: skip
             environment = {name: os.environ[name] for name in ("PYTHONPATH",) if os.environ.get(name)}
@@ -194,16 +195,11 @@ def refuse(store: Store, url: str, reason: str) -> None:
     store.call(ReportJobs(url, tuple(JobReport(job.pilot, JobState.REJECTED, reason=reason) for job in new), reason))
 
 
-def _tail(directory: Path) -> str:
+def _end_of_log(directory: Path) -> str:
     """Return the end of what a job has written; HTCondor has a file for each node."""
     path = directory / "agent.log"
-    try:
-        with (path if path.exists() else directory / "agent.log.0").open("rb") as file:
-            file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - _LOG_BYTES))
-            return file.read().decode("utf-8", "replace").strip()
-    except OSError:  # it has never written anything
-        return ""
+    data, _ = tail(str(path if path.exists() else directory / "agent.log.0"), _LOG_BYTES)
+    return data.decode("utf-8", "replace").strip()
 
 
 class _Stream:

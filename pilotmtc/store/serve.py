@@ -2,7 +2,7 @@
 
 Finds the store's server on this host, or starts it; hands it this process's stdin and stdout; then waits until the
 server lets go of them. There is one of these for every connection, so it imports the standard library's socket and
-little else: it must stay below 12 MB. So it repeats a few lines of other files: `tests/unit/test_copies.py` and
+little else: it must stay below 12 MB. So it repeats a few lines of other files: `tests/unit/system/test_copies.py` and
 `tests/unit/test_frames.py` see to it that the copies stay the same.
 
 What the two sides say on the control socket: ``serve`` sends the store's path together with the two descriptors, and

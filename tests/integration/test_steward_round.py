@@ -7,7 +7,7 @@ from typing import cast
 import msgspec
 
 from pilotmtc.model import BatchId, JobReport, PilotDescription, Resources, Result
-from pilotmtc.pilots.scheduler import Scheduler, Sighting
+from pilotmtc.pilots.scheduler import JobStatus, Scheduler
 from pilotmtc.pilots.steward import Round
 from pilotmtc.protocol.agent import AttachPilot
 from pilotmtc.protocol.client.pilots import CreatePilot
@@ -25,8 +25,8 @@ BATCH = BatchId("17")
 class Gone:
     """A scheduler that says of every job that it has failed."""
 
-    def status(self, batches: Sequence[BatchId]) -> dict[BatchId, Sighting]:
-        return dict.fromkeys(batches, Sighting(JobState.FAILED, "NODE_FAIL"))
+    def status(self, batches: Sequence[BatchId]) -> dict[BatchId, JobStatus]:
+        return dict.fromkeys(batches, JobStatus(JobState.FAILED, "NODE_FAIL"))
 
 
 def test_results_that_a_dead_agent_has_left_are_sent_by_the_steward(tmp_path: Path, surroundings: Path) -> None:

@@ -4,7 +4,7 @@
 that name the rank's GPUs. All ranks are in this process's group, so that whoever ends the group ends them.
 
 It imports the standard library alone, for it takes a slot's time; so it reads lists of cores by itself, see
-`tests/unit/test_copies.py`.
+`tests/unit/system/test_copies.py`.
 """
 
 import os

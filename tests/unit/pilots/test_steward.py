@@ -9,7 +9,7 @@ import pytest
 from pilotmtc.clock import FakeClock
 from pilotmtc.errors import AdaptorError, AnswerLost, ConfigError, StatusUnavailable
 from pilotmtc.model import BatchId, JobReport, Pilot, PilotDescription, PilotId
-from pilotmtc.pilots.scheduler import Sighting
+from pilotmtc.pilots.scheduler import JobStatus
 from pilotmtc.pilots.steward import Round
 from pilotmtc.protocol.client.pilots import CancelPilot, CreatePilot, GetPilots
 from pilotmtc.protocol.steward import BeginSubmit, ReportJobs
@@ -17,14 +17,14 @@ from pilotmtc.states import JobState, PilotState
 from pilotmtc.store.sqlite import SqliteStore
 
 URL = "none://localhost/"
-RUNNING = Sighting(JobState.RUNNING, "R")
+RUNNING = JobStatus(JobState.RUNNING, "R")
 
 
 class FakeScheduler:
     """Says what the test has put there."""
 
     def __init__(self) -> None:
-        self.seen: dict[str, Sighting | AdaptorError] = {}
+        self.seen: dict[str, JobStatus | AdaptorError] = {}
         self.refused: dict[str, AdaptorError] = {}
         self.canceled: list[str] = []
         self.on_submit: Callable[[int], str] = lambda count: f"new-{count}"
@@ -32,14 +32,14 @@ class FakeScheduler:
         self.on_status: Callable[[], None] = lambda: None
         self.submitted = 0
 
-    def status(self, batches: Sequence[BatchId]) -> dict[BatchId, Sighting | AdaptorError]:
+    def status(self, batches: Sequence[BatchId]) -> dict[BatchId, JobStatus | AdaptorError]:
         self.on_status()
         return {batch: self.seen[batch] for batch in batches}
 
     def cancel(self, batches: Sequence[BatchId]) -> dict[BatchId, AdaptorError]:
         self.canceled += batches
         done = [batch for batch in batches if batch not in self.refused]
-        self.seen |= dict.fromkeys(done, Sighting(JobState.CANCELED, "F"))
+        self.seen |= dict.fromkeys(done, JobStatus(JobState.CANCELED, "F"))
         return {batch: self.refused[batch] for batch in batches if batch in self.refused}
 
     def find(self, name: str) -> list[BatchId]:

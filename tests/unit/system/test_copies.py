@@ -16,7 +16,7 @@ from pilotmtc.store import serve
 from pilotmtc.system import processes
 from tests.support import wait_until
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_numbers_and_names_are_the_same() -> None:

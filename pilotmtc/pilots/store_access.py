@@ -36,7 +36,7 @@ def parse_login(login: str) -> tuple[str | None, str, int]:
     return match["user"], match["v6"] or match["host"], int(match["port"] or _SSH_PORT)
 
 
-def make_way(store: str, job: Job, key: str = "") -> str:
+def give_access(store: str, job: Job, key: str = "") -> str:
     """Make what the agent of `job` needs to reach `store` on this host, in its directory; return the URL for it.
 
     Safe to repeat. `key` names an SSH key of the store; the pilot's own is made if it is not given.
