@@ -1,8 +1,8 @@
 """The guard: the agent's parent, which ends its tasks if it dies and tells the store about it.
 
 ``python -I -S guard.py``, told what to do by the JSON in ``$MTC_GUARD`` or its argument. Nothing in its command line
-names the program: whoever kills all that is called so shall not kill the one who cleans up. Node workers have such a
-guard, too: it starts a worker that was killed anew.
+names the program: whoever kills all processes of that name must not kill the one that cleans up. Node workers have such
+a guard, too: it starts another worker if one was killed.
 
 It imports the standard library alone, and so repeats a few lines of other files: `tests/unit/system/test_copies.py`
 sees to it that the copies stay the same.
@@ -37,7 +37,7 @@ _SWEEP_S = 30.0
 
 
 def rename(title: bytes) -> None:
-    """Overwrite this process's command line. It only has to work as well as it can."""
+    """Overwrite this process's command line, as far as there is room."""
     ctypes.CDLL(None).prctl(_NAME, ctypes.c_char_p(title), 0, 0, 0)
     with open("/proc/self/stat", "rb") as file:
         fields = file.read().rpartition(b")")[2].split()
@@ -59,14 +59,14 @@ def take_mark() -> int:
 
 
 def keep(*fds: "int | None") -> None:
-    """Keep from a child what the guard handed on to this process."""
+    """Let children not inherit what the guard handed to this process."""
     for fd in fds:
         if fd is not None:
             os.set_inheritable(fd, False)
 
 
 def put_off_mark() -> None:
-    """Belong to nobody any more."""
+    """Give this process the mark of no guard."""
     hard = resource.getrlimit(MARK)[1]
     resource.setrlimit(MARK, (hard, hard))
 
@@ -109,7 +109,7 @@ def sweep_marked(mark: int) -> None:
 
 
 class Sweeper:
-    """The process that waits for the end of guard and agent, and sweeps up after them.
+    """The process that waits until guard and agent have ended, and kills what they leave.
 
     Attributes
     ----------
@@ -128,7 +128,7 @@ class Sweeper:
         self.start()
 
     def start(self) -> None:
-        """Start it, by a mere fork: it shares what memory there is."""
+        """Start it by a fork alone: it shares the memory of this process."""
         if not self.mark:
             return
         try:
@@ -151,7 +151,7 @@ class Sweeper:
             signal.signal(number, signal.SIG_IGN)
         os.setsid()
         put_off_mark()
-        null = os.open(os.devnull, os.O_RDWR)  # whoever reads the job's output shall not wait for this process
+        null = os.open(os.devnull, os.O_RDWR)  # who reads the job's output must not wait for this process
         for fd in range(3):
             os.dup2(null, fd)
         reading = self._reading
@@ -196,7 +196,7 @@ def _is_spared(pid: int, sweeper: "Sweeper | None") -> bool:
     if sweeper is not None and pid == sweeper.pid:
         return True
     if mark_of(pid) >= 0:
-        return False  # whatever it says it is: a server puts off the mark
+        return False  # whatever it claims to be: a server has no mark
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
             return _SERVER in file.read()
@@ -254,7 +254,7 @@ def say(text: str) -> None:
 
 
 def close_inherited(kept: "int | None") -> None:
-    """Close what whoever started this has left open: neither it nor tasks are to hold a lock, say, for ever."""
+    """Close what the parent has left open, so that neither this process nor tasks hold its locks."""
     for name in os.listdir("/proc/self/fd"):
         if int(name) > 2 and int(name) != kept:
             with contextlib.suppress(OSError):  # the listing's own is closed by now
@@ -313,20 +313,20 @@ def main() -> int:
             sweeper.stop()
             return 1
         again -= 1
-        say(f"the node worker was killed by signal {-code}; starting it anew")
+        say(f"the node worker was killed by signal {-code}; starting another")
     os.close(reading)
     how = f"its agent was killed by signal {-code}" if code < 0 else f"its agent ended with exit code {code}"
-    say(f"{how}; {killed} processes of tasks were left, and are dead")
+    say(f"{how}; {killed} processes of tasks were left, and were killed")
     os.set_inheritable(sweeper.writing, True)  # the sweeper lets it finish
     try:
         agent = os.posix_spawn(command[0], [*command, "--post-mortem", how], environment)
     except OSError as error:
-        say(f"the store could not be told ({error.strerror}); it will find out when the lease is over")
+        say(f"the store could not be told ({error.strerror}); it will find out when the lease expires")
         sweeper.stop()
         return 1
     if wait_for(agent, _POST_MORTEM_S, sweeper) is None:
         os.kill(agent, signal.SIGKILL)
-        say("the store could not be told; it will find out when the lease is over")
+        say("the store could not be told; it will find out when the lease expires")
     sweep(sweeper)
     sweeper.stop()
     os.close(writing)

@@ -1,4 +1,4 @@
-"""Results that agents have left on the disk when they died: they are sent rather than the work done again."""
+"""Results that killed agents have left on the disk: they are sent, so that their tasks need not run again."""
 
 import fcntl
 import logging
@@ -20,9 +20,9 @@ _log = logging.getLogger("pilotmtc.agent")
 
 
 def send_spool(store: Store, pilot: PilotId, directory: Path) -> int:
-    """Send what is in the spool of `pilot`, which nobody writes any more; return how many results the store was told.
+    """Send what is in the spool of `pilot`, which nobody writes any more; return how many results were sent.
 
-    Those that it has already, or that came too late, it passes over.
+    It passes over those that it has already, or that come too late.
     """
     sent = 0
     for path in spool_files(directory):
@@ -40,7 +40,7 @@ def send_spool(store: Store, pilot: PilotId, directory: Path) -> int:
 def take_in(url: str, directory: Path) -> None:
     """Send what is in the spools of other pilots beside `directory` that died together with their guards.
 
-    A pilot's own key lets it speak of no other pilot: there, whoever asks the scheduler does the same.
+    A pilot with a key of its own may not report for others: there, the steward does the same.
     """
     others = {path.parent for path in directory.parent.glob("*/spool.*") if _size(path)} - {directory}
     others = {other for other in others if _is_ours(other)}
@@ -57,7 +57,7 @@ def _take_in(store: Store, others: set[Path]) -> None:
     pilots = {Path(pilot.directory): pilot for pilot in store.call(GetPilots()).pilots if pilot.directory}
     for other in sorted(others):
         pilot = pilots.get(other)
-        if pilot is None:  # of another store, or of one that was here before
+        if pilot is None:  # it belongs to another store, or to one that was here before
             continue
         try:
             if pilot.state not in PILOT_FINAL and not all(map(_is_left, spool_files(other))):

@@ -48,7 +48,7 @@ from pilotmtc.states import PilotState
 TICK_S = 0.25
 HEARTBEAT_S = 10.0
 RESEND_S = 2.0
-LEAVE_S = 300.0  # how long a pilot that is over waits for the store to take its results
+LEAVE_S = 300.0  # how long a pilot that has ended waits for the store to take its results
 LEAVE_WALLTIME_S = 5.0
 LEAVE_REFUSED_S = 4.0  # if it was terminated, and the store is there but cannot take them: its disk is full, say
 GC_S = 60.0
@@ -57,7 +57,7 @@ _log = logging.getLogger("pilotmtc.agent")
 
 
 class Link(Protocol):
-    """What the loop wants of a store: answers later, never blocks, sends again by itself."""
+    """The store, as the loop sees it: it answers later, never blocks, and repeats what was lost."""
 
     def send(self, request: Request[R]) -> "Future[R]":
         """Send `request`."""
@@ -89,11 +89,11 @@ class Loop:
     pilot
         Which pilot this is.
     core, crew, spool
-        The decisions, who runs the tasks, the results' safe place.
+        What decides, what runs the tasks, and where results are safe.
     guard_fd
         A pipe that ends when the guard dies; None without one.
     note
-        What people should know of this pilot.
+        What users should know about this pilot.
 
     Attributes
     ----------
@@ -109,7 +109,7 @@ class Loop:
         self._pilot = pilot
         self._core = core
         self._crew = crew
-        self._commands: deque[c.Command] = deque()  # what the core said, and is not done yet
+        self._commands: deque[c.Command] = deque()  # decided, and not done yet
         self._performing = False
         self._outbox = Outbox(pilot, spool, self._send)
         self._guard_fd = guard_fd
@@ -296,7 +296,7 @@ class Loop:
                 self._resend(exchange)
         if self._outbox.full is not self._owing:
             self._owing = not self._owing
-            _log.info("the store %s", "has to take results first" if self._owing else "has taken enough results")
+            _log.info("the store %s", "must take results first" if self._owing else "has taken enough results")
             self.tell(c.ResultsOwed(self._owing), now)
         self.tell(c.Tick(), now)
         cluster = self._core.cluster
@@ -306,7 +306,7 @@ class Loop:
             self._go(now)
 
     def _go(self, now: float) -> None:
-        """End the pilot once all it owes is taken; when that takes too long the spool keeps it."""
+        """End the pilot once the store has all results; if that takes too long, they stay in the spool."""
         assert self._leave is not None
         if self._terminated and self._refuses(now):
             self._leave_by = min(self._leave_by, now + LEAVE_REFUSED_S)
@@ -316,7 +316,7 @@ class Loop:
                 self._pilot,
                 "they are in the spool"
                 if self._outbox.safe
-                else "nor has the spool room for all of them: the tasks of those will be run again",
+                else "and the spool had no room for all of them: their tasks will run again",
             )
             self._exit = 1
         elif not self._ending and self._outbox.empty and (not self._open_releases or self._lost):
@@ -334,7 +334,7 @@ class Loop:
         self._send(Heartbeat(self._pilot, self._seen, busy, wait_s, self._crew.states(busy)))
 
     def _attach(self) -> None:
-        """Report for duty, or tell of other nodes than before."""
+        """Tell the store that the pilot is active, or that its nodes have changed."""
         cluster = self._core.cluster
         self._nodes = (len(cluster.nodes), cluster.cores)
         holds = tuple((task, run.attempt) for task, run in self._core.running.items()) if self._returning else ()
@@ -353,7 +353,7 @@ class Loop:
         self._attach()
 
     def _guard_gone(self) -> None:
-        """Without the guard nobody would end the tasks if this process were killed: end them now."""
+        """End all tasks: without the guard nobody would if this process were killed."""
         _log.error("the guard of pilot %s is gone", self._pilot)
         assert self._guard_fd is not None
         self._epoll.unregister(self._guard_fd)
@@ -394,9 +394,8 @@ class Loop:
     def _answer(self, exchange: Exchange, now: float) -> None:
         request, future = exchange.request, exchange.future
         assert future is not None
-        exchange.future = (
-            None  # it knows who waits for it: a ring, which would keep the results until the next collection
-        )
+        # Else the two would refer to each other, and keep the results until the next collection.
+        exchange.future = None
         if future.cancelled():
             return
         error = future.exception()
@@ -422,7 +421,8 @@ class Loop:
             self._exit = 0
 
     def _orders(self, orders: Orders, sent_at: float, now: float) -> None:
-        # An answer that was not held back is repeated at leisure: the same cancels come until the tasks are over.
+        # The server holds an answer back until there is news. One that comes at once repeats cancels of tasks that have
+        # not ended yet: then the next heartbeat waits.
         fresh = orders.number != self._seen or now - sent_at > 0.5
         self._seen = orders.number
         self._lease_s = orders.lease_s
@@ -438,13 +438,13 @@ class Loop:
     def _refused(self, exchange: Exchange, error: BaseException, now: float) -> None:
         request = exchange.request
         if isinstance(request, ReportOutput):
-            _log.warning("what tasks have written could not be told: %s", error)
+            _log.warning("cannot tell the store what running tasks have written: %s", error)
         elif isinstance(error, StateError) and isinstance(request, Claim | Heartbeat) and not self._lost:
             if not self._returning:
                 self._return(now)
         elif isinstance(error, StateError) and not isinstance(request, EndPilot):
             if isinstance(request, Finish) and exchange.segment is not None:
-                self._outbox.acked(exchange.segment)  # the store wants none of it
+                self._outbox.acked(exchange.segment)  # the store does not want it
             if isinstance(request, Release):
                 self._open_releases -= 1
             if not self._lost:

@@ -1,4 +1,4 @@
-"""Puts an agent together and runs it."""
+"""Assembles an agent and runs it."""
 
 import argparse
 import logging
@@ -42,7 +42,7 @@ _log = logging.getLogger("pilotmtc.agent")
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run an agent, or (``--post-mortem``) tell the store what a dead one could not; return the exit code."""
+    """Run an agent, or (``--post-mortem``) report for one that was killed; return the exit code."""
     parser = argparse.ArgumentParser(prog="pilotmtc.agent", description=__doc__)
     parser.add_argument("--store", required=True)
     parser.add_argument("--pilot", required=True, type=int)
@@ -67,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
             return post_mortem(asked.store, pilot, asked.directory, asked.post_mortem)
         if not asked.allocation:
             return run(asked.store, pilot, asked.directory, asked.guard_fd)
-        from pilotmtc.agent import multi_node  # with zmq, which a pilot of this machine does not want
+        from pilotmtc.agent import multi_node  # imports zmq, which a pilot on this machine does not need
         from pilotmtc.agent.crews import start_workers
 
         if asked.guard_fd is None and not asked.hosts and (node := start_workers.joined(os.environ)):
@@ -83,7 +83,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def run(url: str, pilot: PilotId, directory: Path, guard_fd: int | None, allocation: "Allocation | None" = None) -> int:
-    """Be the agent of `pilot`, here or on the nodes of an allocation; return 0 if it ended as it should."""
+    """Run the agent of `pilot`, on this machine or the nodes of an allocation; return 0 if it ended as it should."""
     processes.become_subreaper()
     try:
         make_directory(directory)
@@ -98,7 +98,7 @@ def run(url: str, pilot: PilotId, directory: Path, guard_fd: int | None, allocat
         if allocation is not None:
             from pilotmtc.agent import multi_node
 
-            _allow_files(len(allocation.nodes), "nodes", 2)  # one that comes anew may be there twice
+            _allow_files(len(allocation.nodes), "nodes", 2)  # one that was started again may be there twice
             return multi_node.run(client, record, url, directory, guard_fd, allocation)
         node, own = _node(record)
         _allow_files(node.cores, "cores", 3)
@@ -127,7 +127,7 @@ def _allow_files(count: int, what: str, each: int) -> None:
 
 
 def post_mortem(url: str, pilot: PilotId, directory: Path, reason: str) -> int:
-    """Send what an agent that died has left in its spool, and end its pilot."""
+    """Send the results that a killed agent has left in its spool, and end its pilot."""
     client = connect_store(url, patience_s=50.0, pilot=pilot)
     try:
         sent = send_spool(client, pilot, directory)
@@ -146,7 +146,7 @@ def _record(client: StoreClient, pilot: PilotId) -> Pilot:
 
 
 def _node(record: Pilot) -> tuple[Node, core_claims.OwnCores]:
-    """Return what the pilot may use of this machine, and what it has of its cores."""
+    """Return what the pilot may use of this machine, and its claim on cores."""
     asked = record.description
     allowed = limits.cores(len(os.sched_getaffinity(0)), os.environ)
     own = core_claims.own_cores(asked.cores, allowed, pin=asked.pin, part=True)

@@ -1,4 +1,4 @@
-"""Puts an agent of many nodes together."""
+"""Assembles an agent on many nodes."""
 
 import json
 import logging
@@ -27,7 +27,7 @@ _log = logging.getLogger("pilotmtc.agent")
 
 
 def guarded(command: list[str]) -> NoReturn:
-    """Become the guard of an agent, in the foreground: a batch job is over when its first process is."""
+    """Become the guard of an agent, in the foreground: a batch job ends with its first process."""
     for name in ("stdout", "stderr"):
         getattr(sys, name).flush()
     environment = os.environ | {"MTC_GUARD": json.dumps({"agent": command})}
@@ -43,7 +43,7 @@ def join(name: str, directory: Path) -> NoReturn:
 def run(  # noqa: PLR0917 -- what `main.run` has
     client: StoreClient, record: Pilot, url: str, directory: Path, guard_fd: int | None, allocation: Allocation
 ) -> int:
-    """Be the agent of the pilot `record` on the nodes of an allocation; return 0 if it ended as it should."""
+    """Run the agent of the pilot `record` on the nodes of an allocation; return 0 if it ended as it should."""
     asked = record.description
     _log.info("pilot %s: %d nodes through %s", record.id, len(allocation.nodes), allocation.way)
     walltime_s = asked.walltime_s

@@ -1,4 +1,4 @@
-"""What the agent owes the store: results and starts, in batches, kept until acknowledged."""
+"""What the agent is to tell the store: results and starts, in batches, kept until they are acknowledged."""
 
 import time
 from collections.abc import Callable
@@ -8,10 +8,10 @@ from pilotmtc.model import PilotId, Result, TaskId
 from pilotmtc.protocol.agent import Finish, Started
 
 RESULTS_S = 0.02
-BUSY_S = 0.06  # when results come fast: a commit costs the store as much as 50 of them
+BUSY_S = 0.06  # when results come fast: a commit costs the store as much as 50 results
 BUSY_RESULTS = 24
 RESULTS_MAX = 256
-RESULTS_BYTES = 128 << 10  # of output: each batch is acknowledged by itself, however slow and brittle the link is
+RESULTS_BYTES = 128 << 10  # of output: small batches are acknowledged even over a slow and brittle link
 STARTS_S = 0.2
 
 Send = Callable[[Finish | Started, Segment | None], None]
@@ -23,11 +23,11 @@ class Outbox:
     Parameters
     ----------
     pilot
-        Whose they are.
+        The pilot that they belong to.
     spool
         Where results are written before they are sent.
     send
-        Sends a request; the segment is to be told to `acked` when the store has it.
+        Sends a request; when the store has it, `acked` is called with the segment.
     """
 
     def __init__(self, pilot: PilotId, spool: Spool, send: Send) -> None:
@@ -49,7 +49,7 @@ class Outbox:
 
     def ended(self, result: Result, now: float) -> None:
         """Note how an attempt ended."""
-        self._starts.pop(result.task, None)  # over before its start was told: nobody needs to know any more
+        self._starts.pop(result.task, None)  # it has ended before its start was sent, which is no news any more
         results = self._results
         if not results:
             self._results_due = now + RESULTS_S
@@ -94,7 +94,7 @@ class Outbox:
 
     @property
     def full(self) -> bool:
-        """Whether the store has to take some results before there may be more."""
+        """Whether the store must take some results before more tasks are started."""
         return self._spool.full
 
     @property
@@ -104,7 +104,7 @@ class Outbox:
 
     @property
     def safe(self) -> bool:
-        """Whether the results that the store has not are on the disk."""
+        """Whether all results that the store does not have are on the disk."""
         return self._spool.complete
 
     def close(self) -> None:

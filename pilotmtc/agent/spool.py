@@ -49,7 +49,7 @@ class Segment:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        with contextlib.suppress(OSError):  # a file system without locks: then nobody takes this one for left
+        with contextlib.suppress(OSError):  # a file system without locks, where no spool counts as left behind
             fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self.size = 0
         self.synced = 0
@@ -59,7 +59,7 @@ class Segment:
 
 
 class Spool:
-    """The writing side. What the disk refuses is worth a warning, and no more.
+    """The writing side. What the disk refuses causes a warning, and no more.
 
     Raises
     ------
@@ -92,9 +92,10 @@ class Spool:
         return all(segment.complete for segment in self._open)
 
     def write(self, results: list[Result]) -> Segment:
-        """Append `results` with one write; return what `acked` wants to know.
+        """Append `results` with one write; return the segment, for `acked`.
 
-        A full disk is not the end: the results are still on their way, only a kill of the agent would cost a rerun.
+        A full disk loses nothing: the results are on their way to the store. Only if the agent were killed now would
+        their tasks have to run again.
         """
         if self._segment.size > SEGMENT_BYTES:
             self._next()
@@ -118,7 +119,7 @@ class Spool:
         return segment
 
     def acked(self, segment: Segment) -> None:
-        """One record of `segment` is safe in the store."""
+        """Note that one record of `segment` is safe in the store."""
         segment.open_records -= 1
         if segment.open_records:
             return
@@ -136,10 +137,10 @@ class Spool:
             self._unsynced_since = None
 
     def poll(self, now: float) -> None:
-        """Have synced what is old enough."""
+        """Have what is old enough synced."""
         if self._unsynced_since is None or now - self._unsynced_since < SYNC_AFTER_S:
             return
-        self._unsynced_since = now  # that is for what comes from now on
+        self._unsynced_since = now  # counts for what comes from now on
         for segment in self._open:
             if segment.size > segment.synced:
                 try:
@@ -151,7 +152,7 @@ class Spool:
                     self._warn("cannot sync spooled results", error)
 
     def close(self) -> None:
-        """Close; what is acknowledged altogether leaves no file."""
+        """Close, and remove the files of which all is acknowledged."""
         if self._syncer is not None:
             self._syncer.close()
         for segment in list(self._open):
@@ -167,7 +168,7 @@ class Spool:
         self._warned.add(what)
 
     def _next(self) -> None:
-        """Begin another file; where there is no room for one, the old one is to take more."""
+        """Begin another file; if there is no room for one, go on with the old one."""
         old = self._segment
         try:
             segment = Segment(self._directory / f"spool.{self._number + 1}")
@@ -211,7 +212,7 @@ class _Syncer:
         self._todo.put(directory)
 
     def close(self) -> None:
-        """Finish what has begun; a disk that hangs is not waited for."""
+        """Finish what has begun, but do not wait for a disk that hangs."""
         self._todo.put(None)
         self._thread.join(_JOIN_S)
 

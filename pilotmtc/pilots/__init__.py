@@ -1,4 +1,4 @@
-"""Pilots' lives: `local` starts one on this machine; `queued` has a scheduler asked for one, where the store is."""
+"""Starting pilots: `local` on this machine, `queued` through a scheduler, which the store's server asks."""
 
 import os
 

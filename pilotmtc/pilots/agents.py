@@ -1,4 +1,4 @@
-"""An agent on this machine, reached by signals: for when the store cannot hand it an order."""
+"""An agent on this machine, reached by signals, for when the store cannot give it orders."""
 
 import contextlib
 import os
@@ -13,18 +13,18 @@ END_S = 12.0  # an agent stops its tasks, with a grace of 5 s, and waits for a s
 
 
 class LocalAgent:
-    """The agent of the pilot whose files are in `directory`. It may be gone, or on another machine: then it is over."""
+    """The agent of the pilot whose files are in `directory`. It counts as ended if it is on another machine."""
 
     def __init__(self, directory: str) -> None:
         self._fd = _find(os.fsencode(directory))
 
     @property
     def over(self) -> bool:
-        """Whether there is no such process any more."""
+        """Whether it has ended."""
         return self._is_over(0.0)
 
     def drain(self) -> None:
-        """Let it finish what runs, and leave."""
+        """Let it finish the running tasks, and leave."""
         self._signal(signal.SIGTERM)
 
     def cancel(self) -> None:
@@ -43,7 +43,7 @@ class LocalAgent:
             self.kill()
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close what is open; the agent runs on."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None

@@ -1,4 +1,4 @@
-"""What pilots that are there tell about those to ask for: how large nodes are, and what will never start. Pure."""
+"""What pilots show of a site: how large its nodes are, and what will never start. Pure."""
 
 import math
 import re
@@ -9,7 +9,7 @@ from pilotmtc.model import Pilot, Resources
 from pilotmtc.states import PilotState
 from pilotmtc.units import format_memory
 
-# Of the reasons that SLURM gives for a job that waits, those that no waiting ends: what is wrong with it.
+# Of SLURM's reasons why a job waits, those for which it would wait forever.
 _NEVER = {
     "PartitionNodeLimit": "it asks for more nodes than its queue has or allows",
     "PartitionTimeLimit": "its walltime is longer than its queue allows",
@@ -24,18 +24,18 @@ _NEVER = {
     "QOSMaxMemoryPerJob": "it asks for more memory than its QOS allows",
     "AssocMaxGRESPerJob": "it asks for more GPUs than its account allows",
     "QOSMaxGRESPerJob": "it asks for more GPUs than its QOS allows",
-    "InvalidAccount": "its account is none",
-    "InvalidQOS": "its QOS is none",
-    "ReservationDeleted": "its reservation is gone",
+    "InvalidAccount": "its account does not exist",
+    "InvalidQOS": "its QOS does not exist",
+    "ReservationDeleted": "its reservation was deleted",
 }
 
 
-# What PBS begins such a reason with, and our dialects for schedulers that say nothing themselves.
+# How such a reason begins with PBS, and with our dialects for schedulers that say nothing themselves.
 _NEVER_WORDS = re.compile(r"\bcan never run\b[:\s]*", re.IGNORECASE)
 
 
 def why_never(pilot: Pilot) -> str:
-    """Return why a pilot that waits in a queue will wait there for ever; nothing if it may start."""
+    """Return why a pilot will wait in its queue forever; nothing if it may start."""
     if pilot.state is not PilotState.PENDING:
         return ""
     if found := _NEVER_WORDS.search(pilot.reason):
@@ -44,28 +44,28 @@ def why_never(pilot: Pilot) -> str:
 
 
 def never_starts(pilot: Pilot) -> str:
-    """Return why a pilot that waits in a queue will wait there for ever, and what to do; nothing if it may start."""
+    """Return why a pilot will wait in its queue forever, and what to do; nothing if it may start."""
     why = why_never(pilot)
     if not why:
         return ""
-    return f"it will never start as it is, for {why}: pilotmtc pilot cancel {pilot.id}, and ask for less"
+    return f"it will never start: {why}; cancel it (pilotmtc pilot cancel {pilot.id}) and ask for less"
 
 
 def cores_of(pilot: Pilot) -> int:
-    """Return the cores of a pilot's largest node as far as is known; 0 is not yet."""
+    """Return the cores of a pilot's largest node, 0 if they are not known yet."""
     return pilot.node_cores or pilot.cores // max(pilot.nodes, 1) or pilot.description.cores
 
 
 def beyond(need: Resources, pilots: Sequence[Pilot]) -> str:
-    """Return what a task needs more of than the largest node has that was ever seen whole; empty if nothing."""
+    """Return what a task needs more of than any node that was seen as a whole has; empty if nothing."""
     cores = max(
         (one.node_cores for one in pilots if one.description.scheduler and not one.description.cores), default=0
     )
     memory = max((one.node_memory_bytes for one in pilots if not one.description.memory_bytes), default=0)
     if cores and need.cores > cores:
-        return f"no node that was seen here has so many cores: the largest has {cores}"
+        return f"no node seen here has so many cores: the largest has {cores}"
     if memory and need.memory_bytes > memory:
-        return f"no node that was seen here has so much memory: the largest has {format_memory(memory)}"
+        return f"no node seen here has so much memory: the largest has {format_memory(memory)}"
     return ""
 
 

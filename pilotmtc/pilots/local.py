@@ -24,7 +24,7 @@ from pilotmtc.system import private_files
 from pilotmtc.system.locale import as_utf8
 
 _LOG_BYTES = 2000
-_SETTINGS = ("PILOTMTC_LAUNCHER",)  # of what else begins so, a pilot that is started in a task would have the task's
+_SETTINGS = ("PILOTMTC_LAUNCHER",)  # other PILOTMTC_ variables speak of the task that a pilot may be started in
 _LOOK_S = 0.03
 _PROGRAM_FD = 9
 _ALIVE_FD = 8
@@ -33,18 +33,18 @@ _ALIVE_FD = 8
 def start_local(store: Store, url: str, description: PilotDescription, wait_s: float = 10.0) -> Pilot:
     """Start a pilot on this machine, in the background, and return its record.
 
-    The pilot lives on its own: closing the terminal or ending this process does not touch it.
+    The pilot outlives this process, and its terminal.
 
     Parameters
     ----------
     store
         A connection to the store.
     url
-        The same store, for the agent.
+        The URL of that store, for the agent.
     description
-        What it is to be.
+        What to start.
     wait_s
-        How long to look whether it becomes active or dies, before returning all the same; 0 does not wait.
+        How long to wait until it becomes active or dies; 0 does not wait. It is returned then in any case.
 
     Raises
     ------

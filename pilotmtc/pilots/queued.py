@@ -13,11 +13,11 @@ from pilotmtc.states import PilotState
 from pilotmtc.store.interface import Store
 
 _LOOK_S = 0.1
-# Of a description, what not every scheduler has, and what dialects call it.
+# Fields of a description that not every scheduler has, and their names in dialects.
 _FIELDS = {name: name for name in ("queue", "account", "qos", "constraint", "reservation", "exclusive")} | {
     "gpus": "gpus_per_node"
 }
-# What schedulers' commands are found by, and find their server by. Others of a user's variables are not for the store.
+# Variables by which schedulers' commands are found, and find their server. The store gets no others of a user's.
 _NAMES = (
     "PATH", "LD_LIBRARY_PATH", "PBS_CONF_FILE", "PBS_DEFAULT", "PBS_SERVER", "SLURM_CONF", "CONDOR_CONFIG",
     "MOABHOMEDIR",
@@ -33,7 +33,7 @@ def scheduler_environ(env: Mapping[str, str]) -> dict[str, str]:
 
 
 def adopt(own: MutableMapping[str, str], others: Iterable[Mapping[str, str]]) -> None:
-    """Add submitters' variables to one's own, which go before them."""
+    """Add submitters' variables to this process's `own`, which take precedence."""
     paths = own.get("PATH", "").split(os.pathsep)
     for each in others:
         for name, value in each.items():
@@ -83,7 +83,7 @@ def start_queued(store: Store, description: PilotDescription, wait_s: float = 30
     SubmitRejected
         If the scheduler says no.
     UsageError
-        If it has no word for something; there is no pilot then.
+        If it has no option for something; then no pilot is made.
     """
     refuse_unmapped(description)
     key = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"

@@ -41,9 +41,9 @@ class JobStatus(Struct, frozen=True):
 
 
 class Scheduler:
-    """The scheduler at a SAGA URL; `ConfigError` if there can be none.
+    """The scheduler at a SAGA URL; `ConfigError` if the URL is wrong.
 
-    All methods raise `StatusUnavailable` when it could not be asked, and `ConfigError` when its commands are not there.
+    All methods raise `StatusUnavailable` if it cannot be asked, and `ConfigError` if its commands are not installed.
     """
 
     def __init__(self, url: str) -> None:
@@ -51,10 +51,10 @@ class Scheduler:
         self._saga = _load()
         try:
             self._service = self._saga.job.Service(url)
-        except self._saga.SagaException as error:  # nobody has been asked yet: the URL is none
+        except self._saga.SagaException as error:  # no scheduler has been asked yet: the URL is wrong
             words = _words(error)
             if words.startswith(_NO_ADAPTOR):
-                words = f"no scheduler is known as {url}: there are {', '.join(_dialects())}"
+                words = f"{url} is not a known scheduler: choose one of {', '.join(_dialects())}"
             raise ConfigError(words) from error
         # SAGA's service has no questions about many jobs, and no room for native states: the adaptor adds them to it.
         self._bulk: Any = getattr(self._service, "bulk", None)
@@ -90,13 +90,13 @@ class Scheduler:
             return [BatchId(batch) for batch in self._bulk.find(name)]
 
     def status(self, batches: Sequence[BatchId]) -> dict[BatchId, JobStatus | AdaptorError]:
-        """Return what the scheduler says of each job, or why it says nothing, by one question."""
+        """Ask once for all jobs; return the status of each, or why there is none."""
         with self._translated():
             records = self._bulk.records(list(batches))
         return {batch: _job_status(batch, records[batch]) for batch in batches}
 
     def cancel(self, batches: Sequence[BatchId]) -> dict[BatchId, AdaptorError]:
-        """End jobs; return why for those that are not ended. Those that are over already stay as they are."""
+        """Cancel jobs; return the errors by job. Jobs that have ended already stay as they are."""
         with self._translated():
             errors = self._bulk.cancel(list(batches))
         return {BatchId(batch): error for batch, error in errors.items() if not isinstance(error, JobUnknown)}

@@ -1,8 +1,8 @@
-"""A steward: asks one scheduler about all pilots that the store has there, once, and leaves.
+"""A steward: asks one scheduler about all pilots that the store has there, once, and ends.
 
 ``boot.py pilotmtc.pilots.steward URL``, started by the store's server, whose client it is: on stdin and stdout. It
-may be killed at any time. Before a pilot is submitted the store notes that; whoever comes next then looks for the job
-by its name before it would submit it again.
+may be killed at any time. Before a pilot is submitted the store notes that; the next steward then looks for the job by
+its name before it submits it again.
 """
 
 import contextlib
@@ -42,7 +42,7 @@ from pilotmtc.transport.channel import Channel
 
 log = logging.getLogger("pilotmtc.pilots")
 
-# A submission that was cut off may still be on its way to the scheduler for so long.
+# How long a submission that was cut off may still be on its way to the scheduler.
 _SETTLE_S = 10.0
 _LOG_BYTES = 1500
 _LIVING = frozenset({JobState.PENDING, JobState.RUNNING})
@@ -63,15 +63,15 @@ class Round:
         self._path = ""
 
     def run(self) -> None:
-        """Do it."""
+        """Run the round."""
         found = self._store.call(GetJobs(self._url))
         self._path = found.path
         adopt(os.environ, [job.description.environ for job in found.jobs])
         try:
             self._ask(found.jobs)
-        except (AdaptorError, ConfigError) as error:  # nothing can be asked; what befalls one pilot ends no round
+        except (AdaptorError, ConfigError) as error:  # the scheduler itself; errors of one pilot are dealt with below
             self._store.call(ReportJobs(self._url, trouble=str(error)))
-        # A key goes with its pilot, not with its job: that may take its time, and this process may not come back.
+        # A key is removed with its pilot, not with its job, which may take time: there may be no steward then.
         still = {job.pilot: job for job in self._store.call(GetJobs(self._url)).jobs}
         for job in found.jobs:
             if job.pilot not in still or still[job.pilot].over:
@@ -99,30 +99,30 @@ class Round:
 
     @contextlib.contextmanager
     def _alone(self, job: Job) -> Iterator[None]:
-        """Let what goes wrong be the trouble of this pilot alone: the others are asked about all the same."""
+        """Report an error as this pilot's own, and go on with the others."""
         try:
             yield
         except AdaptorError as error:
             self._store.call(ReportJobs(self._url, troubles={job.pilot: str(error)}))
 
     def _find(self, job: Job) -> BatchId | None:
-        """Return the job that a steward before this one has submitted; end what is there twice."""
+        """Return the job that an earlier steward has submitted; cancel it where it is there twice."""
         batches = self._scheduler.find(job_name(job.key))
         if len(batches) > 1:
-            log.warning("pilot %d has several jobs: %s; the first stays", job.pilot, " ".join(batches))
+            log.warning("pilot %d has several jobs: %s; all but the first are canceled", job.pilot, " ".join(batches))
             for error in self._cancel(batches[1:]).values():
                 log.warning("%s", error)
         return batches[0] if batches else None
 
     def _cancel(self, batches: Sequence[BatchId]) -> dict[BatchId, AdaptorError]:
-        """End jobs; return why for those that are not ended."""
+        """Cancel jobs; return the errors by job."""
         try:
             return self._scheduler.cancel(batches)
         except AdaptorError as error:
             return dict.fromkeys(batches, error)
 
     def _look(self, known: dict[BatchId, Job]) -> None:
-        """Ask about all jobs at once, end those that are to be ended, and report."""
+        """Ask about all jobs at once, cancel those that are to be canceled, and report."""
         seen = self._scheduler.status(list(known))
         doomed = [
             batch
@@ -190,7 +190,7 @@ class Round:
 
 
 def refuse(store: Store, url: str, reason: str) -> None:
-    """End the pilots that no scheduler has been given, for there is none at `url`; of the others say so."""
+    """Reject the pilots that have not been submitted, as there is no scheduler at `url`; report that for the others."""
     new = [job for job in store.call(GetJobs(url)).jobs if job.state is PilotState.NEW and not job.submits]
     store.call(ReportJobs(url, tuple(JobReport(job.pilot, JobState.REJECTED, reason=reason) for job in new), reason))
 
@@ -240,8 +240,8 @@ def _leave(code: int) -> None:
 
 
 def _watch_server(over: threading.Event) -> None:
-    select.select([CONTROL_FD], [], [])  # nothing is ever said there: its end is the server's
-    if not over.is_set():  # else the server only answers our own leave-taking
+    select.select([CONTROL_FD], [], [])  # nothing is ever sent there: it closes when the server ends
+    if not over.is_set():  # else the server has closed it because this process is done
         _leave(1)
 
 
@@ -250,7 +250,7 @@ def _connect_once() -> "StoreClient":
 
     def connect() -> Channel:
         if not streams:
-            raise ConfigError("the store's server has gone")  # it is no use to try again
+            raise ConfigError("the store's server has gone")  # trying again would not help
         return streams.pop()
 
     return StoreClient(connect, patience_s=30.0)

@@ -1,4 +1,4 @@
-"""How a pilot's agent gets from its allocation to the store: with a key of its own, to a host that is pinned."""
+"""How a pilot's agent reaches the store from its allocation: with a key of its own, and a known host key."""
 
 import contextlib
 import os
@@ -32,19 +32,19 @@ def parse_login(login: str) -> tuple[str | None, str, int]:
     """
     match = _LOGIN.fullmatch(login)
     if match is None:
-        raise ConfigError(f"login {login!r} is no [user@]host[:port]")
+        raise ConfigError(f"login {login!r} is not [user@]host[:port]")
     return match["user"], match["v6"] or match["host"], int(match["port"] or _SSH_PORT)
 
 
 def give_access(store: str, job: Job, key: str = "") -> str:
-    """Make what the agent of `job` needs to reach `store` on this host, in its directory; return the URL for it.
+    """Write what the agent of `job` needs to reach `store` on this host into its directory; return the URL to use.
 
-    Safe to repeat. `key` names an SSH key of the store; the pilot's own is made if it is not given.
+    Safe to repeat. `key` names an SSH key of the store; by default the pilot gets one of its own.
 
     Raises
     ------
     ConfigError
-        If that cannot be made; the text says what to do.
+        If that is not possible; the text says what to do.
     """
     if job.description.login == SAME_HOST:
         return store
@@ -86,7 +86,7 @@ def _host_keys(host: str, port: int) -> str:
     try:
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=_SCAN_S, check=False)
     except FileNotFoundError as error:
-        raise ConfigError("there is no ssh-keyscan on the store's host: install OpenSSH's client there") from error
+        raise ConfigError("the store's host has no ssh-keyscan: install OpenSSH's client there") from error
     except subprocess.TimeoutExpired as error:
         raise ConfigError(f"{host}:{port} has not shown its host keys within {_SCAN_S} s") from error
     lines = [line for line in done.stdout.decode("ascii", "replace").splitlines() if line and not line.startswith("#")]

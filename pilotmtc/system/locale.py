@@ -1,4 +1,4 @@
-"""What this process finds itself in: the encoding of its locale, and its directory."""
+"""The encoding of this process's locale, and its current directory."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ from pilotmtc.errors import ConfigError
 
 
 def speak_utf8() -> None:
-    """Begin anew in Python's UTF-8 mode if the locale has another encoding.
+    """Restart this program in Python's UTF-8 mode if the locale has another encoding.
 
     What is read, stored and handed to tasks is UTF-8 everywhere. Python would take command lines and names of files for
     texts of the locale: a value would reach its task in other bytes than it was read in, or not at all.
@@ -37,8 +37,8 @@ def current_directory() -> str:
         if plain and os.path.samestat(os.stat(logical), os.stat(".")):
             return as_utf8(logical)
     except OSError:
-        pass  # it has another name by now, or is somebody else's variable
+        pass  # it has another name by now, or the variable is inherited from another directory
     try:
         return as_utf8(os.getcwd())
     except FileNotFoundError as error:
-        raise ConfigError("the current directory has been removed: cd to one that is there") from error
+        raise ConfigError("the current directory has been removed: cd to one that exists") from error

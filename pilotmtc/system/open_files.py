@@ -1,6 +1,6 @@
-"""How many files may be open: in our processes as many as the system allows, in what they start as without us.
+"""How many files may be open: in our own processes as many as the system allows, in others as many as before.
 
-Programs that close all descriptors up to the limit, or `select`, live badly with a high one.
+Programs that use `select`, or close all descriptors up to the limit, fail or are slow with a high one.
 """
 
 import contextlib
@@ -20,9 +20,9 @@ def raise_limit() -> None:
 
 @contextlib.contextmanager
 def limit_as_found() -> Iterator[None]:
-    """Have the limit from before `raise_limit`, for a process that is started meanwhile: it inherits it.
+    """Restore the limit from before `raise_limit`, for a process that is started meanwhile: it inherits it.
 
-    What other threads want to open just then may fail for want of descriptors, as it may at any time.
+    Meanwhile other threads may run out of descriptors, as they may at any time.
     """
     if not _found:
         yield

@@ -63,13 +63,13 @@ def open_file(path: str | Path, flags: int) -> int:
     Raises
     ------
     ConfigError
-        If it is a link or no regular file, or belongs to another user.
+        If it is a link or not a regular file, or belongs to another user.
     OSError
         If it cannot be opened.
     """
     try:
         descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
-    except IsADirectoryError:  # whose caller has better words
+    except IsADirectoryError:  # the caller has a better message
         raise
     except OSError:
         check_file(path)
@@ -83,7 +83,7 @@ def open_file(path: str | Path, flags: int) -> int:
 
 
 def check_file(path: str | Path) -> None:
-    """Raise `ConfigError` if `path` is there, and is no regular file or belongs to another user."""
+    """Raise `ConfigError` if `path` exists, and is not a regular file or belongs to another user."""
     try:
         status = os.lstat(path)
     except OSError:  # not there, or not for us to see: whoever opens it will be told

@@ -1,6 +1,6 @@
-"""Processes: what /proc says about them, and what they ask of the kernel.
+"""Processes: what /proc says about them, and the calls that Python lacks.
 
-A process that is gone is never an error here: it says nothing, and has nothing.
+A process that is gone is not an error: nothing is known of it, and it has nothing.
 """
 
 import ctypes
@@ -17,7 +17,7 @@ _GONE = (FileNotFoundError, ProcessLookupError)
 
 
 def become_subreaper() -> None:
-    """Adopt what processes below this one leave behind when they end."""
+    """Become the parent of what descendants of this process leave behind when they end."""
     if ctypes.CDLL(None, use_errno=True).prctl(SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl")
 
@@ -26,7 +26,7 @@ def signal_group(pid: int, number: int) -> None:
     """Signal the group of a process that is not reaped yet, so that the number is still its own."""
     try:  # noqa: SIM105 -- suppress() takes a microsecond
         os.killpg(pid, number)
-    except (ProcessLookupError, PermissionError):  # all that is left is another user's: of sudo, say
+    except (ProcessLookupError, PermissionError):  # what is left of the group is another user's, such as sudo's
         pass
 
 
@@ -47,12 +47,12 @@ def stat(pid: int, fields: int = -1) -> list[bytes]:
 
 
 def command_line(pid: int) -> list[bytes]:
-    """Return the words of the command line of a process; none of one that cannot be looked at."""
+    """Return the arguments of a process; none if it cannot be looked at."""
     return _read(pid, "cmdline").split(b"\0")
 
 
 def environment(pid: int) -> list[bytes]:
-    """Return the variables that a process was started with; none of one that cannot be looked at."""
+    """Return the variables that a process was started with; none if it cannot be looked at."""
     return _read(pid, "environ").split(b"\0")
 
 
@@ -97,7 +97,7 @@ def living_groups() -> set[int]:
 
 
 def proportional_memory(pid: int, resident: int) -> int:
-    """Return the bytes of a process, of what it shares only its share; all that is `resident` if nobody says."""
+    """Return the bytes of a process, with its share of what it shares; `resident` if the kernel does not say."""
     try:
         return _bytes_in(f"/proc/{pid}/smaps_rollup", b"Pss:", resident)
     except PermissionError:

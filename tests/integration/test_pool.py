@@ -137,7 +137,7 @@ def test_nonsense_from_who_has_the_key_is_passed_over(site: Site, parts: list[by
             dealer.curve_publickey, dealer.curve_secretkey = contact.public_key, contact.secret_key
             dealer.connect(contact.address)
             dealer.send_multipart(parts)
-            wait_until(lambda: "is passed over" in fleet.log(), 20.0, on_timeout=fleet.log)
+            wait_until(lambda: "is ignored" in fleet.log(), 20.0, on_timeout=fleet.log)
             task = site.submit(shell("echo fine"))[0]
             site.wait()
             assert site.output(task).stdout == b"fine\n"

@@ -400,7 +400,7 @@ def test_large_output_is_whole_if_it_is_wanted(session: Session) -> None:
 
 
 def test_scheduler_that_nobody_knows_is_refused_with_those_there_are(session: Session) -> None:
-    with pytest.raises(SubmitRejected, match=r"pilot 1: no scheduler is known as nosuch://localhost/: .* slurm"):
+    with pytest.raises(SubmitRejected, match=r"pilot 1: nosuch://localhost/ is not a known scheduler: .* slurm"):
         session.pilots.submit(scheduler="nosuch")
     assert [(pilot.state, pilot.trouble) for pilot in session.pilots.list(ended=True)] == [(PilotState.FAILED, "")]
 

@@ -72,5 +72,5 @@ def test_directory_that_is_gone_is_named(user: User, words: list[str]) -> None:
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (2, "")
     if words != ["submit", "c.toml"]:
-        assert done.stderr == "pilotmtc: error: the current directory has been removed: cd to one that is there\n"
+        assert done.stderr == "pilotmtc: error: the current directory has been removed: cd to one that exists\n"
     assert not Path(f"{user.store}").exists() or user.cli("tasks", "--json").out == ""

@@ -47,12 +47,12 @@ from pilotmtc.states import Cause, PilotState
 
 CLAIM_WAIT_S = 20.0
 CLAIM_WAIT_GROWING_S = 2.0  # while nodes are still to come: they may have room for what does not fit yet
-EMPTY_PAUSE_S = 0.05  # a server that answers at once with nothing is not asked in a circle
+EMPTY_PAUSE_S = 0.05  # so that a server that answers at once with nothing is not asked without a pause
 HOLD_S = 1.0  # when the machine has no room for another process
 
 
 class Running:
-    """A started attempt. `era` is that of the blocked task it overtook, 0 if none; at `over_by` it is over for sure."""
+    """A started attempt. `era` is that of the blocked task it overtook, 0 if none; it ends before `over_by`."""
 
     __slots__ = ("attempt", "era", "grace_s", "need", "over_by", "slots", "stopping")
 
@@ -72,7 +72,7 @@ class Core:
     Parameters
     ----------
     cluster
-        What it may use.
+        The nodes that it may use.
     start
         When the pilot began.
     walltime_s, idle_s
@@ -111,7 +111,7 @@ class Core:
         self._number = 0
         self._pause_until = 0.0
         self._hold_until = 0.0
-        self._owing = False  # so much that nothing new is started
+        self._owing = False  # results, so many that nothing new is started
         self._leaving: tuple[PilotState, str] | None = None
         self._left = False
         self._idle_since = start
@@ -130,7 +130,7 @@ class Core:
 
     @property
     def warned(self) -> bool:
-        """Whether another TERM would be the second one."""
+        """Whether a TERM has come before, or the pilot drains for another reason."""
         return self.draining or self._drain_at < math.inf
 
     @property
@@ -210,7 +210,7 @@ class Core:
             self._idle_since = now
 
     def _no_room(self, event: NoRoom, now: float, out: list[Command]) -> None:
-        """Give it back, uncharged, and start nothing for a moment: others use up the node, or its limits."""
+        """Give the task back, and start nothing there for a moment: others use up the node, or its limits."""
         run = self.running.get(event.task)
         if run is None or run.attempt != event.attempt:
             return
@@ -225,7 +225,7 @@ class Core:
         out.append(GiveBack(((event.task, event.attempt),)))
 
     def _free(self, task: TaskId, run: Running) -> None:
-        """Take back what `task` has; what it had on nodes that are lost is gone already."""
+        """Free the slots of `task`; those on lost nodes are gone already."""
         for slot in run.slots:
             self._on[slot.node].discard(task)
         overtook = run.era != 0 and run.era == self._era
@@ -302,7 +302,7 @@ class Core:
             try:
                 if not queue.add(claimed, batch):
                     unfit.append((claimed.task, claimed.attempt))
-            except (ArithmeticError, ValueError) as error:  # no number: it ends this task, and nobody else
+            except (ArithmeticError, ValueError) as error:  # it is not a number: only this task fails
                 message = f"what it needs cannot be counted: {error}"
                 out.append(Report(claimed.task, claimed.attempt, Cause.LAUNCH_ERROR, message))
         if unfit:
@@ -355,7 +355,7 @@ class Core:
             out.append(self._give_back(self.queue.last(extra)))
 
     def _warned(self, now: float, out: list[Command]) -> None:
-        """Drain when the warning was wanted, by this clock: a short walltime would be over with the early warning."""
+        """Drain when the warning was asked for, by this clock: it may come early, and would cost a short walltime."""
         at = warning.drain_at(self._warn_at, now)
         if at is None:
             self._drain(PilotState.DONE, "terminated", out)

@@ -1,4 +1,4 @@
-"""What happens to an agent (events) and what it decides to do (commands): the words between `core` and `loop`."""
+"""What happens to an agent (events), and what its core decides to do about it (commands)."""
 
 from msgspec import Struct
 
@@ -19,7 +19,7 @@ class BatchReceived(Struct, frozen=True):
 
 
 class Ended(Struct, frozen=True):
-    """An attempt that was started is over, or could not be started. `crashed`: so soon that its node may be why."""
+    """An attempt has ended, or could not be started. `crashed`: so badly and so soon that its node may be to blame."""
 
     task: TaskId
     attempt: int
@@ -27,7 +27,7 @@ class Ended(Struct, frozen=True):
 
 
 class NoRoom(Struct, frozen=True):
-    """An attempt could not be started because its node has no process or memory left for it just now."""
+    """An attempt could not be started because its node has no process or memory left for it now."""
 
     task: TaskId
     attempt: int
@@ -40,17 +40,17 @@ class OrdersReceived(Struct, frozen=True):
 
 
 class GivenUp(Struct, frozen=True):
-    """The store had given the pilot up: what was not started is no longer its own; what runs may be, after all."""
+    """The store had given the pilot up: tasks that were not started are no longer its own; those that run may be."""
 
 
 class ResultsOwed(Struct, frozen=True):
-    """Whether the store has yet to take so many results that there may be no more."""
+    """The store must take results before more tasks are started, or (not `full`) has taken enough."""
 
     full: bool
 
 
 class Answered(Struct, frozen=True):
-    """The store took a message in this long."""
+    """The store has taken results, in this time."""
 
     latency_s: float
 
@@ -73,7 +73,7 @@ class Quit(Struct, frozen=True):
 
 
 class NodeJoined(Struct, frozen=True):
-    """A node is there, with nothing on it."""
+    """A node has joined, with nothing on it."""
 
     node: Node
 

@@ -1,4 +1,4 @@
-"""Which node is to blame when tasks crash: one where they all do, while on others they do not. Pure."""
+"""Whether a node is to blame when tasks crash: it is if they all do there, and not on others. Pure."""
 
 from pilotmtc.model import Result
 from pilotmtc.states import Cause
@@ -26,7 +26,7 @@ class NodeHealth:
         self._rows: dict[str, tuple[int, int, int]] = {}  # crashes in a row; both counts when the row began
 
     def ended(self, node: str, crashed: bool) -> str:
-        """Take an end of a task in; return what is wrong with its node, or nothing."""
+        """Count a task that has ended; return what is wrong with its node, or nothing."""
         if not crashed:
             self._well += 1
             self._rows.pop(node, None)
@@ -38,9 +38,9 @@ class NodeHealth:
         well_elsewhere = self._well - well
         crashes_elsewhere = self._crashes - crashes - row
         if row >= _ROW and well_elsewhere >= _WELL and well_elsewhere >= _RATIO * crashes_elsewhere:
-            return f"{row} tasks one after the other crashed on it, while on other nodes {well_elsewhere} did not"
+            return f"{row} tasks in a row crashed on it, while {well_elsewhere} on other nodes did not"
         if row >= _ROW and crashes_elsewhere > well_elsewhere:
-            del self._rows[node]  # it is the tasks: count anew
+            del self._rows[node]  # it is the tasks: start counting again
         return ""
 
     def forget(self, node: str) -> None:

@@ -1,6 +1,6 @@
 """How node workers find their agent: a file in the pilot's directory that only its owner can read.
 
-Nothing of it is on a command line: it holds the keys that let a worker in.
+None of it is on a command line: it holds the keys that let a worker in.
 """
 
 import os
@@ -33,9 +33,9 @@ class Contact(Struct, frozen=True):
     pilot, store, directory
         For tasks.
     cores
-        How many a node has, by its name; "" is for all others, 0 for what is there.
+        How many cores a node has, by its name; "" is for all others, 0 for all that there are.
     gpus, memory_bytes, named
-        Of a node; 0 is what is there.
+        Of a node; 0 is all that there is.
     pin
         Whether tasks are bound to their cores.
     environ
@@ -57,12 +57,12 @@ class Contact(Struct, frozen=True):
     environ: dict[str, str]
 
     def cores_of(self, node: str) -> int:
-        """Return how many a node has, whether its name is given with its domain or without; 0 is what is there."""
+        """Return how many a node has, whether its name is given with its domain or without; 0 is all that there are."""
         short = {name.partition(".")[0]: count for name, count in self.cores.items()}
         return self.cores.get(node) or short.get(node.partition(".")[0]) or self.cores.get("", 0)
 
     def write(self, path: Path) -> None:
-        """Write it, all at once, for the owner's eyes."""
+        """Write it to a file that only its owner can read, all at once."""
         new = path.with_name(f"{path.name}.new")
         fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
@@ -85,23 +85,23 @@ class Contact(Struct, frozen=True):
         except OSError as error:
             raise ConfigError(f"cannot read how to reach the agent: {path}: {error.strerror}") from error
         except msgspec.DecodeError as error:
-            raise ConfigError(f"{path} is no contact of an agent of this version: {error}") from error
+            raise ConfigError(f"{path} is not a contact file of this version of pilotmtc: {error}") from error
 
 
 def descriptor(socket: "zmq.Socket[bytes]") -> int:
-    """Return what a poll becomes ready for when something has happened to `socket`; `readable` says whether it has."""
+    """Return the descriptor to poll for `socket`; whether there is a message, `readable` says."""
     return int(cast("int", socket.fd))
 
 
 def readable(socket: "zmq.Socket[bytes]") -> bool:
-    """Whether there is a message. To be asked until there is none: the descriptor tells only of changes."""
+    """Whether there is a message. Ask until there is none: the descriptor signals changes only."""
     return bool(int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
 
 
 def own_address(other: str | None, default: str = "") -> str:
     """Return the address of this host on the network that leads to `other`; without one, `default` or loopback's.
 
-    ``$PILOTMTC_NETWORK`` may say better: an address of this host, or the name of a network interface.
+    ``$PILOTMTC_NETWORK`` overrides it: an address of this host, or the name of a network interface.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def own_address(other: str | None, default: str = "") -> str:
         try:
             return socket.gethostbyname(wish) if not wish.isalnum() else _of_interface(wish)
         except OSError as error:
-            raise ConfigError(f"{NETWORK}={wish} is no address or network interface here: {error}") from error
+            raise ConfigError(f"{NETWORK}={wish} is not an address or interface of this host: {error}") from error
     if other is None:
         return default or "127.0.0.1"
     for target in (other, socket.gethostname()):

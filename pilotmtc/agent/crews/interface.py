@@ -14,7 +14,7 @@ class Agent(Protocol):
 
     @property
     def lock(self) -> AbstractContextManager[object]:
-        """What the calling thread must hold; the loop's own thread holds it already."""
+        """What a thread must hold; the loop's own thread does while it calls the crew."""
         ...
 
     def started(self, task: TaskId, attempt: int, node: str, slot: str, now: float) -> None:
@@ -51,7 +51,7 @@ class Agent(Protocol):
 
 
 class Crew(Protocol):
-    """Who runs the tasks, as the loop sees it."""
+    """What runs the tasks, as the loop sees it."""
 
     def open(self, agent: Agent) -> None:
         """Get to know the agent, before anything else."""
@@ -78,11 +78,11 @@ class Crew(Protocol):
         ...
 
     def poll(self, now: float) -> None:
-        """Do what the time demands."""
+        """Do what is due."""
         ...
 
     def states(self, busy: int) -> tuple[NodeState, ...]:
-        """Return how the nodes are; `busy` is the number of cores in use."""
+        """Return the states of the nodes; `busy` is the number of cores in use."""
         ...
 
     def peek(self, tasks: Sequence[tuple[TaskId, int]]) -> None:
@@ -90,7 +90,7 @@ class Crew(Protocol):
         ...
 
     def leave(self) -> None:
-        """Let everybody go: the tasks are over, and the store knows."""
+        """Let the workers go: all tasks have ended, and the store has their results."""
         ...
 
     def close(self) -> None:

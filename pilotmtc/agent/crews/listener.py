@@ -1,8 +1,8 @@
-"""The socket at which node workers come in, and who else may be before it.
+"""The socket to which node workers connect, and its defence against strangers.
 
-Whoever reaches its port can open connections there, and say nothing or nonsense. Each takes a descriptor, and buffers,
-until the peer has shown a worker's key. So strangers, peers that no message has come from yet, are limited: of too
-many, the one that came first has to go. A worker that this hits connects again.
+Whoever reaches its port can open connections, and send nothing or nonsense. Each takes a descriptor and buffers until
+the peer has shown a worker's key. So strangers, peers that have not sent a message yet, are limited: of too many, the
+oldest is closed. A worker that this hits connects again.
 """
 
 import logging
@@ -17,7 +17,7 @@ from zmq.utils import z85
 from pilotmtc.agent.crews.contact import descriptor, readable
 from pilotmtc.protocol.frames import MAX_FRAME_BYTES
 
-STRANGERS = 4000  # and as many more as there are workers to come; a few kB each
+STRANGERS = 4000  # and as many more as workers are expected; a few kB each
 _OWN_FILES = 150  # that the agent needs
 _SAY_EVERY_S = 60.0
 _log = logging.getLogger("pilotmtc.agent")
@@ -70,7 +70,7 @@ class WorkerListener:
         self.descriptors = [descriptor(one) for one in (self._asked, self._router, self._monitor)]
 
     def look(self) -> None:
-        """Answer libzmq's question whether a peer's key is one that we gave out, and send strangers away."""
+        """Tell libzmq which peers have the workers' key, and close the oldest strangers."""
         while readable(self._monitor):
             event, fd = struct.unpack("=HI", self._monitor.recv_multipart(zmq.NOBLOCK)[0])
             self._strangers.pop(fd, None)
@@ -87,7 +87,7 @@ class WorkerListener:
             self._asked.send_multipart([version, number, code, text, b"worker", b""])
 
     def _send_away(self, fd: int) -> None:
-        """End a stranger's connection; libzmq, whose it is, finds it ended."""
+        """End a stranger's connection; libzmq, which owns it, then closes it."""
         del self._strangers[fd]
         try:
             theirs = socket.socket(fileno=fd)  # no copy: no descriptor may be left for one
@@ -104,14 +104,14 @@ class WorkerListener:
             theirs.detach()
 
     def _say(self, words: str, peer: str) -> None:
-        """Say what strangers do, not each time: the log has its room."""
+        """Log what strangers do, but not each time."""
         now = time.monotonic()
         if now >= self._say_at.get(words, now):
             self._say_at[words] = now + _SAY_EVERY_S
             _log.warning(words, peer)
 
     def receive(self) -> tuple[bytes, list[bytes]] | None:
-        """Return who says what, None if nobody says anything."""
+        """Return the sender and the frames of a message, None if there is none."""
         if not readable(self._router):
             return None
         identity, *frames = self._router.recv_multipart(zmq.NOBLOCK, copy=False)
@@ -119,11 +119,11 @@ class WorkerListener:
         return identity.bytes, [frame.bytes for frame in frames]
 
     def send(self, identity: bytes, message: bytes) -> None:
-        """Send a message to who has said something before; if it has gone, nobody gets it."""
+        """Send a message to a peer that has sent one before; it is lost if that has gone."""
         self._router.send_multipart([identity, message], zmq.NOBLOCK)
 
     def close(self) -> None:
-        """Close the door, whoever is still there."""
+        """Close all connections."""
         self._router.monitor(None, 0)
         self._monitor.close(0)
         self._router.close()

@@ -1,6 +1,6 @@
-"""A crew of one node: the tasks run here, started by the agent's own process.
+"""A crew on one node: the agent's own process starts the tasks.
 
-`waiters` deal with the ends of tasks where they ran; what has no waiter is polled for.
+`waiters` wait for the tasks in threads; a task that has no waiter is polled.
 """
 
 import logging
@@ -32,9 +32,9 @@ class LocalCrew:
     supervisor
         Of this node.
     node
-        What they may use.
+        What tasks may use.
     environ
-        What they inherit.
+        The variables that they inherit.
     """
 
     def __init__(self, supervisor: Supervisor, node: Node, environ: Mapping[str, str]) -> None:
@@ -77,7 +77,7 @@ class LocalCrew:
         self._agent.started(task, attempt, self._supervisor.name, started.slot, now)
 
     def stop(self, stop: c.Stop, now: float) -> None:
-        """End a task."""
+        """Stop a task."""
         self._supervisor.stop(stop, now)
 
     def report(self, report: c.Report) -> Result:
@@ -116,7 +116,7 @@ class LocalCrew:
         return self._supervisor.due()
 
     def poll(self, now: float) -> None:
-        """Do what the time demands."""
+        """Do what is due."""
         for result in self._supervisor.poll(now):
             self._agent.ended(result, now)
         if self._supervisor.unfit and not self._unfit_told:
@@ -125,7 +125,7 @@ class LocalCrew:
             self._agent.tell(c.NodeUnfit(self._node.name, self._supervisor.unfit), now)
 
     def states(self, busy: int) -> tuple[NodeState, ...]:
-        """Return how the node is."""
+        """Return the state of the node."""
         return (self._supervisor.state(self._node.cores, busy, self._node.gpus),)
 
     def peek(self, tasks: Sequence[tuple[TaskId, int]]) -> None:

@@ -1,4 +1,4 @@
-"""A worker of the pool, and what it is still to be told."""
+"""A worker of the pool, and what is to be sent to it."""
 
 from pilotmtc.agent.core.events import Start
 from pilotmtc.agent.crews.protocol import (
@@ -14,16 +14,16 @@ from pilotmtc.model import Resources, TaskId, Template
 
 
 class Member:
-    """A worker that is there.
+    """A worker that has joined.
 
     Parameters
     ----------
     identity
-        Its socket's.
+        The identity of its socket.
     hello
-        What it has said of itself.
+        Its first message, which says what it has.
     beat_s
-        How often it gets a sign of life.
+        How often it is sent a sign of life.
     """
 
     __slots__ = (
@@ -42,18 +42,18 @@ class Member:
         self.peek: list[tuple[TaskId, int]] = []
         self._beat_s = beat_s
         self.heard_at = self.beat_at = now
-        self.owes = False  # a confirmation
+        self.owes = False  # it is to be sent a confirmation
         self.load = 0.0
         self.used_bytes = 0
 
     def begin(self, start: Start, begin: StartAttempt) -> None:
-        """Have it start its part of an attempt."""
+        """Note that it is to start its part of an attempt."""
         self._begins.append(begin)
         self._templates[start.claimed.template] = start.template
         self._resources[start.claimed.resources] = start.resources
 
     def to_say(self, now: float) -> Numbered | None:
-        """Return the message that it is to get now, if there is one."""
+        """Return the message to send now, if there is one."""
         if self._begins or self.halts or self.peek:
             down = ToWorker(tuple(self._begins), tuple(self.halts), self._templates, self._resources, tuple(self.peek))
             self._begins, self.halts, self._templates, self._resources, self.peek = [], [], {}, {}, []
@@ -61,7 +61,7 @@ class Member:
         return self._after(now, self.line.beat()) if self.owes else None
 
     def sign_of_life(self, now: float) -> Numbered | None:
-        """Return one if it is time for it."""
+        """Return a sign of life if one is due."""
         return self._after(now, self.line.beat()) if now >= self.beat_at else None
 
     def _after(self, now: float, message: Numbered) -> Numbered:

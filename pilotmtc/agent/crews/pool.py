@@ -1,7 +1,7 @@
-"""A crew of many nodes: node workers, reached over ZeroMQ with CURVE.
+"""A crew on many nodes: node workers, reached over ZeroMQ with CURVE.
 
-Everything that comes and goes is numbered and repeated (`line`), so that a link that breaks for a moment loses nothing.
-A worker that is silent for too long is lost, with all that it ran; what it says afterwards is not heard any more.
+All messages are numbered and repeated until they are confirmed (`protocol`), so that a link that breaks for a moment
+loses nothing. A worker that is silent for too long is lost, with all that it ran; what it says afterwards is ignored.
 """
 
 import itertools
@@ -50,7 +50,7 @@ _log = logging.getLogger("pilotmtc.agent")
 
 
 class WideRun:
-    """A wide task under way. `parts`: what has come from its nodes, None until then; lost nodes are left out."""
+    """A wide task that runs. `parts`: the results of its nodes, None until they come; lost nodes are left out."""
 
     __slots__ = ("lost", "no_room", "node", "parts", "slot", "start")
 
@@ -60,7 +60,7 @@ class WideRun:
         self.node = node
         self.slot = slot
         self.no_room = False
-        self.lost = ""  # why the part of a node will never come
+        self.lost = ""  # why the result of a node will never come
 
 
 class WorkerPool:
@@ -69,13 +69,13 @@ class WorkerPool:
     Parameters
     ----------
     cluster
-        The core's books: which nodes are set aside, and how busy.
+        The core's nodes: which are set aside, and how busy they are.
     contact
-        What workers are to know; address and keys are filled in.
+        What workers must know; address and keys are filled in here.
     path
-        Where to write that for them.
+        The file to write it to.
     starter
-        What starts them.
+        Starts the workers.
     address
         Of this host, on the network of the nodes.
     named
@@ -83,7 +83,7 @@ class WorkerPool:
     expected
         How many workers there may be.
     one_host
-        Whether all nodes are this machine, under names that only this fleet knows.
+        Whether all nodes are this machine, under names that only this pool knows.
     """
 
     def __init__(
@@ -108,11 +108,11 @@ class WorkerPool:
         self._one_host = one_host
         self._members: dict[str, Member] = {}
         self._by_identity: dict[bytes, Member] = {}
-        self._gone: set[int] = set()  # births of workers that were lost
+        self._gone: set[int] = set()  # births of lost workers
         self._lost: dict[str, str] = {}
         self._at: dict[TaskId, str] = {}  # where tasks of one rank run
         self._wide: dict[TaskId, WideRun] = {}
-        self._over: list[TaskId] = []  # wide ones to be closed
+        self._over: list[TaskId] = []  # wide tasks of which all parts have ended
         self._dirty: dict[str, Member] = {}
         self._check_at = 0.0
         self._awake = True
@@ -122,7 +122,7 @@ class WorkerPool:
     # -- the loop's side --------------------------------------------------------------------------------------
 
     def open(self, agent: Agent) -> None:
-        """Open the door, and have the workers started."""
+        """Listen, and have the workers started."""
         self._agent = agent
         self._door = WorkerListener(self._address, self._expected)
         contact = msgspec.structs.replace(
@@ -136,7 +136,7 @@ class WorkerPool:
             agent.watch(fd)
 
     def start(self, start: c.Start, now: float) -> None:
-        """Have a task started."""
+        """Have a task started on its nodes."""
         claimed, slots = start.claimed, start.slots
         if len(slots) == 1:
             name = slots[0].node
@@ -167,7 +167,7 @@ class WorkerPool:
         member.begin(start, begin)
 
     def stop(self, stop: c.Stop, now: float) -> None:
-        """Have a task ended."""
+        """Have a task stopped."""
         run = self._wide.get(stop.task)
         names = [name for name, part in run.parts.items() if part is None] if run else [self._at.get(stop.task, "")]
         for name in names:
@@ -194,7 +194,7 @@ class WorkerPool:
         return 0.0 if self._awake or self._dirty or self._over else self._check_at
 
     def poll(self, now: float) -> None:
-        """Hear, say, and look who is silent."""
+        """Receive, send, and look for silent workers."""
         self._awake = False
         self._hear(now)
         while self._over:
@@ -203,10 +203,10 @@ class WorkerPool:
             self._check_at = now + _CHECK_S
             self._check(now)
         self._say(now)
-        self._hear(now)  # what came while something was said does not wake the poll
+        self._hear(now)  # what comes while this sends does not wake the poll
 
     def states(self, busy: int) -> tuple[NodeState, ...]:
-        """Return how the nodes are."""
+        """Return the states of the nodes, of those that are lost, too."""
         states = []
         for name, member in self._members.items():
             node, hello = self._cluster.nodes[name], member.hello
@@ -218,7 +218,7 @@ class WorkerPool:
         return (*states, *(NodeState(name, 0, note=reason) for name, reason in self._lost.items()))
 
     def peek(self, tasks: Sequence[tuple[TaskId, int]]) -> None:
-        """Have it asked what tasks have written so far: of a task whose nodes each start their ranks, on the first."""
+        """Ask the workers what tasks have written so far; of a task in parts, ask the first."""
         for task, attempt in tasks:
             run = self._wide.get(task)
             left = [name for name, part in run.parts.items() if part is None] if run else []
@@ -228,18 +228,18 @@ class WorkerPool:
                 member.peek.append((task, attempt))
 
     def leave(self) -> None:
-        """Send the workers home."""
+        """Dismiss the workers."""
         for member in self._members.values():
             self._send(member.identity, Dismissed(member.hello.birth, "told"))
         self._starter.wait(_LEAVE_S)
 
     def close(self) -> None:
-        """Close the door, whoever is still there."""
+        """Stop listening, and end the workers that are left."""
         try:
             self._path.with_name(OVER).touch()
             self._path.unlink(missing_ok=True)
-        except OSError as error:  # workers that come late will find no agent
-            _log.warning("cannot say in %s that the pilot is over: %s", self._path.parent, error.strerror)
+        except OSError as error:  # workers that start late will look for the agent in vain
+            _log.warning("cannot note in %s that the pilot has ended: %s", self._path.parent, error.strerror)
         self._starter.stop()
         self._door.close()
 
@@ -281,12 +281,12 @@ class WorkerPool:
             return
         if there is None or there.hello.birth != hello.birth:
             if there is not None:
-                self._lose(hello.name, "its worker died and was started anew", now)
+                self._lose(hello.name, "its worker died and was started again", now)
             member = self._members[hello.name] = self._by_identity[identity] = Member(
                 identity, hello, now, self._beat_s
             )
             self._lost.pop(hello.name, None)
-            _log.info("node %s is there: %d cores, %d GPUs", hello.name, len(hello.cores), hello.gpus)
+            _log.info("node %s has joined: %d cores, %d GPUs", hello.name, len(hello.cores), hello.gpus)
             node = Node(hello.cores, hello.gpus, hello.memory_bytes, self._named, hello.name)
             self._send(member.identity, Accepted(hello.birth))
             self._agent.tell(c.NodeJoined(node), now)
@@ -320,7 +320,7 @@ class WorkerPool:
             return
         run.parts[name] = part
         claimed = run.start.claimed
-        if part.cause is not Cause.EXIT or part.exit_code:  # what is left of it has no use any more
+        if part.cause is not Cause.EXIT or part.exit_code:  # its other parts are of no use any more
             grace_s = run.start.resources.grace_s if part.cause in _TOLD_TO_END else 0.0
             self.stop(c.Stop(claimed.task, claimed.attempt, part.cause, grace_s), now)
         if None not in run.parts.values() and claimed.task not in self._over:

@@ -1,8 +1,8 @@
-"""What the agent and its node workers say to each other, and how nothing of it is lost. Pure.
+"""What the agent and its node workers send each other, and how none of it is lost. Pure.
 
 ZeroMQ keeps messages in order and whole, but a connection that breaks takes some with it. So what matters is numbered,
-kept until the other side has confirmed it, and sent again; what comes twice or out of order is passed over. A worker
-that was started anew is another one, told apart by its *birth*.
+kept until the other side has confirmed it, and sent again; what comes twice or out of order is ignored. A worker that
+was started again is another one, told apart by its *birth*, a random number.
 """
 
 from collections import deque
@@ -22,7 +22,7 @@ RESEND_S = 3.0
 
 
 class StartAttempt(Struct, frozen=True, array_like=True):
-    """Start an attempt. Of a wide one more is said:
+    """Start an attempt. The rest describes a wide one:
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class StartAttempt(Struct, frozen=True, array_like=True):
 
 
 class StopAttempt(Struct, frozen=True, array_like=True):
-    """End an attempt, as `Stop` has it."""
+    """Stop an attempt, as `Stop` has it."""
 
     task: TaskId
     attempt: int
@@ -62,7 +62,7 @@ class ToWorker(Struct, frozen=True, array_like=True):
 
 
 class ToAgent(Struct, frozen=True, array_like=True):
-    """From a worker: what has ended, what there is no room for just now, and what running tasks have written.
+    """From a worker: what has ended, what there is no room for now, and what running tasks have written.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ class ToAgent(Struct, frozen=True, array_like=True):
 
 
 class WorkerReady(Struct, frozen=True, array_like=True, tag="ready"):
-    """A worker is there, with nothing running. Repeated until it is welcome."""
+    """A worker is ready, with nothing running. Repeated until it is accepted."""
 
     birth: int
     name: str
@@ -87,13 +87,13 @@ class WorkerReady(Struct, frozen=True, array_like=True, tag="ready"):
 
 
 class Accepted(Struct, frozen=True, array_like=True, tag="accepted"):
-    """The agent has taken the worker of this birth in."""
+    """The agent has accepted the worker of this birth."""
 
     birth: int
 
 
 class Dismissed(Struct, frozen=True, array_like=True, tag="dismissed"):
-    """The agent does not want the worker (any more): kill what runs, and leave."""
+    """The agent does not want the worker, or no longer: kill what runs, and leave."""
 
     birth: int
     reason: str = ""
@@ -133,7 +133,7 @@ def decode(parts: Sequence[bytes]) -> Message:
     Raises
     ------
     ProtocolError
-        If it is none of ours.
+        If it is not one of these messages.
     """
     return _read(_decoder, b"".join(parts))
 
@@ -142,7 +142,7 @@ def _read(decoder: "msgspec.msgpack.Decoder[M]", data: bytes | msgspec.Raw) -> "
     try:
         return decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ProtocolError(f"{bytes(data)[:60]!r} is passed over: {error}") from error
+        raise ProtocolError(f"{bytes(data)[:60]!r} is ignored: {error}") from error
 
 
 class NumberedLine(Generic[T]):

@@ -33,11 +33,11 @@ _STAGGER_S = 0.5
 HOSTS_VARIABLE = "PILOTMTC_HOSTS"
 BEGAN_VARIABLE = "MTC_JOB_BEGAN"  # seconds since the epoch, by the job's script
 _PBS_BINS = ("/opt/pbs/bin", "/usr/pbs/bin", "/usr/local/bin", "/opt/torque/bin", "/usr/bin")
-_AGAIN = 3  # how often a worker that was killed is started anew
+_AGAIN = 3  # how often a worker is started again after it was killed
 
 
 class Allocation(Struct, frozen=True):
-    """What a scheduler gave.
+    """What a scheduler has given.
 
     Attributes
     ----------
@@ -95,7 +95,7 @@ def find(env: Mapping[str, str], hosts: str = "") -> Allocation:
         names = [_condor_name(number) for number in range(int(env.get("_CONDOR_NPROCS") or 1))]
         return Allocation("condor", tuple(names), address=_condor_address(env) if len(names) > 1 else "")
     raise ConfigError(
-        "this is no batch job: neither SLURM_JOB_ID, PBS_NODEFILE nor _CONDOR_SCRATCH_DIR is set; "
+        "this is not a batch job: neither SLURM_JOB_ID, PBS_NODEFILE nor _CONDOR_SCRATCH_DIR is set; "
         f"name the nodes with --hosts or {HOSTS_VARIABLE}"
     )
 
@@ -108,7 +108,7 @@ def _nodefile(path: Path) -> list[str]:
 
 
 def _counted(names: list[str]) -> dict[str, int]:
-    """Return how often each name is there, where that says something: a node is named once for each core, or once."""
+    """Return how often each name is there, if it says something: a node is named once for each core, or just once."""
     found = {name: names.count(name) for name in dict.fromkeys(names)}
     return found if any(number > 1 for number in found.values()) else {}
 
@@ -147,8 +147,8 @@ def _condor_address(env: Mapping[str, str]) -> str:
 def worker_command(contact: Path, name: str = "") -> list[str]:
     """Return the command that is a node worker under its guard.
 
-    Isolated and without site, with the directories of what it imports: each directory on the path that is searched in
-    vain is a file operation a module and node.
+    Isolated and without site, with only the directories of what it imports: each other directory on the path would cost
+    a file operation per module and node.
     """
     where = list(dict.fromkeys(str(Path(str(module.__file__)).parents[1]) for module in (pilotmtc, msgspec, zmq)))
     start = "from pilotmtc.agent.crews.worker import main; sys.exit(main(sys.argv[1:]))"
@@ -171,14 +171,14 @@ def commands(found: Allocation, contact: Path, env: Mapping[str, str]) -> list[l
             "--ntasks-per-node=1", "--cpu-bind=none", "--mem=0", "--kill-on-bad-exit=0", "--no-kill", "--wait=0",
             "--input=none", "--mpi=none", "--export=ALL", "--quiet", *worker_command(contact),
         ]]  # fmt: skip
-    # Those two start things with other variables than the job's; Python may not even start without this one.
+    # pbsdsh and ssh do not pass on the job's variables; without this one Python may not even start.
     libraries = [f"LD_LIBRARY_PATH={env['LD_LIBRARY_PATH']}"] if env.get("LD_LIBRARY_PATH") else []
     before = ["/usr/bin/env", *libraries] if libraries else []
     if found.way == "pbsdsh":
         return [[_pbsdsh(env), *options, "--", *before, *worker_command(contact)] for options in _pbsdsh_options(env)]
     if found.way == "ssh":
         return [_ssh(name, [*before, *worker_command(contact, name)]) for name in found.nodes]
-    names = found.nodes[:1] if found.way == "condor" else found.nodes  # whose others come by themselves
+    names = found.nodes[:1] if found.way == "condor" else found.nodes  # HTCondor starts the others
     return [worker_command(contact, name) for name in names]
 
 
@@ -197,7 +197,7 @@ def _pbsdsh(env: Mapping[str, str]) -> str:
 
 
 def _pbsdsh_options(env: Mapping[str, str]) -> list[list[str]]:
-    """Return with what to call pbsdsh, once or more, so that it starts one a node.
+    """Return the options of each call of pbsdsh, so that one worker starts on each node.
 
     Torque's has -u for that. OpenPBS' starts one for each line of the file of nodes, and a node may have several.
     """
@@ -216,7 +216,7 @@ def _ssh(name: str, command: list[str]) -> list[str]:
 
 
 class WorkerStarter:
-    """Starts the workers, and ends what is left of them."""
+    """Starts the workers, and ends those that are left."""
 
     def __init__(self, found: Allocation, env: Mapping[str, str], log: Path) -> None:
         self._found = found
@@ -233,7 +233,7 @@ class WorkerStarter:
         self.poll(time.monotonic())
 
     def poll(self, now: float) -> str:
-        """Start some more; return why no worker is or will be there any more, nothing if some may."""
+        """Start some more; return why there are no workers and will be none, or nothing if there may be some."""
         if self._todo and now >= self._next_at:
             self._next_at = now + _STAGGER_S
             some, self._todo = self._todo[:_AT_ONCE], self._todo[_AT_ONCE:]
@@ -252,7 +252,7 @@ class WorkerStarter:
         try:
             output = self._log.open("ab")
         except OSError as error:
-            _log.warning("what node workers say is lost: %s: %s", self._log, error.strerror)
+            _log.warning("the messages of node workers are lost: %s: %s", self._log, error.strerror)
             output = open(os.devnull, "ab")  # noqa: SIM115 -- closed below
         with output as log:
             try:

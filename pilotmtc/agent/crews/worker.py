@@ -1,8 +1,8 @@
 """A node worker: runs tasks on its node for an agent elsewhere.
 
-``python -m pilotmtc.agent.crews.worker CONTACT [--name NAME]``, under a guard of its own. It says hello, starts and
-stops what it is told, and tells how that ended until the agent has confirmed it. Without a sign of life of the agent it
-ends its tasks and leaves. It imports msgspec, zmq and little else: there may be thousands of it on one file system.
+``python -m pilotmtc.agent.crews.worker CONTACT [--name NAME]``, under a guard of its own. It reports to the agent,
+starts and stops what it is told, and sends results until the agent has confirmed them. Without a sign of life from the
+agent it ends its tasks and leaves. It imports msgspec, zmq and little else: thousands may start from one file system.
 """
 
 import argparse
@@ -59,18 +59,18 @@ _RESULTS = 256  # in a message
 _RESULTS_BYTES = 1 << 20
 _REFUSED_S = 1.0
 _REFUSALS = 2
-_FOREIGN = 4  # looks at a port that is open, where nobody has shaken hands meanwhile
-_SILENT_S = 9.0  # a link that breaks sooner after a word of the agent was closed there; silence breaks it after 10
+_FOREIGN = 4  # how often the port may be open without a handshake meanwhile
+_SILENT_S = 9.0  # if a link breaks sooner after the agent's last message, the other end closed it; silence takes 10 s
 _LAST_WORDS_S = 2.0
-# A scheduler that ends a job's step signals all of its processes at once: tasks that were killed, and not by us, may
-# only have been the first. Their ends are held back for a moment, and forgotten if this process is ended, too.
+# A scheduler that ends a job step signals all of its processes at once, and tasks may be killed before this process is.
+# So the results of tasks that others have killed are held back for a moment, and dropped if this process ends, too.
 _DOUBT_S = 0.3
 _KILLED = (signal.SIGTERM, signal.SIGKILL)
 _log = logging.getLogger("pilotmtc.agent")
 
 
 def main(argv: Sequence[str]) -> int:
-    """Be a node worker; return the exit code."""
+    """Run a node worker; return the exit code."""
     speak_utf8()
     parser = argparse.ArgumentParser(prog="pilotmtc.agent.crews.worker", description=__doc__)
     parser.add_argument("contact", type=Path)
@@ -96,7 +96,7 @@ def _contact(path: Path) -> Contact:
     until = time.monotonic() + _CONTACT_WAIT_S
     while not path.exists() and time.monotonic() < until:
         if path.with_name(OVER).exists():
-            raise PilotMTCError("the pilot is over: this node has come too late")
+            raise PilotMTCError("the pilot has ended: this node has come too late")
         time.sleep(0.2)
     return Contact.read(path)
 
@@ -122,7 +122,7 @@ class Worker:
         self._contact = contact
         self._guard_fd = guard_fd
         asked = contact.cores_of(name)
-        # What a scheduler says of cores, the agent knows: here the job's variables are those of a step, or of a daemon.
+        # The agent knows what the scheduler says of cores; the variables here are those of a step, or of a daemon.
         own = core_claims.own_cores(
             asked, limits.cores(len(os.sched_getaffinity(0)), {}), pin=contact.pin, part=False
         )  # fmt: skip
@@ -159,7 +159,7 @@ class Worker:
         self._heard_at = self._beat_at = time.monotonic()
         self._beat_s = min(BEAT_S, contact.lost_s / 4)
         self._hello_at = 0.0
-        self._cut_at = 0.0  # when the link broke, 0 while it holds
+        self._cut_at = 0.0  # when the link broke; 0 while it holds
         self._closed = False  # by the agent's machine, which does so when the agent dies
         self._look_at = 0.0
         self._refused = self._foreign = 0
@@ -169,7 +169,7 @@ class Worker:
         self._epoll = select.epoll()
 
     def run(self) -> int:
-        """Work until there is a reason to leave; return 0 if that is the agent's wish."""
+        """Work until there is a reason to leave; return 0 if the agent has said so."""
         processes.become_subreaper()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
@@ -229,7 +229,7 @@ class Worker:
             self._look_at_link(now)
             self._hear(now)
             self._say(now)
-            self._hear(now)  # what came while something was said does not wake the poll
+            self._hear(now)  # what comes while this sends does not wake the poll
 
     # -- the agent --------------------------------------------------------------------------------------------
 
@@ -332,7 +332,7 @@ class Worker:
             (event,) = struct.unpack_from("=H", self._monitor.recv_multipart(zmq.NOBLOCK)[0])
             if event != zmq.EVENT_DISCONNECTED:
                 self._cut_at = 0.0
-                self._beat_at = now  # who connects is a stranger until it says something
+                self._beat_at = now  # a worker that has connected is a stranger until it sends something
             elif not self._cut_at:
                 self._cut_at = now
                 self._closed = now - self._heard_at < _SILENT_S
@@ -363,7 +363,7 @@ class Worker:
         return True
 
     def _leave(self, reason: str, cause: Cause) -> None:
-        """Kill what runs, tell what can be told, go."""
+        """Kill what runs, send what can be sent, and leave."""
         if self._leaving:
             return
         _log.info("leaving: %s", reason)

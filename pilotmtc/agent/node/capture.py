@@ -1,11 +1,11 @@
 """Where tasks' output goes: into a pipe for each stream, and beyond what the store takes into a file.
 
-Pipes, because of what tasks do to files: ``> /dev/stderr`` opens the stream anew and cuts a file to nothing, and a
+Pipes, because of what tasks do to files: ``> /dev/stderr`` opens the stream again and truncates a file, and a
 process that got hold of a stream could write into a file that another task's output is in by then. A new pipe costs
 less than half of what a new file does.
 
-The pipe of a short task is read when the task is over. Those of longer ones are read by a thread of its own, so that
-a slow disk makes nobody wait but the task that writes so much.
+The pipe of a short task is read when the task has ended. A thread reads those of longer ones, so that a slow disk
+delays only the tasks that write much.
 """
 
 import array
@@ -27,7 +27,7 @@ LIMIT_BYTES = 64 * 1024  # of a stream, in the store
 PART_BYTES = 32 * 1024  # of its head and of its tail, when it is larger
 RESERVE_BYTES = 64 << 20  # left free on the disk, or a fiftieth of it: as much as results that wait may take
 _READ_BYTES = 1 << 20
-_BUSY_BYTES = 16 * 1024  # who has written so much since the last look does not have to wait for the next one
+_BUSY_BYTES = 16 * 1024  # a task that writes so much between two looks is looked at without a pause
 _LOOK_S = 0.02
 _LARGE_S = 10.0
 _JOIN_S = 5.0
@@ -78,12 +78,12 @@ class Stream:
         self.size = 0
 
     def drain(self) -> int:
-        """Read what is there; return how much that was. Somebody else may have finished it meanwhile."""
+        """Read what is there; return how much that was, 0 if another thread has finished it."""
         with self._lock:
             return self._drain() if self._fd >= 0 else 0
 
     def leave(self, epoll: select.epoll) -> None:
-        """Have the pipe looked at no more if nobody writes to it: an event may have been of another with its number."""
+        """Stop polling the pipe if nobody writes to it; the event may have been for an older pipe with this number."""
         with self._lock:
             if self._fd < 0:
                 return
@@ -102,7 +102,7 @@ class Stream:
     def finish(self) -> Harvest:
         """Read the rest and close; return as `Captures.harvest`."""
         with self._lock:
-            left = available(self._fd)  # no more: a process that lives on may write faster than anybody reads
+            left = available(self._fd)  # no more than that: a process that lives on may write faster than this reads
             while left > 0:
                 left -= self._drain()
             os.close(self._fd)
@@ -171,7 +171,7 @@ class Stream:
     def _finish_large(self) -> Harvest:
         path: str | None = self._path
         tail = bytes(self._data)
-        if self._file >= 0 and self._written < self.size:  # the file shall speak for itself
+        if self._file >= 0 and self._written < self.size:  # it must be seen in the file, too
             end = tail[-(self.size - self._written) :]
             left = self.size - self._written - len(end)
             self._keep((_left_out(left, "more than was to be kept") if left else b"") + end)
@@ -215,9 +215,9 @@ class Captures:
         return self._large_at > 0.0 and time.monotonic() - self._large_at < _LARGE_S
 
     def watch(self, fd: int, name: str, limit: int) -> Stream:
-        """Have what comes through a pipe read all the time; `name` and `limit` as for `harvest`.
+        """Have a pipe read while its task runs; `name` and `limit` as for `harvest`.
 
-        When there is no room for that just now it is left for the next time that this is called.
+        If there is no room for that now, the next call tries again.
         """
         stream = self._streams.get(fd)
         if stream is None:
@@ -234,7 +234,7 @@ class Captures:
         return stream
 
     def harvest(self, fd: int, name: str, limit: int) -> Harvest:
-        """Return ``(content, size, path, trouble, crc)`` of a stream that is over, and close its pipe.
+        """Return ``(content, size, path, trouble, crc)`` of a stream that has ended, and close its pipe.
 
         A stream that is too large for the store is kept as `name` among the outputs, up to `limit` bytes of it, and the
         content is its head and tail. `trouble` is why it could not be, `crc` the CRC-32 of
@@ -267,7 +267,7 @@ class Captures:
         os.close(self._stop)
 
     def _read(self) -> None:
-        """Read what comes, in a thread."""
+        """Read the pipes, in a thread."""
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # they are for the main thread
         while True:
             busy = False
@@ -282,7 +282,7 @@ class Captures:
                 if not count and mask & select.EPOLLHUP:  # nobody writes to it any more
                     stream.leave(self._epoll)
             if not busy:
-                time.sleep(_LOOK_S)  # many words are read at once, so that chatty tasks cost little
+                time.sleep(_LOOK_S)  # much is read at once, so that chatty tasks cost little
 
 
 def available(fd: int) -> int:
@@ -295,7 +295,7 @@ def available(fd: int) -> int:
 def tail(path: str, limit: int) -> tuple[bytes, int]:
     """Return the end of what was written to the file `path` so far, up to `limit` bytes, and how much it is in all.
 
-    Anything but a plain file has nothing.
+    Of anything but a plain file, nothing.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -7,7 +7,7 @@ from pilotmtc.errors import ConfigError
 
 VARIABLES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
 _NAME = re.compile(r"[A-Za-z0-9_./:+-]+", re.ASCII)
-_NONE = ("-1", "NoDevFiles")  # they end the list, as CUDA has it; SLURM's word where a job has no GPU
+_NONE = ("-1", "NoDevFiles")  # the list ends there, as in CUDA; what SLURM sets where a job has no GPU
 
 
 def visible(env: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
@@ -25,13 +25,13 @@ def visible(env: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
         names = [name.strip() for name in env[variable].split(",") if name.strip()]
         end = next((number for number, name in enumerate(names) if name in _NONE), len(names))
         if odd := [name for name in names[:end] if not _NAME.fullmatch(name)]:
-            raise ConfigError(f"{variable}={env[variable]!r}: {odd[0]!r} is no number or UUID of a GPU")
+            raise ConfigError(f"{variable}={env[variable]!r}: {odd[0]!r} is not the number or UUID of a GPU")
         found[variable] = tuple(names[:end])
     return found
 
 
 def count(env: Mapping[str, str]) -> int:
-    """Return how many GPUs the variables list; 0 if they say nothing."""
+    """Return how many GPUs the variables list; 0 if none of them is set."""
     return max(map(len, visible(env).values()), default=0)
 
 
@@ -59,7 +59,7 @@ def lists(env: Mapping[str, str], asked: int) -> dict[str, tuple[str, ...]]:
 
 
 def elsewhere(env: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables of an agent's `env` as a node of its may have them, whose `own` ones say more."""
+    """Return the variables of an agent's `env` that hold on a node with these variables of its `own`."""
     lost = set(VARIABLES) if any(variable in own for variable in VARIABLES) else set()
     # Numbers are likely to be the same on all nodes of a job; a UUID is another's GPU.
     lost |= {variable for variable, names in visible(env).items() if not all(name.isdecimal() for name in names)}

@@ -32,23 +32,23 @@ class Process:
         self.slot = slot
         self.out = -1  # the pipe to read its output from, if the user has not named a file
         self.err = -1
-        self.here = False  # whether it runs in the pilot's directory
+        self.here = False  # it runs in the pilot's directory
         self.keep_bytes = 0  # how much of each to keep
         self.fd = -1
         self.began = 0.0
         self.started_at = 0.0
-        self.cores: tuple[int, ...] = ()  # to be bound to, if it is
+        self.cores: tuple[int, ...] = ()  # those that it is still to be bound to
         self.cause: Cause | None = None  # why it was stopped, if it was
         self.first = signal.SIGTERM  # what it is stopped with
         self.grace_s = 0.0
         self.kill_at = 0.0
-        self.kills = 0  # how often it was tried
-        self.mark = 0  # of all processes that descend from it, see `guard`
+        self.kills = 0  # how often KILL was sent
+        self.mark = 0  # the mark of it and all that descends from it, see `guard`
         self.memory_bytes = 0
         self.peak = 0
         self.out_path: str | None = None
         self.err_path: str | None = None
-        self.append = False  # to files that may be shared
+        self.append = False  # it appends to files that may be shared
         self.wide = False
 
 
@@ -66,14 +66,14 @@ class Launcher(Protocol):
         Parameters
         ----------
         bind
-            Bind it to its cores from the start; else its supervisor does so later, if the process says to which.
+            Bind it to its cores from the start; else its supervisor does so later, to the `cores` of the process.
         stay
             The calling thread stays bound to them, too: it will wait for the task.
 
         Raises
         ------
         LaunchError
-            If the task cannot be started; an `OSError` is no fault of the task's.
+            If the task cannot be started. An `OSError` is not the task's fault.
         """
         ...
 

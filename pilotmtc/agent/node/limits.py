@@ -17,7 +17,7 @@ _ROOT = Path("/")
 def cores(there: int, env: Mapping[str, str], root: Path = _ROOT) -> int:
     """Return how many of the `there` cores of this process's affinity it may use: at least one.
 
-    A quota that is no whole number of CPUs is rounded down: with one more, each task would be slowed down.
+    A quota that is not a whole number of CPUs is rounded down: with one core more, each task would be slowed down.
     """
     return max(1, min([there, *map(int, _quotas(root)), *_job_cores(env, root)]))
 
@@ -105,7 +105,7 @@ def _unescaped(text: str) -> str:
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:  # there is no such thing here, or it is not for us to read: then it says nothing
+    except OSError:  # it does not exist here, or may not be read: it sets no limit
         return ""
 
 

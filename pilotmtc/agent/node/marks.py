@@ -11,7 +11,7 @@ _SERVE = b"/pilotmtc/store/serve.py"
 
 
 def is_server(pid: int, mark: int) -> bool:
-    """Whether a process with that mark is a store server, or the ``serve`` that started it. Both have none."""
+    """Whether a process is a store server, or a ``serve`` that starts one: these two have no mark."""
     if mark >= 0:
         return False
     return any(each.startswith(_SERVER) for each in processes.environment(pid)) or any(
@@ -22,7 +22,7 @@ def is_server(pid: int, mark: int) -> bool:
 def processes_of(marks: Collection[int]) -> dict[int, list[tuple[int, int]]]:
     """Return the processes that bear each of `marks`, with the resident bytes of each.
 
-    What has no mark to be seen, being another user's by now, belongs where its parent does.
+    A process whose mark cannot be seen, being another user's by now, belongs to the task of its parent.
     """
     found: dict[int, list[tuple[int, int]]] = {mark: [] for mark in marks}
     parents: dict[int, int] = {}

@@ -1,8 +1,8 @@
-"""Wide tasks: how the ranks of one are started, and what becomes of the parts of their result.
+"""Wide tasks, of several ranks: how the ranks are started, and how the parts of a result are merged.
 
 ``srun`` and ``mpiexec`` start them all from the first node. Without either, each node worker starts the ranks of its
 node with `ranks`, which suits programs that find each other by themselves. ``PILOTMTC_LAUNCHER`` in the task's or the
-pilot's environment says which one, where the choice by itself is wrong.
+pilot's environment overrides the choice.
 """
 
 import functools
@@ -30,7 +30,7 @@ _OPEN_MPI, _HYDRA = "Open MPI", "Hydra"
 _NO_PMIX = re.compile(rb"can ?not load PMIx library|MPI plugin type.*pmix", re.IGNORECASE)
 _OUTPUT = 64 * 1024
 _VERSION_S = 20.0
-# Which rank this is by the words of who started it; where it lies is in a file with a line for each.
+# The launcher's variables say which rank this is; a file has a line with the place of each rank.
 _RANK = """\
 r=${OMPI_COMM_WORLD_RANK:-${PMIX_RANK:-${PMI_RANK:-$SLURM_PROCID}}}; n=$((r + 1))
 set -- "$(sed -n "${n}p" "$PILOTMTC_RANK_FILE")" "$@"; c=${1%% *}; g=${1#* }; shift
@@ -42,12 +42,12 @@ exec "$@"
 
 
 def way(env: Mapping[str, str]) -> str:
-    """Return what starts the ranks of a task with these variables.
+    """Return which launcher starts the ranks of a task with these variables.
 
     Raises
     ------
     LaunchError
-        If what they wish for is not to be had.
+        If the one that they name is not there.
     """
     path = env.get("PATH")
     wish = env.get(WISH, "")
@@ -111,7 +111,7 @@ def command(
             program, "--overlap", *mpi, f"--jobid={job}", f"--ntasks={count}", "--distribution=arbitrary",
             "--cpu-bind=none", "--mem=0", "--kill-on-bad-exit=1", "--export=ALL", *rank,
         ], more  # fmt: skip
-    more["SLURM_OVERLAP"] = "1"  # what it starts through srun shall not wait for the node workers to leave
+    more["SLURM_OVERLAP"] = "1"  # else what it starts through srun would wait for the node workers to leave
     # This node as localhost, for it needs no SSH then; but not to MPICH's other nodes, which would call back there.
     local = here if "SLURM_JOB_ID" not in env and (len(counts) == 1 or _kind(program) == _OPEN_MPI) else None
     hosts_word = ",".join(f"{'localhost' if name == local else name}:{n}" for name, n in counts.items())
@@ -147,7 +147,7 @@ def _program(how: str, path: str | None, because: str = "") -> str:
 
 
 def _mpiexec(path: str | None) -> str | None:
-    """Return the first mpiexec of a known MPI: OpenPBS and others have programs of that name that are none."""
+    """Return the first mpiexec of a known MPI: OpenPBS and others have other programs of that name."""
     for directory in (os.defpath if path is None else path).split(os.pathsep):
         program = shutil.which(MPIEXEC, path=directory or os.curdir)
         if program is not None and _kind(program):
@@ -157,7 +157,7 @@ def _mpiexec(path: str | None) -> str | None:
 
 @functools.lru_cache(maxsize=64)
 def _kind(program: str) -> str:
-    """Return which MPI an mpiexec is of; nothing if it is of none that is known."""
+    """Return which MPI an mpiexec belongs to; nothing if it is not a known one."""
     said = _said(program, "--version")
     if any(word in said for word in ("Open MPI", "OpenRTE", "PRRTE")):
         return _OPEN_MPI
@@ -173,7 +173,7 @@ def _wants_pmix(srun: str) -> bool:
 
 
 def remedy(stderr: bytes) -> str | None:
-    """Return what to do about a launcher that could not start the ranks, if its words are known."""
+    """Return what to do about a launcher that could not start the ranks, if its message is known."""
     if _NO_PMIX.search(stderr):
         return (
             f"SLURM's pmix cannot be loaded here: {WISH}={RANKS} (or {MPIEXEC}) in the task's --env starts it without"
@@ -237,7 +237,7 @@ def rank_file(directory: Path, task: int, attempt: int) -> Path:
 
 
 def remove_files(directory: Path, task: int, attempt: int) -> None:
-    """Forget an attempt."""
+    """Remove the files that describe the ranks of an attempt."""
     file = rank_file(directory, task, attempt)
     for path in (file, file.with_suffix(".hosts")):
         path.unlink(missing_ok=True)

@@ -44,11 +44,11 @@ class ProcessLauncher:
     captures
         Where their output goes.
     gpu_count
-        How many the node has, so that tasks are told which are theirs.
+        How many GPUs the node has; tasks are told which are theirs.
     pin
         Whether to bind tasks to their cores.
     environ
-        What tasks inherit.
+        The variables that tasks inherit.
     node
         This node's name, for wide tasks.
 
@@ -81,7 +81,7 @@ class ProcessLauncher:
         mark, self._no_mark = resource.getrlimit(guard.MARK)
         self.mark = mark if mark > 0 and not mark & _TASKS else guard.take_mark()
         self._marks = 0  # given so far
-        # What Python ignores, tasks must not inherit as ignored.
+        # Tasks must not inherit that Python ignores these signals.
         self._defaults = [s for s in signal.valid_signals() if signal.getsignal(s) is signal.SIG_IGN]
 
     def launch(self, start: Start, *, bind: bool, stay: bool) -> Process:
@@ -202,7 +202,7 @@ class ProcessLauncher:
         return {**env, **todo.env} if todo.env else env
 
     def _enter(self, cwd: str | None) -> None:
-        """Be where the task shall be: posix_spawn cannot change directory, and a shell to do it would cost more."""
+        """Enter the task's directory: posix_spawn cannot, and a shell that does it would cost more."""
         if cwd is None and self._here is None:
             return  # nobody renames the pilot's own directory
         try:
@@ -231,7 +231,7 @@ class ProcessLauncher:
     def _files(
         self, process: Process, todo: Expanded, opened: list[int]
     ) -> tuple[list[tuple[int, int, int]], list[tuple[str, str]]]:
-        """Return what `posix_spawn` has to do, and the FIFOs that the task has to open, each with how a shell does."""
+        """Return the file actions for `posix_spawn`, and how a shell opens which FIFOs for the task."""
         fifos: list[tuple[str, str]] = []
         null = self._null
         out_flags = _OPEN_OUT if process.append else _OPEN_OUT | os.O_TRUNC
@@ -267,7 +267,7 @@ class ProcessLauncher:
             )
         except OSError as error:
             if error.errno == errno.ENOEXEC:  # a script without its first line: what a shell would do
-                script = program if program.startswith("/") else f"./{program}"  # which is no option
+                script = program if program.startswith("/") else f"./{program}"  # so that it is not taken for an option
                 return self._spawn("/bin/sh", ["/bin/sh", script, *argv[1:]], env, files)
             if error.errno in NO_ROOM:
                 raise
@@ -297,7 +297,7 @@ def pin_late(process: Process) -> None:
 
 
 def _too_big(argv: list[str], env: Mapping[str, str]) -> str:
-    """Return what to say of a command that the system takes no more."""
+    """Return the message for a command that is too long for the system."""
     sizes = {f"argument {number}": len(os.fsencode(word)) for number, word in enumerate(argv)}
     sizes |= {f"variable {name}": len(os.fsencode(f"{name}={value}")) for name, value in env.items()}
     largest = max(sizes, key=lambda name: sizes[name])
@@ -316,7 +316,7 @@ def _bind(pid: int, cores: tuple[int, ...]) -> None:
 
 
 def _open(path: str, flags: int, what: str, opened: list[int]) -> int | None:
-    """Open a file of the user's without waiting for anybody; return None if that cannot be, for it is a FIFO."""
+    """Open a file of the user's without waiting; return None for a FIFO, where opening may wait."""
     try:
         try:
             mode = os.stat(path).st_mode
@@ -328,7 +328,7 @@ def _open(path: str, flags: int, what: str, opened: list[int]) -> int | None:
             return None
         fd = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY, 0o666)
         if not stat.S_ISREG(mode):
-            os.set_blocking(fd, True)  # it is the task's from here on
+            os.set_blocking(fd, True)  # the task is to wait where it reads and writes
     except OSError as error:
         if error.errno in NO_DESCRIPTORS:
             raise

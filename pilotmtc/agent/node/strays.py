@@ -26,12 +26,12 @@ class Strays:
         self._thread = threading.get_native_id()  # the kernel hands orphans to the first thread
 
     def kill(self, tasks: Collection[Process], spared: Collection[int]) -> int:
-        """Kill what belongs to tasks that are over; return how many processes there were.
+        """Kill processes of tasks that have ended; return how many processes there were.
 
         Parameters
         ----------
         tasks
-            What runs.
+            The tasks that run.
         spared
             Children of this process that are left alone.
         """
@@ -42,7 +42,7 @@ class Strays:
         return len(strays)
 
     def _find(self, tasks: Collection[Process], spared: Collection[int]) -> list[int]:
-        """Return those that no running task can have started. Descent tells, not what they say of themselves."""
+        """Return those that no running task can have started, by their descent: they could lie about all else."""
         own = {process.pid for process in tasks}.union(spared)
         adopted = list(self._adopted(own))
         running = {process.mark for process in tasks} if adopted else set()
@@ -62,10 +62,10 @@ class Strays:
 
     def _is_stray(self, pid: int, tasks: Collection[Process], running: Collection[int]) -> bool:
         mark = mark_of(pid)
-        if mark == self._mark or is_server(pid, mark):  # what serves the agent
+        if mark == self._mark or is_server(pid, mark):  # it serves the agent
             return False
         if mark > 0 and mark >> HALF == self._mark >> HALF:
             return mark not in running
-        # Another mark, or none: of a pilot that a task started, or of sudo. Its task began before it did.
+        # Another mark, or none: it belongs to a pilot that a task started, or to sudo. Its task began before it did.
         born = processes.born(pid)
         return all(process.began > born for process in tasks)

@@ -29,9 +29,9 @@ from pilotmtc.system.processes import signal_group
 _log = logging.getLogger("pilotmtc.agent")
 SWEEP_S = 1.0
 LINGER_S = 0.1
-KILLS = 10  # tried once a second; what has not ended then is stuck in the kernel, or another user's
-# Binding costs 30 us. Where tasks take less than this, it is left; one that turns out to be longer is bound when its
-# memory is first looked at.
+KILLS = 10  # once a second; what lives on after that is stuck in the kernel, or another user's
+# Binding costs 30 us. Tasks that take less than this are not bound at their start; one that turns out to take longer is
+# bound when its memory is first looked at.
 SHORT_S = 0.003
 SAMPLE_S = (0.05, 0.5, 2.0, 10.0, 60.0)  # ages at which a task's memory is looked at
 _WORDS = {Cause.TIMEOUT: "over its time limit", Cause.OOM: "over its memory limit"}
@@ -62,8 +62,8 @@ class Supervisor:
         self._polled: dict[int, Process] = {}  # by pidfd
         self._by_task: dict[int, Process] = {}
         self._limited: dict[int, Process] = {}  # with a memory limit, by pid
-        self._immortal: set[int] = set()  # processes that no KILL has ended: their tasks are over all the same
-        self._lingering: list[Process] = []  # have ended, but others of their groups have not, and may
+        self._immortal: set[int] = set()  # processes that KILL has not ended; their tasks are given up
+        self._lingering: list[Process] = []  # have ended, while others of their groups still have time
         self._linger_at = math.inf
         self._timers: list[tuple[float, int, Process]] = []
         self._samples: list[deque[tuple[float, Process]]] = [deque() for _ in SAMPLE_S]
@@ -79,7 +79,7 @@ class Supervisor:
     # -- in ---------------------------------------------------------------------------------------------------
 
     def start(self, start: Start, *, stay: bool) -> Process | Result | None:
-        """Start a task; return its process, or how it failed to start, or None if there is no room for it just now.
+        """Start a task; return its process, its result if it cannot be started, or None if there is no room for it now.
 
         `stay`: the calling thread will wait for it.
         """
@@ -90,12 +90,12 @@ class Supervisor:
             process = self._launcher.launch(start, bind=stay or self._typical_s > SHORT_S, stay=stay)
         except LaunchError as error:
             return self._not_started(claimed.task, claimed.attempt, Cause.LAUNCH_ERROR, str(error))
-        except OSError as error:  # of ours: what the task's own words bring about is a LaunchError
+        except OSError as error:  # not the task's fault: that would be a LaunchError
             _log.warning("cannot start task %d now: %s", claimed.task, error)
             if error.errno not in NO_ROOM:
                 self.unfit = f"no task can be started: {error.strerror}"
             return None
-        except Exception as error:  # noqa: BLE001 -- whatever a task says, it ends that task only
+        except Exception as error:  # noqa: BLE001 -- whatever a task asks for, only that task fails
             _log.exception("task %d cannot be started", claimed.task)
             text = f"a fault in pilotmtc itself: {type(error).__name__}: {error}; please report it"
             return self._not_started(claimed.task, claimed.attempt, Cause.LAUNCH_ERROR, text)
@@ -145,7 +145,7 @@ class Supervisor:
             self._stop(process, stop.cause, stop.grace_s, now)
 
     def state(self, cores: int, busy: int, gpus: int) -> NodeState:
-        """Return how the node is; what is not to be seen here is given."""
+        """Return the state of the node, of which the cores and GPUs are given."""
         total, used = processes.machine_use()
         return NodeState(self.name, cores, busy, gpus, os.getloadavg()[0], total, used)
 
@@ -161,9 +161,9 @@ class Supervisor:
         return self._polled.pop(fd)
 
     def reap(self, process: Process, now: float) -> Result | None:
-        """Return the result of a process that has ended; None if `poll` will, since the rest of its group has time.
+        """Return the result of a process that has ended.
 
-        Also None if that had given it up.
+        None if `poll` will, since the rest of its group still has time, or if it was given up before.
         """
         pid = process.pid
         if pid in self._immortal:
@@ -174,7 +174,7 @@ class Supervisor:
             self._lingering.append(process)
             self._linger_at = now + LINGER_S
             return None
-        signal_group(pid, signal.SIGKILL)  # what it has left in its group; before the reap, which sets the number free
+        signal_group(pid, signal.SIGKILL)  # the rest of its group; before the reap, which frees the number
         _, status, usage = os.wait4(pid, 0)
         elapsed = now - process.began
         self._typical_s += (elapsed - self._typical_s) * 0.05
@@ -213,14 +213,14 @@ class Supervisor:
         if self._timers and self._timers[0][0] < due:
             due = self._timers[0][0]
         first = self._samples[0]
-        if first:  # many at a time: most of them are over by now
+        if first:  # many at a time: most of them have ended by now
             due = min(due, max(first[0][0], self._sampled_at + SAMPLE_S[0]))
         return due
 
     def poll(self, now: float) -> list[Result]:
-        """Do what the time demands: limits, kills, samples of memory, a sweep for what tasks left behind.
+        """Do what is due: limits, kills, samples of memory, a sweep for processes that tasks left behind.
 
-        Returns the results of tasks of which the first process had ended before, or does not end.
+        Returns results that `reap` left open, and those of tasks that are given up.
         """
         results = []
         while self._timers and self._timers[0][0] <= now:
@@ -255,7 +255,7 @@ class Supervisor:
         self._outputs.close()
 
     def sweep_all(self) -> None:
-        """Kill and reap whatever tasks have left behind, until nothing is there (two seconds at the most)."""
+        """Kill and reap all that tasks have left behind, for two seconds at the most."""
         until = time.monotonic() + 2.0
         while self._sweep() and time.monotonic() < until:
             time.sleep(0.01)
@@ -275,12 +275,14 @@ class Supervisor:
         return Result(task, attempt, cause, node=self.name, started_at=time.time(), message=message)
 
     def _fault(self, lost: str, *, well: bool) -> str:
-        """Return how the node has failed a task that ended well, or not; nothing if it has not.
+        """Return what is wrong with the node if that, and not the task, is why it ended so; else nothing.
 
         Parameters
         ----------
         lost
             Why its output could not be kept.
+        well
+            Whether it ended well.
         """
         self._look_at_directory()
         if self.unfit:
@@ -288,7 +290,7 @@ class Supervisor:
         return f"its output could not be kept: {lost}" if lost and well else ""
 
     def _look_at_directory(self) -> None:
-        """Notice that the pilot's directory is not there any more."""
+        """Notice that the pilot's directory has been removed or replaced."""
         try:
             there = _identity(self._directory)
         except OSError as error:
@@ -299,7 +301,7 @@ class Supervisor:
 
     def _timer(self, due: float, process: Process) -> None:
         self._ticks += 1
-        if len(self._timers) > 2 * len(self._live) + 1024:  # mostly of tasks long over
+        if len(self._timers) > 2 * len(self._live) + 1024:  # mostly of tasks that have ended
             self._timers = [timer for timer in self._timers if self._live.get(timer[2].pid) is timer[2]]
             heapq.heapify(self._timers)
         heapq.heappush(self._timers, (due, self._ticks, process))
@@ -329,7 +331,7 @@ class Supervisor:
             remove_files(self._directory, process.task, process.attempt)
 
     def _give_up(self, process: Process, now: float) -> Result:
-        """Return the result of a task that cannot be ended, so that neither its slot nor the pilot waits for it."""
+        """Return a result for a task that cannot be killed, so that neither its slot nor the pilot waits for it."""
         self._forget(process)
         self._immortal.add(process.pid)
         _log.error("process %d of task %d does not end when it is killed", process.pid, process.task)
@@ -372,7 +374,7 @@ class Supervisor:
             limit = process.memory_bytes
             if process.cause is not None or sum(size for _, size in found) <= limit:
                 continue
-            # What processes share was counted for each of them: what it really is takes longer to find out.
+            # That counts shared memory once per process; the real number takes longer to find out.
             if sum(processes.proportional_memory(pid, size) for pid, size in found) > limit:
                 self._stop(process, Cause.OOM, min(process.grace_s, GRACE_S), now)
 

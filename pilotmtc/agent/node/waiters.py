@@ -2,8 +2,8 @@
 
 A waiter sleeps in ``waitid`` for its one task, deals with its end and starts the next one itself. The kernel wakes it
 on the very core that the task has just left, and with tasks bound to cores it never leaves that core: no other core
-idles meanwhile. On two cores that is worth a fifth of the throughput of short tasks over one thread with a poll for
-all. What runs beyond the number of cores is left to the poll.
+idles meanwhile. On two cores, short tasks have a fifth more throughput than with one thread that polls for all. Tasks
+beyond the number of cores are left to the poll.
 """
 
 import os
@@ -24,7 +24,7 @@ class Waiters:
     Parameters
     ----------
     limit
-        How many at the most.
+        How many there may be.
     ended
         Called in the waiter's thread with a process that has ended and is not reaped; returns the next one to wait for,
         or None. Having returned None it has counted the waiter as idle.
@@ -41,7 +41,7 @@ class Waiters:
         self.idle = 0
 
     def take(self, process: Process) -> bool:
-        """Have a waiter wait for `process`; return False if none is free. The caller holds the loop's lock."""
+        """Have a waiter wait for `process`; return False if none is free. The caller holds the agent's lock."""
         if self.idle:
             self.idle -= 1
         elif len(self._threads) < self._limit:

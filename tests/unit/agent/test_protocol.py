@@ -35,7 +35,7 @@ def test_messages_come_out_of_bytes_as_they_went_in() -> None:
 
 @given(st.lists(st.binary(max_size=100), max_size=3))
 def test_random_bytes_are_a_named_error(parts: list[bytes]) -> None:
-    with pytest.raises(ProtocolError, match="is passed over"):
+    with pytest.raises(ProtocolError, match="is ignored"):
         decode(parts)
 
 

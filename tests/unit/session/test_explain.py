@@ -128,8 +128,8 @@ def whole(nodes: int = 2) -> Pilot:
         (Resources(ranks=30), "$ pilotmtc pilot submit --nodes 3\n"),
         (Resources(ranks=30, cores=5), "$ pilotmtc pilot submit --nodes 15\n"),
         (Resources(ranks=8, ranks_per_node=2), "$ pilotmtc pilot submit --nodes 4\n"),
-        (Resources(cores=50), "no node that was seen here has so many cores: the largest has 12\n$ pilotmtc edit"),
-        (Resources(memory_bytes=99 << 30), "no node that was seen here has so much memory: the largest has 24G\n$ pil"),
+        (Resources(cores=50), "no node seen here has so many cores: the largest has 12\n$ pilotmtc edit"),
+        (Resources(memory_bytes=99 << 30), "no node seen here has so much memory: the largest has 24G\n$ pil"),
     ],
 )
 def test_pilot_that_is_advised_has_room_and_can_be(need: Resources, words: str) -> None:
@@ -144,9 +144,9 @@ def test_advice_keeps_to_the_part_of_a_node_that_pilots_had() -> None:
 def test_pilot_that_will_never_start_says_so_and_what_to_do() -> None:
     reason = "Can Never Run: Insufficient amount of resource: ncpus (R: 99 A: 48 T: 48)"
     found = replace(pilot(PilotState.PENDING), native_state="Q", reason=reason)
-    assert "never start as it is, for Insufficient amount of resource: ncpus (R: 99" in text(task(), found)
+    assert "never start: Insufficient amount of resource: ncpus (R: 99" in text(task(), found)
     found = replace(pilot(PilotState.PENDING), native_state="PENDING", reason="PartitionNodeLimit")
-    assert "never start as it is, for it asks for more nodes than its queue" in text(task(), found)
+    assert "never start: it asks for more nodes than its queue" in text(task(), found)
     assert "pilotmtc pilot cancel 2" in text(task(), found)
     assert "never" not in text(task(), replace(found, reason="Priority"))
 
