@@ -17,16 +17,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Future
 from types import FrameType
-from typing import Protocol, cast
 
 from pilotmtc.agent.core import events as c
 from pilotmtc.agent.core.core import Core
 from pilotmtc.agent.core.node_health import crashed
 from pilotmtc.agent.crews.interface import Crew
 from pilotmtc.agent.outbox import Outbox
-from pilotmtc.agent.spool import Segment, Spool
+from pilotmtc.agent.spool import Spool
+from pilotmtc.agent.store_link import Exchange, Link, StoreLink
 from pilotmtc.errors import PilotMTCError, StateError, StoreError
 from pilotmtc.model import PilotId, Result, TaskId
 from pilotmtc.protocol.agent import (
@@ -41,7 +40,6 @@ from pilotmtc.protocol.agent import (
     ReportOutput,
     Started,
 )
-from pilotmtc.protocol.base import R, Reply, Request
 from pilotmtc.protocol.records import OutputTail
 from pilotmtc.states import PilotState
 
@@ -54,29 +52,6 @@ LEAVE_REFUSED_S = 4.0  # if it was terminated, and the store is there but cannot
 GC_S = 60.0
 
 _log = logging.getLogger("pilotmtc.agent")
-
-
-class Link(Protocol):
-    """The store, as the loop sees it: it answers later, never blocks, and repeats what was lost."""
-
-    def send(self, request: Request[R]) -> "Future[R]":
-        """Send `request`."""
-        ...
-
-
-StoreRequest = AttachPilot | Claim | EndPilot | Finish | Heartbeat | ReportOutput | Release | Started
-
-
-class Exchange:
-    """A request to the store, and the answer once it has come."""
-
-    __slots__ = ("future", "request", "segment", "sent_at")
-
-    def __init__(self, request: StoreRequest, segment: Segment | None, sent_at: float) -> None:
-        self.request = request
-        self.segment = segment
-        self.sent_at = sent_at
-        self.future: Future[Reply] | None = None
 
 
 class Loop:
@@ -105,13 +80,13 @@ class Loop:
         self, link: Link, pilot: PilotId, core: Core, crew: Crew, spool: Spool, *, guard_fd: int | None = None,
         note: str = "",
     ) -> None:  # fmt: skip
-        self._link = link
+        self._store = StoreLink(link, self._call)
         self._pilot = pilot
         self._core = core
         self._crew = crew
         self._commands: deque[c.Command] = deque()  # decided, and not done yet
         self._performing = False
-        self._outbox = Outbox(pilot, spool, self._send)
+        self._outbox = Outbox(pilot, spool, self._store.send)
         self._guard_fd = guard_fd
         self._note = note
         self.lock = threading.Lock()
@@ -119,9 +94,7 @@ class Loop:
         self._sleep_until = -math.inf  # while the main thread sleeps, when it will look again
         self._epoll = select.epoll()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._answered: deque[Exchange] = deque()
         self._woken = False
-        self._again: list[tuple[float, Exchange]] = []  # what the store could not do just now
         self._signals = 0
         self._terminated = False
         self._refused_at = -math.inf  # when the store last could not do what it was asked
@@ -193,8 +166,8 @@ class Loop:
                 else:
                     crew.ready(fd, monotonic())
             now = monotonic()
-            while self._answered:
-                self._answer(self._answered.popleft(), now)
+            while (exchange := self._store.answer()) is not None:
+                self._answer(exchange, now)
             if crew.due() <= now:
                 crew.poll(now)
             outbox.poll(now)
@@ -225,7 +198,7 @@ class Loop:
     def written(self, outputs: Sequence[OutputTail]) -> None:
         """Tell the store what running tasks have written so far."""
         if outputs:
-            self._send(ReportOutput(self._pilot, tuple(outputs)))
+            self._store.send(ReportOutput(self._pilot, tuple(outputs)))
 
     def watch(self, fd: int) -> None:
         """Have `Crew.ready` called when the descriptor is readable. Raises `OSError` if there is no room for it."""
@@ -268,14 +241,14 @@ class Loop:
             if isinstance(command, c.Start):
                 self._crew.start(command, now)
             elif isinstance(command, c.AskForTasks):
-                self._send(Claim(self._pilot, command.number, command.total, command.want, command.limit,
+                self._store.send(Claim(self._pilot, command.number, command.total, command.want, command.limit,
                                  command.time_left_s, command.backfill, command.wait_s, command.nodes,
                                  command.within_s))  # fmt: skip
             elif isinstance(command, c.Stop):
                 self._crew.stop(command, now)
             elif isinstance(command, c.GiveBack):
                 self._open_releases += 1
-                self._send(Release(self._pilot, command.tasks))
+                self._store.send(Release(self._pilot, command.tasks))
             elif isinstance(command, c.Report):
                 self._outbox.ended(self._crew.report(command), now)
             else:
@@ -289,11 +262,7 @@ class Loop:
     def _tick(self, now: float) -> None:
         if self._signals:
             self._signalled(now)
-        again = [entry for entry in self._again if entry[0] <= now]
-        if again:
-            self._again = [entry for entry in self._again if entry[0] > now]
-            for _, exchange in again:
-                self._resend(exchange)
+        self._store.poll(now)
         if self._outbox.full is not self._owing:
             self._owing = not self._owing
             _log.info("the store %s", "must take results first" if self._owing else "has taken enough results")
@@ -322,7 +291,7 @@ class Loop:
         elif not self._ending and self._outbox.empty and (not self._open_releases or self._lost):
             self._ending = True
             self._leave_by = min(self._leave_by, now + LEAVE_S / 10)
-            self._send(EndPilot(self._pilot, self._leave.state, self._leave.reason))
+            self._store.send(EndPilot(self._pilot, self._leave.state, self._leave.reason))
 
     def _refuses(self, now: float) -> bool:
         return now - self._refused_at < 2 * RESEND_S
@@ -331,7 +300,7 @@ class Loop:
         self._beat_at = float("inf")
         busy = self._core.busy
         wait_s = min(HEARTBEAT_S, self._lease_s / 4)
-        self._send(Heartbeat(self._pilot, self._seen, busy, wait_s, self._crew.states(busy)))
+        self._store.send(Heartbeat(self._pilot, self._seen, busy, wait_s, self._crew.states(busy)))
 
     def _attach(self) -> None:
         """Tell the store that the pilot is active, or that its nodes have changed."""
@@ -341,14 +310,14 @@ class Loop:
         attach = AttachPilot(
             self._pilot, socket.gethostname(), os.getpid(), *self._nodes, holds, largest=cluster.total, note=self._note
         )  # fmt: skip
-        self._send(attach)
+        self._store.send(attach)
 
     def _return(self, now: float) -> None:
         """Come back after the store has given this pilot up, as it does when the link was down for long."""
         _log.warning("the store had given up pilot %s; it comes back", self._pilot)
         self._returning = True
         self._attached = False
-        self._again = [entry for entry in self._again if not isinstance(entry[1].request, Claim)]
+        self._store.forget_claims()
         self.tell(c.GivenUp(), now)
         self._attach()
 
@@ -377,19 +346,6 @@ class Loop:
             self.tell(c.Quit(PilotState.CANCELED, "terminated"), now)
 
     # -- the link ---------------------------------------------------------------------------------------------
-
-    def _send(self, request: StoreRequest, segment: Segment | None = None) -> None:
-        self._resend(Exchange(request, segment, time.monotonic()))
-
-    def _resend(self, exchange: Exchange) -> None:
-        exchange.sent_at = time.monotonic()
-
-        def done(future: "Future[Reply]") -> None:  # in the link's thread
-            exchange.future = future
-            self._answered.append(exchange)
-            self._call()
-
-        self._link.send(cast("Request[Reply]", exchange.request)).add_done_callback(done)
 
     def _answer(self, exchange: Exchange, now: float) -> None:
         request, future = exchange.request, exchange.future
@@ -456,7 +412,7 @@ class Loop:
                 self._refused_at = now
             _log.warning("%s: %s; again in %g s", type(request).__name__, error, RESEND_S)
             if not isinstance(request, Started):
-                self._again.append((now + RESEND_S, exchange))
+                self._store.repeat(exchange, now + RESEND_S)
         elif isinstance(request, EndPilot):
             _log.error("EndPilot: %s", error)
             self._exit = 0 if isinstance(error, StateError) else 1

@@ -1,0 +1,95 @@
+"""The agent's requests to the store: sent without waiting, answered later, repeated if the store cannot do them now."""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Protocol, cast
+
+from pilotmtc.agent.spool import Segment
+from pilotmtc.protocol.agent import (
+    AttachPilot,
+    Claim,
+    EndPilot,
+    Finish,
+    Heartbeat,
+    Release,
+    ReportOutput,
+    Started,
+)
+from pilotmtc.protocol.base import R, Reply, Request
+
+
+class Link(Protocol):
+    """The store, as the loop sees it: it answers later, never blocks, and repeats what was lost."""
+
+    def send(self, request: Request[R]) -> "Future[R]":
+        """Send `request`."""
+        ...
+
+
+StoreRequest = AttachPilot | Claim | EndPilot | Finish | Heartbeat | ReportOutput | Release | Started
+
+
+class Exchange:
+    """A request to the store, and the answer once it has come."""
+
+    __slots__ = ("future", "request", "segment", "sent_at")
+
+    def __init__(self, request: StoreRequest, segment: Segment | None, sent_at: float) -> None:
+        self.request = request
+        self.segment = segment
+        self.sent_at = sent_at
+        self.future: Future[Reply] | None = None
+
+
+class StoreLink:
+    """Sends requests, and keeps the answers until they are asked for.
+
+    Parameters
+    ----------
+    link
+        The store.
+    arrived
+        Called, in a thread of the link's, when there is an answer.
+    """
+
+    def __init__(self, link: Link, arrived: Callable[[], None]) -> None:
+        self._link = link
+        self._arrived = arrived
+        self._answered: deque[Exchange] = deque()
+        self._later: list[tuple[float, Exchange]] = []
+
+    def send(self, request: StoreRequest, segment: Segment | None = None) -> None:
+        """Send a request; `segment` is where the results in it are spooled."""
+        self._send(Exchange(request, segment, time.monotonic()))
+
+    def answer(self) -> Exchange | None:
+        """Return the next request that has an answer; None if there is none."""
+        return self._answered.popleft() if self._answered else None
+
+    def repeat(self, exchange: Exchange, at: float) -> None:
+        """Send a request again at that time."""
+        self._later.append((at, exchange))
+
+    def forget_claims(self) -> None:
+        """Do not repeat claims: the pilot's state is not what it was."""
+        self._later = [entry for entry in self._later if not isinstance(entry[1].request, Claim)]
+
+    def poll(self, now: float) -> None:
+        """Send again what is due."""
+        due = [exchange for at, exchange in self._later if at <= now]
+        if due:
+            self._later = [entry for entry in self._later if entry[0] > now]
+            for exchange in due:
+                self._send(exchange)
+
+    def _send(self, exchange: Exchange) -> None:
+        exchange.sent_at = time.monotonic()
+
+        def done(future: "Future[Reply]") -> None:  # in the link's thread
+            exchange.future = future
+            self._answered.append(exchange)
+            self._arrived()
+
+        self._link.send(cast("Request[Reply]", exchange.request)).add_done_callback(done)
