@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import errno
 import os
 import signal
 import subprocess
@@ -222,6 +223,17 @@ def test_group_with_another_users_processes_harms_nothing(tmp_path: Path) -> Non
     argv = [sys.executable, __file__, str(tmp_path)]
     done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=60)
     assert not done.returncode, done.stderr
+
+
+def test_task_that_cannot_be_watched_leaves_nothing(bench: Bench) -> None:
+    def no_room(fd: int) -> None:
+        raise OSError(errno.ENOSPC, "no room for another descriptor")
+
+    process = bench.start("exec sleep 60")
+    before = os.listdir("/proc/self/fd")
+    assert not bench.worker.watch(process, no_room)
+    assert len(os.listdir("/proc/self/fd")) == len(before) - 2  # its pipes
+    assert not Path(f"/proc/{process.pid}").exists()
 
 
 def as_another_user(directory: Path) -> None:
