@@ -124,7 +124,7 @@ def test_stranger_with_another_key_is_not_heard(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    "parts", [[b""], [b"\xc1"], [b"nonsense", b"more"], [b"\x92\xa4said\x01"], [b"\x91" * 100_000]]
+    "parts", [[b""], [b"\xc1"], [b"nonsense", b"more"], [b"\x92\xa8numbered\x01"], [b"\x91" * 100_000]]
 )
 def test_nonsense_from_who_has_the_key_is_passed_over(site: Site, parts: list[bytes]) -> None:
     with running_fleet(site, 1) as fleet:
