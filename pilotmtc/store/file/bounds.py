@@ -1,4 +1,4 @@
-"""Which numbers the store takes."""
+"""The range of numbers that the store accepts."""
 
 from msgspec import Struct
 

@@ -1,4 +1,4 @@
-"""What must hold in a store, as queries that find what breaks it."""
+"""The rules of a store, as queries for rows that break them."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ _AT_WORK = frozenset({PilotState.ACTIVE, PilotState.DRAINING})
 _CURRENT = attempt_id_sql("t.id", "t.attempt")
 _SHOWN = 5  # of each kind of problem
 
-# Each query answers the ids of what breaks the rule.
+# Each query returns the ids of rows that break the rule.
 _RULES = (
     ("tasks in a state that does not exist", f"SELECT id FROM task WHERE state NOT {in_states(TaskState)}"),
     ("held tasks without a pilot that is at work",
@@ -68,14 +68,14 @@ _RECEIVED = """SELECT c.id, c.received, (SELECT count(*) FROM task AS t WHERE t.
 
 
 def problems(connection: sqlite3.Connection, store: str) -> Iterator[str]:
-    """Yield what is wrong with the file `store`, in words."""
+    """Yield messages about what is wrong with the file `store`."""
     broken = False
     for (line,) in connection.execute("PRAGMA integrity_check(20)"):
         if line != "ok":
             broken = True
             yield f"the file is damaged: {line}"
     if broken:
-        return  # the rest would only say it again in other words
+        return  # the rest would only repeat it in other words
     for table, n, parent in connection.execute(
         'SELECT "table", count(*), parent FROM pragma_foreign_key_check GROUP BY 1, 3'
     ):

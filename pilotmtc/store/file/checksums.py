@@ -1,4 +1,4 @@
-"""Whether the files that hold large outputs are as they were written."""
+"""Checks whether the files of large outputs are as they were written."""
 
 import sqlite3
 import zlib
@@ -15,7 +15,7 @@ _ALL = """SELECT c.id, a.stdout_path, c.stdout, a.stderr_path, c.stderr, p.direc
 
 
 def damaged(connection: sqlite3.Connection, store: str) -> Iterator[str]:
-    """Yield, in words, which files of large outputs have changed; those that are gone are another matter."""
+    """Yield messages about files of large outputs that have changed; `missing` finds those that are gone."""
     changed: list[str] = []
     for id_, out, out_crc, err, err_crc, directory in connection.execute(_ALL):
         for path, crc in ((out, out_crc), (err, err_crc)):

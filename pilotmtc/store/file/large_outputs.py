@@ -1,4 +1,4 @@
-"""Where the whole of an output is that was too large for the store: in a file below the directory beside it.
+"""Outputs that are too large for the store: each is in a file below the directory beside the store.
 
 The store knows such files by their paths from that directory on, so that it can be moved or copied together with it.
 The paths of older stores are absolute.
@@ -21,7 +21,7 @@ _ALL = """SELECT a.id, a.stdout_path, a.stdout_bytes, a.stderr_path, a.stderr_by
 
 
 def kept(store: str, path: str | None) -> str | None:
-    """Return a path as the store keeps it: a file of its own from its directory on, any other as it is."""
+    """Return a path as the store keeps it: relative to the store's directory if it is below that."""
     return path and path.removeprefix(f"{store}.d/")
 
 
@@ -43,7 +43,7 @@ def place(store: str, path: str | None, directory: str | None) -> str | None:
 
 
 def missing(connection: sqlite3.Connection, store: str) -> Iterator[str]:
-    """Yield, in words, which outputs are not all there any more."""
+    """Yield messages about outputs whose files are gone."""
     tasks = [
         str(split_attempt_id(id_)[0])
         for id_, out, _, err, _, directory in connection.execute(_ALL)
@@ -59,7 +59,7 @@ def missing(connection: sqlite3.Connection, store: str) -> Iterator[str]:
 
 
 def lacks(connection: sqlite3.Connection, store: str, copy: Path) -> str:
-    """Return, in words, which outputs a copy of the store does not have; nothing if it has all."""
+    """Return a message about the outputs that a copy of the store lacks; empty if it has all."""
     found = [
         size
         for _, out, out_size, err, err_size, _ in connection.execute(_ALL)

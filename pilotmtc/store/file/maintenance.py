@@ -1,7 +1,7 @@
-"""Check, compact, snapshot: looking after the file.
+"""Check, compact, snapshot: maintenance of the file.
 
-Where other processes may open it, checks and copies are made through connections of their own; where one has it to
-itself, through that one's, in steps between which it does its work.
+If other processes may open the file, checks and copies use connections of their own. If the server has it exclusively,
+they use the server's connection, in steps between which it does its work.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ _WAL = 2
 def check_file(path: Path, owner: sqlite3.Connection | None = None) -> Checked:
     """Check the store at `path`, in a way that blocks no writer for long.
 
-    If `owner` has it to itself, a copy is checked: damage comes along with the pages.
+    If `owner` has the file exclusively, a copy is checked: damaged pages are copied as they are.
     """
     if owner is None:
         with _reading(path) as connection:
@@ -89,7 +89,7 @@ def _refuse(path: Path, target: Path) -> None:
     """Raise unless `target` is free or an older snapshot."""
     refuse_output(path, target)
     try:
-        # Not blocking: whatever takes its place at this moment must not hold anybody up.
+        # Not blocking: a pipe that takes its place at this moment must not stop the server.
         descriptor = os.open(target, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
             head = file.read(_HEAD_BYTES)

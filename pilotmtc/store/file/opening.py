@@ -20,7 +20,7 @@ TROUBLE = (sqlite3.Error, UnicodeDecodeError)
 
 
 def translate(error: sqlite3.Error | UnicodeDecodeError, path: str | Path) -> PilotMTCError:
-    """Return what `error` means for the user."""
+    """Return the error that tells the user what `error` means."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if isinstance(error, UnicodeDecodeError) or "Could not decode to UTF-8" in str(error):
         code = sqlite3.SQLITE_CORRUPT
@@ -122,7 +122,7 @@ def _take(connection: sqlite3.Connection) -> None:
 
 
 def _prepare(path: Path) -> None:
-    """See that `path` is a file of ours with mode 0600, made if need be, that might be a store."""
+    """Create `path` with mode 0600 if it is not there; raise if it cannot be a store of this user's."""
     try:
         private_files.make_above(path)
         _check_companions(path)

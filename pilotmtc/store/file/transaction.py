@@ -19,7 +19,7 @@ from pilotmtc.store.live.changes import ChangeFeed
 from pilotmtc.store.live.last_overview import LastOverview
 from pilotmtc.store.live.leases import Leases
 from pilotmtc.store.live.participant import Participant
-from pilotmtc.store.live.peeks import Peeks
+from pilotmtc.store.live.running_output import RunningOutput
 from pilotmtc.store.live.wakeups import Wakeups
 
 TASK_STATES = tuple(TaskState)
@@ -48,7 +48,7 @@ class Transaction:
     ----------
     execute, executemany
         Those of the connection.
-    caches, leases, changes, wakeups, activity, peeks, overview
+    caches, leases, changes, wakeups, activity, running_output, overview
         What is kept in memory, undone and committed together with the file.
     """
 
@@ -68,10 +68,10 @@ class Transaction:
         self.leases = Leases(clock, lease_s, self.wakeups)
         self.changes = ChangeFeed(seq)
         self.activity = Activity(clock)
-        self.peeks = Peeks()
+        self.running_output = RunningOutput()
         self.overview = LastOverview(seq)
         self._participants: tuple[Participant[Any], ...] = (
-            self.caches, self.leases, self.changes, self.wakeups, self.activity, self.peeks, self.overview,
+            self.caches, self.leases, self.changes, self.wakeups, self.activity, self.running_output, self.overview,
         )  # fmt: skip
         self._start = self._marks()
         self._recall()

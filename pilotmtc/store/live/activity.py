@@ -1,4 +1,4 @@
-"""What has been going on lately, counted in memory as commits bring it. It begins anew with each server. Pure."""
+"""What has happened lately, counted as it is committed. Each server counts from its own start. Pure."""
 
 import math
 from collections import deque
@@ -10,15 +10,15 @@ from pilotmtc.protocol.records import NodeState, Pace, RunningTask, Series
 from pilotmtc.store.live.participant import Staged
 
 _STEPS = ((2.0, 300), (30.0, 240), (300.0, 288))  # ten minutes, two hours, a day
-_FADES_S = (15.0, 120.0, 900.0)  # what was longer ago counts less and less in a pace
-_FEW = 10  # things that say too little of a pace: more of the past is looked at
-_LULL_S = 5.0  # nothing has happened for so long: those that run need longer than that
-_FOLD_S = 0.25  # commits are gathered for so long: there may be thousands a second
+_FADES_S = (15.0, 120.0, 900.0)  # how fast the past fades in a pace
+_FEW = 10  # ends: fewer say too little of a pace, and more of the past is used
+_LULL_S = 5.0  # without an end for so long, the tasks that run must take longer than that
+_FOLD_S = 0.25  # commits are gathered for so long: there may be thousands per second
 _EVENTS = 100
 
 
 class Meter:
-    """How many things have happened, and how many a second lately."""
+    """Counts ends, and says how many there were per second lately."""
 
     __slots__ = ("_at", "_faded", "_since", "failed", "total")
 
@@ -30,7 +30,7 @@ class Meter:
         self._faded = [0.0] * len(_FADES_S)  # as much as each of these still remembers
 
     def add(self, count: int, failed: int, now: float) -> None:
-        """Note what has happened."""
+        """Count ends."""
         if not count:
             return
         self._faded = [one + count for one in self._remembered(now)]
@@ -39,12 +39,12 @@ class Meter:
         self.failed += failed
 
     def pace(self, id_: int, now: float, running: int) -> Pace:
-        """Return what there is to say when so many are being worked on."""
+        """Return the pace while so many are running."""
         age = max(now - self._since, 0.5)
         return Pace(id_, round(self._lately(now, age, running), 6), self.total, self.failed)
 
     def _lately(self, now: float, age: float, running: int) -> float:
-        """Return how many a second, from as little of the past as says enough.
+        """Return how many ended per second, from as little of the past as is enough.
 
         That is a time in which more have ended than are running: else it would be shorter than they take, and say now
         that they go very fast, now that they stand still. When none has ended for a while, each that runs takes longer
@@ -64,7 +64,7 @@ class Meter:
 
 
 class Ring:
-    """The past in steps: what ended and failed in each, and how many cores were busy and there on average."""
+    """The past in steps: how many tasks ended and failed in each, and the mean numbers of busy and of all cores."""
 
     def __init__(self, step_s: float, size: int, now: float) -> None:
         self.step_s = step_s
@@ -75,7 +75,7 @@ class Ring:
         self._level = (0, 0)
 
     def advance(self, now: float, busy: int, cores: int) -> None:
-        """Let time pass, with so many cores busy and there."""
+        """Go on to `now`, with so many busy cores and cores since the last call."""
         self._level = (busy, cores)
         while self._at < now:
             end = min(now, (self._number + 1) * self.step_s)

@@ -1,4 +1,4 @@
-"""Claim, Started, Release: tasks go out to agents and come back unstarted."""
+"""Claim, Started, Release: agents get tasks, start them, and give back those that they have not started."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -68,7 +68,7 @@ class ReadyTask(Struct, frozen=True, gc=False):
 
 @handles(Claim)
 def claim(tx: Transaction, request: Claim) -> Batch:
-    """Give a batch that fits."""
+    """Give the pilot a batch of tasks that fit."""
     status = pilot_status(tx, request.pilot)
     if status.state in PILOT_FINAL:
         raise StateError(f"pilot {request.pilot} is {status.state.name}: its agent must stop")
@@ -79,7 +79,7 @@ def claim(tx: Transaction, request: Claim) -> Batch:
         rows = tx.execute(_GIVEN_TASKS, (request.pilot, request.number))
         return _batch(tx, request.number, [ReadyTask(*row) for row in rows], 0)
     if request.number < tx.leases.newest_claim(request.pilot, status.claim_no):
-        return Batch(request.number)  # a late copy: the agent would not know of what this gave it
+        return Batch(request.number)  # a late copy: the agent would not learn what it was given
     tx.leases.note_claim(request.pilot, request.number)
     if status.state is PilotState.DRAINING or status.drain or status.kill:
         return Batch(request.number)
@@ -228,7 +228,7 @@ class _Left:
 
 @handles(Started)
 def started(tx: Transaction, request: Started) -> Done:
-    """Mark claimed tasks as running; others are passed over."""
+    """Mark claimed tasks as running; ignore tasks that the pilot does not hold."""
     tx.leases.heard(request.pilot)
     tasks = tasks_by_id(tx, [task for task, *_ in request.tasks])
     running = []
@@ -250,7 +250,7 @@ def started(tx: Transaction, request: Started) -> Done:
 
 @handles(Release)
 def release(tx: Transaction, request: Release) -> Done:
-    """Take back what the pilot holds of these; others are passed over."""
+    """Take these tasks back; ignore tasks that the pilot does not hold."""
     tx.leases.heard(request.pilot)
     tasks = tasks_by_id(tx, [task for task, _ in request.tasks])
     mine = []
@@ -264,9 +264,9 @@ def release(tx: Transaction, request: Release) -> Done:
 
 
 def take_back(tx: Transaction, pilot: PilotId, tasks: Iterable[TaskStatus], *, lost: bool = False) -> None:
-    """Make held tasks that were not started READY again, or CANCELED where the user wished so.
+    """Make held tasks that were not started READY again, or CANCELED if the user asked for that.
 
-    With `lost`, nobody has said that they were not started: their rows go on to name the pilot.
+    With `lost`, the pilot may have started them after all: their rows still name it.
     """
     back: list[tuple[int]] = []
     canceled: list[tuple[int]] = []

@@ -1,4 +1,4 @@
-"""What the end of a task means for those that depend on it."""
+"""What follows from a task's end for tasks that depend on it."""
 
 from collections.abc import Iterable
 from itertools import islice
@@ -19,7 +19,7 @@ _CHANGE = "UPDATE task SET state = ?, unmet = ? WHERE id = ?"
 
 
 def resolve(tx: Transaction, ended: Iterable[tuple[int, int]]) -> None:
-    """Make waiting dependents of ``(task, final state)`` READY or SKIPPED, and so on down the line."""
+    """Make waiting dependents of ``(task, final state)`` READY or SKIPPED, and so on for their dependents."""
     if not tx.caches.has_dependencies:
         return
     queue = dict(ended)

@@ -1,4 +1,4 @@
-"""Finish: how attempts ended, each recorded once, and what follows for the task.
+"""Finish: records how each attempt ended, once, and moves its task on.
 
 An attempt whose pilot was given up is *lost*: recorded as such if it ran, and its task READY for the next. The task's
 row still names the pilot. As long as nobody has claimed the task again, what that pilot says of the attempt counts
@@ -22,7 +22,7 @@ from pilotmtc.store.requests.handlers import handles
 from pilotmtc.store.requests.query import store_path
 
 _LONGEST_BACKOFF_S = 3600.0
-# Ends that are no result: a lost attempt may stay lost as well.
+# Causes that say nothing of the task itself: a lost attempt may as well stay lost.
 _NO_RESULT = NOT_CHARGED | {Cause.CANCELED}
 _DONE, _READY, _EXIT = TaskState.DONE, TaskState.READY, Cause.EXIT
 # Of a list of attempts, those that are recorded.
@@ -35,7 +35,7 @@ _KEEP_OUTPUT = "INSERT INTO output VALUES (?, ?, ?)"
 _KEEP_CHECKSUMS = "INSERT INTO checksum VALUES (?, ?, ?)"
 _SUCCEED = f"UPDATE task SET state = {_DONE:d}, cancel = 0 WHERE id {IN_LIST}"
 # Note what follows from an attempt that was no success.
-# What is READY again has not started: who shows how long it has run must not count on.
+# A task that is READY again has not started: nobody must show that it still runs.
 _FOLLOW = f"""UPDATE task SET state = ?1, failures = ?2, crashes = ?3, not_before = ?4, pilot_id = ?5, cancel = 0,
     started_at = iif(?1 = {_READY:d}, NULL, started_at) WHERE id = ?6"""
 
@@ -44,7 +44,7 @@ Values = tuple[object, ...]  # of a row that is written
 
 @handles(Finish)
 def finish(tx: Transaction, request: Finish) -> Finished:
-    """Record what the pilot holds, tell the rest apart into seen again and stale."""
+    """Record results of attempts that the pilot holds; count the others as recorded before or stale."""
     tx.leases.heard(request.pilot)
     tasks = tasks_by_id(tx, [result.task for result in request.results])
     if any(task.state == _READY for task in tasks.values()):
@@ -56,9 +56,9 @@ def finish(tx: Transaction, request: Finish) -> Finished:
 def find_again(
     tx: Transaction, pilot: PilotId, attempts: Iterable[tuple[int, int]], tasks: dict[int, TaskStatus]
 ) -> None:
-    """Make those of ``(task, attempt)`` RUNNING again that were lost with `pilot` and not claimed since.
+    """Make attempts ``(task, attempt)`` RUNNING again that were lost with `pilot` and not claimed since.
 
-    `tasks` are changed accordingly.
+    Changes `tasks` accordingly.
     """
     lost = {
         attempt_id(task.id, attempt): task
@@ -78,14 +78,14 @@ def find_again(
 def record(
     tx: Transaction, pilot: PilotId, results: Iterable[Result], tasks: dict[int, TaskStatus], *, lost: bool = False
 ) -> tuple[int, int, int]:
-    """Record results of attempts that the pilot holds; `tasks` say how these stand, and lose those that have ended.
+    """Record results of attempts that the pilot holds; removes the tasks of these from `tasks`.
 
-    With `lost`, the pilot was given up: what becomes READY goes on to name it.
+    With `lost`, the pilot was given up: rows of tasks that become READY still name it.
 
     Returns
     -------
     recorded, again, stale
-        How many were new, recorded before, and of attempts that the pilot does not hold.
+        How many were new, recorded before, or of attempts that the pilot does not hold.
     """
     now = tx.clock.now()
     attempts: list[Values] = []
@@ -147,7 +147,7 @@ def record(
 
 
 def _after(tx: Transaction, result: Result, task: TaskStatus, now: float, lost: bool) -> tuple[TaskState, Values]:
-    """Return where the task goes after an attempt that was no success, and the values for its row."""
+    """Return the state of the task after an attempt that was not a success, and the values for its row."""
     template = tx.caches.templates.get(task.template)
     failures = task.failures + (result.cause not in NOT_CHARGED)
     crashes = task.crashes + (result.cause in CRASHES)

@@ -1,4 +1,4 @@
-"""A task or a pilot seen from near: why it waits, what runs where, when its slots were in use."""
+"""Details of a task or a pilot: why it waits, what runs where, when its slots were in use."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ _BLOCKERS = 10
 _MOST_HELD = 20_000
 _MOST_SPANS = 10_000
 _SPAN_IDS = 8_192  # tasks whose attempts are looked at in one go
-_MOVES = 30_000  # transitions, most of them of attempts that begin, that are looked at in one go
+_MOVES = 30_000  # changes that are looked at in one go; most of them are of attempts that begin
 _SPANS = "SELECT id, node, slot, started_at, elapsed_s, cause, coalesce(exit_code, signal, 0) FROM attempt"
 _IS_OF_PILOT = "pilot_id = ? AND started_at > 0"
 _OLDER_SPANS = f"{_SPANS} WHERE id >= ? AND id < ? AND {_IS_OF_PILOT} ORDER BY id DESC LIMIT ?"
@@ -50,7 +50,7 @@ _DIRECTORY = "SELECT directory FROM pilot WHERE id = ?"
 
 @handles(Explain)
 def explain(tx: Transaction, request: Explain) -> Explanation:
-    """Answer all that says why a task is where it is."""
+    """Return what explains the state of a task."""
     detail = get_task(tx, GetTask(request.task))
     task = detail.task
     now = tx.clock.now()
@@ -84,7 +84,7 @@ def explain(tx: Transaction, request: Explain) -> Explanation:
 
 @handles(GetPilotView)
 def get_pilot_view(tx: Transaction, request: GetPilotView) -> PilotView:
-    """Answer a pilot and what it holds."""
+    """Return a pilot and what it holds."""
     now = tx.clock.now()
     found = pilots_where(tx, "id = ?", (request.pilot,))
     if not found:
@@ -112,13 +112,13 @@ def get_pilot_view(tx: Transaction, request: GetPilotView) -> PilotView:
 
 @handles(GetTail)
 def get_tail(tx: Transaction, request: GetTail) -> Tail:
-    """Answer what a running attempt has written as far as is known, and have its agent asked for newer."""
+    """Return what a running attempt has written, as far as is known, and ask its agent for more."""
     row = tx.execute(_RUNNING_ATTEMPT, (request.task,)).fetchone()
     if row is None:
         return Tail()
     attempt, pilot = row
-    at, written = tx.peeks.answer((request.task, attempt))
-    if at == request.since and tx.peeks.ask(pilot, (request.task, attempt), tx.clock.monotonic()):
+    at, written = tx.running_output.answer((request.task, attempt))
+    if at == request.since and tx.running_output.ask(pilot, (request.task, attempt), tx.clock.monotonic()):
         tx.wakeups.call([pilot])
     return Tail(attempt, at, written)
 
@@ -127,14 +127,14 @@ def get_tail(tx: Transaction, request: GetTail) -> Tail:
 def peeked(tx: Transaction, request: ReportOutput) -> Done:
     """Pass on what running attempts have written."""
     for written in request.written:
-        tx.peeks.take(written, tx.clock.now())
+        tx.running_output.take(written, tx.clock.now())
     tx.wakeups.changed()
     return Done()
 
 
 @handles(GetSpans)
 def get_spans(tx: Transaction, request: GetSpans) -> Spans:
-    """Answer when slots were in use."""
+    """Return when slots were in use."""
     if not request.before and tx.changes.first_seq <= request.since <= tx.changes.seq:
         return _newer_spans(tx, request)
     limit = max(1, min(request.limit, _MOST_SPANS))
@@ -156,7 +156,7 @@ def get_spans(tx: Transaction, request: GetSpans) -> Spans:
 
 
 def _newer_spans(tx: Transaction, request: GetSpans) -> Spans:
-    """Answer what has ended since an earlier answer, retries of old tasks too, from the transitions in memory."""
+    """Return what has ended since an earlier reply, retries of old tasks too, from the changes in memory."""
     seq, moves = tx.changes.since(request.since, None, _MOVES)
     ended = {attempt_id(task, attempt) for task, state, attempt in moves if attempt and state not in _BEGUN}
     rows = tx.execute(_SPANS_BY_ID, (id_list(ended), request.pilot))
@@ -170,7 +170,7 @@ def _span(row: tuple[Any, ...]) -> Span:
 
 @handles(GetWords)
 def get_words(tx: Transaction, request: GetWords) -> Words:
-    """Answer words for filters."""
+    """Return words for filters."""
     return Words(tuple(field_names(tx)[:200]), tuple([tag for (tag,) in tx.execute(_TAGS)]))
 
 

@@ -1,4 +1,4 @@
-"""Pilots' jobs: which there are, and what their schedulers say of them."""
+"""Pilots' jobs: which ones schedulers are asked about, and what schedulers report."""
 
 import json
 from collections.abc import Iterable
@@ -16,9 +16,9 @@ from pilotmtc.store.file.transaction import Transaction
 from pilotmtc.store.requests.handlers import handles
 from pilotmtc.store.requests.pilots import end
 from pilotmtc.store.requests.query import decode_pilot, store_path
-from pilotmtc.store.requests.reconcile import LIVING, NOT_HEARD, awaited, judge
+from pilotmtc.store.requests.reconcile import LIVING, NOT_HEARD, judge, why_waiting
 
-# An agent that has said its last word needs a moment to leave; after that, what is left of its job is ended.
+# An agent needs a moment to leave after it has ended its pilot; then the rest of its job is canceled.
 _LEAVES_WITHIN_S = 20.0
 _WATCHED = "FROM pilot INDEXED BY pilot_watched WHERE watched = 1"
 # All pilots to ask schedulers about; whether it is only for an end that nobody has asked about since.
@@ -45,18 +45,18 @@ _SET_REASON = "UPDATE pilot SET reason = ? WHERE id = ?"
 
 
 class OpenJobs(Struct, frozen=True):
-    """What is open at a scheduler: something that it has not been told yet, or a pilot whose agent is silent."""
+    """What there is to do at a scheduler: something to tell it (`untold`), or a pilot whose agent is silent."""
 
     untold: bool = False
     silent: bool = False
 
 
 def open_jobs(tx: Transaction) -> dict[str, OpenJobs]:
-    """Return the schedulers that are to be asked."""
+    """Return the schedulers that have to be asked about pilots."""
     found: dict[str, OpenJobs] = {}
     for url, pilot, state, kill, unasked in tx.execute(_OPEN_JOBS, (NOT_HEARD,)):
         before = found.get(url, OpenJobs())
-        # Of one that has ended, its key is still to be taken away: whoever asks does that.
+        # The key of a pilot that has ended still has to be removed: the steward that asks does that.
         untold = state == PilotState.NEW or bool(unasked if state in PILOT_FINAL else kill)
         found[url] = OpenJobs(before.untold or untold, before.silent or tx.leases.is_alarming(pilot))
     return found
@@ -64,7 +64,7 @@ def open_jobs(tx: Transaction) -> dict[str, OpenJobs]:
 
 @handles(GetJobs)
 def get_jobs(tx: Transaction, request: GetJobs) -> Jobs:
-    """Answer what is to be asked and done."""
+    """Return the pilots to ask a scheduler about, and what to do about their jobs."""
     now = tx.clock.now()
     rows = tx.execute(_JOBS, (request.scheduler,))
     return Jobs(store_path(tx), tuple([_job(row, now) for row in rows]))
@@ -82,13 +82,13 @@ def _job(row: tuple[Any, ...], now: float) -> Job:
 
 
 def left_keys(tx: Transaction, keys: Iterable[str]) -> list[PilotId]:
-    """Return which of the pilots with these keys are over and asked about no more."""
+    """Return the pilots with these keys that have ended and that no scheduler is asked about any more."""
     rows = tx.execute(_LEFT_KEYS, (json.dumps(list(keys)),))
     return [PilotId(id_) for (id_,) in rows]
 
 
 def watch_again(tx: Transaction, pilots: Iterable[PilotId]) -> None:
-    """Have it asked about pilots once more: who does that takes away the keys of those that are over."""
+    """Have schedulers asked about pilots once more: the steward that asks removes the keys of those that have ended."""
     tx.execute(_WATCH, (id_list(pilots),))
 
 
@@ -101,7 +101,7 @@ def begin_submit(tx: Transaction, request: BeginSubmit) -> Changed:
 
 @handles(ReportJobs)
 def report_jobs(tx: Transaction, request: ReportJobs) -> Done:
-    """Write down what the scheduler says, and end the pilots that it says are over."""
+    """Record what the scheduler reports, and end pilots whose jobs have ended."""
     for report in request.reports:
         _report(tx, report)
     if request.trouble:
@@ -140,8 +140,8 @@ def _report(tx: Transaction, report: JobReport) -> None:
     if status.state in (PilotState.NEW, PilotState.PENDING):
         if status.state is PilotState.NEW:
             move_pilot(tx, report.pilot, PilotState.NEW, PilotState.PENDING)
-        why = awaited(report) if report.state is JobState.RUNNING else report.reason
+        why = why_waiting(report) if report.state is JobState.RUNNING else report.reason
     elif status.state not in PILOT_FINAL and report.state not in LIVING:
-        why = report.reason  # until its agent is silent for too long: then this is how it ended
+        why = report.reason  # how the pilot has ended, if its agent stays silent
     if why != status.reason:
         tx.execute(_SET_REASON, (why, report.pilot))

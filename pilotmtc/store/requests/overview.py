@@ -44,14 +44,14 @@ Row = tuple[Any, ...]
 
 @handles(GetOverview)
 def get_overview(tx: Transaction, request: GetOverview) -> Overview:
-    """Answer what has changed."""
+    """Return what has changed since an earlier overview."""
     shown = tx.overview
     now = tx.clock.now()
     monotonic = tx.clock.monotonic()
     before = shown.seq
     shown.seq += 1
     pilots = pilot_rows(tx, _IS_SHOWN, (now - _LATELY_S, _PILOTS))
-    # That a pilot was heard of is no news, unless it was silent: its row comes without that.
+    # A heartbeat alone is not a change of a pilot, unless the pilot was silent.
     for id_ in tx.leases.silent ^ shown.silent:
         shown.pilots.pop(id_, None)
     shown.silent = tx.leases.silent
@@ -70,7 +70,7 @@ def get_overview(tx: Transaction, request: GetOverview) -> Overview:
     since = request.since if shown.first_seq <= request.since <= shown.seq else 0
     activity = tx.activity
     series = activity.series(request.span_s)
-    if 0 < since == shown.seq:  # nothing has ended, no core has become busy or idle
+    if 0 < since == shown.seq:  # no task has ended, no core has become busy or idle
         series = Series(series.step_s, series.start_at)
     new_campaigns = [row for row, seq in shown.campaigns.values() if seq > since]
     return Overview(

@@ -1,4 +1,4 @@
-"""Pilots: they are entered, report for duty, renew their leases, get orders, and end or are given up."""
+"""Pilots are created, attach, renew their leases, get orders, and end or are given up."""
 
 import re
 
@@ -18,7 +18,7 @@ from pilotmtc.store.requests.claim import take_back
 from pilotmtc.store.requests.finish import find_again, record
 from pilotmtc.store.requests.handlers import handles
 from pilotmtc.store.requests.query import pilots_where, store_path
-from pilotmtc.store.requests.reconcile import NOT_HEARD, End, silence
+from pilotmtc.store.requests.reconcile import NOT_HEARD, End, end_of_silent
 
 _CONTROL_KEPT_S = 86400.0
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,47}")
@@ -46,7 +46,7 @@ _FORGET_REPLIES = "DELETE FROM control WHERE at < ?"
 
 @handles(CreatePilot)
 def create_pilot(tx: Transaction, request: CreatePilot) -> Pilots:
-    """Enter a pilot, or find the one that this key has made."""
+    """Create a pilot, or return the one that was created with this key."""
     if not request.key:
         raise UsageError("a pilot needs a key: make one with uuid4")
     check_numbers(request.description, "a pilot")
@@ -72,7 +72,7 @@ def create_pilot(tx: Transaction, request: CreatePilot) -> Pilots:
 
 @handles(AttachPilot)
 def attach(tx: Transaction, request: AttachPilot) -> Orders:
-    """Make the pilot ACTIVE, or greet it when it comes back, even if it was given up meanwhile."""
+    """Make the pilot ACTIVE. One that comes back may have been given up meanwhile."""
     status = pilot_status(tx, request.pilot)
     if not _was_given_up(status):
         _refuse_final(request.pilot, status)
@@ -85,7 +85,7 @@ def attach(tx: Transaction, request: AttachPilot) -> Orders:
         _ATTACH,
         (request.host, request.pid, request.nodes, request.cores, tx.clock.now(), request.note, request.pilot),
     ).fetchone()
-    if request.largest is not None and request.largest.cores:  # else what was known of nodes that are lost stays
+    if request.largest is not None and request.largest.cores:  # else keep what is known: its nodes may be lost
         tx.execute(_SET_NODES, (request.largest.cores, request.largest.memory_bytes, request.pilot))
     tx.leases.renew(request.pilot)
     tx.wakeups.changed()
@@ -105,13 +105,13 @@ def attach(tx: Transaction, request: AttachPilot) -> Orders:
 
 
 def _was_given_up(status: PilotStatus) -> bool:
-    """Return whether the pilot is over for no other reason than that it was not heard of."""
+    """Return whether the pilot has ended only because it was not heard of."""
     return status.state is PilotState.FAILED and status.reason == NOT_HEARD
 
 
 @handles(Heartbeat)
 def heartbeat(tx: Transaction, request: Heartbeat) -> Orders:
-    """Renew the lease and answer the orders."""
+    """Renew the lease and return the orders."""
     status = pilot_status(tx, request.pilot)
     _refuse_final(request.pilot, status)
     if request.pilot not in tx.leases:
@@ -123,7 +123,7 @@ def heartbeat(tx: Transaction, request: Heartbeat) -> Orders:
     if request.nodes:
         tx.activity.nodes_are(request.pilot, request.nodes)
     orders = _orders(tx, request.pilot, status)
-    peek = tx.peeks.questions(request.pilot)
+    peek = tx.running_output.questions(request.pilot)
     return msgspec.structs.replace(orders, peek=peek) if peek else orders
 
 
@@ -134,14 +134,14 @@ def _refuse_final(pilot: PilotId, status: PilotStatus) -> None:
 
 def _orders(tx: Transaction, pilot: PilotId, status: PilotStatus) -> Orders:
     cancel: tuple[tuple[TaskId, int], ...] = ()
-    if status.orders:  # else there is nothing to look for among what may be thousands
+    if status.orders:  # else none of perhaps thousands of tasks is to be canceled
         cancel = tuple(tx.execute(_TO_CANCEL, (pilot,)).fetchall())
     return Orders(status.orders, tx.leases.lease_s, cancel, status.drain, status.kill)
 
 
 @handles(EndPilot)
 def end_pilot(tx: Transaction, request: EndPilot) -> Done:
-    """Close the pilot's book."""
+    """End the pilot as its agent says."""
     if request.state not in PILOT_FINAL:
         raise UsageError(f"a pilot cannot end as {request.state.name}")
     status = pilot_status(tx, request.pilot)
@@ -151,7 +151,7 @@ def end_pilot(tx: Transaction, request: EndPilot) -> Done:
 
 
 def end(tx: Transaction, pilot: PilotId, status: PilotStatus, how: End) -> None:
-    """End the pilot. What ran in it is over: if `how` has no cause, lost with a pilot that failed, else preempted."""
+    """End the pilot and its tasks; if `how` has no cause, those of a FAILED pilot were lost, others preempted."""
     state, reason = how.state, how.reason
     if status.state is PilotState.NEW and state is PilotState.DONE:
         move_pilot(tx, pilot, PilotState.NEW, PilotState.PENDING)
@@ -173,7 +173,7 @@ def end(tx: Transaction, pilot: PilotId, status: PilotStatus, how: End) -> None:
 
 @handles(DrainPilot)
 def drain_pilot(tx: Transaction, request: DrainPilot) -> Changed:
-    """Order the pilot to take nothing new; one that has not started drains as soon as it does, or is canceled."""
+    """Tell the pilot to take no new tasks; cancel it if it still waits in a queue."""
     status = pilot_status(tx, request.pilot)
     if status.state in PILOT_FINAL:
         return Changed(0, 1)
@@ -191,11 +191,11 @@ def drain_pilot(tx: Transaction, request: DrainPilot) -> Changed:
 
 @handles(CancelPilot)
 def cancel_pilot(tx: Transaction, request: CancelPilot) -> Changed:
-    """Order the pilot to end now; one that has no agent yet is over at once."""
+    """Tell the pilot to end now; one without an agent ends at once."""
     status = pilot_status(tx, request.pilot)
     if status.state in PILOT_FINAL and not status.scheduler:
         return Changed(0, 1)
-    # A job that the scheduler may have is over only when the scheduler says so: it must not start after all.
+    # A job that the scheduler may have has ended only when the scheduler says so: else it might still start.
     if status.state in (PilotState.NEW, PilotState.PENDING) and not (status.scheduler and status.submits):
         end(tx, request.pilot, status, End(PilotState.CANCELED, "canceled before it started"))
         tx.execute(_STOP_WATCHING, (request.pilot,))
@@ -219,13 +219,12 @@ def is_due(tx: Transaction) -> bool:
 
 
 def do_due(tx: Transaction) -> None:
-    """Give up pilots whose lease has run out, tell of those that are silent; let tasks go whose pause is over; forget
-    old replies."""
+    """Give up pilots whose leases have expired, announce silent ones, end pauses before retries, forget old replies."""
     for pilot in tx.leases.expired():
         status = pilot_status(tx, pilot)
         tx.leases.end(pilot)
         if status.state in (PilotState.ACTIVE, PilotState.DRAINING):
-            how = silence(status.job, status.native_state, status.reason, kill=status.kill)
+            how = end_of_silent(status.job, status.native_state, status.reason, kill=status.kill)
             end(tx, pilot, status, how)
     tx.leases.note_silent()
     now = tx.clock.now()

@@ -1,4 +1,4 @@
-"""Requests that only look: filters become SQL, rows become records."""
+"""Requests that only read: filters become SQL, rows become records."""
 
 import os
 import socket
@@ -65,7 +65,7 @@ _PILOTS = """SELECT id, description, state, created_at, started_at, ended_at, se
 _DIRECTORY = "SELECT directory FROM pilot WHERE id = ?"
 _STORE_PATH = "SELECT file FROM pragma_database_list WHERE name = 'main'"
 _VALUES = ("priority", "elapsed_s", "cpu_s", "memory_bytes", "recorded_at")
-_LOOK_S = 0.02  # a page is given up for the next one after that
+_LOOK_S = 0.02  # after that, the rest is left to the next page
 _WINDOW = 2_048  # ids
 _WINDOW_MAX = 65_536
 
@@ -74,7 +74,7 @@ Row = tuple[Any, ...]
 
 @handles(GetTasks)
 def get_tasks(tx: Transaction, request: GetTasks) -> Tasks:
-    """Answer a page of tasks."""
+    """Return a page of tasks."""
     where = Where(tx, request.filter)
     limit = max(1, min(request.limit, _PAGE))
     if request.largest:
@@ -96,7 +96,7 @@ def get_tasks(tx: Transaction, request: GetTasks) -> Tasks:
 
 
 def _largest(tx: Transaction, request: GetTasks, where: Where, limit: int) -> Tasks:
-    """Answer those tasks of as many as can be looked at that have the largest values; those without any come last."""
+    """Return the tasks with the largest values of as many as there is time for; tasks without a value come last."""
     value, given = _value(tx, request.largest)
     best: list[tuple[float | None, TaskId, Row]] = []
     for low, high, last in _windows(tx, request, where.few):
@@ -129,9 +129,9 @@ def _value(tx: Transaction, what: str) -> tuple[str, tuple[float, ...]]:
 
 
 def _windows(tx: Transaction, request: GetTasks, few: bool) -> Iterator[tuple[int, int, bool]]:
-    """Yield ranges of ids, ever larger ones, until looking has taken long enough; the last one says so.
+    """Yield ever larger ranges of ids until the time is up: low, high, and whether it is the last one.
 
-    Of `few` tasks, which an index finds, all ids are one range.
+    If an index finds the `few` tasks, all ids are one range.
     """
     until = tx.clock.monotonic() + _LOOK_S
     end = tx.caches.next_task - 1
@@ -182,7 +182,7 @@ def _attempts(tx: Transaction, task: TaskId, newest: int, limit: int) -> tuple[A
 
 
 def _places(tx: Transaction, pilot: int, *paths: str | None) -> list[str | None]:
-    """Return where files are whose paths the store has so."""
+    """Return where the files are whose paths are in the store."""
     if paths == (None, None):
         return [None, None]
     (directory,) = tx.execute(_DIRECTORY, (pilot,)).fetchone() or (None,)
@@ -191,7 +191,7 @@ def _places(tx: Transaction, pilot: int, *paths: str | None) -> list[str | None]
 
 @handles(GetTask)
 def get_task(tx: Transaction, request: GetTask) -> TaskDetail:
-    """Answer all about a task."""
+    """Return all about a task."""
     row = tx.execute(_TASK, (request.task,)).fetchone()
     if row is None:
         return TaskDetail()
@@ -212,7 +212,7 @@ def _neighbours(tx: Transaction, query: str, task: TaskId) -> tuple[tuple[TaskId
 
 @handles(GetOutput)
 def get_output(tx: Transaction, request: GetOutput) -> Output:
-    """Answer what an attempt wrote."""
+    """Return what an attempt wrote."""
     if not 0 <= request.attempt <= LAST_ATTEMPT:
         return Output(False)
     first, last = attempt_id(request.task, request.attempt), attempt_id(request.task, request.attempt or LAST_ATTEMPT)
@@ -226,7 +226,7 @@ def get_output(tx: Transaction, request: GetOutput) -> Output:
 
 @handles(GetCampaigns)
 def get_campaigns(tx: Transaction, request: GetCampaigns) -> Campaigns:
-    """Answer campaigns with their counts."""
+    """Return campaigns with their counts."""
     rows = tx.execute(_CAMPAIGNS, (request.id, request.key)).fetchall()
     return Campaigns(
         tuple(
@@ -242,7 +242,7 @@ def _counts(tx: Transaction, campaign: int) -> dict[TaskState, int]:
 
 @handles(GetPilots)
 def get_pilots(tx: Transaction, request: GetPilots) -> Pilots:
-    """Answer pilots."""
+    """Return pilots."""
     condition, values = ("id = ?", (request.id,)) if request.id is not None else ("1", ())
     if request.live:
         condition += f" AND {LIVES}"
@@ -272,7 +272,7 @@ def pilot_of(row: Row) -> Pilot:
 
 @handles(GetChanges)
 def get_changes(tx: Transaction, request: GetChanges) -> Changes:
-    """Answer transitions from memory."""
+    """Return transitions from memory."""
     if not tx.changes.first_seq <= request.since <= tx.changes.seq:
         return Changes(tx.changes.seq, (), True)
     seq, found = tx.changes.since(request.since, request.campaign, max(1, request.limit))
@@ -281,7 +281,7 @@ def get_changes(tx: Transaction, request: GetChanges) -> Changes:
 
 @handles(GetStore)
 def get_store(tx: Transaction, request: GetStore) -> StoreInfo:
-    """Answer what the store is."""
+    """Return what the store is."""
     path = store_path(tx)
     lies = place_of(os.path.realpath(path))
     return StoreInfo(

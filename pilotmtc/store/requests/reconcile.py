@@ -1,4 +1,4 @@
-"""What a pilot's end is, from what its scheduler says and its agent does not. Pure."""
+"""How a pilot ends, judged by what its scheduler reports. Pure."""
 
 from typing import NamedTuple
 
@@ -10,11 +10,11 @@ LIVING = frozenset({JobState.PENDING, JobState.RUNNING})
 # A scheduler may need a moment until it finds what it has just been given.
 SETTLED_S = 30.0
 _CANCELED = "its job was canceled by somebody else"
-NOT_HEARD = "no heartbeat"  # a pilot that has ended for this alone may come back
+NOT_HEARD = "no heartbeat"  # a pilot that has ended only for this may come back
 
 
 class End(NamedTuple):
-    """How a pilot ends, and what that is to the tasks that it ran; `cause` None is as its state says."""
+    """How a pilot ends, and the cause for the tasks that it ran; None: as the pilot's state says."""
 
     state: PilotState
     reason: str
@@ -22,17 +22,17 @@ class End(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What follows from a report: an end or none, and whether the scheduler is to be asked about the pilot again."""
+    """What follows from a report: how the pilot ends, if it does, and whether to ask about it again."""
 
     end: End | None
     watch: bool
 
 
 def judge(state: PilotState, report: JobReport, *, kill: bool, waited_s: float) -> Verdict:
-    """Return what follows from what a scheduler says of the job of a pilot in `state`.
+    """Return what follows from a scheduler's report on the job of a pilot in `state`.
 
-    While an agent's lease runs, what it says counts: schedulers forget jobs, and give up nodes that still work. Its
-    silence ends the lease, and then `silence` tells.
+    While a pilot's lease runs, its agent is believed rather than the scheduler: schedulers forget jobs, and give up
+    nodes that still work. When the lease has expired, `end_of_silent` decides.
 
     Parameters
     ----------
@@ -45,23 +45,23 @@ def judge(state: PilotState, report: JobReport, *, kill: bool, waited_s: float) 
         return Verdict(None, watch=True)
     over = report.state not in LIVING
     if state in (PilotState.NEW, PilotState.PENDING) and over:
-        return Verdict(_unborn(report, kill=kill), watch=False)
+        return Verdict(_end_unstarted(report, kill=kill), watch=False)
     if state in (PilotState.ACTIVE, PilotState.DRAINING):
         return Verdict(None, watch=True)
     return Verdict(None, watch=not over)
 
 
-def awaited(report: JobReport) -> str:
-    """Return why a pilot waits whose job runs: for its agent, which may say itself what keeps it."""
+def why_waiting(report: JobReport) -> str:
+    """Return why a pilot waits whose job runs: its agent, which may have said what it waits for."""
     words = "its job runs, its agent is on its way"
     return f"{words}; its output ends with: {report.log.splitlines()[-1]}" if report.log else words
 
 
-def silence(job: JobState | None, native_state: str, reason: str, *, kill: bool) -> End:
-    """Return how a pilot ends whose agent was not heard of in time; the rest is what its scheduler said last."""
+def end_of_silent(job: JobState | None, native_state: str, reason: str, *, kill: bool) -> End:
+    """Return how a pilot ends whose lease has expired; the other arguments are what its scheduler said last."""
     if kill:
         return End(PilotState.CANCELED, "canceled; no heartbeat")
-    if job is None or job in LIVING:  # only the way to it may be broken, and it may come back
+    if job is None or job in LIVING:  # perhaps only the connection is broken, and the pilot comes back
         return End(PilotState.FAILED, NOT_HEARD)
     cause, said = cause_of(native_state, reason), _said(native_state, reason)
     if job is JobState.CANCELED:
@@ -72,7 +72,7 @@ def silence(job: JobState | None, native_state: str, reason: str, *, kill: bool)
 
 
 def cause_of(*words: str) -> Cause:
-    """Return what the scheduler's words for a job's end mean to the tasks that ran in it."""
+    """Return the cause of the end of a job's tasks, by the scheduler's words for the job's end."""
     said = " ".join(words).upper()
     if any(word in said for word in _WALLTIME):
         return Cause.WALLTIME
@@ -83,8 +83,8 @@ def _said(native_state: str, reason: str) -> str:
     return ": ".join(filter(None, (native_state, reason))) or "unknown"
 
 
-def _unborn(report: JobReport, *, kill: bool) -> End:
-    """Return how a pilot ends whose job is over and whose agent never came."""
+def _end_unstarted(report: JobReport, *, kill: bool) -> End:
+    """Return how a pilot ends whose job has ended and whose agent never attached."""
     said = _said(report.native_state, report.reason)
     if kill:
         return End(PilotState.CANCELED, "canceled before it started")

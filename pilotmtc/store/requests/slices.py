@@ -1,9 +1,8 @@
-"""What users want changed about many tasks is done in slices, so that nobody has to wait for it.
+"""Changes that users ask for about many tasks are made in slices, so that other requests need not wait.
 
-A wish that one slice fulfills is done in the transaction that it comes with. Another one is written down in that
-transaction: from then on it will be done, one slice a transaction, whether who has asked is still there or not, and by
-the next server if this one is killed. Wishes are done one after the other, each for the tasks that were there when it
-came, so that the last one has the last word.
+A request that one slice completes is done in its own transaction. Any other one is stored in that transaction as a
+*wish*. The store then completes it, one slice per transaction, even if the client leaves; if the server is killed, the
+next one goes on. Wishes are completed in the order in which they came, each for the tasks that existed then.
 """
 
 from collections.abc import Callable
@@ -31,7 +30,7 @@ _FORGET_REVIVALS = "DELETE FROM revival"
 
 
 class Progress(Struct, frozen=True, array_like=True):
-    """How far a wish has come: tasks up to `last` are seen to, those up to `bound` are asked for."""
+    """How far a wish is: tasks up to `last` are done, tasks after `bound` came later and are not meant."""
 
     bound: int
     last: int = 0
@@ -44,7 +43,7 @@ _decode_progress = msgspec.msgpack.Decoder(Progress).decode
 
 
 class Slice(NamedTuple):
-    """What one slice has done: it has seen to tasks up to `last`, and whether to all."""
+    """What one slice has done: tasks up to `last`, and whether that was all (`over`)."""
 
     last: int
     changed: int
@@ -53,14 +52,14 @@ class Slice(NamedTuple):
 
 
 class Underway(Reply, frozen=True):
-    """It will be done. Never sent: who has asked is answered when it is."""
+    """The request will be done. Never sent: the client gets the reply when it is."""
 
 
 Act = Callable[[Transaction, Wish, Progress], Slice]
 
 
 def wished(act: Act[Wish]) -> Callable[[Transaction, Wish], Reply]:
-    """Make a handler of requests of what does a slice of them. A key that is repeated gets its first reply."""
+    """Return the handler of requests that `act` does a slice of. A repeated key gets the first reply again."""
 
     def handler(tx: Transaction, request: Wish) -> Reply:
         if not request.key:
@@ -70,7 +69,7 @@ def wished(act: Act[Wish]) -> Callable[[Transaction, Wish], Reply]:
             return msgspec.msgpack.decode(row[0], type=Changed)
         if tx.execute(_IS_UNDERWAY, (request.key,)).fetchone():
             return Underway()
-        Where(tx, request.filter)  # what makes no sense is said at once
+        Where(tx, request.filter)  # raises if the filter makes no sense
         progress = Progress(tx.caches.next_task - 1)
         if not tx.caches.wishes:
             progress = _after(progress, act(tx, request, progress))
@@ -90,7 +89,7 @@ def next_is_over(tx: Transaction) -> bool:
 
 
 def go_on(tx: Transaction, cancel: Act[Cancel], retry: Act[Retry], edit: Act[Edit]) -> None:
-    """Do a slice of the oldest wish, or make its reply."""
+    """Do the next slice of the oldest wish, or write its reply when it is complete."""
     key, body, so_far = tx.execute(_OLDEST).fetchone()
     progress = _decode_progress(so_far)
     if progress.over:
@@ -109,7 +108,7 @@ def go_on(tx: Transaction, cancel: Act[Cancel], retry: Act[Retry], edit: Act[Edi
 
 
 def give_up(tx: Transaction) -> str:
-    """Forget the oldest wish, which cannot be fulfilled; return its key."""
+    """Forget the oldest wish, which cannot be completed; return its key."""
     key: str = tx.execute(_OLDEST).fetchone()[0]
     _forget(tx, key)
     return key

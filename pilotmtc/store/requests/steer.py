@@ -1,4 +1,4 @@
-"""Cancel, Retry, Edit: slices of what users want changed; `wishes` puts them together."""
+"""Cancel, Retry, Edit: what one slice of each does; `slices` says when."""
 
 from heapq import heapify, heappop, heappush
 from typing import Any, NamedTuple, Self
@@ -20,7 +20,7 @@ from pilotmtc.store.requests.handlers import handles
 from pilotmtc.store.requests.slices import Progress, Slice, wished
 
 SLICE = 2_000  # tasks: some 30 ms
-_LOOK_S = 0.02  # a slice looks no longer for tasks
+_LOOK_S = 0.02  # a slice searches for tasks no longer than this
 _WINDOW = 2_048  # ids
 _WINDOW_MAX = 65_536
 _WAITING, _READY, _CANCELED, _SKIPPED = (
@@ -95,7 +95,7 @@ def _next(tx: Transaction, wish: Filter, progress: Progress) -> tuple[list[_Task
 
 
 def cancel(tx: Transaction, request: Cancel, progress: Progress) -> Slice:
-    """End what has not started; flag what is held and tell its agent."""
+    """Cancel tasks that have not started; flag tasks that pilots hold, and tell the agents."""
     tasks, last = _next(tx, request.filter, progress)
     unfit = 0
     now: list[_Task] = []
@@ -119,7 +119,7 @@ def cancel(tx: Transaction, request: Cancel, progress: Progress) -> Slice:
 
 
 def retry(tx: Transaction, request: Retry, progress: Progress) -> Slice:
-    """Give tasks that ended badly a new life, and those that were skipped because of them."""
+    """Make tasks that did not end well READY again, and tasks that were skipped because of them."""
     tasks, last = _next(tx, request.filter, progress)
     if tx.caches.has_dependencies:
         return _retry_with_dependents(tx, {task.id for task in tasks}, last, progress)
@@ -131,10 +131,9 @@ def retry(tx: Transaction, request: Retry, progress: Progress) -> Slice:
 
 
 def _retry_with_dependents(tx: Transaction, asked: set[int], last: int, progress: Progress) -> Slice:
-    """Go through the tasks `asked` for and the skipped dependents of the revived in order of id, which is topological.
+    """Retry tasks `asked` for and the skipped dependents of retried ones, in order of id, which is topological.
 
-    Dependents beyond `last` are left to later slices, in the table ``revival``; what asks for tasks ends at the bound,
-    what follows from that may go on.
+    Dependents after `last` are left to later slices, in the table ``revival``: these may have ids after the bound.
     """
     end = last if last < progress.bound else 1 << 62
     left = [id_ for (id_,) in tx.execute(_REVIVALS, (end, SLICE))]
@@ -170,7 +169,7 @@ def _retry_with_dependents(tx: Transaction, asked: set[int], last: int, progress
 
 
 def _revived_need(tx: Transaction, task: int) -> list[int]:
-    """Make tasks wait again that need this one, which is to run again; return those that were skipped."""
+    """Make tasks wait again that depend on this one, which will run again; return those that were skipped."""
     skipped = []
     for dependent, state, attempt, campaign in tx.execute(_DEPENDENTS, (task,)).fetchall():
         if state == _SKIPPED:
@@ -184,19 +183,19 @@ def _revived_need(tx: Transaction, task: int) -> list[int]:
 
 
 def _needs(tx: Transaction, task: int) -> tuple[int, bool]:
-    """Return how many of a task's needs are not over, and whether one has ended too badly for it."""
+    """Return how many tasks that this one depends on have not ended, and whether one ended too badly for it."""
     left, bad = tx.execute(_NEEDS, (task,)).fetchone()
     return left, bool(bad)
 
 
 def edit(tx: Transaction, request: Edit, progress: Progress) -> Slice:
-    """Change what has not started, and what a retry may start again."""
+    """Change tasks that have not started, and tasks that a retry may start again."""
     changes = {
         field: value
         for field in ("cores", "gpus", "memory_bytes", "named", "time_limit_s", "expected_s", "ranks", "ranks_per_node")
         if (value := getattr(request, field)) is not None
     }
-    _changed(Resources(), changes)  # what makes no sense is refused before anything is changed
+    _changed(Resources(), changes)  # refuses wrong values before anything is changed
     tasks, last = _next(tx, request.filter, progress)
     fit = id_list(task.id for task in tasks if task.state in (_WAITING, _READY, *_DEAD))
     kinds = tx.execute(_RESOURCES, (fit,)).fetchall()

@@ -1,4 +1,4 @@
-"""Submit: tasks come in, each once, with their dependencies tied."""
+"""Submit: inserts each task once, with its dependencies."""
 
 import difflib
 from collections.abc import Iterable
@@ -31,7 +31,7 @@ _SHARE = "UPDATE campaign SET own_pilots = 0 WHERE id = ? AND own_pilots = 1"
 _TASKS_BY_NAME = "SELECT id, state FROM task WHERE campaign_id = ? AND name = ?"
 _TASK_STATE = "SELECT state FROM task WHERE id = ?"
 _SOME_NAMES = "SELECT DISTINCT name FROM task WHERE campaign_id = ? AND name IS NOT NULL LIMIT ?"
-_NAMES = 1000  # that are looked through for one that may be meant
+_NAMES = 1000  # that are searched for one that the user may have meant
 _READY = int(TaskState.READY)
 _BAD = (TaskState.FAILED, TaskState.CANCELED, TaskState.SKIPPED)
 
@@ -53,7 +53,7 @@ class _Campaign(NamedTuple):
 
 @handles(Submit)
 def submit(tx: Transaction, request: Submit) -> Submitted:
-    """Add the rows that are not here yet."""
+    """Insert the rows that have not been received yet."""
     campaign, received, sealed, first = _find_campaign(tx, request)
     rows = request.rows[max(0, received - request.offset) :]
     if request.offset > received:
@@ -75,7 +75,7 @@ def submit(tx: Transaction, request: Submit) -> Submitted:
 
 @handles(ShareCampaign)
 def share(tx: Transaction, request: ShareCampaign) -> Changed:
-    """Let any pilot have the campaign's tasks."""
+    """Let any pilot work on the campaign."""
     if not tx.execute(_HAS_CAMPAIGN, (request.campaign,)).fetchone():
         raise UsageError(f"there is no campaign {request.campaign} in this store")
     done = tx.execute(_SHARE, (request.campaign,)).rowcount
@@ -193,7 +193,7 @@ def _tie(
 
 
 def _no_name(tx: Transaction, campaign: int, name: str, fresh: Iterable[str]) -> str:
-    """Return what to say of a name that is waited for and that nobody before has."""
+    """Return the message for a dependency on a name that no earlier task has."""
     known = [*fresh, *(name for (name,) in tx.execute(_SOME_NAMES, (campaign, _NAMES)))]
     close = difflib.get_close_matches(name, known, 1)
     there = f"the names before it are {', '.join(known[:20])}" if known else "no task before it has a name"

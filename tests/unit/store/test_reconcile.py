@@ -4,7 +4,7 @@ import pytest
 
 from pilotmtc.model import BatchId, JobReport, PilotId
 from pilotmtc.states import Cause, JobState, PilotState
-from pilotmtc.store.requests.reconcile import NOT_HEARD, SETTLED_S, awaited, cause_of, judge, silence
+from pilotmtc.store.requests.reconcile import NOT_HEARD, SETTLED_S, cause_of, end_of_silent, judge, why_waiting
 
 PILOT = PilotId(1)
 OLD = SETTLED_S + 1
@@ -25,8 +25,8 @@ def test_job_that_ended_before_its_agent_came_is_a_failure_with_its_output(state
 
 
 def test_pilot_whose_agent_does_not_come_says_what_keeps_it() -> None:
-    assert awaited(report(JobState.RUNNING)).endswith("on its way")
-    said = awaited(report(JobState.RUNNING, log="loaded\ncannot connect to login, port 22"))
+    assert why_waiting(report(JobState.RUNNING)).endswith("on its way")
+    said = why_waiting(report(JobState.RUNNING, log="loaded\ncannot connect to login, port 22"))
     assert said.endswith("its output ends with: cannot connect to login, port 22")
 
 
@@ -84,22 +84,22 @@ def test_native_words_have_causes(words: str, cause: Cause) -> None:
 
 
 def test_silent_agent_of_a_job_over_its_walltime_is_done_and_any_other_has_failed() -> None:
-    assert silence(JobState.FAILED, "TIMEOUT", "", kill=False).state is PilotState.DONE
-    over = silence(JobState.FAILED, "C", "killed: it reached its walltime (-11)", kill=False)
+    assert end_of_silent(JobState.FAILED, "TIMEOUT", "", kill=False).state is PilotState.DONE
+    over = end_of_silent(JobState.FAILED, "C", "killed: it reached its walltime (-11)", kill=False)
     assert (over.state, over.cause) == (PilotState.DONE, Cause.WALLTIME)
     assert "(-11)" in over.reason
-    lost = silence(JobState.FAILED, "NODE_FAIL", "", kill=False)
+    lost = end_of_silent(JobState.FAILED, "NODE_FAIL", "", kill=False)
     assert (lost.state, lost.cause) == (PilotState.FAILED, Cause.PILOT_LOST)
     assert "NODE_FAIL" in lost.reason
-    assert silence(JobState.RUNNING, "RUNNING", "", kill=True).state is PilotState.CANCELED
+    assert end_of_silent(JobState.RUNNING, "RUNNING", "", kill=True).state is PilotState.CANCELED
 
 
 def test_silent_agent_whose_job_somebody_deleted_is_canceled_and_its_tasks_are_not() -> None:
-    gone = silence(JobState.CANCELED, "C", "deleted", kill=False)
+    gone = end_of_silent(JobState.CANCELED, "C", "deleted", kill=False)
     assert (gone.state, gone.cause) == (PilotState.CANCELED, Cause.PILOT_LOST)
     assert gone.reason == "its job was canceled by somebody else (C: deleted)"
 
 
 @pytest.mark.parametrize("job", [None, JobState.RUNNING, JobState.PENDING])
 def test_silent_agent_whose_job_may_still_run_may_come_back(job: JobState | None) -> None:
-    assert silence(job, "", "", kill=False) == (PilotState.FAILED, NOT_HEARD, None)
+    assert end_of_silent(job, "", "", kill=False) == (PilotState.FAILED, NOT_HEARD, None)

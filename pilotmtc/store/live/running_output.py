@@ -1,4 +1,4 @@
-"""Who is to be asked what running tasks have written, and what was answered. In memory only, and little of it. Pure."""
+"""What running tasks have written, as agents report it when somebody asks. Pure, and a little of it only."""
 
 from collections import defaultdict
 from functools import partial
@@ -13,8 +13,8 @@ _KEPT = 32  # answers
 Attempt = tuple[TaskId, int]
 
 
-class Peeks(Staged):
-    """Questions for agents, and their answers."""
+class RunningOutput(Staged):
+    """Which attempts agents are to report on, and what they have reported."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -23,11 +23,11 @@ class Peeks(Staged):
         self._answers: dict[Attempt, tuple[float, OutputTail]] = {}  # oldest first
 
     def answer(self, attempt: Attempt) -> tuple[float, OutputTail | None]:
-        """Return when an attempt was heard of last, and what it had written."""
+        """Return when an attempt was last reported on, and what it had written."""
         return self._answers.get(attempt, (0.0, None))
 
     def ask(self, pilot: PilotId, attempt: Attempt, now: float) -> bool:
-        """Note that somebody wants to know; return whether the pilot is to be told."""
+        """Note that somebody asks about an attempt; return whether the pilot has to be told."""
         if now - self._asked_at.get(attempt, float("-inf")) < _AGAIN_S:
             return False
         self._staged.append(partial(self._ask, pilot, attempt, now))
@@ -40,7 +40,7 @@ class Peeks(Staged):
         self._questions[pilot].add(attempt)
 
     def questions(self, pilot: PilotId) -> tuple[Attempt, ...]:
-        """Return what a pilot is to be asked, once."""
+        """Return the attempts that a pilot is to report on; each is returned once."""
         questions = self._questions.get(pilot)
         if not questions:
             return ()
@@ -48,7 +48,7 @@ class Peeks(Staged):
         return tuple(sorted(questions))
 
     def take(self, written: OutputTail, at: float) -> None:
-        """Keep an answer that came at `at`."""
+        """Keep a report that came at `at`."""
         attempt = written.task, written.attempt
         self._asked_at.pop(attempt, None)
         self._answers.pop(attempt, None)
