@@ -1,4 +1,4 @@
-"""What agents say to the store's server about their own pilot, and what it answers."""
+"""Requests of agents, about their own pilot."""
 
 from pilotmtc.model import Claimed, PilotId, Resources, Result, TaskId, Template
 from pilotmtc.protocol.base import AGENTS, STEWARDS, Done, Effect, Handling, Reply, Request, WaitsFor
@@ -7,14 +7,14 @@ from pilotmtc.states import PilotState
 
 
 class Orders(Reply, frozen=True):
-    """What the agent should do.
+    """What the agent has to do.
 
     Attributes
     ----------
     number
         Grows with every new order.
     cancel
-        Held attempts that the user wants ended: ``(task, attempt)``. Given again until they have ended.
+        Attempts to end: ``(task, attempt)``. Listed in each answer until they have ended.
     drain
         Finish what runs, release the rest, take nothing new, leave.
     kill
@@ -34,20 +34,20 @@ class Orders(Reply, frozen=True):
 
 
 class AttachPilot(Request[Orders], frozen=True, tag="attach_pilot"):
-    """An agent reports for duty (NEW or PENDING becomes ACTIVE) or comes back. Safe to repeat.
+    """An agent has started (NEW or PENDING becomes ACTIVE) or is back. Safe to repeat.
 
-    A pilot that was given up because it was not heard of becomes ACTIVE again. Raises `StateError` at the server when
-    the pilot is over for another reason: the agent must stop.
+    A pilot that was given up because it was silent becomes ACTIVE again. `StateError` is the answer when the pilot has
+    ended for another reason: the agent must stop.
 
     Attributes
     ----------
     holds
-        Attempts that run at the agent: ``(task, attempt)``. Those that are no longer its own, because others have
-        claimed the tasks meanwhile, say, are in the answer's ``cancel``.
+        Attempts that run at the agent: ``(task, attempt)``. The answer's ``cancel`` has those that it must end, such as
+        tasks that another pilot has claimed meanwhile.
     largest
-        What its largest node has; None if there is none yet.
+        The capacity of its largest node; None if it has no node yet.
     note
-        What people should know of it while it works.
+        A remark for users, shown while the pilot works.
     """
 
     handling = Handling(said_by=AGENTS, effect=Effect.WRITE, sign_of_life=True)
@@ -63,7 +63,7 @@ class AttachPilot(Request[Orders], frozen=True, tag="attach_pilot"):
 
 
 class EndPilot(Request[Done], frozen=True, tag="end_pilot"):
-    """The pilot is over; tasks it still holds go back. Safe to repeat: a final state stays."""
+    """End the pilot; tasks that it still holds go back. Safe to repeat: a final state stays."""
 
     handling = Handling(said_by=AGENTS, effect=Effect.WRITE)
 
@@ -84,27 +84,27 @@ class Batch(Reply, frozen=True):
 class Claim(Request[Batch], frozen=True, tag="claim"):
     """Ask for tasks.
 
-    Safe to repeat: a pilot numbers its claims from 1 and has one under way; the same number again answers the same
-    tasks (those it still holds), a lower one answers nothing.
+    Safe to repeat: a pilot numbers its claims from 1 and has one under way. The same number again gets the same tasks
+    (those that it still holds), a lower number gets none.
 
     Attributes
     ----------
     total
-        Capacity of the pilot's largest node: a task of which a rank does not fit in it is not given.
+        Capacity of the pilot's largest node. A task is not given if one of its ranks does not fit in it.
     want
         How much of each resource to give at most, summed over tasks; the first task in order is given even
         if it exceeds `want`, unless `backfill`.
     limit
-        Number of tasks at the most.
+        The largest number of tasks.
     time_left_s
         Tasks with a time limit or expected duration above it are not given; 0 is no limit.
     wait_s
-        The server holds the answer back this long when there is nothing to give.
+        The server waits this long for tasks before it answers that there are none.
     within_s
-        Only tasks with a time limit up to this are given; 0 asks for none.
+        Only tasks with a time limit up to this are given; 0 is any.
     nodes
-        Of a pilot with several nodes its kinds of nodes: ``(how many, capacity)``; a wide task that does not fit in
-        them all together is not given. Empty is one of `total`.
+        The kinds of nodes of a pilot with several: ``(how many, capacity)``. A task of many ranks is not given if it
+        does not fit in all of them together. Empty: one node of `total`.
     """
 
     handling = Handling(
@@ -133,7 +133,7 @@ class Claim(Request[Batch], frozen=True, tag="claim"):
 
 
 class Started(Request[Done], frozen=True, tag="started"):
-    """Tasks that run now: ``(task, attempt, started_at, node, slot)``.
+    """Tasks that have started: ``(task, attempt, started_at, node, slot)``.
 
     Safe to repeat: stale and finished attempts are ignored. Node and slot are as in `Result`.
     """
@@ -145,9 +145,9 @@ class Started(Request[Done], frozen=True, tag="started"):
 
 
 class Finished(Reply, frozen=True):
-    """All results of the request are dealt with and may be forgotten.
+    """All results of the request are recorded or refused; the agent may forget them.
 
-    `recorded` are new; `again` were there already; `stale` were of attempts that the pilot no longer held.
+    `recorded` are new; `again` were recorded before; `stale` are of attempts that the pilot no longer holds.
     """
 
     recorded: int = 0
@@ -156,8 +156,10 @@ class Finished(Reply, frozen=True):
 
 
 class Finish(Request[Finished], frozen=True, tag="finish"):
-    """Results. Safe to repeat: each (task, attempt) is recorded once, and only if the pilot holds it, or held it when
-    it was given up and nobody has claimed the task since.
+    """Record results.
+
+    Safe to repeat: each (task, attempt) is recorded once, and only if the pilot holds it, or held it when it was given
+    up and no other pilot has claimed the task since.
     """
 
     handling = Handling(said_by=AGENTS | STEWARDS, effect=Effect.WRITE, bulky=True, sign_of_life=True)
@@ -183,12 +185,11 @@ class Heartbeat(Request[Orders], frozen=True, tag="heartbeat"):
     Attributes
     ----------
     seen
-        ``Orders.number`` of the last answer; the server holds its answer back until there is a higher one or
-        `wait_s` has passed.
+        ``Orders.number`` of the last answer. The server waits for a higher one, up to `wait_s`.
     busy
         Slots (cores) in use.
     nodes
-        The pilot's nodes. Only some of the beats tell; empty says nothing about them.
+        The state of the pilot's nodes, which only some heartbeats report; empty: no report.
     """
 
     handling = Handling(
@@ -207,7 +208,7 @@ class Heartbeat(Request[Orders], frozen=True, tag="heartbeat"):
 
 
 class ReportOutput(Request[Done], frozen=True, tag="peeked"):
-    """An agent's answer to ``Orders.peek``. Safe to repeat, and to lose: who still looks asks again."""
+    """Report what tasks have written so far, as ``Orders.peek`` asks. Safe to repeat, and to lose."""
 
     handling = Handling(said_by=AGENTS, effect=Effect.READ)
 

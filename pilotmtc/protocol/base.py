@@ -1,4 +1,4 @@
-"""What all requests and replies are, how a request is handled, and the replies that say little."""
+"""The bases of all requests and replies, how requests are handled, and replies that many requests share."""
 
 import enum
 from typing import ClassVar, Generic, TypeVar
@@ -10,7 +10,7 @@ class Role(enum.Enum):
     """Who is at the other end of a connection."""
 
     USER = "the user: on the store's host, or there by an SSH login of their own"
-    KEY = "whoever has a key of the store"
+    KEY = "somebody with a key of the store"
     AGENT = "a pilot's agent: it has the pilot's key, or says that it is the agent"
     STEWARD = "a child of the server that asks a scheduler"
 
@@ -24,21 +24,21 @@ STEWARDS = OWNER | {Role.STEWARD}
 class Effect(enum.Enum):
     """What a request does to the store's file."""
 
-    READ = "it changes nothing there"
-    WRITE = "it changes something; after a power failure the agent says it again, or the task runs again"
-    DURABLE = "it changes something, and the disk has that before it is answered"
+    READ = "it changes nothing in the file"
+    WRITE = "it changes the file; a power failure may undo it, and then its task runs again"
+    DURABLE = "it changes the file, and the change is on disk before the answer is sent"
 
 
 class Execution(enum.Enum):
     """Where the server executes a request."""
 
     TRANSACTION = "in the loop, in one transaction with others"
-    ALONE = "in the loop, between two transactions, for it needs the whole file"
-    THREAD = "beside the loop, for it takes long and needs little of the store"
+    ALONE = "in the loop, outside transactions, because it needs the whole file"
+    THREAD = "in a thread beside the loop, because it takes long"
 
 
 class WaitsFor(enum.Enum):
-    """What a request waits for that the server holds back (a long poll)."""
+    """What ends the waiting of a request that the server may hold back (a long poll)."""
 
     TASKS = "tasks to claim"
     ORDERS = "orders for the pilot"
@@ -57,21 +57,21 @@ class Handling(Struct, frozen=True, kw_only=True):
     execution
         Where the server does it.
     time_limit_s
-        After so long a thread's request is given up.
+        A request in a thread is given up after so long.
     pilot_field
         The field that must name an agent's own pilot.
     sign_of_life
-        Whether the pilot that it names is alive, and so is whatever else comes over the same connection.
+        Whether it shows that the pilot that it names is alive; whatever comes later over the same connection does, too.
     waits_for
-        What the server may wait for, up to the request's `wait_s`, before it answers; None: it answers at once.
+        What the server may wait for before it answers, up to the request's `wait_s`. None: it answers at once.
     longest_wait_s
-        The server never waits longer.
+        The limit of that wait.
     bulky
-        It may be large: a client sends it after all others.
+        Whether it may be large: a client sends it after all others.
     bulky_reply
-        Its reply may be large: the server does one of these a client and turn.
+        Whether its reply may be large: the server answers one of these per client and turn.
     repeat_key
-        The field by which the server recognizes a repeat. Empty: to do it twice is to do it once.
+        The field by which the server recognizes a repeat. Empty: doing it twice changes nothing more.
     """
 
     said_by: frozenset[Role]
@@ -97,29 +97,29 @@ R = TypeVar("R", bound=Reply)
 class Request(Struct, Generic[R], frozen=True, tag_field="op", omit_defaults=True):
     """Base of all requests; the parameter is the type of the reply.
 
-    Every request may arrive twice, late or never: whoever gets no answer says it again, which is always safe.
+    A request may arrive twice, late or never. Who gets no answer sends it again, which is always safe.
 
     Attributes
     ----------
     handling
-        Each request has its own. Nobody may say one that has none.
+        Each request states its own. Without one, nobody may send the request.
     """
 
     handling: ClassVar[Handling] = Handling(said_by=frozenset(), effect=Effect.READ)
 
     def worth_sending(self, reply: R) -> bool:
-        """Return whether to answer `reply` although the request could still wait."""
+        """Return whether to send `reply` now, although the request could still wait."""
         return True
 
 
 class Done(Reply, frozen=True):
-    """It is done; `note` says what else there is to know about it."""
+    """The request is done; `note` adds what the user should know."""
 
     note: str = ""
 
 
 class Changed(Reply, frozen=True):
-    """How many tasks or pilots the request changed, and how many matched but were in no state for it."""
+    """How many tasks or pilots the request changed, and how many matched in a state that does not allow it."""
 
     changed: int
     unfit: int = 0

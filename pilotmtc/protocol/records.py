@@ -7,7 +7,7 @@ from pilotmtc.states import Cause, TaskState
 
 
 class Comparison(Struct, frozen=True, array_like=True):
-    """A comparison that must hold.
+    """A comparison that a task must pass.
 
     Attributes
     ----------
@@ -26,10 +26,10 @@ class Comparison(Struct, frozen=True, array_like=True):
 
 
 class Filter(Struct, frozen=True, omit_defaults=True):
-    """Which tasks: all conditions must hold; None does not ask.
+    """Which tasks: those that meet every condition; None is no condition.
 
-    `ids` are task ids; `campaign` may be several, one of which it is; `names` allow ``*`` and ``?``; `tags` must all be
-    present; `causes` and `exit_codes` speak of the last attempt.
+    `ids` are task ids; `campaign` may be several, of which one must match; `names` may have ``*`` and ``?``; a task
+    must have all `tags`; `causes` and `exit_codes` are those of the last attempt.
     """
 
     ids: tuple[TaskId, ...] | None = None
@@ -52,9 +52,9 @@ class OutputTail(Struct, frozen=True, array_like=True):
     Attributes
     ----------
     stdout_bytes, stderr_bytes
-        How much it is in all.
+        The size of all that was written.
     stdout_path, stderr_path
-        The files, if the task has named them.
+        The files, if the task names files for its streams.
     """
 
     task: TaskId
@@ -73,13 +73,13 @@ class NodeState(Struct, frozen=True, array_like=True):
     Attributes
     ----------
     cores, busy
-        All, and those in use.
+        All cores, and those in use.
     load
-        Processes that run or want to, by the kernel's count of the last minute.
+        The kernel's load average of the last minute.
     memory_bytes, memory_used_bytes
         Of the whole node.
     note
-        Why nothing is started on it any more: it is lost, or set aside; empty when all is well.
+        Why nothing more is started on it: it is lost, or set aside; empty when all is well.
     """
 
     name: str
@@ -117,10 +117,10 @@ class Span(Struct, frozen=True, array_like=True):
 
 
 class Pace(Struct, frozen=True, array_like=True):
-    """How fast a pilot or campaign is: tasks ended a second lately, and how many in all.
+    """How fast a pilot or campaign is: tasks ended per second lately, and how many in all.
 
-    Counting begins when the server does. `failed` are attempts of a pilot that failed by themselves, and FAILED tasks
-    of a campaign.
+    Counting begins when the server starts. `failed` counts a pilot's attempts that failed by themselves, and a
+    campaign's FAILED tasks.
     """
 
     id: int
@@ -141,7 +141,7 @@ class Series(Struct, frozen=True, omit_defaults=True):
 
 
 class FailureGroup(Struct, frozen=True, omit_defaults=True):
-    """FAILED tasks of a campaign whose last attempts ended alike; `task` is the newest of them."""
+    """FAILED tasks of a campaign whose last attempts ended in the same way; `task` is the newest of them."""
 
     campaign: CampaignId
     cause: Cause

@@ -1,4 +1,4 @@
-"""What the store's server and its stewards, who ask the schedulers, say to each other."""
+"""Requests of stewards, which ask the schedulers."""
 
 from pilotmtc.model import Job, JobReport, PilotId
 from pilotmtc.protocol.base import STEWARDS, Changed, Done, Effect, Handling, Reply, Request
@@ -12,7 +12,7 @@ class Jobs(Reply, frozen=True):
 
 
 class GetJobs(Request[Jobs], frozen=True, tag="jobs"):
-    """The pilots that the scheduler at this URL is to be asked about."""
+    """Get the pilots to ask the scheduler at this URL about."""
 
     handling = Handling(said_by=STEWARDS, effect=Effect.READ)
 
@@ -20,9 +20,12 @@ class GetJobs(Request[Jobs], frozen=True, tag="jobs"):
 
 
 class BeginSubmit(Request[Changed], frozen=True, tag="begin_submit"):
-    """The pilot is about to be given to its scheduler: whoever dies now may have done so.
+    """Note that the pilot is about to be submitted to its scheduler.
 
-    Changes nothing if `submits` is not the number known here, or the pilot is over: it must not be submitted then.
+    If the steward dies after that, the job may have been submitted.
+
+    Changes nothing, and the pilot must not be submitted, if `submits` is not the number that the store has, or if the
+    pilot has ended.
     """
 
     handling = Handling(said_by=STEWARDS, effect=Effect.DURABLE, repeat_key="submits")
@@ -32,14 +35,14 @@ class BeginSubmit(Request[Changed], frozen=True, tag="begin_submit"):
 
 
 class ReportJobs(Request[Done], frozen=True, tag="report_jobs"):
-    """What the scheduler says. Safe to repeat: it is what is so now.
+    """Report what the scheduler says. Safe to repeat: it is the current state.
 
     Attributes
     ----------
     trouble
-        Why it says nothing of the others; empty: they were not asked about.
+        Why the other pilots have no report; empty: the scheduler was not asked about them.
     troubles
-        What went wrong with one pilot alone, whatever is said of it besides.
+        What went wrong with one pilot, beside its report.
     """
 
     handling = Handling(said_by=STEWARDS, effect=Effect.DURABLE)

@@ -1,1 +1,1 @@
-"""What clients say to the store: people through the command line, the screens and Python."""
+"""Requests of clients: of the command line, the screen and the Python API."""

@@ -1,4 +1,4 @@
-"""What clients say about campaigns."""
+"""Requests of clients about campaigns."""
 
 from pilotmtc.model import Campaign, CampaignId, Resources, TaskRow, Template
 from pilotmtc.protocol.base import GUESTS, Changed, Effect, Handling, Reply, Request
@@ -15,21 +15,21 @@ class Submitted(Reply, frozen=True):
 class Submit(Request[Submitted], frozen=True, tag="submit"):
     """Add tasks to a campaign, which the first chunk creates.
 
-    Safe to repeat: `key` is made by the client, and rows before what the store has received already are passed
-    over, so a client that is not sure sends again from anywhere at or before ``received``.
+    Safe to repeat: the client makes the `key`, and the store skips rows that it has received already. A client that is
+    not sure sends again from anywhere at or before ``received``.
 
     Attributes
     ----------
     key
-        Client-made, unique for ever.
+        Made by the client; never used twice.
     offset
-        Ordinal in the campaign of the first row.
+        Position of the first row in the campaign, from 0.
     templates, resources
         What the rows' indexes point to.
     last
         The campaign is complete with this chunk.
     own_pilots
-        Only pilots of this campaign take its tasks. The first chunk says it; see `ShareCampaign`.
+        Only pilots of this campaign may take its tasks. The first chunk decides; see `ShareCampaign`.
     """
 
     handling = Handling(said_by=GUESTS, effect=Effect.DURABLE, repeat_key="key")
@@ -58,7 +58,7 @@ class Campaigns(Reply, frozen=True):
     Attributes
     ----------
     trouble
-        Why the store cannot keep what pilots bring just now, such as a full disk; empty if it can.
+        Why the store cannot record results right now, such as a full disk; empty if it can.
     """
 
     campaigns: tuple[Campaign, ...]
@@ -66,7 +66,7 @@ class Campaigns(Reply, frozen=True):
 
 
 class GetCampaigns(Request[Campaigns], frozen=True, tag="campaigns"):
-    """Campaigns, newest first; with `id` or `key` that one (or none)."""
+    """Get campaigns, newest first; with `id` or `key` only that one."""
 
     handling = Handling(said_by=GUESTS, effect=Effect.READ, bulky_reply=True)
 

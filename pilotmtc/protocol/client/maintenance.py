@@ -1,4 +1,4 @@
-"""What clients say about the store itself: where it is, whether it is sound, who may use it."""
+"""Requests of clients about the store itself: where it is, whether it is sound, who may use it."""
 
 from pilotmtc.model import Key
 from pilotmtc.protocol.base import GUESTS, OWNER, STEWARDS, Changed, Done, Effect, Execution, Handling, Reply, Request
@@ -11,11 +11,11 @@ class StoreInfo(Reply, frozen=True):
     Attributes
     ----------
     mode
-        ``local``, or ``network`` where the server has the file to itself.
+        ``local``, or ``network``: then only the server may open the file.
     forced
         Whether a user has set the mode.
     file_system, mount
-        What the file lies on.
+        The file system of the file, and where it is mounted.
     owner
         In network mode, the name by which other hosts send clients to this one.
     """
@@ -36,13 +36,13 @@ class StoreInfo(Reply, frozen=True):
 
 
 class GetStore(Request[StoreInfo], frozen=True, tag="store"):
-    """About the store itself."""
+    """Get where and what the store is."""
 
     handling = Handling(said_by=GUESTS, effect=Effect.READ)
 
 
 class Checked(Reply, frozen=True):
-    """What is wrong, in words; empty when nothing is."""
+    """What is wrong, in words; empty if nothing is."""
 
     problems: tuple[str, ...] = ()
 
@@ -61,7 +61,7 @@ class Compacted(Reply, frozen=True):
 
 
 class CompactStore(Request[Compacted], frozen=True, tag="compact_store"):
-    """Give unused space in the file back."""
+    """Return the file's unused space to the file system."""
 
     handling = Handling(said_by=OWNER, effect=Effect.WRITE, execution=Execution.ALONE)
 
@@ -75,13 +75,13 @@ class SnapshotStore(Request[Done], frozen=True, tag="snapshot_store"):
 
 
 class Keys(Reply, frozen=True):
-    """The answer to `NewKey` and `GetKeys`. Private parts never travel."""
+    """The answer to `NewKey` and `GetKeys`. Private parts are never sent."""
 
     keys: tuple[Key, ...]
 
 
 class NewKey(Request[Keys], frozen=True, tag="new_key"):
-    """Make a key that opens this store only, or complete the one of that name. Safe to repeat: what is there stays."""
+    """Make a key that opens only this store, or complete the one of that name. Safe to repeat: parts that exist stay."""
 
     handling = Handling(said_by=OWNER, effect=Effect.DURABLE, execution=Execution.THREAD)
 
@@ -89,13 +89,13 @@ class NewKey(Request[Keys], frozen=True, tag="new_key"):
 
 
 class GetKeys(Request[Keys], frozen=True, tag="keys"):
-    """The keys of this store, by name."""
+    """Get the keys of this store, by name."""
 
     handling = Handling(said_by=OWNER, effect=Effect.READ, execution=Execution.THREAD)
 
 
 class RevokeKey(Request[Changed], frozen=True, tag="revoke_key"):
-    """Let a key open nothing any more, and remove it. Safe to repeat."""
+    """Revoke a key: it opens nothing any more, and is removed. Safe to repeat."""
 
     handling = Handling(said_by=STEWARDS, effect=Effect.DURABLE, execution=Execution.THREAD)
 
@@ -103,9 +103,9 @@ class RevokeKey(Request[Changed], frozen=True, tag="revoke_key"):
 
 
 class SetMode(Request[Done], frozen=True, tag="set_mode"):
-    """Open the store as ``local`` or ``network`` from now on, whatever it lies on; ``auto`` finds it out. Repeatable.
+    """Set how the store is opened from now on: ``local`` or ``network``; ``auto`` detects it. Safe to repeat.
 
-    The server leaves after that, and the next one opens it so.
+    The server leaves then, and the next one opens the store in the new mode.
     """
 
     handling = Handling(said_by=OWNER, effect=Effect.DURABLE, execution=Execution.THREAD)

@@ -1,4 +1,4 @@
-"""What clients say about pilots."""
+"""Requests of clients about pilots."""
 
 from pilotmtc.model import Pilot, PilotDescription, PilotId
 from pilotmtc.protocol.base import AGENTS, GUESTS, OWNER, Changed, Effect, Execution, Handling, Reply, Request
@@ -6,15 +6,15 @@ from pilotmtc.protocol.records import NodeState, Pace, RunningTask, Span
 
 
 class Pilots(Reply, frozen=True):
-    """The answer to `GetPilots`."""
+    """The answer to `GetPilots` and `CreatePilot`."""
 
     pilots: tuple[Pilot, ...]
 
 
 class CreatePilot(Request[Pilots], frozen=True, tag="create_pilot"):
-    """Enter a pilot. Safe to repeat: `key` is client-made; the same key answers the same pilot.
+    """Create a pilot. Safe to repeat: the client makes the `key`, and the same key gets the same pilot.
 
-    One with a scheduler is submitted to it by the store's server.
+    The store's server submits a pilot that names a scheduler.
     """
 
     handling = Handling(said_by=GUESTS, effect=Effect.DURABLE, repeat_key="key")
@@ -25,7 +25,7 @@ class CreatePilot(Request[Pilots], frozen=True, tag="create_pilot"):
 
 
 class DrainPilot(Request[Changed], frozen=True, tag="drain_pilot"):
-    """Let the pilot finish what runs and leave. Safe to repeat."""
+    """Let the pilot finish its running tasks and end. Safe to repeat."""
 
     handling = Handling(said_by=GUESTS, effect=Effect.DURABLE)
 
@@ -41,7 +41,7 @@ class CancelPilot(Request[Changed], frozen=True, tag="cancel_pilot"):
 
 
 class GetPilots(Request[Pilots], frozen=True, tag="pilots"):
-    """Pilots, newest first; with `live` only those that are not over; with `id` that one."""
+    """Get pilots, newest first; with `live` only those that have not ended; with `id` only that one."""
 
     handling = Handling(said_by=AGENTS, effect=Effect.READ, pilot_field="id", bulky_reply=True)
 
@@ -55,11 +55,11 @@ class PilotView(Reply, frozen=True):
     Attributes
     ----------
     pilot
-        None if there is none of that number.
+        None if there is no such pilot.
     tasks
-        What it holds, 20,000 at the most.
+        The tasks that it holds, up to 20,000.
     events
-        What became of it, ``(at, words)``, since the server began.
+        What happened to it, ``(at, words)``, since the server started.
     """
 
     now: float
@@ -71,7 +71,7 @@ class PilotView(Reply, frozen=True):
 
 
 class GetPilotView(Request[PilotView], frozen=True, tag="pilot_view"):
-    """A pilot seen from near."""
+    """Get all about one pilot."""
 
     handling = Handling(said_by=GUESTS, effect=Effect.READ, bulky_reply=True)
 
@@ -86,9 +86,9 @@ class Spans(Reply, frozen=True):
     next
         The `before` of the following page, 0 when this was the last.
     seq
-        The `since` to go on from.
+        The next `since`.
     reset
-        The server cannot say what has ended since (it was restarted, or that is too long ago): these are the newest.
+        The server does not know what has ended since (it was restarted, or that is too long ago): these are the newest.
     """
 
     spans: tuple[Span, ...]
@@ -98,11 +98,11 @@ class Spans(Reply, frozen=True):
 
 
 class GetSpans(Request[Spans], frozen=True, tag="spans"):
-    """When a pilot's slots were in use: attempts that have ended.
+    """Get when a pilot's slots were in use: attempts that have ended.
 
-    With `before` those of older tasks than that one, newest tasks first; else, with the `seq` of an earlier answer as
-    `since`, those that have ended since then; else those of the newest tasks. The server looks at so many attempts only
-    as keeps others from waiting, as with `GetTasks`.
+    With `before`: those of tasks older than that one, newest first. With the `seq` of an earlier answer as `since`:
+    those that have ended since then. With neither: those of the newest tasks. The server looks at a limited number of
+    attempts, as for `GetTasks`.
     """
 
     handling = Handling(said_by=GUESTS, effect=Effect.READ, bulky_reply=True)
@@ -123,7 +123,7 @@ class PilotFile(Reply, frozen=True):
 
 
 class GetPilotFile(Request[PilotFile], frozen=True, tag="pilot_file"):
-    """The last `limit` bytes of a file that lies in the pilot's directory on the store's host."""
+    """Get the last `limit` bytes of a file in the pilot's directory on the store's host."""
 
     handling = Handling(said_by=OWNER, effect=Effect.READ, execution=Execution.THREAD)
 

@@ -1,4 +1,4 @@
-"""What clients say about tasks."""
+"""Requests of clients about tasks."""
 
 from pilotmtc.model import Attempt, Campaign, Pilot, Task, TaskId, Template
 from pilotmtc.protocol.base import GUESTS, Changed, Effect, Handling, Reply, Request, WaitsFor
@@ -7,7 +7,7 @@ from pilotmtc.states import TaskState
 
 
 class Cancel(Request[Changed], frozen=True, tag="cancel"):
-    """Cancel tasks: those not started at once, running ones through their agents. `key` makes it safe to repeat."""
+    """Cancel tasks: waiting ones at once, running ones through their agents. `key` makes it safe to repeat."""
 
     handling = Handling(said_by=GUESTS, effect=Effect.DURABLE, repeat_key="key")
 
@@ -16,7 +16,7 @@ class Cancel(Request[Changed], frozen=True, tag="cancel"):
 
 
 class Retry(Request[Changed], frozen=True, tag="retry"):
-    """Run FAILED, CANCELED and SKIPPED tasks again, their failures forgotten. `key` makes it safe to repeat."""
+    """Run FAILED, CANCELED and SKIPPED tasks again with all their retries. `key` makes it safe to repeat."""
 
     handling = Handling(said_by=GUESTS, effect=Effect.DURABLE, repeat_key="key")
 
@@ -25,7 +25,7 @@ class Retry(Request[Changed], frozen=True, tag="retry"):
 
 
 class Edit(Request[Changed], frozen=True, tag="edit"):
-    """Change tasks that have not started (WAITING, READY; also final ones, for a later retry); None leaves as is.
+    """Change tasks that wait or have ended (for a later retry). None changes nothing.
 
     `key` makes it safe to repeat.
     """
@@ -53,17 +53,17 @@ class Tasks(Reply, frozen=True):
 
 
 class GetTasks(Request[Tasks], frozen=True, tag="tasks"):
-    """A page of tasks in order of id, after `after` (or, with `newest`, before it, descending; 0 is no bound).
+    """Get a page of tasks, of ids above `after`; with `newest`, in descending order of ids below it. 0 is no bound.
 
-    The server looks at so many tasks only as keeps others from waiting: a page may hold fewer than `limit`, or none,
-    and not be the last.
+    The server looks at a limited number of tasks, so that other clients need not wait: a page may hold fewer than
+    `limit`, or none, without being the last.
 
     Attributes
     ----------
     largest
-        ``priority``, ``elapsed_s``, ``cpu_s``, ``memory_bytes`` or ``recorded_at``: the page then holds, of all tasks
-        that it looked at, the `limit` with the largest values, largest first, and those that have none yet last; who
-        wants those of all tasks asks for all pages and merges them. A running task's time is that until now.
+        ``priority``, ``elapsed_s``, ``cpu_s``, ``memory_bytes`` or ``recorded_at``. Of the tasks that the server looked
+        at, the page then holds the `limit` with the largest values, largest first, and tasks without a value last. To
+        find the largest of all tasks, get all pages and merge them. A running task's time is the time until now.
     """
 
     handling = Handling(said_by=GUESTS, effect=Effect.READ, bulky_reply=True)
@@ -86,7 +86,7 @@ class TaskDetail(Reply, frozen=True):
 
 
 class GetTask(Request[TaskDetail], frozen=True, tag="task"):
-    """All about one task."""
+    """Get all about one task."""
 
     handling = Handling(said_by=GUESTS, effect=Effect.READ, bulky_reply=True)
 
@@ -94,7 +94,10 @@ class GetTask(Request[TaskDetail], frozen=True, tag="task"):
 
 
 class Output(Reply, frozen=True):
-    """`found` is False when no attempt is recorded. Sizes are of what was written, not of what is here."""
+    """The answer to `GetOutput`.
+
+    `found` is False if no attempt is recorded. Sizes are those of all that was written, which may be more than is here.
+    """
 
     found: bool
     attempt: int = 0
@@ -107,7 +110,7 @@ class Output(Reply, frozen=True):
 
 
 class GetOutput(Request[Output], frozen=True, tag="output"):
-    """What an attempt wrote, as far as the store has it; `attempt` 0 is the newest recorded."""
+    """Get what an attempt wrote, as far as the store has it; `attempt` 0 is the newest recorded."""
 
     handling = Handling(said_by=GUESTS, effect=Effect.READ, bulky_reply=True)
 
@@ -121,9 +124,9 @@ class Tail(Reply, frozen=True):
     Attributes
     ----------
     attempt
-        The one that runs; 0 if none does, and then `GetOutput` has what there is.
+        The running attempt; 0 if none runs, and then `GetOutput` gets the output.
     at
-        When the store was told, by its host's clock; 0 if it has not been yet, and `written` is None.
+        When the store got the output, by its host's clock; 0, with `written` None, if it has got none yet.
     """
 
     attempt: int = 0
@@ -132,13 +135,12 @@ class Tail(Reply, frozen=True):
 
 
 class GetTail(Request[Tail], frozen=True, tag="tail"):
-    """What a task that runs has written so far. Its agent is asked for that.
+    """Get what a running task has written so far, which the store asks its agent for.
 
     Attributes
     ----------
     since
-        ``Tail.at`` of the last answer. The server holds this one back up to `wait_s`, until there is a newer one or
-        the task does not run any more.
+        ``Tail.at`` of the last answer. The server waits up to `wait_s` for newer output, or for the end of the task.
     """
 
     handling = Handling(said_by=GUESTS, effect=Effect.READ, waits_for=WaitsFor.CHANGES)
@@ -152,7 +154,7 @@ class GetTail(Request[Tail], frozen=True, tag="tail"):
         return reply.at != self.since or not reply.attempt
 
 
-AHEAD_MAX = 10_000  # ready tasks that are counted as going before another one
+AHEAD_MAX = 10_000  # ready tasks before another one are counted up to this
 
 
 class Explanation(Reply, frozen=True):
@@ -161,13 +163,13 @@ class Explanation(Reply, frozen=True):
     Attributes
     ----------
     task
-        None if there is none of that number; `needs` as in `TaskDetail`.
+        None if there is no such task; `needs` as in `TaskDetail`.
     blockers
-        Tasks that it waits for and that are not over, or ended too badly for it; ten at the most.
+        Tasks that it depends on and that have not finished, or failed; up to ten.
     pilots
-        Those that are not over.
+        Those that have not ended.
     ahead
-        Ready tasks that go before it, up to `AHEAD_MAX`.
+        The number of ready tasks before it, up to `AHEAD_MAX`.
     """
 
     now: float
@@ -181,7 +183,7 @@ class Explanation(Reply, frozen=True):
 
 
 class Explain(Request[Explanation], frozen=True, tag="explain"):
-    """All that says why a task is where it is."""
+    """Get all that explains the state of a task."""
 
     handling = Handling(said_by=GUESTS, effect=Effect.READ)
 
@@ -189,13 +191,13 @@ class Explain(Request[Explanation], frozen=True, tag="explain"):
 
 
 class Words(Reply, frozen=True):
-    """Names of parameters, and tags of new tasks."""
+    """The answer to `GetWords`: names of parameters, and tags of new tasks."""
 
     params: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
 
 
 class GetWords(Request[Words], frozen=True, tag="words"):
-    """Words that filters may be made of."""
+    """Get words to complete filters with."""
 
     handling = Handling(said_by=GUESTS, effect=Effect.READ)

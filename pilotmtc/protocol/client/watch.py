@@ -1,4 +1,4 @@
-"""How clients follow what happens."""
+"""Requests of clients that follow what happens."""
 
 from pilotmtc.model import Campaign, CampaignId, Pilot, PilotId, TaskId
 from pilotmtc.protocol.base import GUESTS, Effect, Handling, Reply, Request, WaitsFor
@@ -7,10 +7,10 @@ from pilotmtc.states import TaskState
 
 
 class Changes(Reply, frozen=True):
-    """Transitions ``(task, state, attempt)`` in order.
+    """The answer to `GetChanges`: transitions ``(task, state, attempt)`` in order.
 
-    `reset`: the server cannot say (it was restarted, or the watcher is too far behind): read the counts and tasks
-    anew and go on from `seq`.
+    `reset`: the server does not know (it was restarted, or the client is too far behind). Read counts and tasks anew,
+    and continue from `seq`.
     """
 
     seq: int
@@ -19,9 +19,9 @@ class Changes(Reply, frozen=True):
 
 
 class GetChanges(Request[Changes], frozen=True, tag="changes"):
-    """What has changed since `since`. The server holds the answer back up to `wait_s` when there is nothing.
+    """Get what has changed since `since`. The server waits up to `wait_s` for a change.
 
-    Watchers start with ``since=0``, which answers `reset` and the number to go on from.
+    Clients start with ``since=0``. The answer is `reset`, with the number to continue from.
     """
 
     handling = Handling(said_by=GUESTS, effect=Effect.READ, waits_for=WaitsFor.CHANGES, bulky_reply=True)
@@ -44,15 +44,15 @@ class Overview(Reply, frozen=True):
     now
         The store host's clock; `since_at` is when counting began.
     series
-        Its steps are left out when there is no news: nothing has ended, and the cores are as before.
+        It has no steps if nothing is new: nothing has ended, and the cores are as before.
     whole
-        It does not add to an earlier answer: forget that one.
+        It replaces all earlier answers.
     pilots, campaigns
-        Those that have changed: pilots that live or ended lately, campaigns that are new or not over.
+        Those that have changed: pilots that are active or ended lately, campaigns that are new or not finished.
     failures
         Groups among the newest FAILED tasks, `looked_at` of them; largest first. None: as before.
     silent
-        Live pilots that have not been heard of for too long, all of them.
+        All active pilots that have been silent for too long.
     """
 
     seq: int
@@ -71,15 +71,15 @@ class Overview(Reply, frozen=True):
 
 
 class GetOverview(Request[Overview], frozen=True, tag="overview"):
-    """What a person wants to see at a glance, from the server's memory and a few small queries.
+    """Get what a user wants to see at a glance, from the server's memory and a few small queries.
 
     Attributes
     ----------
     since
-        ``Overview.seq`` of the last answer, which this one adds to; 0 asks for all. The server holds the answer back
-        up to `wait_s` while nothing is new.
+        ``Overview.seq`` of the last answer, to which this one adds; 0 gets all. The server waits up to `wait_s` for
+        something new.
     span_s
-        How much of the past the series should show.
+        How far back the series goes.
     """
 
     handling = Handling(said_by=GUESTS, effect=Effect.READ, waits_for=WaitsFor.CHANGES, bulky_reply=True)
