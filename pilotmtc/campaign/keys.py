@@ -6,8 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from pilotmtc.errors import UsageError, shown
-from pilotmtc.resources.amounts import LARGEST
-from pilotmtc.resources.slots import LEAST
+from pilotmtc.resources.amounts import LARGEST, LEAST
 from pilotmtc.units import parse_duration, parse_memory
 
 MEMORY_LARGEST = 2**62

@@ -6,6 +6,8 @@ import shlex
 from collections.abc import Sequence
 
 from pilotmtc.model import Pilot, Resources
+from pilotmtc.resources.amounts import UNKNOWN, Amounts
+from pilotmtc.resources.fit import Capacity, Kind, Request, fit
 from pilotmtc.states import PilotState
 from pilotmtc.units import format_memory
 
@@ -56,17 +58,30 @@ def cores_of(pilot: Pilot) -> int:
     return pilot.node_cores or pilot.cores // max(pilot.nodes, 1) or pilot.description.cores
 
 
+def capacity_of(pilot: Pilot, now: float) -> Capacity:
+    """Return what a pilot has for tasks, as far as is known."""
+    asked = pilot.description
+    memory = pilot.node_memory_bytes or asked.memory_bytes
+    node = Amounts.of(cores_of(pilot) or UNKNOWN, asked.gpus, memory or UNKNOWN, asked.named)
+    left_s = math.inf
+    if asked.walltime_s:
+        left_s = asked.walltime_s - (now - pilot.started_at if pilot.started_at is not None else 0.0)
+    return Capacity(((max(pilot.nodes, asked.nodes, 1), node),), left_s)
+
+
 def beyond(need: Resources, pilots: Sequence[Pilot]) -> str:
     """Return what a task needs more of than any node that was seen as a whole has; empty if nothing."""
     cores = max(
         (one.node_cores for one in pilots if one.description.scheduler and not one.description.cores), default=0
     )
     memory = max((one.node_memory_bytes for one in pilots if not one.description.memory_bytes), default=0)
-    if cores and need.cores > cores:
+    rank = Resources(cores=need.cores, memory_bytes=need.memory_bytes)
+    lack = fit(Request.of(rank), Capacity(((1, Amounts.of(cores or UNKNOWN, 0, memory or UNKNOWN, {})),)))
+    if lack is None:
+        return ""
+    if lack.kind is Kind.CORES:
         return f"no node seen here has so many cores: the largest has {cores}"
-    if memory and need.memory_bytes > memory:
-        return f"no node seen here has so much memory: the largest has {format_memory(memory)}"
-    return ""
+    return f"no node seen here has so much memory: the largest has {format_memory(memory)}"
 
 
 def sized(need: Resources, pilots: Sequence[Pilot]) -> str:

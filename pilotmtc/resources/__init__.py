@@ -1,1 +1,4 @@
-"""Cores, memory, GPUs: amounts of them, and what fits where."""
+"""Cores, GPUs, memory, named resources, time: what tasks ask for, what there is, and whether it fits. Pure.
+
+``amounts`` counts both in whole numbers, ``fit`` says yes or why not, ``slots`` packs tasks on a node.
+"""

@@ -1,11 +1,114 @@
-"""How much a task can ask for."""
+"""What tasks ask for and what nodes have, in whole numbers.
+
+Shares (of GPUs and named resources) are kept in millionths, so that a thousand times 0.1 taken and given back leaves
+exactly what was there.
+"""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from pilotmtc.errors import UsageError
-from pilotmtc.resources.slots import LEAST
+from pilotmtc.model import Resources
 
+SHARE = 1_000_000
+LEAST = 1 / SHARE  # of what is not nothing
 LARGEST = 2**31 - 1
+UNKNOWN = 1 << 100  # more than all tasks ask for: how much there is remains to be seen
+
+
+def shares(amount: float) -> int:
+    """Return `amount` in millionths; what is less than one, but not nothing, is one."""
+    return max(round(amount * SHARE), 1) if amount else 0
+
+
+class Need(NamedTuple):
+    """What a rank needs on its node, how many ranks there are, how many a node has. `plain`: it needs only cores."""
+
+    cores: int
+    gpus: int
+    memory: int
+    named: tuple[tuple[str, int], ...]
+    plain: bool
+    ranks: int = 1
+    per_node: int = 0
+
+    @classmethod
+    def of(cls, resources: Resources) -> "Need":
+        """Return what `resources` needs. A GPU number above one is rounded up: shares are of one GPU only."""
+        gpus = shares(resources.gpus)
+        if gpus > SHARE:
+            gpus = -(-gpus // SHARE) * SHARE
+        named = tuple((name, shares(amount)) for name, amount in sorted(resources.named.items()) if amount)
+        plain = not gpus and not resources.memory_bytes and not named
+        return cls(
+            resources.cores, gpus, resources.memory_bytes, named, plain, resources.ranks, resources.ranks_per_node
+        )
+
+    def times(self, ranks: int) -> "Need":
+        """Return what `ranks` ranks of it need together, as one."""
+        if ranks == 1:
+            return self
+        named = tuple((name, amount * ranks) for name, amount in self.named)
+        return Need(self.cores * ranks, self.gpus * ranks, self.memory * ranks, named, self.plain)
+
+
+class Amounts(NamedTuple):
+    """What a node has, all of it or what is free.
+
+    Attributes
+    ----------
+    cores, memory
+        `UNKNOWN` if that is so.
+    gpus
+        Free shares, each with the number of GPUs that have so much.
+    named
+        What is not there is 0.
+    """
+
+    cores: int
+    gpus: tuple[tuple[int, int], ...]
+    memory: int
+    named: Mapping[str, int]
+
+    @classmethod
+    def of(cls, cores: int, gpus: int, memory: int, named: Mapping[str, float]) -> "Amounts":
+        """Return what a node with nothing on it has."""
+        return cls(cores, ((SHARE, gpus),), memory, {name: shares(amount) for name, amount in named.items()})
+
+
+class Sum:
+    """A running total of needs, or what is left of a total."""
+
+    __slots__ = ("cores", "count", "gpus", "memory", "named")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.cores = 0
+        self.gpus = 0
+        self.memory = 0
+        self.named: dict[str, int] = {}
+
+    def add(self, need: Need, sign: int = 1) -> None:
+        """Count `need` in (`sign` 1) or out (-1)."""
+        self.count += sign
+        sign *= need.ranks
+        self.cores += sign * need.cores
+        if not need.plain:
+            self.gpus += sign * need.gpus
+            self.memory += sign * need.memory
+            for name, amount in need.named:
+                self.named[name] = self.named.get(name, 0) + sign * amount
+
+    def covers(self, need: Need) -> bool:
+        """Whether all ranks of `need` together are no more than this."""
+        ranks = need.ranks
+        if ranks * need.cores > self.cores:
+            return False
+        return need.plain or (
+            ranks * need.gpus <= self.gpus
+            and ranks * need.memory <= self.memory
+            and all(ranks * amount <= self.named.get(name, 0) for name, amount in need.named)
+        )
 
 
 def check_gpus(gpus: float) -> None:

@@ -1,53 +1,12 @@
-"""Packing of tasks on a node: which cores, which GPUs, how much of the rest. Pure; no clock, no I/O.
-
-Shares (of GPUs and named resources) are kept in millionths as integers, so that a thousand times 0.1 taken and
-given back leaves exactly what was there.
-"""
+"""Packing of tasks on a node: which cores, which GPUs, how much of the rest. Pure; no clock, no I/O."""
 
 import heapq
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from pilotmtc.model import Resources
-
-SHARE = 1_000_000
-LEAST = 1 / SHARE  # of what is not nothing
-
-
-def shares(amount: float) -> int:
-    """Return `amount` in millionths; what is less than one, but not nothing, is one."""
-    return max(round(amount * SHARE), 1) if amount else 0
-
-
-class Need(NamedTuple):
-    """`Resources` in whole numbers: what a rank needs, how many there are, how many a node has. `plain`: only cores."""
-
-    cores: int
-    gpus: int
-    memory: int
-    named: tuple[tuple[str, int], ...]
-    plain: bool
-    ranks: int = 1
-    per_node: int = 0
-
-    @classmethod
-    def of(cls, resources: Resources) -> "Need":
-        """Return what `resources` needs. A GPU number above one is rounded up: shares are of one GPU only."""
-        gpus = shares(resources.gpus)
-        if gpus > SHARE:
-            gpus = -(-gpus // SHARE) * SHARE
-        named = tuple((name, shares(amount)) for name, amount in sorted(resources.named.items()) if amount)
-        plain = not gpus and not resources.memory_bytes and not named
-        return cls(
-            resources.cores, gpus, resources.memory_bytes, named, plain, resources.ranks, resources.ranks_per_node
-        )
-
-    def times(self, ranks: int) -> "Need":
-        """Return what `ranks` ranks of it need together, as one."""
-        if ranks == 1:
-            return self
-        named = tuple((name, amount * ranks) for name, amount in self.named)
-        return Need(self.cores * ranks, self.gpus * ranks, self.memory * ranks, named, self.plain)
+from pilotmtc.resources.amounts import SHARE, Amounts, Need, Sum, shares
+from pilotmtc.resources.fit import ranks_on
 
 
 class Slot(NamedTuple):
@@ -58,30 +17,6 @@ class Slot(NamedTuple):
     memory: int = 0
     named: tuple[tuple[str, int], ...] = ()
     node: str = ""
-
-
-class Sum:
-    """A running total of needs."""
-
-    __slots__ = ("cores", "count", "gpus", "memory", "named")
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.cores = 0
-        self.gpus = 0
-        self.memory = 0
-        self.named: dict[str, int] = {}
-
-    def add(self, need: Need, sign: int = 1) -> None:
-        """Count `need` in (`sign` 1) or out (-1)."""
-        self.count += sign
-        sign *= need.ranks
-        self.cores += sign * need.cores
-        if not need.plain:
-            self.gpus += sign * need.gpus
-            self.memory += sign * need.memory
-            for name, amount in need.named:
-                self.named[name] = self.named.get(name, 0) + sign * amount
 
 
 class Node:
@@ -119,7 +54,7 @@ class Node:
         self.memory = memory
         self.named = dict(named or {})
         self.free_memory = memory
-        self.free_named = {name: round(amount * SHARE) for name, amount in self.named.items()}
+        self.free_named = {name: shares(amount) for name, amount in self.named.items()}
         self._total_named = dict(self.free_named)
         self._single = {core: Slot((core,), node=name) for core in self._free}
 
@@ -138,29 +73,19 @@ class Node:
         """The whole node as `Resources`."""
         return Resources(cores=self.cores, gpus=float(self.gpus), memory_bytes=self.memory, named=self.named)
 
+    @property
+    def amounts(self) -> Amounts:
+        """All that the node has."""
+        return Amounts(self.cores, ((SHARE, self.gpus),), self.memory, self._total_named)
+
     def capacity(self, need: Need) -> int:
         """Return how many ranks of `need` fit on the node when it is empty, never more than are wanted on one."""
-        return self._count(need, self.cores, [SHARE] * self.gpus if need.gpus else (), self.memory, self._total_named)
+        return ranks_on(need, self.amounts)
 
     def room(self, need: Need) -> int:
         """Return how many ranks of `need` fit on the node now, never more than are wanted on one."""
-        return self._count(need, len(self._free), self._gpu, self.free_memory, self.free_named)
-
-    @staticmethod
-    def _count(need: Need, cores: int, gpus: Iterable[int], memory: int, named: Mapping[str, int]) -> int:
-        wanted = most = min(need.per_node or need.ranks, need.ranks)
-        if need.cores:
-            most = min(most, cores // need.cores)
-        if need.gpus:
-            if need.gpus < SHARE:
-                most = min(most, sum(free // need.gpus for free in gpus))
-            else:
-                most = min(most, sum(free == SHARE for free in gpus) // (need.gpus // SHARE))
-        if need.memory:
-            most = min(most, memory // need.memory)
-        for name, amount in need.named:
-            most = min(most, named.get(name, 0) // amount)
-        return 0 if need.per_node and most < wanted else most
+        gpus = tuple([(free, 1) for free in self._gpu]) if need.gpus else ()
+        return ranks_on(need, Amounts(len(self._free), gpus, self.free_memory, self.free_named))
 
     def spare(self, head: Need, others: Sum, need: Need) -> bool:
         """Whether `head` could still start beside `others` and `need` on a node that has nothing else."""

@@ -9,7 +9,9 @@ import heapq
 from collections.abc import Iterable
 
 from pilotmtc.model import Resources
-from pilotmtc.resources.slots import Need, Node, Slot, Sum
+from pilotmtc.resources.amounts import Amounts, Need, Sum
+from pilotmtc.resources.fit import Capacity, Request, fit
+from pilotmtc.resources.slots import Node, Slot
 
 _KINDS = 64  # kinds of need that have a heap of their own
 
@@ -114,6 +116,7 @@ class Cluster:
         self._heaps: dict[Need, Heap] = {}
         self._hold: Reservation | None = None
         self._kinds: tuple[tuple[int, Resources], ...] = ()
+        self._capacity = Capacity(())
         self.nodes: dict[str, Node] = {}
         self.aside: dict[str, str] = {}
         self.cores = 0
@@ -183,7 +186,8 @@ class Cluster:
     def _weigh(self) -> None:
         """Work out what the nodes are together; what was kept on others is kept no more."""
         self._hold = None
-        kinds: dict[bytes | str, tuple[int, Resources]] = {}
+        kinds: dict[str, tuple[int, Resources]] = {}
+        amounts: dict[str, Amounts] = {}
         self.cores = self.gpus = 0
         for name, node in self.nodes.items():
             if name in self.aside:
@@ -191,9 +195,12 @@ class Cluster:
             self.cores += node.cores
             self.gpus += node.gpus
             shape = node.total
-            count, _ = kinds.get(repr(shape), (0, shape))
-            kinds[repr(shape)] = (count + 1, shape)
+            key = repr(shape)
+            count, _ = kinds.get(key, (0, shape))
+            kinds[key] = (count + 1, shape)
+            amounts[key] = node.amounts
         self._kinds = tuple(kinds.values())
+        self._capacity = Capacity(tuple((count, amounts[key]) for key, (count, _) in kinds.items()))
         shapes = [shape for _, shape in self._kinds]
         if len(shapes) == 1:
             self.total = shapes[0]
@@ -216,13 +223,7 @@ class Cluster:
 
     def holds(self, need: Need) -> bool:
         """Whether `need` fits on the nodes when they are empty."""
-        left = need.ranks
-        for name, node in self.nodes.items():
-            if name not in self.aside:
-                left -= node.capacity(need)
-                if left <= 0:
-                    return True
-        return False
+        return fit(Request(need, 0.0), self._capacity) is None
 
     def take(self, need: Need) -> tuple[Slot, ...] | None:
         """Reserve a slot for each rank of `need`; None if they do not fit now."""

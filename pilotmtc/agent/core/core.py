@@ -42,7 +42,8 @@ from pilotmtc.agent.core.queue import Group, Queue, Queued
 from pilotmtc.agent.core.rates import CLAIM_MAX, Rates
 from pilotmtc.model import GRACE_S, Resources, TaskId
 from pilotmtc.protocol.agent import Batch, Orders
-from pilotmtc.resources.slots import SHARE, Need, Slot, Sum
+from pilotmtc.resources.amounts import SHARE, Need, Sum
+from pilotmtc.resources.slots import Slot
 from pilotmtc.states import Cause, PilotState
 
 CLAIM_WAIT_S = 20.0

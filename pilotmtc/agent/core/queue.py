@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pilotmtc.agent.core.cluster import Cluster
 from pilotmtc.model import Claimed, Resources, TaskId, Template
 from pilotmtc.protocol.agent import Batch
-from pilotmtc.resources.slots import Need, Sum
+from pilotmtc.resources.amounts import Need, Sum
 
 
 class Queued:

@@ -1,8 +1,9 @@
 """Why a task is where it is, in words. Pure: records in, lines out."""
 
 from pilotmtc.model import Attempt, Pilot, Resources, Task
-from pilotmtc.pilots.capacity import beyond, cores_of, never_starts, sized
+from pilotmtc.pilots.capacity import beyond, capacity_of, never_starts, sized
 from pilotmtc.protocol.client.tasks import AHEAD_MAX, Explanation
+from pilotmtc.resources.fit import Kind, Lack, Request, fit
 from pilotmtc.states import Cause, PilotState, TaskState
 from pilotmtc.text.endings import describe_end, message_of
 from pilotmtc.units import format_duration, format_memory
@@ -149,31 +150,29 @@ def obstacle(pilot: Pilot, task: Task, now: float, *, own: bool = False) -> str:
         return f"takes tasks of campaign {asked.campaign} only, and this one is of campaign {task.campaign}"
     if pilot.state is PilotState.DRAINING:
         return "is draining: it takes nothing new"
-    nodes = max(pilot.nodes, asked.nodes, 1)
-    cores = cores_of(pilot)
-    memory = pilot.node_memory_bytes or asked.memory_bytes
-    if cores and need.cores > cores:
-        return f"has {_count(cores, 'core')} a node, and the task needs {need.cores}"
-    if need.gpus > asked.gpus:
-        return f"has {_count(asked.gpus, 'GPU')} a node, and the task needs {need.gpus:g}"
-    if memory and need.memory_bytes > memory:
-        return f"has {format_memory(memory)} of memory a node, and the task needs {format_memory(need.memory_bytes)}"
-    each = min(cores // max(need.cores, 1), need.ranks_per_node or need.ranks) if cores else need.ranks
-    if memory and need.memory_bytes:
-        each = min(each, memory // need.memory_bytes)
-    if need.ranks > nodes * each:
-        return f"has room for {_count(nodes * each, 'rank')} on {_count(nodes, 'node')}, and the task has {need.ranks}"
-    for name, amount in need.named.items():
-        if amount > asked.named.get(name, 0.0):
-            return f"has {asked.named.get(name, 0.0):g} of {name}, and the task needs {amount:g}"
-    lasts_s = need.lasts_s
-    if asked.walltime_s and lasts_s:
-        left_s = asked.walltime_s - (now - pilot.started_at if pilot.started_at is not None else 0.0)
-        if lasts_s > left_s:
-            which = "limit" if need.time_limit_s >= need.expected_s else "expected time"
-            which += " with its grace" if lasts_s > max(need.time_limit_s, need.expected_s) else ""
-            return f"has {format_duration(left_s)} left, and the task's {which} is {format_duration(lasts_s)}"
-    return ""
+    capacity = capacity_of(pilot, now)
+    lack = fit(Request.of(need), capacity)
+    return _lacking(lack, need, capacity.nodes[0][0]) if lack else ""
+
+
+def _lacking(lack: Lack, need: Resources, nodes: int) -> str:
+    """Return what a pilot lacks, behind its name."""
+    if lack.kind is Kind.CORES:
+        return f"has {_count(int(lack.has), 'core')} a node, and the task needs {lack.needs}"
+    if lack.kind is Kind.GPUS:
+        return f"has {_count(int(lack.has), 'GPU')} a node, and the task needs {lack.needs:g}"
+    if lack.kind is Kind.MEMORY:
+        there, needs = format_memory(int(lack.has)), format_memory(int(lack.needs))
+        return f"has {there} of memory a node, and the task needs {needs}"
+    if lack.kind is Kind.NAMED:
+        return f"has {lack.has:g} of {lack.name}, and the task needs {lack.needs:g}"
+    if lack.kind is Kind.RANKS_PER_NODE:
+        return f"has room for {_count(int(lack.has), 'rank')} a node, and the task needs {lack.needs}"
+    if lack.kind is Kind.RANKS:
+        return f"has room for {_count(int(lack.has), 'rank')} on {_count(nodes, 'node')}, and the task has {lack.needs}"
+    which = "limit" if need.time_limit_s >= need.expected_s else "expected time"
+    which += " with its grace" if lack.needs > max(need.time_limit_s, need.expected_s) else ""
+    return f"has {format_duration(lack.has)} left, and the task's {which} is {format_duration(lack.needs)}"
 
 
 def pending(pilot: Pilot, now: float) -> str:

@@ -22,6 +22,8 @@ from pilotmtc.protocol.client.campaigns import ShareCampaign, Submitted
 from pilotmtc.protocol.client.pilots import CancelPilot, DrainPilot, GetPilots
 from pilotmtc.protocol.client.tasks import Retry
 from pilotmtc.protocol.records import Filter
+from pilotmtc.resources.amounts import UNKNOWN, Amounts
+from pilotmtc.resources.fit import Capacity, Kind, Lack, Request, fit
 from pilotmtc.session.link import Link
 from pilotmtc.session.look.explain import obstacle
 from pilotmtc.session.look.follow import Step, follow, get_campaign, start_number
@@ -33,7 +35,6 @@ from pilotmtc.session.submit.tasks import TaskStream
 from pilotmtc.states import PILOT_FINAL, Cause, PilotState, TaskState
 from pilotmtc.units import format_duration, type_memory
 
-_UNKNOWN = 1 << 62
 IDLE_S = 10.0  # a pilot whose run was killed leaves after that long without work
 QUEUED_IDLE_S = 60.0  # one of a scheduler, for which there was a queue
 RESTARTS = 3  # in a row, without a task that ended in between
@@ -545,33 +546,37 @@ def _news(before: Pilot, pilot: Pilot) -> bool:
 def check_fit(needs: Resources, pilot: PilotDescription) -> None:
     """Raise `UsageError` if such a task can never run in such a pilot, as far as that is known."""
     # What a node has is known of this machine only.
-    unknown = _UNKNOWN if pilot.scheduler else 0
+    unknown = UNKNOWN if pilot.scheduler else 0
     cores = pilot.cores or unknown or limits.cores(len(os.sched_getaffinity(0)), os.environ)
-    if needs.cores > cores:
-        have = f"the pilot has {cores}" if pilot.cores else f"this machine has {cores}"
-        raise UsageError(f"a task needs {needs.cores} cores, and {have}: ask for fewer with --cores")
-    if needs.cores * needs.ranks > cores * pilot.nodes:
-        raise UsageError(
-            f"a task needs {needs.ranks} ranks of {needs.cores} core{'s' * (needs.cores > 1)}, "
-            f"and the pilot has {cores * pilot.nodes}: ask for fewer with --ranks, or for more nodes"
-        )
-    if needs.gpus > pilot.gpus:
-        gpus = f"{needs.gpus:g} GPU{'s' * (needs.gpus != 1)}"
-        raise UsageError(f"a task needs {gpus}, and the pilot has {pilot.gpus}: give it more with --pilot-gpus")
     whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     memory = pilot.memory_bytes or unknown or limits.memory(whole, os.environ)
-    if needs.memory_bytes > memory:
-        have = f"{'the pilot' if pilot.memory_bytes else 'this machine'} has {type_memory(memory)}"
-        raise UsageError(
-            f"a task needs {type_memory(needs.memory_bytes)} of memory, and {have}: ask for less with --memory"
+    node = Amounts.of(cores, pilot.gpus, memory, pilot.named)
+    lack = fit(Request.of(needs), Capacity(((pilot.nodes, node),), pilot.walltime_s or math.inf))
+    if lack is not None:
+        raise UsageError(_lacking(lack, needs, pilot))
+
+
+def _lacking(lack: Lack, needs: Resources, pilot: PilotDescription) -> str:
+    """Return why a task does not fit into any such pilot, and what to do."""
+    if lack.kind is Kind.CORES:
+        have = f"{'the pilot' if pilot.cores else 'this machine'} has {lack.has}"
+        return f"a task needs {lack.needs} cores, and {have}: ask for fewer with --cores"
+    if lack.kind is Kind.GPUS:
+        gpus = f"{lack.needs:g} GPU{'s' * (lack.needs != 1)}"
+        return f"a task needs {gpus}, and the pilot has {lack.has:g}: give it more with --pilot-gpus"
+    if lack.kind is Kind.MEMORY:
+        have = f"{'the pilot' if pilot.memory_bytes else 'this machine'} has {type_memory(int(lack.has))}"
+        return f"a task needs {type_memory(int(lack.needs))} of memory, and {have}: ask for less with --memory"
+    if lack.kind is Kind.NAMED:
+        return (
+            f"a task needs {lack.needs:g} of {lack.name}, and the pilot has {lack.has:g}: "
+            f"give it more with --pilot-resource {lack.name}={lack.needs:g}"
         )
-    for name, amount in needs.named.items():
-        if amount > pilot.named.get(name, 0.0):
-            raise UsageError(
-                f"a task needs {amount:g} of {name}, and the pilot has {pilot.named.get(name, 0.0):g}: "
-                f"give it more with --pilot-resource {name}={amount:g}"
-            )
-    if pilot.walltime_s and needs.lasts_s > pilot.walltime_s:
-        raise UsageError(
-            "a task's time limit or expected duration, with its grace, is longer than the pilot's walltime"
+    if lack.kind is Kind.RANKS_PER_NODE:
+        return f"a task needs room for {lack.needs} ranks a node, and the pilot has room for {lack.has}: ask for fewer"
+    if lack.kind is Kind.RANKS:
+        of = f"{lack.needs} rank{'s' * (lack.needs > 1)} of {needs.cores} core{'s' * (needs.cores > 1)}"
+        return (
+            f"a task needs {of}, and the pilot has room for {lack.has}: ask for fewer with --ranks, or for more nodes"
         )
+    return "a task's time limit or expected duration, with its grace, is longer than the pilot's walltime"

@@ -9,6 +9,7 @@ from typing import Final, Generic, TypeVar
 import msgspec
 
 from pilotmtc.model import Resources, Template
+from pilotmtc.resources.fit import Request
 
 _KEPT = 2_000  # records of each kind
 _NEXT_TASK = "SELECT coalesce(max(id), 0) + 1 FROM task"
@@ -63,6 +64,26 @@ class Records(Generic[T]):
         self._ids.clear()
 
 
+class Requests:
+    """What tasks ask for, by the id of their resources."""
+
+    def __init__(self, resources: Records[Resources]) -> None:
+        self._resources = resources
+        self._requests: dict[int, Request] = {}
+
+    def get(self, id_: int) -> Request:
+        """Return what a task with these resources asks for."""
+        if (found := self._requests.get(id_)) is None:
+            if len(self._requests) >= _KEPT:
+                self._requests.clear()
+            found = self._requests[id_] = Request.of(self._resources.get(id_))
+        return found
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._requests.clear()
+
+
 class Caches:
     """A participant of transactions that reads the file again when something was undone.
 
@@ -80,6 +101,7 @@ class Caches:
         self._execute = connection.execute
         self.templates = Records(connection, "template", Template)
         self.resources = Records(connection, "resources", Resources)
+        self.requests = Requests(self.resources)
         self._read()
 
     def _read(self) -> None:
@@ -107,6 +129,7 @@ class Caches:
         """Read the file again."""
         self.templates.clear()
         self.resources.clear()
+        self.requests.clear()
         self._read()
 
     def commit(self) -> None:

@@ -8,12 +8,13 @@ from itertools import starmap
 import msgspec
 from msgspec import Struct
 
-from pilotmtc.errors import StateError
-from pilotmtc.model import CampaignId, Claimed, PilotId, Resources, Result, TaskId
+from pilotmtc.errors import StateError, UsageError
+from pilotmtc.model import CampaignId, Claimed, PilotId, Result, TaskId
 from pilotmtc.protocol.agent import Batch, Claim, Release, Started
 from pilotmtc.protocol.base import Done
 from pilotmtc.protocol.records import RunningTask
-from pilotmtc.resources.slots import SHARE, shares
+from pilotmtc.resources.amounts import UNKNOWN, Amounts, Sum, shares
+from pilotmtc.resources.fit import Capacity, fit
 from pilotmtc.states import PILOT_FINAL, Cause, PilotState, TaskState
 from pilotmtc.store.attempt_id import LAST_ATTEMPT, attempt_id
 from pilotmtc.store.file.pilot_status import pilot_status
@@ -25,7 +26,6 @@ from pilotmtc.store.requests.finish import record
 from pilotmtc.store.requests.handlers import handles
 
 _decode_params = msgspec.json.Decoder(tuple[str, ...]).decode
-_EPSILON = 1e-9  # shares of GPUs are added up in floating point
 _COLUMNS = "id, attempt, template_id, resources_id, priority, params, name, campaign_id"
 _IS_READY = f"state = {TaskState.READY:d} AND not_before IS NULL"  # as the index task_ready says it
 # Tasks of one kind that can be claimed, in order.
@@ -141,11 +141,19 @@ def _order(task: ReadyTask) -> tuple[int, int]:
 def _choose(tx: Transaction, request: Claim, campaign: int | None) -> Iterator[ReadyTask]:
     """Yield ready tasks in order as long as they fit into what is wanted."""
     limit = request.limit
-    fitting = {kind: None for kind in kinds(tx, campaign) if _fits(tx.caches.resources.get(kind[1]), request)}
+    try:
+        capacity, left = _capacity(request), _left(request)
+    except (OverflowError, ValueError) as error:
+        raise UsageError(f"a claim of what cannot be counted: {error}") from error
+    asked = tx.caches.requests
+    fitting = [
+        kind
+        for kind in kinds(tx, campaign)
+        if fit(asked.get(kind[1]), capacity) is None and _in_time(tx, kind[1], request)
+    ]
     streams: list[Iterable[ReadyTask]] = [
         starmap(ReadyTask, tx.execute(_READY_TASKS, (*kind, limit))) for kind in fitting
     ]
-    left = _Left(request.want, request.total)
     given = 0
     too_large: set[int] = set()
     for task in streams[0] if len(streams) == 1 else merge(*streams, key=_order):
@@ -153,8 +161,8 @@ def _choose(tx: Transaction, request: Claim, campaign: int | None) -> Iterator[R
             return
         if task.resources in too_large:
             continue
-        need = tx.caches.resources.get(task.resources)
-        if not left.take(need):
+        need = asked.get(task.resources).need
+        if not left.covers(need):
             if request.backfill:
                 too_large.add(task.resources)  # what is left only shrinks
                 if len(too_large) == len({kind[1] for kind in fitting}):
@@ -162,68 +170,35 @@ def _choose(tx: Transaction, request: Claim, campaign: int | None) -> Iterator[R
                 continue
             if given:
                 return  # it comes first next time: small tasks behind it must not starve it
-            left.force(need)
+        left.add(need, -1)
         given += 1
         yield task
 
 
-def _fits(need: Resources, request: Claim) -> bool:
-    if request.time_left_s and need.lasts_s > request.time_left_s:
-        return False
-    if request.within_s and not (need.time_limit_s and need.lasts_s <= request.within_s):
-        return False
-    room = 0
-    for count, node in request.nodes or ((1, request.total),):
-        room += count * ranks_on(need, node)
-        if room >= need.ranks:
-            return True
-    return False
+def _capacity(request: Claim) -> Capacity:
+    """Return what the pilot has. Memory counts only where it says how much."""
+    nodes = tuple(
+        (count, Amounts.of(node.cores, int(node.gpus), node.memory_bytes or UNKNOWN, node.named))
+        for count, node in request.nodes or ((1, request.total),)
+    )
+    return Capacity(nodes, request.time_left_s or math.inf)
 
 
-def ranks_on(need: Resources, node: Resources) -> int:
-    """Return how many ranks of `need` an empty node has room for; memory counts only where the node says how much."""
-    wanted = room = min(need.ranks_per_node or need.ranks, need.ranks)
-    if need.cores:
-        room = min(room, node.cores // need.cores)
-    if need.gpus:
-        each = SHARE // shares(need.gpus) * int(node.gpus) if need.gpus < 1 else int(node.gpus) // math.ceil(need.gpus)
-        room = min(room, each)
-    if need.memory_bytes and node.memory_bytes:
-        room = min(room, node.memory_bytes // need.memory_bytes)
-    for name, amount in need.named.items():
-        if amount > 0:
-            room = min(room, shares(node.named.get(name, 0.0)) // shares(amount))
-    return 0 if need.ranks_per_node and room < wanted else room
+def _left(request: Claim) -> Sum:
+    """Return what is wanted, of all nodes together."""
+    left = Sum()
+    left.cores = request.want.cores
+    left.gpus = shares(request.want.gpus)
+    left.memory = request.want.memory_bytes if request.total.memory_bytes else UNKNOWN
+    left.named = {name: shares(amount) for name, amount in request.want.named.items()}
+    return left
 
 
-class _Left:
-    """What is still wanted. Memory counts only where the pilot has said how much it has."""
-
-    def __init__(self, want: Resources, total: Resources) -> None:
-        self.cores = want.cores
-        self.gpus = want.gpus + _EPSILON
-        self.memory = want.memory_bytes if total.memory_bytes else 1 << 62
-        self.named = {name: amount + _EPSILON for name, amount in want.named.items()}
-
-    def take(self, need: Resources) -> bool:
-        """Take `need` off if it fits."""
-        n = need.ranks
-        if n * need.cores > self.cores or n * need.gpus > self.gpus or n * need.memory_bytes > self.memory:
-            return False
-        for name, amount in need.named.items():
-            if n * amount > self.named.get(name, 0.0):
-                return False
-        self.force(need)
+def _in_time(tx: Transaction, kind: int, request: Claim) -> bool:
+    if not request.within_s:
         return True
-
-    def force(self, need: Resources) -> None:
-        """Take `need` off."""
-        n = need.ranks
-        self.cores -= n * need.cores
-        self.gpus -= n * need.gpus
-        self.memory -= n * need.memory_bytes
-        for name, amount in need.named.items():
-            self.named[name] = self.named.get(name, 0.0) - n * amount
+    need = tx.caches.resources.get(kind)
+    return bool(need.time_limit_s) and need.lasts_s <= request.within_s
 
 
 @handles(Started)

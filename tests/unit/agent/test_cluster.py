@@ -27,7 +27,8 @@ from pilotmtc.agent.core.events import (
 )
 from pilotmtc.model import CampaignId, Claimed, Resources, TaskId, Template
 from pilotmtc.protocol.agent import Batch
-from pilotmtc.resources.slots import Need, Node, Slot
+from pilotmtc.resources.amounts import Need
+from pilotmtc.resources.slots import Node, Slot
 from pilotmtc.states import Cause, PilotState
 
 TEMPLATE = Template(("true",))

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilotmtc.model import Resources
-from pilotmtc.resources.slots import SHARE, Need, Node, Slot, Sum, core_list
+from pilotmtc.resources.amounts import SHARE, Need, Sum
+from pilotmtc.resources.slots import Node, Slot, core_list
 
 
 def need(cores: int = 1, gpus: float = 0.0, memory: int = 0, **named: float) -> Need:

@@ -1,0 +1,107 @@
+"""Whether a task fits, or why not: asked by the store's claims, the agents, `run`, and whatever explains. Pure."""
+
+import enum
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from pilotmtc.model import Resources
+from pilotmtc.resources.amounts import SHARE, Amounts, Need
+
+
+class Kind(enum.Enum):
+    """What a task can have too little of."""
+
+    CORES = "cores"
+    GPUS = "GPUs"
+    MEMORY = "memory"
+    NAMED = "named resources"
+    RANKS_PER_NODE = "ranks on a node"
+    RANKS = "ranks"
+    TIME = "time"
+
+
+class Lack(NamedTuple):
+    """Why a task does not fit: it needs more of something than there is, of nodes than the best of them has."""
+
+    kind: Kind
+    needs: float
+    has: float
+    name: str = ""  # of a named resource
+
+
+class Request(NamedTuple):
+    """What a task asks for: `need` on its nodes, and to have `lasts_s` left when it is started."""
+
+    need: Need
+    lasts_s: float
+
+    @classmethod
+    def of(cls, resources: Resources) -> "Request":
+        """Return what `resources` asks for."""
+        return cls(Need.of(resources), resources.lasts_s)
+
+
+class Capacity(NamedTuple):
+    """What a pilot has: kinds of nodes with the number of each, and how long it will be there."""
+
+    nodes: tuple[tuple[int, Amounts], ...]
+    left_s: float = math.inf
+
+
+def fit(request: Request, capacity: Capacity) -> Lack | None:
+    """Return None if the task can run where nothing else does, else what it lacks."""
+    need = request.need
+    room = 0
+    for count, node in capacity.nodes:
+        room += count * ranks_on(need, node)
+        if room >= need.ranks:
+            break
+    else:
+        return _lack(need, capacity, room)
+    if request.lasts_s > capacity.left_s:
+        return Lack(Kind.TIME, request.lasts_s, capacity.left_s)
+    return None
+
+
+def ranks_on(need: Need, node: Amounts) -> int:
+    """Return how many ranks of `need` a node has room for, never more than are wanted on one."""
+    wanted = min(need.per_node or need.ranks, need.ranks)
+    most = _most(need, node, wanted)
+    return 0 if need.per_node and most < wanted else most
+
+
+def _most(need: Need, node: Amounts, wanted: int) -> int:
+    if need.plain:
+        return min(wanted, node.cores // need.cores) if need.cores else wanted
+    return min(wanted, *(room for _, room in _kinds(need, node)))
+
+
+def _kinds(need: Need, node: Amounts) -> Iterator[tuple[Lack, int]]:
+    """Yield of each kind of resource how much a rank of `need` asks for, how much there is, and for how many ranks."""
+    if need.cores:
+        yield Lack(Kind.CORES, need.cores, node.cores), node.cores // need.cores
+    if need.gpus:
+        if need.gpus < SHARE:
+            room = sum(count * (free // need.gpus) for free, count in node.gpus)
+        else:
+            room = sum(count for free, count in node.gpus if free == SHARE) // (need.gpus // SHARE)
+        yield Lack(Kind.GPUS, need.gpus / SHARE, sum(free * count for free, count in node.gpus) / SHARE), room
+    if need.memory:
+        yield Lack(Kind.MEMORY, need.memory, node.memory), node.memory // need.memory
+    for name, amount in need.named:
+        there = node.named.get(name, 0)
+        yield Lack(Kind.NAMED, amount / SHARE, there / SHARE, name), there // amount
+
+
+def _lack(need: Need, capacity: Capacity, room: int) -> Lack:
+    nodes = [node for _, node in capacity.nodes]
+    for of_kind in zip(*(_kinds(need, node) for node in nodes), strict=True):
+        if not any(fitting for _, fitting in of_kind):
+            lacks: list[Lack] = [lack for lack, _ in of_kind]
+            return max(lacks, key=lambda lack: lack.has)
+    wanted = min(need.per_node or need.ranks, need.ranks)
+    most = max((_most(need, node, wanted) for node in nodes), default=0)
+    if need.per_node and most < wanted:
+        return Lack(Kind.RANKS_PER_NODE, wanted, most)
+    return Lack(Kind.RANKS, need.ranks, room)
