@@ -28,7 +28,7 @@ class Resources(Struct, frozen=True, omit_defaults=True):
     memory_bytes
         Peak resident memory; 0 is no limit and no reservation.
     named
-        Amounts of the pilot's own named resources, such as licences.
+        Amounts of named resources, such as licences: the pilot's own, or those that are limited in the whole store.
     time_limit_s
         After this long the task is killed; 0 is no limit.
     expected_s
@@ -406,6 +406,14 @@ class JobReport(Struct, frozen=True, omit_defaults=True):
     reason: str = ""
     exit_code: int | None = None
     log: str = ""
+
+
+class Limit(Struct, frozen=True):
+    """How many units of a named resource the tasks of all pilots may use together, and how many they do."""
+
+    name: str
+    amount: float
+    in_use: float = 0.0
 
 
 class Key(Struct, frozen=True):

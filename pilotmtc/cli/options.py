@@ -250,7 +250,7 @@ def need_options(function: F, *, new: bool = True) -> F:
             click.option("--memory", metavar="SIZE", help="Memory of a task, also a limit: 512M, 2G."),
             click.option(
                 "--resource", "resources", multiple=True, metavar="NAME=N", type=Assignment("resource", number=True),
-                help="Amount of one of the pilot's named resources.",
+                help="Amount of a named resource: of the pilot's nodes, or one that the store limits.",
             ),
             click.option("--time-limit", metavar="TIME", help="A task is killed after that: 90s, 5m, 2h, HH:MM:SS."),
             click.option("--expected", metavar="TIME", help="A task is not started with less time left."),

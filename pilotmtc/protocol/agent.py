@@ -73,12 +73,21 @@ class EndPilot(Request[Done], frozen=True, tag="end_pilot"):
 
 
 class Batch(Reply, frozen=True):
-    """Claimed tasks, in order, with the templates and resources (by id) that they mention."""
+    """Claimed tasks, in order, with the templates and resources (by id) that they mention.
+
+    Attributes
+    ----------
+    resources
+        Less what is limited in the whole store: that is counted there.
+    limited
+        There are no tasks only because others have all units of a limit.
+    """
 
     number: int
     tasks: tuple[Claimed, ...] = ()
     templates: dict[int, Template] = {}
     resources: dict[int, Resources] = {}
+    limited: bool = False
 
 
 class Claim(Request[Batch], frozen=True, tag="claim"):

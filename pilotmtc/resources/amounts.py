@@ -4,8 +4,10 @@ Shares (of GPUs and named resources) are kept in millionths, so that a thousand 
 exactly what was there.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import NamedTuple
+
+import msgspec
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import Resources
@@ -19,6 +21,12 @@ UNKNOWN = 1 << 100  # more than all tasks ask for: how much there is remains to 
 def shares(amount: float) -> int:
     """Return `amount` in millionths; what is less than one, but not nothing, is one."""
     return max(round(amount * SHARE), 1) if amount else 0
+
+
+def without(resources: Resources, names: Container[str]) -> Resources:
+    """Return `resources` less the named ones in `names`."""
+    named = {name: amount for name, amount in resources.named.items() if name not in names}
+    return resources if len(named) == len(resources.named) else msgspec.structs.replace(resources, named=named)
 
 
 class Need(NamedTuple):

@@ -2,11 +2,11 @@
 
 import enum
 import math
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
 from typing import NamedTuple
 
 from pilotmtc.model import Resources
-from pilotmtc.resources.amounts import SHARE, Amounts, Need
+from pilotmtc.resources.amounts import SHARE, Amounts, Need, without
 
 
 class Kind(enum.Enum):
@@ -19,6 +19,7 @@ class Kind(enum.Enum):
     RANKS_PER_NODE = "ranks on a node"
     RANKS = "ranks"
     TIME = "time"
+    LIMIT = "units of a limit"
 
 
 class Lack(NamedTuple):
@@ -27,26 +28,40 @@ class Lack(NamedTuple):
     kind: Kind
     needs: float
     has: float
-    name: str = ""  # of a named resource
+    name: str = ""  # of a named resource, or a limit
 
 
 class Request(NamedTuple):
-    """What a task asks for: `need` on its nodes, and to have `lasts_s` left when it is started."""
+    """What a task asks for.
+
+    Attributes
+    ----------
+    need
+        On its nodes.
+    lasts_s
+        How much time is to be left when it is started.
+    units
+        Of named resources that are limited for all pilots together, for all its ranks.
+    """
 
     need: Need
-    lasts_s: float
+    lasts_s: float = 0.0
+    units: tuple[tuple[str, int], ...] = ()
 
     @classmethod
-    def of(cls, resources: Resources) -> "Request":
-        """Return what `resources` asks for."""
-        return cls(Need.of(resources), resources.lasts_s)
+    def of(cls, resources: Resources, limits: Container[str] = ()) -> "Request":
+        """Return what `resources` asks for, where `limits` are the named resources that are limited."""
+        need = Need.of(resources)
+        units = tuple((name, amount * need.ranks) for name, amount in need.named if name in limits)
+        return cls(Need.of(without(resources, limits)) if units else need, resources.lasts_s, units)
 
 
 class Capacity(NamedTuple):
-    """What a pilot has: kinds of nodes with the number of each, and how long it will be there."""
+    """What a pilot has: kinds of nodes with the number of each, how long it will be there, units of the limits."""
 
     nodes: tuple[tuple[int, Amounts], ...]
     left_s: float = math.inf
+    units: Mapping[str, int] = {}
 
 
 def fit(request: Request, capacity: Capacity) -> Lack | None:
@@ -61,6 +76,14 @@ def fit(request: Request, capacity: Capacity) -> Lack | None:
         return _lack(need, capacity, room)
     if request.lasts_s > capacity.left_s:
         return Lack(Kind.TIME, request.lasts_s, capacity.left_s)
+    return lacking_units(request, capacity.units)
+
+
+def lacking_units(request: Request, units: Mapping[str, int]) -> Lack | None:
+    """Return None if there are as many units as the task asks for, else the first of which there are not."""
+    for name, amount in request.units:
+        if amount > units.get(name, amount):
+            return Lack(Kind.LIMIT, amount / SHARE, units[name] / SHARE, name)
     return None
 
 

@@ -11,7 +11,7 @@ from typing import Unpack
 
 from pilotmtc.campaign import TaskSpec
 from pilotmtc.errors import PilotMTCError, UsageError
-from pilotmtc.model import Campaign, CampaignId, Key, PilotDescription, Task, TaskId
+from pilotmtc.model import Campaign, CampaignId, Key, Limit, PilotDescription, Task, TaskId
 from pilotmtc.protocol.base import Changed, R, Request
 from pilotmtc.protocol.client.campaigns import GetCampaigns, Submitted
 from pilotmtc.protocol.client.maintenance import (
@@ -19,9 +19,11 @@ from pilotmtc.protocol.client.maintenance import (
     Compacted,
     CompactStore,
     GetKeys,
+    GetLimits,
     GetStore,
     NewKey,
     RevokeKey,
+    SetLimit,
     SetMode,
     SnapshotStore,
     StoreInfo,
@@ -417,6 +419,22 @@ class Session:
     def info(self) -> StoreInfo:
         """Return what the store is, who serves it, and how many tasks it has."""
         return self._link.call(GetStore())
+
+    def limits(self) -> tuple[Limit, ...]:
+        """Return the limits of named resources that count over all pilots of the store, and what is in use."""
+        return self._link.call(GetLimits()).limits
+
+    def set_limit(self, name: str, amount: float | None) -> None:
+        """Let tasks of all pilots together use no more than `amount` of the named resource; None ends the limit.
+
+        Tasks that run go on, also if they use more.
+
+        Raises
+        ------
+        UsageError
+            If the amount is not a number from 0 on.
+        """
+        self._link.call(SetLimit(name, amount))
 
     def set_mode(self, mode: str) -> None:
         """Let all hosts open the store as ``local`` or ``network``, or as its file system demands (``auto``)."""

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from pilotmtc.clock import FakeClock
-from pilotmtc.model import After, Claimed, PilotId, TaskId, Template
+from pilotmtc.model import After, Claimed, Limit, PilotId, Resources, TaskId, Template
 from pilotmtc.protocol.agent import EndPilot, Finished
 from pilotmtc.protocol.client.campaigns import GetCampaigns
-from pilotmtc.protocol.client.maintenance import CheckStore
+from pilotmtc.protocol.client.maintenance import CheckStore, GetLimits, SetLimit
 from pilotmtc.protocol.client.tasks import Edit, GetTask, GetTasks
 from pilotmtc.protocol.client.watch import GetChanges
 from pilotmtc.protocol.records import Filter
@@ -51,6 +51,7 @@ class Model:
     crashes: int = 0
     cancel: bool = False
     recorded: set[int] = field(default_factory=set)
+    limited: bool = False  # it asks for a unit of what may be limited
     lost: int | None = None  # the pilot with which the attempt was lost, while nobody has claimed it again
 
 
@@ -69,6 +70,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.given: list[tuple[PilotId, Claimed]] = []
         self.seq = self.store.call(GetChanges()).seq
         self.told: dict[int, TaskState] = {}
+        self.limit: int | None = None
 
     def teardown(self) -> None:
         problems = self.store.call(CheckStore()).problems
@@ -102,10 +104,41 @@ class StoreMachine(RuleBasedStateMachine):
             task.failures, task.crashes = failures, crashes
         task.cancel = False
 
+    def units_free(self) -> int:
+        """Return how many units may be given; less than 0 if the limit was lowered while more were in use."""
+        assert self.limit is not None
+        return self.limit - self.units()
+
+    def units(self) -> int:
+        return sum(task.limited and task.state in TASK_HELD for task in self.tasks.values())
+
+    def comes_next(self, limit: int) -> list[int]:
+        """Return the tasks that a claim is to be given: those that ask for a unit only if one is left."""
+        chosen: list[int] = []
+        free = 0 if self.limit is None else self.units_free()
+        for _, id_ in sorted((-task.priority, id_) for id_, task in self.tasks.items() if task.state is S.READY):
+            if self.tasks[id_].limited:
+                if free < 1:
+                    continue
+                free -= 1
+            chosen.append(id_)
+        return chosen[:limit]
+
     # -- what happens --
 
-    @rule(data=st.data(), priorities=st.lists(st.integers(-1, 1), min_size=1, max_size=4))
-    def submit(self, data: st.DataObject, priorities: list[int]) -> None:
+    @rule(amount=st.one_of(st.none(), st.integers(0, 3)))
+    def set_limit(self, amount: int | None) -> None:
+        self.store.call(SetLimit("lic", amount))
+        self.limit = amount
+
+    @rule()
+    def restart(self) -> None:
+        self.store.close()
+        self.store = self.kit.store = SqliteStore(f"{self.directory.name}/s.db", self.clock, LEASE_S)
+        self.seq = self.store.call(GetChanges()).seq
+
+    @rule(data=st.data(), priorities=st.lists(st.integers(-1, 1), min_size=1, max_size=4), limited=st.booleans())
+    def submit(self, data: st.DataObject, priorities: list[int], limited: bool) -> None:
         rows = []
         first = len(self.tasks) + 1
         for id_, priority in enumerate(priorities, first):
@@ -115,10 +148,11 @@ class StoreMachine(RuleBasedStateMachine):
             for need, well in picks:
                 needs[need] = needs.get(need, False) or well
             rows.append(row(id_, priority=priority, after=[After(TaskId(need), well) for need, well in picks]))
-            self.tasks[id_] = Model(needs, priority)
+            self.tasks[id_] = Model(needs, priority, limited=limited)
             if needs:
                 self.tasks[id_].state = S.WAITING
-        self.kit.submit(*rows, template=Template(("x",), fields=("x",), max_retries=RETRIES))
+        needs_unit = Resources(named={"lic": 1.0} if limited else {})
+        self.kit.submit(*rows, template=Template(("x",), fields=("x",), max_retries=RETRIES), resources=(needs_unit,))
         self.follow()
 
     @rule(which=st.integers(0, 1), limit=st.integers(1, 4), again=st.booleans())
@@ -126,16 +160,17 @@ class StoreMachine(RuleBasedStateMachine):
         pilot = self.pilots[which]
         if pilot in self.over:
             return
-        ready = sorted((-task.priority, id_) for id_, task in self.tasks.items() if task.state is S.READY)[:limit]
+        ready, before = self.comes_next(limit), self.units()
         batch = self.kit.claim_batch(pilot, limit)
         if again and batch.tasks:
             assert self.kit.claim_batch(pilot, limit, number=batch.number) == batch
-        assert [task.task for task in batch.tasks] == [id_ for _, id_ in ready]
+        assert [task.task for task in batch.tasks] == ready
         for given in batch.tasks:
             task = self.tasks[given.task]
             task.state, task.attempt, task.pilot, task.lost = S.CLAIMED, task.attempt + 1, pilot, None
             assert given.attempt == task.attempt
             self.given.append((pilot, given))
+        assert self.limit is None or self.units() <= max(self.limit, before)
 
     def holds(self, pilot: PilotId, given: Claimed) -> bool:
         task = self.tasks[given.task]
@@ -221,8 +256,12 @@ class StoreMachine(RuleBasedStateMachine):
             return
         mine = [given for owner, given in self.given if owner == pilot]
         held = data.draw(st.lists(st.sampled_from(mine), unique_by=lambda given: given.task)) if mine else []
-        for given in held:
-            self.find_again(pilot, given)
+        before = self.units()
+        for given in sorted(held, key=lambda given: given.task):
+            task = self.tasks[given.task]
+            if self.limit is None or not task.limited or self.units_free() > 0:
+                self.find_again(pilot, given)
+        assert self.limit is None or self.units() <= max(self.limit, before)
         orders = self.kit.attach(pilot, *held)
         cancels = [
             (TaskId(id_), task.attempt) for id_, task in self.tasks.items() if task.cancel and task.pilot == pilot
@@ -285,6 +324,11 @@ class StoreMachine(RuleBasedStateMachine):
             for id_, t in self.tasks.items()
         }  # fmt: skip
         assert found == expected
+
+    @invariant()
+    def units_in_use_are_those_of_held_tasks(self) -> None:
+        expected = () if self.limit is None else (Limit("lic", self.limit, self.units()),)
+        assert self.store.call(GetLimits()).limits == expected
 
     @invariant()
     def counts_agree(self) -> None:

@@ -223,7 +223,7 @@ class Cluster:
 
     def holds(self, need: Need) -> bool:
         """Whether `need` fits on the nodes when they are empty."""
-        return fit(Request(need, 0.0), self._capacity) is None
+        return fit(Request(need), self._capacity) is None
 
     def take(self, need: Need) -> tuple[Slot, ...] | None:
         """Reserve a slot for each rank of `need`; None if they do not fit now."""

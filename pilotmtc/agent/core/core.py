@@ -289,6 +289,8 @@ class Core:
         self._asked = 0
         if not batch.tasks:
             self._pause_until = now + EMPTY_PAUSE_S
+            if batch.limited:
+                self._idle_since = now  # there is work as soon as others end theirs
             self._nothing_at = now
             return
         if self._leaving is not None:

@@ -12,6 +12,7 @@ import click
 
 from pilotmtc.cli.command import EXIT_TASKS_FAILED, Group, command, open_session, store_option, store_word
 from pilotmtc.cli.commands.keys import key
+from pilotmtc.cli.commands.limit import limit
 from pilotmtc.cli.commands.results import PARTS, json_lines, put_csv
 from pilotmtc.cli.options import ID, json_option
 from pilotmtc.cli.output import streams
@@ -26,7 +27,7 @@ from pilotmtc.units import format_memory
 )
 @store_option
 def store() -> None:
-    """Check, compact, copy, export or find the store, which is one SQLite file.
+    """Check, compact, copy, export, limit or find the store, which is one SQLite file.
 
     Other programs may read it while it is in use: sqlite-utils, Datasette, anything that knows SQLite. The views tasks,
     attempts, results, campaigns and pilots are made for them.
@@ -216,5 +217,5 @@ def _target(output: str | None) -> Iterator[TextIO]:
                 os.unlink(stream.name)
 
 
-for _command in (path, where, mode, check, compact, snapshot, export, key):
+for _command in (path, where, mode, limit, check, compact, snapshot, export, key):
     store.add_command(_command)

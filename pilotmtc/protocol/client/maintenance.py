@@ -1,6 +1,6 @@
 """Requests of clients about the store itself: where it is, whether it is sound, who may use it."""
 
-from pilotmtc.model import Key
+from pilotmtc.model import Key, Limit
 from pilotmtc.protocol.base import GUESTS, OWNER, STEWARDS, Changed, Done, Effect, Execution, Handling, Reply, Request
 from pilotmtc.states import TaskState
 
@@ -39,6 +39,30 @@ class GetStore(Request[StoreInfo], frozen=True, tag="store"):
     """Get where and what the store is."""
 
     handling = Handling(said_by=GUESTS, effect=Effect.READ)
+
+
+class Limits(Reply, frozen=True):
+    """The limits of the store, by name."""
+
+    limits: tuple[Limit, ...] = ()
+
+
+class GetLimits(Request[Limits], frozen=True, tag="limits"):
+    """How much of named resources may be in use over all pilots, and how much is."""
+
+    handling = Handling(said_by=GUESTS, effect=Effect.READ)
+
+
+class SetLimit(Request[Changed], frozen=True, tag="set_limit"):
+    """Let tasks of all pilots together use `amount` units of the named resource; None is no limit.
+
+    Tasks that run go on. What asks for the resource then takes it from the limit, and no longer from its node.
+    """
+
+    handling = Handling(said_by=GUESTS, effect=Effect.DURABLE)
+
+    name: str
+    amount: float | None = None
 
 
 class Checked(Reply, frozen=True):

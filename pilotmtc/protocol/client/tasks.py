@@ -1,6 +1,6 @@
 """Requests of clients about tasks."""
 
-from pilotmtc.model import Attempt, Campaign, Pilot, Task, TaskId, Template
+from pilotmtc.model import Attempt, Campaign, Limit, Pilot, Task, TaskId, Template
 from pilotmtc.protocol.base import GUESTS, Changed, Effect, Handling, Reply, Request, WaitsFor
 from pilotmtc.protocol.records import Filter, OutputTail
 from pilotmtc.states import TaskState
@@ -170,6 +170,8 @@ class Explanation(Reply, frozen=True):
         Those that have not ended.
     ahead
         The number of ready tasks before it, up to `AHEAD_MAX`.
+    limits
+        Those of the store.
     """
 
     now: float
@@ -180,6 +182,7 @@ class Explanation(Reply, frozen=True):
     blockers: tuple[Task, ...] = ()
     pilots: tuple[Pilot, ...] = ()
     ahead: int = 0
+    limits: tuple[Limit, ...] = ()
 
 
 class Explain(Request[Explanation], frozen=True, tag="explain"):

@@ -1,8 +1,12 @@
 """Why a task is where it is, in words. Pure: records in, lines out."""
 
+import shlex
+from collections.abc import Container
+
 from pilotmtc.model import Attempt, Pilot, Resources, Task
 from pilotmtc.pilots.capacity import beyond, capacity_of, never_starts, sized
 from pilotmtc.protocol.client.tasks import AHEAD_MAX, Explanation
+from pilotmtc.resources.amounts import SHARE, shares, without
 from pilotmtc.resources.fit import Kind, Lack, Request, fit
 from pilotmtc.states import Cause, PilotState, TaskState
 from pilotmtc.text.endings import describe_end, message_of
@@ -89,7 +93,18 @@ def _blocked_by(one: Task, now: float) -> str:
 
 
 def _ready(task: Task, found: Explanation) -> list[str]:
-    need = task.resources
+    limited = {limit.name: limit for limit in found.limits}
+    need = without(task.resources, limited)
+    waits = []
+    for name, units in Request.of(task.resources, limited).units:
+        limit, needs = limited[name], units / SHARE
+        if needs > limit.amount:
+            return [
+                f"it needs {needs:g} of {name}, and no more than {limit.amount:g} may be in use at a time",
+                f"$ pilotmtc store limit {shlex.quote(f'{name}={needs:g}')}",
+            ]
+        if units > shares(limit.amount) - shares(limit.in_use):
+            waits.append(f"it waits for {name}: {limit.in_use:g} of {limit.amount:g} in use")
     own = found.campaign is not None and found.campaign.own_pilots
     if own and not any(pilot.description.campaign == task.campaign for pilot in found.pilots):
         return [
@@ -100,20 +115,19 @@ def _ready(task: Task, found: Explanation) -> list[str]:
         ]
     if not found.pilots:
         return ["no pilot is there to run it", f"$ pilotmtc pilot submit{sized(need, ())}"]
-    verdicts = [(pilot, obstacle(pilot, task, found.now, own=own)) for pilot in found.pilots]
+    verdicts = [(pilot, obstacle(pilot, task, found.now, own=own, limits=limited)) for pilot in found.pilots]
     fitting = [pilot for pilot, words in verdicts if not words]
-    lines = []
+    lines = list(waits)
     if any(pilot.state is PilotState.ACTIVE for pilot in fitting):
         busy = sum(pilot.busy for pilot in fitting)
         cores = sum(pilot.cores for pilot in fitting)
-        lines.append(
-            f"it comes next: nothing goes before it on {_pilots(fitting)}"
-            if not found.ahead
-            else f"{_ahead(found.ahead)} before it on {_pilots(fitting)}"
-        )
-        if cores == 1:
+        if found.ahead:
+            lines.append(f"{_ahead(found.ahead)} before it on {_pilots(fitting)}")
+        elif not waits:
+            lines.append(f"it comes next: nothing goes before it on {_pilots(fitting)}")
+        if cores == 1 and not waits:
             lines.append(f"its only core is {'busy' if busy else 'free'}")
-        else:
+        elif not waits:
             lines.append(f"{busy} of {'their' if len(fitting) > 1 else 'its'} {cores} cores are busy")
     elif fitting:
         lines.append(f"the pilots that could run it have not started: {_pilots(fitting)}")
@@ -141,8 +155,11 @@ def _ahead(count: int) -> str:
     return f"{_count(count, 'ready task')} {'goes' if count == 1 else 'go'}"
 
 
-def obstacle(pilot: Pilot, task: Task, now: float, *, own: bool = False) -> str:
-    """Return why `pilot` will not run `task`, whose campaign may be kept for its `own` pilots; nothing if it may."""
+def obstacle(pilot: Pilot, task: Task, now: float, *, own: bool = False, limits: Container[str] = ()) -> str:
+    """Return why `pilot` will not run `task`, whose campaign may be kept for its `own` pilots; nothing if it may.
+
+    What is in `limits` a task takes from the store's limit, and not from its node.
+    """
     asked, need = pilot.description, task.resources
     if own and asked.campaign is None:
         return f"takes no tasks of campaign {task.campaign}, which is kept for pilots of its own"
@@ -151,7 +168,7 @@ def obstacle(pilot: Pilot, task: Task, now: float, *, own: bool = False) -> str:
     if pilot.state is PilotState.DRAINING:
         return "is draining: it takes nothing new"
     capacity = capacity_of(pilot, now)
-    lack = fit(Request.of(need), capacity)
+    lack = fit(Request.of(need, limits), capacity)
     return _lacking(lack, need, capacity.nodes[0][0]) if lack else ""
 
 

@@ -5,7 +5,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeAlias
 
 import msgspec
@@ -19,10 +19,11 @@ from pilotmtc.pilots import start as start_pilot
 from pilotmtc.pilots.agents import END_S, LocalAgent
 from pilotmtc.pilots.capacity import why_never
 from pilotmtc.protocol.client.campaigns import ShareCampaign, Submitted
+from pilotmtc.protocol.client.maintenance import GetLimits
 from pilotmtc.protocol.client.pilots import CancelPilot, DrainPilot, GetPilots
 from pilotmtc.protocol.client.tasks import Retry
 from pilotmtc.protocol.records import Filter
-from pilotmtc.resources.amounts import UNKNOWN, Amounts
+from pilotmtc.resources.amounts import UNKNOWN, Amounts, shares
 from pilotmtc.resources.fit import Capacity, Kind, Lack, Request, fit
 from pilotmtc.session.link import Link
 from pilotmtc.session.look.explain import obstacle
@@ -284,9 +285,15 @@ class Run:
         known: Resources | None = None
         for task in tasks:
             if task.resources is not known:
-                check_fit(task.resources, self._description)
+                check_fit(task.resources, self._description, self._limits(task.resources))
                 known = task.resources
             yield task
+
+    def _limits(self, needs: Resources) -> dict[str, float]:
+        """Return the limits of the store, which matter to tasks with named resources only."""
+        if not needs.named:
+            return {}
+        return {limit.name: limit.amount for limit in self._link.call(GetLimits()).limits}
 
     def _on_submitted(self, answer: Submitted) -> None:
         self._submission = answer
@@ -424,7 +431,7 @@ class Run:
             if _over(campaign) == self._pilot_started_with:
                 for task in page:
                     try:
-                        check_fit(task.resources, self._description)
+                        check_fit(task.resources, self._description, self._limits(task.resources))
                     except UsageError as error:
                         raise UsageError(f"task {task.id}: {error}") from error
             return True
@@ -455,12 +462,15 @@ class Run:
     def _unfit(self, pilot: Pilot, campaign: CampaignId) -> tuple[str, bool]:
         """Return why nothing that is ready fits in `pilot`, empty if some does; and whether others may run it."""
         seen = [pilot, *self._link.call(GetPilots(live=True)).pilots]
+        limited = {limit.name for limit in self._link.call(GetLimits()).limits}
         words, others = "", False
         for page in pages(self._link, Filter(campaign=campaign, states=(TaskState.READY,))):
             for task in page:
                 # All of the walltime is before the next one.
                 own = self.campaign is not None and self.campaign.own_pilots
-                mine, *theirs = [obstacle(one, task, one.started_at or time.time(), own=own) for one in seen]
+                mine, *theirs = [
+                    obstacle(one, task, one.started_at or time.time(), own=own, limits=limited) for one in seen
+                ]
                 if not mine:
                     return "", False
                 words = words or f"task {task.id} can never run here: pilot {pilot.id} {mine}"
@@ -543,7 +553,7 @@ def _news(before: Pilot, pilot: Pilot) -> bool:
     return shown(before) != shown(pilot) and (pilot.state is not PilotState.ACTIVE or pilot.nodes > 0)
 
 
-def check_fit(needs: Resources, pilot: PilotDescription) -> None:
+def check_fit(needs: Resources, pilot: PilotDescription, limits_of_store: Mapping[str, float]) -> None:
     """Raise `UsageError` if such a task can never run in such a pilot, as far as that is known."""
     # What a node has is known of this machine only.
     unknown = UNKNOWN if pilot.scheduler else 0
@@ -551,7 +561,8 @@ def check_fit(needs: Resources, pilot: PilotDescription) -> None:
     whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     memory = pilot.memory_bytes or unknown or limits.memory(whole, os.environ)
     node = Amounts.of(cores, pilot.gpus, memory, pilot.named)
-    lack = fit(Request.of(needs), Capacity(((pilot.nodes, node),), pilot.walltime_s or math.inf))
+    units = {name: shares(amount) for name, amount in limits_of_store.items()}
+    lack = fit(Request.of(needs, units), Capacity(((pilot.nodes, node),), pilot.walltime_s or math.inf, units))
     if lack is not None:
         raise UsageError(_lacking(lack, needs, pilot))
 
@@ -568,9 +579,15 @@ def _lacking(lack: Lack, needs: Resources, pilot: PilotDescription) -> str:
         have = f"{'the pilot' if pilot.memory_bytes else 'this machine'} has {type_memory(int(lack.has))}"
         return f"a task needs {type_memory(int(lack.needs))} of memory, and {have}: ask for less with --memory"
     if lack.kind is Kind.NAMED:
+        unknown = "" if lack.has else f"; of the whole store, with pilotmtc store limit {lack.name}=N"
         return (
             f"a task needs {lack.needs:g} of {lack.name}, and the pilot has {lack.has:g}: "
-            f"give it more with --pilot-resource {lack.name}={lack.needs:g}"
+            f"give it more with --pilot-resource {lack.name}={lack.needs:g}{unknown}"
+        )
+    if lack.kind is Kind.LIMIT:
+        return (
+            f"a task needs {lack.needs:g} of {lack.name}, and no more than {lack.has:g} may be in use at a time: raise "
+            f"that with pilotmtc store limit {lack.name}={lack.needs:g}"
         )
     if lack.kind is Kind.RANKS_PER_NODE:
         return f"a task needs room for {lack.needs} ranks a node, and the pilot has room for {lack.has}: ask for fewer"

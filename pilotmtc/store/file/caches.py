@@ -9,9 +9,8 @@ from typing import Final, Generic, TypeVar
 import msgspec
 
 from pilotmtc.model import Resources, Template
-from pilotmtc.resources.fit import Request
 
-_KEPT = 2_000  # records of each kind
+KEPT = 2_000  # records of each kind
 _NEXT_TASK = "SELECT coalesce(max(id), 0) + 1 FROM task"
 _ANY_DEPENDENCY = "SELECT EXISTS (SELECT 1 FROM dependency)"
 _COUNT_WISHES = "SELECT count(*) FROM wish"
@@ -36,7 +35,7 @@ class Records(Generic[T]):
         if (found := self._records.get(id_)) is None:
             (body,) = self._execute(f"SELECT body FROM {self._table} WHERE id = ?", (id_,)).fetchone()
             found = self._decode(body)
-            if len(self._records) >= _KEPT:
+            if len(self._records) >= KEPT:
                 self._records.clear()
             self._records[id_] = found
         return found
@@ -52,7 +51,7 @@ class Records(Generic[T]):
                 f"INSERT INTO {self._table}(hash, body) VALUES (?, ?) RETURNING id",
                 (digest, msgspec.json.encode(record).decode()),
             ).fetchone()
-        if len(self._ids) >= _KEPT:
+        if len(self._ids) >= KEPT:
             self._ids.clear()
         id_: int = row[0]
         self._ids[digest] = id_
@@ -62,26 +61,6 @@ class Records(Generic[T]):
         """Forget everything."""
         self._records.clear()
         self._ids.clear()
-
-
-class Requests:
-    """What tasks ask for, by the id of their resources."""
-
-    def __init__(self, resources: Records[Resources]) -> None:
-        self._resources = resources
-        self._requests: dict[int, Request] = {}
-
-    def get(self, id_: int) -> Request:
-        """Return what a task with these resources asks for."""
-        if (found := self._requests.get(id_)) is None:
-            if len(self._requests) >= _KEPT:
-                self._requests.clear()
-            found = self._requests[id_] = Request.of(self._resources.get(id_))
-        return found
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self._requests.clear()
 
 
 class Caches:
@@ -101,7 +80,6 @@ class Caches:
         self._execute = connection.execute
         self.templates = Records(connection, "template", Template)
         self.resources = Records(connection, "resources", Resources)
-        self.requests = Requests(self.resources)
         self._read()
 
     def _read(self) -> None:
@@ -129,7 +107,6 @@ class Caches:
         """Read the file again."""
         self.templates.clear()
         self.resources.clear()
-        self.requests.clear()
         self._read()
 
     def commit(self) -> None:

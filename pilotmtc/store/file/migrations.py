@@ -69,6 +69,12 @@ def m004_checksums(database: Database) -> None:
     )
 
 
+@migrations()
+def m005_limits(database: Database) -> None:
+    """Limit how much of a named resource all pilots together may use."""
+    database.execute("CREATE TABLE resource_limit (name TEXT PRIMARY KEY, amount REAL NOT NULL) WITHOUT ROWID")
+
+
 def _make_views(connection: sqlite3.Connection) -> None:
     for name, query in VIEWS.items():
         connection.execute(f"DROP VIEW IF EXISTS {name}")

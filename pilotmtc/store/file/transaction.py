@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 from pilotmtc.clock import Clock
 from pilotmtc.model import PilotId
-from pilotmtc.states import TASK_TRANSITIONS, PilotState, TaskState, check_task
+from pilotmtc.states import TASK_HELD, TASK_TRANSITIONS, PilotState, TaskState, check_task
 from pilotmtc.store.attempt_id import attempt_id
 from pilotmtc.store.file.caches import Caches
+from pilotmtc.store.file.limits import Limits
 from pilotmtc.store.live.activity import Activity
 from pilotmtc.store.live.changes import ChangeFeed
 from pilotmtc.store.live.last_overview import LastOverview
@@ -48,7 +49,7 @@ class Transaction:
     ----------
     execute, executemany
         Those of the connection.
-    caches, leases, changes, wakeups, activity, running_output, overview
+    caches, limits, leases, changes, wakeups, activity, running_output, overview
         What is kept in memory, undone and committed together with the file.
     """
 
@@ -64,6 +65,7 @@ class Transaction:
         self._synced: bool | None = None
         self._tally: defaultdict[tuple[int, int], int] = defaultdict(int)
         self.caches = Caches(connection)
+        self.limits = Limits(connection, self.caches.resources)
         self.wakeups = Wakeups()
         self.leases = Leases(clock, lease_s, self.wakeups)
         self.changes = ChangeFeed(seq)
@@ -71,7 +73,8 @@ class Transaction:
         self.running_output = RunningOutput()
         self.overview = LastOverview(seq)
         self._participants: tuple[Participant[Any], ...] = (
-            self.caches, self.leases, self.changes, self.wakeups, self.activity, self.running_output, self.overview,
+            self.caches, self.limits, self.leases, self.changes, self.wakeups, self.activity, self.running_output,
+            self.overview,
         )  # fmt: skip
         self._start = self._marks()
         self._recall()
@@ -157,6 +160,10 @@ class Transaction:
         if (old, new) not in TASK_TRANSITIONS:
             check_task(TASK_STATES[old], TASK_STATES[new])
         self._tally[campaign, old] -= len(attempts)
+        if old not in TASK_HELD and new in TASK_HELD:
+            self.limits.take(attempts)
+        elif old in TASK_HELD and new not in TASK_HELD and self.limits.give_back(attempts):
+            self.wakeups.tasks_ready()
         if new in (_DONE, _FAILED):
             self.activity.tasks_ended(campaign, len(attempts), len(attempts) if new == _FAILED else 0)
         self.enter_tasks(campaign, new, attempts)

@@ -1,7 +1,7 @@
 """Claim, Started, Release: agents get tasks, start them, and give back those that they have not started."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from heapq import merge
 from itertools import starmap
 
@@ -14,7 +14,7 @@ from pilotmtc.protocol.agent import Batch, Claim, Release, Started
 from pilotmtc.protocol.base import Done
 from pilotmtc.protocol.records import RunningTask
 from pilotmtc.resources.amounts import UNKNOWN, Amounts, Sum, shares
-from pilotmtc.resources.fit import Capacity, fit
+from pilotmtc.resources.fit import Capacity, fit, lacking_units
 from pilotmtc.states import PILOT_FINAL, Cause, PilotState, TaskState
 from pilotmtc.store.attempt_id import LAST_ATTEMPT, attempt_id
 from pilotmtc.store.file.pilot_status import pilot_status
@@ -83,33 +83,35 @@ def claim(tx: Transaction, request: Claim) -> Batch:
     tx.leases.note_claim(request.pilot, request.number)
     if status.state is PilotState.DRAINING or status.drain or status.kill:
         return Batch(request.number)
-    tasks = list(_choose(tx, request, status.campaign))
-    if tasks:
-        tx.execute(_TAKE, (request.pilot, request.number, id_list([task.id for task in tasks])))
-        attempts: dict[CampaignId, list[int]] = {}
-        for task in tasks:
-            attempts.setdefault(task.campaign, []).append(attempt_id(task.id, task.attempt + 1))
-        for campaign, taken in attempts.items():
-            tx.move_tasks(campaign, TaskState.READY, TaskState.CLAIMED, taken)
-        tx.execute(_SET_CLAIM_NO, (request.number, request.pilot))
+    tasks, limited = _choose(tx, request, status.campaign)
+    if not tasks:
+        return Batch(request.number, limited=limited)
+    tx.execute(_TAKE, (request.pilot, request.number, id_list([task.id for task in tasks])))
+    attempts: dict[CampaignId, list[int]] = {}
+    for task in tasks:
+        attempts.setdefault(task.campaign, []).append(attempt_id(task.id, task.attempt + 1))
+    for campaign, taken in attempts.items():
+        tx.move_tasks(campaign, TaskState.READY, TaskState.CLAIMED, taken)
+    tx.execute(_SET_CLAIM_NO, (request.number, request.pilot))
     return _batch(tx, request.number, tasks, 1)
 
 
 def _batch(tx: Transaction, number: int, tasks: list[ReadyTask], step: int) -> Batch:
     """Return the reply; `step` is what the claim has added to the numbers of attempts since `tasks` were read."""
+    on_nodes = {id_: tx.limits.on_nodes(id_) for id_ in {task.resources for task in tasks}}
     return Batch(
         number,
         tuple(
             [
                 Claimed(
-                    task.id, task.attempt + step, task.template, task.resources,
+                    task.id, task.attempt + step, task.template, on_nodes[task.resources],
                     _decode_params(task.params) if task.params else (), task.priority, task.name, task.campaign,
                 )
                 for task in tasks
             ]
         ),
         {id_: tx.caches.templates.get(id_) for id_ in {task.template for task in tasks}},
-        {id_: tx.caches.resources.get(id_) for id_ in {task.resources for task in tasks}},
+        {id_: tx.caches.resources.get(id_) for id_ in on_nodes.values()},
     )  # fmt: skip
 
 
@@ -138,50 +140,66 @@ def _order(task: ReadyTask) -> tuple[int, int]:
     return -task.priority, task.id
 
 
-def _choose(tx: Transaction, request: Claim, campaign: int | None) -> Iterator[ReadyTask]:
-    """Yield ready tasks in order as long as they fit into what is wanted."""
-    limit = request.limit
+def _choose(tx: Transaction, request: Claim, campaign: int | None) -> tuple[list[ReadyTask], bool]:
+    """Return ready tasks in order as long as they fit into what is wanted, and whether a limit has held others back.
+
+    Those that ask for units of a limit are given them in order: while the first waits for its own, those behind it get
+    none of the limits that it asks for. The others do not wait for it.
+    """
     try:
-        capacity, left = _capacity(request), _left(request)
+        capacity, left = _capacity(request, tx.limits.total), _left(request)
     except (OverflowError, ValueError) as error:
         raise UsageError(f"a claim of what cannot be counted: {error}") from error
-    asked = tx.caches.requests
     fitting = [
         kind
         for kind in kinds(tx, campaign)
-        if fit(asked.get(kind[1]), capacity) is None and _in_time(tx, kind[1], request)
+        if fit(tx.limits.request(kind[1]), capacity) is None and _in_time(tx, kind[1], request)
     ]
-    streams: list[Iterable[ReadyTask]] = [
-        starmap(ReadyTask, tx.execute(_READY_TASKS, (*kind, limit))) for kind in fitting
-    ]
-    given = 0
-    too_large: set[int] = set()
+    asked = {resources: tx.limits.request(resources) for _, resources in fitting}
+    free = tx.limits.free() if any(one.units for one in asked.values()) else {}
+    passed: set[int] = set()  # resources of which no task is given any more
+    streams = [_ready_tasks(tx, kind, request.limit, passed) for kind in fitting]
+    tasks: list[ReadyTask] = []
+    limited = False
     for task in streams[0] if len(streams) == 1 else merge(*streams, key=_order):
-        if given >= limit:
-            return
-        if task.resources in too_large:
+        if len(tasks) >= request.limit or len(passed) == len(asked):
+            break
+        if task.resources in passed:
             continue
-        need = asked.get(task.resources).need
+        need, _, units = asked[task.resources]
+        if units and lacking_units(asked[task.resources], free):
+            limited = True
+            names = {name for name, _ in units}
+            passed.update(other for other, one in asked.items() if any(name in names for name, _ in one.units))
+            continue
         if not left.covers(need):
             if request.backfill:
-                too_large.add(task.resources)  # what is left only shrinks
-                if len(too_large) == len({kind[1] for kind in fitting}):
-                    return
+                passed.add(task.resources)  # what is left only shrinks
                 continue
-            if given:
-                return  # it comes first next time: small tasks behind it must not starve it
+            if tasks:
+                break  # it comes first next time: small tasks behind it must not starve it
         left.add(need, -1)
-        given += 1
+        for name, amount in units:
+            free[name] -= amount
+        tasks.append(task)
+    return tasks, limited
+
+
+def _ready_tasks(tx: Transaction, kind: tuple[int, int], limit: int, passed: set[int]) -> Iterator[ReadyTask]:
+    """Yield ready tasks of a kind in order, until its resources are `passed`."""
+    for task in starmap(ReadyTask, tx.execute(_READY_TASKS, (*kind, limit))):
+        if kind[1] in passed:
+            return
         yield task
 
 
-def _capacity(request: Claim) -> Capacity:
+def _capacity(request: Claim, units: Mapping[str, int]) -> Capacity:
     """Return what the pilot has. Memory counts only where it says how much."""
     nodes = tuple(
         (count, Amounts.of(node.cores, int(node.gpus), node.memory_bytes or UNKNOWN, node.named))
         for count, node in request.nodes or ((1, request.total),)
     )
-    return Capacity(nodes, request.time_left_s or math.inf)
+    return Capacity(nodes, request.time_left_s or math.inf, units)
 
 
 def _left(request: Claim) -> Sum:

@@ -19,6 +19,7 @@ from pilotmtc.store.file.task_status import RUNNING, TaskStatus, tasks_by_id
 from pilotmtc.store.file.transaction import Transaction
 from pilotmtc.store.requests.dependents import resolve
 from pilotmtc.store.requests.handlers import handles
+from pilotmtc.store.requests.limits import affordable
 from pilotmtc.store.requests.query import store_path
 
 _LONGEST_BACKOFF_S = 3600.0
@@ -54,17 +55,26 @@ def finish(tx: Transaction, request: Finish) -> Finished:
 
 
 def find_again(
-    tx: Transaction, pilot: PilotId, attempts: Iterable[tuple[int, int]], tasks: dict[int, TaskStatus]
+    tx: Transaction,
+    pilot: PilotId,
+    attempts: Iterable[tuple[int, int]],
+    tasks: dict[int, TaskStatus],
+    *,
+    running: bool = False,
 ) -> None:
     """Make attempts ``(task, attempt)`` RUNNING again that were lost with `pilot` and not claimed since.
 
-    Changes `tasks` accordingly.
+    Those that are still `running` need units of the limits again, which others may have by now. Changes `tasks`
+    accordingly.
     """
     lost = {
         attempt_id(task.id, attempt): task
         for id_, attempt in attempts
         if (task := tasks.get(id_)) and task.state == _READY and (task.attempt, task.pilot) == (attempt, pilot)
     }
+    if running:
+        keep = affordable(tx, [task.id for task in lost.values()])
+        lost = {id_: task for id_, task in lost.items() if task.id in keep}
     losses = {id_: (cause, at or None) for id_, cause, at in tx.execute(_RECORDED, (id_list(lost),))}
     tx.execute(_FORGET, (id_list(losses),))
     for id_, task in lost.items():

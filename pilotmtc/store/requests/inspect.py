@@ -19,6 +19,7 @@ from pilotmtc.store.file.transaction import Transaction
 from pilotmtc.store.requests.claim import kinds
 from pilotmtc.store.requests.filter_sql import field_names
 from pilotmtc.store.requests.handlers import handles
+from pilotmtc.store.requests.limits import limits
 from pilotmtc.store.requests.query import TASK_COLUMNS, get_campaigns, get_task, pilots_where, task_of
 
 _BLOCKERS = 10
@@ -79,6 +80,7 @@ def explain(tx: Transaction, request: Explain) -> Explanation:
         tuple([task_of(tx, row) for row in blocking]),
         pilots_where(tx, LIVES, ()),
         ahead,
+        limits(tx),
     )
 
 

@@ -95,7 +95,7 @@ def attach(tx: Transaction, request: AttachPilot) -> Orders:
     if not request.holds:
         return orders
     tasks = tasks_by_id(tx, [task for task, _ in request.holds])
-    find_again(tx, request.pilot, request.holds, tasks)
+    find_again(tx, request.pilot, request.holds, tasks, running=True)
     gone = tuple(
         (id_, attempt)
         for id_, attempt in request.holds

@@ -252,6 +252,17 @@ def test_idle_pilot_leaves() -> None:
     assert core.react(Tick(), 25.0) == [Leave(PilotState.DONE, "idle")]
 
 
+def test_pilot_whose_tasks_wait_for_units_of_a_limit_is_not_idle() -> None:
+    core, ask = attached(1, idle_s=10.0)
+    for at in (5.0, 15.0, 25.0):
+        core.react(BatchReceived(Batch(ask.number, limited=True)), at)
+        (ask,) = [c for c in core.react(Tick(), at + 0.1) if isinstance(c, AskForTasks)]
+    core.react(batch(ask.number, []), 30.0)
+    assert not [c for c in core.react(Tick(), 30.1) if isinstance(c, Leave)]
+    core.react(batch(ask.number + 1, []), 35.0)
+    assert core.react(Tick(), 35.0) == [Leave(PilotState.DONE, "idle")]
+
+
 def test_pilot_that_hears_nothing_from_the_store_is_not_idle() -> None:
     core, ask = attached(1, idle_s=10.0)
     assert core.react(Tick(), 600.0) == []

@@ -3,7 +3,18 @@
 import pytest
 from msgspec.structs import replace
 
-from pilotmtc.model import Attempt, Campaign, CampaignId, Pilot, PilotDescription, PilotId, Resources, Task, TaskId
+from pilotmtc.model import (
+    Attempt,
+    Campaign,
+    CampaignId,
+    Limit,
+    Pilot,
+    PilotDescription,
+    PilotId,
+    Resources,
+    Task,
+    TaskId,
+)
 from pilotmtc.protocol.client.tasks import AHEAD_MAX, Explanation
 from pilotmtc.session.look.explain import explain
 from pilotmtc.states import Cause, PilotState, TaskState
@@ -80,6 +91,34 @@ def test_pilot_that_is_to_be_submitted_has_what_was_missing() -> None:
 )
 def test_each_resource_that_is_short_is_named(need: Resources, asked: dict[str, object], words: str) -> None:
     assert words in text(task(resources=need), pilot(PilotState.ACTIVE, 2, **asked))
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ((Limit("lic", 4, 4),), "it waits for lic: 4 of 4 in use"),
+        ((Limit("lic", 4, 3),), "it waits for lic: 3 of 4 in use"),
+        ((Limit("lic", 4, 2),), "it comes next: nothing goes before it on pilot 2\n6 of its 8 cores are busy"),
+        (
+            (Limit("lic", 1.5),),
+            "it needs 2 of lic, and no more than 1.5 may be in use at a time\n$ pilotmtc store limit lic=2",
+        ),
+        ((Limit("other", 0),), "no pilot that is there can run it\npilot 2: has 0 of lic, and the task needs 2\n"
+         "$ pilotmtc pilot submit --resource lic=2\n$ pilotmtc edit 7 --help"),
+    ],
+)  # fmt: skip
+def test_task_that_waits_for_units_of_a_limit_says_how_many_are_in_use(limits: tuple[Limit, ...], words: str) -> None:
+    one = task(resources=Resources(named={"lic": 2.0}))
+    assert "\n".join(explain(Explanation(NOW, one, pilots=(pilot(),), limits=limits))) == words
+
+
+def test_pilot_for_a_task_that_waits_for_a_limit_need_not_have_what_is_limited() -> None:
+    one = task(resources=Resources(named={"lic": 1.0, "disk": 1.0}))
+    words = explain(Explanation(NOW, one, limits=(Limit("lic", 1),)))
+    assert words == ["no pilot is there to run it", "$ pilotmtc pilot submit --resource disk=1"]
+    found = Explanation(NOW, task(resources=Resources(named={"lic": 1.0})), pilots=(pilot(),), ahead=3)
+    words = explain(replace(found, limits=(Limit("lic", 1, 1),)))
+    assert words == ["it waits for lic: 1 of 1 in use", "3 ready tasks go before it on pilot 2"]
 
 
 def test_task_that_is_kept_for_pilots_of_its_own_waits_for_one_of_them() -> None:

@@ -17,9 +17,9 @@ AGENT = {
     "AttachPilot", "Claim", "EndPilot", "Finish", "GetPilots", "Heartbeat", "ReportOutput", "Release", "Started",
 }  # fmt: skip
 KEY = AGENT | {
-    "Cancel", "CancelPilot", "CreatePilot", "DrainPilot", "Edit", "Explain", "GetCampaigns", "GetChanges", "GetOutput",
-    "GetOverview", "GetPilotView", "GetSpans", "GetStore", "GetTail", "GetTask", "GetTasks", "GetWords", "Retry",
-    "ShareCampaign", "Submit",
+    "Cancel", "CancelPilot", "CreatePilot", "DrainPilot", "Edit", "Explain", "GetCampaigns", "GetChanges", "GetLimits",
+    "GetOutput", "GetOverview", "GetPilotView", "GetSpans", "GetStore", "GetTail", "GetTask", "GetTasks", "GetWords",
+    "Retry", "SetLimit", "ShareCampaign", "Submit",
 }  # fmt: skip
 ASKING = {"BeginSubmit", "Finish", "GetJobs", "ReportJobs", "RevokeKey"}
 PEERS = {

@@ -1,0 +1,57 @@
+"""GetLimits, SetLimit: what all pilots together may use. And who of those that come back may still have it."""
+
+from collections.abc import Iterable
+
+from pilotmtc.errors import UsageError
+from pilotmtc.model import Limit
+from pilotmtc.protocol.base import Changed
+from pilotmtc.protocol.client.maintenance import GetLimits, Limits, SetLimit
+from pilotmtc.resources.amounts import SHARE, check_amounts
+from pilotmtc.resources.fit import lacking_units
+from pilotmtc.store.file.sql import IN_LIST, id_list
+from pilotmtc.store.file.transaction import Transaction
+from pilotmtc.store.requests.handlers import handles
+
+_RESOURCES = f"SELECT id, resources_id FROM task WHERE id {IN_LIST} ORDER BY id"
+
+
+@handles(GetLimits)
+def get_limits(tx: Transaction, request: GetLimits) -> Limits:
+    """Answer all limits."""
+    return Limits(limits(tx))
+
+
+def limits(tx: Transaction) -> tuple[Limit, ...]:
+    """Return all limits, by name."""
+    if not tx.limits.total:
+        return ()
+    in_use = tx.limits.in_use()
+    return tuple([Limit(name, total / SHARE, in_use[name] / SHARE) for name, total in sorted(tx.limits.total.items())])
+
+
+@handles(SetLimit)
+def set_limit(tx: Transaction, request: SetLimit) -> Changed:
+    """Set or remove a limit."""
+    if not request.name:
+        raise UsageError("a limit needs the name of a resource")
+    if request.amount is not None:
+        check_amounts("there cannot be", {request.name: request.amount})
+    if not tx.limits.set(request.name, request.amount):
+        return Changed(0)
+    tx.wakeups.tasks_ready()
+    return Changed(1)
+
+
+def affordable(tx: Transaction, tasks: Iterable[int]) -> set[int]:
+    """Return those of `tasks`, in order of id, for which units are free of all limits that they ask for."""
+    if not tx.limits.total:
+        return set(tasks)
+    free = tx.limits.free()
+    found = set()
+    for task, resources in tx.execute(_RESOURCES, (id_list(tasks),)).fetchall():
+        request = tx.limits.request(resources)
+        if lacking_units(request, free) is None:
+            found.add(task)
+            for name, amount in request.units:
+                free[name] -= amount
+    return found
