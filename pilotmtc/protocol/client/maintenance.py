@@ -105,7 +105,7 @@ class Keys(Reply, frozen=True):
 
 
 class NewKey(Request[Keys], frozen=True, tag="new_key"):
-    """Make a key that opens only this store, or complete the one of that name. Safe to repeat: parts that exist stay."""
+    """Make a key that opens only this store, or complete the one of that name: parts that exist stay."""
 
     handling = Handling(said_by=OWNER, effect=Effect.DURABLE, execution=Execution.THREAD)
 
