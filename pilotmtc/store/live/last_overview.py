@@ -1,7 +1,6 @@
-"""What the last overview said, so that the next one says only what is new."""
+"""What the last overview showed, so that the next one shows only what is new."""
 
-from typing import Any
-
+from pilotmtc.model import Campaign, CampaignId, Pilot, PilotId
 from pilotmtc.protocol.records import FailureGroup
 
 
@@ -13,9 +12,9 @@ class LastOverview:
     seq
         Its number. Those of an earlier server are lower.
     first_seq
-        The number of the first overview that says what has changed since: to older ones, all is new.
+        The number of the first overview that later ones can add to.
     pilots, campaigns
-        Rows by id, and the number of the overview that was the first to say so.
+        By id, each with the number of the overview that was the first to show it so.
     failed
         How many tasks were FAILED when `failures` were looked at.
     """
@@ -26,12 +25,12 @@ class LastOverview:
     def _begin(self, seq: int) -> None:
         self.seq = seq
         self.first_seq = seq
-        self.pilots: dict[int, tuple[tuple[Any, ...], int]] = {}
-        self.campaigns: dict[int, tuple[tuple[Any, ...], int]] = {}
+        self.pilots: dict[PilotId, tuple[Pilot, int]] = {}
+        self.campaigns: dict[CampaignId, tuple[Campaign, int]] = {}
         self.failures: tuple[FailureGroup, ...] = ()
         self.failures_seq = seq
         self.looked_at = 0
-        self.silent: frozenset[int] = frozenset()
+        self.silent: frozenset[PilotId] = frozenset()
         self.failed = 0
         self.look_again_at = 0.0
 
@@ -40,9 +39,9 @@ class LastOverview:
         return self.seq
 
     def rewind(self, mark: int) -> None:
-        """Say all anew, if the last overview was made after `mark`: nobody has received it."""
+        """Show everything again, if the last overview was made after `mark`: nobody has received it."""
         if self.seq != mark:
             self._begin(self.seq + 1)
 
     def commit(self) -> None:
-        """Do nothing: what was said is true now."""
+        """Do nothing: what was shown is true now."""

@@ -1,8 +1,12 @@
 """The overview: what is new since the last one, from memory and a few small queries."""
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from operator import eq
+from typing import Any, TypeVar
 
-from pilotmtc.model import Campaign, CampaignId, PilotId, TaskId
+from msgspec.structs import replace
+
+from pilotmtc.model import Campaign, CampaignId, Pilot, PilotId, TaskId
 from pilotmtc.protocol.client.watch import GetOverview, Overview
 from pilotmtc.protocol.records import FailureGroup, Pace, Series
 from pilotmtc.states import Cause, TaskState
@@ -12,7 +16,7 @@ from pilotmtc.store.file.transaction import TASK_STATES, Transaction
 from pilotmtc.store.live.activity import Meter
 from pilotmtc.store.requests.filter_sql import LAST
 from pilotmtc.store.requests.handlers import handles
-from pilotmtc.store.requests.query import pilot_of, pilot_rows, tally
+from pilotmtc.store.requests.query import pilots_where, tally
 
 _LATELY_S = 3600.0  # pilots that ended since then are shown
 _PILOTS = 20  # and so many of the newest, whenever they ended
@@ -39,7 +43,8 @@ _FAILED_TASKS = f"""SELECT t.id, t.campaign_id, a.cause, a.exit_code, a.signal,
         ORDER BY id DESC LIMIT {_FAILURES}) AS t
     JOIN attempt AS a ON a.id = {LAST} WHERE t.state = {TaskState.FAILED:d}"""
 
-Row = tuple[Any, ...]
+T = TypeVar("T")
+K = TypeVar("K", PilotId, CampaignId)
 
 
 @handles(GetOverview)
@@ -50,13 +55,13 @@ def get_overview(tx: Transaction, request: GetOverview) -> Overview:
     monotonic = tx.clock.monotonic()
     before = shown.seq
     shown.seq += 1
-    pilots = pilot_rows(tx, _IS_SHOWN, (now - _LATELY_S, _PILOTS))
+    pilots = pilots_where(tx, _IS_SHOWN, (now - _LATELY_S, _PILOTS))
     # A heartbeat alone is not a change of a pilot, unless the pilot was silent.
     for id_ in tx.leases.silent ^ shown.silent:
         shown.pilots.pop(id_, None)
     shown.silent = tx.leases.silent
-    changed = _note(shown.pilots, pilots, shown.seq, ignore=6)
-    changed = _note(shown.campaigns, _campaign_rows(tx), shown.seq) or changed
+    changed = _update(shown.pilots, {pilot.id: pilot for pilot in pilots}, shown.seq, _is_same_pilot)
+    changed = _update(shown.campaigns, _shown_campaigns(tx), shown.seq, eq) or changed
     counts = tally(tx)
     failed = counts.get(TaskState.FAILED, 0)
     if failed != shown.failed and monotonic >= shown.look_again_at:
@@ -72,17 +77,17 @@ def get_overview(tx: Transaction, request: GetOverview) -> Overview:
     series = activity.series(request.span_s)
     if 0 < since == shown.seq:  # no task has ended, no core has become busy or idle
         series = Series(series.step_s, series.start_at)
-    new_campaigns = [row for row, seq in shown.campaigns.values() if seq > since]
+    running = {id_: campaign.counts.get(TaskState.RUNNING, 0) for id_, (campaign, _) in shown.campaigns.items()}
     return Overview(
         shown.seq,
         now,
         now - (monotonic - activity.since),
         series,
         whole=since == 0,
-        pilots=tuple([pilot_of(row) for row, seq in shown.pilots.values() if seq > since]),
-        campaigns=tuple([_campaign(row) for row in new_campaigns]),
+        pilots=tuple([pilot for pilot, seq in shown.pilots.values() if seq > since]),
+        campaigns=tuple([campaign for campaign, seq in shown.campaigns.values() if seq > since]),
         pilot_paces=_paces(activity.pilots, {id_: activity.busy(id_) for id_ in shown.pilots}, monotonic),
-        campaign_paces=_paces(activity.campaigns, _running(shown.campaigns), monotonic),
+        campaign_paces=_paces(activity.campaigns, running, monotonic),
         tasks=counts,
         failures=shown.failures if shown.failures_seq > since else None,
         looked_at=shown.looked_at,
@@ -90,49 +95,39 @@ def get_overview(tx: Transaction, request: GetOverview) -> Overview:
     )
 
 
-def _paces(meters: dict[int, Meter], running: dict[int, int], now: float) -> tuple[Pace, ...]:
-    told = [(id_, meter) for id_, meter in meters.items() if id_ in running and meter.total]
-    return tuple([meter.pace(id_, now, running[id_]) for id_, meter in told])
+def _paces(meters: dict[int, Meter], running: Mapping[K, int], now: float) -> tuple[Pace, ...]:
+    told = [(id_, meter, running[id_]) for id_ in running if (meter := meters.get(id_)) is not None and meter.total]
+    return tuple([meter.pace(id_, now, n) for id_, meter, n in told])
 
 
-def _running(campaigns: dict[int, tuple[Row, int]]) -> dict[int, int]:
-    return {id_: dict(row[-1]).get(int(TaskState.RUNNING), 0) for id_, (row, _) in campaigns.items()}
-
-
-def _note(known: dict[int, tuple[Row, int]], rows: list[Row], seq: int, ignore: int = -1) -> bool:
-    """Bring `known` up to date; return whether anything is new. The value at `ignore` makes no difference."""
+def _update(known: dict[K, tuple[T, int]], found: dict[K, T], seq: int, is_same: Callable[[T, T], bool]) -> bool:
+    """Make `known` what was found; return whether anything is new."""
     changed = False
-    for row in rows:
-        old = known.get(row[0])
-        if old is None or not _same(old[0], row, ignore):
-            known[row[0]] = row, seq
+    for id_, record in found.items():
+        old = known.get(id_)
+        if old is None or not is_same(old[0], record):
+            known[id_] = record, seq
             changed = True
-    if len(rows) != len(known):
-        there = {row[0] for row in rows}
-        for id_ in [id_ for id_ in known if id_ not in there]:
-            del known[id_]
+    for id_ in known.keys() - found.keys():
+        del known[id_]
     return changed
 
 
-def _same(old: Row, new: Row, ignore: int) -> bool:
-    return old == new or (ignore >= 0 and old[:ignore] + old[ignore + 1 :] == new[:ignore] + new[ignore + 1 :])
+def _is_same_pilot(old: Pilot, new: Pilot) -> bool:
+    """Return whether no more than a heartbeat has come."""
+    return old == new or old == replace(new, seen_at=old.seen_at)
 
 
-def _campaign_rows(tx: Transaction) -> list[Row]:
-    """Return campaigns that are new or not over: their columns, and the tally as ``((state, n), ...)``."""
-    campaigns = {row[0]: row for row in tx.execute(_SHOWN_CAMPAIGNS, (_CAMPAIGNS, _UNFINISHED))}
-    counts: dict[int, list[tuple[int, int]]] = {id_: [] for id_ in campaigns}
-    for id_, state, n in tx.execute(_TALLIES, (id_list(campaigns),)):
-        counts[id_].append((state, n))
-    return [(*row, tuple(counts[id_])) for id_, row in campaigns.items()]
-
-
-def _campaign(row: Row) -> Campaign:
-    id_, key, name, created_at, received, sealed, own, counts = row
-    return Campaign(
-        CampaignId(id_), key, name, created_at, received, bool(sealed),
-        {TASK_STATES[state]: n for state, n in counts}, bool(own),
-    )  # fmt: skip
+def _shown_campaigns(tx: Transaction) -> dict[CampaignId, Campaign]:
+    """Return campaigns that are new or have not ended."""
+    rows = tx.execute(_SHOWN_CAMPAIGNS, (_CAMPAIGNS, _UNFINISHED)).fetchall()
+    counts: dict[int, dict[TaskState, int]] = {id_: {} for id_, *_ in rows}
+    for id_, state, n in tx.execute(_TALLIES, (id_list(counts),)):
+        counts[id_][TASK_STATES[state]] = n
+    return {
+        id_: Campaign(id_, key, name, created_at, received, bool(sealed), counts[id_], bool(own))
+        for id_, key, name, created_at, received, sealed, own in rows
+    }
 
 
 def _failures(tx: Transaction) -> tuple[tuple[FailureGroup, ...], int]:

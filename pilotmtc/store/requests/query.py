@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -36,7 +37,7 @@ from pilotmtc.store.requests.filter_sql import ELAPSED, Where, measured
 from pilotmtc.store.requests.handlers import handles
 
 _decode_strings = msgspec.json.Decoder(tuple[str, ...]).decode
-decode_pilot = msgspec.json.Decoder(PilotDescription).decode
+decode_pilot = lru_cache(1_000)(msgspec.json.Decoder(PilotDescription).decode)  # most pilots are like others
 _CAUSES = tuple(Cause)
 _PAGE = 10_000
 # The columns of the fields of `Attempt`, with the id in the place of task and number.
@@ -251,16 +252,11 @@ def get_pilots(tx: Transaction, request: GetPilots) -> Pilots:
 
 def pilots_where(tx: Transaction, condition: str, values: tuple[object, ...]) -> tuple[Pilot, ...]:
     """Return pilots that meet an SQL condition, newest first."""
-    return tuple([pilot_of(row) for row in pilot_rows(tx, condition, values)])
+    return tuple([_pilot(row) for row in tx.execute(_PILOTS.format(condition), values)])
 
 
-def pilot_rows(tx: Transaction, condition: str, values: tuple[object, ...]) -> list[Row]:
-    """Return the rows of pilots that meet an SQL condition, newest first."""
-    return tx.execute(_PILOTS.format(condition), values).fetchall()
-
-
-def pilot_of(row: Row) -> Pilot:
-    """Return the record of a row of `pilot_rows`."""
+def _pilot(row: Row) -> Pilot:
+    """Return the record of a row of `_PILOTS`."""
     (id_, body, state, created, started, ended, seen, host, pid, nodes, cores, busy, directory, reason, batch,
      native, submitted, asked, trouble, node_cores, node_memory) = row  # fmt: skip
     return Pilot(
