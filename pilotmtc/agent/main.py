@@ -17,7 +17,7 @@ from pilotmtc.agent.core.core import Core
 from pilotmtc.agent.crews.local import LocalCrew
 from pilotmtc.agent.leftovers import send_spool, take_in
 from pilotmtc.agent.loop import Loop
-from pilotmtc.agent.node import core_claims, limits
+from pilotmtc.agent.node import allowance, core_claims
 from pilotmtc.agent.node.capture import Captures
 from pilotmtc.agent.node.outputs import Outputs
 from pilotmtc.agent.node.process import ProcessLauncher
@@ -148,9 +148,9 @@ def _record(client: StoreClient, pilot: PilotId) -> Pilot:
 def _node(record: Pilot) -> tuple[Node, core_claims.OwnCores]:
     """Return what the pilot may use of this machine, and its claim on cores."""
     asked = record.description
-    allowed = limits.cores(len(os.sched_getaffinity(0)), os.environ)
+    allowed = allowance.cores(len(os.sched_getaffinity(0)), os.environ)
     own = core_claims.own_cores(asked.cores, allowed, pin=asked.pin, part=True)
     if own.note:
         _log.warning("%s", own.note)
-    memory = asked.memory_bytes or limits.memory(processes.machine_memory(), os.environ)
+    memory = asked.memory_bytes or allowance.memory(processes.machine_memory(), os.environ)
     return Node(own.cores, asked.gpus, memory, asked.named, socket.gethostname()), own

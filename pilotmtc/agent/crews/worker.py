@@ -39,7 +39,7 @@ from pilotmtc.agent.crews.protocol import (
     decode,
     encode,
 )
-from pilotmtc.agent.node import core_claims, gpus, limits
+from pilotmtc.agent.node import allowance, core_claims, gpus
 from pilotmtc.agent.node.capture import Captures
 from pilotmtc.agent.node.outputs import Outputs
 from pilotmtc.agent.node.process import ProcessLauncher
@@ -124,12 +124,12 @@ class Worker:
         asked = contact.cores_of(name)
         # The agent knows what the scheduler says of cores; the variables here are those of a step, or of a daemon.
         own = core_claims.own_cores(
-            asked, limits.cores(len(os.sched_getaffinity(0)), {}), pin=contact.pin, part=False
+            asked, allowance.cores(len(os.sched_getaffinity(0)), {}), pin=contact.pin, part=False
         )  # fmt: skip
         if own.note:
             _log.warning("%s", own.note)
         gpu_count = contact.gpus or gpus.count(os.environ)
-        memory = contact.memory_bytes or limits.memory(processes.machine_memory(), os.environ, asked)
+        memory = contact.memory_bytes or allowance.memory(processes.machine_memory(), os.environ, asked)
         self._hello = WorkerReady(secrets.randbits(62), name, own.cores, gpu_count, memory)
         self._line = NumberedLine(self._hello.birth, ToWorker)
         self._welcome = False

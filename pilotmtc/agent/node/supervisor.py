@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pilotmtc.agent.core.events import Report, Start, Stop
-from pilotmtc.agent.node import marks
 from pilotmtc.agent.node.launcher import NO_ROOM, Launcher, LaunchError, Process
+from pilotmtc.agent.node.memory_limit import over_limit
 from pilotmtc.agent.node.mpi import remedy, remove_files
 from pilotmtc.agent.node.outputs import Outputs
 from pilotmtc.agent.node.process import pin_late
@@ -243,7 +243,8 @@ class Supervisor:
             self._look_at_directory()
             self._sweep()
             if self._limited:
-                self._check_memory(now)
+                for process in over_limit(self._limited.values()):
+                    self._stop(process, Cause.OOM, min(process.grace_s, GRACE_S), now)
         if now >= self._linger_at:
             results += self._linger(now)
         return results
@@ -365,18 +366,6 @@ class Supervisor:
                 self._outputs.read_on(process)
                 following = min(stage + 1, len(SAMPLE_S) - 1)
                 self._samples[following].append((now + SAMPLE_S[following], process))
-
-    def _check_memory(self, now: float) -> None:
-        limited = {process.mark: process for process in self._limited.values()}
-        for mark, found in marks.processes_of(limited).items():
-            process = limited[mark]
-            process.peak = max(process.peak, processes.peak_memory(process.pid))
-            limit = process.memory_bytes
-            if process.cause is not None or sum(size for _, size in found) <= limit:
-                continue
-            # That counts shared memory once per process; the real number takes longer to find out.
-            if sum(processes.proportional_memory(pid, size) for pid, size in found) > limit:
-                self._stop(process, Cause.OOM, min(process.grace_s, GRACE_S), now)
 
     def _sweep(self) -> int:
         return self._strays.kill(self._live.values(), self._immortal)

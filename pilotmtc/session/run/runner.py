@@ -11,7 +11,7 @@ from typing import TypeAlias
 import msgspec
 from msgspec import Struct
 
-from pilotmtc.agent.node import limits
+from pilotmtc.agent.node import allowance
 from pilotmtc.campaign.submit import TaskSpec
 from pilotmtc.errors import ConfigError, PilotMTCError, StoreError, SubmitRejected, UsageError
 from pilotmtc.model import Campaign, CampaignId, Pilot, PilotDescription, Resources
@@ -557,9 +557,9 @@ def check_fit(needs: Resources, pilot: PilotDescription, limits_of_store: Mappin
     """Raise `UsageError` if such a task can never run in such a pilot, as far as that is known."""
     # What a node has is known of this machine only.
     unknown = UNKNOWN if pilot.scheduler else 0
-    cores = pilot.cores or unknown or limits.cores(len(os.sched_getaffinity(0)), os.environ)
+    cores = pilot.cores or unknown or allowance.cores(len(os.sched_getaffinity(0)), os.environ)
     whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    memory = pilot.memory_bytes or unknown or limits.memory(whole, os.environ)
+    memory = pilot.memory_bytes or unknown or allowance.memory(whole, os.environ)
     node = Amounts.of(cores, pilot.gpus, memory, pilot.named)
     units = {name: shares(amount) for name, amount in limits_of_store.items()}
     lack = fit(Request.of(needs, units), Capacity(((pilot.nodes, node),), pilot.walltime_s or math.inf, units))

@@ -172,9 +172,14 @@ def _after(tx: Transaction, result: Result, task: TaskStatus, now: float, lost: 
         if result.attempt >= LAST_ATTEMPT:  # the next number would be another task's
             state = TaskState.FAILED
         elif template.backoff_s > 0 and result.cause not in NOT_CHARGED:
-            not_before = now + min(template.backoff_s * 2.0 ** min(failures - 1, 60), _LONGEST_BACKOFF_S)
+            not_before = now + _retry_pause_s(template.backoff_s, failures)
     pilot = None if state is _READY and not lost else task.pilot
     return state, (state, failures, crashes, not_before, pilot, result.task)
+
+
+def _retry_pause_s(backoff_s: float, failures: int) -> float:
+    """Return the pause before a retry: it doubles with each failure."""
+    return min(backoff_s * 2.0 ** min(failures - 1, 60), _LONGEST_BACKOFF_S)
 
 
 def _count_recorded(tx: Transaction, attempts: list[int]) -> int:

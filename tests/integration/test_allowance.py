@@ -14,8 +14,8 @@ import os, sys
 for group in sys.argv[1:]:
     with open(f"{group}/cgroup.procs", "w") as file:
         file.write(str(os.getpid()))
-from pilotmtc.agent.node import limits
-print(limits.cores(64, {}), limits.memory(1 << 62, {}))
+from pilotmtc.agent.node import allowance
+print(allowance.cores(64, {}), allowance.memory(1 << 62, {}))
 """
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pilotmtc.agent.node.limits import cores, memory
+from pilotmtc.agent.node.allowance import cores, memory
 
 GIB = 1 << 30
 V2_MOUNT = "30 23 0:26 {top} /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw"

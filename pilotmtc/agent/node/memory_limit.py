@@ -1,0 +1,21 @@
+"""The limit of a task's memory: all processes that the task has started count."""
+
+from collections.abc import Iterable, Iterator
+
+from pilotmtc.agent.node import marks
+from pilotmtc.agent.node.launcher import Process
+from pilotmtc.system import processes
+
+
+def over_limit(limited: Iterable[Process]) -> Iterator[Process]:
+    """Yield the tasks that use more memory than they may, and keep the peak of each."""
+    by_mark = {process.mark: process for process in limited}
+    for mark, found in marks.processes_of(by_mark).items():
+        process = by_mark[mark]
+        process.peak = max(process.peak, processes.peak_memory(process.pid))
+        limit = process.memory_bytes
+        if process.cause is not None or sum(size for _, size in found) <= limit:
+            continue
+        # That counts shared memory once per process; the real number takes longer to find out.
+        if sum(processes.proportional_memory(pid, size) for pid, size in found) > limit:
+            yield process
