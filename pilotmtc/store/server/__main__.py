@@ -1,6 +1,6 @@
 """The store server: ``python -m pilotmtc.store.server STORE``, started by `pilotmtc.store.serve`.
 
-One process owns the store's file (`file`) and serves it to all clients (`serving`).
+One process owns the store's file (`file`) and serves it to all clients (`loop`).
 """
 
 import argparse
@@ -62,13 +62,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     report.end("ready", "")
     server.run()
     if server.file.exclusive or server.file.ousted:
-        os._exit(0)  # SQLite, asked to close, would remove by name what may be the next owner's by now
+        os._exit(0)  # closing, SQLite would remove the log by its name, which may be the next owner's log by now
     return 0
 
 
 class StartReport:
-    """How the start goes: its first word goes to the serve that asked, through a pipe; later ones into the lock's file,
-    where the serves that wait find them."""
+    """Reports how the start goes: first to the serve that started the server, through a pipe; later in the lock's file,
+    which waiting serves read."""
 
     def __init__(self, ready_fd: int | None, lock_fd: int | None) -> None:
         self._ready_fd = ready_fd
@@ -76,7 +76,7 @@ class StartReport:
         self._told = ""
 
     def tell(self, word: str, message: str) -> None:
-        """Say how it stands: the name of an error, ``wait``, ``served`` or ``ready``, and the rest."""
+        """Report a state (the name of an error, ``wait``, ``served`` or ``ready``) and a message."""
         text = f"{word}\n{message}"
         if self._lock_fd is not None and text != self._told:
             with contextlib.suppress(OSError):  # a full disk: the others wait without being told
@@ -90,7 +90,7 @@ class StartReport:
             self._ready_fd = None
 
     def end(self, word: str, message: str) -> None:
-        """Say the last word, and let go of the lock."""
+        """Report the last state, and release the lock."""
         self.tell(word, message)
         if self._lock_fd is not None:
             with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""Requests that take seconds are done by a thread, one after the other."""
+"""A thread for requests that take long, which it does one after the other."""
 
 import collections
 import logging
@@ -19,7 +19,7 @@ _JOIN_S = 60.0
 
 
 class BackgroundThread:
-    """Lets a thread do slow requests. Its descriptor becomes readable when some are done."""
+    """Does slow requests in a thread. Its descriptor becomes readable when some are done."""
 
     def __init__(self) -> None:
         self._todo: queue.SimpleQueue[tuple[Ticket[Peer], Callable[[], Reply]] | None] = queue.SimpleQueue()
@@ -53,7 +53,7 @@ class BackgroundThread:
             self._thread = thread
 
     def expire(self, now: float) -> None:
-        """Give up what has taken too long, on a file system that hangs, say: what comes after it must be done."""
+        """Give up a request that takes too long, such as on a hanging file system, so that others are done."""
         if (doing := self._doing) is None or now - doing[1] < doing[0].request.handling.time_limit_s:
             return
         name = type(doing[0].request).__name__
@@ -65,7 +65,7 @@ class BackgroundThread:
             self._begin()
 
     def done(self) -> list[tuple[Ticket[Peer], Reply | PilotMTCError]]:
-        """Return what has been done since the last time."""
+        """Return what was done since the last call."""
         os.eventfd_read(self._event)
         done = []
         while self._done:
@@ -73,7 +73,7 @@ class BackgroundThread:
         return done
 
     def close(self) -> None:
-        """Finish what has begun, forget the rest."""
+        """Finish the current request, and drop the others."""
         if self._thread is not None:
             while not self._todo.empty():
                 self._todo.get_nowait()
@@ -91,7 +91,7 @@ class BackgroundThread:
             except PilotMTCError as error:
                 reply = error
             except Exception as error:
-                # As in the server's loop: whoever asks must hear of it, or would wait for ever.
+                # As in the server's loop: without an answer the client would wait for ever.
                 log.exception("a request cannot be done: %.1000r", ticket.request)
                 reply = StoreError(f"a fault in pilotmtc itself: {type(error).__name__}: {error}; please report it")
             if self._doing is not doing:  # it was given up, and this thread with it

@@ -1,16 +1,16 @@
-"""How much memory messages may take that have not come as a whole. Pure: no I/O."""
+"""Limits the memory for messages that have arrived only in part. Pure: no I/O."""
 
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
-ROOM_BYTES = 64 << 20  # for all of them together: two of the largest
-SMALL_BYTES = 256 << 10  # what is no longer than one reading needs no leave
+ROOM_BYTES = 64 << 20  # for all messages together: two of the largest
+SMALL_BYTES = 256 << 10  # a message of one read at most needs no permission
 
 P = TypeVar("P")  # whoever sends
 
 
 class FrameBudget(Generic[P]):
-    """Gives leave to send large messages, first come, first served, as long as there is room for all of each."""
+    """Lets senders send large messages, first come, first served, while there is memory for the whole message."""
 
     def __init__(self, size: int = ROOM_BYTES) -> None:
         self._left = size
@@ -23,7 +23,7 @@ class FrameBudget(Generic[P]):
         return bool(self._waiting)
 
     def admit(self, sender: P, size: int) -> bool:
-        """Return whether more may be read of a message of `size` bytes; 0 is none that is unfinished."""
+        """Return whether to read more of a message of `size` bytes; 0: no message is unfinished."""
         if size <= SMALL_BYTES:
             self.leave(sender)
             return True
@@ -39,16 +39,16 @@ class FrameBudget(Generic[P]):
         return True
 
     def leave(self, sender: P) -> None:
-        """Take back what a sender was given, whose message is here or will never be."""
+        """Take memory back from a sender whose message has arrived, or never will."""
         self._left += self._given.pop(sender, 0)
         self._waiting.pop(sender, None)
 
     def holders(self) -> list[P]:
-        """Return those whose large messages are under way."""
+        """Return those that are sending large messages."""
         return list(self._given)
 
     def waiting(self) -> Iterator[P]:
-        """Yield those that wait, in order, as long as the first of them was admitted since."""
+        """Yield those that wait, in order, each after the one before was admitted."""
         before: P | None = None
         while self._waiting:
             first = next(iter(self._waiting))

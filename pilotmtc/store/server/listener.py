@@ -1,4 +1,4 @@
-"""How a store server makes sure that it is the only one, and where it can be found."""
+"""The lock that makes a store's server the only one, and the socket where clients find it."""
 
 import contextlib
 import fcntl
@@ -12,7 +12,7 @@ from pilotmtc.system import private_files
 
 
 class ServerLock:
-    """The lock that says which process serves a store; the file beside the store says where that one listens.
+    """The lock of the process that serves a store. Its file, beside the store, says where that process listens.
 
     Raises
     ------
@@ -53,24 +53,24 @@ class ServerLock:
         return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
 
     def prove(self) -> None:
-        """Return: the kernel sees to it that nobody else has the lock."""
+        """Do nothing: the kernel ensures that nobody else has the lock."""
 
     def advertise(self, path: str) -> None:
-        """Write down who we are and on which socket we listen."""
+        """Write this process and its socket into the file."""
         with contextlib.suppress(OSError):  # a full disk: only serves with another runtime directory miss it
             os.ftruncate(self._fd, 0)
             os.pwrite(self._fd, f"{os.getpid()} {path}\n".encode(), 0)
 
     def release(self) -> None:
-        """Let the next one have it."""
+        """Release the lock."""
         if self.held():
-            with contextlib.suppress(OSError):  # removing is tidiness: the lock is what counts
+            with contextlib.suppress(OSError):  # only to be tidy: the lock is what counts
                 os.unlink(self._path)
         os.close(self._fd)
 
 
 class Listener:
-    """The socket on which the waiting serves come in. It never blocks."""
+    """The socket to which serves connect. It never blocks."""
 
     def __init__(self, store: str) -> None:
         self._store = store
@@ -91,7 +91,7 @@ class Listener:
             os.chmod(ours, 0o600)
             bound.listen(1024)
             bound.setblocking(False)
-            os.rename(ours, path)  # over what a killed server may have left, with no moment without a socket
+            os.rename(ours, path)  # replaces what a killed server may have left, at once
             self._seen = os.lstat(path)
         except OSError as error:
             bound.close()
@@ -107,12 +107,12 @@ class Listener:
         return (there.st_dev, there.st_ino) == (self._seen.st_dev, self._seen.st_ino)
 
     def hide(self) -> None:
-        """Take the socket's path away; who has come already can still be accepted."""
+        """Remove the socket's path; connections that wait can still be accepted."""
         if self.reachable():
             os.unlink(self.path)
 
     def accept(self) -> socket.socket | None:
-        """Return the next serve that has come in, if there is one.
+        """Return the next connection that waits, if there is one.
 
         Raises
         ------
@@ -127,6 +127,6 @@ class Listener:
         return control
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         self.hide()
         self.socket.close()

@@ -1,4 +1,4 @@
-"""Requests that wait for their answer: which, how long, and what wakes them. Pure: time comes as an argument."""
+"""Requests that wait for their answer (long polls), and what wakes them. Pure: time comes as an argument."""
 
 import heapq
 import math
@@ -30,7 +30,7 @@ class Ticket(Generic[P]):
 
 
 class LongPolls(Generic[P]):
-    """The requests that wait.
+    """Requests that wait for their answer.
 
     Asking the store again costs; when much waits, or news come with every turn, that must not eat the server up.
     So between two rounds of the same kind there is a pause in proportion to what the last round cost, of `MAX_PAUSE_S`
@@ -68,7 +68,7 @@ class LongPolls(Generic[P]):
                 self._remove(ticket)
 
     def tell(self, wakeup: Wakeup, now: float) -> None:
-        """Note what is new; `take` says whom to ask for again."""
+        """Note what is new; `take` returns the tickets to try again."""
         if wakeup.ready and self._claims:
             self._claims_at = min(self._claims_at, max(now, self._quiet_until))
         if wakeup.changed and self._watchers:
@@ -77,11 +77,11 @@ class LongPolls(Generic[P]):
             self._called.update(self._beats.get(pilot, {}))
 
     def spent(self, seconds: float, now: float) -> None:
-        """Note what the last round of questions has cost."""
+        """Note how long it took to ask the store for the tickets that `take` returned."""
         self._quiet_until = now + min(2 * seconds, self.MAX_PAUSE_S)
 
     def take(self, now: float) -> list[Ticket[P]]:
-        """Return the tickets to ask for again now; they no longer wait here."""
+        """Return the tickets to try again now; they no longer wait here."""
         taken: dict[Ticket[P], None] = dict(self._called)
         self._called.clear()
         if now >= self._claims_at:
@@ -100,7 +100,7 @@ class LongPolls(Generic[P]):
         return list(taken)
 
     def next_at(self) -> float:
-        """Return when `take` will have something to give; infinity if nothing waits."""
+        """Return when `take` will return tickets; infinity if none wait."""
         if self._called:
             return -math.inf
         deadline = self._deadlines[0][0] if self._deadlines else math.inf

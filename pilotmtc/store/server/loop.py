@@ -1,4 +1,4 @@
-"""The store server's loop: what its clients ask, and when.
+"""The store server's loop.
 
 One thread does the work. Each turn gathers what the clients have sent, does all of it in one commit, answers, and asks
 again for the requests that wait for their answer (`parking`).
@@ -43,19 +43,19 @@ log = logging.getLogger("pilotmtc.store.server")
 
 LINGER_S = 60.0
 _HOUSEKEEPING_S = 5.0
-_FIRST_S = 5.0  # so long a server waits at least for who has started it
+_FIRST_S = 5.0  # a server waits at least so long for the client that started it
 _GREETING_TIMEOUT_S = 30.0
-_STALLED_S = 600.0  # a client that has taken nothing of its answers for so long has died somehow
+_STALLED_S = 600.0  # a client that reads nothing of its answers for so long is taken for dead
 _SILENT_S = 30.0  # in the middle of a large message, while others wait
 _FAREWELL_S = 2.0
 _UNTOLD_S = 3600.0  # so long a server that nobody needs tries to tell schedulers what they have to know
-_REFUSED_S = 3.0  # so long a refusal is told of: agents try again after 2
+_REFUSED_S = 3.0  # a refusal is shown so long: agents try again after 2
 _PER_TURN = 8  # requests of one client
-_DEAF_S = 0.1  # what is less does not count
+_DEAF_S = 0.1  # shorter delays do not count
 
 
 class Server:
-    """Serves the store at `path` (real and absolute) until nobody has been there for `linger_s`, or `stop`.
+    """Serves the store at `path` (real and absolute) until it had no client for `linger_s`, or until `stop`.
 
     On a network file system `tell` hears what the start waits for.
     """
@@ -80,12 +80,12 @@ class Server:
         self._peers: dict[int, Peer] = {}  # by each of their descriptors
         self._clients: set[Peer] = set()
         self._helpers: set[Peer] = set()  # stewards
-        self._backlog: set[Peer] = set()  # those of which whole frames are here already
+        self._backlog: set[Peer] = set()  # those with whole frames that are not handled yet
         self._touched: set[Peer] = set()
         self._long_polls: LongPolls[Peer] = LongPolls()
         self._frame_budget: FrameBudget[Peer] = FrameBudget()
         self._turn_tickets: list[Ticket[Peer]] = []
-        self._wishing: list[Ticket[Peer]] = []  # they are answered when what they want is done
+        self._wishing: list[Ticket[Peer]] = []  # requests done in slices, answered when all is done
         self._numbers = 0
         now = time.monotonic()
         self._looked_at = now
@@ -100,11 +100,11 @@ class Server:
         self._stopping = False
 
     def stop(self) -> None:
-        """Finish what is at hand and leave; may be called by a signal handler."""
+        """Finish the current turn and leave; a signal handler may call this."""
         self._stopping = True
 
     def wake_by(self, wake: socket.socket) -> None:
-        """Let the loop look around when something can be read from `wake`."""
+        """Wake the loop when something can be read from `wake`."""
         self._epoll.register(wake, select.EPOLLIN | select.EPOLLET)
 
     def run(self) -> None:
@@ -119,7 +119,7 @@ class Server:
 
     def _turn(self) -> None:
         now, events = self._look()
-        # First those that may go, then those that may come: a descriptor's number is used again at once.
+        # First clients that may leave, then those that may come: a descriptor's number is reused at once.
         for fd, mask in events:
             if (peer := self._peers.get(fd)) is not None:
                 self._on_peer(peer, fd, mask, now)
@@ -139,10 +139,10 @@ class Server:
         if self._turn_tickets:
             tickets, self._turn_tickets = self._turn_tickets, []
             self._perform(tickets, now)
-        if now >= self._due_at:  # after what has been heard, which may be late for no other reason than that we are
+        if now >= self._due_at:  # after the messages, which may be late only because this loop is
             with _bearing("what is due cannot be looked at"):
                 self._do_due(now)
-        # What this very turn has brought is given to those who wait for it before the loop sleeps.
+        # What this turn has brought goes to those who wait for it before the loop sleeps.
         if waiting := self._long_polls.take(time.monotonic()):
             began = time.monotonic()
             self._perform(waiting, began)
@@ -165,7 +165,7 @@ class Server:
         timeout = self._timeout(began)
         events = self._epoll.poll(timeout)
         now = time.monotonic()
-        # Stopped, suspended with its host, or held up by a disk, the server has heard nobody.
+        # While the server was stopped, suspended with its host, or held up by a disk, it has heard nobody.
         slept_s = time.clock_gettime(time.CLOCK_BOOTTIME) - now
         deaf_s = began - self._looked_at + max(0.0, now - began - timeout) + slept_s - self._slept_s
         self._looked_at, self._slept_s = now, slept_s
@@ -197,7 +197,7 @@ class Server:
         self._tell(now)
 
     def _tell(self, now: float) -> None:
-        """Pass on what commits have brought."""
+        """Wake what waits for the changes of the last commits."""
         wakeup = self.file.store.take_wakeup()
         self._long_polls.tell(wakeup, now)
         with _bearing("what comes next is not known"):
@@ -218,7 +218,7 @@ class Server:
         return max(0.0, at - now)
 
     def _leave_at(self) -> float:
-        """Return when there will be no use in being here any more, as things are."""
+        """Return when the server may leave, if nothing happens before."""
         if self._empty_since is None or self._arriving or self._stewards or self.file.store.wishes:
             return math.inf
         linger_s = max(self._linger_s, _UNTOLD_S if self._poll_schedule.untold else 0.0)
@@ -277,7 +277,7 @@ class Server:
                     if request.handling.sign_of_life:
                         peer.pilot = ticket.pilot
                     self._turn_tickets.append(ticket)
-                    if request.handling.bulky_reply:  # one of them a turn bounds what waits to be read
+                    if request.handling.bulky_reply:  # one per turn limits the memory for answers
                         return
         except PilotMTCError as error:
             self._dismiss(peer, error)
@@ -289,7 +289,7 @@ class Server:
             self._answer(ticket, error)
 
     def _perform(self, tickets: Sequence[Ticket[Peer]], now: float) -> None:
-        """Do requests in one commit; answer those that have an answer, park the others."""
+        """Do requests in one commit; answer them, or let them wait."""
         tickets = [ticket for ticket in tickets if not (ticket.peer.closed and ticket.request.handling.bulky_reply)]
         for ticket, reply in zip(
             tickets, self.file.ask([ticket.request for ticket in tickets], self.log_path), strict=True
@@ -320,7 +320,7 @@ class Server:
         elif isinstance(reply, Campaigns) and time.monotonic() - self._refused_at < _REFUSED_S:
             reply = structs.replace(reply, trouble=self._refusal)
         elif isinstance(ticket.request, SetMode):
-            self._housekeeping_at = 0.0  # looks whether it is another one
+            self._housekeeping_at = 0.0  # checks whether the mode is another one now
         ticket.peer.answer(ticket.number, reply)
         self._touched.add(ticket.peer)
 
@@ -357,7 +357,7 @@ class Server:
                 fds = os.dup(steward.stream.fileno()), steward.stream.detach()
             except OSError:
                 steward.stream.close()
-                steward.control.close()  # by which it knows that it has to end
+                steward.control.close()  # which tells it to end
                 raise
             self._adopt(STEWARD, steward.control, *fds).say(encode_greeting(__version__))
 
@@ -398,7 +398,7 @@ class Server:
                 log.warning("a connection was refused: %s", error)
 
     def _who(self, key: str) -> PeerIdentity | None:
-        """Return who comes with the store's key of that name, or with none; None if they may not."""
+        """Return who connects with the store's key of that name, or with none; None if they may not."""
         if not key:
             return USER
         if not is_valid(self._path, key):
@@ -409,19 +409,19 @@ class Server:
         return None if pilot is None else PeerIdentity(Role.AGENT, key, pilot)
 
     def _cut(self, key: str) -> None:
-        """End the connections that were opened with a key that opens nothing any more."""
+        """End the connections that were opened with a key that was revoked."""
         for peer in [peer for peer in self._clients if key and peer.who.key == key]:
             self._dismiss(peer, LoginRefused(f"the key {key} was revoked"))
 
     def _dismiss(self, peer: Peer, error: PilotMTCError) -> None:
-        """Tell a client why it has to go."""
+        """Disconnect a client, and tell it why."""
         if not peer.closed:
             peer.answer(0, error)  # 0 speaks of the connection
             peer.flush(time.monotonic())
             self._part(peer, str(error))
 
     def _adopt(self, who: PeerIdentity, control: socket.socket, source: int, sink: int) -> Peer:
-        """Make a client of whoever is at the other end."""
+        """Take a connection as a client."""
         self._numbers += 1
         peer = Peer(self._numbers, who, control, source=source, sink=sink, epoll=self._epoll, now=time.monotonic())
         self._peers[peer.source] = self._peers[control.fileno()] = peer
@@ -479,7 +479,7 @@ class Server:
 
     @property
     def log_path(self) -> str:
-        """Where the log is of a server that was started by a serve."""
+        """The path of the log of a server that a serve has started."""
         return f"{os.path.splitext(self._listener.path)[0]}.log"
 
     def _accept(self) -> None:
@@ -487,13 +487,13 @@ class Server:
             while (control := self._listener.accept()) is not None:
                 self._arriving[control.fileno()] = (control, time.monotonic())
                 self._epoll.register(control, select.EPOLLIN)
-        except OSError as error:  # no descriptors left: who waits to come in must not keep this loop busy
+        except OSError as error:  # no descriptors left: connections that wait must not keep this loop busy
             log.error("nobody can be let in for now: %s", error.strerror)
             self._accepting = False
             self._epoll.unregister(self._listener.socket)
 
     def _publish_again(self) -> None:
-        """Make a socket anew: its directory may be removed when its owner logs out, with the server still there."""
+        """Make the socket anew: its directory may be removed when the user logs out while the server runs."""
         listener = Listener(self._path)
         self._epoll.register(listener.socket, select.EPOLLIN)
         if self._accepting:
@@ -506,7 +506,7 @@ class Server:
     def _try_to_leave(self) -> None:
         self._listener.hide()
         self._accept()
-        if self._arriving or not self._accepting:  # somebody came in just before
+        if self._arriving or not self._accepting:  # a client came just before
             self._publish_again()
             return
         log.info("leaving: nobody has been here for %g s", self._linger_s)
@@ -533,7 +533,7 @@ class Server:
 
 @contextlib.contextmanager
 def _bearing(what: str) -> Iterator[None]:
-    """Bear that there are no descriptors left, no room, or no disk for now: clients are told when it concerns them."""
+    """Log that descriptors, memory or disk are short for now; clients that it concerns get an error."""
     try:
         yield
     except (OSError, PilotMTCError) as error:

@@ -1,4 +1,4 @@
-"""One client of the store server: its descriptors, and what is on the way to and from it. It never blocks."""
+"""One client of the store server: its descriptors, and its unread and unsent bytes. It never blocks."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ from pilotmtc.protocol.frames import FrameDecoder, append_reply
 from pilotmtc.store.server.permissions import PeerIdentity
 
 READ_BYTES = 256 << 10
-# A client that does not read its answers is not listened to either.
+# The server does not read from a client that does not read its answers.
 HIGH_WATER_BYTES = 4 << 20
 
 
@@ -59,8 +59,8 @@ class Peer:
         self.software = ""  # empty until its hello has come
         self.closed = False
         self.since = now
-        self.moved_at = now  # when it last took something
-        self.heard_at = now  # when something last came from it
+        self.moved_at = now  # when it last read something
+        self.heard_at = now  # when it last sent something
         self.pilot: PilotId | None = None  # whose agent it is
         self._out = bytearray()
         self._epoll = epoll
@@ -70,16 +70,16 @@ class Peer:
 
     @property
     def full(self) -> bool:
-        """Whether so much waits for it to read that it should not ask for more."""
+        """Whether so many answers wait for it that no more of its requests are read."""
         return len(self._out) >= HIGH_WATER_BYTES
 
     @property
     def waiting_bytes(self) -> int:
-        """What waits for it to read."""
+        """How many bytes wait for it."""
         return len(self._out)
 
     def read(self, now: float) -> bool:
-        """Take in what it has sent; return whether it is still there."""
+        """Read what it has sent; return whether it is still connected."""
         try:
             data = os.read(self.source, READ_BYTES)
         except BlockingIOError:
@@ -99,7 +99,7 @@ class Peer:
         append_reply(self._out, number, reply)
 
     def flush(self, now: float) -> bool:
-        """Send as much as it takes; return whether it is still there."""
+        """Send as much as it takes; return whether it is still connected."""
         try:
             while self._out:
                 with memoryview(self._out) as view:
@@ -120,13 +120,13 @@ class Peer:
         return True
 
     def listen(self, wanted: bool) -> None:
-        """Be told, or not, when it sends something."""
+        """Read what it sends, or do not."""
         if wanted != self._reading:
             self._reading = wanted
             self._epoll.modify(self.source, select.EPOLLIN if wanted else 0)
 
     def close(self) -> None:
-        """Let go of its descriptors; its serve leaves then."""
+        """Close its descriptors; its serve leaves then."""
         if self.closed:
             return
         self.closed = True

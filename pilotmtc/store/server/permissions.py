@@ -33,7 +33,7 @@ class PeerIdentity(Struct, frozen=True):
     pilot: PilotId | None = None
 
     def agent_of(self, pilot: PilotId) -> "PeerIdentity":
-        """Return who it is once it has said that it is the agent of `pilot`.
+        """Return its identity after it has said that it is the agent of `pilot`.
 
         Raises
         ------
@@ -51,7 +51,7 @@ STEWARD = PeerIdentity(Role.STEWARD)
 
 
 def refusal(who: PeerIdentity, request: AnyRequest) -> NotPermitted | None:
-    """Return why `who` may not say `request`; None if they may."""
+    """Return why `who` may not say `request`; None if it may."""
     name = type(request).__name__
     handling = request.handling
     if who.role not in handling.said_by:

@@ -28,18 +28,18 @@ class _Plan:
 
 
 class PollSchedule:
-    """The plan for all schedulers that there is something to ask about."""
+    """When to ask each scheduler that has pilots to ask about."""
 
     def __init__(self) -> None:
         self._plans: dict[str, _Plan] = {}
 
     @property
     def untold(self) -> bool:
-        """Whether a scheduler has yet to be told of something."""
+        """Whether a scheduler has not yet been told of something."""
         return any(plan.open.untold for plan in self._plans.values())
 
     def look(self, found: Mapping[str, OpenJobs], now: float) -> None:
-        """Take in which schedulers there is something to ask about now."""
+        """Note which schedulers have pilots to ask about now."""
         for url in [url for url, plan in self._plans.items() if url not in found and not plan.running]:
             del self._plans[url]
         for url, jobs in found.items():
@@ -49,7 +49,7 @@ class PollSchedule:
                 plan.at = min(plan.at, now + SILENT_S)
 
     def happened(self, news: Mapping[str, bool], now: float) -> None:
-        """Note that something has happened to pilots of schedulers; True: it is for the scheduler to know."""
+        """Note that pilots of schedulers have changed; True: the scheduler must be told."""
         for url, at_once in news.items():
             if (plan := self._plans.get(url)) is None:
                 continue
@@ -58,13 +58,13 @@ class PollSchedule:
             plan.again = plan.again or at_once
 
     def watched(self, now: float) -> None:
-        """Note that somebody looks at pilots."""
+        """Note that a client looks at pilots."""
         for plan in self._plans.values():
             plan.pause_s = min(plan.pause_s, WATCHED_S)
             plan.at = min(plan.at, now + WATCHED_S)
 
     def due(self, now: float) -> list[str]:
-        """Return the schedulers to ask now, whose rounds then are under way."""
+        """Return the schedulers to ask now, and begin their rounds."""
         found = [url for url, plan in self._plans.items() if plan.at <= now and not plan.running]
         for url in found:
             plan = self._plans[url]
@@ -80,5 +80,5 @@ class PollSchedule:
         plan.pause_s = min(plan.pause_s * _GROWTH, UNTOLD_S if plan.open.untold else LONGEST_S)
 
     def next_at(self) -> float:
-        """Return when `due` will have something; infinity if never."""
+        """Return when `due` will return a scheduler; infinity if never."""
         return min((plan.at for plan in self._plans.values() if not plan.running), default=math.inf)

@@ -1,4 +1,4 @@
-"""The file that a store server has: by which right, whether it is still the one at its path, and requests to it."""
+"""The file of a store's server: its lock, whether it is still at its path, and requests to it."""
 
 import contextlib
 import logging
@@ -21,7 +21,7 @@ LEASE_VARIABLE = "PILOTMTC_SERVER_LEASE_S"
 
 
 class ServedFile:
-    """The store at `path` (real and absolute), open, with nobody else having it.
+    """The store at `path` (real and absolute), open in this process only.
 
     On a network file system `tell` hears what the start waits for.
 
@@ -54,7 +54,7 @@ class ServedFile:
 
     @property
     def host(self) -> str:
-        """The name by which other hosts send clients here; empty if they do not."""
+        """The name to which other hosts send clients; empty if they send none."""
         return self.ownership.host if isinstance(self.ownership, Lease) else ""
 
     def _open(self) -> SqliteStore:
@@ -92,14 +92,14 @@ class ServedFile:
             )
 
     def _take_up_keys(self) -> None:
-        """See to the keys of pilots that are over, which who should have taken them away has left."""
+        """Look for keys left behind by pilots that have ended."""
         try:
             self.store.watch_keys(keyed_pilots(self._path))
         except StoreError as error:
             log.error("keys of pilots that are over are not looked for: %s", error)
 
     def ask(self, requests: list[AnyRequest], log_path: str) -> list[Reply | PilotMTCError]:
-        """Do `requests` in one commit; `log_path` is where people find more about what cannot be done."""
+        """Do `requests` in one commit; an error names the log at `log_path`."""
         if not requests:
             return []
         try:
@@ -107,8 +107,8 @@ class ServedFile:
         except PilotMTCError as error:
             return [error] * len(requests)
         except Exception:
-            # A bug that one request brings out must not take the store away from everybody: clients ask again, and
-            # so would bring down every server after this one. It is logged, and the request is told so.
+            # A bug that one request triggers must not take the store away from everybody: the client asks again, and
+            # would bring down every next server, too. It is logged, and the client gets an error.
             log.exception("a request could not be done; trying each by itself")
         return [self._ask_one(request, log_path) for request in requests]
 
@@ -122,7 +122,7 @@ class ServedFile:
             try:
                 self.store.close()
                 self._log = None  # it has removed it
-                self.store = self._open()  # whatever was half done is undone
+                self.store = self._open()  # which undoes what was half done
                 self._log = _identity(f"{self._path}-wal")
             except PilotMTCError as failure:  # the next server may be able to
                 self.over = True
@@ -141,7 +141,7 @@ class ServedFile:
         if _identity(self._path) != self._identity or not self.ownership.held():
             log.warning("leaving: %s was moved, removed or replaced", self._path)
             if self.exclusive:
-                os._exit(EXIT_MOVED)  # nothing under its name is ours any more
+                os._exit(EXIT_MOVED)  # its files belong to another server now
             self.over = True
         elif place_of(self._path).mode != self._place.mode:
             log.info("leaving: %s is to be opened in another mode", self._path)
@@ -149,7 +149,7 @@ class ServedFile:
         return not self.over
 
     def close(self) -> None:
-        """Bring the log into the file, and remove it unless its name may be another server's by now."""
+        """Bring the log into the file, and remove the log unless it may be another server's by now."""
         try:
             if self.exclusive:
                 self.store.complete()
@@ -159,13 +159,13 @@ class ServedFile:
                 self.store.close_moved()
             else:
                 self.store.close()
-        except (PilotMTCError, OSError) as error:  # whoever opens the file next does it
+        except (PilotMTCError, OSError) as error:  # the next server does it
             log.error("the store was not closed: %s", error)
             self.ousted = True
         self.ownership.release()
 
     def give_up(self) -> None:
-        """Close what has not been served."""
+        """Close a file that was never served."""
         self.store.close()
         self.ownership.release()
 

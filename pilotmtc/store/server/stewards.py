@@ -24,7 +24,7 @@ from pilotmtc.system.open_files import limit_as_found
 log = logging.getLogger("pilotmtc.store.server")
 
 MODULE = "pilotmtc.pilots.steward"
-CONTROL_FD = 3  # at its other end: once that is closed, the steward has to end
+CONTROL_FD = 3  # in the steward: it ends when the other end is closed
 TIME_LIMIT_S = 120.0
 LIMIT_VARIABLE = "PILOTMTC_SERVER_STEWARD_S"
 _GRACE_S = 3.0
@@ -67,7 +67,7 @@ class Stewards:
         StoreError
             If that is not possible.
         """
-        # It sweeps up what it has started, and must not take that for a server.
+        # A steward ends all that it has started, and must not take it for a server.
         environment = {name: value for name, value in os.environ.items() if name != serve.MARK}
         try:
             stream, theirs = socket.socketpair()
@@ -85,7 +85,7 @@ class Stewards:
                 words = os.memfd_create("steward", os.MFD_CLOEXEC)
                 ends = serve.out_of_the_way(their_control.fileno())
                 stack.callback(os.close, ends)
-                stack.enter_context(limit_as_found())  # which schedulers' commands hand on to jobs
+                stack.enter_context(limit_as_found())  # schedulers' commands pass it on to jobs
                 pid = os.posix_spawn(
                     sys.executable,
                     program(MODULE, url),
@@ -119,7 +119,7 @@ class Stewards:
         return min((until for _, until in self._children.values()), default=float("inf"))
 
     def expire(self, now: float) -> None:
-        """End those that have taken too long: they are asked to, and some seconds later made to."""
+        """End those that take too long: first with SIGTERM, some seconds later with SIGKILL."""
         for pidfd, (steward, until) in self._children.items():
             if until > now:
                 continue
@@ -132,9 +132,9 @@ class Stewards:
             self._children[pidfd] = steward, now + _GRACE_S
 
     def reap(self, pidfd: int) -> tuple[str, str]:
-        """Take leave of one that has ended; return its URL and what was wrong, empty for nothing."""
+        """Reap one that has ended; return its URL and what was wrong, empty if nothing was."""
         steward, _ = self._children.pop(pidfd)
-        _signal(steward.pid, signal.SIGKILL)  # whatever it may have left in its group; the reap sets the number free
+        _signal(steward.pid, signal.SIGKILL)  # what it may have left in its group; reaping frees the number
         _, status = os.waitpid(steward.pid, 0)
         self._epoll.unregister(pidfd)
         os.close(pidfd)
