@@ -49,11 +49,11 @@ class Greeting(Struct, frozen=True, tag="hello", tag_field="op"):
 
 
 class Ping(Request[Done], frozen=True, tag="ping"):
-    """Is anybody there? The server itself answers, under id 0; the store never sees it."""
+    """Ask whether the server is alive. It answers under id 0; the store never sees this."""
 
 
 class Failure(Struct, frozen=True):
-    """An error on its way back: the class's name in `pilotmtc.errors` and its text."""
+    """An error as a reply: the name of its class in `pilotmtc.errors`, and its text."""
 
     error: str
     message: str
@@ -94,12 +94,12 @@ class FrameDecoder:
 
     @property
     def held_bytes(self) -> int:
-        """How much has been fed and not yet been taken."""
+        """How many bytes were fed and not taken yet."""
         return len(self._buffer)
 
     @property
     def begun_bytes(self) -> int:
-        """How long the frame is, as it was announced, that has come in part; 0 if there is none."""
+        """The announced length of a frame that has come in part; 0 if there is none."""
         if self._preamble or len(self._buffer) < _LENGTH.size:
             return 0
         (length,) = _LENGTH.unpack_from(self._buffer)
@@ -145,12 +145,12 @@ class FrameDecoder:
         return False
 
     def forget_chatter(self) -> None:
-        """Forget what came instead of a hello so far: the other side may say for hours why it has to wait."""
+        """Forget what came instead of a greeting so far: the other side may say for hours why it has to wait."""
         if self._preamble and MAGIC not in self._buffer:
             del self._buffer[: -len(MAGIC)]
 
     def chatter(self) -> str:
-        """Return the beginning of what came instead of a hello, for an error message; empty when there is none."""
+        """Return the beginning of what came instead of a greeting, for an error message; empty when there is none."""
         if not self._preamble:
             return ""
         return self._buffer[:2000].decode("utf-8", "replace").strip()
@@ -185,7 +185,7 @@ def encode_greeting(version: str, pilot: PilotId | None = None) -> bytes:
 
 
 def decode_greeting(frame: bytes) -> Greeting:
-    """Return the other side's hello.
+    """Return the other side's greeting.
 
     Raises
     ------
@@ -220,7 +220,7 @@ def encode_request(number: int, request: AnyRequest) -> bytes:
 
 
 def decode_request(frame: bytes) -> tuple[int, AnyRequest | ProtocolError]:
-    """Return a request and its number; a `ProtocolError` in its place if it is none of ours.
+    """Return a request and its number; a `ProtocolError` in its place if it is unknown.
 
     Raises
     ------
@@ -259,7 +259,7 @@ def decode_reply(raw: msgspec.Raw, kind: type[Reply]) -> Reply:
 
 
 def error_of(failure: Failure) -> PilotMTCError:
-    """Return the error that a failure speaks of; of a newer version's unknown class the words are kept."""
+    """Return the error that a failure stands for; a `StoreError` with its text if this version lacks the class."""
     return _ERRORS.get(failure.error, StoreError)(failure.message)
 
 

@@ -19,7 +19,7 @@ REPLIES: dict[type[object], type[Reply]] = {kind: get_args(vars(kind)["__orig_ba
 
 
 def contradictions(kind: type[AnyRequest]) -> list[str]:
-    """Return where a request's fields and what it says of its handling do not agree."""
+    """Return where a request's fields and its handling contradict each other."""
     fields = kind.__struct_fields__
     handling = kind.handling
     needed = {

@@ -13,7 +13,7 @@ After that the end of the control socket, on either side, ends the connection.
 
 A server that cannot serve yet, because another host has the store, keeps the lock under which servers are started and
 writes into it how it stands: ``StoreMoved`` and where to, which clients are told; or ``wait`` and why, which they are
-told again and again as text before the hello, so that they know that it is worth waiting.
+told again and again as text before the greeting, so that they know that it is worth waiting.
 """
 
 import errno
@@ -46,7 +46,7 @@ _SPARE_FD = 20  # from here on no descriptor is used
 _WORD_EVERY_S = 5.0
 _SERVED = ("ready", "served", "StoreBusy")  # last words of a start after which there is a server
 EXISTING = "--existing"
-WAITING = "pilotmtc: waiting: "  # begins a line of text before the hello
+WAITING = "pilotmtc: waiting: "  # begins a line of text before the greeting
 # In the server's environment, so that whoever sweeps up processes knows that this one belongs to nobody.
 MARK = "PILOTMTC_STORE_SERVER"
 

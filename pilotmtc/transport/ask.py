@@ -17,7 +17,7 @@ _LONGEST_ANSWER = 4096
 _POLL_S = 0.2
 _LASTING = re.compile(r"pass(word|wort|code for key|phrase)|kennwort|mot de passe|contrase|senha", re.IGNORECASE)
 _PASSING = re.compile(r"one.?time|otp|token|verif|code|\bpin\b|duo|factor|authenticator|einmal", re.IGNORECASE)
-# One question at a time on the one terminal, whoever asks.
+# One question at a time: there is one terminal.
 _terminal_lock = threading.Lock()
 
 
@@ -58,11 +58,11 @@ class RememberedAnswers:
                 prompt, echo = prompts[index]
                 if not echo and lasts(prompt):
                     self._known[who, prompt] = text
-                    self._used.add((who, prompt))  # if it is asked again now, then because it was wrong
+                    self._used.add((who, prompt))  # if it is asked again now, the answer was wrong
         return [answers[index] for index in range(len(prompts))]
 
     def begin(self, who: str) -> None:
-        """Note that a new connection to `who` begins: what is known may be used again, once."""
+        """Note that a new connection to `who` begins: each known answer may be used once more."""
         self._used = {key for key in self._used if key[0] != who}
 
     def forget(self, who: str) -> None:
@@ -76,7 +76,7 @@ def lasts(prompt: str) -> bool:
 
 
 def plain(text: str) -> str:
-    """Return what a host says without what would steer the terminal."""
+    """Return what a host says without control characters."""
     return "".join(char for char in text if char in "\n\t" or char.isprintable())
 
 

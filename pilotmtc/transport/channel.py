@@ -4,7 +4,7 @@ from typing import Protocol
 
 
 class Channel(Protocol):
-    """An open way to the other side. One thread reads, one writes, any may close."""
+    """An open connection to the other side. One thread reads, one writes, any may close."""
 
     def read(self, n: int) -> bytes:
         """Return what has come, at least one and at most `n` bytes; wait for it; ``b""`` is the end.

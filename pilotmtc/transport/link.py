@@ -1,4 +1,4 @@
-"""What a way to another host is: a link, and the channels on it."""
+"""Interfaces of a connection to another host: the link, and the channels on it."""
 
 from collections.abc import Callable, Sequence
 from types import TracebackType

@@ -91,7 +91,7 @@ class OpenSshLink:
             self._channels.discard(channel)
 
     def explain(self, words: str) -> PilotMTCError:
-        """Return the error that the last words of a failed `ssh` stand for."""
+        """Return the error for the last words of a failed `ssh`."""
         host = self.target.host
         if any(mark in words for mark in _REFUSED):
             error = LoginRefused(

@@ -1,4 +1,4 @@
-"""Connections to other hosts, which all of a process share that want the same one."""
+"""Connections to other hosts, each shared by all its users in a process."""
 
 import os
 import threading
@@ -6,10 +6,10 @@ import threading
 from pilotmtc.transport.link import Ask, HostLink
 from pilotmtc.transport.ssh.url import SshTarget
 
-Route = tuple[SshTarget, ...]  # the way to the last of them begins on the host before it, whose link it holds
+Route = tuple[SshTarget, ...]  # hosts to go through, the target last; each link begins on the host before it
 
 _guard = threading.RLock()
-_links: dict[Route, tuple[HostLink, int]] = {}  # and how many use it
+_links: dict[Route, tuple[HostLink, int]] = {}  # and its number of users
 
 
 class SharedLink:
@@ -76,8 +76,8 @@ def _give_back(route: Route) -> None:
 
 
 def _after_fork() -> None:
-    """Leave the parent's connections alone: what is sent on them from here would garble what it sends."""
-    _inherited.append(dict(_links))  # to let go of a connection is to speak on it
+    """Do not touch the parent's connections: what the child sent on them would garble what the parent sends."""
+    _inherited.append(dict(_links))  # kept, because closing one would send something
     _links.clear()
     _guard.release()
 
@@ -87,7 +87,7 @@ os.register_at_fork(before=_guard.acquire, after_in_parent=_guard.release, after
 
 
 def _new_link(route: Route, ask: Ask | None, first: HostLink | None) -> HostLink:
-    # Imported here, for paramiko takes a tenth of a second, and most stores are local.
+    # Imported here because paramiko takes a tenth of a second, and most stores are local.
     if route[-1].transport == "openssh":
         from pilotmtc.transport.openssh import OpenSshLink
 

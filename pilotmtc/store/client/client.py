@@ -1,4 +1,4 @@
-"""The store at the other end of a channel."""
+"""The client of a store's server."""
 
 import concurrent.futures
 import logging
@@ -61,7 +61,7 @@ class _Call:
         self.bulky = request.handling.bulky
         self.frame = encode_request(number, request)  # kept until it is answered, to be sent again
         self.future: concurrent.futures.Future[Any] = concurrent.futures.Future()
-        self.future.set_running_or_notify_cancel()  # it is on its way: it cannot be taken back
+        self.future.set_running_or_notify_cancel()  # it may be sent already: it cannot be canceled
         self.sent_at = time.monotonic()
         self.expires_at = None if timeout_s is None else self.sent_at + timeout_s
 
@@ -101,24 +101,24 @@ class StoreClient:
         pilot: PilotId | None = None,
         in_child: "Callable[[], Connectors] | None" = None,
     ) -> None:
-        self._again = again or connect  # what was there must not be made anew where it was
+        self._again = again or connect  # a store that was there must not be made anew
         self._pilot = pilot
         self._patience_s = patience_s
         self._in_child = in_child
         self._wake = threading.Condition()  # guards all that `_begin` makes; wakes the writer
-        self._inherited = False  # this is a forked child, which has no part in its parent's link
+        self._inherited = False  # this is a forked child, which must not use its parent's link
         self._begin(Connectors(connect, follow, on_close))
         _clients.add(self)
 
     def _begin(self, connectors: "Connectors") -> None:
         self._connect, self._follow, self._on_close = connectors
-        self._moved: StoreMoved | None = None  # what the last try brought
+        self._moved: StoreMoved | None = None  # where the last attempt was sent
         self._number = 0
         self._calls: dict[int, _Call] = {}  # unanswered, in the order of their numbers
         self._queue = SendQueue()  # what is to be written on this link
-        self._moved_to = 0  # what the channel said last of how much the other side has taken
+        self._moved_to = 0  # the channel's last count of what the other side has taken
         self._channel: Channel | None = None
-        self._linked = False  # the hellos are exchanged
+        self._linked = False  # the greetings are exchanged
         self._down_since = time.monotonic()
         self._heard_at = 0.0
         self._pinged = False
@@ -159,7 +159,7 @@ class StoreClient:
         return self.send(request, timeout_s).result()
 
     def send(self, request: Request[R], timeout_s: float | None = None) -> "concurrent.futures.Future[R]":
-        """Send `request` without waiting; what `call` would return or raise comes with the future.
+        """Send `request` without waiting; the future gets what `call` would return or raise.
 
         Callbacks of the future run in the client's own threads and must be brief.
         """
@@ -179,7 +179,7 @@ class StoreClient:
         return call.future
 
     def _begin_in_child(self) -> None:
-        """Make a link of this process's own: the parent's threads are not here, and its stream is not to be used."""
+        """Open a link for this process: the parent's threads are not here, and its stream must not be used."""
         if self._in_child is None:
             raise UsageError(
                 "this connection to a store on another host was made before a fork: make a session in the process "
@@ -189,7 +189,7 @@ class StoreClient:
         self._begin(self._in_child())
 
     def close(self) -> None:
-        """End the link and both threads. What is unanswered fails with `ChannelClosed`. Safe to repeat."""
+        """End the link and both threads. Unanswered requests fail with `ChannelClosed`. Safe to repeat."""
         if self._inherited:  # which is the parent's
             self._closed.set()
             return
@@ -228,12 +228,12 @@ class StoreClient:
                 refused = not error.transient
             else:
                 answered = self._read(channel)
-            # A link that brings answers is a good one; one that breaks before is tried at growing intervals, for a
-            # server that ends whenever it is asked must not be started a hundred times a second.
+            # A link that brings answers is good. After one that does not, the pause grows: a server that ends at
+            # each request must not be started a hundred times a second.
             backoff_s = _BACKOFF_S if answered else min(max(2 * backoff_s, _BACKOFF_S), _BACKOFF_MAX_S)
             self._closed.wait(backoff_s * random.uniform(0.5, 1.0))
             while refused and not self._more.wait(60.0):
-                pass  # nothing to gain by asking again before somebody wants something
+                pass  # no use in connecting again before there is a request
 
     def _failed_to_link(self, error: PilotMTCError) -> None:
         log.debug("no link to the store: %s", error)
@@ -251,7 +251,7 @@ class StoreClient:
                 call.future.set_exception(_copy(error))
 
     def _open(self) -> Channel:
-        """Return a channel on which the hellos are exchanged."""
+        """Return a channel on which the greetings are exchanged."""
         moved, self._moved = self._moved, None
         channel = self._connect() if moved is None or self._follow is None else self._follow(moved)
         with self._wake:
@@ -288,11 +288,11 @@ class StoreClient:
         return channel
 
     def _note_waiting(self, data: bytes) -> None:
-        """Take in that the other side has good reason to wait: that is no time without a link."""
+        """Note that the other side says why it waits: that does not count as time without a link."""
         _, mark, words = data.decode("utf-8", "replace").rpartition(WAITING)
         if not mark:
             return
-        words = words.partition("\n")[0].strip()  # the hello may have come with it
+        words = words.partition("\n")[0].strip()  # the greeting may follow in the same read
         self._decoder.forget_chatter()
         with self._wake:
             self._opened_at = self._down_since = now = time.monotonic()
@@ -413,7 +413,7 @@ class StoreClient:
         return at
 
     def _hung(self, now: float) -> bool:
-        """Return whether the link is there but dead; ask the server if it has not been heard for long."""
+        """Return whether the link is dead; ping the server if it has been silent for long."""
         if self._channel is None:
             return False
         if not self._linked:
@@ -432,7 +432,7 @@ class StoreClient:
         return False
 
     def _pause(self, now: float) -> float:
-        """Return how long there is nothing to do unless something happens."""
+        """Return how long to wait if nothing happens."""
         pause = min(60.0, self._check_at - now)
         if self._channel is not None and (self._calls or not self._linked):
             pause = min(pause, 5.0)
@@ -454,7 +454,7 @@ class StoreClient:
 
 
 class Connectors(NamedTuple):
-    """How a client gets to its store, and how that ends; see `StoreClient`."""
+    """What opens a client's channels, and what ends that; see `StoreClient`."""
 
     connect: Callable[[], Channel]
     follow: Callable[[StoreMoved], Channel] | None = None

@@ -1,4 +1,4 @@
-"""The way to a store, from its URL."""
+"""Opening a store by its URL."""
 
 import functools
 import os
@@ -21,7 +21,7 @@ from pilotmtc.transport.process import open_process
 def connect_store(
     url: str | None = None, *, patience_s: float | None = 60.0, ask: Ask | None = None, pilot: PilotId | None = None
 ) -> StoreClient:
-    """Return a client of the store at `url` (or of the user's usual one), whose server is started if need be.
+    """Return a client of the store at `url` (default: the user's usual store); its server is started if necessary.
 
     On another host (``ssh://``), the login is tried before this returns; `ask` asks a person for passwords and codes,
     on the terminal unless it is given. The agent of a `pilot` names it, and makes no new store where there is none, nor

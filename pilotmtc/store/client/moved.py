@@ -21,7 +21,7 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,252}")  # never what `ssh` co
 
 
 class MovedStore:
-    """The way to a store at the hosts that its own host names.
+    """The way to a store that another host serves, as its own host says.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class MovedStore:
         for way in old:
             way.close()
         if self._tried and not self._ways[0].spoken:
-            self._ways.append(self._ways.pop(0))  # it led somewhere, but not to a pilotmtc
+            self._ways.append(self._ways.pop(0))  # it led to a host, but not to a pilotmtc
         troubles: list[PilotMTCError] = []
         for _ in self._ways:
             self._tried = True
@@ -91,7 +91,7 @@ class MovedStore:
     def _ways_to(self, host: str) -> list[RemoteStore]:
         target = self._location.target
         if target is None:
-            # The same files, so most probably the same installation, which need not be on the PATH there.
+            # The hosts share their files, so most probably this installation, which need not be on the PATH there.
             command = os.environ.get(COMMAND_VARIABLE) or f"exec {' '.join(map(quote_word, program('pilotmtc')))}"
             return [RemoteStore(SshTarget(host=host, path=self._location.path, command=command), self._ask)]
         assert self._first is not None

@@ -38,7 +38,7 @@ class RemoteStore:
         self.spoken = False  # a pilotmtc has answered before, so it is there
 
     def prepare(self) -> None:
-        """Log in now, so that questions come where the person waits for them.
+        """Log in now, so that questions come while the user waits for them.
 
         Raises
         ------
@@ -67,7 +67,7 @@ class RemoteStore:
         self.spoken = True
 
     def explain(self, status: int | None, said: str) -> ConfigError | None:
-        """Return the error that the end of the command without a word of pilotmtc stands for.
+        """Return the error for a command that ended without an answer of pilotmtc.
 
         None if it may be well next time: a host that had a pilotmtc once may be short of processes now.
         """
@@ -88,7 +88,7 @@ class RemoteStore:
 
 
 class _ServeChannel:
-    """A channel that knows why a server's hello does not come."""
+    """A channel that can tell why the server's greeting does not come."""
 
     def __init__(self, channel: CommandChannel, store: RemoteStore) -> None:
         self._channel = channel

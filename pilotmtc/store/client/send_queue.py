@@ -1,4 +1,4 @@
-"""In which order a client writes what it has to say. Pure: time comes as an argument.
+"""The order in which a client sends its requests. Pure: time comes as an argument.
 
 Results may be large, and a link slow. They give way to everything else, and no more of them are under way than get
 through in a moment or two: else heartbeats and claims would wait behind what only fills the buffers of the link.
@@ -9,13 +9,13 @@ from collections.abc import Iterable
 from typing import Protocol
 
 WINDOW_BYTES = (64 << 10, 256 << 10, 16 << 20)  # least, first and most
-_SWIFT_S = 0.5  # to the answer: more may be under way
-_SLOW_S = 2.0  # less should be
+_SWIFT_S = 0.5  # an answer within this: send more at once
+_SLOW_S = 2.0  # an answer after this: send less at once
 _WRITE_BYTES = 1 << 20
 
 
 class QueuedCall(Protocol):
-    """A request under way; `bulky` ones are those that give way."""
+    """A request to send; `bulky` ones let others go first."""
 
     @property
     def frame(self) -> bytes: ...  # noqa: D102
@@ -24,7 +24,7 @@ class QueuedCall(Protocol):
 
 
 class SendQueue:
-    """What is to be written on a link."""
+    """What to write on a link."""
 
     def __init__(self) -> None:
         self._first: collections.deque[bytes] = collections.deque()
@@ -41,7 +41,7 @@ class SendQueue:
             self._first.append(call.frame)
 
     def put_frame(self, frame: bytes) -> None:
-        """Have a frame written that nobody waits for."""
+        """Have a frame written that gets no reply."""
         self._first.append(frame)
 
     def begin(self, calls: Iterable[QueuedCall]) -> None:
@@ -58,7 +58,7 @@ class SendQueue:
         self._bytes = 0
 
     def take(self, now: float) -> bytes:
-        """Return what to write next; nothing if something has to be answered first."""
+        """Return what to write next; nothing while replies must come first."""
         frames: list[bytes] = []
         size = 0
         while self._first and size < _WRITE_BYTES:

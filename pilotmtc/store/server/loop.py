@@ -465,7 +465,7 @@ class Server:
                 control.close()
         for peer in (*self._clients, *self._helpers):
             if not peer.software and now - peer.since > _GREETING_TIMEOUT_S:
-                self._part(peer, "said no hello")
+                self._part(peer, "sent no greeting")
             elif peer.waiting_bytes and now - peer.moved_at > _STALLED_S:
                 self._part(peer, "does not read its answers")
         for peer in self._frame_budget.holders():

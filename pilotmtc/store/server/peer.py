@@ -56,7 +56,7 @@ class Peer:
         self.source = source
         self.sink = sink
         self.decoder = FrameDecoder(chatter_bytes=0)
-        self.software = ""  # empty until its hello has come
+        self.software = ""  # empty until its greeting has come
         self.closed = False
         self.since = now
         self.moved_at = now  # when it last read something
