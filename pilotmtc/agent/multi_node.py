@@ -62,8 +62,8 @@ def run(  # noqa: PLR0917 -- what `main.run` has
     )  # fmt: skip
     starter = WorkerStarter(allocation, environ, directory / "workers.log")
     address = own_address(first_other(allocation), allocation.address)
-    fleet = WorkerPool(
+    crew = WorkerPool(
         cluster, contact, directory / NAME, starter, address=address, named=asked.named,
         expected=len(allocation.nodes), one_host=allocation.way == "local",
     )  # fmt: skip
-    return Loop(client, record.id, core, fleet, Spool(directory), guard_fd=guard_fd).run()
+    return Loop(client, record.id, core, crew, Spool(directory), guard_fd=guard_fd).run()

@@ -15,7 +15,7 @@ import pytest
 from pilotmtc.agent.crews.contact import Contact
 from pilotmtc.states import PilotState, TaskState
 from tests.integration.agent_support import Site, running_site, shell
-from tests.integration.pool_support import running_fleet
+from tests.integration.pool_support import running_pool
 from tests.support import alive, kill_at_once, nap, wait_until
 
 NO_ORPHAN_S = 5.0
@@ -94,28 +94,28 @@ def test_killed_sweeper_is_replaced_and_tasks_go_on(site: Site) -> None:
 
 def test_job_whose_sessions_are_killed_leaves_nothing_on_its_node(site: Site) -> None:
     """So do Torque and OpenPBS: within a millisecond, and tasks are in sessions of their own."""
-    with running_fleet(site, 1, 2, before=["setsid"]) as fleet:
-        fleet.wait_nodes(1)
+    with running_pool(site, 1, 2, before=["setsid"]) as pool:
+        pool.wait_nodes(1)
         site.submit(shell(tree(ONE)))
-        wait_until(lambda: len(sleepers(ONE)) == 5, on_timeout=fleet.log)
-        (worker,) = fleet.workers().values()
-        guards = [fleet.guard_of(worker), fleet.guard_of(fleet.agent())]
-        kill_at_once(sessions_of(worker, fleet.agent(), *guards))
-        wait_until(lambda: not sleepers(ONE), NO_ORPHAN_S, on_timeout=fleet.log)
+        wait_until(lambda: len(sleepers(ONE)) == 5, on_timeout=pool.log)
+        (worker,) = pool.workers().values()
+        guards = [pool.guard_of(worker), pool.guard_of(pool.agent())]
+        kill_at_once(sessions_of(worker, pool.agent(), *guards))
+        wait_until(lambda: not sleepers(ONE), NO_ORPHAN_S, on_timeout=pool.log)
 
 
 def test_workers_are_not_deceived_by_who_takes_the_dead_agents_port(site: Site) -> None:
-    with running_fleet(site, 1, 2) as fleet, socket.socket() as stranger:
-        fleet.wait_nodes(1)
+    with running_pool(site, 1, 2) as pool, socket.socket() as stranger:
+        pool.wait_nodes(1)
         site.submit(shell(tree(ONE)))
-        wait_until(lambda: len(sleepers(ONE)) == 5, on_timeout=fleet.log)
-        host, _, port = Contact.read(fleet.directory / "contact").address.removeprefix("tcp://").rpartition(":")
+        wait_until(lambda: len(sleepers(ONE)) == 5, on_timeout=pool.log)
+        host, _, port = Contact.read(pool.directory / "contact").address.removeprefix("tcp://").rpartition(":")
         stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        kill_at_once([fleet.agent(), fleet.job.pid])
+        kill_at_once([pool.agent(), pool.job.pid])
         wait_until(lambda: bound(stranger, (host, int(port))))
         stranger.listen()  # and never says a word
-        wait_until(lambda: not sleepers(ONE), NO_ORPHAN_S, on_timeout=fleet.log)
-        assert "somebody else has its port" in fleet.log()
+        wait_until(lambda: not sleepers(ONE), NO_ORPHAN_S, on_timeout=pool.log)
+        assert "somebody else has its port" in pool.log()
 
 
 def bound(stranger: socket.socket, address: tuple[str, int]) -> bool:
@@ -129,15 +129,15 @@ def bound(stranger: socket.socket, address: tuple[str, int]) -> bool:
 
 @pytest.mark.parametrize("victims", ["guard worker", "guard sweeper", "worker sweeper"])
 def test_nothing_is_left_on_the_node_of_a_worker(site: Site, victims: str) -> None:
-    with running_fleet(site, 1, 2, {"PILOTMTC_NODE_TIMEOUT_S": "6"}) as fleet:
-        fleet.wait_nodes(1)
+    with running_pool(site, 1, 2, {"PILOTMTC_NODE_TIMEOUT_S": "6"}) as pool:
+        pool.wait_nodes(1)
         site.submit(shell(f"test $PILOTMTC_ATTEMPT = 1 || exit 0\n{tree(ONE)}"))
-        wait_until(lambda: len(sleepers(ONE)) == 5, on_timeout=fleet.log)
-        (worker,) = fleet.workers().values()
-        guard = fleet.guard_of(worker)
+        wait_until(lambda: len(sleepers(ONE)) == 5, on_timeout=pool.log)
+        (worker,) = pool.workers().values()
+        guard = pool.guard_of(worker)
         there = {"guard": guard, "worker": worker, "sweeper": sweepers_of(guard)[0]}
         kill_at_once([there[name] for name in victims.split()])
-        wait_until(lambda: not sleepers(ONE), NO_ORPHAN_S, on_timeout=fleet.log)
+        wait_until(lambda: not sleepers(ONE), NO_ORPHAN_S, on_timeout=pool.log)
 
 
 def test_what_a_task_has_cut_loose_ends_with_it(site: Site) -> None:

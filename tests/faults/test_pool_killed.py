@@ -9,7 +9,7 @@ import pytest
 
 from pilotmtc.states import PILOT_FINAL, TaskState
 from tests.integration.agent_support import Site, running_site, shell
-from tests.integration.pool_support import Fleet, running_fleet
+from tests.integration.pool_support import PoolPilot, running_pool
 from tests.support import alive, nap, wait_until
 
 ORPHANS_S = 5.0
@@ -21,13 +21,13 @@ def site(tmp_path: Path, surroundings: Path) -> Iterator[Site]:
         yield made
 
 
-def run_sleepers(site: Site, fleet: Fleet, mark: str, count: int) -> None:
+def run_sleepers(site: Site, pool: PoolPilot, mark: str, count: int) -> None:
     """Fill the pilot with tasks that would stay, each with a child that has left its session."""
-    fleet.wait_nodes(2)
+    pool.wait_nodes(2)
     tasks = site.submit(shell(f"setsid sleep {mark} & exec sleep {mark}"), copies=count)
     for task in tasks:
         site.wait_running(task)
-    wait_until(lambda: len(alive(f"sleep\0{mark}")) == 2 * count, 20.0, on_timeout=fleet.log)
+    wait_until(lambda: len(alive(f"sleep\0{mark}")) == 2 * count, 20.0, on_timeout=pool.log)
 
 
 def gone(mark: str) -> bool:
@@ -38,63 +38,63 @@ def gone(mark: str) -> bool:
 @pytest.mark.parametrize("victim", ["agent", "guard of the agent"])
 def test_killed_agent_leaves_no_task_on_any_node(site: Site, victim: str) -> None:
     mark = nap()
-    with running_fleet(site, 2, 2) as fleet:
-        run_sleepers(site, fleet, mark, 4)
-        os.kill(fleet.agent() if victim == "agent" else fleet.job.pid, signal.SIGKILL)
-        wait_until(lambda: gone(mark), ORPHANS_S, on_timeout=fleet.log)
-        wait_until(lambda: site.pilot(fleet.pilot.id).state in PILOT_FINAL, 30.0, on_timeout=fleet.log)
-        wait_until(lambda: not fleet.workers(), 10.0, on_timeout=fleet.log)
+    with running_pool(site, 2, 2) as pool:
+        run_sleepers(site, pool, mark, 4)
+        os.kill(pool.agent() if victim == "agent" else pool.job.pid, signal.SIGKILL)
+        wait_until(lambda: gone(mark), ORPHANS_S, on_timeout=pool.log)
+        wait_until(lambda: site.pilot(pool.pilot.id).state in PILOT_FINAL, 30.0, on_timeout=pool.log)
+        wait_until(lambda: not pool.workers(), 10.0, on_timeout=pool.log)
         assert site.counts() == {TaskState.READY: 4}
 
 
 @pytest.mark.parametrize("victim", ["worker", "guard of the worker"])
 def test_killed_worker_leaves_no_task_on_its_node(site: Site, victim: str) -> None:
     mark = nap()
-    with running_fleet(site, 2, 2) as fleet:
-        fleet.wait_nodes(2)
+    with running_pool(site, 2, 2) as pool:
+        pool.wait_nodes(2)
         tasks = site.submit(shell(f"test $PILOTMTC_ATTEMPT = 1 || exit 0; exec sleep {mark}"), copies=4)
         for task in tasks:
             site.wait_running(task)
         wait_until(lambda: len(alive(f"sleep\0{mark}")) == 4, 20.0)
-        worker = fleet.workers()["n1"]
-        os.kill(worker if victim == "worker" else fleet.guard_of(worker), signal.SIGKILL)
-        wait_until(lambda: len(alive(f"sleep\0{mark}")) == 2, ORPHANS_S, on_timeout=fleet.log)
+        worker = pool.workers()["n1"]
+        os.kill(worker if victim == "worker" else pool.guard_of(worker), signal.SIGKILL)
+        wait_until(lambda: len(alive(f"sleep\0{mark}")) == 2, ORPHANS_S, on_timeout=pool.log)
         # A guard starts a killed worker anew; without a guard the node stays away.
         then = TaskState.DONE if victim == "worker" else TaskState.READY
-        wait_until(lambda: site.counts() == {then: 2, TaskState.RUNNING: 2}, 20.0, on_timeout=fleet.log)
+        wait_until(lambda: site.counts() == {then: 2, TaskState.RUNNING: 2}, 20.0, on_timeout=pool.log)
 
 
 def test_agent_that_dies_alone_does_not_leave_its_workers_waiting(site: Site) -> None:
     """Its guard dies in the same moment, so nobody ends the workers: they see that its port is closed."""
     mark = nap()
-    with running_fleet(site, 2, 2) as fleet:
-        run_sleepers(site, fleet, mark, 4)
-        agent = fleet.agent()
-        os.kill(fleet.job.pid, signal.SIGSTOP)
+    with running_pool(site, 2, 2) as pool:
+        run_sleepers(site, pool, mark, 4)
+        agent = pool.agent()
+        os.kill(pool.job.pid, signal.SIGSTOP)
         os.kill(agent, signal.SIGKILL)
-        os.kill(fleet.job.pid, signal.SIGKILL)
-        wait_until(lambda: gone(mark), ORPHANS_S, on_timeout=fleet.log)
+        os.kill(pool.job.pid, signal.SIGKILL)
+        wait_until(lambda: gone(mark), ORPHANS_S, on_timeout=pool.log)
 
 
 def test_terminated_job_drains_and_a_second_signal_ends_it_at_once(site: Site) -> None:
     mark = nap()
-    with running_fleet(site, 2, 2) as fleet:
-        run_sleepers(site, fleet, mark, 4)
-        os.kill(fleet.job.pid, signal.SIGTERM)
-        wait_until(lambda: "drains: terminated" in fleet.log(), on_timeout=fleet.log)
+    with running_pool(site, 2, 2) as pool:
+        run_sleepers(site, pool, mark, 4)
+        os.kill(pool.job.pid, signal.SIGTERM)
+        wait_until(lambda: "drains: terminated" in pool.log(), on_timeout=pool.log)
         assert not gone(mark)
-        os.kill(fleet.job.pid, signal.SIGTERM)
-        wait_until(lambda: gone(mark), ORPHANS_S, on_timeout=fleet.log)
-        assert fleet.job.wait(20.0) == 0
+        os.kill(pool.job.pid, signal.SIGTERM)
+        wait_until(lambda: gone(mark), ORPHANS_S, on_timeout=pool.log)
+        assert pool.job.wait(20.0) == 0
 
 
 def test_workers_are_killed_again_and_again_and_every_result_is_recorded_once(site: Site) -> None:
-    with running_fleet(site, 4, 3) as fleet:
-        fleet.wait_nodes(4)
+    with running_pool(site, 4, 3) as pool:
+        pool.wait_nodes(4)
         tasks = site.submit(shell("echo $PILOTMTC_TASK_ID; sleep 0.05"), copies=600)
         for number, name in enumerate(("n1", "n2", "n1"), 1):
             site.wait_done(60 * number)
-            wait_until(lambda name=name: name in fleet.workers(), 20.0)  # type: ignore[misc]
-            os.kill(fleet.workers()[name], signal.SIGKILL)
-        fleet.wait_tasks({TaskState.DONE: 600})
+            wait_until(lambda name=name: name in pool.workers(), 20.0)  # type: ignore[misc]
+            os.kill(pool.workers()[name], signal.SIGKILL)
+        pool.wait_tasks({TaskState.DONE: 600})
         assert [site.output(task).stdout for task in tasks] == [f"{task}\n".encode() for task in tasks]

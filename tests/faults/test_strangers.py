@@ -1,4 +1,4 @@
-"""Strangers open connections to the port of a fleet's agent: that ends no pilot, and keeps no worker out."""
+"""Strangers open connections to the port of a pool's agent: that ends no pilot, and keeps no worker out."""
 
 import socket
 import subprocess
@@ -13,7 +13,7 @@ from pilotmtc.agent.crews.contact import Contact
 from pilotmtc.agent.crews.start_workers import worker_command
 from pilotmtc.states import TaskState
 from tests.integration.agent_support import Site, running_site, shell
-from tests.integration.pool_support import Fleet, running_fleet
+from tests.integration.pool_support import PoolPilot, running_pool
 from tests.support import wait_until
 
 FEW = 1500  # descriptors that the agent may have in all
@@ -25,9 +25,9 @@ def site(tmp_path: Path, surroundings: Path) -> Iterator[Site]:
         yield made
 
 
-def address_of(fleet: Fleet) -> tuple[str, int]:
-    """Return where the agent of a fleet listens."""
-    host, _, port = Contact.read(fleet.directory / "contact").address.removeprefix("tcp://").rpartition(":")
+def address_of(pool: PoolPilot) -> tuple[str, int]:
+    """Return where the agent of a pool listens."""
+    host, _, port = Contact.read(pool.directory / "contact").address.removeprefix("tcp://").rpartition(":")
     return host, int(port)
 
 
@@ -63,21 +63,21 @@ def flood(address: tuple[str, int], at_once: int, words: bytes) -> Iterator[list
 @pytest.mark.parametrize("words", [b"", b"GET / HTTP/1.0\r\n\r\n", b"\xff\0\0\0\0\0\0\0\1\x7f\3"])
 def test_strangers_neither_end_a_pilot_nor_keep_workers_out(site: Site, words: bytes) -> None:
     before = ["/bin/sh", "-c", f'ulimit -n {FEW}; exec "$@"', "sh"]
-    with running_fleet(site, 1, 2, before=before) as fleet:
-        fleet.wait_nodes(1)
-        agent = fleet.agent()
-        with flood(address_of(fleet), 2 * FEW, words) as opened:
+    with running_pool(site, 1, 2, before=before) as pool:
+        pool.wait_nodes(1)
+        agent = pool.agent()
+        with flood(address_of(pool), 2 * FEW, words) as opened:
             wait_until(lambda: opened[0] > 2 * FEW, 60.0)
             tasks = site.submit(shell("echo $PILOTMTC_TASK_ID"), copies=20)
-            fleet.wait_tasks({TaskState.DONE: 20})
+            pool.wait_tasks({TaskState.DONE: 20})
             assert [site.output(task).stdout for task in tasks] == [f"{task}\n".encode() for task in tasks]
-            late = subprocess.Popen(worker_command(fleet.directory / "contact", "late"))
+            late = subprocess.Popen(worker_command(pool.directory / "contact", "late"))
             try:
-                fleet.wait_nodes(2)
+                pool.wait_nodes(2)
             finally:
-                site.close_pilot(fleet.pilot)
+                site.close_pilot(pool.pilot)
                 late.wait(60.0)
             assert late.returncode == 0
-        assert fleet.agent() == agent
-        assert "the agent is gone" not in fleet.log()
-        assert fleet.log().count("too many connections of strangers") <= 1
+        assert pool.agent() == agent
+        assert "the agent is gone" not in pool.log()
+        assert pool.log().count("too many connections of strangers") <= 1

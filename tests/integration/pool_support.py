@@ -15,7 +15,7 @@ from tests.integration.agent_support import Site
 from tests.support import command_lines, parent, wait_until, without_children
 
 
-class Fleet:
+class PoolPilot:
     """A pilot, its job's first process, and its files."""
 
     def __init__(self, site: Site, pilot: Pilot, job: "subprocess.Popen[bytes]") -> None:
@@ -59,10 +59,10 @@ class Fleet:
 
 
 @contextmanager
-def running_fleet(
+def running_pool(
     site: Site, nodes: int = 4, cores: int = 3, env: Mapping[str, str] | None = None, hosts: str | None = "",
     before: Sequence[str] = (),
-) -> Iterator[Fleet]:  # fmt: skip
+) -> Iterator[PoolPilot]:  # fmt: skip
     """Give a pilot of `nodes` node workers and end it; `hosts` None has it find them, `before` begins its command."""
     description = PilotDescription(cores=cores, nodes=nodes)
     directory = Path(site.url).parent / "pilots" / secrets.token_hex(4)
@@ -77,10 +77,10 @@ def running_fleet(
     environment = os.environ | {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", **(env or {})}
     with (directory / "agent.log").open("wb") as log:
         job = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
-    fleet = Fleet(site, pilot, job)
+    pool = PoolPilot(site, pilot, job)
     try:
-        wait_until(lambda: site.pilot(pilot.id).state is not PilotState.NEW, 30.0, on_timeout=fleet.log)
-        yield fleet
+        wait_until(lambda: site.pilot(pilot.id).state is not PilotState.NEW, 30.0, on_timeout=pool.log)
+        yield pool
     finally:
         site.close_pilot(pilot)
         try:

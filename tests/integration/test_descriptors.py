@@ -12,7 +12,7 @@ import pytest
 
 from pilotmtc.protocol.client.pilots import GetPilots
 from tests.integration.agent_support import running_site, shell
-from tests.integration.pool_support import running_fleet
+from tests.integration.pool_support import running_pool
 
 _START = """
 import os, sys
@@ -65,15 +65,15 @@ def test_a_lock_of_the_starting_shell_is_held_by_nobody_else(tmp_path: Path, sur
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-@pytest.mark.parametrize("fleet", [False, True])
+@pytest.mark.parametrize("pool", [False, True])
 def test_tasks_may_open_as_many_files_as_whoever_starts_the_pilot(
-    tmp_path: Path, surroundings: Path, fleet: bool
+    tmp_path: Path, surroundings: Path, pool: bool
 ) -> None:
     """The agent and its workers may open all that the system allows."""
     few = ["/bin/sh", "-c", 'ulimit -Sn 600; exec "$@"', "sh"]
     with running_site(tmp_path) as site, contextlib.ExitStack() as stack:
-        if fleet:
-            ours = [stack.enter_context(running_fleet(site, 1, 2, before=few)).agent()]
+        if pool:
+            ours = [stack.enter_context(running_pool(site, 1, 2, before=few)).agent()]
         else:
             command = [sys.executable, "-m", "pilotmtc", "pilot", "submit", "--cores", "1"]
             environ = os.environ | {"PILOTMTC_STORE": site.url}

@@ -13,7 +13,7 @@ from pilotmtc.model import PilotDescription, Resources, TaskId
 from pilotmtc.protocol.client.pilots import DrainPilot
 from pilotmtc.states import Cause, PilotState, TaskState
 from tests.integration.agent_support import Site, running_site, shell, until
-from tests.integration.pool_support import Fleet, running_fleet
+from tests.integration.pool_support import PoolPilot, running_pool
 from tests.lab.machine import ROOT, alone, install
 from tests.lab.pbsdsh import write_pbsdsh
 from tests.lab.sshd import Client, Sshd, client, sshd
@@ -70,12 +70,12 @@ def hosts(tmp_path: Path, sshd: Sshd, client: Client) -> dict[str, str]:
     return {"PATH": f"{programs}:{os.environ['PATH']}", "PILOTMTC_NETWORK": "127.0.0.1", **OPEN_MPI}
 
 
-def run_on_all_slots(fleet: Fleet, gate: Path) -> list[TaskId]:
+def run_on_all_slots(pool: PoolPilot, gate: Path) -> list[TaskId]:
     """Run twice as many tasks as there are slots, which are six, and all of them taken before the first one ends."""
-    tasks = fleet.site.submit(shell(f'{until(gate)}; echo "$MINE"'), copies=12)
-    wait_until(lambda: fleet.site.counts().get(TaskState.RUNNING) == 6, 60.0, on_timeout=fleet.log)
+    tasks = pool.site.submit(shell(f'{until(gate)}; echo "$MINE"'), copies=12)
+    wait_until(lambda: pool.site.counts().get(TaskState.RUNNING) == 6, 60.0, on_timeout=pool.log)
     gate.touch()
-    fleet.wait_tasks({TaskState.DONE: 12})
+    pool.wait_tasks({TaskState.DONE: 12})
     return tasks
 
 
@@ -86,48 +86,48 @@ def nodes_of(site: Site, tasks: list[TaskId]) -> set[str]:
 def test_workers_of_ssh_run_tasks_with_the_jobs_variables_and_leave(
     site: Site, hosts: dict[str, str], tmp_path: Path
 ) -> None:
-    with running_fleet(site, 3, 2, env={**hosts, "MINE": "of the job"}, hosts="h[1-3]") as fleet:
-        fleet.wait_nodes(3)
-        tasks = run_on_all_slots(fleet, tmp_path / "go")
+    with running_pool(site, 3, 2, env={**hosts, "MINE": "of the job"}, hosts="h[1-3]") as pool:
+        pool.wait_nodes(3)
+        tasks = run_on_all_slots(pool, tmp_path / "go")
         assert nodes_of(site, tasks) == {"h1", "h2", "h3"}
         assert {site.output(task).stdout for task in tasks} == {b"of the job\n"}
-        site.client.call(DrainPilot(fleet.pilot.id))
-        assert site.wait_over(fleet.pilot.id).state is PilotState.DONE
-        assert fleet.job.wait(10.0) == 0
-        assert not alive(str(fleet.directory / "contact"))
+        site.client.call(DrainPilot(pool.pilot.id))
+        assert site.wait_over(pool.pilot.id).state is PilotState.DONE
+        assert pool.job.wait(10.0) == 0
+        assert not alive(str(pool.directory / "contact"))
 
 
 def test_tasks_outlive_the_connections_that_started_their_workers(
     site: Site, hosts: dict[str, str], sshd: Sshd, tmp_path: Path
 ) -> None:
-    with running_fleet(site, 2, 2, env=hosts, hosts="h1,h2") as fleet:
-        fleet.wait_nodes(2)
+    with running_pool(site, 2, 2, env=hosts, hosts="h1,h2") as pool:
+        pool.wait_nodes(2)
         tasks = site.submit(shell(until(tmp_path / "go")), copies=4)
         for task in tasks:
             site.wait_running(task)
         sshd.cut()
         (tmp_path / "go").touch()
         later = site.submit(shell("true"), copies=4)
-        fleet.wait_tasks({TaskState.DONE: 8})
+        pool.wait_tasks({TaskState.DONE: 8})
         assert {attempt.cause for task in tasks + later for attempt in site.attempts(task)} == {Cause.EXIT}
 
 
 def test_killed_agent_leaves_no_task_on_a_node_that_ssh_reached(site: Site, hosts: dict[str, str]) -> None:
     mark = nap()
-    with running_fleet(site, 2, 1, env=hosts, hosts="h1,h2") as fleet:
-        fleet.wait_nodes(2)
+    with running_pool(site, 2, 1, env=hosts, hosts="h1,h2") as pool:
+        pool.wait_nodes(2)
         for task in site.submit(shell(f"setsid sleep {mark} & exec sleep {mark}"), copies=2):
             site.wait_running(task)
-        os.kill(fleet.agent(), signal.SIGKILL)
-        wait_until(lambda: not alive(f"sleep\0{mark}"), 20.0, on_timeout=fleet.log)
+        os.kill(pool.agent(), signal.SIGKILL)
+        wait_until(lambda: not alive(f"sleep\0{mark}"), 20.0, on_timeout=pool.log)
 
 
 def test_hosts_that_cannot_be_reached_end_the_pilot_with_what_ssh_said(site: Site, hosts: dict[str, str]) -> None:
-    with running_fleet(site, 2, 1, env=hosts, hosts="nowhere.invalid,elsewhere.invalid") as fleet:
-        pilot = site.wait_over(fleet.pilot.id)
+    with running_pool(site, 2, 1, env=hosts, hosts="nowhere.invalid,elsewhere.invalid") as pool:
+        pilot = site.wait_over(pool.pilot.id)
         assert pilot.state is PilotState.FAILED
-        assert "ssh ended with exit code 255" in fleet.log()
-        assert "nowhere.invalid" in fleet.log()
+        assert "ssh ended with exit code 255" in pool.log()
+        assert "nowhere.invalid" in pool.log()
 
 
 def test_ranks_with_mpi_find_each_other_in_a_pilot_of_this_machine(site: Site, mpi: str) -> None:
@@ -140,21 +140,21 @@ def test_ranks_with_mpi_find_each_other_in_a_pilot_of_this_machine(site: Site, m
 def test_ranks_with_mpi_find_each_other_over_the_nodes_that_ssh_reaches(
     site: Site, hosts: dict[str, str], mpi: str
 ) -> None:
-    with running_fleet(site, 3, 2, env=hosts, hosts="h[1-3]") as fleet:
-        fleet.wait_nodes(3)
+    with running_pool(site, 3, 2, env=hosts, hosts="h[1-3]") as pool:
+        pool.wait_nodes(3)
         small = site.submit(shell("sleep 0.2"), copies=20)
         wide = site.submit(shell(mpi), resources=Resources(ranks=5), copies=2)
-        fleet.wait_tasks({TaskState.DONE: 22})
+        pool.wait_tasks({TaskState.DONE: 22})
         assert {site.output(task).stdout for task in wide} == {b"5 10 True\n"}
         assert {frozenset(expand(site.last(task).node)) for task in wide} == {frozenset({"h1", "h2", "h3"})}
         assert {site.last(task).cause for task in small} == {Cause.EXIT}
 
 
 def test_ranks_with_mpi_find_each_other_where_all_nodes_are_this_machine(site: Site, mpi: str) -> None:
-    with running_fleet(site, 3, 2, env=OPEN_MPI) as fleet:
-        fleet.wait_nodes(3)
+    with running_pool(site, 3, 2, env=OPEN_MPI) as pool:
+        pool.wait_nodes(3)
         task = site.submit(shell(mpi), resources=Resources(ranks=5))[0]
-        fleet.wait_tasks({TaskState.DONE: 1})
+        pool.wait_tasks({TaskState.DONE: 1})
         assert site.output(task).stdout == b"5 10 True\n"
 
 
@@ -177,12 +177,12 @@ def test_mpiexec_of_mpich_starts_each_rank_on_its_node(site: Site, hosts: dict[s
     program = tmp_path / "bin" / "mpiexec"
     program.write_text('#!/bin/sh\nexec /usr/bin/mpiexec.hydra "$@"\n')  # it looks for its parts beside itself
     program.chmod(0o755)
-    with running_fleet(site, 3, 2, env=hosts, hosts="h[1-3]") as fleet:
-        fleet.wait_nodes(3)
+    with running_pool(site, 3, 2, env=hosts, hosts="h[1-3]") as pool:
+        pool.wait_nodes(3)
         line = 'echo "$PMI_RANK $PILOTMTC_RANK $PILOTMTC_CORE_LIST $PILOTMTC_TASK_ID"'
         task = site.submit(shell(line), resources=Resources(ranks=5))[0]
         site.wait()
-        assert site.counts() == {TaskState.DONE: 1}, (site.output(task).stderr.decode(), fleet.log())
+        assert site.counts() == {TaskState.DONE: 1}, (site.output(task).stderr.decode(), pool.log())
         ranks = sorted(line.split() for line in site.output(task).stdout.decode().splitlines())
         assert ranks == [[str(rank), str(rank), str(rank % 2), str(task)] for rank in range(5)]
 
@@ -191,16 +191,16 @@ def test_mpiexec_of_mpich_starts_each_rank_on_its_node(site: Site, hosts: dict[s
 @pytest.mark.parametrize("kind", ["openpbs", "torque"])
 def test_workers_of_pbsdsh_run_in_bare_surroundings_and_leave(site: Site, tmp_path: Path, kind: str) -> None:
     env = write_pbsdsh(tmp_path / "pbs", kind, ("p1", "p1", "p2", "p2", "p3", "p3"))
-    with running_fleet(site, 3, 0, env={**env, "MINE": "of the job"}, hosts=None) as fleet:
-        fleet.wait_nodes(3)
-        assert site.pilot(fleet.pilot.id).cores == 6
-        tasks = run_on_all_slots(fleet, tmp_path / "go")
+    with running_pool(site, 3, 0, env={**env, "MINE": "of the job"}, hosts=None) as pool:
+        pool.wait_nodes(3)
+        assert site.pilot(pool.pilot.id).cores == 6
+        tasks = run_on_all_slots(pool, tmp_path / "go")
         assert nodes_of(site, tasks) == {"p1", "p2", "p3"}
         assert {site.output(task).stdout for task in tasks} == {b"of the job\n"}
-        site.client.call(DrainPilot(fleet.pilot.id))
-        assert site.wait_over(fleet.pilot.id).state is PilotState.DONE
-        assert fleet.job.wait(10.0) == 0
-        assert not alive(str(fleet.directory / "contact"))
+        site.client.call(DrainPilot(pool.pilot.id))
+        assert site.wait_over(pool.pilot.id).state is PilotState.DONE
+        assert pool.job.wait(10.0) == 0
+        assert not alive(str(pool.directory / "contact"))
         assert len((tmp_path / "pbs" / "calls").read_text().splitlines()) == (3 if kind == "openpbs" else 1)
 
 
@@ -208,9 +208,9 @@ def test_workers_of_pbsdsh_run_in_bare_surroundings_and_leave(site: Site, tmp_pa
 def test_killed_agent_leaves_no_task_on_a_node_of_pbsdsh(site: Site, tmp_path: Path) -> None:
     mark = nap()
     env = write_pbsdsh(tmp_path / "pbs", "torque", ("p1", "p2"))
-    with running_fleet(site, 2, 1, env=env, hosts=None) as fleet:
-        fleet.wait_nodes(2)
+    with running_pool(site, 2, 1, env=env, hosts=None) as pool:
+        pool.wait_nodes(2)
         for task in site.submit(shell(f"setsid sleep {mark} & exec sleep {mark}"), copies=2):
             site.wait_running(task)
-        os.kill(fleet.agent(), signal.SIGKILL)
-        wait_until(lambda: not alive(f"sleep\0{mark}"), 20.0, on_timeout=fleet.log)
+        os.kill(pool.agent(), signal.SIGKILL)
+        wait_until(lambda: not alive(f"sleep\0{mark}"), 20.0, on_timeout=pool.log)

@@ -14,7 +14,7 @@ from pilotmtc.model import PilotDescription, Resources, TaskId
 from pilotmtc.protocol.client.pilots import CreatePilot, DrainPilot
 from pilotmtc.states import PILOT_FINAL, Cause, PilotState, TaskState
 from tests.integration.agent_support import Site, running_site, shell, until
-from tests.integration.pool_support import Fleet
+from tests.integration.pool_support import PoolPilot
 from tests.lab.machine import alone, install
 from tests.lab.slurm import Slurm, slurm
 from tests.support import alive, nap, wait_until
@@ -40,7 +40,7 @@ def site(tmp_path: Path, surroundings: Path) -> Iterator[Site]:
 
 
 @contextmanager
-def pilot_of(slurm: Slurm, site: Site, nodes: int = 4) -> Iterator[Fleet]:
+def pilot_of(slurm: Slurm, site: Site, nodes: int = 4) -> Iterator[PoolPilot]:
     """Give a pilot that is a batch job, and end it."""
     directory = Path(site.url).parent / "pilots" / secrets.token_hex(4)
     directory.mkdir(parents=True)
@@ -71,11 +71,11 @@ def pilot_of(slurm: Slurm, site: Site, nodes: int = 4) -> Iterator[Fleet]:
         command, env=environment, capture_output=True, text=True, timeout=30, check=True
     ).stdout.strip()
     with subprocess.Popen(["true"]) as nothing:
-        fleet = Fleet(site, pilot, nothing)
+        pool = PoolPilot(site, pilot, nothing)
     try:
-        wait_until(lambda: site.pilot(pilot.id).nodes == nodes, 60.0, on_timeout=lambda: (fleet.log(), slurm.logs()))
-        fleet.batch = job
-        yield fleet
+        wait_until(lambda: site.pilot(pilot.id).nodes == nodes, 60.0, on_timeout=lambda: (pool.log(), slurm.logs()))
+        pool.batch = job
+        yield pool
     finally:
         slurm.admin("scancel", job)
         wait_until(slurm.is_idle, 60.0, on_timeout=lambda: slurm.admin("squeue"))
@@ -86,27 +86,27 @@ def nodes_of(site: Site, tasks: list[TaskId]) -> set[str]:
 
 
 def test_all_slots_of_four_nodes_are_used_and_the_job_ends_well(slurm: Slurm, site: Site) -> None:
-    with pilot_of(slurm, site) as fleet:
-        assert site.pilot(fleet.pilot.id).cores == 48
+    with pilot_of(slurm, site) as pool:
+        assert site.pilot(pool.pilot.id).cores == 48
         tasks = site.submit(shell("echo $SLURMD_NODENAME; sleep 1"), copies=96)
-        fleet.wait_tasks({TaskState.DONE: 96})
+        pool.wait_tasks({TaskState.DONE: 96})
         assert nodes_of(site, tasks) == {"n1", "n2", "n3", "n4"}
         assert all(site.output(task).stdout.decode().strip() == site.last(task).node for task in tasks)
-        site.client.call(DrainPilot(fleet.pilot.id))
-        assert site.wait_over(fleet.pilot.id).state is PilotState.DONE
-        state = f"scontrol show job {fleet.batch}"
+        site.client.call(DrainPilot(pool.pilot.id))
+        assert site.wait_over(pool.pilot.id).state is PilotState.DONE
+        state = f"scontrol show job {pool.batch}"
         wait_until(lambda: "JobState=COMPLETED" in slurm.admin(*state.split()), 30.0)
 
 
 def test_a_node_that_goes_down_loses_its_tasks_and_nothing_else(slurm: Slurm, site: Site, tmp_path: Path) -> None:
-    with pilot_of(slurm, site) as fleet:
+    with pilot_of(slurm, site) as pool:
         tasks = site.submit(shell("echo $PILOTMTC_TASK_ID"), copies=60)
         tasks += site.submit(shell(f"{until(tmp_path / 'go')}; echo $PILOTMTC_TASK_ID"), copies=340)
-        wait_until(lambda: site.counts().get(TaskState.RUNNING) == 48, 60.0, on_timeout=fleet.log)
+        wait_until(lambda: site.counts().get(TaskState.RUNNING) == 48, 60.0, on_timeout=pool.log)
         try:
             slurm.fail_node("n3")
             (tmp_path / "go").touch()
-            fleet.wait_tasks({TaskState.DONE: 400}, 90.0)
+            pool.wait_tasks({TaskState.DONE: 400}, 90.0)
         finally:
             slurm.start_node("n3")
         assert [site.output(task).stdout for task in tasks] == [f"{task}\n".encode() for task in tasks]
@@ -117,13 +117,13 @@ def test_a_node_that_goes_down_loses_its_tasks_and_nothing_else(slurm: Slurm, si
 
 def test_canceled_job_leaves_nothing(slurm: Slurm, site: Site) -> None:
     mark = nap()
-    with pilot_of(slurm, site) as fleet:
+    with pilot_of(slurm, site) as pool:
         tasks = site.submit(shell(f"setsid sleep {mark} & exec sleep {mark}"), copies=48)
         for task in tasks:
             site.wait_running(task)
-        slurm.admin("scancel", fleet.batch)
-        wait_until(lambda: not alive(f"sleep\0{mark}"), 10.0, on_timeout=fleet.log)
-        wait_until(lambda: site.pilot(fleet.pilot.id).state in PILOT_FINAL, 60.0, on_timeout=fleet.log)
+        slurm.admin("scancel", pool.batch)
+        wait_until(lambda: not alive(f"sleep\0{mark}"), 10.0, on_timeout=pool.log)
+        wait_until(lambda: site.pilot(pool.pilot.id).state in PILOT_FINAL, 60.0, on_timeout=pool.log)
         assert site.counts() == {TaskState.READY: 48}
 
 
@@ -134,13 +134,13 @@ def test_program_with_mpi_runs_on_its_slots_of_several_nodes_beside_small_tasks(
         install({"/usr/bin/mpiexec": "openmpi-bin", "/usr/lib/python3/dist-packages/mpi4py": "python3-mpi4py"})
     program = tmp_path / "mpi.py"
     program.write_text(MPI)
-    with pilot_of(slurm, site) as fleet:
+    with pilot_of(slurm, site) as pool:
         small = site.submit(shell("sleep 0.3"), copies=100)
         wide = site.submit(shell(f"exec /usr/bin/python3 {program}"), resources=Resources(ranks=20), copies=2)
         even = site.submit(
             shell(f"exec /usr/bin/python3 {program}"), resources=Resources(ranks=9, ranks_per_node=3)
         )  # fmt: skip
-        fleet.wait_tasks({TaskState.DONE: 103}, 90.0)
+        pool.wait_tasks({TaskState.DONE: 103}, 90.0)
         for task in wide:
             assert site.output(task).stdout.decode().splitlines()[0] == "20 190 True"
         assert site.output(even[0]).stdout.decode().splitlines() == ["9 36 True", "[3]"]
@@ -149,11 +149,11 @@ def test_program_with_mpi_runs_on_its_slots_of_several_nodes_beside_small_tasks(
 
 
 def test_srun_starts_ranks_where_their_slots_are(slurm: Slurm, site: Site) -> None:
-    with pilot_of(slurm, site) as fleet:
+    with pilot_of(slurm, site) as pool:
         line = "echo $PILOTMTC_RANK $SLURMD_NODENAME $PILOTMTC_CORE_LIST"
         env = {"PILOTMTC_LAUNCHER": "srun", "SLURM_MPI_TYPE": "none"}
         task = site.submit(shell(line, env=env), resources=Resources(ranks=5, ranks_per_node=2))[0]
-        fleet.wait_tasks({TaskState.DONE: 1})
+        pool.wait_tasks({TaskState.DONE: 1})
         ranks = sorted(line.split() for line in site.output(task).stdout.decode().splitlines())
         assert [(rank, cores) for rank, _, cores in ranks] == [
             ("0", "0"),
