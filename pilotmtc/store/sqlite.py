@@ -40,8 +40,8 @@ from pilotmtc.store.requests.jobs import OpenJobs
 
 log = logging.getLogger("pilotmtc.store.server")
 
-# What values that no row can hold bring about.
-_NONSENSE = (OverflowError, UnicodeEncodeError, sqlite3.IntegrityError)
+# What SQLite and Python raise for values that no row can hold.
+_BAD_VALUES = (OverflowError, UnicodeEncodeError, sqlite3.IntegrityError)
 
 T = TypeVar("T")
 Answer = Reply | PilotMTCError
@@ -146,8 +146,8 @@ class SqliteStore:
     def call_many(self, requests: Sequence[AnyRequest]) -> list[Answer]:
         """Do all of `requests` in order, in one transaction with one commit; answer a reply or an error for each.
 
-        One that fails hurts no other. When the commit fails nothing is applied and all that would have changed
-        something answer the error.
+        One that fails does not affect the others. If the commit fails, nothing is applied, and all requests that would
+        have changed something get the error.
         """
         answers: list[Answer | None] = [None] * len(requests)
         inside = [n for n, request in enumerate(requests) if request.handling.execution is Execution.TRANSACTION]
@@ -160,12 +160,12 @@ class SqliteStore:
         return cast("list[Answer]", answers)
 
     def due(self) -> float:
-        """Do what the clock demands; return seconds until this should be called again, 10 at the most.
+        """Do what is due; return seconds until this should be called again, 10 at the most.
 
         Raises
         ------
         StoreError
-            If the disk does not play along; call again later.
+            If the disk fails; call again later.
         """
         with self._translated():
             if pilots.is_due(self._tx):
@@ -180,26 +180,26 @@ class SqliteStore:
         Raises
         ------
         StoreError
-            If the disk does not play along.
+            If the disk fails.
         """
         with self._translated():
             return pilots.nap_s(self._tx)
 
     def heard(self, pilot: int, ago_s: float) -> None:
-        """Count anything that has come from a pilot's agent as a sign of life: a large message may take long."""
+        """Count anything that comes from a pilot's agent as a sign of life: a large message may take long."""
         self._tx.leases.heard(PilotId(pilot), ago_s)
 
     def was_deaf(self, seconds: float) -> bool:
-        """Take in that for so long nobody could be heard; return whether all leases begin anew for that."""
+        """Prolong leases, as nobody could be heard for so long; return whether all of them start again."""
         return self._tx.leases.forgive(seconds)
 
     def watch_keys(self, keys: Sequence[str]) -> None:
-        """Have it asked again about pilots that are over although these keys of theirs are still there.
+        """Have schedulers asked again about pilots that have ended but whose keys, among these, are still there.
 
         Raises
         ------
         StoreError
-            If the disk does not play along.
+            If the disk fails.
         """
         with self._translated():
             if found := jobs.left_keys(self._tx, keys):
@@ -207,7 +207,7 @@ class SqliteStore:
 
     @property
     def wishes(self) -> int:
-        """How many wishes that were accepted are not fulfilled yet: `due` does a slice each time."""
+        """How many stored wishes are not complete: each `due` does a slice."""
         return self._tx.caches.wishes
 
     def _go_on(self) -> None:
@@ -215,14 +215,14 @@ class SqliteStore:
         durable = slices.next_is_over(tx)  # what the slices have written is synced before anybody is told
         try:
             self._by_itself(lambda: slices.go_on(tx, steer.cancel, steer.retry, steer.edit), durable=durable)
-        except _NONSENSE as error:
-            failure = _nonsense(error)
+        except _BAD_VALUES as error:
+            failure = _bad_value(error)
         except (*TROUBLE, StoreError):  # it may get better
             raise
         except PilotMTCError as error:
             failure = error
         except Exception as error:
-            # A bug that one wish brings out must not come back with every server.
+            # A wish that meets a bug must not meet it again in every server.
             log.exception("a wish cannot be fulfilled")
             failure = StoreError(f"a fault in pilotmtc itself: {type(error).__name__}: {error}; please report it")
         else:
@@ -230,7 +230,7 @@ class SqliteStore:
         self._failed_wishes[self._by_itself(lambda: slices.give_up(tx))] = failure
 
     def _by_itself(self, do: Callable[[], T], *, durable: bool = False) -> T:
-        """Do what nobody has asked for just now, in a transaction."""
+        """Do something that no request asks for, in a transaction."""
         tx = self._tx
         try:
             tx.begin(durable=durable or self._exclusive)
@@ -287,11 +287,11 @@ class SqliteStore:
         except BaseException:
             tx.roll_back()
             raise
-        self._prove()  # what nobody else may know yet is not told, either
+        self._prove()  # another owner may have taken over: then nobody is told
         return answers
 
     def _one(self, request: AnyRequest, alone: bool) -> Answer:
-        """Do one request; what it has done is undone if it fails, by a savepoint unless it is alone."""
+        """Do one request; if it fails, what it has done is undone: by a savepoint unless it is the only request."""
         handler = HANDLERS.get(type(request))
         if handler is None:
             return UsageError(f"the store does not know the request {type(request).__name__}")
@@ -305,8 +305,8 @@ class SqliteStore:
             tx.settle()
         except PilotMTCError as error:
             failure = error
-        except _NONSENSE as error:
-            failure = _nonsense(error)
+        except _BAD_VALUES as error:
+            failure = _bad_value(error)
         else:
             if marks is not None:
                 tx.keep()
@@ -318,7 +318,7 @@ class SqliteStore:
         return failure
 
     def _after_failure(self, requests: list[AnyRequest], error: PilotMTCError) -> list[Answer]:
-        """Answer `error` to all that would have changed something; those that look may still do so."""
+        """Return `error` for requests that would have changed something; do the others once more."""
         looks = [request for request in requests if request.handling.effect is Effect.READ]
         if len(looks) == len(requests):
             return [error] * len(requests)
@@ -364,7 +364,7 @@ class SqliteStore:
         except TROUBLE as error:
             raise translate(error, self.path) from error
         except (OverflowError, UnicodeError) as error:
-            raise _nonsense(error) from error
+            raise _bad_value(error) from error
 
 
 class _RolledBack(Exception):
@@ -375,7 +375,7 @@ class _RolledBack(Exception):
         self.error = error
 
 
-def _nonsense(error: Exception) -> PilotMTCError:
+def _bad_value(error: Exception) -> PilotMTCError:
     if isinstance(error, sqlite3.IntegrityError):
         return StoreError(f"the store refused: {error}; `pilotmtc store check` looks for what is wrong")
     return UsageError(f"the request holds a value that cannot be stored: {error}")

@@ -1,4 +1,4 @@
-"""Opening the store's file: what may go wrong with it, said in words."""
+"""Opens the store's file, and explains what is wrong with it."""
 
 import os
 import sqlite3
@@ -59,7 +59,7 @@ def open_file(path: Path, exclusive: bool = False, prove: Callable[[], None] = l
     SchemaMismatch
         If the file is something else, damaged or of a newer version.
     StoreError
-        If the disk does not play along.
+        If the disk fails.
     """
     _prepare(path)
     connection: sqlite3.Connection | None = None

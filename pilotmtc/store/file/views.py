@@ -1,4 +1,4 @@
-"""The stable face of the file for other programs: SQL views with states and causes in words.
+"""SQL views for other programs, which stay as they are: states and causes are in words.
 
 ``docs/store.md`` documents the columns. They are made from the enums, so the words cannot drift from the numbers.
 """
