@@ -7,6 +7,7 @@ from enum import IntEnum
 
 from pilotmtc.states import Cause, PilotState, TaskState
 from pilotmtc.store.attempt_id import ATTEMPT_BITS, LAST_ATTEMPT
+from pilotmtc.store.file.sql import in_states
 
 
 def _words(column: str, states: type[IntEnum]) -> str:
@@ -59,7 +60,7 @@ FROM task JOIN template ON template.id = task.template_id
     JOIN attempt ON attempt.id = (SELECT max(id) FROM attempt
         WHERE id BETWEEN task.id << {ATTEMPT_BITS} AND (task.id << {ATTEMPT_BITS}) + {LAST_ATTEMPT})
     LEFT JOIN output ON output.id = attempt.id
-WHERE task.state IN (4, 5, 6)""",
+WHERE task.state {in_states((TaskState.DONE, TaskState.FAILED, TaskState.CANCELED))}""",
     "campaigns": f"""SELECT
     campaign.id, campaign.name, {_time("campaign.created_at")} AS created_at, campaign.received AS tasks, campaign.sealed, campaign.own_pilots,
     {", ".join(f"coalesce((SELECT n FROM tally WHERE campaign_id = campaign.id AND state = {state.value}), 0) AS {state.name.lower()}" for state in TaskState)}
