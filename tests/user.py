@@ -90,7 +90,7 @@ class User:
         wait_until(lambda: self.counts() == counts, 20.0, self.counts)
 
     def wait_alone(self) -> None:
-        """Wait until no pilot is there and the store's server has left."""
+        """Wait until no pilot is active and the store's server has left."""
         if not self.store.exists():
             return
         wait_until(lambda: not self.cli("pilot", "list", "--json").out, 20.0)

@@ -20,26 +20,26 @@ from pilotmtc.text.tables import plain_words
 # By section: name, module (whose attribute of the same name it is), what it does. The help of the whole needs no more.
 SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Run": {
-        "run": ("run", "Run tasks here and now, and show their output."),
-        "submit": ("submit", "Put tasks into the store, for pilots to run."),
+        "run": ("run", "Run tasks now, and show their output."),
+        "submit": ("submit", "Submit tasks to the store, for pilots to run."),
         "pilot": ("pilot", "Start, list and end pilots, which run tasks."),
-        "site": ("site", "Tell pilotmtc of machines with a scheduler."),
+        "site": ("site", "Manage sites: machines with a scheduler."),
     },
     "Look": {
         "status": ("status", "Show campaigns and pilots."),
-        "tui": ("tui", "Show and steer pilots and tasks on the whole terminal."),
-        "top": ("top", "Show pilots, campaigns and what needs attention, again and again."),
+        "tui": ("tui", "Watch and steer pilots and tasks on a full screen."),
+        "top": ("top", "Watch pilots, campaigns and what needs attention, as plain text."),
         "tasks": ("tasks", "List tasks, by state, campaign, name, exit code..."),
-        "task": ("tasks", "Show all about one task."),
-        "explain": ("explain", "Say why a task does not run, or how it failed."),
-        "logs": ("logs", "Print what tasks wrote to stdout and stderr."),
-        "results": ("results", "Print how the tasks of a campaign ended, as table, CSV or JSON."),
+        "task": ("tasks", "Show everything about one task."),
+        "explain": ("explain", "Explain why a task does not run, or how it failed."),
+        "logs": ("logs", "Print the stdout and stderr of tasks."),
+        "results": ("results", "Print the results of a campaign as a table, CSV or JSON."),
     },
     "Steer": {
-        "wait": ("wait", "Wait until all tasks of a campaign are over."),
+        "wait": ("wait", "Wait until all tasks of a campaign have finished."),
         "cancel": ("steer", "Cancel tasks."),
-        "retry": ("steer", "Run tasks again that failed or were canceled."),
-        "edit": ("steer", "Change priority, resources or limits of tasks."),
+        "retry": ("steer", "Retry tasks that failed or were canceled."),
+        "edit": ("steer", "Change the priority, resources or limits of tasks."),
     },
     "Store": {
         "store": ("store", "Check, compact, copy, export or find the store."),
@@ -83,7 +83,7 @@ class App(Helpful, click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
-        streams.talk_of_logs()
+        streams.report_logs()
         with _renamed():
             return super().invoke(ctx)
 
@@ -143,13 +143,13 @@ def _version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
     expose_value=False,
     is_eager=True,
     callback=set_site,
-    help="A site: its store, and its scheduler for pilots; see pilotmtc site",
+    help="Use this site's store and scheduler; see pilotmtc site",
 )
 @click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Show the version.")
 def app() -> None:
-    """Run many tasks: thousands to millions, on this machine or a cluster, and lose none of them.
+    """Run thousands to millions of tasks, on this machine or on a cluster, and lose none of them.
 
-    Tasks and their results are kept in a store, which is one SQLite file. Pilots take tasks from it and run them. Each
+    A store, which is one SQLite file, keeps tasks and their results. Pilots take tasks from it and run them. Each
     command has its own help: pilotmtc COMMAND --help.
     """
 

@@ -1,6 +1,5 @@
 """What all commands have in common: examples in their help, the store, the session."""
 
-import os
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -122,7 +121,11 @@ def command(name: str, *, examples: str = "", **settings: Any) -> Callable[[Call
 def store_option(function: F) -> F:
     """Add ``--store`` and ``--site``."""
     function = click.option(
-        "--site", metavar="NAME", expose_value=False, callback=set_site, help="A site: its store, its scheduler."
+        "--site",
+        metavar="NAME",
+        expose_value=False,
+        callback=set_site,
+        help="Use this site's store and scheduler.",
     )(function)
     return click.option(
         "--store",
@@ -142,6 +145,13 @@ def store_word() -> str | None:
 
         return get_site(site_word()).url
     return state.store
+
+
+def store_url() -> str:
+    """Return where the store is, without all that opening it takes."""
+    from pilotmtc.store.location import locate
+
+    return locate(store_word()).url
 
 
 def site_word() -> str:
@@ -199,9 +209,10 @@ def open_session(*, makes: bool = False) -> "Iterator[Session]":
     """
     from pilotmtc.errors import NoProgram
     from pilotmtc.session import Session
+    from pilotmtc.session.stores import expect_store
 
     if not makes:
-        _expect_store()
+        expect_store(click.get_current_context().ensure_object(State).store, site_word())
     try:
         with Session(store_word(), site=site_word()) as session:
             yield session
@@ -210,23 +221,6 @@ def open_session(*, makes: bool = False) -> "Iterator[Session]":
         if site != "local" and click.get_current_context().ensure_object(State).store is None:
             error.args = (f"{error}. `pilotmtc site deploy {site}` puts it there",)
         raise
-
-
-def _expect_store() -> None:
-    """See that a store that was named is there: a misspelt path is to be no empty store."""
-    from pilotmtc.errors import ConfigError
-    from pilotmtc.store.location import VARIABLE, locate
-
-    variable = os.environ.get(VARIABLE) if site_word() == "local" else None
-    named = click.get_current_context().ensure_object(State).store or variable
-    if named is None or (where := locate(named)).target is not None:
-        return
-    try:
-        os.stat(where.path)
-    except FileNotFoundError as error:
-        raise ConfigError(f"there is no store at {where.path}: pilotmtc submit or run makes one") from error
-    except OSError:
-        return  # opening it says better what is wrong
 
 
 def newest_campaign(session: "Session", campaign: int | None) -> int:

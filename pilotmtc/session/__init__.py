@@ -6,7 +6,8 @@ from pilotmtc.session.look.follow import Step
 from pilotmtc.session.look.results import TaskResult, output_blocks, output_text
 from pilotmtc.session.look.select import NewValues, Selection
 from pilotmtc.session.pilots import Pilots
-from pilotmtc.session.run.runner import Advanced, Begun, Ended, PilotLost, PilotMoved, Run, RunEvent, StoreTroubled
+from pilotmtc.session.run.events import Advanced, Begun, Ended, PilotLost, PilotMoved, RunEvent, StoreTroubled
+from pilotmtc.session.run.runner import Run
 from pilotmtc.session.submit.pilot import PilotOptions, describe
 from pilotmtc.session.submit.tasks import (
     Params,

@@ -1,4 +1,4 @@
-"""The way from a session to its store."""
+"""The link of a session to its store."""
 
 import concurrent.futures
 import threading
@@ -15,7 +15,7 @@ _BEAT_S = 0.1  # how often a waiting thread looks around, so that signal handler
 _ASK_AGAIN_S = 0.02
 
 
-class Link:
+class StoreLink:
     """A store, and where it is. A `StoreClient` answers many requests at once; any other `Store` one by one."""
 
     def __init__(self, store: Store, url: str) -> None:

@@ -8,9 +8,19 @@ from pilotmtc import pilots
 from pilotmtc.errors import UsageError
 from pilotmtc.model import Pilot, PilotDescription, PilotId
 from pilotmtc.protocol.base import Changed
-from pilotmtc.protocol.client.pilots import CancelPilot, DrainPilot, GetPilots
+from pilotmtc.protocol.client.pilots import (
+    CancelPilot,
+    DrainPilot,
+    GetPilotFile,
+    GetPilots,
+    GetPilotView,
+    GetSpans,
+    PilotFile,
+    PilotView,
+    Spans,
+)
 from pilotmtc.session.arguments import seconds, whole
-from pilotmtc.session.link import Link
+from pilotmtc.session.link import StoreLink
 from pilotmtc.session.look.follow import get_campaign
 from pilotmtc.session.submit.pilot import PilotOptions, describe
 from pilotmtc.sites import LOCAL
@@ -20,18 +30,18 @@ _LOOK_S = 0.1
 
 
 class Pilots:
-    """The pilots of a store. Iterating over it gives those that are not over, newest first."""
+    """The pilots of a store. Iterating over it gives the active ones, newest first."""
 
-    def __init__(self, link: Link, site: str = LOCAL) -> None:
+    def __init__(self, link: StoreLink, site: str = LOCAL) -> None:
         self._link = link
         self._site = site
 
     def __iter__(self) -> Iterator[Pilot]:
-        """Return an iterator over the pilots that are not over."""
+        """Return an iterator over the active pilots."""
         return iter(self.list())
 
     def list(self, *, ended: bool = False) -> tuple[Pilot, ...]:
-        """Return pilots, newest first; those that are over only if `ended`."""
+        """Return the active pilots, newest first; with `ended` also those that have ended."""
         return self._link.call(GetPilots(live=not ended)).pilots
 
     def get(self, pilot: int) -> Pilot:
@@ -42,10 +52,39 @@ class Pilots:
         UsageError
             If there is none of that number.
         """
-        found = self._link.call(GetPilots(id=PilotId(whole("pilot", pilot)))).pilots
+        found = self._link.call(GetPilots(id=_pilot_id(pilot))).pilots
         if not found:
-            raise UsageError(f"there is no pilot {pilot} in {self._link.url}: see pilotmtc pilot list --all")
+            raise self._unknown(pilot)
         return found[0]
+
+    def inspect(self, pilot: int) -> PilotView:
+        """Return what is known of a pilot: its record, nodes, running tasks, events and pace.
+
+        Raises
+        ------
+        UsageError
+            If there is none of that number.
+        """
+        found = self._link.call(GetPilotView(_pilot_id(pilot)))
+        if found.pilot is None:
+            raise self._unknown(pilot)
+        return found
+
+    def spans(self, pilot: int, *, before: int = 0, since: int = 0) -> Spans:
+        """Return a page of when and where a pilot's attempts ran.
+
+        Parameters
+        ----------
+        before
+            ``Spans.next`` of the last page, for the one with older tasks.
+        since
+            ``Spans.seq`` of the last answer, for the attempts that have ended since then.
+        """
+        return self._link.call(GetSpans(_pilot_id(pilot), before, since=since))
+
+    def file(self, pilot: int, name: str, limit: int = 65_536) -> PilotFile:
+        """Return the end, of `limit` bytes, of a file in a pilot's directory: ``agent.log`` or ``job.sh``."""
+        return self._link.call(GetPilotFile(_pilot_id(pilot), name, limit))
 
     def describe(self, **options: Unpack[PilotOptions]) -> PilotDescription:
         """Return the description that `submit` would make of the same options, at the session's site."""
@@ -66,9 +105,9 @@ class Pilots:
         Raises
         ------
         ConfigError
-            If it dies at once; the text quotes its log.
+            If it dies at once; the message quotes its log.
         SubmitRejected
-            If the scheduler says no.
+            If the scheduler refuses.
         """
         campaign = options.get("campaign")
         if campaign is not None:
@@ -76,20 +115,20 @@ class Pilots:
         return pilots.start(self._link.store, self._link.url, self.describe(**options), wait_s)
 
     def drain(self, pilot: int) -> Changed:
-        """Let a pilot finish what it runs and leave."""
+        """Let a pilot finish its running tasks, and end."""
         return self._link.call(DrainPilot(self.get(pilot).id))
 
     def cancel(self, pilot: int) -> Changed:
-        """End a pilot now: its tasks are killed and go back to be run by another."""
+        """End a pilot now: its tasks are killed, and run again on another pilot."""
         return self._link.call(CancelPilot(self.get(pilot).id))
 
     def wait(self, pilot: int, timeout_s: float | None = None) -> Pilot:
-        """Return a pilot once it is over.
+        """Return a pilot once it has ended.
 
         Raises
         ------
         TimeoutError
-            If it is not over within `timeout_s`.
+            If it has not ended within `timeout_s`.
         """
         timeout_s = seconds("timeout_s", timeout_s)
         until = None if timeout_s is None else time.monotonic() + timeout_s
@@ -100,3 +139,10 @@ class Pilots:
             if until is not None and time.monotonic() >= until:
                 raise TimeoutError(f"pilot {pilot} is still {found.state.name} after {timeout_s:g} s")
             time.sleep(_LOOK_S)
+
+    def _unknown(self, pilot: int) -> UsageError:
+        return UsageError(f"there is no pilot {pilot} in {self._link.url}: see pilotmtc pilot list --all")
+
+
+def _pilot_id(pilot: object) -> PilotId:
+    return PilotId(whole("pilot", pilot))

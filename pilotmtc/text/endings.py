@@ -3,7 +3,9 @@
 import signal
 from typing import Protocol
 
+from pilotmtc.model import Attempt, Resources
 from pilotmtc.states import Cause
+from pilotmtc.units import format_duration, format_memory
 
 _ENDS = {
     Cause.TIMEOUT: "over its time limit",
@@ -14,6 +16,22 @@ _ENDS = {
     Cause.PILOT_LOST: "pilot lost",
     Cause.CANCELED: "canceled",
     Cause.LAUNCH_ERROR: "could not start",
+}
+_SENTENCES = {
+    Cause.WALLTIME: "its pilot's walltime was over",
+    Cause.NODE_LOST: "its node was lost",
+    Cause.PILOT_LOST: "its pilot was lost",
+    Cause.LAUNCH_ERROR: "it could not be started",
+}
+_FAILED = {  # of one, of several
+    Cause.TIMEOUT: ("over its time limit", "over their time limits"),
+    Cause.OOM: ("over its memory limit", "over their memory limits"),
+    Cause.WALLTIME: ("at the walltime's end", "at the walltime's end"),
+    Cause.PREEMPTED: ("when it was preempted", "when they were preempted"),
+    Cause.NODE_LOST: ("with its node", "with their nodes"),
+    Cause.PILOT_LOST: ("with its pilot", "with their pilots"),
+    Cause.CANCELED: ("when it was canceled", "when they were canceled"),
+    Cause.LAUNCH_ERROR: ("before it could start", "before they could start"),
 }
 
 
@@ -46,6 +64,28 @@ def describe_end(last: Ended) -> str:
     if last.cause is None:
         return "not run"
     return _ENDS[last.cause]
+
+
+def end_sentence(last: Attempt, need: Resources) -> str:
+    """Return how an attempt ended, as a sentence, with the limit that it may have gone over."""
+    if last.cause is Cause.EXIT:
+        return f"it exited with code {last.exit_code}"
+    if last.cause is Cause.TIMEOUT:
+        limit = f" of {format_duration(need.time_limit_s)}" if need.time_limit_s else ""
+        return f"it ran for longer than its time limit{limit} and was killed"
+    if last.cause is Cause.OOM:
+        limit = f" of {format_memory(need.memory_bytes)}" if need.memory_bytes else ""
+        return f"it needed more than its memory{limit} and was killed"
+    return _SENTENCES.get(last.cause) or f"it was {describe_end(last)}"
+
+
+def how_failed(cause: Cause, exit_code: int | None, number: int | None, tasks: int) -> str:
+    """Return how so many tasks failed: ``with exit code 3``, ``over their time limits``; `number` is the signal's."""
+    if cause is Cause.EXIT:
+        return f"with exit code {exit_code}"
+    if cause is Cause.SIGNAL:
+        return f"by {signal_name(number or 0)}"
+    return _FAILED[cause][tasks > 1]
 
 
 def message_of(last: Ended) -> str:

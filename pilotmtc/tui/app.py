@@ -14,7 +14,6 @@ from textual.message import Message
 from textual.screen import Screen
 
 from pilotmtc.errors import LoginRefused, PilotMTCError, UsageError
-from pilotmtc.protocol.client.watch import GetOverview
 from pilotmtc.text.tables import plain_words
 from pilotmtc.tui.base import Base
 from pilotmtc.tui.gateway import Answers, Gateway
@@ -25,7 +24,7 @@ from pilotmtc.tui.screens.pilot import PilotScreen
 from pilotmtc.tui.screens.task import TaskScreen
 from pilotmtc.tui.screens.tasks import TasksScreen
 from pilotmtc.tui.widgets.dialogs import Form
-from pilotmtc.tui.widgets.keys import Keys, own_bindings
+from pilotmtc.tui.widgets.keys import KeysWindow, own_bindings
 
 _SPAN_S = 1800.0  # of the past, in the plots
 _HELD_S = 20.0  # how long the server may hold back an answer that has no news
@@ -60,7 +59,7 @@ class MtcApp(Program):
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]
     BINDINGS = [
         Binding("question_mark", "keys", "Keys", key_display="?"),
-        Binding("ctrl+r", "reconnect", "Try the link again", show=False),
+        Binding("ctrl+r", "reconnect", "Connect again", show=False),
         Binding("ctrl+t", "light_or_dark", "Light or dark", show=False),
         Binding("q", "quit", "Quit"),
     ]
@@ -116,8 +115,9 @@ class MtcApp(Program):
             await self.gateway.open(self._question)
             self._is_open = True
             self._show_status()
-        news = await self.gateway.ask(
-            GetOverview(since=self.board.seq, span_s=_SPAN_S, wait_s=_HELD_S if self.board.seq else 0.0)
+        since = self.board.seq
+        news = await self.gateway.do(
+            lambda session: session.overview(since, span_s=_SPAN_S, wait_s=_HELD_S if since else 0.0)
         )
         self.board.take(news)
         self.heard_at = time.monotonic()
@@ -166,11 +166,11 @@ class MtcApp(Program):
         self.push_screen(TasksScreen(filter_))
 
     def open_task(self, task: int) -> None:
-        """Show a task from near."""
+        """Show one task."""
         self.push_screen(TaskScreen(task))
 
     def open_pilot(self, pilot: int) -> None:
-        """Show a pilot from near."""
+        """Show one pilot."""
         self.push_screen(PilotScreen(pilot))
 
     def page(self, files: Sequence[str]) -> None:
@@ -182,7 +182,7 @@ class MtcApp(Program):
         except UsageError as error:
             trouble = str(error)
         except SuspendNotSupported:
-            trouble = "There is no terminal here that a pager could use."
+            trouble = "There is no terminal for a pager here."
         if trouble:
             self.notify(trouble, title="No pager", severity="error", markup=False)
 
@@ -190,7 +190,7 @@ class MtcApp(Program):
 
     def action_keys(self) -> None:
         """Show which keys there are."""
-        self.push_screen(Keys(self.screen))
+        self.push_screen(KeysWindow(self.screen))
 
     def action_reconnect(self) -> None:
         """Try again at once."""

@@ -35,7 +35,7 @@ class StatusBar(Static):
         width = self.size.width or self.app.size.width - 2  # it is not laid out yet: the screen without the blanks
         line.truncate(max(width, 1), overflow="ellipsis")
         if dead and not trouble:
-            trouble = "The store's server does not answer. It is asked on and on; what is shown may be old."
+            trouble = "The store's server does not answer. It is asked again; what is shown may be old."
         if trouble:
             line.append(f"\n{' '.join(trouble.split())}")
         self.set_class(dead, "-dead")
@@ -74,6 +74,12 @@ class Base(Screen[None]):
         return self.mtc.board
 
     @property
+    def now(self) -> float:
+        """The store's clock now."""
+        heard = self.mtc.heard_at
+        return self.board.now + (0.0 if heard is None else monotonic() - heard)
+
+    @property
     def place(self) -> str:
         """What the first line says of where one is."""
         return self.PLACE
@@ -107,7 +113,7 @@ class Base(Screen[None]):
     def tell_if_cut(self) -> None:
         """Say that what was just ordered has to wait, if there is no link."""
         if self.mtc.gateway.trouble:
-            self.notify("There is no link now: it is done as soon as there is one.", severity="warning")
+            self.notify("There is no link now: this is done as soon as there is one.", severity="warning")
 
     def begin(self, work: Coroutine[Any, Any, None], group: str = "default") -> None:
         """Do `work` beside the screen; what was begun in the same group before is given up. Errors are shown."""

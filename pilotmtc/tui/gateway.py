@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 from pilotmtc.errors import ChannelClosed, LoginRefused, PilotMTCError
-from pilotmtc.protocol.base import R, Request
 from pilotmtc.session import Session
 
 T = TypeVar("T")
@@ -33,16 +32,12 @@ class Gateway(Protocol):
         """Connect, anew if need be. `question` is called, in any thread, when a person has to be asked."""
         ...
 
-    async def ask(self, request: Request[R]) -> R:
-        """Return the store's answer; it may take as long as the link is down."""
-        ...
-
     async def do(self, work: Callable[[Session], T]) -> T:
-        """Return what `work`, which may block, returns."""
+        """Return what `work` returns; it may block, for as long as the link is down."""
         ...
 
     def close(self) -> None:
-        """Let go of the store."""
+        """Disconnect from the store."""
         ...
 
 
@@ -93,17 +88,13 @@ class SessionGateway:
         self.url = session.url
         self._session = session
 
-    async def ask(self, request: Request[R]) -> R:
-        """Return the store's answer; it may take as long as the link is down."""
-        return await asyncio.wrap_future(self._there().send(request))
-
     async def do(self, work: Callable[[Session], T]) -> T:
-        """Return what `work`, which may block, returns."""
+        """Return what `work` returns; it may block, for as long as the link is down."""
         session = self._there()
         return await _aside(lambda: work(session))
 
     def close(self) -> None:
-        """Let go of the store."""
+        """Disconnect from the store."""
         self._closed = True
         for answers in list(self._asking):
             with contextlib.suppress(concurrent.futures.InvalidStateError):  # just answered

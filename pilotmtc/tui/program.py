@@ -37,11 +37,11 @@ class Program(App[None]):
 
     @abstractmethod
     def open_task(self, task: int) -> None:
-        """Show a task from near."""
+        """Show one task."""
 
     @abstractmethod
     def open_pilot(self, pilot: int) -> None:
-        """Show a pilot from near."""
+        """Show one pilot."""
 
     @abstractmethod
     def page(self, files: Sequence[str]) -> None:

@@ -201,7 +201,7 @@ def test_options_of_tasks(session: Session, tmp_path: Path) -> None:
         (lambda s: s.edit({"gpus": 1.5}, campaign=1), "1.5 GPUs"),
         (lambda s: s.edit({"priority": 2**40}, campaign=1), "priority"),
         (lambda s: list(s.tasks(states=["runing"])), "did you mean running"),
-        (lambda s: list(s.tasks(causes=["bored"])), "is no cause"),
+        (lambda s: list(s.tasks(causes=["bored"])), "is not a cause"),
         (lambda s: s.cancel(tags=[]), "tags is empty"),
         (lambda s: s.cancel(ids=iter(())), "ids is empty"),
         (lambda s: s.cancel(campaign=[]), "campaign is empty"),
@@ -357,7 +357,7 @@ def test_following_tells_each_end_once(session: Session) -> None:
 
 def test_waiting_has_an_end(session: Session) -> None:
     campaign = session.submit("true")
-    with pytest.raises(TimeoutError, match=f"campaign {campaign} is not over after 0.2 s"):
+    with pytest.raises(TimeoutError, match=f"campaign {campaign} has not finished after 0.2 s"):
         session.wait(campaign, 0.2)
     pilot = session.pilots.submit(cores=1, campaign=campaign)
     with pytest.raises(TimeoutError, match=f"pilot {pilot.id} is still"):

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 import pytest
 
 from pilotmtc.model import PilotDescription
-from pilotmtc.protocol.client.maintenance import GetStore
-from pilotmtc.protocol.client.tasks import GetTasks
 from pilotmtc.session import Ended, Run, Session, as_source, make_tasks
 from pilotmtc.states import TaskState
 from pilotmtc.store.requests import query
@@ -31,14 +29,14 @@ def session(place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
             session.pilots.cancel(pilot.id)
             session.pilots.wait(pilot.id, 20)
         server.stop()
-        session.send(GetStore())  # wakes it
+        session.info()  # wakes it
         thread.join(10)
     assert not thread.is_alive()
 
 
 def test_pages_are_short_and_all_are_asked_for(session: Session) -> None:
     session.submit("true", range(5), task_name="t{}")
-    assert len(session.call(GetTasks()).tasks) == 1
+    assert len(session.task_page().tasks) == 1
     assert [task.id for task in session.tasks()] == [1, 2, 3, 4, 5]
     assert [task.id for task in session.tasks(newest=True, names=["t0", "t3"])] == [4, 1]
     assert session.fields() == ("1",)

@@ -141,7 +141,7 @@ WRONG: list[tuple[list[str], list[str]]] = [
     (["cancel", "--tag", ""], ["--tag is empty"]),
     (["cancel", "--tag", "a", "--tag", ""], ["--tag is empty"]),
     (["cancel", "--all", "--tag", "x"], ["--all goes without"]),
-    (["cancel", ""], ["'' is no task id"]),
+    (["cancel", ""], ["'' is not a task id"]),
     (["retry", "--name", ""], ["--name is empty"]),
     (["edit", "--priority", "3", "--filter="], ["--filter is empty"]),
     (["tasks", "-f", ""], ["--filter is empty"]),

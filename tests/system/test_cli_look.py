@@ -18,7 +18,7 @@ def test_status_shows_campaigns_and_says_that_a_pilot_is_missing(past: User) -> 
     head, row = (line.split() for line in done.out.splitlines() if "CAMPAIGN" in line or line.endswith("mix"))
     assert head[:2] == ["CAMPAIGN", "CREATED"]
     assert row[-6:] == ["4", "4", "1", "0", "1", "mix"]
-    assert done.err == "no pilot is there to run what is left: pilotmtc pilot submit\n"
+    assert done.err == "no pilot is active to run what is left: pilotmtc pilot submit\n"
 
 
 def test_status_of_one_campaign_counts_states(past: User) -> None:
@@ -191,7 +191,7 @@ def test_csv_is_read_back_whatever_tasks_print(user: User) -> None:
 
 def test_results_of_nothing_yet(user: User) -> None:
     user.cli("submit", "true")
-    assert user.cli("results").err == "no results yet: 1 task of campaign 1 is not over\n"
+    assert user.cli("results").err == "no results yet: 1 task of campaign 1 has not finished\n"
     assert user.cli("results", "--json").out == ""
 
 
@@ -213,7 +213,7 @@ def test_empty_store_says_so(user: User) -> None:
     assert "no campaigns yet" in user.cli("status").out
     assert user.cli("tasks", "--json").out == ""
     assert "there is no campaign in" in user.cli("results", code=2).err
-    assert user.cli("pilot", "list").err == "no pilots are there; to see those that are over: --all\n"
+    assert user.cli("pilot", "list").err == "no active pilots; to see those that have ended: --all\n"
 
 
 def test_output_that_is_no_text_comes_out_as_it_went_in(user: User) -> None:

@@ -78,4 +78,4 @@ def test_campaigns_may_be_several(user: User) -> None:
     assert [line.split(",")[1] for line in (user.here / "two.csv").read_text().splitlines()] == ["campaign", *"122"]
     assert "no campaign 9" in user.cli("cancel", "-c", "3", "-c", "9", code=2).err
     assert user.counts(3) == {"READY": 3}
-    assert user.cli("cancel", "--all").out == "3 tasks canceled; 3 were over already\n"
+    assert user.cli("cancel", "--all").out == "3 tasks canceled; 3 had finished already\n"

@@ -357,7 +357,7 @@ def test_tasks_are_kept_for_the_runs_own_pilots_unless_all_may_have_them(user: U
     user.cli("retry", "1")
     assert "kept for pilots of its own" in user.cli("explain", "1").out
     said = user.cli("status").err
-    assert "campaign 1 is kept for pilots of its own, and none is there: pilotmtc run --resume 1, or" in said
+    assert "campaign 1 is kept for pilots of its own, and none is active: pilotmtc run --resume 1, or" in said
     assert "campaign 1 is kept" in user.cli("wait", "1", "--timeout", "0.2s", code=124).err
     user.cli("pilot", "submit", "--campaign", "1", "--cores", "1", "--idle", "1s")
     user.cli("wait", "1", code=1)

@@ -81,7 +81,7 @@ def test_pilot_lives_on_and_drains(user: User) -> None:
         "submit", "--resource", "licence=1", f"until test -e {go}; do sleep 0.05; done; echo {{}}", ":::", "1", "2"
     )
     wait_until(lambda: user.cli("tasks", "-s", "running", "--json").out)
-    assert user.cli("pilot", "drain", "1").out == "1 pilot to end when their tasks have\n"
+    assert user.cli("pilot", "drain", "1").out == "1 pilot will end when its running tasks finish\n"
     wait_until(lambda: not user.counts().get("CLAIMED"))  # it has given back what it had not begun
     go.touch()
     wait_until(lambda: not user.cli("pilot", "list", "--json").out, 20.0)
@@ -89,7 +89,10 @@ def test_pilot_lives_on_and_drains(user: User) -> None:
     assert user.counts() == {"DONE": 1, "READY": 1}
     over = user.cli("pilot", "list", "--all", "--json").record
     assert (over["state"], over["reason"]) == ("DONE", "drained")
-    assert user.cli("pilot", "drain", "1").out == "0 pilots to end when their tasks have; 1 was over already\n"
+    assert (
+        user.cli("pilot", "drain", "1").out
+        == "0 pilots will end when their running tasks finish; 1 had ended already\n"
+    )
 
 
 def test_canceled_pilot_gives_its_tasks_back(user: User) -> None:
@@ -131,7 +134,7 @@ def test_wait_tells_what_came_out(user: User) -> None:
 def test_wait_gives_up_when_it_is_told_to(user: User) -> None:
     user.cli("submit", "true")
     done = user.cli("wait", "--timeout", "0.2s", code=124)
-    assert "no pilot is there to run what is left: pilotmtc pilot submit" in done.err
+    assert "no pilot is active to run what is left: pilotmtc pilot submit" in done.err
     assert "campaign 1: 0 done, 1 to run" in done.err
 
 
@@ -147,7 +150,7 @@ def test_cancel_ends_what_waits_and_what_runs(user: User) -> None:
     user.cli("submit", "--tag", "a", "exec sleep {}", ":::", "61.5", "62.5")
     user.cli("submit", "--tag", "b", "true")
     assert user.cli("cancel", "--tag", "b").out == "1 task canceled\n"
-    assert user.cli("cancel", "--tag", "b").out == "0 tasks canceled; 1 was over already\n"
+    assert user.cli("cancel", "--tag", "b").out == "0 tasks canceled; 1 had finished already\n"
     user.cli("pilot", "submit", "--cores", "1")
     wait_until(lambda: state(user, 1) == "RUNNING")
     assert user.cli("cancel", "--campaign", "1", "--json").record == {"changed": 2, "unfit": 0}
@@ -161,11 +164,14 @@ def test_retry_runs_what_failed_and_what_was_skipped(user: User) -> None:
     user.cli("run", "-q", "c.toml", code=1)
     assert user.counts() == {"FAILED": 1, "SKIPPED": 1}
     flag.touch()
-    assert user.cli("retry", "--state", "failed").out == "2 tasks to be run again\n"
+    assert user.cli("retry", "--state", "failed").out == "2 tasks will run again\n"
     assert user.counts() == {"READY": 1, "WAITING": 1}
     user.cli("run", "--resume")
     assert user.counts() == {"DONE": 2}
-    assert user.cli("retry", "--all").out == "0 tasks to be run again; 2 were in no state for that\n"
+    assert (
+        user.cli("retry", "--all").out
+        == "0 tasks will run again; 2 skipped: only failed, canceled or skipped tasks can be retried\n"
+    )
 
 
 def test_edit_changes_what_has_not_started(user: User) -> None:
@@ -228,7 +234,7 @@ def test_wait_that_is_interrupted_says_how_things_stand(user: User) -> None:
         waiting = user.start(*words)
         assert waiting.stderr is not None
         if len(words) == 1:
-            assert b"no pilot is there" in waiting.stderr.readline()
+            assert b"no pilot is active" in waiting.stderr.readline()
         else:
             wait_until(lambda: user.cli("status", "--json").record["store"]["clients"] == 2)
         waiting.send_signal(signal.SIGINT)
@@ -238,9 +244,9 @@ def test_wait_that_is_interrupted_says_how_things_stand(user: User) -> None:
 
 def test_help_of_edit_speaks_of_what_stays(user: User) -> None:
     text = " ".join(user.cli("edit", "--help").out.split())
-    assert "if not given" not in text
-    assert "What is not given stays as it is." in text
-    assert "1 if not given" in " ".join(user.cli("submit", "--help").out.split())
+    assert "Cores per task." in text
+    assert "Everything else stays as it is." in text
+    assert "Cores per task [default: 1]" in " ".join(user.cli("submit", "--help").out.split())
 
 
 def test_names_of_parameters_are_no_number(user: User) -> None:

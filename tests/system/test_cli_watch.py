@@ -36,9 +36,9 @@ def shell(tmp_path: Path, surroundings: Path) -> Shell:
 def test_a_task_that_nothing_runs_is_explained_and_the_command_given_helps(shell: Shell) -> None:
     shell.run("submit", "--grid", "x=1,2,3", "test {x} != 2")
     said = shell.run("explain", "1").stdout
-    assert "no pilot is there" in said
+    assert "no pilot is active" in said
     assert f"$ pilotmtc --store {shell.store} pilot submit" in said
-    assert "3 tasks could run and no pilot is there" in shell.run("top", "--once").stdout
+    assert "3 tasks could run, and no pilot is active" in shell.run("top", "--once").stdout
     shell.run("pilot", "submit", "--cores", "2", "--idle", "2s")
     wait_until(lambda: shell.top()["tasks"] == {"DONE": 2, "FAILED": 1}, 30.0)
     why = json.loads(shell.run("explain", "2", "--json").stdout)

@@ -1,5 +1,7 @@
 """The linter is the law: a broken door or floor fails the build."""
 
+import ast
+import importlib
 import os
 import shutil
 import subprocess
@@ -7,6 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from pilotmtc.protocol.base import Request
+from pilotmtc.session import Session
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -44,6 +49,8 @@ def test_whole_tree_keeps_floors_and_doors(tree: Path) -> None:
         ("pilotmtc/agent/core/core.py", "import radical.saga", "radical.saga only in pilots and the adaptors"),
         ("pilotmtc/agent/core/core.py", "import pilotmtc_adaptors", "The core never imports the adaptors"),
         ("pilotmtc/model.py", "import pilotmtc.store.client.client", "Imports go down only"),
+        ("pilotmtc/cli/commands/status.py", "import pilotmtc.store.client.client", "Faces call the session only"),
+        ("pilotmtc/tui/base.py", "from pilotmtc.transport.link import Ask", "Faces call the session only"),
         ("pilotmtc/newroom.py", "x = 1", "Imports go down only"),
     ],
 )
@@ -54,6 +61,26 @@ def test_broken_door_fails_the_build(tree: Path, module: str, line: str, contrac
     done = _lint(tree)
     assert done.returncode != 0
     assert f"{contract} BROKEN" in done.stdout
+
+
+def test_faces_make_no_requests() -> None:
+    made = []
+    for file in [*(ROOT / "pilotmtc" / "cli").rglob("*.py"), *(ROOT / "pilotmtc" / "tui").rglob("*.py")]:
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pilotmtc.protocol"):
+                module = importlib.import_module(node.module or "")
+                names = [alias.name for alias in node.names]
+                made += [(file.name, name) for name in names if _is_request(getattr(module, name))]
+    assert made == []
+
+
+def _is_request(found: object) -> bool:
+    return isinstance(found, type) and issubclass(found, Request)
+
+
+def test_session_takes_no_raw_requests() -> None:
+    assert not hasattr(Session, "call")
+    assert not hasattr(Session, "send")
 
 
 def test_planned_rooms_may_use_their_libraries(tree: Path) -> None:

@@ -61,7 +61,7 @@ def test_a_study_is_run_and_looked_at_by_keys_alone(
     before = start(tmux, user)
     tmux.see("0 tasks")
     user.cli("submit", "--name", "night", "echo said {}; exit {}", ":::", "0", "0", "3")
-    tmux.see("○ 3", "3 tasks could run and no pilot is there", "night")
+    tmux.see("○ 3", "3 tasks could run, and no pilot is active", "night")
     # Typed faster than drawn, as on a slow link. The site and nodes stay; then cores, walltime, idle.
     tmux.press("p")
     tmux.see("Submit a pilot.")

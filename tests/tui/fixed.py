@@ -15,6 +15,22 @@ from pilotmtc.tui.gateway import Questioner, T
 NOW = 1_700_000_000.0
 
 
+class _NoNews(Exception):
+    """There is nothing to answer."""
+
+
+class _FixedStore:
+    def __init__(self, answers: Mapping[type, Any]) -> None:
+        self._answers = answers
+
+    def call(self, request: Request[R]) -> R:
+        if isinstance(request, GetOverview) and request.since:
+            raise _NoNews
+        found = self._answers[type(request)]
+        answer: R = found(request) if callable(found) else found
+        return answer
+
+
 class FixedGateway:
     """Answers each request with what is given for its type, or with what a function that is given says of it."""
 
@@ -27,15 +43,12 @@ class FixedGateway:
     async def open(self, question: Questioner) -> None:
         return
 
-    async def ask(self, request: Request[R]) -> R:
-        if isinstance(request, GetOverview) and request.since:
-            await asyncio.Event().wait()  # there is no news
-        found = self.answers[type(request)]
-        answer: R = found(request) if callable(found) else found
-        return answer
-
     async def do(self, work: Callable[[Session], T]) -> T:
-        raise AssertionError("nothing is to be done")
+        try:
+            return work(Session(_FixedStore(self.answers)))
+        except _NoNews:
+            await asyncio.Event().wait()
+            raise
 
     def close(self) -> None:
         return

@@ -3,18 +3,17 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from textual.widgets import Input
 
 from pilotmtc.errors import LoginRefused
-from pilotmtc.protocol.base import R, Request
 from pilotmtc.session import Session
 from pilotmtc.tui import gateway
 from pilotmtc.tui.app import MtcApp
-from pilotmtc.tui.gateway import Questioner
+from pilotmtc.tui.gateway import Questioner, T
 from pilotmtc.tui.widgets.dialogs import Form
 from tests.integration.test_ssh import Place
 from tests.integration.test_ssh_login import hotp, needs_accounts
@@ -66,7 +65,7 @@ def test_tasks_and_pilots_are_steered_over_ssh(sshd: Sshd, client: Client, there
             await screen.press("y")
             await screen.see("✓ DONE")
             session.submit("echo {}", [1, 2, 3], name="third")
-            await screen.see("3 ready", "no pilot is there")
+            await screen.see("3 ready", "no pilot is active")
             await screen.press("p")
             await screen.until(lambda: isinstance(screen.app.screen, Form))
             await screen.press("tab", "tab", "1", "tab", "1", "h", "tab", "1", "s", "ctrl+s")
@@ -322,7 +321,7 @@ class Refusing(FixedGateway):
     async def open(self, question: Questioner) -> None:
         self.opened += 1
 
-    async def ask(self, request: Request[R]) -> R:
+    async def do(self, work: Callable[[Session], T]) -> T:
         await self.refuse.wait()
         raise LoginRefused("the login was given up")
 

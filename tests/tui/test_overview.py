@@ -36,7 +36,7 @@ def test_what_runs_is_shown_as_it_goes(place: Place) -> None:
         await screen.see("● live", "0 tasks")
         with Session(place.path) as session:
             session.submit("exit {}", [0, 0, 3], name="three")
-            await screen.see("3 ready", "3 tasks could run and no pilot is there", "three")
+            await screen.see("3 ready", "3 tasks could run, and no pilot is active", "three")
             pilot = session.pilots.submit(cores=1, idle="1s")
             await screen.see("2 done", "1 failed", "1 task of campaign 1 failed with exit code 3")
             session.pilots.wait(pilot.id, 30)
@@ -157,7 +157,7 @@ def test_nothing_is_said_of_tasks_before_anything_is_known() -> None:
         async def never(request: object) -> object:
             return await asyncio.Event().wait()
 
-        app.gateway.ask = never  # type: ignore[method-assign,assignment]
+        app.gateway.do = never  # type: ignore[method-assign,assignment]
         async with app.run_test(size=(80, 24)) as pilot:
             screen = Driver(app, pilot)
             await screen.see("no route to host", "PILOT")

@@ -64,7 +64,7 @@ def test_pilot_is_canceled_only_after_a_yes(place: Place) -> None:
         async def script(screen: Driver) -> None:
             await screen.see("1 running", "▶ ACTIVE", "cores 1/1 busy")
             await screen.press("x")
-            await screen.see(f"Cancel pilot {pilot.id}", "are killed and go back")
+            await screen.see(f"Cancel pilot {pilot.id}", "are killed; another pilot runs them again")
             await screen.press("enter")  # the button that has the focus is No
             await screen.until(lambda: not isinstance(screen.app.screen, Confirm))
             assert session.pilots.get(pilot.id).state is PilotState.ACTIVE
@@ -73,7 +73,7 @@ def test_pilot_is_canceled_only_after_a_yes(place: Place) -> None:
             await screen.press("y")
             await screen.see("⊘ CANCELED")
             await screen.press("x")
-            await screen.see("is over already")
+            await screen.see("has ended already")
 
         drive(str(place.path), script)
         assert session.pilots.wait(pilot.id, 30).state is PilotState.CANCELED
@@ -87,7 +87,7 @@ def test_drained_pilot_finishes_what_runs(place: Place, tmp_path: Path) -> None:
         async def script(screen: Driver) -> None:
             await screen.see("1 running", "▶ ACTIVE", "cores 1/1 busy")
             await screen.press("d")
-            await screen.see("go on to their end")
+            await screen.see("run to their end")
             await screen.press("y")
             await screen.until(lambda: session.pilots.get(pilot.id).state is PilotState.DRAINING)
             await screen.until(lambda: TaskState.CLAIMED not in session.campaign(campaign).counts)

@@ -32,7 +32,7 @@ def test_every_part_of_a_task_is_shown(place: Place, size: tuple[int, int]) -> N
             await screen.press("2")
             await screen.see("attempt 3 of 3", "stdout: 13 bytes", "try 3 of 125", "stderr: 5 bytes", "alas")
             await screen.press("3")
-            await screen.see("TRY", "exit 1", "exit 0")
+            await screen.see("ATTEMPT", "exit 1", "exit 0")
             await screen.press("home", "enter")
             await screen.see("attempt 1 of 3", "try 1 of 125")
             await screen.press("4")
@@ -60,7 +60,7 @@ def test_why_a_task_does_not_run_is_said_and_goes_on(place: Place) -> None:
             await open_task(screen, 2)
             await screen.see("◌ WAITING", "1 task must end before it", "Task 1 has not started")
             await screen.press("2")
-            await screen.see("has written nothing that is here yet")
+            await screen.see("There is no output yet")
             await screen.press("1")
             session.pilots.submit(cores=1, idle="0.2s")
             await screen.see("↷ SKIPPED")
@@ -69,7 +69,7 @@ def test_why_a_task_does_not_run_is_said_and_goes_on(place: Place) -> None:
             await screen.press("r")
             await screen.see("Retry 1 task (id 1)?")
             await screen.press("y")
-            await screen.see("2 tasks to be run again", "○ READY")  # and the one that was skipped for it
+            await screen.see("2 tasks will run again", "○ READY")  # and the one that was skipped for it
             await screen.press("c")
             await screen.see("Cancel 1 task (id 1)?")
             await screen.press("y")

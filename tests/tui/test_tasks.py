@@ -11,6 +11,7 @@ from pilotmtc.model import Task
 from pilotmtc.protocol.client.tasks import GetTasks, Tasks
 from pilotmtc.protocol.records import Filter
 from pilotmtc.session import Session
+from pilotmtc.session.link import StoreLink
 from pilotmtc.states import TaskState
 from pilotmtc.tui.screens.tasks import TasksScreen
 from pilotmtc.tui.widgets.listing import HELD, PAGE, Listing
@@ -121,7 +122,7 @@ def test_what_is_submitted_meanwhile_is_appended_at_the_end_and_states_go_on(pla
     drive(str(place.path), script)
 
 
-def test_news_costs_one_request_for_what_is_in_sight(place: Place) -> None:
+def test_news_costs_one_request_for_what_is_in_sight(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     with Session(place.path) as session:
         session.submit("true", range(500), retries=1)
 
@@ -129,14 +130,14 @@ def test_news_costs_one_request_for_what_is_in_sight(place: Place) -> None:
         table = await _open(screen)
         await screen.until(lambda: len(table.keys) >= PAGE)
         asked: list[GetTasks] = []
-        ask = screen.app.gateway.ask
+        send = StoreLink.send
 
-        async def noted(request):  # type: ignore[no-untyped-def]  # as the gateway's own
+        def noted(link, request):  # type: ignore[no-untyped-def]  # as the link's own
             if isinstance(request, GetTasks):
                 asked.append(request)
-            return await ask(request)
+            return send(link, request)
 
-        screen.app.gateway.ask = noted  # type: ignore[method-assign]  # to look on
+        monkeypatch.setattr(StoreLink, "send", noted)
         with Session(place.path) as session:
             session.cancel(ids=[2])
         await screen.see("⊘ CANCELED")
@@ -294,7 +295,7 @@ def test_the_task_under_the_cursor_is_retried_after_a_question(place: Place) -> 
         await screen.press("r")
         await screen.see("Nothing to retry: no task of these is FAILED")
         await screen.press("down", "r")
-        await screen.see("Retry 1 task (id 2)?", "Each runs again with all its tries")
+        await screen.see("Retry 1 task (id 2)?", "Each runs again with all its retries")
         await screen.press("n")
         assert _states(place) == ["DONE", "FAILED"]
         await screen.press("r")
@@ -304,7 +305,7 @@ def test_the_task_under_the_cursor_is_retried_after_a_question(place: Place) -> 
         await screen.press("r")
         await screen.see("Retry 1 task (id 2)?")
         await screen.press("y")
-        await screen.see("1 task to be run again", "○ READY")
+        await screen.see("1 task will run again", "○ READY")
         assert _states(place) == ["DONE", "READY"]
 
     drive(str(place.path), script)
@@ -326,7 +327,9 @@ def test_marked_tasks_are_what_the_keys_speak_of(place: Place) -> None:
         await screen.press("Y")
         assert screen.app.clipboard == "echo 0\necho 1\necho 2"
         await screen.press("c")
-        await screen.see("Cancel 2 tasks (ids 1, 3)?", "1 more are not still to run", "never will")
+        await screen.see(
+            "Cancel 2 tasks (ids 1, 3)?", "1 more will be skipped: not waiting, ready or running", "never start"
+        )
         await screen.press("y")
         await screen.see("2 tasks canceled")
         assert _states(place) == ["CANCELED", "CANCELED", "CANCELED", "READY", "READY"]
@@ -357,7 +360,7 @@ def test_capitals_speak_of_all_that_the_filter_finds(place: Place) -> None:
         await screen.press("R")
         await screen.see("Retry all tasks that `n>=100` finds", "2,900")
         await screen.press("y")
-        await screen.see("2,900 tasks to be run again", "○ READY")
+        await screen.see("2,900 tasks will run again", "○ READY")
         await screen.press("E")
         await screen.see("Edit all tasks that `n>=100` finds", "2,900")
         await _type(screen, "5")
@@ -434,7 +437,7 @@ def test_hostile_text_is_shown_and_not_obeyed(place: Place) -> None:
         await screen.press("enter")
         await screen.see("0 tasks")
 
-    drive(str(place.path), script, (200, 30))
+    drive(str(place.path), script, (210, 30))
 
 
 def test_columns_are_those_that_there_is_room_for(place: Place) -> None:
@@ -456,7 +459,9 @@ def test_columns_are_those_that_there_is_room_for(place: Place) -> None:
     assert all(word in narrow for word in ("TASK", "STATE", "ELAPSED", "END", "COMMAND"))
     assert "TAGS" not in narrow
     wide = at((200, 50))
-    assert all(word in wide for word in ("TRY", "CPU", "MEMORY", "PILOT", "NODE", "NAME", "TAGS", "PARAMS", "COMMAND"))
+    assert all(
+        word in wide for word in ("ATTEMPT", "CPU", "MEMORY", "PILOT", "NODE", "NAME", "TAGS", "PARAMS", "COMMAND")
+    )
 
 
 # -- the pager --------------------------------------------------------------------------------------------------

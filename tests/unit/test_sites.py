@@ -6,7 +6,7 @@ import click
 import pytest
 from msgspec.structs import replace
 
-from pilotmtc.cli.options import pilot_options, scheduler_options
+from pilotmtc.cli.options.pilots import pilot_options, scheduler_options
 from pilotmtc.errors import ConfigError
 from pilotmtc.model import PilotDescription
 from pilotmtc.session import PilotOptions, describe

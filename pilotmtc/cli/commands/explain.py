@@ -3,7 +3,7 @@
 import click
 
 from pilotmtc.cli.command import command, hint, open_session
-from pilotmtc.cli.options import ID, json_option
+from pilotmtc.cli.options.types import ID, json_option
 from pilotmtc.cli.output import streams
 from pilotmtc.text.tables import plain
 
@@ -12,9 +12,9 @@ from pilotmtc.text.tables import plain
 @click.argument("id", type=ID)
 @json_option
 def explain(id: int, as_json: bool) -> None:  # noqa: A002 -- click's name for the user's word
-    """Say why the task ID is where it is: what it waits for, which pilots it fits, how it failed.
+    """Explain the state of the task ID: what it waits for, which pilots it fits, how it failed.
 
-    Lines that begin with $ are commands that help.
+    Lines that begin with $ are commands that may help.
     """
     with open_session() as session:
         state, lines = session.explain(id)

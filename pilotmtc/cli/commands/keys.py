@@ -6,7 +6,7 @@ from urllib.parse import quote
 import click
 
 from pilotmtc.cli.command import Group, command, open_session, store_option
-from pilotmtc.cli.options import json_option
+from pilotmtc.cli.options.types import json_option
 from pilotmtc.cli.output import streams
 from pilotmtc.text.tables import Column
 
@@ -27,7 +27,7 @@ _COLUMNS = (Column("NAME"), Column("OPENS"), Column("PRIVATE PART"), Column("FIN
 def key() -> None:
     """Make, list and revoke keys that open this store over SSH, and nothing else: no shell, no file, no other store.
 
-    They are made on the store's host, in the account of its owner, for pilots that should not have a key of yours.
+    They are made on the store's host, in its owner's account, for pilots that should not have one of your own keys.
     """
 
 
@@ -39,8 +39,8 @@ def key() -> None:
 def new(name: str, as_json: bool) -> None:
     """Make the key NAME, and print where its private part is.
 
-    One that is there already stays as it is. The private part lies on the store's host, for its owner only; the other
-    half becomes a line in ~/.ssh/authorized_keys there.
+    An existing key of that name is kept. The private part is on the store's host, readable by its owner only; the
+    public part becomes a line in ~/.ssh/authorized_keys there.
     """
     with open_session(makes=True) as session:
         made = session.new_key(name)
@@ -48,13 +48,13 @@ def new(name: str, as_json: bool) -> None:
         streams.put_json(_shape(made))
         return
     streams.put([made.path])
-    streams.talk(f"the store's ssh:// URL with ?identity={quote(made.path)} at its end uses it")
+    streams.tell(f"the store's ssh:// URL with ?identity={quote(made.path)} at its end uses it")
 
 
 @command("list", examples="pilotmtc store key list\n")
 @json_option
 def list_(as_json: bool) -> None:
-    """Show the keys: whether they open the store, and whether their private part is there."""
+    """List the keys: whether they open the store, and whether their private parts exist."""
     with open_session() as session:
         put_keys(session.keys(), as_json)
 
@@ -67,7 +67,7 @@ def put_keys(found: "Iterable[Key]", as_json: bool) -> None:
         return
     found = list(found)
     if not found:
-        streams.talk("there are no keys")
+        streams.tell("there are no keys")
         return
     streams.put_table(
         _COLUMNS,
@@ -82,13 +82,13 @@ def put_keys(found: "Iterable[Key]", as_json: bool) -> None:
 @click.argument("name")
 @json_option
 def revoke(name: str, as_json: bool) -> None:
-    """Let the key NAME open nothing any more, remove it, and end the connections that are open with it."""
+    """Revoke the key NAME, remove it, and close the connections that use it."""
     with open_session() as session:
         changed = session.revoke_key(name)
     if as_json:
         streams.put_json({"changed": int(changed)})
     else:
-        streams.put([f"key {name} opens nothing any more" if changed else f"there is no key {name}"])
+        streams.put([f"key {name} is revoked" if changed else f"there is no key {name}"])
 
 
 def _shape(record: "Key") -> dict[str, object]:

@@ -3,7 +3,7 @@
 import click
 
 from pilotmtc.cli.command import command, open_session
-from pilotmtc.cli.options import Assignment, assigned, json_option
+from pilotmtc.cli.options.types import Assignment, assigned, json_option
 from pilotmtc.cli.output import streams
 from pilotmtc.text.tables import Column
 
@@ -41,4 +41,4 @@ def limit(limits: tuple[tuple[str, float], ...], removed: tuple[str, ...], as_js
     elif found:
         streams.put_table(_COLUMNS, [(one.name, f"{one.in_use:g}", f"{one.amount:g}") for one in found])
     else:
-        streams.talk("there are no limits")
+        streams.tell("there are no limits")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pilotmtc.cli.command import command, open_session
-from pilotmtc.cli.options import Ids, Number, json_option
+from pilotmtc.cli.options.types import Ids, Number, json_option
 from pilotmtc.cli.output import streams
 from pilotmtc.errors import UsageError
 from pilotmtc.text.tables import plain
@@ -27,10 +27,10 @@ pilotmtc logs 17 --follow
 
 @command("logs", examples=_EXAMPLES)
 @click.argument("ids", metavar="ID...", nargs=-1, required=True, type=Ids())
-@click.option("--stdout", "only", flag_value="stdout", help="Only what was written to stdout.")
-@click.option("--stderr", "only", flag_value="stderr", help="Only what was written to stderr, here to stdout.")
-@click.option("-a", "--attempt", type=Number(1), default=None, metavar="N", help="Of this attempt, not the last.")
-@click.option("-f", "--follow", is_flag=True, help="Go on with what the task writes until it is over.")
+@click.option("--stdout", "only", flag_value="stdout", help="Print stdout only.")
+@click.option("--stderr", "only", flag_value="stderr", help="Print stderr only, to stdout.")
+@click.option("-a", "--attempt", type=Number(1), default=None, metavar="N", help="Attempt  [default: the last]")
+@click.option("-f", "--follow", is_flag=True, help="Keep printing what the task writes until it finishes.")
 @json_option
 def logs(ids: tuple[range, ...], only: str | None, attempt: int | None, follow: bool, as_json: bool) -> None:
     """Print what the last attempt of each task ID wrote: its stdout on stdout, its stderr on stderr.
@@ -62,7 +62,7 @@ def logs(ids: tuple[range, ...], only: str | None, attempt: int | None, follow: 
                 streams.put_bytes(streams.json_line(shape, texts))
                 continue
             if len(tasks) > 1 and sys.stderr.isatty():
-                streams.talk(f"==> task {task}, attempt {found.attempt} <==")
+                streams.tell(f"==> task {task}, attempt {found.attempt} <==")
             _tell_elsewhere(task, found, only)
             if not (found.stdout_bytes or found.stderr_bytes):
                 _tell_end(session, task, found.attempt)
@@ -73,7 +73,7 @@ def logs(ids: tuple[range, ...], only: str | None, attempt: int | None, follow: 
                 if only == "stderr":
                     streams.put_bytes(blocks)
                 else:
-                    streams.talk_bytes(blocks)
+                    streams.write_stderr(blocks)
 
 
 def _tell_elsewhere(task: int, found: "Output", only: str | None) -> None:
@@ -85,7 +85,7 @@ def _tell_elsewhere(task: int, found: "Output", only: str | None) -> None:
         if path is None or size or only not in (None, stream):
             continue
         if not os.path.isfile(path) or os.path.getsize(path):
-            streams.talk(f"the {stream} of task {task} went to {path}")
+            streams.tell(f"the {stream} of task {task} went to {path}")
 
 
 def _tell_end(session: "Session", task: int, attempt: int) -> None:
@@ -96,11 +96,11 @@ def _tell_end(session: "Session", task: int, attempt: int) -> None:
     for one in session.task(task).attempts:
         if one.attempt == attempt and one.cause is not Cause.EXIT:
             message = message_of(one)
-            streams.talk(f"task {task} wrote nothing: {describe_end(one)}{f': {plain(message)}' if message else ''}")
+            streams.tell(f"task {task} wrote nothing: {describe_end(one)}{f': {plain(message)}' if message else ''}")
 
 
 def _follow(task: int, only: str | None) -> None:
-    """Print what a task writes until it is over."""
+    """Print what a task writes until it finishes."""
     attempt, told = 0, False
     with open_session() as session:
         for piece in session.follow_output(task):
@@ -108,11 +108,11 @@ def _follow(task: int, only: str | None) -> None:
             if piece.attempt != attempt:
                 attempt = piece.attempt
                 if sys.stderr.isatty():
-                    streams.talk(f"==> task {task}, attempt {attempt} <==")
+                    streams.tell(f"==> task {task}, attempt {attempt} <==")
             if only in (None, piece.stream):
                 if piece.left_out:
-                    streams.talk(f"[pilotmtc: {piece.left_out:,} bytes of {piece.stream} left out here]")
-                write = streams.put_bytes if piece.stream == "stdout" or only == "stderr" else streams.talk_bytes
+                    streams.tell(f"[pilotmtc: {piece.left_out:,} bytes of {piece.stream} left out here]")
+                write = streams.put_bytes if piece.stream == "stdout" or only == "stderr" else streams.write_stderr
                 write([piece.data])
         if not told:
             _tell_end(session, task, session.output(task, whole=False).attempt)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pilotmtc.cli.command import Group, command, open_session, site_word, store_option
-from pilotmtc.cli.options import ID, Assignment, Number, assigned, json_option, pilot_options, scheduler_options
+from pilotmtc.cli.options.pilots import pilot_options, scheduler_options
+from pilotmtc.cli.options.types import ID, Assignment, Number, assigned, json_option
 from pilotmtc.cli.output import shapes, streams
 from pilotmtc.text.tables import Column, ago, count, pairs
 from pilotmtc.units import format_duration, format_memory
@@ -36,7 +37,7 @@ _SHOWN = 20
 def pilot() -> None:
     """Start, list and end pilots. A pilot takes tasks from the store and runs them, in the background.
 
-    It may come, go and be killed at any time: the tasks that it had are run by another.
+    A pilot may be killed at any time: another pilot then runs its tasks.
     """
 
 
@@ -46,23 +47,24 @@ def pilot() -> None:
     "pilotmtc pilot submit --site boulder --nodes 64 --walltime 2h\n",
 )
 @scheduler_options
-@click.option("--cores", type=Number(1), metavar="N", help="Cores of a node for tasks  [default: all]")
-@click.option("--gpus", "--gpus-per-node", "gpus", type=Number(0), metavar="N", help="GPUs of a node  [default: 0]")
-@click.option("--memory", metavar="SIZE", help="Memory of a node for tasks: 512M, 2G  [default: all]")
+@click.option("--cores", type=Number(1), metavar="N", help="Cores per node  [default: all]")
+@click.option("--gpus", "--gpus-per-node", "gpus", type=Number(0), metavar="N", help="GPUs per node  [default: 0]")
+@click.option("--memory", metavar="SIZE", help="Memory per node: 512M, 2G  [default: all]")
 @click.option(
     "--resource", "resources", multiple=True, metavar="NAME=N", type=Assignment("resource", number=True),
-    help="A named resource that a node has, such as licences.",
+    help="Named resource per node, such as licences.",
 )  # fmt: skip
-@click.option("--walltime", metavar="TIME", help="It ends after that: 5m, 2h, 1d  [default: never]")
-@click.option("--idle", metavar="TIME", help="It ends after so long without a task  [default: never]")
-@click.option("-c", "--campaign", type=ID, metavar="ID", help="It takes tasks of this campaign only.")
+@click.option("--walltime", metavar="TIME", help="Time after which the pilot ends: 5m, 2h, 1d  [default: never]")
+@click.option("--idle", metavar="TIME", help="Time without a task after which the pilot ends  [default: never]")
+@click.option("-c", "--campaign", type=ID, metavar="ID", help="Take tasks of this campaign only.")
 @click.option("--no-pin", is_flag=True, help="Do not bind tasks to their cores.")
 @json_option
 def submit(as_json: bool, no_pin: bool, resources: tuple[tuple[str, float], ...], **options: Any) -> None:
     """Start a pilot in the background, and print its id.
 
-    Without --site or --scheduler it runs on this machine, and tasks inherit its environment. A scheduler is asked where
-    the store is: this returns when it has taken the pilot, which then waits for its turn; see pilot list.
+    Without --site or --scheduler it runs on this machine, and its tasks inherit the environment of this command. A
+    scheduler is asked on the store's host. This returns when the scheduler has accepted the pilot, which then waits in
+    the queue: see pilot list.
     """
     asked = pilot_options(options)
     with open_session(makes=True) as session:
@@ -78,17 +80,17 @@ def submit(as_json: bool, no_pin: bool, resources: tuple[tuple[str, float], ...]
     else:
         streams.put([str(found.id)])
     if found.trouble:
-        streams.talk(f"the scheduler cannot be asked yet, and will be again: {found.trouble}")
+        streams.tell(f"the scheduler cannot be asked yet, and will be again: {found.trouble}")
     elif sys.stderr.isatty() and not as_json:
         what = f"job {found.batch} of {found.description.site}" if found.batch else count(found.cores, "core")
-        streams.talk(f"pilot {found.id} is {found.state.name}: {what}{f', {found.reason}' if found.reason else ''}")
+        streams.tell(f"pilot {found.id} is {found.state.name}: {what}{f', {found.reason}' if found.reason else ''}")
 
 
 @command("list", examples="pilotmtc pilot list\npilotmtc pilot list --all --json | jq .reason\n")
-@click.option("-a", "--all", "ended", is_flag=True, help="Those that are over, too.")
+@click.option("-a", "--all", "ended", is_flag=True, help="Also pilots that have ended.")
 @json_option
 def list_(ended: bool, as_json: bool) -> None:
-    """List pilots, the newest first."""
+    """List pilots, newest first."""
     with open_session() as session:
         found = session.pilots.list(ended=ended)
     if as_json:
@@ -97,7 +99,7 @@ def list_(ended: bool, as_json: bool) -> None:
     elif found:
         put_pilots(found)
     else:
-        streams.talk("no pilots" if ended else "no pilots are there; to see those that are over: --all")
+        streams.tell("no pilots" if ended else "no active pilots; to see those that have ended: --all")
 
 
 def put_pilots(pilots: "Sequence[Pilot]") -> None:
@@ -139,9 +141,10 @@ def _waited(pilot: "Pilot", now: float) -> str:
 
 def _left(pilot: "Pilot", now: float) -> str:
     """Return how much of its walltime is left."""
-    if not pilot.description.walltime_s or pilot.started_at is None or pilot.ended_at is not None:
-        return ""
-    return format_duration(pilot.started_at + pilot.description.walltime_s - now)
+    from pilotmtc.session.look.overview import left_s
+
+    left = left_s(pilot, now)
+    return "" if left is None else format_duration(left)
 
 
 def _why(pilot: "Pilot", now: float) -> str:
@@ -163,7 +166,7 @@ def _asked(pilot: "Pilot", now: float) -> str:
 @click.argument("id", type=ID)
 @json_option
 def show(id: int, as_json: bool) -> None:  # noqa: A002 -- click's name for the user's word
-    """Show all about the pilot ID."""
+    """Show everything about the pilot ID."""
     with open_session() as session:
         found = session.pilots.get(id)
     if as_json:
@@ -210,27 +213,28 @@ def _end(ids: tuple[int, ...], everything: bool, as_json: bool, *, kill: bool) -
     if as_json:
         streams.put_json({"changed": changed, "unfit": len(chosen) - changed})
         return
-    over = len(chosen) - changed
-    done = "to end now" if kill else "to end when their tasks have"
-    left = f"; {over} {'was' if over == 1 else 'were'} over already" if over else ""
+    ended = len(chosen) - changed
+    their = "its" if changed == 1 else "their"
+    done = "will end now" if kill else f"will end when {their} running tasks finish"
+    left = f"; {ended} had ended already" if ended else ""
     streams.put([f"{count(changed, 'pilot')} {done}{left}"])
 
 
 @command("drain", examples="pilotmtc pilot drain 3\npilotmtc pilot drain --all\n")
 @click.argument("ids", metavar="[ID]...", nargs=-1, type=ID)
-@click.option("-a", "--all", "everything", is_flag=True, help="All that are there.")
+@click.option("-a", "--all", "everything", is_flag=True, help="All active pilots.")
 @json_option
 def drain(ids: tuple[int, ...], everything: bool, as_json: bool) -> None:
-    """Let pilots finish the tasks that they run, take no new ones, and leave."""
+    """Let pilots finish their running tasks, take no new ones, and end."""
     _end(ids, everything, as_json, kill=False)
 
 
 @command("cancel", examples="pilotmtc pilot cancel 3\npilotmtc pilot cancel --all\n")
 @click.argument("ids", metavar="[ID]...", nargs=-1, type=ID)
-@click.option("-a", "--all", "everything", is_flag=True, help="All that are there.")
+@click.option("-a", "--all", "everything", is_flag=True, help="All active pilots.")
 @json_option
 def cancel(ids: tuple[int, ...], everything: bool, as_json: bool) -> None:
-    """End pilots now: the tasks that they run are killed, and run again by others."""
+    """End pilots now: their running tasks are killed, and run again on other pilots."""
     _end(ids, everything, as_json, kill=True)
 
 

@@ -17,12 +17,12 @@ pilotmtc completion fish > ~/.config/fish/completions/pilotmtc.fish
 
 @command("serve", examples="ssh login.site pilotmtc serve ~/runs/store.db\n")
 @click.argument("path", metavar="[STORE]", required=False, type=click.Path())
-@click.option("--key", default="", metavar="NAME", help="Take only what the store's key of this name is for.")
-@click.option("--existing", is_flag=True, help="Make no new store if it is not there.")
+@click.option("--key", default="", metavar="NAME", help="Accept only what the store's key of this name permits.")
+@click.option("--existing", is_flag=True, help="Fail if the store does not exist, instead of making one.")
 def serve(path: str | None, key: str, existing: bool) -> None:
     """Find the server of STORE on this host, or start it, and hand it stdin and stdout.
 
-    This is what clients run, at this end of a pipe or of an SSH connection; it is not made to be typed.
+    Clients run it at the store's end of a pipe or of an SSH connection; it is not meant to be run by hand.
     """
     from pilotmtc.store import serve as module
     from pilotmtc.store.location import locate

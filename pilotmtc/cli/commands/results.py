@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from pilotmtc.cli.command import command, hint, newest_campaign, open_session
-from pilotmtc.cli.options import ID, STATES, Number, json_option
+from pilotmtc.cli.options.selection import STATES
+from pilotmtc.cli.options.types import ID, Number, json_option
 from pilotmtc.cli.output import shapes, streams
 from pilotmtc.text.tables import Column, count
 from pilotmtc.units import format_duration, format_memory
@@ -34,20 +35,30 @@ AFTER = (
 
 @command("results", examples=_EXAMPLES)
 @click.argument("campaign", type=ID, required=False)
-@click.option("--csv", "as_csv", is_flag=True, help="Print CSV, with a column for each parameter.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV, with one column per parameter.")
 @json_option
-@click.option("-s", "--state", "states", multiple=True, type=click.Choice(STATES[4:], False), help="Only of these.")
-@click.option("--stdout", type=PARTS, default="first", show_default=True, help="Its first line, all of it, or nothing.")
-@click.option("--stderr", type=PARTS, default="none", show_default=True, help="Its first line, all of it, or nothing.")
+@click.option(
+    "-s",
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice(STATES[4:], False),
+    help="Only tasks in this state; may be repeated.",
+)
+@click.option(
+    "--stdout", type=PARTS, default="first", show_default=True, help="Print its first line, all of it, or nothing."
+)
+@click.option(
+    "--stderr", type=PARTS, default="none", show_default=True, help="Print its first line, all of it, or nothing."
+)
 @click.option(
     "-n", "--limit", type=Number(0), metavar="N",
-    help=f"No more than that; 0 is all  [default: all; in a table {_SHOWN}]",
+    help=f"Largest number of results; 0: all  [default: all; {_SHOWN} in a table]",
 )  # fmt: skip
 def results(campaign: int | None, as_csv: bool, as_json: bool, limit: int | None, **options: Any) -> None:
-    """Print how the tasks of CAMPAIGN (the newest, if none is given) have ended.
+    """Print the results of the finished tasks of CAMPAIGN (default: the newest campaign).
 
-    Tasks that are not over are left out. CSV and JSON are made for programs, and stream: a million results need no
-    memory.
+    CSV and JSON are for programs, and stream: a million results need no more memory than one.
     """
     if as_csv and as_json:
         raise click.UsageError("--csv and --json exclude each other", click.get_current_context())
@@ -68,12 +79,12 @@ def results(campaign: int | None, as_csv: bool, as_json: bool, limit: int | None
             rows = list(shown)
             if not rows:
                 left = sum(n for state, n in session.campaign(campaign).counts.items() if state.value < 4)
-                are = f"{count(left, 'task')} of campaign {campaign} {'is' if left == 1 else 'are'} not over"
-                streams.talk(f"no results yet: {are}" if left else "no results")
+                are = f"{count(left, 'task')} of campaign {campaign} {'has' if left == 1 else 'have'} not finished"
+                streams.tell(f"no results yet: {are}" if left else "no results")
                 return
             _put_table(rows, session.fields(ids=[row.id for row in rows]), stdout, stderr)
             if next(found, None) is not None:
-                streams.talk(f"there are more than {limit}: use --limit, or {hint(f'results {campaign} --csv')}")
+                streams.tell(f"there are more than {limit}: use --limit, or {hint(f'results {campaign} --csv')}")
 
 
 def part_of(text: str, part: str) -> str:

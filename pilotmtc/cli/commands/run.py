@@ -24,17 +24,9 @@ from pilotmtc.cli.command import (
     typed,
 )
 from pilotmtc.cli.interrupts import interrupt
-from pilotmtc.cli.options import (
-    SCHEDULER_NAMES,
-    Assignment,
-    Number,
-    assigned,
-    build_tasks,
-    json_option,
-    pilot_options,
-    scheduler_options,
-    task_options,
-)
+from pilotmtc.cli.options.pilots import SCHEDULER_NAMES, pilot_options, scheduler_options
+from pilotmtc.cli.options.tasks import build_tasks, task_options
+from pilotmtc.cli.options.types import Assignment, Number, assigned, json_option
 from pilotmtc.cli.output import shapes, streams
 from pilotmtc.cli.output.progress import Progress, Tally
 from pilotmtc.errors import StoreError, TransportError
@@ -73,33 +65,33 @@ pilotmtc run --json './sim {}' ::: 1 2 3 | jq .elapsed_s
 @click.option("--pilot-memory", metavar="SIZE", help="Memory to use  [default: all]")
 @click.option(
     "--pilot-resource", "pilot_resources", multiple=True, metavar="NAME=N", type=Assignment("resource", number=True),
-    help="A named resource that there is, for --resource.",
+    help="Named resource of this machine, for --resource.",
 )  # fmt: skip
 @scheduler_options
 @click.option(
     "--walltime", metavar="TIME",
-    help="End after that; what is left can be resumed. At a site: the walltime of each pilot.",
+    help="Stop after this time; what is left can be resumed. At a site: the walltime of each pilot.",
 )  # fmt: skip
-@click.option("--any-pilot", is_flag=True, help="Let the store's other pilots run the tasks, too.")
+@click.option("--any-pilot", is_flag=True, help="Let the store's other pilots run these tasks, too.")
 @click.option("--no-pin", is_flag=True, help="Do not bind tasks to their cores.")
 @click.option(
     "--resume", is_flag=False, flag_value="0", metavar="[CAMPAIGN]",
-    help="Go on with a campaign that was interrupted  [default: the newest]",
+    help="Continue a campaign that was interrupted  [default: the newest]",
 )  # fmt: skip
-@click.option("--retry-failed", is_flag=True, help="With --resume: run what failed again.")
+@click.option("--retry-failed", is_flag=True, help="With --resume: retry what failed.")
 @click.option("-k", "--keep-order", is_flag=True, help="Show outputs in the order of the tasks.")
-@click.option("-q", "--quiet", is_flag=True, help="Show failures only: no output of tasks, no progress.")
+@click.option("-q", "--quiet", is_flag=True, help="Show failures only, without outputs and progress.")
 @json_option
 def run(words: tuple[str, ...], **options: Any) -> int:
-    """Run tasks, here or at a site, show their output, and return when all are over.
+    """Run tasks, here or at a site, show their output, and return when all have finished.
 
-    One COMMAND in quotes is a shell line; several words are a program and its arguments, as they are. {placeholders}
-    take the parameters: {} the value, {mass} one by name, {1} one by position. Parameters come from ::: lists, --from
-    files and --grid; several are multiplied. Without any of these, and with a placeholder in the command, the lines of
+    A COMMAND in quotes is a shell line; several words are a program and its arguments. {placeholders} take the
+    parameters: {} the value, {mass} one by name, {1} one by position. Parameters come from ::: lists, --from files and
+    --grid; several of these are multiplied. Without any of them, and with a placeholder in the command, the lines of
     standard input are the values.
 
-    What tasks print goes to stdout, task by task, as they end. Everything is kept in the store, too: see results, logs
-    and tasks. Ctrl-C finishes what runs and stops; a second one kills. Nothing is lost: --resume goes on.
+    What tasks print goes to stdout, task by task, as they finish. The store keeps it, too: see results, logs and tasks.
+    Ctrl-C lets running tasks finish and stops; a second one kills them. Nothing is lost: --resume continues.
 
     The exit code is 0 if all tasks are DONE, 1 if some are not, 130 after Ctrl-C.
     """
@@ -138,11 +130,11 @@ def run(words: tuple[str, ...], **options: Any) -> int:
             retry_failed=retry_failed,
         )  # fmt: skip
         with Progress(size, quiet=quiet) as progress:
-            show = _Show(session, doing, progress, words=words, quiet=quiet, as_json=as_json)
+            show = _RunPrinter(session, doing, progress, words=words, quiet=quiet, as_json=as_json)
             return show.run()
 
 
-class _Show:
+class _RunPrinter:
     """Draws a run."""
 
     def __init__(
@@ -171,7 +163,7 @@ class _Show:
                     self._draw(event)
         except (StoreError, TransportError):
             if self._doing.campaign is not None:
-                self._talk(_to_go_on(self._doing.campaign, self._words))
+                self._tell(_to_go_on(self._doing.campaign, self._words))
             raise
         self._progress.hide()
         return self._conclude()
@@ -182,22 +174,22 @@ class _Show:
         match event:
             case Begun() if not self._quiet:
                 if event.shared:
-                    self._talk(f"pilotmtc: any pilot of the store may run the tasks of campaign {event.campaign}")
+                    self._tell(f"pilotmtc: any pilot of the store may run the tasks of campaign {event.campaign}")
                 if event.pilot.reason and not event.pilot.description.scheduler:
-                    self._talk(f"pilotmtc: pilot {event.pilot.id}: {event.pilot.reason}")
+                    self._tell(f"pilotmtc: pilot {event.pilot.id}: {event.pilot.reason}")
             case Advanced(campaign=campaign):
                 self._write(sys.stdout.flush)
                 self._progress.show(campaign)
             case Ended(result=result):
                 self._end(result)
             case PilotMoved(pilot=pilot) if not self._quiet:
-                self._talk(f"pilotmtc: {_queue_words(pilot)}")
+                self._tell(f"pilotmtc: {_queue_words(pilot)}")
             case PilotLost(pilot=pilot):
-                self._talk(f"pilotmtc: pilot {pilot.id} was lost ({pilot.reason}); its tasks go on in another one")
+                self._tell(f"pilotmtc: pilot {pilot.id} was lost ({pilot.reason}); its tasks go on in another one")
             case StoreTroubled(trouble=""):
-                self._talk("pilotmtc: the store takes results again")
+                self._tell("pilotmtc: the store takes results again")
             case StoreTroubled(trouble=trouble):
-                self._talk(f"pilotmtc: the store takes no results, which are kept and sent again: {trouble}")
+                self._tell(f"pilotmtc: the store takes no results, which are kept and sent again: {trouble}")
 
     def _end(self, result: "TaskResult") -> None:
         from pilotmtc.session import output_blocks, output_text
@@ -220,10 +212,10 @@ class _Show:
         if not result.ok:
             self._failures += 1
             if self._failures <= _FAILURES_SHOWN:
-                self._talk(*describe_failure(result))
+                self._tell(*describe_failure(result))
             elif self._failures == _FAILURES_SHOWN + 1:
                 select = f"tasks --campaign {result.campaign} --state failed"
-                self._talk(f"more failures are not shown; to see them all: {hint(select)}")
+                self._tell(f"more failures are not shown; to see them all: {hint(select)}")
 
     def _write(self, do: Callable[[], None]) -> None:
         try:
@@ -233,19 +225,19 @@ class _Show:
             self._broken = True
             self._doing.drain()
 
-    def _talk(self, *lines: str) -> None:
+    def _tell(self, *lines: str) -> None:
         self._progress.hide()
         for line in lines:
-            streams.talk(line)
+            streams.tell(line)
 
     def _tell_signals(self) -> None:
         # Not in the handler: it may have come in the middle of drawing.
         if self._told < self._signals:
             self._told = self._signals
             if self._signals == 1:
-                self._talk("pilotmtc: stopping when the running tasks have finished; Ctrl-C again kills them")
+                self._tell("pilotmtc: stopping when the running tasks have finished; Ctrl-C again kills them")
             else:
-                self._talk("pilotmtc: killing the running tasks")
+                self._tell("pilotmtc: killing the running tasks")
 
     @contextmanager
     def _handled_signals(self) -> Iterator[None]:
@@ -272,7 +264,7 @@ class _Show:
     def _conclude(self) -> int:
         campaign = self._doing.campaign
         if campaign is None:
-            streams.talk("pilotmtc: interrupted before there was a task")
+            streams.tell("pilotmtc: interrupted before there was a task")
             return EXIT_INTERRUPTED
         tally = Tally(campaign)
         took = format_duration(time.monotonic() - self._began)
@@ -280,20 +272,20 @@ class _Show:
         begin = paint(f"campaign {campaign.id}", colour, on=streams.has_colour(sys.stderr))
         if self._doing.interrupted:
             why = "its walltime was over" if self._doing.out_of_time else "interrupted"
-            streams.talk(f"{begin}: {why} after {took}: {tally.words(left=True)}")
+            streams.tell(f"{begin}: {why} after {took}: {tally.words(left=True)}")
             if self._doing.out_of_time and not self._ended:
-                streams.talk("no task ended in that time: if none can, ask for a longer --walltime")
-            streams.talk(_to_go_on(campaign, self._words))
+                streams.tell("no task ended in that time: if none can, ask for a longer --walltime")
+            streams.tell(_to_go_on(campaign, self._words))
             if self._broken:
                 return EXIT_BROKEN_PIPE
             if self._doing.out_of_time and not self._signals and not self._terminated:
                 return EXIT_TASKS_FAILED
             return EXIT_TERMINATED if self._terminated else EXIT_INTERRUPTED
         if not self._quiet or tally.bad:
-            streams.talk(f"{begin}: {tally.words()} in {took}")
+            streams.tell(f"{begin}: {tally.words()} in {took}")
         if tally.failed and self._failures <= _FAILURES_SHOWN:
             again = hint(_again(campaign.id, "--retry-failed"))
-            streams.talk(f"to run {count(tally.failed, 'failed task')} again: {again}")
+            streams.tell(f"to run {count(tally.failed, 'failed task')} again: {again}")
         return EXIT_TASKS_FAILED if tally.bad else 0
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pilotmtc.cli.command import Helpful
-from pilotmtc.cli.options import Number, json_option
+from pilotmtc.cli.options.types import Number, json_option
 from pilotmtc.cli.output import streams
 from pilotmtc.text.tables import Column, pairs, plain
 
@@ -31,7 +31,7 @@ class _Sites(Helpful, click.Group):
 
 @click.group("site", cls=_Sites, examples=_EXAMPLES)
 def site() -> None:
-    """Tell pilotmtc of machines with a scheduler.
+    """Manage sites: machines with a scheduler.
 
     They are kept in ~/.config/pilotmtc/sites.toml, which may be edited by hand; docs/sites.md has all its keys.
     """
@@ -68,15 +68,15 @@ def _command(name: str, *, examples: str) -> Callable[[Callable[..., Any]], clic
 @click.option("--cores", type=Number(1), metavar="N", help="Cores of a node to use  [default: all]")
 @click.option("--gpus", type=Number(0), metavar="N", help="GPUs of a node.")
 @click.option("--memory", metavar="SIZE", help="Memory of a node to use.")
-@click.option("--idle", metavar="TIME", help="Pilots end after so long without a task.")
-@click.option("--replace", is_flag=True, help="If there is a site of that name.")
-@click.option("--no-check", is_flag=True, help="Do not look at the site now.")
+@click.option("--idle", metavar="TIME", help="Time without a task after which pilots end.")
+@click.option("--replace", is_flag=True, help="Replace an existing site of that name.")
+@click.option("--no-check", is_flag=True, help="Do not check the site now.")
 @json_option
 def add(name: str, host: str, replace: bool, no_check: bool, as_json: bool, **keys: Any) -> int:
-    """Make the site NAME known, whose login host is HOST ([user@]host[:port]), once that lets you in.
+    """Add the site NAME, whose login host is HOST ([user@]host[:port]), if that lets you in.
 
-    Without HOST it is this machine. All that `site check` looks at is looked at, and what is wrong is said. pilotmtc
-    may be brought there afterwards, with `site deploy`.
+    Without HOST it is this machine. The checks of `site check` are made, and problems are reported. `site deploy` can
+    install pilotmtc there afterwards.
     """
     from pilotmtc.errors import UsageError
     from pilotmtc.sites import find_scheduler, make_site, read_sites, save_site
@@ -92,29 +92,29 @@ def add(name: str, host: str, replace: bool, no_check: bool, as_json: bool, **ke
         from pilotmtc.deploy.check import check as look
 
         for one in look(found):
-            streams.talk(_line(one))
+            streams.tell(_line(one))
             if one.ok is False and one.name in ("ssh", "host key"):
-                streams.talk(f"site {name} is not known: --no-check makes it known all the same")
+                streams.tell(f"site {name} was not added: --no-check adds it all the same")
                 return one.exit_code
     save_site(found)
     if as_json:
         streams.put_json(_shape(found))
     else:
-        streams.talk(f"site {name} is known: pilotmtc run --site {name} ..., pilotmtc pilot submit --site {name}")
+        streams.tell(f"site {name} added: pilotmtc run --site {name} ..., pilotmtc pilot submit --site {name}")
     return 0
 
 
 @_command("check", examples="pilotmtc site check boulder\npilotmtc site check boulder --job --timeout 1h\n")
 @click.argument("name")
-@click.option("--job", is_flag=True, help="Submit a job of one node, too, and see whether it reaches the store.")
+@click.option("--job", is_flag=True, help="Also submit a job of one node, and check that it reaches the store.")
 @click.option("--timeout", default="10m", show_default=True, metavar="TIME", help="How long to wait for that job.")
 @json_option
 def check(name: str, job: bool, timeout: str, as_json: bool) -> int:
-    """Look whether the site NAME has all it needs, and say what to do where it has not.
+    """Check whether the site NAME has all it needs, and say how to fix what it lacks.
 
-    Looked at are: ssh, the host key, Python, pilotmtc's version and protocol, the store and what it lies on, the
+    It checks ssh, the host key, Python, pilotmtc's version and protocol, the store and its file system, the
     scheduler's commands, and the way from a compute node back to the store, as far as the login host itself can try it.
-    Ends with the exit code of the first thing that is wrong.
+    The exit code is that of the first problem.
     """
     from pilotmtc.deploy.check import check as look
     from pilotmtc.sites import get_site
@@ -148,15 +148,15 @@ def check(name: str, job: bool, timeout: str, as_json: bool) -> int:
 @click.option("--directory", default="~/.pilotmtc", show_default=True, metavar="PATH", help="Where to put it there.")
 @json_option
 def deploy(name: str, python: str, directory: str, as_json: bool) -> None:
-    """Put this pilotmtc and its libraries on the site NAME, which needs no internet for it, and use it from now on.
+    """Install this pilotmtc and its libraries on the site NAME, which needs no internet for it, and use it from now on.
 
-    The libraries are got here, with pip, for the Python there. What is there already is not sent again. What runs there
-    goes on with the version that it has.
+    pip downloads the libraries here, for the Python there. Existing files are not sent again. What runs there continues
+    with its version.
     """
     from pilotmtc.deploy.put import deploy as put
     from pilotmtc.sites import get_site, save_site
 
-    done = put(get_site(name), python=python, base=directory, talk=streams.talk)
+    done = put(get_site(name), python=python, base=directory, talk=streams.tell)
     save_site(done.site)
     if as_json:
         streams.put_json(
@@ -167,22 +167,22 @@ def deploy(name: str, python: str, directory: str, as_json: bool) -> None:
         )  # fmt: skip
         return
     what = "is there now" if done.fresh else "was there already"
-    streams.talk(f"pilotmtc {done.version} {what}: {done.site.command}")
+    streams.tell(f"pilotmtc {done.version} {what}: {done.site.command}")
     if done.others:
-        streams.talk(f"others are there, which pilots may still use; docs/sites.md says more: {', '.join(done.others)}")
+        streams.tell(f"others are there, which pilots may still use; docs/sites.md says more: {', '.join(done.others)}")
 
 
 @_command(
     "keys", examples="pilotmtc site keys boulder\npilotmtc site keys boulder --revoke pilot-20261126-010203-abcdef\n"
 )
 @click.argument("name")
-@click.option("--revoke", multiple=True, metavar="KEY", help="Let this key open nothing any more; may be repeated.")
+@click.option("--revoke", multiple=True, metavar="KEY", help="Revoke this key; may be repeated.")
 @json_option
 def keys(name: str, revoke: tuple[str, ...], as_json: bool) -> None:
-    """Show the keys that open the store of the site NAME, such as those of its pilots, or revoke some.
+    """List the keys that open the store of the site NAME, such as those of its pilots, or revoke some.
 
-    A pilot's key is revoked by itself when the pilot is over. One that is revoked before cuts its pilot off: the
-    pilot is given up, and its tasks go back.
+    A pilot's key is revoked automatically when the pilot ends. Revoking it earlier cuts the pilot off: the pilot is
+    given up, and other pilots run its tasks.
     """
     from pilotmtc.cli.commands.keys import put_keys
     from pilotmtc.errors import UsageError
@@ -215,14 +215,14 @@ def list_(as_json: bool) -> None:
         ]
         streams.put_table(_COLUMNS, rows)
     else:
-        streams.talk(f"there are no sites in {config_path()}: see pilotmtc site add --help")
+        streams.tell(f"there are no sites in {config_path()}: see pilotmtc site add --help")
 
 
 @_command("show", examples="pilotmtc site show boulder\n")
 @click.argument("name")
 @json_option
 def show(name: str, as_json: bool) -> None:
-    """Show all that is known of the site NAME."""
+    """Show everything about the site NAME."""
     from pilotmtc.sites import get_site
 
     found = get_site(name)
@@ -243,7 +243,7 @@ def remove(name: str, as_json: bool) -> None:
     remove_site(name)
     if as_json:
         streams.put_json({"removed": name})
-    streams.talk(f"site {name} is no longer in {config_path()}; its store and what was deployed there stay")
+    streams.tell(f"site {name} is no longer in {config_path()}; its store and what was deployed there stay")
 
 
 def _shape(one: "Site") -> dict[str, object]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pilotmtc.cli.command import command, hint, open_session
-from pilotmtc.cli.options import ID, Number, json_option
+from pilotmtc.cli.options.types import ID, Number, json_option
 from pilotmtc.cli.output import shapes, streams
 from pilotmtc.text.tables import Column, ago, count, paint, pairs
 from pilotmtc.units import format_memory
@@ -36,11 +36,11 @@ _COLUMNS = (
 @click.argument("campaign", type=ID, required=False)
 @click.option(
     "-n", "--limit", type=Number(0), metavar="N", default=20, show_default=True,
-    help="No more campaigns than that; 0 is all.",
+    help="Largest number of campaigns to show; 0: all.",
 )  # fmt: skip
 @json_option
 def status(campaign: int | None, limit: int, as_json: bool) -> None:
-    """Show how far campaigns are (or one CAMPAIGN), and the pilots that are there."""
+    """Show the progress of all campaigns, or of one CAMPAIGN, and the active pilots."""
     with open_session() as session:
         campaigns = session.campaigns() if campaign is None else (session.campaign(campaign),)
         pilots = session.pilots.list()
@@ -71,7 +71,7 @@ def status(campaign: int | None, limit: int, as_json: bool) -> None:
             streams.put([""])
             put_pilots(pilots)
         elif any(_left(one) and not one.own_pilots for one in campaigns):
-            streams.talk(f"no pilot is there to run what is left: {hint('pilot submit')}")
+            streams.tell(f"no pilot is active to run what is left: {hint('pilot submit')}")
         tell_deserted(campaigns, pilots)
 
 
@@ -81,7 +81,7 @@ def tell_deserted(campaigns: "Iterable[Campaign]", pilots: "Iterable[Pilot]") ->
 
     for one in list(deserted(campaigns, pilots))[:_DESERTED]:
         ways = f"{hint(f'run --resume {one.id}')}, or {hint(f'pilot submit --campaign {one.id}')}"
-        streams.talk(f"campaign {one.id} is kept for pilots of its own, and none is there: {ways}")
+        streams.tell(f"campaign {one.id} is kept for pilots of its own, and none is active: {ways}")
 
 
 def _left(campaign: "Campaign") -> int:
@@ -97,7 +97,7 @@ def _overview(session: "Session", campaigns: "tuple[Campaign, ...]", limit: int)
     shown = campaigns[: limit or None]
     streams.put_table(_COLUMNS, [_row(one) for one in shown])
     if len(campaigns) > len(shown):
-        streams.talk(f"{count(len(campaigns) - len(shown), 'older campaign')} not shown: use --limit")
+        streams.tell(f"{count(len(campaigns) - len(shown), 'older campaign')} not shown: use --limit")
 
 
 def _row(campaign: "Campaign") -> tuple[str, ...]:
@@ -128,10 +128,10 @@ def _one(campaign: "Campaign", session: "Session") -> None:
     rows = [
         ("campaign", f"{campaign.id}{f' ({campaign.name})' if campaign.name else ''}"),
         ("created", ago(campaign.created_at, time.time())),
-        ("tasks", f"{campaign.received:,}{'' if campaign.sealed else ' so far: its submission has not ended'}"),
+        ("tasks", f"{campaign.received:,}{'' if campaign.sealed else ' so far: its submission has not finished'}"),
     ]
     rows += [(state.name.lower(), f"{n:,}") for state, n in sorted(campaign.counts.items()) if n]
     streams.put(pairs(rows, colour=colour))
     failed = list(session.tasks(campaign=campaign.id, states=["failed"], limit=1))
     if failed:
-        streams.talk(f"see them: {hint(f'tasks --campaign {campaign.id} --state failed')}")
+        streams.tell(f"see them: {hint(f'tasks --campaign {campaign.id} --state failed')}")

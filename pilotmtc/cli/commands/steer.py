@@ -8,13 +8,19 @@ import click
 
 from pilotmtc.cli.command import command, hint, open_session
 from pilotmtc.cli.commands.status import tell_deserted
-from pilotmtc.cli.options import assigned, check_ids, filter_options, json_option, need_options, selected
+from pilotmtc.cli.options.selection import check_ids, filter_options, selected
+from pilotmtc.cli.options.tasks import need_options
+from pilotmtc.cli.options.types import assigned, json_option
 from pilotmtc.cli.output import streams
 from pilotmtc.text.tables import count
 
 if TYPE_CHECKING:
     from pilotmtc.protocol.base import Changed
     from pilotmtc.session import Selection
+
+
+_NOT_CHANGED = "skipped: tasks that run or are DONE cannot be changed"
+_NOT_RETRIED = "skipped: only failed, canceled or skipped tasks can be retried"
 
 
 def _chosen(options: dict[str, Any]) -> "Selection":
@@ -26,7 +32,7 @@ def _chosen(options: dict[str, Any]) -> "Selection":
 
 
 def _tell(done: str, changed: "Changed", as_json: bool, why: tuple[str, str]) -> int:
-    """Say to how many tasks something was done, and, of one or of several, `why` it was not to the others."""
+    """Say to how many tasks something was done, and `why` not to the others."""
     if as_json:
         streams.put_json({"changed": changed.changed, "unfit": changed.unfit})
         return 0
@@ -42,34 +48,34 @@ def _tell(done: str, changed: "Changed", as_json: bool, why: tuple[str, str]) ->
 @filter_options
 @json_option
 def cancel(as_json: bool, **options: Any) -> int:
-    """Cancel tasks: those that run are killed, the others will not start.
+    """Cancel tasks: running tasks are killed, the others never start.
 
-    The tasks are those with the IDs given (17 or 17-20), and of them those that meet all conditions.
+    The tasks are those with the given IDs (17 or 17-20), limited to those that meet every condition.
     """
     select = _chosen(options)
     with open_session() as session:
         check_ids(session, select)
-        return _tell("canceled", session.cancel(**select), as_json, ("was over already", "were over already"))
+        return _tell("canceled", session.cancel(**select), as_json, ("had finished already", "had finished already"))
 
 
 @command("retry", examples="pilotmtc retry 17\npilotmtc retry --campaign 7\npilotmtc retry --campaign 7 --cause oom\n")
 @filter_options
 @json_option
 def retry(as_json: bool, **options: Any) -> int:
-    """Run tasks again that are FAILED, CANCELED or SKIPPED, with all their tries.
+    """Retry tasks that are FAILED, CANCELED or SKIPPED, with all their retries.
 
-    Tasks that were skipped because of them are run, too. To give them more memory or time first, see edit.
+    Tasks that were skipped because of them run, too. To give them more memory or time first, see edit.
     """
     select = _chosen(options)
     with open_session() as session:
         check_ids(session, select)
         changed = session.retry(**select)
-        code = _tell("to be run again", changed, as_json, ("was in no state for that", "were in no state for that"))
+        code = _tell("will run again", changed, as_json, (_NOT_RETRIED, _NOT_RETRIED))
         if changed.changed and not as_json and sys.stderr.isatty():
             pilots = session.pilots.list()
             if not pilots:
-                streams.talk(
-                    f"no pilot is there to run them: {hint('pilot submit')}, or {hint('run --resume CAMPAIGN')}"
+                streams.tell(
+                    f"no pilot is active to run them: {hint('pilot submit')}, or {hint('run --resume CAMPAIGN')}"
                 )
             tell_deserted(session.campaigns(), pilots)
         return code
@@ -84,9 +90,9 @@ def retry(as_json: bool, **options: Any) -> int:
 @functools.partial(need_options, new=False)
 @json_option
 def edit(as_json: bool, **options: Any) -> int:
-    """Change priority, resources or limits of tasks that have not started, or that failed and may be retried.
+    """Change the priority, resources or limits of tasks that have not started, or that failed and may be retried.
 
-    What is not given stays as it is.
+    Everything else stays as it is.
     """
     new: Any = {
         name: options.pop(name)
@@ -95,5 +101,5 @@ def edit(as_json: bool, **options: Any) -> int:
     select = _chosen(options)
     with open_session() as session:
         check_ids(session, select)
-        why = ("runs or is DONE, and stays as it is", "run or are DONE, and stay as they are")
+        why = (_NOT_CHANGED, _NOT_CHANGED)
         return _tell("changed", session.edit(new, **select), as_json, why)

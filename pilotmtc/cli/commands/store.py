@@ -5,19 +5,21 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from pilotmtc.cli.command import EXIT_TASKS_FAILED, Group, command, open_session, store_option, store_word
+from pilotmtc.cli.command import EXIT_TASKS_FAILED, Group, command, open_session, store_option, store_url
 from pilotmtc.cli.commands.keys import key
 from pilotmtc.cli.commands.limit import limit
 from pilotmtc.cli.commands.results import PARTS, json_lines, put_csv
-from pilotmtc.cli.options import ID, json_option
+from pilotmtc.cli.options.types import ID, json_option
 from pilotmtc.cli.output import streams
 from pilotmtc.errors import ConfigError
 from pilotmtc.units import format_memory
+
+if TYPE_CHECKING:
+    from pilotmtc.session import Session
 
 
 @click.group(
@@ -37,10 +39,8 @@ def store() -> None:
 @command("path", examples="pilotmtc store path\nsqlite-utils query $(pilotmtc store path) 'select * from campaigns'\n")
 @json_option
 def path(as_json: bool) -> None:
-    """Print where the store is. It need not be there yet."""
-    from pilotmtc.store.location import locate
-
-    found = locate(store_word()).url
+    """Print where the store is. It need not exist yet."""
+    found = store_url()
     if as_json:
         streams.put_json({"path": found})
     else:
@@ -50,7 +50,7 @@ def path(as_json: bool) -> None:
 @command("where", examples="pilotmtc store where\npilotmtc store where --json\n")
 @json_option
 def where(as_json: bool) -> None:
-    """Show what the store lies on, how it is opened, and which process on which host serves it."""
+    """Show the store's file system, how it is opened, and which process on which host serves it."""
     from msgspec.structs import asdict
 
     with open_session() as session:
@@ -59,7 +59,7 @@ def where(as_json: bool) -> None:
         shape = {name: value for name, value in asdict(info).items() if name != "tasks"}
         streams.put_json({"url": url, **shape})
         return
-    reason = "set by `store mode`" if info.forced else "found out"
+    reason = "set by `store mode`" if info.forced else "detected"
     streams.put(
         [
             f"store        {url}",
@@ -80,7 +80,7 @@ def mode(mode: str, as_json: bool) -> None:
     """Set how all hosts open the store.
 
     "network" is for file systems that several hosts may use at once: one host has the file to itself, others send
-    their clients there. "local" lets other programs read along. "auto", the default, finds out what the file lies on.
+    their clients there. "local" lets other programs read along. "auto", the default, detects the file system.
     """
     with open_session(makes=True) as session:
         session.set_mode(mode)
@@ -94,7 +94,7 @@ def mode(mode: str, as_json: bool) -> None:
 @command("check", examples="pilotmtc store check\n")
 @json_option
 def check(as_json: bool) -> int:
-    """Look whether the store is sound: the file itself, and that all it says fits together.
+    """Check whether the store is sound: the file itself, and that its records fit together.
 
     The exit code is 0 if it is, 1 if it is not.
     """
@@ -106,9 +106,9 @@ def check(as_json: bool) -> int:
     elif problems:
         streams.put(problems)
         if all("large output" in problem for problem in problems):
-            streams.talk(f"{url} itself is sound, but not all files of large outputs beside it are")
+            streams.tell(f"{url} itself is sound, but not all files of large outputs beside it are")
         else:
-            streams.talk(f"{url} is damaged; make a copy of it before anything else")
+            streams.tell(f"{url} is damaged; make a copy of it before anything else")
     else:
         streams.put([f"{url} is sound"])
     return EXIT_TASKS_FAILED if problems else 0
@@ -117,7 +117,7 @@ def check(as_json: bool) -> int:
 @command("compact", examples="pilotmtc store compact\n")
 @json_option
 def compact(as_json: bool) -> None:
-    """Give unused space in the store's file back."""
+    """Return unused space in the store's file to the file system."""
     with open_session() as session:
         done = session.compact()
     if as_json:
@@ -132,7 +132,7 @@ def compact(as_json: bool) -> None:
 def snapshot(path: str, as_json: bool) -> None:
     """Write a consistent copy of the store to PATH, while it is in use. The copy is a store as well.
 
-    It has no outputs that were too large for the store, only their heads and tails: they are in files beside it.
+    Of outputs that were too large for the store it has heads and tails only: the rest is in files beside the store.
     """
     notes: list[str] = []
     with open_session() as session:
@@ -150,26 +150,26 @@ def snapshot(path: str, as_json: bool) -> None:
 )
 @click.option(
     "-c", "--campaign", "campaigns", multiple=True, type=ID, metavar="ID",
-    help="Of this campaign only; repeated: of these.",
+    help="Results of this campaign only; may be repeated.",
 )  # fmt: skip
 @click.option(
     "-f", "--format", "form", type=click.Choice(("csv", "jsonl")),
-    help="CSV, or JSON, one object a line  [default: as FILE ends, else jsonl]",
+    help="CSV, or JSON with one object per line  [default: as FILE's name ends, else jsonl]",
 )  # fmt: skip
 @click.option(
     "-o",
     "--output",
     type=click.Path(),
     metavar="FILE",
-    help="Write to this file, which is there only when it is complete.",
+    help="Write to this file, which appears only when it is complete.",
 )
 @click.option("--stdout", type=PARTS, default="whole", show_default=True, help="Its first line, all of it, or nothing.")
 @click.option("--stderr", type=PARTS, default="whole", show_default=True, help="Its first line, all of it, or nothing.")
 def export(campaigns: tuple[int, ...], form: str | None, output: str | None, stdout: str, stderr: str) -> None:
-    """Write the results of all tasks that are over, as CSV or as JSON, one object a line."""
+    """Write the results of all finished tasks, as CSV or as JSON, one object per line."""
     if form is None:
         form = "csv" if output is not None and output.endswith(".csv") else "jsonl"
-    with open_session() as session, _target(output) as stream:
+    with open_session() as session, _target(session, output) as stream:
         campaign = campaigns or None
         found = session.results(campaign=campaign, outputs=(stdout, stderr) != ("none", "none"))
         if form == "csv":
@@ -180,17 +180,13 @@ def export(campaigns: tuple[int, ...], form: str | None, output: str | None, std
 
 
 @contextlib.contextmanager
-def _target(output: str | None) -> Iterator[TextIO]:
+def _target(session: "Session", output: str | None) -> Iterator[TextIO]:
     """Give the stream to write to; a file takes its name when all is in it."""
     if output is None or output == "-":
         yield sys.stdout
         return
     where = os.path.realpath(os.path.expanduser(output))
-    from pilotmtc.store.file.maintenance import refuse_output
-    from pilotmtc.store.location import locate
-
-    if (location := locate(store_word())).target is None:
-        refuse_output(Path(location.path), Path(where))
+    session.check_output(where)
     try:
         stream = tempfile.NamedTemporaryFile(  # noqa: SIM115 -- it is renamed or removed below
             "w",

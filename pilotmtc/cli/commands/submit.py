@@ -6,7 +6,8 @@ from typing import Any
 import click
 
 from pilotmtc.cli.command import command, complete_file, hint, open_session
-from pilotmtc.cli.options import build_tasks, json_option, task_options
+from pilotmtc.cli.options.tasks import build_tasks, task_options
+from pilotmtc.cli.options.types import json_option
 from pilotmtc.cli.output import shapes, streams
 from pilotmtc.text.tables import count
 
@@ -28,10 +29,10 @@ campaign=$(pilotmtc submit campaign.toml) && pilotmtc wait $campaign
 @task_options
 @json_option
 def submit(words: tuple[str, ...], as_json: bool, **options: Any) -> int:
-    """Put the tasks of a campaign file, or of a command and its parameters, into the store; print the campaign's id.
+    """Submit the tasks of a campaign file, or of a command and its parameters, and print the campaign's id.
 
-    It returns at once. Pilots run the tasks, those that are there and those to come: see pilotmtc pilot. COMMAND and
-    the sources of parameters are as in pilotmtc run.
+    It returns at once. Active pilots, and those that start later, run the tasks: see pilotmtc pilot. COMMAND and the
+    sources of parameters are as in pilotmtc run.
     """
     built = build_tasks(words, options)
     if built is None:
@@ -45,7 +46,7 @@ def submit(words: tuple[str, ...], as_json: bool, **options: Any) -> int:
     else:
         streams.put([str(found.id)])
         if sys.stderr.isatty():
-            streams.talk(f"{count(found.received, 'task')} submitted as campaign {found.id}")
+            streams.tell(f"{count(found.received, 'task')} submitted as campaign {found.id}")
     if not pilots and sys.stderr.isatty():
-        streams.talk(f"no pilot is there to run them: {hint('pilot submit')}")
+        streams.tell(f"no pilot is active to run them: {hint('pilot submit')}")
     return 0

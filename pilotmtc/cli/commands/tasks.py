@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from pilotmtc.cli.command import command, hint, open_session
-from pilotmtc.cli.options import ID, Number, check_ids, filter_options, json_option, selected
+from pilotmtc.cli.options.selection import check_ids, filter_options, selected
+from pilotmtc.cli.options.types import ID, Number, json_option
 from pilotmtc.cli.output import shapes, streams
 from pilotmtc.text.tables import Column, pairs
 from pilotmtc.units import format_duration, format_memory
@@ -26,12 +27,12 @@ pilotmtc tasks 100-120
 """
 _COLUMNS = (
     Column("TASK", right=True), Column("CAMPAIGN", right=True, optional=True, spare=5), Column("STATE", state=True),
-    Column("TRY", right=True, spare=4), Column("END", optional=True, spare=2),
+    Column("ATTEMPT", right=True, spare=4), Column("END", optional=True, spare=2),
     Column("TIME", right=True, optional=True, spare=3),
     Column("MEMORY", right=True, optional=True, spare=6), Column("NAME", optional=True, spare=1), Column("COMMAND"),
 )  # fmt: skip
 _ATTEMPT_COLUMNS = (
-    Column("TRY", right=True), Column("END"), Column("TIME", right=True), Column("CPU", right=True, spare=3),
+    Column("ATTEMPT", right=True), Column("END"), Column("TIME", right=True), Column("CPU", right=True, spare=3),
     Column("MEMORY", right=True, spare=2), Column("STARTED", spare=4), Column("PILOT", right=True, spare=5),
     Column("NODE", spare=6), Column("CORES", spare=7), Column("MESSAGE", optional=True),
 )  # fmt: skip
@@ -46,7 +47,7 @@ _ATTEMPT_COLUMNS = (
 @click.option("--newest", is_flag=True, help="The newest first.")
 @json_option
 def tasks(limit: int | None, newest: bool, as_json: bool, **options: Any) -> None:
-    """List tasks: all, those with the IDs given (17 or 17-20), and of them those that meet all conditions."""
+    """List tasks: all, or those with the given IDs (17 or 17-20), limited to those that meet every condition."""
     select = selected(options)
     if limit is None:
         limit = 0 if as_json else _SHOWN
@@ -63,11 +64,11 @@ def tasks(limit: int | None, newest: bool, as_json: bool, **options: Any) -> Non
             return
         shown = list(itertools.islice(found, limit))
         if not shown:
-            streams.talk("no such tasks")
+            streams.tell("no such tasks")
             return
         streams.put_table(_COLUMNS, _rows(shown, several=several))
         if next(found, None) is not None:
-            streams.talk(f"there are more than {limit}: use --limit")
+            streams.tell(f"there are more than {limit}: use --limit")
 
 
 def _stream(found: Any, several: bool) -> None:
@@ -106,7 +107,7 @@ def _rows(tasks: "list[Task]", *, several: bool) -> list[tuple[str, ...]]:
 @click.argument("id", type=ID)
 @json_option
 def task(id: int, as_json: bool) -> None:  # noqa: A002 -- click's name for the user's word
-    """Show all about the task ID: what it runs, what it needs, each of its attempts, what it waits for."""
+    """Show everything about the task ID: its command, what it needs, its attempts, what it waits for."""
     with open_session() as session:
         found = session.task(id)
     if as_json:
@@ -127,4 +128,4 @@ def _put_detail(detail: "TaskDetail") -> None:
     if detail.attempts:
         streams.put([""])
         streams.put_table(_ATTEMPT_COLUMNS, [attempt_row(one, now) for one in detail.attempts])
-        streams.talk(f"what it wrote: {hint(f'logs {detail.task.id}')}")
+        streams.tell(f"what it wrote: {hint(f'logs {detail.task.id}')}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pilotmtc.cli.command import command, open_session
-from pilotmtc.cli.options import json_option
+from pilotmtc.cli.options.types import json_option
 from pilotmtc.cli.output import shapes, streams
 from pilotmtc.text.tables import Column, paint, rate, table
 from pilotmtc.units import format_duration
@@ -37,26 +37,24 @@ _WAIT_S = 10.0
 
 
 @command("top", examples=_EXAMPLES)
-@click.option("--once", is_flag=True, help="Show it once and leave.")
+@click.option("--once", is_flag=True, help="Show it once, and end.")
 @click.option(
     "--interval", type=click.FloatRange(0.2, 3600), default=2.0, show_default=True, metavar="SECONDS",
-    help="Not more often than that; while nothing changes, every 10 s.",
+    help="Minimum interval between updates; while nothing changes it is 10 s.",
 )  # fmt: skip
 @json_option
 def top(once: bool, interval: float, as_json: bool) -> None:
     """Show pilots, campaigns and what needs attention, as plain text, again when something has changed.
 
-    It goes on until Ctrl-C. Rates are of the last while, failures of pilots of the time since the store's server was
-    started.
+    It runs until Ctrl-C. Rates are recent; failures of pilots are counted since the store's server started.
     """
-    from pilotmtc.protocol.client.watch import GetOverview
     from pilotmtc.session.look.overview import Board
 
     board = Board()
     clears = not once and not as_json and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
     with open_session() as session:
         while True:
-            board.take(session.call(GetOverview(since=board.seq, wait_s=0.0 if not board.seq else _WAIT_S)))
+            board.take(session.overview(board.seq, wait_s=_WAIT_S if board.seq else 0.0))
             if as_json:
                 streams.put_json(shapes.board(board))
             else:

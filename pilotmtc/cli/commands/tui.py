@@ -16,9 +16,9 @@ _CANNOT = ("dumb", "unknown")  # terminals on which the cursor cannot be moved
 
 @command("tui", examples=_EXAMPLES)
 def tui() -> int:
-    """Show pilots and tasks live on the whole terminal, and steer them.
+    """Watch pilots and tasks on a full screen, and steer them.
 
-    On a terminal that cannot do that, and for scripts, there is pilotmtc top.
+    For terminals that cannot show it, and for scripts, there is pilotmtc top.
     """
     from pilotmtc.errors import UsageError
 

@@ -7,7 +7,7 @@ import click
 
 from pilotmtc.cli.command import EXIT_TASKS_FAILED, EXIT_TIMEOUT, command, hint, newest_campaign, open_session
 from pilotmtc.cli.commands.status import tell_deserted
-from pilotmtc.cli.options import ID, json_option
+from pilotmtc.cli.options.types import ID, json_option
 from pilotmtc.cli.output import shapes, streams
 from pilotmtc.cli.output.progress import Progress, Tally
 from pilotmtc.units import parse_duration
@@ -26,19 +26,19 @@ pilotmtc wait 7 --timeout 1h
 def _warn(session: "Session", campaign: "Campaign") -> None:
     pilots = session.pilots.list()
     if not pilots and not campaign.own_pilots:
-        streams.talk(f"no pilot is there to run what is left: {hint('pilot submit')}")
+        streams.tell(f"no pilot is active to run what is left: {hint('pilot submit')}")
     tell_deserted([campaign], pilots)
 
 
 @command("wait", examples=_EXAMPLES)
 @click.argument("campaigns", metavar="[CAMPAIGN]...", nargs=-1, type=ID)
-@click.option("--timeout", metavar="TIME", help="Wait no longer than that: 90s, 5m, 2h.")
+@click.option("--timeout", metavar="TIME", help="Longest wait: 90s, 5m, 2h.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @json_option
 def wait(campaigns: tuple[int, ...], timeout: str | None, quiet: bool, as_json: bool) -> int:
-    """Wait until all tasks of each CAMPAIGN (the newest, if none is given) are over.
+    """Wait until all tasks of each CAMPAIGN have finished (default: the newest campaign).
 
-    The exit code is 0 if all are DONE, 1 if some are not, 124 if the time is over before.
+    The exit code is 0 if all are DONE, 1 if some are not, 124 if --timeout comes first.
     """
     until = None if timeout is None else time.monotonic() + parse_duration(timeout)
     code = 0
@@ -51,14 +51,14 @@ def wait(campaigns: tuple[int, ...], timeout: str | None, quiet: bool, as_json: 
             if as_json:
                 streams.put_json(shapes.campaign(found))
             elif not quiet:
-                streams.talk(f"campaign {campaign}: {tally.words()}")
+                streams.tell(f"campaign {campaign}: {tally.words()}")
             if tally.bad:
                 code = EXIT_TASKS_FAILED
     return code
 
 
 def _wait_for(session: "Session", campaign: int, until: float | None, quiet: bool) -> "Campaign | None":
-    """Return a campaign that is over, None if the time is. Whatever else ends this, it says how things stand."""
+    """Return a campaign that has finished, None at the timeout; if it has not finished, tell the current counts."""
     seen = session.campaign(campaign)
     complete = warned = False
     with Progress(quiet=quiet) as progress:
@@ -74,5 +74,5 @@ def _wait_for(session: "Session", campaign: int, until: float | None, quiet: boo
         finally:
             if not complete:
                 progress.hide()
-                streams.talk(f"campaign {campaign}: {Tally(seen).words(left=True)}")
+                streams.tell(f"campaign {campaign}: {Tally(seen).words(left=True)}")
     return seen

@@ -5,7 +5,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from pilotmtc.cli.output.streams import has_colour, screen_width, talk
+from pilotmtc.cli.output.streams import has_colour, screen_width, tell
 from pilotmtc.units import format_duration
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Rate:
         self._points: deque[tuple[float, int]] = deque()
 
     def add(self, now: float, over: int) -> None:
-        """Note that `over` tasks were over at `now`."""
+        """Note that `over` tasks had finished at `now`."""
         if self._points and over < self._points[-1][1]:
             self._points.clear()  # somebody has retried some
         self._points.append((now, over))
@@ -64,7 +64,7 @@ class Tally:
         return self.failed + self.canceled + self.skipped
 
     def words(self, *, left: bool = False) -> str:
-        """Return ``997 done, 3 failed``; with `left` also how many are not over."""
+        """Return ``997 done, 3 failed``; with `left` also how many have not finished."""
         parts = [f"{self.done:,} done"]
         for n, word in ((self.failed, "failed"), (self.skipped, "skipped"), (self.canceled, "canceled")):
             if n:
@@ -124,7 +124,8 @@ class Progress:
         elif now - self._shown_at >= (_LINE_EVERY_S if tally.over != self._shown else _SAME_LINE_EVERY_S):
             self._shown_at = now
             self._shown = tally.over
-            talk(f"pilotmtc: {tally.over:,}/{self._of(tally)} over: {', '.join([tally.words(), *self._speed(tally)])}")
+            words = ", ".join([tally.words(), *self._speed(tally)])
+            tell(f"pilotmtc: {tally.over:,}/{self._of(tally)} finished: {words}")
 
     def _of(self, tally: Tally) -> str:
         known = tally.sealed or self._total is not None

@@ -1,4 +1,4 @@
-"""The two streams: stdout is data, stderr is talk."""
+"""The two streams: data go to stdout, messages go to stderr."""
 
 import io
 import os
@@ -108,31 +108,31 @@ def put_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
     put(table(columns, rows, width=screen_width(sys.stdout), colour=has_colour(sys.stdout)))
 
 
-def talk(words: str) -> None:
-    """Say something that is no data."""
+def tell(words: str) -> None:
+    """Write a message to stderr."""
     sys.stdout.flush()
     sys.stderr.write(f"{plain_words(words)}\n")  # they may quote a task, a file's name, another host
     sys.stderr.flush()
 
 
 def warn(words: str) -> None:
-    """Say what is not as it should be, although the command goes on."""
-    talk(f"pilotmtc: warning: {words}")
+    """Write a warning to stderr."""
+    tell(f"pilotmtc: warning: {words}")
 
 
-def talk_of_logs() -> None:
-    """Let the warnings of our libraries be talk, too: they may quote another host."""
+def report_logs() -> None:
+    """Let the warnings of our libraries be messages, too: they may quote another host."""
     import logging  # which the help does without
 
-    class Talk(logging.Handler):
+    class Warnings(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             warn(self.format(record))
 
-    logging.lastResort = Talk(logging.WARNING)
+    logging.lastResort = Warnings(logging.WARNING)
 
 
-def talk_bytes(blocks: Iterable[bytes]) -> None:
-    """Write to stderr as it is. This is no talk: it is an error if it cannot be written."""
+def write_stderr(blocks: Iterable[bytes]) -> None:
+    """Write data to stderr as they are; it is an error if they cannot be written."""
     sys.stdout.flush()
     sys.stderr.flush()
     with open(2, "wb", closefd=False) as stream:

@@ -3,13 +3,14 @@
 import shlex
 from collections.abc import Container
 
-from pilotmtc.model import Attempt, Pilot, Resources, Task
+from pilotmtc.model import Pilot, Resources, Task
 from pilotmtc.pilots.capacity import beyond, capacity_of, never_starts, sized
 from pilotmtc.protocol.client.tasks import AHEAD_MAX, Explanation
 from pilotmtc.resources.amounts import SHARE, shares, without
 from pilotmtc.resources.fit import Kind, Lack, Request, fit
 from pilotmtc.states import Cause, PilotState, TaskState
-from pilotmtc.text.endings import describe_end, message_of
+from pilotmtc.text.endings import describe_end, end_sentence, message_of
+from pilotmtc.text.tables import count
 from pilotmtc.units import format_duration, format_memory
 
 _NAMED = 5  # tasks or pilots that are named before "and more"
@@ -39,7 +40,7 @@ def _open(task: Task, found: Explanation) -> list[str]:
         return [f"pilot {task.pilot} has taken it and starts it as soon as a slot of its size is free there"]
     if task.not_before is not None and task.not_before > found.now:
         return [
-            f"it failed and pauses for another {format_duration(task.not_before - found.now)} before it is tried again",
+            f"it failed and is retried in {format_duration(task.not_before - found.now)}",
             f"retries used: {task.failures} of {task.max_retries}; the pause doubles with each failure",
             *([f"last time: {describe_end(task.last)}"] if task.last else []),
         ]
@@ -64,14 +65,14 @@ def _runs(task: Task, now: float) -> str:
 
 
 def _waiting(task: Task, found: Explanation) -> list[str]:
-    count = task.unmet or len(found.blockers)
-    lines = [f"{_count(count, 'task')} must end before it"]
+    number = task.unmet or len(found.blockers)
+    lines = [f"{count(number, 'task')} must end before it"]
     lines += [
         f"task {one.id}{f' ({one.name})' if one.name else ''} {_blocked_by(one, found.now)}"
         for one in found.blockers[:_NAMED]
     ]
-    if count > _NAMED:
-        lines.append(f"and {count - _NAMED} more")
+    if number > _NAMED:
+        lines.append(f"and {number - _NAMED} more")
     if found.blockers:
         lines.append(f"$ pilotmtc explain {found.blockers[0].id}")
     return lines
@@ -81,7 +82,7 @@ def _blocked_by(one: Task, now: float) -> str:
     if one.state is T.RUNNING:
         return _runs(one, now)
     if one.state is T.WAITING:
-        return f"waits itself for {_count(one.unmet, 'task')}"
+        return f"waits itself for {count(one.unmet, 'task')}"
     if one.state is T.READY:
         return "has not started: no pilot has had room for it yet"
     if one.state is T.CLAIMED:
@@ -109,12 +110,12 @@ def _ready(task: Task, found: Explanation) -> list[str]:
     if own and not any(pilot.description.campaign == task.campaign for pilot in found.pilots):
         return [
             f"it waits for a pilot of campaign {task.campaign}, which is kept for pilots of its own, as its run "
-            "started them: none is there",
+            "started them: none is active",
             f"$ pilotmtc run --resume {task.campaign}",
             f"$ pilotmtc pilot submit --campaign {task.campaign}{sized(need, ())}",
         ]
     if not found.pilots:
-        return ["no pilot is there to run it", f"$ pilotmtc pilot submit{sized(need, ())}"]
+        return ["no pilot is active to run it", f"$ pilotmtc pilot submit{sized(need, ())}"]
     verdicts = [(pilot, obstacle(pilot, task, found.now, own=own, limits=limited)) for pilot in found.pilots]
     fitting = [pilot for pilot, words in verdicts if not words]
     lines = list(waits)
@@ -132,7 +133,7 @@ def _ready(task: Task, found: Explanation) -> list[str]:
     elif fitting:
         lines.append(f"the pilots that could run it have not started: {_pilots(fitting)}")
     else:
-        lines.append("no pilot that is there can run it")
+        lines.append("no active pilot can run it")
     for pilot, words in verdicts:
         if words:
             lines.append(f"pilot {pilot.id}: {words}")
@@ -140,7 +141,7 @@ def _ready(task: Task, found: Explanation) -> list[str]:
             lines.append(f"pilot {pilot.id}: {pending(pilot, found.now)}")
     if len(lines) > 2 * _NAMED:
         more = len(lines) - 2 * _NAMED
-        lines[2 * _NAMED :] = [f"and {_count(more, 'more pilot')} that {'does' if more == 1 else 'do'} not help"]
+        lines[2 * _NAMED :] = [f"and {count(more, 'more pilot')} that cannot run it"]
     if not fitting:
         too_much = beyond(need, found.pilots)
         which = f" --campaign {task.campaign}" if own else ""
@@ -149,10 +150,10 @@ def _ready(task: Task, found: Explanation) -> list[str]:
     return lines
 
 
-def _ahead(count: int) -> str:
-    if count >= AHEAD_MAX:
+def _ahead(number: int) -> str:
+    if number >= AHEAD_MAX:
         return f"more than {AHEAD_MAX:,} ready tasks go"
-    return f"{_count(count, 'ready task')} {'goes' if count == 1 else 'go'}"
+    return f"{count(number, 'ready task')} {'goes' if number == 1 else 'go'}"
 
 
 def obstacle(pilot: Pilot, task: Task, now: float, *, own: bool = False, limits: Container[str] = ()) -> str:
@@ -175,18 +176,18 @@ def obstacle(pilot: Pilot, task: Task, now: float, *, own: bool = False, limits:
 def _lacking(lack: Lack, need: Resources, nodes: int) -> str:
     """Return what a pilot lacks, behind its name."""
     if lack.kind is Kind.CORES:
-        return f"has {_count(int(lack.has), 'core')} a node, and the task needs {lack.needs}"
+        return f"has {count(int(lack.has), 'core')} a node, and the task needs {lack.needs}"
     if lack.kind is Kind.GPUS:
-        return f"has {_count(int(lack.has), 'GPU')} a node, and the task needs {lack.needs:g}"
+        return f"has {count(int(lack.has), 'GPU')} a node, and the task needs {lack.needs:g}"
     if lack.kind is Kind.MEMORY:
         there, needs = format_memory(int(lack.has)), format_memory(int(lack.needs))
         return f"has {there} of memory a node, and the task needs {needs}"
     if lack.kind is Kind.NAMED:
         return f"has {lack.has:g} of {lack.name}, and the task needs {lack.needs:g}"
     if lack.kind is Kind.RANKS_PER_NODE:
-        return f"has room for {_count(int(lack.has), 'rank')} a node, and the task needs {lack.needs}"
+        return f"has room for {count(int(lack.has), 'rank')} a node, and the task needs {lack.needs}"
     if lack.kind is Kind.RANKS:
-        return f"has room for {_count(int(lack.has), 'rank')} on {_count(nodes, 'node')}, and the task has {lack.needs}"
+        return f"has room for {count(int(lack.has), 'rank')} on {count(nodes, 'node')}, and the task has {lack.needs}"
     which = "limit" if need.time_limit_s >= need.expected_s else "expected time"
     which += " with its grace" if lack.needs > max(need.time_limit_s, need.expected_s) else ""
     return f"has {format_duration(lack.has)} left, and the task's {which} is {format_duration(lack.needs)}"
@@ -217,7 +218,7 @@ def _over(task: Task, found: Explanation) -> list[str]:
     last = task.last
     if task.state is T.DONE:
         if last is None:
-            return ["it has ended well"]
+            return ["it succeeded"]
         which = f", attempt {last.attempt}" if last.attempt > 1 else ""
         return [f"it took {format_duration(last.elapsed_s)}{which}"]
     if task.state is T.CANCELED:
@@ -226,41 +227,23 @@ def _over(task: Task, found: Explanation) -> list[str]:
         return [f"by a user{when}", f"$ pilotmtc retry {task.id}"]
     if task.state is T.SKIPPED:
         bad = [one for one in found.blockers if one.state in (T.FAILED, T.CANCELED, T.SKIPPED)]
-        lines = ["a task that it needs did not end well"]
+        lines = ["a task that it needs did not succeed"]
         lines += [f"task {one.id}{f' ({one.name})' if one.name else ''} is {one.state.name}" for one in bad[:_NAMED]]
         first = bad[0].id if bad else task.id
         return [*lines, f"$ pilotmtc explain {first}", f"$ pilotmtc retry {first}"]
-    lines = ["nothing is known of how it ended"]
+    lines = ["it is not known how it ended"]
     if last is not None:
         said = message_of(last)
-        lines = [f"{_ending(last, task.resources)}{f': {said}' if said else ''}", *advice(last.cause, last.exit_code)]
+        lines = [
+            f"{end_sentence(last, task.resources)}{f': {said}' if said else ''}",
+            *advice(last.cause, last.exit_code),
+        ]
     if task.crashes:
-        lines.append(f"its node or pilot was lost {_count(task.crashes, 'time')} while it ran")
+        lines.append(f"its node or pilot was lost {count(task.crashes, 'time')} while it ran")
     if task.max_retries:
         only = task.max_retries == 1
         lines.append("its only retry is used" if only else f"all {task.max_retries} retries are used")
     return [*lines, f"$ pilotmtc logs {task.id}", f"$ pilotmtc retry {task.id}"]
-
-
-def _ending(last: Attempt, need: Resources) -> str:
-    """Return how an attempt ended, as a sentence."""
-    if last.cause is Cause.EXIT:
-        return f"it exited with code {last.exit_code}"
-    if last.cause is Cause.TIMEOUT:
-        limit = f" of {format_duration(need.time_limit_s)}" if need.time_limit_s else ""
-        return f"it ran for longer than its time limit{limit} and was killed"
-    if last.cause is Cause.OOM:
-        limit = f" of {format_memory(need.memory_bytes)}" if need.memory_bytes else ""
-        return f"it needed more than its memory{limit} and was killed"
-    return _ENDINGS.get(last.cause) or f"it was {describe_end(last)}"
-
-
-_ENDINGS = {
-    Cause.WALLTIME: "its pilot's walltime was over",
-    Cause.NODE_LOST: "its node was lost",
-    Cause.PILOT_LOST: "its pilot was lost",
-    Cause.LAUNCH_ERROR: "it could not be started",
-}
 
 
 def advice(cause: Cause, exit_code: int | None) -> list[str]:
@@ -270,7 +253,7 @@ def advice(cause: Cause, exit_code: int | None) -> list[str]:
     if cause is Cause.TIMEOUT:
         return ["for more time: pilotmtc edit --time-limit"]
     if cause is Cause.LAUNCH_ERROR:
-        return ["look at its command and directory"]
+        return ["check its command and directory"]
     if cause is Cause.EXIT and exit_code == 137:
         return ["137 is how a shell says that its program was killed: out of memory?"]
     if cause is Cause.EXIT and exit_code == 127:
@@ -278,7 +261,3 @@ def advice(cause: Cause, exit_code: int | None) -> list[str]:
     if cause is Cause.EXIT and exit_code == 126:
         return ["126 is how a shell says that a file cannot be executed"]
     return []
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"

@@ -41,13 +41,13 @@ KEYS = {
     "cause": f"cause:oom (of {', '.join(CAUSES)})",
     "id": "id:10-20, id>1000",
     "priority": "priority>0",
-    "try": "try>1",
+    "attempt": "attempt>1",
     "elapsed": "elapsed>10m",
     "cpu": "cpu>1h",
     "memory": "memory>1G",
 }
 _COMPARED = {
-    "id": "id", "priority": "priority", "try": "attempt",
+    "id": "id", "priority": "priority", "attempt": "attempt",
     "elapsed": "elapsed_s", "cpu": "cpu_s", "memory": "memory_bytes",
 }  # fmt: skip
 
@@ -135,7 +135,7 @@ def _with(found: Filter, given: set[str], key: str, op: str, value: str) -> Filt
     if not key.startswith(_PARAM):
         close = difflib.get_close_matches(key.lower(), KEYS, 1, 0.75)
         if key.lower() in KEYS or (close and len(key) > 3):
-            raise UsageError(f"{key!r} is no key: did you mean {close[0]}? A parameter of that name is params.{key}")
+            raise UsageError(f"{key!r} is not a key: did you mean {close[0]}? A parameter of that name is params.{key}")
     name = key.removeprefix(_PARAM)
     if not name:
         raise UsageError("the parameter's name is missing: write params.NAME")
@@ -159,13 +159,13 @@ def _number(key: str, value: str) -> float:
     if key == "memory":
         return float(parse_memory(value))
     if re.fullmatch(r"-?\d{1,18}", value) is None:
-        raise UsageError(f"{value!r} is no whole number: write {KEYS[key]}")
+        raise UsageError(f"{value!r} is not a whole number: write {KEYS[key]}")
     return float(value)
 
 
 def _one(value: str, key: str) -> int:
     if not value.isdecimal() or not value.isascii() or int(value) >= _MOST:
-        raise UsageError(f"{value!r} is no number of a {key}: write {KEYS[key]}")
+        raise UsageError(f"{value!r} is not a {key} number: write {KEYS[key]}")
     return int(value)
 
 
@@ -180,7 +180,7 @@ def _signal(value: str) -> int:
         return _one(value, "signal")
     name = f"SIG{value.upper().removeprefix('SIG')}"
     if name not in signal.Signals.__members__:
-        raise UsageError(f"{value!r} is no signal: write {KEYS['signal']}")
+        raise UsageError(f"{value!r} is not a signal: write {KEYS['signal']}")
     return int(signal.Signals[name])
 
 
@@ -189,7 +189,7 @@ def _ids(found: Filter, value: str) -> Filter:
     for word in value.split(","):
         match = _RANGE.fullmatch(word)
         if match is None or not word.isascii() or len(word) > 40:
-            raise UsageError(f"{word!r} is no task id: write {KEYS['id']}")
+            raise UsageError(f"{word!r} is not a task id: write {KEYS['id']}")
         parts.append(range(int(match[1]), int(match[2] or match[1]) + 1))
         if not parts[-1]:
             raise UsageError(f"{word!r} is empty: the smaller id comes first")
@@ -198,7 +198,7 @@ def _ids(found: Filter, value: str) -> Filter:
     if len(parts) == 1 and len(parts[0]) > 1:
         return _compared(found, Comparison("id", ">=", parts[0].start), Comparison("id", "<=", parts[0].stop - 1))
     if sum(part.stop - part.start for part in parts) > _MANY:
-        raise UsageError(f"{value!r} are too many: write one range")
+        raise UsageError(f"{value!r} is too many ids: write one range")
     return replace(found, ids=tuple([TaskId(id_) for part in parts for id_ in part]))
 
 
@@ -224,7 +224,7 @@ def _members(kind: type[TaskState] | type[Cause], value: str) -> list[Any]:
             known = STATES if kind is TaskState else CAUSES
             close = difflib.get_close_matches(word.lower(), known, 1)
             hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
-            raise UsageError(f"{word!r} is no {'state' if kind is TaskState else 'cause'}: {hint}")
+            raise UsageError(f"{word!r} is not a {'state' if kind is TaskState else 'cause'}: {hint}")
         found.append(kind[name])
     return found
 

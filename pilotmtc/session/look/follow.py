@@ -1,4 +1,4 @@
-"""Following a campaign: what has changed, and how far it is."""
+"""Following a campaign: its progress, and which tasks have ended."""
 
 import time
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from pilotmtc.model import Campaign, CampaignId, TaskId
 from pilotmtc.protocol.client.campaigns import GetCampaigns
 from pilotmtc.protocol.client.watch import GetChanges
 from pilotmtc.session.arguments import whole
-from pilotmtc.session.link import Link
+from pilotmtc.session.link import StoreLink
 from pilotmtc.states import TASK_FINAL, TaskState
 
 _COUNTS_EVERY_S = 0.1
@@ -28,9 +28,9 @@ class Step(Struct, frozen=True):
     over
         Tasks that have ended since the last step, and how.
     missed
-        Some more may have ended that `over` does not tell: the store's server was started anew, or we were slow.
+        More tasks may have ended than `over` holds: the store's server was restarted, or we were slow.
     complete
-        All tasks are here and over, and all of them have been told.
+        All tasks are submitted and have finished, and all of them were in a step.
     trouble
         Why the store cannot keep results just now; empty if it can.
     """
@@ -42,7 +42,7 @@ class Step(Struct, frozen=True):
     trouble: str = ""
 
 
-def get_campaign(link: Link, campaign: int) -> Campaign:
+def get_campaign(link: StoreLink, campaign: int) -> Campaign:
     """Return a campaign.
 
     Raises
@@ -53,7 +53,7 @@ def get_campaign(link: Link, campaign: int) -> Campaign:
     return _look(link, campaign)[0]
 
 
-def _look(link: Link, campaign: int) -> tuple[Campaign, str]:
+def _look(link: StoreLink, campaign: int) -> tuple[Campaign, str]:
     """Return a campaign, and why the store cannot keep results."""
     answer = link.call(GetCampaigns(id=CampaignId(whole("campaign", campaign))))
     if not answer.campaigns:
@@ -62,21 +62,21 @@ def _look(link: Link, campaign: int) -> tuple[Campaign, str]:
 
 
 def is_over(campaign: Campaign) -> bool:
-    """Return whether all tasks of the campaign are here and over."""
+    """Return whether all tasks of the campaign are submitted and have finished."""
     return campaign.sealed and unfinished(campaign) == 0
 
 
 def unfinished(campaign: Campaign) -> int:
-    """Return how many tasks of the campaign are not over."""
+    """Return how many tasks of the campaign have not finished."""
     return sum(n for state, n in campaign.counts.items() if state not in TASK_FINAL)
 
 
-def start_number(link: Link) -> int:
+def start_number(link: StoreLink) -> int:
     """Return the number of now: changes after it are those to come."""
     return link.changes(GetChanges(since=0)).seq
 
 
-def follow(link: Link, campaign: CampaignId, since: int | None = None, wait_s: float = 0.5) -> Iterator[Step]:
+def follow(link: StoreLink, campaign: CampaignId, since: int | None = None, wait_s: float = 0.5) -> Iterator[Step]:
     """Yield a step at least every `wait_s` or so, for as long as it is asked for one.
 
     Parameters

@@ -1,4 +1,4 @@
-"""One task, and what it writes: while it runs, and when it is over."""
+"""One task, and what it writes: while it runs, and when it has finished."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -10,7 +10,7 @@ from pilotmtc.errors import UsageError
 from pilotmtc.model import TaskId
 from pilotmtc.protocol.client.tasks import GetOutput, GetTail, GetTask, Output, TaskDetail
 from pilotmtc.protocol.records import OutputTail
-from pilotmtc.session.link import Link
+from pilotmtc.session.link import StoreLink
 from pilotmtc.session.look.results import output_blocks, whole_output
 from pilotmtc.states import TASK_FINAL, TaskState
 
@@ -19,7 +19,7 @@ _PAUSE_S = 0.5  # between two looks at a task that runs
 _LONG_PAUSE_S = 1.0  # at one that does not yet
 
 
-class Piece(Struct, frozen=True):
+class OutputPiece(Struct, frozen=True):
     """Something that an attempt has written to ``stdout`` or ``stderr``.
 
     `left_out`: so many bytes before it were written faster than they could be told.
@@ -31,8 +31,8 @@ class Piece(Struct, frozen=True):
     left_out: int = 0
 
 
-def get_task(link: Link, task: TaskId) -> TaskDetail:
-    """Return all about a task.
+def get_task(link: StoreLink, task: TaskId) -> TaskDetail:
+    """Return everything about a task.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def get_task(link: Link, task: TaskId) -> TaskDetail:
     return detail
 
 
-def get_output(link: Link, task: TaskId, attempt: int, *, whole: bool) -> Output:
+def get_output(link: StoreLink, task: TaskId, attempt: int, *, whole: bool) -> Output:
     """Return what an attempt (0: the last) of a task has written, on wish with what lies in files.
 
     Raises
@@ -71,8 +71,8 @@ def get_output(link: Link, task: TaskId, attempt: int, *, whole: bool) -> Output
     )
 
 
-def follow_output(link: Link, task: TaskId) -> Iterator[Piece]:
-    """Yield what a task writes until it is over, from what it has written so far on.
+def follow_output(link: StoreLink, task: TaskId) -> Iterator[OutputPiece]:
+    """Yield what a task has written so far, and what it writes until it finishes.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def follow_output(link: Link, task: TaskId) -> Iterator[Piece]:
         time.sleep(_LONG_PAUSE_S)
 
 
-def _fresh(written: OutputTail, shown: dict[str, int]) -> Iterator[Piece]:
+def _fresh(written: OutputTail, shown: dict[str, int]) -> Iterator[OutputPiece]:
     for stream, data, size in (
         ("stdout", written.stdout, written.stdout_bytes),
         ("stderr", written.stderr, written.stderr_bytes),
@@ -110,10 +110,10 @@ def _fresh(written: OutputTail, shown: dict[str, int]) -> Iterator[Piece]:
         fresh = size - shown[stream]
         if fresh > 0:
             shown[stream] = size
-            yield Piece(written.attempt, stream, data[-fresh:], max(fresh - len(data), 0))
+            yield OutputPiece(written.attempt, stream, data[-fresh:], max(fresh - len(data), 0))
 
 
-def _rest(link: Link, task: TaskId, attempt: int, shown: dict[str, int]) -> Iterator[Piece]:
+def _rest(link: StoreLink, task: TaskId, attempt: int, shown: dict[str, int]) -> Iterator[OutputPiece]:
     """Yield what is not shown yet of an attempt that has ended; 0 is the last."""
     found = get_output(link, task, attempt, whole=False)
     for stream, kept, path, size in (
@@ -121,10 +121,10 @@ def _rest(link: Link, task: TaskId, attempt: int, shown: dict[str, int]) -> Iter
         ("stderr", found.stderr, found.stderr_path, found.stderr_bytes),
     ):
         if path is None and size != len(kept):  # the middle is lost
-            yield Piece(found.attempt, stream, kept[-(size - shown[stream]) :] if size > shown[stream] else b"")
+            yield OutputPiece(found.attempt, stream, kept[-(size - shown[stream]) :] if size > shown[stream] else b"")
             continue
         for block in _after(output_blocks(kept, path, size), shown[stream]):
-            yield Piece(found.attempt, stream, block)
+            yield OutputPiece(found.attempt, stream, block)
 
 
 def _after(blocks: Iterable[bytes], shown: int) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""What overviews add up to, and what in it needs attention. Pure."""
+"""The sum of a store's overviews, and what needs attention in it. Pure."""
 
 from collections.abc import Iterable
 
@@ -9,22 +9,14 @@ from pilotmtc.protocol.client.watch import Overview
 from pilotmtc.protocol.records import FailureGroup, Pace, Series
 from pilotmtc.session.look.explain import advice, pending
 from pilotmtc.states import PILOT_FINAL, TASK_FINAL, TASK_HELD, Cause, PilotState, TaskState
-from pilotmtc.text.endings import signal_name
+from pilotmtc.text.endings import how_failed, signal_name
+from pilotmtc.text.tables import count
 from pilotmtc.units import format_duration
 
 _ENDS_SOON_S = 600.0
 _LATELY_S = 3600.0
 _LULL_S = 5.0
-_ENDS = {  # of one, of several
-    Cause.TIMEOUT: ("over its time limit", "over their time limits"),
-    Cause.OOM: ("over its memory limit", "over their memory limits"),
-    Cause.WALLTIME: ("at the walltime's end", "at the walltime's end"),
-    Cause.PREEMPTED: ("when it was preempted", "when they were preempted"),
-    Cause.NODE_LOST: ("with its node", "with their nodes"),
-    Cause.PILOT_LOST: ("with its pilot", "with their pilots"),
-    Cause.CANCELED: ("when it was canceled", "when they were canceled"),
-    Cause.LAUNCH_ERROR: ("before it could start", "before they could start"),
-}
+_SAID = tuple(how_failed(cause, None, None, 1) for cause in (Cause.TIMEOUT, Cause.OOM))
 
 
 class Notice(Struct, frozen=True):
@@ -40,7 +32,7 @@ class Notice(Struct, frozen=True):
 
 
 class Board:
-    """What is known of a store: the sum of its overviews so far."""
+    """What is known of a store: the sum of all its overviews so far."""
 
     def __init__(self) -> None:
         self.seq = 0
@@ -82,27 +74,27 @@ class Board:
 
     @property
     def live(self) -> list[Pilot]:
-        """Pilots that are not over, newest first."""
+        """Active pilots, newest first."""
         return [
             self.pilots[id_] for id_ in sorted(self.pilots, reverse=True) if self.pilots[id_].state not in PILOT_FINAL
         ]
 
     @property
     def cores(self) -> tuple[int, int]:
-        """Cores that are busy and that are there."""
+        """Busy cores, and all cores."""
         return sum(pilot.busy for pilot in self.live), sum(pilot.cores for pilot in self.live)
 
     @property
     def pace(self) -> float:
-        """Tasks that end a second."""
+        """Tasks that end per second."""
         return sum(self.campaign_rate(campaign) for campaign in self.campaigns.values())
 
     def campaign_rate(self, campaign: Campaign) -> float:
-        """Return how many tasks of a campaign end a second."""
+        """Return how many tasks of a campaign end per second."""
         return self._lately(self.campaign_paces.get(campaign.id), campaign.counts.get(TaskState.RUNNING, 0))
 
     def pilot_rate(self, pilot: Pilot) -> float:
-        """Return how many tasks of a pilot end a second."""
+        """Return how many tasks of a pilot end per second."""
         return self._lately(self.pilot_paces.get(pilot.id), pilot.busy)
 
     def _lately(self, pace: Pace | None, running: int) -> float:
@@ -111,11 +103,11 @@ class Board:
         return lately if self.age_s < _LULL_S else min(lately, running / self.age_s)
 
     def unfinished(self) -> int:
-        """Return how many tasks are not over."""
+        """Return how many tasks have not finished."""
         return sum(n for state, n in self.tasks.items() if state not in TASK_FINAL)
 
     def eta_s(self, campaign: Campaign) -> float | None:
-        """Return how long a campaign will take yet at its pace of lately; None if there is no telling."""
+        """Return how long a campaign will still take at its recent rate; None if that is unknown."""
         left = sum(n for state, n in campaign.counts.items() if state not in TASK_FINAL)
         held = sum(campaign.counts.get(state, 0) for state in TASK_HELD)
         a_second = self.campaign_rate(campaign)
@@ -147,20 +139,13 @@ def _failures(board: Board) -> list[Notice]:
         return []
     for group in sorted(board.failures, key=lambda group: -group.task):
         more = "at least " if failed > board.looked_at and group.count == board.looked_at else ""
-        tasks = f"{more}{_tasks(group.count)} of campaign {group.campaign}"
+        tasks = f"{more}{count(group.count, 'task')} of campaign {group.campaign}"
         hint = next(iter(advice(group.cause, group.exit_code)), "") if group.cause is Cause.EXIT else group.message
-        hint = "" if hint in (_ENDS[Cause.TIMEOUT][0], _ENDS[Cause.OOM][0]) else hint  # said already
-        text = f"{tasks} failed {_how(group)}{f': {hint}' if hint else ''}"
+        hint = "" if hint in _SAID else hint  # said already
+        how = how_failed(group.cause, group.exit_code, group.signal, group.count)
+        text = f"{tasks} failed {how}{f': {hint}' if hint else ''}"
         found.append(Notice("bad", " ".join(text.split()), tasks=filter_of(group)))
     return found
-
-
-def _how(group: FailureGroup) -> str:
-    if group.cause is Cause.EXIT:
-        return f"with exit code {group.exit_code}"
-    if group.cause is Cause.SIGNAL:
-        return f"by {signal_name(group.signal or 0)}"
-    return _ENDS[group.cause][group.count > 1]
 
 
 def filter_of(group: FailureGroup) -> str:
@@ -186,10 +171,10 @@ def _starving(board: Board) -> list[Notice]:
     for campaign in deserted(board.campaigns.values(), board.live):
         waits = campaign.counts[TaskState.READY]
         ready -= waits
-        words = f"{_tasks(waits)} of campaign {campaign.id} could run, and its own pilots are gone"
+        words = f"{count(waits, 'task')} of campaign {campaign.id} could run, and its own pilots have ended"
         found.append(Notice("warn", words, tasks=f"state:ready campaign:{campaign.id}"))
     if ready > 0 and not board.live:
-        found.append(Notice("warn", f"{_tasks(ready)} could run and no pilot is there", tasks="state:ready"))
+        found.append(Notice("warn", f"{count(ready, 'task')} could run, and no pilot is active", tasks="state:ready"))
     return found
 
 
@@ -198,18 +183,18 @@ def _pilot(pilot: Pilot, board: Board) -> list[Notice]:
     if pilot.state in (PilotState.NEW, PilotState.PENDING):
         return [Notice("note", f"pilot {pilot.id} {pending(pilot, now)}", pilot=pilot.id)]
     if pilot.state is PilotState.FAILED and pilot.ended_at is not None and now - pilot.ended_at < _LATELY_S:
-        words = f"pilot {pilot.id} failed {_ago(now - pilot.ended_at)}: {pilot.reason or 'no reason is known'}"
+        words = f"pilot {pilot.id} failed {_ago(now - pilot.ended_at)}: {pilot.reason or 'for an unknown reason'}"
         return [Notice("bad", words, pilot=pilot.id)]
     if pilot.state in PILOT_FINAL:
         return []
     found = []
     if pilot.id in board.silent and pilot.seen_at is not None:
-        words = f"pilot {pilot.id} has not been heard of for {_seconds(now - pilot.seen_at)}"
+        words = f"pilot {pilot.id} has not reported for {_seconds(now - pilot.seen_at)}"
         found.append(Notice("warn", words, pilot=pilot.id))
     left = left_s(pilot, now)
     unfinished = board.unfinished()
     if left is not None and left < _ENDS_SOON_S and unfinished:
-        tasks = f"{_tasks(unfinished)} {'is' if unfinished == 1 else 'are'} left"
+        tasks = f"{count(unfinished, 'task')} {'is' if unfinished == 1 else 'are'} left"
         found.append(Notice("warn", f"pilot {pilot.id} ends in {_seconds(left)}, and {tasks}", pilot=pilot.id))
     return found
 
@@ -221,7 +206,3 @@ def _seconds(seconds: float) -> str:
 
 def _ago(seconds: float) -> str:
     return "just now" if seconds < 1 else f"{_seconds(seconds)} ago"
-
-
-def _tasks(n: int) -> str:
-    return f"{n:,} task{'s' * (n != 1)}"

@@ -10,12 +10,12 @@ from msgspec import Struct
 from pilotmtc.campaign.outputs import is_device
 from pilotmtc.errors import StoreError
 from pilotmtc.model import CampaignId, Task, TaskId
-from pilotmtc.protocol.client.tasks import GetOutput, GetTasks, Output
+from pilotmtc.protocol.client.tasks import GetOutput, Output
 from pilotmtc.protocol.records import Filter
-from pilotmtc.session.link import Link
+from pilotmtc.session.link import StoreLink
+from pilotmtc.session.look.pages import pages
 from pilotmtc.states import TASK_FINAL, Cause, TaskState
 
-_PAGE = 1000
 _BLOCK_BYTES = 1 << 20
 _LAST_BYTES = 4096
 _OUTPUTS = 64  # asked for at once; each is 128 KiB at most
@@ -77,23 +77,10 @@ class TaskResult(Struct, frozen=True):
         return self.stderr.decode("utf-8", "replace")
 
 
-def pages(
-    link: Link, select: Filter, *, after: int = 0, newest: bool = False, size: int = _PAGE
-) -> Iterator[tuple[Task, ...]]:
-    """Yield the tasks that `select` selects, from `after` on, page by page; none is empty, but any may be short."""
-    while True:
-        page = link.call(GetTasks(select, after, size, newest))
-        if page.tasks:
-            yield page.tasks
-        if not page.next:
-            return
-        after = page.next
-
-
 def results(
-    link: Link, select: Filter, *, outputs: bool = True, whole: bool = False, newest: bool = False
+    link: StoreLink, select: Filter, *, outputs: bool = True, whole: bool = False, newest: bool = False
 ) -> Iterator[TaskResult]:
-    """Yield results of the tasks that `select` selects and that are over."""
+    """Yield results of the finished tasks that `select` selects."""
     states = TASK_FINAL if select.states is None else TASK_FINAL.intersection(select.states)
     if not states:
         return
@@ -103,7 +90,7 @@ def results(
 
 
 def with_outputs(
-    link: Link, tasks: Iterable[Task], *, outputs: bool = True, whole: bool = False
+    link: StoreLink, tasks: Iterable[Task], *, outputs: bool = True, whole: bool = False
 ) -> Iterator[TaskResult]:
     """Yield the result of each task; what it wrote is fetched many at a time."""
     them = iter(tasks)

@@ -9,9 +9,10 @@ from pilotmtc.errors import UsageError
 from pilotmtc.model import CampaignId, PilotId
 from pilotmtc.protocol.client.tasks import Edit
 from pilotmtc.protocol.records import Filter
-from pilotmtc.resources.amounts import LARGEST, check_amounts, check_gpus, check_ranks
-from pilotmtc.session.arguments import amount, by_name, check_names, number, several, text, whole
+from pilotmtc.resources.amounts import LARGEST
+from pilotmtc.session.arguments import check_names, several, text, whole
 from pilotmtc.session.look.filter import FilterError, parse_filter, pointed
+from pilotmtc.session.needs import READERS, check_needs
 from pilotmtc.states import Cause, TaskState
 from pilotmtc.units import parse_duration, parse_memory
 
@@ -31,7 +32,8 @@ class Selection(TypedDict, total=False):
     exit_codes, causes
         One of them, at the last attempt's end.
     filter
-        The same and more in one text, as in ``"state:failed mass>3"``: see `pilotmtc.session.look.filter`.
+        The same and more in one text, as in ``"state:failed mass>3"``: see `pilotmtc.session.look.filter`. Or what its
+        `parse_filter` has made of one.
     all
         All tasks of the store, which must be said where they are changed.
     """
@@ -44,7 +46,7 @@ class Selection(TypedDict, total=False):
     pilot: int | None
     exit_codes: Iterable[int] | None
     causes: Iterable[Cause | str] | None
-    filter: str | None
+    filter: str | Filter | None
     all: bool
 
 
@@ -83,7 +85,9 @@ def as_filter(*own: str, **select: Unpack[Selection]) -> Filter:
         raise UsageError(f"all tasks are asked for, and some: leave out all=True, or {', '.join(given)}")
     words = given.pop("filter", None)
     found = Filter(**{name: _READ[name](name, value) for name, value in given.items()})
-    return found if words is None else _both(found, text("filter", words))
+    if words is None:
+        return found
+    return _both(found, words if isinstance(words, Filter) else _parsed(text("filter", words)), words)
 
 
 def as_choice(**select: Unpack[Selection]) -> Filter:
@@ -121,21 +125,24 @@ _READ: dict[str, Callable[[str, object], Any]] = {
 }
 
 
-def _both(found: Filter, text: str) -> Filter:
-    """Return the filter that means `found` and what `text` says."""
+def _parsed(text: str) -> Filter:
     if not text.strip():
         raise UsageError(f"the filter {text!r} is empty: give conditions, or leave it out")
     try:
-        said = parse_filter(text)
+        return parse_filter(text)
     except FilterError as error:
         raise UsageError(pointed(text, error)) from error
-    wishes = {}
+
+
+def _both(found: Filter, other: Filter, words: object) -> Filter:
+    """Return the filter that means `found` and `other`, which was given as `words`."""
+    merged = {}
     for field in found.__struct_fields__:
-        one, other = getattr(found, field), getattr(said, field)
-        if one and other:
-            raise UsageError(f"{text!r} asks for {field.replace('_', ' ')}, which are asked for already: say it once")
-        wishes[field] = one if one is not None and one != () else other
-    return Filter(**wishes)
+        one, more = getattr(found, field), getattr(other, field)
+        if one and more:
+            raise UsageError(f"{words!r} asks for {field.replace('_', ' ')}, which are asked for already: say it once")
+        merged[field] = one if one is not None and one != () else more
+    return Filter(**merged)
 
 
 def member(kind: type[E], word: object) -> E:
@@ -153,52 +160,43 @@ def member(kind: type[E], word: object) -> E:
         return kind[name]
     close = difflib.get_close_matches(name, kind.__members__, 1)
     hint = f"did you mean {close[0].lower()}?" if close else f"there are {', '.join(kind.__members__).lower()}"
-    raise UsageError(f"{word!r} is no {'cause' if kind is Cause else 'state'}: {hint}")
+    raise UsageError(f"{word!r} is not a {'cause' if kind is Cause else 'state'}: {hint}")
 
 
-_NEW: dict[str, Callable[[str, object], Any]] = {
-    **dict.fromkeys(("priority", "cores", "ranks", "ranks_per_node"), whole),
-    "gpus": number,
-    "memory": amount,
-    "resources": lambda name, value: by_name(name, value, number),
-    **dict.fromkeys(("time_limit", "expected"), amount),
-}
-
-
-def as_edit(key: str, select: Filter, **new: Unpack[NewValues]) -> Edit:
-    """Return the request that changes what `select` selects.
+def check_new_values(new: NewValues) -> dict[str, Any]:
+    """Return the values of `new`, each as its type demands and within its bounds; None is left out.
 
     Raises
     ------
+    TypeError
+        If there is no such keyword.
     UsageError
         If nothing is to be changed, or a value cannot be.
     """
     check_names(new, NewValues.__annotations__)
-    if all(value is None for value in new.values()):
+    has: dict[str, Any] = {name: READERS[name](name, value) for name, value in new.items() if value is not None}
+    if not has:
         raise UsageError(
             "nothing to change: give a priority, cores, ranks, gpus, memory, resources, time limit or expected time"
         )
-    has: dict[str, Any] = {name: _NEW[name](name, value) for name, value in new.items() if value is not None}
-    cores, gpus, memory = has.get("cores"), has.get("gpus"), has.get("memory")
-    named, limit, expected = has.get("resources"), has.get("time_limit"), has.get("expected")
-    if cores is not None and not 1 <= cores <= LARGEST:
-        raise UsageError(f"a task needs {cores} cores: give 1 or more")
-    if gpus is not None:
-        check_gpus(gpus)
-    check_amounts("a task needs", named or {})
-    if not -LARGEST <= (has.get("priority") or 0) <= LARGEST:
-        raise UsageError(f"priority {has.get('priority')}: give a number from {-LARGEST} to {LARGEST}")
-    check_ranks(has.get("ranks"), has.get("ranks_per_node"))
-    return Edit(
-        key,
-        select,
-        priority=has.get("priority"),
-        cores=cores,
-        gpus=gpus,
-        memory_bytes=None if memory is None else parse_memory(memory),
-        named=named,
-        time_limit_s=None if limit is None else parse_duration(limit),
-        expected_s=None if expected is None else parse_duration(expected),
-        ranks=has.get("ranks"),
-        ranks_per_node=has.get("ranks_per_node"),
-    )
+    check_needs(has)
+    if not -LARGEST <= has.get("priority", 0) <= LARGEST:
+        raise UsageError(f"priority {has['priority']}: give a number from {-LARGEST} to {LARGEST}")
+    for name, read in _AMOUNTS.items():
+        if name in has:
+            has[name] = read(has[name])
+    return has
+
+
+_AMOUNTS: dict[str, Callable[[Any], float]] = {
+    "memory": parse_memory, "time_limit": parse_duration, "expected": parse_duration,
+}  # fmt: skip
+_FIELDS = {
+    "memory": "memory_bytes", "resources": "named", "time_limit": "time_limit_s", "expected": "expected_s",
+}  # fmt: skip
+
+
+def as_edit(key: str, select: Filter, **new: Unpack[NewValues]) -> Edit:
+    """Return the request that changes what `select` selects; see `check_new_values`."""
+    has = check_new_values(new)
+    return Edit(key, select, **{_FIELDS.get(name, name): value for name, value in has.items()})

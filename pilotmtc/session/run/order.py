@@ -4,14 +4,14 @@ from collections.abc import Iterator
 
 from pilotmtc.model import CampaignId, Task, TaskId
 from pilotmtc.protocol.records import Filter
-from pilotmtc.session.link import Link
-from pilotmtc.session.look.results import pages
+from pilotmtc.session.link import StoreLink
+from pilotmtc.session.look.pages import pages
 from pilotmtc.states import TASK_FINAL
 
 _PAGE = 500
 
 
-class Seen:
+class TaskIdSet:
     """A set of task ids that lie close together: a bit each."""
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class Seen:
 class InOrder:
     """Gives a campaign's tasks in order, each once it and all before it are over."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: StoreLink) -> None:
         self._link = link
         self._after = 0
 

@@ -8,15 +8,15 @@ from pilotmtc.errors import UsageError, shown
 from pilotmtc.model import Campaign, Task, Template
 from pilotmtc.protocol.client.tasks import GetTask
 from pilotmtc.protocol.records import Filter
-from pilotmtc.session.link import Link
-from pilotmtc.session.look.results import pages
+from pilotmtc.session.link import StoreLink
+from pilotmtc.session.look.pages import pages
 
 _PAGE = 10_000
 _SHOWN = 200
 _COMPARED = ("fields", "env", "cwd", "stdin", "stdout", "stderr", "append")
 
 
-def rest(link: Link, campaign: Campaign, tasks: Iterable[TaskSpec]) -> tuple[int, Iterator[TaskSpec]]:
+def rest(link: StoreLink, campaign: Campaign, tasks: Iterable[TaskSpec]) -> tuple[int, Iterator[TaskSpec]]:
     """Return how many tasks the campaign has, and those of `tasks` that come after them.
 
     Compared are commands, parameters, names, tags and where tasks run. What a task needs, its priority and its retries
@@ -50,7 +50,7 @@ def rest(link: Link, campaign: Campaign, tasks: Iterable[TaskSpec]) -> tuple[int
     return number, coming
 
 
-def _compare_templates(link: Link, campaign: Campaign, number: int, there: Task, ours: Template) -> None:
+def _compare_templates(link: StoreLink, campaign: Campaign, number: int, there: Task, ours: Template) -> None:
     theirs = link.call(GetTask(there.id)).template
     assert theirs is not None
     if (theirs.command, theirs.shell) != (ours.command, ours.shell):

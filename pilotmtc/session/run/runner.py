@@ -1,40 +1,32 @@
-"""Running a campaign to its end with pilots of its own on this machine."""
+"""Running a campaign to its end with pilots of its own."""
 
 import itertools
 import math
 import os
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TypeAlias
+from collections.abc import Callable, Iterator
 
 import msgspec
-from msgspec import Struct
 
-from pilotmtc.agent.node import allowance
-from pilotmtc.campaign.submit import TaskSpec
 from pilotmtc.errors import ConfigError, PilotMTCError, StoreError, SubmitRejected, UsageError
-from pilotmtc.model import Campaign, CampaignId, Pilot, PilotDescription, Resources
+from pilotmtc.model import Campaign, CampaignId, Pilot, PilotDescription
 from pilotmtc.pilots import start as start_pilot
 from pilotmtc.pilots.agents import END_S, LocalAgent
 from pilotmtc.pilots.capacity import why_never
-from pilotmtc.protocol.client.campaigns import ShareCampaign, Submitted
 from pilotmtc.protocol.client.maintenance import GetLimits
 from pilotmtc.protocol.client.pilots import CancelPilot, DrainPilot, GetPilots
-from pilotmtc.protocol.client.tasks import Retry
 from pilotmtc.protocol.records import Filter
-from pilotmtc.resources.amounts import UNKNOWN, Amounts, shares
-from pilotmtc.resources.fit import Capacity, Kind, Lack, Request, fit
-from pilotmtc.session.link import Link
+from pilotmtc.session.link import StoreLink
 from pilotmtc.session.look.explain import obstacle
-from pilotmtc.session.look.follow import Step, follow, get_campaign, start_number
-from pilotmtc.session.look.results import TaskResult, pages, results, with_outputs
-from pilotmtc.session.run.order import InOrder, Seen
-from pilotmtc.session.run.resume import rest
-from pilotmtc.session.submit.sending import new_key, seal, submit
+from pilotmtc.session.look.follow import follow, get_campaign, start_number
+from pilotmtc.session.look.pages import pages
+from pilotmtc.session.run.ended import EndedTasks
+from pilotmtc.session.run.events import Advanced, Begun, Ended, PilotLost, PilotMoved, RunEvent, StoreTroubled
+from pilotmtc.session.run.fitting import check_fit, limits_for
+from pilotmtc.session.run.submission import Submission
 from pilotmtc.session.submit.tasks import TaskStream
 from pilotmtc.states import PILOT_FINAL, Cause, PilotState, TaskState
-from pilotmtc.units import format_duration, type_memory
+from pilotmtc.units import format_duration
 
 IDLE_S = 10.0  # a pilot whose run was killed leaves after that long without work
 QUEUED_IDLE_S = 60.0  # one of a scheduler, for which there was a queue
@@ -43,52 +35,10 @@ _LOOK_S = 1.0
 _STEP_S = 0.3
 _FETCH = 500
 _SHARE = 5.0  # so many times as long as looking takes there is none
-_BAD = frozenset({TaskState.FAILED, TaskState.CANCELED, TaskState.SKIPPED})
 _JOIN_S = 5.0
 # What a pilot's start and end may take of its walltime: a task that had the rest can have no more of another.
 _SPARE = 0.2
 _SPARE_S = 60.0
-
-
-class Begun(Struct, frozen=True):
-    """The campaign is in the store and its pilot has been started; if it is `shared`, others may run its tasks, too."""
-
-    campaign: CampaignId
-    pilot: Pilot
-    shared: bool = False
-
-
-class Advanced(Struct, frozen=True):
-    """How far the campaign is."""
-
-    campaign: Campaign
-
-
-class Ended(Struct, frozen=True):
-    """A task has ended. ``result.stdout`` is there if the run was asked for outputs."""
-
-    result: TaskResult
-
-
-class PilotMoved(Struct, frozen=True):
-    """There are news of the pilot that a scheduler was asked for: why it waits, or that it has begun."""
-
-    pilot: Pilot
-
-
-class PilotLost(Struct, frozen=True):
-    """The pilot has died; another one has been started."""
-
-    pilot: Pilot
-
-
-class StoreTroubled(Struct, frozen=True):
-    """The store cannot keep results, or, if `trouble` is empty, can again. Pilots keep them, and send them again."""
-
-    trouble: str
-
-
-RunEvent: TypeAlias = Begun | Advanced | Ended | PilotMoved | PilotLost | StoreTroubled
 
 
 class Run:
@@ -114,7 +64,7 @@ class Run:
         Let all pilots of the store have the tasks. If not, new tasks are kept for the run's pilots, and those of a
         campaign are for whom they were.
     retry_failed
-        Run those of the campaign again that ended badly.
+        Retry the campaign's tasks that failed, were canceled or skipped.
     start
         Starts a pilot.
 
@@ -123,14 +73,14 @@ class Run:
     campaign
         As last seen; None before the first task is in the store.
     interrupted
-        Whether it ended because it was told to, or its time was over.
+        Whether it ended early: it was told to, or its walltime ended.
     out_of_time
-        Whether its walltime was over.
+        Whether its walltime ended.
     """
 
     def __init__(
         self,
-        link: Link,
+        link: StoreLink,
         tasks: TaskStream | None,
         *,
         name: str = "",
@@ -146,15 +96,14 @@ class Run:
         self.interrupted = False
         self.out_of_time = False
         self._link = link
-        self._tasks = tasks
-        self._name = name
         self._description = pilot or PilotDescription()
-        self._outputs = outputs
         self._any_pilot = any_pilot
         self._start = start
-        self._retry_failed = retry_failed
-        self._in_order = InOrder(link) if keep_order else None
-        self._key = campaign.key if campaign is not None else new_key()
+        self._ended = EndedTasks(link, outputs=outputs, keep_order=keep_order)
+        self._submission = Submission(
+            link, tasks, campaign, name=name, pilot=self._description, any_pilot=any_pilot, retry_failed=retry_failed,
+            asked=lambda: self._asked,
+        )  # fmt: skip
         self._pilot: Pilot | None = None
         self._pilot_started_with = 0  # tasks that were over when it started
         self._looked_at = 0.0
@@ -166,20 +115,15 @@ class Run:
         self._agent: LocalAgent | None = None  # which signals tell what the store cannot
         self._told = 0  # by signals, as `_asked`
         self._told_at = 0.0
-        self._thread: threading.Thread | None = None
-        self._submitted = threading.Event()  # something is in the store, or nothing will be
-        self._submission: Submitted | None = None
-        self._error: PilotMTCError | None = None
-        self._seen = Seen()
         self._began_at = 0.0  # by the store's clock
         self._ends_at = math.inf
 
     def drain(self) -> None:
-        """Let the tasks that run finish, start no more, and end."""
+        """Let running tasks finish, start no more, and end."""
         self._asked = max(self._asked, 1)
 
     def cancel(self) -> None:
-        """Kill the tasks that run, which go back to be run another time, and end."""
+        """Kill running tasks, which will run again another time, and end."""
         self._asked = 2
 
     def events(self) -> Iterator[RunEvent]:
@@ -196,22 +140,22 @@ class Run:
         if self._description.walltime_s and not self._description.scheduler:
             # On this machine the walltime is the run's; a scheduler's pilots have one each, and follow each other.
             self._ends_at = time.monotonic() + self._description.walltime_s
-        self._begin_submission()
         try:
-            self._wait_for_first()
-            campaign = self.campaign
-            if campaign is None or not self._submitted.is_set():  # stopped before there was anything
+            self._submission.begin()
+            campaign = self._submission.first()
+            if campaign is None:  # stopped before there was anything
                 self.interrupted = True
                 return
+            self.campaign = campaign
             self._start_pilot()
             assert self._pilot is not None
             yield Begun(campaign.id, self._pilot, shared=self._any_pilot or not campaign.own_pilots)
             for step in follow(self._link, campaign.id, since, _STEP_S):
                 self.campaign = step.campaign
-                for result in self._results(step):
+                for result in self._ended.take(step, self._began_at):
                     yield Ended(result)
                 yield Advanced(step.campaign)
-                self._raise_error()
+                self._submission.raise_error()
                 if step.complete:
                     return
                 if step.trouble != self._trouble:
@@ -230,87 +174,13 @@ class Run:
                 if lost is not None:
                     yield PilotLost(lost)
                 if self.interrupted:
-                    for result in self._last_results(step.campaign):
+                    for result in self._ended.missed(step.campaign.id, self._began_at):
                         yield Ended(result)
                     self.campaign = get_campaign(self._link, campaign.id)
                     yield Advanced(self.campaign)
                     return
         finally:
             self._finish()
-
-    # -- submitting -------------------------------------------------------------------------------------------
-
-    def _begin_submission(self) -> None:
-        if self._tasks is None:
-            assert self.campaign is not None
-            if not self.campaign.sealed:
-                seal(self._link, self._key, self.campaign.received)
-            self._go_on()
-            return
-        # A daemon: it may be reading from something that will never end.
-        self._thread = threading.Thread(target=self._submit, args=(self._tasks,), name="submission", daemon=True)
-        self._thread.start()
-
-    def _submit(self, tasks: TaskStream) -> None:
-        try:
-            offset, coming = (0, iter(tasks)) if self.campaign is None else rest(self._link, self.campaign, tasks)
-            if self.campaign is not None:
-                self._go_on()
-            submit(
-                self._link,
-                TaskStream(lambda: self._fitting(coming), size=tasks.size),
-                key=self._key,
-                name=self._name,
-                own_pilots=not self._any_pilot,
-                offset=offset,
-                on_submitted=self._on_submitted,
-                stop=lambda: self._asked > (1 if tasks.again else 0),
-            )
-        except PilotMTCError as error:
-            self._error = error
-        finally:
-            self._submitted.set()
-
-    def _go_on(self) -> None:
-        """Let a campaign go on that was there before, and is the right one."""
-        assert self.campaign is not None
-        if self._any_pilot and self.campaign.own_pilots:
-            self._link.call(ShareCampaign(self.campaign.id))
-        if self._retry_failed:
-            self._link.call(Retry(new_key(), Filter(campaign=self.campaign.id, states=tuple(_BAD))))
-            self.campaign = get_campaign(self._link, self.campaign.id)
-        self._submitted.set()
-
-    def _fitting(self, tasks: Iterable[TaskSpec]) -> Iterator[TaskSpec]:
-        known: Resources | None = None
-        for task in tasks:
-            if task.resources is not known:
-                check_fit(task.resources, self._description, self._limits(task.resources))
-                known = task.resources
-            yield task
-
-    def _limits(self, needs: Resources) -> dict[str, float]:
-        """Return the limits of the store, which matter to tasks with named resources only."""
-        if not needs.named:
-            return {}
-        return {limit.name: limit.amount for limit in self._link.call(GetLimits()).limits}
-
-    def _on_submitted(self, answer: Submitted) -> None:
-        self._submission = answer
-        self._submitted.set()
-
-    def _wait_for_first(self) -> None:
-        while not self._submitted.wait(0.1):
-            if self._asked:
-                return
-        self._raise_error()
-        if self.campaign is None and self._submission is not None:
-            self.campaign = get_campaign(self._link, self._submission.campaign)
-
-    def _raise_error(self) -> None:
-        if self._error is not None:
-            error, self._error = self._error, None
-            raise error
 
     # -- the pilot --------------------------------------------------------------------------------------------
 
@@ -375,7 +245,7 @@ class Run:
         if pilot.reason == "walltime" and self._ends_at < math.inf:
             self._end_in_time()
         if self._asked:
-            self.interrupted = self._thread is None or self._asked > 1 or not self._thread.is_alive() or not self._again
+            self.interrupted = self._asked > 1 or not self._submission.active or not self._submission.repeatable
             return None
         if pilot.state is PilotState.CANCELED or (pilot.state is PilotState.DONE and pilot.reason == "drained"):
             self.interrupted = True  # by somebody else
@@ -418,10 +288,6 @@ class Run:
                 f"--walltime. What is left stays in campaign {campaign.id}, for run --resume"
             )
 
-    @property
-    def _again(self) -> bool:
-        return self._tasks is not None and self._tasks.again
-
     def _may_start(self, campaign: Campaign) -> bool:
         """Return whether a pilot has something to do now; it is an error if it will never have."""
         began = time.monotonic()
@@ -431,7 +297,7 @@ class Run:
             if _over(campaign) == self._pilot_started_with:
                 for task in page:
                     try:
-                        check_fit(task.resources, self._description, self._limits(task.resources))
+                        check_fit(task.resources, self._description, limits_for(self._link, task.resources))
                     except UsageError as error:
                         raise UsageError(f"task {task.id}: {error}") from error
             return True
@@ -452,7 +318,7 @@ class Run:
         words, others = self._unfit(pilot, campaign.id)
         if not words or get_campaign(self._link, campaign.id).counts != counts:  # it has moved on meanwhile
             return True
-        if not others and not (self._thread is not None and self._thread.is_alive()):
+        if not others and not self._submission.active:
             raise UsageError(
                 f"{words}; ask for less, or for other nodes. What is left stays in campaign {campaign.id}, for "
                 "pilotmtc edit and run --resume"
@@ -477,48 +343,15 @@ class Run:
                 others = others or not all(theirs)
         return words, others
 
-    # -- results ----------------------------------------------------------------------------------------------
-
-    def _results(self, step: Step) -> Iterator[TaskResult]:
-        if self._in_order is not None:
-            for task in self._in_order.take(step.campaign.id):
-                if self._wanted(task.state):
-                    yield from with_outputs(self._link, (task,))
-            return
-        fresh = [task for task, state in step.over if self._wanted(state) and self._seen.add(task)]
-        for at in range(0, len(fresh), _FETCH):
-            ids = tuple(fresh[at : at + _FETCH])
-            yield from results(self._link, Filter(ids=ids), outputs=True)
-        if step.missed:
-            yield from self._missed(step.campaign.id)
-
-    def _missed(self, campaign: CampaignId) -> Iterator[TaskResult]:
-        """Yield what has ended since the run began and has not been told."""
-        states = (*_BAD, TaskState.DONE) if self._outputs else tuple(_BAD)
-        for page in pages(self._link, Filter(campaign=campaign, states=states)):
-            fresh = [
-                task
-                for task in page
-                if (task.last is None or task.last.recorded_at >= self._began_at) and self._seen.add(task.id)
-            ]
-            yield from with_outputs(self._link, fresh)
-
-    def _last_results(self, campaign: Campaign) -> Iterator[TaskResult]:
-        if self._in_order is None:
-            yield from self._missed(campaign.id)
-
-    def _wanted(self, state: TaskState) -> bool:
-        return self._outputs or state in _BAD
-
     # -- the end ----------------------------------------------------------------------------------------------
 
     def _finish(self) -> None:
         """Let the pilot go, however the run ended; it has nothing more to do."""
         if self._asked == 0:
             self._asked = 1
-        if self._thread is not None and self._again:
+        if self._submission.repeatable:
             self._asked = 2
-            self._thread.join(_JOIN_S)
+            self._submission.join(_JOIN_S)
         if self._pilot is not None and self._obeyed == 0:
             self._let_go(self._pilot)
         if self._agent is not None:
@@ -551,49 +384,3 @@ def _news(before: Pilot, pilot: Pilot) -> bool:
 
     # An agent reports for duty before it has nodes: what it has is told when there is something.
     return shown(before) != shown(pilot) and (pilot.state is not PilotState.ACTIVE or pilot.nodes > 0)
-
-
-def check_fit(needs: Resources, pilot: PilotDescription, limits_of_store: Mapping[str, float]) -> None:
-    """Raise `UsageError` if such a task can never run in such a pilot, as far as that is known."""
-    # What a node has is known of this machine only.
-    unknown = UNKNOWN if pilot.scheduler else 0
-    cores = pilot.cores or unknown or allowance.cores(len(os.sched_getaffinity(0)), os.environ)
-    whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    memory = pilot.memory_bytes or unknown or allowance.memory(whole, os.environ)
-    node = Amounts.of(cores, pilot.gpus, memory, pilot.named)
-    units = {name: shares(amount) for name, amount in limits_of_store.items()}
-    lack = fit(Request.of(needs, units), Capacity(((pilot.nodes, node),), pilot.walltime_s or math.inf, units))
-    if lack is not None:
-        raise UsageError(_lacking(lack, needs, pilot))
-
-
-def _lacking(lack: Lack, needs: Resources, pilot: PilotDescription) -> str:
-    """Return why a task does not fit into any such pilot, and what to do."""
-    if lack.kind is Kind.CORES:
-        have = f"{'the pilot' if pilot.cores else 'this machine'} has {lack.has}"
-        return f"a task needs {lack.needs} cores, and {have}: ask for fewer with --cores"
-    if lack.kind is Kind.GPUS:
-        gpus = f"{lack.needs:g} GPU{'s' * (lack.needs != 1)}"
-        return f"a task needs {gpus}, and the pilot has {lack.has:g}: give it more with --pilot-gpus"
-    if lack.kind is Kind.MEMORY:
-        have = f"{'the pilot' if pilot.memory_bytes else 'this machine'} has {type_memory(int(lack.has))}"
-        return f"a task needs {type_memory(int(lack.needs))} of memory, and {have}: ask for less with --memory"
-    if lack.kind is Kind.NAMED:
-        unknown = "" if lack.has else f"; of the whole store, with pilotmtc store limit {lack.name}=N"
-        return (
-            f"a task needs {lack.needs:g} of {lack.name}, and the pilot has {lack.has:g}: "
-            f"give it more with --pilot-resource {lack.name}={lack.needs:g}{unknown}"
-        )
-    if lack.kind is Kind.LIMIT:
-        return (
-            f"a task needs {lack.needs:g} of {lack.name}, and no more than {lack.has:g} may be in use at a time: raise "
-            f"that with pilotmtc store limit {lack.name}={lack.needs:g}"
-        )
-    if lack.kind is Kind.RANKS_PER_NODE:
-        return f"a task needs room for {lack.needs} ranks a node, and the pilot has room for {lack.has}: ask for fewer"
-    if lack.kind is Kind.RANKS:
-        of = f"{lack.needs} rank{'s' * (lack.needs > 1)} of {needs.cores} core{'s' * (needs.cores > 1)}"
-        return (
-            f"a task needs {of}, and the pilot has room for {lack.has}: ask for fewer with --ranks, or for more nodes"
-        )
-    return "a task's time limit or expected duration, with its grace, is longer than the pilot's walltime"

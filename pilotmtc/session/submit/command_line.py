@@ -28,7 +28,7 @@ def tasks_of(
     axes: Sequence[str],
     options: TaskOptions,
     *,
-    talk: Callable[[str], None] = lambda _words: None,
+    tell: Callable[[str], None] = lambda _words: None,
 ) -> TaskStream:
     """Return the tasks that ``COMMAND... [::: VALUES...]...`` means.
 
@@ -38,13 +38,13 @@ def tasks_of(
 
     Parameters
     ----------
-    talk
-        Is told that something may be in standard input that is not read.
+    tell
+        Called with a message if standard input may hold something and is not read.
 
     Raises
     ------
     UsageError
-        If they cannot be.
+        If there cannot be such tasks.
     """
     command, listed = split_lists(words)
     if not command:
@@ -61,7 +61,7 @@ def tasks_of(
         if _wants_values(command, options):
             sources.append(_named_by(command, _stdin()))
         else:
-            talk("standard input is not read: to run a task for each of its lines, write {} where the line belongs")
+            tell("standard input is not read: to run a task for each of its lines, write {} where the line belongs")
     return make_tasks(command[0] if len(command) == 1 else command, combine(sources) if sources else None, options)
 
 

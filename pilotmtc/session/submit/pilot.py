@@ -1,4 +1,4 @@
-"""From what users say about a pilot, and what its site says, to its description."""
+"""The description of a pilot, from options and the defaults of its site."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict, Unpack, cast
@@ -16,7 +16,7 @@ _ASKED = ("queue", "account", "qos", "constraint", "reservation", "login")
 
 
 class PilotOptions(TypedDict, total=False):
-    """What may be said about a pilot. What is not said, or is None, is as its site says; 0, "" and False are said.
+    """Options of a pilot. For one that is missing or None the site's default holds; 0, "" and False are values.
 
     Attributes
     ----------
@@ -29,11 +29,11 @@ class PilotOptions(TypedDict, total=False):
     cores, gpus, memory, resources
         What each node has for tasks; 0 cores and 0 memory are all of it.
     walltime, idle
-        It ends after so long (``"2h"`` or seconds), or after so long without a task; 0 is never.
+        Time after which it ends (``"2h"`` or seconds), and time without a task after which it ends; 0: never.
     queue, account, qos, constraint, reservation, exclusive
         What the scheduler is told.
     signal
-        So long before the end of its walltime a scheduler's pilot is warned and takes nothing new.
+        Time before the end of its walltime at which a scheduler's pilot is warned and takes no new tasks.
     login
         How its nodes reach the store's host, ``[user@]host[:port]``; ``-`` is no SSH: they run on that host.
     setup
@@ -138,6 +138,19 @@ def describe(*, remote: bool = False, **options: Unpack[PilotOptions]) -> PilotD
 
 
 _COUNTS = (("cores", 0), ("gpus", 0), ("nodes", 1))
+
+
+def usual_options(site: str) -> dict[str, str | int]:
+    """Return what pilots at `site` are like unless something else is said.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such site.
+    """
+    known = Site() if site == LOCAL else get_site(site)
+    names = ("nodes", "cores", "gpus", "memory", "walltime", "idle", *_ASKED)
+    return {"site": site, **{name: getattr(known, name) for name in names}}
 
 
 def _site(options: PilotOptions, *, remote: bool) -> Site | None:

@@ -10,7 +10,7 @@ from pilotmtc.campaign.outputs import apart
 from pilotmtc.campaign.submit import Packer, TaskSpec
 from pilotmtc.errors import PilotMTCError, UsageError
 from pilotmtc.protocol.client.campaigns import Submit, Submitted
-from pilotmtc.session.link import Link
+from pilotmtc.session.link import StoreLink
 
 _AHEAD = 4
 _FLUSH_S = 0.05
@@ -27,7 +27,7 @@ def no_stop() -> bool:
 
 
 def submit(
-    link: Link,
+    link: StoreLink,
     tasks: Iterable[TaskSpec],
     *,
     key: str,
@@ -81,7 +81,7 @@ def submit(
 class _Sender:
     """Sends messages, some ahead of their answers, and from time to time what the packer has."""
 
-    def __init__(self, link: Link, packer: Packer, tell: Callable[[Submitted], None] | None) -> None:
+    def __init__(self, link: StoreLink, packer: Packer, tell: Callable[[Submitted], None] | None) -> None:
         self.lock = threading.Lock()  # of the packer, and of the order in which messages go
         self.flushed = False  # since that was last asked
         self._link = link
@@ -133,6 +133,6 @@ class _Sender:
                     return
 
 
-def seal(link: Link, key: str, received: int) -> None:
+def seal(link: StoreLink, key: str, received: int) -> None:
     """Say that a campaign is complete as it is."""
     link.call(Submit(key=key, offset=received, last=True))

@@ -13,8 +13,8 @@ from pilotmtc.errors import UsageError
 from pilotmtc.model import GRACE_S, MAX_OUTPUT_BYTES, After, Resources, TaskId, Template
 from pilotmtc.parameters import Row, Source
 from pilotmtc.parameters.source import check_fields
-from pilotmtc.resources.amounts import LARGEST, check_amounts, check_gpus, check_ranks
 from pilotmtc.session import arguments
+from pilotmtc.session.needs import READERS, check_needs
 from pilotmtc.system.locale import current_directory
 from pilotmtc.template import literal, make_template, render
 from pilotmtc.units import parse_duration, parse_memory
@@ -25,7 +25,7 @@ Params: TypeAlias = Source | Mapping[str, Iterable[Value]] | Iterable[Mapping[st
 
 
 class TaskOptions(TypedDict, total=False):
-    """What may be said about tasks besides their command and parameters.
+    """Options of tasks, besides their command and parameters.
 
     Attributes
     ----------
@@ -33,26 +33,27 @@ class TaskOptions(TypedDict, total=False):
         What one task needs: whole cores; whole GPUs or a share of one; ``"2G"`` or bytes, also a limit; amounts of
         the pilot's named resources.
     ranks, ranks_per_node
-        Number of processes, each of which needs that, and how many of them share a node (as many as fit if not given).
+        Number of processes, each of which needs that, and how many of them share a node (default: as many as fit).
     time_limit, expected
-        Seconds or ``"5m"``: after the one a task is ended; it is not started with less than the other left.
+        Seconds or ``"5m"``: a task is ended after the first, and is not started when its pilot has less than the second
+        left.
     grace, signal_first
-        How long its processes have to end by themselves when they are told to, and with which signal they are, such as
-        ``"USR1"``; 5 seconds and TERM.
+        Time that its processes have to end when they are asked to, and the signal that asks them, such as ``"USR1"``
+        (default: 5 seconds, TERM).
     priority
         Higher goes first.
     retries, backoff
         How many failures are followed by another attempt, and the pause before the first.
     max_output
-        ``"2G"`` or bytes: no more is kept of each output that goes into the store.
+        ``"2G"`` or bytes: the largest stdout, and stderr, that is kept in the store.
     env, cwd, stdin, stdout, stderr
-        Variables, directory (the current one if not given) and files; may hold placeholders.
+        Variables, directory (default: the current one) and files; may hold placeholders.
     append
-        Write behind what is in the files ``stdout`` and ``stderr``, which tasks may then share.
+        Append to the files ``stdout`` and ``stderr``, which tasks may then share.
     task_name, tags
         May hold placeholders.
     after, after_any
-        Ids of tasks to wait for: until they are DONE, or only until they are over.
+        Ids of tasks to wait for: until they are DONE, or only until they have finished.
     """
 
     cores: int
@@ -82,10 +83,9 @@ class TaskOptions(TypedDict, total=False):
 
 
 _READ: dict[str, Callable[[str, object], Any]] = {
-    **dict.fromkeys(("cores", "ranks", "ranks_per_node", "priority", "retries"), arguments.whole),
-    "gpus": arguments.number,
-    **dict.fromkeys(("memory", "max_output", "time_limit", "expected", "grace", "backoff"), arguments.amount),
-    "resources": lambda name, value: arguments.by_name(name, value, arguments.number),
+    **READERS,
+    "retries": arguments.whole,
+    **dict.fromkeys(("max_output", "grace", "backoff"), arguments.amount),
     "env": lambda name, value: arguments.by_name(name, value, arguments.word),
     **dict.fromkeys(("cwd", "stdin", "stdout", "stderr"), arguments.path),
     "append": arguments.flag,
@@ -276,24 +276,16 @@ def make_resources(options: TaskOptions) -> Resources:
     UsageError
         If that cannot be.
     """
-    cores = options.get("cores", 1)
-    gpus = float(options.get("gpus", 0.0))
-    named = dict(options.get("resources", {}))
-    ranks, ranks_per_node = options.get("ranks", 1), options.get("ranks_per_node", 0)
-    if not 1 <= cores <= LARGEST:
-        raise UsageError(f"a task needs {cores} cores: give 1 or more")
-    check_ranks(ranks, ranks_per_node)
-    check_gpus(gpus)
-    check_amounts("a task needs", named)
+    check_needs(options)
     return Resources(
-        cores=cores,
-        gpus=gpus,
+        cores=options.get("cores", 1),
+        gpus=float(options.get("gpus", 0.0)),
         memory_bytes=parse_memory(options.get("memory", 0)),
-        named={name: float(amount) for name, amount in named.items()},
+        named={name: float(amount) for name, amount in options.get("resources", {}).items()},
         time_limit_s=parse_duration(options.get("time_limit", 0.0)),
         expected_s=parse_duration(options.get("expected", 0.0)),
-        ranks=ranks,
-        ranks_per_node=ranks_per_node,
+        ranks=options.get("ranks", 1),
+        ranks_per_node=options.get("ranks_per_node", 0),
         grace_s=parse_duration(options.get("grace", GRACE_S)),
         signal_first=first_signal(options.get("signal_first", "TERM")),
     )

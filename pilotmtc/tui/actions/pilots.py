@@ -6,7 +6,7 @@ from typing import Any
 from pilotmtc.errors import ConfigError, PilotMTCError, UsageError
 from pilotmtc.model import Pilot
 from pilotmtc.session import PilotOptions, Session
-from pilotmtc.sites import LOCAL, Site, get_site
+from pilotmtc.session.submit.pilot import usual_options
 from pilotmtc.states import PILOT_FINAL
 from pilotmtc.tui.base import Base
 from pilotmtc.tui.widgets.dialogs import Confirm, Form, field_meant
@@ -22,7 +22,7 @@ _FIELDS = (
     ("qos", "QOS", "the scheduler's choice"),
 )
 _NUMBERS = ("nodes", "cores")
-_NONE = {"site": LOCAL, "nodes": 1, "cores": 0, "walltime": 0, "idle": 0}  # what an emptied field stands for
+_NONE = {"site": "local", "nodes": 1, "cores": 0, "walltime": 0, "idle": 0}  # what an emptied field stands for
 
 
 def drain(screen: Base, pilot: Pilot | None) -> None:
@@ -30,8 +30,8 @@ def drain(screen: Base, pilot: Pilot | None) -> None:
     _ask(
         screen,
         pilot,
-        ("Drain", "Pilot {} drains."),
-        "{} on {} of its cores go on to their end; nothing new is started, and then it leaves.",
+        ("Drain", "Pilot {} is draining."),
+        "{} on {} of its cores run to their end; it takes no new ones, and then ends.",
         lambda session, id_: session.pilots.drain(id_),
     )
 
@@ -42,7 +42,7 @@ def cancel(screen: Base, pilot: Pilot | None) -> None:
         screen,
         pilot,
         ("Cancel", "Pilot {} is being canceled."),
-        "{} on {} of its cores are killed and go back, for another pilot to run.",
+        "{} on {} of its cores are killed; another pilot runs them again.",
         lambda session, id_: session.pilots.cancel(id_),
     )
 
@@ -59,14 +59,14 @@ def _ask(
         screen.notify("There is no pilot under the cursor.", severity="warning")
         return
     if pilot.state in PILOT_FINAL:
-        screen.notify(f"Pilot {pilot.id} is over already.", severity="warning")
+        screen.notify(f"Pilot {pilot.id} has ended already.", severity="warning")
         return
     id_ = pilot.id
     where = f" at {pilot.description.site}" if pilot.description.site else ""
     if pilot.busy:
         what = effect.format("Tasks", f"{pilot.busy:,}")
     else:  # what it has started since it was heard of is not known
-        what = "It ran nothing when it was last heard of." if pilot.seen_at else "It runs nothing yet."
+        what = "It ran nothing when it last reported." if pilot.seen_at else "It runs nothing yet."
 
     async def act() -> None:
         screen.tell_if_cut()
@@ -83,14 +83,11 @@ def _ask(
 def submit(screen: Base) -> None:
     """Ask what a pilot is to be, and submit it."""
     try:
-        site = Site() if screen.mtc.gateway.site == LOCAL else get_site(screen.mtc.gateway.site)
+        usual = usual_options(screen.mtc.gateway.site)
     except PilotMTCError as error:
         screen.notify(str(error), severity="error", markup=False)
         return
-    values = {
-        "site": screen.mtc.gateway.site, "nodes": str(site.nodes), "cores": str(site.cores or ""),
-        "walltime": site.walltime, "idle": site.idle, "queue": site.queue, "account": site.account, "qos": site.qos,
-    }  # fmt: skip
+    values = {name: str(usual.get(name) or "") for name, _, _ in _FIELDS}
     _show(screen, values, values, "")
 
 

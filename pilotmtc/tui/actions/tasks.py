@@ -1,5 +1,6 @@
 """What can be done with tasks, on every screen that shows some."""
 
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -10,12 +11,12 @@ from textual.binding import Binding
 from pilotmtc.errors import UsageError
 from pilotmtc.model import Task, TaskId
 from pilotmtc.protocol.base import Changed
-from pilotmtc.protocol.client.tasks import Cancel, Edit, GetOutput, GetTasks, Retry
 from pilotmtc.protocol.records import Filter
+from pilotmtc.session import NewValues, Session
 from pilotmtc.session.look.filter import parse_filter
-from pilotmtc.session.look.select import NewValues, as_edit
-from pilotmtc.session.submit.sending import new_key
+from pilotmtc.session.look.select import check_new_values
 from pilotmtc.states import TASK_FINAL, TaskState
+from pilotmtc.text.tables import count
 from pilotmtc.text.tasks import command_line
 from pilotmtc.tui.base import Base
 from pilotmtc.tui.pager import output_files
@@ -24,11 +25,10 @@ from pilotmtc.tui.widgets.listing import known_count
 
 COUNTED = 10_000
 _NAMED = 8  # ids in a question
-_PAGE = 1000
 _BAD_ENDS = (TaskState.FAILED, TaskState.CANCELED, TaskState.SKIPPED)
 
 
-class Deed(Struct, frozen=True):
+class Operation(Struct, frozen=True):
     """Something that is done with tasks: to those in which states, what it does to them, and how to say so."""
 
     verb: str
@@ -38,17 +38,17 @@ class Deed(Struct, frozen=True):
     what: str
 
 
-RETRY = Deed(
-    "Retry", "to be run again", _BAD_ENDS, "FAILED, CANCELED or SKIPPED",
-    "Each runs again with all its tries, and so do tasks that were skipped because of it.",
+RETRY = Operation(
+    "Retry", "will run again", _BAD_ENDS, "FAILED, CANCELED or SKIPPED",
+    "Each runs again with all its retries, and so do tasks that were skipped because of it.",
 )  # fmt: skip
-CANCEL = Deed(
-    "Cancel", "canceled", tuple(state for state in TaskState if state not in TASK_FINAL), "still to run, or running",
-    "What has not started never will; what runs is killed.",
+CANCEL = Operation(
+    "Cancel", "canceled", tuple(state for state in TaskState if state not in TASK_FINAL), "waiting, ready or running",
+    "Running tasks are killed; the others never start.",
 )  # fmt: skip
-EDIT = Deed(
-    "Edit", "changed", (TaskState.WAITING, TaskState.READY, *_BAD_ENDS), "waiting, ready or ended badly",
-    "What is left empty stays as it is.",
+EDIT = Operation(
+    "Edit", "changed", (TaskState.WAITING, TaskState.READY, *_BAD_ENDS), "waiting, ready or failed",
+    "Empty fields stay as they are.",
 )  # fmt: skip
 _FIELDS = (
     ("Priority", "priority", "higher goes first"), ("Cores", "cores", ""), ("GPUs", "gpus", "such as 1 or 0.5"),
@@ -56,13 +56,16 @@ _FIELDS = (
 )  # fmt: skip
 
 
-class Aim(Struct, frozen=True):
+class Target(Struct, frozen=True):
     """Tasks that something is to be done with, how many they are (None: more than `COUNTED`), and in words."""
 
     filter: Filter
     count: int | None
     words: str
     left_out: int = 0
+
+
+Work = Callable[[Session], Changed]
 
 
 class TaskActions(Base):
@@ -86,15 +89,15 @@ class TaskActions(Base):
 
     def action_retry(self) -> None:
         """Run the chosen tasks again."""
-        self._begin_deed(RETRY, None)
+        self._begin_operation(RETRY, None)
 
     def action_cancel(self) -> None:
         """Cancel the chosen tasks."""
-        self._begin_deed(CANCEL, None)
+        self._begin_operation(CANCEL, None)
 
     def action_edit(self) -> None:
         """Change the chosen tasks."""
-        self._begin_deed(EDIT, None)
+        self._begin_operation(EDIT, None)
 
     def action_copy_ids(self) -> None:
         """Copy the ids of the chosen tasks."""
@@ -112,73 +115,76 @@ class TaskActions(Base):
     def _copy(self, texts: list[str], between: str, what: str) -> None:
         if texts:
             self.app.copy_to_clipboard(between.join(texts))
-            self.notify(f"{len(texts):,} {what}{'s' * (len(texts) != 1)} copied", timeout=3)
+            self.notify(f"{count(len(texts), what)} copied", timeout=3)
 
-    # -- deeds ------------------------------------------------------------------------------------------------
+    # -- operations ------------------------------------------------------------------------------------------------
 
-    def _begin_deed(self, deed: Deed, text: str | None) -> None:
-        """Begin a deed with the chosen tasks or, if there is one, with all that the filter `text` finds."""
+    def _begin_operation(self, operation: Operation, text: str | None) -> None:
+        """Begin an operation on the chosen tasks or, if there is one, with all that the filter `text` finds."""
         # The program's worker, not the screen's: what was begun is told of on whichever screen one is by then.
-        self.app.run_worker(self._told(self._do(deed, text)))
+        self.app.run_worker(self._told(self._do(operation, text)))
 
-    async def _do(self, deed: Deed, text: str | None) -> None:
-        aim = self._aim_at(deed, self.chosen()) if text is None else await self._aim_at_all(deed, text)
-        if aim.count == 0:
-            if text is not None or aim.left_out:
-                self.notify(f"Nothing to {deed.verb.lower()}: no task of these is {deed.unfit}.", severity="warning")
-            return
-        if deed is EDIT:
-            request: Retry | Cancel | Edit | None = await self._ask_for_values(aim)
+    async def _do(self, operation: Operation, text: str | None) -> None:
+        if text is None:
+            target = self._target_of(operation, self.chosen())
         else:
-            left = f"\n\n{aim.left_out:,} more are not {deed.unfit}, and stay as they are." if aim.left_out else ""
-            question = Confirm(f"{deed.verb} {aim.words}?\n\n{deed.what}{left}", deed.verb)
-            kind = Retry if deed is RETRY else Cancel
-            request = kind(new_key(), aim.filter) if await self.app.push_screen_wait(question) else None
-        if request is None:
+            target = await self._target_of_all(operation, text)
+        if target.count == 0:
+            if text is not None or target.left_out:
+                self.notify(
+                    f"Nothing to {operation.verb.lower()}: no task of these is {operation.unfit}.", severity="warning"
+                )
+            return
+        work = await self._ask_for_values(target) if operation is EDIT else await self._confirmed(operation, target)
+        if work is None:
             return
         self.tell_if_cut()
-        answer: Changed = await self.mtc.gateway.ask(request)
-        unfit = f"; {answer.unfit:,} were not {deed.unfit}" if answer.unfit else ""
-        self.notify(f"{_count(answer.changed)} {deed.past}{unfit}", title=deed.verb, markup=False)
+        answer = await self.mtc.gateway.do(work)
+        unfit = f"; {answer.unfit:,} skipped: not {operation.unfit}" if answer.unfit else ""
+        self.notify(f"{count(answer.changed, 'task')} {operation.past}{unfit}", title=operation.verb, markup=False)
         if self.is_attached:
             self.changed()
 
-    def _aim_at(self, deed: Deed, tasks: list[Task]) -> Aim:
-        fit = [task.id for task in tasks if task.state in deed.states]
+    async def _confirmed(self, operation: Operation, target: Target) -> Work | None:
+        """Return what is to be done, if that is wanted."""
+        left = f"\n\n{_left_out(operation, target)}" if target.left_out else ""
+        question = Confirm(f"{operation.verb} {target.words}?\n\n{operation.what}{left}", operation.verb)
+        if not await self.app.push_screen_wait(question):
+            return None
+        if operation is RETRY:
+            return lambda session: session.retry(filter=target.filter)
+        return lambda session: session.cancel(filter=target.filter)
+
+    def _target_of(self, operation: Operation, tasks: list[Task]) -> Target:
+        fit = [task.id for task in tasks if task.state in operation.states]
         named = ", ".join(map(str, fit[:_NAMED])) + (", ..." if len(fit) > _NAMED else "")
         ids = f"id{'s' * (len(fit) != 1)} {named}"
-        return Aim(Filter(ids=tuple(fit)), len(fit), f"{_count(len(fit))} ({ids})", len(tasks) - len(fit))
+        return Target(Filter(ids=tuple(fit)), len(fit), f"{count(len(fit), 'task')} ({ids})", len(tasks) - len(fit))
 
-    async def _aim_at_all(self, deed: Deed, text: str) -> Aim:
+    async def _target_of_all(self, operation: Operation, text: str) -> Target:
         found = parse_filter(text)
-        states = deed.states if found.states is None else tuple(s for s in found.states if s in deed.states)
+        states = operation.states if found.states is None else tuple(s for s in found.states if s in operation.states)
         wish = replace(found, states=states)
         count = await self._counted(wish) if states else 0
         number = f"more than {COUNTED:,}" if count is None else f"{count:,}"
         which = f"all tasks that `{text}` finds and" if text.strip() else "all tasks of the store"
-        return Aim(wish, count, f"{which} that are {deed.unfit}: {number}")
+        return Target(wish, count, f"{which} that are {operation.unfit}: {number}")
 
     async def _counted(self, wish: Filter) -> int | None:
-        count, after = known_count(wish, self.board), 0
-        if count is not None:
-            return count
-        count = 0
-        while count <= COUNTED:
-            page = await self.mtc.gateway.ask(GetTasks(wish, after, _PAGE))
-            count += len(page.tasks)
-            after = page.next
-            if not after:
-                return count
-        return None
+        count = known_count(wish, self.board)
+        if count is None:
+            count = await self.mtc.gateway.do(lambda session: session.count(most=COUNTED, filter=wish))
+            return count if count <= COUNTED else None
+        return count
 
-    async def _ask_for_values(self, aim: Aim) -> Edit | None:
-        """Return what is to be changed; the form comes again, with what was written, until it can be or is left."""
+    async def _ask_for_values(self, target: Target) -> Work | None:
+        """Return what makes the change; the form comes again, with what was written, until it can be or is left."""
         texts, wrong, first = [""] * len(_FIELDS), "", 0
-        left = f"\n{aim.left_out:,} more are not {EDIT.unfit}, and stay as they are." if aim.left_out else ""
+        left = f"\n{_left_out(EDIT, target)}" if target.left_out else ""
         while True:
             fields = [(label, value) for (label, _, _), value in zip(_FIELDS, texts, strict=True)]
             form = Form(
-                f"Edit {aim.words}.\n{EDIT.what}{left}{wrong}", fields, hints=[hint for _, _, hint in _FIELDS],
+                f"Edit {target.words}.\n{EDIT.what}{left}{wrong}", fields, hints=[hint for _, _, hint in _FIELDS],
                 yes="Change (ctrl-s)", first=first,
             )  # fmt: skip
             answer = await self.app.push_screen_wait(form)
@@ -186,7 +192,9 @@ class TaskActions(Base):
                 return None
             texts = answer
             try:
-                return as_edit(new_key(), aim.filter, **_values(texts))
+                new = _values(texts)
+                check_new_values(new)
+                return lambda session: session.edit(new, filter=target.filter)
             except UsageError as error:
                 wrong = f"\n\n✗ {error}"
                 first = field_meant(str(error), dict(zip([name for _, name, _ in _FIELDS], texts, strict=True)))
@@ -194,9 +202,10 @@ class TaskActions(Base):
     # -- the log ----------------------------------------------------------------------------------------------
 
     async def _show_log(self, task: TaskId, attempt: int = 0, only: str = "") -> None:
-        found = await self.mtc.gateway.ask(GetOutput(task, attempt))
-        if not found.found:
-            self.notify(f"Task {task} has written nothing that is here yet: its output comes when an attempt ends.")
+        try:
+            found = await self.mtc.gateway.do(lambda session: session.output(task, attempt, whole=False))
+        except UsageError:
+            self.notify(f"Task {task} has no output yet: it arrives when an attempt ends.")
             return
         with TemporaryDirectory(prefix="pilotmtc-") as directory:
             files = await self.mtc.gateway.do(lambda _: output_files(found, Path(directory), only=only))
@@ -206,8 +215,8 @@ class TaskActions(Base):
                 self.notify(f"Attempt {found.attempt} of task {task} wrote nothing{f' to {only}' if only else ''}.")
 
 
-def _count(n: int) -> str:
-    return f"{n:,} task{'s' * (n != 1)}"
+def _left_out(operation: Operation, target: Target) -> str:
+    return f"{target.left_out:,} more will be skipped: not {operation.unfit}."
 
 
 def _values(texts: list[str]) -> NewValues:

@@ -16,7 +16,7 @@ from pilotmtc.states import TaskState
 from pilotmtc.text.tables import count, rate
 from pilotmtc.tui.actions import pilots
 from pilotmtc.tui.base import Base
-from pilotmtc.tui.widgets.plots import Past
+from pilotmtc.tui.widgets.plots import RecentPast
 from pilotmtc.tui.widgets.table import Cell, Table
 from pilotmtc.tui.widgets.words import TASK_MARKS, bar, parts_bar, pilot_state, right, span, style
 
@@ -188,17 +188,17 @@ class OverviewScreen(Base):
         )
 
     def _show_plots(self) -> None:
-        series, past = self.board.series, Past(self.board)
+        series, past = self.board.series, RecentPast(self.board)
         ended, failed = past.a_second(series.ended), past.a_second(series.failed)
-        paces = self._plot("paces", "tasks ended a second, against minutes", past, max([1.0, *ended[1]]))
+        paces = self._plot("paces", "tasks ended per second, against minutes", past, max([1.0, *ended[1]]))
         paces.plt.plot(*ended, marker="hd")
         if any(series.failed):
             paces.plt.plot(*failed, marker="hd", color="red", label="failed")
-        cores = self._plot("cores", "cores busy, of those there, against minutes", past, max([1, *series.cores]))
+        cores = self._plot("cores", "busy cores of all cores, against minutes", past, max([1, *series.cores]))
         cores.plt.plot(*past.level(series.cores), marker="hd", color="gray")
         cores.plt.plot(*past.level(series.busy), marker="hd", color="green")
 
-    def _plot(self, id_: str, title: str, past: Past, top: float) -> PlotextPlot:
+    def _plot(self, id_: str, title: str, past: RecentPast, top: float) -> PlotextPlot:
         """Return a plot with nothing in it yet."""
         plot = self.query_one(f"#{id_}", PlotextPlot)
         plot.plt.clear_data()

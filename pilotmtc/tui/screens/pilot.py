@@ -1,4 +1,4 @@
-"""A pilot from near: its nodes and slots, what runs, the past of its slots, events, its job, its log."""
+"""One pilot: its nodes, running tasks, slots against time, events, job and log."""
 
 import re
 from collections.abc import Iterable
@@ -11,9 +11,9 @@ from textual.binding import Binding
 from textual.containers import VerticalScroll
 from textual.widgets import Static, TabbedContent, TabPane
 
-from pilotmtc.errors import NotPermitted
+from pilotmtc.errors import NotPermitted, UsageError
 from pilotmtc.model import Pilot, PilotId
-from pilotmtc.protocol.client.pilots import GetPilotFile, GetPilotView, GetSpans, PilotFile, PilotView
+from pilotmtc.protocol.client.pilots import PilotFile, PilotView
 from pilotmtc.protocol.records import NodeState, RunningTask, Span
 from pilotmtc.session.look.overview import left_s
 from pilotmtc.states import PILOT_FINAL
@@ -22,7 +22,7 @@ from pilotmtc.tui.actions import pilots
 from pilotmtc.tui.base import Base
 from pilotmtc.tui.widgets.gantt import Gantt, cores_of, lanes_of, utilisation
 from pilotmtc.tui.widgets.table import Cell, Table
-from pilotmtc.tui.widgets.words import bar, clock, pilot_state, plain_lines, right, span
+from pilotmtc.tui.widgets.words import bar, clock, pilot_state, plain_lines, right, sentence, span
 from pilotmtc.units import format_memory
 
 _MAP = 40  # cells of a node's map
@@ -33,7 +33,7 @@ _TABS = ("nodes", "running", "slots", "events", "job", "log")
 
 
 class PilotScreen(Base):
-    """A pilot from near."""
+    """One pilot."""
 
     HELP = """
     # A pilot
@@ -46,7 +46,7 @@ class PilotScreen(Base):
         Binding("x", "cancel", "Cancel"),
         Binding("p", "submit", "New pilot", show=False),
         Binding("y", "copy", "Copy ids", show=False),
-        Binding("l", "page_log", "Log in pager"),
+        Binding("l", "page_log", "Page log"),
         *[Binding(str(number), f"part('{tab}')", tab, show=False) for number, tab in enumerate(_TABS, 1)],
     ]
 
@@ -65,7 +65,7 @@ class PilotScreen(Base):
             with TabPane("1 Nodes", id="nodes"):
                 yield Table(("NODE", right("BUSY"), "SLOTS", right("LOAD"), "MEMORY"), id="node-table")
             with TabPane("2 Running", id="running"):
-                titles = (right("TASK"), right("TRY"), right("CAMPAIGN"), "NODE", "SLOT", right("FOR"))
+                titles = (right("TASK"), right("ATTEMPT"), right("CAMPAIGN"), "NODE", "SLOT", right("FOR"))
                 yield Table(titles, id="running-table")
             with TabPane("3 Slots", id="slots"):
                 yield Static(id="slots-title")
@@ -109,11 +109,13 @@ class PilotScreen(Base):
             self.look(self._load)
 
     async def _load(self) -> None:
-        view = await self.mtc.gateway.ask(GetPilotView(self._number))
-        self._view = view
-        if view.pilot is None:
-            self.query_one("#head", Static).update(f"There is no pilot {self._number}.")
+        try:
+            view = await self.mtc.gateway.do(lambda session: session.pilots.inspect(self._number))
+        except UsageError as error:
+            self.query_one("#head", Static).update(plain(sentence(str(error))))
             return
+        self._view = view
+        assert view.pilot is not None  # the session would have said so
         self._show_head(view.pilot, view)
         match self._part:
             case "nodes":
@@ -172,14 +174,15 @@ class PilotScreen(Base):
 
     async def _load_spans(self, view: PilotView) -> None:
         """Fetch what has ended since the last look, and one more page of older attempts, and draw all of them."""
-        news = await self.mtc.gateway.ask(GetSpans(self._number, since=self._seq))
+        do, number, seq = self.mtc.gateway.do, self._number, self._seq
+        news = await do(lambda session: session.pilots.spans(number, since=seq))
         if news.reset:
             self._spans.clear()
             self._before = news.next
         self._seq = news.seq
         self._add(news.spans)
-        if self._before and len(self._spans) < _SPANS:
-            older = await self.mtc.gateway.ask(GetSpans(self._number, self._before))
+        if (before := self._before) and len(self._spans) < _SPANS:
+            older = await do(lambda session: session.pilots.spans(number, before=before))
             self._before = older.next
             self._add(older.spans)
         full = len(self._spans) >= _SPANS
@@ -214,7 +217,7 @@ class PilotScreen(Base):
 
     async def _file(self, name: str, limit: int = 64 << 10) -> PilotFile:
         try:
-            return await self.mtc.gateway.ask(GetPilotFile(self._number, name, limit))
+            return await self.mtc.gateway.do(lambda session: session.pilots.file(self._number, name, limit))
         except NotPermitted as error:  # the rest of the screen is
             return PilotFile(name, trouble=str(error))
 

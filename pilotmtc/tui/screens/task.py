@@ -1,4 +1,4 @@
-"""A task from near: why it is where it is, what it wrote, its attempts, and the tasks before and after it."""
+"""One task: the reason for its state, its output, its attempts, and the tasks before and after it."""
 
 import asyncio
 
@@ -8,17 +8,17 @@ from textual.binding import Binding
 from textual.containers import VerticalScroll
 from textual.widgets import Static, TabbedContent, TabPane
 
+from pilotmtc.errors import UsageError
 from pilotmtc.model import Attempt, Task, TaskId
-from pilotmtc.protocol.client.tasks import Explain, GetOutput, GetTail, GetTask, Output, Tail, TaskDetail
+from pilotmtc.protocol.client.tasks import Output, Tail, TaskDetail
 from pilotmtc.protocol.records import OutputTail
-from pilotmtc.session.look.explain import explain
 from pilotmtc.states import TaskState
 from pilotmtc.text.tables import pairs, plain, shorten
 from pilotmtc.text.tasks import attempt_row, command_line, detail_rows
 from pilotmtc.tui.actions.tasks import TaskActions
 from pilotmtc.tui.widgets.table import Cell, Table
 from pilotmtc.tui.widgets.task_table import cell, elapsed_s, ending
-from pilotmtc.tui.widgets.words import plain_lines, right, span, task_state
+from pilotmtc.tui.widgets.words import plain_lines, right, sentence, span, task_state
 
 _EVERY_S = 1.0
 _MESSAGE = 40  # characters of an attempt's message; `pilotmtc task` has all
@@ -27,14 +27,14 @@ _NEIGHBOURS = 100  # as many as the store tells each way
 
 
 class TaskScreen(TaskActions):
-    """A task from near."""
+    """One task."""
 
     HELP = """
     # A task
 
-    **1** to **4** change the part that is shown: why the task is where it is, what it wrote, its attempts, and those
-    that it waits for or that wait for it. **Enter** on an attempt shows what that one wrote, on a task opens it. What a
-    task writes while it runs is shown as it comes; **End** keeps its end in sight.
+    **1** to **4** change the part that is shown: the reason for the task's state, its output, its attempts, and the
+    tasks that it waits for or that wait for it. **Enter** on an attempt shows its output, on a task opens it. The
+    output of a running task is shown as it comes; **End** follows it.
     """
     BINDINGS = [
         Binding("escape", "app.pop_screen", "Back"),
@@ -58,7 +58,7 @@ class TaskScreen(TaskActions):
             with TabPane("2 Output", id="output"), VerticalScroll(id="output-scroll"):
                 yield Static(id="output-text", markup=False)
             with TabPane("3 Attempts", id="attempts"):
-                titles = (right("TRY"), "END", right("TIME"), "MESSAGE", "STARTED", right("MEMORY"), right("CPU"))
+                titles = (right("ATTEMPT"), "END", right("TIME"), "MESSAGE", "STARTED", right("MEMORY"), right("CPU"))
                 yield Table((*titles, right("PILOT"), "NODE", "CORES"), id="attempt-table")
             with TabPane("4 Neighbours", id="neighbours"):
                 yield Table((right("TASK"), "STATE", ""), id="neighbour-table")
@@ -99,26 +99,28 @@ class TaskScreen(TaskActions):
         return self.query_one("#parts", TabbedContent).active
 
     async def _load(self) -> None:
-        ask = self.mtc.gateway.ask
-        found, detail = await asyncio.gather(ask(Explain(self._number)), ask(GetTask(self._number)))
-        task = detail.task
-        if task is None:
-            self.query_one("#head", Static).update(f"There is no task {self._number}.")
+        do, number = self.mtc.gateway.do, self._number
+        try:
+            (_, reasons), detail = await asyncio.gather(
+                do(lambda session: session.explain(number)), do(lambda session: session.task(number))
+            )
+        except UsageError as error:
+            self.query_one("#head", Static).update(plain(sentence(str(error))))
             return
+        task, now = detail.task, self.now
+        assert task is not None  # the session would have said so
         self._detail = detail
-        self._show_head(task, found.now)
+        self._show_head(task, now)
         match self._part:
             case "why":
-                rows = [(name, value) for name, value in detail_rows(detail, found.now)[2:] if value]
-                lines = [
-                    f"{line[0].upper()}{line[1:]}" if not line.startswith("$ ") else line for line in explain(found)
-                ]
+                rows = [(name, value) for name, value in detail_rows(detail, now)[2:] if value]
+                lines = [line if line.startswith("$ ") else sentence(line) for line in reasons]
                 text = "\n".join(map(plain, [*lines, "", *pairs(rows, colour=False)]))
                 self.query_one("#why-text", Static).update(text)
             case "output":
                 await self._load_output(detail)
             case "attempts":
-                table = {str(one.attempt): _attempt(one, found.now) for one in detail.attempts}
+                table = {str(one.attempt): _attempt(one, now) for one in detail.attempts}
                 self.query_one("#attempt-table", Table).fill(table)
             case "neighbours":
                 self._show_neighbours(detail)
@@ -138,25 +140,25 @@ class TaskScreen(TaskActions):
         self.query_one("#head", Static).update(Text("\n").join([first, second, third] if task.name else [first, third]))
 
     async def _load_output(self, detail: TaskDetail) -> None:
-        task = detail.task
+        task, do, number = detail.task, self.mtc.gateway.do, self._number
         running = task.attempt if task is not None and task.state is TaskState.RUNNING else 0
         newest = running or (detail.attempts[-1].attempt if detail.attempts else 0)
         wanted = self._attempt or newest
         shown: Output | OutputTail | None
         if wanted and wanted == running:
             since = self._tail.at if self._tail.attempt == wanted else 0.0
-            tail = await self.mtc.gateway.ask(GetTail(self._number, since, _EVERY_S))
+            tail = await do(lambda session: session.tail(number, since=since, wait_s=_EVERY_S))
             if tail.attempt == wanted:
                 self._tail = tail
             shown, what = tail.written, "runs, and has written so far"
         elif wanted:
             if self._shown is None or self._shown.attempt != wanted:
-                self._shown = await self.mtc.gateway.ask(GetOutput(self._number, wanted))
+                self._shown = await do(lambda session: session.output(number, wanted, whole=False))
             shown, what = self._shown, "wrote"
         else:
             shown = None
         if shown is None:
-            self._show_output("It has written nothing that is here yet.")
+            self._show_output("There is no output yet.")
             return
         parts = [f"attempt {wanted} of {newest} {what}"]
         for name, data, size, path in (

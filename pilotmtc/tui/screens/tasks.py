@@ -2,6 +2,7 @@
 
 import time
 
+from msgspec.structs import replace
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal
@@ -10,9 +11,9 @@ from textual.widgets import Input, Static
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import Task, TaskId
-from pilotmtc.protocol.client.tasks import GetTasks, GetWords
 from pilotmtc.protocol.records import Filter
-from pilotmtc.session.look.filter import FilterError, Vocabulary, parse_filter, pointed
+from pilotmtc.session import Session
+from pilotmtc.session.look.filter import FilterError, parse_filter, pointed
 from pilotmtc.states import TaskState
 from pilotmtc.text.tables import plain, shorten
 from pilotmtc.tui.actions.tasks import CANCEL, EDIT, RETRY, TaskActions
@@ -34,8 +35,8 @@ class TasksScreen(TaskActions):
     HELP = """
     # Tasks
 
-    **/** writes a filter: `state:failed tag:night exit:137 mass>3`; **Tab** completes it. **Space** marks tasks; **r**,
-    **c**, **e** and **y** then speak of all that are marked, and **R**, **C**, **E** of all that the filter finds.
+    **/** edits the filter: `state:failed tag:night exit:137 mass>3`; **Tab** completes it. **Space** marks tasks;
+    **r**, **c**, **e** and **y** then act on all marked tasks, and **R**, **C**, **E** on all that the filter finds.
     **Enter** opens a task.
     """
     BINDINGS = [
@@ -95,11 +96,6 @@ class TasksScreen(TaskActions):
         """What the first line says of where one is."""
         return shorten(f"tasks {plain(self._filter)}".strip(), max(self.size.width - 34, 20))
 
-    @property
-    def _now(self) -> float:
-        heard = self.mtc.heard_at
-        return self.board.now + (0.0 if heard is None else time.monotonic() - heard)
-
     def chosen(self) -> list[Task]:
         """Return the marked tasks or, if there are none, the one that the cursor is on."""
         if self._marked:
@@ -111,7 +107,7 @@ class TasksScreen(TaskActions):
     def _current(self) -> Task | None:
         """The task that the cursor is on; None, said aloud, while others are on their way: those are meant."""
         if self._coming is not None:
-            self.notify("Other tasks are on their way.", timeout=3)
+            self.notify("Other tasks are being loaded.", timeout=3)
             return None
         current = self._table.current
         return None if current is None else self._listing.rows.get(TaskId(int(current)))
@@ -133,11 +129,11 @@ class TasksScreen(TaskActions):
         total = sum(self.board.tasks.values())
         try:
             while True:
-                page = await self.mtc.gateway.ask(listing.page_before() if up else listing.next_page())
+                page = await self.mtc.gateway.do(listing.page_before() if up else listing.next_page())
                 if up:
                     listing.take_before(page)
                 else:
-                    listing.take_next(page, self._now)
+                    listing.take_next(page, self.now)
                 got += len(page.tasks)
                 over = not page.next or (not listing.by_value and got >= PAGE)
                 if over or time.monotonic() - self._drawn_at >= _DRAW_S:
@@ -189,7 +185,7 @@ class TasksScreen(TaskActions):
 
     def _draw(self, *, to_top: bool = False, keep: bool = False) -> None:
         """Show what is held; with `keep` the rows that are there are as they should be."""
-        table, now = self._table, self._now
+        table, now = self._table, self.now
         self._drawn_at = time.monotonic()
         kept = table.shown if keep else {}
         held = {str(task.id): task for task in self._listing.rows.values()}
@@ -199,7 +195,7 @@ class TasksScreen(TaskActions):
         self._show_found()
 
     def _redraw(self, tasks: list[Task]) -> None:
-        now = self._now
+        now = self.now
         for task in tasks:
             self._table.update_row(str(task.id), self._table.row(task, now, self._marked))
 
@@ -257,7 +253,7 @@ class TasksScreen(TaskActions):
         listing = self._listing
         ids = tuple([TaskId(int(key)) for key in self._table.in_sight])
         if ids:
-            page = await self.mtc.gateway.ask(GetTasks(Filter(ids=ids), limit=len(ids)))
+            page = await self.mtc.gateway.do(lambda session: session.task_page(ids=ids, limit=len(ids)))
             if listing is self._listing:
                 self._redraw(listing.take_fresh(page.tasks))
             self._marked.update((task.id, task) for task in page.tasks if task.id in self._marked)
@@ -267,7 +263,7 @@ class TasksScreen(TaskActions):
     async def _follow(self) -> None:
         listing = Listing(parse_filter(self._filter), "newest")
         while listing.below and len(listing.rows) < _FOLLOWED:
-            listing.take_next(await self.mtc.gateway.ask(listing.next_page()))
+            listing.take_next(await self.mtc.gateway.do(listing.next_page()))
         if self._follows:
             at_top = self._table.cursor_row == 0
             self._coming, self._listing, self._shown_filter = None, listing, self._filter
@@ -303,9 +299,9 @@ class TasksScreen(TaskActions):
         self.begin(self._learn_words(), "words")
 
     async def _learn_words(self) -> None:
-        words = await self.mtc.gateway.ask(GetWords())
-        self.query_one("#filter", FilterBox).vocabulary = Vocabulary(
-            words.params, words.tags, tuple(sorted(self.board.campaigns, reverse=True)), tuple(self.board.pilots)
+        words = await self.mtc.gateway.do(Session.vocabulary)
+        self.query_one("#filter", FilterBox).vocabulary = replace(
+            words, campaigns=tuple(sorted(self.board.campaigns, reverse=True)), pilots=tuple(self.board.pilots)
         )
 
     def on_filter_box_applied(self, event: FilterBox.Applied) -> None:
@@ -393,15 +389,15 @@ class TasksScreen(TaskActions):
 
     def action_retry_all(self) -> None:
         """Run all tasks again that the filter finds."""
-        self._begin_deed(RETRY, self._filter)
+        self._begin_operation(RETRY, self._filter)
 
     def action_cancel_all(self) -> None:
         """Cancel all tasks that the filter finds."""
-        self._begin_deed(CANCEL, self._filter)
+        self._begin_operation(CANCEL, self._filter)
 
     def action_edit_all(self) -> None:
         """Change all tasks that the filter finds."""
-        self._begin_deed(EDIT, self._filter)
+        self._begin_operation(EDIT, self._filter)
 
     def action_back(self) -> None:
         """Take the marks away; if there are none, go back."""

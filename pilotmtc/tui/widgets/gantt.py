@@ -23,7 +23,7 @@ _LOOK = {"done": ("█", "green"), "failed": ("X", "red"), "lost": ("▚", "yell
 _LOST = (Cause.PREEMPTED, Cause.NODE_LOST, Cause.PILOT_LOST, Cause.CANCELED, Cause.WALLTIME)
 
 
-class Piece(NamedTuple):
+class Bar(NamedTuple):
     """A task on a core, from `start` to `end` in seconds since the epoch; `kind` is how it ended."""
 
     start: float
@@ -31,7 +31,7 @@ class Piece(NamedTuple):
     kind: str
 
 
-Lanes = dict[tuple[str, int], list[Piece]]
+Lanes = dict[tuple[str, int], list[Bar]]
 
 
 def cores_of(slot: str) -> list[int]:
@@ -53,44 +53,44 @@ def kind_of(span: Span) -> str:
 
 
 def lanes_of(spans: Iterable[Span], running: Iterable[RunningTask], now: float) -> Lanes:
-    """Return the pieces of each core, in order of node and core; those on a lane in order of time."""
+    """Return the bars of each core, in order of node and core; those on a lane in order of time."""
     found: Lanes = {}
     for span in spans:
-        piece = Piece(span.started_at, span.started_at + span.elapsed_s, kind_of(span))
+        bar = Bar(span.started_at, span.started_at + span.elapsed_s, kind_of(span))
         for core in cores_of(span.slot):
-            found.setdefault((span.node, core), []).append(piece)
+            found.setdefault((span.node, core), []).append(bar)
     for task in running:
         if task.started_at:
             for core in cores_of(task.slot):
-                found.setdefault((task.node, core), []).append(Piece(task.started_at, now, "runs"))
+                found.setdefault((task.node, core), []).append(Bar(task.started_at, now, "runs"))
     return {lane: sorted(found[lane]) for lane in sorted(found)}
 
 
-def cells_of(pieces: Sequence[Piece], start: float, step: float, width: int) -> list[str]:
+def cells_of(bars: Sequence[Bar], start: float, step: float, width: int) -> list[str]:
     """Return what each of `width` cells of `step` seconds from `start` on shows: a kind, or nothing.
 
-    Of several pieces in a cell the worst is shown, so that no failure is hidden by zooming out.
+    Of several bars in a cell the worst is shown, so that no failure is hidden by zooming out.
     """
     cells = [""] * width
     worst = list(_LOOK)
     rank = {"": -1, "done": 0, "runs": 1, "lost": 2, "failed": 3}
     assert set(worst) == rank.keys() - {""}
-    for piece in pieces:
-        first = max(0, int((piece.start - start) / step))
-        last = min(width - 1, int((piece.end - start) / step))
+    for bar in bars:
+        first = max(0, int((bar.start - start) / step))
+        last = min(width - 1, int((bar.end - start) / step))
         for index in range(first, last + 1):
-            if rank[piece.kind] > rank[cells[index]]:
-                cells[index] = piece.kind
+            if rank[bar.kind] > rank[cells[index]]:
+                cells[index] = bar.kind
     return cells
 
 
-def utilisation(lanes: Mapping[tuple[str, int], Sequence[Piece]]) -> float:
+def utilisation(lanes: Mapping[tuple[str, int], Sequence[Bar]]) -> float:
     """Return the share of all lanes' time, from the first start to the last end, that tasks filled; 0 to 1."""
-    pieces = [piece for lane in lanes.values() for piece in lane]
-    if not pieces:
+    bars = [bar for lane in lanes.values() for bar in lane]
+    if not bars:
         return 0.0
-    whole = max(piece.end for piece in pieces) - min(piece.start for piece in pieces)
-    busy = sum(piece.end - piece.start for piece in pieces)
+    whole = max(bar.end for bar in bars) - min(bar.start for bar in bars)
+    busy = sum(bar.end - bar.start for bar in bars)
     return min(1.0, busy / (whole * len(lanes))) if whole > 0 else 1.0
 
 
@@ -98,9 +98,9 @@ class Gantt(ScrollView, can_focus=True):
     """A line a core, a column a step of time."""
 
     BINDINGS = [
-        Binding("plus,equals_sign", "zoom(-1)", "Closer", key_display="+"),
-        Binding("minus", "zoom(1)", "Farther", key_display="-"),
-        Binding("0", "fit", "All"),
+        Binding("plus,equals_sign", "zoom(-1)", "Zoom in", key_display="+"),
+        Binding("minus", "zoom(1)", "Zoom out", key_display="-"),
+        Binding("0", "fit", "Fit"),
     ]
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 -- Textual's name
@@ -113,9 +113,9 @@ class Gantt(ScrollView, can_focus=True):
     def show(self, lanes: Lanes) -> None:
         """Draw `lanes`."""
         self._lanes, self._order = lanes, list(lanes)
-        pieces = [piece for lane in lanes.values() for piece in lane]
-        self._start = min((piece.start for piece in pieces), default=0.0)
-        self._end = max((piece.end for piece in pieces), default=0.0)
+        bars = [bar for lane in lanes.values() for bar in lane]
+        self._start = min((bar.start for bar in bars), default=0.0)
+        self._end = max((bar.end for bar in bars), default=0.0)
         self._resize()
 
     @property

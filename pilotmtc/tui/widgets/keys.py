@@ -11,9 +11,9 @@ from textual.screen import ModalScreen, Screen
 from textual.widgets import Markdown, Static
 
 _EVERYWHERE = (
-    ("tab", "Go from part to part; arrows and Page Up or Down move in it"),
+    ("tab", "Next part; arrows, Page Up and Page Down move in it"),
     ("⏎", "Open what the cursor is on"),
-    ("^p", "All that can be done here, by name"),
+    ("^p", "All commands of this screen, by name"),
 )
 
 
@@ -27,7 +27,7 @@ def own_bindings(screen: Screen[object]) -> Iterator[ActiveBinding]:
             yield active
 
 
-class Keys(ModalScreen[None]):
+class KeysWindow(ModalScreen[None]):
     """Lists the keys of a screen."""
 
     BINDINGS = [Binding("escape,question_mark,q", "leave", "Close")]

@@ -1,10 +1,11 @@
 """Which part of a store's tasks is on the screen: a window that pages move over them. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from pilotmtc.model import Task, TaskId
-from pilotmtc.protocol.client.tasks import GetTasks, Tasks
+from pilotmtc.protocol.client.tasks import Tasks
 from pilotmtc.protocol.records import Filter
+from pilotmtc.session import Session
 from pilotmtc.session.look.overview import Board
 from pilotmtc.states import TaskState
 
@@ -16,6 +17,9 @@ ORDERS = {
     "elapsed_s": "longest first", "cpu_s": "most CPU time first", "memory_bytes": "most memory first",
     "priority": "highest priority first",
 }  # fmt: skip
+
+
+Ask = Callable[[Session], Tasks]
 
 
 class Listing:
@@ -52,14 +56,14 @@ class Listing:
         """Whether all that the filter finds is held."""
         return not self.above and not self.below and not (self.by_value and len(self.rows) == TOP)
 
-    def next_page(self) -> GetTasks:
-        """Return the request for what follows."""
+    def next_page(self) -> Ask:
+        """Return the question for what follows."""
         if self.by_value:
-            return GetTasks(self.filter, max(self.below, 0), TOP, largest=self.order)
+            return self._ask(max(self.below, 0), TOP, largest=self.order)
         after = self.below if self.below > 0 else 0
         if not self.below and self.rows:  # for tasks that have come since
             after = list(self.rows)[-1]
-        return GetTasks(self.filter, after, PAGE, newest=self.order == "newest")
+        return self._ask(after, PAGE, newest=self.order == "newest")
 
     def take_next(self, page: Tasks, now: float = 0.0) -> None:
         """Add what follows; `now` is the store's time, for the sake of what still runs."""
@@ -75,9 +79,14 @@ class Listing:
             self.above = ids[0]
             self.rows = {id_: self.rows[id_] for id_ in ids}
 
-    def page_before(self) -> GetTasks:
-        """Return the request for what comes before."""
-        return GetTasks(self.filter, self.above, PAGE, newest=self.order != "newest")
+    def page_before(self) -> Ask:
+        """Return the question for what comes before."""
+        return self._ask(self.above, PAGE, newest=self.order != "newest")
+
+    def _ask(self, after: int, limit: int, *, newest: bool = False, largest: str = "") -> Ask:
+        return lambda session: session.task_page(
+            after=after, limit=limit, newest=newest, largest=largest, filter=self.filter
+        )
 
     def take_before(self, page: Tasks) -> None:
         """Add what comes before."""

@@ -10,7 +10,7 @@ _TICKS = 6
 Line = tuple[list[float], list[float]]
 
 
-class Past:
+class RecentPast:
     """What a board's series says, against minutes: ages of steps, the newest ends at 0."""
 
     def __init__(self, board: Board) -> None:

@@ -21,7 +21,7 @@ _LONGEST = 600  # characters of a cell; no screen is wider
 _COMMAND = 22  # columns that the command has at least
 
 
-class Column(Struct, frozen=True):
+class TaskColumn(Struct, frozen=True):
     """A column: its title and width, from which width of the screen on it is there, and what is in it.
 
     `order` is the order of `listing.ORDERS` that a click on it asks for; the text may grow with the screen.
@@ -69,32 +69,32 @@ def _params(task: Task, _: float) -> Cell:
 
 
 COLUMNS = (
-    Column(right("TASK"), 8, 0, lambda task, _: right(str(task.id)), "id"),
-    Column("STATE", 10, 0, lambda task, _: task_state(task.state)),
-    Column(right("TRY"), 3, 100, lambda task, _: right(str(task.attempt))),
-    Column(right("ELAPSED"), 7, 60, lambda task, now: right(span(elapsed_s(task, now))), "elapsed_s"),
-    Column("END", 17, 78, lambda task, _: cell(ending(task))),
-    Column(right("CPU"), 7, 150, lambda task, _: right(span(task.last.cpu_s) if task.last else ""), "cpu_s"),
-    Column(right("MEMORY"), 7, 100, _memory, "memory_bytes"),
-    Column(right("PRIO"), 6, 130, lambda task, _: right(str(task.priority) if task.priority else ""), "priority"),
-    Column(right("CAMP"), 4, 120, lambda task, _: right(str(task.campaign))),
-    Column(right("PILOT"), 5, 120, _pilot),
-    Column("NODE", 12, 160, lambda task, _: cell(task.last.node if task.last else "")),
-    Column("NAME", 12, 110, lambda task, _: cell(task.name or "")),
-    Column("TAGS", 14, 170, lambda task, _: cell(",".join(task.tags))),
-    Column("PARAMS", 26, 194, _params),
+    TaskColumn(right("TASK"), 8, 0, lambda task, _: right(str(task.id)), "id"),
+    TaskColumn("STATE", 10, 0, lambda task, _: task_state(task.state)),
+    TaskColumn(right("ATTEMPT"), 7, 131, lambda task, _: right(str(task.attempt))),
+    TaskColumn(right("ELAPSED"), 7, 60, lambda task, now: right(span(elapsed_s(task, now))), "elapsed_s"),
+    TaskColumn("END", 17, 78, lambda task, _: cell(ending(task))),
+    TaskColumn(right("CPU"), 7, 150, lambda task, _: right(span(task.last.cpu_s) if task.last else ""), "cpu_s"),
+    TaskColumn(right("MEMORY"), 7, 100, _memory, "memory_bytes"),
+    TaskColumn(right("PRIO"), 6, 130, lambda task, _: right(str(task.priority) if task.priority else ""), "priority"),
+    TaskColumn(right("CAMP"), 4, 120, lambda task, _: right(str(task.campaign))),
+    TaskColumn(right("PILOT"), 5, 120, _pilot),
+    TaskColumn("NODE", 12, 160, lambda task, _: cell(task.last.node if task.last else "")),
+    TaskColumn("NAME", 12, 110, lambda task, _: cell(task.name or "")),
+    TaskColumn("TAGS", 14, 170, lambda task, _: cell(",".join(task.tags))),
+    TaskColumn("PARAMS", 26, 198, _params),
 )
 
 
 @cache
-def _command_column(width: int) -> Column:
+def _command_column(width: int) -> TaskColumn:
     """Return the column of commands: of a long one the end is shown, too, in which the tasks of a campaign differ."""
-    return Column(
+    return TaskColumn(
         "COMMAND", width, 0, lambda task, _: cell(shorten_middle(plain(command_line(task)[:_LONGEST]), width))
     )
 
 
-def columns_for(width: int) -> list[tuple[Column, int]]:
+def columns_for(width: int) -> list[tuple[TaskColumn, int]]:
     """Return the columns, and their widths, that a screen of `width` has room for; the command takes what is left."""
     shown = [(column, column.width) for column in COLUMNS if width >= column.from_width]
     used = sum(each + 2 for _, each in shown) + 3 + 1 + 2  # blanks around, marks, scroll bar
@@ -115,7 +115,7 @@ class TaskTable(Table):
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 -- Textual's name
         super().__init__((), id=id)
-        self._shape: list[tuple[Column, int]] = []
+        self._shape: list[tuple[TaskColumn, int]] = []
 
     def shape(self, width: int) -> bool:
         """Take the columns that `width` has room for; return whether they are others, and the rows gone."""

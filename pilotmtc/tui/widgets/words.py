@@ -42,6 +42,11 @@ def span(seconds: float | None) -> str:
     return "" if seconds is None else format_duration(seconds)
 
 
+def sentence(words: str) -> str:
+    """Return words with a capital letter at their beginning."""
+    return words[:1].upper() + words[1:]
+
+
 def clock(at: float | None) -> str:
     """Return a time of this day, or day and time; nothing for None or 0."""
     if not at:

@@ -48,10 +48,10 @@ def text(one: Task, *pilots: Pilot, ahead: int = 0, blockers: tuple[Task, ...] =
 @pytest.mark.parametrize(
     ("pilots", "words"),
     [
-        ((), ["no pilot is there", "$ pilotmtc pilot submit --cores 4"]),
+        ((), ["no pilot is active", "$ pilotmtc pilot submit --cores 4"]),
         ((pilot(),), ["it comes next", "pilot 2", "6 of its 8 cores are busy"]),
         ((replace(pilot(), cores=4, busy=4), pilot(id_=3)), ["10 of their 12 cores are busy"]),
-        ((replace(pilot(), cores=2),), ["no pilot that is there can run it", "needs 4"]),
+        ((replace(pilot(), cores=2),), ["no active pilot can run it", "needs 4"]),
         ((pilot(campaign=CampaignId(9)),), ["takes tasks of campaign 9 only"]),
         ((pilot(PilotState.DRAINING),), ["is draining"]),
         (
@@ -103,7 +103,7 @@ def test_each_resource_that_is_short_is_named(need: Resources, asked: dict[str, 
             (Limit("lic", 1.5),),
             "it needs 2 of lic, and no more than 1.5 may be in use at a time\n$ pilotmtc store limit lic=2",
         ),
-        ((Limit("other", 0),), "no pilot that is there can run it\npilot 2: has 0 of lic, and the task needs 2\n"
+        ((Limit("other", 0),), "no active pilot can run it\npilot 2: has 0 of lic, and the task needs 2\n"
          "$ pilotmtc pilot submit --resource lic=2\n$ pilotmtc edit 7 --help"),
     ],
 )  # fmt: skip
@@ -115,7 +115,7 @@ def test_task_that_waits_for_units_of_a_limit_says_how_many_are_in_use(limits: t
 def test_pilot_for_a_task_that_waits_for_a_limit_need_not_have_what_is_limited() -> None:
     one = task(resources=Resources(named={"lic": 1.0, "disk": 1.0}))
     words = explain(Explanation(NOW, one, limits=(Limit("lic", 1),)))
-    assert words == ["no pilot is there to run it", "$ pilotmtc pilot submit --resource disk=1"]
+    assert words == ["no pilot is active to run it", "$ pilotmtc pilot submit --resource disk=1"]
     found = Explanation(NOW, task(resources=Resources(named={"lic": 1.0})), pilots=(pilot(),), ahead=3)
     words = explain(replace(found, limits=(Limit("lic", 1, 1),)))
     assert words == ["it waits for lic: 1 of 1 in use", "3 ready tasks go before it on pilot 2"]
@@ -129,7 +129,7 @@ def test_task_that_is_kept_for_pilots_of_its_own_waits_for_one_of_them() -> None
         return "\n".join(explain(Explanation(NOW, task(), campaign=campaign, pilots=pilots)))
 
     for gone in (words(), words(stranger)):
-        assert "kept for pilots of its own, as its run started them: none is there" in gone
+        assert "kept for pilots of its own, as its run started them: none is active" in gone
         assert "$ pilotmtc run --resume 3\n$ pilotmtc pilot submit --campaign 3 --cores 4" in gone
     both = words(stranger, own)
     assert "pilot 2: takes no tasks of campaign 3, which is kept for pilots of its own" in both
@@ -142,7 +142,7 @@ def test_one_of_something_is_not_said_to_be_several() -> None:
     assert "its only core is busy" in text(task(resources=Resources()), replace(pilot(), cores=1, busy=1))
     assert "its only core is free" in text(task(resources=Resources()), replace(pilot(), cores=1, busy=0))
     others = [pilot(PilotState.DRAINING, id_) for id_ in range(10)]
-    assert "and 1 more pilot that does not help" in text(task(), *others)
+    assert "and 1 more pilot that cannot run it" in text(task(), *others)
 
 
 def test_what_nodes_really_have_counts_more_than_what_was_asked() -> None:
@@ -213,7 +213,7 @@ def test_waiting_tasks_name_those_they_wait_for_and_how_they_are() -> None:
 
 def test_a_pause_after_a_failure_is_told() -> None:
     found = text(task(not_before=NOW + 90, attempt=1, failures=1, max_retries=3), pilot())
-    assert "pauses for another 1m30s before it is tried again" in found
+    assert "is retried in 1m30s" in found
     assert "retries used: 1 of 3" in found
 
 
@@ -251,7 +251,7 @@ def test_failures_say_how_and_what_may_help(cause: Cause, code: int | None, word
             task(S.CANCELED, attempt=1, last=end(Cause.CANCELED, elapsed_s=4)),
             ["by a user, when it had run for 4s"],
         ),
-        (task(S.SKIPPED), ["a task that it needs did not end well"]),
+        (task(S.SKIPPED), ["a task that it needs did not succeed"]),
         (task(S.FAILED, last=end(Cause.EXIT, 3)), ["it exited with code 3"]),
         (task(S.FAILED, last=end(Cause.SIGNAL, signal=11)), ["it was killed by SIGSEGV"]),
         (
@@ -268,7 +268,7 @@ def test_failures_say_how_and_what_may_help(cause: Cause, code: int | None, word
         ),
         (
             task(S.FAILED, last=end(Cause.LAUNCH_ERROR, message="no such file: sim")),
-            ["it could not be started: no such file: sim", "look at its command and directory"],
+            ["it could not be started: no such file: sim", "check its command and directory"],
         ),
         (
             task(S.FAILED, last=end(Cause.NODE_LOST, message="c1 is silent"), crashes=5),

@@ -40,7 +40,7 @@ from pilotmtc.states import Cause, TaskState
         ("params.state!=x", Filter(compare=(Comparison("params.state", "!=", "x"),))),
         ("elapsed>1m cpu=1h", Filter(compare=(Comparison("elapsed_s", ">", 60.0), Comparison("cpu_s", "=", 3600.0)))),
         ("memory<=1G", Filter(compare=(Comparison("memory_bytes", "<=", 2.0**30),))),
-        ("try>=2 priority<0", Filter(compare=(Comparison("attempt", ">=", 2), Comparison("priority", "<", 0)))),
+        ("attempt>=2 priority<0", Filter(compare=(Comparison("attempt", ">=", 2), Comparison("priority", "<", 0)))),
     ],
 )  # fmt: skip
 def test_filters_mean_what_they_say(text: str, wish: Filter) -> None:

@@ -36,7 +36,7 @@ def test_a_pilot_of_which_there_is_no_news_is_not_silent_unless_the_server_says_
     later = replace(QUIET, now=NOW + 500.0)
     assert said(board_of(first, later)) == []
     assert said(board_of(first, replace(later, silent=(PilotId(1),), pilots=(a_pilot(seen_at=NOW + 440.0),)))) == [
-        "pilot 1 has not been heard of for 1m00s"
+        "pilot 1 has not reported for 1m00s"
     ]
 
 
@@ -75,7 +75,7 @@ def test_what_stops_everything_comes_first_then_the_worst_and_of_that_the_newest
         tasks={S.FAILED: 2, S.READY: 577}, failures=(group(7), group(9)), looked_at=2,
     )  # fmt: skip
     assert said(board_of(news)) == [
-        "577 tasks could run and no pilot is there",
+        "577 tasks could run, and no pilot is active",
         "pilot 2 failed 12s ago: killed",
         "pilot 1 failed just now: lost",
         "1 task of campaign 9 failed with exit code 3",
@@ -88,9 +88,9 @@ def test_tasks_whose_own_pilots_are_gone_are_told_of_though_others_are_there() -
     other = replace(a_campaign({S.READY: 2}), id=CampaignId(2))
     own = a_pilot(2, description=PilotDescription(campaign=CampaignId(1)))
     news = replace(QUIET, pilots=(a_pilot(1),), campaigns=(mine, other), tasks={S.READY: 7})
-    words = "5 tasks of campaign 1 could run, and its own pilots are gone"
+    words = "5 tasks of campaign 1 could run, and its own pilots have ended"
     assert [(one.text, one.tasks) for one in notices(board_of(news))] == [(words, "state:ready campaign:1")]
-    assert said(board_of(replace(news, pilots=()))) == [words, "2 tasks could run and no pilot is there"]
+    assert said(board_of(replace(news, pilots=()))) == [words, "2 tasks could run, and no pilot is active"]
     assert said(board_of(replace(news, pilots=(own,)))) == []
     assert said(board_of(replace(news, pilots=(replace(own, state=PilotState.DONE),))))[0] == words
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pilotmtc.model import CampaignId, TaskId
 from pilotmtc.protocol.records import RunningTask, Span
 from pilotmtc.states import Cause
-from pilotmtc.tui.widgets.gantt import Piece, cells_of, cores_of, lanes_of, utilisation
+from pilotmtc.tui.widgets.gantt import Bar, cells_of, cores_of, lanes_of, utilisation
 
 
 @pytest.mark.parametrize(
@@ -28,20 +28,20 @@ def test_attempts_and_what_runs_lie_on_their_cores_in_order_of_time() -> None:
         RunningTask(TaskId(5), 1, CampaignId(1), 0.0),
     ]
     assert lanes_of(spans, running, 30.0) == {
-        ("n0", 1): [Piece(10.0, 11.0, "lost")],
-        ("n1", 0): [Piece(10.0, 20.0, "done"), Piece(20.0, 25.0, "failed"), Piece(26.0, 30.0, "runs")],
-        ("n1", 1): [Piece(10.0, 20.0, "done")],
+        ("n0", 1): [Bar(10.0, 11.0, "lost")],
+        ("n1", 0): [Bar(10.0, 20.0, "done"), Bar(20.0, 25.0, "failed"), Bar(26.0, 30.0, "runs")],
+        ("n1", 1): [Bar(10.0, 20.0, "done")],
     }
 
 
 def test_worst_in_a_cell_is_shown() -> None:
-    pieces = [Piece(0.0, 4.0, "done"), Piece(4.2, 4.4, "failed"), Piece(4.5, 9.0, "done")]
-    assert cells_of(pieces, 0.0, 1.0, 10) == ["done"] * 4 + ["failed"] + ["done"] * 5
-    assert cells_of(pieces, 0.0, 10.0, 1) == ["failed"]
+    bars = [Bar(0.0, 4.0, "done"), Bar(4.2, 4.4, "failed"), Bar(4.5, 9.0, "done")]
+    assert cells_of(bars, 0.0, 1.0, 10) == ["done"] * 4 + ["failed"] + ["done"] * 5
+    assert cells_of(bars, 0.0, 10.0, 1) == ["failed"]
 
 
 def test_utilisation_is_the_share_of_time_that_was_used() -> None:
-    lanes = {("n", 0): [Piece(0.0, 10.0, "done")], ("n", 1): [Piece(0.0, 5.0, "done")]}
+    lanes = {("n", 0): [Bar(0.0, 10.0, "done")], ("n", 1): [Bar(0.0, 5.0, "done")]}
     assert utilisation(lanes) == 0.75
     assert utilisation({}) == 0.0
 
@@ -51,7 +51,7 @@ def test_utilisation_is_the_share_of_time_that_was_used() -> None:
     st.integers(1, 300),
 )  # fmt: skip
 def test_cells_are_as_many_as_asked_for(times: list[tuple[float, float]], start: float, step: float, n: int) -> None:
-    pieces = [Piece(at, at + elapsed, "done") for at, elapsed in times]
-    cells = cells_of(pieces, start, step, n)
+    bars = [Bar(at, at + elapsed, "done") for at, elapsed in times]
+    cells = cells_of(bars, start, step, n)
     assert len(cells) == n
     assert set(cells) <= {"", "done"}

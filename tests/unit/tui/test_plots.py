@@ -7,18 +7,18 @@ from pilotmtc.protocol.client.watch import Overview
 from pilotmtc.protocol.records import Series
 from pilotmtc.session.look.overview import Board
 from pilotmtc.text.tables import rate
-from pilotmtc.tui.widgets.plots import Past
+from pilotmtc.tui.widgets.plots import RecentPast
 
 NOW = 1_000.0
 
 
-def past(series: Series, since_at: float = 0.0, later_s: float = 0.0) -> Past:
+def past(series: Series, since_at: float = 0.0, later_s: float = 0.0) -> RecentPast:
     board = Board()
     news = Overview(1, NOW, since_at, series)
     board.take(news)
     if later_s:
         board.take(replace(news, now=NOW + later_s, series=Series(series.step_s, 0.0)))
-    return Past(board)
+    return RecentPast(board)
 
 
 def points(line: tuple[list[float], list[float]]) -> list[tuple[float, float]]:

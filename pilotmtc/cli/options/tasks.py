@@ -1,0 +1,165 @@
+"""The options of tasks, and the tasks that a command line means."""
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+from pilotmtc.cli.options.types import Assignment, F, Ids, Number, add_all, assigned
+from pilotmtc.cli.output import streams
+
+if TYPE_CHECKING:
+    from pilotmtc.session import TaskOptions, TaskStream
+
+_PRIORITY = Number(-(2**31) + 1)
+
+
+def need_options(function: F, *, new: bool = True) -> F:
+    """Add what a task needs, and its limits; those of `new` tasks have defaults."""
+
+    def words(what: str, default: str) -> str:
+        return f"{what}  [default: {default}]" if new else f"{what}."
+
+    return add_all(
+        function,
+        [
+            click.option("--cores", type=Number(1), metavar="N", help=words("Cores per task", "1")),
+            click.option("--ranks", type=Number(1), metavar="N", help=words("Processes per task", "1")),
+            click.option(
+                "--ranks-per-node", type=Number(0), metavar="N",
+                help=words("Processes of a task per node; 0: as many as fit", "0"),
+            ),
+            click.option("--gpus", type=float, metavar="N", help="GPUs per task, or a share of one such as 0.25."),
+            click.option("--memory", metavar="SIZE", help="Memory per task, which is also its limit: 512M, 2G."),
+            click.option(
+                "--resource", "resources", multiple=True, metavar="NAME=N", type=Assignment("resource", number=True),
+                help="Amount of a named resource: of the pilot's nodes, or one that the store limits.",
+            ),
+            click.option("--time-limit", metavar="TIME", help="Kill a task that runs longer: 90s, 5m, 2h, HH:MM:SS."),
+            click.option("--expected", metavar="TIME", help="Do not start a task when its pilot has less time left."),
+            click.option("--priority", type=_PRIORITY, metavar="N", help=words("Higher goes first", "0")),
+        ],
+    )  # fmt: skip
+
+
+def task_options(function: F) -> F:
+    """Add all that may be said about tasks besides their command."""
+    return add_all(
+        function,
+        [
+            click.option(
+                "--from", "files", multiple=True, type=click.Path(), metavar="FILE",
+                help="Parameters from a .csv, .tsv, .jsonl or .txt file; - is standard input.",
+            ),
+            click.option(
+                "--format", "form", type=click.Choice(("csv", "tsv", "jsonl", "lines")),
+                help="Format of the --from file, if its name does not tell.",
+            ),
+            click.option(
+                "--grid", "axes", multiple=True, metavar="NAME=VALUES",
+                help="Parameters from a grid: mass=1:10:0.5, seed=0..9, kind=a,b.",
+            ),
+            need_options,
+            click.option("--retries", type=Number(0), metavar="N", help="Retries after a failure  [default: 0]"),
+            click.option("--backoff", metavar="TIME", help="Pause before the first retry; doubles with each retry."),
+            click.option(
+                "--max-output", metavar="SIZE",
+                help="Largest stdout, and stderr, that is kept  [default: 1G]",
+            ),
+            click.option("--grace", metavar="TIME", help="Time between the signal to end and the kill  [default: 5s]"),
+            click.option(
+                "--signal-first", metavar="SIGNAL",
+                help="Signal that asks a task to end: USR1, INT  [default: TERM]",
+            ),
+            click.option(
+                "--env", "env", multiple=True, metavar="NAME=VALUE", type=Assignment("variable"),
+                help="Environment variable of the tasks; may hold {placeholders}.",
+            ),
+            click.option(
+                "--cwd", type=click.Path(), metavar="DIR",
+                help="Directory of the tasks  [default: the current one]",
+            ),
+            click.option(
+                "--stdin", type=click.Path(), metavar="FILE",
+                help="Standard input of the tasks; may hold {placeholders}.",
+            ),
+            click.option(
+                "--stdout", type=click.Path(), metavar="FILE", help="File for stdout, instead of the store."
+            ),
+            click.option(
+                "--stderr", type=click.Path(), metavar="FILE", help="File for stderr, instead of the store."
+            ),
+            click.option("--append", is_flag=True, help="Append to these files, which tasks may then share."),
+            click.option("--name", metavar="NAME", help="Name of the campaign."),
+            click.option("--task-name", metavar="NAME", help="Name of the tasks; may hold {placeholders}."),
+            click.option(
+                "--tag", "tags", multiple=True, metavar="TAG",
+                help="Tag of the tasks; may hold {placeholders}.",
+            ),
+            click.option("--after", multiple=True, type=Ids(), metavar="ID", help="Wait until this task is DONE."),
+            click.option(
+                "--after-any", multiple=True, type=Ids(), metavar="ID",
+                help="Wait until this task has finished, however it ends.",
+            ),
+        ],
+    )  # fmt: skip
+
+
+_OPTION_NAMES = (
+    "cores", "ranks", "ranks_per_node", "gpus", "memory", "time_limit", "expected", "grace", "signal_first",
+    "priority", "retries", "backoff", "max_output", "cwd", "stdin", "stdout", "stderr", "append", "task_name",
+)  # fmt: skip
+
+
+def build_tasks(words: Sequence[str], options: dict[str, Any]) -> "tuple[TaskStream, str] | None":
+    """Return the tasks, and the campaign's name, that a command line means; None if there are no words.
+
+    What `task_options` has added is taken out of `options`.
+    """
+    from pilotmtc.errors import UsageError
+    from pilotmtc.session.submit.command_line import tasks_of, toml_of
+
+    files, form, axes = options.pop("files"), options.pop("form"), options.pop("axes")
+    name = options.pop("name") or ""
+    taken: dict[str, object] = {key: options.pop(key) for key in _OPTION_NAMES}
+    taken |= {
+        "env": assigned("variable", options.pop("env")),
+        "resources": assigned("resource", options.pop("resources")),
+        "tags": options.pop("tags"),
+    }
+    for key in ("after", "after_any"):
+        taken[key] = [id_ for some in options.pop(key) for id_ in some]
+    given = {key: value for key, value in taken.items() if value not in (None, (), [], {}) and value is not False}
+    if (found := toml_of(words)) is not None:
+        if given or files or axes:
+            names = ", ".join(
+                sorted(
+                    f"--{key.replace('_', '-')}" for key in (*given, *["from"] * bool(files), *["grid"] * bool(axes))
+                )
+            )
+            raise click.UsageError(f"{names} cannot be given with a campaign file: write it into {words[0]}")
+        return found[0], name or found[1]
+    if not words:
+        if given or files or axes or name:
+            raise click.UsageError("there is no command to run with these options", click.get_current_context())
+        return None
+    tell = streams.tell if sys.stderr.isatty() else (lambda _words: None)
+    behind = _option_behind(words)
+    if behind and len(words[0].split()) > 1:  # a shell line, which takes no arguments
+        raise click.UsageError(behind, click.get_current_context())
+    try:
+        return tasks_of(words, files, form, axes, cast("TaskOptions", given), tell=tell), name
+    except UsageError as error:
+        if behind:
+            error.add_note(behind)
+        raise
+
+
+def _option_behind(words: Sequence[str]) -> str:
+    """Return what is to be said of a word behind the command that is an option of ours; empty if there is none."""
+    params = click.get_current_context().command.params
+    known = {name for param in params for name in (*param.opts, *param.secondary_opts)}
+    command = words[: words.index(":::")] if ":::" in words else words
+    found = next((word for word in command[1:] if word.startswith("-") and word.partition("=")[0] in known), "")
+    return found and f"{found} behind the command is one of its arguments: options come before the command"

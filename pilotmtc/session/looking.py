@@ -1,0 +1,222 @@
+"""What a session shows: campaigns, tasks, results, outputs, reasons."""
+
+import itertools
+import time
+from collections.abc import Iterator
+from typing import Unpack
+
+from pilotmtc.errors import UsageError
+from pilotmtc.model import Campaign, Task, TaskId
+from pilotmtc.protocol.client.campaigns import GetCampaigns
+from pilotmtc.protocol.client.tasks import Explain, GetTail, GetWords, Output, Tail, TaskDetail, Tasks
+from pilotmtc.protocol.client.watch import GetOverview, Overview
+from pilotmtc.session.arguments import seconds
+from pilotmtc.session.arguments import whole as whole_number
+from pilotmtc.session.link import StoreLink
+from pilotmtc.session.look.explain import explain
+from pilotmtc.session.look.filter import Vocabulary
+from pilotmtc.session.look.follow import Step, follow, get_campaign, is_over
+from pilotmtc.session.look.output import OutputPiece, follow_output, get_output, get_task
+from pilotmtc.session.look.pages import get_page, pages
+from pilotmtc.session.look.results import TaskResult, results
+from pilotmtc.session.look.select import Selection, as_filter
+from pilotmtc.states import TaskState
+
+_PAGE = 1000
+_FIELDS_PAGE = 10_000
+
+
+class Looking:
+    """The part of a session that only looks."""
+
+    _link: StoreLink
+
+    def campaigns(self) -> tuple[Campaign, ...]:
+        """Return all campaigns, newest first."""
+        return self._link.call(GetCampaigns()).campaigns
+
+    def campaign(self, campaign: int) -> Campaign:
+        """Return a campaign.
+
+        Raises
+        ------
+        UsageError
+            If there is none of that number.
+        """
+        return get_campaign(self._link, campaign)
+
+    def tasks(self, *, limit: int | None = None, newest: bool = False, **select: Unpack[Selection]) -> Iterator[Task]:
+        """Yield tasks in order of their ids (`newest`: the other way round), `limit` at the most."""
+        size = _PAGE if limit is None else max(1, min(limit, _PAGE))
+        them = itertools.chain.from_iterable(
+            pages(self._link, as_filter("limit", "newest", **select), newest=newest, size=size)
+        )
+        return itertools.islice(them, limit)
+
+    def task_page(
+        self,
+        *,
+        after: int = 0,
+        limit: int = _PAGE,
+        newest: bool = False,
+        largest: str = "",
+        **select: Unpack[Selection],
+    ) -> Tasks:
+        """Return one page of tasks, and in ``next`` the `after` of the following one, 0 after the last.
+
+        A page may hold fewer than `limit` tasks, or none, and not be the last.
+
+        Parameters
+        ----------
+        newest
+            In descending order of ids: `after` is then the id before which the page begins.
+        largest
+            ``priority``, ``elapsed_s``, ``cpu_s``, ``memory_bytes`` or ``recorded_at``: of the tasks that the store has
+            looked at for this page, those with the largest values.
+        """
+        wish = as_filter("after", "limit", "newest", "largest", **select)
+        return get_page(self._link, wish, after=after, size=limit, newest=newest, largest=largest)
+
+    def count(self, *, most: int | None = None, **select: Unpack[Selection]) -> int:
+        """Return the number of tasks; counting stops once there are more than `most`."""
+        number = 0
+        for page in pages(self._link, as_filter("most", **select)):
+            number += len(page)
+            if most is not None and number > most:
+                break
+        return number
+
+    def task(self, task: int) -> TaskDetail:
+        """Return everything about a task: its template, attempts and neighbours.
+
+        Raises
+        ------
+        UsageError
+            If there is none of that number.
+        """
+        return get_task(self._link, _task_id(task))
+
+    def explain(self, task: int) -> tuple[TaskState, list[str]]:
+        """Return a task's state, and why it is so: the answer first, then reasons, then commands behind ``$ ``.
+
+        Raises
+        ------
+        UsageError
+            If there is none of that number.
+        """
+        found = self._link.call(Explain(_task_id(task)))
+        if found.task is None:
+            raise UsageError(f"there is no task {task} in {self._link.url}: see pilotmtc tasks")
+        return found.task.state, explain(found)
+
+    def output(self, task: int, attempt: int = 0, *, whole: bool = True) -> Output:
+        """Return what an attempt (0: the last) of a task has written.
+
+        Parameters
+        ----------
+        whole
+            Read the files of outputs that were too large for the store; otherwise return their heads and tails.
+
+        Raises
+        ------
+        UsageError
+            If there is no such task or attempt.
+        StoreError
+            If a file cannot be read.
+        """
+        return get_output(self._link, _task_id(task), whole_number("attempt", attempt), whole=whole)
+
+    def tail(self, task: int, *, since: float = 0.0, wait_s: float = 5.0) -> Tail:
+        """Return the end of what a task that runs has written so far, as its agent says.
+
+        Parameters
+        ----------
+        since
+            ``Tail.at`` of the last answer, to wait for a newer one.
+        wait_s
+            How long, in seconds. A task that does not run is answered at once.
+        """
+        return self._link.call(GetTail(_task_id(task), since, wait_s))
+
+    def follow_output(self, task: int) -> Iterator[OutputPiece]:
+        """Yield what a task has written so far, and what it writes until it finishes.
+
+        Raises
+        ------
+        UsageError
+            If there is no such task, or it ends without ever having run.
+        """
+        return follow_output(self._link, _task_id(task))
+
+    def results(
+        self, *, outputs: bool = True, whole: bool = False, newest: bool = False, **select: Unpack[Selection]
+    ) -> Iterator[TaskResult]:
+        """Yield the results of finished tasks, one by one, in order of their ids.
+
+        Parameters
+        ----------
+        outputs
+            Whether their stdout and stderr are wanted.
+        whole
+            Whether outputs that were too large for the store are to be read from their files.
+        """
+        wish = as_filter("outputs", "whole", "newest", **select)
+        return results(self._link, wish, outputs=outputs, whole=whole, newest=newest)
+
+    def vocabulary(self) -> Vocabulary:
+        """Return the names of parameters and the tags that are in use, for the completion of filters."""
+        words = self._link.call(GetWords())
+        return Vocabulary(words.params, words.tags)
+
+    def overview(self, since: int = 0, *, span_s: float = 600.0, wait_s: float = 0.0) -> Overview:
+        """Return pilots, campaigns and the recent past; a `pilotmtc.session.look.overview.Board` adds them up.
+
+        Parameters
+        ----------
+        since
+            ``Overview.seq`` of the last answer, for what has changed since then; 0: all.
+        span_s
+            Length of the past, in seconds.
+        wait_s
+            How long to wait for something to change, in seconds.
+        """
+        return self._link.call(GetOverview(since, span_s, wait_s))
+
+    def fields(self, **select: Unpack[Selection]) -> tuple[str, ...]:
+        """Return the names of all parameters of tasks, in order of appearance. Looks at every task."""
+        names: dict[str, None] = {}
+        for page in pages(self._link, as_filter(**select), size=_FIELDS_PAGE):
+            for task in page:
+                if not names.keys() >= task.params.keys():
+                    names.update(dict.fromkeys(task.params))
+        return tuple(names)
+
+    def follow(self, campaign: int) -> Iterator[Step]:
+        """Yield the progress of a campaign and which of its tasks have ended, until all have finished."""
+        for step in follow(self._link, get_campaign(self._link, campaign).id):
+            yield step
+            if step.complete:
+                return
+
+    def wait(self, campaign: int, timeout_s: float | None = None) -> Campaign:
+        """Return a campaign once all of its tasks have finished.
+
+        Raises
+        ------
+        TimeoutError
+            If they have not finished within `timeout_s`.
+        """
+        timeout_s = seconds("timeout_s", timeout_s)
+        until = None if timeout_s is None else time.monotonic() + timeout_s
+        found = get_campaign(self._link, campaign)
+        if is_over(found):
+            return found
+        for step in self.follow(campaign):
+            found = step.campaign
+            if until is not None and time.monotonic() >= until and not is_over(found):
+                raise TimeoutError(f"campaign {campaign} has not finished after {timeout_s:g} s")
+        return found
+
+
+def _task_id(task: object) -> TaskId:
+    return TaskId(whole_number("task", task))

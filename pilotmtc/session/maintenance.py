@@ -1,0 +1,97 @@
+"""What a session does with the store as a whole: its file, how it is opened, its keys."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from pilotmtc.model import Key, Limit
+from pilotmtc.protocol.client.maintenance import (
+    CheckStore,
+    Compacted,
+    CompactStore,
+    GetKeys,
+    GetLimits,
+    GetStore,
+    NewKey,
+    RevokeKey,
+    SetLimit,
+    SetMode,
+    SnapshotStore,
+    StoreInfo,
+)
+from pilotmtc.session.link import StoreLink
+from pilotmtc.store.location import locate
+
+
+class Maintenance:
+    """The part of a session that is about the store itself."""
+
+    _link: StoreLink
+
+    def info(self) -> StoreInfo:
+        """Return what the store is, who serves it, and how many tasks it has."""
+        return self._link.call(GetStore())
+
+    def limits(self) -> tuple[Limit, ...]:
+        """Return the limits of named resources that count over all pilots of the store, and what is in use."""
+        return self._link.call(GetLimits()).limits
+
+    def set_limit(self, name: str, amount: float | None) -> None:
+        """Let tasks of all pilots together use no more than `amount` of the named resource; None ends the limit.
+
+        Tasks that run go on, also if they use more.
+
+        Raises
+        ------
+        UsageError
+            If the amount is not a number from 0 on.
+        """
+        self._link.call(SetLimit(name, amount))
+
+    def set_mode(self, mode: str) -> None:
+        """Let all hosts open the store as ``local`` or ``network``, or as its file system demands (``auto``)."""
+        self._link.call(SetMode(mode))
+
+    def check(self) -> tuple[str, ...]:
+        """Return what is wrong with the store, in words; nothing if it is sound."""
+        return self._link.call(CheckStore()).problems
+
+    def compact(self) -> Compacted:
+        """Give unused space in the store's file back, and return its size before and after."""
+        return self._link.call(CompactStore())
+
+    def snapshot(self, path: str | Path, *, lacks: Callable[[str], None] | None = None) -> Path:
+        """Write a consistent copy of the store to `path` on its host, while it is in use; return where it is.
+
+        Parameters
+        ----------
+        lacks
+            Told in words if the copy lacks outputs, since they are in files beside the store.
+        """
+        where = Path(path) if "://" in self._link.url else Path(os.path.abspath(os.path.expanduser(path)))
+        note = self._link.call(SnapshotStore(str(where))).note
+        if note and lacks is not None:
+            lacks(note)
+        return where
+
+    def check_output(self, path: str | Path) -> None:
+        """Raise `UsageError` if an output cannot be written to `path`, as that is one of the store's own files."""
+        from pilotmtc.store.file.maintenance import refuse_output  # which brings sqlite3
+
+        if (where := locate(self._link.url)).target is None:
+            refuse_output(Path(where.path), Path(path))
+
+    def new_key(self, name: str) -> Key:
+        """Make a key on the store's host that opens this store over SSH and nothing else, and return it.
+
+        A key of that name that is there already stays as it is.
+        """
+        return self._link.call(NewKey(name)).keys[0]
+
+    def keys(self) -> tuple[Key, ...]:
+        """Return the keys of the store, by name."""
+        return self._link.call(GetKeys()).keys
+
+    def revoke_key(self, name: str) -> bool:
+        """Let a key open nothing any more, and remove it; return whether there was such a key."""
+        return bool(self._link.call(RevokeKey(name)).changed)

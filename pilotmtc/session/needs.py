@@ -1,0 +1,24 @@
+"""What a task needs, in users' words: of new tasks, and of those that are edited."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pilotmtc.errors import UsageError
+from pilotmtc.resources.amounts import LARGEST, check_amounts, check_gpus, check_ranks
+from pilotmtc.session.arguments import amount, by_name, number, whole
+
+READERS: dict[str, Callable[[str, object], Any]] = {
+    **dict.fromkeys(("cores", "ranks", "ranks_per_node", "priority"), whole),
+    "gpus": number,
+    **dict.fromkeys(("memory", "time_limit", "expected"), amount),
+    "resources": lambda name, value: by_name(name, value, number),
+}
+
+
+def check_needs(needs: Mapping[str, Any]) -> None:
+    """Raise `UsageError` unless a task can need that much; what is missing from `needs` is not looked at."""
+    if not 1 <= needs.get("cores", 1) <= LARGEST:
+        raise UsageError(f"a task needs {needs['cores']} cores: give 1 or more")
+    check_ranks(needs.get("ranks"), needs.get("ranks_per_node"))
+    check_gpus(needs.get("gpus", 0.0))
+    check_amounts("a task needs", needs.get("resources", {}))

@@ -1,0 +1,67 @@
+"""Whether a task can ever run in the pilots of a run."""
+
+import math
+import os
+from collections.abc import Mapping
+
+from pilotmtc.agent.node import allowance
+from pilotmtc.errors import UsageError
+from pilotmtc.model import PilotDescription, Resources
+from pilotmtc.protocol.client.maintenance import GetLimits
+from pilotmtc.resources.amounts import UNKNOWN, Amounts, shares
+from pilotmtc.resources.fit import Capacity, Kind, Lack, Request, fit
+from pilotmtc.session.link import StoreLink
+from pilotmtc.units import type_memory
+
+
+def limits_for(link: StoreLink, needs: Resources) -> dict[str, float]:
+    """Return the limits of the store, which matter to tasks with named resources only."""
+    if not needs.named:
+        return {}
+    return {limit.name: limit.amount for limit in link.call(GetLimits()).limits}
+
+
+def check_fit(needs: Resources, pilot: PilotDescription, limits_of_store: Mapping[str, float]) -> None:
+    """Raise `UsageError` if such a task can never run in such a pilot, as far as that is known."""
+    # What a node has is known of this machine only.
+    unknown = UNKNOWN if pilot.scheduler else 0
+    cores = pilot.cores or unknown or allowance.cores(len(os.sched_getaffinity(0)), os.environ)
+    whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    memory = pilot.memory_bytes or unknown or allowance.memory(whole, os.environ)
+    node = Amounts.of(cores, pilot.gpus, memory, pilot.named)
+    units = {name: shares(amount) for name, amount in limits_of_store.items()}
+    lack = fit(Request.of(needs, units), Capacity(((pilot.nodes, node),), pilot.walltime_s or math.inf, units))
+    if lack is not None:
+        raise UsageError(_lacking(lack, needs, pilot))
+
+
+def _lacking(lack: Lack, needs: Resources, pilot: PilotDescription) -> str:
+    """Return why a task does not fit into any such pilot, and what to do."""
+    if lack.kind is Kind.CORES:
+        have = f"{'the pilot' if pilot.cores else 'this machine'} has {lack.has}"
+        return f"a task needs {lack.needs} cores, and {have}: ask for fewer with --cores"
+    if lack.kind is Kind.GPUS:
+        gpus = f"{lack.needs:g} GPU{'s' * (lack.needs != 1)}"
+        return f"a task needs {gpus}, and the pilot has {lack.has:g}: give it more with --pilot-gpus"
+    if lack.kind is Kind.MEMORY:
+        have = f"{'the pilot' if pilot.memory_bytes else 'this machine'} has {type_memory(int(lack.has))}"
+        return f"a task needs {type_memory(int(lack.needs))} of memory, and {have}: ask for less with --memory"
+    if lack.kind is Kind.NAMED:
+        unknown = "" if lack.has else f"; of the whole store, with pilotmtc store limit {lack.name}=N"
+        return (
+            f"a task needs {lack.needs:g} of {lack.name}, and the pilot has {lack.has:g}: "
+            f"give it more with --pilot-resource {lack.name}={lack.needs:g}{unknown}"
+        )
+    if lack.kind is Kind.LIMIT:
+        return (
+            f"a task needs {lack.needs:g} of {lack.name}, and no more than {lack.has:g} may be in use at a time: raise "
+            f"that with pilotmtc store limit {lack.name}={lack.needs:g}"
+        )
+    if lack.kind is Kind.RANKS_PER_NODE:
+        return f"a task needs room for {lack.needs} ranks a node, and the pilot has room for {lack.has}: ask for fewer"
+    if lack.kind is Kind.RANKS:
+        of = f"{lack.needs} rank{'s' * (lack.needs > 1)} of {needs.cores} core{'s' * (needs.cores > 1)}"
+        return (
+            f"a task needs {of}, and the pilot has room for {lack.has}: ask for fewer with --ranks, or for more nodes"
+        )
+    return "a task's time limit or expected duration, with its grace, is longer than the pilot's walltime"

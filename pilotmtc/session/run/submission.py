@@ -1,0 +1,143 @@
+"""The submission of a run's tasks: pilots run the first ones while the last ones are read."""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+
+from pilotmtc.campaign.submit import TaskSpec
+from pilotmtc.errors import PilotMTCError
+from pilotmtc.model import Campaign, PilotDescription, Resources
+from pilotmtc.protocol.client.campaigns import ShareCampaign, Submitted
+from pilotmtc.protocol.client.tasks import Retry
+from pilotmtc.protocol.records import Filter
+from pilotmtc.session.link import StoreLink
+from pilotmtc.session.look.follow import get_campaign
+from pilotmtc.session.run.ended import BAD
+from pilotmtc.session.run.fitting import check_fit, limits_for
+from pilotmtc.session.run.resume import rest
+from pilotmtc.session.submit.sending import new_key, seal, submit
+from pilotmtc.session.submit.tasks import TaskStream
+
+
+class Submission:
+    """Submits tasks in a thread of its own.
+
+    Parameters
+    ----------
+    tasks
+        None: what is left of `campaign` is run as it is.
+    campaign
+        The one to continue; `tasks`, if given, begin with those that it has.
+    pilot
+        In which each task must fit.
+    asked
+        Returns what the run was asked for: 0, 1 (drain) or 2 (cancel).
+    """
+
+    def __init__(
+        self, link: StoreLink, tasks: TaskStream | None, campaign: Campaign | None, *, name: str,
+        pilot: PilotDescription, any_pilot: bool, retry_failed: bool, asked: Callable[[], int],
+    ) -> None:  # fmt: skip
+        self._link = link
+        self._tasks = tasks
+        self._campaign = campaign
+        self._key = campaign.key if campaign is not None else new_key()
+        self._name = name
+        self._pilot = pilot
+        self._any_pilot = any_pilot
+        self._retry_failed = retry_failed
+        self._asked = asked
+        self._thread: threading.Thread | None = None
+        self._begun = threading.Event()  # something is in the store, or nothing will be
+        self._answer: Submitted | None = None
+        self._error: PilotMTCError | None = None
+
+    def begin(self) -> None:
+        """Begin."""
+        if self._tasks is None:
+            assert self._campaign is not None
+            if not self._campaign.sealed:
+                seal(self._link, self._key, self._campaign.received)
+            self._resume(self._campaign)
+            return
+        # A daemon: it may be reading from something that will never end.
+        self._thread = threading.Thread(target=self._submit, args=(self._tasks,), name="submission", daemon=True)
+        self._thread.start()
+
+    @property
+    def active(self) -> bool:
+        """Whether tasks are still being submitted."""
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether it can be given up, since its tasks can be read once more."""
+        return self._tasks is not None and self._tasks.again
+
+    def first(self) -> Campaign | None:
+        """Return the campaign once its first tasks are in the store; None if the run was stopped before.
+
+        Raises
+        ------
+        PilotMTCError
+            If nothing could be submitted.
+        """
+        while not self._begun.wait(0.1):
+            if self._asked():
+                return None
+        self.raise_error()
+        if self._campaign is None and self._answer is not None:
+            self._campaign = get_campaign(self._link, self._answer.campaign)
+        return self._campaign
+
+    def raise_error(self) -> None:
+        """Raise what went wrong, once."""
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for its end."""
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+
+    def _submit(self, tasks: TaskStream) -> None:
+        try:
+            offset, coming = 0, iter(tasks)
+            if self._campaign is not None:
+                offset, coming = rest(self._link, self._campaign, tasks)
+                self._resume(self._campaign)
+            submit(
+                self._link,
+                TaskStream(lambda: self._fitting(coming), size=tasks.size),
+                key=self._key,
+                name=self._name,
+                own_pilots=not self._any_pilot,
+                offset=offset,
+                on_submitted=self._on_submitted,
+                stop=lambda: self._asked() > (1 if tasks.again else 0),
+            )
+        except PilotMTCError as error:
+            self._error = error
+        finally:
+            self._begun.set()
+
+    def _resume(self, campaign: Campaign) -> None:
+        """Let a campaign continue that was there before, and is the right one."""
+        if self._any_pilot and campaign.own_pilots:
+            self._link.call(ShareCampaign(campaign.id))
+        if self._retry_failed:
+            self._link.call(Retry(new_key(), Filter(campaign=campaign.id, states=tuple(BAD))))
+            self._campaign = get_campaign(self._link, campaign.id)
+        self._begun.set()
+
+    def _fitting(self, tasks: Iterable[TaskSpec]) -> Iterator[TaskSpec]:
+        known: Resources | None = None
+        for task in tasks:
+            if task.resources is not known:
+                check_fit(task.resources, self._pilot, limits_for(self._link, task.resources))
+                known = task.resources
+            yield task
+
+    def _on_submitted(self, answer: Submitted) -> None:
+        self._answer = answer
+        self._begun.set()
