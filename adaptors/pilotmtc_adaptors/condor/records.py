@@ -32,7 +32,7 @@ _BY_A_USER = 1
 
 
 def parse_jobs(text: str) -> list[Job]:
-    """Return the jobs in what ``condor_q -json`` or ``condor_history -json`` wrote; an empty text is no jobs.
+    """Return the jobs in what ``condor_q -json`` or ``condor_history -json`` wrote; an empty text has none.
 
     Raises
     ------

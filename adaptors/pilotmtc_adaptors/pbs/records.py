@@ -56,7 +56,7 @@ def pro_records_of_lines(text: str) -> dict[str, JobRecord]:
 
 
 def torque_records(text: str) -> dict[str, JobRecord]:
-    """Return the jobs in what Torque's ``qstat -x`` wrote, by id; an empty text is no jobs.
+    """Return the jobs in what Torque's ``qstat -x`` wrote, by id; an empty text has none.
 
     Raises
     ------
