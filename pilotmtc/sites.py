@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from pilotmtc import plain
+from pilotmtc import scheduler_words
 from pilotmtc.errors import ConfigError, UsageError
 from pilotmtc.system import private_files
 from pilotmtc.transport.ssh.url import SshTarget, parse_url
@@ -117,7 +117,7 @@ def scheduler_url(word: str) -> str:
     if "://" in word:
         return word
     if not re.fullmatch(r"[a-z][a-z0-9+]*", word):
-        raise UsageError(f"{word!r} is no scheduler: there are {', '.join(SCHEDULERS)}, or give a SAGA URL")
+        raise UsageError(f"{word!r} is not a known scheduler: choose one of {', '.join(SCHEDULERS)}, or give a SAGA URL")
     return f"{word}://localhost/"
 
 
@@ -127,9 +127,9 @@ def check_word(key: str, value: str, scheduler: str) -> None:
     Dialects refuse the same when a job is submitted, but then there is a pilot already.
     """
     if key in _ONE_WORD.get(scheduler.partition(":")[0], _NAMES):
-        plain.word(key, value)
+        scheduler_words.word(key, value)
     elif value != SAME_HOST:
-        plain.line(key, value)
+        scheduler_words.line(key, value)
 
 
 def find_scheduler() -> str:

@@ -3,7 +3,7 @@
 import re
 
 from pilotmtc.errors import UsageError
-from pilotmtc.plain import line, word
+from pilotmtc.scheduler_words import line, word
 from pilotmtc_adaptors._dialect import JobRequest
 
 _NAME = re.compile(r"[A-Za-z0-9_.+-]{1,230}", re.ASCII)

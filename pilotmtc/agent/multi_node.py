@@ -12,7 +12,7 @@ from typing import NoReturn
 from pilotmtc.agent import guard
 from pilotmtc.agent.core.cluster import Cluster
 from pilotmtc.agent.core.core import Core
-from pilotmtc.agent.core.warning import warning_s
+from pilotmtc.agent.core.walltime_warning import warning_s
 from pilotmtc.agent.crews.contact import NAME, Contact, own_address
 from pilotmtc.agent.crews.pool import LOST_S, WorkerPool
 from pilotmtc.agent.crews.start_workers import BEGAN_VARIABLE, Allocation, WorkerStarter, first_other, worker_command

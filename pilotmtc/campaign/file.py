@@ -10,7 +10,7 @@ from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
-from pilotmtc.campaign import keys
+from pilotmtc.campaign import readers
 from pilotmtc.campaign.order import Cycle, Node, UnknownName, in_order
 from pilotmtc.campaign.outputs import check_shared
 from pilotmtc.campaign.submit import TaskSpec
@@ -28,36 +28,36 @@ Reader = Callable[[object], object]
 
 # What a [[task]] may say; [defaults] may say all but the last lot.
 SHARED: dict[str, Reader] = {
-    "command": keys.command,
-    "cores": keys.positive,
-    "ranks": keys.positive,
-    "ranks_per_node": keys.natural,
-    "gpus": keys.gpus,
-    "memory": keys.memory,
-    "resources": keys.amounts,
-    "time_limit": keys.duration,
-    "expected": keys.duration,
-    "grace": keys.duration,
-    "signal_first": keys.first_signal,
-    "priority": keys.whole,
-    "retries": keys.natural,
-    "backoff": keys.duration,
-    "max_output": keys.memory,
-    "env": keys.texts,
-    "cwd": keys.text,
-    "stdin": keys.text,
-    "stdout": keys.text,
-    "stderr": keys.text,
-    "append": keys.flag,
-    "tags": keys.words,
+    "command": readers.command,
+    "cores": readers.positive,
+    "ranks": readers.positive,
+    "ranks_per_node": readers.natural,
+    "gpus": readers.gpus,
+    "memory": readers.memory,
+    "resources": readers.amounts,
+    "time_limit": readers.duration,
+    "expected": readers.duration,
+    "grace": readers.duration,
+    "signal_first": readers.first_signal,
+    "priority": readers.whole,
+    "retries": readers.natural,
+    "backoff": readers.duration,
+    "max_output": readers.memory,
+    "env": readers.texts,
+    "cwd": readers.text,
+    "stdin": readers.text,
+    "stdout": readers.text,
+    "stderr": readers.text,
+    "append": readers.flag,
+    "tags": readers.words,
 }
 OWN: dict[str, Reader] = {
-    "name": keys.text,
-    "after": keys.words,
-    "after_any": keys.words,
-    "grid": keys.axes,
-    "params": keys.records,
-    "from": keys.words,
+    "name": readers.text,
+    "after": readers.words,
+    "after_any": readers.words,
+    "grid": readers.axes,
+    "params": readers.records,
+    "from": readers.words,
 }
 TOP = ("name", "defaults", "task")
 _ONE: tuple[Row, ...] = ((),)
@@ -112,7 +112,7 @@ def load(path: str | Path) -> CampaignFile:
 def loads(text: str, *, place: str = "campaign", base: Path | None = None) -> CampaignFile:
     """Read a campaign from `text`. Paths in it start at `base` (the current directory); errors say `place`."""
     try:
-        document = tomllib.loads(text, parse_float=keys.Written)
+        document = tomllib.loads(text, parse_float=readers.Written)
     except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
         raise UsageError(f"{place}: not TOML: {error}") from error
     try:
@@ -158,7 +158,7 @@ class _Reader:
     def read(self) -> CampaignFile:
         document = self._document
         self._check_keys(document, TOP, "", "")
-        name = self._value(document, "name", keys.text, "", "")
+        name = self._value(document, "name", readers.text, "", "")
         defaults = document.get("defaults", {})
         if not isinstance(defaults, dict):
             self._fail("", "defaults", "", "defaults must be a table: write [defaults] on a line by itself")
@@ -226,7 +226,7 @@ class _Reader:
         known = {other["name"] for other in found if isinstance(other.get("name"), str)}
         for number, table in enumerate(found):
             for key in ("after", "after_any"):
-                for name in keys.words(table.get(key, [])):
+                for name in readers.words(table.get(key, [])):
                     if set("*?") & set(name) and name not in known:
                         advice = "write each name, or a placeholder as in 'sim-{n}', or give all of them one name"
                         self._fail(
@@ -236,7 +236,7 @@ class _Reader:
 
     def _unknown_name(self, found: Sequence[Mapping[str, object]], error: UnknownName, label: str) -> NoReturn:
         table = found[error.node]
-        asked = [(key, name) for key in ("after", "after_any") if key in table for name in keys.words(table[key])]
+        asked = [(key, name) for key in ("after", "after_any") if key in table for name in readers.words(table[key])]
         key, name = asked[error.which]
         names = [str(other["name"]) for other in found if "name" in other]
         close = difflib.get_close_matches(name, names, 1)

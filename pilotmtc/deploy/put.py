@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from pilotmtc import __version__
-from pilotmtc.deploy import there
+from pilotmtc.deploy import on_site
 from pilotmtc.deploy.python import Python, choose, find_pythons
 from pilotmtc.deploy.shell import Shell, marked
 from pilotmtc.deploy.wheels import gather
@@ -81,7 +81,7 @@ def deploy(
         ready = _there(shell, chosen, "prepare", base)
         with tempfile.TemporaryDirectory(prefix="pilotmtc-wheels-") as directory:
             talk(f"{shell.where} has {chosen}; getting pilotmtc {__version__} and its libraries for it")
-            files = {file: there.hash_of(str(file)) for file in gather(chosen, Path(directory))}
+            files = {file: on_site.hash_of(str(file)) for file in gather(chosen, Path(directory))}
             missing = [file for file, digest in files.items() if ready["hashes"].get(file.name) != digest]
             size = sum(file.stat().st_size for file in missing) / 1e6
             talk(f"sending {len(missing)} of {len(files)} files, {size:.1f} MB")
@@ -112,10 +112,10 @@ def _name(python: Python, digests: list[str]) -> str:
 
 def _there(shell: Shell, python: Python, *words: str) -> dict[str, Any]:
     """Have the module `there` do something in a Python of the site."""
-    text = importlib.resources.files("pilotmtc.deploy").joinpath("there.py").read_text(encoding="utf-8")
+    text = importlib.resources.files("pilotmtc.deploy").joinpath("on_site.py").read_text(encoding="utf-8")
     line = " ".join(map(shlex.quote, (python.path, "-I", "-c", text, *words)))
     answer = shell.run("exec /bin/sh", f"{line} </dev/null\nexit $?\n", timeout_s=_INSTALL_LIMIT_S)
-    lines = marked(answer.out, there.MARK)
+    lines = marked(answer.out, on_site.MARK)
     if not lines:
         raise ConfigError(f"{python} on {shell.where} ended with {answer.status}: {answer.said}")
     done: dict[str, Any] = json.loads(lines[-1])

@@ -5,8 +5,8 @@ import os
 from msgspec import structs
 
 from pilotmtc.model import Pilot, PilotDescription
+from pilotmtc.pilots.batch import scheduler_environ, start_queued
 from pilotmtc.pilots.local import start_local
-from pilotmtc.pilots.queued import scheduler_environ, start_queued
 from pilotmtc.store.interface import Store
 from pilotmtc.store.location import locate
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from pilotmtc.agent.core.warning import warning_s
+from pilotmtc.agent.core.walltime_warning import warning_s
 from pilotmtc.errors import AdaptorError, ConfigError, JobUnknown, StatusUnavailable, SubmitRejected
 from pilotmtc.model import BatchId, PilotDescription
 from pilotmtc.states import JobState

@@ -1,8 +1,8 @@
 """A steward: asks one scheduler about all pilots that the store has there, once, and ends.
 
 ``boot.py pilotmtc.pilots.steward URL``, started by the store's server, whose client it is: on stdin and stdout. It
-may be killed at any time. Before a pilot is submitted the store notes that; the next steward then looks for the job by
-its name before it submits it again.
+may be killed at any time. The store records each submission before it is made; the next steward then looks for the job
+by its name before it submits it again.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from pilotmtc.agent.node.capture import tail
 from pilotmtc.boot import program
 from pilotmtc.errors import AdaptorError, ChannelClosed, ConfigError, PilotMTCError, SubmitRejected, UsageError
 from pilotmtc.model import BatchId, Job, JobReport
-from pilotmtc.pilots.queued import adopt
+from pilotmtc.pilots.batch import adopt
 from pilotmtc.pilots.scheduler import JobStatus, Scheduler
 from pilotmtc.pilots.script import job_script
 from pilotmtc.pilots.store_access import give_access

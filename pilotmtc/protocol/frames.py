@@ -23,7 +23,7 @@ from pilotmtc import errors
 from pilotmtc.errors import PilotMTCError, ProtocolError, StoreError, UsageError
 from pilotmtc.model import PilotId
 from pilotmtc.protocol.base import Done, Reply, Request
-from pilotmtc.protocol.requests import REPLIES, REQUESTS, AnyRequest
+from pilotmtc.protocol.registry import REPLIES, REQUESTS, AnyRequest
 
 MAX_FRAME_BYTES = 32 << 20
 MAX_CHATTER_BYTES = 64 << 10

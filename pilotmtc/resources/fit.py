@@ -23,7 +23,7 @@ class Kind(enum.Enum):
 
 
 class Lack(NamedTuple):
-    """Why a task does not fit: it needs more of something than there is, of nodes than the best of them has."""
+    """Why a task does not fit: it needs more than there is, or, of what nodes have, more than the best node has."""
 
     kind: Kind
     needs: float

@@ -17,7 +17,7 @@ from pilotmtc.protocol.base import Effect, Execution, R, Reply, Request
 from pilotmtc.protocol.client.maintenance import Compacted, CompactStore
 from pilotmtc.protocol.client.pilots import GetPilotFile
 from pilotmtc.protocol.client.tasks import Cancel, Edit, Retry
-from pilotmtc.protocol.requests import AnyRequest
+from pilotmtc.protocol.registry import AnyRequest
 from pilotmtc.store.file import maintenance
 from pilotmtc.store.file.opening import TROUBLE, open_file, translate
 from pilotmtc.store.file.transaction import Transaction

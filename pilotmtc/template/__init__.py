@@ -35,8 +35,8 @@ from pilotmtc.template.parse import (
     split,
     wants_values,
 )
+from pilotmtc.template.reevaluated import Guard
 from pilotmtc.template.shell import names, read_shell
-from pilotmtc.template.twice import Guard
 
 __all__ = [
     "Expanded", "check_text", "checker", "expand", "holes", "literal", "make_template", "names", "placeholders",

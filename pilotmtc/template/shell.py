@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from pilotmtc.template.parse import BUILTINS, DOUBLE, NUMBER, PLAIN, REFUSED, SINGLE, Hole, hole_of, is_name, pattern
-from pilotmtc.template.twice import WHOLE, Guard, Part, guards, has_hole, text_of
+from pilotmtc.template.reevaluated import WHOLE, Guard, Part, guards, has_hole, text_of
 
 _DEPTH = 30
 _REMEDY = 'give the value as a variable (--env V={}, env = { V = "{}" }) and write "$V" there'

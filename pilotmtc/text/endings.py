@@ -56,7 +56,7 @@ class Ended(Protocol):
 
 
 def describe_end(last: Ended) -> str:
-    """Return in a few words how an attempt ended: ``exit 3``, ``killed by SIGSEGV``, ``time limit``."""
+    """Return in a few words how an attempt ended: ``exit 3``, ``killed by SIGSEGV``, ``over its time limit``."""
     if last.cause is Cause.EXIT:
         return f"exit {last.exit_code}"
     if last.cause is Cause.SIGNAL:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from pilotmtc.transport.channel import Channel
 
-# Asks a person: the prompts, and for each whether what is typed may be seen. As many answers come back.
+# Asks a person: the prompts, and for each whether what is typed may be seen. Returns one answer for each prompt.
 Ask = Callable[[Sequence[str], Sequence[bool]], Sequence[str]]
 
 

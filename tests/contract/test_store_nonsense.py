@@ -28,7 +28,7 @@ from pilotmtc.protocol.frames import (
     encode_greeting,
     split_reply,
 )
-from pilotmtc.protocol.requests import REPLIES, REQUESTS
+from pilotmtc.protocol.registry import REPLIES, REQUESTS
 from pilotmtc.store.sqlite import SqliteStore
 from tests.contract.storekit import Kit, row
 

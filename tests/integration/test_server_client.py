@@ -25,7 +25,7 @@ from pilotmtc.protocol.client.campaigns import Submit
 from pilotmtc.protocol.client.maintenance import GetStore, SnapshotStore
 from pilotmtc.protocol.client.pilots import Pilots
 from pilotmtc.protocol.frames import MAX_CHATTER_BYTES, FrameDecoder, append_reply, decode_request, encode_greeting
-from pilotmtc.protocol.requests import AnyRequest
+from pilotmtc.protocol.registry import AnyRequest
 from pilotmtc.states import Cause
 from pilotmtc.store import serve
 from pilotmtc.store.client import client as client_module

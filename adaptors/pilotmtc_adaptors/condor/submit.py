@@ -4,7 +4,7 @@ import posixpath
 import re
 
 from pilotmtc.errors import UsageError
-from pilotmtc.plain import line
+from pilotmtc.scheduler_words import line
 from pilotmtc_adaptors._dialect import JobRequest
 from pilotmtc_adaptors._script import job_script
 

@@ -13,7 +13,7 @@ from pilotmtc.errors import (
     StatusUnavailable,
     UsageError,
 )
-from pilotmtc.plain import word
+from pilotmtc.scheduler_words import word
 from pilotmtc_adaptors._common import foreign, not_submitted, text_of, unknown, user_name
 from pilotmtc_adaptors._dialect import Call, CallResult, Conversation, JobRecord, JobRequest, Status
 from pilotmtc_adaptors._qsub import (

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from pilotmtc.errors import AdaptorError, StatusUnavailable, UsageError
-from pilotmtc.plain import line, word
+from pilotmtc.scheduler_words import line, word
 from pilotmtc_adaptors._common import foreign, not_submitted, text_of, unknown
 from pilotmtc_adaptors._dialect import FINAL, Call, CallResult, Conversation, JobRecord, JobRequest, Status
 from pilotmtc_adaptors._script import QUEUE_FIELDS, job_script

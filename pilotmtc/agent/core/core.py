@@ -1,7 +1,7 @@
 """The agent's decisions: what to claim, what to start where, what to stop, what to give back, when to leave.
 
 Pure: no clock, no I/O. `Core.react(event, now)` changes the state and says what to do; `loop` does it and turns
-what comes of it into events. `now` is monotonic seconds. No event but the end costs work in proportion to the slots.
+what comes of it into events. `now` is monotonic seconds. Only the end takes time in proportion to the slots.
 """
 
 import heapq
@@ -9,7 +9,7 @@ import math
 from collections import defaultdict
 from typing import assert_never
 
-from pilotmtc.agent.core import warning
+from pilotmtc.agent.core import walltime_warning
 from pilotmtc.agent.core.cluster import Cluster, Reservation
 from pilotmtc.agent.core.events import (
     Answered,
@@ -359,7 +359,7 @@ class Core:
 
     def _warned(self, now: float, out: list[Command]) -> None:
         """Drain when the warning was asked for, by this clock: it may come early, and would cost a short walltime."""
-        at = warning.drain_at(self._warn_at, now)
+        at = walltime_warning.drain_at(self._warn_at, now)
         if at is None:
             self._drain(PilotState.DONE, "terminated", out)
         elif at > now:

@@ -34,7 +34,7 @@ class Contact(Struct, frozen=True):
         For tasks.
     cores
         How many cores a node has, by its name; "" is for all others, 0 for all that there are.
-    gpus, memory_bytes, named
+    gpus, memory_bytes
         Of a node; 0 is all that there is.
     pin
         Whether tasks are bound to their cores.

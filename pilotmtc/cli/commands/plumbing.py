@@ -57,7 +57,7 @@ def look_here(scheduler: str, login: str) -> None:
     import msgspec
 
     from pilotmtc.deploy.check import HERE_MARK
-    from pilotmtc.deploy.here import look
+    from pilotmtc.deploy.on_store_host import look
 
     for found in look(scheduler, login, store_word() or ""):
         streams.put([HERE_MARK + msgspec.json.encode(found).decode()])

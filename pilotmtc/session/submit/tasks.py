@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypedDict, cast
 
 from pilotmtc.campaign import load
-from pilotmtc.campaign.keys import first_signal
 from pilotmtc.campaign.outputs import check_shared
+from pilotmtc.campaign.readers import first_signal
 from pilotmtc.campaign.submit import TaskSpec
 from pilotmtc.errors import UsageError
 from pilotmtc.model import GRACE_S, MAX_OUTPUT_BYTES, After, Resources, TaskId, Template

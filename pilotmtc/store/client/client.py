@@ -33,7 +33,7 @@ from pilotmtc.protocol.frames import (
     encode_request,
     split_reply,
 )
-from pilotmtc.protocol.requests import REPLIES, AnyRequest
+from pilotmtc.protocol.registry import REPLIES, AnyRequest
 from pilotmtc.store.client.send_queue import SendQueue
 from pilotmtc.store.serve import WAITING
 from pilotmtc.transport.channel import Channel

@@ -8,7 +8,7 @@ MOST = 2**53  # up to there JSON, SQLite and Python mean the same number
 
 
 def check_numbers(record: Struct, what: str) -> None:
-    """Raise `UsageError` if a number in `record`, or in a table in it, is negative, too large or none at all (NaN)."""
+    """Raise `UsageError` if a number in `record`, or in a table in it, is negative, too large or not a number (NaN)."""
     for field in record.__struct_fields__:
         value = getattr(record, field)
         for number in value.values() if isinstance(value, dict) else (value,):

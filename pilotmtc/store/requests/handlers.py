@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from pilotmtc.protocol.base import Reply
-from pilotmtc.protocol.requests import AnyRequest
+from pilotmtc.protocol.registry import AnyRequest
 from pilotmtc.store.file.transaction import Transaction
 
 Kind = TypeVar("Kind", bound=AnyRequest)

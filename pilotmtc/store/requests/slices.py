@@ -1,4 +1,4 @@
-"""Changes that users ask for about many tasks are made in slices, so that other requests need not wait.
+"""Users' changes to many tasks are made in slices, so that other requests need not wait.
 
 A request that one slice completes is done in its own transaction. Any other one is stored in that transaction as a
 *wish*. The store then completes it, one slice per transaction, even if the client leaves; if the server is killed, the

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 from pilotmtc.model import PilotId
 from pilotmtc.protocol.base import WaitsFor
-from pilotmtc.protocol.requests import AnyRequest
+from pilotmtc.protocol.registry import AnyRequest
 from pilotmtc.store.live.wakeups import Wakeup
 
 P = TypeVar("P")  # whoever waits for the answer

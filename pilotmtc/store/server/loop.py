@@ -1,7 +1,7 @@
 """The store server's loop.
 
 One thread does the work. Each turn gathers what the clients have sent, does all of it in one commit, answers, and asks
-again for the requests that wait for their answer (`parking`).
+again for the requests that wait for their answer (`long_poll`).
 """
 
 import contextlib

@@ -12,7 +12,7 @@ from pilotmtc.errors import NotPermitted
 from pilotmtc.model import PilotId
 from pilotmtc.protocol.base import Role
 from pilotmtc.protocol.client.pilots import CreatePilot
-from pilotmtc.protocol.requests import AnyRequest
+from pilotmtc.protocol.registry import AnyRequest
 
 
 class PeerIdentity(Struct, frozen=True):

@@ -6,7 +6,7 @@ import os
 
 from pilotmtc.errors import PilotMTCError, StoreError
 from pilotmtc.protocol.base import Reply
-from pilotmtc.protocol.requests import AnyRequest
+from pilotmtc.protocol.registry import AnyRequest
 from pilotmtc.store.access.keys import keyed_pilots
 from pilotmtc.store.ownership.filesystem import NETWORK, place_of
 from pilotmtc.store.ownership.owner import EXIT_MOVED, Lease

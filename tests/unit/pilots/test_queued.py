@@ -5,7 +5,7 @@ import pytest
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import PilotDescription
-from pilotmtc.pilots.queued import adopt, refuse_unmapped, scheduler_environ
+from pilotmtc.pilots.batch import adopt, refuse_unmapped, scheduler_environ
 
 
 def test_submitters_variables_that_matter_to_commands_are_kept_and_no_others() -> None:

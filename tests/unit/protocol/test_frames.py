@@ -34,7 +34,7 @@ from pilotmtc.protocol.frames import (
     split_reply,
 )
 from pilotmtc.protocol.records import NodeState
-from pilotmtc.protocol.requests import AnyRequest
+from pilotmtc.protocol.registry import AnyRequest
 from pilotmtc.states import Cause
 from pilotmtc.store import serve
 

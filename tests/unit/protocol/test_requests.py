@@ -8,7 +8,7 @@ from pilotmtc.model import PilotId
 from pilotmtc.protocol.base import AGENTS, GUESTS, Done, Effect, Execution, Handling, Reply, Request, WaitsFor
 from pilotmtc.protocol.client.maintenance import CompactStore
 from pilotmtc.protocol.frames import Ping
-from pilotmtc.protocol.requests import REPLIES, REQUESTS, AnyRequest, contradictions
+from pilotmtc.protocol.registry import REPLIES, REQUESTS, AnyRequest, contradictions
 from pilotmtc.store.requests.handlers import HANDLERS, THREAD_HANDLERS
 from pilotmtc.store.sqlite import SqliteStore  # imports all handlers
 

@@ -7,7 +7,7 @@ from pilotmtc.protocol.agent import Batch, Claim, Heartbeat, Orders
 from pilotmtc.protocol.client.maintenance import GetStore, StoreInfo
 from pilotmtc.protocol.client.tasks import GetTail, Tail
 from pilotmtc.protocol.client.watch import Changes, GetChanges
-from pilotmtc.protocol.requests import AnyRequest
+from pilotmtc.protocol.registry import AnyRequest
 from pilotmtc.store.live.wakeups import Wakeup
 from pilotmtc.store.server.long_poll import LongPolls, Ticket
 

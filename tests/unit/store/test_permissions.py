@@ -9,7 +9,7 @@ from pilotmtc.errors import NotPermitted
 from pilotmtc.model import PilotDescription, PilotId
 from pilotmtc.protocol.base import Request, Role
 from pilotmtc.protocol.client.pilots import CreatePilot, GetPilots
-from pilotmtc.protocol.requests import REQUESTS, AnyRequest
+from pilotmtc.protocol.registry import REQUESTS, AnyRequest
 from pilotmtc.store.server.permissions import NOBODY, STEWARD, USER, PeerIdentity, refusal
 
 # Whatever is not here may be said by the user alone.
