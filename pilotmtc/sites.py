@@ -117,7 +117,7 @@ def scheduler_url(word: str) -> str:
     if "://" in word:
         return word
     if not re.fullmatch(r"[a-z][a-z0-9+]*", word):
-        raise UsageError(f"{word!r} is not a known scheduler: choose one of {', '.join(SCHEDULERS)}, or give a SAGA URL")
+        raise UsageError(f"{word!r} is not a known scheduler: use one of {', '.join(SCHEDULERS)}, or give a SAGA URL")
     return f"{word}://localhost/"
 
 
