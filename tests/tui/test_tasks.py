@@ -207,7 +207,7 @@ def test_stopped_server_leaves_the_keys_alive(place: Place) -> None:
         await screen.until(lambda: table.current == "1")
         os.kill(place.server(), signal.SIGSTOP)
         await screen.press("G", "c")
-        await screen.see("looking", "echo 0", "on their way")
+        await screen.see("looking", "echo 0", "being loaded")
         assert isinstance(screen.app.screen, TasksScreen)
         os.kill(place.server(), signal.SIGCONT)
         await screen.until(lambda: table.current == "1000")
@@ -483,7 +483,7 @@ def test_output_is_shown_by_the_pager_of_the_user(place: Place, monkeypatch: pyt
         table = await _open(screen)
         await screen.until(lambda: table.keys)
         await screen.press("l")
-        await screen.see("No pager", "no terminal here")
+        await screen.see("No pager", "no terminal for a pager")
         monkeypatch.setattr("pilotmtc.tui.app.MtcApp.suspend", suspend)  # which needs a terminal
         monkeypatch.setenv("PAGER", str(pager))
         await screen.press("l")
