@@ -18,6 +18,8 @@ from tests.user import User
 
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
+_HEARING_HANGUPS = ("env", "--default-signal=HUP")  # the tests themselves may run under nohup
+
 
 class Terminal:
     """A terminal on which one command runs; what is typed reaches it as from a keyboard."""
@@ -28,8 +30,9 @@ class Terminal:
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         environment = {name: value for name, value in user.env.items() if name != "COLUMNS"}
         self.process = subprocess.Popen(
-            ["setsid", "--ctty", *user.argv(*words)], cwd=user.here, env=environment | {"TERM": "xterm"} | env,
-            stdin=slave, stdout=slave if into is None else into, stderr=slave, start_new_session=False,
+            ["setsid", "--ctty", *_HEARING_HANGUPS, *user.argv(*words)],
+            cwd=user.here, env=environment | {"TERM": "xterm"} | env, stdin=slave,
+            stdout=slave if into is None else into, stderr=slave, start_new_session=False,
         )  # fmt: skip
         os.close(slave)
         self.raw = ""
