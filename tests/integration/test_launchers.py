@@ -51,7 +51,7 @@ def mpi(tmp_path: Path) -> str:
             install({"/usr/bin/mpiexec.openmpi": "openmpi-bin", library: "python3-mpi4py"})
     elif not Path(library).exists() or not Path("/usr/bin/mpiexec.openmpi").exists():
         pytest.skip("needs Open MPI and mpi4py (Debian: openmpi-bin, python3-mpi4py)")
-    # The first start of Open MPI 5 after an installation is slow, and its daemons of several nodes then miss each other.
+    # The first start of Open MPI 5 after an installation is slow: its daemons of several nodes then miss each other.
     subprocess.run(["/usr/bin/mpiexec.openmpi", "-n", "1", "true"], env=os.environ | ROOT_TOO, check=True, timeout=120)
     program = tmp_path / "mpi.py"
     program.write_text(MPI)
