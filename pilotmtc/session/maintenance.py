@@ -1,9 +1,10 @@
 """What a session does with the store as a whole: its file, how it is opened, its keys."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from pilotmtc.errors import UsageError
 from pilotmtc.model import Key, Limit
 from pilotmtc.protocol.client.maintenance import (
     CheckStore,
@@ -14,11 +15,12 @@ from pilotmtc.protocol.client.maintenance import (
     GetStore,
     NewKey,
     RevokeKey,
-    SetLimit,
+    SetLimits,
     SetMode,
     SnapshotStore,
     StoreInfo,
 )
+from pilotmtc.session.arguments import by_name, number
 from pilotmtc.session.link import StoreLink
 from pilotmtc.store.location import locate
 
@@ -36,17 +38,22 @@ class Maintenance:
         """Return the limits of named resources that count over all pilots of the store, and what is in use."""
         return self._link.call(GetLimits()).limits
 
-    def set_limit(self, name: str, amount: float | None) -> None:
-        """Let tasks of all pilots together use no more than `amount` of the named resource; None ends the limit.
+    def set_limits(self, amounts: Mapping[str, float | None]) -> None:
+        """Let tasks of all pilots together use no more than that of each named resource; None ends a limit.
 
-        Tasks that run go on, also if they use more.
+        Tasks that run go on, also if they use more. If one amount is wrong, no limit changes.
 
         Raises
         ------
         UsageError
-            If the amount is not a number from 0 on.
+            If an amount is not a number from 0 on, or a limit is to end that does not exist.
         """
-        self._link.call(SetLimit(name, amount))
+        given = by_name("amounts", amounts, lambda name, amount: None if amount is None else number(name, amount))
+        known = [one.name for one in self.limits()]
+        for name, amount in given.items():
+            if amount is None and name not in known:
+                raise UsageError(f"there is no limit {name!r}: there are {', '.join(known) or 'none'}")
+        self._link.call(SetLimits(given))
 
     def set_mode(self, mode: str) -> None:
         """Let all hosts open the store as ``local`` or ``network``, or as its file system demands (``auto``)."""

@@ -8,7 +8,7 @@ from pilotmtc.clock import FakeClock
 from pilotmtc.errors import UsageError
 from pilotmtc.model import Claimed, Limit, Resources, TaskId
 from pilotmtc.protocol.agent import Claim, EndPilot
-from pilotmtc.protocol.client.maintenance import GetLimits, SetLimit
+from pilotmtc.protocol.client.maintenance import GetLimits, SetLimits
 from pilotmtc.protocol.client.tasks import Explain
 from pilotmtc.states import PilotState, TaskState
 from pilotmtc.store.client.connect import connect_store
@@ -19,7 +19,7 @@ ONE = Resources(named={"lic": 1.0})
 
 
 def set_limit(kit: Kit, amount: float | None, name: str = "lic") -> int:
-    return kit.store.call(SetLimit(name, amount)).changed
+    return kit.store.call(SetLimits({name: amount})).changed
 
 
 def in_use(kit: Kit, name: str = "lic") -> float:
@@ -220,7 +220,7 @@ def test_request_that_fails_in_a_transaction_loses_no_units(local: SqliteStore) 
     kit.submit(*map(row, range(3)), resources=(ONE,))
     first, second = kit.pilot(), kit.pilot()
     claim = Claim(first, 1, LARGE, LARGE, 1)
-    answers = local.call_many((claim, SetLimit("lic", -1.0), Claim(second, 1, LARGE, LARGE, 5)))
+    answers = local.call_many((claim, SetLimits({"lic": -1.0}), Claim(second, 1, LARGE, LARGE, 5)))
     assert isinstance(answers[1], UsageError)
     assert in_use(kit) == 2.0
 

@@ -13,7 +13,7 @@ from pilotmtc.clock import FakeClock
 from pilotmtc.model import After, Claimed, Limit, PilotId, Resources, TaskId, Template
 from pilotmtc.protocol.agent import EndPilot, Finished
 from pilotmtc.protocol.client.campaigns import GetCampaigns
-from pilotmtc.protocol.client.maintenance import CheckStore, GetLimits, SetLimit
+from pilotmtc.protocol.client.maintenance import CheckStore, GetLimits, SetLimits
 from pilotmtc.protocol.client.tasks import Edit, GetTask, GetTasks
 from pilotmtc.protocol.client.watch import GetChanges
 from pilotmtc.protocol.records import Filter
@@ -128,7 +128,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(amount=st.one_of(st.none(), st.integers(0, 3)))
     def set_limit(self, amount: int | None) -> None:
-        self.store.call(SetLimit("lic", amount))
+        self.store.call(SetLimits({"lic": amount}))
         self.limit = amount
 
     @rule()

@@ -40,7 +40,7 @@ WRONG: list[tuple[list[str], list[str]]] = [
     (["run", "--memory", "lots", "true"], ["'lots'", "2G"]),
     (["run", "--memory", "900T", "true"], ["needs 900T of memory", "this machine has", "ask for less with --memory"]),
     (["run", "--pilot-memory", "1.5G", "--memory", "2G", "true"], ["needs 2G of memory, and the pilot has 1.5G"]),
-    (["run", "--resource", "licence", "true"], ["'licence'", "NAME=VALUE"]),
+    (["run", "--resource", "licence", "true"], ["'licence'", "NAME=NUMBER"]),
     (["run", "--resource", "licence=x", "true"], ["'x'", "NAME=NUMBER"]),
     (
         ["run", "--resource", "licence=1", "true"],

@@ -14,14 +14,20 @@ def test_limits_are_set_listed_and_removed(user: User) -> None:
         {"name": "db", "limit": 0.5, "in_use": 0.0},
         {"name": "licence", "limit": 4.0, "in_use": 0.0},
     ]
+    user.cli("store", "limit", "licence=5", "db=-1", code=2)  # all of it or nothing
+    assert [one["limit"] for one in user.cli("store", "limit", "--json").records] == [0.5, 4.0]
+    said = user.cli("store", "limit", "--remove", "db", "--remove", "license", code=2).err
+    assert "there is no limit 'license': there are db, licence" in said
+    assert len(user.cli("store", "limit", "--json").records) == 2
     done = user.cli("store", "limit", "--remove", "db", "--remove", "licence")
     assert (done.out, "there are no limits" in done.err) == ("", True)
+    assert "there is no limit 'db': there are none" in user.cli("store", "limit", "--remove", "db", code=2).err
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["licence"], "NAME=VALUE"),
+        (["licence"], "NAME=NUMBER"),
         (["licence=x"], "NAME=NUMBER"),
         (["licence=-1"], "give a number from 0 to"),
         (["licence=nan"], "give a number from 0 to"),

@@ -30,10 +30,8 @@ def limit(limits: tuple[tuple[str, float], ...], removed: tuple[str, ...], as_js
     if both := wanted.keys() & set(removed):
         raise click.UsageError(f"limit {min(both)} cannot be set and removed at once", click.get_current_context())
     with open_session(makes=bool(wanted)) as session:
-        for name in removed:
-            session.set_limit(name, None)
-        for name, amount in wanted.items():
-            session.set_limit(name, amount)
+        if wanted or removed:
+            session.set_limits({**wanted, **dict.fromkeys(removed)})
         found = session.limits()
     if as_json:
         for one in found:

@@ -74,7 +74,8 @@ class Assignment(AnyParamType):
             return cast("tuple[str, str | float]", value)
         name, equals, text = str(value).partition("=")
         if not name or not equals:
-            self.fail(f"{value!r} is not a {self._what}: write NAME=VALUE", param, ctx)
+            form = "NAME=NUMBER" if self._number else "NAME=VALUE"
+            self.fail(f"{value!r} is not a {self._what}: write {form}", param, ctx)
         if not self._number:
             return name, text
         try:

@@ -53,16 +53,15 @@ class GetLimits(Request[Limits], frozen=True, tag="limits"):
     handling = Handling(said_by=GUESTS, effect=Effect.READ)
 
 
-class SetLimit(Request[Changed], frozen=True, tag="set_limit"):
-    """Let tasks of all pilots together use `amount` units of the named resource; None is no limit.
+class SetLimits(Request[Changed], frozen=True, tag="set_limits"):
+    """Let tasks of all pilots together use so many units of each named resource; None is no limit.
 
     Tasks that run go on. What asks for the resource then takes it from the limit, and no longer from its node.
     """
 
     handling = Handling(said_by=GUESTS, effect=Effect.DURABLE)
 
-    name: str
-    amount: float | None = None
+    amounts: dict[str, float | None]
 
 
 class Checked(Reply, frozen=True):

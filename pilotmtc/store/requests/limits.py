@@ -1,11 +1,11 @@
-"""GetLimits, SetLimit: what all pilots together may use. And who of those that come back may still have it."""
+"""GetLimits, SetLimits: what all pilots together may use. And who of those that come back may still have it."""
 
 from collections.abc import Iterable
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import Limit
 from pilotmtc.protocol.base import Changed
-from pilotmtc.protocol.client.maintenance import GetLimits, Limits, SetLimit
+from pilotmtc.protocol.client.maintenance import GetLimits, Limits, SetLimits
 from pilotmtc.resources.amounts import SHARE, check_amounts
 from pilotmtc.resources.fit import lacking_units
 from pilotmtc.store.file.sql import IN_LIST, id_list
@@ -29,17 +29,16 @@ def limits(tx: Transaction) -> tuple[Limit, ...]:
     return tuple([Limit(name, total / SHARE, in_use[name] / SHARE) for name, total in sorted(tx.limits.total.items())])
 
 
-@handles(SetLimit)
-def set_limit(tx: Transaction, request: SetLimit) -> Changed:
-    """Set or remove a limit."""
-    if not request.name:
+@handles(SetLimits)
+def set_limits(tx: Transaction, request: SetLimits) -> Changed:
+    """Set or remove limits, all of them or none."""
+    if "" in request.amounts:
         raise UsageError("a limit needs the name of a resource")
-    if request.amount is not None:
-        check_amounts("there cannot be", {request.name: request.amount})
-    if not tx.limits.set(request.name, request.amount):
-        return Changed(0)
-    tx.wakeups.tasks_ready()
-    return Changed(1)
+    check_amounts("there cannot be", {name: amount for name, amount in request.amounts.items() if amount is not None})
+    changed = sum(tx.limits.set(name, amount) for name, amount in request.amounts.items())
+    if changed:
+        tx.wakeups.tasks_ready()
+    return Changed(changed)
 
 
 def affordable(tx: Transaction, tasks: Iterable[int]) -> set[int]:

@@ -19,7 +19,7 @@ AGENT = {
 KEY = AGENT | {
     "Cancel", "CancelPilot", "CreatePilot", "DrainPilot", "Edit", "Explain", "GetCampaigns", "GetChanges", "GetLimits",
     "GetOutput", "GetOverview", "GetPilotView", "GetSpans", "GetStore", "GetTail", "GetTask", "GetTasks", "GetWords",
-    "Retry", "SetLimit", "ShareCampaign", "Submit",
+    "Retry", "SetLimits", "ShareCampaign", "Submit",
 }  # fmt: skip
 ASKING = {"BeginSubmit", "Finish", "GetJobs", "ReportJobs", "RevokeKey"}
 PEERS = {
