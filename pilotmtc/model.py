@@ -11,6 +11,7 @@ CampaignId = NewType("CampaignId", int)
 PilotId = NewType("PilotId", int)
 BatchId = NewType("BatchId", str)
 MAX_OUTPUT_BYTES = 1 << 30  # of a stream: one task in an endless loop must not fill the pilot's disk
+INLINE_BYTES = 32 * 1024  # of a pickled value in the row of its task; a larger one is kept by itself
 
 
 GRACE_S = 5.0  # what a task gets to end by itself, unless it says otherwise
@@ -61,13 +62,80 @@ class Resources(Struct, frozen=True, omit_defaults=True):
         return max(self.time_limit_s, self.expected_s) + max(self.grace_s - GRACE_S, 0.0)
 
 
+class Function(Struct, frozen=True, omit_defaults=True):
+    """A Python function that tasks call.
+
+    Attributes
+    ----------
+    name
+        For users, as ``work``.
+    code
+        Digest of the value that is the pickled function.
+    setup
+        Digest of the value that is the pickled ``(initializer, initargs)``; empty without an initializer.
+    python
+        The interpreter of its workers; empty is the pilot's own.
+    version
+        Major and minor version of the Python that pickled it: code of one minor version does not run in another.
+    gather
+        With several ranks, the result is a list of all ranks' values, not that of rank 0.
+    """
+
+    name: str
+    code: str
+    setup: str = ""
+    python: str = ""
+    version: tuple[int, int] = (0, 0)
+    gather: bool = False
+
+
+class Value(Struct, frozen=True, array_like=True):
+    """Pickled data, which only function workers and the user's own client unpickle.
+
+    Attributes
+    ----------
+    data
+        All of it, if it is no longer than `INLINE_BYTES`.
+    digest
+        Else the name under which the store keeps it: the SHA-256 of its bytes, in hexadecimal.
+    size
+        How many bytes it has.
+    """
+
+    data: bytes = b""
+    digest: str = ""
+    size: int = 0
+
+
+class Call(Struct, frozen=True, array_like=True):
+    """What one call adds to its template's function.
+
+    Attributes
+    ----------
+    args
+        The pickled ``(args, kwargs)``.
+    inputs
+        Tasks whose results are among the arguments: it runs after them.
+    values
+        Digests of values that its arguments mention, such as those of ``put``.
+    given
+        On its way to an agent: the results of `inputs`, in their order.
+    """
+
+    args: Value = Value()
+    inputs: tuple[TaskId, ...] = ()
+    values: tuple[str, ...] = ()
+    given: tuple[Value, ...] = ()
+
+
 class Template(Struct, frozen=True, omit_defaults=True):
     """What many tasks have in common; each adds its own values for ``fields``.
 
     Attributes
     ----------
     command
-        The argument vector, or one element that is a shell line if `shell`.
+        The argument vector, or one element that is a shell line if `shell`. Of a function what users see of a call, as
+        ``work({args})``.
     shell
         Run ``/bin/sh -c``; values are quoted when they are put into the line.
     fields
@@ -85,6 +153,8 @@ class Template(Struct, frozen=True, omit_defaults=True):
         Pause before the first retry; doubles with each, up to an hour.
     max_output_bytes
         How much is kept of each captured stream.
+    function
+        What is called instead of a command.
     """
 
     command: tuple[str, ...]
@@ -99,6 +169,7 @@ class Template(Struct, frozen=True, omit_defaults=True):
     backoff_s: float = 0.0
     max_output_bytes: int = MAX_OUTPUT_BYTES
     append: bool = False
+    function: Function | None = None
 
 
 class After(Struct, frozen=True, array_like=True):
@@ -126,6 +197,7 @@ class TaskRow(Struct, frozen=True, array_like=True):
     name: str | None = None
     tags: tuple[str, ...] = ()
     after: tuple[After, ...] = ()
+    call: Call | None = None
 
 
 class Claimed(Struct, frozen=True, array_like=True):
@@ -139,6 +211,7 @@ class Claimed(Struct, frozen=True, array_like=True):
     priority: int = 0
     name: str | None = None
     campaign: CampaignId = CampaignId(0)
+    call: Call | None = None
 
 
 class Result(Struct, frozen=True, array_like=True):
@@ -167,6 +240,10 @@ class Result(Struct, frozen=True, array_like=True):
         What the infrastructure has to say, for LAUNCH_ERROR and its like.
     stdout_crc, stderr_crc
         CRC-32 of the files that hold what did not fit into the store; None for others.
+    value
+        What a call returned (exit code 0) or raised (exit code 1), pickled; None if it did neither.
+    value_text
+        The same for people: a bounded, printable text made by the worker.
     """
 
     task: TaskId
@@ -189,6 +266,8 @@ class Result(Struct, frozen=True, array_like=True):
     message: str | None = None
     stdout_crc: int | None = None
     stderr_crc: int | None = None
+    value: Value | None = None
+    value_text: str = ""
 
 
 class Attempt(Struct, frozen=True, omit_defaults=True):
@@ -212,6 +291,7 @@ class Attempt(Struct, frozen=True, omit_defaults=True):
     stderr_path: str | None = None
     message: str | None = None
     recorded_at: float = 0.0
+    value_text: str = ""
 
 
 class Task(Struct, frozen=True, omit_defaults=True):
