@@ -36,6 +36,7 @@ from pilotmtc.agent.core.events import (
     Stop,
     TermReceived,
     Tick,
+    Unbegun,
 )
 from pilotmtc.agent.core.node_health import NodeHealth
 from pilotmtc.agent.core.queue import Group, Queue, Queued
@@ -156,6 +157,8 @@ class Core:
         elif isinstance(event, Answered):
             self.rates.answered(event.latency_s)
             return out
+        elif isinstance(event, Unbegun):
+            out.append(GiveBack(event.tasks))
         elif isinstance(event, OrdersReceived):
             self._ordered(event.orders, out)
         elif isinstance(event, NoRoom):

@@ -33,6 +33,12 @@ class NoRoom(Struct, frozen=True):
     attempt: int
 
 
+class Unbegun(Struct, frozen=True):
+    """Calls that were to run after another one on its slots, and were taken back before they began."""
+
+    tasks: tuple[tuple[TaskId, int], ...]
+
+
 class OrdersReceived(Struct, frozen=True):
     """The answer to a heartbeat."""
 
@@ -104,7 +110,7 @@ class Tick(Struct, frozen=True):
 
 Event = (
     Attached | BatchReceived | Ended | NoRoom | OrdersReceived | Answered | ResultsOwed | GivenUp | Drain | Quit
-    | NodeJoined | NodeLost | NoMoreNodes | Tick | NodeUnfit | TermReceived
+    | NodeJoined | NodeLost | NoMoreNodes | Tick | NodeUnfit | TermReceived | Unbegun
 )  # fmt: skip
 
 
@@ -121,13 +127,21 @@ class Wide(Struct, frozen=True):
 
 
 class Start(Struct, frozen=True):
-    """Start an attempt on its slots, one a rank."""
+    """Start an attempt on its slots, one a rank.
+
+    Attributes
+    ----------
+    mates
+        Calls of the same template and resources, which these slots run after `claimed`, one after the other. Each ends
+        by itself; those that have to wait for too long come back as `Unbegun`.
+    """
 
     claimed: Claimed
     template: Template
     resources: Resources
     slots: tuple[Slot, ...]
     wide: Wide | None = None
+    mates: tuple[Claimed, ...] = ()
 
 
 class Stop(Struct, frozen=True):
