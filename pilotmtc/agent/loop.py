@@ -41,7 +41,7 @@ from pilotmtc.protocol.agent import (
     Started,
 )
 from pilotmtc.protocol.records import OutputTail
-from pilotmtc.states import PilotState
+from pilotmtc.states import Cause, PilotState
 
 TICK_S = 0.25
 HEARTBEAT_S = 10.0
@@ -189,7 +189,13 @@ class Loop:
     def ended(self, result: Result, now: float) -> None:
         """Note how an attempt ended, and start what there is room for now."""
         self._outbox.ended(result, now)
-        self.tell(c.Ended(result.task, result.attempt, crashed(result)), now)
+        self.tell(_event(result), now)
+
+    def ended_many(self, results: Sequence[Result], now: float) -> None:
+        """Do as `ended` for attempts that have ended at once, such as calls that one worker ran."""
+        for result in results:
+            self._outbox.ended(result, now)
+        self._perform(self._core.react_to_ends([_event(result) for result in results], now), now)
 
     def tell(self, event: c.Event, now: float) -> None:
         """Let the core react to `event`, and do what it says: at once, or after what is being done already."""
@@ -306,7 +312,7 @@ class Loop:
         """Tell the store that the pilot is active, or that its nodes have changed."""
         cluster = self._core.cluster
         self._nodes = (len(cluster.nodes), cluster.cores)
-        holds = tuple((task, run.attempt) for task, run in self._core.running.items()) if self._returning else ()
+        holds = tuple((task, run.attempts[task]) for task, run in self._core.running.items()) if self._returning else ()
         attach = AttachPilot(
             self._pilot, socket.gethostname(), os.getpid(), *self._nodes, holds, largest=cluster.total, note=self._note
         )  # fmt: skip
@@ -422,3 +428,9 @@ class Loop:
             self._leave_by = min(self._leave_by or now + 10.0, now + 10.0)
         else:
             raise error
+
+
+def _event(result: Result) -> c.Ended:
+    """Return what the core has to know of a result."""
+    took_s = result.elapsed_s if result.cause is Cause.EXIT else 0.0
+    return c.Ended(result.task, result.attempt, crashed(result), took_s)

@@ -225,6 +225,18 @@ class Cluster:
         """Whether `need` fits on the nodes when they are empty."""
         return fit(Request(need), self._capacity) is None
 
+    def rooms(self, need: Need) -> int:
+        """Return how many ranks of `need` fit now at the most, as if all nodes were one."""
+        rooms = self.free_cores // max(need.cores, 1)
+        if not need.plain:
+            if need.gpus:
+                rooms = min(rooms, self.free_gpus // need.gpus)
+            if need.memory:
+                rooms = min(rooms, self.free_memory // need.memory)
+            for name, amount in need.named:
+                rooms = min(rooms, self.free_named.get(name, 0) // amount)
+        return rooms
+
     def take(self, need: Need) -> tuple[Slot, ...] | None:
         """Reserve a slot for each rank of `need`; None if they do not fit now."""
         if need.ranks > 1:

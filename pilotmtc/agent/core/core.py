@@ -7,6 +7,7 @@ what comes of it into events. `now` is monotonic seconds. Only the end takes tim
 import heapq
 import math
 from collections import defaultdict
+from collections.abc import Iterable
 from typing import assert_never
 
 from pilotmtc.agent.core import walltime_warning
@@ -39,6 +40,7 @@ from pilotmtc.agent.core.events import (
     Unbegun,
 )
 from pilotmtc.agent.core.node_health import NodeHealth
+from pilotmtc.agent.core.paces import Pace, Paces
 from pilotmtc.agent.core.queue import Group, Queue, Queued
 from pilotmtc.agent.core.rates import CLAIM_MAX, Rates
 from pilotmtc.model import GRACE_S, Resources, TaskId
@@ -51,21 +53,40 @@ CLAIM_WAIT_S = 20.0
 CLAIM_WAIT_GROWING_S = 2.0  # while nodes are still to come: they may have room for what does not fit yet
 EMPTY_PAUSE_S = 0.05  # so that a server that answers at once with nothing is not asked without a pause
 HOLD_S = 1.0  # when the machine has no room for another process
+_NOT_STARTED = "canceled before it was started"
 
 
 class Running:
-    """A started attempt. `era` is that of the blocked task it overtook, 0 if none; it ends before `over_by`."""
+    """What was started together on the same slots: one attempt, or calls that follow each other.
 
-    __slots__ = ("attempt", "era", "grace_s", "need", "over_by", "slots", "stopping")
+    Attributes
+    ----------
+    attempts
+        Those that are not over, by task.
+    mates
+        The calls behind the first, as they were in the queue: they may come back.
+    era
+        That of the blocked task it overtook, 0 if none.
+    over_by
+        It ends before that.
+    stopping
+        What was told to end, and why.
+    """
 
-    def __init__(self, attempt: int, slots: tuple[Slot, ...], group: "Group", era: int, over_by: float) -> None:
-        self.attempt = attempt
+    __slots__ = ("attempts", "era", "grace_s", "mates", "need", "over_by", "pace", "slots", "stopping")
+
+    def __init__(self, first: Queued, mates: list[Queued], slots: tuple[Slot, ...], pace: Pace | None) -> None:
+        self.attempts = {first.claimed.task: first.claimed.attempt}
+        for queued in mates:
+            self.attempts[queued.claimed.task] = queued.claimed.attempt
+        self.mates = mates
         self.slots = slots
-        self.need = group.need
-        self.grace_s = group.resources.grace_s
-        self.era = era
-        self.over_by = over_by
-        self.stopping = False
+        self.need = first.group.need
+        self.grace_s = first.group.resources.grace_s
+        self.era = 0
+        self.over_by = math.inf
+        self.pace = pace
+        self.stopping: dict[TaskId, Cause] = {}
 
 
 class Core:
@@ -100,13 +121,14 @@ class Core:
         self._expected = expected
         self._no_more = ""  # why no node will come any more
         self._resting: list[tuple[float, str]] = []
-        self._on: defaultdict[str, set[TaskId]] = defaultdict(set)  # what runs, by node
+        self._on: defaultdict[str, set[Running]] = defaultdict(set)  # what runs, by node
         self._blame = NodeHealth()
         # Tasks are stopped early enough for TERM, KILL and the last results.
         self.stop_at = start + max(walltime_s - 2 * GRACE_S, walltime_s * 0.8) if walltime_s else math.inf
         self._warn_at = start + walltime_s - warning_s if walltime_s and warning_s else math.inf
         self._drain_at = math.inf  # after a warning that came early
         self.queue = Queue(cluster)
+        self._paces = Paces()
         self.running: dict[TaskId, Running] = {}
         self._attached = False
         self._asked = 0  # number of the claim under way, 0 if none
@@ -158,7 +180,7 @@ class Core:
             self.rates.answered(event.latency_s)
             return out
         elif isinstance(event, Unbegun):
-            out.append(GiveBack(event.tasks))
+            self._unbegun(event, out)
         elif isinstance(event, OrdersReceived):
             self._ordered(event.orders, out)
         elif isinstance(event, NoRoom):
@@ -187,6 +209,16 @@ class Core:
             self._quit(event.state, event.reason, Cause.PREEMPTED, out, at_once=True)
         else:
             assert_never(event)
+        return self._decide(now, out)
+
+    def react_to_ends(self, events: Iterable[Ended], now: float) -> list[Command]:
+        """Do as `react` for many attempts that have ended at once."""
+        for event in events:
+            self._ended(event, now)
+        return self._decide(now, [])
+
+    def _decide(self, now: float, out: list[Command]) -> list[Command]:
+        """Start and claim what there is room for, or leave when nothing is left."""
         if self._no_more and self._leaving is None and len(self.cluster.nodes) == len(self.cluster.aside):
             self._drain(PilotState.FAILED, self._no_more, out)
         if self._leaving is None:
@@ -203,45 +235,74 @@ class Core:
 
     def _ended(self, event: Ended, now: float) -> None:
         run = self.running.get(event.task)
-        if run is None or run.attempt != event.attempt:
+        if run is None or run.attempts[event.task] != event.attempt:
             return
-        del self.running[event.task]
-        self._free(event.task, run)
+        if run.pace is not None and event.took_s:
+            run.pace.took(event.took_s)
         if len(self.cluster.nodes) > 1:
-            self._judge(run, event.crashed)
+            self._judge(run, event)
+        self._over(event.task, run)
         self.rates.ended(now)
         if not self.running:
             self._idle_since = now
 
     def _no_room(self, event: NoRoom, now: float, out: list[Command]) -> None:
-        """Give the task back, and start nothing there for a moment: others use up the node, or its limits."""
+        """Give back what was to be started, and start nothing there for a moment: others use up the node."""
         run = self.running.get(event.task)
-        if run is None or run.attempt != event.attempt:
+        if run is None or run.attempts[event.task] != event.attempt:
             return
-        del self.running[event.task]
-        self._free(event.task, run)
+        back = tuple(run.attempts.items())
+        for task, _ in back:
+            self._over(task, run)
         if len(self.cluster.nodes) == 1:
             self._hold_until = now + HOLD_S
         else:
             for name in {slot.node for slot in run.slots}:
                 self.cluster.rest(name)
                 self._resting.append((now + HOLD_S, name))
-        out.append(GiveBack(((event.task, event.attempt),)))
+        out.append(GiveBack(back))
 
-    def _free(self, task: TaskId, run: Running) -> None:
-        """Free the slots of `task`; those on lost nodes are gone already."""
+    def _unbegun(self, event: Unbegun, out: list[Command]) -> None:
+        """Take calls back into the queue, where they come first; those that were to be stopped are over."""
+        back: list[tuple[TaskId, int]] = []
+        for task, attempt in event.tasks:
+            run = self.running.get(task)
+            if run is None or run.attempts[task] != attempt:
+                continue
+            cause = run.stopping.get(task)
+            self._over(task, run)
+            if run.attempts and run.pace is not None:  # the call that runs has held them up
+                run.pace.slow()
+            queued = next((mate for mate in run.mates if mate.claimed.task == task), None)
+            if cause is Cause.CANCELED:
+                out.append(Report(task, attempt, cause, _NOT_STARTED))
+            elif self._leaving is not None or queued is None or not self.queue.add_again(queued):
+                back.append((task, attempt))
+        if back:
+            out.append(GiveBack(tuple(back)))
+
+    def _over(self, task: TaskId, run: Running) -> None:
+        """Forget an attempt, and free its slots if it was the last on them; those on lost nodes are gone already."""
+        del self.running[task]
+        del run.attempts[task]
+        if run.attempts:
+            return
         for slot in run.slots:
-            self._on[slot.node].discard(task)
+            self._on[slot.node].discard(run)
         overtook = run.era != 0 and run.era == self._era
         if overtook:
             self._overtakers.add(run.need, -1)
         self.cluster.give(run.slots, run.need, overtook)
 
-    def _judge(self, run: Running, crashed: bool) -> None:
+    def _stop(self, task: TaskId, run: Running, cause: Cause, grace_s: float, out: list[Command]) -> None:
+        run.stopping[task] = cause
+        out.append(Stop(task, run.attempts[task], cause, grace_s))
+
+    def _judge(self, run: Running, event: Ended) -> None:
         """Set a node aside on which tasks crash one after the other while they do not on others."""
-        if len(run.slots) == 1 and not run.stopping:
+        if len(run.slots) == 1 and event.task not in run.stopping:
             name = run.slots[0].node
-            reason = self._blame.ended(name, crashed)
+            reason = self._blame.ended(name, event.crashed)
             if reason:
                 self._set_aside(name, reason)
 
@@ -270,17 +331,17 @@ class Core:
             return
         self.cluster.remove(event.name)
         self._blame.forget(event.name)
-        for task in sorted(self._on.pop(event.name, ())):
-            run = self.running[task]
+        for run in sorted(self._on.pop(event.name, ()), key=lambda run: min(run.attempts)):
             if run.need.ranks == 1:
-                del self.running[task]
                 if run.era and run.era == self._era:
                     self._overtakers.add(run.need, -1)
-                out.append(Report(task, run.attempt, Cause.NODE_LOST, event.reason, event.name))
+                for task, attempt in run.attempts.items():
+                    del self.running[task]
+                    out.append(Report(task, attempt, Cause.NODE_LOST, event.reason, event.name))
             else:
                 run.slots = tuple(slot for slot in run.slots if slot.node != event.name)
-                run.stopping = True
-                out.append(Stop(task, run.attempt, Cause.NODE_LOST, 0.0))
+                for task in run.attempts:
+                    self._stop(task, run, Cause.NODE_LOST, 0.0, out)
         self._blocked = None
         unfit = self.queue.refit()
         if unfit:
@@ -322,23 +383,21 @@ class Core:
         for task, attempt in orders.cancel:
             run = self.running.get(task)
             if run is not None:
-                if run.attempt == attempt and not run.stopping:
-                    run.stopping = True
-                    out.append(Stop(task, attempt, Cause.CANCELED, run.grace_s))
+                if run.attempts[task] == attempt and task not in run.stopping:
+                    self._stop(task, run, Cause.CANCELED, run.grace_s, out)
                 continue
             queued = self.queue.tasks.get(task)
             if queued is not None and queued.claimed.attempt == attempt:
                 self._remove(queued)
-                out.append(Report(task, attempt, Cause.CANCELED, "canceled before it was started"))
+                out.append(Report(task, attempt, Cause.CANCELED, _NOT_STARTED))
 
     def _tick(self, now: float, out: list[Command]) -> None:
         if now >= self.stop_at and (self._leaving is None or self.running):
             self._quit(PilotState.DONE, "walltime", Cause.WALLTIME, out)
         elif now >= self.stop_at - self.queue.longest_grace_s:
             for task, run in self.running.items():
-                if not run.stopping and now >= self.stop_at + GRACE_S - run.grace_s:
-                    run.stopping = True
-                    out.append(Stop(task, run.attempt, Cause.WALLTIME, run.grace_s))
+                if task not in run.stopping and now >= self.stop_at + GRACE_S - run.grace_s:
+                    self._stop(task, run, Cause.WALLTIME, run.grace_s, out)
         if now >= self._drain_at:
             self._drain(PilotState.DONE, "walltime", out)
         if self._leaving is not None:
@@ -381,9 +440,8 @@ class Core:
         if cause is not Cause.WALLTIME or self._leaving == (PilotState.DONE, "terminated"):
             self._leaving = (state, reason)  # a scheduler's warning comes before the end that it warns of
         for task, run in self.running.items():
-            if not run.stopping or at_once:
-                run.stopping = True
-                out.append(Stop(task, run.attempt, cause, 0.0 if at_once else run.grace_s))
+            if task not in run.stopping or at_once:
+                self._stop(task, run, cause, 0.0 if at_once else run.grace_s, out)
 
     # -- queue ------------------------------------------------------------------------------------------------
 
@@ -417,7 +475,7 @@ class Core:
             if slots is None:
                 self._overtake(queued, live[1:], now, out)
                 break
-            self._start(queued, slots, 0, now, out)
+            self._start(queued, slots, now, out)
         if self._blocked is None:
             self.cluster.let_go()
         self.queue.forget()
@@ -431,7 +489,7 @@ class Core:
             self._era += 1
             self._overtakers = Sum()
             self._hold = self.cluster.hold(head.group.need)
-            runs = [self.running[task] for name in self._hold.kept for task in self._on[name]]
+            runs = [run for name in self._hold.kept for run in self._on[name]]
             self._hold.until = max((run.over_by for run in runs), default=0.0)
         for group in others:
             limit_s = group.resources.time_limit_s
@@ -442,23 +500,46 @@ class Core:
                 if queued is None or slots is None:
                     break
                 if in_time:
-                    self._start(queued, slots, 0, now, out)
+                    self._start(queued, slots, now, out, by=self._hold.until)
                 else:
                     self._overtakers.add(group.need)
-                    self._start(queued, slots, self._era, now, out)
+                    self._start(queued, slots, now, out, era=self._era)
 
-    def _start(self, queued: Queued, slots: tuple[Slot, ...], era: int, now: float, out: list[Command]) -> None:
+    def _start(
+        self, queued: Queued, slots: tuple[Slot, ...], now: float, out: list[Command], *, era: int = 0,
+        by: float = math.inf,
+    ) -> None:  # fmt: skip
+        """Start a task, and with a call those that are to follow it; `by`: all of them must be over then."""
         claimed = queued.claimed
         group = queued.group
         heapq.heappop(group.heap)
         self._remove(queued)
         self._typical = group.need
+        pace = self._paces.of(claimed) if queued.template.function is not None and len(slots) == 1 else None
+        mates = self._mates(queued, pace, now, by) if pace is not None and pace.batch > 1 else []
         limit_s = group.resources.time_limit_s
-        over_by = now + limit_s + group.resources.grace_s if limit_s else math.inf
-        self.running[claimed.task] = Running(claimed.attempt, slots, group, era, over_by)
+        run = Running(queued, mates, slots, pace)
+        run.era = era
+        if limit_s:
+            run.over_by = now + len(run.attempts) * limit_s + group.resources.grace_s
+        for task in run.attempts:
+            self.running[task] = run
         for slot in slots:
-            self._on[slot.node].add(claimed.task)
-        out.append(Start(claimed, queued.template, group.resources, slots))
+            self._on[slot.node].add(run)
+        out.append(
+            Start(claimed, queued.template, group.resources, slots, mates=tuple([mate.claimed for mate in mates]))
+        )
+
+    def _mates(self, first: Queued, pace: Pace, now: float, by: float) -> list[Queued]:
+        """Take calls out of the queue that follow `first` on its slots: as many as are soon done, and a fair share."""
+        group = first.group
+        share = -(-(group.count + 1) // (self.cluster.rooms(group.need) + 1))
+        count = min(pace.batch, share)
+        if group.lasts_s and self.stop_at < math.inf:
+            count = min(count, int((self.stop_at - now) / group.lasts_s))
+        if by < math.inf:
+            count = min(count, int((by - now - group.resources.grace_s) / group.resources.time_limit_s))
+        return self.queue.take_mates(first, count - 1)
 
     # -- claiming ---------------------------------------------------------------------------------------------
 

@@ -19,22 +19,34 @@ class BatchReceived(Struct, frozen=True):
 
 
 class Ended(Struct, frozen=True):
-    """An attempt has ended, or could not be started. `crashed`: so badly and so soon that its node may be to blame."""
+    """An attempt has ended, or could not be started.
+
+    Attributes
+    ----------
+    crashed
+        So badly and so soon that its node may be to blame.
+    took_s
+        How long it ran; 0 if that says nothing about others like it.
+    """
 
     task: TaskId
     attempt: int
     crashed: bool = False
+    took_s: float = 0.0
 
 
 class NoRoom(Struct, frozen=True):
-    """An attempt could not be started because its node has no process or memory left for it now."""
+    """An attempt, and all that came with it, could not be started: its node has no process or memory left now."""
 
     task: TaskId
     attempt: int
 
 
 class Unbegun(Struct, frozen=True):
-    """Calls that were to run after another one on its slots, and were taken back before they began."""
+    """Calls that were to run after another one on its slots, and were taken back before they began.
+
+    They are started elsewhere. The slots are free when all calls of their start have ended or come back.
+    """
 
     tasks: tuple[tuple[TaskId, int], ...]
 
@@ -133,7 +145,7 @@ class Start(Struct, frozen=True):
     ----------
     mates
         Calls of the same template and resources, which these slots run after `claimed`, one after the other. Each ends
-        by itself; those that have to wait for too long come back as `Unbegun`.
+        and is stopped by itself; those that have to wait for too long come back as `Unbegun`.
     """
 
     claimed: Claimed

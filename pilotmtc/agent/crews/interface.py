@@ -25,6 +25,10 @@ class Agent(Protocol):
         """Note how an attempt ended, and start what there is room for now."""
         ...
 
+    def ended_many(self, results: Sequence[Result], now: float) -> None:
+        """Do as `ended` for attempts that have ended at once, such as calls that one worker ran."""
+        ...
+
     def tell(self, event: Event, now: float) -> None:
         """Let the core react to `event`, and do what it says: at once, or after what is being done already."""
         ...
