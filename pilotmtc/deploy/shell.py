@@ -26,7 +26,7 @@ class Answer(Struct, frozen=True):
     @property
     def said(self) -> str:
         """Its last words, from wherever they came."""
-        return self.words or self.out.strip()[-2000:] or "without a word"
+        return self.words or self.out.strip()[-2000:] or "it wrote no message"
 
 
 class Shell:

@@ -1,4 +1,4 @@
-"""What all sources of parameters have in common, lists, and products."""
+"""`Source`: rows of parameter values, one per task. Sources from lists on the command line, and products of sources."""
 
 import itertools
 import re
@@ -7,22 +7,22 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pilotmtc.errors import UsageError
 from pilotmtc.template import check_text
 
-KEEP = 100_000  # an inner source with no more rows than this is kept rather than read again
+KEEP = 100_000  # an inner source with at most so many rows is kept in memory rather than read again
 
 Row = tuple[str, ...]
 
 
 class Source:
-    """Rows of values, one a task.
+    """Rows of values, one per task.
 
     Parameters
     ----------
     fields
-        Names of the values in each row; ``"1"``, ``"2"`` when they have none.
+        Names of the values in each row; ``"1"``, ``"2"`` if they have none.
     rows
-        Makes the iterator over the rows.
+        Returns an iterator over the rows.
     size
-        How many rows there are; None if that is not known before they have been read.
+        Number of rows; None if they must be read to know it.
     again
         Whether `rows` may be called more than once.
     """
@@ -41,17 +41,17 @@ class Source:
         self._rows = rows
 
     def __iter__(self) -> Iterator[Row]:
-        """Return an iterator over the rows from the first."""
+        """Return an iterator over all rows."""
         return self._rows()
 
     @property
     def named(self) -> bool:
-        """Whether the fields have names of their own."""
+        """Whether the fields have names rather than positions."""
         return any(name != str(number) for number, name in enumerate(self.fields, 1))
 
 
 def check_fields(fields: Sequence[str], place: str) -> None:
-    """Raise `UsageError` unless `fields`, which stand at `place`, can name parameters."""
+    """Raise `UsageError` if `fields`, found at `place`, are not valid names of parameters."""
     for number, field in enumerate(fields, 1):
         if not field:
             raise UsageError(f"{place}: column {number} has no name: the first line must name the parameters")
@@ -67,7 +67,7 @@ def check_fields(fields: Sequence[str], place: str) -> None:
 
 
 def values(*lists: Sequence[str]) -> Source:
-    """Return the product of unnamed lists, the last one fastest, as ``:::`` gives them.
+    """Return the product of unnamed lists such as those after ``:::``; the last list varies fastest.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def values(*lists: Sequence[str]) -> Source:
 
 
 def split_lists(words: Sequence[str]) -> tuple[list[str], Source | None]:
-    """Part a command line's `words` into the command and the lists that follow it, each after a ``:::``.
+    """Split a command line's `words` into the command and the lists that follow it, each after a ``:::``.
 
     Raises
     ------
@@ -108,14 +108,14 @@ def split_lists(words: Sequence[str]) -> tuple[list[str], Source | None]:
 
 
 def combine(sources: Sequence[Source]) -> Source:
-    """Return the product of `sources`: each row of the first with each of the second and so on, the last one fastest.
+    """Return the product of `sources`: every combination of their rows; the last source varies fastest.
 
-    Unnamed sources go first, so that ``{1}`` is the first value after ``:::`` or on a line whatever else there is.
+    Unnamed sources come first, so that ``{1}`` is always the first value after ``:::`` or of a line.
 
     Raises
     ------
     UsageError
-        If there is none, or two have a parameter of the same name.
+        If there is no source, or if two have a parameter of the same name.
     """
     ordered = sorted(sources, key=lambda source: source.named)
     if not ordered:

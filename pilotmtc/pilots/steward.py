@@ -1,8 +1,8 @@
-"""A steward: asks one scheduler about all pilots that the store has there, once, and ends.
+"""A steward: a process that deals with one scheduler for the store, once: it submits pilots and asks about their jobs.
 
-``boot.py pilotmtc.pilots.steward URL``, started by the store's server, whose client it is: on stdin and stdout. It
-may be killed at any time. The store records each submission before it is made; the next steward then looks for the job
-by its name before it submits it again.
+The store's server starts it as ``boot.py pilotmtc.pilots.steward URL``, and it is a client of the server over its stdin
+and stdout. It may be killed at any time: the store records each submission before it is made, and the next steward
+looks for the job by its name before it submits it again.
 """
 
 import contextlib

@@ -15,7 +15,7 @@ from pilotmtc.session.arguments import whole as whole_number
 from pilotmtc.session.link import StoreLink
 from pilotmtc.session.look.explain import explain
 from pilotmtc.session.look.filter import Vocabulary
-from pilotmtc.session.look.follow import Step, follow, get_campaign, is_over
+from pilotmtc.session.look.follow import Step, follow, get_campaign, is_finished
 from pilotmtc.session.look.output import OutputPiece, follow_output, get_output, get_task
 from pilotmtc.session.look.pages import get_page, pages
 from pilotmtc.session.look.results import TaskResult, results
@@ -209,11 +209,11 @@ class Looking:
         timeout_s = seconds("timeout_s", timeout_s)
         until = None if timeout_s is None else time.monotonic() + timeout_s
         found = get_campaign(self._link, campaign)
-        if is_over(found):
+        if is_finished(found):
             return found
         for step in self.follow(campaign):
             found = step.campaign
-            if until is not None and time.monotonic() >= until and not is_over(found):
+            if until is not None and time.monotonic() >= until and not is_finished(found):
                 raise TimeoutError(f"campaign {campaign} has not finished after {timeout_s:g} s")
         return found
 

@@ -1,4 +1,4 @@
-"""Where the store is."""
+"""Where a store is: from a path, a URL or the environment to a `StoreLocation`."""
 
 import hashlib
 import os
@@ -13,20 +13,20 @@ from pilotmtc.store import serve
 from pilotmtc.transport.ssh.url import SshTarget, parse_url
 
 VARIABLE = "PILOTMTC_STORE"
-COMMAND_VARIABLE = "PILOTMTC_REMOTE_COMMAND"  # the pilotmtc on the other host
+COMMAND_VARIABLE = "PILOTMTC_REMOTE_COMMAND"  # how to run pilotmtc on the other host
 
 
 class StoreLocation(Struct, frozen=True):
-    """A store's place.
+    """Where a store is.
 
     Attributes
     ----------
     url
-        As a user may write it, and as it can be given to a process with another working directory.
+        In the form that users write; it does not depend on the current directory.
     path
-        The file: absolute, or, on another host, beginning with the home directory ``~`` there.
+        The file: absolute, or, on another host, starting with the home directory ``~`` there.
     target
-        How to get to the other host; None for a file on this one.
+        How to reach the other host; None for a file on this one.
     """
 
     url: str
@@ -35,22 +35,22 @@ class StoreLocation(Struct, frozen=True):
 
     @property
     def directory(self) -> str:
-        """Where on this machine the files of its pilots lie."""
+        """The directory on this machine for the files of its pilots."""
         if self.target is None:
             return f"{self.path}.d"
-        # Options may change from day to day; host, user and file say which store it is.
+        # Host, user, port and file identify the store; options of the URL may change.
         name = f"{self.target.user}@{self.target.host}:{self.target.port}{self.path}"
         digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:12]
         return os.path.join(os.path.expanduser(_data_home()), "pilotmtc", "remote", f"{self.target.host}-{digest}.d")
 
 
 def locate(url: str | None = None) -> StoreLocation:
-    """Return where the store is: `url`, else ``$PILOTMTC_STORE``, else a file in the user's data directory.
+    """Return the location that `url` names, by default that of ``$PILOTMTC_STORE`` or the user's data directory.
 
     Raises
     ------
     ConfigError
-        If that is no place for a store.
+        If a store cannot be there.
     """
     word = url or os.environ.get(VARIABLE) or _default()
     scheme, colon, rest = word.partition("://")
@@ -64,7 +64,7 @@ def locate(url: str | None = None) -> StoreLocation:
         )
     try:
         path = os.path.abspath(Path(word).expanduser())
-    except RuntimeError as error:  # no home for ~somebody
+    except RuntimeError as error:  # ~user without a home directory
         raise ConfigError(f"{word}: {error}") from error
     if os.path.isdir(path):
         raise ConfigError(f"{path} is a directory: give the store's file, such as {os.path.join(path, 'store.db')}")
@@ -92,12 +92,12 @@ def _data_home() -> str:
 
 
 def runtime_dir() -> str:
-    """Return the private directory for the store servers' sockets, made if it is not there.
+    """Return the private directory for the store servers' sockets; create it if necessary.
 
     Raises
     ------
     ConfigError
-        If the only candidate belongs to somebody else or is open to others.
+        If the directory belongs to another user or is open to others.
     """
     try:
         return serve.runtime_dir()
@@ -106,11 +106,11 @@ def runtime_dir() -> str:
 
 
 def socket_path(path: str) -> str:
-    """Return where the server of the store at `path` listens."""
+    """Return the path of the socket on which the server of the store at `path` listens."""
     runtime_dir()
     return serve.socket_path(os.path.realpath(path))
 
 
 def as_error(refused: serve.Refused) -> PilotMTCError:
-    """Return the error that `refused` names."""
+    """Return `refused` as one of pilotmtc's errors."""
     return error_of(Failure(refused.error, str(refused)))

@@ -1,19 +1,19 @@
-"""The waiting ``serve``: ``python -I -S serve.py STORE [KEY]``.
+"""What ``pilotmtc serve`` runs: ``python -I -S serve.py [--existing] STORE [KEY]``.
 
-Finds the store's server on this host, or starts it; hands it this process's stdin and stdout; then waits until the
-server lets go of them. There is one of these for every connection, so it imports the standard library's socket and
-little else: it must stay below 12 MB. So it repeats a few lines of other files: `tests/unit/system/test_copies.py` and
-`tests/unit/test_frames.py` see to it that the copies stay the same.
+It finds the store's server on this host or starts it, hands over its own stdin and stdout, and waits until the server
+closes them. There is one such process per connection, so it must stay below 12 MB: it imports only small modules of
+the standard library, and repeats a few lines of other files. `tests/unit/system/test_copies.py` and
+`tests/unit/test_frames.py` check that the copies are the same.
 
-What the two sides say on the control socket: ``serve`` sends the store's path together with the two descriptors, and
-behind a NUL the name of the store's key that this connection was opened with, if it was one: the key's line in
-``authorized_keys`` gives it, so that nobody can leave it out. The server sends one byte back once it has them and
-before it reads from them. No byte: the server was about to leave, and nothing is lost by handing over to the next one.
-After that the end of the control socket, on either side, ends the connection.
+On the control socket, ``serve`` sends the two descriptors and the store's path. If the connection was opened with a key
+of the store, the key's name follows after a NUL; it comes from the line in ``authorized_keys``, so a client cannot
+leave it out. The server replies with one byte when it has the descriptors, before it reads from them. If that byte does
+not come, the server was about to exit: nothing is lost, and ``serve`` tries the next one. From then on, the connection
+ends when either side closes the control socket.
 
-A server that cannot serve yet, because another host has the store, keeps the lock under which servers are started and
-writes into it how it stands: ``StoreMoved`` and where to, which clients are told; or ``wait`` and why, which they are
-told again and again as text before the greeting, so that they know that it is worth waiting.
+A server that cannot serve yet because another host has the store holds the start lock and writes its state into that
+file. ``StoreMoved`` and a host: clients are told to go there. ``wait`` and a reason: clients are sent the reason again
+and again, as text before the greeting, so that they keep waiting.
 """
 
 import errno
@@ -34,20 +34,20 @@ if TYPE_CHECKING:
 
 try:
     from _blake2 import blake2b  # hashlib would bring OpenSSL: 5 MB
-except ImportError:  # an interpreter built without
+except ImportError:  # this Python was built without it
     from hashlib import blake2b
 
 START_TIMEOUT_S = 30.0
 _ACK_TIMEOUT_S = 20.0
 _LET_GO_TIMEOUT_S = 10.0
-LOG_LIMIT_BYTES = 1 << 20  # and as much of what was before
+LOG_LIMIT_BYTES = 1 << 20  # of the log; one older log is kept
 _READY_FD = 3
-_SPARE_FD = 20  # from here on no descriptor is used
-_WORD_EVERY_S = 5.0
-_SERVED = ("ready", "served", "StoreBusy")  # last words of a start after which there is a server
+_SPARE_FD = 20  # descriptors from here on are unused
+_TELL_EVERY_S = 5.0
+_SERVED = ("ready", "served", "StoreBusy")  # final states of a start after which a server runs
 EXISTING = "--existing"
-WAITING = "pilotmtc: waiting: "  # begins a line of text before the greeting
-# In the server's environment, so that whoever sweeps up processes knows that this one belongs to nobody.
+WAITING = "pilotmtc: waiting: "  # starts a line of text before the greeting
+# In the server's environment: agents and guards that kill leftover processes spare this one.
 MARK = "PILOTMTC_STORE_SERVER"
 
 _AGENTS_MARK = 10  # `pilotmtc.agent.guard.MARK`
@@ -56,7 +56,7 @@ _MAGIC = b"\x89pilotmtc\r\n\x1a\n"
 
 
 class Refused(Exception):
-    """There is no server and there will be none. `error` is the name of a class in `pilotmtc.errors`."""
+    """There is no server and none will start. `error` is the name of a class in `pilotmtc.errors`."""
 
     def __init__(self, error: str, message: str) -> None:
         super().__init__(message)
@@ -64,12 +64,12 @@ class Refused(Exception):
 
 
 def runtime_dir() -> str:
-    """Return the private directory for sockets, made if it is not there.
+    """Return the private directory for sockets; create it if necessary.
 
     Raises
     ------
     Refused
-        If the only candidate belongs to somebody else or is open to others.
+        If the directory belongs to another user or is open to others.
     """
     base = os.environ.get("XDG_RUNTIME_DIR", "")
     if os.path.isabs(base):
@@ -78,7 +78,7 @@ def runtime_dir() -> str:
             if seen.st_uid == os.geteuid() and os.access(base, os.W_OK | os.X_OK):
                 return _private(f"{base}/pilotmtc")
         except OSError:
-            pass  # gone after a logout, as it may be: the other place serves as well
+            pass  # it may be removed at logout; the other directory works as well
     return _private(f"/tmp/pilotmtc-{os.geteuid()}")
 
 
@@ -104,7 +104,7 @@ def socket_path(store: str) -> str:
 
 @contextmanager
 def within_reach(path: str) -> "Iterator[str]":
-    """Give an address for the socket `path`, which itself may be longer than the 107 bytes of an address."""
+    """Yield an address of the socket `path`, which itself may be longer than the 107 bytes of an address."""
     if len(os.fsencode(path)) < 100:
         yield path
         return
@@ -121,7 +121,7 @@ def connect(store: str, timeout_s: float = 5.0) -> "socket.socket | None":
     own = socket_path(store)
     if (control := _dial(own, timeout_s)) is not None:
         return control
-    # Started under another XDG_RUNTIME_DIR, the server listens elsewhere; its lock file says where.
+    # A server started under another XDG_RUNTIME_DIR listens elsewhere; its lock file says where.
     try:
         with _open_lock(store) as lock:
             _, _, advertised = lock.read(500).strip().partition(" ")
@@ -131,7 +131,7 @@ def connect(store: str, timeout_s: float = 5.0) -> "socket.socket | None":
 
 
 def _open_lock(store: str) -> "TextIO":
-    # Others may be able to write there: no link is followed, and no pipe waited for.
+    # Others may be able to write there, so do not follow a link or wait for a pipe.
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     return os.fdopen(os.open(f"{store}.lock", flags), encoding="utf-8")
 
@@ -150,7 +150,7 @@ def _dial(path: str, timeout_s: float) -> "socket.socket | None":
             return control
         except OSError as error:
             control.close()
-            # A full queue means a server with much to do, or one that is stopped; anything else means none.
+            # A full queue: the server is busy or stopped. Any other error: there is no server.
             if error.errno != errno.EAGAIN:
                 return None
         if time.monotonic() > deadline:
@@ -159,7 +159,7 @@ def _dial(path: str, timeout_s: float) -> "socket.socket | None":
 
 
 def hand_over(control: socket.socket, store: str, key: str = "") -> bool:
-    """Give stdin and stdout, opened with `key`, to the server; return whether it has taken them."""
+    """Pass stdin and stdout, opened with `key`, to the server; return whether it has taken them."""
     control.settimeout(_ACK_TIMEOUT_S)
     try:
         socket.send_fds(control, [os.fsencode(f"{store}\0{key}" if key else store)], [0, 1])
@@ -169,11 +169,11 @@ def hand_over(control: socket.socket, store: str, key: str = "") -> bool:
             "ConnectError", f"the store's server has not answered for {_ACK_TIMEOUT_S:.0f} s: it hangs, or is overrun"
         ) from error
     except OSError:
-        return False  # it was leaving
+        return False  # the server was exiting
 
 
 def wait_for_end(control: socket.socket) -> None:
-    """Return when the server has let go, or has not although the client is gone."""
+    """Wait until the server has closed the connection, but not much longer than the client exists."""
     poll = select.poll()
     poll.register(control, select.POLLIN)
     poll.register(0, 0)  # the end of the client shows as POLLHUP
@@ -187,26 +187,29 @@ def wait_for_end(control: socket.socket) -> None:
 
 
 def start(store: str, deadline: float) -> "tuple[str, float]":
-    """Start a server unless there is one by now; return when there should be.
+    """Start a server unless one runs by now.
 
-    Returns the path of its socket if that is not the usual one (else it is empty), and the deadline, which is later if
-    there was good reason to wait.
+    Returns
+    -------
+    tuple
+        The path of its socket, empty if that is the usual one; and the deadline, postponed if there was a good reason
+        to wait.
 
     Raises
     ------
     Refused
-        With the server's own words if it cannot open the store.
+        If the server cannot open the store, with the server's own message.
     """
     path = socket_path(store)
     lock = os.open(path[: -len("sock")] + "start", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    told_at = -_WORD_EVERY_S
+    told_at = -_TELL_EVERY_S
     try:
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                # Another serve is starting it. Once it can be reached, the lock does not matter.
+                # Another serve is starting the server. Once that can be reached, the lock does not matter.
                 if (control := connect(store)) is not None:
                     control.close()
                     return "", deadline
@@ -214,11 +217,11 @@ def start(store: str, deadline: float) -> "tuple[str, float]":
                 now = time.monotonic()
                 if word == "wait":
                     deadline = now + START_TIMEOUT_S
-                    if now - told_at >= _WORD_EVERY_S:
+                    if now - told_at >= _TELL_EVERY_S:
                         told_at = now
                         _say_to_client(f"{WAITING}{message}\n")
                     time.sleep(0.1)
-                elif word not in ("", *_SERVED):  # else it is there by now, or another one, and is looked for again
+                elif word not in ("", *_SERVED):  # otherwise a server runs by now: look again
                     raise Refused(word, message) from None
                 if now > deadline:
                     raise Refused("ConnectError", "another process has been starting the store's server") from None
@@ -240,7 +243,7 @@ def _say_to_client(text: str) -> None:
 
 
 def _spawn(store: str, log_path: str, lock: int, deadline: float) -> str:
-    """Start the server, which keeps `lock` until it serves; return its socket's path if that is not the usual one."""
+    """Start the server, which holds `lock` until it serves; return its socket's path if that is not the usual one."""
     with suppress(FileNotFoundError):
         if os.stat(log_path).st_size > LOG_LIMIT_BYTES:
             os.rename(log_path, log_path + ".1")
@@ -253,7 +256,7 @@ def _spawn(store: str, log_path: str, lock: int, deadline: float) -> str:
     environment = shared_environment() | {MARK: store}
     from resource import getrlimit, setrlimit
 
-    # Nor is it the task's or pilot's that it is started by: agents mark what is theirs, see `pilotmtc.agent.guard`.
+    # It does not belong to a task or pilot that happens to start it: remove the mark that `pilotmtc.agent.guard` sets.
     setrlimit(_AGENTS_MARK, (getrlimit(_AGENTS_MARK)[1],) * 2)
     kept = fcntl.fcntl(lock, fcntl.F_DUPFD, _SPARE_FD)
     argv = [*_program(), store, f"--ready-fd={_READY_FD}", f"--lock-fd={kept}"]
@@ -264,7 +267,7 @@ def _spawn(store: str, log_path: str, lock: int, deadline: float) -> str:
         (os.POSIX_SPAWN_DUP2, theirs, _READY_FD),
     ]
     try:
-        # The server makes itself the leader of a session, too: not every libc can do it here.
+        # The server itself starts a new session: not every libc can do that here.
         pid = os.posix_spawn(sys.executable, argv, environment, file_actions=actions)
     finally:
         os.close(log)
@@ -279,9 +282,9 @@ def _spawn(store: str, log_path: str, lock: int, deadline: float) -> str:
             "ConnectError", f"the store's server was not ready within {START_TIMEOUT_S:.0f} s: see {log_path}"
         )
     error, _, message = said.decode("utf-8", "replace").partition("\n")
-    if error in ("ready", "wait", "StoreBusy"):  # busy: another server has it, which the caller goes on to look for
+    if error in ("ready", "wait", "StoreBusy"):  # busy: another server has the file, and the caller looks for it
         return ""
-    if error == "StoreMoved":  # it stays and watches
+    if error == "StoreMoved":  # the server stays, and watches the other host
         raise Refused(error, message)
     os.waitpid(pid, 0)
     if error == "served":
@@ -290,7 +293,7 @@ def _spawn(store: str, log_path: str, lock: int, deadline: float) -> str:
         with open(log_path, "rb") as file:
             file.seek(log_start)
             message = file.read()[-2000:].decode("utf-8", "replace").strip()
-        raise Refused("ConnectError", f"the store's server died at its start: {message or 'without a word'}")
+        raise Refused("ConnectError", f"the store's server failed to start: {message or 'it wrote no message'}")
     raise Refused(error, message)
 
 
@@ -300,7 +303,7 @@ def _program() -> "list[str]":
 
 
 def shared_environment() -> "dict[str, str]":
-    """Return the variables of this process but those that speak of the one task or pilot that it may run in."""
+    """Return this process's environment without the variables that describe the task or pilot that it may run in."""
     return {
         name: value
         for name, value in os.environ.items()
@@ -309,7 +312,7 @@ def shared_environment() -> "dict[str, str]":
 
 
 def roll_log(log_path: str) -> None:
-    """Begin the log anew if it is large and this process, the server, writes it."""
+    """Start a new log if this one is large and this process, the server, writes it."""
     ours = os.fstat(2)
     try:
         there = os.stat(log_path)
@@ -326,7 +329,7 @@ def roll_log(log_path: str) -> None:
 
 
 def _read_all(fd: int, deadline: float) -> "bytes | None":
-    """Return all that comes up to the end; None if the end does not come in time."""
+    """Read until the other side closes; return None if it does not do so in time."""
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     said = b""
@@ -339,24 +342,24 @@ def _read_all(fd: int, deadline: float) -> "bytes | None":
 
 
 def out_of_the_way(fd: int) -> int:
-    """Return a copy of `fd` whose number no file action of a start gives to something else before it is used."""
+    """Return a copy of `fd` with a high number, which no file action of `posix_spawn` overwrites."""
     return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _SPARE_FD)
 
 
 def close_inherited(*kept: "int | None") -> None:
-    """Close what whoever started this process has left open for it; the first three descriptors and `kept` stay.
+    """Close all descriptors that this process has inherited, except the first three and `kept`.
 
-    A lock of theirs would be held as long as this process lives.
+    Otherwise it might hold a lock of its parent's for as long as it lives.
     """
     for name in os.listdir("/proc/self/fd"):
         fd = int(name)
         if fd > 2 and fd not in kept:
-            with suppress(OSError):  # the listing's own is closed by now
+            with suppress(OSError):  # that of the listing itself is closed by now
                 os.close(fd)
 
 
 def failure_frame(error: str, message: str) -> bytes:
-    """Return the preamble and the frame ``[~0, Failure]`` that tell the client why nobody answers."""
+    """Return the preamble and the frame ``[~0, Failure]``, which tell the client why there is no server."""
     parts = [b"\x92\xff\x82"]
     for text in ("error", error, "message", message):
         data = text.encode("utf-8", "replace")[:20_000]
@@ -366,20 +369,20 @@ def failure_frame(error: str, message: str) -> bytes:
 
 
 def serve(store: str, key: str = "", *, existing: bool = False) -> None:
-    """Connect stdin and stdout to the server of `store` until either side ends it.
+    """Connect stdin and stdout to the server of `store` until either side ends the connection.
 
-    Who comes with a key, or for an `existing` store, makes no new one: pilots wait until one is back that was moved.
+    With a `key`, or for an `existing` store, no new store is made: pilots wait for a store that was moved to come back.
     """
     for fd in (0, 1):
         mode = os.fstat(fd).st_mode
         if not (stat.S_ISSOCK(mode) or stat.S_ISFIFO(mode)):
-            raise Refused("UsageError", "serve speaks to programs: its stdin and stdout must be a pipe or a socket")
+            raise Refused("UsageError", "serve is for programs: its stdin and stdout must be a pipe or a socket")
     deadline = time.monotonic() + START_TIMEOUT_S
     while True:
         control = connect(store)
         if control is None:
             if (key or existing) and not os.path.exists(store):
-                raise Refused("ConnectError", f"the store {store} is not there: put it back if it was moved")
+                raise Refused("ConnectError", f"the store {store} does not exist: put it back if it was moved")
             elsewhere, deadline = start(store, deadline)
             control = _dial(elsewhere, 5.0) if elsewhere else connect(store)
         if control is not None:
@@ -400,7 +403,7 @@ def serve(store: str, key: str = "", *, existing: bool = False) -> None:
 
 
 def main(argv: "list[str]") -> int:
-    """Do what the module's docstring says; return the exit code."""
+    """Run serve with the arguments `argv`; return the exit code."""
     words = [word for word in argv[1:] if word != EXISTING]
     if len(words) not in (1, 2):
         sys.stderr.write(f"usage: serve.py [{EXISTING}] STORE [KEY]\n")
@@ -410,7 +413,7 @@ def main(argv: "list[str]") -> int:
         serve(store, *words[1:], existing=EXISTING in argv)
     except Refused as refused:
         sys.stderr.write(f"pilotmtc: error: {refused}\n")
-        with suppress(OSError):  # nobody is there to hear it
+        with suppress(OSError):  # the client has gone
             os.write(1, failure_frame(refused.error, str(refused)))
         return 1
     return 0

@@ -84,7 +84,7 @@ class SqliteStore:
         self._exclusive = exclusive
         self._prove = prove
         self._connection = open_file(self.path, exclusive, prove)
-        self._failed_wishes: dict[str, PilotMTCError] = {}
+        self._failed_changes: dict[str, PilotMTCError] = {}
         with self._translated():
             # Numbers of an earlier server lie below: a watcher that comes with one is told to look anew.
             seq = int(clock.now() * 1e9)
@@ -136,7 +136,7 @@ class SqliteStore:
             As the request deserves.
         """
         (answer,) = self.call_many((request,))
-        while isinstance(answer, slices.Underway):
+        while isinstance(answer, slices.Pending):
             self.due()
             (answer,) = self.call_many((request,))
         if isinstance(answer, PilotMTCError):
@@ -170,7 +170,7 @@ class SqliteStore:
         with self._translated():
             if pilots.is_due(self._tx):
                 self._by_itself(lambda: pilots.do_due(self._tx))
-            if self._tx.caches.wishes:
+            if self._tx.caches.pending_changes:
                 self._go_on()
             return pilots.nap_s(self._tx)
 
@@ -189,9 +189,9 @@ class SqliteStore:
         """Count anything that comes from a pilot's agent as a sign of life: a large message may take long."""
         self._tx.leases.heard(PilotId(pilot), ago_s)
 
-    def was_deaf(self, seconds: float) -> bool:
-        """Prolong leases, as nobody could be heard for so long; return whether all of them start again."""
-        return self._tx.leases.forgive(seconds)
+    def extend_leases(self, stalled_s: float) -> bool:
+        """Extend leases, since the server stalled for so long; return whether all of them start again."""
+        return self._tx.leases.extend(stalled_s)
 
     def watch_keys(self, keys: Sequence[str]) -> None:
         """Have schedulers asked again about pilots that have ended but whose keys, among these, are still there.
@@ -206,9 +206,9 @@ class SqliteStore:
                 self._by_itself(lambda: jobs.watch_again(self._tx, found))
 
     @property
-    def wishes(self) -> int:
-        """How many stored wishes are not complete: each `due` does a slice."""
-        return self._tx.caches.wishes
+    def pending_changes(self) -> int:
+        """How many users' changes are not complete: each `due` does a slice."""
+        return self._tx.caches.pending_changes
 
     def _go_on(self) -> None:
         tx = self._tx
@@ -222,12 +222,12 @@ class SqliteStore:
         except PilotMTCError as error:
             failure = error
         except Exception as error:
-            # A wish that meets a bug must not meet it again in every server.
-            log.exception("a wish cannot be fulfilled")
+            # A change that meets a bug must not meet it again in every server.
+            log.exception("a change cannot be completed")
             failure = StoreError(f"a fault in pilotmtc itself: {type(error).__name__}: {error}; please report it")
         else:
             return
-        self._failed_wishes[self._by_itself(lambda: slices.give_up(tx))] = failure
+        self._failed_changes[self._by_itself(lambda: slices.give_up(tx))] = failure
 
     def _by_itself(self, do: Callable[[], T], *, durable: bool = False) -> T:
         """Do something that no request asks for, in a transaction."""
@@ -295,8 +295,8 @@ class SqliteStore:
         handler = HANDLERS.get(type(request))
         if handler is None:
             return UsageError(f"the store does not know the request {type(request).__name__}")
-        if isinstance(request, Cancel | Retry | Edit) and request.key in self._failed_wishes:
-            return self._failed_wishes.pop(request.key)
+        if isinstance(request, Cancel | Retry | Edit) and request.key in self._failed_changes:
+            return self._failed_changes.pop(request.key)
         tx = self._tx
         reads = request.handling.effect is Effect.READ
         marks = None if reads or alone else tx.mark()

@@ -1,6 +1,6 @@
-"""What a shell reads once more though it is quoted: some of its own commands take arguments for shell, or calculate.
+"""Arguments that a shell evaluates again although they are quoted: those of ``eval``, ``test -v``, ``sh -c`` and so on.
 
-A value must not get there, or only if it is so plain that reading it again changes nothing: a `Guard` says so.
+A task's value must not be there, unless it is so simple that evaluating it changes nothing: a `Guard` checks that.
 """
 
 import itertools
@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from pilotmtc.template.parse import Hole
 
-# Of a word: its text without quotes, a placeholder, or None for what the shell itself puts in.
+# A part of a word: unquoted text, a placeholder, or None for what the shell inserts.
 Part: TypeAlias = "str | Hole | None"
 
 WHOLE = r"[-+]?(?:0[xX][0-9a-fA-F]+|[0-9]+)"
@@ -27,7 +27,18 @@ _SHELLS = frozenset({"sh", "bash", "dash", "ash", "ksh", "ksh93", "mksh", "zsh"}
 
 
 class Guard(Struct, frozen=True):
-    """What `word` must be (or must not be) with its values for the shell to take it as data; None: no value will do."""
+    """A condition on a word with placeholders, so that the shell evaluates none of its values.
+
+    Attributes
+    ----------
+    word
+        The parts of the word.
+    form
+        A regular expression that the word with its values must match, or must not match if `forbidden`. None: no value
+        is safe there.
+    why
+        The reason, and what to write instead.
+    """
 
     word: tuple[Part, ...]
     form: str | None
@@ -36,17 +47,17 @@ class Guard(Struct, frozen=True):
 
 
 def text_of(word: Sequence[Part]) -> str | None:
-    """Return what a word is, None if that depends on values or on what the shell puts in."""
+    """Return a word's text; None if it depends on values or on what the shell inserts."""
     return "".join([part for part in word if isinstance(part, str)]) if all(isinstance(p, str) for p in word) else None
 
 
 def has_hole(word: Iterable[Part]) -> bool:
-    """Return whether there is a placeholder in a word."""
+    """Return whether a word contains a placeholder."""
     return any(isinstance(part, Hole) for part in word)
 
 
 def guards(words: Sequence[Sequence[Part]]) -> Iterator[Guard]:
-    """Yield what must hold of the words of one simple command."""
+    """Yield the conditions on the words of one simple command."""
     if not any(map(has_hole, words)):
         return
     yield from _behind_shells(words)
@@ -83,7 +94,7 @@ def guards(words: Sequence[Sequence[Part]]) -> Iterator[Guard]:
 
 
 def _test(words: Sequence[Sequence[Part]]) -> Iterator[Guard]:
-    """``test -v`` calculates the index in its argument."""
+    """Yield the conditions on arguments of ``test``: its option ``-v`` evaluates the index in the next argument."""
     for first, second in itertools.pairwise(words):
         if has_hole(second) and text_of(first) in ("-v", "-R"):
             yield Guard(tuple(second), r"\w*", "test -v takes the name of a variable")
@@ -92,7 +103,7 @@ def _test(words: Sequence[Sequence[Part]]) -> Iterator[Guard]:
 
 
 def _behind_shells(words: Sequence[Sequence[Part]]) -> Iterator[Guard]:
-    """Another shell reads its line again, wherever in the command it is started: ``srun bash -c '...'``."""
+    """Yield the conditions on lines for another shell, which may be anywhere in a command: ``srun bash -c '...'``."""
     why = "a shell reads its line again, so it must be letters, digits and @%+=:,./- only: give it as an argument, "
     why += """as in sh -c 'echo "$1"' - {}"""
     shell = code = False
@@ -108,5 +119,5 @@ def _behind_shells(words: Sequence[Sequence[Part]]) -> Iterator[Guard]:
         elif text is not None and text.rpartition("/")[2] in _SHELLS:
             shell = True
         elif not option and before not in ("-o", "+o", "-O", "+O", "--rcfile", "--init-file"):
-            shell = False  # a script, whose options these are
+            shell = False  # it is a script, and what follows is for the script
         before = text

@@ -1,9 +1,9 @@
-"""Finding placeholders in a shell line, and how it is quoted there.
+"""Find placeholders in a shell line, and how each is quoted there.
 
-Values never become part of the line: the shell has them in variables, and the line gets quoted expansions of these. So
-a quote that is misread here cannot make a value run; it can at worst be split. What a shell reads once more in spite of
-that is in `twice`. Where only a whole parser would know how a line goes on, or where shells differ, placeholders are
-refused from there on.
+Values never become part of the line: the shell gets them in variables, and the line gets quoted expansions of these. So
+even if a quote is misread here, no value can run as shell; at worst it is split into words. `reevaluated` deals with
+arguments that shells evaluate in spite of quotes. Where only a complete parser could tell how a line continues, or
+where shells differ, placeholders are refused from there on.
 """
 
 import functools

@@ -101,7 +101,7 @@ class OpenSshLink:
             with self._lock:
                 self._refused = error
             return error
-        return ConnectError(f"ssh does not reach {host}: {words or 'it ended without a word'}")
+        return ConnectError(f"ssh does not reach {host}: {words or 'it ended without a message'}")
 
 
 class _OpenSshChannel:

@@ -13,7 +13,8 @@ from pilotmtc.errors import ChannelClosed, ConnectError
 from pilotmtc.transport.channel import Channel
 
 _QUOTED_BYTES = 2000
-# The child leaves by itself when its stream ends; then it is asked to, then it is made to.
+# The child should exit by itself when its stream ends. If not, it gets SIGTERM after the first time and SIGKILL after
+# the second.
 _PATIENCE_S = (0.3, 1.0)
 _AFTER_KILL_S = 5.0
 
@@ -22,14 +23,14 @@ class ProcessChannel(Channel, Protocol):
     """The stdin and stdout of a child process."""
 
     def exit_status(self, wait_s: float) -> int | None:
-        """Return how the child ended (minus the signal's number if by one); None if not within `wait_s`."""
+        """Return the child's exit code, or the negative number of the signal; None if it still runs after `wait_s`."""
         ...
 
 
 def open_process(argv: Sequence[str], env: Mapping[str, str] | None = None) -> ProcessChannel:
     """Start `argv` with a socket as its stdin and stdout.
 
-    It gets a session of its own, so that a Ctrl-C at the terminal is the caller's alone.
+    It runs in a session of its own, so that a Ctrl-C at the terminal reaches the caller only.
 
     Raises
     ------
@@ -70,7 +71,7 @@ class _ProcessChannel:
     def read(self, n: int) -> bytes:
         try:
             return self._stream.recv(n)
-        except OSError:  # reset by the other side, or closed by ours: the end either way
+        except OSError:  # reset by the other side, or closed by this one: the end in both cases
             return b""
 
     def write(self, data: bytes) -> None:
@@ -87,7 +88,7 @@ class _ProcessChannel:
         with self._lock:
             if self._stderr.closed:
                 return ""
-            # pread, for the child's own position in the file must stay where it is
+            # pread, because the child writes at the shared position in the file
             size = os.fstat(self._stderr.fileno()).st_size
             said = os.pread(self._stderr.fileno(), _QUOTED_BYTES, max(0, size - _QUOTED_BYTES))
             return said.decode("utf-8", "replace").strip()
@@ -99,8 +100,8 @@ class _ProcessChannel:
             return None
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):  # already ended by the other side
-            self._stream.shutdown(socket.SHUT_RDWR)  # wakes a reader, which close() alone does not
+        with contextlib.suppress(OSError):  # the other side may have closed it
+            self._stream.shutdown(socket.SHUT_RDWR)  # wakes a waiting reader; close() alone would not
         with self._lock:
             if self._closed:
                 return
@@ -117,5 +118,5 @@ class _ProcessChannel:
                 then()
             else:
                 return
-        with contextlib.suppress(subprocess.TimeoutExpired):  # in uninterruptible sleep: nobody can do more
+        with contextlib.suppress(subprocess.TimeoutExpired):  # in uninterruptible sleep: nothing more can be done
             self._child.wait(_AFTER_KILL_S)

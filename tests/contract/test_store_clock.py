@@ -66,7 +66,7 @@ def test_time_in_which_the_store_could_hear_nobody_does_not_count(local: SqliteS
     pilot = Kit(local).pilot()
     clock.advance(59)
     clock.advance(10)
-    assert not local.was_deaf(10)
+    assert not local.extend_leases(10)
     local.due()
     clock.advance(2)
     local.due()
@@ -77,7 +77,7 @@ def test_leases_start_anew_after_the_store_could_hear_nobody_for_long(local: Sql
     pilot = Kit(local).pilot()
     clock.advance(59)
     clock.advance(7200)
-    assert local.was_deaf(7200)
+    assert local.extend_leases(7200)
     clock.advance(59)  # which agents have to come back
     local.due()
     assert local.call(GetPilots(pilot)).pilots[0].state is PilotState.ACTIVE

@@ -61,7 +61,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.directory = TemporaryDirectory()
         self.clock = FakeClock()
         self.few = pytest.MonkeyPatch()
-        self.few.setattr(steer, "SLICE", 2)  # so that wishes take several
+        self.few.setattr(steer, "SLICE", 2)  # so that changes take several
         self.store = SqliteStore(f"{self.directory.name}/s.db", self.clock, LEASE_S)
         self.kit = Kit(self.store)
         self.tasks: dict[int, Model] = {}

@@ -17,7 +17,7 @@ from pilotmtc.protocol.records import Filter
 from pilotmtc.states import Cause, TaskState
 from pilotmtc.store.file.transaction import Transaction
 from pilotmtc.store.requests import steer
-from pilotmtc.store.requests.slices import Progress, Slice, Underway
+from pilotmtc.store.requests.slices import Pending, Progress, Slice
 from pilotmtc.store.sqlite import SqliteStore
 from tests.contract.storekit import Kit, row
 
@@ -52,8 +52,8 @@ def finish(kit: Kit) -> int:
     """Do what is due to its end; return in how many steps."""
     assert isinstance(kit.store, SqliteStore)
     steps = 0
-    while kit.store.wishes:
-        assert kit.store.due() == 0 or not kit.store.wishes
+    while kit.store.pending_changes:
+        assert kit.store.due() == 0 or not kit.store.pending_changes
         steps += 1
         assert kit.store.call(CheckStore()).problems == ()
     return steps
@@ -73,54 +73,54 @@ def killed(kit: Kit) -> None:
 
 
 def test_many_are_canceled_in_slices_and_others_get_their_turn(kit: Kit) -> None:
-    wish = Cancel("k", ALL)
-    assert isinstance(ask(kit, wish), Underway)
+    change = Cancel("k", ALL)
+    assert isinstance(ask(kit, change), Pending)
     assert counts(kit) == {S.CANCELED: 10, S.READY: 40}
     late = kit.submit(row("late"))
-    assert isinstance(ask(kit, wish), Underway)
+    assert isinstance(ask(kit, change), Pending)
     assert finish(kit) == 5
-    assert ask(kit, wish) == Changed(TASKS)
+    assert ask(kit, change) == Changed(TASKS)
     assert counts(kit) == {S.CANCELED: TASKS}
     assert kit.counts(late.campaign) == {S.READY: 1}  # it was not there yet
 
 
 @pytest.mark.parametrize("kills", range(1, 7))
-def test_wish_is_fulfilled_by_the_next_server_if_one_is_killed_at_any_step(kit: Kit, kills: int) -> None:
-    wish = Cancel("k", ALL)
-    ask(kit, wish)
+def test_change_is_completed_by_the_next_server_if_one_is_killed_at_any_step(kit: Kit, kills: int) -> None:
+    change = Cancel("k", ALL)
+    ask(kit, change)
     assert isinstance(kit.store, SqliteStore)
     for _ in range(kills - 1):
         kit.store.due()
     killed(kit)
     finish(kit)
-    assert ask(kit, wish) == Changed(TASKS)
+    assert ask(kit, change) == Changed(TASKS)
     assert counts(kit) == {S.CANCELED: TASKS}
 
 
-def test_wishes_are_done_in_the_order_in_which_they_came(kit: Kit) -> None:
+def test_changes_are_done_in_the_order_in_which_they_came(kit: Kit) -> None:
     ask(kit, Cancel("a", ALL))
     retry = Retry("b", Filter(ids=(TaskId(3), TaskId(44))))
-    assert isinstance(ask(kit, retry), Underway)
+    assert isinstance(ask(kit, retry), Pending)
     edit = Edit("c", Filter(ids=(TaskId(3),)), priority=7)
-    assert isinstance(ask(kit, edit), Underway)
+    assert isinstance(ask(kit, edit), Pending)
     killed(kit)
     finish(kit)
-    assert [ask(kit, wish) for wish in (Cancel("a", ALL), retry, edit)] == [Changed(TASKS), Changed(2), Changed(1)]
+    assert [ask(kit, change) for change in (Cancel("a", ALL), retry, edit)] == [Changed(TASKS), Changed(2), Changed(1)]
     assert counts(kit) == {S.CANCELED: TASKS - 2, S.READY: 2}
     assert kit.task(3).priority == 7
 
 
-def test_what_makes_no_sense_is_refused_at_once_also_behind_another_wish(kit: Kit) -> None:
+def test_what_makes_no_sense_is_refused_at_once_also_behind_another_change(kit: Kit) -> None:
     ask(kit, Cancel("a", ALL))
     assert isinstance(ask(kit, Cancel("b", Filter(campaign=99))), UsageError)  # type: ignore[arg-type]
     assert isinstance(ask(kit, Cancel("", ALL)), UsageError)
     finish(kit)
     assert isinstance(ask(kit, Edit("c", ALL, ranks=0)), UsageError)
-    assert kit.store.wishes == 0  # type: ignore[attr-defined]
+    assert kit.store.pending_changes == 0  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("error", [InvalidTransition("it may not go there"), ZeroDivisionError("a bug")])
-def test_wish_that_cannot_be_fulfilled_does_not_keep_the_next_ones_waiting(
+def test_change_that_cannot_be_completed_does_not_keep_the_next_ones_waiting(
     kit: Kit, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     assert isinstance(kit.store, SqliteStore)
@@ -139,7 +139,7 @@ def test_wish_that_cannot_be_fulfilled_does_not_keep_the_next_ones_waiting(
     assert ask(kit, Cancel("b", ALL)) == Changed(TASKS - 20, 20)
 
 
-def test_full_disk_between_slices_holds_a_wish_up_and_no_more(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_between_slices_holds_a_change_up_and_no_more(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(kit.store, SqliteStore)
     ask(kit, Cancel("a", ALL))
 
@@ -174,13 +174,13 @@ def test_retry_in_slices_revives_what_one_slice_would(kit: Kit, monkeypatch: pyt
     assert [kit.state(id_) for id_ in ids] == [S.FAILED, *[S.SKIPPED] * 7]
     monkeypatch.setattr(steer, "SLICE", size)
     # Some of them are asked for, some only follow.
-    wish = Retry(uuid4().hex, Filter(ids=(TaskId(51), TaskId(53), TaskId(56))))
-    while isinstance(ask(kit, wish), Underway):
+    change = Retry(uuid4().hex, Filter(ids=(TaskId(51), TaskId(53), TaskId(56))))
+    while isinstance(ask(kit, change), Pending):
         assert kit.store.call(CheckStore()).problems == ()
         killed(kit)
         assert isinstance(kit.store, SqliteStore)
         kit.store.due()
-    assert ask(kit, wish) == Changed(8)
+    assert ask(kit, change) == Changed(8)
     assert [kit.state(id_) for id_ in ids] == [S.READY, *[S.WAITING] * 7]
     for _ in ids:
         if batch := kit.claim(pilot):

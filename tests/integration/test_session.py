@@ -340,13 +340,13 @@ def test_steering_changes_tasks(session: Session) -> None:
 def test_following_tells_each_end_once(session: Session) -> None:
     campaign = session.submit("exit $(({} % 7 == 0))", range(1, 200))
     steps = session.follow(campaign)
-    assert not next(steps).over  # it tells what comes after this
+    assert not next(steps).ended  # it tells what comes after this
     session.pilots.submit(cores=2)
     ended: dict[int, TaskState] = {}
     missed = False
     for step in steps:
         missed = missed or step.missed
-        for task, state in step.over:
+        for task, state in step.ended:
             assert task not in ended
             ended[task] = state
     assert not missed

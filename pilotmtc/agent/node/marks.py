@@ -1,9 +1,9 @@
-"""Which processes belong to which task, by the marks that `guard` explains."""
+"""Which processes belong to which task: `guard` explains the marks by which they are found."""
 
 from collections.abc import Collection
 
 from pilotmtc.agent.guard import mark_of
-from pilotmtc.store import serve  # of the store the one part that imports nothing: there may be thousands of workers
+from pilotmtc.store import serve  # the one part of the store that imports nothing: there may be thousands of workers
 from pilotmtc.system import processes
 
 _SERVER = f"{serve.MARK}=".encode()
@@ -11,7 +11,7 @@ _SERVE = b"/pilotmtc/store/serve.py"
 
 
 def is_server(pid: int, mark: int) -> bool:
-    """Whether a process is a store server, or a ``serve`` that starts one: these two have no mark."""
+    """Return whether a process is a store server, or a ``serve`` that starts one; neither has a mark."""
     if mark >= 0:
         return False
     return any(each.startswith(_SERVER) for each in processes.environment(pid)) or any(
@@ -20,9 +20,9 @@ def is_server(pid: int, mark: int) -> bool:
 
 
 def processes_of(marks: Collection[int]) -> dict[int, list[tuple[int, int]]]:
-    """Return the processes that bear each of `marks`, with the resident bytes of each.
+    """Return the processes with each of `marks`, as pairs of process id and resident bytes.
 
-    A process whose mark cannot be seen, being another user's by now, belongs to the task of its parent.
+    A process that has become another user's hides its mark; it counts as its parent's.
     """
     found: dict[int, list[tuple[int, int]]] = {mark: [] for mark in marks}
     parents: dict[int, int] = {}

@@ -1,4 +1,4 @@
-"""The limit of a task's memory: all processes that the task has started count."""
+"""Memory limits of tasks: all processes that a task has started count."""
 
 from collections.abc import Iterable, Iterator
 
@@ -8,7 +8,7 @@ from pilotmtc.system import processes
 
 
 def over_limit(limited: Iterable[Process]) -> Iterator[Process]:
-    """Yield the tasks that use more memory than they may, and keep the peak of each."""
+    """Yield the tasks that use more memory than their limits, and record the peak of every task."""
     by_mark = {process.mark: process for process in limited}
     for mark, found in marks.processes_of(by_mark).items():
         process = by_mark[mark]
@@ -16,6 +16,6 @@ def over_limit(limited: Iterable[Process]) -> Iterator[Process]:
         limit = process.memory_bytes
         if process.cause is not None or sum(size for _, size in found) <= limit:
             continue
-        # That counts shared memory once per process; the real number takes longer to find out.
+        # That sum counts shared memory once per process. The exact one takes longer.
         if sum(processes.proportional_memory(pid, size) for pid, size in found) > limit:
             yield process

@@ -32,7 +32,7 @@ def serve(path: str | None, key: str, existing: bool) -> None:
         raise click.UsageError("serve is for stores of this host", click.get_current_context())
     if sys.stdin.isatty():
         raise click.UsageError(
-            "serve speaks to programs on stdin and stdout, not to a terminal", click.get_current_context()
+            "serve is for programs: its stdin and stdout must be a pipe or a socket", click.get_current_context()
         )
     script = os.path.abspath(module.__file__)
     words = [*([module.EXISTING] if existing else []), where.path, *([key] if key else [])]

@@ -1,4 +1,4 @@
-"""Following a campaign: its progress, and which tasks have ended."""
+"""Following a campaign: its progress, and which of its tasks have ended."""
 
 import time
 from collections.abc import Iterator
@@ -19,24 +19,24 @@ _CROWD_PAUSE_S = 0.05
 
 
 class Step(Struct, frozen=True):
-    """What is new.
+    """What has happened to a campaign since the step before.
 
     Attributes
     ----------
     campaign
-        With its counts, a tenth of a second old at the most.
-    over
-        Tasks that have ended since the last step, and how.
+        The campaign; its counts are at most a tenth of a second old.
+    ended
+        Tasks that have ended, each with its final state.
     missed
-        More tasks may have ended than `over` holds: the store's server was restarted, or we were slow.
+        Other tasks may have ended as well: the store's server was restarted, or the caller was slow.
     complete
-        All tasks are submitted and have finished, and all of them were in a step.
+        All tasks were submitted, have ended, and were in this or an earlier step.
     trouble
-        Why the store cannot keep results just now; empty if it can.
+        Why the store cannot record results at present; empty if it can.
     """
 
     campaign: Campaign
-    over: tuple[tuple[TaskId, TaskState], ...] = ()
+    ended: tuple[tuple[TaskId, TaskState], ...] = ()
     missed: bool = False
     complete: bool = False
     trouble: str = ""
@@ -48,21 +48,21 @@ def get_campaign(link: StoreLink, campaign: int) -> Campaign:
     Raises
     ------
     UsageError
-        If there is none of that number.
+        If it does not exist.
     """
     return _look(link, campaign)[0]
 
 
 def _look(link: StoreLink, campaign: int) -> tuple[Campaign, str]:
-    """Return a campaign, and why the store cannot keep results."""
+    """Return a campaign, and why the store cannot record results."""
     answer = link.call(GetCampaigns(id=CampaignId(whole("campaign", campaign))))
     if not answer.campaigns:
         raise UsageError(f"there is no campaign {campaign} in {link.url}: see pilotmtc status")
     return answer.campaigns[0], answer.trouble
 
 
-def is_over(campaign: Campaign) -> bool:
-    """Return whether all tasks of the campaign are submitted and have finished."""
+def is_finished(campaign: Campaign) -> bool:
+    """Return whether all tasks of the campaign have been submitted and have finished."""
     return campaign.sealed and unfinished(campaign) == 0
 
 
@@ -72,34 +72,33 @@ def unfinished(campaign: Campaign) -> int:
 
 
 def start_number(link: StoreLink) -> int:
-    """Return the number of now: changes after it are those to come."""
+    """Return the number of the newest change, for `follow` to start from."""
     return link.changes(GetChanges(since=0)).seq
 
 
 def follow(link: StoreLink, campaign: CampaignId, since: int | None = None, wait_s: float = 0.5) -> Iterator[Step]:
-    """Yield a step at least every `wait_s` or so, for as long as it is asked for one.
+    """Yield steps without end: one whenever something has changed, and at least about every `wait_s`.
 
     Parameters
     ----------
     since
-        As `start_number` returned it; None is now.
+        What `start_number` returned; None: start now.
     """
     seq = start_number(link) if since is None else since
     state, trouble = _look(link, campaign)
     looked_at = time.monotonic()
     while True:
-        over = is_over(state)
-        answer = link.changes(GetChanges(seq, campaign, wait_s=0.0 if over else wait_s))
+        finished = is_finished(state)
+        answer = link.changes(GetChanges(seq, campaign, wait_s=0.0 if finished else wait_s))
         seq = answer.seq
         now = time.monotonic()
         ended = tuple([(task, new) for task, new, _ in answer.changes if new in TASK_FINAL])
-        if not over and (not answer.changes or answer.reset or now - looked_at >= _COUNTS_EVERY_S):
+        if not finished and (not answer.changes or answer.reset or now - looked_at >= _COUNTS_EVERY_S):
             state, trouble = _look(link, campaign)
             looked_at = now
-        elif over and not answer.changes:
-            again = get_campaign(link, campaign)  # somebody may have retried tasks meanwhile
-            over = is_over(again)
-            state = again
-        yield Step(state, ended, answer.reset, over and not answer.changes, trouble)
+        elif finished and not answer.changes:
+            state = get_campaign(link, campaign)  # tasks may have been retried meanwhile
+            finished = is_finished(state)
+        yield Step(state, ended, answer.reset, finished and not answer.changes, trouble)
         if len(answer.changes) > _CROWD:
             time.sleep(max(0.0, now + _CROWD_PAUSE_S - time.monotonic()))

@@ -31,7 +31,7 @@ class EndedTasks:
                 if self._wanted(task.state):
                     yield from with_outputs(self._link, (task,))
             return
-        fresh = [task for task, state in step.over if self._wanted(state) and self._seen.add(task)]
+        fresh = [task for task, state in step.ended if self._wanted(state) and self._seen.add(task)]
         for at in range(0, len(fresh), _FETCH):
             ids = tuple(fresh[at : at + _FETCH])
             yield from results(self._link, Filter(ids=ids), outputs=True)

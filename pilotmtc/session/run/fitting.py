@@ -1,4 +1,4 @@
-"""Whether a task can ever run in the pilots of a run."""
+"""Whether a task fits in the pilots of a run; if not, why and what to do."""
 
 import math
 import os
@@ -15,15 +15,15 @@ from pilotmtc.units import type_memory
 
 
 def limits_for(link: StoreLink, needs: Resources) -> dict[str, float]:
-    """Return the limits of the store, which matter to tasks with named resources only."""
+    """Return the store's limits, which concern only tasks with named resources."""
     if not needs.named:
         return {}
     return {limit.name: limit.amount for limit in link.call(GetLimits()).limits}
 
 
 def check_fit(needs: Resources, pilot: PilotDescription, limits_of_store: Mapping[str, float]) -> None:
-    """Raise `UsageError` if such a task can never run in such a pilot, as far as that is known."""
-    # What a node has is known of this machine only.
+    """Raise `UsageError` if it is certain that a task with these needs can never run in such a pilot."""
+    # Only this machine can be looked at; how large the nodes of a scheduler are is not known yet.
     unknown = UNKNOWN if pilot.scheduler else 0
     cores = pilot.cores or unknown or allowance.cores(len(os.sched_getaffinity(0)), os.environ)
     whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -36,7 +36,7 @@ def check_fit(needs: Resources, pilot: PilotDescription, limits_of_store: Mappin
 
 
 def _lacking(lack: Lack, needs: Resources, pilot: PilotDescription) -> str:
-    """Return why a task does not fit into any such pilot, and what to do."""
+    """Return what a task lacks in such a pilot, and what to do."""
     if lack.kind is Kind.CORES:
         have = f"{'the pilot' if pilot.cores else 'this machine'} has {lack.has}"
         return f"a task needs {lack.needs} cores, and {have}: ask for fewer with --cores"

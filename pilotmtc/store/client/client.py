@@ -305,7 +305,7 @@ class StoreClient:
 
     def _no_greeting(self, channel: Channel) -> str:
         said = "\n".join(filter(None, (self._decoder.chatter(), channel.last_words())))
-        return f"the store's server did not answer: {said or 'the connection ended without a word'}"
+        return f"the store's server did not answer: {said or 'the connection ended without a message'}"
 
     def _read(self, channel: Channel) -> bool:
         """Take in replies until the link ends; return whether there was any."""

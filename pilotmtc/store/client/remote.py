@@ -82,7 +82,7 @@ class RemoteStore:
         if self.spoken or status is None or status <= 0:
             return None
         return ConfigError(
-            f"`{self._program} serve` on {host} ended with {status}: {said or 'without a word'}. Try "
+            f"`{self._program} serve` on {host} ended with {status}: {said or 'it wrote no message'}. Try "
             f"`ssh {host} {self._program} --version`; ?command=/path/to/pilotmtc in the URL names another"
         )
 

@@ -13,7 +13,7 @@ from pilotmtc.model import Resources, Template
 KEPT = 2_000  # records of each kind
 _NEXT_TASK = "SELECT coalesce(max(id), 0) + 1 FROM task"
 _ANY_DEPENDENCY = "SELECT EXISTS (SELECT 1 FROM dependency)"
-_COUNT_WISHES = "SELECT count(*) FROM wish"
+_COUNT_PENDING_CHANGES = "SELECT count(*) FROM wish"
 _SHARED_CAMPAIGNS = "SELECT id FROM campaign WHERE own_pilots = 0 ORDER BY id"
 
 T = TypeVar("T", Template, Resources)
@@ -72,8 +72,8 @@ class Caches:
         The id of the next task to be inserted.
     has_dependencies
         Whether any task depends on another.
-    wishes
-        How many accepted wishes are not fulfilled yet.
+    pending_changes
+        How many changes that users asked for are not complete.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -85,7 +85,7 @@ class Caches:
     def _read(self) -> None:
         self.next_task: int = self._execute(_NEXT_TASK).fetchone()[0]
         self.has_dependencies = bool(self._execute(_ANY_DEPENDENCY).fetchone()[0])
-        self.wishes: int = self._execute(_COUNT_WISHES).fetchone()[0]
+        self.pending_changes: int = self._execute(_COUNT_PENDING_CHANGES).fetchone()[0]
         # Campaigns that any pilot may work on, in order.
         self._shared: list[int] = [id_ for (id_,) in self._execute(_SHARED_CAMPAIGNS)]
 

@@ -12,7 +12,7 @@ from pilotmtc.store.live.wakeups import Wakeups
 
 ALARM = 0.5  # of the lease: when that is left, a pilot's scheduler is asked
 _SILENT = 0.25  # of the lease: when that is left, watchers are told that the pilot is silent
-_DEAF = 0.25  # of the lease: a server that was deaf for longer starts all leases again, as if it had been restarted
+_STALL = 0.25  # of the lease: a server that stalled for longer starts all leases again, as if it had been restarted
 
 
 class Leases:
@@ -85,17 +85,17 @@ class Leases:
         self.silent = silent
         self._wakeups.changed()
 
-    def forgive(self, deaf_s: float) -> bool:
-        """Prolong all leases by the time in which no sign of life could be taken in.
+    def extend(self, stalled_s: float) -> bool:
+        """Extend all leases by the time for which the server stalled and could not receive signs of life.
 
-        After a long time all begin anew, as after a restart, for agents may have given up the connection and need time
-        to come back. Returns whether they do.
+        After a long time all leases start again, as after a restart: agents may have given up their connections, and
+        need time to come back. Return whether they start again.
         """
         newest = self._clock.monotonic() + self.lease_s
-        anew = deaf_s > _DEAF * self.lease_s
+        again = stalled_s > _STALL * self.lease_s
         for pilot, expiry in self._expiries.items():
-            self._expiries[pilot] = newest if anew else min(expiry + deaf_s, newest)
-        return anew
+            self._expiries[pilot] = newest if again else min(expiry + stalled_s, newest)
+        return again
 
     def deadlines_s(self) -> list[float]:
         """Return in how many seconds a pilot becomes alarming, silent, or expires."""

@@ -1,4 +1,4 @@
-"""Becoming the owner of a store on a network file system: waiting for it, claiming it, taking it over."""
+"""How a host becomes the owner of a store on a network file system: it waits, claims the store, and takes it over."""
 
 import contextlib
 import logging
@@ -30,14 +30,14 @@ from pilotmtc.units import format_memory
 
 log = logging.getLogger("pilotmtc.store.server")
 
-# Tells whoever waits how it stands: the name of an error or ``wait``, and words for people.
+# Told while a start waits: ``wait`` or the name of an error, and a message for clients.
 Tell = Callable[[str, str], None]
-_LOOKS = 5  # a period
-_WORRIED = 2  # periods without a change, after which clients are no longer sent there
+_LOOKS = 5  # per period
+_WORRIED = 2  # after so many periods without a change, clients are no longer sent to that host
 
 
 class ServedHere(StoreBusy):
-    """A process of this host has the store; it listens on `socket`, if it has come so far."""
+    """A process on this host has the store; it listens on `socket`, which is empty before it listens."""
 
     def __init__(self, message: str, socket: str = "") -> None:
         super().__init__(message)
@@ -45,18 +45,18 @@ class ServedHere(StoreBusy):
 
 
 def become_owner(store: str, tell: Tell) -> Lease:
-    """Return a lease on `store` (a real path) once it can be had.
+    """Wait until this host can own `store` (a real path); return the lease.
 
-    While another host has it, `tell` is told so; this goes on watching, and takes over when that host is silent.
+    While another host owns it, call `tell`, keep watching, and take over when that host has been silent for too long.
 
     Raises
     ------
     ServedHere
-        If a process of this host has it.
+        If a process on this host has it.
     StoreMoved
-        If another host has it and has shown a sign of life.
+        If another host owns it and has shown a sign of life.
     ConfigError, StoreError
-        If the place cannot be used.
+        If the directory cannot be used.
     """
     directory = owner_directory(store)
     here, renew_s = this_host(), period_s()

@@ -235,7 +235,7 @@ def do_due(tx: Transaction) -> None:
 
 def nap_s(tx: Transaction) -> float:
     """Return seconds until something may be due."""
-    if tx.caches.wishes:
+    if tx.caches.pending_changes:
         return 0.0
     return max(0.0, min([LONGEST_NAP_S, _pause_s(tx), *tx.leases.deadlines_s()]))
 

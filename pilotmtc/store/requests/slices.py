@@ -1,8 +1,10 @@
 """Users' changes to many tasks are made in slices, so that other requests need not wait.
 
-A request that one slice completes is done in its own transaction. Any other one is stored in that transaction as a
-*wish*. The store then completes it, one slice per transaction, even if the client leaves; if the server is killed, the
-next one goes on. Wishes are completed in the order in which they came, each for the tasks that existed then.
+A change that one slice completes is made in the transaction of its request. Any other one is stored in that transaction
+as *pending*. The store then makes it, one slice per transaction, even if the client leaves; if the server is killed,
+the next one continues. Pending changes are made in the order in which they came, each to the tasks that existed then.
+
+The table of pending changes is called ``wish``, as in the first version that had it.
 """
 
 from collections.abc import Callable
@@ -17,20 +19,20 @@ from pilotmtc.protocol.client.tasks import Cancel, Edit, Retry
 from pilotmtc.store.file.transaction import Transaction
 from pilotmtc.store.requests.filter_sql import Where
 
-Wish = TypeVar("Wish", Cancel, Retry, Edit)
+Change = TypeVar("Change", Cancel, Retry, Edit)
 _decode = msgspec.msgpack.Decoder(Cancel | Retry | Edit).decode
 _REPLY = "SELECT reply FROM control WHERE key = ?"
 _KEEP_REPLY = "INSERT INTO control VALUES (?, ?, ?)"
-_IS_UNDERWAY = "SELECT 1 FROM wish WHERE key = ?"
-_ACCEPT = "INSERT INTO wish(key, request, progress) VALUES (?, ?, ?)"
+_IS_PENDING = "SELECT 1 FROM wish WHERE key = ?"
+_KEEP = "INSERT INTO wish(key, request, progress) VALUES (?, ?, ?)"
 _OLDEST = "SELECT key, request, progress FROM wish ORDER BY id LIMIT 1"
-_GO_ON = "UPDATE wish SET progress = ? WHERE key = ?"
+_KEEP_PROGRESS = "UPDATE wish SET progress = ? WHERE key = ?"
 _FORGET = "DELETE FROM wish WHERE key = ?"
 _FORGET_REVIVALS = "DELETE FROM revival"
 
 
 class Progress(Struct, frozen=True, array_like=True):
-    """How far a wish is: tasks up to `last` are done, tasks after `bound` came later and are not meant."""
+    """How far a change is: tasks up to `last` are done, tasks after `bound` came later and do not belong to it."""
 
     bound: int
     last: int = 0
@@ -43,7 +45,7 @@ _decode_progress = msgspec.msgpack.Decoder(Progress).decode
 
 
 class Slice(NamedTuple):
-    """What one slice has done: tasks up to `last`, and whether that was all (`over`)."""
+    """What one slice has done: tasks up to `last`, and whether these were all (`over`)."""
 
     last: int
     changed: int
@@ -51,50 +53,50 @@ class Slice(NamedTuple):
     over: bool
 
 
-class Underway(Reply, frozen=True):
-    """The request will be done. Never sent: the client gets the reply when it is."""
+class Pending(Reply, frozen=True):
+    """The change will be made. Never sent: the client gets its reply when the change is complete."""
 
 
-Act = Callable[[Transaction, Wish, Progress], Slice]
+Act = Callable[[Transaction, Change, Progress], Slice]
 
 
-def wished(act: Act[Wish]) -> Callable[[Transaction, Wish], Reply]:
-    """Return the handler of requests that `act` does a slice of. A repeated key gets the first reply again."""
+def in_slices(act: Act[Change]) -> Callable[[Transaction, Change], Reply]:
+    """Return a handler that has `act` make the change in slices. A repeated key gets the first reply again."""
 
-    def handler(tx: Transaction, request: Wish) -> Reply:
+    def handler(tx: Transaction, request: Change) -> Reply:
         if not request.key:
             raise UsageError("the request needs a key: make one with uuid4")
         row = tx.execute(_REPLY, (request.key,)).fetchone()
         if row is not None:
             return msgspec.msgpack.decode(row[0], type=Changed)
-        if tx.execute(_IS_UNDERWAY, (request.key,)).fetchone():
-            return Underway()
+        if tx.execute(_IS_PENDING, (request.key,)).fetchone():
+            return Pending()
         Where(tx, request.filter)  # raises if the filter makes no sense
         progress = Progress(tx.caches.next_task - 1)
-        if not tx.caches.wishes:
+        if not tx.caches.pending_changes:
             progress = _after(progress, act(tx, request, progress))
             if progress.over:
-                return _fulfill(tx, request.key, progress)
-        tx.execute(_ACCEPT, (request.key, msgspec.msgpack.encode(request), msgspec.msgpack.encode(progress)))
-        tx.caches.wishes += 1
-        return Underway()
+                return _complete(tx, request.key, progress)
+        tx.execute(_KEEP, (request.key, msgspec.msgpack.encode(request), msgspec.msgpack.encode(progress)))
+        tx.caches.pending_changes += 1
+        return Pending()
 
     return handler
 
 
 def next_is_over(tx: Transaction) -> bool:
-    """Return whether only the reply of the oldest wish is missing."""
+    """Return whether only the reply to the oldest pending change is missing."""
     _, _, progress = tx.execute(_OLDEST).fetchone()
     return _decode_progress(progress).over
 
 
 def go_on(tx: Transaction, cancel: Act[Cancel], retry: Act[Retry], edit: Act[Edit]) -> None:
-    """Do the next slice of the oldest wish, or write its reply when it is complete."""
+    """Make the next slice of the oldest pending change, or write its reply if it is complete."""
     key, body, so_far = tx.execute(_OLDEST).fetchone()
     progress = _decode_progress(so_far)
     if progress.over:
         _forget(tx, key)
-        _fulfill(tx, key, progress)
+        _complete(tx, key, progress)
         return
     request = _decode(body)
     if isinstance(request, Cancel):
@@ -104,11 +106,11 @@ def go_on(tx: Transaction, cancel: Act[Cancel], retry: Act[Retry], edit: Act[Edi
     else:
         done = edit(tx, request, progress)
     progress = _after(progress, done)
-    tx.execute(_GO_ON, (msgspec.msgpack.encode(progress), key))
+    tx.execute(_KEEP_PROGRESS, (msgspec.msgpack.encode(progress), key))
 
 
 def give_up(tx: Transaction) -> str:
-    """Forget the oldest wish, which cannot be completed; return its key."""
+    """Forget the oldest pending change, which cannot be completed; return its key."""
     key: str = tx.execute(_OLDEST).fetchone()[0]
     _forget(tx, key)
     return key
@@ -118,7 +120,7 @@ def _after(progress: Progress, done: Slice) -> Progress:
     return Progress(progress.bound, done.last, progress.changed + done.changed, progress.unfit + done.unfit, done.over)
 
 
-def _fulfill(tx: Transaction, key: str, progress: Progress) -> Changed:
+def _complete(tx: Transaction, key: str, progress: Progress) -> Changed:
     reply = Changed(progress.changed, progress.unfit)
     tx.execute(_KEEP_REPLY, (key, msgspec.msgpack.encode(reply), tx.clock.now()))
     return reply
@@ -127,4 +129,4 @@ def _fulfill(tx: Transaction, key: str, progress: Progress) -> Changed:
 def _forget(tx: Transaction, key: str) -> None:
     tx.execute(_FORGET, (key,))
     tx.execute(_FORGET_REVIVALS)
-    tx.caches.wishes -= 1
+    tx.caches.pending_changes -= 1

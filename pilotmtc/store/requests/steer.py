@@ -17,7 +17,7 @@ from pilotmtc.store.file.transaction import TASK_STATES, Transaction
 from pilotmtc.store.requests.dependents import resolve
 from pilotmtc.store.requests.filter_sql import Where
 from pilotmtc.store.requests.handlers import handles
-from pilotmtc.store.requests.slices import Progress, Slice, wished
+from pilotmtc.store.requests.slices import Progress, Slice, in_slices
 
 SLICE = 2_000  # tasks: some 30 ms
 _LOOK_S = 0.02  # a slice searches for tasks no longer than this
@@ -70,9 +70,9 @@ class _Task(NamedTuple):
         return cls(id_, TASK_STATES[state], attempt, campaign, pilot)
 
 
-def _next(tx: Transaction, wish: Filter, progress: Progress) -> tuple[list[_Task], int]:
+def _next(tx: Transaction, filter_: Filter, progress: Progress) -> tuple[list[_Task], int]:
     """Return the next tasks that are asked for, in order of id, and up to which id there are no others."""
-    where = Where(tx, wish)
+    where = Where(tx, filter_)
     until = tx.clock.monotonic() + _LOOK_S
     tasks: list[_Task] = []
     low = progress.last
@@ -216,6 +216,6 @@ def _changed(need: Resources, changes: dict[str, Any]) -> Resources:
     return new
 
 
-handles(Cancel)(wished(cancel))
-handles(Retry)(wished(retry))
-handles(Edit)(wished(edit))
+handles(Cancel)(in_slices(cancel))
+handles(Retry)(in_slices(retry))
+handles(Edit)(in_slices(edit))

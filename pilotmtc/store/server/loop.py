@@ -27,7 +27,7 @@ from pilotmtc.protocol.steward import ReportJobs
 from pilotmtc.store.access.keys import is_valid, pilot_of
 from pilotmtc.store.live.wakeups import Wakeup
 from pilotmtc.store.ownership.takeover import Tell
-from pilotmtc.store.requests.slices import Underway
+from pilotmtc.store.requests.slices import Pending
 from pilotmtc.store.serve import roll_log
 from pilotmtc.store.server.background import BackgroundThread
 from pilotmtc.store.server.frame_budget import FrameBudget
@@ -45,13 +45,13 @@ LINGER_S = 60.0
 _HOUSEKEEPING_S = 5.0
 _FIRST_S = 5.0  # a server waits at least so long for the client that started it
 _GREETING_TIMEOUT_S = 30.0
-_STALLED_S = 600.0  # a client that reads nothing of its answers for so long is taken for dead
+_UNREAD_S = 600.0  # a client that reads nothing of its answers for so long is taken for dead
 _SILENT_S = 30.0  # in the middle of a large message, while others wait
 _FAREWELL_S = 2.0
 _UNTOLD_S = 3600.0  # so long a server that nobody needs tries to tell schedulers what they have to know
 _REFUSED_S = 3.0  # a refusal is shown so long: agents try again after 2
 _PER_TURN = 8  # requests of one client
-_DEAF_S = 0.1  # shorter delays do not count
+_STALL_S = 0.1  # shorter delays do not count
 
 
 class Server:
@@ -85,7 +85,7 @@ class Server:
         self._long_polls: LongPolls[Peer] = LongPolls()
         self._frame_budget: FrameBudget[Peer] = FrameBudget()
         self._turn_tickets: list[Ticket[Peer]] = []
-        self._wishing: list[Ticket[Peer]] = []  # requests done in slices, answered when all is done
+        self._pending: list[Ticket[Peer]] = []  # requests done in slices, answered when all is done
         self._numbers = 0
         now = time.monotonic()
         self._looked_at = now
@@ -165,33 +165,33 @@ class Server:
         timeout = self._timeout(began)
         events = self._epoll.poll(timeout)
         now = time.monotonic()
-        # While the server was stopped, suspended with its host, or held up by a disk, it has heard nobody.
+        # Nothing was received while this process was stopped, suspended with its host, or waiting for a disk.
         slept_s = time.clock_gettime(time.CLOCK_BOOTTIME) - now
-        deaf_s = began - self._looked_at + max(0.0, now - began - timeout) + slept_s - self._slept_s
+        stalled_s = began - self._looked_at + max(0.0, now - began - timeout) + slept_s - self._slept_s
         self._looked_at, self._slept_s = now, slept_s
-        if deaf_s > _DEAF_S and self.file.store.was_deaf(deaf_s):
-            log.warning("nobody could be heard for %.1f s: all pilots' leases begin anew", deaf_s)
+        if stalled_s > _STALL_S and self.file.store.extend_leases(stalled_s):
+            log.warning("the server stalled for %.1f s: all pilots' leases start again", stalled_s)
         return now, events
 
     def _do_due(self, now: float) -> None:
         for peer in self._clients:
             if peer.pilot is not None:
                 self.file.store.heard(peer.pilot, now - peer.heard_at)
-        wishes = self.file.store.wishes
+        pending = self.file.store.pending_changes
         try:
             pause_s = self.file.store.due()
         except PilotMTCError as error:  # a full disk, say: it may get better
             log.error("what is due cannot be done: %s", error)
-            for ticket in self._wishing:
+            for ticket in self._pending:
                 self._answer(
                     ticket, StoreError(f"{error}; it is only done in part, the rest as soon as that is possible")
                 )
-            self._wishing.clear()
+            self._pending.clear()
             pause_s = 1.0
             self._not_due_before = now + pause_s
         self._due_at = now + pause_s
-        if self._wishing and self.file.store.wishes < wishes:
-            tickets, self._wishing = self._wishing, []
+        if self._pending and self.file.store.pending_changes < pending:
+            tickets, self._pending = self._pending, []
             self._perform(tickets, now)
         self._poll_schedule.look(self.file.store.open_jobs(), now)
         self._tell(now)
@@ -219,7 +219,7 @@ class Server:
 
     def _leave_at(self) -> float:
         """Return when the server may leave, if nothing happens before."""
-        if self._empty_since is None or self._arriving or self._stewards or self.file.store.wishes:
+        if self._empty_since is None or self._arriving or self._stewards or self.file.store.pending_changes:
             return math.inf
         linger_s = max(self._linger_s, _UNTOLD_S if self._poll_schedule.untold else 0.0)
         return self._empty_since + (linger_s if self._numbers else max(linger_s, _FIRST_S))
@@ -294,8 +294,8 @@ class Server:
         for ticket, reply in zip(
             tickets, self.file.ask([ticket.request for ticket in tickets], self.log_path), strict=True
         ):
-            if isinstance(reply, Underway):
-                self._wishing.append(ticket)
+            if isinstance(reply, Pending):
+                self._pending.append(ticket)
                 self._due_at = now
             elif (
                 ticket.deadline > now
@@ -466,7 +466,7 @@ class Server:
         for peer in (*self._clients, *self._helpers):
             if not peer.software and now - peer.since > _GREETING_TIMEOUT_S:
                 self._part(peer, "sent no greeting")
-            elif peer.waiting_bytes and now - peer.moved_at > _STALLED_S:
+            elif peer.waiting_bytes and now - peer.moved_at > _UNREAD_S:
                 self._part(peer, "does not read its answers")
         for peer in self._frame_budget.holders():
             if self._frame_budget.full and now - peer.heard_at > _SILENT_S:

@@ -1,7 +1,7 @@
-"""What the user's SSH configuration says about a host.
+"""The options for connecting to a host, from the user's SSH configuration.
 
-The system's ``ssh -G`` is asked, which understands every Include and Match exactly as `ssh` itself does. Where there
-is no such program, `ssh` (the module) hands in what paramiko reads from the same files.
+They come from the system's ``ssh -G``, which handles Include and Match exactly as `ssh` does. Without an `ssh` program,
+`link` passes in what paramiko reads from the same files.
 """
 
 import base64
@@ -28,12 +28,12 @@ _HOP = re.compile(
 _DEFAULT_IDENTITIES = ("id_ed25519", "id_ecdsa", "id_rsa")
 _SYSTEM_KNOWN_HOSTS = ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
 
-# Lower-case keyword to its values, as `ssh -G` prints them.
+# Values by keyword, in lower case, as `ssh -G` prints them.
 Settings = Mapping[str, Sequence[str]]
 
 
 class Hop(Struct, frozen=True):
-    """One host to go through."""
+    """A host on the way."""
 
     host: str
     user: str | None = None
@@ -41,22 +41,22 @@ class Hop(Struct, frozen=True):
 
 
 class HostOptions(Struct, frozen=True):
-    """What is to be known for connecting to one host.
+    """How to connect to a host.
 
     Attributes
     ----------
     alias, host
-        As the user calls it, and its real name or address.
+        The user's name for it, and its real name or address.
     known_as
-        The names under which its key may stand in the files `known_hosts`.
+        Its name in the files `known_hosts`.
     identities
-        Private key files that exist, in the order in which to try them.
+        Existing private key files, in the order in which to try them.
     agent
-        The socket of the SSH agent; empty for none.
+        The socket of the SSH agent; empty: no agent.
     jumps
-        The hosts to go through, the nearest first.
+        The hosts to go through, nearest first.
     proxy_command
-        The shell line whose stdin and stdout lead there.
+        A shell line that connects its stdin and stdout to the host.
     """
 
     alias: str
@@ -79,12 +79,12 @@ class HostOptions(Struct, frozen=True):
 
 
 def ask_ssh(hop: Hop, config: str | None) -> Settings | None:
-    """Return what ``ssh -G`` says about a host; None where there is no `ssh`.
+    """Return the settings that ``ssh -G`` prints for a host; None if `ssh` is not installed.
 
     Raises
     ------
     ConfigError
-        If `ssh` does not understand the configuration; its own words.
+        If `ssh` rejects the configuration; the text quotes it.
     """
     argv = ["ssh", "-G"]
     if (file := config_file(config)) is not None:
@@ -100,7 +100,7 @@ def ask_ssh(hop: Hop, config: str | None) -> Settings | None:
     except FileNotFoundError:
         return None
     except subprocess.TimeoutExpired as error:
-        raise ConfigError(f"{shlex.join(argv)} {hop.host} has not ended in {_ASK_TIMEOUT_S:.0f} s") from error
+        raise ConfigError(f"{shlex.join(argv)} {hop.host} did not finish within {_ASK_TIMEOUT_S:.0f} s") from error
     except OSError as error:
         raise ConfigError(f"cannot run ssh: {error.strerror}") from error
     if done.returncode != 0:
@@ -109,7 +109,7 @@ def ask_ssh(hop: Hop, config: str | None) -> Settings | None:
 
 
 def parse_settings(text: str) -> Settings:
-    """Return the lines that ``ssh -G`` prints as a mapping."""
+    """Return the output of ``ssh -G`` as a mapping."""
     settings: dict[str, list[str]] = {}
     for line in text.splitlines():
         name, _, value = line.partition(" ")
@@ -118,9 +118,9 @@ def parse_settings(text: str) -> Settings:
 
 
 def config_file(config: str | None) -> str | None:
-    """Return the configuration file to name to `ssh`; None if it finds the right ones by itself.
+    """Return the configuration file to pass to `ssh`; None if it finds the right ones by itself.
 
-    `ssh` looks in the home directory of the password file, whatever ``$HOME`` says.
+    `ssh` looks in the home directory from the password file and ignores ``$HOME``.
 
     Raises
     ------
@@ -139,12 +139,12 @@ def config_file(config: str | None) -> str | None:
 
 
 def host_options(hop: Hop, settings: Settings, identity: str | None = None) -> HostOptions:
-    """Return the options for a host, from what the configuration says about it.
+    """Return the options for a host from its settings.
 
     Raises
     ------
     ConfigError
-        If a value makes no sense.
+        If a value is invalid.
     """
     host = _one(settings, "hostname") or hop.host
     port = hop.port or _number(settings, "port") or 22
@@ -184,20 +184,20 @@ def parse_jumps(text: str) -> tuple[Hop, ...]:
     Raises
     ------
     ConfigError
-        If it is none.
+        If it has another form.
     """
     hops = []
     for word in text.split(","):
         match = _HOP.fullmatch(word.strip())
         if not match:
-            raise ConfigError(f"the SSH configuration: ProxyJump {text}: {word.strip()!r} is no [user@]host[:port]")
+            raise ConfigError(f"the SSH configuration: ProxyJump {text}: {word.strip()!r} is not [user@]host[:port]")
         port = match["port"]
         hops.append(Hop(match["v6"] or match["host"], match["user"], int(port) if port else None))
     return tuple(hops)
 
 
 def public_part(path: str) -> bytes | None:
-    """Return the public half of a private key file as it goes over the wire, if it lies beside it."""
+    """Return the public half of a private key, as sent to servers, from the file ``.pub`` beside it if there is one."""
     try:
         with open(f"{path}.pub", encoding="ascii") as file:
             return base64.b64decode(file.read().split()[1], validate=True)
@@ -244,13 +244,13 @@ def _agent(setting: str | None, tokens: Mapping[str, str]) -> str:
 def _passwd_home() -> str:
     try:
         return pwd.getpwuid(os.getuid()).pw_dir
-    except KeyError:  # a user that only a number stands for
+    except KeyError:  # a user without an entry in the password file
         return str(Path.home())
 
 
 def _path(word: str, tokens: Mapping[str, str]) -> str:
     path = os.path.expanduser(_expand(word.strip('"'), tokens))
-    # `ssh -G` has already put in the home directory of the password file for some.
+    # In some values `ssh -G` has already inserted the home directory from the password file.
     prefix = os.path.join(_passwd_home(), ".ssh", "")
     return os.path.join(Path.home(), ".ssh", path[len(prefix) :]) if path.startswith(prefix) else path
 

@@ -1,4 +1,4 @@
-"""``ssh://`` URLs, and words for a shell that is not known."""
+"""Read ``ssh://`` URLs, and quote commands for whatever shell the other host has."""
 
 import re
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
@@ -24,16 +24,16 @@ class SshTarget(Struct, frozen=True):
     host
         As the user wrote it: a name, an address or an alias from the SSH configuration.
     user, port
-        None where the SSH configuration decides.
+        None: the SSH configuration decides.
     path
-        The file there: absolute, or beginning with ``~``.
+        The file there: absolute, or starting with ``~``.
     command
-        The pilotmtc there: the name or path of the program, or, if there are spaces in it, the beginning of a shell
-        line. None is the usual one.
+        How to run pilotmtc there: the program's name or path, or, if it contains spaces, the start of a shell line.
+        None: ``pilotmtc``.
     config
         The SSH configuration file to use instead of the user's and the system's.
     identity
-        The private key file to use, and no other key.
+        The private key file to use; no other key is tried.
     transport
         ``paramiko``, or ``openssh`` for the system's ``ssh`` program.
     """
@@ -59,12 +59,12 @@ class SshTarget(Struct, frozen=True):
 
 
 def parse_url(url: str) -> SshTarget:
-    """Return what ``ssh://user@host:port/path`` names; ``/~/x`` is x in the home directory there.
+    """Read a URL ``ssh://user@host:port/path``; the path ``/~/x`` is x in the home directory there.
 
     Raises
     ------
     ConfigError
-        If it is no such URL; the text says what is wrong with it.
+        If it is not such a URL; the text says what is wrong.
     """
     try:
         parts = urlsplit(url)
@@ -80,7 +80,7 @@ def parse_url(url: str) -> SshTarget:
     host = _as_written(parts.netloc, host)
     user = unquote(parts.username) if parts.username is not None else None
     if user is not None and not _USER.fullmatch(user):
-        raise ConfigError(f"{url}: {user!r} cannot be a user's name")
+        raise ConfigError(f"{url}: {user!r} is not a valid user name")
     if parts.fragment:
         raise ConfigError(f"{url}: write %23 for a # in the path")
     path = unquote(parts.path, errors="surrogateescape")
@@ -94,7 +94,7 @@ def parse_url(url: str) -> SshTarget:
 
 
 def _as_written(netloc: str, host: str) -> str:
-    # urlsplit makes hosts lower case, but an alias in the SSH configuration is matched as it is written.
+    # urlsplit converts hosts to lower case, but aliases in the SSH configuration are case-sensitive.
     at = netloc.lower().rfind(host)
     return netloc[at : at + len(host)]
 
@@ -104,10 +104,10 @@ def _options(url: str, query: str) -> dict[str, str]:
     try:
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True) if query else []
     except ValueError as error:
-        raise ConfigError(f"{url}: what follows the ? must be like name=value: {error}") from error
+        raise ConfigError(f"{url}: after the ?, write name=value: {error}") from error
     for name, value in pairs:
         if name not in _OPTIONS or not value or name in options:
-            raise ConfigError(f"{url}: not understood: {name}={value}; there are {', '.join(_OPTIONS)}, each once")
+            raise ConfigError(f"{url}: unknown option {name}={value}; use {', '.join(_OPTIONS)}, each once")
         _check_text(url, value)
         options[name] = value
     if options.get("transport", "openssh") not in TRANSPORTS:
@@ -117,14 +117,14 @@ def _options(url: str, query: str) -> dict[str, str]:
 
 def _check_text(url: str, text: str) -> None:
     if any(ord(char) < 32 or ord(char) == 127 for char in text):
-        raise ConfigError(f"{url}: no shell can be trusted with the control characters in it")
+        raise ConfigError(f"{url}: contains a control character, which shells cannot be trusted with; remove it")
 
 
 def quote_word(word: str) -> str:
-    r"""Return `word` so that sh, bash, dash, zsh, ksh, tcsh and fish all read it as this one word.
+    r"""Quote `word` so that sh, bash, dash, zsh, ksh, tcsh and fish all read it as one word.
 
-    Quotes do not do it: fish and tcsh see backslashes and exclamation marks within them. A backslash before a mark is
-    understood alike by all. A ``~`` or ``~user`` at the beginning is left to the shell there.
+    Quotation marks are not enough: fish and tcsh interpret backslashes and exclamation marks inside them. All of them
+    understand a backslash before a special character. The shell expands ``~`` or ``~user`` at the start.
 
     >>> print(quote_word("~/my runs/a'b.db"))
     ~/my\ runs/a\'b.db
@@ -137,11 +137,11 @@ def quote_word(word: str) -> str:
 
 
 def remote_command(program: str, *arguments: str) -> str:
-    """Return the shell line that runs `program` there.
+    """Return the shell line that runs `program` on the other host.
 
-    A `program` with spaces in it is the beginning of a shell line, and is not touched.
+    A `program` that contains spaces is the start of a shell line, and is not quoted.
     """
     tail = " ".join(map(quote_word, arguments))
     if " " in program:
         return f"{program} {tail}"
-    return f"exec {quote_word(program)} {tail}"  # no shell needs to wait meanwhile
+    return f"exec {quote_word(program)} {tail}"  # so that no shell stays behind to wait for it
