@@ -30,7 +30,7 @@ MAX_CHATTER_BYTES = 64 << 10
 # Not ASCII, and it shows at once when something on the way translates line ends or stops at control characters.
 MAGIC = b"\x89pilotmtc\r\n\x1a\n"
 
-PROTOCOL = 2
+PROTOCOL = 3
 
 
 class Greeting(Struct, frozen=True, tag="hello", tag_field="op"):

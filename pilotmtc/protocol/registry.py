@@ -2,7 +2,7 @@
 
 from typing import Any, get_args
 
-from pilotmtc.protocol import agent, steward
+from pilotmtc.protocol import agent, steward, values
 from pilotmtc.protocol.base import Effect, Execution, Reply, Request, Role
 from pilotmtc.protocol.client import campaigns, maintenance, pilots, tasks, watch
 
@@ -10,7 +10,7 @@ AnyRequest = Request[Any]
 
 REQUESTS: tuple[type[AnyRequest], ...] = tuple(
     kind
-    for module in (campaigns, tasks, pilots, watch, maintenance, agent, steward)
+    for module in (campaigns, tasks, pilots, watch, maintenance, values, agent, steward)
     for kind in vars(module).values()
     if isinstance(kind, type) and issubclass(kind, Request) and kind.__module__ == module.__name__
 )

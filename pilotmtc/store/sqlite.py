@@ -34,6 +34,7 @@ from pilotmtc.store.requests import (  # noqa: F401 -- some are imported only to
     slow,
     steer,
     submit,
+    values,
 )
 from pilotmtc.store.requests.handlers import HANDLERS, THREAD_HANDLERS, StoreFile
 from pilotmtc.store.requests.jobs import OpenJobs

@@ -1,15 +1,23 @@
 """Requests of clients about campaigns."""
 
-from pilotmtc.model import Campaign, CampaignId, Resources, TaskRow, Template
+from pilotmtc.model import Campaign, CampaignId, Resources, TaskId, TaskRow, Template
 from pilotmtc.protocol.base import GUESTS, Changed, Effect, Handling, Reply, Request
 
 
 class Submitted(Reply, frozen=True):
-    """`received` tasks of the campaign are safe on disk."""
+    """`received` tasks of the campaign are safe on disk.
+
+    Attributes
+    ----------
+    first
+        The id of the request's first row, also of one that was received before; those of its other rows follow it.
+        0 if there are no rows, or if they came in requests that were cut otherwise and have other ids between them.
+    """
 
     campaign: CampaignId
     received: int
     sealed: bool = False
+    first: TaskId = TaskId(0)
 
 
 class Submit(Request[Submitted], frozen=True, tag="submit"):

@@ -1,9 +1,11 @@
 """Requests of clients about tasks."""
 
-from pilotmtc.model import Attempt, Campaign, Limit, Pilot, Task, TaskId, Template
+from msgspec import Struct
+
+from pilotmtc.model import Attempt, Campaign, Limit, Pilot, Task, TaskId, Template, Value
 from pilotmtc.protocol.base import GUESTS, Changed, Effect, Handling, Reply, Request, WaitsFor
 from pilotmtc.protocol.records import Filter, OutputTail
-from pilotmtc.states import TaskState
+from pilotmtc.states import Cause, TaskState
 
 
 class Cancel(Request[Changed], frozen=True, tag="cancel"):
@@ -116,6 +118,61 @@ class GetOutput(Request[Output], frozen=True, tag="output"):
 
     task: TaskId
     attempt: int = 0
+
+
+class ReturnedCall(Struct, frozen=True, array_like=True):
+    """How a call of a function ended.
+
+    Attributes
+    ----------
+    attempt
+        The newest recorded attempt, to which all that follows belongs; 0 if there is none, and then `cause` is None.
+    value
+        What it returned (exit code 0) or raised, pickled; None if it did neither.
+    text
+        The same for people.
+    stderr
+        What it wrote, as far as the store has it; of DONE tasks left out.
+    """
+
+    task: TaskId
+    attempt: int
+    state: TaskState
+    cause: Cause | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    node: str = ""
+    message: str | None = None
+    value: Value | None = None
+    text: str = ""
+    stderr: bytes = b""
+
+
+class Returned(Reply, frozen=True):
+    """The answer to `GetReturned`.
+
+    Attributes
+    ----------
+    rows
+        In the order of the request, without tasks that are not over.
+    asked
+        How many of the request's tasks were looked at: ask again for the others, whose values had no room in this
+        answer.
+    """
+
+    rows: tuple[ReturnedCall, ...] = ()
+    asked: int = 0
+
+
+MAX_RETURNED = 1000
+
+
+class GetReturned(Request[Returned], frozen=True, tag="returned"):
+    """Get how tasks that are over have ended, and what they returned; up to `MAX_RETURNED` at a time."""
+
+    handling = Handling(said_by=GUESTS, effect=Effect.READ, bulky_reply=True)
+
+    tasks: tuple[TaskId, ...]
 
 
 class Tail(Reply, frozen=True):

@@ -75,6 +75,32 @@ def m005_limits(database: Database) -> None:
     database.execute("CREATE TABLE resource_limit (name TEXT PRIMARY KEY, amount REAL NOT NULL) WITHOUT ROWID")
 
 
+@migrations()
+def m006_calls(database: Database) -> None:
+    """Keep what calls of functions add to their tasks, and the values that they need and return."""
+    for statement in (
+        # What a task adds to the function of its template: the msgpack of a `Call`, without what is given to it.
+        "CREATE TABLE call (task_id INTEGER PRIMARY KEY REFERENCES task(id), body BLOB NOT NULL)",
+        # A value by its digest: small ones here, large ones in a file below the directory beside the store.
+        "CREATE TABLE value (id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, size INTEGER NOT NULL, data BLOB, "
+        "file TEXT, unused_since REAL)",
+        "CREATE INDEX value_unused ON value(unused_since) WHERE unused_since IS NOT NULL",
+        # A campaign keeps its values.
+        "CREATE TABLE value_use (campaign_id INTEGER NOT NULL REFERENCES campaign(id), "
+        "value_id INTEGER NOT NULL REFERENCES value(id), PRIMARY KEY (campaign_id, value_id)) WITHOUT ROWID",
+        "CREATE INDEX value_use_value ON value_use(value_id)",
+        # What an attempt returned or raised: `data` or, if it is large, a value; and its text for people.
+        "CREATE TABLE returned (id INTEGER PRIMARY KEY REFERENCES attempt(id), data BLOB, "
+        "value_id INTEGER REFERENCES value(id), text TEXT NOT NULL)",
+        # Where a campaign's rows, counted from 0, have ids that follow one another: from `position` to the next one.
+        "CREATE TABLE campaign_run (campaign_id INTEGER NOT NULL REFERENCES campaign(id), position INTEGER NOT NULL, "
+        "first_id INTEGER NOT NULL, PRIMARY KEY (campaign_id, position)) WITHOUT ROWID",
+        "INSERT INTO campaign_run SELECT id, 0, first_id FROM campaign "
+        "WHERE received > 0 AND last_id - first_id + 1 = received",
+    ):
+        database.execute(statement)
+
+
 def _make_views(connection: sqlite3.Connection) -> None:
     for name, query in VIEWS.items():
         connection.execute(f"DROP VIEW IF EXISTS {name}")

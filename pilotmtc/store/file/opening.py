@@ -10,7 +10,7 @@ from pilotmtc.store.file.views import VIEWS
 from pilotmtc.system import private_files
 
 APPLICATION_ID = 0x4D544331  # "MTC1"
-SCHEMA = 5
+SCHEMA = 6
 _MAGIC = b"SQLite format 3\x00"
 _BUSY_S = 2.0  # nobody else should ever write; a tool that does is waited for this long
 
@@ -179,7 +179,8 @@ def _identify(connection: sqlite3.Connection, path: Path) -> None:
 
 _OWN_TABLES = {
     "_sqlite_migrations", "campaign", "template", "resources", "pilot", "task", "attempt", "output", "dependency",
-    "tally", "control", "wish", "revival", "checksum", "resource_limit",
+    "tally", "control", "wish", "revival", "checksum", "resource_limit", "call", "value", "value_use", "returned",
+    "campaign_run",
 }  # fmt: skip
 
 

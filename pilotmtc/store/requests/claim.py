@@ -7,16 +7,17 @@ from itertools import starmap
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from pilotmtc.errors import StateError, UsageError
-from pilotmtc.model import CampaignId, Claimed, PilotId, Result, TaskId
+from pilotmtc.model import Call, CampaignId, Claimed, PilotId, Result, TaskId, Value
 from pilotmtc.protocol.agent import Batch, Claim, Release, Started
 from pilotmtc.protocol.base import Done
 from pilotmtc.protocol.records import RunningTask
 from pilotmtc.resources.amounts import UNKNOWN, Amounts, Sum, shares
 from pilotmtc.resources.fit import Capacity, fit, lacking_units
 from pilotmtc.states import PILOT_FINAL, Cause, PilotState, TaskState
-from pilotmtc.store.attempt_id import LAST_ATTEMPT, attempt_id
+from pilotmtc.store.attempt_id import LAST_ATTEMPT, attempt_id, attempt_id_sql
 from pilotmtc.store.file.pilot_status import pilot_status
 from pilotmtc.store.file.sql import IN_LIST, id_list
 from pilotmtc.store.file.task_status import CLAIMED, HELD, RUNNING, TaskStatus, tasks_by_id
@@ -26,6 +27,7 @@ from pilotmtc.store.requests.finish import record
 from pilotmtc.store.requests.handlers import handles
 
 _decode_params = msgspec.json.Decoder(tuple[str, ...]).decode
+_decode_call = msgspec.msgpack.Decoder(Call).decode
 _COLUMNS = "id, attempt, template_id, resources_id, priority, params, name, campaign_id"
 _IS_READY = f"state = {TaskState.READY:d} AND not_before IS NULL"  # as the index task_ready says it
 # Tasks of one kind that can be claimed, in order.
@@ -51,6 +53,14 @@ _START = f"UPDATE task SET state = {RUNNING}, started_at = ? WHERE id = ?"
 _LOSE = f"UPDATE task SET state = {TaskState.READY:d}, started_at = NULL WHERE id = ?"
 _RETURN = f"UPDATE task SET state = {TaskState.READY:d}, started_at = NULL, pilot_id = NULL WHERE id = ?"
 _CANCEL = f"UPDATE task SET state = {TaskState.CANCELED:d}, cancel = 0 WHERE id = ?"
+
+
+_CALLS = "SELECT c.task_id, c.body FROM json_each(?) AS wanted CROSS JOIN call AS c ON c.task_id = wanted.value"
+# What these tasks returned.
+_GIVEN = f"""SELECT t.id, r.data, v.digest, v.size FROM json_each(?) AS wanted
+    CROSS JOIN task AS t ON t.id = wanted.value
+    CROSS JOIN returned AS r ON r.id = {attempt_id_sql("t.id", "t.attempt")}
+    LEFT JOIN value AS v ON v.id = r.value_id"""
 
 
 class ReadyTask(Struct, frozen=True, gc=False):
@@ -98,6 +108,8 @@ def claim(tx: Transaction, request: Claim) -> Batch:
 
 def _batch(tx: Transaction, number: int, tasks: list[ReadyTask], step: int) -> Batch:
     """Return the reply; `step` is what the claim has added to the numbers of attempts since `tasks` were read."""
+    templates = {id_: tx.caches.templates.get(id_) for id_ in {task.template for task in tasks}}
+    calls = _calls(tx, tasks) if any(template.function for template in templates.values()) else {}
     on_nodes = {id_: tx.limits.on_nodes(id_) for id_ in {task.resources for task in tasks}}
     return Batch(
         number,
@@ -106,13 +118,27 @@ def _batch(tx: Transaction, number: int, tasks: list[ReadyTask], step: int) -> B
                 Claimed(
                     task.id, task.attempt + step, task.template, on_nodes[task.resources],
                     _decode_params(task.params) if task.params else (), task.priority, task.name, task.campaign,
+                    calls.get(task.id),
                 )
                 for task in tasks
             ]
         ),
-        {id_: tx.caches.templates.get(id_) for id_ in {task.template for task in tasks}},
+        templates,
         {id_: tx.caches.resources.get(id_) for id_ in on_nodes.values()},
     )  # fmt: skip
+
+
+def _calls(tx: Transaction, tasks: list[ReadyTask]) -> dict[TaskId, Call]:
+    """Return the calls of these tasks, with the results that their arguments mention."""
+    calls = {id_: _decode_call(body) for id_, body in tx.execute(_CALLS, (id_list([task.id for task in tasks]),))}
+    for id_, call in calls.items():
+        if call.inputs:
+            given = {
+                need: Value(b"", digest.hex(), size) if digest is not None else Value(data or b"", "", len(data or b""))
+                for need, data, digest, size in tx.execute(_GIVEN, (id_list(call.inputs),))
+            }
+            calls[id_] = replace(call, given=tuple([given.get(need, Value()) for need in call.inputs]))
+    return calls
 
 
 def kinds(tx: Transaction, campaign: int | None) -> Iterator[tuple[int, int]]:

@@ -34,6 +34,7 @@ _RESUME = f"UPDATE task SET state = {RUNNING}, crashes = ?, started_at = ? WHERE
 _RECORD = "INSERT INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _KEEP_OUTPUT = "INSERT INTO output VALUES (?, ?, ?)"
 _KEEP_CHECKSUMS = "INSERT INTO checksum VALUES (?, ?, ?)"
+_KEEP_RETURNED = "INSERT INTO returned VALUES (?, ?, (SELECT id FROM value WHERE digest = ?), ?)"
 _SUCCEED = f"UPDATE task SET state = {_DONE:d}, cancel = 0 WHERE id {IN_LIST}"
 # Note what follows from an attempt that was no success.
 # A task that is READY again has not started: nobody must show that it still runs.
@@ -101,6 +102,7 @@ def record(
     attempts: list[Values] = []
     outputs: list[Values] = []
     checksums: list[Values] = []
+    returned: list[Values] = []
     finished: list[TaskId] = []
     done: list[TaskId] = []
     others: list[Values] = []
@@ -129,6 +131,12 @@ def record(
             outputs.append((key, result.stdout, result.stderr))
         if result.stdout_crc is not None or result.stderr_crc is not None:
             checksums.append((key, result.stdout_crc, result.stderr_crc))
+        if result.value is not None or result.value_text:
+            value = result.value
+            returned.append((
+                key, value.data if value and not value.digest else None,
+                bytes.fromhex(value.digest) if value and value.digest else None, result.value_text,
+            ))  # fmt: skip
         if result.cause is _EXIT and result.exit_code == 0:
             state = _DONE
             done.append(id_)
@@ -147,6 +155,8 @@ def record(
         tx.executemany(_KEEP_OUTPUT, outputs)
     if checksums:
         tx.executemany(_KEEP_CHECKSUMS, checksums)
+    if returned:
+        tx.executemany(_KEEP_RETURNED, returned)
     if done:
         tx.execute(_SUCCEED, (id_list(done),))
     if others:

@@ -41,9 +41,9 @@ decode_pilot = lru_cache(1_000)(msgspec.json.Decoder(PilotDescription).decode)  
 _CAUSES = tuple(Cause)
 _PAGE = 10_000
 # The columns of the fields of `Attempt`, with the id in the place of task and number.
-_ATTEMPTS = """SELECT id, cause, pilot_id, exit_code, signal, node, slot, started_at, elapsed_s, cpu_s, memory_bytes,
-    stdout_bytes, stderr_bytes, stdout_path, stderr_path, message, recorded_at
-    FROM attempt WHERE id BETWEEN ? AND ? ORDER BY id DESC LIMIT ?"""
+_ATTEMPTS = """SELECT a.id, cause, pilot_id, exit_code, signal, node, slot, started_at, elapsed_s, cpu_s, memory_bytes,
+    stdout_bytes, stderr_bytes, stdout_path, stderr_path, message, recorded_at, coalesce(r.text, '')
+    FROM attempt AS a LEFT JOIN returned AS r ON r.id = a.id WHERE a.id BETWEEN ? AND ? ORDER BY a.id DESC LIMIT ?"""
 TASK_COLUMNS = """t.id, t.campaign_id, t.template_id, t.resources_id, t.state, t.attempt, t.priority, t.params,
     t.pilot_id, t.failures, t.crashes, t.unmet, t.not_before, t.cancel, t.started_at, t.name, t.tags"""
 _TASK = f"SELECT {TASK_COLUMNS} FROM task AS t WHERE t.id = ?"

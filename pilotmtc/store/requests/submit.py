@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Self
 import msgspec
 
 from pilotmtc.errors import UsageError
-from pilotmtc.model import CampaignId, TaskRow
+from pilotmtc.model import CampaignId, TaskId, TaskRow
 from pilotmtc.protocol.base import Changed
 from pilotmtc.protocol.client.campaigns import ShareCampaign, Submit, Submitted
 from pilotmtc.states import TaskState
@@ -17,15 +17,23 @@ from pilotmtc.store.file.transaction import Transaction
 from pilotmtc.store.requests.handlers import handles
 
 _json = msgspec.json.Encoder().encode
+_msgpack = msgspec.msgpack.Encoder().encode
 _INSERT_TASK = """INSERT INTO task(id, campaign_id, template_id, resources_id, state, attempt, priority, params,
     failures, crashes, unmet, cancel, name, tags) VALUES (?, ?, ?, ?, ?, 0, ?, ?, 0, 0, ?, 0, ?, ?)"""
+_INSERT_CALL = "INSERT INTO call VALUES (?, ?)"
 _INSERT_DEPENDENCY = "INSERT INTO dependency(needs_id, task_id, well) VALUES (?, ?, ?)"
 _HAS_CAMPAIGN = "SELECT 1 FROM campaign WHERE id = ?"
-_CAMPAIGN = "SELECT id, received, sealed, first_id FROM campaign WHERE key = ?"
+_CAMPAIGN = "SELECT id, received, sealed, first_id, last_id FROM campaign WHERE key = ?"
 _INSERT_CAMPAIGN = """INSERT INTO campaign(key, name, created_at, received, sealed, first_id, last_id, own_pilots)
     VALUES (?, ?, ?, 0, 0, 0, 0, ?) RETURNING id"""
 # Note what has come of a campaign, and between which ids its tasks are.
 _RECEIVE = "UPDATE campaign SET received = ?, sealed = ?, first_id = ?, last_id = ? WHERE id = ?"
+_BEGIN_RUN = "INSERT INTO campaign_run VALUES (?, ?, ?)"
+# Where the run begins that a row is in, and the next one.
+_RUN = (
+    "SELECT position, first_id FROM campaign_run WHERE campaign_id = ? AND position <= ? ORDER BY position DESC LIMIT 1"
+)
+_NEXT_RUN = "SELECT min(position) FROM campaign_run WHERE campaign_id = ? AND position > ?"
 _SEAL = "UPDATE campaign SET sealed = 1 WHERE id = ?"
 _SHARE = "UPDATE campaign SET own_pilots = 0 WHERE id = ? AND own_pilots = 1"
 _TASKS_BY_NAME = "SELECT id, state FROM task WHERE campaign_id = ? AND name = ?"
@@ -37,40 +45,57 @@ _BAD = (TaskState.FAILED, TaskState.CANCELED, TaskState.SKIPPED)
 
 
 class _Campaign(NamedTuple):
-    """What has come of a campaign so far: how many rows, whether these are all, and the first task's id or 0."""
+    """What has come of a campaign so far: how many rows, whether these are all, and first and last id of its tasks."""
 
     id: CampaignId
     received: int
     sealed: bool
     first: int
+    last: int
 
     @classmethod
     def from_row(cls, row: tuple[Any, ...]) -> Self:
         """Return the record of a row of `_CAMPAIGN`."""
-        id_, received, sealed, first = row
-        return cls(id_, received, bool(sealed), first)
+        id_, received, sealed, first, last = row
+        return cls(id_, received, bool(sealed), first, last)
 
 
 @handles(Submit)
 def submit(tx: Transaction, request: Submit) -> Submitted:
     """Insert the rows that have not been received yet."""
-    campaign, received, sealed, first = _find_campaign(tx, request)
+    campaign, received, sealed, first, last = _find_campaign(tx, request)
     rows = request.rows[max(0, received - request.offset) :]
     if request.offset > received:
         raise UsageError(f"campaign {campaign} has {received} rows, not {request.offset}: send from {received}")
     if sealed:
         if rows:
             raise UsageError(f"campaign {campaign} is complete with {received} tasks: start another for more")
-        return Submitted(campaign, received, True)
+        return Submitted(campaign, received, True, _first_of(tx, campaign, request))
     if rows:
         _check_rows(request, rows)
         _insert(tx, request, rows, campaign)
+        if not received or last + len(rows) != tx.caches.next_task - 1:
+            tx.execute(_BEGIN_RUN, (campaign, received, tx.caches.next_task - len(rows)))
         received += len(rows)
         last = tx.caches.next_task - 1
         tx.execute(_RECEIVE, (received, request.last, first or last - len(rows) + 1, last, campaign))
     elif request.last:
         tx.execute(_SEAL, (campaign,))
-    return Submitted(campaign, received, request.last)
+    return Submitted(campaign, received, request.last, _first_of(tx, campaign, request))
+
+
+def _first_of(tx: Transaction, campaign: CampaignId, request: Submit) -> TaskId:
+    """Return the id of the request's first row if the ids of its rows follow one another, else 0."""
+    if not request.rows:
+        return TaskId(0)
+    run = tx.execute(_RUN, (campaign, request.offset)).fetchone()
+    if run is None:  # of a store that did not note it yet
+        return TaskId(0)
+    position, first = run
+    (following,) = tx.execute(_NEXT_RUN, (campaign, request.offset)).fetchone()
+    if following is not None and following < request.offset + len(request.rows):
+        return TaskId(0)
+    return TaskId(first + request.offset - position)
 
 
 @handles(ShareCampaign)
@@ -97,7 +122,7 @@ def _find_campaign(tx: Transaction, request: Submit) -> _Campaign:
     (id_,) = tx.execute(_INSERT_CAMPAIGN, values).fetchone()
     if not request.own_pilots:
         tx.caches.share(id_)
-    return _Campaign(id_, received=0, sealed=False, first=0)
+    return _Campaign(id_, received=0, sealed=False, first=0, last=0)
 
 
 def _check_rows(request: Submit, rows: tuple[TaskRow, ...]) -> None:
@@ -142,6 +167,9 @@ def _insert(tx: Transaction, request: Submit, rows: tuple[TaskRow, ...], campaig
             for id_, row in enumerate(rows, first)
         ],
     )
+    calls = [(id_, _msgpack(row.call)) for id_, row in enumerate(rows, first) if row.call is not None]
+    if calls:
+        tx.executemany(_INSERT_CALL, calls)
     if edges:
         tx.executemany(_INSERT_DEPENDENCY, edges)
         tx.caches.has_dependencies = True

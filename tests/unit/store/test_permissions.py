@@ -14,12 +14,13 @@ from pilotmtc.store.server.permissions import NOBODY, STEWARD, USER, PeerIdentit
 
 # Whatever is not here may be said by the user alone.
 AGENT = {
-    "AttachPilot", "Claim", "EndPilot", "Finish", "GetPilots", "Heartbeat", "ReportOutput", "Release", "Started",
+    "AttachPilot", "Claim", "EndPilot", "Finish", "GetPilots", "GetValue", "Heartbeat", "PutValue", "ReportOutput",
+    "Release", "Started",
 }  # fmt: skip
 KEY = AGENT | {
     "Cancel", "CancelPilot", "CreatePilot", "DrainPilot", "Edit", "Explain", "GetCampaigns", "GetChanges", "GetLimits",
-    "GetOutput", "GetOverview", "GetPilotView", "GetSpans", "GetStore", "GetTail", "GetTask", "GetTasks", "GetWords",
-    "Retry", "SetLimits", "ShareCampaign", "Submit",
+    "GetOutput", "GetOverview", "GetPilotView", "GetReturned", "GetSpans", "GetStore", "GetTail", "GetTask", "GetTasks",
+    "GetWords", "Retry", "SetLimits", "ShareCampaign", "Submit",
 }  # fmt: skip
 ASKING = {"BeginSubmit", "Finish", "GetJobs", "ReportJobs", "RevokeKey"}
 PEERS = {
