@@ -7,6 +7,7 @@ from pilotmtc.errors import ConfigError
 
 _PART = re.compile(r"[^,\[\]]+|\[[^\]]*\]|,")
 _TAIL = re.compile(r"(\d+)$")
+_DIGITS = re.compile(r"([0-9]+)")
 _MOST = 100_000
 
 
@@ -45,6 +46,11 @@ def _numbers(ranges: str, text: str) -> Iterator[str]:
             raise ConfigError(f"{part!r} in {text!r} is not a range of hosts: write n[1-4,7]")
         for number in range(int(first), int(last if dash else first) + 1):
             yield str(number).zfill(len(first))
+
+
+def by_number(name: str) -> list[str | int]:
+    """Return what sorts names with their numbers as numbers: ``n9`` before ``n10``."""
+    return [int(part) if at % 2 else part for at, part in enumerate(_DIGITS.split(name))]
 
 
 def fold(names: Iterable[str]) -> str:

@@ -82,7 +82,8 @@ class User:
     def counts(self, campaign: int | None = None) -> dict[str, int]:
         """Return how many tasks of the newest campaign, or of `campaign`, are in which state; zeros are left out."""
         words = [] if campaign is None else [str(campaign)]
-        found = self.cli("status", *words, "--json").record["campaigns"][0]["counts"]
+        campaigns = self.cli("status", *words, "--json").record["campaigns"]
+        found = campaigns[0]["counts"] if campaigns else {}
         return {state: n for state, n in found.items() if n}
 
     def wait_counts(self, **counts: int) -> None:

@@ -8,6 +8,7 @@ every look in vain is paid for by an end. Wide tasks cost a look at each node (n
 import heapq
 from collections.abc import Iterable
 
+from pilotmtc.host_lists import by_number
 from pilotmtc.model import Resources
 from pilotmtc.resources.amounts import Amounts, Need, Sum
 from pilotmtc.resources.fit import Capacity, Request, fit
@@ -312,7 +313,8 @@ class Cluster:
         if left:
             return None
         slots: list[Slot] = []
-        for count, place in sorted(chosen, key=lambda pair: pair[1].index):
+        # Not as they joined: Open MPI's "num local peers" failure depends on the order of its hosts.
+        for count, place in sorted(chosen, key=lambda pair: by_number(pair[1].node.name)):
             for _ in range(count):
                 slot = place.node.take(need)
                 assert slot is not None, "there was room for it"

@@ -1,6 +1,5 @@
 """One pilot: its nodes, running tasks, slots against time, events, job and log."""
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,6 +11,7 @@ from textual.containers import VerticalScroll
 from textual.widgets import Static, TabbedContent, TabPane
 
 from pilotmtc.errors import NotPermitted, UsageError
+from pilotmtc.host_lists import by_number
 from pilotmtc.model import Pilot, PilotId
 from pilotmtc.protocol.client.pilots import PilotFile, PilotView
 from pilotmtc.protocol.records import NodeState, RunningTask, Span
@@ -168,7 +168,7 @@ class PilotScreen(Base):
         for task in view.tasks:
             if task.started_at:
                 taken.setdefault(task.node, set()).update(cores_of(task.slot))
-        nodes = sorted(view.nodes, key=_by_number)
+        nodes = sorted(view.nodes, key=lambda node: by_number(node.name))
         rows = {node.name: _node(node, taken.get(node.name, set()), wide=self.wide) for node in nodes}
         self.query_one("#node-table", Table).fill(rows)
 
@@ -273,11 +273,6 @@ class PilotScreen(Base):
                 self.mtc.page([str(copy)])
 
         self.begin(page(), "pager")
-
-
-def _by_number(node: NodeState) -> list[tuple[int, str]]:
-    """Put n10 behind n9."""
-    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", node.name)]
 
 
 def _node(node: NodeState, taken: set[int], *, wide: bool) -> tuple[Cell, ...]:
