@@ -5,14 +5,14 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What the rest of the code asks about time."""
+    """A source of the time."""
 
     def now(self) -> float:
         """Return seconds since the epoch, UTC."""
         ...
 
     def monotonic(self) -> float:
-        """Return seconds that never jump; only differences mean anything."""
+        """Return seconds that never jump; only differences are meaningful."""
         ...
 
 
@@ -29,12 +29,12 @@ class SystemClock:
 
 
 class FakeClock:
-    """A clock that moves when it is told to.
+    """A clock that moves only when a test moves it.
 
     Parameters
     ----------
     now
-        Where it starts, in seconds since the epoch.
+        Its first time, in seconds since the epoch.
     """
 
     def __init__(self, now: float = 1_700_000_000.0) -> None:
@@ -50,10 +50,10 @@ class FakeClock:
         return self._monotonic
 
     def advance(self, seconds: float) -> None:
-        """Let `seconds` pass on both clocks."""
+        """Advance both clocks by `seconds`."""
         self._now += seconds
         self._monotonic += seconds
 
     def jump(self, seconds: float) -> None:
-        """Set the wall clock off by `seconds`; the monotonic one does not notice."""
+        """Change only the wall clock, by `seconds`."""
         self._now += seconds

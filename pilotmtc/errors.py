@@ -3,30 +3,30 @@
 ::
 
     PilotMTCError
-    |- UsageError              the user asked for something that makes no sense      exit 2
-    |  '- NotPermitted         whoever is connected may not ask for it
+    |- UsageError              the user asked for something invalid                  exit 2
+    |  '- NotPermitted         this connection may not ask for it
     |- ConfigError             a file, path or variable is wrong                     exit 2
     |  '- NoProgram            there is no pilotmtc on a host
     |- StoreError              the store cannot do it                                exit 3
     |  |- StoreBusy            another process has the file; try again   (transient)
     |  |- SchemaMismatch       the file is foreign, newer or damaged
     |  '- StoreMoved           the store is served by another host       (transient)
-    |- TransportError          the way to the store                                  exit 4
+    |- TransportError          the connection to the store                           exit 4
     |  |- ConnectError         it could not be opened                    (transient)
-    |  |  |- ConnectPostponed  a host takes no connections from here now (transient)
+    |  |  |- ConnectPostponed  a host refuses connections for a while    (transient)
     |  |  '- LoginRefused      a host's login or identity: a person must act
-    |  |     '- HostKeyRefused the host is not known to be the right one
-    |  |- ChannelClosed        it ended in the middle                    (transient)
+    |  |     '- HostKeyRefused the host's key is unknown or wrong
+    |  |- ChannelClosed        it ended while it was in use              (transient)
     |  '- ProtocolError        the two sides do not speak the same language
     |- AdaptorError            a scheduler                                           exit 5
-    |  |- SubmitRejected       it said no
-    |  |- JobUnknown           it does not know the job, or not any more
+    |  |- SubmitRejected       it refused
+    |  |- JobUnknown           it does not know the job
     |  '- StatusUnavailable    it could not be asked                     (transient)
     |     '- AnswerLost        it may have done what it was asked        (transient)
-    |- StateError              a record cannot go that way                           exit 6
+    |- StateError              a record cannot change to that state                  exit 6
     |  |- InvalidTransition
     |  '- StaleAttempt
-    '- TaskError               a task did not end well                               exit 1
+    '- TaskError               a task did not succeed                                exit 1
 
 Each class says whether trying again can help (``transient``) and which exit code the command line gives it
 (``exit_code``). Foreign exceptions are wrapped where they enter, with ``raise ... from``.
@@ -36,7 +36,7 @@ _SHOWN = 100
 
 
 def shown(value: object) -> str:
-    """Return a value as the text of an error shows it: not all of it if it is long."""
+    """Return a value for the text of an error, shortened if it is long."""
     text = repr(value)
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
 
@@ -49,13 +49,13 @@ class PilotMTCError(Exception):
 
 
 class UsageError(PilotMTCError):
-    """The request makes no sense: the text names the value and the remedy."""
+    """The request is invalid; the text names the value and the remedy."""
 
     exit_code = 2
 
 
 class NotPermitted(UsageError):
-    """The way by which somebody has come to the store, such as a pilot's key, is not meant for that."""
+    """A connection may not ask for this, such as one that was opened with a pilot's key."""
 
 
 class ConfigError(PilotMTCError):
@@ -96,52 +96,52 @@ class StoreMoved(StoreError):
 
 
 class TransportError(PilotMTCError):
-    """The way to the store failed."""
+    """The connection to the store failed."""
 
     exit_code = 4
 
 
 class ConnectError(TransportError):
-    """The way to the store could not be opened."""
+    """The connection to the store could not be opened."""
 
     transient = True
 
 
 class ConnectPostponed(ConnectError):
-    """A host takes no connections from here for a while: too many logins failed, or too many are under way."""
+    """A host refuses connections for a while: too many logins have failed, or too many are in progress."""
 
 
 class LoginRefused(ConnectError):
-    """A host does not let the user in, or is not known to be the right one.
+    """A host refuses the login, or its identity is not known.
 
-    Trying again by itself would only get the user locked out: a person must act first.
+    It must not be repeated automatically, which could lock the account: a person must act first.
     """
 
     transient = False
 
 
 class HostKeyRefused(LoginRefused):
-    """A host shows a key that is not the one it is known by."""
+    """A host's key is unknown, or is not the one in ``known_hosts``."""
 
 
 class ChannelClosed(TransportError):
-    """The way to the store ended in the middle of a conversation."""
+    """The connection to the store ended while it was in use."""
 
     transient = True
 
 
 class ProtocolError(TransportError):
-    """The other side sent what this version does not understand."""
+    """The other side sent something that this version does not understand."""
 
 
 class AdaptorError(PilotMTCError):
-    """Something about a scheduler."""
+    """An error of a scheduler."""
 
     exit_code = 5
 
 
 class SubmitRejected(AdaptorError):
-    """The scheduler was asked and said no."""
+    """The scheduler refused."""
 
 
 class StatusUnavailable(AdaptorError):
@@ -151,28 +151,28 @@ class StatusUnavailable(AdaptorError):
 
 
 class AnswerLost(StatusUnavailable):
-    """The scheduler was asked to do something and its answer was lost: look before asking again."""
+    """The scheduler may have done what it was asked, but its answer was lost: check before asking again."""
 
 
 class JobUnknown(AdaptorError):
-    """The scheduler was asked, and does not know the job, or not any more."""
+    """The scheduler does not know the job, or no longer knows it."""
 
 
 class StateError(PilotMTCError):
-    """A record cannot go from its state to the one asked for."""
+    """A record cannot change from its state to the requested one."""
 
     exit_code = 6
 
 
 class InvalidTransition(StateError):
-    """The transition table has no such pair."""
+    """The transition table does not contain this pair."""
 
 
 class StaleAttempt(StateError):
-    """A message speaks of an attempt that is no longer the task's current one."""
+    """A message is about an attempt that is no longer the task's current one."""
 
 
 class TaskError(PilotMTCError):
-    """A task did not end well."""
+    """A task did not succeed."""
 
     exit_code = 1

@@ -1,4 +1,4 @@
-"""Names of many hosts: SLURM's short form, ``n[1-3,7],login``, and what other schedulers write. Pure."""
+"""Lists of hosts as schedulers write them, such as SLURM's ``n[1-3,7],login``. Pure."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -12,12 +12,12 @@ _MOST = 100_000
 
 
 def expand(text: str) -> list[str]:
-    """Return the names that ``n[1-3,7],login`` means.
+    """Return the names in a list such as ``n[1-3,7],login``.
 
     Raises
     ------
     ConfigError
-        If it means none.
+        If it is not such a list.
     """
     names: list[str] = []
     current = [""]
@@ -54,10 +54,10 @@ def by_number(name: str) -> list[str | int]:
 
 
 def fold(names: Iterable[str]) -> str:
-    """Return names in the short form; what `expand` makes of it are the same in the same order."""
+    """Return names in the short form, from which `expand` makes the same names in the same order."""
     parts: list[str] = []
     stem = ""
-    ranges: list[list[str]] = []  # first and last number of each, as they are written
+    ranges: list[list[str]] = []  # first and last number of each range, as written
     for name in [*names, ""]:
         found = _TAIL.search(name)
         digits = found[1] if found else ""
@@ -83,7 +83,7 @@ def _written(stem: str, ranges: list[list[str]]) -> str:
 
 
 def counts(text: str) -> list[int]:
-    """Return the numbers that ``12(x3),8`` means."""
+    """Return the numbers in a list such as ``12(x3),8``, which is 12, 12, 12, 8."""
     found: list[int] = []
     for part in text.split(","):
         number, _, times = part.partition("(x")

@@ -2,7 +2,7 @@
 
 
 def register() -> None:
-    """Let radical.saga use these adaptors in the place of its own for the same schemes, which hang when a link is lost.
+    """Let radical.saga use these adaptors instead of its own for the same schemes; those hang when a connection breaks.
 
     Its adaptors for other schemes stay. Can be repeated.
     """

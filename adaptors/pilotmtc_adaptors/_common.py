@@ -1,4 +1,4 @@
-"""What dialects share in asking a scheduler: the account, what a command said, and what that means."""
+"""What dialects share when they ask a scheduler: the account, a command's output, and the errors for it."""
 
 import re
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ _TEXT_CHARACTERS = 500
 
 
 def text_of(said: CallResult) -> str:
-    """Return what a command said, in one line, with its exit code."""
+    """Return a command's output on one line, with its exit code."""
     words = " ".join((said.stderr.strip() or said.stdout.strip()).split())
     return f"{words[:_TEXT_CHARACTERS] or 'nothing'} (exit code {said.returncode})"
 
@@ -26,12 +26,12 @@ def user_name() -> Conversation[str]:
 def not_submitted(
     said: CallResult, scheduler: str, command: str, *, cut_off: "re.Pattern[str]", unreachable: "re.Pattern[str]"
 ) -> StatusUnavailable | SubmitRejected:
-    """Return the error of a submission that gave no id.
+    """Return the error of a submission that printed no job id.
 
     Parameters
     ----------
     cut_off, unreachable
-        What the command says when the scheduler may have taken the job all the same, and when it cannot be reached.
+        What the command prints if the scheduler may have accepted the job nevertheless, and if it cannot be reached.
     """
     text = text_of(said)
     if said.returncode <= 0 or cut_off.search(text):

@@ -1,4 +1,4 @@
-"""What a dialect is: it knows how to speak to one scheduler.
+"""Interface of a dialect: how to speak to one scheduler.
 
 A dialect is a module, or any object, with the attributes of `Dialect`. It is pure: its verbs are generators that yield
 commands to run, receive their results, and return records. They start no process and touch no file or clock; the one

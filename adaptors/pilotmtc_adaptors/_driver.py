@@ -1,4 +1,4 @@
-"""The one driver of all dialects: it runs their commands, with time limits, and tries again where that is safe."""
+"""The driver of all dialects: it runs their commands with time limits, and repeats them where that is safe."""
 
 import contextlib
 import os
@@ -134,7 +134,7 @@ def _again(ask: Callable[[], T], not_after: type[StatusUnavailable] | None = Non
 
 
 def _converse(talk: Conversation[T], unanswered: type[StatusUnavailable] = StatusUnavailable) -> T:
-    """Hold one conversation; raise `unanswered` for a call that gave no answer in time."""
+    """Run a verb of a dialect to its end; raise `unanswered` for a command that does not answer in time."""
     with contextlib.closing(talk):
         try:
             call = next(talk)
@@ -150,7 +150,7 @@ def _converse(talk: Conversation[T], unanswered: type[StatusUnavailable] = Statu
 
 
 def _find_lost(dialect: Dialect, name: str, asked_at: float) -> str | tuple[str, ...] | None:
-    """Return the id of the job of that name submitted since `asked_at`, several of them, or None."""
+    """Return the id of the job of that name submitted since `asked_at`; all ids if there are several; else None."""
     for pause in _FIND_PAUSES_S:
         time.sleep(pause)
         found = find(dialect, name)
@@ -174,7 +174,7 @@ def _environment(call: Call) -> Mapping[str, str]:
 
 
 def _search_path() -> str:
-    """Return PATH and the places of schedulers, which the profile of a login shell may add, and others lack."""
+    """Return PATH with the usual directories of schedulers, which only the profile of a login shell may add."""
     try:
         with open(os.environ.get("PBS_CONF_FILE") or "/etc/pbs.conf", encoding="utf-8", errors="replace") as file:
             places = [f"{line.strip()[9:]}/bin" for line in file if line.startswith("PBS_EXEC=/")]
@@ -220,7 +220,7 @@ def _is_over(process: "subprocess.Popen[bytes]") -> bool:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """End all that the call started. Its first process is not reaped yet, so the group's number is still its own."""
+    """Kill all processes of the call. The first one is not reaped yet, so the group's number cannot be another's."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

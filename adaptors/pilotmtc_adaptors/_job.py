@@ -1,4 +1,4 @@
-"""SAGA's job Service and Job for every dialect; the driver does what they ask for."""
+"""SAGA's job Service and Job, for all dialects, on top of the driver."""
 
 import math
 import time
@@ -39,7 +39,7 @@ class DialectService(_saga.Service):  # type: ignore[misc]
 
     @_saga.call
     def init_instance(self, adaptor_state: Any, rm_url: Any, session: Any) -> Any:
-        """Keep which scheduler this is."""
+        """Remember the scheduler."""
         more = [rm_url.port, rm_url.username, rm_url.password, rm_url.query, (rm_url.path or "").strip("/")]
         if rm_url.host not in _HERE or any(more):
             raise saga.BadParameter(
@@ -109,14 +109,14 @@ class DialectService(_saga.Service):  # type: ignore[misc]
 
 
 class DialectJob(_saga.Job):  # type: ignore[misc]
-    """A job. When it is known to have ended, the scheduler is not asked again, because schedulers forget jobs.
+    """A job. Once it is known to have ended, the scheduler is not asked again, because schedulers forget jobs.
 
-    A job that the scheduler knew and has forgotten has ended, too. Its state is ``Unknown``: nobody knows how it ended.
+    A job that the scheduler has forgotten has ended as well, in the state ``Unknown``: nobody can say how.
     """
 
     @_saga.call
     def init_instance(self, job_info: dict[str, Any]) -> Any:
-        """Keep which job this is."""
+        """Remember the job."""
         self._service: DialectService = job_info["job_service"]
         self._description = job_info.get("job_description")
         self._batch: str | None = job_info.get("job_id")

@@ -1,4 +1,4 @@
-"""What the exit statuses of the two families of PBS mean; Moab passes on those of Torque."""
+"""The meaning of exit statuses in OpenPBS and Torque; Moab passes on those of Torque."""
 
 from pilotmtc_adaptors._dialect import JobState
 

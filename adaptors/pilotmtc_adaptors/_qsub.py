@@ -1,4 +1,4 @@
-"""Options of qsub, which Torque and Moab share, and PBS Pro in part."""
+"""Options of qsub that Torque and Moab share; PBS Pro has some of them."""
 
 import re
 
@@ -13,7 +13,7 @@ _EXTENSION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", re.ASCII)
 
 
 def qsub_options(request: JobRequest, name: str) -> list[str]:
-    """Return the options that all of them share; `name` comes from `checked_name`, or is a shorter one."""
+    """Return the options common to all of them; `name` comes from `checked_name`, perhaps shortened."""
     argv = ["-S", "/bin/sh", "-r", "n"]
     if name:
         argv += ["-N", name]

@@ -1,4 +1,4 @@
-"""From SAGA's job description to a `JobRequest`: each attribute is used, or refused by name."""
+"""Turn SAGA's job description into a `JobRequest`: each attribute is either used or refused by name."""
 
 import re
 from collections.abc import Mapping
@@ -47,7 +47,7 @@ _ONE_IS_FINE = ("NumberOfProcesses", "ProcessesPerHost", "ThreadsPerProcess")
 
 
 def as_request(attributes: Mapping[str, Any]) -> JobRequest:
-    """Return what a description with these attributes, named as SAGA names them, asks for.
+    """Return the request that corresponds to a description with these attributes, in SAGA's names.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def as_request(attributes: Mapping[str, Any]) -> JobRequest:
 
 
 def _share(name: str, total: int, nodes: int) -> int:
-    """Return the share of one node in what the whole job gets."""
+    """Return one node's part of an amount for the whole job."""
     if name == "TotalPhysicalMemory":
         return -(-(total << 20) // nodes)  # SAGA counts MiB
     if total % nodes:

@@ -1,6 +1,6 @@
-"""radical.saga's private parts: the only file that uses them.
+"""The only file that uses private parts of radical.saga.
 
-A new radical.saga may move them; ``tests/unit/adaptors/test_saga_private.py`` then says which, and what to do.
+A new radical.saga may move them: then ``tests/unit/adaptors/test_saga_private.py`` says which, and what to do.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,11 +20,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _Adaptor(Base):  # type: ignore[misc]
-    """What radical.saga knows the classes by; there is one of it."""
+    """The one object by which radical.saga knows our classes."""
 
 
 def call(function: F) -> F:
-    """Return a method that radical.saga can call: it passes one argument more."""
+    """Return a method that radical.saga can call: it passes an additional argument."""
     made: F = SYNC_CALL(function)
     return made
 
@@ -37,7 +37,7 @@ def new_job(service: Service, scheme: str, **state: Any) -> Any:
 
 
 def register(name: str, schemes: Sequence[str], service: type[Service], job: type[Job]) -> None:
-    """Let radical.saga use these classes for the schemes, and no others for them, through SSH or not.
+    """Let radical.saga use these classes, and no others, for the schemes, with or without SSH.
 
     Raises
     ------

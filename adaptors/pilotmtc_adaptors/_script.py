@@ -1,4 +1,4 @@
-"""What dialects share in building requests: checks, quoting, and the job's script."""
+"""What dialects share when they build requests: checks, quoting, and the job's script."""
 
 import re
 import shlex
@@ -23,7 +23,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
 
 def refuse_unmapped(request: JobRequest, maps: frozenset[str], scheduler: str) -> None:
-    """Raise `UsageError` that names the fields that are set and that the scheduler's dialect cannot act on."""
+    """Raise `UsageError` if fields are set that the scheduler's dialect cannot act on; it names them."""
     fields = msgspec.structs.fields(JobRequest)
     refused = [
         f"{field.name} ({getattr(request, field.name)!r})"
@@ -35,7 +35,7 @@ def refuse_unmapped(request: JobRequest, maps: frozenset[str], scheduler: str) -
 
 
 def refuse_nonsense(request: JobRequest) -> None:
-    """Raise `UsageError` that names a number that makes no sense for any scheduler."""
+    """Raise `UsageError` if a number is invalid for every scheduler; it names the field."""
     for name in ("nodes", "cores_per_node", "gpus_per_node", "memory_per_node_bytes", "walltime_s", "signal_s"):
         value, least = getattr(request, name), 1 if name == "nodes" else 0
         if value < least:

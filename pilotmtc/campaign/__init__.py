@@ -1,4 +1,4 @@
-"""Campaigns on their way to the store: files that describe them, and the messages that submit them."""
+"""Campaigns before they are in the store: files that describe them, and the messages that submit them."""
 
 from pilotmtc.campaign.file import CampaignFile, load, loads
 from pilotmtc.campaign.submit import TaskSpec, chunks

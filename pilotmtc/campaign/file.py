@@ -1,4 +1,4 @@
-"""Campaign files: TOML that says which tasks there are, over which parameters, and what waits for what."""
+"""Campaign files: TOML with tasks, their parameters, and their dependencies."""
 
 import difflib
 import os
@@ -26,7 +26,7 @@ T = TypeVar("T")
 S = TypeVar("S", Resources, Template)
 Reader = Callable[[object], object]
 
-# What a [[task]] may say; [defaults] may say all but the last lot.
+# The keys of a [[task]]; [defaults] may have all of them but the last group.
 SHARED: dict[str, Reader] = {
     "command": readers.command,
     "cores": readers.positive,
@@ -64,14 +64,14 @@ _ONE: tuple[Row, ...] = ((),)
 
 
 class CampaignFile:
-    """A campaign file that was read and found right.
+    """A campaign file that has been read and checked.
 
     Attributes
     ----------
     name
         Its own, or the file's without the suffix.
     size
-        How many tasks it makes; None if that depends on what cannot be read twice.
+        Number of tasks; None if that depends on an input that can be read only once.
     """
 
     def __init__(self, name: str, tables: Sequence["_Table"]) -> None:
@@ -81,7 +81,7 @@ class CampaignFile:
         self.size = None if None in sizes else sum(size for size in sizes if size is not None)
 
     def tasks(self) -> Iterator[TaskSpec]:
-        """Yield the tasks; each comes after those that it waits for."""
+        """Yield the tasks; each one comes after those that it depends on."""
         for table in self._tables:
             yield from table.tasks()
 
@@ -92,7 +92,7 @@ def load(path: str | Path) -> CampaignFile:
     Raises
     ------
     UsageError
-        If something in it is wrong: file, line, table, value and remedy are in the text.
+        If something in it is wrong; the text names file, line, table, value and remedy.
     ConfigError
         If it cannot be read.
     """
@@ -110,19 +110,19 @@ def load(path: str | Path) -> CampaignFile:
 
 
 def loads(text: str, *, place: str = "campaign", base: Path | None = None) -> CampaignFile:
-    """Read a campaign from `text`. Paths in it start at `base` (the current directory); errors say `place`."""
+    """Read a campaign from `text`. Its paths start at `base` (default: the current directory); errors name `place`."""
     try:
         document = tomllib.loads(text, parse_float=readers.Written)
     except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
         raise UsageError(f"{place}: not TOML: {error}") from error
     try:
         return _Reader(text, document, place, base or Path(current_directory())).read()
-    except RecursionError as error:  # of dotted keys, which TOML's reader does not mind
+    except RecursionError as error:  # in dotted keys, which TOML's reader accepts
         raise UsageError(f"{place}: a value is nested too deeply: {error}") from error
 
 
 class _Table(msgspec.Struct):
-    """One ``[[task]]``, ready to make its tasks."""
+    """A ``[[task]]`` that has been read."""
 
     template: Template
     resources: Resources
@@ -146,7 +146,7 @@ class _Table(msgspec.Struct):
 
 
 class _Reader:
-    """Reads one document; knows where it is, for the errors."""
+    """Reads a document, and remembers the position for errors."""
 
     def __init__(self, text: str, document: Mapping[str, object], place: str, base: Path) -> None:
         self._document = document
@@ -222,7 +222,7 @@ class _Reader:
         return {key: self._value(table, key, read, at, label) for key, read in readers.items() if key in table}
 
     def _check_wildcards(self, found: Sequence[Mapping[str, object]], labels: Sequence[str]) -> None:
-        """See that no table waits for ``sim-*``: in a name that is waited for ``*`` is a letter as others are."""
+        """Refuse to wait for ``sim-*``: in ``after``, ``*`` is not a wildcard."""
         known = {other["name"] for other in found if isinstance(other.get("name"), str)}
         for number, table in enumerate(found):
             for key in ("after", "after_any"):
@@ -264,7 +264,7 @@ class _Reader:
             for key, well in (("after", True), ("after_any", False)):
                 waits += [(other, render(other, fields, key), well) for other in has.get(key, ())]
         except PilotMTCError as error:
-            named = re.search(r" in the (cwd|stdin|stdout|stderr)\b", str(error))  # make_template says which part
+            named = re.search(r" in the (cwd|stdin|stdout|stderr)\b", str(error))  # its text names the part
             self._fail(at, named[1] if named and key == "command" else key, label, str(error), type(error))
         resources = Resources(
             cores=has.get("cores", 1),
@@ -291,7 +291,7 @@ class _Reader:
         return table, Node(pattern, tuple(tuple(holes(other, fields)) for other, _, _ in waits))
 
     def _once(self, record: S) -> S:
-        """Return an equal record seen before, if there is one: chunks tell them apart by identity."""
+        """Return an equal earlier record if there is one: messages tell records apart by identity."""
         found: S = self._shared.setdefault(msgspec.msgpack.encode((type(record).__name__, record)), record)
         return found
 
@@ -316,7 +316,7 @@ class _Reader:
         return combine(sources) if sources else None
 
     def _template(self, has: Mapping[str, Any], fields: Sequence[str]) -> Template:
-        """Return the template; its directory is made absolute: a task starts in the campaign file's own."""
+        """Return the template. Its directory becomes absolute; the default is that of the campaign file."""
         cwd = _joined(literal(str(self._base), fields), has.get("cwd", "."))
         return make_template(
             has["command"],
@@ -332,7 +332,7 @@ class _Reader:
 
 
 def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `own` over `base`; env and resources are merged name by name."""
+    """Return `base` updated with `own`; env and resources are merged name by name."""
     result = {**base, **own}
     for key in ("env", "resources"):
         if key in base and key in own:
@@ -354,14 +354,14 @@ _KEY = re.compile(r"\s*([\"']?)([\w-]+)\1\s*[.=]")
 
 
 def find_lines(text: str) -> dict[tuple[str, str], int]:
-    """Return the line of each ``(table, key)``: tables are "", "defaults", "task1", "task2"...; key "" is the header.
+    """Return the line of each ``(table, key)``. Tables are "", "defaults", "task1", "task2"...; key "" is the header.
 
-    tomllib tells no positions. This reads lines, not TOML: good enough to point at one, never to decide anything.
+    tomllib gives no positions. This reads lines rather than TOML: it is good enough for messages, not for decisions.
     """
     result: dict[tuple[str, str], int] = {}
     tasks = 0
     at = inner = ""
-    closing = ""  # what ends the multi-line string that we are in
+    closing = ""  # the end of the current multi-line string
     for number, line in enumerate(text.splitlines(), 1):
         if not closing:
             if match := _HEADER.fullmatch(line):

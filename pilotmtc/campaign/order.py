@@ -1,4 +1,4 @@
-"""Which table of a campaign file comes before which, from the names they give and the names they wait for.
+"""The order of a campaign file's tables, from the names of their tasks and the names that they wait for.
 
 A name may hold placeholders: ``fit-{seed}`` waits for the task ``fit-7`` when ``seed`` is 7. Tables are ordered by
 whether a name *could* be the one that is waited for; the store holds each task to the very name.
@@ -13,14 +13,14 @@ Pattern = tuple[str | None, ...]  # literal pieces, and None for any text
 
 
 class Node(Struct, frozen=True):
-    """A table: what its tasks are called, and the names that they wait for."""
+    """A table: the names of its tasks, and the names that they wait for."""
 
     name: Pattern | None
     after: tuple[Pattern, ...] = ()
 
 
 class UnknownName(Exception):
-    """Nobody has the name: which table asked, and which of its names it was."""
+    """No task has a name that is waited for; the attributes say which table and which of its names."""
 
     def __init__(self, node: int, which: int) -> None:
         super().__init__(node, which)
@@ -37,7 +37,7 @@ class Cycle(Exception):
 
 
 def in_order(nodes: Sequence[Node]) -> list[int]:
-    """Return the indexes of `nodes`, each after all that it waits for, otherwise as they stand.
+    """Return the indexes of `nodes`, each one after those that it waits for, and otherwise in their order.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def in_order(nodes: Sequence[Node]) -> list[int]:
 
 
 def _circle(needs: Sequence[set[int]], left: set[int]) -> list[int]:
-    """Return a circle among the nodes that are `left`, each of which needs another one that is."""
+    """Return a cycle among the nodes in `left`, each of which waits for another one of them."""
     path = [min(left)]
     while True:
         following = min(needs[path[-1]] & left)

@@ -1,4 +1,4 @@
-"""The files that tasks write their stdout and stderr to: each is one task's own."""
+"""Check that no two tasks write their stdout or stderr to the same file."""
 
 import os
 import stat
@@ -14,7 +14,7 @@ _SAME_FOR_ALL = ("attempt", "campaign_id")
 
 
 def is_device(path: str) -> bool:
-    """Return whether nothing in `path` can be overwritten, or read again: it is a device, a FIFO or the like."""
+    """Return whether `path` is a device, a FIFO or the like, which tasks may share."""
     if path.startswith(("/dev/", "/proc/")) and not path.startswith("/dev/shm/"):  # whatever it is for whom
         return True
     try:
@@ -24,7 +24,7 @@ def is_device(path: str) -> bool:
 
 
 def check_shared(template: Template, size: int | None) -> None:
-    """Raise `UsageError` if all of `size` tasks would write to one file."""
+    """Raise `UsageError` if all of `size` tasks would write to the same file."""
     if size is None or size < 2 or template.append:
         return
     for path in (template.stdout, template.stderr):
@@ -35,14 +35,14 @@ def check_shared(template: Template, size: int | None) -> None:
 
 
 def apart(tasks: Iterable[TaskSpec]) -> Iterator[TaskSpec]:
-    """Yield `tasks` as they come.
+    """Yield `tasks` unchanged.
 
     Raises
     ------
     UsageError
-        At one that would write to the file of one before it.
+        At a task that would write to the file of an earlier one.
     """
-    seen: set[int] = set()  # hashes: of a million tasks with files of their own, a tenth of what the files need
+    seen: set[int] = set()  # hashes: a tenth of the memory of a million paths
     for number, spec in enumerate(tasks, 1):
         template = spec.template
         if (template.stdout is not None or template.stderr is not None) and not template.append:

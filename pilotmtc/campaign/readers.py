@@ -1,4 +1,4 @@
-"""Reading one value of a campaign file. Each reader returns what it means or says what to write instead."""
+"""Readers of single values in campaign files. Each returns the value's meaning, or says what to write instead."""
 
 import datetime
 import signal
@@ -19,13 +19,13 @@ class Written(float):
     written: str
 
     def __new__(cls, written: str) -> "Written":
-        """Return the number that is `written`."""
+        """Return a number that remembers the text `written`."""
         self = super().__new__(cls, written)
         self.written = written
         return self
 
     def __repr__(self) -> str:
-        """Return what was written."""
+        """Return the number as it was written."""
         return self.written
 
 
@@ -37,7 +37,7 @@ def text(value: object) -> str:
 
 
 def word(value: object) -> str:
-    """Read a scalar of any kind as the text that a task sees."""
+    """Read a value of any scalar type as the text that a task gets."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
@@ -115,7 +115,7 @@ def gpus(value: object) -> float:
 
 
 def share(value: object) -> float:
-    """Read an amount of what is counted in millionths."""
+    """Read an amount of a named resource, which is counted in millionths."""
     number = amount(value)
     if 0 < number < LEAST:
         raise UsageError(f"{shown(value)} is too little: give at least {LEAST:f}, or 0")

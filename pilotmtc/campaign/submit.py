@@ -1,4 +1,4 @@
-"""From tasks, one by one, to the messages that submit them; nothing here holds more than a chunk of them."""
+"""Pack a stream of tasks into the messages that submit them; no more than one message of tasks is held."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -10,15 +10,15 @@ from pilotmtc.protocol.client.campaigns import Submit
 from pilotmtc.template import check_text, checker
 
 CHUNK = 4096
-CHUNK_CHARS = 4 << 20  # keeps a message far below the wire's cap, whatever is in the values
+CHUNK_CHARS = 4 << 20  # keeps a message far below the largest frame, whatever the values are
 VALUE_BYTES = 128 << 10  # Linux takes no longer argument or variable (MAX_ARG_STRLEN)
 PRIORITY_MAX = 2**31 - 1
 
 
 class TaskSpec(Struct, frozen=True):
-    """One task in the user's words: what `pilotmtc.model.TaskRow` is to a chunk, standing by itself.
+    """One complete task; in a message it becomes a `pilotmtc.model.TaskRow`, which refers to shared parts.
 
-    Tasks that share a `Template` and a `Resources` should share the very objects: that is what makes a million of
+    Tasks with the same `Template` and `Resources` should share the objects themselves: that keeps a million of
     them small.
     """
 
@@ -32,21 +32,21 @@ class TaskSpec(Struct, frozen=True):
 
 
 class Packer:
-    """Packs tasks, one by one, into the messages that submit them as the campaign `key`.
+    """Packs tasks into the messages that submit them as the campaign `key`.
 
-    A message is full after `size` tasks, or 4 MiB of values. Whoever waits for the next task sends what there is.
+    A message is full after `size` tasks or 4 MiB of values; an incomplete one can be taken at any time.
 
     Parameters
     ----------
     own_pilots
-        Whether they are kept for pilots of the campaign.
+        Whether only pilots of the campaign may run them.
     offset
         How many tasks the campaign has already.
 
     Attributes
     ----------
     rows
-        What the next message will have.
+        The tasks of the next message.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Packer:
         self._size = size
         self._offset = offset
         self._chars = 0
-        # By identity, which the kept reference makes unique; with what looks at values, if that is needed.
+        # By identity, which stays unique because the object is kept; with the check of its values, if it needs one.
         self._templates: dict[int, tuple[int, Template, Callable[[Sequence[str]], None] | None]] = {}
         self._resources: dict[int, tuple[int, Resources]] = {}
 
@@ -69,7 +69,7 @@ class Packer:
         Raises
         ------
         UsageError
-            If it cannot be: its number, counted from 1, is in the text.
+            If the task is invalid; the text has its number, counted from 1.
         """
         rows, template, needs, params = self.rows, spec.template, spec.resources, spec.params
         text = "".join(params)
@@ -93,7 +93,7 @@ class Packer:
         return len(rows) >= self._size or self._chars >= CHUNK_CHARS
 
     def take(self, *, last: bool = False) -> Submit:
-        """Return the message of what was added since the one before; the `last` one seals the campaign."""
+        """Return a message with the tasks added since the previous one; the `last` one completes the campaign."""
         message = Submit(
             key=self._key,
             offset=self._offset,
@@ -113,7 +113,7 @@ class Packer:
 
 
 def chunks(tasks: Iterable[TaskSpec], *, key: str, name: str = "", size: int = CHUNK) -> Iterator[Submit]:
-    """Yield the messages that submit `tasks`, which are taken only as far as needed; see `Packer`."""
+    """Yield the messages that submit `tasks`, which are consumed only as needed; see `Packer`."""
     packer = Packer(key=key, name=name, size=size)
     for spec in tasks:
         if packer.add(spec):

@@ -7,8 +7,8 @@ from pilotmtc.boot import settle_path
 
 
 def main() -> NoReturn:
-    """Run the command that ``sys.argv`` holds, and exit as it deserves."""
-    settle_path()  # before anything is imported that a file of the user's could hide
+    """Run the command in ``sys.argv``, and exit with its code."""
+    settle_path()  # before any import that a user's file of the same name could take over
     from pilotmtc.cli import interrupts
 
     try:

@@ -1,4 +1,4 @@
-"""The command ``pilotmtc``: which commands there are, and how each of them ends."""
+"""The command ``pilotmtc``: the table of commands, and their exit codes."""
 
 import difflib
 import importlib
@@ -17,7 +17,7 @@ from pilotmtc.errors import PilotMTCError
 from pilotmtc.system.locale import current_directory, speak_utf8
 from pilotmtc.text.tables import plain_words
 
-# By section: name, module (whose attribute of the same name it is), what it does. The help of the whole needs no more.
+# By section: name, module (the command is its attribute of the same name), and summary, so that the help imports none.
 SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Run": {
         "run": ("run", "Run tasks now, and show their output."),
@@ -62,7 +62,7 @@ pilotmtc results 1 --csv > results.csv
 
 
 class _ReaderGone(Exception):
-    """A `BrokenPipeError` by a name that click does not know: to that it has an answer of its own, exit code 1."""
+    """A `BrokenPipeError` under a name that click does not know, which would exit with code 1."""
 
 
 @contextmanager
@@ -88,7 +88,7 @@ class App(Helpful, click.Group):
             return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return all names, in the order in which the help has them."""
+        """Return all names, in the order of the help."""
         return [name for section in SECTIONS.values() for name in section]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -112,7 +112,7 @@ class App(Helpful, click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the commands, section by section, from the table alone."""
+        """Write the commands by section, from the table alone."""
         width = max(len(name) for name in self.list_commands(ctx))
         for title, commands in SECTIONS.items():
             with formatter.section(title):
@@ -155,7 +155,7 @@ def app() -> None:
 
 
 def main() -> int:
-    """Run the command that ``sys.argv`` holds, and return the exit code that it deserves."""
+    """Run the command in ``sys.argv``, and return its exit code."""
     speak_utf8()
     if not streams.prepare():  # before anything is done whose outcome could not be told
         return _complain("cannot write the output: standard output is closed", 3)

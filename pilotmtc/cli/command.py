@@ -1,4 +1,4 @@
-"""What all commands have in common: examples in their help, the store, the session."""
+"""What all commands share: examples in the help, the store, the session."""
 
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ _GIVEN = "pilotmtc.given"
 
 
 class State:
-    """What was said for all commands."""
+    """Options that belong to all commands."""
 
     def __init__(self) -> None:
         self.store: str | None = None
@@ -37,7 +37,7 @@ class Helpful(click.Command):
         self.examples = examples
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the command line, after looking for what an option would lose or take for nothing."""
+        """Read the command line, after refusing options that are given twice or are empty."""
         if not ctx.resilient_parsing:
             given, _, order = self.make_parser(ctx).parse_args(list(args))
             _check_options(ctx, given, order)
@@ -45,7 +45,7 @@ class Helpful(click.Command):
         return super().parse_args(ctx, args)
 
     def get_short_help_str(self, limit: int = 45) -> str:
-        """Return the first sentence, whole: there are lines enough for what click would cut short."""
+        """Return the whole first sentence, which click would cut off."""
         first = " ".join((self.help or "").split("\n\n")[0].split())
         end = first.find(". ")
         return first if end < 0 else first[: end + 1]
@@ -59,13 +59,13 @@ class Helpful(click.Command):
 
 
 class Clearable(click.Option):
-    """An option whose empty value is one: it takes back what a site says."""
+    """An option that may be empty, which removes the value that a site sets."""
 
 
 def _check_options(ctx: click.Context, given: dict[str, Any], order: list[click.Parameter]) -> None:
-    """Raise `UsageError` where click would keep the last of several values, and where a value is empty.
+    """Raise `UsageError` if an option is given several times, of which click would keep the last, or is empty.
 
-    An empty value is mostly a variable of a shell that is not set: to go without it would be a guess.
+    An empty value usually comes from an unset shell variable; to ignore it would be a guess.
     """
     seen: dict[str | None, click.Option] = {}
     for option in order:
@@ -94,23 +94,23 @@ def _times(count: int) -> str:
 
 
 class Group(Helpful, click.Group):
-    """A command with commands of its own, which wants one of them."""
+    """A command with subcommands, one of which must be given."""
 
 
 def set_store(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
-    """Remember ``--store``; the innermost one counts."""
+    """Remember ``--store``; the one of the innermost command counts."""
     if value is not None:
         ctx.ensure_object(State).store = value
 
 
 def set_site(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
-    """Remember ``--site``; the innermost one counts."""
+    """Remember ``--site``; the one of the innermost command counts."""
     if value is not None:
         ctx.ensure_object(State).site = value
 
 
 def command(name: str, *, examples: str = "", **settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
-    """Make a command with ``--store``, ``-h`` and examples."""
+    """Return a decorator that makes a command with ``--store``, ``-h`` and examples."""
 
     def decorate(function: Callable[..., Any]) -> click.Command:
         return click.command(name, cls=Helpful, examples=examples, **settings)(store_option(function))
@@ -138,7 +138,7 @@ def store_option(function: F) -> F:
 
 
 def store_word() -> str | None:
-    """Return the store that was asked for, None if none was."""
+    """Return the store that was given; None if none was."""
     state = click.get_current_context().ensure_object(State)
     if state.store is None and site_word() != "local":
         from pilotmtc.sites import get_site
@@ -148,19 +148,19 @@ def store_word() -> str | None:
 
 
 def store_url() -> str:
-    """Return where the store is, without all that opening it takes."""
+    """Return the store's URL without opening it."""
     from pilotmtc.store.location import locate
 
     return locate(store_word()).url
 
 
 def site_word() -> str:
-    """Return the site that was asked for, ``local`` if none was."""
+    """Return the site that was given, by default ``local``."""
     return click.get_current_context().ensure_object(State).site or "local"
 
 
 def hint(words: str) -> str:
-    """Return ``pilotmtc WORDS`` as it must be typed to reach the same store."""
+    """Return ``pilotmtc WORDS`` with the options that are needed to reach the same store."""
     import shlex
 
     state = click.get_current_context().ensure_object(State)
@@ -169,14 +169,14 @@ def hint(words: str) -> str:
 
 
 def complete_file(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
-    """Let the shell offer files, as it does for commands that it does not know."""
+    """Let the shell complete names of files."""
     from click.shell_completion import CompletionItem
 
     return [CompletionItem(incomplete, type="file")]
 
 
 def typed(names: Container[str]) -> list[str]:
-    """Return those options of the command that are called so, as they were typed."""
+    """Return the given options of the command that have these names, as they were typed."""
     import shlex
 
     ctx = click.get_current_context()
@@ -195,17 +195,17 @@ def typed(names: Container[str]) -> list[str]:
 
 @contextmanager
 def open_session(*, makes: bool = False) -> "Iterator[Session]":
-    """Give a session with the store that was asked for.
+    """Yield a session with the store that was given.
 
     Parameters
     ----------
     makes
-        Whether a store that was named is made if it is not there; the usual one always is.
+        Whether to create the given store if it does not exist; the default store is always created.
 
     Raises
     ------
     ConfigError
-        If it is not there and not to be made.
+        If it does not exist and must not be created.
     """
     from pilotmtc.errors import NoProgram
     from pilotmtc.session import Session

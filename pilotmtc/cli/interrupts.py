@@ -1,4 +1,4 @@
-"""Ctrl-C: it interrupts a command once, and does not disturb its end."""
+"""Ctrl-C interrupts a command once, and does not disturb its end."""
 
 import signal
 from types import FrameType
@@ -21,9 +21,9 @@ def interrupt(_number: int = signal.SIGINT, _frame: FrameType | None = None) -> 
 
 
 def end() -> None:
-    """Let no Ctrl-C do anything any more: when Python itself ends, it would still kill."""
+    """Ignore Ctrl-C from now on: it would still kill Python while that exits."""
     global _enough  # noqa: PLW0603
     _enough = True
-    # Blocked first, for Python complains of a signal that it has taken in when there is no handler any more.
+    # Block it first: Python complains about a received signal that no longer has a handler.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     signal.signal(signal.SIGINT, signal.SIG_IGN)

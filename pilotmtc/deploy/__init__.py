@@ -1,1 +1,1 @@
-"""Sites seen from the workstation: `check` says what is wrong with one; `put` brings pilotmtc there."""
+"""Preparing sites from the workstation: `check` says what is wrong with one; `put` installs pilotmtc there."""

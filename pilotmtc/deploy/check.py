@@ -1,4 +1,4 @@
-"""Looking at all that a site needs, from the way there to the way back."""
+"""Checks of a site, from the connection there to the connection back from its nodes."""
 
 import json
 from collections.abc import Iterator
@@ -23,10 +23,10 @@ _HERE_LIMIT_S = 120.0
 
 
 def check(site: Site) -> Iterator[Finding]:
-    """Look at one thing after the other. What cannot be looked at for want of another one has None as its `ok`.
+    """Yield one finding after the other. Its `ok` is None if it could not be checked because an earlier check failed.
 
-    ``ssh``, ``host key``, ``python``, ``pilotmtc``, ``store``, ``scheduler``, ``way back``; the first three only where
-    they matter: not for this machine.
+    They are ``ssh``, ``host key``, ``python``, ``pilotmtc``, ``store``, ``scheduler`` and ``way back``; the first three
+    are left out for this machine.
     """
     rest = ["pilotmtc", "store"]
     rest += ["scheduler"] if site.scheduler != LOCAL else []
@@ -57,7 +57,7 @@ def check(site: Site) -> Iterator[Finding]:
 
 
 def _way(shell: Shell) -> Iterator[Finding]:
-    """Open the connection, and have a word said there, for the system's `ssh` connects only then."""
+    """Open the connection and run a command there: the system's `ssh` connects only then."""
     try:
         answer = shell.run("echo", timeout_s=120.0)
     except HostKeyRefused as error:
@@ -98,7 +98,7 @@ def _store(info: StoreInfo) -> str:
 
 
 def _look_there(site: Site, shell: Shell) -> Iterator[Finding]:
-    """Have the pilotmtc there look at what only it can see."""
+    """Let the site's own pilotmtc check what only it can see."""
     target = site.target
     words = ["look-here", *(["--scheduler", site.scheduler] if site.scheduler else [])]
     words += ["--login", site.login] if site.login else []

@@ -1,4 +1,4 @@
-"""What a check has found."""
+"""The result of a check."""
 
 from collections.abc import Callable
 
@@ -8,18 +8,18 @@ from pilotmtc.errors import PilotMTCError
 
 
 class Finding(Struct, frozen=True):
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes
     ----------
     name
-        What it is.
+        What was checked.
     ok
-        Whether it is as it must be; None if it could not be looked at.
+        Whether it is all right; None if it could not be checked.
     words
-        What was found, or what is wrong and what to do.
+        What was found; or what is wrong, and what to do.
     exit_code
-        What the command line makes of it.
+        The exit code of the command line.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Finding(Struct, frozen=True):
 
 
 def finding(name: str, try_it: Callable[[], str]) -> Finding:
-    """Return what `try_it` says, or the error that it raises."""
+    """Return the finding of `try_it`, or one for the error that it raises."""
     try:
         return Finding(name, True, try_it())
     except PilotMTCError as error:

@@ -1,8 +1,8 @@
-"""What a deployment does on the site. It is sent there as text, and runs in the Python that pilotmtc is to use.
+"""The part of a deployment that runs on the site: it is sent there as text, to the Python that pilotmtc will use.
 
-``python -c TEXT prepare BASE`` makes room and says what is there; ``python -c TEXT install BASE ORDER`` makes an
-environment out of the files in ``BASE/wheels`` and lets ``BASE/current`` point to it. An environment is used only when
-it is complete, and none is changed after that: what runs with one goes on with it.
+``python -c TEXT prepare BASE`` makes directories and lists files; ``python -c TEXT install BASE ORDER`` makes an
+environment from the files in ``BASE/wheels`` and lets ``BASE/current`` point to it. An environment is used only when
+it is complete, and never changed after that: programs that run in one keep it.
 """
 
 import fcntl
@@ -20,11 +20,11 @@ _STEP_S = 900
 
 
 class Trouble(Exception):
-    """It does not work; the text says why."""
+    """The deployment failed; the text says why."""
 
 
 def prepare(base: str) -> "dict[str, object]":
-    """Make the directories; return their path, and the hashes of the files that are there."""
+    """Make the directories; return their path, and the hashes of the files in them."""
     base = os.path.abspath(os.path.expanduser(base))
     os.makedirs(base, mode=0o700, exist_ok=True)
     for name in ("wheels", "venvs"):
@@ -35,7 +35,7 @@ def prepare(base: str) -> "dict[str, object]":
 
 
 def install(base: str, order: "dict[str, object]") -> "dict[str, object]":
-    """Make the environment `name` of `files` (names and hashes) unless it is there; use it from now on."""
+    """Make the environment `name` from `files` (names and hashes) unless it exists; use it from now on."""
     name, files, version = str(order["name"]), order["files"], str(order["version"])
     assert isinstance(files, dict)
     with open(os.path.join(base, "lock"), "w", encoding="ascii") as lock:
@@ -46,7 +46,7 @@ def install(base: str, order: "dict[str, object]") -> "dict[str, object]":
         venv = os.path.join(base, "venvs", name)
         fresh = not os.path.exists(os.path.join(venv, _COMPLETE))
         if fresh:
-            shutil.rmtree(venv, ignore_errors=True)  # one that was cut off
+            shutil.rmtree(venv, ignore_errors=True)  # from an interrupted deployment
             _make(venv, os.path.join(base, "wheels"), files, version)
         part = os.path.join(base, f".current.{os.getpid()}")
         os.symlink(os.path.join("venvs", name), part)
@@ -60,7 +60,7 @@ def _make(venv: str, wheels: str, files: "dict[str, str]", version: str) -> None
     for name, path in paths.items():
         if not os.path.exists(path) or hash_of(path) != files[name]:
             raise Trouble(f"{path} is not as it was sent: deploy again")
-    run(sys.executable, "-I", "-m", "venv", "--without-pip", venv)  # which not every Linux has
+    run(sys.executable, "-I", "-m", "venv", "--without-pip", venv)  # not every Linux has it
     python = os.path.join(venv, "bin", "python")
     (pip,) = (path for name, path in paths.items() if name.startswith("pip-"))
     install = [python, os.path.join(pip, "pip"), "--isolated", "install", "--no-index", "--no-deps", "--quiet"]
@@ -76,7 +76,7 @@ def _make(venv: str, wheels: str, files: "dict[str, str]", version: str) -> None
 
 
 def _write_command(venv: str, python: str) -> None:
-    """Make its command one that takes nothing from the directories that its user works in, or has on PYTHONPATH."""
+    """Write its command so that it imports nothing from the current directory or PYTHONPATH."""
     boot = run(python, "-I", "-c", "import pilotmtc.boot; print(pilotmtc.boot.__file__)").strip()
     command = os.path.join(venv, "bin", "pilotmtc")
     with open(f"{command}.new", "w", encoding="utf-8") as file:
@@ -86,7 +86,7 @@ def _write_command(venv: str, python: str) -> None:
 
 
 def run(*argv: str) -> str:
-    """Run a program and return what it says."""
+    """Run a program and return its output."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     done = subprocess.run(
         argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_STEP_S, env=environment, check=False
@@ -104,7 +104,7 @@ def hash_of(path: str) -> str:
 
 
 def main(argv: "list[str]") -> int:
-    """Do what the module's docstring says; the result is a line of JSON."""
+    """Run one of the commands in the module's docstring; print the result as a line of JSON."""
     os.umask(0o022)
     try:
         done = prepare(argv[2]) if argv[1] == "prepare" else install(argv[2], json.loads(argv[3]))

@@ -1,4 +1,4 @@
-"""What of a site can only be seen on the store's host: its scheduler, and the way from its nodes back to it."""
+"""Checks that only the store's host can make: of its scheduler, and of the way from compute nodes back to it."""
 
 import os
 import secrets
@@ -29,7 +29,7 @@ _CURE = (
 
 
 def look(scheduler: str, login: str, store: str) -> Iterator[Finding]:
-    """Try the scheduler of that name or URL, then whether a pilot's key opens `store` through `login`."""
+    """Check the scheduler with this name or URL, and whether a pilot's key opens `store` through `login`."""
     if scheduler not in ("", LOCAL):
         yield finding("scheduler", lambda: _scheduler(scheduler))
     if login != SAME_HOST:
@@ -54,7 +54,7 @@ def _scheduler(word: str) -> str:
 
 
 def _other_than(word: str) -> str:
-    """Return the scheduler whose commands are here, if it is another one."""
+    """Return another scheduler whose commands are installed here, if there is one."""
     try:
         found = find_scheduler()
     except ConfigError:  # there is none
@@ -63,7 +63,7 @@ def _other_than(word: str) -> str:
 
 
 def _way_back(login: str, store: str) -> str:
-    """Go it as an agent does, with a key like a pilot's, as far as that can be tried on this host itself."""
+    """Connect as an agent does, with a key like a pilot's, as far as this can be tried on this host itself."""
     key = f"check-{secrets.token_hex(4)}"
     base = Path(f"{store}.d")
     try:
@@ -88,11 +88,11 @@ def _way_back(login: str, store: str) -> str:
 
 
 def _knock(login: str) -> None:
-    """Find out at once if nobody listens there: who wants the store would try for long."""
+    """Raise at once if nothing listens there; a client of the store would keep trying."""
     _, host, port = parse_login(login or socket.getfqdn())
     try:
         socket.create_connection((host, port), timeout=_KNOCK_S).close()
     except ConnectionRefusedError as error:
         raise ConfigError(f"no SSH server listens on {host}, port {port}: {_CURE}") from error
-    except OSError:  # the way itself will say it better
+    except OSError:  # the connection itself gives a better message
         return

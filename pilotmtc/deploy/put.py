@@ -1,4 +1,4 @@
-"""Bringing pilotmtc to a site, without help of the internet there."""
+"""Installing pilotmtc on a site that need not have access to the internet."""
 
 import hashlib
 import importlib.resources
@@ -26,22 +26,22 @@ _INSTALL_LIMIT_S = 1800.0
 
 
 class Deployed(Struct, frozen=True):
-    """What a deployment has done.
+    """The result of a deployment.
 
     Attributes
     ----------
     site
-        The site, whose `command` is the pilotmtc that was put there.
+        The site; its `command` is the new pilotmtc.
     version
-        Of pilotmtc.
+        The version of pilotmtc.
     python
-        Which Python it runs in.
+        The Python that it runs in.
     files, sent
-        How many files it is made of, and how many of them had to be sent.
+        How many files it needs, and how many of them were sent.
     fresh
-        Whether an environment was made; else the same was there already.
+        Whether a new environment was made; otherwise it existed already.
     others
-        Other environments that are there: older ones.
+        Older environments that are still there.
     """
 
     site: Site
@@ -56,23 +56,23 @@ class Deployed(Struct, frozen=True):
 def deploy(
     site: Site, *, python: str = "", base: str = BASE, talk: Callable[[str], None] = lambda words: None
 ) -> Deployed:
-    """Put the pilotmtc that runs here on a site, and return what was done. Safe to repeat, and to cut off.
+    """Install the pilotmtc that runs here on a site. Safe to interrupt and to repeat.
 
     Parameters
     ----------
     python
-        The Python to use there; one is found if it is not given.
+        The Python to use there; None: search for one.
     base
-        The directory for it there.
+        The directory to install into.
     talk
-        Is told what is done next.
+        Called with a message about each step.
 
     Raises
     ------
     ConfigError
-        If something needed is not there, or does not work there; nothing has changed for the site then.
+        If something needed is missing or does not work there; the site keeps what it had.
     ConnectError
-        If the site cannot be reached. What has arrived is not sent again next time.
+        If the site cannot be reached. Files that have arrived are not sent again the next time.
     """
     with Shell(site) as shell:
         if shell.link is None:
@@ -105,13 +105,13 @@ def deploy(
 
 
 def _name(python: Python, digests: list[str]) -> str:
-    """Return what the environment of these files is called: another one for each change."""
+    """Return the name of the environment for these files; it depends on their contents."""
     mark = hashlib.sha256(repr((str(python), digests)).encode()).hexdigest()[:10]
     return f"{__version__}-{mark}"
 
 
 def _there(shell: Shell, python: Python, *words: str) -> dict[str, Any]:
-    """Have the module `there` do something in a Python of the site."""
+    """Run `on_site` in a Python of the site."""
     text = importlib.resources.files("pilotmtc.deploy").joinpath("on_site.py").read_text(encoding="utf-8")
     line = " ".join(map(shlex.quote, (python.path, "-I", "-c", text, *words)))
     answer = shell.run("exec /bin/sh", f"{line} </dev/null\nexit $?\n", timeout_s=_INSTALL_LIMIT_S)

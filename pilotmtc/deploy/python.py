@@ -1,4 +1,4 @@
-"""Which Pythons a site has, and which of them pilotmtc can use."""
+"""The Pythons of a site, and whether pilotmtc can use them."""
 
 import json
 import shlex
@@ -14,7 +14,7 @@ from pilotmtc.errors import ConfigError
 LEAST = (3, 11)
 _NEWEST = 14
 _MARK = "pilotmtc-python: "
-# Runs in whatever there is, so in words that every Python 3 knows.
+# It must run in every Python 3.
 _ASK = """\
 import json, os, platform, sys, sysconfig
 try:
@@ -40,18 +40,18 @@ print("pilotmtc-python: " + json.dumps({
 
 
 class Python(Struct, frozen=True):
-    """A Python of a site.
+    """A Python on a site.
 
     Attributes
     ----------
     venv
-        Whether it can make environments.
+        Whether it can make virtual environments.
     threads
-        Whether it is a free-threaded one, for which few libraries are made.
+        Whether it is free-threaded: few libraries support that.
     libc, libc_version
-        ``glibc`` and its version; anything else is taken for musl.
+        ``glibc`` and its version; anything else counts as musl.
     markers
-        What requirements may depend on.
+        The environment markers that requirements may depend on.
     """
 
     path: str
@@ -77,7 +77,7 @@ class Python(Struct, frozen=True):
 
 
 def find_pythons(shell: Shell, name: str = "") -> list[Python]:
-    """Return what there is: the one of that name, or all that are on the PATH under their usual names."""
+    """Return the Python with this name, or all on the PATH with usual names."""
     own = f"python{sys.version_info.major}.{sys.version_info.minor}"
     names = [name] if name else [own, "python3", *(f"python3.{minor}" for minor in range(_NEWEST, LEAST[1] - 1, -1))]
     script = (
@@ -99,7 +99,7 @@ def choose(pythons: Sequence[Python], where: str, name: str = "") -> Python:
     Raises
     ------
     ConfigError
-        If there is none; the text says what there is, and what to do.
+        If there is none; the text says which ones were found, and what to do.
     """
     for python in pythons:
         if not python.trouble:
@@ -114,5 +114,5 @@ def choose(pythons: Sequence[Python], where: str, name: str = "") -> Python:
 
 
 def _word(name: str) -> str:
-    """Return a name for sh, which is to expand a ``~/`` at its beginning."""
+    """Quote a name for sh, but let it expand ``~/`` at the start."""
     return f"~/{shlex.quote(name[2:])}" if name.startswith("~/") else shlex.quote(name)

@@ -1,4 +1,4 @@
-"""Running commands at a site: over the one connection to it, or on this machine."""
+"""Runs commands on a site: over the one connection to it, or on this machine."""
 
 import os
 import threading
@@ -17,7 +17,7 @@ _STATUS_WAIT_S = 5.0
 
 
 class Answer(Struct, frozen=True):
-    """How a command ended, and what it wrote. `status` is None if that is not known."""
+    """How a command ended, and its output; `status` is None if it is not known."""
 
     status: int | None
     out: str
@@ -25,7 +25,7 @@ class Answer(Struct, frozen=True):
 
     @property
     def said(self) -> str:
-        """Its last words, from wherever they came."""
+        """The end of its output on either stream, for messages."""
         return self.words or self.out.strip()[-2000:] or "it wrote no message"
 
 
@@ -35,7 +35,7 @@ class Shell:
     Attributes
     ----------
     where
-        What to call the machine in messages.
+        The machine's name in messages.
     """
 
     def __init__(self, site: Site) -> None:
@@ -58,12 +58,12 @@ class Shell:
         return None if self._shared is None else self._shared.link
 
     def run(self, command: str, script: str = "", timeout_s: float = 60.0) -> Answer:
-        """Run a line of shell there, give it `script` on its stdin, which stays open, and return how it went.
+        """Run a shell line there with `script` on its stdin, which stays open; return the result.
 
         Raises
         ------
         ConnectError
-            If the machine cannot be reached, or if there is no end within `timeout_s`.
+            If the machine cannot be reached, or if the command does not end within `timeout_s`.
         """
         channel = self._open(command)
         late = threading.Event()
@@ -101,5 +101,5 @@ class Shell:
 
 
 def marked(out: str, mark: str) -> list[str]:
-    """Return the lines of `out` that begin with `mark`, without it: start-up files may have printed others."""
+    """Return the lines of `out` that start with `mark`, without the mark: start-up files may have printed others."""
     return [line[len(mark) :] for line in out.splitlines() if line.startswith(mark)]

@@ -1,4 +1,4 @@
-"""A wheelhouse: pilotmtc and its libraries, as they run here, for the Python of a site. Nothing is compiled."""
+"""Gathers wheels of pilotmtc and its libraries for the Python of a site. Nothing is compiled."""
 
 import base64
 import hashlib
@@ -20,25 +20,25 @@ from pilotmtc.errors import ConfigError
 
 _NAME = "pilotmtc"
 _PACKAGES = ("pilotmtc", "pilotmtc_adaptors")
-_NETIFACES = "netifaces"  # what PyPI has of that name would have to be compiled: we send our own
+_NETIFACES = "netifaces"  # the package on PyPI would have to be compiled, so ours is sent
 _PIP_TIMEOUT_S = 900.0
 _OLDEST_GLIBC = 5
-_DATE = (1980, 1, 1, 0, 0, 0)  # the same files make the same wheel
+_DATE = (1980, 1, 1, 0, 0, 0)  # so that the same files give the same wheel
 _PURE = "py3-none-any"
 _WHEEL = f"Wheel-Version: 1.0\nGenerator: pilotmtc\nRoot-Is-Purelib: true\nTag: {_PURE}\n"
 _OF_THE_INSTALLER = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json"}
 
 
 def gather(python: Python, into: Path) -> list[Path]:
-    """Put the wheels that `python` needs for this pilotmtc into the empty directory `into`; return the files.
+    """Put the wheels that `python` needs for this pilotmtc into the empty directory `into`; return their files.
 
-    Libraries come in the versions that run here. Those in pure Python are packed as they are installed here; pip
-    downloads the others for the site's kind of machine.
+    Libraries have the versions that run here. Those in pure Python are packed from this installation; pip
+    downloads the others for the site's platform.
 
     Raises
     ------
     ConfigError
-        If something cannot be had.
+        If a wheel is not available.
     """
     if importlib.util.find_spec("pip") is None:
         raise ConfigError(f"{sys.executable} has no pip, which gets the libraries for the site: python -m ensurepip")
@@ -60,7 +60,7 @@ def gather(python: Python, into: Path) -> list[Path]:
 
 
 def libraries(own: Distribution, markers: dict[str, str]) -> list[str]:
-    """Return what a Python with those markers needs besides, as requirements in the versions that are here."""
+    """Return the libraries that a Python with these markers needs, as requirements with the versions installed here."""
     found: dict[str, str] = {}
     todo = [(own, frozenset[str]())]
     seen: set[tuple[str, frozenset[str]]] = set()
@@ -87,7 +87,7 @@ def libraries(own: Distribution, markers: dict[str, str]) -> list[str]:
 
 
 def platforms(python: Python) -> list[str]:
-    """Return the tags of wheels that run there, the best first."""
+    """Return the tags of wheels that run there, best first."""
     machine = python.machine
     if python.libc != "glibc":
         return [f"musllinux_1_2_{machine}", f"musllinux_1_1_{machine}", f"linux_{machine}"]
@@ -98,7 +98,7 @@ def platforms(python: Python) -> list[str]:
 
 
 def pack_pilotmtc(own: Distribution, into: Path) -> Path:
-    """Return a wheel of this pilotmtc in `into`, be it installed or run from its source."""
+    """Make a wheel of this pilotmtc in `into`, whether it is installed or runs from its source."""
     contents: dict[str, bytes] = {}
     for package in _PACKAGES:
         root = _root(package)
@@ -112,7 +112,7 @@ def pack_pilotmtc(own: Distribution, into: Path) -> Path:
 
 
 def pack_netifaces(into: Path) -> Path:
-    """Return a wheel of the pure netifaces that comes with pilotmtc."""
+    """Make a wheel of the pure netifaces that comes with pilotmtc."""
     root = _root("pilotmtc_adaptors") / _NETIFACES
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     version = project["version"]
@@ -125,7 +125,7 @@ def pack_netifaces(into: Path) -> Path:
 
 
 def pack(name: str, into: Path) -> Path | None:
-    """Return a wheel of an installed library; None if parts of it are compiled, or its files are not known."""
+    """Make a wheel of an installed library; return None if parts of it are compiled, or its files are not known."""
     try:
         here = distribution(name)
     except PackageNotFoundError:
@@ -134,9 +134,9 @@ def pack(name: str, into: Path) -> Path | None:
         return None
     contents: dict[str, bytes] = {}
     for file in here.files:
-        if file.parts[0] == ".." or "__pycache__" in file.parts:  # programs: the entry points tell of those in use
+        if file.parts[0] == ".." or "__pycache__" in file.parts:  # programs, made anew from the entry points
             continue
-        if file.suffix == ".pth":  # it is installed for editing: its files are elsewhere
+        if file.suffix == ".pth":  # an editable installation: its files are elsewhere
             return None
         if not (file.parts[0].endswith(".dist-info") and file.name in _OF_THE_INSTALLER | {"WHEEL"}):
             contents[str(file)] = Path(str(file.locate())).read_bytes()
@@ -144,7 +144,7 @@ def pack(name: str, into: Path) -> Path | None:
 
 
 def _tags(here: Distribution) -> list[str]:
-    """Return the lines about tags of an installed wheel, each for one tag."""
+    """Return the ``Tag`` lines of an installed wheel, one for each tag."""
     lines = [line.strip() for line in (here.read_text("WHEEL") or "").splitlines() if line.startswith("Tag:")]
     return [line.replace("py2.py3", "py3") for line in lines]
 
@@ -166,7 +166,7 @@ def _write(into: Path, contents: dict[str, bytes]) -> Path:
 
 
 def _root(package: str) -> Path:
-    """Return the directory of a package of ours."""
+    """Return the directory of one of our packages."""
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         raise ConfigError(f"the package {package} is not found: install pilotmtc here again")

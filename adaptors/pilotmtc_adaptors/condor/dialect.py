@@ -123,7 +123,7 @@ class _Condor(Struct, frozen=True):
 
 
 def _too_large(asks: Sequence[tuple[str, int]]) -> Conversation[str]:
-    """Return why no slot will ever match, or nothing if one may. HTCondor itself only says that none has matched."""
+    """Return why no slot will ever match; empty if one may. HTCondor itself only says that none has matched so far."""
     # TotalSlot* is what a slot had before it was divided.
     large = " && ".join(f"TotalSlot{name} >= {number}" for name, number in asks)
     found = []

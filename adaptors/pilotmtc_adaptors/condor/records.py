@@ -1,4 +1,4 @@
-"""From HTCondor's JSON to records: one for each cluster, however many jobs it has."""
+"""Turn HTCondor's JSON into records: one per cluster, however many jobs it has."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -138,7 +138,7 @@ def _record(batch_id: str, job: Job) -> JobRecord:
 
 
 def _removal(job: Job) -> tuple[JobState, str]:
-    """Return state and reason of a job that somebody removed, or a rule of the job or of the site."""
+    """Return state and reason of a job that was removed by a person, or by a rule of the job or the site."""
     reason = _text(job, "RemoveReason")
     if not re.search(r"periodic_?remove", reason, re.IGNORECASE):
         return JobState.CANCELED, reason

@@ -1,4 +1,4 @@
-"""The description of a job for ``condor_submit``. No value of a user can have another meaning in it."""
+"""Write the description of a job for ``condor_submit``, so that no user's value is interpreted in it."""
 
 import posixpath
 import re

@@ -1,4 +1,4 @@
-"""What the local dialect runs on this host: it starts jobs, looks at them and ends them, and speaks JSON.
+"""The program behind the local dialect: it starts, lists and ends jobs on this host, and prints JSON.
 
 Each job has a *keeper*, a detached process that starts it, enforces its walltime, and writes down how it ended. A
 job's id is the number and the start time of its process, so that no later process with that number has the same id.
@@ -64,7 +64,7 @@ def start(wish: dict[str, Any]) -> str:
 
 
 def look(ids: list[str]) -> dict[str, Any]:
-    """Return what is known about each job; None if nothing is."""
+    """Return what is known about each job; None for an unknown one."""
     return {each: _look(each) for each in ids}
 
 
@@ -74,7 +74,7 @@ def end(ids: list[str]) -> dict[str, bool]:
 
 
 def everything(_: None) -> dict[str, Any]:
-    """Return what is known about all jobs of this user, the newest last."""
+    """Return all jobs of this user, the newest last."""
     found = {each.name: _look(each.name) for each in _root().iterdir() if _ID.fullmatch(each.name)}
     return dict(sorted(((key, job) for key, job in found.items() if job), key=lambda each: each[1]["created_at"]))
 

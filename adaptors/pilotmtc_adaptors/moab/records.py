@@ -1,4 +1,4 @@
-"""From Moab's XML to records."""
+"""Turn Moab's XML into records."""
 
 import re
 from xml.etree import ElementTree

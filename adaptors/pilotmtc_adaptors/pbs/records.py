@@ -1,4 +1,4 @@
-"""From the output of qstat to records: JSON of OpenPBS and PBS Pro, XML of Torque."""
+"""Turn the output of qstat into records: JSON of OpenPBS and PBS Pro, XML of Torque."""
 
 import re
 from collections.abc import Iterator, Mapping

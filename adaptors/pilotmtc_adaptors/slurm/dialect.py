@@ -73,7 +73,7 @@ def status(ids: Sequence[str]) -> Conversation[dict[str, Status]]:
 
 
 def _accounted(ids: Sequence[str]) -> Conversation[dict[str, Status]]:
-    """Return what the accounting, if there is one, knows about jobs that the controller has forgotten."""
+    """Return records from the accounting, if the site has one, of jobs that the controller has forgotten."""
     said = yield _sacct(f"--jobs={','.join(ids)}")
     known = sacct_records(said.stdout)
     answers: dict[str, Status] = {}

@@ -1,4 +1,4 @@
-"""From the output of SLURM's commands to records."""
+"""Turn the output of SLURM's commands into records."""
 
 import re
 

@@ -54,7 +54,7 @@ def new(name: str, as_json: bool) -> None:
 @command("list", examples="pilotmtc store key list\n")
 @json_option
 def list_(as_json: bool) -> None:
-    """List the keys: whether they open the store, and whether their private parts exist."""
+    """List the keys, and show whether they open the store and whether their private parts exist."""
     with open_session() as session:
         put_keys(session.keys(), as_json)
 

@@ -77,7 +77,7 @@ def logs(ids: tuple[range, ...], only: str | None, attempt: int | None, follow: 
 
 
 def _tell_elsewhere(task: int, found: "Output", only: str | None) -> None:
-    """Say where it went what a task wrote to a device, or behind what others wrote."""
+    """Tell where a task's output is that went to a device or to a file shared with other tasks."""
     for stream, path, size in (
         ("stdout", found.stdout_path, found.stdout_bytes),
         ("stderr", found.stderr_path, found.stderr_bytes),
@@ -89,7 +89,7 @@ def _tell_elsewhere(task: int, found: "Output", only: str | None) -> None:
 
 
 def _tell_end(session: "Session", task: int, attempt: int) -> None:
-    """Say how an attempt ended that has written nothing, if not by itself: it could not start, perhaps."""
+    """Tell how an attempt without output ended, unless it ended by itself: perhaps it could not start."""
     from pilotmtc.states import Cause
     from pilotmtc.text.endings import describe_end, message_of
 

@@ -132,7 +132,7 @@ def put_pilots(pilots: "Sequence[Pilot]") -> None:
 
 
 def _waited(pilot: "Pilot", now: float) -> str:
-    """Return how long it was, or is, in its queue."""
+    """Return how long it has waited, or waited, in its queue."""
     if not pilot.description.scheduler:
         return ""
     until = pilot.started_at or pilot.ended_at or now
@@ -140,7 +140,7 @@ def _waited(pilot: "Pilot", now: float) -> str:
 
 
 def _left(pilot: "Pilot", now: float) -> str:
-    """Return how much of its walltime is left."""
+    """Return the rest of its walltime."""
     from pilotmtc.session.look.overview import left_s
 
     left = left_s(pilot, now)
@@ -148,7 +148,7 @@ def _left(pilot: "Pilot", now: float) -> str:
 
 
 def _why(pilot: "Pilot", now: float) -> str:
-    """Return its reason, and why that may be out of date."""
+    """Return the reason for its state, and why that may be out of date."""
     if not pilot.trouble or pilot.ended_at is not None:
         return pilot.reason
     when = f"asked {ago(pilot.asked_at, now)}" if pilot.asked_at else "not asked yet"
@@ -156,7 +156,7 @@ def _why(pilot: "Pilot", now: float) -> str:
 
 
 def _asked(pilot: "Pilot", now: float) -> str:
-    """Return when its scheduler was asked about it, and why it could not be."""
+    """Return when its scheduler was last asked about it, and why it could not be asked since."""
     if not pilot.trouble:
         return ago(pilot.asked_at, now)
     return f"{ago(pilot.asked_at, now) or 'not yet'}: {pilot.trouble}"

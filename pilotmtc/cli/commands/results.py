@@ -88,7 +88,7 @@ def results(campaign: int | None, as_csv: bool, as_json: bool, limit: int | None
 
 
 def part_of(text: str, part: str) -> str:
-    """Return the part of an output that is wanted."""
+    """Return the requested part of an output."""
     if part == "first":
         return text.split("\n", 1)[0].rstrip("\r")
     return text if part == "whole" else ""
@@ -127,7 +127,7 @@ def put_csv(found: "Iterable[TaskResult]", fields: Sequence[str], stdout: str, s
 
 
 def _texts(result: "TaskResult", stdout: str, stderr: str) -> dict[str, Iterable[str]]:
-    """Return the wanted parts of what a task wrote, in pieces where they may be large."""
+    """Return the requested parts of a task's output, in pieces where they may be large."""
     from pilotmtc.session import output_text
 
     texts: dict[str, Iterable[str]] = {}
@@ -143,7 +143,7 @@ def _texts(result: "TaskResult", stdout: str, stderr: str) -> dict[str, Iterable
 
 
 def _cell(value: object) -> str:
-    """Return a value as CSV has it. Python's own writer may leave a bare CR unquoted, which readers take for an end."""
+    """Return a value quoted for CSV. Python's own writer may leave a CR unquoted, which readers take for a line end."""
     text = "" if value is None else str(value)
     return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',"\r\n') else text
 

@@ -98,7 +98,7 @@ def run(words: tuple[str, ...], **options: Any) -> int:
     resume: str | None = options.pop("resume")
     retry_failed: bool = options.pop("retry_failed")
     if resume is not None and not resume.isdecimal():
-        words, resume = (resume, *words), "0"  # it was no campaign, but the command
+        words, resume = (resume, *words), "0"  # the value is not a campaign, but the command
     quiet, as_json = options.pop("quiet"), options.pop("as_json")
     keep_order: bool = options.pop("keep_order")
     any_pilot: bool = options.pop("any_pilot")
@@ -135,7 +135,7 @@ def run(words: tuple[str, ...], **options: Any) -> int:
 
 
 class _RunPrinter:
-    """Draws a run."""
+    """Shows a run."""
 
     def __init__(
         self, session: "Session", doing: "Run", progress: Progress, *, words: Sequence[str], quiet: bool, as_json: bool
@@ -198,7 +198,7 @@ class _RunPrinter:
         if self._json:
             self._progress.hide()
             texts = {
-                name: output_text(kept, path, size, streams.warn) if kept else ()  # what it wrote into a file is there
+                name: output_text(kept, path, size, streams.warn) if kept else ()  # in a file, it is kept
                 for name, kept, path, size in (
                     ("stdout", result.stdout, result.stdout_path, result.stdout_bytes),
                     ("stderr", result.stderr, result.stderr_path, result.stderr_bytes),
@@ -220,7 +220,7 @@ class _RunPrinter:
     def _write(self, do: Callable[[], None]) -> None:
         try:
             do()
-        except BrokenPipeError:  # nobody reads any more: stop, as a Ctrl-C does
+        except BrokenPipeError:  # the reader has gone: stop as after a Ctrl-C
             streams.silence()
             self._broken = True
             self._doing.drain()
@@ -231,7 +231,7 @@ class _RunPrinter:
             streams.tell(line)
 
     def _tell_signals(self) -> None:
-        # Not in the handler: it may have come in the middle of drawing.
+        # Not in the handler, which may interrupt drawing.
         if self._told < self._signals:
             self._told = self._signals
             if self._signals == 1:
@@ -290,7 +290,7 @@ class _RunPrinter:
 
 
 def _queue_words(pilot: "Pilot") -> str:
-    """Return where a pilot is that a scheduler was asked for."""
+    """Return where in its queue a scheduler's pilot is."""
     from pilotmtc.session import never_starts
 
     job = f"pilot {pilot.id}{f' (job {pilot.batch})' if pilot.batch else ''}"
@@ -304,7 +304,7 @@ def _queue_words(pilot: "Pilot") -> str:
 
 
 def _to_go_on(campaign: "Campaign", words: Sequence[str]) -> str:
-    """Return the line that says what to type to run what is left of a campaign."""
+    """Return the line that tells how to run the rest of a campaign."""
     import shlex
 
     if campaign.sealed or not words:
@@ -318,12 +318,12 @@ def _to_go_on(campaign: "Campaign", words: Sequence[str]) -> str:
 
 
 def _again(campaign: int, *more: str) -> str:
-    """Return the words that run a campaign again, in pilots such as it had."""
+    """Return the command that runs a campaign again, in pilots like its own."""
     return " ".join(["run", "--resume", str(campaign), *more, *typed(_PILOT_NAMES)])
 
 
 def describe_failure(result: "TaskResult") -> list[str]:
-    """Return the lines that tell of a task that has not ended well."""
+    """Return the lines that report a task that did not succeed."""
     from pilotmtc.session.look.results import last_words
     from pilotmtc.text.endings import describe_end, message_of
 

@@ -251,7 +251,7 @@ def _shape(one: "Site") -> dict[str, object]:
 
 
 def _line(one: "Finding") -> str:
-    """Return a finding as a line; what it quotes may have several, which go below."""
+    """Return a finding as a line, with further lines of a quoted message below it."""
     word = {True: "ok", False: "wrong", None: "-"}[one.ok]
     return f"{word:<7}{one.name:<11}{plain(one.words)}"
 

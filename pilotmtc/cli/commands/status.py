@@ -76,7 +76,7 @@ def status(campaign: int | None, limit: int, as_json: bool) -> None:
 
 
 def tell_deserted(campaigns: "Iterable[Campaign]", pilots: "Iterable[Pilot]") -> None:
-    """Say which campaigns wait for pilots of their own, which only somebody can start."""
+    """Tell which campaigns wait for pilots of their own, which the user must start."""
     from pilotmtc.session.look.overview import deserted
 
     for one in list(deserted(campaigns, pilots))[:_DESERTED]:

@@ -24,7 +24,7 @@ _NOT_RETRIED = "skipped: only failed, canceled or skipped tasks can be retried"
 
 
 def _chosen(options: dict[str, Any]) -> "Selection":
-    """Return the selection, which must say something."""
+    """Return the selection, which must not be empty."""
     select = selected(options)
     if not select:
         raise click.UsageError("which tasks? give ids, --campaign, --state... or --all", click.get_current_context())
@@ -32,7 +32,7 @@ def _chosen(options: dict[str, Any]) -> "Selection":
 
 
 def _tell(done: str, changed: "Changed", as_json: bool, why: tuple[str, str]) -> int:
-    """Say to how many tasks something was done, and `why` not to the others."""
+    """Tell how many tasks were changed, and `why` the others were not."""
     if as_json:
         streams.put_json({"changed": changed.changed, "unfit": changed.unfit})
         return 0

@@ -181,7 +181,7 @@ def export(campaigns: tuple[int, ...], form: str | None, output: str | None, std
 
 @contextlib.contextmanager
 def _target(session: "Session", output: str | None) -> Iterator[TextIO]:
-    """Give the stream to write to; a file takes its name when all is in it."""
+    """Yield the stream to write to; a file gets its name when it is complete."""
     if output is None or output == "-":
         yield sys.stdout
         return

@@ -59,7 +59,7 @@ def tasks(limit: int | None, newest: bool, as_json: bool, **options: Any) -> Non
                 streams.put_json(shapes.task(task))
             return
         several = len(cast("tuple[int, ...]", select.get("campaign", ()))) != 1
-        if limit == 0:  # without end, perhaps: a table page by page
+        if limit == 0:  # there may be millions: one table per page
             _stream(found, several)
             return
         shown = list(itertools.islice(found, limit))

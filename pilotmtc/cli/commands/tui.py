@@ -11,7 +11,7 @@ pilotmtc tui
 pilotmtc --store ssh://me@login.site/~/runs/store.db tui
 pilotmtc --site boulder tui
 """
-_CANNOT = ("dumb", "unknown")  # terminals on which the cursor cannot be moved
+_CANNOT = ("dumb", "unknown")  # terminals that cannot move the cursor
 
 
 @command("tui", examples=_EXAMPLES)
@@ -32,7 +32,7 @@ def tui() -> int:
     from pilotmtc.tui.gateway import SessionGateway
 
     app = MtcApp(SessionGateway(store_word(), site_word()))
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # which asyncio replaces, so as to end in order
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # asyncio replaces it, for an orderly end
     try:
         app.run()
     finally:

@@ -58,7 +58,7 @@ def wait(campaigns: tuple[int, ...], timeout: str | None, quiet: bool, as_json: 
 
 
 def _wait_for(session: "Session", campaign: int, until: float | None, quiet: bool) -> "Campaign | None":
-    """Return a campaign that has finished, None at the timeout; if it has not finished, tell the current counts."""
+    """Return the campaign once it has finished; None at the timeout, after telling the current counts."""
     seen = session.campaign(campaign)
     complete = warned = False
     with Progress(quiet=quiet) as progress:

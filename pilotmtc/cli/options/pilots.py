@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def scheduler_options(function: F) -> F:
-    """Add what a scheduler may be told of a pilot."""
+    """Add the options that a scheduler gets for a pilot."""
     return add_all(
         function,
         [
@@ -50,6 +50,6 @@ SCHEDULER_NAMES = (
 
 
 def pilot_options(options: dict[str, Any]) -> "PilotOptions":
-    """Take what `scheduler_options` has added out of `options` and return what was given."""
+    """Remove the options of `scheduler_options` from `options`; return those that were given."""
     taken = {name: options.pop(name) for name in SCHEDULER_NAMES}
     return cast("PilotOptions", {name: value for name, value in taken.items() if value is not None})

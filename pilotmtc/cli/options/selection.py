@@ -1,4 +1,4 @@
-"""Ids and conditions that select tasks."""
+"""Options that select tasks, by id and by conditions."""
 
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,12 +17,12 @@ _NAMED = 10
 
 
 def ids_argument(function: F) -> F:
-    """Add any number of ids."""
+    """Add an argument for any number of ids."""
     return click.argument("ids", metavar="[ID]...", nargs=-1, type=Ids())(function)
 
 
 def filter_options(function: F) -> F:
-    """Add ids and all that selects tasks."""
+    """Add ids and all conditions that select tasks."""
     return add_all(
         function,
         [
@@ -62,7 +62,7 @@ def filter_options(function: F) -> F:
 
 
 def selected(options: dict[str, Any]) -> "Selection":
-    """Take what `filter_options` has added out of `options` and return it as a selection."""
+    """Remove the options of `filter_options` from `options`; return them as a selection."""
     ids = [id_ for some in options.pop("ids") for id_ in some]
     select: dict[str, object] = {"ids": ids, "all": options.pop("everything")}
     for name in ("campaign", "states", "names", "tags", "exit_codes", "causes", "pilot", "filter"):
@@ -74,12 +74,12 @@ def selected(options: dict[str, Any]) -> "Selection":
 
 
 def check_ids(session: "Session", select: "Selection") -> None:
-    """See that the pilot and the tasks are there whose ids were given; of a range it is the ends that were.
+    """Check that the given pilot and tasks exist; of a range, check both ends.
 
     Raises
     ------
     UsageError
-        If some are not; it names them.
+        If some do not exist; it names them.
     """
     from pilotmtc.errors import UsageError
 

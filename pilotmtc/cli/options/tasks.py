@@ -1,4 +1,4 @@
-"""The options of tasks, and the tasks that a command line means."""
+"""The options of tasks, and the tasks that a command line describes."""
 
 import sys
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ _PRIORITY = Number(-(2**31) + 1)
 
 
 def need_options(function: F, *, new: bool = True) -> F:
-    """Add what a task needs, and its limits; those of `new` tasks have defaults."""
+    """Add the options for what a task needs and for its limits; with defaults for `new` tasks."""
 
     def words(what: str, default: str) -> str:
         return f"{what}  [default: {default}]" if new else f"{what}."
@@ -44,7 +44,7 @@ def need_options(function: F, *, new: bool = True) -> F:
 
 
 def task_options(function: F) -> F:
-    """Add all that may be said about tasks besides their command."""
+    """Add all options of tasks."""
     return add_all(
         function,
         [
@@ -113,9 +113,9 @@ _OPTION_NAMES = (
 
 
 def build_tasks(words: Sequence[str], options: dict[str, Any]) -> "tuple[TaskStream, str] | None":
-    """Return the tasks, and the campaign's name, that a command line means; None if there are no words.
+    """Return the tasks of a command line and their campaign's name; None if there is no command.
 
-    What `task_options` has added is taken out of `options`.
+    The options of `task_options` are removed from `options`.
     """
     from pilotmtc.errors import UsageError
     from pilotmtc.session.submit.command_line import tasks_of, toml_of
@@ -146,7 +146,7 @@ def build_tasks(words: Sequence[str], options: dict[str, Any]) -> "tuple[TaskStr
         return None
     tell = streams.tell if sys.stderr.isatty() else (lambda _words: None)
     behind = _option_behind(words)
-    if behind and len(words[0].split()) > 1:  # a shell line, which takes no arguments
+    if behind and len(words[0].split()) > 1:  # a shell line, which has no arguments
         raise click.UsageError(behind, click.get_current_context())
     try:
         return tasks_of(words, files, form, axes, cast("TaskOptions", given), tell=tell), name
@@ -157,7 +157,7 @@ def build_tasks(words: Sequence[str], options: dict[str, Any]) -> "tuple[TaskStr
 
 
 def _option_behind(words: Sequence[str]) -> str:
-    """Return what is to be said of a word behind the command that is an option of ours; empty if there is none."""
+    """Return a hint if `pilotmtc` has the option that follows the command, and so belongs to it; empty if not."""
     params = click.get_current_context().command.params
     known = {name for param in params for name in (*param.opts, *param.secondary_opts)}
     command = words[: words.index(":::")] if ":::" in words else words

@@ -85,7 +85,7 @@ class Assignment(AnyParamType):
 
 
 def assigned(what: str, pairs: "Sequence[tuple[str, T]]") -> dict[str, T]:
-    """Return the values by their names, each of which is given once."""
+    """Return the values by name; each name must be given only once."""
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
@@ -95,7 +95,7 @@ def assigned(what: str, pairs: "Sequence[tuple[str, T]]") -> dict[str, T]:
 
 
 def add_all(function: F, options: Sequence[Callable[[F], F]]) -> F:
-    """Add `options`, in their order."""
+    """Add `options` in this order."""
     for option in reversed(options):
         function = option(function)
     return function

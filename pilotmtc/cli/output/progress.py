@@ -1,4 +1,4 @@
-"""How far a campaign is: a bar on a terminal, a line now and then anywhere else."""
+"""Progress of a campaign: a bar on a terminal, otherwise a line now and then."""
 
 import sys
 import time
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 _REFRESH_S = 0.1
 _LINE_EVERY_S = 5.0
 _SAME_LINE_EVERY_S = 60.0
-_WINDOW_S = 15.0  # over which the rate is measured
+_WINDOW_S = 15.0  # the time over which the rate is measured
 _FOR_CONTROL_C = 4
 
 
 class Rate:
-    """How fast tasks end, lately."""
+    """How many tasks have ended per second recently."""
 
     def __init__(self) -> None:
         self._points: deque[tuple[float, int]] = deque()
 
     def add(self, now: float, over: int) -> None:
-        """Note that `over` tasks had finished at `now`."""
+        """Note that `over` tasks have finished at `now`."""
         if self._points and over < self._points[-1][1]:
-            self._points.clear()  # somebody has retried some
+            self._points.clear()  # some were retried
         self._points.append((now, over))
         while len(self._points) > 2 and self._points[1][0] < now - _WINDOW_S:
             self._points.popleft()
@@ -45,7 +45,7 @@ class Rate:
 
 
 class Tally:
-    """A campaign's counts as they are told to people."""
+    """A campaign's counts as users see them."""
 
     def __init__(self, campaign: "Campaign") -> None:
         counts = {state.name: n for state, n in campaign.counts.items()}
@@ -60,11 +60,11 @@ class Tally:
 
     @property
     def bad(self) -> int:
-        """How many have not ended well."""
+        """How many tasks did not succeed."""
         return self.failed + self.canceled + self.skipped
 
     def words(self, *, left: bool = False) -> str:
-        """Return ``997 done, 3 failed``; with `left` also how many have not finished."""
+        """Return text such as ``997 done, 3 failed``; with `left`, also how many have not finished."""
         parts = [f"{self.done:,} done"]
         for n, word in ((self.failed, "failed"), (self.skipped, "skipped"), (self.canceled, "canceled")):
             if n:
@@ -82,7 +82,7 @@ class Progress:
     Parameters
     ----------
     total
-        How many tasks there will be, if that is known.
+        The final number of tasks, if known.
     quiet
         Show nothing.
     """
@@ -105,13 +105,13 @@ class Progress:
         self.hide()
 
     def hide(self) -> None:
-        """Take the bar away, so that something can be written."""
+        """Remove the bar, so that something else can be written."""
         if self._bar is not None and self._up:
             self._bar.stop()
             self._up = False
 
     def show(self, campaign: "Campaign") -> None:
-        """Show how far `campaign` is."""
+        """Show the progress of `campaign`."""
         if self._quiet:
             return
         now = time.monotonic()
@@ -156,7 +156,7 @@ class Progress:
             facts="  ".join(facts),
             of=f"{tally.over:,}/{self._of(tally)}",
         )
-        # A terminal writes ^C behind the bar: that must not begin a new line, or the bar could not be taken away.
+        # A terminal writes ^C after the bar. That must not start a new line, or the bar could not be removed.
         self._bar.console.width = max(10, (screen_width(sys.stderr) or 80) - _FOR_CONTROL_C)
         if not self._up:
             self._bar.start()

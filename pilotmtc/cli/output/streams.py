@@ -15,13 +15,13 @@ _encode = msgspec.json.Encoder().encode
 
 
 class _Lenient(io.FileIO):
-    """A file into which what cannot be written is left out.
+    """A file that silently drops what cannot be written.
 
-    It is written to without a buffer: one would write again what had just been written when Ctrl-C came.
+    It has no buffer, which after a Ctrl-C might write the same data twice.
     """
 
     def write(self, data: Any, /) -> int:
-        """Write all of `data`, or do as if."""
+        """Write all of `data`, or drop the rest."""
         left = memoryview(data).cast("B")
         size = left.nbytes
         while left:
@@ -33,16 +33,16 @@ class _Lenient(io.FileIO):
 
 
 def prepare() -> bool:
-    """Make the streams such as all commands may rely on, and return whether stdout was open at all.
+    """Prepare the standard streams for all commands; return whether stdout was open.
 
-    What a shell has closed (``>&-``) is `os.devnull` then: the next file or socket must not take its number. Talk for
-    which stderr has no room, or no reader, is left out: how a command ends does not depend on it.
+    A stream that the shell has closed (``>&-``) becomes `os.devnull`: no other file may get its number. Messages that
+    stderr cannot take are dropped, so that they do not change how a command ends.
     """
     for fd in range(3):
         try:
             os.fstat(fd)
         except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it gets the lowest number that is free
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it gets the lowest free number
     if sys.stdin is None:
         sys.stdin = open(0, closefd=False)  # noqa: SIM115 -- as long as the process
     if sys.stderr is None or isinstance(sys.stderr, io.TextIOWrapper):
@@ -53,7 +53,7 @@ def prepare() -> bool:
 
 
 def has_colour(stream: TextIO) -> bool:
-    """Return whether `stream` may be written to in colour."""
+    """Return whether to write to `stream` in colour."""
     if os.environ.get("NO_COLOR"):
         return False
     if os.environ.get("FORCE_COLOR"):
@@ -62,12 +62,12 @@ def has_colour(stream: TextIO) -> bool:
 
 
 def screen_width(stream: TextIO) -> int | None:
-    """Return how many columns `stream` has; None if it is no terminal."""
+    """Return the number of columns of `stream`; None if it is not a terminal."""
     return shutil.get_terminal_size().columns if stream.isatty() else None
 
 
 def silence() -> None:
-    """Let nothing more reach stdout, whose reader has gone: not even what is buffered, at the very end."""
+    """Write nothing more to stdout, whose reader has gone, not even what is still buffered."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
     os.close(null)
@@ -80,20 +80,20 @@ def put(lines: Iterable[str]) -> None:
 
 
 def put_bytes(blocks: Iterable[bytes]) -> None:
-    """Write data as it is."""
+    """Write data unchanged."""
     sys.stdout.flush()
     for block in blocks:
         sys.stdout.buffer.write(block)
 
 
 def put_json(value: object) -> None:
-    """Write one object on one line."""
+    """Write an object as JSON on one line."""
     sys.stdout.flush()
     sys.stdout.buffer.write(_encode(value) + b"\n")
 
 
 def json_line(shape: Mapping[str, object], texts: Mapping[str, Iterable[str]]) -> Iterator[bytes]:
-    """Yield an object on one line in blocks: `shape`, and `texts` that come in pieces since they may be large."""
+    """Yield a JSON object on one line, in blocks: `shape`, and `texts` in pieces, because they may be large."""
     yield _encode(shape)[:-1]
     for name, pieces in texts.items():
         yield b"," + _encode(name) + b':"'
@@ -104,14 +104,14 @@ def json_line(shape: Mapping[str, object], texts: Mapping[str, Iterable[str]]) -
 
 
 def put_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
-    """Write a table that fits."""
+    """Write a table that fits the terminal."""
     put(table(columns, rows, width=screen_width(sys.stdout), colour=has_colour(sys.stdout)))
 
 
 def tell(words: str) -> None:
     """Write a message to stderr."""
     sys.stdout.flush()
-    sys.stderr.write(f"{plain_words(words)}\n")  # they may quote a task, a file's name, another host
+    sys.stderr.write(f"{plain_words(words)}\n")  # a message may quote a task, a file's name or another host
     sys.stderr.flush()
 
 
@@ -121,8 +121,8 @@ def warn(words: str) -> None:
 
 
 def report_logs() -> None:
-    """Let the warnings of our libraries be messages, too: they may quote another host."""
-    import logging  # which the help does without
+    """Show warnings of our libraries as messages as well; they may quote another host."""
+    import logging  # the help does not need it
 
     class Warnings(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -132,7 +132,7 @@ def report_logs() -> None:
 
 
 def write_stderr(blocks: Iterable[bytes]) -> None:
-    """Write data to stderr as they are; it is an error if they cannot be written."""
+    """Write data to stderr unchanged; raise if that fails."""
     sys.stdout.flush()
     sys.stderr.flush()
     with open(2, "wb", closefd=False) as stream:
