@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from msgspec import structs
 
 from pilotmtc.agent.core.cluster import Cluster
 from pilotmtc.agent.core.core import Core
@@ -20,6 +21,7 @@ from pilotmtc.agent.core.events import (
     GivenUp,
     Leave,
     NodeJoined,
+    NodeLost,
     NodeUnfit,
     NoRoom,
     OrdersReceived,
@@ -30,21 +32,29 @@ from pilotmtc.agent.core.events import (
     Stop,
     TermReceived,
     Tick,
+    Unbegun,
 )
-from pilotmtc.model import CampaignId, Claimed, Resources, TaskId, Template
+from pilotmtc.agent.core.paces import BATCH_BYTES, BATCH_MAX
+from pilotmtc.model import Call, CampaignId, Claimed, Function, Resources, TaskId, Template, Value
 from pilotmtc.protocol.agent import Batch, Orders
 from pilotmtc.resources.slots import Node
 from pilotmtc.states import Cause, PilotState
 
 TEMPLATE = Template(("true",))
+CALLS = {n: Template(("work({args})",), fields=("args",), function=Function("work", "c0de")) for n in (2, 3)}
+QUICK_S = 1e-5
 
 
-def claimed(task: int, resources: int = 1, priority: int = 0, attempt: int = 1) -> Claimed:
-    return Claimed(TaskId(task), attempt, 1, resources, (), priority, None, CampaignId(1))
+def claimed(task: int, resources: int = 1, priority: int = 0, attempt: int = 1, template: int = 1) -> Claimed:
+    return Claimed(TaskId(task), attempt, template, resources, (), priority, None, CampaignId(1))
+
+
+def call(task: int, resources: int = 1, priority: int = 0, *, template: int = 2, args: bytes = b"x") -> Claimed:
+    return structs.replace(claimed(task, resources, priority, template=template), call=Call(Value(args)))
 
 
 def batch(number: int, tasks: list[Claimed], resources: dict[int, Resources] | None = None) -> BatchReceived:
-    return BatchReceived(Batch(number, tuple(tasks), {1: TEMPLATE}, resources or {1: Resources()}))
+    return BatchReceived(Batch(number, tuple(tasks), {1: TEMPLATE, **CALLS}, resources or {1: Resources()}))
 
 
 def attached(cores: int = 2, walltime_s: float = 0.0, idle_s: float = 0.0) -> tuple[Core, AskForTasks]:
@@ -367,6 +377,159 @@ def test_blocked_task_lets_more_small_ones_be_claimed_behind_it() -> None:
     assert ask.want.cores == 1
 
 
+def batches(commands: list[Command]) -> list[list[int]]:
+    """Return the tasks of each start."""
+    return [
+        [command.claimed.task, *(mate.task for mate in command.mates)]
+        for command in commands
+        if isinstance(command, Start)
+    ]
+
+
+def with_known_pace(cores: int = 1, walltime_s: float = 0.0, resources: dict[int, Resources] | None = None) -> Core:
+    """Return a core that knows that the calls of both functions are quick, with nothing running."""
+    core, _ = attached(cores, walltime_s)
+    for number in range(1, 3 + BATCH_MAX):
+        task = 10_000 * number
+        core.react(batch(number, [call(task), call(task + 1, template=3)], resources), 0.0)
+        core.react_to_ends([Ended(TaskId(task), 1, took_s=QUICK_S), Ended(TaskId(task + 1), 1, took_s=QUICK_S)], 0.0)
+        core.react_to_ends([Ended(TaskId(task + 1), 1, took_s=QUICK_S)], 0.0)
+    assert not core.running
+    return core
+
+
+def give(
+    core: Core, tasks: list[Claimed], resources: dict[int, Resources] | None = None, at: float = 0.0
+) -> list[Command]:
+    return core.react(batch(core._number, tasks, resources), at)
+
+
+def test_calls_run_one_by_one_until_it_is_known_how_long_they_take() -> None:
+    core, ask = attached(2)
+    calls = [call(n) for n in range(1, 101)]
+    assert batches(core.react(batch(ask.number, calls), 0.0)) == [[1], [2]]
+    assert batches(core.react(Ended(TaskId(1), 1), 0.1)) == [[3]]  # which says nothing of how long it took
+    assert batches(core.react(Ended(TaskId(2), 1, took_s=QUICK_S), 0.1)) == [[4, 5, 6, 7]]
+    ((*first,),) = batches(core.react(Ended(TaskId(3), 1, took_s=QUICK_S), 0.1))
+    assert first == list(range(8, 16))
+
+
+def test_a_batch_is_five_milliseconds_of_work() -> None:
+    core, ask = attached(1)
+    core.react(batch(ask.number, [call(n) for n in range(1, 101)]), 0.0)
+    assert batches(core.react(Ended(TaskId(1), 1, took_s=0.001), 0.1)) == [[2, 3, 4, 5]]
+
+
+def test_long_calls_run_one_by_one() -> None:
+    core, ask = attached(1)
+    core.react(batch(ask.number, [call(n) for n in range(1, 101)]), 0.0)
+    for task in range(1, 20):
+        assert batches(core.react(Ended(TaskId(task), 1, took_s=0.006), 0.1)) == [[task + 1]]
+
+
+def test_commands_have_no_mates_however_quick_they_are() -> None:
+    core, ask = attached(1)
+    core.react(batch(ask.number, [claimed(n) for n in range(1, 101)]), 0.0)
+    for task in range(1, 20):
+        assert batches(core.react(Ended(TaskId(task), 1, took_s=QUICK_S), 0.1)) == [[task + 1]]
+
+
+def test_free_slots_share_what_is_queued() -> None:
+    core = with_known_pace(4)
+    assert batches(give(core, [call(n) for n in range(1, 11)])) == [[1, 2, 3], [4, 5, 6], [7, 8], [9, 10]]
+
+
+def test_a_batch_has_calls_of_one_function_and_priority_and_one_kind_of_resources() -> None:
+    core = with_known_pace()
+    tasks = [
+        call(1), call(2, template=3), call(3), claimed(4), call(5, priority=1), call(6, 2), call(7),
+        call(8, priority=-1),
+    ]  # fmt: skip
+    resources = {1: Resources(), 2: Resources(memory_bytes=1)}
+    assert batches(give(core, tasks, resources)) == [[5]]
+    assert batches(core.react(Ended(TaskId(5), 1), 0.0)) == [[1, 3, 7]]
+    ends = [Ended(TaskId(n), 1) for n in (1, 3)]
+    assert batches(core.react_to_ends(ends, 0.0)) == []  # the slot is not free yet
+    assert batches(core.react(Ended(TaskId(7), 1), 0.0)) == [[2]]
+
+
+def test_arguments_limit_a_batch() -> None:
+    core = with_known_pace()
+    tasks = [call(n, args=bytes(BATCH_BYTES // 2)) for n in range(1, 6)]
+    assert batches(give(core, tasks)) == [[1, 2, 3]]
+
+
+def test_calls_are_started_together_only_if_there_is_time_for_each() -> None:
+    resources = {1: Resources(), 2: Resources(expected_s=30.0)}
+    core = with_known_pace(walltime_s=100.0)
+    give(core, [call(n, 2) for n in range(1, 10)], resources)
+    assert batches(core.react(Ended(TaskId(1), 1, took_s=QUICK_S), 1.0)) == [[2, 3]]
+
+
+def test_calls_that_come_back_start_elsewhere_before_all_others() -> None:
+    core = with_known_pace(2)
+    first, second = batches(give(core, [call(n) for n in range(1, 21)]))
+    assert (first, second) == ([*range(1, 11)], [*range(11, 21)])
+    assert batches(core.react(Unbegun(((TaskId(3), 1), (TaskId(9), 2))), 1.0)) == []  # 9 is another attempt
+    assert set(core.running) == {TaskId(n) for n in range(1, 21)} - {3}
+    ends = [Ended(TaskId(n), 1, took_s=QUICK_S) for n in second]
+    assert batches(core.react_to_ends(ends, 1.0)) == [[3]]
+    core.react_to_ends([Ended(TaskId(n), 1) for n in first if n != 3], 2.0)
+    core.react(Ended(TaskId(3), 1), 2.0)
+    assert not core.running
+    assert core.cluster.free_cores == 2
+
+
+def test_a_call_that_holds_others_up_has_the_next_ones_run_one_by_one() -> None:
+    core = with_known_pace()
+    ((*first,),) = batches(give(core, [call(n) for n in range(1, 11)]))
+    core.react(Unbegun(tuple((TaskId(n), 1) for n in first[1:])), 1.0)
+    assert batches(core.react(Ended(TaskId(1), 1, took_s=1.0), 2.0)) == [[2]]
+    for task in range(2, 8):
+        assert batches(core.react(Ended(TaskId(task), 1, took_s=QUICK_S), 2.0)) == [[task + 1]]
+
+
+def test_batch_without_room_goes_back_as_a_whole() -> None:
+    core = with_known_pace()
+    ((*first,),) = batches(give(core, [call(n) for n in range(1, 4)]))
+    assert core.react(NoRoom(TaskId(1), 1), 1.0) == [GiveBack(tuple((TaskId(n), 1) for n in first))]
+    assert not core.running
+    assert core.cluster.free_cores == 1
+
+
+def test_mates_are_canceled_one_by_one() -> None:
+    core = with_known_pace()
+    give(core, [call(n) for n in range(1, 5)])
+    orders = OrdersReceived(Orders(1, 60.0, cancel=((TaskId(2), 1), (TaskId(3), 1))))
+    stops = [command for command in core.react(orders, 1.0) if isinstance(command, Stop)]
+    assert stops == [Stop(TaskId(n), 1, Cause.CANCELED, 5.0) for n in (2, 3)]
+    out = core.react(Unbegun(tuple((TaskId(n), 1) for n in (2, 3, 4))), 1.0)  # sent before it was told
+    assert [command for command in out if isinstance(command, Report)] == [
+        Report(TaskId(n), 1, Cause.CANCELED, "canceled before it was started") for n in (2, 3)
+    ]
+    assert set(core.queue.tasks) == {4}
+
+
+def test_calls_of_a_lost_node_are_lost() -> None:
+    core = Core(Cluster([Node(range(1), name="a")]), 0.0, expected=2)
+    core.react(Attached(), 0.0)
+    give(core, [call(n) for n in range(1, 30)])
+    ((*mates,),) = batches(core.react(Ended(TaskId(1), 1, took_s=QUICK_S), 0.0))
+    assert len(mates) == 4
+    out = core.react(NodeLost("a", "gone"), 1.0)
+    assert [command.task for command in out if isinstance(command, Report)] == mates
+    assert not core.running
+
+
+def test_calls_that_come_back_while_the_pilot_drains_are_given_back() -> None:
+    core = with_known_pace()
+    ((*first,),) = batches(give(core, [call(n) for n in range(1, 4)]))
+    assert core.react(Drain("asked"), 1.0) == []
+    back = tuple((TaskId(n), 1) for n in first[1:])
+    assert core.react(Unbegun(back), 1.0) == [GiveBack(back)]
+    assert core.react(Ended(TaskId(1), 1), 2.0) == [Leave(PilotState.DONE, "asked")]
+
+
 class CoreMachine(RuleBasedStateMachine):
     """Random event orders; a model of what the store gave and what the core did with it."""
 
@@ -387,26 +550,23 @@ class CoreMachine(RuleBasedStateMachine):
         self.next_task = 1
         self.held: dict[TaskId, int] = {}  # given and not dealt with
         self.started: dict[TaskId, Start] = {}
+        self.slots: dict[TaskId, Start] = {}  # the start that has brought each there
+        self.canceled: set[TaskId] = set()
         self.stopped: set[TaskId] = set()
         self.asked: AskForTasks | None = None
         self.last: BatchReceived | None = None
         self.left = False
         self.leaving = False
         self.owing = False
+        for kind in self.resources:
+            for _ in range(3):
+                self.core._paces.of(claimed(1, kind, template=2)).took(QUICK_S)
         self.do(self.core.react(Attached(), 0.0))
 
     def do(self, commands: list[Command]) -> None:
         for command in commands:
             if isinstance(command, Start):
-                task = command.claimed.task
-                assert not self.leaving, "started while leaving"
-                assert not self.owing, "started while the store has to take results first"
-                assert self.held[task] == command.claimed.attempt
-                assert task not in self.started, "started twice"
-                resources = self.resources[command.claimed.resources]
-                assert len(command.slots[0].cores) == resources.cores
-                assert self.now + resources.time_limit_s <= self.core.stop_at
-                self.started[task] = command
+                self.start(command)
             elif isinstance(command, GiveBack):
                 for task, attempt in command.tasks:
                     assert task not in self.started
@@ -431,15 +591,44 @@ class CoreMachine(RuleBasedStateMachine):
         if self.core.draining:
             self.leaving = True
 
+    def start(self, start: Start) -> None:
+        assert not self.leaving, "started while leaving"
+        assert not self.owing, "started while the store has to take results first"
+        resources = self.resources[start.claimed.resources]
+        assert len(start.slots[0].cores) == resources.cores
+        calls = (start.claimed, *start.mates)
+        assert self.now + len(calls) * resources.time_limit_s <= self.core.stop_at
+        for one in calls:
+            assert self.held[one.task] == one.attempt
+            assert one.task not in self.started, "started twice"
+            assert (one.template, one.resources, one.priority) == (
+                start.claimed.template, start.claimed.resources, start.claimed.priority,
+            )  # fmt: skip
+            self.started[one.task] = structs.replace(start, claimed=one)
+            self.slots[one.task] = start
+
     @precondition(lambda self: self.asked is not None)
-    @rule(kinds=st.lists(st.tuples(st.integers(1, 7), st.integers(-1, 1), st.integers(1, 3)), max_size=6))
-    def answer(self, kinds: list[tuple[int, int, int]]) -> None:
+    @rule(
+        kinds=st.lists(
+            st.tuples(
+                st.integers(1, 7),
+                st.integers(-1, 1),
+                st.integers(1, 3),
+                st.sampled_from([1, 2, 2, 3]),
+                st.integers(1, 9),
+            ),
+            max_size=6,
+        )
+    )
+    def answer(self, kinds: list[tuple[int, int, int, int, int]]) -> None:
+        """Give tasks, each of them with some others like it."""
         assert self.asked is not None
-        tasks = []
-        for kind, priority, attempt in kinds[: self.asked.limit]:
-            tasks.append(claimed(self.next_task, kind, priority, attempt))
-            self.held[TaskId(self.next_task)] = attempt
-            self.next_task += 1
+        tasks: list[Claimed] = []
+        for kind, priority, attempt, template, number in kinds:
+            for _ in range(number):
+                tasks.append(claimed(self.next_task, kind, priority, attempt, template))
+                self.held[TaskId(self.next_task)] = attempt
+                self.next_task += 1
         number = self.asked.number
         self.asked = None
         self.last = batch(number, tasks, self.resources)
@@ -452,13 +641,48 @@ class CoreMachine(RuleBasedStateMachine):
         self.do(self.core.react(self.last, self.now))
 
     @precondition(lambda self: self.started)
+    @rule(data=st.data(), took_s=st.sampled_from([0.0, QUICK_S, QUICK_S, QUICK_S, 1.0]))
+    def end(self, data: st.DataObject, took_s: float) -> None:
+        """End some tasks at once: on each slot the first ones."""
+        ends = []
+        for task in data.draw(st.lists(st.sampled_from(sorted(self.started)), min_size=1, max_size=4)):
+            first = next(one for one in self.together(task) if one in self.started or one == task)
+            if first in self.started:
+                ends.append(Ended(first, self.forget(first), took_s=took_s))
+                assert self.held.pop(first) == ends[-1].attempt
+        self.do(self.core.react_to_ends(ends, self.now))
+
+    @precondition(lambda self: any(len(self.together(task)) > 1 for task in self.started))
+    @rule(data=st.data(), running=st.booleans())
+    def come_back(self, data: st.DataObject, running: bool) -> None:
+        """Let the last calls on some slots come back; the first one of them may have begun."""
+        several = [task for task in sorted(self.started) if len(self.together(task)) > 1]
+        calls = [task for task in self.together(data.draw(st.sampled_from(several))) if task in self.started]
+        back = calls[data.draw(st.integers(min(running, len(calls)), len(calls))) :]
+        tasks = tuple((task, self.forget(task)) for task in back)
+        canceled = {task for task, _ in tasks if task in self.canceled}
+        self.do(self.core.react(Unbegun(tasks), self.now))
+        assert not canceled & self.held.keys()
+
+    @precondition(lambda self: self.started)
     @rule(data=st.data())
-    def end(self, data: st.DataObject) -> None:
+    def have_no_room(self, data: st.DataObject) -> None:
         task = data.draw(st.sampled_from(sorted(self.started)))
-        start = self.started.pop(task)
+        together = self.together(task)
+        if task == self.slots[task].claimed.task and all(one in self.started for one in together):
+            attempts = [(one, self.forget(one)) for one in together]
+            self.do(self.core.react(NoRoom(*attempts[0]), self.now))
+            assert not self.held.keys() & set(together)
+
+    def together(self, task: TaskId) -> list[TaskId]:
+        """Return what was started together with `task`, in order, and has not been started anew."""
+        start = self.slots[task]
+        return [one.task for one in (start.claimed, *start.mates) if self.slots[one.task] is start]
+
+    def forget(self, task: TaskId) -> int:
+        """Note that a task runs no more; return its attempt."""
         self.stopped.discard(task)
-        assert self.held.pop(task) == start.claimed.attempt
-        self.do(self.core.react(Ended(task, start.claimed.attempt), self.now))
+        return self.started.pop(task).claimed.attempt
 
     @rule(task=st.integers(1, 40), attempt=st.integers(1, 3))
     def end_of_something_unknown(self, task: int, attempt: int) -> None:
@@ -473,6 +697,8 @@ class CoreMachine(RuleBasedStateMachine):
         for task, attempt in cancel:
             if task in self.started and self.started[task].claimed.attempt == attempt:
                 assert task in self.stopped
+                if not self.leaving:
+                    self.canceled.add(task)
             else:
                 assert self.held.get(task) != attempt, "a canceled task is still queued"
 
@@ -512,10 +738,11 @@ class CoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def every_core_is_free_or_in_one_slot(self) -> None:
-        taken = [core for start in self.started.values() for core in start.slots[0].cores]
+        slots = {id(self.slots[task]): self.slots[task].slots[0] for task in self.started}.values()
+        taken = [core for slot in slots for core in slot.cores]
         assert len(taken) == len(set(taken))
         assert len(taken) + self.node.free_cores == 4
-        assert self.node.free_memory == 100 - sum(start.slots[0].memory for start in self.started.values())
+        assert self.node.free_memory == 100 - sum(slot.memory for slot in slots)
 
     @invariant()
     def what_is_held_is_queued_or_running(self) -> None:
@@ -526,7 +753,7 @@ class CoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def no_slot_waits_without_a_reason(self) -> None:
-        if self.leaving or self.owing or not self.core.queue.tasks:
+        if self.leaving or self.owing or not self.core.queue.tasks or self.now < self.core._hold_until:
             return
         best = min(self.core.queue.tasks.values(), key=lambda queued: (-queued.claimed.priority, queued.claimed.task))
         slot = self.node.take(best.group.need)
