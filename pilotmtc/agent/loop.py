@@ -262,7 +262,7 @@ class Loop:
                 wait_s = LEAVE_WALLTIME_S if now >= self._core.stop_at else LEAVE_S
                 self._leave_by = now + wait_s
                 _log.info("pilot %s leaves: %s", self._pilot, command.reason)
-                self._outbox.flush()
+                self._outbox.flush(now)
         self._performing = False
 
     def _tick(self, now: float) -> None:
@@ -369,7 +369,7 @@ class Loop:
             self.tell(c.BatchReceived(reply), now)
         elif isinstance(request, Finish):
             assert exchange.segment is not None
-            self._outbox.acked(exchange.segment)
+            self._outbox.acked(exchange.segment, now)
             if self._leave is not None and now < self._core.stop_at:  # the store takes them, however slowly
                 self._leave_by = max(self._leave_by, now + LEAVE_S / 10)
             self._core.react(c.Answered(now - exchange.sent_at), now)
@@ -406,7 +406,7 @@ class Loop:
                 self._return(now)
         elif isinstance(error, StateError) and not isinstance(request, EndPilot):
             if isinstance(request, Finish) and exchange.segment is not None:
-                self._outbox.acked(exchange.segment)  # the store does not want it
+                self._outbox.acked(exchange.segment, now)  # the store does not want it
             if isinstance(request, Release):
                 self._open_releases -= 1
             if not self._lost:

@@ -1,5 +1,6 @@
 """What the agent is to tell the store: results and starts, in batches, kept until they are acknowledged."""
 
+import math
 import time
 from collections.abc import Callable
 
@@ -7,10 +8,15 @@ from pilotmtc.agent.spool import Segment, Spool
 from pilotmtc.model import PilotId, Result, TaskId
 from pilotmtc.protocol.agent import Finish, Started
 
+# A commit costs the store as much as 50 results. So one that comes alone is sent at once, and where many come they
+# wait for each other; nobody waits for those then.
+QUIET = 200.0  # results a second, and below that none waits
+BUSY = 1000.0  # from here on they wait for ...
 RESULTS_S = 0.02
-BUSY_S = 0.06  # when results come fast: a commit costs the store as much as 50 results
-BUSY_RESULTS = 24
-RESULTS_MAX = 256
+LONG_S = 0.06  # ... or, when so many have come within that time:
+LONG_RESULTS = 24
+RESULTS_MAX = 512
+RATE_WINDOW_S = 0.2
 RESULTS_BYTES = 128 << 10  # of output: small batches are acknowledged even over a slow and brittle link
 STARTS_S = 0.2
 
@@ -36,7 +42,10 @@ class Outbox:
         self._send = send
         self._results: list[Result] = []
         self._bytes = 0
+        self._results_since = 0.0
         self._results_due = 0.0
+        self._rate = 0.0  # results a second, when the last ones were sent
+        self._sent_at = -math.inf
         self._starts: dict[TaskId, tuple[int, float, str, str]] = {}
         self._starts_due = 0.0
         self.unacked = 0
@@ -52,13 +61,22 @@ class Outbox:
         self._starts.pop(result.task, None)  # it has ended before its start was sent, which is no news any more
         results = self._results
         if not results:
-            self._results_due = now + RESULTS_S
+            self._results_since = now
+            # While others are under way, these go when those have come, so that more come along.
+            self._results_due = now + (RESULTS_S if self.unacked else self._pause_s(now))
         results.append(result)
         self._bytes += len(result.stdout) + len(result.stderr)
-        if len(results) == BUSY_RESULTS:
-            self._results_due += BUSY_S - RESULTS_S
+        if result.value is not None:
+            self._bytes += len(result.value.data)
+        if len(results) == LONG_RESULTS:
+            self._results_due = max(self._results_due, self._results_since + LONG_S)
         if len(results) >= RESULTS_MAX or self._bytes >= RESULTS_BYTES:
-            self.flush()
+            self.flush(now)
+
+    def _pause_s(self, now: float) -> float:
+        """Return how long a result waits for others."""
+        rate = self._rate * math.exp((self._sent_at - now) / RATE_WINDOW_S)
+        return RESULTS_S * min(max((rate - QUIET) / (BUSY - QUIET), 0.0), 1.0)
 
     def due(self, otherwise: float) -> float:
         """Return when `poll` wants to be called, `otherwise` if that is earlier."""
@@ -72,25 +90,31 @@ class Outbox:
         """Send what is due."""
         self._spool.poll(now)
         if self._results and now >= self._results_due:
-            self.flush()
+            self.flush(now)
         if self._starts and now >= self._starts_due:
             tasks = tuple((task, *start) for task, start in self._starts.items())
             self._starts.clear()
             self._send(Started(self._pilot, tasks), None)
 
-    def flush(self) -> None:
+    def flush(self, now: float) -> None:
         """Send all results now."""
         if not self._results:
             return
+        since_s = max(now - self._sent_at, 0.001)
+        share = -math.expm1(-since_s / RATE_WINDOW_S)
+        self._rate += (len(self._results) / since_s - self._rate) * share
+        self._sent_at = now
         results, self._results, self._bytes = self._results, [], 0
         segment = self._spool.write(results)
         self.unacked += 1
         self._send(Finish(self._pilot, tuple(results)), segment)
 
-    def acked(self, segment: Segment) -> None:
+    def acked(self, segment: Segment, now: float) -> None:
         """Forget a batch of results: the store has it."""
         self.unacked -= 1
         self._spool.acked(segment)
+        if not self.unacked and len(self._results) < LONG_RESULTS:
+            self._results_due = min(self._results_due, self._results_since + self._pause_s(now))
 
     @property
     def full(self) -> bool:

@@ -132,6 +132,7 @@ class Core:
         self.running: dict[TaskId, Running] = {}
         self._attached = False
         self._asked = 0  # number of the claim under way, 0 if none
+        self._asked_at = start
         self._number = 0
         self._pause_until = 0.0
         self._hold_until = 0.0
@@ -352,7 +353,7 @@ class Core:
             return
         self._asked = 0
         if not batch.tasks:
-            self._pause_until = now + EMPTY_PAUSE_S
+            self._pause_until = self._asked_at + EMPTY_PAUSE_S
             if batch.limited:
                 self._idle_since = now  # there is work as soon as others end theirs
             self._nothing_at = now
@@ -571,6 +572,7 @@ class Core:
             return
         self._number += 1
         self._asked = self._number
+        self._asked_at = now
         typical = self._typical
         queued_gpus = 0 if blocked else waiting.gpus
         queued_memory = 0 if blocked else waiting.memory

@@ -173,11 +173,16 @@ def test_tasks_start_by_priority_then_order() -> None:
 def test_one_claim_is_under_way_at_a_time() -> None:
     core, ask = attached(2)
     assert core.react(Tick(), 1.0) == []
-    out = core.react(batch(ask.number, []), 2.0)
-    assert out == []
-    (again,) = core.react(Tick(), 3.0)
+    (again,) = core.react(batch(ask.number, []), 2.0)
     assert isinstance(again, AskForTasks)
     assert again.number == 2
+
+
+def test_a_server_that_answers_at_once_with_nothing_is_not_asked_without_a_pause() -> None:
+    core, ask = attached(2)
+    assert core.react(batch(ask.number, []), 0.01) == []
+    (again,) = core.react(Tick(), 0.1)
+    assert isinstance(again, AskForTasks)
 
 
 def test_an_answer_that_comes_twice_starts_nothing_twice() -> None:
@@ -265,8 +270,9 @@ def test_idle_pilot_leaves() -> None:
 def test_pilot_whose_tasks_wait_for_units_of_a_limit_is_not_idle() -> None:
     core, ask = attached(1, idle_s=10.0)
     for at in (5.0, 15.0, 25.0):
-        core.react(BatchReceived(Batch(ask.number, limited=True)), at)
-        (ask,) = [c for c in core.react(Tick(), at + 0.1) if isinstance(c, AskForTasks)]
+        (ask,) = [
+            c for c in core.react(BatchReceived(Batch(ask.number, limited=True)), at) if isinstance(c, AskForTasks)
+        ]
     core.react(batch(ask.number, []), 30.0)
     assert not [c for c in core.react(Tick(), 30.1) if isinstance(c, Leave)]
     core.react(batch(ask.number + 1, []), 35.0)
