@@ -1,4 +1,4 @@
-"""The records that the rest of pilotmtc passes around. All frozen; none of them does anything."""
+"""The records that all of pilotmtc shares: tasks, attempts, results, campaigns, pilots. Frozen, without behaviour."""
 
 from typing import NewType
 
@@ -10,39 +10,39 @@ TaskId = NewType("TaskId", int)
 CampaignId = NewType("CampaignId", int)
 PilotId = NewType("PilotId", int)
 BatchId = NewType("BatchId", str)
-MAX_OUTPUT_BYTES = 1 << 30  # of a stream: one task in an endless loop must not fill the pilot's disk
-INLINE_BYTES = 32 * 1024  # of a pickled value in the row of its task; a larger one is kept by itself
+MAX_OUTPUT_BYTES = 1 << 30  # per stream, so that an endless loop in one task does not fill the pilot's disk
+INLINE_BYTES = 32 * 1024  # a larger pickled value is kept apart from its task's row
 
 
-GRACE_S = 5.0  # what a task gets to end by itself, unless it says otherwise
+GRACE_S = 5.0  # the default time for a task to end after it was told to
 
 
 class Resources(Struct, frozen=True, omit_defaults=True):
-    """What one task needs, and its limits.
+    """What a task needs, and its limits.
 
     Attributes
     ----------
     cores
-        Whole cores on one node, of each rank.
+        Whole cores on one node, for each rank.
     gpus
-        Whole or, below 1, a share of one GPU.
+        Whole GPUs or, below 1, a share of one.
     memory_bytes
-        Peak resident memory; 0 is no limit and no reservation.
+        Memory to reserve, which is also the limit; 0: none and no limit.
     named
-        Amounts of named resources, such as licences: the pilot's own, or those that are limited in the whole store.
+        Amounts of named resources, such as licences: of the pilot, or limited in the whole store.
     time_limit_s
-        After this long the task is killed; 0 is no limit.
+        The task is stopped after this time; 0: no limit.
     expected_s
-        How long it should take: it is not started with less than that left; 0 is unknown.
+        Expected duration: the task is not started if its pilot has less time left; 0: unknown.
     ranks
-        Number of processes. Above 1 the task is *wide*: all else here is what each of them needs, and they may lie on
-        several nodes.
+        Number of processes. Above 1 the task is *wide*: each rank needs all of the above, and they may be on several
+        nodes.
     ranks_per_node
-        How many of them a node has (the last one may have fewer, but must have room for as many); 0 is as many as fit.
+        Ranks on each node (the last node may have fewer, but must have room for as many); 0: as many as fit.
     grace_s
-        How long all of its processes have to end when it is stopped, before they are killed; 0 is not at all.
+        Time between the first signal and SIGKILL when the task is stopped; 0: it is killed at once.
     signal_first
-        What tells them to end, as ``USR1``; "" is TERM.
+        That first signal, such as ``USR1``; "": TERM.
     """
 
     cores: int = 1
@@ -58,7 +58,7 @@ class Resources(Struct, frozen=True, omit_defaults=True):
 
     @property
     def lasts_s(self) -> float:
-        """How much time a task wants to have left when it is started, as far as it says."""
+        """The time that a pilot must have left to start the task; 0: not known."""
         return max(self.time_limit_s, self.expected_s) + max(self.grace_s - GRACE_S, 0.0)
 
 
@@ -134,25 +134,25 @@ class Template(Struct, frozen=True, omit_defaults=True):
     Attributes
     ----------
     command
-        The argument vector, or one element that is a shell line if `shell`. Of a function what users see of a call, as
-        ``work({args})``.
+        The argument vector; one element, a shell line, if `shell`. For a function: the text that users see for a call,
+        such as ``work({args})``.
     shell
-        Run ``/bin/sh -c``; values are quoted when they are put into the line.
+        Run the line with ``/bin/sh -c``; values in it are quoted.
     fields
         Names of the placeholders, in the order of a task's ``params``.
     env
-        Variables added to the agent's environment; values may hold placeholders.
+        Variables added to the agent's environment; values may contain placeholders.
     cwd, stdin, stdout, stderr
-        Directory and files; may hold placeholders; None is the submitter's choice of nothing:
-        pilot's directory, /dev/null, and capture into the store.
+        The directory and files; may contain placeholders. None: the pilot's directory, no input, and output that is
+        kept in the store.
     append
-        Write behind what is in ``stdout`` and ``stderr``, which other tasks may do, too.
+        Append to the files ``stdout`` and ``stderr``, which tasks may then share.
     max_retries
-        How many attempts that end badly by the task's own doing are followed by another.
+        How many failures are followed by another attempt.
     backoff_s
-        Pause before the first retry; doubles with each, up to an hour.
+        Pause before the first retry; it doubles with each one, up to an hour.
     max_output_bytes
-        How much is kept of each captured stream.
+        The largest part of each captured stream that is kept.
     function
         What is called instead of a command.
     """
@@ -173,14 +173,14 @@ class Template(Struct, frozen=True, omit_defaults=True):
 
 
 class After(Struct, frozen=True, array_like=True):
-    """A dependency: on one task by id, or on all tasks of that name submitted earlier in the same campaign.
+    """A dependency on a task by id, or on all tasks with a name that were submitted earlier in the same campaign.
 
     Attributes
     ----------
     task
-        The other task's id, or the name.
+        The id or the name.
     well
-        True: it must be DONE, else this one is SKIPPED. False: it must be over, however it ended.
+        True: it must be DONE, otherwise this task is SKIPPED. False: it must have ended, in any way.
     """
 
     task: int | str
@@ -188,7 +188,7 @@ class After(Struct, frozen=True, array_like=True):
 
 
 class TaskRow(Struct, frozen=True, array_like=True):
-    """A task on its way into the store: indexes into its chunk's templates and resources, and what is its own."""
+    """A task in a message to the store; `template` and `resources` are indexes into tables of the message."""
 
     template: int
     resources: int
@@ -201,7 +201,7 @@ class TaskRow(Struct, frozen=True, array_like=True):
 
 
 class Claimed(Struct, frozen=True, array_like=True):
-    """A task on its way to an agent. `template` and `resources` are ids into its batch's tables."""
+    """A task in a batch for an agent; `template` and `resources` are ids in tables of the batch."""
 
     task: TaskId
     attempt: int
@@ -215,15 +215,15 @@ class Claimed(Struct, frozen=True, array_like=True):
 
 
 class Result(Struct, frozen=True, array_like=True):
-    """How an attempt ended, on its way into the store.
+    """How an attempt ended, as an agent reports it to the store.
 
     Attributes
     ----------
     exit_code, signal
-        One of them, as the cause demands; None otherwise.
+        At most one of them is set, depending on the cause.
     node, slot
-        Where: the node's name and the cores, as ``0-3,8``. Of a wide task the names as ``n[1-4]`` and, where they
-        differ, the cores of each, as ``0-11;0-3``.
+        The node's name, and the cores as ``0-3,8``. For a wide task, the names as ``n[1-4]`` and, if they differ, the
+        cores on each as ``0-11;0-3``.
     started_at
         Seconds since the epoch by the node's clock.
     elapsed_s, cpu_s
@@ -231,15 +231,15 @@ class Result(Struct, frozen=True, array_like=True):
     memory_bytes
         Peak resident memory of the largest process.
     stdout, stderr
-        The output, or its head and tail with a line between that says what was left out.
+        The output; if it is too large, its head and tail, and between them a line about what was left out.
     stdout_bytes, stderr_bytes
-        How much the task wrote.
+        Size of all that the task wrote.
     stdout_path, stderr_path
-        Where all of it is when it did not fit into the store, or where the user wanted it.
+        The file with all of it, if it was too large for the store or if the user named a file.
     message
-        What the infrastructure has to say, for LAUNCH_ERROR and its like.
+        An explanation for causes such as LAUNCH_ERROR.
     stdout_crc, stderr_crc
-        CRC-32 of the files that hold what did not fit into the store; None for others.
+        CRC-32 of a file with output that was too large for the store; otherwise None.
     value
         What a call returned (exit code 0) or raised (exit code 1), pickled; None if it did neither.
     value_text
@@ -271,7 +271,7 @@ class Result(Struct, frozen=True, array_like=True):
 
 
 class Attempt(Struct, frozen=True, omit_defaults=True):
-    """A recorded attempt. Fields as in `Result`; outputs are asked for by themselves."""
+    """A recorded attempt; fields as in `Result`. Its outputs are requested separately."""
 
     task: TaskId
     attempt: int
@@ -295,11 +295,22 @@ class Attempt(Struct, frozen=True, omit_defaults=True):
 
 
 class Task(Struct, frozen=True, omit_defaults=True):
-    """A task as the store knows it.
+    """A task in the store.
 
-    ``command``, ``shell`` and ``params`` are the template's and the task's own; the command is not expanded.
-    ``template`` tells the templates of a store apart. ``attempt`` grows each time that a pilot takes the task. ``last``
-    is the newest recorded attempt. ``unmet`` counts dependencies that are not over.
+    Attributes
+    ----------
+    attempt
+        Grows each time that a pilot takes the task.
+    command, shell
+        The template's: placeholders are not replaced.
+    params
+        The task's values for the placeholders.
+    unmet
+        Number of dependencies that have not ended.
+    last
+        The newest recorded attempt.
+    template
+        Id of the template in this store.
     """
 
     id: TaskId
@@ -328,8 +339,14 @@ class Task(Struct, frozen=True, omit_defaults=True):
 class Campaign(Struct, frozen=True, omit_defaults=True):
     """Tasks submitted together.
 
-    ``sealed``: all of them are here. ``counts``: tasks by state, zeros left out. ``own_pilots``: only pilots whose
-    ``campaign`` it is take its tasks.
+    Attributes
+    ----------
+    sealed
+        All tasks have been submitted.
+    counts
+        Tasks by state, without zeros.
+    own_pilots
+        Only pilots started for this campaign run its tasks.
     """
 
     id: CampaignId
@@ -343,36 +360,35 @@ class Campaign(Struct, frozen=True, omit_defaults=True):
 
 
 class PilotDescription(Struct, frozen=True, omit_defaults=True):
-    """What a pilot is asked to be.
+    """The pilot that a user asks for.
 
     Attributes
     ----------
     cores, gpus, memory_bytes, named
-        What a node of it has; 0 cores is all that the machine has.
+        Amounts on each node; 0 cores: all cores of the machine.
     walltime_s
-        0 is no limit.
+        0: no limit.
     idle_s
-        It ends after this long without a task; 0 is never.
+        It ends after this time without a task; 0: never.
     campaign
-        It takes tasks of this campaign only; None is all that are not kept for pilots of their own.
+        It takes only tasks of this campaign; None: all tasks that are not kept for pilots of their own.
     pin
         Whether tasks are bound to their cores.
     nodes
-        How many nodes it has; above 1 only where a scheduler gives them.
+        Number of nodes; more than 1 only through a scheduler.
     scheduler
-        SAGA's URL of the scheduler that is asked for it, such as ``slurm://localhost/``; empty for one that is started
-        on this machine.
+        SAGA's URL of the scheduler, such as ``slurm://localhost/``; empty: the pilot is started on this machine.
     queue, account, qos, constraint, reservation, exclusive
-        What the scheduler is told.
+        For the scheduler.
     signal_s
-        So long before the end of its walltime it takes nothing new; 0 is a value that fits the walltime.
+        It takes no new tasks for this time before the end of its walltime; 0: a value that suits the walltime.
     setup
         Lines of shell before the agent starts, such as ``module load python``.
     login
-        How its nodes reach the store's host: ``[user@]host[:port]``; empty is that host's own name, and ``-`` is no
-        SSH at all: they run on that host.
+        How its nodes reach the store's host: ``[user@]host[:port]``; empty: that host's own name; ``-``: without SSH,
+        because they are on that host.
     environ
-        Variables of the shell on the store's host that asked for it, by which the scheduler's commands are found.
+        Variables of the submitter's shell on the store's host that are needed to find the scheduler's commands.
     """
 
     site: str = "local"
@@ -399,18 +415,18 @@ class PilotDescription(Struct, frozen=True, omit_defaults=True):
 
 
 class Pilot(Struct, frozen=True, omit_defaults=True):
-    """A pilot as the store knows it.
+    """A pilot in the store.
 
     Attributes
     ----------
     batch, native_state
-        The scheduler's own id and words.
+        The scheduler's id and state, unchanged.
     submitted_at, asked_at
-        When the scheduler was given it, and when it last answered about it.
+        When it was submitted to the scheduler, and when the scheduler last answered about it.
     trouble
-        Why the scheduler could not be asked since then; empty when it could.
+        Why the scheduler could not be asked since then; empty if it could.
     node_cores, node_memory_bytes
-        What its largest node really has, as its agent said last; 0 as long as that is unknown.
+        What its largest node really has, as its agent last reported; 0: not known yet.
     """
 
     id: PilotId
@@ -437,22 +453,22 @@ class Pilot(Struct, frozen=True, omit_defaults=True):
 
 
 class Job(Struct, frozen=True, omit_defaults=True):
-    """A pilot's job as whoever asks the scheduler must know it.
+    """What a steward must know about a pilot's job.
 
     Attributes
     ----------
     key
-        The pilot's: its job is called ``pilotmtc-KEY``.
+        The pilot's key; the job's name is ``pilotmtc-KEY``.
     submits
-        How often it was given to the scheduler, as far as is known.
+        How often it may have been submitted to the scheduler.
     waited_s
-        Since the last time.
+        Time since the last submission.
     cancel
-        Whether the job is to be ended.
+        Whether to cancel the job.
     attached
-        Whether its agent has ever reported for duty.
+        Whether its agent has ever attached.
     over
-        Whether the pilot has ended for good, whatever its job still does: its agent is not let in again.
+        Whether the pilot has ended finally: its agent is not let in again, whatever the job still does.
     """
 
     pilot: PilotId
@@ -469,14 +485,14 @@ class Job(Struct, frozen=True, omit_defaults=True):
 
 
 class JobReport(Struct, frozen=True, omit_defaults=True):
-    """What the scheduler says of a pilot's job.
+    """What the scheduler reports about a pilot's job.
 
     Attributes
     ----------
     native_state, reason
-        Its own words.
+        In the scheduler's words.
     log
-        The end of what the job has written, if its agent has never reported for duty.
+        The end of the job's output, if its agent has never attached.
     """
 
     pilot: PilotId
@@ -489,7 +505,7 @@ class JobReport(Struct, frozen=True, omit_defaults=True):
 
 
 class Limit(Struct, frozen=True):
-    """How many units of a named resource the tasks of all pilots may use together, and how many they do."""
+    """How many units of a named resource the tasks of all pilots may use together, and how many they use now."""
 
     name: str
     amount: float
@@ -497,16 +513,16 @@ class Limit(Struct, frozen=True):
 
 
 class Key(Struct, frozen=True):
-    """A key that opens one store and nothing else.
+    """An SSH key that opens one store and nothing else.
 
     Attributes
     ----------
     path
-        The file of the private part, on the store's host.
+        The file with the private part, on the store's host.
     authorized
-        Whether it opens the store: there is a line for it in ``authorized_keys``.
+        Whether it opens the store: it has a line in ``authorized_keys``.
     private
-        Whether the private part is there.
+        Whether the private part exists.
     """
 
     name: str

@@ -1,15 +1,15 @@
-"""Words of a user that become words of a scheduler's command line: what none of them may be."""
+"""Checks of users' values that become arguments of a scheduler's commands."""
 
 from pilotmtc.errors import UsageError
 
 
 def word(what: str, value: str) -> str:
-    """Return `value` if a scheduler can take it as one word on its command line.
+    """Return `value` if it is safe as one argument of a scheduler's command.
 
     Raises
     ------
     UsageError
-        If it could be taken for an option, or holds blanks or characters that cannot be printed.
+        If it looks like an option, or contains blanks or unprintable characters.
     """
     if value.startswith("-"):
         raise UsageError(f"{what} {value!r} begins with '-': the scheduler would take it for an option")
@@ -19,7 +19,7 @@ def word(what: str, value: str) -> str:
 
 
 def line(what: str, value: str) -> str:
-    """Return `value` if it is one printable line, no option; `UsageError` otherwise. Blanks are allowed."""
+    """Return `value` if it is one printable line that does not look like an option; otherwise raise `UsageError`."""
     if value.startswith("-"):
         raise UsageError(f"{what} {value!r} begins with '-': the scheduler would take it for an option")
     if not value.isprintable():

@@ -1,4 +1,4 @@
-"""Sites: machines with a scheduler that a user has told of, in ``sites.toml``."""
+"""Sites: machines with a scheduler, as users describe them in ``sites.toml``."""
 
 import os
 import re
@@ -16,14 +16,14 @@ from pilotmtc.system import private_files
 from pilotmtc.transport.ssh.url import SshTarget, parse_url
 from pilotmtc.units import parse_duration, parse_memory
 
-LOCAL = "local"  # this machine without a scheduler; always there
-SAME_HOST = "-"  # a login of that name: the nodes are the store's own host
+LOCAL = "local"  # this machine without a scheduler; it always exists
+SAME_HOST = "-"  # as a login: the nodes are the store's own host
 STORE = "~/.pilotmtc/store.db"
-# The command of each that only it has, in the order in which to look for them.
+# A command that only this scheduler has, in the order in which to look for them.
 SCHEDULERS = {"slurm": "sbatch", "moab": "msub", "pbs": "qsub", "condor": "condor_submit"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NAMES = ("queue", "reservation")
-# What is one word to a scheduler. Others take lines: PBS for an account, HTCondor for a constraint.
+# Fields that are one word for a scheduler. Others may be lines: an account in PBS, a constraint in HTCondor.
 _ONE_WORD = {"slurm": (*_NAMES, "account", "qos", "constraint")}
 _WORDS = ("queue", "account", "qos", "constraint", "reservation", "login", "scheduler", "host", "store", "command")
 
@@ -40,16 +40,16 @@ class Site(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
     store
         The store's file there.
     command
-        The pilotmtc there; `deploy` says it.
+        The pilotmtc there; set by ``site deploy``.
     config, identity, transport
         As in an ``ssh://`` URL.
     login
-        How the site's nodes reach the store's host, ``[user@]host[:port]``; empty is its own name, ``-`` is no SSH,
+        How the site's nodes reach the store's host, ``[user@]host[:port]``; empty: its own name; ``-``: without SSH,
         which is the default without a scheduler.
     setup
         Lines of shell for each job before the agent starts.
     walltime, nodes, cores, gpus, memory, queue, account, qos, constraint, reservation, exclusive, idle
-        What pilots are if nothing else is said; cores, gpus and memory are of a node.
+        Defaults for pilots; cores, gpus and memory are per node.
     """
 
     name: str = ""
@@ -76,13 +76,13 @@ class Site(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
     idle: str = ""
 
     def __post_init__(self) -> None:
-        """Know that pilots of a machine without a scheduler are on it."""
+        """Without a scheduler, let pilots run on the store's own host."""
         if not self.login and self.scheduler.partition(":")[0] == LOCAL:
             msgspec.structs.force_setattr(self, "login", SAME_HOST)
 
     @property
     def target(self) -> SshTarget | None:
-        """How to get there; None for this machine."""
+        """How to reach it; None for this machine."""
         if not self.host:
             return None
         path = self.store or STORE
@@ -97,17 +97,17 @@ class Site(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
 
     @property
     def url(self) -> str | None:
-        """Where its store is; None is the user's usual one on this machine."""
+        """The URL of its store; None: the user's default store on this machine."""
         return str(self.target) if self.host else self.store or None
 
     @property
     def scheduler_url(self) -> str:
-        """SAGA's URL of its scheduler, as seen from the store's host."""
+        """SAGA's URL of its scheduler, from the point of view of the store's host."""
         return scheduler_url(self.scheduler)
 
 
 def scheduler_url(word: str) -> str:
-    """Return the URL of a scheduler on the store's host from its name, which may be a URL already.
+    """Return the SAGA URL of a scheduler on the store's host, given its name or URL.
 
     Raises
     ------
@@ -122,9 +122,9 @@ def scheduler_url(word: str) -> str:
 
 
 def check_word(key: str, value: str, scheduler: str) -> None:
-    """Raise `UsageError` if the scheduler of that name or URL could not be told such a queue, account, or the like.
+    """Raise `UsageError` if a queue, account or the like is not valid for the scheduler with this name or URL.
 
-    Dialects refuse the same when a job is submitted, but then there is a pilot already.
+    Dialects refuse the same values, but only when a job is submitted, and then there is a pilot already.
     """
     if key in _ONE_WORD.get(scheduler.partition(":")[0], _NAMES):
         scheduler_words.word(key, value)
@@ -150,7 +150,7 @@ def find_scheduler() -> str:
 
 
 def config_path() -> Path:
-    """Return where ``sites.toml`` is."""
+    """Return the path of ``sites.toml``."""
     home = os.environ.get("XDG_CONFIG_HOME", "")
     return (Path(home) if os.path.isabs(home) else Path("~/.config").expanduser()) / "pilotmtc" / "sites.toml"
 
@@ -189,7 +189,7 @@ def read_sites() -> dict[str, Site]:
 
 
 def get_site(name: str) -> Site:
-    """Return the site of that name.
+    """Return the site with this name.
 
     Raises
     ------
@@ -204,7 +204,7 @@ def get_site(name: str) -> Site:
 
 
 class _BadKey(ConfigError):
-    """The value of one key is wrong."""
+    """The value of a key is wrong."""
 
     def __init__(self, key: str, words: str) -> None:
         super().__init__(f"{key}: {words}" if key else words)
@@ -212,7 +212,7 @@ class _BadKey(ConfigError):
 
 
 def make_site(name: str, table: dict[str, Any]) -> Site:
-    """Return the site that the keys of `table` describe.
+    """Return the site described by the keys in `table`.
 
     Raises
     ------
@@ -254,7 +254,7 @@ def _checked(key: str, look: Any) -> None:
 
 
 def _place(path: Path, text: str, site: str, key: str) -> str:
-    """Return file and line of a site's key, as far as it can be found."""
+    """Return file and line of a site's key, if it can be found."""
     inside = not site
     for number, line in enumerate(text.splitlines(), 1):
         head = re.match(r"\s*\[\s*[\"']?([^\"'\]]+?)[\"']?\s*\]", line)
@@ -268,7 +268,7 @@ def _place(path: Path, text: str, site: str, key: str) -> str:
 
 
 def save_site(site: Site) -> None:
-    """Write a site into the file; what else is in it, comments too, stays.
+    """Write a site into the file; everything else in the file stays, comments included.
 
     Raises
     ------
@@ -283,7 +283,7 @@ def save_site(site: Site) -> None:
         if key != "name":
             table[key] = value
     old = document.get(site.name)
-    if isinstance(old, dict):  # its comments stay
+    if isinstance(old, dict):  # keeps its comments
         for key in [key for key in old if key not in table]:
             del old[key]
         old.update(table)
@@ -293,7 +293,7 @@ def save_site(site: Site) -> None:
 
 
 def remove_site(name: str) -> None:
-    """Take a site out of the file. What is on the site stays.
+    """Remove a site from the file; nothing changes on the site itself.
 
     Raises
     ------
@@ -311,7 +311,7 @@ def remove_site(name: str) -> None:
 def _document() -> Any:
     import tomlkit
 
-    read_sites()  # so that a broken file is not written over
+    read_sites()  # raises if the file is broken, which must not be overwritten
     path = config_path()
     return tomlkit.parse(path.read_text(encoding="utf-8")) if path.exists() else tomlkit.document()
 
@@ -323,7 +323,7 @@ def _write(text: str) -> None:
         private_files.make_above(path)
         part.write_text(text, encoding="utf-8")
         part.chmod(0o600)
-        os.replace(part, path.resolve())  # which may be a link into a repository of dot files
+        os.replace(part, path.resolve())  # the file may be a link into a repository of dot files
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
 

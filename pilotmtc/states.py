@@ -1,6 +1,6 @@
-"""States of tasks and pilots, causes of an attempt's end, and the only transitions there are.
+"""States of tasks and pilots, causes of an attempt's end, and the table of all allowed transitions.
 
-The numbers are what the store keeps on disk: never renumber them.
+The store keeps the numbers on disk: never change them.
 """
 
 from enum import IntEnum
@@ -9,20 +9,20 @@ from pilotmtc.errors import InvalidTransition
 
 
 class TaskState(IntEnum):
-    """Where a task is on its road."""
+    """The state of a task."""
 
     WAITING = 0  # for dependencies
     READY = 1
-    CLAIMED = 2  # an agent holds it, not started yet
+    CLAIMED = 2  # held by an agent, not started yet
     RUNNING = 3
     DONE = 4
     FAILED = 5
     CANCELED = 6
-    SKIPPED = 7  # a dependency did not finish well
+    SKIPPED = 7  # a dependency did not succeed
 
 
 class PilotState(IntEnum):
-    """Where a pilot is on its road."""
+    """The state of a pilot."""
 
     NEW = 0
     PENDING = 1
@@ -36,11 +36,11 @@ class PilotState(IntEnum):
 class Cause(IntEnum):
     """Why an attempt ended."""
 
-    EXIT = 0  # by itself; the exit code says how well
+    EXIT = 0  # the task exited by itself, with any exit code
     SIGNAL = 1
-    TIMEOUT = 2  # over its own time limit
-    OOM = 3  # over its memory limit, or the kernel's
-    WALLTIME = 4  # the pilot's walltime ran out under it
+    TIMEOUT = 2  # it exceeded its time limit
+    OOM = 3  # it exceeded its memory limit, or the kernel's
+    WALLTIME = 4  # the pilot's walltime ended
     PREEMPTED = 5
     NODE_LOST = 6
     PILOT_LOST = 7
@@ -49,33 +49,33 @@ class Cause(IntEnum):
 
 
 class JobState(IntEnum):
-    """What a scheduler says of a pilot's job."""
+    """The state of a pilot's job, from its scheduler."""
 
     PENDING = 0
-    RUNNING = 1  # or suspended, or about to begin or end
+    RUNNING = 1  # or suspended, starting or ending
     DONE = 2
     FAILED = 3
     CANCELED = 4
-    GONE = 5  # it was asked, and does not know the job
-    REJECTED = 6  # it did not take the job in the first place
+    GONE = 5  # the scheduler does not know the job
+    REJECTED = 6  # the scheduler refused the job
 
 
 T = TaskState
 TASK_TRANSITIONS: frozenset[tuple[TaskState, TaskState]] = frozenset(
     {
         (T.WAITING, T.READY),  # the last dependency finished
-        (T.WAITING, T.SKIPPED),  # one did not finish well
+        (T.WAITING, T.SKIPPED),  # a dependency did not succeed
         (T.WAITING, T.CANCELED),
         (T.READY, T.CLAIMED),
         (T.READY, T.CANCELED),
         (T.READY, T.WAITING),  # a dependency was retried
-        (T.READY, T.RUNNING),  # its pilot was given up, and is back with it
+        (T.READY, T.RUNNING),  # its pilot was given up, and has come back with it
         (T.CLAIMED, T.RUNNING),
         (T.CLAIMED, T.READY),  # released, or its pilot was lost
-        (T.CLAIMED, T.DONE),  # over before its start was reported
+        (T.CLAIMED, T.DONE),  # it ended before its start was reported
         (T.CLAIMED, T.FAILED),
         (T.CLAIMED, T.CANCELED),
-        (T.RUNNING, T.READY),  # failed or lost with tries left
+        (T.RUNNING, T.READY),  # failed or lost, with retries left
         (T.RUNNING, T.DONE),
         (T.RUNNING, T.FAILED),
         (T.RUNNING, T.CANCELED),
@@ -106,7 +106,7 @@ PILOT_TRANSITIONS: frozenset[tuple[PilotState, PilotState]] = frozenset(
         (P.DRAINING, P.DONE),
         (P.DRAINING, P.FAILED),
         (P.DRAINING, P.CANCELED),
-        (P.FAILED, P.ACTIVE),  # it was not heard of for too long, and is back
+        (P.FAILED, P.ACTIVE),  # it was silent for too long, and has come back
     }
 )
 
@@ -114,21 +114,21 @@ TASK_FINAL = frozenset({T.DONE, T.FAILED, T.CANCELED, T.SKIPPED})
 TASK_HELD = frozenset({T.CLAIMED, T.RUNNING})
 PILOT_FINAL = frozenset({P.DONE, P.FAILED, P.CANCELED})
 
-# What the infrastructure did is not charged to the user's max_retries.
+# Caused by the infrastructure, and so not counted against max_retries.
 NOT_CHARGED = frozenset({Cause.WALLTIME, Cause.PREEMPTED, Cause.NODE_LOST, Cause.PILOT_LOST})
-# Of those, the ones a task may itself have brought about: they count against the crash limit.
+# Of these, the ones that the task itself may have caused: they count against the crash limit.
 CRASHES = frozenset({Cause.NODE_LOST, Cause.PILOT_LOST})
 CRASH_LIMIT = 5
 
 
 def check_task(old: TaskState, new: TaskState) -> None:
-    """Raise `InvalidTransition` unless a task may go from `old` to `new`."""
+    """Raise `InvalidTransition` if a task may not go from `old` to `new`."""
     if (old, new) not in TASK_TRANSITIONS:
         raise InvalidTransition(f"a task cannot go from {old.name} to {new.name}")
 
 
 def check_pilot(old: PilotState, new: PilotState) -> None:
-    """Raise `InvalidTransition` unless a pilot may go from `old` to `new`."""
+    """Raise `InvalidTransition` if a pilot may not go from `old` to `new`."""
     if (old, new) not in PILOT_TRANSITIONS:
         raise InvalidTransition(f"a pilot cannot go from {old.name} to {new.name}")
 
@@ -136,19 +136,19 @@ def check_pilot(old: PilotState, new: PilotState) -> None:
 def after_attempt(
     cause: Cause, exit_code: int | None, *, cancel: bool, failures: int, max_retries: int, crashes: int
 ) -> TaskState:
-    """Return where a task goes when an attempt of it has ended.
+    """Return the state of a task after the end of an attempt.
 
     Parameters
     ----------
     cause, exit_code
         How the attempt ended.
     cancel
-        Whether the user has asked for the task's cancellation.
+        Whether the user has canceled the task.
     failures, crashes
-        How many attempts ended badly so far, this one included, by the task's own doing
-        and together with its node or pilot.
+        How many attempts, this one included, have failed by themselves, and how many ended together with their node or
+        pilot.
     max_retries
-        How many failures the user allows before the task is FAILED.
+        How many failures are followed by another attempt.
     """
     if cause is Cause.EXIT and exit_code == 0:
         return TaskState.DONE

@@ -1,7 +1,7 @@
-"""Where the values of many tasks come from: lists, lines, files and grids, and products of them.
+"""Sources of parameter values for many tasks: lists, lines, files and grids, and products of them.
 
-Every source streams: nothing here holds all the values, except those of the inner sources of a product when they are
-few or can be read only once.
+Sources stream. Nothing here holds all values, except those of a product's inner sources if there are few of them or
+if they can be read only once.
 """
 
 from pilotmtc.parameters.files import FORMATS, file, lines

@@ -50,7 +50,7 @@ def _lines(stream: BinaryIO, name: str, end: bytes, *, is_file: bool = False) ->
 
 
 def lines(stream: BinaryIO | None = None, *, name: str = "standard input", end: bytes = b"\n") -> Source:
-    r"""Return the lines of a binary `stream` (standard input), without their ends; empty ones are passed over.
+    r"""Return a source of the lines of a binary `stream` such as standard input; empty lines are skipped.
 
     ``end=b"\0"`` reads what ``find -print0`` writes.
     """
@@ -59,7 +59,7 @@ def lines(stream: BinaryIO | None = None, *, name: str = "standard input", end: 
 
 
 def _read(stream: BinaryIO, name: str) -> bytes:
-    """Return what there is, at least a byte, at most 64 KiB; nothing at the end."""
+    """Return what can be read now, from one byte to 64 KiB; nothing at the end."""
     try:
         if isinstance(stream, io.BufferedReader):
             return stream.read1(1 << 16)
@@ -81,11 +81,11 @@ def _decode(line: bytes, name: str, number: int) -> str:
 
 
 def check_utf16(data: bytes, name: str) -> None:
-    """Raise `UsageError` if the beginning of a file is UTF-16, as some programs call Unicode."""
+    """Raise `UsageError` if a file starts like UTF-16, which some programs call Unicode."""
     code = ""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         code = "utf-16"
-    elif len(data) > 3:  # without a mark, but with ASCII at its beginning
+    elif len(data) > 3:  # without a byte order mark, but with ASCII at the start
         even, odd = data[:8:2], data[1:8:2]
         code = "utf-16le" if all(even) and not any(odd) else "utf-16be" if all(odd) and not any(even) else ""
     if code:
@@ -95,7 +95,7 @@ def check_utf16(data: bytes, name: str) -> None:
 
 
 def check_ends(data: bytes, name: str) -> None:
-    """Raise `UsageError` if all of a file is one line with carriage returns in it, as old Macs ended lines."""
+    """Raise `UsageError` if a file has only carriage returns as line ends, as on old Macs."""
     if b"\r" in data.rstrip(b"\r\n") and b"\n" not in data:
         raise UsageError(
             f"the lines of {name} end with CR alone: save it with Unix line ends, or convert it with tr '\\r' '\\n'"
@@ -106,15 +106,15 @@ FORMATS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", 
 
 
 def file(path: str | Path, form: str | None = None) -> Source:
-    """Return the rows of a file: ``csv``, ``tsv``, ``jsonl`` or ``lines``, by its suffix unless `form` says which.
+    """Return a source of the rows of a file: ``csv``, ``tsv``, ``jsonl`` or ``lines``, by `form` or else by its suffix.
 
-    A regular file is read once now, so that an error in its last line is known before the first task is submitted,
+    A regular file is read once now, so that an error in its last line shows before the first task is submitted,
     and again when the rows are wanted. ``-`` is standard input, and needs `form`.
 
     Raises
     ------
     UsageError
-        If something in it is wrong: file, line and remedy are in the text.
+        If something in it is wrong; the text names file, line and remedy.
     ConfigError
         If it cannot be read.
     """
@@ -162,7 +162,7 @@ def _open(name: str) -> BinaryIO:
 
 
 def _text(stream: BinaryIO, name: str) -> Iterator[str]:
-    """Yield the lines of `stream` with their ends, decoded one by one so that an error knows its line."""
+    """Yield the lines of `stream` with their ends, decoded one by one so that an error can name its line."""
     number = 0
     while True:
         number += 1
@@ -186,11 +186,11 @@ def _text(stream: BinaryIO, name: str) -> Iterator[str]:
 
 
 def _table(text: Iterator[str], name: str, *, tabs: bool) -> Iterator[Row]:
-    """Yield header and rows of a CSV file. Its commas may be tabs or semicolons, if the header has no comma."""
+    """Yield header and rows of a CSV file. The separator is a tab or semicolon if the header has no comma."""
     head = next(text, "")
     bare = _QUOTED.sub('""', head)
     delimiter = "\t" if tabs else next((mark for mark in ",\t;" if mark in bare), ",")
-    # "mass, seed" in the header means that blanks after commas are not meant; else all blanks are, as in RFC 4180.
+    # If the header is like "mass, seed", blanks after commas are not part of values. Otherwise they are (RFC 4180).
     loose = delimiter + " " in bare
     reader = csv.reader(itertools.chain([head], text), delimiter=delimiter, skipinitialspace=loose, strict=True)
     width = 0
@@ -222,7 +222,7 @@ def _table(text: Iterator[str], name: str, *, tabs: bool) -> Iterator[Row]:
 
 
 def _objects(text: Iterator[str], name: str) -> Iterator[Row]:
-    """Yield keys and rows of a JSON Lines file. Numbers stay as they are written; arrays and objects stay JSON."""
+    """Yield keys and rows of a JSON Lines file. Numbers stay as written; arrays and objects stay JSON."""
     decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
     fields: tuple[str, ...] = ()
     for number, line in enumerate(text, 1):

@@ -1,4 +1,4 @@
-"""Parameters from grids: ranges of numbers and lists, each with a name."""
+"""Parameters from grids: named axes of ranges and lists."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -17,12 +17,12 @@ _DIGITS = 60
 
 
 def grid(words: Iterable[str]) -> Source:
-    """Return the product of axes such as ``mass=1:10:0.5``, ``seed=0..9`` and ``kind=a,b``, the last one fastest.
+    """Return the product of axes such as ``mass=1:10:0.5``, ``seed=0..9`` and ``kind=a,b``; the last varies fastest.
 
     Raises
     ------
     UsageError
-        If an axis cannot be read, has no values or a billion, or its name is used twice.
+        If an axis cannot be read, has no values or too many, or if a name is used twice.
     """
     return combine([axis(word) for word in words])
 
@@ -30,8 +30,8 @@ def grid(words: Iterable[str]) -> Source:
 def axis(word: str) -> Source:
     """Return the values of one axis, ``NAME=VALUES``.
 
-    ``a:b`` and ``a:b:step`` are numbers from a up to and with b, in exact decimals; ``a..b`` whole numbers, with as
-    many leading zeros as a has; ``x,y,z`` these, each of which may itself be a range.
+    ``a:b`` and ``a:b:step`` are exact decimal numbers from a to b inclusive; ``a..b`` are whole numbers, padded with
+    zeros to the width of a; ``x,y,z`` are these values, each of which may itself be a range.
     """
     name, equals, text = word.partition("=")
     name = name.strip()
@@ -50,7 +50,7 @@ def axis(word: str) -> Source:
 
 
 def _part(text: str, word: str) -> tuple[int, Callable[[], Iterator[str]]]:
-    """Return how many values a part between commas has, and what makes them."""
+    """Return the number of values in a part between commas, and a function that makes them."""
     if match := _COUNT.fullmatch(text):
         if max(map(len, match.groups())) > _DIGITS:
             raise UsageError(f"{word!r} needs more than {_DIGITS} digits: use smaller numbers")
@@ -69,7 +69,7 @@ def _part(text: str, word: str) -> tuple[int, Callable[[], Iterator[str]]]:
 
 
 def _decimals(first: Decimal, last: Decimal, step: Decimal, word: str) -> tuple[int, Callable[[], Iterator[str]]]:
-    """The same for ``first:last:step``, in whole multiples of the finest digit that is written."""
+    """Do the same for ``first:last:step``, in whole multiples of the smallest decimal place."""
     if not step:
         raise UsageError(f"{word!r} has step 0: give another one, or a single value without colons")
     if last != first and (last > first) != (step > 0):

@@ -1,4 +1,4 @@
-"""Starting pilots: `local` on this machine, `queued` through a scheduler, which the store's server asks."""
+"""Starting pilots: on this machine (`local`), or through a scheduler (`batch`), which the store's server asks."""
 
 import os
 
@@ -17,7 +17,7 @@ _QUEUED_WAIT_S = 30.0
 
 
 def start(store: Store, url: str, description: PilotDescription, wait_s: float | None = None) -> Pilot:
-    """Start a pilot as its description says; see `start_local` and `start_queued`."""
+    """Start a pilot from its description; see `start_local` and `start_queued`."""
     if description.scheduler:
         if locate(url).target is None:
             description = structs.replace(description, environ=scheduler_environ(os.environ))

@@ -1,4 +1,4 @@
-"""An agent on this machine, reached by signals, for when the store cannot give it orders."""
+"""Agents on this machine, reached by signals if the store cannot give them orders."""
 
 import contextlib
 import os
@@ -9,41 +9,41 @@ from pilotmtc.system import processes
 
 _AGENT = b"pilotmtc.agent"
 _POST_MORTEM = b"--post-mortem"
-END_S = 12.0  # an agent stops its tasks, with a grace of 5 s, and waits for a store that takes no results for 4 s
+END_S = 12.0  # an agent stops its tasks, with a grace of 5 s, and waits 4 s for a store that does not take results
 
 
 class LocalAgent:
-    """The agent of the pilot whose files are in `directory`. It counts as ended if it is on another machine."""
+    """The agent of the pilot with this `directory`. It counts as ended if it is on another machine."""
 
     def __init__(self, directory: str) -> None:
         self._fd = _find(os.fsencode(directory))
 
     @property
     def over(self) -> bool:
-        """Whether it has ended."""
+        """Whether the agent has ended."""
         return self._is_over(0.0)
 
     def drain(self) -> None:
-        """Let it finish the running tasks, and leave."""
+        """Let the agent finish its running tasks and exit."""
         self._signal(signal.SIGTERM)
 
     def cancel(self) -> None:
-        """Let it stop its tasks, and leave."""
+        """Let the agent stop its tasks and exit."""
         self._signal(signal.SIGTERM)
-        self._signal(signal.SIGINT)  # means the same, and is counted even if the first one is still to be taken in
+        self._signal(signal.SIGINT)  # a second signal, which counts even if the first is still pending
 
     def kill(self) -> None:
-        """Kill it. Its guard then kills its tasks."""
+        """Kill the agent; its guard then kills its tasks."""
         self._signal(signal.SIGKILL)
 
     def end(self) -> None:
-        """Cancel it, and kill it if it has not left after `END_S`."""
+        """Cancel the agent, and kill it if it has not exited after `END_S`."""
         self.cancel()
         if not self._is_over(END_S):
             self.kill()
 
     def close(self) -> None:
-        """Close what is open; the agent runs on."""
+        """Release the agent's process, which continues."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
@@ -58,13 +58,13 @@ class LocalAgent:
 
 
 def _find(directory: bytes) -> int | None:
-    """Return a descriptor of the agent's process, which its command line tells from all others."""
+    """Return a descriptor of the agent's process, which is recognized by its command line."""
     for pid in processes.pids():
         if not _is_agent(pid, directory):
             continue
         with contextlib.suppress(ProcessLookupError):
             fd = os.pidfd_open(pid)
-            if _is_agent(pid, directory):  # the number has not become another one's meanwhile
+            if _is_agent(pid, directory):  # the process id was not reused in the meantime
                 return fd
             os.close(fd)
     return None

@@ -13,11 +13,11 @@ from pilotmtc.states import PilotState
 from pilotmtc.store.interface import Store
 
 _LOOK_S = 0.1
-# Fields of a description that not every scheduler has, and their names in dialects.
+# Fields of a description that not every scheduler supports, and their names in dialects.
 _FIELDS = {name: name for name in ("queue", "account", "qos", "constraint", "reservation", "exclusive")} | {
     "gpus": "gpus_per_node"
 }
-# Variables by which schedulers' commands are found, and find their server. The store gets no others of a user's.
+# Variables with which schedulers' commands are found and find their server. The store gets none of a user's others.
 _NAMES = (
     "PATH", "LD_LIBRARY_PATH", "PBS_CONF_FILE", "PBS_DEFAULT", "PBS_SERVER", "SLURM_CONF", "CONDOR_CONFIG",
     "MOABHOMEDIR",
@@ -25,15 +25,15 @@ _NAMES = (
 
 
 def scheduler_environ(env: Mapping[str, str]) -> dict[str, str]:
-    """Return those of a submitter's variables by which a scheduler's commands are found.
+    """Return those of a submitter's variables that are needed to find a scheduler's commands.
 
-    When the scheduler is asked, the store's server may be another's child: an agent's, whose login has a short PATH.
+    The store's server, which asks the scheduler, may have been started by an agent's login with a short PATH.
     """
     return {name: env[name] for name in _NAMES if env.get(name)}
 
 
 def adopt(own: MutableMapping[str, str], others: Iterable[Mapping[str, str]]) -> None:
-    """Add submitters' variables to this process's `own`, which take precedence."""
+    """Add submitters' variables to this process's `own` variables, which take precedence."""
     paths = own.get("PATH", "").split(os.pathsep)
     for each in others:
         for name, value in each.items():
@@ -45,17 +45,17 @@ def adopt(own: MutableMapping[str, str], others: Iterable[Mapping[str, str]]) ->
 
 
 def refuse_unmapped(description: PilotDescription) -> None:
-    """Raise `UsageError` that names what such a scheduler has no word for, as far as it is known here.
+    """Raise `UsageError` if the scheduler has no option for a field, as far as this is known here; it names the field.
 
-    What depends on its version is refused where its commands are.
+    What depends on the scheduler's version is refused on its host.
     """
     scheme = description.scheduler.partition(":")[0]
     found = list(entry_points(group="pilotmtc.dialects", name=scheme))
-    if len(found) != 1:  # it may be another host's, or the adaptors say what is wrong
+    if len(found) != 1:  # it may be on another host; if not, the adaptors say what is wrong
         return
     try:
         maps = found[0].load().maps
-    except (ImportError, AttributeError):  # the adaptors say so where the scheduler is asked
+    except (ImportError, AttributeError):  # the adaptors report it where they ask the scheduler
         return
     refused = [
         f"{name} ({value!r})"
@@ -67,23 +67,23 @@ def refuse_unmapped(description: PilotDescription) -> None:
 
 
 def start_queued(store: Store, description: PilotDescription, wait_s: float = 30.0) -> Pilot:
-    """Have the scheduler of the store's host asked for a pilot, and return its record.
+    """Start a pilot through the scheduler of the store's host, and return its record.
 
     Parameters
     ----------
     store
         A connection to the store.
     description
-        What it is to be.
+        The pilot to start.
     wait_s
-        How long to look whether the scheduler takes it, before returning all the same; 0 does not wait.
+        How long to wait for the scheduler to accept it before returning anyway; 0: do not wait.
 
     Raises
     ------
     SubmitRejected
-        If the scheduler says no.
+        If the scheduler refuses.
     UsageError
-        If it has no option for something; then no pilot is made.
+        If the scheduler has no option for a field; no pilot is created then.
     """
     refuse_unmapped(description)
     key = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"

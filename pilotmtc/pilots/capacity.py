@@ -1,4 +1,4 @@
-"""What pilots show of a site: how large its nodes are, and what will never start. Pure."""
+"""What pilots reveal about a site: how large its nodes are, and which pilots will never start. Pure."""
 
 import math
 import re
@@ -11,7 +11,7 @@ from pilotmtc.resources.fit import Capacity, Kind, Request, fit
 from pilotmtc.states import PilotState
 from pilotmtc.units import format_memory
 
-# Of SLURM's reasons why a job waits, those for which it would wait forever.
+# SLURM's reasons for which a job would wait forever.
 _NEVER = {
     "PartitionNodeLimit": "it asks for more nodes than its queue has or allows",
     "PartitionTimeLimit": "its walltime is longer than its queue allows",
@@ -32,12 +32,12 @@ _NEVER = {
 }
 
 
-# How such a reason begins with PBS, and with our dialects for schedulers that say nothing themselves.
+# How such reasons begin in PBS, and in our dialects for schedulers that give none.
 _NEVER_WORDS = re.compile(r"\bcan never run\b[:\s]*", re.IGNORECASE)
 
 
 def why_never(pilot: Pilot) -> str:
-    """Return why a pilot will wait in its queue forever; nothing if it may start."""
+    """Return why a pilot will wait in its queue forever; empty if it may start."""
     if pilot.state is not PilotState.PENDING:
         return ""
     if found := _NEVER_WORDS.search(pilot.reason):
@@ -46,7 +46,7 @@ def why_never(pilot: Pilot) -> str:
 
 
 def never_starts(pilot: Pilot) -> str:
-    """Return why a pilot will wait in its queue forever, and what to do; nothing if it may start."""
+    """Return why a pilot will wait in its queue forever, and what to do; empty if it may start."""
     why = why_never(pilot)
     if not why:
         return ""
@@ -54,12 +54,12 @@ def never_starts(pilot: Pilot) -> str:
 
 
 def cores_of(pilot: Pilot) -> int:
-    """Return the cores of a pilot's largest node, 0 if they are not known yet."""
+    """Return the cores of a pilot's largest node; 0: not known yet."""
     return pilot.node_cores or pilot.cores // max(pilot.nodes, 1) or pilot.description.cores
 
 
 def capacity_of(pilot: Pilot, now: float) -> Capacity:
-    """Return what a pilot has for tasks, as far as is known."""
+    """Return a pilot's capacity for tasks, as far as it is known."""
     asked = pilot.description
     memory = pilot.node_memory_bytes or asked.memory_bytes
     node = Amounts.of(cores_of(pilot) or UNKNOWN, asked.gpus, memory or UNKNOWN, asked.named)
@@ -70,7 +70,7 @@ def capacity_of(pilot: Pilot, now: float) -> Capacity:
 
 
 def beyond(need: Resources, pilots: Sequence[Pilot]) -> str:
-    """Return what a task needs more of than any node that was seen as a whole has; empty if nothing."""
+    """Return what a task needs more of than the largest known node has; empty if nothing."""
     cores = max(
         (one.node_cores for one in pilots if one.description.scheduler and not one.description.cores), default=0
     )
@@ -85,7 +85,7 @@ def beyond(need: Resources, pilots: Sequence[Pilot]) -> str:
 
 
 def sized(need: Resources, pilots: Sequence[Pilot]) -> str:
-    """Return options of ``pilot submit`` for a pilot that has room for such a task."""
+    """Return options of ``pilot submit`` for a pilot in which such a task fits."""
     seen = [one for one in pilots if one.description.scheduler and cores_of(one)]
     largest = max(seen, key=cores_of, default=None)
     whole = largest is not None and not largest.description.cores

@@ -24,7 +24,7 @@ from pilotmtc.system import private_files
 from pilotmtc.system.locale import as_utf8
 
 _LOG_BYTES = 2000
-_SETTINGS = ("PILOTMTC_LAUNCHER",)  # other PILOTMTC_ variables speak of the task that a pilot may be started in
+_SETTINGS = ("PILOTMTC_LAUNCHER",)  # other PILOTMTC_ variables may describe a task in which this pilot is started
 _LOOK_S = 0.03
 _PROGRAM_FD = 9
 _ALIVE_FD = 8
@@ -42,14 +42,14 @@ def start_local(store: Store, url: str, description: PilotDescription, wait_s: f
     url
         The URL of that store, for the agent.
     description
-        What to start.
+        The pilot to start.
     wait_s
-        How long to wait until it becomes active or dies; 0 does not wait. It is returned then in any case.
+        How long to wait for it to become active or die before returning anyway; 0: do not wait.
 
     Raises
     ------
     ConfigError
-        If its directory cannot be made, or if it dies at once; the text then quotes its log.
+        If its directory cannot be made, or if it dies at once; the text quotes its log.
     """
     key = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
     directory = Path(locate(url).directory) / "pilots" / key
@@ -77,7 +77,7 @@ def start_local(store: Store, url: str, description: PilotDescription, wait_s: f
 
 
 def _spawn(url: str, pilot: Pilot, directory: Path, log: Path) -> int:
-    """Start the guard, which starts the agent, in a session of its own; return a pipe that ends with it."""
+    """Start the guard in a session of its own; it starts the agent. Return a pipe that closes when the guard ends."""
     agent = program("pilotmtc.agent", "--store", url, "--pilot", str(pilot.id), "--directory", str(directory))
     environment = shared_environment() | {name: os.environ[name] for name in _SETTINGS if name in os.environ}
     environment["MTC_GUARD"] = json.dumps({"agent": [as_utf8(word) for word in agent], "alive_fd": _ALIVE_FD})
@@ -93,7 +93,7 @@ def _spawn(url: str, pilot: Pilot, directory: Path, log: Path) -> int:
         output = moved(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600))
         alive, writing = os.pipe()
         theirs = moved(writing)
-        # By descriptor: the guard's command line must not name the program, see guard.py.
+        # Through a descriptor, because the guard's command line must not name the program: see guard.py.
         pid = os.posix_spawn(
             sys.executable,
             [sys.executable, "-I", "-S", f"/dev/fd/{_PROGRAM_FD}"],

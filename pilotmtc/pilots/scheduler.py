@@ -32,7 +32,7 @@ _STATES = {
 
 
 class JobStatus(Struct, frozen=True):
-    """What the scheduler says of a job."""
+    """What the scheduler reports about a job."""
 
     state: JobState
     native_state: str = ""
@@ -41,9 +41,9 @@ class JobStatus(Struct, frozen=True):
 
 
 class Scheduler:
-    """The scheduler at a SAGA URL; `ConfigError` if the URL is wrong.
+    """A scheduler, by its SAGA URL; raises `ConfigError` if the URL is wrong.
 
-    All methods raise `StatusUnavailable` if it cannot be asked, and `ConfigError` if its commands are not installed.
+    All methods raise `StatusUnavailable` if the scheduler cannot be asked, and `ConfigError` without its commands.
     """
 
     def __init__(self, url: str) -> None:
@@ -51,12 +51,12 @@ class Scheduler:
         self._saga = _load()
         try:
             self._service = self._saga.job.Service(url)
-        except self._saga.SagaException as error:  # no scheduler has been asked yet: the URL is wrong
+        except self._saga.SagaException as error:  # the scheduler has not been asked yet, so the URL is wrong
             words = _words(error)
             if words.startswith(_NO_ADAPTOR):
                 words = f"{url} is not a known scheduler: choose one of {', '.join(_dialects())}"
             raise ConfigError(words) from error
-        # SAGA's service has no questions about many jobs, and no room for native states: the adaptor adds them to it.
+        # SAGA's service lacks questions about many jobs, and native states: the adaptor adds both.
         self._bulk: Any = getattr(self._service, "bulk", None)
         if self._bulk is None:
             raise ConfigError(
@@ -77,7 +77,7 @@ class Scheduler:
         Raises
         ------
         SubmitRejected
-            If the scheduler, or its adaptor, says no.
+            If the scheduler or its adaptor refuses.
         """
         with self._translated(SubmitRejected):
             job = self._service.create_job(self._describe(name, script, directory, pilot))
@@ -85,18 +85,18 @@ class Scheduler:
             return _batch(job.id)
 
     def find(self, name: str) -> list[BatchId]:
-        """Return the jobs of that name that the scheduler still knows, the oldest first."""
+        """Return the jobs of this name that the scheduler still knows, oldest first."""
         with self._translated():
             return [BatchId(batch) for batch in self._bulk.find(name)]
 
     def status(self, batches: Sequence[BatchId]) -> dict[BatchId, JobStatus | AdaptorError]:
-        """Ask once for all jobs; return the status of each, or why there is none."""
+        """Ask about all jobs at once; return the status of each, or the error."""
         with self._translated():
             records = self._bulk.records(list(batches))
         return {batch: _job_status(batch, records[batch]) for batch in batches}
 
     def cancel(self, batches: Sequence[BatchId]) -> dict[BatchId, AdaptorError]:
-        """Cancel jobs; return the errors by job. Jobs that have ended already stay as they are."""
+        """Cancel jobs; return errors by job. Jobs that have ended are left alone."""
         with self._translated():
             errors = self._bulk.cancel(list(batches))
         return {BatchId(batch): error for batch, error in errors.items() if not isinstance(error, JobUnknown)}
@@ -116,7 +116,7 @@ class Scheduler:
             description.queue = pilot.queue
         if pilot.account:
             description.project = pilot.account
-        # Who names no cores wants all of a node, where a scheduler can give that.
+        # Without a number of cores, ask for whole nodes if the scheduler can give them.
         whole = not pilot.cores and "exclusive" in self._bulk.maps
         extras: dict[str, object] = {"nodes": pilot.nodes}
         extras |= {
@@ -161,12 +161,12 @@ def _job_status(batch: BatchId, said: Any) -> JobStatus | AdaptorError:
 
 def _load() -> Any:
     """Return radical.saga with all adaptors that are installed for pilotmtc."""
-    # Else it wants to write into the home directory and the current one. A steward may be killed at any time: what it
-    # writes must not become more with each.
+    # Otherwise it writes into the home directory and the current one. Stewards may be killed at any time, and the files
+    # that they leave must not pile up.
     base = os.path.join(runtime_dir(), "saga")
     os.makedirs(base, mode=0o700, exist_ok=True)
     os.environ |= {"RADICAL_BASE": base, "RADICAL_LOG_LVL": "OFF", "RADICAL_LOG_TGT": "null"}
-    # Nothing here forks with locks held. Else it replaces os.fork, and warns of loggers that were there before it.
+    # Nothing here forks while it holds locks. Without this, it replaces os.fork and warns about older loggers.
     os.environ["RADICAL_UTILS_NO_ATFORK"] = "1"
     from radical import saga  # type: ignore[import-untyped]
 

@@ -10,23 +10,23 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
 
 def job_script(agent: Sequence[str], *, setup: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> str:
-    """Return a script for any POSIX shell: the site's lines, then the agent, which takes the shell's place.
+    """Return a script for any POSIX shell: the site's lines, then the agent, which replaces the shell (``exec``).
 
-    There is nothing secret in it: the way to the store is in files that only the user can read.
+    It contains no secret: how to reach the store is in files that only the user can read.
 
     Parameters
     ----------
     agent
         The agent's command line.
     setup
-        Lines of shell that the site wants first; if one fails, the job does.
+        The site's shell lines; if one fails, the job fails.
     environment
-        Variables for the agent, unless the job or `setup` has set them.
+        Variables for the agent, unless the job or `setup` sets them.
 
     Raises
     ------
     UsageError
-        If something cannot stand in a script.
+        If a value cannot be written in a script.
     """
     lines = [
         "#!/bin/sh",

@@ -42,19 +42,19 @@ from pilotmtc.transport.channel import Channel
 
 log = logging.getLogger("pilotmtc.pilots")
 
-# How long a submission that was cut off may still be on its way to the scheduler.
+# How long an interrupted submission may still take to reach the scheduler.
 _SETTLE_S = 10.0
 _LOG_BYTES = 1500
 _LIVING = frozenset({JobState.PENDING, JobState.RUNNING})
 
 
 def job_name(key: str) -> str:
-    """Return what the job of a pilot is called."""
+    """Return the name of the job of the pilot with this key."""
     return f"pilotmtc-{key}"
 
 
 class Round:
-    """One round of questions to the scheduler at `url` for the pilots in `store`."""
+    """One round with the scheduler at `url`, for the pilots in `store`."""
 
     def __init__(self, store: Store, url: str, scheduler: Scheduler) -> None:
         self._store = store
@@ -69,9 +69,9 @@ class Round:
         adopt(os.environ, [job.description.environ for job in found.jobs])
         try:
             self._ask(found.jobs)
-        except (AdaptorError, ConfigError) as error:  # the scheduler itself; errors of one pilot are dealt with below
+        except (AdaptorError, ConfigError) as error:  # of the scheduler itself; those of one pilot are handled below
             self._store.call(ReportJobs(self._url, trouble=str(error)))
-        # A key is removed with its pilot, not with its job, which may take time: there may be no steward then.
+        # Remove the key as soon as the pilot has ended. Its job may take longer, and then there may be no steward.
         still = {job.pilot: job for job in self._store.call(GetJobs(self._url)).jobs}
         for job in found.jobs:
             if job.pilot not in still or still[job.pilot].over:
@@ -99,14 +99,14 @@ class Round:
 
     @contextlib.contextmanager
     def _alone(self, job: Job) -> Iterator[None]:
-        """Report an error as this pilot's own, and go on with the others."""
+        """Report an error as this pilot's, and continue with the others."""
         try:
             yield
         except AdaptorError as error:
             self._store.call(ReportJobs(self._url, troubles={job.pilot: str(error)}))
 
     def _find(self, job: Job) -> BatchId | None:
-        """Return the job that an earlier steward has submitted; cancel it where it is there twice."""
+        """Return the job that an earlier steward has submitted; cancel duplicates of it."""
         batches = self._scheduler.find(job_name(job.key))
         if len(batches) > 1:
             log.warning("pilot %d has several jobs: %s; all but the first are canceled", job.pilot, " ".join(batches))
@@ -122,7 +122,7 @@ class Round:
             return dict.fromkeys(batches, error)
 
     def _look(self, known: dict[BatchId, Job]) -> None:
-        """Ask about all jobs at once, cancel those that are to be canceled, and report."""
+        """Ask about all jobs at once, cancel some if requested, and report."""
         seen = self._scheduler.status(list(known))
         doomed = [
             batch
@@ -138,7 +138,7 @@ class Round:
             match seen[batch]:
                 case JobStatus() as status:
                     if job.attached and status.state not in _LIVING:
-                        send_spool(self._store, job.pilot, Path(job.directory))  # what its agent could not
+                        send_spool(self._store, job.pilot, Path(job.directory))  # results that its agent could not send
                     reports.append(self._as_report(job, batch, status))
                     if batch in left and status.state in _LIVING:
                         troubles[job.pilot] = str(left[batch])
@@ -158,7 +158,7 @@ class Round:
 
     def _submit(self, job: Job) -> None:
         if not self._store.call(BeginSubmit(job.pilot, job.submits)).changed:
-            return  # it was canceled meanwhile
+            return  # it was canceled in the meantime
         try:
             script = self._prepare(job)
             batch = self._scheduler.submit(job_name(job.key), script, Path(job.directory), job.description)
@@ -169,7 +169,7 @@ class Round:
         self._report([JobReport(job.pilot, JobState.PENDING, batch)])
 
     def _prepare(self, job: Job) -> Path:
-        """Write what the job needs into its directory; return its script."""
+        """Write the files of the job into its directory; return its script."""
         directory = Path(job.directory)
         script = directory / "job.sh"
         try:
@@ -180,7 +180,7 @@ class Round:
                 "--directory", job.directory, "--allocation",
             )  # fmt: skip
             environment = {name: os.environ[name] for name in ("PYTHONPATH",) if os.environ.get(name)}
-            if job.description.scheduler.startswith(f"{LOCAL}:"):  # no variable of a scheduler's names this host
+            if job.description.scheduler.startswith(f"{LOCAL}:"):  # no scheduler sets it
                 environment[HOSTS_VARIABLE] = "local:1"
             script.write_text(job_script(agent, setup=job.description.setup, environment=environment))
             script.chmod(0o700)
@@ -190,20 +190,20 @@ class Round:
 
 
 def refuse(store: Store, url: str, reason: str) -> None:
-    """Reject the pilots that have not been submitted, as there is no scheduler at `url`; report that for the others."""
+    """Reject pilots that have not been submitted, because the scheduler at `url` does not exist; report the reason."""
     new = [job for job in store.call(GetJobs(url)).jobs if job.state is PilotState.NEW and not job.submits]
     store.call(ReportJobs(url, tuple(JobReport(job.pilot, JobState.REJECTED, reason=reason) for job in new), reason))
 
 
 def _end_of_log(directory: Path) -> str:
-    """Return the end of what a job has written; HTCondor has a file for each node."""
+    """Return the end of a job's output; with HTCondor, each node has a file of its own."""
     path = directory / "agent.log"
     data, _ = tail(str(path if path.exists() else directory / "agent.log.0"), _LOG_BYTES)
     return data.decode("utf-8", "replace").strip()
 
 
 class _Stream:
-    """Stdin and stdout, which are one socket."""
+    """Stdin and stdout, which are the same socket."""
 
     def __init__(self) -> None:
         self._socket = socket.socket(fileno=os.dup(0))
@@ -221,7 +221,7 @@ class _Stream:
             raise ChannelClosed(f"the store's server has gone: {error.strerror}") from error
 
     def moved(self) -> int:
-        return 0  # it is on this host, and takes what is written at once
+        return 0  # the server is on this host, and takes data at once
 
     def close(self) -> None:
         try:
@@ -234,14 +234,14 @@ class _Stream:
 
 
 def _leave(code: int) -> None:
-    """End at once, with all that was started: a scheduler's command that hangs is not to outlive this process."""
+    """Exit at once, and kill all child processes: a hanging scheduler command must not outlive this process."""
     sweep()
     os._exit(code)
 
 
 def _watch_server(over: threading.Event) -> None:
-    select.select([CONTROL_FD], [], [])  # nothing is ever sent there: it closes when the server ends
-    if not over.is_set():  # else the server has closed it because this process is done
+    select.select([CONTROL_FD], [], [])  # it is never written to, but closes when the server ends
+    if not over.is_set():  # otherwise the server closed it because this process has finished
         _leave(1)
 
 

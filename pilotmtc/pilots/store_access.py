@@ -1,4 +1,4 @@
-"""How a pilot's agent reaches the store from its allocation: with a key of its own, and a known host key."""
+"""How a pilot's agent reaches the store from its allocation: with a key of its own, and known host keys."""
 
 import contextlib
 import os
@@ -28,7 +28,7 @@ def parse_login(login: str) -> tuple[str | None, str, int]:
     Raises
     ------
     ConfigError
-        If it is none.
+        If it has another form.
     """
     match = _LOGIN.fullmatch(login)
     if match is None:
@@ -37,9 +37,9 @@ def parse_login(login: str) -> tuple[str | None, str, int]:
 
 
 def give_access(store: str, job: Job, key: str = "") -> str:
-    """Write what the agent of `job` needs to reach `store` on this host into its directory; return the URL to use.
+    """Write into the directory of `job` what its agent needs to reach `store` on this host; return the URL to use.
 
-    Safe to repeat. `key` names an SSH key of the store; by default the pilot gets one of its own.
+    Safe to repeat. `key` names an SSH key of the store; by default, the pilot gets a key of its own.
 
     Raises
     ------
@@ -72,12 +72,12 @@ def give_access(store: str, job: Job, key: str = "") -> str:
 
 
 def _host_keys(host: str, port: int) -> str:
-    """Return lines for ``known_hosts``: from this host's own files where they are its keys, else from asking it."""
+    """Return lines for ``known_hosts``: from files of this host if it is the login host, else by asking that host."""
     name = host if port == _SSH_PORT else f"[{host}]:{port}"
     if port == _SSH_PORT and host in (socket.getfqdn(), socket.gethostname()):
         lines = []
         for file in sorted(_HOST_KEYS.glob("ssh_host_*_key.pub")):
-            with contextlib.suppress(OSError, IndexError):  # one that cannot be read: the others do
+            with contextlib.suppress(OSError, IndexError):  # it cannot be read: the others are enough
                 kind, key = file.read_text(encoding="ascii", errors="replace").split()[:2]
                 lines.append(f"{name} {kind} {key}\n")
         if lines:
@@ -100,7 +100,7 @@ def _host_keys(host: str, port: int) -> str:
 
 
 def _word(path: Path) -> str:
-    """Return a path as ssh_config reads it."""
+    """Return a path quoted for ssh_config."""
     text = str(path)
     if '"' in text or "\n" in text:
         raise ConfigError(f"{text!r} cannot stand in an SSH configuration: put the store elsewhere")

@@ -12,17 +12,17 @@ class Orders(Reply, frozen=True):
     Attributes
     ----------
     number
-        Grows with every new order.
+        Grows with each new order.
     cancel
-        Attempts to end: ``(task, attempt)``. Listed in each answer until they have ended.
+        Attempts to stop: ``(task, attempt)``. Each answer lists them until they have ended.
     drain
-        Finish what runs, release the rest, take nothing new, leave.
+        Finish running tasks, release the others, take no new ones, and exit.
     kill
-        End now: tasks are killed and given back.
+        Exit now: kill tasks, which go back to the store.
     lease_s
-        The lease now runs this long.
+        How long the renewed lease is valid.
     peek
-        Running attempts ``(task, attempt)`` whose output somebody wants to see: answer with `ReportOutput`.
+        Running attempts ``(task, attempt)`` whose output a user wants to see: send `ReportOutput`.
     """
 
     number: int
@@ -36,18 +36,18 @@ class Orders(Reply, frozen=True):
 class AttachPilot(Request[Orders], frozen=True, tag="attach_pilot"):
     """An agent has started (NEW or PENDING becomes ACTIVE) or is back. Safe to repeat.
 
-    A pilot that was given up because it was silent becomes ACTIVE again. `StateError` is the answer when the pilot has
-    ended for another reason: the agent must stop.
+    A pilot that was given up because it was silent becomes ACTIVE again. The answer is a `StateError` if the pilot has
+    ended for another reason: then the agent must exit.
 
     Attributes
     ----------
     holds
-        Attempts that run at the agent: ``(task, attempt)``. The answer's ``cancel`` has those that it must end, such as
-        tasks that another pilot has claimed meanwhile.
+        Attempts that the agent runs: ``(task, attempt)``. ``cancel`` in the answer has those that it must stop, such as
+        tasks that another pilot has claimed in the meantime.
     largest
         The capacity of its largest node; None if it has no node yet.
     note
-        A remark for users, shown while the pilot works.
+        A remark for users, shown while the pilot is active.
     """
 
     handling = Handling(said_by=AGENTS, effect=Effect.WRITE, sign_of_life=True)
@@ -63,7 +63,7 @@ class AttachPilot(Request[Orders], frozen=True, tag="attach_pilot"):
 
 
 class EndPilot(Request[Done], frozen=True, tag="end_pilot"):
-    """End the pilot; tasks that it still holds go back. Safe to repeat: a final state stays."""
+    """End the pilot; tasks that it still holds go back to the store. Safe to repeat: a final state does not change."""
 
     handling = Handling(said_by=AGENTS, effect=Effect.WRITE)
 
@@ -73,14 +73,14 @@ class EndPilot(Request[Done], frozen=True, tag="end_pilot"):
 
 
 class Batch(Reply, frozen=True):
-    """Claimed tasks, in order, with the templates and resources (by id) that they mention.
+    """Claimed tasks, in order, with the templates and resources (by id) that they refer to.
 
     Attributes
     ----------
     resources
-        Less what is limited in the whole store: that is counted there.
+        Without resources that are limited in the whole store, which counts them itself.
     limited
-        There are no tasks only because others have all units of a limit.
+        There are no tasks only because other tasks use all units of a limit.
     """
 
     number: int
@@ -93,27 +93,26 @@ class Batch(Reply, frozen=True):
 class Claim(Request[Batch], frozen=True, tag="claim"):
     """Ask for tasks.
 
-    Safe to repeat: a pilot numbers its claims from 1 and has one under way. The same number again gets the same tasks
-    (those that it still holds), a lower number gets none.
+    Safe to repeat: a pilot numbers its claims from 1, and sends one at a time. The same number gets the same tasks
+    again (those that the pilot still holds); a lower number gets none.
 
     Attributes
     ----------
     total
-        Capacity of the pilot's largest node. A task is not given if one of its ranks does not fit in it.
+        Capacity of the pilot's largest node. Tasks of which a rank does not fit there are left out.
     want
-        How much of each resource to give at most, summed over tasks; the first task in order is given even
-        if it exceeds `want`, unless `backfill`.
+        The largest sum of each resource over all tasks. The first task in order may exceed it, unless `backfill`.
     limit
         The largest number of tasks.
     time_left_s
-        Tasks with a time limit or expected duration above it are not given; 0 is no limit.
+        Tasks with a longer time limit or expected duration are left out; 0: no limit.
     wait_s
-        The server waits this long for tasks before it answers that there are none.
+        How long the server waits for tasks before it answers that there are none.
     within_s
-        Only tasks with a time limit up to this are given; 0 is any.
+        Only tasks with a time limit up to this; 0: any tasks.
     nodes
-        The kinds of nodes of a pilot with several: ``(how many, capacity)``. A task of many ranks is not given if it
-        does not fit in all of them together. Empty: one node of `total`.
+        The kinds of nodes of a pilot with several nodes: ``(how many, capacity)``. Tasks that do not fit in all of them
+        together are left out. Empty: one node, with `total`.
     """
 
     handling = Handling(
@@ -137,7 +136,7 @@ class Claim(Request[Batch], frozen=True, tag="claim"):
     within_s: float = 0.0
 
     def worth_sending(self, reply: Batch) -> bool:
-        """Return whether there are tasks."""
+        """Return whether the reply has tasks."""
         return bool(reply.tasks)
 
 
@@ -154,9 +153,10 @@ class Started(Request[Done], frozen=True, tag="started"):
 
 
 class Finished(Reply, frozen=True):
-    """All results of the request are recorded or refused; the agent may forget them.
+    """The store has dealt with all results of the request; the agent may forget them.
 
-    `recorded` are new; `again` were recorded before; `stale` are of attempts that the pilot no longer holds.
+    `recorded` counts new results, `again` those recorded before, `stale` those of attempts that the pilot no longer
+    holds.
     """
 
     recorded: int = 0
@@ -167,8 +167,8 @@ class Finished(Reply, frozen=True):
 class Finish(Request[Finished], frozen=True, tag="finish"):
     """Record results.
 
-    Safe to repeat: each (task, attempt) is recorded once, and only if the pilot holds it, or held it when it was given
-    up and no other pilot has claimed the task since.
+    Safe to repeat: each (task, attempt) is recorded once, and only if the pilot holds it; or if the pilot held it when
+    it was given up, and no other pilot has claimed the task since.
     """
 
     handling = Handling(said_by=AGENTS | STEWARDS, effect=Effect.WRITE, bulky=True, sign_of_life=True)
@@ -189,16 +189,16 @@ class Release(Request[Done], frozen=True, tag="release"):
 class Heartbeat(Request[Orders], frozen=True, tag="heartbeat"):
     """Renew the pilot's lease and ask for orders. Safe to repeat.
 
-    It renews the lease when it comes and when it is answered, but not while it waits.
+    It renews the lease when it arrives and when it is answered, but not while it waits.
 
     Attributes
     ----------
     seen
-        ``Orders.number`` of the last answer. The server waits for a higher one, up to `wait_s`.
+        ``Orders.number`` of the last answer. The server waits up to `wait_s` for a higher one.
     busy
-        Slots (cores) in use.
+        Cores in use.
     nodes
-        The state of the pilot's nodes, which only some heartbeats report; empty: no report.
+        The state of the pilot's nodes; empty in most heartbeats.
     """
 
     handling = Handling(
@@ -217,7 +217,7 @@ class Heartbeat(Request[Orders], frozen=True, tag="heartbeat"):
 
 
 class ReportOutput(Request[Done], frozen=True, tag="peeked"):
-    """Report what tasks have written so far, as ``Orders.peek`` asks. Safe to repeat, and to lose."""
+    """Report what tasks have written so far, as requested in ``Orders.peek``. Safe to repeat, and to lose."""
 
     handling = Handling(said_by=AGENTS, effect=Effect.READ)
 

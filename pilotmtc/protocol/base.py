@@ -1,4 +1,4 @@
-"""The bases of all requests and replies, how requests are handled, and replies that many requests share."""
+"""Base classes of requests and replies, the handling of requests, and replies that several requests share."""
 
 import enum
 from typing import ClassVar, Generic, TypeVar
@@ -7,7 +7,7 @@ from msgspec import Struct
 
 
 class Role(enum.Enum):
-    """Who is at the other end of a connection."""
+    """The kind of program at the other end of a connection."""
 
     USER = "the user: on the store's host, or there by an SSH login of their own"
     KEY = "somebody with a key of the store"
@@ -22,7 +22,7 @@ STEWARDS = OWNER | {Role.STEWARD}
 
 
 class Effect(enum.Enum):
-    """What a request does to the store's file."""
+    """What a request does with the store's file."""
 
     READ = "it changes nothing in the file"
     WRITE = "it changes the file; a power failure may undo it, and then its task runs again"
@@ -30,7 +30,7 @@ class Effect(enum.Enum):
 
 
 class Execution(enum.Enum):
-    """Where the server executes a request."""
+    """Where the server performs a request."""
 
     TRANSACTION = "in the loop, in one transaction with others"
     ALONE = "in the loop, outside transactions, because it needs the whole file"
@@ -38,7 +38,7 @@ class Execution(enum.Enum):
 
 
 class WaitsFor(enum.Enum):
-    """What ends the waiting of a request that the server may hold back (a long poll)."""
+    """What a long poll waits for: a request that the server need not answer at once."""
 
     TASKS = "tasks to claim"
     ORDERS = "orders for the pilot"
@@ -51,27 +51,27 @@ class Handling(Struct, frozen=True, kw_only=True):
     Attributes
     ----------
     said_by
-        Who may say it.
+        The roles that may send it.
     effect
-        What it does to the store's file.
+        What it does with the store's file.
     execution
-        Where the server does it.
+        Where the server performs it.
     time_limit_s
-        A request in a thread is given up after so long.
+        A request in a thread is given up after this time.
     pilot_field
-        The field that must name an agent's own pilot.
+        The field that must be an agent's own pilot.
     sign_of_life
-        Whether it shows that the pilot that it names is alive; whatever comes later over the same connection does, too.
+        Whether it shows that the pilot is alive; then all later data on the same connection does so, too.
     waits_for
-        What the server may wait for before it answers, up to the request's `wait_s`. None: it answers at once.
+        What the server may wait for before it answers, up to the request's `wait_s`; None: it answers at once.
     longest_wait_s
-        The limit of that wait.
+        The longest wait.
     bulky
-        Whether it may be large: a client sends it after all others.
+        Whether it may be large: clients send it after all others.
     bulky_reply
-        Whether its reply may be large: the server answers one of these per client and turn.
+        Whether its reply may be large: the server sends each client only one of these per turn.
     repeat_key
-        The field by which the server recognizes a repeat. Empty: doing it twice changes nothing more.
+        The field by which the server recognizes a repeated request. Empty: repeating it changes nothing.
     """
 
     said_by: frozenset[Role]
@@ -97,29 +97,29 @@ R = TypeVar("R", bound=Reply)
 class Request(Struct, Generic[R], frozen=True, tag_field="op", omit_defaults=True):
     """Base of all requests; the parameter is the type of the reply.
 
-    A request may arrive twice, late or never. Who gets no answer sends it again, which is always safe.
+    A request may arrive twice, late or never. A client without an answer sends it again, which is always safe.
 
     Attributes
     ----------
     handling
-        Each request states its own. Without one, nobody may send the request.
+        Each class declares its own. Without one, nobody may send the request.
     """
 
     handling: ClassVar[Handling] = Handling(said_by=frozenset(), effect=Effect.READ)
 
     def worth_sending(self, reply: R) -> bool:
-        """Return whether to send `reply` now, although the request could still wait."""
+        """Return whether to answer with `reply` now, although the request could still wait."""
         return True
 
 
 class Done(Reply, frozen=True):
-    """The request is done; `note` adds what the user should know."""
+    """The request was performed; `note` is something that the user should know."""
 
     note: str = ""
 
 
 class Changed(Reply, frozen=True):
-    """How many tasks or pilots the request changed, and how many matched in a state that does not allow it."""
+    """How many tasks or pilots the request has changed, and how many were in a state that does not allow it."""
 
     changed: int
     unfit: int = 0

@@ -1,13 +1,13 @@
-"""Frames: what a stream of bytes between a client and the store server looks like.
+"""Frames: the format of the stream between a client and the store's server.
 
 Each side first sends `MAGIC` and a frame with its `Greeting`; then the client sends requests and the server replies::
 
     frame    4-byte big-endian length, then that many bytes of msgpack
     request  [id, request]      the client numbers its requests from 1; 0 is a `Ping`
     reply    [id, reply]        its type follows from the request, so it carries no tag
-    failure  [~id, Failure]     the complement of the id; ~0 speaks of the whole connection
+    failure  [~id, Failure]     the complement of the id; ~0 is about the whole connection
 
-Nothing here does I/O. Whatever bytes come, a `FrameDecoder` holds no more than one frame and one reading of them.
+Nothing here does I/O. Whatever bytes come, a `FrameDecoder` holds no more than one frame and one read.
 """
 
 import functools
@@ -27,7 +27,7 @@ from pilotmtc.protocol.registry import REPLIES, REQUESTS, AnyRequest
 
 MAX_FRAME_BYTES = 32 << 20
 MAX_CHATTER_BYTES = 64 << 10
-# Not ASCII, and it shows at once when something on the way translates line ends or stops at control characters.
+# Not ASCII, so that a connection that changes line ends or control characters is noticed at once.
 MAGIC = b"\x89pilotmtc\r\n\x1a\n"
 
 PROTOCOL = 3
@@ -39,7 +39,7 @@ class Greeting(Struct, frozen=True, tag="hello", tag_field="op"):
     Attributes
     ----------
     pilot
-        An agent says whose it is: from then on the server takes from it only what that pilot's agent may say.
+        An agent's own pilot: the server then accepts only requests that this pilot's agent may send.
     """
 
     protocol: int
@@ -49,7 +49,7 @@ class Greeting(Struct, frozen=True, tag="hello", tag_field="op"):
 
 
 class Ping(Request[Done], frozen=True, tag="ping"):
-    """Ask whether the server is alive. It answers under id 0; the store never sees this."""
+    """Ask whether the server is alive. It answers with id 0; the store never sees this."""
 
 
 class Failure(Struct, frozen=True):
@@ -79,12 +79,12 @@ S = TypeVar("S")
 
 
 class FrameDecoder:
-    """Cuts a stream into frames.
+    """Splits a stream into frames.
 
     Parameters
     ----------
     chatter_bytes
-        How much may come before `MAGIC`: a login shell may have something to say on the way to the server.
+        How much may come before `MAGIC`, since a login shell may print something.
     """
 
     def __init__(self, *, chatter_bytes: int = MAX_CHATTER_BYTES) -> None:
@@ -94,28 +94,28 @@ class FrameDecoder:
 
     @property
     def held_bytes(self) -> int:
-        """How many bytes were fed and not taken yet."""
+        """Number of bytes that have not become a frame yet."""
         return len(self._buffer)
 
     @property
     def begun_bytes(self) -> int:
-        """The announced length of a frame that has come in part; 0 if there is none."""
+        """The announced length of a frame that has arrived in part; 0: there is none."""
         if self._preamble or len(self._buffer) < _LENGTH.size:
             return 0
         (length,) = _LENGTH.unpack_from(self._buffer)
         return int(length)
 
     def feed(self, data: bytes) -> None:
-        """Take in what was read."""
+        """Add data that was read."""
         self._buffer += data
 
     def next_frame(self) -> bytes | None:
-        """Return the next whole frame, or None when more bytes are needed.
+        """Return the next complete frame; None if more data is needed.
 
         Raises
         ------
         ProtocolError
-            If these are not our frames. The stream is lost then.
+            If the data is not a frame. The stream is then of no further use.
         """
         buffer = self._buffer
         if self._preamble and not self._skip_preamble():
@@ -128,7 +128,7 @@ class FrameDecoder:
         end = 4 + length
         if len(buffer) < end:
             return None
-        # A copy, because a bytearray cannot shrink while something looks into it.
+        # A copy, because a bytearray cannot shrink while a view of it exists.
         frame = bytes(memoryview(buffer)[4:end])
         del buffer[:end]
         return frame
@@ -145,12 +145,12 @@ class FrameDecoder:
         return False
 
     def forget_chatter(self) -> None:
-        """Forget what came instead of a greeting so far: the other side may say for hours why it has to wait."""
+        """Forget what came before the greeting so far: the other side may send for hours why it has to wait."""
         if self._preamble and MAGIC not in self._buffer:
             del self._buffer[: -len(MAGIC)]
 
     def chatter(self) -> str:
-        """Return the beginning of what came instead of a greeting, for an error message; empty when there is none."""
+        """Return the start of what came instead of a greeting, for an error message."""
         if not self._preamble:
             return ""
         return self._buffer[:2000].decode("utf-8", "replace").strip()
@@ -162,7 +162,7 @@ def append_frame(buffer: bytearray, message: object) -> None:
     Raises
     ------
     UsageError
-        If it is larger than `MAX_FRAME_BYTES`; the buffer is then as before.
+        If it is larger than `MAX_FRAME_BYTES`; the buffer is then unchanged.
     """
     start = len(buffer)
     buffer += b"\0\0\0\0"
@@ -178,7 +178,7 @@ def append_frame(buffer: bytearray, message: object) -> None:
 
 
 def encode_greeting(version: str, pilot: PilotId | None = None) -> bytes:
-    """Return what each side sends first; the agent of a pilot names it."""
+    """Return what each side sends first; an agent names its pilot."""
     buffer = bytearray(MAGIC)
     append_frame(buffer, Greeting(PROTOCOL, version, pilot=UNSET if pilot is None else pilot))
     return bytes(buffer)
@@ -190,7 +190,7 @@ def decode_greeting(frame: bytes) -> Greeting:
     Raises
     ------
     PilotMTCError
-        What the other side says instead; or `ProtocolError` if it speaks another protocol or none.
+        The error that the other side sent instead; or `ProtocolError` if it does not speak this protocol.
     """
     greeting = _decode(_GREETING, frame)
     if not isinstance(greeting, Greeting):
@@ -209,7 +209,7 @@ def encode_request(number: int, request: AnyRequest) -> bytes:
     Raises
     ------
     UsageError
-        If it is too large or holds something that cannot be sent.
+        If it is too large, or contains a value that cannot be sent.
     """
     buffer = bytearray()
     try:
@@ -220,12 +220,12 @@ def encode_request(number: int, request: AnyRequest) -> bytes:
 
 
 def decode_request(frame: bytes) -> tuple[int, AnyRequest | ProtocolError]:
-    """Return a request and its number; a `ProtocolError` in its place if it is unknown.
+    """Return a request and its number; for an unknown request, a `ProtocolError` in its place.
 
     Raises
     ------
     ProtocolError
-        If not even the number can be read.
+        If not even its number can be read.
     """
     try:
         return _REQUEST.decode(frame)
@@ -237,7 +237,7 @@ def decode_request(frame: bytes) -> tuple[int, AnyRequest | ProtocolError]:
 
 
 def append_reply(buffer: bytearray, number: int, reply: Reply | PilotMTCError) -> None:
-    """Append the frame of a reply or failure; a reply over the cap turns into a failure."""
+    """Append the frame of a reply or failure; a reply that is too large becomes a failure."""
     if not isinstance(reply, PilotMTCError):
         try:
             append_frame(buffer, (number, reply))
@@ -248,18 +248,18 @@ def append_reply(buffer: bytearray, number: int, reply: Reply | PilotMTCError) -
 
 
 def split_reply(frame: bytes) -> tuple[int, msgspec.Raw | PilotMTCError]:
-    """Return the number that a reply answers, and the reply still encoded, or the error."""
+    """Return the number of the answered request, and its encoded reply or the error."""
     number, raw = _decode(_NUMBERED, frame)
     return (number, raw) if number >= 0 else (~number, error_of(_decode(_FAILURE, raw)))
 
 
 def decode_reply(raw: msgspec.Raw, kind: type[Reply]) -> Reply:
-    """Return the reply of the type that its request demands."""
+    """Decode a reply to `request`, which determines its type."""
     return _decode(_REPLY[kind], raw)
 
 
 def error_of(failure: Failure) -> PilotMTCError:
-    """Return the error that a failure stands for; a `StoreError` with its text if this version lacks the class."""
+    """Return the error in a failure; a `StoreError` with its text if this version lacks the class."""
     return _ERRORS.get(failure.error, StoreError)(failure.message)
 
 

@@ -1,4 +1,4 @@
-"""Records that requests and replies carry."""
+"""Records that are parts of requests and replies."""
 
 from msgspec import Struct
 
@@ -7,17 +7,17 @@ from pilotmtc.states import Cause, TaskState
 
 
 class Comparison(Struct, frozen=True, array_like=True):
-    """A comparison that a task must pass.
+    """A comparison that a task must satisfy.
 
     Attributes
     ----------
     what
-        ``id``, ``priority`` or ``attempt``; ``elapsed_s`` (of a running task: until now), ``cpu_s`` or
+        ``id``, ``priority`` or ``attempt``; ``elapsed_s`` (for a running task: until now), ``cpu_s`` or
         ``memory_bytes`` of the last attempt; or ``params.NAME``.
     op
         One of ``<  <=  =  !=  >=  >``.
     value
-        A number; of a parameter also a text, in which ``*`` and ``?`` are wildcards.
+        A number; for a parameter also text, in which ``*`` and ``?`` are wildcards.
     """
 
     what: str
@@ -26,10 +26,10 @@ class Comparison(Struct, frozen=True, array_like=True):
 
 
 class Filter(Struct, frozen=True, omit_defaults=True):
-    """Which tasks: those that meet every condition; None is no condition.
+    """Selects the tasks that meet all conditions; None: no condition.
 
-    `ids` are task ids; `campaign` may be several, of which one must match; `names` may have ``*`` and ``?``; a task
-    must have all `tags`; `causes` and `exit_codes` are those of the last attempt.
+    `campaign` may be one or several campaigns; `names` may contain ``*`` and ``?``; a task must have all `tags`;
+    `causes` and `exit_codes` are those of the last attempt.
     """
 
     ids: tuple[TaskId, ...] | None = None
@@ -43,18 +43,18 @@ class Filter(Struct, frozen=True, omit_defaults=True):
     compare: tuple[Comparison, ...] = ()
 
 
-TAIL_BYTES = 16 * 1024  # of each stream
+TAIL_BYTES = 16 * 1024  # per stream
 
 
 class OutputTail(Struct, frozen=True, array_like=True):
-    """What a running attempt has written so far: the ends of its streams, up to `TAIL_BYTES` of each.
+    """The output of a running attempt so far: the last `TAIL_BYTES` of each stream.
 
     Attributes
     ----------
     stdout_bytes, stderr_bytes
-        The size of all that was written.
+        Size of all that was written.
     stdout_path, stderr_path
-        The files, if the task names files for its streams.
+        The files, if the task writes to files.
     """
 
     task: TaskId
@@ -68,7 +68,7 @@ class OutputTail(Struct, frozen=True, array_like=True):
 
 
 class NodeState(Struct, frozen=True, array_like=True):
-    """A node of a pilot, as its agent sees it.
+    """The state of a node, reported by its agent.
 
     Attributes
     ----------
@@ -77,9 +77,9 @@ class NodeState(Struct, frozen=True, array_like=True):
     load
         The kernel's load average of the last minute.
     memory_bytes, memory_used_bytes
-        Of the whole node.
+        Of the whole node, also by other programs.
     note
-        Why nothing more is started on it: it is lost, or set aside; empty when all is well.
+        Why no more tasks are started there (it is lost, or set aside); empty if all is well.
     """
 
     name: str
@@ -104,7 +104,7 @@ class RunningTask(Struct, frozen=True, array_like=True):
 
 
 class Span(Struct, frozen=True, array_like=True):
-    """An attempt on its slot. `cause` and `code` (exit code or signal) say how it ended."""
+    """When and where an attempt ran; `cause` and `code` (exit code or signal) say how it ended."""
 
     task: TaskId
     attempt: int
@@ -117,9 +117,9 @@ class Span(Struct, frozen=True, array_like=True):
 
 
 class Pace(Struct, frozen=True, array_like=True):
-    """How fast a pilot or campaign is: tasks ended per second lately, and how many in all.
+    """How fast a pilot or campaign is: recent tasks per second, and how many tasks in all.
 
-    Counting begins when the server starts. `failed` counts a pilot's attempts that failed by themselves, and a
+    Counting begins when the server starts. `failed` counts a pilot's attempts that failed by themselves, or a
     campaign's FAILED tasks.
     """
 
@@ -130,7 +130,7 @@ class Pace(Struct, frozen=True, array_like=True):
 
 
 class Series(Struct, frozen=True, omit_defaults=True):
-    """The recent past in steps of `step_s`, from `start_at` on: tasks that ended, that failed, and cores."""
+    """The recent past in steps of `step_s` from `start_at` on: tasks that ended, tasks that failed, and cores."""
 
     step_s: float
     start_at: float
@@ -141,7 +141,7 @@ class Series(Struct, frozen=True, omit_defaults=True):
 
 
 class FailureGroup(Struct, frozen=True, omit_defaults=True):
-    """FAILED tasks of a campaign whose last attempts ended in the same way; `task` is the newest of them."""
+    """FAILED tasks of a campaign whose last attempts ended in the same way; `task` is the newest one."""
 
     campaign: CampaignId
     cause: Cause

@@ -1,4 +1,4 @@
-"""All requests, collected from the files that declare them, and checked."""
+"""The table of all requests, collected from the files that declare them, and checked."""
 
 from typing import Any, get_args
 
@@ -14,12 +14,12 @@ REQUESTS: tuple[type[AnyRequest], ...] = tuple(
     for kind in vars(module).values()
     if isinstance(kind, type) and issubclass(kind, Request) and kind.__module__ == module.__name__
 )
-# The type of the reply is the parameter of the base.
+# The type of the reply is the parameter of the base class.
 REPLIES: dict[type[object], type[Reply]] = {kind: get_args(vars(kind)["__orig_bases__"][0])[0] for kind in REQUESTS}
 
 
 def contradictions(kind: type[AnyRequest]) -> list[str]:
-    """Return where a request's fields and its handling contradict each other."""
+    """Return the contradictions between a request's fields and its handling."""
     fields = kind.__struct_fields__
     handling = kind.handling
     needed = {

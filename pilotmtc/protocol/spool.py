@@ -1,6 +1,6 @@
 """The files ``spool.N`` in a pilot's directory: results that the store has not acknowledged yet.
 
-Records of 4-byte length, 4-byte CRC-32 and the msgpack of a list of results.
+Each record is a 4-byte length, a 4-byte CRC-32, and a list of results as msgpack.
 """
 
 import os
@@ -19,18 +19,18 @@ _HEAD = struct.Struct(">II")
 
 
 def pack(payload: bytes) -> bytes:
-    """Return the record that holds `payload`."""
+    """Return a record with `payload`."""
     return _HEAD.pack(len(payload), zlib.crc32(payload)) + payload
 
 
 def read_spool(directory: Path) -> Iterator[list[Result]]:
-    """Yield the records of all files in order; a torn or damaged record ends its file."""
+    """Yield the records of all files in order; an incomplete or damaged record ends its file."""
     for path in spool_files(directory):
         yield from read_file(path)
 
 
 def read_file(path: Path) -> Iterator[list[Result]]:
-    """Yield the records of one file up to the first torn or damaged one; a file that is gone by now has none."""
+    """Yield the records of a file up to the first incomplete or damaged one; a file that has gone has none."""
     decoder = msgspec.msgpack.Decoder(list[Result])
     try:
         file = os.fdopen(private_files.open_file(path, os.O_RDONLY), "rb")
@@ -46,11 +46,11 @@ def read_file(path: Path) -> Iterator[list[Result]]:
                 return
             try:
                 yield decoder.decode(payload)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # of another version
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # written by another version
                 return
 
 
 def spool_files(directory: Path) -> list[Path]:
-    """Return the files in the order in which they were begun."""
+    """Return the files in the order of their creation."""
     found = [path for path in directory.glob("spool.*") if path.suffix[1:].isdecimal()]
     return sorted(found, key=lambda path: int(path.suffix[1:]))

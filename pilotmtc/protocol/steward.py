@@ -1,4 +1,4 @@
-"""Requests of stewards, which ask the schedulers."""
+"""Requests of stewards, which submit pilots to schedulers and ask about them."""
 
 from pilotmtc.model import Job, JobReport, PilotId
 from pilotmtc.protocol.base import STEWARDS, Changed, Done, Effect, Handling, Reply, Request
@@ -12,7 +12,7 @@ class Jobs(Reply, frozen=True):
 
 
 class GetJobs(Request[Jobs], frozen=True, tag="jobs"):
-    """Get the pilots to ask the scheduler at this URL about."""
+    """Get the pilots about which to ask the scheduler at this URL."""
 
     handling = Handling(said_by=STEWARDS, effect=Effect.READ)
 
@@ -20,12 +20,10 @@ class GetJobs(Request[Jobs], frozen=True, tag="jobs"):
 
 
 class BeginSubmit(Request[Changed], frozen=True, tag="begin_submit"):
-    """Note that the pilot is about to be submitted to its scheduler.
+    """Record that the pilot is about to be submitted to its scheduler, in case the steward dies meanwhile.
 
-    If the steward dies after that, the job may have been submitted.
-
-    Changes nothing, and the pilot must not be submitted, if `submits` is not the number that the store has, or if the
-    pilot has ended.
+    If `submits` is not the number that the store has, or if the pilot has ended, nothing changes, and the pilot must
+    not be submitted.
     """
 
     handling = Handling(said_by=STEWARDS, effect=Effect.DURABLE, repeat_key="submits")
@@ -35,14 +33,14 @@ class BeginSubmit(Request[Changed], frozen=True, tag="begin_submit"):
 
 
 class ReportJobs(Request[Done], frozen=True, tag="report_jobs"):
-    """Report what the scheduler says. Safe to repeat: it is the current state.
+    """Report what the scheduler says about jobs. Safe to repeat: it is their current state.
 
     Attributes
     ----------
     trouble
         Why the other pilots have no report; empty: the scheduler was not asked about them.
     troubles
-        What went wrong with one pilot, beside its report.
+        What went wrong with single pilots, in addition to their reports.
     """
 
     handling = Handling(said_by=STEWARDS, effect=Effect.DURABLE)

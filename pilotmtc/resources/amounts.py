@@ -1,6 +1,6 @@
-"""What tasks ask for and what nodes have, in whole numbers.
+"""What tasks need and what nodes have, in whole numbers.
 
-Shares (of GPUs and named resources) are kept in millionths, so that a thousand times 0.1 taken and given back leaves
+Shares of GPUs and named resources are counted in millionths, so that a thousand times 0.1 taken and given back leaves
 exactly what was there.
 """
 
@@ -13,24 +13,24 @@ from pilotmtc.errors import UsageError
 from pilotmtc.model import Resources
 
 SHARE = 1_000_000
-LEAST = 1 / SHARE  # of what is not nothing
+LEAST = 1 / SHARE  # the smallest amount that is not zero
 LARGEST = 2**31 - 1
-UNKNOWN = 1 << 100  # more than all tasks ask for: how much there is remains to be seen
+UNKNOWN = 1 << 100  # more than any task needs: how much there is will be known later
 
 
 def shares(amount: float) -> int:
-    """Return `amount` in millionths; what is less than one, but not nothing, is one."""
+    """Return `amount` in millionths, rounded, but at least 1 if it is not zero."""
     return max(round(amount * SHARE), 1) if amount else 0
 
 
 def without(resources: Resources, names: Container[str]) -> Resources:
-    """Return `resources` less the named ones in `names`."""
+    """Return `resources` without the named resources in `names`."""
     named = {name: amount for name, amount in resources.named.items() if name not in names}
     return resources if len(named) == len(resources.named) else msgspec.structs.replace(resources, named=named)
 
 
 class Need(NamedTuple):
-    """What a rank needs on its node, how many ranks there are, how many a node has. `plain`: it needs only cores."""
+    """What a rank needs on its node, the number of ranks, and of ranks per node. `plain`: it needs only cores."""
 
     cores: int
     gpus: int
@@ -42,7 +42,7 @@ class Need(NamedTuple):
 
     @classmethod
     def of(cls, resources: Resources) -> "Need":
-        """Return what `resources` needs. A GPU number above one is rounded up: shares are of one GPU only."""
+        """Return the need for `resources`. More than one GPU is rounded up: only a single GPU can be shared."""
         gpus = shares(resources.gpus)
         if gpus > SHARE:
             gpus = -(-gpus // SHARE) * SHARE
@@ -53,7 +53,7 @@ class Need(NamedTuple):
         )
 
     def times(self, ranks: int) -> "Need":
-        """Return what `ranks` ranks of it need together, as one."""
+        """Return the need of `ranks` ranks together, as one rank."""
         if ranks == 1:
             return self
         named = tuple((name, amount * ranks) for name, amount in self.named)
@@ -61,16 +61,16 @@ class Need(NamedTuple):
 
 
 class Amounts(NamedTuple):
-    """What a node has, all of it or what is free.
+    """What a node has, in total or free.
 
     Attributes
     ----------
     cores, memory
-        `UNKNOWN` if that is so.
+        May be `UNKNOWN`.
     gpus
-        Free shares, each with the number of GPUs that have so much.
+        Free shares, each with the number of GPUs that have this share free.
     named
-        What is not there is 0.
+        Missing names count as 0.
     """
 
     cores: int
@@ -80,12 +80,12 @@ class Amounts(NamedTuple):
 
     @classmethod
     def of(cls, cores: int, gpus: int, memory: int, named: Mapping[str, float]) -> "Amounts":
-        """Return what a node with nothing on it has."""
+        """Return the amounts of an empty node."""
         return cls(cores, ((SHARE, gpus),), memory, {name: shares(amount) for name, amount in named.items()})
 
 
 class Sum:
-    """A running total of needs, or what is left of a total."""
+    """A sum of needs, or what is left of a total."""
 
     __slots__ = ("cores", "count", "gpus", "memory", "named")
 
@@ -97,7 +97,7 @@ class Sum:
         self.named: dict[str, int] = {}
 
     def add(self, need: Need, sign: int = 1) -> None:
-        """Count `need` in (`sign` 1) or out (-1)."""
+        """Add `need` (`sign` 1) or subtract it (-1)."""
         self.count += sign
         sign *= need.ranks
         self.cores += sign * need.cores
@@ -108,7 +108,7 @@ class Sum:
                 self.named[name] = self.named.get(name, 0) + sign * amount
 
     def covers(self, need: Need) -> bool:
-        """Whether all ranks of `need` together are no more than this."""
+        """Return whether all ranks of `need` together are no more than this."""
         ranks = need.ranks
         if ranks * need.cores > self.cores:
             return False
@@ -120,7 +120,7 @@ class Sum:
 
 
 def check_gpus(gpus: float) -> None:
-    """Raise `UsageError` unless a task can be given so many GPUs."""
+    """Raise `UsageError` if a task cannot have this number of GPUs."""
     if 0 < gpus < LEAST:
         raise UsageError(f"a task needs {gpus:g} GPUs: give at least {LEAST:f} of one, or 0")
     if not 0 <= gpus <= LARGEST or (gpus > 1 and gpus != int(gpus)):
@@ -128,7 +128,7 @@ def check_gpus(gpus: float) -> None:
 
 
 def check_amounts(who: str, named: Mapping[str, float]) -> None:
-    """Raise `UsageError` unless there can be so much of each named resource."""
+    """Raise `UsageError` if an amount of a named resource is invalid."""
     for name, amount in named.items():
         if not 0 <= amount <= LARGEST:
             raise UsageError(f"{who} {amount:g} of {name}: give a number from 0 to {LARGEST}")
@@ -137,7 +137,7 @@ def check_amounts(who: str, named: Mapping[str, float]) -> None:
 
 
 def check_ranks(ranks: int | None, ranks_per_node: int | None) -> None:
-    """Raise `UsageError` unless a task can have so many ranks; None is not looked at."""
+    """Raise `UsageError` if a number of ranks is invalid; None is not checked."""
     if ranks is not None and ranks < 1:
         raise UsageError(f"a task of {ranks} ranks: give 1 or more")
     if ranks_per_node is not None and ranks_per_node < 0:

@@ -1,4 +1,4 @@
-"""Whether a task fits, or why not: asked by the store's claims, the agents, `run`, and whatever explains. Pure."""
+"""Whether a task fits, or why not: used for claims, packing, the first check of `run`, and explanations. Pure."""
 
 import enum
 import math
@@ -10,7 +10,7 @@ from pilotmtc.resources.amounts import SHARE, Amounts, Need, without
 
 
 class Kind(enum.Enum):
-    """What a task can have too little of."""
+    """What a task can lack."""
 
     CORES = "cores"
     GPUS = "GPUs"
@@ -23,25 +23,25 @@ class Kind(enum.Enum):
 
 
 class Lack(NamedTuple):
-    """Why a task does not fit: it needs more than there is, or, of what nodes have, more than the best node has."""
+    """Why a task does not fit: how much it needs, and how much there is (of an amount per node: on the best node)."""
 
     kind: Kind
     needs: float
     has: float
-    name: str = ""  # of a named resource, or a limit
+    name: str = ""  # of a named resource or a limit
 
 
 class Request(NamedTuple):
-    """What a task asks for.
+    """What a task needs.
 
     Attributes
     ----------
     need
         On its nodes.
     lasts_s
-        How much time is to be left when it is started.
+        The time that must be left when it starts.
     units
-        Of named resources that are limited for all pilots together, for all its ranks.
+        Units of limits of the whole store, for all its ranks.
     """
 
     need: Need
@@ -50,14 +50,14 @@ class Request(NamedTuple):
 
     @classmethod
     def of(cls, resources: Resources, limits: Container[str] = ()) -> "Request":
-        """Return what `resources` asks for, where `limits` are the named resources that are limited."""
+        """Return the request for `resources`; `limits` are the named resources that are limited in the whole store."""
         need = Need.of(resources)
         units = tuple((name, amount * need.ranks) for name, amount in need.named if name in limits)
         return cls(Need.of(without(resources, limits)) if units else need, resources.lasts_s, units)
 
 
 class Capacity(NamedTuple):
-    """What a pilot has: kinds of nodes with the number of each, how long it will be there, units of the limits."""
+    """What a pilot has: kinds of nodes with the number of each, the time left, and free units of the store's limits."""
 
     nodes: tuple[tuple[int, Amounts], ...]
     left_s: float = math.inf
@@ -65,7 +65,7 @@ class Capacity(NamedTuple):
 
 
 def fit(request: Request, capacity: Capacity) -> Lack | None:
-    """Return None if the task can run where nothing else does, else what it lacks."""
+    """Return None if the task can run in a pilot that runs nothing else; otherwise what it lacks."""
     need = request.need
     room = 0
     for count, node in capacity.nodes:
@@ -80,7 +80,7 @@ def fit(request: Request, capacity: Capacity) -> Lack | None:
 
 
 def lacking_units(request: Request, units: Mapping[str, int]) -> Lack | None:
-    """Return None if there are as many units as the task asks for, else the first of which there are not."""
+    """Return None if there are enough units of all limits; otherwise the first one that the task lacks."""
     for name, amount in request.units:
         if amount > units.get(name, amount):
             return Lack(Kind.LIMIT, amount / SHARE, units[name] / SHARE, name)
@@ -88,7 +88,7 @@ def lacking_units(request: Request, units: Mapping[str, int]) -> Lack | None:
 
 
 def ranks_on(need: Need, node: Amounts) -> int:
-    """Return how many ranks of `need` a node has room for, never more than are wanted on one."""
+    """Return how many ranks of `need` fit on a node, but no more than the task wants on one."""
     wanted = min(need.per_node or need.ranks, need.ranks)
     most = _most(need, node, wanted)
     return 0 if need.per_node and most < wanted else most
@@ -101,7 +101,7 @@ def _most(need: Need, node: Amounts, wanted: int) -> int:
 
 
 def _kinds(need: Need, node: Amounts) -> Iterator[tuple[Lack, int]]:
-    """Yield of each kind of resource how much a rank of `need` asks for, how much there is, and for how many ranks."""
+    """Yield for each kind of resource how much a rank of `need` needs, how much there is, and for how many ranks."""
     if need.cores:
         yield Lack(Kind.CORES, need.cores, node.cores), node.cores // need.cores
     if need.gpus:

@@ -1,4 +1,4 @@
-"""Packing of tasks on a node: which cores, which GPUs, how much of the rest. Pure; no clock, no I/O."""
+"""Packing of tasks on a node: which cores and GPUs each one gets, and how much of the rest. Pure."""
 
 import heapq
 from collections.abc import Iterable, Mapping
@@ -10,7 +10,7 @@ from pilotmtc.resources.fit import ranks_on
 
 
 class Slot(NamedTuple):
-    """What a rank holds on its node: indexes of cores, and of GPUs with the share of each."""
+    """What a rank holds on its node: indexes of cores, indexes of GPUs with the share of each, and amounts."""
 
     cores: tuple[int, ...]
     gpus: tuple[tuple[int, int], ...] = ()
@@ -20,7 +20,7 @@ class Slot(NamedTuple):
 
 
 class Node:
-    """The cores, GPUs, memory and named resources of one node, and who has which.
+    """The cores, GPUs, memory and named resources of one node, and which of them are free.
 
     Taking and giving cost O(cores of the task * log) and O(GPUs of the node), never O(slots).
 
@@ -60,7 +60,7 @@ class Node:
 
     @property
     def free_cores(self) -> int:
-        """Number of cores nobody has."""
+        """Number of free cores."""
         return len(self._free)
 
     @property
@@ -75,25 +75,25 @@ class Node:
 
     @property
     def amounts(self) -> Amounts:
-        """All that the node has."""
+        """The amounts of the whole node."""
         return Amounts(self.cores, ((SHARE, self.gpus),), self.memory, self._total_named)
 
     def capacity(self, need: Need) -> int:
-        """Return how many ranks of `need` fit on the node when it is empty, never more than are wanted on one."""
+        """Return how many ranks of `need` fit on the empty node, but no more than the task wants on one."""
         return ranks_on(need, self.amounts)
 
     def room(self, need: Need) -> int:
-        """Return how many ranks of `need` fit on the node now, never more than are wanted on one."""
+        """Return how many ranks of `need` fit on the node now, but no more than the task wants on one."""
         gpus = tuple([(free, 1) for free in self._gpu]) if need.gpus else ()
         return ranks_on(need, Amounts(len(self._free), gpus, self.free_memory, self.free_named))
 
     def spare(self, head: Need, others: Sum, need: Need) -> bool:
-        """Whether `head` could still start beside `others` and `need` on a node that has nothing else."""
+        """Return whether `head` could still start on the node if it had only `others` and `need`."""
         if head.cores + others.cores + need.cores > self.cores:
             return False
         if need.plain:
             return True
-        # A share may lie on a GPU of its own, so it counts as a whole one beside a head that wants GPUs.
+        # A share may be on a GPU of its own, so it counts as a whole one if the head needs GPUs as well.
         whole = -(-need.gpus // SHARE) * SHARE
         if need.gpus and head.gpus and head.gpus + others.gpus + whole > self.gpus * SHARE:
             return False
@@ -106,7 +106,7 @@ class Node:
         )
 
     def take(self, need: Need) -> Slot | None:
-        """Reserve one rank of `need`; None if it does not fit now."""
+        """Reserve a slot for one rank of `need`; return None if it does not fit now."""
         free = self._free
         count = need.cores
         if count > len(free):
@@ -132,7 +132,7 @@ class Node:
     def _choose(self, gpus: int) -> tuple[tuple[int, int], ...] | None:
         if not gpus:
             return ()
-        if gpus < SHARE:  # the fullest GPU that still has room, so that whole ones stay whole
+        if gpus < SHARE:  # the fullest GPU that has room, so that whole GPUs stay free
             best = min((free, index) for index, free in enumerate([*self._gpu, SHARE + 1]) if free >= gpus)
             return None if best[0] > SHARE else ((best[1], gpus),)
         whole = [index for index, free in enumerate(self._gpu) if free == SHARE]

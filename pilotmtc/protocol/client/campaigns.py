@@ -5,7 +5,7 @@ from pilotmtc.protocol.base import GUESTS, Changed, Effect, Handling, Reply, Req
 
 
 class Submitted(Reply, frozen=True):
-    """`received` tasks of the campaign are safe on disk.
+    """The first `received` tasks of the campaign are safe on disk.
 
     Attributes
     ----------
@@ -21,23 +21,23 @@ class Submitted(Reply, frozen=True):
 
 
 class Submit(Request[Submitted], frozen=True, tag="submit"):
-    """Add tasks to a campaign, which the first chunk creates.
+    """Add tasks to a campaign; the first message creates it.
 
     Safe to repeat: the client makes the `key`, and the store skips rows that it has received already. A client that is
-    not sure sends again from anywhere at or before ``received``.
+    not sure may send again from any row up to ``received``.
 
     Attributes
     ----------
     key
-        Made by the client; never used twice.
+        Made by the client, and unique.
     offset
         Position of the first row in the campaign, from 0.
     templates, resources
-        What the rows' indexes point to.
+        Tables for the rows' indexes.
     last
-        The campaign is complete with this chunk.
+        Whether these are the last tasks of the campaign.
     own_pilots
-        Only pilots of this campaign may take its tasks. The first chunk decides; see `ShareCampaign`.
+        Only pilots of this campaign may take its tasks. The first message decides; see `ShareCampaign`.
     """
 
     handling = Handling(said_by=GUESTS, effect=Effect.DURABLE, repeat_key="key")

@@ -1,4 +1,4 @@
-"""Requests of clients about the store itself: where it is, whether it is sound, who may use it."""
+"""Requests of clients about the store itself: its file, its limits, its keys."""
 
 from pilotmtc.model import Key, Limit
 from pilotmtc.protocol.base import GUESTS, OWNER, STEWARDS, Changed, Done, Effect, Execution, Handling, Reply, Request
@@ -6,18 +6,18 @@ from pilotmtc.states import TaskState
 
 
 class StoreInfo(Reply, frozen=True):
-    """Where and what the store is, and who is connected.
+    """Facts about the store's file and its server.
 
     Attributes
     ----------
     mode
-        ``local``, or ``network``: then only the server may open the file.
+        ``local``; or ``network``, in which only the server may open the file.
     forced
         Whether a user has set the mode.
     file_system, mount
-        The file system of the file, and where it is mounted.
+        The type of the file's file system, and where it is mounted.
     owner
-        In network mode, the name by which other hosts send clients to this one.
+        In network mode, the name under which other hosts send clients to this one.
     """
 
     path: str
@@ -36,7 +36,7 @@ class StoreInfo(Reply, frozen=True):
 
 
 class GetStore(Request[StoreInfo], frozen=True, tag="store"):
-    """Get where and what the store is."""
+    """Get facts about the store's file and its server."""
 
     handling = Handling(said_by=GUESTS, effect=Effect.READ)
 
@@ -48,15 +48,15 @@ class Limits(Reply, frozen=True):
 
 
 class GetLimits(Request[Limits], frozen=True, tag="limits"):
-    """How much of named resources may be in use over all pilots, and how much is."""
+    """Get the limits of named resources over all pilots, and how much of each is in use."""
 
     handling = Handling(said_by=GUESTS, effect=Effect.READ)
 
 
 class SetLimits(Request[Changed], frozen=True, tag="set_limits"):
-    """Let tasks of all pilots together use so many units of each named resource; None is no limit.
+    """Limit how many units of each named resource tasks of all pilots may use together; None removes a limit.
 
-    Tasks that run go on. What asks for the resource then takes it from the limit, and no longer from its node.
+    Running tasks continue. Tasks that need the resource then take units from the limit instead of their node.
     """
 
     handling = Handling(said_by=GUESTS, effect=Effect.DURABLE)
@@ -65,7 +65,7 @@ class SetLimits(Request[Changed], frozen=True, tag="set_limits"):
 
 
 class Checked(Reply, frozen=True):
-    """What is wrong, in words; empty if nothing is."""
+    """What is wrong with the store; empty if nothing is."""
 
     problems: tuple[str, ...] = ()
 

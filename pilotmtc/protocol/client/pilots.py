@@ -25,7 +25,7 @@ class CreatePilot(Request[Pilots], frozen=True, tag="create_pilot"):
 
 
 class DrainPilot(Request[Changed], frozen=True, tag="drain_pilot"):
-    """Let the pilot finish its running tasks and end. Safe to repeat."""
+    """Let the pilot finish its running tasks, take no new ones, and end. Safe to repeat."""
 
     handling = Handling(said_by=GUESTS, effect=Effect.DURABLE)
 
@@ -33,7 +33,7 @@ class DrainPilot(Request[Changed], frozen=True, tag="drain_pilot"):
 
 
 class CancelPilot(Request[Changed], frozen=True, tag="cancel_pilot"):
-    """End the pilot now: its tasks are killed and go back. Safe to repeat."""
+    """End the pilot now: its tasks are killed and go back to the store. Safe to repeat."""
 
     handling = Handling(said_by=GUESTS, effect=Effect.DURABLE)
 
@@ -57,9 +57,9 @@ class PilotView(Reply, frozen=True):
     pilot
         None if there is no such pilot.
     tasks
-        The tasks that it holds, up to 20,000.
+        The tasks that it holds; at most 20,000.
     events
-        What happened to it, ``(at, words)``, since the server started.
+        What has happened to it since the server started: ``(time, text)``.
     """
 
     now: float
@@ -71,7 +71,7 @@ class PilotView(Reply, frozen=True):
 
 
 class GetPilotView(Request[PilotView], frozen=True, tag="pilot_view"):
-    """Get all about one pilot."""
+    """Get everything about a pilot."""
 
     handling = Handling(said_by=GUESTS, effect=Effect.READ, bulky_reply=True)
 
@@ -88,7 +88,7 @@ class Spans(Reply, frozen=True):
     seq
         The next `since`.
     reset
-        The server does not know what has ended since (it was restarted, or that is too long ago): these are the newest.
+        The server does not know what has ended since (it was restarted, or it is too long ago): these are the newest.
     """
 
     spans: tuple[Span, ...]
@@ -98,7 +98,7 @@ class Spans(Reply, frozen=True):
 
 
 class GetSpans(Request[Spans], frozen=True, tag="spans"):
-    """Get when a pilot's slots were in use: attempts that have ended.
+    """Get attempts of a pilot that have ended: when and where they ran.
 
     With `before`: those of tasks older than that one, newest first. With the `seq` of an earlier answer as `since`:
     those that have ended since then. With neither: those of the newest tasks. The server looks at a limited number of

@@ -27,7 +27,7 @@ class Retry(Request[Changed], frozen=True, tag="retry"):
 
 
 class Edit(Request[Changed], frozen=True, tag="edit"):
-    """Change tasks that wait or have ended (for a later retry). None changes nothing.
+    """Change tasks that have not started, or that have ended (for a later retry). None: no change.
 
     `key` makes it safe to repeat.
     """
@@ -48,14 +48,14 @@ class Edit(Request[Changed], frozen=True, tag="edit"):
 
 
 class Tasks(Reply, frozen=True):
-    """A page. `next` is the `after` of the following page, 0 when this was the last."""
+    """A page of tasks. `next` is the `after` of the following page; 0: this was the last one."""
 
     tasks: tuple[Task, ...]
     next: int = 0
 
 
 class GetTasks(Request[Tasks], frozen=True, tag="tasks"):
-    """Get a page of tasks, of ids above `after`; with `newest`, in descending order of ids below it. 0 is no bound.
+    """Get a page of tasks with ids above `after`; or with `newest`, below `after` in descending order. 0: no bound.
 
     The server looks at a limited number of tasks, so that other clients need not wait: a page may hold fewer than
     `limit`, or none, without being the last.
@@ -63,9 +63,9 @@ class GetTasks(Request[Tasks], frozen=True, tag="tasks"):
     Attributes
     ----------
     largest
-        ``priority``, ``elapsed_s``, ``cpu_s``, ``memory_bytes`` or ``recorded_at``. Of the tasks that the server looked
-        at, the page then holds the `limit` with the largest values, largest first, and tasks without a value last. To
-        find the largest of all tasks, get all pages and merge them. A running task's time is the time until now.
+        ``priority``, ``elapsed_s``, ``cpu_s``, ``memory_bytes`` or ``recorded_at``. The page then has the `limit`
+        largest of the tasks that the server looked at, largest first and those without a value last. To find the
+        largest of all tasks, get all pages and merge them. For a running task, ``elapsed_s`` is the time until now.
     """
 
     handling = Handling(said_by=GUESTS, effect=Effect.READ, bulky_reply=True)
@@ -78,7 +78,7 @@ class GetTasks(Request[Tasks], frozen=True, tag="tasks"):
 
 
 class TaskDetail(Reply, frozen=True):
-    """A task, all its attempts, and its neighbours: ``(id, state, well)`` (at most 100 each way)."""
+    """A task, all its attempts, and the tasks that it depends on or that depend on it (at most 100 each)."""
 
     task: Task | None = None
     template: Template | None = None
@@ -88,7 +88,7 @@ class TaskDetail(Reply, frozen=True):
 
 
 class GetTask(Request[TaskDetail], frozen=True, tag="task"):
-    """Get all about one task."""
+    """Get everything about a task."""
 
     handling = Handling(said_by=GUESTS, effect=Effect.READ, bulky_reply=True)
 
@@ -98,7 +98,7 @@ class GetTask(Request[TaskDetail], frozen=True, tag="task"):
 class Output(Reply, frozen=True):
     """The answer to `GetOutput`.
 
-    `found` is False if no attempt is recorded. Sizes are those of all that was written, which may be more than is here.
+    `found` is False if no attempt is recorded. Sizes are of all that was written, which may be more than is here.
     """
 
     found: bool
@@ -112,7 +112,7 @@ class Output(Reply, frozen=True):
 
 
 class GetOutput(Request[Output], frozen=True, tag="output"):
-    """Get what an attempt wrote, as far as the store has it; `attempt` 0 is the newest recorded."""
+    """Get an attempt's output, as far as the store has it; `attempt` 0: the newest recorded one."""
 
     handling = Handling(said_by=GUESTS, effect=Effect.READ, bulky_reply=True)
 
@@ -181,9 +181,9 @@ class Tail(Reply, frozen=True):
     Attributes
     ----------
     attempt
-        The running attempt; 0 if none runs, and then `GetOutput` gets the output.
+        The running attempt; 0: none runs, so use `GetOutput`.
     at
-        When the store got the output, by its host's clock; 0, with `written` None, if it has got none yet.
+        When the store received the output, by its host's clock; 0, with `written` None, before that.
     """
 
     attempt: int = 0
@@ -192,7 +192,7 @@ class Tail(Reply, frozen=True):
 
 
 class GetTail(Request[Tail], frozen=True, tag="tail"):
-    """Get what a running task has written so far, which the store asks its agent for.
+    """Get what a running task has written so far; the store asks its agent for it.
 
     Attributes
     ----------
@@ -207,11 +207,11 @@ class GetTail(Request[Tail], frozen=True, tag="tail"):
     wait_s: float = 0.0
 
     def worth_sending(self, reply: Tail) -> bool:
-        """Return whether it is newer than the last one, or the task does not run."""
+        """Return whether the output is newer than the last one, or the task does not run."""
         return reply.at != self.since or not reply.attempt
 
 
-AHEAD_MAX = 10_000  # ready tasks before another one are counted up to this
+AHEAD_MAX = 10_000  # ready tasks before a task are counted up to this number
 
 
 class Explanation(Reply, frozen=True):
@@ -222,13 +222,13 @@ class Explanation(Reply, frozen=True):
     task
         None if there is no such task; `needs` as in `TaskDetail`.
     blockers
-        Tasks that it depends on and that have not finished, or failed; up to ten.
+        Up to ten dependencies that have not ended or did not succeed.
     pilots
-        Those that have not ended.
+        All that have not ended.
     ahead
-        The number of ready tasks before it, up to `AHEAD_MAX`.
+        Number of ready tasks before it, up to `AHEAD_MAX`.
     limits
-        Those of the store.
+        The limits of the store.
     """
 
     now: float
@@ -243,7 +243,7 @@ class Explanation(Reply, frozen=True):
 
 
 class Explain(Request[Explanation], frozen=True, tag="explain"):
-    """Get all that explains the state of a task."""
+    """Get all facts that explain the state of a task."""
 
     handling = Handling(said_by=GUESTS, effect=Effect.READ)
 
@@ -258,6 +258,6 @@ class Words(Reply, frozen=True):
 
 
 class GetWords(Request[Words], frozen=True, tag="words"):
-    """Get words to complete filters with."""
+    """Get words for the completion of filters."""
 
     handling = Handling(said_by=GUESTS, effect=Effect.READ)

@@ -1,4 +1,4 @@
-"""Requests of clients that follow what happens."""
+"""Requests of clients that follow events."""
 
 from pilotmtc.model import Campaign, CampaignId, Pilot, PilotId, TaskId
 from pilotmtc.protocol.base import GUESTS, Effect, Handling, Reply, Request, WaitsFor
@@ -7,10 +7,10 @@ from pilotmtc.states import TaskState
 
 
 class Changes(Reply, frozen=True):
-    """The answer to `GetChanges`: transitions ``(task, state, attempt)`` in order.
+    """The answer to `GetChanges`: changes of tasks' states, ``(task, state, attempt)``, in order.
 
-    `reset`: the server does not know (it was restarted, or the client is too far behind). Read counts and tasks anew,
-    and continue from `seq`.
+    `reset`: the server does not know all of them (it was restarted, or the client is too far behind). Read counts and
+    tasks again, and continue from `seq`.
     """
 
     seq: int
@@ -19,9 +19,9 @@ class Changes(Reply, frozen=True):
 
 
 class GetChanges(Request[Changes], frozen=True, tag="changes"):
-    """Get what has changed since `since`. The server waits up to `wait_s` for a change.
+    """Get the changes after number `since`. The server waits up to `wait_s` for a change.
 
-    Clients start with ``since=0``. The answer is `reset`, with the number to continue from.
+    Clients start with ``since=0``; the answer then has `reset` and the number to continue from.
     """
 
     handling = Handling(said_by=GUESTS, effect=Effect.READ, waits_for=WaitsFor.CHANGES, bulky_reply=True)
@@ -42,15 +42,15 @@ class Overview(Reply, frozen=True):
     Attributes
     ----------
     now
-        The store host's clock; `since_at` is when counting began.
+        The time on the store's host; `since_at` is when counting began.
     series
-        It has no steps if nothing is new: nothing has ended, and the cores are as before.
+        It is empty if nothing is new: no task has ended, and the cores are as before.
     whole
-        It replaces all earlier answers.
+        Whether it replaces all earlier answers.
     pilots, campaigns
-        Those that have changed: pilots that are active or ended lately, campaigns that are new or not finished.
+        Those that have changed: pilots that are active or have recently ended; campaigns that are new or not finished.
     failures
-        Groups among the newest FAILED tasks, `looked_at` of them; largest first. None: as before.
+        The newest `looked_at` FAILED tasks in groups, largest first. None: as before.
     silent
         All active pilots that have been silent for too long.
     """
@@ -71,13 +71,13 @@ class Overview(Reply, frozen=True):
 
 
 class GetOverview(Request[Overview], frozen=True, tag="overview"):
-    """Get what a user wants to see at a glance, from the server's memory and a few small queries.
+    """Get an overview of the store, from the server's memory and a few small queries.
 
     Attributes
     ----------
     since
-        ``Overview.seq`` of the last answer, to which this one adds; 0 gets all. The server waits up to `wait_s` for
-        something new.
+        ``Overview.seq`` of the last answer, which the new one updates; 0: get everything. The server waits up to
+        `wait_s` for something new.
     span_s
         How far back the series goes.
     """
@@ -89,5 +89,5 @@ class GetOverview(Request[Overview], frozen=True, tag="overview"):
     wait_s: float = 0.0
 
     def worth_sending(self, reply: Overview) -> bool:
-        """Return whether it is newer than the last one."""
+        """Return whether the overview is newer than the last one."""
         return reply.seq != self.since
