@@ -13,6 +13,8 @@ from tests.bench.measure import say
 
 HERE = Path(__file__).resolve().parent
 BUILD = HERE.parents[1] / ".bench"  # not in version control
+C_LOOP = "C posix_spawn loop"
+PYTHON_LOOP = "Python posix_spawn loop with capture"
 _TIMEOUT_S = 900.0
 
 Runner = Callable[[Sequence[str], int], float]
@@ -20,7 +22,9 @@ Runner = Callable[[Sequence[str], int], float]
 
 def available() -> dict[str, tuple[Runner, int]]:
     """Return the baselines that are to be had here, with how many tasks are enough of each; install what may be."""
-    runners: dict[str, tuple[Runner, int]] = {"C posix_spawn loop": (c_loop(), 12_000), "xargs -P": (_xargs, 6000)}
+    runners: dict[str, tuple[Runner, int]] = {
+        C_LOOP: (c_loop(), 12_000), PYTHON_LOOP: (_python_loop, 12_000), "xargs -P": (_xargs, 6000)
+    }  # fmt: skip
     if _have_parallel():
         runners["GNU parallel"] = (_parallel, 600)
     if (hypershell := _hypershell()) is not None:
@@ -34,14 +38,18 @@ def c_loop() -> Runner:
     program = BUILD / "spawn"
     subprocess.run(["gcc", "-O2", "-Wall", "-o", str(program), str(HERE / "spawn.c")], check=True, timeout=_TIMEOUT_S)
 
-    def run(lines: Sequence[str], slots: int) -> float:
-        done = subprocess.run(
-            [str(program), str(slots)],
-            input=_text(lines), capture_output=True, text=True, check=True, timeout=_TIMEOUT_S,
-        )  # fmt: skip
-        return float(done.stdout)
+    return lambda lines, slots: _timed_by_itself([str(program), str(slots)], lines)
 
-    return run
+
+def _python_loop(lines: Sequence[str], slots: int) -> float:
+    return _timed_by_itself([sys.executable, "-I", "-S", str(HERE / "spawn.py"), str(slots)], lines)
+
+
+def _timed_by_itself(argv: Sequence[str], lines: Sequence[str]) -> float:
+    done = subprocess.run(
+        argv, input=_text(lines), stdout=subprocess.PIPE, text=True, check=True, timeout=_TIMEOUT_S
+    )  # fmt: skip
+    return float(done.stdout)
 
 
 def _xargs(lines: Sequence[str], slots: int) -> float:
