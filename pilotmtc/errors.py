@@ -27,10 +27,13 @@
     |  |- InvalidTransition
     |  '- StaleAttempt
     '- TaskError               a task did not succeed                                exit 1
+       '- TaskFailed           a call ended without a value or an exception of its own
 
 Each class says whether trying again can help (``transient``) and which exit code the command line gives it
 (``exit_code``). Foreign exceptions are wrapped where they enter, with ``raise ... from``.
 """
+
+from typing import Any
 
 _SHOWN = 100
 
@@ -176,3 +179,28 @@ class TaskError(PilotMTCError):
     """A task did not succeed."""
 
     exit_code = 1
+
+
+class TaskFailed(TaskError):
+    """A call of a function ended without a value and without an exception of its own.
+
+    Attributes
+    ----------
+    task, attempt
+        Which task, and the attempt that ended last; 0 if it was not begun.
+    cause
+        The name of the last attempt's `pilotmtc.states.Cause`, as ``SIGNAL``; or ``SKIPPED``, for a call whose input
+        failed.
+    returncode, node
+        Of that attempt, as far as there are any: as in `subprocess`, its worker's exit code, or minus the number of the
+        signal that killed it.
+    """
+
+    def __init__(self, text: str, **facts: Any) -> None:
+        super().__init__(text)
+        self.task: int = 0
+        self.attempt: int = 0
+        self.cause: str = ""
+        self.returncode: int | None = None
+        self.node: str = ""
+        self.__dict__.update(facts)

@@ -1,0 +1,294 @@
+"""What makes a pool work: its connection to the store, and three threads. It knows nothing of who holds the pool.
+
+A sender submits calls, a receiver ends their futures, a keeper looks after the pilots. All begin with the first call,
+and end when no call is left and none can come.
+"""
+
+import contextlib
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from msgspec import Struct
+
+from pilotmtc.errors import PilotMTCError, UsageError
+from pilotmtc.executor.future import PilotFuture, PoolBroken, StoredValue
+from pilotmtc.executor.keeper import Keeper
+from pilotmtc.executor.ledger import Future, Ledger, Row, Target, end_all
+from pilotmtc.executor.modules import ShippedModules
+from pilotmtc.executor.options import CallSetup
+from pilotmtc.executor.pickling import Blob, PickledFunction, Pickler
+from pilotmtc.executor.receiver import Receiver
+from pilotmtc.executor.sender import Sender
+from pilotmtc.executor.texts import arguments, name_of, shown
+from pilotmtc.executor.values import Values
+from pilotmtc.model import Campaign, CampaignId, Function, Pilot, PilotDescription
+from pilotmtc.protocol.client.watch import GetChanges
+from pilotmtc.session.link import StoreLink
+from pilotmtc.store.client.client import StoreClient
+from pilotmtc.store.client.connect import connect_store
+
+_FIRST_S = 60.0  # how long the store may be out of reach at first; later, connections are made again for ever
+_LAST_S = 10.0
+_TARGETS = 1000
+
+
+class Plan(Struct, frozen=True):
+    """What a pool is.
+
+    Attributes
+    ----------
+    url
+        Of its store.
+    here
+        Whether that is on this host.
+    pilot
+        What its own pilots are; without ``campaign``.
+    shared
+        Any pilot of the store may have its calls.
+    python
+        The interpreter of its workers; empty is that of the pilots.
+    show
+        Is told from time to time how far it is, and None at the end.
+    """
+
+    url: str
+    here: bool
+    name: str
+    pilot: PilotDescription
+    shared: bool = False
+    python: str = ""
+    ship: bool | Sequence[ModuleType | str] = True
+    initializer: Callable[..., object] | None = None
+    initargs: tuple[object, ...] = ()
+    show: Callable[[Campaign | None], None] | None = None
+    show_s: float = 1.0
+
+
+class _Store(NamedTuple):
+    """A connection to the store, and what it is used for."""
+
+    client: StoreClient
+    link: StoreLink
+    values: Values
+
+
+class Engine:
+    """Sends the calls of one pool and ends their futures. Threads may share it."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.ledger = Ledger()
+        self._pickler = Pickler(self, ShippedModules(plan.ship))
+        self._targets: dict[tuple[str, int], Target] = {}
+        self._setup: Blob | None = None
+        self._lock = threading.Lock()
+        self._threads: list[threading.Thread] = []  # the first one, the sender, ends last
+        self._campaign: CampaignId | None = None
+        self._ready = threading.Event()  # campaign and keeper are there, or never will be
+        self._store: _Store | None = None
+        self._keeper: Keeper | None = None
+        self.inherited = False  # this is a forked child, where its threads are not
+        _engines.add(self)
+
+    # -- for those who call -----------------------------------------------------------------------------------
+
+    def submit(
+        self, function: Callable[..., object], setup: CallSetup, args: Sequence[object], kwargs: dict[str, object],
+        text: str | None = None,
+    ) -> PilotFuture[Any]:  # fmt: skip
+        """Have a function called, and return the future of that."""
+        self._open()
+        words = arguments(args, kwargs) if text is None else text
+        try:
+            if not callable(function):
+                raise TypeError(f"{shown(function)} cannot be called: give a function, and then its arguments")
+            code = self._pickler.function(function)
+            target = self._targets.get((code.blob.digest, id(setup))) or self._make_target(code, setup)
+            pickled = self._pickler.call(args, kwargs)
+        except Exception as error:  # noqa: BLE001 -- whatever keeps it from being pickled is this call's own
+            failed: PilotFuture[Any] = PilotFuture(self, name_of(function), words)
+            failed.begin()
+            failed.set_exception(error)
+            return failed
+        future: PilotFuture[Any] = PilotFuture(self, code.name, words)
+        if pickled.inputs:
+            future.inputs = pickled.inputs
+        ended = self.ledger.add(Row(future, target, pickled), patient=threading.current_thread() not in self._threads)
+        if ended is not None:
+            end_all([ended])
+        return future
+
+    def put(self, value: object) -> StoredValue:
+        """Store a value, and return what stands for it."""
+        store = self._open()
+        self._wait()
+        blob = self._pickler.value(value)
+        store.values.put([blob], self._campaign)
+        return StoredValue(self, blob.digest, blob.size, shown(value))
+
+    def add_pilot(self, description: PilotDescription, wait_s: float | None) -> Pilot:
+        """Start another pilot for the pool."""
+        self._open()
+        return self._wait().add(description, wait_s)
+
+    @property
+    def has_others(self) -> bool:
+        """Whether pilots were added to the pool's own."""
+        return self._keeper is not None and self._keeper.has_others
+
+    def forget(self, future: Future) -> None:
+        """Take note that a future was canceled."""
+        end_all(self.ledger.cancel(future))
+
+    def close(self) -> None:
+        """Let no more calls come. May be called by a finalizer: it waits for nothing and nobody."""
+        self.ledger.closing = True
+
+    def join(self, timeout_s: float | None = None) -> None:
+        """Wait until all calls are over and all is closed."""
+        if self._threads and not self.inherited and not self._is_own_thread():
+            self._threads[0].join(timeout_s)
+
+    def _make_target(self, function: PickledFunction, setup: CallSetup) -> Target:
+        plan, blobs = self.plan, [function.blob]
+        with self._lock:
+            if plan.initializer is not None:
+                if self._setup is None:
+                    self._setup = self._pickler.alone((plan.initializer, plan.initargs))
+                blobs.append(self._setup)
+            made = Function(
+                function.name,
+                function.blob.digest,
+                "" if self._setup is None else self._setup.digest,
+                plan.python,
+                sys.version_info[:2],
+            )
+            target = Target(setup.template_of(made), setup, tuple(blobs))
+            self._targets[function.blob.digest, id(setup)] = target  # which keeps the set-up, and so its id
+            while len(self._targets) > _TARGETS:
+                del self._targets[next(iter(self._targets))]
+            return target
+
+    def _is_own_thread(self) -> bool:
+        return threading.current_thread() in self._threads
+
+    def _wait(self) -> Keeper:
+        """Wait for the campaign, and for who looks after its pilots."""
+        self._ready.wait()
+        broken = self.ledger.broken
+        if broken is not None:
+            raise PoolBroken(str(broken)) from broken
+        assert self._keeper is not None
+        return self._keeper
+
+    # -- the life of the threads ------------------------------------------------------------------------------
+
+    def _open(self) -> "_Store":
+        """Return the connection to the store; make it, and start the sender, if that has not been done."""
+        if self.inherited:
+            raise UsageError(_FORKED)
+        if self._store is None:
+            with self._lock:
+                if self._store is None:
+                    client = connect_store(self.plan.url, patience_s=None)
+                    link = StoreLink(client, self.plan.url)
+                    self._store = _Store(client, link, Values(link, here=self.plan.here))
+                    self._start("send", self._run)
+        return self._store
+
+    def _start(self, name: str, run: Callable[[], None]) -> threading.Thread:
+        # Daemons: whoever interrupts the wait for them at the end of the program wants to leave.
+        thread = threading.Thread(target=run, name=f"pilotmtc-pool-{name}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+        return thread
+
+    def _run(self) -> None:
+        """Do all that a pool does, from its first call to its end."""
+        store = self._store
+        assert store is not None
+        with contextlib.ExitStack() as stack:
+            stack.callback(store.client.close)
+            try:
+                self._work(store, stack)
+            except Exception as error:  # noqa: BLE001 -- it ends all futures
+                self._break(error)
+            finally:
+                self._ready.set()
+                self.ledger.close()
+
+    def _work(self, store: "_Store", stack: contextlib.ExitStack) -> None:
+        plan, link, ledger = self.plan, store.link, self.ledger
+        seq = store.client.send(GetChanges(), _FIRST_S).result().seq  # before there is anything to miss
+        sender = Sender(link, ledger, store.values, name=plan.name, shared=plan.shared)
+        campaign = sender.begin()
+        receiver = Receiver(link, ledger, store.values, campaign=campaign, seq=seq, on_broken=self._break)
+        self._follow("receive", receiver.run, receiver.stop, stack)
+        stack.callback(lambda: sender.seal(cancel=ledger.broken is not None))
+        keeper = Keeper(link, plan.pilot, campaign, shared=plan.shared, tick=self._show, tick_s=plan.show_s)
+        self._campaign, self._keeper = campaign, keeper
+        self._follow("pilots", keeper.run, keeper.stop, stack)
+        self._ready.set()
+        sender.run(receiver.tell_over, keeper.hasten)
+
+    def _follow(
+        self, name: str, run: Callable[[], None], stop: Callable[[], None], stack: contextlib.ExitStack
+    ) -> None:
+        """Start another thread, which is ended with `stop` when the stack unwinds."""
+
+        def guarded() -> None:
+            try:
+                run()
+            except Exception as error:  # noqa: BLE001 -- it ends all futures
+                self._break(error)
+
+        thread = self._start(name, guarded)
+        stack.callback(thread.join, _LAST_S)
+        stack.callback(stop)
+
+    def _break(self, error: BaseException) -> None:
+        """End all futures: the pool can call nothing more."""
+        if not isinstance(error, PoolBroken):
+            fault = "" if isinstance(error, PilotMTCError | TimeoutError) else "a fault in pilotmtc itself: "
+            broken = PoolBroken(f"{fault}{error or type(error).__name__}")
+            broken.__cause__ = error
+            error = broken
+        end_all(self.ledger.break_(error))
+
+    def _show(self) -> None:
+        if self.plan.show is not None and self._campaign is not None:
+            added, counts = self.ledger.counts()
+            there = {state: n for state, n in counts.items() if n}
+            self.plan.show(Campaign(self._campaign, "", self.plan.name, 0.0, added, self.ledger.closing, there))
+
+
+# -- the end of the program, and forks ------------------------------------------------------------------------
+
+_FORKED = "this pool was made before a fork, and its threads are in the parent: make one in the process that uses it"
+_engines: "weakref.WeakSet[Engine]" = weakref.WeakSet()
+exiting = threading.Event()
+
+
+def _at_exit() -> None:
+    """Wait for what pools still do, as the executors of the standard library do."""
+    exiting.set()
+    there = [engine for engine in list(_engines) if not engine.inherited]
+    for engine in there:
+        engine.ledger.close()
+    for engine in there:
+        engine.join()
+
+
+def _after_fork() -> None:
+    for engine in list(_engines):
+        engine.inherited = True
+
+
+os.register_at_fork(after_in_child=_after_fork)
+# As concurrent.futures does: what `atexit` calls comes when threads cannot be waited for any more.
+threading._register_atexit(_at_exit)  # type: ignore[attr-defined]

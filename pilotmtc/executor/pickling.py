@@ -1,0 +1,215 @@
+"""Pickling functions and their arguments on the client."""
+
+import collections
+import enum
+import functools
+import io
+import mmap
+import pickle
+import sys
+import threading
+import types
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+from msgspec import Struct
+
+from pilotmtc.errors import UsageError
+from pilotmtc.executor.future import NotByItself, PilotFuture, Pool, StoredValue
+from pilotmtc.executor.modules import ShippedModules
+from pilotmtc.executor.texts import name_of
+from pilotmtc.model import INLINE_BYTES, Value
+from pilotmtc.pickled import digest_of, dump_value, size_of
+
+Bytes: TypeAlias = bytes | bytearray | memoryview | mmap.mmap
+_SCALARS = frozenset({int, float, complex, bool, str, bytes, type(None)})
+_LISTS = frozenset({tuple, list, set, frozenset})
+_NO_FILE = ("<dynamic-code>",)  # what cloudpickle has instead of a file's name
+_LOOKED_AT = 100  # values among arguments; more are left to cloudpickle, which is as fast with many
+_KEPT = (types.FunctionType, types.BuiltinFunctionType, type)  # what other callables hold may change between calls
+
+
+class Blob(Struct, frozen=True):
+    """A value that is kept by itself: its name, its parts, and how many bytes these have."""
+
+    digest: str
+    parts: Sequence[Bytes]
+    size: int
+
+
+class PickledCall(NamedTuple):
+    """The arguments of a call: as they are sent, and what they refer to.
+
+    Attributes
+    ----------
+    blob
+        Them, if they are too long for the row of their task.
+    """
+
+    args: Value
+    blob: Blob | None = None
+    inputs: tuple[PilotFuture[Any], ...] = ()
+    values: tuple[str, ...] = ()
+
+
+class PickledFunction(Struct, frozen=True):
+    """A function: what to call it, and its pickle."""
+
+    name: str
+    blob: Blob
+
+
+class Pickler:
+    """Pickles what the calls of one pool need. Threads may share it."""
+
+    def __init__(self, pool: Pool, modules: ShippedModules) -> None:
+        self._pool = pool
+        self._modules = modules
+        self._known: dict[int, tuple[weakref.ref[Any], PickledFunction]] = {}
+        self._lock = threading.Lock()
+
+    def function(self, function: Callable[..., object]) -> PickledFunction:
+        """Return a function pickled with its code, which is done once for each function object."""
+        known = self._known.get(id(function))
+        if known is not None and known[0]() is function:
+            return known[1]
+        pickled = PickledFunction(name_of(function), self.alone(function))
+        if isinstance(function, _KEPT):
+            key, table = id(function), self._known
+            with self._lock:
+                table[key] = (weakref.ref(function, lambda _: table.pop(key, None)), pickled)
+        return pickled
+
+    def alone(self, value: object) -> Blob:
+        """Return a pickled value that refers to nothing."""
+        return _blob(dump_value(value, self._dumps))
+
+    def call(self, args: Sequence[object], kwargs: dict[str, object]) -> PickledCall:
+        """Return the arguments of a call."""
+        plain = _is_plain(args, kwargs)
+        if plain is _Plain.SCALARS:
+            data = pickle.dumps((args, kwargs), 5)
+            size = len(data)
+            return PickledCall(Value(data, "", size)) if size <= INLINE_BYTES else _with_blob([data])
+        if plain is _Plain.ARRAYS:
+            return _with_blob(dump_value((args, kwargs)))
+        if not any(isinstance(value, PilotFuture | StoredValue) for value in (*args, *kwargs.values())):
+            try:
+                return _with_blob(dump_value((args, kwargs), self._dumps))
+            except NotByItself:  # there is one further inside
+                pass
+        return self._with_references((args, kwargs))
+
+    def value(self, value: object) -> Blob:
+        """Return a value for `put`: fast if it is plain."""
+        if _is_plain((value,), {}) is not _Plain.NO:
+            return _blob(dump_value(value))
+        return self.alone(value)
+
+    def _dumps(self, value: object, **more: Any) -> bytes:
+        with self._modules.by_value():
+            file = io.BytesIO()
+            _kinds()[0](file, **more).dump(value)
+        return file.getvalue()
+
+    def _with_references(self, value: object) -> PickledCall:
+        """Pickle what holds futures or stored values: as persistent ids ``("input", 0)`` and ``("value", DIGEST)``."""
+        references = _References(self._pool)
+
+        def dumps(value: object, **more: Any) -> bytes:
+            with self._modules.by_value():
+                file = io.BytesIO()
+                _kinds()[1](file, references, **more).dump(value)
+            return file.getvalue()
+
+        found = _with_blob(dump_value(value, dumps))
+        return found._replace(inputs=tuple(references.inputs), values=tuple(references.values))
+
+
+class _References:
+    """What arguments refer to: futures, by their places, and stored values."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.inputs: dict[PilotFuture[Any], int] = {}
+        self.values: dict[str, None] = {}
+        self._pool = pool
+
+    def id_of(self, found: object) -> tuple[str, int | str] | None:
+        """Return the persistent id of a future or a stored value; None for anything else."""
+        if not isinstance(found, PilotFuture | StoredValue):
+            return None
+        if found.pool is not self._pool:
+            raise UsageError(f"{found!r} is of another pool: give its result, or put the value into this pool")
+        if isinstance(found, StoredValue):
+            self.values[found.digest] = None
+            return "value", found.digest
+        return "input", self.inputs.setdefault(found, len(self.inputs))
+
+
+@functools.cache
+def _kinds() -> tuple[Any, Any]:
+    """Return cloudpickle's pickler as it is wanted here, and one that knows of references."""
+    import cloudpickle  # type: ignore[import-untyped]
+
+    reduce_code = cloudpickle.Pickler.dispatch_table[types.CodeType]
+
+    def reduce_code_with_file(code: types.CodeType) -> tuple[Any, tuple[object, ...]]:
+        """Keep the name of the file, which cloudpickle leaves out: tracebacks then have lines of source where it is."""
+        make, args = reduce_code(code)
+        return make, tuple([code.co_filename if word in _NO_FILE else word for word in args])
+
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
+        dispatch_table = collections.ChainMap(
+            {types.CodeType: reduce_code_with_file}, cloudpickle.Pickler.dispatch_table
+        )
+
+    class ReferencePickler(Pickler):
+        def __init__(self, file: io.BytesIO, references: _References, **more: Any) -> None:
+            super().__init__(file, **more)
+            self._references = references
+
+        def persistent_id(self, found: object) -> tuple[str, int | str] | None:
+            return self._references.id_of(found)
+
+    return Pickler, ReferencePickler
+
+
+def _blob(parts: Sequence[Bytes]) -> Blob:
+    return Blob(digest_of(parts), parts, size_of(parts))
+
+
+def _with_blob(parts: Sequence[Bytes]) -> PickledCall:
+    size = size_of(parts)
+    if size <= INLINE_BYTES:
+        return PickledCall(Value(b"".join(parts), "", size))
+    # They are sent later: what the caller may change until then must be what it is now.
+    blob = _blob([bytes(part) for part in parts])
+    return PickledCall(Value(digest=blob.digest, size=size), blob)
+
+
+class _Plain(enum.Enum):
+    NO = 0
+    SCALARS = 1  # and lists of them, and the like
+    ARRAYS = 2  # among them
+
+
+def _is_plain(args: Sequence[object], kwargs: dict[str, object]) -> _Plain:
+    """Return whether `pickle` pickles arguments as cloudpickle would, without its costs."""
+    todo: list[Any] = [*args, *kwargs.values()] if kwargs else list(args)
+    found = _Plain.SCALARS
+    seen = 0
+    for value in todo:  # which grows
+        kind = type(value)
+        if kind in _SCALARS:
+            continue
+        if kind in _LISTS or kind is dict:
+            seen += len(value)
+            if seen > _LOOKED_AT:
+                return _Plain.NO
+            todo += value if kind is not dict else (*value, *value.values())
+        elif kind.__name__ == "ndarray" and kind is sys.modules["numpy"].ndarray and not value.dtype.hasobject:
+            found = _Plain.ARRAYS
+        else:
+            return _Plain.NO
+    return found

@@ -1,0 +1,273 @@
+"""How functions and their arguments are pickled."""
+
+import functools
+import gc
+import io
+import pickle
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pilotmtc.errors import UsageError
+from pilotmtc.executor.future import PilotFuture, StoredValue
+from pilotmtc.executor.modules import ShippedModules
+from pilotmtc.executor.pickling import Blob, PickledCall, Pickler
+from pilotmtc.executor.values import _pieces
+from pilotmtc.model import INLINE_BYTES
+from pilotmtc.pickled import load_value
+
+
+class Nobody:
+    """A pool of no calls."""
+
+    def forget(self, future: PilotFuture[Any]) -> None:
+        raise AssertionError("nothing is canceled here")
+
+
+POOL = Nobody()
+
+
+@pytest.fixture
+def pickler() -> Pickler:
+    return Pickler(POOL, ShippedModules(True))
+
+
+def load(call: PickledCall, inputs: dict[int, object] | None = None, values: dict[str, object] | None = None) -> Any:
+    """Return the arguments of a call as a worker sees them."""
+
+    class Reader(pickle.Unpickler):
+        def persistent_load(self, key: Any) -> object:
+            kind, which = key
+            return {"input": inputs, "value": values}[kind][which]  # type: ignore[index]
+
+    data = call.args.data or b"".join(call.blob.parts)  # type: ignore[union-attr]
+    return load_value(data, lambda data, buffers=None: Reader(io.BytesIO(data), buffers=buffers).load())
+
+
+def run_elsewhere(blob: Blob, *words: str) -> str:
+    """Call a pickled function in a Python that has none of our modules but cloudpickle; return what it prints."""
+    script = "import pickle, sys; print(pickle.loads(sys.stdin.buffer.read())(*sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", script, *words], input=b"".join(blob.parts), capture_output=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout.decode().strip()
+
+
+SIMPLE = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),
+    lambda inner: st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(st.text(), inner),
+    max_leaves=200,
+)
+
+
+@given(st.lists(SIMPLE, max_size=5), st.dictionaries(st.text(min_size=1), SIMPLE, max_size=3))
+def test_plain_arguments_arrive(args: list[object], kwargs: dict[str, object]) -> None:
+    call = Pickler(POOL, ShippedModules(True)).call(tuple(args), kwargs)
+    assert load(call) == (tuple(args), kwargs)
+    assert (call.inputs, call.values) == ((), ())
+
+
+@pytest.mark.parametrize("size", [3, 1000, 100_000])
+def test_arrays_arrive(pickler: Pickler, size: int) -> None:
+    (args, _) = load(pickler.call(([np.arange(size)], {"a": np.array([None, "x"])}), {}))
+    assert (args[0][0] == np.arange(size)).all()
+    assert list(args[1]["a"]) == [None, "x"]
+
+
+def test_long_arguments_are_kept_by_themselves(pickler: Pickler) -> None:
+    call = pickler.call((b"x" * INLINE_BYTES,), {})
+    assert call.args.data == b""
+    assert call.blob is not None
+    assert (call.args.digest, call.args.size) == (call.blob.digest, call.blob.size)
+    assert call.args.size > INLINE_BYTES
+
+
+def test_what_a_caller_changes_afterwards_is_sent_as_it_was(pickler: Pickler) -> None:
+    array = np.zeros(100_000)
+    call = pickler.call((array,), {})
+    array[:] = 1
+    assert load(call)[0][0].sum() == 0
+
+
+def test_futures_and_stored_values_become_references(pickler: Pickler) -> None:
+    first: PilotFuture[Any] = PilotFuture(POOL, "f", "1")
+    second: PilotFuture[Any] = PilotFuture(POOL, "g", "2")
+    stored = StoredValue(POOL, "d" * 64, 3, "int")
+    call = pickler.call((first, [second, first]), {"big": {"x": stored}})
+    assert call.inputs == (first, second)
+    assert call.values == (stored.digest,)
+    found = load(call, {0: "one", 1: "two"}, {stored.digest: "big"})
+    assert found == (("one", ["two", "one"]), {"big": {"x": "big"}})
+
+
+def test_references_deep_inside_objects_are_found(pickler: Pickler) -> None:
+    future: PilotFuture[Any] = PilotFuture(POOL, "f", "1")
+    call = pickler.call((functools.partial(print, [[future]]),), {})
+    assert call.inputs == (future,)
+    assert load(call, {0: 7})[0][0].args == ([[7]],)
+
+
+def test_references_to_other_pools_are_refused(pickler: Pickler) -> None:
+    other = Nobody()
+    with pytest.raises(UsageError, match="of another pool"):
+        pickler.call((PilotFuture(other, "f", "1"),), {})
+    with pytest.raises(UsageError, match="of another pool"):
+        pickler.call(([StoredValue(other, "d" * 64, 1, "int")],), {})
+
+
+def test_references_cannot_be_pickled_otherwise(pickler: Pickler) -> None:
+    future: PilotFuture[Any] = PilotFuture(POOL, "f", "1")
+    with pytest.raises(TypeError, match="as an argument of a call of its own pool only"):
+        pickle.dumps(future)
+    with pytest.raises(TypeError, match="as an argument of a call of its own pool only"):
+        pickler.function(lambda: StoredValue(POOL, "d", 1, "int") and future)
+
+
+def test_arguments_that_cannot_be_pickled(pickler: Pickler) -> None:
+    with pytest.raises(TypeError, match="lock"):
+        pickler.call((threading.Lock(),), {})
+
+
+def work(x: str) -> str:
+    return x * 2
+
+
+def test_function_is_pickled_once(pickler: Pickler) -> None:
+    assert pickler.function(work) is pickler.function(work)
+    assert pickler.function(work).name == "work"
+
+
+def test_functions_are_not_kept_alive(pickler: Pickler) -> None:
+    def local() -> None:
+        pass
+
+    pickler.function(local)
+    assert id(local) in pickler._known
+    key = id(local)
+    del local
+    gc.collect()
+    assert key not in pickler._known
+
+
+def test_what_a_callable_holds_may_change(pickler: Pickler) -> None:
+    class Counter:
+        n = 0
+
+        def __call__(self) -> int:
+            return self.n
+
+    counter = Counter()
+    before = pickler.function(counter).blob.digest
+    counter.n = 5
+    assert pickler.function(counter).blob.digest != before
+
+
+def test_function_of_a_module_that_is_not_installed_travels_by_value(pickler: Pickler) -> None:
+    assert run_elsewhere(pickler.function(work).blob, "ab") == "abab"
+
+
+@pytest.fixture
+def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """A package and a module beside the user's notebook."""
+    package = tmp_path / "mtc_helpers"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "inner.py").write_text("SUFFIX = '!'\n\ndef loud(x):\n    return x.upper() + SUFFIX\n")
+    text = """
+        from mtc_helpers import inner
+
+        class Odd(Exception):
+            pass
+
+        def work(x):
+            return inner.loud(x)
+
+        def fail(x):
+            raise Odd(x)
+    """
+    (tmp_path / "mtc_notebook.py").write_text(textwrap.dedent(text))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import mtc_notebook  # type: ignore[import-not-found]
+
+    yield mtc_notebook
+    for name in [name for name in sys.modules if name.startswith(("mtc_notebook", "mtc_helpers"))]:
+        del sys.modules[name]
+
+
+def test_what_it_needs_of_other_such_modules_travels_too(pickler: Pickler, helper: Any) -> None:
+    assert run_elsewhere(pickler.function(helper.work).blob, "ab") == "AB!"
+
+
+def test_nothing_travels_if_that_is_not_wanted(helper: Any) -> None:
+    pickler = Pickler(POOL, ShippedModules(False))
+    blob = pickler.function(helper.work).blob
+    assert b"mtc_notebook" in b"".join(blob.parts)
+    assert b"loud" not in b"".join(blob.parts)
+
+
+def test_installed_modules_travel_if_they_are_named() -> None:
+    pickler = Pickler(POOL, ShippedModules(["textwrap"]))
+    assert b"fill" in b"".join(pickler.function(textwrap.shorten).blob.parts)
+    assert b"fill" not in b"".join(Pickler(POOL, ShippedModules(True)).function(textwrap.shorten).blob.parts)
+
+
+def test_cloudpickle_is_left_as_it_was(pickler: Pickler, helper: Any) -> None:
+    import cloudpickle  # type: ignore[import-untyped]
+
+    pickler.function(helper.work)
+    assert cloudpickle.list_registry_pickle_by_value() == set()
+
+
+@pytest.mark.parametrize("ship", ["work", [3], ["no_such_module_here"]])
+def test_ship_is_looked_at(ship: Any) -> None:
+    with pytest.raises(UsageError, match="ship"):
+        ShippedModules(ship)
+
+
+def test_code_keeps_the_name_of_its_file(pickler: Pickler, helper: Any) -> None:
+    blob = pickler.function(lambda: work.__code__.co_filename).blob
+    assert run_elsewhere(blob) == __file__
+
+
+def test_classes_that_came_back_are_the_same(pickler: Pickler, helper: Any) -> None:
+    """What a worker sends of a class that travelled by value is of the very class that is here."""
+    blob = pickler.function(helper.fail).blob
+    script = """
+        import pickle, sys, cloudpickle
+        try:
+            pickle.loads(sys.stdin.buffer.read())(3)
+        except Exception as error:
+            sys.stdout.buffer.write(cloudpickle.dumps(error))
+    """
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", textwrap.dedent(script)], input=b"".join(blob.parts), capture_output=True,
+        timeout=60, check=True,
+    )  # fmt: skip
+    assert isinstance(pickle.loads(done.stdout), helper.Odd)
+
+
+@given(st.lists(st.binary(max_size=50), max_size=8), st.integers(0, 100))
+def test_pieces_are_the_whole(parts: list[bytes], offset: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pilotmtc.executor.values.PART_BYTES", 7)
+        whole = b"".join(parts)
+        offset = min(offset, len(whole))
+        found = list(_pieces(parts, offset))
+    assert b"".join(data for _, data in found) == whole[offset:]
+    at = offset
+    for begin, data in found:
+        assert begin == at
+        at += len(data)
+        assert len(data) == 7 or at == len(whole)
