@@ -22,6 +22,7 @@ from pilotmtc.executor.ledger import Future, Ledger, Row, Target, end_all
 from pilotmtc.executor.modules import ShippedModules
 from pilotmtc.executor.options import CallSetup
 from pilotmtc.executor.pickling import Blob, PickledFunction, Pickler
+from pilotmtc.executor.progress import PoolProgress
 from pilotmtc.executor.receiver import Receiver
 from pilotmtc.executor.sender import Sender
 from pilotmtc.executor.texts import arguments, name_of, shown
@@ -52,8 +53,8 @@ class Plan(Struct, frozen=True):
         Any pilot of the store may have its calls.
     python
         The interpreter of its workers; empty is that of the pilots.
-    show
-        Is told from time to time how far it is, and None at the end.
+    progress
+        Shows how far it is.
     """
 
     url: str
@@ -65,8 +66,7 @@ class Plan(Struct, frozen=True):
     ship: bool | Sequence[ModuleType | str] = True
     initializer: Callable[..., object] | None = None
     initargs: tuple[object, ...] = ()
-    show: Callable[[Campaign | None], None] | None = None
-    show_s: float = 1.0
+    progress: PoolProgress | None = None
 
 
 class _Store(NamedTuple):
@@ -230,7 +230,7 @@ class Engine:
         receiver = Receiver(link, ledger, store.values, campaign=campaign, seq=seq, on_broken=self._break)
         self._follow("receive", receiver.run, receiver.stop, stack)
         stack.callback(lambda: sender.seal(cancel=ledger.broken is not None))
-        keeper = Keeper(link, plan.pilot, campaign, shared=plan.shared, tick=self._show, tick_s=plan.show_s)
+        keeper = Keeper(link, plan.pilot, campaign, shared=plan.shared, tick=self._show if plan.progress else None)
         self._campaign, self._keeper = campaign, keeper
         self._follow("pilots", keeper.run, keeper.stop, stack)
         self._ready.set()
@@ -260,11 +260,12 @@ class Engine:
             error = broken
         end_all(self.ledger.break_(error))
 
-    def _show(self) -> None:
-        if self.plan.show is not None and self._campaign is not None:
+    def _show(self, last: bool) -> None:
+        progress, campaign = self.plan.progress, self._campaign
+        if progress is not None and campaign is not None:
             added, counts = self.ledger.counts()
             there = {state: n for state, n in counts.items() if n}
-            self.plan.show(Campaign(self._campaign, "", self.plan.name, 0.0, added, self.ledger.closing, there))
+            (progress.finish if last else progress)(Campaign(campaign, "", self.plan.name, 0.0, added, True, there))
 
 
 # -- the end of the program, and forks ------------------------------------------------------------------------

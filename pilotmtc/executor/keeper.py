@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 from msgspec import structs
@@ -9,6 +10,7 @@ from msgspec import structs
 from pilotmtc import pilots
 from pilotmtc.errors import PilotMTCError
 from pilotmtc.executor.future import PoolBroken
+from pilotmtc.executor.progress import EVERY_S
 from pilotmtc.model import CampaignId, Pilot, PilotDescription
 from pilotmtc.protocol.client.pilots import DrainPilot, GetPilots
 from pilotmtc.session.link import StoreLink
@@ -31,21 +33,24 @@ class Keeper:
         What its own pilots are; ``campaign`` and, if it is 0, ``idle_s`` are set here.
     shared
         Any pilot of the store may have the calls: it starts one of its own only if there is none.
+    tick
+        Is called from time to time, and told whether it is for the last time.
     """
 
     def __init__(
         self, link: StoreLink, description: PilotDescription, campaign: CampaignId, *, shared: bool,
-        tick: Callable[[], None], tick_s: float = _LOOK_S,
+        tick: Callable[[bool], None] | None = None,
     ) -> None:  # fmt: skip
         self._link = link
         self._campaign = campaign
         self._shared = shared
         self._description = structs.replace(description, campaign=campaign, idle_s=description.idle_s or IDLE_S)
         self._tick = tick
-        self._tick_s = min(tick_s, _LOOK_S)
         self._own: OwnPilot | None = None
         self._added: list[Pilot] = []
         self._over = False  # the own one, for now
+        self._looked_at = 0.0
+        self._hastened = False
         self._wake = threading.Event()
         self._stopped = False
 
@@ -66,6 +71,7 @@ class Keeper:
     def hasten(self) -> None:
         """Take note that there are new calls: a pilot that had left is needed again; for any thread."""
         if self._over:
+            self._hastened = True
             self._wake.set()
 
     def stop(self) -> None:
@@ -87,12 +93,16 @@ class Keeper:
             if not (self._shared and self._others()):
                 self._start()
             while not self._stopped:
-                self._wake.wait(self._tick_s)
+                self._wake.wait(_LOOK_S if self._tick is None else EVERY_S)
                 self._wake.clear()
-                self._tick()
-                if not self._stopped:
-                    self._look()
+                if self._stopped:
+                    break
+                if self._tick is not None:
+                    self._tick(False)
+                self._look()
         finally:
+            if self._tick is not None:
+                self._tick(True)
             self._let_go()
 
     def _start(self) -> None:
@@ -102,11 +112,13 @@ class Keeper:
 
     def _look(self) -> None:
         own = self._own
+        if not self._hastened and time.monotonic() - self._looked_at < _LOOK_S:
+            return
+        self._hastened = False
+        self._looked_at = time.monotonic()
         if own is None:
             if not self._others():
                 self._start()
-            return
-        if not (own.is_due(_LOOK_S) or self._over):
             return
         pilot = own.look()
         self._over = pilot.state in PILOT_FINAL

@@ -18,6 +18,7 @@ from pilotmtc.executor import engine as engines
 from pilotmtc.executor.engine import Engine, Plan
 from pilotmtc.executor.future import PilotFuture, PoolBroken, StoredValue
 from pilotmtc.executor.options import CallOptions, CallSetup, PoolOptions, read_call, read_pilot, split_options
+from pilotmtc.executor.progress import progress_of
 from pilotmtc.executor.texts import arguments, bounded, name_of
 from pilotmtc.model import Pilot
 from pilotmtc.session import arguments as given
@@ -237,6 +238,7 @@ class PilotExecutor(_Caller):
                 ship=True if ship is None else ship,
                 initializer=initializer,
                 initargs=tuple(initargs),
+                progress=progress_of(progress),
             )
         )
         self._max_workers = max_workers or _room(self._engine.plan, self._setup)

@@ -28,8 +28,8 @@ from pilotmtc.cli.options.pilots import SCHEDULER_NAMES, pilot_options, schedule
 from pilotmtc.cli.options.tasks import build_tasks, task_options
 from pilotmtc.cli.options.types import Assignment, Number, assigned, json_option
 from pilotmtc.cli.output import shapes, streams
-from pilotmtc.cli.output.progress import Progress, Tally
 from pilotmtc.errors import StoreError, TransportError
+from pilotmtc.text.progress import Progress, Tally
 from pilotmtc.text.tables import count, paint, plain
 from pilotmtc.units import format_duration
 

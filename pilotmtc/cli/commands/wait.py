@@ -9,7 +9,7 @@ from pilotmtc.cli.command import EXIT_TASKS_FAILED, EXIT_TIMEOUT, command, hint,
 from pilotmtc.cli.commands.status import tell_deserted
 from pilotmtc.cli.options.types import ID, json_option
 from pilotmtc.cli.output import shapes, streams
-from pilotmtc.cli.output.progress import Progress, Tally
+from pilotmtc.text.progress import Progress, Tally
 from pilotmtc.units import parse_duration
 
 if TYPE_CHECKING:

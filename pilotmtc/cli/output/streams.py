@@ -2,15 +2,16 @@
 
 import io
 import os
-import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, TextIO
+from typing import Any
 
 import msgspec
 
-from pilotmtc.text.tables import Column, plain_words, table
+from pilotmtc.text import terminal
+from pilotmtc.text.tables import Column, table
 
+has_colour, screen_width, tell = terminal.has_colour, terminal.screen_width, terminal.tell
 _encode = msgspec.json.Encoder().encode
 
 
@@ -50,20 +51,6 @@ def prepare() -> bool:
         encoding = None if sys.stderr is None else sys.stderr.encoding
         sys.stderr = io.TextIOWrapper(stream, encoding, "backslashreplace", line_buffering=True)
     return sys.stdout is not None
-
-
-def has_colour(stream: TextIO) -> bool:
-    """Return whether to write to `stream` in colour."""
-    if os.environ.get("NO_COLOR"):
-        return False
-    if os.environ.get("FORCE_COLOR"):
-        return True
-    return stream.isatty() and os.environ.get("TERM") != "dumb"
-
-
-def screen_width(stream: TextIO) -> int | None:
-    """Return the number of columns of `stream`; None if it is not a terminal."""
-    return shutil.get_terminal_size().columns if stream.isatty() else None
 
 
 def silence() -> None:
@@ -106,13 +93,6 @@ def json_line(shape: Mapping[str, object], texts: Mapping[str, Iterable[str]]) -
 def put_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
     """Write a table that fits the terminal."""
     put(table(columns, rows, width=screen_width(sys.stdout), colour=has_colour(sys.stdout)))
-
-
-def tell(words: str) -> None:
-    """Write a message to stderr."""
-    sys.stdout.flush()
-    sys.stderr.write(f"{plain_words(words)}\n")  # a message may quote a task, a file's name or another host
-    sys.stderr.flush()
 
 
 def warn(words: str) -> None:

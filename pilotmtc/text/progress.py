@@ -5,7 +5,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from pilotmtc.cli.output.streams import has_colour, screen_width, tell
+from pilotmtc.text.terminal import has_colour, screen_width, tell
 from pilotmtc.units import format_duration
 
 if TYPE_CHECKING:
@@ -85,9 +85,12 @@ class Progress:
         The final number of tasks, if known.
     quiet
         Show nothing.
+    shared
+        Others write to the same terminal, who know nothing of a bar: what they write is put above it.
     """
 
-    def __init__(self, total: int | None = None, *, quiet: bool = False) -> None:
+    def __init__(self, total: int | None = None, *, quiet: bool = False, shared: bool = False) -> None:
+        self._shared = shared
         self._total = total
         self._quiet = quiet
         self._rate = Rate()
@@ -124,8 +127,16 @@ class Progress:
         elif now - self._shown_at >= (_LINE_EVERY_S if tally.over != self._shown else _SAME_LINE_EVERY_S):
             self._shown_at = now
             self._shown = tally.over
-            words = ", ".join([tally.words(), *self._speed(tally)])
-            tell(f"pilotmtc: {tally.over:,}/{self._of(tally)} finished: {words}")
+            tell(f"pilotmtc: {self._line(tally)}")
+
+    def line(self, campaign: "Campaign") -> str:
+        """Return the progress of `campaign` as a line of text, for who shows it in another place."""
+        tally = Tally(campaign)
+        self._rate.add(time.monotonic(), tally.over)
+        return self._line(tally)
+
+    def _line(self, tally: Tally) -> str:
+        return f"{tally.over:,}/{self._of(tally)} finished: {', '.join([tally.words(), *self._speed(tally)])}"
 
     def _of(self, tally: Tally) -> str:
         known = tally.sealed or self._total is not None
@@ -142,7 +153,7 @@ class Progress:
 
     def _draw(self, tally: Tally) -> None:
         if self._bar is None:
-            self._bar, self._id = _make_bar()
+            self._bar, self._id = _make_bar(shared=self._shared)
         assert self._id is not None
         known = tally.sealed or self._total is not None
         facts = []
@@ -164,7 +175,7 @@ class Progress:
         self._bar.refresh()
 
 
-def _make_bar() -> "tuple[Bar, TaskID]":
+def _make_bar(*, shared: bool) -> "tuple[Bar, TaskID]":
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as Bar
@@ -179,8 +190,8 @@ def _make_bar() -> "tuple[Bar, TaskID]":
         console=console,
         auto_refresh=False,
         transient=True,
-        redirect_stdout=False,
-        redirect_stderr=False,
+        redirect_stdout=shared,
+        redirect_stderr=shared,
         expand=True,
     )
     return bar, bar.add_task("", total=None, facts="", of="")
