@@ -38,13 +38,15 @@ from pilotmtc.agent.core.events import (
     TermReceived,
     Tick,
     Unbegun,
+    ValuesCame,
+    ValuesMissing,
 )
 from pilotmtc.agent.core.node_health import NodeHealth
 from pilotmtc.agent.core.paces import Pace, Paces
 from pilotmtc.agent.core.queue import Group, Queue, Queued
 from pilotmtc.agent.core.rates import CLAIM_MAX, Rates
 from pilotmtc.model import GRACE_S, Resources, TaskId
-from pilotmtc.protocol.agent import Batch, Orders
+from pilotmtc.protocol.agent import Orders
 from pilotmtc.resources.amounts import SHARE, Need, Sum
 from pilotmtc.resources.slots import Slot
 from pilotmtc.states import Cause, PilotState
@@ -174,7 +176,7 @@ class Core:
         if isinstance(event, Ended):
             self._ended(event, now)
         elif isinstance(event, BatchReceived):
-            self._gave(event.batch, now, out)
+            self._gave(event, now, out)
         elif isinstance(event, Tick):
             self._tick(now, out)
         elif isinstance(event, Answered):
@@ -182,6 +184,10 @@ class Core:
             return out
         elif isinstance(event, Unbegun):
             self._unbegun(event, out)
+        elif isinstance(event, ValuesCame):
+            self._values_came(event)
+        elif isinstance(event, ValuesMissing):
+            self._values_missing(event, out)
         elif isinstance(event, OrdersReceived):
             self._ordered(event.orders, out)
         elif isinstance(event, NoRoom):
@@ -348,7 +354,8 @@ class Core:
         if unfit:
             out.append(self._give_back(unfit))
 
-    def _gave(self, batch: Batch, now: float, out: list[Command]) -> None:
+    def _gave(self, event: BatchReceived, now: float, out: list[Command]) -> None:
+        batch = event.batch
         if batch.number != self._asked:
             return
         self._asked = 0
@@ -368,13 +375,26 @@ class Core:
             if claimed.task in queue.tasks or claimed.task in self.running:
                 continue
             try:
-                if not queue.add(claimed, batch):
+                if not queue.add(claimed, batch, lacking=claimed.task in event.lacking):
                     unfit.append((claimed.task, claimed.attempt))
             except (ArithmeticError, ValueError) as error:  # it is not a number: only this task fails
                 message = f"what it needs cannot be counted: {error}"
                 out.append(Report(claimed.task, claimed.attempt, Cause.LAUNCH_ERROR, message))
         if unfit:
             out.append(GiveBack(tuple(unfit)))
+
+    def _values_came(self, event: ValuesCame) -> None:
+        for task in event.tasks:
+            queued = self.queue.tasks.get(task)
+            if queued is not None and queued.lacking:
+                self.queue.has_values(queued)
+
+    def _values_missing(self, event: ValuesMissing, out: list[Command]) -> None:
+        for task in event.tasks:
+            queued = self.queue.tasks.get(task)
+            if queued is not None and queued.lacking:
+                self._remove(queued)
+                out.append(Report(task, queued.claimed.attempt, event.cause, event.message))
 
     def _ordered(self, orders: Orders, out: list[Command]) -> None:
         if orders.kill:
@@ -550,7 +570,8 @@ class Core:
             return
         cluster = self.cluster
         waiting = self.queue.waiting
-        free = cluster.free_cores
+        # Slots need not stay free for what waits for its values, but not all of the store's tasks shall do so here.
+        free = cluster.free_cores - max(self.queue.lacking.cores - cluster.cores, 0)
         blocked = self._blocked is not None
         ahead = 0
         within_s = 0.0
@@ -562,11 +583,12 @@ class Core:
                 within_s = self._hold.until - now - GRACE_S
         else:
             cores = free - waiting.cores
-            backlog = self.rates.backlog(now) if free or waiting.count < CLAIM_MAX else 0
+            lacking = self.queue.lacking.count
+            backlog = self.rates.backlog(now) if free > 0 or waiting.count < CLAIM_MAX else 0
             if cores > 0:
-                ahead = backlog
-            elif waiting.count * 2 < backlog:
-                ahead = backlog - waiting.count
+                ahead = max(backlog - lacking, 0)
+            elif (waiting.count + lacking) * 2 < backlog:
+                ahead = backlog - waiting.count - lacking
             cores = max(cores, 0) + ahead * self._typical.cores * self._typical.ranks
         if cores <= 0:
             return

@@ -13,9 +13,24 @@ class Attached(Struct, frozen=True):
 
 
 class BatchReceived(Struct, frozen=True):
-    """The answer to a claim."""
+    """The answer to a claim; `lacking`: tasks whose values are not here yet."""
 
     batch: Batch
+    lacking: frozenset[TaskId] = frozenset()
+
+
+class ValuesCame(Struct, frozen=True):
+    """All values that these tasks need are here."""
+
+    tasks: tuple[TaskId, ...]
+
+
+class ValuesMissing(Struct, frozen=True):
+    """A value that these tasks need will not come, which ends their attempts."""
+
+    tasks: tuple[TaskId, ...]
+    cause: Cause
+    message: str
 
 
 class Ended(Struct, frozen=True):
@@ -122,7 +137,8 @@ class Tick(Struct, frozen=True):
 
 Event = (
     Attached | BatchReceived | Ended | NoRoom | OrdersReceived | Answered | ResultsOwed | GivenUp | Drain | Quit
-    | NodeJoined | NodeLost | NoMoreNodes | Tick | NodeUnfit | TermReceived | Unbegun
+    | NodeJoined | NodeLost | NoMoreNodes | Tick | NodeUnfit | TermReceived | Unbegun | ValuesCame
+    | ValuesMissing
 )  # fmt: skip
 
 

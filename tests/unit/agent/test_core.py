@@ -33,6 +33,8 @@ from pilotmtc.agent.core.events import (
     TermReceived,
     Tick,
     Unbegun,
+    ValuesCame,
+    ValuesMissing,
 )
 from pilotmtc.agent.core.paces import BATCH_BYTES, BATCH_MAX
 from pilotmtc.model import Call, CampaignId, Claimed, Function, Resources, TaskId, Template, Value
@@ -495,6 +497,44 @@ def test_a_call_that_holds_others_up_has_the_next_ones_run_one_by_one() -> None:
         assert batches(core.react(Ended(TaskId(task), 1, took_s=QUICK_S), 2.0)) == [[task + 1]]
 
 
+def test_a_call_waits_for_its_values_and_others_do_not_wait_for_it() -> None:
+    core, ask = attached(1)
+    given_ = structs.replace(batch(ask.number, [call(1), call(2)]), lacking=frozenset((TaskId(1),)))
+    assert starts(core.react(given_, 0.0)) == [2]
+    core.react(Ended(TaskId(2), 1), 1.0)
+    assert starts(core.react(ValuesCame((TaskId(1), TaskId(77))), 2.0)) == [1]
+
+
+def test_slots_do_not_stay_free_for_calls_without_values_but_few_of_these_are_taken() -> None:
+    core, ask = attached(2)
+    tasks = [call(n) for n in range(1, 3)]
+    for number in range(1, 4):
+        given_ = structs.replace(batch(ask.number, tasks), lacking=frozenset(one.task for one in tasks))
+        asks = [command for command in core.react(given_, 0.0) if isinstance(command, AskForTasks)]
+        assert len(asks) == (number < 2)
+        if asks:
+            (ask,) = asks
+            assert ask.limit == 2
+            tasks = [call(number * 10 + n) for n in range(2)]
+
+
+def test_a_call_whose_value_is_missing_fails() -> None:
+    core, ask = attached(1)
+    core.react(structs.replace(batch(ask.number, [call(1)]), lacking=frozenset((TaskId(1),))), 0.0)
+    out = core.react(ValuesMissing((TaskId(1), TaskId(77)), Cause.LAUNCH_ERROR, "gone"), 1.0)
+    assert Report(TaskId(1), 1, Cause.LAUNCH_ERROR, "gone") in out
+    assert not core.queue.tasks
+
+
+def test_calls_that_wait_for_values_are_canceled_and_given_back_like_others() -> None:
+    core, ask = attached(1)
+    core.react(structs.replace(batch(ask.number, [call(1), call(2)]), lacking=frozenset(map(TaskId, (1, 2)))), 0.0)
+    core.react(OrdersReceived(Orders(1, 60.0, cancel=((TaskId(1), 1),))), 1.0)
+    assert GiveBack(((TaskId(2), 1),)) in core.react(Drain("asked"), 2.0)
+    assert core.queue.lacking.count == 0
+    assert starts(core.react(ValuesCame((TaskId(1), TaskId(2))), 3.0)) == []
+
+
 def test_batch_without_room_goes_back_as_a_whole() -> None:
     core = with_known_pace()
     ((*first,),) = batches(give(core, [call(n) for n in range(1, 4)]))
@@ -558,6 +598,7 @@ class CoreMachine(RuleBasedStateMachine):
         self.started: dict[TaskId, Start] = {}
         self.slots: dict[TaskId, Start] = {}  # the start that has brought each there
         self.canceled: set[TaskId] = set()
+        self.lacking: set[TaskId] = set()
         self.stopped: set[TaskId] = set()
         self.asked: AskForTasks | None = None
         self.last: BatchReceived | None = None
@@ -607,6 +648,7 @@ class CoreMachine(RuleBasedStateMachine):
         for one in calls:
             assert self.held[one.task] == one.attempt
             assert one.task not in self.started, "started twice"
+            assert one.task not in self.lacking, "started without its values"
             assert (one.template, one.resources, one.priority) == (
                 start.claimed.template, start.claimed.resources, start.claimed.priority,
             )  # fmt: skip
@@ -637,8 +679,20 @@ class CoreMachine(RuleBasedStateMachine):
                 self.next_task += 1
         number = self.asked.number
         self.asked = None
-        self.last = batch(number, tasks, self.resources)
+        lacking = frozenset(one.task for one in tasks if one.template == 3 and one.task % 2)
+        self.lacking |= lacking
+        self.last = structs.replace(batch(number, tasks, self.resources), lacking=lacking)
         self.do(self.core.react(self.last, self.now))
+
+    @rule(data=st.data(), come=st.booleans())
+    def hear_of_values(self, data: st.DataObject, come: bool) -> None:
+        tasks = tuple(data.draw(st.lists(st.sampled_from(sorted(self.lacking)), unique=True)) if self.lacking else [])
+        self.lacking -= set(tasks)
+        if come:
+            self.do(self.core.react(ValuesCame(tasks), self.now))
+        else:
+            self.do(self.core.react(ValuesMissing(tasks, Cause.LAUNCH_ERROR, "gone"), self.now))
+            assert not self.held.keys() & set(tasks)
 
     @precondition(lambda self: self.last is not None)
     @rule()
@@ -754,14 +808,20 @@ class CoreMachine(RuleBasedStateMachine):
     def what_is_held_is_queued_or_running(self) -> None:
         assert set(self.core.running) == set(self.started)
         assert set(self.core.queue.tasks) == set(self.held) - set(self.started)
-        assert self.core.queue.waiting.count == len(self.core.queue.tasks)
-        assert self.core.queue.waiting.cores == sum(q.group.need.cores for q in self.core.queue.tasks.values())
+        queue = self.core.queue
+        for total, lacking in ((queue.waiting, False), (queue.lacking, True)):
+            some = [queued for queued in queue.tasks.values() if queued.lacking is lacking]
+            assert total.count == len(some)
+            assert total.cores == sum(queued.group.need.cores for queued in some)
+        for group in queue.groups():
+            assert group.count == len([q for q in queue.tasks.values() if q.group is group and not q.lacking])
 
     @invariant()
     def no_slot_waits_without_a_reason(self) -> None:
-        if self.leaving or self.owing or not self.core.queue.tasks or self.now < self.core._hold_until:
+        queued = [queued for queued in self.core.queue.tasks.values() if not queued.lacking]
+        if self.leaving or self.owing or not queued or self.now < self.core._hold_until:
             return
-        best = min(self.core.queue.tasks.values(), key=lambda queued: (-queued.claimed.priority, queued.claimed.task))
+        best = min(queued, key=lambda one: (-one.claimed.priority, one.claimed.task))
         slot = self.node.take(best.group.need)
         assert slot is None, "the best task fits and does not run"
 
