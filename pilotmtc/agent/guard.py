@@ -27,6 +27,8 @@ import time
 
 MARK = 10  # RLIMIT_LOCKS. The upper half of its value is the guard's, the lower half the task's; 0 is no task.
 HALF = 32
+MEMORY = "/dev/shm"
+IN_MEMORY = "pilotmtc-"  # begins the names of directories there; they end with the mark of the guard
 _SUBREAPER = 36  # prctl's PR_SET_CHILD_SUBREAPER
 _NAME = 15  # PR_SET_NAME
 _TITLE = b"mtc-guard"
@@ -106,6 +108,22 @@ def sweep_marked(mark: int) -> None:
                 finally:
                     os.close(fd)
         time.sleep(0.005)
+    clear_memory(mark)
+
+
+def clear_memory(mark: int) -> None:
+    """Remove the files that processes with the mark of a guard have left in memory."""
+    for name in os.listdir(MEMORY) if mark and os.path.isdir(MEMORY) else ():
+        if not (name.startswith(IN_MEMORY) and name.endswith(f"-{mark >> HALF:x}")):
+            continue
+        with contextlib.suppress(OSError):  # it goes at this moment, or is not what it should be
+            directory = os.open(os.path.join(MEMORY, name), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                for file in os.listdir(directory):
+                    os.unlink(file, dir_fd=directory)
+            finally:
+                os.close(directory)
+            os.rmdir(os.path.join(MEMORY, name))
 
 
 class Sweeper:
@@ -164,6 +182,7 @@ class Sweeper:
 
     def stop(self) -> None:
         """End it: nothing is left for it to do."""
+        clear_memory(self.mark)
         if self.pid:
             os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)

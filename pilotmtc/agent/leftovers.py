@@ -1,4 +1,7 @@
-"""Results that killed agents have left on the disk: they are sent, so that their tasks need not run again."""
+"""Results that killed agents have left on the disk: they are sent, so that their tasks need not run again.
+
+The values of calls that are there, too, are removed when their results have been sent.
+"""
 
 import fcntl
 import logging
@@ -6,11 +9,13 @@ import os
 import stat
 from pathlib import Path
 
-from pilotmtc.errors import NotPermitted
-from pilotmtc.model import PilotId
+from pilotmtc.agent.value_files import VALUES, remove, without_value
+from pilotmtc.errors import NotPermitted, UsageError
+from pilotmtc.model import PilotId, Result
 from pilotmtc.protocol.agent import Finish
 from pilotmtc.protocol.client.pilots import GetPilots
 from pilotmtc.protocol.spool import read_file, spool_files
+from pilotmtc.protocol.values import PART_BYTES, PutValue
 from pilotmtc.states import PILOT_FINAL
 from pilotmtc.store.client.connect import connect_store
 from pilotmtc.store.interface import Store
@@ -27,14 +32,39 @@ def send_spool(store: Store, pilot: PilotId, directory: Path) -> int:
     sent = 0
     for path in spool_files(directory):
         for results in read_file(path):
-            store.call(Finish(pilot, tuple(results)))
+            store.call(Finish(pilot, tuple([_with_value(store, pilot, directory, result) for result in results])))
             sent += len(results)
         if _is_left(path):
             try:
                 path.unlink(missing_ok=True)
             except OSError as error:  # sent once more at the worst, which does no harm
                 _log.warning("cannot remove %s: %s", path, error.strerror)
+    if not spool_files(directory):
+        remove(directory)
     return sent
+
+
+def _with_value(store: Store, pilot: PilotId, directory: Path, result: Result) -> Result:
+    """Bring a large value to the store, and return its result; if that value is lost, another one."""
+    value = result.value
+    if value is None or not value.digest:
+        return result
+    received = store.call(PutValue(value.digest, 0, value.size, b"", pilot=pilot)).received
+    if received >= value.size:
+        return result
+    try:
+        with (directory / VALUES / value.digest).open("rb") as file:
+            while received < value.size:
+                file.seek(received)
+                data = file.read(PART_BYTES)
+                if not data:
+                    return without_value(result, f"its result was cut off at {received} of {value.size} bytes")
+                received = store.call(PutValue(value.digest, received, value.size, data, pilot=pilot)).received
+    except OSError as error:
+        return without_value(result, f"its result was lost with its agent: {error.strerror}")
+    except UsageError as error:
+        return without_value(result, f"the store did not take its result: {error}")
+    return result
 
 
 def take_in(url: str, directory: Path) -> None:
@@ -42,7 +72,8 @@ def take_in(url: str, directory: Path) -> None:
 
     A pilot with a key of its own may not report for others: there, the steward does the same.
     """
-    others = {path.parent for path in directory.parent.glob("*/spool.*") if _size(path)} - {directory}
+    others = {path.parent for path in directory.parent.glob("*/spool.*") if _size(path)}
+    others = (others | {path.parent for path in directory.parent.glob(f"*/{VALUES}")}) - {directory}
     others = {other for other in others if _is_ours(other)}
     if not others:
         return

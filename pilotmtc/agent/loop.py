@@ -26,7 +26,9 @@ from pilotmtc.agent.crews.interface import Crew
 from pilotmtc.agent.outbox import Outbox
 from pilotmtc.agent.spool import Spool
 from pilotmtc.agent.store_link import Exchange, Link, StoreLink
-from pilotmtc.errors import PilotMTCError, StateError, StoreError
+from pilotmtc.agent.value_files import ValueFiles
+from pilotmtc.agent.values import Values
+from pilotmtc.errors import PilotMTCError, StateError, StoreError, UsageError
 from pilotmtc.model import PilotId, Result, TaskId
 from pilotmtc.protocol.agent import (
     AttachPilot,
@@ -41,6 +43,7 @@ from pilotmtc.protocol.agent import (
     Started,
 )
 from pilotmtc.protocol.records import OutputTail
+from pilotmtc.protocol.values import GetValue, PutValue, ValuePart, ValueStatus
 from pilotmtc.states import Cause, PilotState
 
 TICK_S = 0.25
@@ -63,8 +66,8 @@ class Loop:
         The store.
     pilot
         Which pilot this is.
-    core, crew, spool
-        What decides, what runs the tasks, and where results are safe.
+    core, crew, spool, values
+        What decides, what runs the tasks, where results are safe, and where the values of calls are.
     guard_fd
         A pipe that ends when the guard dies; None without one.
     note
@@ -77,8 +80,8 @@ class Loop:
     """
 
     def __init__(
-        self, link: Link, pilot: PilotId, core: Core, crew: Crew, spool: Spool, *, guard_fd: int | None = None,
-        note: str = "",
+        self, link: Link, pilot: PilotId, core: Core, crew: Crew, spool: Spool, *, values: ValueFiles,
+        guard_fd: int | None = None, note: str = "",
     ) -> None:  # fmt: skip
         self._store = StoreLink(link, self._call)
         self._pilot = pilot
@@ -86,7 +89,8 @@ class Loop:
         self._crew = crew
         self._commands: deque[c.Command] = deque()  # decided, and not done yet
         self._performing = False
-        self._outbox = Outbox(pilot, spool, self._store.send)
+        self._values = Values(pilot, values, self._store.send)
+        self._outbox = Outbox(pilot, spool, self._store.send, self._values.bring)
         self._guard_fd = guard_fd
         self._note = note
         self.lock = threading.Lock()
@@ -135,6 +139,7 @@ class Loop:
                 signal.signal(number, handler)
             self._crew.close()
             self._outbox.close()
+            self._values.close()
             epoll.close()
             os.close(self._wake)
         return self._exit if self._exit is not None else 1
@@ -188,14 +193,18 @@ class Loop:
 
     def ended(self, result: Result, now: float) -> None:
         """Note how an attempt ended, and start what there is room for now."""
-        self._outbox.ended(result, now)
+        self._over(result, now)
         self.tell(_event(result), now)
 
     def ended_many(self, results: Sequence[Result], now: float) -> None:
         """Do as `ended` for attempts that have ended at once, such as calls that one worker ran."""
         for result in results:
-            self._outbox.ended(result, now)
+            self._over(result, now)
         self._perform(self._core.react_to_ends([_event(result) for result in results], now), now)
+
+    def _over(self, result: Result, now: float) -> None:
+        self._values.release((result.task,))
+        self._outbox.ended(result, now)
 
     def tell(self, event: c.Event, now: float) -> None:
         """Let the core react to `event`, and do what it says: at once, or after what is being done already."""
@@ -254,9 +263,10 @@ class Loop:
                 self._crew.stop(command, now)
             elif isinstance(command, c.GiveBack):
                 self._open_releases += 1
+                self._values.release([task for task, _ in command.tasks])
                 self._store.send(Release(self._pilot, command.tasks))
             elif isinstance(command, c.Report):
-                self._outbox.ended(self._crew.report(command), now)
+                self._over(self._crew.report(command), now)
             else:
                 self._leave = command
                 wait_s = LEAVE_WALLTIME_S if now >= self._core.stop_at else LEAVE_S
@@ -269,6 +279,7 @@ class Loop:
         if self._signals:
             self._signalled(now)
         self._store.poll(now)
+        self._values.poll(now)
         if self._outbox.full is not self._owing:
             self._owing = not self._owing
             _log.info("the store %s", "must take results first" if self._owing else "has taken enough results")
@@ -325,6 +336,7 @@ class Loop:
         self._attached = False
         self._store.forget_claims()
         self.tell(c.GivenUp(), now)
+        self._values.keep_only(self._core.running)
         self._attach()
 
     def _guard_gone(self) -> None:
@@ -366,7 +378,13 @@ class Loop:
             return
         reply = future.result()
         if isinstance(reply, Batch):
-            self.tell(c.BatchReceived(reply), now)
+            lacking = self._values.want(reply) if self._core.asked == reply.number else frozenset()
+            self.tell(c.BatchReceived(reply, lacking), now)
+        elif isinstance(request, GetValue) and isinstance(reply, ValuePart):
+            for event in self._values.got(request, reply, now):
+                self.tell(event, now)
+        elif isinstance(request, PutValue) and isinstance(reply, ValueStatus):
+            self._values.put(request, reply)
         elif isinstance(request, Finish):
             assert exchange.segment is not None
             self._outbox.acked(exchange.segment, now)
@@ -401,6 +419,8 @@ class Loop:
         request = exchange.request
         if isinstance(request, ReportOutput):
             _log.warning("cannot tell the store what running tasks have written: %s", error)
+        elif isinstance(request, PutValue) and isinstance(error, UsageError):
+            self._values.refused(request, error)
         elif isinstance(error, StateError) and isinstance(request, Claim | Heartbeat) and not self._lost:
             if not self._returning:
                 self._return(now)

@@ -23,6 +23,7 @@ from pilotmtc.agent.node.outputs import Outputs
 from pilotmtc.agent.node.process import ProcessLauncher
 from pilotmtc.agent.node.supervisor import Supervisor
 from pilotmtc.agent.spool import Spool
+from pilotmtc.agent.value_files import ValueFiles, memory_directory
 from pilotmtc.boot import program
 from pilotmtc.errors import ConfigError, PilotMTCError
 from pilotmtc.model import Pilot, PilotId
@@ -109,7 +110,9 @@ def run(url: str, pilot: PilotId, directory: Path, guard_fd: int | None, allocat
             pilot, url, directory, captures, gpu_count=node.gpus, pin=own.pin, environ=environ, node=node.name
         )
         crew = LocalCrew(Supervisor(node.name, directory, launcher, Outputs(captures)), node, environ)
-        return Loop(client, pilot, core, crew, Spool(directory), guard_fd=guard_fd, note=own.note).run()
+        in_memory = None if guard_fd is None else memory_directory(pilot)
+        values = ValueFiles(directory, memory=in_memory, memory_bytes=node.memory)
+        return Loop(client, pilot, core, crew, Spool(directory), values=values, guard_fd=guard_fd, note=own.note).run()
     finally:
         client.close()
 

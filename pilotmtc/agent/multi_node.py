@@ -19,6 +19,7 @@ from pilotmtc.agent.crews.start_workers import BEGAN_VARIABLE, Allocation, Worke
 from pilotmtc.agent.loop import Loop
 from pilotmtc.agent.node import mpi
 from pilotmtc.agent.spool import Spool
+from pilotmtc.agent.value_files import ValueFiles
 from pilotmtc.model import Pilot
 from pilotmtc.store.client.client import StoreClient
 
@@ -66,4 +67,5 @@ def run(  # noqa: PLR0917 -- what `main.run` has
         cluster, contact, directory / NAME, starter, address=address, named=asked.named,
         expected=len(allocation.nodes), one_host=allocation.way == "local",
     )  # fmt: skip
-    return Loop(client, record.id, core, crew, Spool(directory), guard_fd=guard_fd).run()
+    values = ValueFiles(directory, alone=False)
+    return Loop(client, record.id, core, crew, Spool(directory), values=values, guard_fd=guard_fd).run()

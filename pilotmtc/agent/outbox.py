@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 
 from pilotmtc.agent.spool import Segment, Spool
 from pilotmtc.model import PilotId, Result, TaskId
@@ -19,8 +20,10 @@ RESULTS_MAX = 512
 RATE_WINDOW_S = 0.2
 RESULTS_BYTES = 128 << 10  # of output: small batches are acknowledged even over a slow and brittle link
 STARTS_S = 0.2
+OWED_MAX_BYTES = 2 << 30  # of large values that the store does not have, and nothing new is started
 
 Send = Callable[[Finish | Started, Segment | None], None]
+Bring = Callable[[Result, Callable[[Result], None]], None]
 
 
 class Outbox:
@@ -34,12 +37,19 @@ class Outbox:
         Where results are written before they are sent.
     send
         Sends a request; when the store has it, `acked` is called with the segment.
+    bring
+        Brings the large value of a result to the store, and then calls with the result, or one that is to be sent
+        instead.
     """
 
-    def __init__(self, pilot: PilotId, spool: Spool, send: Send) -> None:
+    def __init__(self, pilot: PilotId, spool: Spool, send: Send, bring: Bring) -> None:
         self._pilot = pilot
         self._spool = spool
         self._send = send
+        self._bring = bring
+        self._late = 0  # results that wait for their values to be in the store
+        self._late_bytes = 0  # of those values
+        self._early: list[Segment] = []  # where results are that are to be sent now, and written once more
         self._results: list[Result] = []
         self._bytes = 0
         self._results_since = 0.0
@@ -59,6 +69,22 @@ class Outbox:
     def ended(self, result: Result, now: float) -> None:
         """Note how an attempt ended."""
         self._starts.pop(result.task, None)  # it has ended before its start was sent, which is no news any more
+        value = result.value
+        if value is not None and value.digest:
+            segment = self._spool.write([result])
+            self._late += 1
+            self._late_bytes += value.size
+            self._bring(result, partial(self._brought, segment, value.size))
+            return
+        self._collect(result, now)
+
+    def _brought(self, segment: Segment, size: int, result: Result) -> None:
+        self._late -= 1
+        self._late_bytes -= size
+        self._early.append(segment)
+        self._collect(result, time.monotonic())
+
+    def _collect(self, result: Result, now: float) -> None:
         results = self._results
         if not results:
             self._results_since = now
@@ -106,6 +132,9 @@ class Outbox:
         self._sent_at = now
         results, self._results, self._bytes = self._results, [], 0
         segment = self._spool.write(results)
+        for early in self._early:
+            self._spool.acked(early)
+        self._early.clear()
         self.unacked += 1
         self._send(Finish(self._pilot, tuple(results)), segment)
 
@@ -113,18 +142,18 @@ class Outbox:
         """Forget a batch of results: the store has it."""
         self.unacked -= 1
         self._spool.acked(segment)
-        if not self.unacked and len(self._results) < LONG_RESULTS:
+        if not self.unacked and 0 < len(self._results) < LONG_RESULTS:
             self._results_due = min(self._results_due, self._results_since + self._pause_s(now))
 
     @property
     def full(self) -> bool:
         """Whether the store must take some results before more tasks are started."""
-        return self._spool.full
+        return self._spool.full or self._late_bytes > OWED_MAX_BYTES
 
     @property
     def empty(self) -> bool:
         """Whether the store has all results."""
-        return not self._results and not self.unacked
+        return not self._results and not self.unacked and not self._late
 
     @property
     def safe(self) -> bool:

@@ -18,6 +18,7 @@ from pilotmtc.protocol.agent import (
     Started,
 )
 from pilotmtc.protocol.base import R, Reply, Request
+from pilotmtc.protocol.values import GetValue, PutValue
 
 
 class Link(Protocol):
@@ -28,7 +29,9 @@ class Link(Protocol):
         ...
 
 
-StoreRequest = AttachPilot | Claim | EndPilot | Finish | Heartbeat | ReportOutput | Release | Started
+StoreRequest = (
+    AttachPilot | Claim | EndPilot | Finish | GetValue | Heartbeat | PutValue | ReportOutput | Release | Started
+)
 
 
 class Exchange:

@@ -4,7 +4,7 @@ A value is known by the SHA-256 of its bytes, in hexadecimal. Nobody between the
 """
 
 from pilotmtc.model import CampaignId, PilotId
-from pilotmtc.protocol.base import AGENTS, Effect, Handling, Reply, Request
+from pilotmtc.protocol.base import AGENTS, STEWARDS, Effect, Handling, Reply, Request
 
 PART_BYTES = 1 << 20  # of a value, in one message
 MAX_VALUE_BYTES = 1 << 30
@@ -39,7 +39,7 @@ class PutValue(Request[ValueStatus], frozen=True, tag="put_value"):
         An agent names its own.
     """
 
-    handling = Handling(said_by=AGENTS, effect=Effect.DURABLE, bulky=True)
+    handling = Handling(said_by=AGENTS | STEWARDS, effect=Effect.DURABLE, bulky=True)
 
     digest: str
     offset: int

@@ -45,6 +45,7 @@ from pilotmtc.agent.core.node_health import NodeHealth
 from pilotmtc.agent.core.paces import Pace, Paces
 from pilotmtc.agent.core.queue import Group, Queue, Queued
 from pilotmtc.agent.core.rates import CLAIM_MAX, Rates
+from pilotmtc.agent.core.running import Running
 from pilotmtc.model import GRACE_S, Resources, TaskId
 from pilotmtc.protocol.agent import Orders
 from pilotmtc.resources.amounts import SHARE, Need, Sum
@@ -56,39 +57,6 @@ CLAIM_WAIT_GROWING_S = 2.0  # while nodes are still to come: they may have room 
 EMPTY_PAUSE_S = 0.05  # so that a server that answers at once with nothing is not asked without a pause
 HOLD_S = 1.0  # when the machine has no room for another process
 _NOT_STARTED = "canceled before it was started"
-
-
-class Running:
-    """What was started together on the same slots: one attempt, or calls that follow each other.
-
-    Attributes
-    ----------
-    attempts
-        Those that are not over, by task.
-    mates
-        The calls behind the first, as they were in the queue: they may come back.
-    era
-        That of the blocked task it overtook, 0 if none.
-    over_by
-        It ends before that.
-    stopping
-        What was told to end, and why.
-    """
-
-    __slots__ = ("attempts", "era", "grace_s", "mates", "need", "over_by", "pace", "slots", "stopping")
-
-    def __init__(self, first: Queued, mates: list[Queued], slots: tuple[Slot, ...], pace: Pace | None) -> None:
-        self.attempts = {first.claimed.task: first.claimed.attempt}
-        for queued in mates:
-            self.attempts[queued.claimed.task] = queued.claimed.attempt
-        self.mates = mates
-        self.slots = slots
-        self.need = first.group.need
-        self.grace_s = first.group.resources.grace_s
-        self.era = 0
-        self.over_by = math.inf
-        self.pace = pace
-        self.stopping: dict[TaskId, Cause] = {}
 
 
 class Core:
@@ -164,6 +132,11 @@ class Core:
     def left(self) -> bool:
         """Whether `Leave` has been said."""
         return self._left
+
+    @property
+    def asked(self) -> int:
+        """The number of the claim that is under way, 0 if there is none."""
+        return self._asked
 
     @property
     def busy(self) -> int:

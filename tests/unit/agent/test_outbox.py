@@ -1,5 +1,7 @@
 """When results and starts are sent to the store."""
 
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from pilotmtc.agent.outbox import LONG_RESULTS, LONG_S, RESULTS_BYTES, RESULTS_M
 from pilotmtc.agent.spool import Segment, Spool
 from pilotmtc.model import PilotId, Result, TaskId, Value
 from pilotmtc.protocol.agent import Finish, Started
+from pilotmtc.protocol.spool import read_spool
 from pilotmtc.states import Cause
 
 
@@ -15,9 +18,10 @@ class Box:
     """An outbox, and what it has sent."""
 
     def __init__(self, directory: Path) -> None:
-        self.outbox = Outbox(PilotId(1), Spool(directory), self._send)
+        self.outbox = Outbox(PilotId(1), Spool(directory), self._send, self._bring)
         self.sent: list[int] = []  # numbers of results
         self.starts = 0
+        self.brought: list[Callable[[], None]] = []  # tells that a value is in the store
         self._segments: list[Segment] = []
         self._task = 0
 
@@ -28,6 +32,9 @@ class Box:
             self._segments.append(segment)
         else:
             self.starts += len(request.tasks)
+
+    def _bring(self, result: Result, brought: Callable[[Result], None]) -> None:
+        self.brought.append(lambda: brought(result))
 
     def end(self, now: float, count: int = 1, value: bytes = b"") -> None:
         for _ in range(count):
@@ -49,8 +56,10 @@ class Box:
 
 
 @pytest.fixture
-def box(tmp_path: Path) -> Box:
-    return Box(tmp_path)
+def box(tmp_path: Path) -> Iterator[Box]:
+    made = Box(tmp_path)
+    yield made
+    made.outbox.close()
 
 
 def test_a_result_that_comes_alone_is_sent_at_once(box: Box) -> None:
@@ -113,3 +122,28 @@ def test_starts_are_told_after_a_while_unless_they_are_over_by_then(box: Box) ->
     box.end(1.1)
     box.poll(1.0 + STARTS_S)
     assert box.starts == 2
+
+
+def test_a_result_with_a_large_value_is_on_the_disk_first_and_sent_after_its_value(box: Box, tmp_path: Path) -> None:
+    large = Result(TaskId(7), 1, Cause.EXIT, 0, value=Value(digest="d1", size=1 << 30))
+    box.outbox.ended(large, 1.0)
+    box.end(1.0)
+    assert box.poll(1.0) == [1]
+    box.ack(1.0)
+    assert [result for results in read_spool(tmp_path) for result in results if result.task == 7] == [large]
+    assert not box.outbox.empty
+    for brought in box.brought:
+        brought()
+    assert box.poll(time.monotonic()) == [1]
+    box.ack(time.monotonic())
+    assert box.outbox.empty
+    assert list(read_spool(tmp_path)) == []
+
+
+def test_large_values_that_the_store_does_not_take_stop_the_pilot_in_the_end(box: Box) -> None:
+    for task in range(1, 4):
+        assert not box.outbox.full
+        box.outbox.ended(Result(TaskId(task), 1, Cause.EXIT, 0, value=Value(digest=f"d{task}", size=1 << 30)), 1.0)
+    assert box.outbox.full
+    box.brought[0]()
+    assert not box.outbox.full

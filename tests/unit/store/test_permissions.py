@@ -22,7 +22,7 @@ KEY = AGENT | {
     "GetOutput", "GetOverview", "GetPilotView", "GetReturned", "GetSpans", "GetStore", "GetTail", "GetTask", "GetTasks",
     "GetWords", "Retry", "SetLimits", "ShareCampaign", "Submit",
 }  # fmt: skip
-ASKING = {"BeginSubmit", "Finish", "GetJobs", "ReportJobs", "RevokeKey"}
+ASKING = {"BeginSubmit", "Finish", "GetJobs", "PutValue", "ReportJobs", "RevokeKey"}
 PEERS = {
     "user": (USER, {kind.__name__ for kind in REQUESTS}),
     "key": (PeerIdentity(Role.KEY, "cluster"), KEY),
