@@ -73,8 +73,8 @@ def take_in(url: str, directory: Path) -> None:
     A pilot with a key of its own may not report for others: there, the steward does the same.
     """
     others = {path.parent for path in directory.parent.glob("*/spool.*") if _size(path)}
-    others = (others | {path.parent for path in directory.parent.glob(f"*/{VALUES}")}) - {directory}
-    others = {other for other in others if _is_ours(other)}
+    others |= {path.parent for path in directory.parent.glob(f"*/{VALUES}") if _has_left(path.parent)}
+    others = {other for other in others - {directory} if _is_ours(other)}
     if not others:
         return
     with connect_store(url, patience_s=_PATIENCE_S) as store:
@@ -91,7 +91,7 @@ def _take_in(store: Store, others: set[Path]) -> None:
         if pilot is None:  # it belongs to another store, or to one that was here before
             continue
         try:
-            if pilot.state not in PILOT_FINAL and not all(map(_is_left, spool_files(other))):
+            if pilot.state not in PILOT_FINAL and not _has_left(other):
                 continue  # it lives, and sends them itself
             sent = send_spool(store, pilot.id, other)
         except OSError as error:
@@ -107,6 +107,11 @@ def _is_ours(directory: Path) -> bool:
     except OSError:
         return False
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
+
+
+def _has_left(directory: Path) -> bool:
+    """Return whether the agent of the pilot that has `directory` lives no more; False if nobody knows."""
+    return all(map(_is_left, spool_files(directory)))
 
 
 def _is_left(path: Path) -> bool:
