@@ -89,7 +89,7 @@ class Function(Struct, frozen=True, omit_defaults=True):
     gather: bool = False
 
 
-class Value(Struct, frozen=True, array_like=True):
+class Value(Struct, frozen=True, array_like=True, gc=False):
     """Pickled data, which only function workers and the user's own client unpickle.
 
     Attributes
@@ -107,7 +107,7 @@ class Value(Struct, frozen=True, array_like=True):
     size: int = 0
 
 
-class Call(Struct, frozen=True, array_like=True):
+class Call(Struct, frozen=True, array_like=True, gc=False):
     """What one call adds to its template's function.
 
     Attributes

@@ -21,6 +21,7 @@ from pilotmtc.protocol.registry import AnyRequest
 from pilotmtc.store.file import maintenance
 from pilotmtc.store.file.opening import TROUBLE, open_file, translate
 from pilotmtc.store.file.transaction import Transaction
+from pilotmtc.store.file.values import file_names, remove_unused
 from pilotmtc.store.live.wakeups import Wakeup
 from pilotmtc.store.requests import (  # noqa: F401 -- some are imported only to register what they handle
     claim,
@@ -36,7 +37,7 @@ from pilotmtc.store.requests import (  # noqa: F401 -- some are imported only to
     submit,
     values,
 )
-from pilotmtc.store.requests.handlers import HANDLERS, THREAD_HANDLERS, StoreFile
+from pilotmtc.store.requests.handlers import HANDLERS, THREAD_HANDLERS, InThread, StoreFile
 from pilotmtc.store.requests.jobs import OpenJobs
 
 log = logging.getLogger("pilotmtc.store.server")
@@ -90,6 +91,7 @@ class SqliteStore:
             # Numbers of an earlier server lie below: a watcher that comes with one is told to look anew.
             seq = int(clock.now() * 1e9)
             self._tx = Transaction(self._connection, clock, lease_s, seq, prove)
+            self._tx.value_files.remove_parts()
 
     def close(self) -> None:
         """Close the file."""
@@ -137,8 +139,11 @@ class SqliteStore:
             As the request deserves.
         """
         (answer,) = self.call_many((request,))
-        while isinstance(answer, slices.Pending):
-            self.due()
+        while isinstance(answer, slices.Pending | InThread):
+            if isinstance(answer, slices.Pending):
+                self.due()
+            elif (reply := answer.do()) is not None:
+                return cast("R", reply)
             (answer,) = self.call_many((request,))
         if isinstance(answer, PilotMTCError):
             raise answer
@@ -336,6 +341,8 @@ class SqliteStore:
     def _compact(self) -> Compacted:
         with self._translated():
             self._prove()
+            self._by_itself(lambda: remove_unused(self._tx))
+            self._tx.value_files.sweep(file_names(self._connection))
             done = maintenance.compact(self._connection, self.path)
             self._prove()
             return done

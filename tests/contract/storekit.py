@@ -1,10 +1,12 @@
 """Short words for what store tests say again and again."""
 
+import hashlib
 from collections.abc import Sequence
 from uuid import uuid4
 
 from pilotmtc.model import (
     After,
+    Call,
     CampaignId,
     Claimed,
     PilotDescription,
@@ -15,6 +17,7 @@ from pilotmtc.model import (
     TaskId,
     TaskRow,
     Template,
+    Value,
 )
 from pilotmtc.protocol.agent import AttachPilot, Batch, Claim, Finish, Finished, Heartbeat, Orders, Release, Started
 from pilotmtc.protocol.base import Changed
@@ -34,6 +37,20 @@ def row(
 ) -> TaskRow:
     """Return a task of the first template."""
     return TaskRow(0, res, (str(x),), priority, name, (), tuple(after))
+
+
+def digest_of(data: bytes) -> str:
+    """Return the name under which the store keeps a value."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def call_row(
+    *inputs: int, data: bytes = b"args", args: str = "", size: int = 0, values: Sequence[str] = (), priority: int = 0
+) -> TaskRow:
+    """Return a call of the first template's function; `args` is a digest, `inputs` are those whose results it needs."""
+    needs = tuple(map(TaskId, inputs))
+    call = Call(Value(b"" if args else data, args, size), needs, tuple(values))
+    return TaskRow(0, 0, (), priority, None, (), tuple(After(need) for need in needs), call)
 
 
 class Kit:

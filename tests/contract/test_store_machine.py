@@ -8,15 +8,17 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from msgspec.structs import replace
 
 from pilotmtc.clock import FakeClock
-from pilotmtc.model import After, Claimed, Limit, PilotId, Resources, TaskId, Template
-from pilotmtc.protocol.agent import EndPilot, Finished
+from pilotmtc.model import After, Call, Claimed, Function, Limit, PilotId, Resources, TaskId, Template, Value
+from pilotmtc.protocol.agent import EndPilot, Finish, Finished
 from pilotmtc.protocol.client.campaigns import GetCampaigns
 from pilotmtc.protocol.client.maintenance import CheckStore, GetLimits, SetLimits
-from pilotmtc.protocol.client.tasks import Edit, GetTask, GetTasks
+from pilotmtc.protocol.client.tasks import Edit, GetReturned, GetTask, GetTasks
 from pilotmtc.protocol.client.watch import GetChanges
 from pilotmtc.protocol.records import Filter
+from pilotmtc.protocol.values import PutValue
 from pilotmtc.states import (
     CRASHES,
     NOT_CHARGED,
@@ -30,12 +32,13 @@ from pilotmtc.states import (
 )
 from pilotmtc.store.requests import steer
 from pilotmtc.store.sqlite import SqliteStore
-from tests.contract.storekit import Kit, row
+from tests.contract.storekit import Kit, digest_of, result, row
 
 S = TaskState
 BAD = {S.FAILED, S.CANCELED, S.SKIPPED}
 RETRIES = 1
 LEASE_S = 60.0
+CODE = b"a function"
 
 
 @dataclass
@@ -52,6 +55,9 @@ class Model:
     cancel: bool = False
     recorded: set[int] = field(default_factory=set)
     limited: bool = False  # it asks for a unit of what may be limited
+    call: bool = False
+    inputs: tuple[int, ...] = ()  # calls whose values it is given
+    values: dict[int, Value] = field(default_factory=dict)  # what its attempts returned
     lost: int | None = None  # the pilot with which the attempt was lost, while nobody has claimed it again
 
 
@@ -71,6 +77,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.seq = self.store.call(GetChanges()).seq
         self.told: dict[int, TaskState] = {}
         self.limit: int | None = None
+        self.results = 0
+        self.store.call(PutValue(digest_of(CODE), 0, len(CODE), CODE))
 
     def teardown(self) -> None:
         problems = self.store.call(CheckStore()).problems
@@ -137,8 +145,13 @@ class StoreMachine(RuleBasedStateMachine):
         self.store = self.kit.store = SqliteStore(f"{self.directory.name}/s.db", self.clock, LEASE_S)
         self.seq = self.store.call(GetChanges()).seq
 
-    @rule(data=st.data(), priorities=st.lists(st.integers(-1, 1), min_size=1, max_size=4), limited=st.booleans())
-    def submit(self, data: st.DataObject, priorities: list[int], limited: bool) -> None:
+    @rule(
+        data=st.data(),
+        priorities=st.lists(st.integers(-1, 1), min_size=1, max_size=4),
+        limited=st.booleans(),
+        calls=st.booleans(),
+    )
+    def submit(self, data: st.DataObject, priorities: list[int], limited: bool, calls: bool) -> None:
         rows = []
         first = len(self.tasks) + 1
         for id_, priority in enumerate(priorities, first):
@@ -147,12 +160,17 @@ class StoreMachine(RuleBasedStateMachine):
             needs: dict[int, bool] = {}
             for need, well in picks:
                 needs[need] = needs.get(need, False) or well
-            rows.append(row(id_, priority=priority, after=[After(TaskId(need), well) for need, well in picks]))
-            self.tasks[id_] = Model(needs, priority, limited=limited)
+            inputs = tuple(need for need, well in needs.items() if calls and well and self.tasks[need].call)
+            call = Call(Value(b"args"), tuple(map(TaskId, inputs))) if calls else None
+            one = row(id_, priority=priority, after=[After(TaskId(need), well) for need, well in picks])
+            rows.append(replace(one, call=call))
+            self.tasks[id_] = Model(needs, priority, limited=limited, call=calls, inputs=inputs)
             if needs:
                 self.tasks[id_].state = S.WAITING
         needs_unit = Resources(named={"lic": 1.0} if limited else {})
-        self.kit.submit(*rows, template=Template(("x",), fields=("x",), max_retries=RETRIES), resources=(needs_unit,))
+        function = Function("f", digest_of(CODE)) if calls else None
+        template = Template(("x",), fields=("x",), max_retries=RETRIES, function=function)
+        assert self.kit.submit(*rows, template=template, resources=(needs_unit,)).first == first
         self.follow()
 
     @rule(which=st.integers(0, 1), limit=st.integers(1, 4), again=st.booleans())
@@ -169,8 +187,17 @@ class StoreMachine(RuleBasedStateMachine):
             task = self.tasks[given.task]
             task.state, task.attempt, task.pilot, task.lost = S.CLAIMED, task.attempt + 1, pilot, None
             assert given.attempt == task.attempt
+            assert given.call == self.call_of(task)
             self.given.append((pilot, given))
         assert self.limit is None or self.units() <= max(self.limit, before)
+
+    def call_of(self, task: Model) -> Call | None:
+        """Return what an agent is given of a call."""
+        if not task.call:
+            return None
+        needed = [self.tasks[need] for need in task.inputs]
+        given = tuple(need.values[need.attempt] for need in needed)
+        return Call(Value(b"args"), tuple(map(TaskId, task.inputs)), (), given)
 
     def holds(self, pilot: PilotId, given: Claimed) -> bool:
         task = self.tasks[given.task]
@@ -193,9 +220,16 @@ class StoreMachine(RuleBasedStateMachine):
             self.find_again(pilot, given)
         held = self.holds(pilot, given)
         again = given.attempt in task.recorded
-        answer = self.kit.finish(pilot, given, cause=cause, code=code)
+        self.results += 1
+        value = None
+        if task.call and cause is Cause.EXIT:
+            value = Value(b"%d" % self.results, size=len(str(self.results)))
+        told = replace(result(given, cause=cause, code=code), value=value, value_text=str(self.results))
+        answer = self.store.call(Finish(pilot, (told,)))
         assert answer == Finished(int(held), int(again), int(not held and not again))
         if held:
+            if value is not None:
+                task.values[given.attempt] = value
             self.end(task, cause, code if cause is Cause.EXIT else None)
             self.follow()
 
@@ -355,6 +389,16 @@ class StoreMachine(RuleBasedStateMachine):
         for id_, task in self.tasks.items():
             attempts = [a.attempt for a in self.store.call(GetTask(TaskId(id_))).attempts]
             assert attempts == sorted(task.recorded)
+
+    @invariant()
+    def what_was_returned_is_there(self) -> None:
+        rows = self.store.call(GetReturned(tuple(map(TaskId, self.tasks)))).rows
+        expected = {}
+        for id_, task in self.tasks.items():
+            if task.state in TASK_FINAL:
+                newest = max(task.recorded, default=0)
+                expected[id_] = (task.state, newest, task.values.get(newest))
+        assert {one.task: (one.state, one.attempt, one.value) for one in rows} == expected
 
 
 StoreMachine.TestCase.settings = settings(

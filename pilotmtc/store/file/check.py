@@ -9,6 +9,7 @@ from pilotmtc.store.file.checksums import damaged
 from pilotmtc.store.file.large_outputs import missing
 from pilotmtc.store.file.sql import in_states
 from pilotmtc.store.file.task_status import HELD
+from pilotmtc.store.file.values import wrong_values
 
 WAITING, DONE, FAILED = TaskState.WAITING, TaskState.DONE, TaskState.FAILED
 _AT_WORK = frozenset({PilotState.ACTIVE, PilotState.DRAINING})
@@ -56,6 +57,14 @@ _RULES = (
     ("tasks whose values are not as many as their template's fields",
      "SELECT t.id FROM task AS t JOIN template AS m ON m.id = t.template_id "
      "WHERE coalesce(json_array_length(t.params), 0) != coalesce(json_array_length(m.body, '$.fields'), 0)"),
+    ("tasks of functions without a call, or of commands with one",
+     "SELECT t.id FROM task AS t JOIN template AS m ON m.id = t.template_id LEFT JOIN call AS c ON c.task_id = t.id "
+     "WHERE (json_extract(m.body, '$.function') IS NULL) != (c.task_id IS NULL)"),
+    ("returned values without an attempt",
+     f"SELECT {task_sql('r.id')} FROM returned AS r LEFT JOIN attempt AS a ON a.id = r.id WHERE a.id IS NULL"),
+    ("returned values that their task's campaign does not keep",
+     f"SELECT t.id FROM returned AS r JOIN task AS t ON t.id = {task_sql('r.id')} WHERE r.value_id IS NOT NULL "
+     "AND NOT EXISTS (SELECT 1 FROM value_use AS u WHERE (u.campaign_id, u.value_id) = (t.campaign_id, r.value_id))"),
 )  # fmt: skip
 # Counts of tasks that are not as many as there are.
 _TALLY = """SELECT campaign_id, state, sum(told), sum(there) FROM (
@@ -92,3 +101,4 @@ def problems(connection: sqlite3.Connection, store: str) -> Iterator[str]:
         yield f"campaign {campaign} says that it has {received} tasks, but has {there}"
     yield from missing(connection, store)
     yield from damaged(connection, store)
+    yield from wrong_values(connection, store)

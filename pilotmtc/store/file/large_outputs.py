@@ -8,10 +8,8 @@ import os
 import re
 import sqlite3
 from collections.abc import Iterator
-from pathlib import Path
 
 from pilotmtc.store.attempt_id import split_attempt_id
-from pilotmtc.units import format_memory
 
 _SHOWN = 5
 _OURS = re.compile(r"(?:/.*\.d/)?(pilots/[^/]+/outputs/[^/]+)", re.DOTALL)
@@ -58,17 +56,11 @@ def missing(connection: sqlite3.Connection, store: str) -> Iterator[str]:
         yield f"{what} gone, so that only head and tail are left: of task{'s' * (len(each) > 1)} {some}"
 
 
-def lacks(connection: sqlite3.Connection, store: str, copy: Path) -> str:
-    """Return a message about the outputs that a copy of the store lacks; empty if it has all."""
-    found = [
+def large_outputs(connection: sqlite3.Connection) -> list[int]:
+    """Return the sizes of the outputs that are in files below the directory beside the store."""
+    return [
         size
         for _, out, out_size, err, err_size, _ in connection.execute(_ALL)
         for path, size in ((out, out_size), (err, err_size))
         if path and _OURS.fullmatch(path)
     ]
-    if not found:
-        return ""
-    return (
-        f"the copy lacks {len(found)} large output{'s' * (len(found) > 1)} ({format_memory(sum(found))}), of which it "
-        f"has head and tail: to have all, copy the directory {store}.d, too, as {copy}.d"
-    )

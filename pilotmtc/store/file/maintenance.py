@@ -17,8 +17,10 @@ from pilotmtc.errors import ConfigError, UsageError
 from pilotmtc.protocol.base import Done
 from pilotmtc.protocol.client.maintenance import Checked, Compacted
 from pilotmtc.store.file.check import problems
-from pilotmtc.store.file.large_outputs import lacks
+from pilotmtc.store.file.large_outputs import large_outputs
 from pilotmtc.store.file.opening import APPLICATION_ID, TROUBLE, translate
+from pilotmtc.store.file.values import sizes_of_files
+from pilotmtc.units import format_memory
 
 _STEP_PAGES = 256
 _BETWEEN_STEPS_S = 0.001
@@ -68,7 +70,7 @@ def snapshot_file(path: Path, target: Path, owner: sqlite3.Connection | None = N
             else:  # what its owner writes meanwhile is written to the copy as well
                 source.backup(copy, pages=_STEP_PAGES, progress=lambda *_: time.sleep(_BETWEEN_STEPS_S))
             copy.execute("PRAGMA journal_mode = DELETE").fetchone()  # a copy is one file
-            note = lacks(copy, os.path.realpath(path), target)
+            note = _lacks(copy, os.path.realpath(path), target)
         descriptor = os.open(part, os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
@@ -83,6 +85,22 @@ def snapshot_file(path: Path, target: Path, owner: sqlite3.Connection | None = N
         with contextlib.suppress(FileNotFoundError):
             os.unlink(part)
     return Done(note)
+
+
+def _lacks(copy: sqlite3.Connection, store: str, target: Path) -> str:
+    """Return a message about the outputs and values that a copy of the store lacks; empty if it has all."""
+    outputs, values = large_outputs(copy), sizes_of_files(copy)
+    lacking = []
+    if outputs:
+        n = len(outputs)
+        lacking.append(
+            f"{n} large output{'s' * (n > 1)} ({format_memory(sum(outputs))}), of which it has head and tail"
+        )
+    if values:
+        lacking.append(f"{len(values)} large value{'s' * (len(values) > 1)} ({format_memory(sum(values))})")
+    if not lacking:
+        return ""
+    return f"the copy lacks {' and '.join(lacking)}: to have all, copy the directory {store}.d, too, as {target}.d"
 
 
 def _refuse(path: Path, target: Path) -> None:

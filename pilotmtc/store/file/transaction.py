@@ -15,6 +15,7 @@ from pilotmtc.states import TASK_HELD, TASK_TRANSITIONS, PilotState, TaskState, 
 from pilotmtc.store.attempt_id import attempt_id
 from pilotmtc.store.file.caches import Caches
 from pilotmtc.store.file.limits import Limits
+from pilotmtc.store.file.value_files import ValueFiles
 from pilotmtc.store.live.activity import Activity
 from pilotmtc.store.live.changes import ChangeFeed
 from pilotmtc.store.live.last_overview import LastOverview
@@ -25,6 +26,7 @@ from pilotmtc.store.live.wakeups import Wakeups
 
 TASK_STATES = tuple(TaskState)
 _READY, _DONE, _FAILED = TaskState.READY, TaskState.DONE, TaskState.FAILED
+_STORE_PATH = "SELECT file FROM pragma_database_list WHERE name = 'main'"
 # Pilots that are at work, and how many of their cores are.
 _PILOTS_AT_WORK = f"SELECT id, busy, cores FROM pilot WHERE state IN ({PilotState.ACTIVE:d}, {PilotState.DRAINING:d})"
 # Campaigns with running tasks.
@@ -49,7 +51,7 @@ class Transaction:
     ----------
     execute, executemany
         Those of the connection.
-    caches, limits, leases, changes, wakeups, activity, running_output, overview
+    caches, limits, leases, changes, wakeups, activity, running_output, value_files, overview
         What is kept in memory, undone and committed together with the file.
     """
 
@@ -71,10 +73,11 @@ class Transaction:
         self.changes = ChangeFeed(seq)
         self.activity = Activity(clock)
         self.running_output = RunningOutput()
+        self.value_files = ValueFiles(connection.execute(_STORE_PATH).fetchone()[0])
         self.overview = LastOverview(seq)
         self._participants: tuple[Participant[Any], ...] = (
             self.caches, self.limits, self.leases, self.changes, self.wakeups, self.activity, self.running_output,
-            self.overview,
+            self.value_files, self.overview,
         )  # fmt: skip
         self._start = self._marks()
         self._recall()

@@ -27,7 +27,7 @@ _RECORDED = """
     {started_at} AS started_at, attempt.elapsed_s, attempt.cpu_s, attempt.memory_bytes,
     attempt.stdout_bytes, attempt.stderr_bytes, attempt.stdout_path, attempt.stderr_path, attempt.message,
     {recorded_at} AS recorded_at,
-    CAST(output.stdout AS TEXT) AS stdout, CAST(output.stderr AS TEXT) AS stderr""".format(
+    CAST(output.stdout AS TEXT) AS stdout, CAST(output.stderr AS TEXT) AS stderr, returned.text AS value""".format(
     started_at=_time("nullif(attempt.started_at, 0)"), recorded_at=_time("attempt.recorded_at")
 )
 
@@ -51,7 +51,7 @@ FROM task JOIN template ON template.id = task.template_id JOIN resources ON reso
     "attempts": f"""SELECT
     attempt.id >> {ATTEMPT_BITS} AS task_id, attempt.id & {LAST_ATTEMPT} AS attempt,
     {_words("attempt.cause", Cause)} AS cause, attempt.pilot_id, {_RECORDED}
-FROM attempt LEFT JOIN output ON output.id = attempt.id""",
+FROM attempt LEFT JOIN output ON output.id = attempt.id LEFT JOIN returned ON returned.id = attempt.id""",
     "results": f"""SELECT
     task.id AS task_id, task.campaign_id, task.name, {_PARAMS} AS params,
     {_words("task.state", TaskState)} AS state, attempt.id & {LAST_ATTEMPT} AS attempt,
@@ -59,7 +59,7 @@ FROM attempt LEFT JOIN output ON output.id = attempt.id""",
 FROM task JOIN template ON template.id = task.template_id
     JOIN attempt ON attempt.id = (SELECT max(id) FROM attempt
         WHERE id BETWEEN task.id << {ATTEMPT_BITS} AND (task.id << {ATTEMPT_BITS}) + {LAST_ATTEMPT})
-    LEFT JOIN output ON output.id = attempt.id
+    LEFT JOIN output ON output.id = attempt.id LEFT JOIN returned ON returned.id = attempt.id
 WHERE task.state {in_states((TaskState.DONE, TaskState.FAILED, TaskState.CANCELED))}""",
     "campaigns": f"""SELECT
     campaign.id, campaign.name, {_time("campaign.created_at")} AS created_at, campaign.received AS tasks, campaign.sealed, campaign.own_pilots,

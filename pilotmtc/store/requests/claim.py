@@ -7,27 +7,26 @@ from itertools import starmap
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import replace
 
 from pilotmtc.errors import StateError, UsageError
-from pilotmtc.model import Call, CampaignId, Claimed, PilotId, Result, TaskId, Value
+from pilotmtc.model import Call, CampaignId, Claimed, PilotId, Result, TaskId
 from pilotmtc.protocol.agent import Batch, Claim, Release, Started
 from pilotmtc.protocol.base import Done
 from pilotmtc.protocol.records import RunningTask
 from pilotmtc.resources.amounts import UNKNOWN, Amounts, Sum, shares
 from pilotmtc.resources.fit import Capacity, fit, lacking_units
 from pilotmtc.states import PILOT_FINAL, Cause, PilotState, TaskState
-from pilotmtc.store.attempt_id import LAST_ATTEMPT, attempt_id, attempt_id_sql
+from pilotmtc.store.attempt_id import LAST_ATTEMPT, attempt_id
 from pilotmtc.store.file.pilot_status import pilot_status
 from pilotmtc.store.file.sql import IN_LIST, id_list
 from pilotmtc.store.file.task_status import CLAIMED, HELD, RUNNING, TaskStatus, tasks_by_id
 from pilotmtc.store.file.transaction import Transaction
+from pilotmtc.store.requests.calls import calls_of
 from pilotmtc.store.requests.dependents import resolve
 from pilotmtc.store.requests.finish import record
 from pilotmtc.store.requests.handlers import handles
 
 _decode_params = msgspec.json.Decoder(tuple[str, ...]).decode
-_decode_call = msgspec.msgpack.Decoder(Call).decode
 _COLUMNS = "id, attempt, template_id, resources_id, priority, params, name, campaign_id"
 _IS_READY = f"state = {TaskState.READY:d} AND not_before IS NULL"  # as the index task_ready says it
 # Tasks of one kind that can be claimed, in order.
@@ -55,14 +54,6 @@ _RETURN = f"UPDATE task SET state = {TaskState.READY:d}, started_at = NULL, pilo
 _CANCEL = f"UPDATE task SET state = {TaskState.CANCELED:d}, cancel = 0 WHERE id = ?"
 
 
-_CALLS = "SELECT c.task_id, c.body FROM json_each(?) AS wanted CROSS JOIN call AS c ON c.task_id = wanted.value"
-# What these tasks returned.
-_GIVEN = f"""SELECT t.id, r.data, v.digest, v.size FROM json_each(?) AS wanted
-    CROSS JOIN task AS t ON t.id = wanted.value
-    CROSS JOIN returned AS r ON r.id = {attempt_id_sql("t.id", "t.attempt")}
-    LEFT JOIN value AS v ON v.id = r.value_id"""
-
-
 class ReadyTask(Struct, frozen=True, gc=False):
     """A task that a claim is given, as it was before."""
 
@@ -87,7 +78,8 @@ def claim(tx: Transaction, request: Claim) -> Batch:
     tx.leases.renew(request.pilot)
     if request.number == status.claim_no:
         rows = tx.execute(_GIVEN_TASKS, (request.pilot, request.number))
-        return _batch(tx, request.number, [ReadyTask(*row) for row in rows], 0)
+        tasks = [ReadyTask(*row) for row in rows]
+        return _batch(tx, request.number, tasks, _calls(tx, tasks)[0], 0)
     if request.number < tx.leases.newest_claim(request.pilot, status.claim_no):
         return Batch(request.number)  # a late copy: the agent would not learn what it was given
     tx.leases.note_claim(request.pilot, request.number)
@@ -96,6 +88,8 @@ def claim(tx: Transaction, request: Claim) -> Batch:
     tasks, limited = _choose(tx, request, status.campaign)
     if not tasks:
         return Batch(request.number, limited=limited)
+    calls, count = _calls(tx, tasks, cut=True)
+    del tasks[count:]
     tx.execute(_TAKE, (request.pilot, request.number, id_list([task.id for task in tasks])))
     attempts: dict[CampaignId, list[int]] = {}
     for task in tasks:
@@ -103,13 +97,18 @@ def claim(tx: Transaction, request: Claim) -> Batch:
     for campaign, taken in attempts.items():
         tx.move_tasks(campaign, TaskState.READY, TaskState.CLAIMED, taken)
     tx.execute(_SET_CLAIM_NO, (request.number, request.pilot))
-    return _batch(tx, request.number, tasks, 1)
+    return _batch(tx, request.number, tasks, calls, 1)
 
 
-def _batch(tx: Transaction, number: int, tasks: list[ReadyTask], step: int) -> Batch:
+def _calls(tx: Transaction, tasks: list[ReadyTask], *, cut: bool = False) -> tuple[dict[TaskId, Call], int]:
+    """Return what the tasks call and, with `cut`, how many of them go into one answer."""
+    if not any(tx.caches.templates.get(id_).function for id_ in {task.template for task in tasks}):
+        return {}, len(tasks)
+    return calls_of(tx, [(task.id, task.campaign) for task in tasks], cut=cut)
+
+
+def _batch(tx: Transaction, number: int, tasks: list[ReadyTask], calls: dict[TaskId, Call], step: int) -> Batch:
     """Return the reply; `step` is what the claim has added to the numbers of attempts since `tasks` were read."""
-    templates = {id_: tx.caches.templates.get(id_) for id_ in {task.template for task in tasks}}
-    calls = _calls(tx, tasks) if any(template.function for template in templates.values()) else {}
     on_nodes = {id_: tx.limits.on_nodes(id_) for id_ in {task.resources for task in tasks}}
     return Batch(
         number,
@@ -123,22 +122,9 @@ def _batch(tx: Transaction, number: int, tasks: list[ReadyTask], step: int) -> B
                 for task in tasks
             ]
         ),
-        templates,
+        {id_: tx.caches.templates.get(id_) for id_ in {task.template for task in tasks}},
         {id_: tx.caches.resources.get(id_) for id_ in on_nodes.values()},
     )  # fmt: skip
-
-
-def _calls(tx: Transaction, tasks: list[ReadyTask]) -> dict[TaskId, Call]:
-    """Return the calls of these tasks, with the results that their arguments mention."""
-    calls = {id_: _decode_call(body) for id_, body in tx.execute(_CALLS, (id_list([task.id for task in tasks]),))}
-    for id_, call in calls.items():
-        if call.inputs:
-            given = {
-                need: Value(b"", digest.hex(), size) if digest is not None else Value(data or b"", "", len(data or b""))
-                for need, data, digest, size in tx.execute(_GIVEN, (id_list(call.inputs),))
-            }
-            calls[id_] = replace(call, given=tuple([given.get(need, Value()) for need in call.inputs]))
-    return calls
 
 
 def kinds(tx: Transaction, campaign: int | None) -> Iterator[tuple[int, int]]:

@@ -17,6 +17,7 @@ from pilotmtc.store.file.large_outputs import kept
 from pilotmtc.store.file.sql import IN_LIST, id_list
 from pilotmtc.store.file.task_status import RUNNING, TaskStatus, tasks_by_id
 from pilotmtc.store.file.transaction import Transaction
+from pilotmtc.store.requests.calls import returned
 from pilotmtc.store.requests.dependents import resolve
 from pilotmtc.store.requests.handlers import handles
 from pilotmtc.store.requests.limits import affordable
@@ -34,7 +35,7 @@ _RESUME = f"UPDATE task SET state = {RUNNING}, crashes = ?, started_at = ? WHERE
 _RECORD = "INSERT INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _KEEP_OUTPUT = "INSERT INTO output VALUES (?, ?, ?)"
 _KEEP_CHECKSUMS = "INSERT INTO checksum VALUES (?, ?, ?)"
-_KEEP_RETURNED = "INSERT INTO returned VALUES (?, ?, (SELECT id FROM value WHERE digest = ?), ?)"
+_KEEP_RETURNED = "INSERT INTO returned VALUES (?, ?, ?, ?)"
 _SUCCEED = f"UPDATE task SET state = {_DONE:d}, cancel = 0 WHERE id {IN_LIST}"
 # Note what follows from an attempt that was no success.
 # A task that is READY again has not started: nobody must show that it still runs.
@@ -102,7 +103,7 @@ def record(
     attempts: list[Values] = []
     outputs: list[Values] = []
     checksums: list[Values] = []
-    returned: list[Values] = []
+    values: list[Values] = []
     finished: list[TaskId] = []
     done: list[TaskId] = []
     others: list[Values] = []
@@ -110,8 +111,8 @@ def record(
     ended: list[tuple[int, int]] = []
     moves: dict[tuple[CampaignId, int, TaskState], list[int]] = {}
     failed = 0
-    for result in results:
-        id_, number = result.task, result.attempt
+    for reported in results:
+        id_, number = reported.task, reported.attempt
         key = attempt_id(id_, number)
         task = tasks.get(id_)
         if task is None or not task.is_held(pilot, number):
@@ -119,6 +120,9 @@ def record(
             continue
         del tasks[id_]
         finished.append(id_)
+        result, row = returned(tx, key, task.campaign, reported)
+        if row is not None:
+            values.append(row)
         paths = (result.stdout_path, result.stderr_path)
         if paths != (None, None):
             paths = (kept(store_path(tx), paths[0]), kept(store_path(tx), paths[1]))
@@ -131,12 +135,6 @@ def record(
             outputs.append((key, result.stdout, result.stderr))
         if result.stdout_crc is not None or result.stderr_crc is not None:
             checksums.append((key, result.stdout_crc, result.stderr_crc))
-        if result.value is not None or result.value_text:
-            value = result.value
-            returned.append((
-                key, value.data if value and not value.digest else None,
-                bytes.fromhex(value.digest) if value and value.digest else None, result.value_text,
-            ))  # fmt: skip
         if result.cause is _EXIT and result.exit_code == 0:
             state = _DONE
             done.append(id_)
@@ -155,8 +153,8 @@ def record(
         tx.executemany(_KEEP_OUTPUT, outputs)
     if checksums:
         tx.executemany(_KEEP_CHECKSUMS, checksums)
-    if returned:
-        tx.executemany(_KEEP_RETURNED, returned)
+    if values:
+        tx.executemany(_KEEP_RETURNED, values)
     if done:
         tx.execute(_SUCCEED, (id_list(done),))
     if others:

@@ -29,6 +29,18 @@ class StoreFile(NamedTuple):
     pilot_directory: str
 
 
+class InThread(Reply, frozen=True):
+    """The rest is done beside the server's loop. Never sent: the client gets what comes of it.
+
+    Attributes
+    ----------
+    do
+        Returns the reply; or None, and then the request is to be done again, in the next transaction.
+    """
+
+    do: Callable[[], Reply | None]
+
+
 Handler = Callable[[Transaction, Kind], ReplyType]
 ThreadHandler = Callable[[StoreFile, Kind], ReplyType]
 

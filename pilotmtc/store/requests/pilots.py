@@ -14,6 +14,7 @@ from pilotmtc.store.file.bounds import check_numbers
 from pilotmtc.store.file.pilot_status import PilotStatus, give_order, move_pilot, pilot_status
 from pilotmtc.store.file.task_status import CLAIMED, HELD, RUNNING, tasks_by_id, tasks_of_pilot
 from pilotmtc.store.file.transaction import Transaction
+from pilotmtc.store.file.values import remove_unused
 from pilotmtc.store.requests.claim import take_back
 from pilotmtc.store.requests.finish import find_again, record
 from pilotmtc.store.requests.handlers import handles
@@ -219,7 +220,7 @@ def is_due(tx: Transaction) -> bool:
 
 
 def do_due(tx: Transaction) -> None:
-    """Give up pilots whose leases have expired, announce silent ones, end pauses before retries, forget old replies."""
+    """Give up pilots whose leases have expired, announce silent ones, end pauses, forget what is old."""
     for pilot in tx.leases.expired():
         status = pilot_status(tx, pilot)
         tx.leases.end(pilot)
@@ -231,6 +232,7 @@ def do_due(tx: Transaction) -> None:
     if tx.execute(_END_PAUSES, (now, _AT_ONCE)).rowcount:
         tx.wakeups.tasks_ready()
     tx.execute(_FORGET_REPLIES, (now - _CONTROL_KEPT_S,))
+    remove_unused(tx)
 
 
 def nap_s(tx: Transaction) -> float:

@@ -14,13 +14,12 @@ from pilotmtc.states import TaskState
 from pilotmtc.store.attempt_id import attempt_id
 from pilotmtc.store.file.bounds import check_numbers
 from pilotmtc.store.file.transaction import Transaction
+from pilotmtc.store.requests.calls import check_calls, insert_calls
 from pilotmtc.store.requests.handlers import handles
 
 _json = msgspec.json.Encoder().encode
-_msgpack = msgspec.msgpack.Encoder().encode
 _INSERT_TASK = """INSERT INTO task(id, campaign_id, template_id, resources_id, state, attempt, priority, params,
     failures, crashes, unmet, cancel, name, tags) VALUES (?, ?, ?, ?, ?, 0, ?, ?, 0, 0, ?, 0, ?, ?)"""
-_INSERT_CALL = "INSERT INTO call VALUES (?, ?)"
 _INSERT_DEPENDENCY = "INSERT INTO dependency(needs_id, task_id, well) VALUES (?, ?, ?)"
 _HAS_CAMPAIGN = "SELECT 1 FROM campaign WHERE id = ?"
 _CAMPAIGN = "SELECT id, received, sealed, first_id, last_id FROM campaign WHERE key = ?"
@@ -29,6 +28,7 @@ _INSERT_CAMPAIGN = """INSERT INTO campaign(key, name, created_at, received, seal
 # Note what has come of a campaign, and between which ids its tasks are.
 _RECEIVE = "UPDATE campaign SET received = ?, sealed = ?, first_id = ?, last_id = ? WHERE id = ?"
 _BEGIN_RUN = "INSERT INTO campaign_run VALUES (?, ?, ?)"
+_HAS_RUN = "SELECT 1 FROM campaign_run WHERE campaign_id = ? LIMIT 1"
 # Where the run begins that a row is in, and the next one.
 _RUN = (
     "SELECT position, first_id FROM campaign_run WHERE campaign_id = ? AND position <= ? ORDER BY position DESC LIMIT 1"
@@ -73,12 +73,15 @@ def submit(tx: Transaction, request: Submit) -> Submitted:
         return Submitted(campaign, received, True, _first_of(tx, campaign, request))
     if rows:
         _check_rows(request, rows)
+        calls = check_calls(request.templates, rows)
+        new = tx.caches.next_task
+        if last + 1 != new or not tx.execute(_HAS_RUN, (campaign,)).fetchone():
+            tx.execute(_BEGIN_RUN, (campaign, received, new))
         _insert(tx, request, rows, campaign)
-        if not received or last + len(rows) != tx.caches.next_task - 1:
-            tx.execute(_BEGIN_RUN, (campaign, received, tx.caches.next_task - len(rows)))
+        if calls:
+            insert_calls(tx, request.templates, rows, new, campaign)
         received += len(rows)
-        last = tx.caches.next_task - 1
-        tx.execute(_RECEIVE, (received, request.last, first or last - len(rows) + 1, last, campaign))
+        tx.execute(_RECEIVE, (received, request.last, first or new, tx.caches.next_task - 1, campaign))
     elif request.last:
         tx.execute(_SEAL, (campaign,))
     return Submitted(campaign, received, request.last, _first_of(tx, campaign, request))
@@ -167,9 +170,6 @@ def _insert(tx: Transaction, request: Submit, rows: tuple[TaskRow, ...], campaig
             for id_, row in enumerate(rows, first)
         ],
     )
-    calls = [(id_, _msgpack(row.call)) for id_, row in enumerate(rows, first) if row.call is not None]
-    if calls:
-        tx.executemany(_INSERT_CALL, calls)
     if edges:
         tx.executemany(_INSERT_DEPENDENCY, edges)
         tx.caches.has_dependencies = True

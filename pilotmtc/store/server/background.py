@@ -22,8 +22,8 @@ class BackgroundThread:
     """Does slow requests in a thread. Its descriptor becomes readable when some are done."""
 
     def __init__(self) -> None:
-        self._todo: queue.SimpleQueue[tuple[Ticket[Peer], Callable[[], Reply]] | None] = queue.SimpleQueue()
-        self._done: collections.deque[tuple[Ticket[Peer], Reply | PilotMTCError]] = collections.deque()
+        self._todo: queue.SimpleQueue[tuple[Ticket[Peer], Callable[[], Reply | None]] | None] = queue.SimpleQueue()
+        self._done: collections.deque[tuple[Ticket[Peer], Reply | PilotMTCError | None]] = collections.deque()
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._thread: threading.Thread | None = None
         self._doing: tuple[Ticket[Peer], float] | None = None  # and since when
@@ -32,7 +32,7 @@ class BackgroundThread:
         """Return the descriptor."""
         return self._event
 
-    def submit(self, ticket: Ticket[Peer], do: Callable[[], Reply]) -> None:
+    def submit(self, ticket: Ticket[Peer], do: Callable[[], Reply | None]) -> None:
         """Have a request done by calling `do`.
 
         Raises
@@ -64,7 +64,7 @@ class BackgroundThread:
         if not self._todo.empty():
             self._begin()
 
-    def done(self) -> list[tuple[Ticket[Peer], Reply | PilotMTCError]]:
+    def done(self) -> list[tuple[Ticket[Peer], Reply | PilotMTCError | None]]:
         """Return what was done since the last call."""
         os.eventfd_read(self._event)
         done = []
@@ -84,7 +84,7 @@ class BackgroundThread:
     def _work(self) -> None:
         while (todo := self._todo.get()) is not None:  # ends with close(); a daemon, should that never come
             ticket, do = todo
-            reply: Reply | PilotMTCError
+            reply: Reply | PilotMTCError | None
             doing = self._doing = (ticket, time.monotonic())
             try:
                 reply = do()

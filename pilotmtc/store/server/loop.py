@@ -11,7 +11,7 @@ import os
 import select
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from msgspec import UNSET, structs
 
@@ -27,6 +27,7 @@ from pilotmtc.protocol.steward import ReportJobs
 from pilotmtc.store.access.keys import is_valid, pilot_of
 from pilotmtc.store.live.wakeups import Wakeup
 from pilotmtc.store.ownership.takeover import Tell
+from pilotmtc.store.requests.handlers import InThread
 from pilotmtc.store.requests.slices import Pending
 from pilotmtc.store.serve import roll_log
 from pilotmtc.store.server.background import BackgroundThread
@@ -73,7 +74,9 @@ class Server:
         self._epoll = select.epoll()
         self._epoll.register(self._listener.socket, select.EPOLLIN)
         self._background = BackgroundThread()
-        self._epoll.register(self._background, select.EPOLLIN)
+        self._values = BackgroundThread()  # which nothing that takes minutes holds up
+        for thread in (self._background, self._values):
+            self._epoll.register(thread, select.EPOLLIN)
         self._stewards = Stewards(self._epoll)
         self._poll_schedule = PollSchedule()
         self._arriving: dict[int, tuple[socket.socket, float]] = {}  # serves that have not handed over yet
@@ -130,7 +133,10 @@ class Server:
                 self._accept()
             elif fd == self._background.fileno():
                 for ticket, reply in self._background.done():
-                    self._answer(ticket, reply)
+                    if reply is not None:
+                        self._answer(ticket, reply)
+            elif fd == self._values.fileno():
+                self._on_values()
             elif fd in self._stewards:
                 self._on_steward(fd)
         now = time.monotonic()
@@ -288,6 +294,24 @@ class Server:
         except PilotMTCError as error:
             self._answer(ticket, error)
 
+    def _do_values(self, ticket: Ticket[Peer], do: Callable[[], Reply | None]) -> None:
+        """Do in a thread what a request about a value has to do with files."""
+        try:
+            self._values.submit(ticket, do)
+        except PilotMTCError as error:
+            self._answer(ticket, error)
+        else:
+            ticket.peer.in_thread += 1
+
+    def _on_values(self) -> None:
+        for ticket, reply in self._values.done():
+            ticket.peer.in_thread -= 1
+            self._touched.add(ticket.peer)
+            if reply is None:
+                self._turn_tickets.append(ticket)
+            else:
+                self._answer(ticket, reply)
+
     def _perform(self, tickets: Sequence[Ticket[Peer]], now: float) -> None:
         """Do requests in one commit; answer them, or let them wait."""
         tickets = [ticket for ticket in tickets if not (ticket.peer.closed and ticket.request.handling.bulky_reply)]
@@ -297,6 +321,8 @@ class Server:
             if isinstance(reply, Pending):
                 self._pending.append(ticket)
                 self._due_at = now
+            elif isinstance(reply, InThread):
+                self._do_values(ticket, reply.do)
             elif (
                 ticket.deadline > now
                 and not ticket.peer.closed
@@ -455,6 +481,7 @@ class Server:
 
     def _housekeeping(self, now: float) -> None:
         self._background.expire(now)
+        self._values.expire(now)
         if not self._accepting:
             self._accepting = True
             self._epoll.register(self._listener.socket, select.EPOLLIN)
@@ -526,6 +553,7 @@ class Server:
         for control, _ in self._arriving.values():
             control.close()
         self._background.close()
+        self._values.close()
         self.file.close()
         self._epoll.close()
         log.info("left")

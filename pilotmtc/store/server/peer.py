@@ -15,6 +15,7 @@ from pilotmtc.store.server.permissions import PeerIdentity
 READ_BYTES = 256 << 10
 # The server does not read from a client that does not read its answers.
 HIGH_WATER_BYTES = 4 << 20
+MOST_IN_THREAD = 2  # each may hold a part of a value
 
 
 class Peer:
@@ -62,6 +63,7 @@ class Peer:
         self.moved_at = now  # when it last read something
         self.heard_at = now  # when it last sent something
         self.pilot: PilotId | None = None  # whose agent it is
+        self.in_thread = 0  # requests of its that are done beside the loop just now
         self._out = bytearray()
         self._epoll = epoll
         self.writing = False  # whether its sink is registered, because something waits
@@ -70,8 +72,8 @@ class Peer:
 
     @property
     def full(self) -> bool:
-        """Whether so many answers wait for it that no more of its requests are read."""
-        return len(self._out) >= HIGH_WATER_BYTES
+        """Whether so much of its work is under way, or so many answers wait, that no more of its requests are read."""
+        return len(self._out) >= HIGH_WATER_BYTES or self.in_thread >= MOST_IN_THREAD
 
     @property
     def waiting_bytes(self) -> int:
