@@ -1,4 +1,4 @@
-"""`Session`: a store, and all that can be done with it."""
+"""`Session`: a store, and everything that can be done with it."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -31,25 +31,25 @@ from pilotmtc.transport.link import Ask
 
 
 class Session(Looking, Maintenance):
-    """A store, and all that can be done with it. Threads may share a session.
+    """A store, and everything that can be done with it. Threads may share a session.
 
     Parameters
     ----------
     store
-        The store's file; None is ``$PILOTMTC_STORE``, or else ``~/.local/share/pilotmtc/store.db``. It is made if it is
-        not there. Or a `pilotmtc.store.interface.Store`, which the session then does not close.
+        The store's file, which is created if it does not exist; None: ``$PILOTMTC_STORE``, by default
+        ``~/.local/share/pilotmtc/store.db``. Or a `pilotmtc.store.interface.Store`, which the session does not close.
     site
-        A site of ``sites.toml``: its store, if no other is given, and where pilots are started if nothing else is said.
+        A site of ``sites.toml``: by default, the session uses its store and starts pilots there.
     patience_s
-        How long requests wait for a store that cannot be reached; None: for ever.
+        How long requests wait for a store that cannot be reached; None: without limit.
     ask
-        Asks for passwords and codes, called with prompts and whether each answer may be seen; None asks on the
+        Called to ask for passwords and codes, with prompts and whether each answer may be shown; None: ask on the
         terminal.
 
     Raises
     ------
     ConfigError
-        If `store` is no place for a store.
+        If a store cannot be at `store`.
 
     Examples
     --------
@@ -95,7 +95,7 @@ class Session(Looking, Maintenance):
 
     @property
     def url(self) -> str:
-        """Where the store is."""
+        """The path or URL of the store."""
         return self._link.url
 
     @property
@@ -105,7 +105,7 @@ class Session(Looking, Maintenance):
 
     @property
     def trouble(self) -> str:
-        """Why there is no connection to the store now; empty while there is one, and before the first attempt."""
+        """Why there is no connection to the store now; empty if there is one, and before the first attempt."""
         return "" if self._client is None else self._client.trouble
 
     # -- submitting -------------------------------------------------------------------------------------------
@@ -125,18 +125,17 @@ class Session(Looking, Maintenance):
         command
             A shell line, or a sequence of a program and its arguments; ``{placeholders}`` take the parameters.
         params
-            ``{"mass": [1, 2], "seed": range(10)}`` is a grid of 20; an iterable of mappings gives a row each; one of
-            single values takes the place of ``{}``; and there are the sources of `pilotmtc.parameters`. None is one
-            task.
+            ``{"mass": [1, 2], "seed": range(10)}`` is a grid of 20 tasks; an iterable of mappings gives one task each;
+            an iterable of single values replaces ``{}``; a source of `pilotmtc.parameters` works, too. None: one task.
         name
-            The campaign's.
+            The campaign's name.
         **options
             See `TaskOptions`.
 
         Raises
         ------
         UsageError
-            If a task cannot be. Those that had been submitted are then canceled.
+            If a task is invalid. Tasks that were submitted before it are then canceled.
         """
         source = None if params is None else as_source(params)
         return self.submit_tasks(make_tasks(command, source, options), name=name)
@@ -154,15 +153,15 @@ class Session(Looking, Maintenance):
         key: str | None = None,
         on_submitted: Callable[[Submitted], None] | None = None,
     ) -> CampaignId:
-        """Submit `tasks`, which are taken as they come and not held, and return their campaign.
+        """Submit a stream of `tasks`, which are not kept in memory, and return their campaign.
 
         Parameters
         ----------
         key
-            Makes it safe to call again, after a crash, say, with the same key and the same tasks: those that the store
-            has already are compared and skipped.
+            Makes it safe to call this again with the same key and tasks, for example after a crash: tasks that the
+            store already has are compared and skipped.
         on_submitted
-            Is told from time to time what the store has, perhaps by another thread.
+            Called from time to time with the campaign so far, perhaps by another thread.
         """
         own = key is None
         found = self._link.call(GetCampaigns(key=key)).campaigns if key else ()
@@ -178,12 +177,12 @@ class Session(Looking, Maintenance):
         return answer.campaign
 
     def _take_back(self, key: str) -> None:
-        """Cancel the part of a campaign whose submission has failed: nobody knows its number."""
+        """Cancel the submitted part of a campaign whose submission has failed: the user does not know its number."""
         try:
             for found in self._link.call(GetCampaigns(key=key)).campaigns:
                 seal(self._link, key, found.received)
                 self._link.call(Cancel(new_key(), Filter(campaign=found.id)))
-        except PilotMTCError:  # the store is what failed: the first error says so
+        except PilotMTCError:  # the store itself fails, as the first error says
             return
 
     def run(
@@ -198,15 +197,15 @@ class Session(Looking, Maintenance):
         any_pilot: bool = False,
         retry_failed: bool = False,
     ) -> Run:
-        """Return a run of `tasks` with pilots of its own; iterating over its ``events()`` performs it.
+        """Return a `Run` of `tasks` in pilots of its own; iterating over its ``events()`` performs it.
 
         Parameters
         ----------
         tasks
-            As `make_tasks` makes them. None, with `campaign`, is what is left of that campaign; both submit `tasks`
-            from where the campaign's submission was interrupted: they must begin with those that it has.
+            From `make_tasks`. None, with `campaign`: run the rest of that campaign. With both, continue the campaign's
+            interrupted submission: `tasks` must start with those that it has.
         pilot
-            What its pilots are to be.
+            The description of its pilots.
         outputs, keep_order, any_pilot, retry_failed
             See `Run`.
 
@@ -231,11 +230,11 @@ class Session(Looking, Maintenance):
     # -- steering ---------------------------------------------------------------------------------------------
 
     def cancel(self, **select: Unpack[Selection]) -> Changed:
-        """Cancel tasks: those that have not started at once, running ones are killed."""
+        """Cancel tasks: running tasks are killed, the others never start."""
         return self._link.call(Cancel(new_key(), as_choice(**select)))
 
     def retry(self, **select: Unpack[Selection]) -> Changed:
-        """Run tasks again that are FAILED, CANCELED or SKIPPED, with all their retries."""
+        """Retry tasks that are FAILED, CANCELED or SKIPPED, with all their retries."""
         return self._link.call(Retry(new_key(), as_choice(**select)))
 
     def edit(self, new: NewValues, **select: Unpack[Selection]) -> Changed:

@@ -1,4 +1,4 @@
-"""What a caller of the Python API has given: its names and its types, looked at before anything is done with it."""
+"""Checks of arguments that callers of the Python API pass: their names and types."""
 
 import difflib
 import math
@@ -10,11 +10,11 @@ from typing import TypeVar
 from pilotmtc.errors import UsageError, shown
 
 T = TypeVar("T")
-_OTHER_WORDS = {"timeout": "time_limit", "retry": "retries"}  # of other programs; difflib finds worse ones
+_OTHER_WORDS = {"timeout": "time_limit", "retry": "retries"}  # from other programs; difflib would suggest worse ones
 
 
 def check_names(given: Iterable[str], known: Iterable[str]) -> None:
-    """Raise `TypeError`, as Python does, for a keyword that is not known; say which one may be meant."""
+    """Raise `TypeError`, as Python does, for an unknown keyword, and suggest a known one."""
     there = tuple(known)
     for name in given:
         if name in there:
@@ -27,7 +27,7 @@ def check_names(given: Iterable[str], known: Iterable[str]) -> None:
 
 
 def whole(name: str, value: object) -> int:
-    """Return the whole number that `value` is."""
+    """Return `value` as a whole number."""
     if not isinstance(value, bool):
         try:
             return operator.index(value)  # type: ignore[arg-type]  # that is the question
@@ -37,7 +37,7 @@ def whole(name: str, value: object) -> int:
 
 
 def number(name: str, value: object) -> float:
-    """Return the number that `value` is."""
+    """Return `value` as a number."""
     if not isinstance(value, bool | str):
         try:
             return float(value)  # type: ignore[arg-type]  # that is the question
@@ -51,7 +51,7 @@ def _bare(value: object) -> str:
 
 
 def seconds(name: str, value: object) -> float | None:
-    """Return the time that `value` is; None stays None."""
+    """Return `value` as a time in seconds; None stays None."""
     found = None if value is None else number(name, value)
     if found is not None and not (math.isfinite(found) and found >= 0):
         raise UsageError(f"{name}={shown(value)} is not a time: give 0 or more seconds")
@@ -59,14 +59,14 @@ def seconds(name: str, value: object) -> float | None:
 
 
 def text(name: str, value: object) -> str:
-    """Return `value`, which must be a text."""
+    """Return `value`, which must be a string."""
     if isinstance(value, str):
         return value
     raise UsageError(f"{name}={shown(value)} is not a text: put it in quotes")
 
 
 def path(name: str, value: object) -> str:
-    """Return the path that `value` is: a text or a `pathlib.Path`."""
+    """Return `value`, a string or a `pathlib.Path`, as a path."""
     found = os.fspath(value) if isinstance(value, os.PathLike) else value
     if isinstance(found, str) and found:
         return found
@@ -74,7 +74,7 @@ def path(name: str, value: object) -> str:
 
 
 def word(name: str, value: object) -> str:
-    """Return `value`, a text, a number or a path, as the text that a program sees."""
+    """Return `value`, a string, a number or a path, as the string that a program gets."""
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     if isinstance(value, str):
@@ -92,15 +92,15 @@ def flag(name: str, value: object) -> bool:
 
 
 def amount(name: str, value: object) -> str | float:
-    """Return `value`, a text such as ``"2G"`` or ``"5m"``, or a number."""
+    """Return `value`, a string such as ``"2G"`` or ``"5m"``, or a number."""
     if isinstance(value, str | int) and not isinstance(value, bool):
         return value
     return number(name, value)
 
 
 def cell(value: object, *where: object) -> str:
-    """Return the value of a parameter as the text that a task gets. None and lists have none that could be meant."""
-    if isinstance(value, str | int | float):  # nearly all
+    """Return the value of a parameter as the string that a task gets. None and lists are refused."""
+    if isinstance(value, str | int | float):  # most of them
         return str(value)
     if value is None or isinstance(value, bytes | bytearray | list | tuple | set | frozenset | Mapping):
         raise UsageError(
@@ -110,14 +110,14 @@ def cell(value: object, *where: object) -> str:
 
 
 def several(name: str, value: object, read: Callable[[str, object], T]) -> tuple[T, ...]:
-    """Return the values of a list, each as `read` returns it. One text is no list: it would be one of its letters."""
+    """Return the values of a list, each read by `read`. A single string is refused: it would be a list of letters."""
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
         raise UsageError(f"{name}={shown(value)} is one value: give a list, as in {name}=[{shown(value)}]")
     return tuple([read(name, item) for item in value])
 
 
 def by_name(name: str, value: object, read: Callable[[str, object], T]) -> dict[str, T]:
-    """Return a mapping of names to values, each as `read` returns it."""
+    """Return a mapping of names to values, each read by `read`."""
     if not isinstance(value, Mapping):
         raise UsageError(f"{name}={shown(value)} is not a mapping: give one, as in {name}={{'NAME': ...}}")
     return {text(f"a name in {name}", key): read(f"{name}[{key!r}]", item) for key, item in value.items()}

@@ -1,4 +1,4 @@
-"""The link of a session to its store."""
+"""A session's connection to its store."""
 
 import concurrent.futures
 import threading
@@ -11,17 +11,17 @@ from pilotmtc.protocol.client.watch import Changes, GetChanges
 from pilotmtc.store.client.client import StoreClient
 from pilotmtc.store.interface import Store
 
-_BEAT_S = 0.1  # how often a waiting thread looks around, so that signal handlers take effect
+_BEAT_S = 0.1  # how often a waiting thread wakes up, so that signal handlers run
 _ASK_AGAIN_S = 0.02
 
 
 class StoreLink:
-    """A store, and where it is. A `StoreClient` answers many requests at once; any other `Store` one by one."""
+    """A store and its URL. A `StoreClient` answers many requests at once; any other `Store` one by one."""
 
     def __init__(self, store: Store, url: str) -> None:
         self.store = store
         self.url = url
-        self._lock = threading.Lock()  # of a store that is here, in this process: threads may share a session
+        self._lock = threading.Lock()  # for a store in this process, because threads may share a session
 
     def call(self, request: Request[R]) -> R:
         """Return the store's answer."""
@@ -33,7 +33,7 @@ class StoreLink:
         return [future.result() for future in futures]
 
     def send(self, request: Request[R]) -> "concurrent.futures.Future[R]":
-        """Return a future of the store's answer."""
+        """Return a future for the store's answer."""
         if isinstance(self.store, StoreClient):
             return self.store.send(request)
         future: concurrent.futures.Future[R] = concurrent.futures.Future()
@@ -45,7 +45,7 @@ class StoreLink:
         return future
 
     def changes(self, request: GetChanges) -> Changes:
-        """Return what has changed, which a server holds back until something has, for `wait_s` at most."""
+        """Return what has changed; wait up to the request's `wait_s` for a change."""
         if isinstance(self.store, StoreClient):
             future = self.store.send(request)
             while not future.done():

@@ -46,7 +46,7 @@ class Looking:
         return get_campaign(self._link, campaign)
 
     def tasks(self, *, limit: int | None = None, newest: bool = False, **select: Unpack[Selection]) -> Iterator[Task]:
-        """Yield tasks in order of their ids (`newest`: the other way round), `limit` at the most."""
+        """Yield at most `limit` tasks in order of their ids, or in descending order with `newest`."""
         size = _PAGE if limit is None else max(1, min(limit, _PAGE))
         them = itertools.chain.from_iterable(
             pages(self._link, as_filter("limit", "newest", **select), newest=newest, size=size)
@@ -62,17 +62,17 @@ class Looking:
         largest: str = "",
         **select: Unpack[Selection],
     ) -> Tasks:
-        """Return one page of tasks, and in ``next`` the `after` of the following one, 0 after the last.
+        """Return a page of tasks; its ``next`` is the `after` of the following page, or 0 if it is the last one.
 
-        A page may hold fewer than `limit` tasks, or none, and not be the last.
+        A page may have fewer than `limit` tasks, or none, without being the last.
 
         Parameters
         ----------
         newest
-            In descending order of ids: `after` is then the id before which the page begins.
+            In descending order of ids; the page then begins below `after`.
         largest
-            ``priority``, ``elapsed_s``, ``cpu_s``, ``memory_bytes`` or ``recorded_at``: of the tasks that the store has
-            looked at for this page, those with the largest values.
+            ``priority``, ``elapsed_s``, ``cpu_s``, ``memory_bytes`` or ``recorded_at``: return those with the largest
+            values among the tasks that the store has looked at for this page.
         """
         wish = as_filter("after", "limit", "newest", "largest", **select)
         return get_page(self._link, wish, after=after, size=limit, newest=newest, largest=largest)
@@ -87,7 +87,7 @@ class Looking:
         return number
 
     def task(self, task: int) -> TaskDetail:
-        """Return everything about a task: its template, attempts and neighbours.
+        """Return everything about a task: its template, its attempts, its dependencies and dependents.
 
         Raises
         ------
@@ -97,7 +97,7 @@ class Looking:
         return get_task(self._link, _task_id(task))
 
     def explain(self, task: int) -> tuple[TaskState, list[str]]:
-        """Return a task's state, and why it is so: the answer first, then reasons, then commands behind ``$ ``.
+        """Return lines that explain a task's state: the answer, then reasons, then commands after ``$ ``.
 
         Raises
         ------
@@ -110,12 +110,12 @@ class Looking:
         return found.task.state, explain(found)
 
     def output(self, task: int, attempt: int = 0, *, whole: bool = True) -> Output:
-        """Return what an attempt (0: the last) of a task has written.
+        """Return the output of a task's attempt (0: the last one).
 
         Parameters
         ----------
         whole
-            Read the files of outputs that were too large for the store; otherwise return their heads and tails.
+            Read the files of outputs that were too large for the store; otherwise return head and tail.
 
         Raises
         ------
@@ -127,63 +127,63 @@ class Looking:
         return get_output(self._link, _task_id(task), whole_number("attempt", attempt), whole=whole)
 
     def tail(self, task: int, *, since: float = 0.0, wait_s: float = 5.0) -> Tail:
-        """Return the end of what a task that runs has written so far, as its agent says.
+        """Return the end of what a running task has written so far, which its agent reports.
 
         Parameters
         ----------
         since
-            ``Tail.at`` of the last answer, to wait for a newer one.
+            ``Tail.at`` of the last answer: wait for newer output.
         wait_s
-            How long, in seconds. A task that does not run is answered at once.
+            How long to wait. If the task does not run, the answer comes at once.
         """
         return self._link.call(GetTail(_task_id(task), since, wait_s))
 
     def follow_output(self, task: int) -> Iterator[OutputPiece]:
-        """Yield what a task has written so far, and what it writes until it finishes.
+        """Yield what a task has written so far, and then what it writes until it ends.
 
         Raises
         ------
         UsageError
-            If there is no such task, or it ends without ever having run.
+            If there is no such task, or if it ends without having run.
         """
         return follow_output(self._link, _task_id(task))
 
     def results(
         self, *, outputs: bool = True, whole: bool = False, newest: bool = False, **select: Unpack[Selection]
     ) -> Iterator[TaskResult]:
-        """Yield the results of finished tasks, one by one, in order of their ids.
+        """Yield the results of finished tasks in order of their ids.
 
         Parameters
         ----------
         outputs
-            Whether their stdout and stderr are wanted.
+            Whether to fetch their stdout and stderr.
         whole
-            Whether outputs that were too large for the store are to be read from their files.
+            Whether to read outputs that were too large for the store from their files.
         """
         wish = as_filter("outputs", "whole", "newest", **select)
         return results(self._link, wish, outputs=outputs, whole=whole, newest=newest)
 
     def vocabulary(self) -> Vocabulary:
-        """Return the names of parameters and the tags that are in use, for the completion of filters."""
+        """Return the names of parameters and the tags in use, for the completion of filters."""
         words = self._link.call(GetWords())
         return Vocabulary(words.params, words.tags)
 
     def overview(self, since: int = 0, *, span_s: float = 600.0, wait_s: float = 0.0) -> Overview:
-        """Return pilots, campaigns and the recent past; a `pilotmtc.session.look.overview.Board` adds them up.
+        """Return pilots, campaigns and the recent past, for a `pilotmtc.session.look.overview.Board` to add up.
 
         Parameters
         ----------
         since
-            ``Overview.seq`` of the last answer, for what has changed since then; 0: all.
+            ``Overview.seq`` of the last answer: return what has changed since then; 0: everything.
         span_s
-            Length of the past, in seconds.
+            The length of the past.
         wait_s
-            How long to wait for something to change, in seconds.
+            How long to wait for a change.
         """
         return self._link.call(GetOverview(since, span_s, wait_s))
 
     def fields(self, **select: Unpack[Selection]) -> tuple[str, ...]:
-        """Return the names of all parameters of tasks, in order of appearance. Looks at every task."""
+        """Return the names of all parameters, in order of appearance. This looks at every task."""
         names: dict[str, None] = {}
         for page in pages(self._link, as_filter(**select), size=_FIELDS_PAGE):
             for task in page:
@@ -192,14 +192,14 @@ class Looking:
         return tuple(names)
 
     def follow(self, campaign: int) -> Iterator[Step]:
-        """Yield the progress of a campaign and which of its tasks have ended, until all have finished."""
+        """Yield the progress of a campaign, and which of its tasks have ended, until all have finished."""
         for step in follow(self._link, get_campaign(self._link, campaign).id):
             yield step
             if step.complete:
                 return
 
     def wait(self, campaign: int, timeout_s: float | None = None) -> Campaign:
-        """Return a campaign once all of its tasks have finished.
+        """Wait until all tasks of a campaign have finished; return the campaign.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""What a session does with the store as a whole: its file, how it is opened, its keys."""
+"""The part of a session about the store itself: its file, how it is opened, its limits and keys."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -31,22 +31,22 @@ class Maintenance:
     _link: StoreLink
 
     def info(self) -> StoreInfo:
-        """Return what the store is, who serves it, and how many tasks it has."""
+        """Return facts about the store's file and server, and the number of tasks."""
         return self._link.call(GetStore())
 
     def limits(self) -> tuple[Limit, ...]:
-        """Return the limits of named resources that count over all pilots of the store, and what is in use."""
+        """Return the limits of named resources over all pilots of the store, and how much is in use."""
         return self._link.call(GetLimits()).limits
 
     def set_limits(self, amounts: Mapping[str, float | None]) -> None:
-        """Let tasks of all pilots together use no more than that of each named resource; None ends a limit.
+        """Limit how much of each named resource tasks of all pilots may use together; None removes a limit.
 
-        Tasks that run go on, also if they use more. If one amount is wrong, no limit changes.
+        Running tasks continue, even if they use more. If one amount is wrong, no limit changes.
 
         Raises
         ------
         UsageError
-            If an amount is not a number from 0 on, or a limit is to end that does not exist.
+            If an amount is not a number of at least 0, or if a limit to remove does not exist.
         """
         given = by_name("amounts", amounts, lambda name, amount: None if amount is None else number(name, amount))
         known = [one.name for one in self.limits()]
@@ -56,24 +56,24 @@ class Maintenance:
         self._link.call(SetLimits(given))
 
     def set_mode(self, mode: str) -> None:
-        """Let all hosts open the store as ``local`` or ``network``, or as its file system demands (``auto``)."""
+        """Let all hosts open the store as ``local`` or ``network``, or as its file system requires (``auto``)."""
         self._link.call(SetMode(mode))
 
     def check(self) -> tuple[str, ...]:
-        """Return what is wrong with the store, in words; nothing if it is sound."""
+        """Return messages about what is wrong with the store; none if it is sound."""
         return self._link.call(CheckStore()).problems
 
     def compact(self) -> Compacted:
-        """Give unused space in the store's file back, and return its size before and after."""
+        """Return unused space in the store's file to the file system; return the sizes before and after."""
         return self._link.call(CompactStore())
 
     def snapshot(self, path: str | Path, *, lacks: Callable[[str], None] | None = None) -> Path:
-        """Write a consistent copy of the store to `path` on its host, while it is in use; return where it is.
+        """Write a consistent copy of the store to `path` on its host while it is in use; return the copy's path.
 
         Parameters
         ----------
         lacks
-            Told in words if the copy lacks outputs, since they are in files beside the store.
+            Called with a message if the copy lacks outputs, which are in files beside the store.
         """
         where = Path(path) if "://" in self._link.url else Path(os.path.abspath(os.path.expanduser(path)))
         note = self._link.call(SnapshotStore(str(where))).note
@@ -82,16 +82,16 @@ class Maintenance:
         return where
 
     def check_output(self, path: str | Path) -> None:
-        """Raise `UsageError` if an output cannot be written to `path`, as that is one of the store's own files."""
-        from pilotmtc.store.file.maintenance import refuse_output  # which brings sqlite3
+        """Raise `UsageError` if `path` is one of the store's own files, and so no place for an output."""
+        from pilotmtc.store.file.maintenance import refuse_output  # imports sqlite3
 
         if (where := locate(self._link.url)).target is None:
             refuse_output(Path(where.path), Path(path))
 
     def new_key(self, name: str) -> Key:
-        """Make a key on the store's host that opens this store over SSH and nothing else, and return it.
+        """Make a key on the store's host that opens this store over SSH, and nothing else; return it.
 
-        A key of that name that is there already stays as it is.
+        An existing key of that name is kept.
         """
         return self._link.call(NewKey(name)).keys[0]
 
@@ -100,5 +100,5 @@ class Maintenance:
         return self._link.call(GetKeys()).keys
 
     def revoke_key(self, name: str) -> bool:
-        """Let a key open nothing any more, and remove it; return whether there was such a key."""
+        """Revoke and remove a key; return whether it existed."""
         return bool(self._link.call(RevokeKey(name)).changed)

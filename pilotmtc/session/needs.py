@@ -1,4 +1,4 @@
-"""What a task needs, in users' words: of new tasks, and of those that are edited."""
+"""Options for what a task needs, for new tasks and for edits."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,7 +16,7 @@ READERS: dict[str, Callable[[str, object], Any]] = {
 
 
 def check_needs(needs: Mapping[str, Any]) -> None:
-    """Raise `UsageError` unless a task can need that much; what is missing from `needs` is not looked at."""
+    """Raise `UsageError` if a value in `needs` is out of its bounds; missing ones are not checked."""
     if not 1 <= needs.get("cores", 1) <= LARGEST:
         raise UsageError(f"a task needs {needs['cores']} cores: give 1 or more")
     check_ranks(needs.get("ranks"), needs.get("ranks_per_node"))

@@ -1,4 +1,4 @@
-"""A session's pilots."""
+"""`Pilots`: the pilots of a session's store."""
 
 import time
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ _LOOK_S = 0.1
 
 
 class Pilots:
-    """The pilots of a store. Iterating over it gives the active ones, newest first."""
+    """The pilots of a store. Iteration gives the active ones, newest first."""
 
     def __init__(self, link: StoreLink, site: str = LOCAL) -> None:
         self._link = link
@@ -58,7 +58,7 @@ class Pilots:
         return found[0]
 
     def inspect(self, pilot: int) -> PilotView:
-        """Return what is known of a pilot: its record, nodes, running tasks, events and pace.
+        """Return everything about a pilot: its record, nodes, running tasks, events and pace.
 
         Raises
         ------
@@ -71,23 +71,23 @@ class Pilots:
         return found
 
     def spans(self, pilot: int, *, before: int = 0, since: int = 0) -> Spans:
-        """Return a page of when and where a pilot's attempts ran.
+        """Return a page of a pilot's attempts: when and where they ran.
 
         Parameters
         ----------
         before
-            ``Spans.next`` of the last page, for the one with older tasks.
+            ``Spans.next`` of the last page: return the page with older tasks.
         since
-            ``Spans.seq`` of the last answer, for the attempts that have ended since then.
+            ``Spans.seq`` of the last answer: return attempts that have ended since then.
         """
         return self._link.call(GetSpans(_pilot_id(pilot), before, since=since))
 
     def file(self, pilot: int, name: str, limit: int = 65_536) -> PilotFile:
-        """Return the end, of `limit` bytes, of a file in a pilot's directory: ``agent.log`` or ``job.sh``."""
+        """Return the last `limit` bytes of a file in a pilot's directory: ``agent.log`` or ``job.sh``."""
         return self._link.call(GetPilotFile(_pilot_id(pilot), name, limit))
 
     def describe(self, **options: Unpack[PilotOptions]) -> PilotDescription:
-        """Return the description that `submit` would make of the same options, at the session's site."""
+        """Return the description that `submit` would make from the same options."""
         if not options.get("site") and not options.get("scheduler"):
             options["site"] = self._site
         return describe(remote=self._link.url.startswith("ssh://"), **options)
@@ -98,14 +98,14 @@ class Pilots:
         Parameters
         ----------
         wait_s
-            How long to wait for it to become active, or for the scheduler to take it; None is some seconds.
+            How long to wait for it to become active, or for the scheduler to accept it; None: some seconds.
         **options
             See `PilotOptions`.
 
         Raises
         ------
         ConfigError
-            If it dies at once; the message quotes its log.
+            If it dies at once; the text quotes its log.
         SubmitRejected
             If the scheduler refuses.
         """
@@ -115,7 +115,7 @@ class Pilots:
         return pilots.start(self._link.store, self._link.url, self.describe(**options), wait_s)
 
     def drain(self, pilot: int) -> Changed:
-        """Let a pilot finish its running tasks, and end."""
+        """Let a pilot finish its running tasks, take no new ones, and end."""
         return self._link.call(DrainPilot(self.get(pilot).id))
 
     def cancel(self, pilot: int) -> Changed:
@@ -123,7 +123,7 @@ class Pilots:
         return self._link.call(CancelPilot(self.get(pilot).id))
 
     def wait(self, pilot: int, timeout_s: float | None = None) -> Pilot:
-        """Return a pilot once it has ended.
+        """Wait until a pilot has ended; return it.
 
         Raises
         ------

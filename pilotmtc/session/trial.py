@@ -1,4 +1,4 @@
-"""A pilot that only tries the way from a compute node to the store."""
+"""Test a site with a pilot: can an agent on a compute node reach the store?"""
 
 import time
 
@@ -13,7 +13,7 @@ _LOOK_S = 0.5
 
 
 def try_node(site: str, wait_s: float) -> Finding:
-    """Submit a pilot of one node, see whether its agent reaches the store within `wait_s`, and cancel it."""
+    """Submit a pilot of one node, check whether its agent reaches the store within `wait_s`, and cancel it."""
     try:
         with Session(site=site) as session:
             pilot = session.pilots.submit(site=site, nodes=1, walltime=_WALLTIME_S)
@@ -22,7 +22,7 @@ def try_node(site: str, wait_s: float) -> Finding:
                 while pilot.state is not PilotState.ACTIVE and pilot.state not in PILOT_FINAL:
                     if time.monotonic() >= until:
                         seen = f"{pilot.state.name} {pilot.native_state} {pilot.reason}".strip()
-                        return Finding(NAME, None, f"its job has not come to run within {wait_s:g} s: {seen}")
+                        return Finding(NAME, None, f"its job has not started within {wait_s:g} s: {seen}")
                     time.sleep(_LOOK_S)
                     pilot = session.pilots.get(pilot.id)
             finally:

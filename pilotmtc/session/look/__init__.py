@@ -1,1 +1,1 @@
-"""What users can see: tasks, results, output, reasons."""
+"""What users can look at: campaigns, tasks, results, outputs, the overview, and reasons for a task's state."""

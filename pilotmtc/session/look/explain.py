@@ -1,4 +1,4 @@
-"""Why a task is where it is, in words. Pure: records in, lines out."""
+"""Why a task is in its state, in words. Pure: records in, lines out."""
 
 import shlex
 from collections.abc import Container
@@ -13,14 +13,14 @@ from pilotmtc.text.endings import describe_end, end_sentence, message_of
 from pilotmtc.text.tables import count
 from pilotmtc.units import format_duration, format_memory
 
-_NAMED = 5  # tasks or pilots that are named before "and more"
+_NAMED = 5  # number of tasks or pilots that are named before "and more"
 T = TaskState
 
 
 def explain(found: Explanation) -> list[str]:
-    """Return lines that say why the task of `found` is where it is, and what can be done about it.
+    """Return lines that say why the task of `found` is in its state, and what can be done about it.
 
-    The first line is the answer, those after it the reasons; lines that begin with ``$ `` are commands to type.
+    The first line is the answer, and the reasons follow; lines that start with ``$ `` are commands to type.
     """
     task = found.task
     if task is None:
@@ -157,9 +157,9 @@ def _ahead(number: int) -> str:
 
 
 def obstacle(pilot: Pilot, task: Task, now: float, *, own: bool = False, limits: Container[str] = ()) -> str:
-    """Return why `pilot` will not run `task`, whose campaign may be kept for its `own` pilots; nothing if it may.
+    """Return why `pilot` will not run `task`; empty if it may. `own`: the campaign has pilots of its own.
 
-    What is in `limits` a task takes from the store's limit, and not from its node.
+    Resources in `limits` are not taken from the node, but from the store's limit.
     """
     asked, need = pilot.description, task.resources
     if own and asked.campaign is None:
@@ -174,7 +174,7 @@ def obstacle(pilot: Pilot, task: Task, now: float, *, own: bool = False, limits:
 
 
 def _lacking(lack: Lack, need: Resources, nodes: int) -> str:
-    """Return what a pilot lacks, behind its name."""
+    """Return what a pilot lacks, as the end of a sentence that starts with its name."""
     if lack.kind is Kind.CORES:
         return f"has {count(int(lack.has), 'core')} a node, and the task needs {lack.needs}"
     if lack.kind is Kind.GPUS:
@@ -194,10 +194,10 @@ def _lacking(lack: Lack, need: Resources, nodes: int) -> str:
 
 
 def pending(pilot: Pilot, now: float) -> str:
-    """Return why a pilot has not started, in words."""
+    """Return why a pilot has not started."""
     for_s = format_duration(now - pilot.created_at)
     native = " ".join(filter(None, (pilot.native_state, f"({pilot.reason})" if pilot.reason else "")))
-    if pilot.state is PilotState.NEW:  # one without a scheduler is nothing else until it starts
+    if pilot.state is PilotState.NEW:  # without a scheduler, a pilot has no other state before it starts
         return f"was made {for_s} ago and has not {'been submitted' if pilot.description.scheduler else 'started'} yet"
     never = never_starts(pilot)
     words = f"waits in the queue of {pilot.description.site} for {for_s}{f': {native}' if native else ''}"
@@ -214,7 +214,7 @@ def _pilots(pilots: list[Pilot]) -> str:
 
 
 def _over(task: Task, found: Explanation) -> list[str]:
-    """Say how it ended: who reads that has seen the state, so that the words for it are not said again."""
+    """Return how the task ended, without the name of its state, which the reader has seen."""
     last = task.last
     if task.state is T.DONE:
         if last is None:
@@ -247,7 +247,7 @@ def _over(task: Task, found: Explanation) -> list[str]:
 
 
 def advice(cause: Cause, exit_code: int | None) -> list[str]:
-    """Return what such an end may mean, and what helps."""
+    """Return what such an end may mean, and what may help."""
     if cause is Cause.OOM:
         return ["for more memory: pilotmtc edit --memory"]
     if cause is Cause.TIMEOUT:

@@ -1,8 +1,8 @@
 """The language of filters: ``state:failed tag:night exit:137 mass>3 elapsed>10m``. Pure.
 
-A filter is words with blanks between them, all of which must hold. A word is ``KEY:VALUE`` (several values with commas
-between them), a comparison such as ``memory>1G``, or a part of a task's name. What is no key is a parameter. Quotation
-marks around a key or a value let it hold blanks and signs.
+A filter consists of words separated by blanks, and a task must satisfy all of them. A word is ``KEY:VALUE`` (several
+values are separated by commas), a comparison such as ``memory>1G``, or a part of a task's name. A key that is not known
+is a parameter. Quotation marks around a key or a value let it contain blanks and special characters.
 """
 
 import difflib
@@ -22,14 +22,14 @@ from pilotmtc.units import parse_duration, parse_memory
 
 _TERM = re.compile(r'(?P<key>(?:"[^"]*"|[^\s"<>=!:])+)(?P<op><=|>=|!=|[:=<>])(?P<value>(?:"[^"]*"|[^\s"])*)')
 _WORD = re.compile(r'(?:"[^"]*"|[^\s"])+')
-_LAST = re.compile(r'(?:"[^"]*"|"[^"]*\Z|[^\s"])*\Z')  # word, which may be open
+_LAST = re.compile(r'(?:"[^"]*"|"[^"]*\Z|[^\s"])*\Z')  # a quoted word; the closing mark may be missing
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 _MANY = 100_000
 _MOST = 1 << 62
 _PARAM = "params."
 STATES = tuple(state.name.lower() for state in TaskState)
 CAUSES = tuple(cause.name.lower().replace("_", "-") for cause in Cause)
-# What may be asked, and what a value looks like.
+# The keys, and the form of their values.
 KEYS = {
     "state": f"state:failed,canceled (of {', '.join(STATES)})",
     "campaign": "campaign:3 (or several, as in campaign:3,4)",
@@ -53,7 +53,7 @@ _COMPARED = {
 
 
 class FilterError(UsageError):
-    """A filter that means nothing: what is wrong stands between `start` and `end` of its text."""
+    """An invalid filter; the error is between `start` and `end` of its text."""
 
     def __init__(self, words: str, start: int = 0, end: int = 0) -> None:
         super().__init__(words)
@@ -62,7 +62,7 @@ class FilterError(UsageError):
 
 
 class Vocabulary(Struct, frozen=True):
-    """What completion may offer besides keys, states and causes."""
+    """Words for completion besides keys, states and causes."""
 
     params: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
@@ -71,12 +71,12 @@ class Vocabulary(Struct, frozen=True):
 
 
 def parse_filter(text: str) -> Filter:
-    """Return the filter that `text` means; an empty one is all tasks.
+    """Parse a filter; an empty one selects all tasks.
 
     Raises
     ------
     FilterError
-        If it means nothing; the text says what may stand there.
+        If it is invalid; the text says what is allowed there.
     """
     found = Filter()
     given: set[str] = set()
@@ -108,12 +108,12 @@ def parse_filter(text: str) -> Filter:
 
 
 def quoted_key(name: str) -> str:
-    """Return a parameter's name as a filter takes it."""
+    """Return a parameter's name, quoted for a filter if necessary."""
     return name if re.fullmatch(r'[^\s"<>=!:]+', name) else f'"{name}"'
 
 
 def pointed(text: str, error: FilterError) -> str:
-    """Return an error with the filter's text, and where in it the error lies."""
+    """Return an error with the filter's text, and a line that points at the error."""
     return f"{error}\n  {text}\n  {' ' * error.start}{'^' * max(error.end - error.start, 1)}"
 
 
@@ -175,7 +175,7 @@ def _campaigns(value: str) -> CampaignId | tuple[CampaignId, ...]:
 
 
 def _signal(value: str) -> int:
-    """Return the number of a signal, which may be given by its name."""
+    """Return the number of a signal, which may be given by name."""
     if value.isdecimal():
         return _one(value, "signal")
     name = f"SIG{value.upper().removeprefix('SIG')}"
@@ -247,9 +247,9 @@ _LISTS = ("state", "campaign", "cause", "name", "exit", "id")
 
 
 def completions(text: str, vocabulary: Vocabulary | None = None) -> list[str]:
-    """Return what `text`, which ends where the cursor is, could go on to be; best first, each a whole text."""
+    """Return completions of `text`, which ends at the cursor; each is a whole text, the best one is first."""
     end = _LAST.search(text)
-    assert end is not None  # it may be empty
+    assert end is not None  # perhaps empty
     before, word = text[: end.start()], end[0]
     vocabulary = vocabulary or Vocabulary()
     key, colon, value = word.partition(":")

@@ -1,4 +1,4 @@
-"""One task, and what it writes: while it runs, and when it has finished."""
+"""A task's output, while it runs and after it has ended."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -15,14 +15,14 @@ from pilotmtc.session.look.results import output_blocks, whole_output
 from pilotmtc.states import TASK_FINAL, TaskState
 
 _HELD_S = 20.0
-_PAUSE_S = 0.5  # between two looks at a task that runs
-_LONG_PAUSE_S = 1.0  # at one that does not yet
+_PAUSE_S = 0.5  # between two requests about a running task
+_LONG_PAUSE_S = 1.0  # the same, before it runs
 
 
 class OutputPiece(Struct, frozen=True):
-    """Something that an attempt has written to ``stdout`` or ``stderr``.
+    """A piece of what an attempt has written to ``stdout`` or ``stderr``.
 
-    `left_out`: so many bytes before it were written faster than they could be told.
+    `left_out`: the number of bytes before it that are missing, because they were written too fast.
     """
 
     attempt: int
@@ -46,7 +46,7 @@ def get_task(link: StoreLink, task: TaskId) -> TaskDetail:
 
 
 def get_output(link: StoreLink, task: TaskId, attempt: int, *, whole: bool) -> Output:
-    """Return what an attempt (0: the last) of a task has written, on wish with what lies in files.
+    """Return the output of a task's attempt (0: the last one), including the parts in files if requested.
 
     Raises
     ------
@@ -72,15 +72,15 @@ def get_output(link: StoreLink, task: TaskId, attempt: int, *, whole: bool) -> O
 
 
 def follow_output(link: StoreLink, task: TaskId) -> Iterator[OutputPiece]:
-    """Yield what a task has written so far, and what it writes until it finishes.
+    """Yield what a task has written so far, and then what it writes until it ends.
 
     Raises
     ------
     UsageError
-        If there is no such task, or it ends without ever having run.
+        If there is no such task, or if it ends without having run.
     """
     attempt, shown, since = 0, {"stdout": 0, "stderr": 0}, 0.0
-    over = 0  # the last that was shown to its end
+    over = 0  # the last attempt whose output was yielded completely
     while True:
         tail = link.call(GetTail(task, since, _HELD_S))
         if attempt and tail.attempt != attempt:
@@ -114,13 +114,13 @@ def _fresh(written: OutputTail, shown: dict[str, int]) -> Iterator[OutputPiece]:
 
 
 def _rest(link: StoreLink, task: TaskId, attempt: int, shown: dict[str, int]) -> Iterator[OutputPiece]:
-    """Yield what is not shown yet of an attempt that has ended; 0 is the last."""
+    """Yield the rest of the output of an attempt that has ended; 0: the last one."""
     found = get_output(link, task, attempt, whole=False)
     for stream, kept, path, size in (
         ("stdout", found.stdout, found.stdout_path, found.stdout_bytes),
         ("stderr", found.stderr, found.stderr_path, found.stderr_bytes),
     ):
-        if path is None and size != len(kept):  # the middle is lost
+        if path is None and size != len(kept):  # the store has head and tail only
             yield OutputPiece(found.attempt, stream, kept[-(size - shown[stream]) :] if size > shown[stream] else b"")
             continue
         for block in _after(output_blocks(kept, path, size), shown[stream]):

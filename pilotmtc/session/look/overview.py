@@ -1,4 +1,4 @@
-"""The sum of a store's overviews, and what needs attention in it. Pure."""
+"""`Board`: the sum of all overviews from a store, and what in it needs attention. Pure."""
 
 from collections.abc import Iterable
 
@@ -20,9 +20,9 @@ _SAID = tuple(how_failed(cause, None, None, 1) for cause in (Cause.TIMEOUT, Caus
 
 
 class Notice(Struct, frozen=True):
-    """Something that needs attention: how much (``bad``, ``warn``, ``note``), in words, and where to look.
+    """Something that needs attention: its severity (``bad``, ``warn``, ``note``), a text, and where to look.
 
-    `tasks` is a filter; `pilot` a number.
+    `tasks` is a filter, `pilot` a pilot's id.
     """
 
     level: str
@@ -32,12 +32,12 @@ class Notice(Struct, frozen=True):
 
 
 class Board:
-    """What is known of a store: the sum of all its overviews so far."""
+    """What is known about a store: the sum of all its overviews so far."""
 
     def __init__(self) -> None:
         self.seq = 0
-        self.now = 0.0  # the store host's clock, at the last overview
-        self.age_s = 0.0  # how long ago that was, as far as somebody says so
+        self.now = 0.0  # the time on the store's host at the last overview
+        self.age_s = 0.0  # how long ago that was, set by the owner of the board
         self.since_at = 0.0
         self.pilots: dict[int, Pilot] = {}
         self.campaigns: dict[int, Campaign] = {}
@@ -45,7 +45,7 @@ class Board:
         self.campaign_paces: dict[int, Pace] = {}
         self.tasks: dict[TaskState, int] = {}
         self.series = Series(1.0, 0.0)
-        self.series_at = 0.0  # when it ended; since then nothing has, and as many cores are busy
+        self.series_at = 0.0  # the end of the series; since then no task has ended, and the busy cores are the same
         self.failures: tuple[FailureGroup, ...] = ()
         self.looked_at = 0
         self.silent: frozenset[PilotId] = frozenset()
@@ -69,7 +69,7 @@ class Board:
 
     @property
     def clock(self) -> float:
-        """The store host's clock now."""
+        """The time on the store's host now."""
         return self.now + self.age_s
 
     @property
@@ -81,33 +81,33 @@ class Board:
 
     @property
     def cores(self) -> tuple[int, int]:
-        """Busy cores, and all cores."""
+        """Number of busy cores, and of all cores."""
         return sum(pilot.busy for pilot in self.live), sum(pilot.cores for pilot in self.live)
 
     @property
     def pace(self) -> float:
-        """Tasks that end per second."""
+        """Recent number of tasks per second."""
         return sum(self.campaign_rate(campaign) for campaign in self.campaigns.values())
 
     def campaign_rate(self, campaign: Campaign) -> float:
-        """Return how many tasks of a campaign end per second."""
+        """Return the recent number of a campaign's tasks per second."""
         return self._lately(self.campaign_paces.get(campaign.id), campaign.counts.get(TaskState.RUNNING, 0))
 
     def pilot_rate(self, pilot: Pilot) -> float:
-        """Return how many tasks of a pilot end per second."""
+        """Return the recent number of a pilot's tasks per second."""
         return self._lately(self.pilot_paces.get(pilot.id), pilot.busy)
 
     def _lately(self, pace: Pace | None, running: int) -> float:
-        """Return a pace now: without news none has ended, so that each that runs takes longer than the news is old."""
+        """Return the present pace: since the last overview no task has ended, so each takes longer than that."""
         lately = 0.0 if pace is None else pace.lately
         return lately if self.age_s < _LULL_S else min(lately, running / self.age_s)
 
     def unfinished(self) -> int:
-        """Return how many tasks have not finished."""
+        """Return the number of tasks that have not finished."""
         return sum(n for state, n in self.tasks.items() if state not in TASK_FINAL)
 
     def eta_s(self, campaign: Campaign) -> float | None:
-        """Return how long a campaign will still take at its recent rate; None if that is unknown."""
+        """Return the time that a campaign still needs at its recent rate; None if unknown."""
         left = sum(n for state, n in campaign.counts.items() if state not in TASK_FINAL)
         held = sum(campaign.counts.get(state, 0) for state in TASK_HELD)
         a_second = self.campaign_rate(campaign)
@@ -117,14 +117,14 @@ class Board:
 
 
 def left_s(pilot: Pilot, now: float) -> float | None:
-    """Return how much of its walltime a pilot has left; None if it has no end, or has not begun."""
+    """Return the rest of a pilot's walltime; None if it has no limit, or has not started."""
     if not pilot.description.walltime_s or pilot.started_at is None or pilot.state in PILOT_FINAL:
         return None
     return max(pilot.started_at + pilot.description.walltime_s - now, 0.0)
 
 
 def notices(board: Board) -> list[Notice]:
-    """Return what needs attention: what stops everything, then what is worst, of that pilots, and the newest."""
+    """Return what needs attention: first what stops all tasks, then by severity; pilots before tasks, newest first."""
     found = []
     for pilot in sorted(board.pilots.values(), key=lambda pilot: -pilot.id):
         found += _pilot(pilot, board)
@@ -141,7 +141,7 @@ def _failures(board: Board) -> list[Notice]:
         more = "at least " if failed > board.looked_at and group.count == board.looked_at else ""
         tasks = f"{more}{count(group.count, 'task')} of campaign {group.campaign}"
         hint = next(iter(advice(group.cause, group.exit_code)), "") if group.cause is Cause.EXIT else group.message
-        hint = "" if hint in _SAID else hint  # said already
+        hint = "" if hint in _SAID else hint  # it is in the list already
         how = how_failed(group.cause, group.exit_code, group.signal, group.count)
         text = f"{tasks} failed {how}{f': {hint}' if hint else ''}"
         found.append(Notice("bad", " ".join(text.split()), tasks=filter_of(group)))
@@ -149,7 +149,7 @@ def _failures(board: Board) -> list[Notice]:
 
 
 def filter_of(group: FailureGroup) -> str:
-    """Return the filter that finds the tasks of a group."""
+    """Return a filter for the tasks of a group."""
     how = f"cause:{group.cause.name.lower().replace('_', '-')}"
     if group.cause is Cause.EXIT:
         how = f"exit:{group.exit_code}"
@@ -160,7 +160,7 @@ def filter_of(group: FailureGroup) -> str:
 
 
 def deserted(campaigns: Iterable[Campaign], pilots: Iterable[Pilot]) -> list[Campaign]:
-    """Return campaigns with ready tasks that are kept for pilots of their own, and have none."""
+    """Return campaigns with ready tasks, kept for pilots of their own, that have no such pilot."""
     own = {pilot.description.campaign for pilot in pilots if pilot.state not in PILOT_FINAL}
     return [one for one in campaigns if one.own_pilots and one.counts.get(TaskState.READY) and one.id not in own]
 

@@ -1,4 +1,4 @@
-"""Tasks page by page: a store looks at so many at once only as keeps others from waiting."""
+"""Tasks page by page: a store looks at a limited number at once, so that other clients need not wait."""
 
 from collections.abc import Iterator
 
@@ -13,14 +13,14 @@ _PAGE = 1000
 def get_page(
     link: StoreLink, select: Filter, *, after: int = 0, size: int = _PAGE, newest: bool = False, largest: str = ""
 ) -> Tasks:
-    """Return one page of the tasks that `select` selects."""
+    """Return one page of the selected tasks."""
     return link.call(GetTasks(select, after, size, newest, largest))
 
 
 def pages(
     link: StoreLink, select: Filter, *, after: int = 0, newest: bool = False, size: int = _PAGE
 ) -> Iterator[tuple[Task, ...]]:
-    """Yield the tasks that `select` selects, from `after` on, page by page; none is empty, but any may be short."""
+    """Yield the selected tasks after `after`, page by page; no page is empty, but any may be short."""
     while True:
         page = get_page(link, select, after=after, size=size, newest=newest)
         if page.tasks:

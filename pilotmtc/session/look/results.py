@@ -1,10 +1,11 @@
-"""How tasks have ended, one record a task, streamed."""
+"""Results of tasks: a stream with one record per task."""
 
 import codecs
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator
 
+import msgspec
 from msgspec import Struct
 
 from pilotmtc.campaign.outputs import is_device
@@ -18,24 +19,24 @@ from pilotmtc.states import TASK_FINAL, Cause, TaskState
 
 _BLOCK_BYTES = 1 << 20
 _LAST_BYTES = 4096
-_OUTPUTS = 64  # asked for at once; each is 128 KiB at most
+_OUTPUTS = 64  # requested at once; each is at most 128 KiB
 
 
 class TaskResult(Struct, frozen=True):
-    """How a task has ended.
+    """The result of a task.
 
     Attributes
     ----------
     id, campaign, name, tags, params, state
         The task's.
     attempt, exit_code, signal, cause, message, node, started_at, elapsed_s, cpu_s, memory_bytes
-        Its last attempt's, as in `pilotmtc.model.Attempt`; None or zero when there is none (it was SKIPPED, say).
+        Its last attempt's, as in `pilotmtc.model.Attempt`; None or zero if it has none, for example if it was SKIPPED.
     stdout, stderr
-        What it wrote, if that was asked for: all of it, or head and tail of what was too much for the store.
+        Its output, if requested: all of it, or head and tail if it was too large for the store.
     stdout_bytes, stderr_bytes
-        How much it wrote.
+        The size of its output.
     stdout_path, stderr_path
-        Where all of it is, when it was too much for the store or the task was given a file.
+        The file with the whole output, if it was too large for the store or if the task writes to a file.
     """
 
     id: TaskId
@@ -68,7 +69,7 @@ class TaskResult(Struct, frozen=True):
 
     @property
     def text(self) -> str:
-        """What it wrote to stdout, as text, with \ufffd for what is not UTF-8."""
+        """Its stdout as text, with \ufffd for what is not UTF-8."""
         return self.stdout.decode("utf-8", "replace")
 
     @property
@@ -80,19 +81,19 @@ class TaskResult(Struct, frozen=True):
 def results(
     link: StoreLink, select: Filter, *, outputs: bool = True, whole: bool = False, newest: bool = False
 ) -> Iterator[TaskResult]:
-    """Yield results of the finished tasks that `select` selects."""
+    """Yield the results of the selected tasks that have finished."""
     states = TASK_FINAL if select.states is None else TASK_FINAL.intersection(select.states)
     if not states:
         return
-    wish = Filter(**{field: getattr(select, field) for field in select.__struct_fields__} | {"states": tuple(states)})
-    for page in pages(link, wish, newest=newest):
+    finished = msgspec.structs.replace(select, states=tuple(states))
+    for page in pages(link, finished, newest=newest):
         yield from with_outputs(link, page, outputs=outputs, whole=whole)
 
 
 def with_outputs(
     link: StoreLink, tasks: Iterable[Task], *, outputs: bool = True, whole: bool = False
 ) -> Iterator[TaskResult]:
-    """Yield the result of each task; what it wrote is fetched many at a time."""
+    """Yield the result of each task; outputs are fetched many at a time."""
     them = iter(tasks)
     while some := tuple(itertools.islice(them, _OUTPUTS)):
         wanted = [task for task in some if outputs and task.last and (task.last.stdout_bytes or task.last.stderr_bytes)]
@@ -142,21 +143,21 @@ def _kept(kept: bytes, path: str | None, size: int, *, whole: bool) -> bytes:
 
 
 def whole_output(kept: bytes, path: str | None, size: int) -> bytes:
-    """Return all that was written; see `output_blocks`."""
+    """Return the whole output; see `output_blocks`."""
     return b"".join(output_blocks(kept, path, size))
 
 
 def output_blocks(
     kept: bytes, path: str | None, size: int, gone: Callable[[str], None] | None = None
 ) -> Iterator[bytes]:
-    """Yield all that was written, in blocks: `kept` by the store, or what is in the file at `path`.
+    """Yield the whole output in blocks: `kept`, which the store has, or the file at `path`.
 
-    The file is read as far as it goes now: who reads may be writing to it. Devices and FIFOs give nothing back.
+    The file is read up to its present end, because the reader may write to it. Devices and FIFOs yield nothing.
 
     Parameters
     ----------
     gone
-        Told in words if the file cannot be opened; `kept` is yielded then, which is its head and tail.
+        Called with a message if the file cannot be opened; then `kept` is yielded, its head and tail.
 
     Raises
     ------
@@ -189,7 +190,7 @@ def output_blocks(
 
 
 def output_text(kept: bytes, path: str | None, size: int, gone: Callable[[str], None] | None = None) -> Iterator[str]:
-    """Yield the same as text, with \ufffd for what is not UTF-8."""
+    """Yield the output as text, with \ufffd for what is not UTF-8; see `output_blocks`."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     for block in output_blocks(kept, path, size, gone):
         yield decoder.decode(block)
@@ -197,7 +198,7 @@ def output_text(kept: bytes, path: str | None, size: int, gone: Callable[[str], 
 
 
 def last_words(result: TaskResult) -> str:
-    """Return the end of what a task wrote to stderr, though it was given a file for that."""
+    """Return the end of a task's stderr, also if it went to a file."""
     path = result.stderr_path
     if result.stderr or path is None or not result.stderr_bytes or is_device(path):
         return result.error_text
@@ -205,5 +206,5 @@ def last_words(result: TaskResult) -> str:
         with open(path, "rb") as file:
             file.seek(-min(_LAST_BYTES, os.fstat(file.fileno()).st_size), os.SEEK_END)
             return file.read(_LAST_BYTES).decode("utf-8", "replace")
-    except OSError:  # it lies on another machine, or has been moved: the task's end is told all the same
+    except OSError:  # it is on another machine or was moved; how the task ended is shown nevertheless
         return ""

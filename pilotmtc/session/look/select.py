@@ -1,4 +1,4 @@
-"""Which tasks, and what to change in them, in users' words."""
+"""Selecting tasks, and changing them: users' arguments become filters and requests."""
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping
@@ -20,22 +20,22 @@ E = TypeVar("E", bound=IntEnum)
 
 
 class Selection(TypedDict, total=False):
-    """Which tasks: all conditions must hold; None is no condition, and an empty one is an error.
+    """Conditions that select tasks. All of them must hold; None is no condition, and an empty one is an error.
 
     Attributes
     ----------
     ids, campaign, states, pilot
-        By number, by campaign (or one of several), by state (`TaskState` or its name in any case), by the pilot that
-        has or had them.
+        By id; by campaign (or one of several); by state (`TaskState`, or its name in any case); by the pilot that runs
+        or ran them last.
     names, tags
-        One of the names (``*`` and ``?`` are wildcards); all of the tags.
+        Any of the names (``*`` and ``?`` are wildcards); all of the tags.
     exit_codes, causes
-        One of them, at the last attempt's end.
+        Any of them, for the last attempt.
     filter
-        The same and more in one text, as in ``"state:failed mass>3"``: see `pilotmtc.session.look.filter`. Or what its
-        `parse_filter` has made of one.
+        Text such as ``"state:failed mass>3"`` with all this and more: see `pilotmtc.session.look.filter`. Or the result
+        of its `parse_filter`.
     all
-        All tasks of the store, which must be said where they are changed.
+        All tasks of the store; to change all of them, this must be given.
     """
 
     ids: Iterable[int] | None
@@ -51,7 +51,7 @@ class Selection(TypedDict, total=False):
 
 
 class NewValues(TypedDict, total=False):
-    """What to change in tasks; the values are as in `TaskOptions`."""
+    """New values for tasks, as in `TaskOptions`."""
 
     priority: int | None
     cores: int | None
@@ -65,19 +65,19 @@ class NewValues(TypedDict, total=False):
 
 
 def as_filter(*own: str, **select: Unpack[Selection]) -> Filter:
-    """Return the filter that means `select`; nothing said is all tasks.
+    """Return the filter for `select`; no condition selects all tasks.
 
     Parameters
     ----------
     own
-        What else the caller takes by keyword, for the hint at what may be meant.
+        Other keywords of the caller, for suggestions in errors.
 
     Raises
     ------
     TypeError
-        If there is no such keyword.
+        If a keyword is unknown.
     UsageError
-        If a condition is empty or of another type, or there is no such state or cause.
+        If a condition is empty or has a wrong type, or if a state or cause is unknown.
     """
     check_names(select, (*Selection.__annotations__, *own))
     given: dict[str, Any] = {name: value for name, value in select.items() if value is not None}
@@ -91,7 +91,7 @@ def as_filter(*own: str, **select: Unpack[Selection]) -> Filter:
 
 
 def as_choice(**select: Unpack[Selection]) -> Filter:
-    """Return the filter that means `select`, which must say something: it is of tasks to be changed."""
+    """Return the filter for `select`, which must not be empty, since the tasks will be changed."""
     found = as_filter(**select)
     if found == Filter() and not select.get("all"):
         raise UsageError("which tasks? give ids, a campaign or another condition, or all=True")
@@ -135,7 +135,7 @@ def _parsed(text: str) -> Filter:
 
 
 def _both(found: Filter, other: Filter, words: object) -> Filter:
-    """Return the filter that means `found` and `other`, which was given as `words`."""
+    """Return the filter for `found` and `other` together; `other` was given as `words`."""
     merged = {}
     for field in found.__struct_fields__:
         one, more = getattr(found, field), getattr(other, field)
@@ -146,12 +146,12 @@ def _both(found: Filter, other: Filter, words: object) -> Filter:
 
 
 def member(kind: type[E], word: object) -> E:
-    """Return the member of `kind` that `word` names, in any case.
+    """Return the member of `kind` with the name `word`, in upper or lower case.
 
     Raises
     ------
     UsageError
-        If there is none; it says which there are.
+        If there is none; the text lists all.
     """
     if isinstance(word, kind):
         return word
@@ -164,14 +164,14 @@ def member(kind: type[E], word: object) -> E:
 
 
 def check_new_values(new: NewValues) -> dict[str, Any]:
-    """Return the values of `new`, each as its type demands and within its bounds; None is left out.
+    """Return the values of `new`, each checked and converted; None is left out.
 
     Raises
     ------
     TypeError
-        If there is no such keyword.
+        If a keyword is unknown.
     UsageError
-        If nothing is to be changed, or a value cannot be.
+        If nothing is to be changed, or if a value is invalid.
     """
     check_names(new, NewValues.__annotations__)
     has: dict[str, Any] = {name: READERS[name](name, value) for name, value in new.items() if value is not None}
@@ -197,6 +197,6 @@ _FIELDS = {
 
 
 def as_edit(key: str, select: Filter, **new: Unpack[NewValues]) -> Edit:
-    """Return the request that changes what `select` selects; see `check_new_values`."""
+    """Return the request that changes the selected tasks; see `check_new_values`."""
     has = check_new_values(new)
     return Edit(key, select, **{_FIELDS.get(name, name): value for name, value in has.items()})

@@ -1,4 +1,4 @@
-"""The results of a run: of each task that has ended, once."""
+"""The results of a run: for each task that has ended, once."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ _FETCH = 500
 
 
 class EndedTasks:
-    """Fetches results of the tasks that have ended; if not `outputs`, only of those that did not succeed."""
+    """Fetches results of tasks that have ended; without `outputs`, only of those that did not succeed."""
 
     def __init__(self, link: StoreLink, *, outputs: bool, keep_order: bool) -> None:
         self._link = link
@@ -25,7 +25,7 @@ class EndedTasks:
         self._seen = TaskIdSet()
 
     def take(self, step: Step, began_at: float) -> Iterator[TaskResult]:
-        """Yield what is new in a step of a run that began at `began_at`, by the store's clock."""
+        """Yield the new results in a step; the run began at `began_at`, by the store's clock."""
         if self._in_order is not None:
             for task in self._in_order.take(step.campaign.id):
                 if self._wanted(task.state):
@@ -39,7 +39,7 @@ class EndedTasks:
             yield from self.missed(step.campaign.id, began_at)
 
     def missed(self, campaign: CampaignId, began_at: float) -> Iterator[TaskResult]:
-        """Yield what has ended since the run began and has not been told; with an order, that is told otherwise."""
+        """Yield results since the beginning of the run that were not yielded yet. In order, none are missed."""
         if self._in_order is not None:
             return
         states = (*BAD, TaskState.DONE) if self._outputs else tuple(BAD)

@@ -1,4 +1,4 @@
-"""What a run tells while it goes on."""
+"""Events of a run."""
 
 from typing import TypeAlias
 
@@ -9,7 +9,7 @@ from pilotmtc.session.look.results import TaskResult
 
 
 class Begun(Struct, frozen=True):
-    """The campaign is in the store and its pilot has been started; if it is `shared`, others may run its tasks, too."""
+    """The campaign is in the store, and its pilot was started; if `shared`, other pilots may run its tasks as well."""
 
     campaign: CampaignId
     pilot: Pilot
@@ -17,31 +17,31 @@ class Begun(Struct, frozen=True):
 
 
 class Advanced(Struct, frozen=True):
-    """How far the campaign is."""
+    """The campaign has made progress."""
 
     campaign: Campaign
 
 
 class Ended(Struct, frozen=True):
-    """A task has ended. ``result.stdout`` is there if the run was asked for outputs."""
+    """A task has ended. ``result`` has its stdout if the run was asked for outputs."""
 
     result: TaskResult
 
 
 class PilotMoved(Struct, frozen=True):
-    """There are news of the pilot that a scheduler was asked for: why it waits, or that it has begun."""
+    """A scheduler's pilot has started, or waits for another reason than before."""
 
     pilot: Pilot
 
 
 class PilotLost(Struct, frozen=True):
-    """The pilot has died; another one has been started."""
+    """The pilot has died, and another one was started."""
 
     pilot: Pilot
 
 
 class StoreTroubled(Struct, frozen=True):
-    """The store cannot keep results, or, if `trouble` is empty, can again. Pilots keep them, and send them again."""
+    """The store cannot record results, which pilots keep meanwhile; or, if `trouble` is empty, it can again."""
 
     trouble: str
 

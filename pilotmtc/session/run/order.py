@@ -1,4 +1,4 @@
-"""Which tasks' ends have been told already, in little memory."""
+"""Which of a campaign's tasks a run has shown already, in little memory."""
 
 from collections.abc import Iterator
 
@@ -12,14 +12,14 @@ _PAGE = 500
 
 
 class TaskIdSet:
-    """A set of task ids that lie close together: a bit each."""
+    """A set of task ids that are close together: it needs one bit for each."""
 
     def __init__(self) -> None:
         self._base = 0
         self._bits = bytearray()
 
     def add(self, task: TaskId) -> bool:
-        """Enter `task`; return whether it is new."""
+        """Add `task`; return whether it is new."""
         place = task >> 3
         if not self._bits:
             self._base = place
@@ -35,14 +35,14 @@ class TaskIdSet:
 
 
 class InOrder:
-    """Gives a campaign's tasks in order, each once it and all before it are over."""
+    """Yields a campaign's tasks in order of submission, each as soon as it and all before it have ended."""
 
     def __init__(self, link: StoreLink) -> None:
         self._link = link
         self._after = 0
 
     def take(self, campaign: CampaignId) -> Iterator[Task]:
-        """Yield those that are due."""
+        """Yield the next tasks that have ended."""
         for page in pages(self._link, Filter(campaign=campaign), after=self._after, size=_PAGE):
             for task in page:
                 if task.state not in TASK_FINAL:

@@ -1,4 +1,4 @@
-"""Going on with a campaign: what comes must begin with what is there."""
+"""Continuing an interrupted submission: the tasks must start with those that the campaign has."""
 
 from collections.abc import Iterable, Iterator
 
@@ -17,18 +17,18 @@ _COMPARED = ("fields", "env", "cwd", "stdin", "stdout", "stderr", "append")
 
 
 def rest(link: StoreLink, campaign: Campaign, tasks: Iterable[TaskSpec]) -> tuple[int, Iterator[TaskSpec]]:
-    """Return how many tasks the campaign has, and those of `tasks` that come after them.
+    """Return the number of tasks that the campaign has, and the rest of `tasks`.
 
-    Compared are commands, parameters, names, tags and where tasks run. What a task needs, its priority and its retries
-    may have been edited, and are not.
+    Commands, parameters, names, tags and directories are compared. Needs, priorities and retries are not, because they
+    may have been edited.
 
     Raises
     ------
     UsageError
-        If `tasks` do not begin with those of the campaign; the first difference is in the text.
+        If `tasks` do not start with those of the campaign; the text shows the first difference.
     """
     coming = apart(tasks)
-    same: dict[tuple[int, int], Template] = {}  # ours, which the reference keeps alive, and theirs: found equal
+    same: dict[tuple[int, int], Template] = {}  # equal pairs, by identity: the value keeps ours alive
     number = 0
     for page in pages(link, Filter(campaign=campaign.id), size=_PAGE):
         for there in page:

@@ -1,4 +1,4 @@
-"""The submission of a run's tasks: pilots run the first ones while the last ones are read."""
+"""The submission of a run's tasks, in a thread: pilots run the first ones while the last ones are read."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -19,18 +19,18 @@ from pilotmtc.session.submit.tasks import TaskStream
 
 
 class Submission:
-    """Submits tasks in a thread of its own.
+    """Submits tasks in its own thread.
 
     Parameters
     ----------
     tasks
-        None: what is left of `campaign` is run as it is.
+        None: run the rest of `campaign` as it is.
     campaign
-        The one to continue; `tasks`, if given, begin with those that it has.
+        The campaign to continue; `tasks`, if given, start with those that it has.
     pilot
-        In which each task must fit.
+        The pilot in which each task must fit.
     asked
-        Returns what the run was asked for: 0, 1 (drain) or 2 (cancel).
+        Returns what the run was asked to do: 0 (nothing), 1 (drain) or 2 (cancel).
     """
 
     def __init__(
@@ -47,19 +47,19 @@ class Submission:
         self._retry_failed = retry_failed
         self._asked = asked
         self._thread: threading.Thread | None = None
-        self._begun = threading.Event()  # something is in the store, or nothing will be
+        self._begun = threading.Event()  # the first tasks are in the store, or never will be
         self._answer: Submitted | None = None
         self._error: PilotMTCError | None = None
 
     def begin(self) -> None:
-        """Begin."""
+        """Start the thread."""
         if self._tasks is None:
             assert self._campaign is not None
             if not self._campaign.sealed:
                 seal(self._link, self._key, self._campaign.received)
             self._resume(self._campaign)
             return
-        # A daemon: it may be reading from something that will never end.
+        # A daemon, because it may read from an input that never ends.
         self._thread = threading.Thread(target=self._submit, args=(self._tasks,), name="submission", daemon=True)
         self._thread.start()
 
@@ -70,11 +70,11 @@ class Submission:
 
     @property
     def repeatable(self) -> bool:
-        """Whether it can be given up, since its tasks can be read once more."""
+        """Whether it can be stopped, because its tasks can be read again."""
         return self._tasks is not None and self._tasks.again
 
     def first(self) -> Campaign | None:
-        """Return the campaign once its first tasks are in the store; None if the run was stopped before.
+        """Wait for the first tasks to be in the store; return the campaign, or None if the run was stopped before.
 
         Raises
         ------
@@ -90,13 +90,13 @@ class Submission:
         return self._campaign
 
     def raise_error(self) -> None:
-        """Raise what went wrong, once."""
+        """Raise the thread's error, once."""
         if self._error is not None:
             error, self._error = self._error, None
             raise error
 
     def join(self, timeout_s: float) -> None:
-        """Wait for its end."""
+        """Wait for the thread to end."""
         if self._thread is not None:
             self._thread.join(timeout_s)
 
@@ -122,7 +122,7 @@ class Submission:
             self._begun.set()
 
     def _resume(self, campaign: Campaign) -> None:
-        """Let a campaign continue that was there before, and is the right one."""
+        """Continue an existing campaign, after checking that it has the same tasks."""
         if self._any_pilot and campaign.own_pilots:
             self._link.call(ShareCampaign(campaign.id))
         if self._retry_failed:

@@ -1,1 +1,1 @@
-"""From users' words to tasks and pilots."""
+"""Turning users' commands and options into tasks and pilots, and submitting them."""

@@ -1,4 +1,4 @@
-"""From the words of a command line, as in ``pilotmtc run``, to tasks."""
+"""Tasks from a command line such as that of ``pilotmtc run``."""
 
 import io
 import os
@@ -15,7 +15,7 @@ STDIN = 0
 
 
 def toml_of(words: Sequence[str]) -> tuple[TaskStream, str] | None:
-    """Return tasks and name of the campaign file, if that is what `words` are."""
+    """Return the tasks and the name of a campaign file, if `words` are the path of one."""
     if len(words) == 1 and words[0].endswith(".toml") and " " not in words[0].strip():
         return read_campaign(os.path.expanduser(words[0]))
     return None
@@ -30,21 +30,21 @@ def tasks_of(
     *,
     tell: Callable[[str], None] = lambda _words: None,
 ) -> TaskStream:
-    """Return the tasks that ``COMMAND... [::: VALUES...]...`` means.
+    """Return the tasks of ``COMMAND... [::: VALUES...]...``.
 
-    One word is a shell line, several are an argument vector. Values are read from the lines of standard input if there
-    is no other source of them and something has a placeholder for one. Otherwise it is left alone: it may be the list
-    of a loop, or the rest of the script, that this command stands in.
+    One word is a shell line; several words are an argument vector. If a placeholder needs values and there is no other
+    source of them, they are the lines of standard input. Otherwise standard input is not read: it may belong to a loop
+    or script around this command.
 
     Parameters
     ----------
     tell
-        Called with a message if standard input may hold something and is not read.
+        Called with a message if standard input is not read although it may have data.
 
     Raises
     ------
     UsageError
-        If there cannot be such tasks.
+        If a task is invalid.
     """
     command, listed = split_lists(words)
     if not command:
@@ -66,7 +66,7 @@ def tasks_of(
 
 
 def _named_by(command: Sequence[str], listed: Source) -> Source:
-    """Return the lists under the names that the command has for them, if it has one for each and mentions no number."""
+    """Return the lists with the names in the command, if it has a name for each list and no positions."""
     found = names(command, shell=len(command) == 1)
     if len(found) != len(listed.fields) or any(not name or name.isdecimal() for name in found):
         return listed
@@ -74,12 +74,12 @@ def _named_by(command: Sequence[str], listed: Source) -> Source:
 
 
 def _stdin() -> Source:
-    # Unbuffered: a thread that waits in it when the program ends must hold no lock of Python's.
+    # Unbuffered: a thread that waits for it at the end of the program must not hold a lock of Python's.
     return lines(cast("BinaryIO", io.FileIO(STDIN, closefd=False)))
 
 
 def _stdin_may_hold_values() -> bool:
-    """Return whether standard input is there, and neither a terminal nor /dev/null."""
+    """Return whether standard input is open, and neither a terminal nor /dev/null."""
     try:
         return not stat.S_ISCHR(os.fstat(STDIN).st_mode)
     except OSError:  # closed
@@ -87,7 +87,7 @@ def _stdin_may_hold_values() -> bool:
 
 
 def _wants_values(command: Sequence[str], options: TaskOptions) -> bool:
-    """Return whether there is a placeholder for a value, in the command or in what else may hold one."""
+    """Return whether the command or another option has a placeholder for a value."""
     fields = ("cwd", "stdin", "stdout", "stderr", "task_name")
     texts = [*options.get("env", {}).values(), *options.get("tags", ()), *(options.get(field, "") for field in fields)]
     return wants_values([*command, *map(str, texts)])

@@ -1,4 +1,4 @@
-"""The description of a pilot, from options and the defaults of its site."""
+"""Describe a pilot, from options and the defaults of its site."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict, Unpack, cast
@@ -16,30 +16,30 @@ _ASKED = ("queue", "account", "qos", "constraint", "reservation", "login")
 
 
 class PilotOptions(TypedDict, total=False):
-    """Options of a pilot. For one that is missing or None the site's default holds; 0, "" and False are values.
+    """Options of a pilot. If one is missing or None, the site's default applies; 0, "" and False are values.
 
     Attributes
     ----------
     site
-        Where: ``local`` is this machine, without a scheduler; else a site of ``sites.toml``.
+        ``local``: this machine, without a scheduler; otherwise a site in ``sites.toml``.
     scheduler
-        The scheduler of the store's host, without a site: ``slurm``, ``pbs``..., a SAGA URL, or ``auto``.
+        A scheduler of the store's host, without a site: ``slurm``, ``pbs``..., a SAGA URL, or ``auto``.
     nodes
-        How many nodes; more than one only from a scheduler.
+        Number of nodes; more than one only through a scheduler.
     cores, gpus, memory, resources
-        What each node has for tasks; 0 cores and 0 memory are all of it.
+        Amounts on each node for tasks; 0 cores or memory: all of it.
     walltime, idle
-        Time after which it ends (``"2h"`` or seconds), and time without a task after which it ends; 0: never.
+        It ends after this time, and after this time without a task (``"2h"`` or seconds); 0: never.
     queue, account, qos, constraint, reservation, exclusive
-        What the scheduler is told.
+        For the scheduler.
     signal
-        Time before the end of its walltime at which a scheduler's pilot is warned and takes no new tasks.
+        How long before the end of its walltime a scheduler's pilot is warned, and takes no new tasks.
     login
-        How its nodes reach the store's host, ``[user@]host[:port]``; ``-`` is no SSH: they run on that host.
+        How its nodes reach the store's host: ``[user@]host[:port]``; ``-``: without SSH, because they are on that host.
     setup
         Lines of shell in its job before the agent starts.
     campaign
-        It takes tasks of this one only.
+        It takes only tasks of this campaign.
     pin
         Whether tasks are bound to their cores.
     """
@@ -77,7 +77,7 @@ _READ: dict[str, Callable[[str, object], Any]] = {
 
 
 def describe(*, remote: bool = False, **options: Unpack[PilotOptions]) -> PilotDescription:
-    """Return a pilot's description, after looking at it.
+    """Return a checked description of a pilot.
 
     Parameters
     ----------
@@ -87,16 +87,16 @@ def describe(*, remote: bool = False, **options: Unpack[PilotOptions]) -> PilotD
     Raises
     ------
     TypeError
-        If there is no such option.
+        If an option is unknown.
     UsageError
-        If a value cannot be, or there is no such site.
+        If a value is invalid, or there is no such site.
     """
     check_names(options, (*PilotOptions.__annotations__, "wait_s"))
     options = cast("PilotOptions", {key: _READ[key](key, value) for key, value in options.items() if value is not None})
     site = _site(options, remote=remote)
 
     def given(key: str, default: Any) -> Any:
-        """Return what was said; 0, "" and False say something, too: they take back what the site says."""
+        """Return the option's value, or else the site's; 0, "" and False are values, too, which override the site's."""
         value = options.get(key)
         return default if value is None else value
 
@@ -141,7 +141,7 @@ _COUNTS = (("cores", 0), ("gpus", 0), ("nodes", 1))
 
 
 def usual_options(site: str) -> dict[str, str | int]:
-    """Return what pilots at `site` are like unless something else is said.
+    """Return the defaults of pilots at `site`.
 
     Raises
     ------
@@ -154,7 +154,7 @@ def usual_options(site: str) -> dict[str, str | int]:
 
 
 def _site(options: PilotOptions, *, remote: bool) -> Site | None:
-    """Return the site that is meant; None is this machine without a scheduler."""
+    """Return the site; None: this machine without a scheduler."""
     name, scheduler = options.get("site") or LOCAL, options.get("scheduler") or ""
     if name != LOCAL:
         site = get_site(name)

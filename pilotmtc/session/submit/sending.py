@@ -1,4 +1,4 @@
-"""Sending a campaign to the store, some messages ahead of its answers."""
+"""Sends a campaign to the store, some messages ahead of the answers."""
 
 import collections
 import concurrent.futures
@@ -17,12 +17,12 @@ _FLUSH_S = 0.05
 
 
 def new_key() -> str:
-    """Return a key that nobody has used."""
+    """Return a new, unique key."""
     return uuid.uuid4().hex
 
 
 def no_stop() -> bool:
-    """Return that there is no reason to stop."""
+    """Return False: never stop."""
     return False
 
 
@@ -37,29 +37,29 @@ def submit(
     on_submitted: Callable[[Submitted], None] | None = None,
     stop: Callable[[], bool] = no_stop,
 ) -> Submitted:
-    """Submit `tasks` as the campaign `key` and return what the store has then.
+    """Submit `tasks` as the campaign `key`; return the campaign in the store.
 
-    What has come is sent at the latest after 50 ms, however long the next task is waited for: its producer may be slow,
-    or wait for the results of those before it.
+    Tasks are sent after at most 50 ms, even if the next one takes longer: its producer may be slow, or may wait for the
+    results of earlier tasks.
 
     Parameters
     ----------
     offset
-        How many tasks the campaign has already, which `tasks` come after.
+        Number of tasks that the campaign has already, before `tasks`.
     on_submitted
-        Is told after each message what the store has, perhaps by another thread.
+        Called after each message with the campaign so far, perhaps by another thread.
     stop
-        Is asked after each message whether to leave it at that; the campaign is then not sealed.
+        Called after each message; returns whether to stop there, without completing the campaign.
 
     Raises
     ------
     UsageError
-        If there is no task, or one cannot be.
+        If there is no task, or if one is invalid.
     """
     packer = Packer(key=key, name=name, own_pilots=own_pilots, offset=offset)
     with _Sender(link, packer, on_submitted) as sender:
         stopped = False
-        add, lock = packer.add, sender.lock  # a million times
+        add, lock = packer.add, sender.lock  # this loop runs a million times
         for task in apart(tasks):
             with lock:
                 if add(task):
@@ -79,11 +79,11 @@ def submit(
 
 
 class _Sender:
-    """Sends messages, some ahead of their answers, and from time to time what the packer has."""
+    """Sends messages, some ahead of their answers; and from time to time an incomplete one."""
 
     def __init__(self, link: StoreLink, packer: Packer, tell: Callable[[Submitted], None] | None) -> None:
-        self.lock = threading.Lock()  # of the packer, and of the order in which messages go
-        self.flushed = False  # since that was last asked
+        self.lock = threading.Lock()  # guards the packer, and the order of messages
+        self.flushed = False  # whether tasks were added since the last look
         self._link = link
         self._packer = packer
         self._tell = tell
@@ -101,13 +101,13 @@ class _Sender:
         self._thread.join()
 
     def send(self, message: Submit) -> None:
-        """Send a message, once few enough wait for their answers."""
+        """Send a message as soon as few enough messages wait for answers."""
         while self._answers and (len(self._answers) >= _AHEAD or self._answers[0].done()):
             self._take()
         self._answers.append(self._link.send(message))
 
     def finish(self) -> Submitted:
-        """Return what the store has once it has all."""
+        """Wait until the store has everything; return the campaign."""
         with self.lock:
             while self._answers:
                 self._take()
@@ -115,7 +115,7 @@ class _Sender:
             return self._have
 
     def _take(self) -> None:
-        self._have = self._answers[0].result()  # an error stays there for whoever submits
+        self._have = self._answers[0].result()  # an error is kept for the submitting thread
         self._answers.popleft()
         if self._tell is not None:
             self._tell(self._have)
@@ -129,10 +129,10 @@ class _Sender:
                     if self._packer.rows and len(self._answers) < _AHEAD:
                         self._answers.append(self._link.send(self._packer.take()))
                         self.flushed = True
-                except PilotMTCError:  # which the next message, or the end, brings to whoever submits
+                except PilotMTCError:  # the submitting thread sees it with its next message, or at the end
                     return
 
 
 def seal(link: StoreLink, key: str, received: int) -> None:
-    """Say that a campaign is complete as it is."""
+    """Complete a campaign with the tasks that it has."""
     link.call(Submit(key=key, offset=received, last=True))

@@ -1,4 +1,4 @@
-"""From a command, its parameters and options, as users give them, to a stream of tasks."""
+"""Make a stream of tasks from a command, its parameters and options."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -30,30 +30,31 @@ class TaskOptions(TypedDict, total=False):
     Attributes
     ----------
     cores, gpus, memory, resources
-        What one task needs: whole cores; whole GPUs or a share of one; ``"2G"`` or bytes, also a limit; amounts of
-        the pilot's named resources.
+        What a task needs: whole cores; whole GPUs or a share of one; memory, ``"2G"`` or bytes, which is also the
+        limit; amounts of named resources.
     ranks, ranks_per_node
-        Number of processes, each of which needs that, and how many of them share a node (default: as many as fit).
+        Number of processes, each of which needs all of that, and how many of them share a node (default: as many as
+        fit).
     time_limit, expected
-        Seconds or ``"5m"``: a task is ended after the first, and is not started when its pilot has less than the second
+        Seconds or ``"5m"``: a task is stopped after the first, and not started if its pilot has less than the second
         left.
     grace, signal_first
-        Time that its processes have to end when they are asked to, and the signal that asks them, such as ``"USR1"``
-        (default: 5 seconds, TERM).
+        How long its processes have to end when the task is stopped, and the signal that tells them to, such as
+        ``"USR1"`` (default: 5 seconds, TERM).
     priority
-        Higher goes first.
+        Tasks with a higher one go first.
     retries, backoff
-        How many failures are followed by another attempt, and the pause before the first.
+        How many failures are followed by another attempt, and the pause before the first retry.
     max_output
-        ``"2G"`` or bytes: the largest stdout, and stderr, that is kept in the store.
+        ``"2G"`` or bytes: the largest part of stdout, and of stderr, that is kept.
     env, cwd, stdin, stdout, stderr
-        Variables, directory (default: the current one) and files; may hold placeholders.
+        Variables, directory (default: the current one) and files; may contain placeholders.
     append
         Append to the files ``stdout`` and ``stderr``, which tasks may then share.
     task_name, tags
-        May hold placeholders.
+        May contain placeholders.
     after, after_any
-        Ids of tasks to wait for: until they are DONE, or only until they have finished.
+        Ids of tasks to wait for: until they are DONE, or until they have ended in any way.
     """
 
     cores: int
@@ -97,35 +98,35 @@ _READ: dict[str, Callable[[str, object], Any]] = {
 
 
 def read_options(options: TaskOptions, *own: str) -> TaskOptions:
-    """Return `options` with each value as its type demands.
+    """Return `options`, each value checked and converted.
 
     Parameters
     ----------
     own
-        What else the caller takes by keyword, for the hint at what may be meant.
+        Other keywords of the caller, for suggestions in errors.
 
     Raises
     ------
     TypeError
         If there is no such option.
     UsageError
-        If a value is of another type.
+        If a value has a wrong type.
     """
     arguments.check_names(options, (*TaskOptions.__annotations__, *own))
     return cast("TaskOptions", {name: _READ[name](name, value) for name, value in options.items()})
 
 
 class TaskStream:
-    """Tasks to be submitted: iterated over once a submission, never held.
+    """Tasks to be submitted: iterated over once for each submission, never kept in memory.
 
     Attributes
     ----------
     size
-        How many there are, None if that is not known.
+        Number of tasks; None if not known.
     again
-        Whether they can be iterated over again, for they come from nothing that is used up by reading.
+        Whether they can be iterated over again, because their source is not consumed by reading.
     template
-        The one that all of them have; None: there may be several.
+        The template that all of them share; None: there may be several.
     """
 
     def __init__(
@@ -142,20 +143,20 @@ class TaskStream:
         self._tasks = tasks
 
     def __iter__(self) -> Iterator[TaskSpec]:
-        """Return an iterator over the tasks from the first."""
+        """Return an iterator over all tasks."""
         return iter(self._tasks())
 
 
 def as_source(params: Params) -> Source:
-    """Return a source of rows for what Python users give as parameters.
+    """Return a source of rows for parameters given in Python.
 
-    A mapping of names to values is a grid; an iterable of mappings gives rows by name; an iterable of single values
-    gives rows without names. Iterables are taken as they come; a list or another sequence may be used again.
+    A mapping of names to values is a grid; an iterable of mappings gives named rows; an iterable of single values gives
+    unnamed rows. Iterables are consumed as needed; sequences such as lists can be read again.
 
     Raises
     ------
     UsageError
-        If rows do not have the same names.
+        If rows have different names.
     """
     if isinstance(params, Source):
         return params
@@ -223,7 +224,7 @@ def make_tasks(command: str | Sequence[Word], source: Source | None, options: Ta
     TypeError
         If there is no such option.
     UsageError
-        If anything about them cannot be.
+        If an option or a parameter is invalid.
     """
     options = read_options(options, "name", "params")
     fields = source.fields if source is not None else ()
@@ -269,7 +270,7 @@ def make_tasks(command: str | Sequence[Word], source: Source | None, options: Ta
 
 
 def make_resources(options: TaskOptions) -> Resources:
-    """Return what a task needs.
+    """Return what a task needs, as a record.
 
     Raises
     ------
