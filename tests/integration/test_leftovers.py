@@ -43,7 +43,9 @@ class Dead:
     def __init__(self, client: StoreClient, directory: Path) -> None:
         self.client = client
         self.directory = directory
-        template = Template(("work({args})",), fields=("args",), function=Function("work", "c0de" * 16))
+        code = hashlib.sha256(b"code").hexdigest()
+        client.call(PutValue(code, 0, 4, b"code"))
+        template = Template(("work({args})",), fields=("args",), function=Function("work", code))
         rows = tuple(TaskRow(0, 0, (str(n),), call=Call(Value(b"x"))) for n in range(2))
         client.call(Submit("key", 0, "test", (template,), (Resources(),), rows, True))
         description = PilotDescription(cores=2)
