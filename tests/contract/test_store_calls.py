@@ -12,6 +12,7 @@ from pilotmtc.errors import UsageError
 from pilotmtc.model import (
     INLINE_BYTES,
     Call,
+    CampaignId,
     Claimed,
     Function,
     Resources,
@@ -24,7 +25,16 @@ from pilotmtc.model import (
 from pilotmtc.protocol.agent import EndPilot, Finish, Finished
 from pilotmtc.protocol.client.campaigns import Submit
 from pilotmtc.protocol.client.maintenance import CheckStore
-from pilotmtc.protocol.client.tasks import MAX_RETURNED, GetReturned, GetTask, GetTasks, ReturnedCall
+from pilotmtc.protocol.client.tasks import (
+    MAX_RETURNED,
+    GetCalls,
+    GetReturned,
+    GetTask,
+    GetTasks,
+    KnownCall,
+    KnownCalls,
+    ReturnedCall,
+)
 from pilotmtc.protocol.values import GetValue
 from pilotmtc.states import CRASH_LIMIT, Cause, PilotState, TaskState
 from pilotmtc.store.file.opening import SCHEMA
@@ -405,3 +415,36 @@ def test_store_of_schema_5_is_migrated_and_tells_ids_where_they_follow_one_anoth
     assert [task.call is not None for task in kit.claim(pilot)] == [False] * 6 + [True]
     assert (id_, store.call(CheckStore()).problems) == (7, ())
     store.close()
+
+
+def test_calls_are_known_again(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pilotmtc.store.requests.calls._KNOWN_PAGE", 2)
+    large = put(kit.store, LARGE)
+    submit(kit, call_row(data=b"of others"))
+    work = template(kit.store)
+    rows = call_row(data=b"a"), call_row(args=large, size=len(LARGE))
+    first = kit.submit(*rows, template=work, key="k", last=False)
+    submit(kit, call_row(data=b"of others"))
+    kit.submit(call_row(first.first, data=b"c"), template=work, key="k", offset=2)
+    pilot = kit.pilot()
+    kit.claim(pilot, 2)  # the first of others, and of these
+    found: list[KnownCall] = []
+    after = 0
+    while True:
+        page = kit.store.call(GetCalls(first.campaign, after))
+        found += page.calls
+        if not page.next:
+            break
+        after = page.next
+    code, one, two = digest_of(CODE), first.first, TaskId(first.first + 1)
+    assert found == [
+        KnownCall(one, S.CLAIMED, "work", code, bytes.fromhex(digest_of(b"a"))),
+        KnownCall(two, S.READY, "work", code, bytes.fromhex(large)),
+        KnownCall(TaskId(two + 2), S.WAITING, "work", code, bytes.fromhex(digest_of(b"c")), (one,)),
+    ]
+
+
+def test_commands_and_unknown_campaigns_have_no_calls(kit: Kit) -> None:
+    campaign = kit.submit(row(1)).campaign
+    assert kit.store.call(GetCalls(campaign)).calls == ()
+    assert kit.store.call(GetCalls(CampaignId(99))) == KnownCalls(())

@@ -3,8 +3,8 @@
 import pytest
 
 from pilotmtc.errors import UsageError
-from pilotmtc.model import After, Resources, TaskId, TaskRow, Template
-from pilotmtc.protocol.client.campaigns import GetCampaigns, Submit
+from pilotmtc.model import After, CampaignId, Resources, TaskId, TaskRow, Template
+from pilotmtc.protocol.client.campaigns import GetCampaigns, ReopenCampaign, Submit, Submitted
 from pilotmtc.protocol.client.tasks import GetTasks
 from pilotmtc.protocol.records import Filter
 from pilotmtc.states import TaskState
@@ -119,3 +119,23 @@ def test_the_same_template_is_kept_once(kit: Kit) -> None:
     kit.store.call(request)
     batch = kit.claim_batch(kit.pilot())
     assert (list(batch.templates.values()), list(batch.resources.values())) == ([ECHO], [Resources()])
+
+
+def test_reopened_campaign_takes_more_under_its_new_key_only(kit: Kit) -> None:
+    campaign = kit.submit(row(1), row(2), key="old").campaign
+    for _ in range(2):  # safe to repeat
+        assert kit.store.call(ReopenCampaign(campaign, "new")) == Submitted(campaign, 2)
+    assert not kit.store.call(GetCampaigns(campaign)).campaigns[0].sealed
+    more = kit.submit(row(3), key="new", offset=2)
+    assert (more.campaign, more.received, more.sealed) == (campaign, 3, True)
+    with pytest.raises(UsageError, match="another program goes on with it"):
+        kit.submit(row(4), key="old", offset=2)
+    assert [found.id for found in kit.store.call(GetCampaigns()).campaigns] == [campaign]
+
+
+def test_campaign_that_is_not_there_cannot_be_reopened(kit: Kit) -> None:
+    with pytest.raises(UsageError, match="there is no campaign 9 "):
+        kit.store.call(ReopenCampaign(CampaignId(9), "new"))
+    campaign = kit.submit(row(1)).campaign
+    with pytest.raises(UsageError, match="needs a key"):
+        kit.store.call(ReopenCampaign(campaign, ""))

@@ -52,6 +52,24 @@ class Submit(Request[Submitted], frozen=True, tag="submit"):
     own_pilots: bool = False
 
 
+class ReopenCampaign(Request[Submitted], frozen=True, tag="reopen_campaign"):
+    """Let more tasks come into a campaign, which may be complete, under another key. Safe to repeat.
+
+    Whoever has the key of before adds nothing any more: of two programs that both take a campaign for theirs, the one
+    that came last has it.
+
+    Attributes
+    ----------
+    key
+        Made by the client; never used twice.
+    """
+
+    handling = Handling(said_by=GUESTS, effect=Effect.DURABLE, repeat_key="key")
+
+    campaign: CampaignId
+    key: str
+
+
 class ShareCampaign(Request[Changed], frozen=True, tag="share_campaign"):
     """Let any pilot take the tasks of a campaign that was kept for pilots of its own. Safe to repeat."""
 

@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from pilotmtc.model import Attempt, Campaign, Limit, Pilot, Task, TaskId, Template, Value
+from pilotmtc.model import Attempt, Campaign, CampaignId, Limit, Pilot, Task, TaskId, Template, Value
 from pilotmtc.protocol.base import GUESTS, Changed, Effect, Handling, Reply, Request, WaitsFor
 from pilotmtc.protocol.records import Filter, OutputTail
 from pilotmtc.states import Cause, TaskState
@@ -173,6 +173,47 @@ class GetReturned(Request[Returned], frozen=True, tag="returned"):
     handling = Handling(said_by=GUESTS, effect=Effect.READ, bulky_reply=True)
 
     tasks: tuple[TaskId, ...]
+
+
+class KnownCall(Struct, frozen=True, array_like=True):
+    """A call as the store knows it, by which a client knows it again.
+
+    Attributes
+    ----------
+    function, code
+        The function's name, and the digest of its pickle.
+    args
+        The SHA-256 of the pickled arguments.
+    inputs
+        Tasks whose results are among the arguments.
+    """
+
+    task: TaskId
+    state: TaskState
+    function: str
+    code: str
+    args: bytes
+    inputs: tuple[TaskId, ...] = ()
+
+
+class KnownCalls(Reply, frozen=True):
+    """A page. `next` is the `after` of the following page, 0 when this was the last."""
+
+    calls: tuple[KnownCall, ...]
+    next: int = 0
+
+
+class GetCalls(Request[KnownCalls], frozen=True, tag="calls"):
+    """Get a page of the calls of a campaign, of ids above `after`.
+
+    The server looks at a limited number of calls, so that other clients need not wait: a page may hold few, or none,
+    without being the last.
+    """
+
+    handling = Handling(said_by=GUESTS, effect=Effect.READ, bulky_reply=True)
+
+    campaign: CampaignId
+    after: int = 0
 
 
 class Tail(Reply, frozen=True):

@@ -8,11 +8,13 @@ from msgspec.structs import replace
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import INLINE_BYTES, Call, Result, TaskId, TaskRow, Template, Value
+from pilotmtc.protocol.client.tasks import GetCalls, KnownCall, KnownCalls
 from pilotmtc.states import Cause
 from pilotmtc.store.attempt_id import attempt_id_sql
 from pilotmtc.store.file.sql import id_list
-from pilotmtc.store.file.transaction import Transaction
+from pilotmtc.store.file.transaction import TASK_STATES, Transaction
 from pilotmtc.store.file.values import find_value, keep_data, use_value, use_values
+from pilotmtc.store.requests.handlers import handles
 
 MAX_INPUTS = 10_000
 TEXT_CHARS = 1_000  # of a result's text
@@ -30,6 +32,12 @@ _GIVEN = f"""SELECT t.id, r.data, lower(hex(v.digest)), v.size FROM json_each(?)
     CROSS JOIN task AS t ON t.id = wanted.value
     CROSS JOIN returned AS r ON r.id = {attempt_id_sql("t.id", "t.attempt")}
     LEFT JOIN value AS v ON v.id = r.value_id"""
+
+_IDS = "SELECT first_id, last_id FROM campaign WHERE id = ?"
+# The calls of a campaign between two ids.
+_KNOWN = """SELECT t.id, t.state, t.template_id, c.body FROM call AS c CROSS JOIN task AS t ON t.id = c.task_id
+    WHERE c.task_id BETWEEN ? AND ? AND t.campaign_id = ? ORDER BY c.task_id"""
+_KNOWN_PAGE = 4_000  # ids
 
 Row = tuple[object, ...]
 
@@ -158,6 +166,24 @@ def _given(tx: Transaction, inputs: Sequence[TaskId], campaign: int) -> tuple[Va
         left -= len(value.data)
         given.append(value)
     return tuple(given)
+
+
+@handles(GetCalls)
+def get_calls(tx: Transaction, request: GetCalls) -> KnownCalls:
+    """Return by what clients know calls again."""
+    row = tx.execute(_IDS, (request.campaign,)).fetchone()
+    if row is None:
+        return KnownCalls(())
+    first, last = row
+    begin = max(first, request.after + 1)
+    end = begin + _KNOWN_PAGE - 1
+    found = []
+    for task, state, template, body in tx.execute(_KNOWN, (begin, end, request.campaign)):
+        function, call = tx.caches.templates.get(template).function, _decode(body)
+        args = bytes.fromhex(call.args.digest) if call.args.digest else hashlib.sha256(call.args.data).digest()
+        if function is not None:
+            found.append(KnownCall(task, TASK_STATES[state], function.name, function.code, args, call.inputs))
+    return KnownCalls(tuple(found), end if end < last else 0)
 
 
 def returned(tx: Transaction, key: int, campaign: int, result: Result) -> tuple[Result, Row | None]:

@@ -9,7 +9,7 @@ import msgspec
 from pilotmtc.errors import UsageError
 from pilotmtc.model import CampaignId, TaskId, TaskRow
 from pilotmtc.protocol.base import Changed
-from pilotmtc.protocol.client.campaigns import ShareCampaign, Submit, Submitted
+from pilotmtc.protocol.client.campaigns import ReopenCampaign, ShareCampaign, Submit, Submitted
 from pilotmtc.states import TaskState
 from pilotmtc.store.attempt_id import attempt_id
 from pilotmtc.store.file.bounds import check_numbers
@@ -35,6 +35,7 @@ _RUN = (
 )
 _NEXT_RUN = "SELECT min(position) FROM campaign_run WHERE campaign_id = ? AND position > ?"
 _SEAL = "UPDATE campaign SET sealed = 1 WHERE id = ?"
+_REOPEN = "UPDATE campaign SET key = ?, sealed = 0 WHERE id = ?"
 _SHARE = "UPDATE campaign SET own_pilots = 0 WHERE id = ? AND own_pilots = 1"
 _TASKS_BY_NAME = "SELECT id, state FROM task WHERE campaign_id = ? AND name = ?"
 _TASK_STATE = "SELECT state FROM task WHERE id = ?"
@@ -101,6 +102,21 @@ def _first_of(tx: Transaction, campaign: CampaignId, request: Submit) -> TaskId:
     return TaskId(first + request.offset - position)
 
 
+@handles(ReopenCampaign)
+def reopen(tx: Transaction, request: ReopenCampaign) -> Submitted:
+    """Give the campaign another key, and let more tasks come."""
+    if not request.key:
+        raise UsageError("a campaign needs a key: make one with uuid4")
+    row = tx.execute(_CAMPAIGN, (request.key,)).fetchone()
+    if row is None:
+        if not tx.execute(_REOPEN, (request.key, request.campaign)).rowcount:
+            raise UsageError(f"there is no campaign {request.campaign} in this store")
+        row = tx.execute(_CAMPAIGN, (request.key,)).fetchone()
+        tx.wakeups.changed()
+    found = _Campaign.from_row(row)
+    return Submitted(found.id, found.received, found.sealed)
+
+
 @handles(ShareCampaign)
 def share(tx: Transaction, request: ShareCampaign) -> Changed:
     """Let any pilot work on the campaign."""
@@ -121,6 +137,11 @@ def _find_campaign(tx: Transaction, request: Submit) -> _Campaign:
         return _Campaign.from_row(row)
     if not request.key:
         raise UsageError("a campaign needs a key: make one with uuid4")
+    if request.offset:
+        raise UsageError(
+            "no campaign has this key any more: it was removed, or another program goes on with it; "
+            "what it has is shown by pilotmtc status"
+        )
     values = (request.key, request.name, tx.clock.now(), request.own_pilots)
     (id_,) = tx.execute(_INSERT_CAMPAIGN, values).fetchone()
     if not request.own_pilots:

@@ -18,9 +18,9 @@ AGENT = {
     "Release", "Started",
 }  # fmt: skip
 KEY = AGENT | {
-    "Cancel", "CancelPilot", "CreatePilot", "DrainPilot", "Edit", "Explain", "GetCampaigns", "GetChanges", "GetLimits",
-    "GetOutput", "GetOverview", "GetPilotView", "GetReturned", "GetSpans", "GetStore", "GetTail", "GetTask", "GetTasks",
-    "GetWords", "Retry", "SetLimits", "ShareCampaign", "Submit",
+    "Cancel", "CancelPilot", "CreatePilot", "DrainPilot", "Edit", "Explain", "GetCalls", "GetCampaigns", "GetChanges",
+    "GetLimits", "GetOutput", "GetOverview", "GetPilotView", "GetReturned", "GetSpans", "GetStore", "GetTail",
+    "GetTask", "GetTasks", "GetWords", "ReopenCampaign", "Retry", "SetLimits", "ShareCampaign", "Submit",
 }  # fmt: skip
 ASKING = {"BeginSubmit", "Finish", "GetJobs", "PutValue", "ReportJobs", "RevokeKey"}
 PEERS = {
