@@ -419,8 +419,11 @@ class Loop:
         request = exchange.request
         if isinstance(request, ReportOutput):
             _log.warning("cannot tell the store what running tasks have written: %s", error)
-        elif isinstance(request, PutValue) and isinstance(error, UsageError):
-            self._values.refused(request, error)
+        elif (isinstance(request, PutValue) and isinstance(error, UsageError)) or (
+            isinstance(request, GetValue) and isinstance(error, UsageError | StoreError)
+        ):
+            for event in self._values.refused(request, error, now):
+                self.tell(event, now)
         elif isinstance(error, StateError) and isinstance(request, Claim | Heartbeat) and not self._lost:
             if not self._returning:
                 self._return(now)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 
 from pilotmtc.agent.core import events as c
 from pilotmtc.agent.value_files import ValueFiles, without_value
+from pilotmtc.errors import PilotMTCError, UsageError
 from pilotmtc.model import Call, PilotId, Result, TaskId, Template
 from pilotmtc.protocol.agent import Batch
 from pilotmtc.protocol.values import PART_BYTES, GetValue, PutValue, ValuePart, ValueStatus
@@ -28,15 +29,28 @@ Brought = Callable[[Result], None]
 
 
 class _Fetch:
-    """A value on its way here. `at`: so much has been written; `asked`: so much was asked for."""
+    """A value on its way here.
 
-    __slots__ = ("asked", "at", "digest", "early", "fd", "hash", "size", "tasks", "tries")
+    Attributes
+    ----------
+    at, asked
+        So much has been written, and so much was asked for.
+    early
+        Parts that came before others that belong before them.
+    size
+        Below 0 before the first part has come.
+    resting
+        Whether it is to be tried again later: what comes until then is of the last try.
+    """
+
+    __slots__ = ("asked", "at", "digest", "early", "fd", "hash", "resting", "size", "tasks", "tries")
 
     def __init__(self, digest: str) -> None:
         self.digest = digest
         self.tasks: list[TaskId] = []
         self.tries = 0
         self.fd = -1
+        self.resting = False
         self.restart()
 
     def restart(self) -> None:
@@ -161,7 +175,20 @@ class Values:
         """Take in a part of a value; return what the core has to know."""
         self._asked_bytes -= request.limit
         fetch = self._fetches.get(request.digest)
-        events = [] if fetch is None else self._take(fetch, request, part, now)
+        events = [] if fetch is None or fetch.resting else self._take(fetch, request, part, now)
+        self._ask()
+        return events
+
+    def refused(self, request: GetValue | PutValue, error: PilotMTCError, now: float) -> list[c.Event]:
+        """Note that the store cannot do what it was asked; return what the core has to know."""
+        if isinstance(request, PutValue):
+            self._not_taken(request, error)
+            return []
+        self._asked_bytes -= request.limit
+        fetch = self._fetches.get(request.digest)
+        events: list[c.Event] = []
+        if fetch is not None and not fetch.resting:
+            events = self._failed(fetch, str(error), now, Cause.LAUNCH_ERROR, for_ever=isinstance(error, UsageError))
         self._ask()
         return events
 
@@ -171,6 +198,8 @@ class Values:
             return self._missing(fetch, Cause.LAUNCH_ERROR, text)
         try:
             if fetch.size < 0:
+                if request.offset:  # of an earlier try
+                    return []
                 fetch.size = part.size
                 if part.path and self._files.link(fetch.digest, part.path, part.size):
                     return self._came(fetch)
@@ -192,7 +221,7 @@ class Values:
                 self._files.commit(fetch.digest, fetch.size)
                 return self._came(fetch)
         except OSError as error:
-            return self._failed(fetch, error, now)
+            return self._failed(fetch, error.strerror or str(error), now, Cause.NODE_LOST)
         return []
 
     def _came(self, fetch: _Fetch) -> list[c.Event]:
@@ -212,9 +241,10 @@ class Values:
         self._over(fetch)
         return [c.ValuesMissing(tasks, cause, message)] if tasks else []
 
-    def _failed(self, fetch: _Fetch, error: OSError, now: float) -> list[c.Event]:
-        """Try again later what the disk of this node does not take now."""
-        words = error.strerror or str(error)
+    def _failed(
+        self, fetch: _Fetch, why: str, now: float, cause: Cause, *, for_ever: bool = False
+    ) -> list[c.Event]:  # fmt: skip
+        """Try again later what the disk of this node, or the store, does not do now."""
         if fetch.size >= 0:
             self._close(fetch)
             self._files.abandon(fetch.digest, fetch.size)
@@ -222,12 +252,11 @@ class Values:
             self._to_ask.remove(fetch)
         fetch.restart()
         fetch.tries += 1
-        if fetch.tries >= _TRIES:
-            return self._missing(
-                fetch, Cause.NODE_LOST, f"the value {fetch.digest} cannot be had on this node: {words}"
-            )
+        if fetch.tries >= _TRIES or for_ever:
+            return self._missing(fetch, cause, f"the value {fetch.digest}, which the call needs, cannot be had: {why}")
         if fetch.tries == 1:
-            _log.warning("the value %s cannot be had: %s; again in %g s", fetch.digest, words, _AGAIN_S)
+            _log.warning("the value %s cannot be had: %s; again in %g s", fetch.digest, why, _AGAIN_S)
+        fetch.resting = True
         self._again.append((now + _AGAIN_S, fetch))
         return []
 
@@ -243,7 +272,9 @@ class Values:
     def poll(self, now: float) -> None:
         """Try again what is due."""
         while self._again and self._again[0][0] <= now:
-            self._to_ask.append(self._again.popleft()[1])
+            fetch = self._again.popleft()[1]
+            fetch.resting = False
+            self._to_ask.append(fetch)
         self._ask()
 
     # -- to the store -----------------------------------------------------------------------------------------
@@ -308,8 +339,7 @@ class Values:
                 self._to_send.append(upload)
         self._send_parts()
 
-    def refused(self, request: PutValue, error: Exception) -> None:
-        """Note that the store will never take a value."""
+    def _not_taken(self, request: PutValue, error: PilotMTCError) -> None:
         self._sent_bytes -= len(request.data)
         upload = self._uploads.get(request.digest)
         if upload is not None:

@@ -13,7 +13,7 @@ from pilotmtc.agent import value_files, values
 from pilotmtc.agent.core import events as c
 from pilotmtc.agent.value_files import VALUES, ValueFiles
 from pilotmtc.agent.values import FIRST_BYTES, Values
-from pilotmtc.errors import UsageError
+from pilotmtc.errors import PilotMTCError, StoreError, UsageError
 from pilotmtc.model import Call, CampaignId, Claimed, Function, PilotId, Resources, Result, TaskId, Template, Value
 from pilotmtc.protocol.agent import Batch
 from pilotmtc.protocol.values import PART_BYTES, GetValue, PutValue, ValuePart, ValueStatus
@@ -43,6 +43,7 @@ class Place:
         self.events: list[c.Event] = []
         self.brought: list[Result] = []
         self.now = 0.0
+        self.trouble: PilotMTCError | None = None  # what the store says to all that ask for values
 
     def _send(self, request: GetValue | PutValue) -> None:
         assert request.pilot == PILOT
@@ -61,6 +62,9 @@ class Place:
     def answer(self, number: int = 0) -> GetValue | PutValue:
         """Answer one of the requests that are under way."""
         request = self.asked.pop(number)
+        if isinstance(request, GetValue) and self.trouble is not None:
+            self.events += self.values.refused(request, self.trouble, self.now)
+            return request
         if isinstance(request, GetValue):
             data = self.there.get(request.digest)
             part = ValuePart(False)
@@ -75,7 +79,7 @@ class Place:
         if len(have) == request.size:
             if digest_of(have) != request.digest:
                 del self.parts[request.digest]
-                self.values.refused(request, UsageError("it is not what its digest says"))
+                self.values.refused(request, UsageError("it is not what its digest says"), self.now)
                 return request
             self.there[request.digest] = have
         self.values.put(request, ValueStatus(len(self.there.get(request.digest, have))))
@@ -245,6 +249,35 @@ def test_a_value_that_came_damaged_is_fetched_again_and_not_for_ever(place: Plac
     assert sorted(path.name for path in place.files.directory.iterdir()) == [digest]
 
 
+def test_what_the_store_cannot_read_is_asked_for_again_and_not_for_ever(place: Place) -> None:
+    first, other = place.store(LARGE), place.store(b"x" + LARGE)
+    place.want(Call(values=(first,)))
+    place.answer()
+    place.trouble = StoreError("its disk hangs")
+    place.answer_all()
+    place.trouble = None
+    place.values.poll(place.now + 60.0)
+    place.answer_all()
+    assert place.came() == {1}
+    place.want(Call(values=(other,)))
+    place.trouble = StoreError("its file is gone")
+    for _ in range(20):
+        place.answer_all()
+        place.now += 60.0
+        place.values.poll(place.now)
+    (event,) = place.missing()
+    assert event.cause is Cause.LAUNCH_ERROR
+    assert other in event.message
+    assert "its file is gone" in event.message
+
+
+def test_what_is_no_digest_is_asked_for_once(place: Place) -> None:
+    place.trouble = UsageError("it is no digest")
+    place.want(Call(values=("x",)))
+    assert len(place.answer_all()) == 1
+    assert [event.cause for event in place.missing()] == [Cause.LAUNCH_ERROR]
+
+
 def test_what_a_full_disk_does_not_take_is_tried_again(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     digest = place.store(LARGE)
     place.want(Call(values=(digest,)))
@@ -372,8 +405,12 @@ def test_all_comes_whole_whatever_the_order_of_answers(
     results = data.draw(st.lists(st.binary(min_size=1, max_size=60), max_size=3, unique=True))
     place.want(*(Call(values=(place.store(content),)) for content in contents))
     brought = [place.bring(result, task) for task, result in enumerate(results, 100)]
-    while place.asked:
-        place.answer(data.draw(st.integers(0, len(place.asked) - 1)))
+    for time in range(9):  # troubles come a few times
+        while place.asked:
+            place.trouble = StoreError("for now") if data.draw(st.integers(0, 9)) == 0 and time < 7 else None
+            place.answer(data.draw(st.integers(0, len(place.asked) - 1)))
+        place.now += 10.0
+        place.values.poll(place.now)
     assert place.came() == set(range(1, len(contents) + 1))
     assert [place.read(digest_of(content)) for content in contents] == contents
     assert sorted(place.brought, key=lambda result: result.task) == brought
