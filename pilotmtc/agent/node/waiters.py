@@ -60,7 +60,9 @@ class Waiters:
         return True
 
     def _run(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # they are for the main thread
+        # Signals are for the main thread; but a child's end, which the kernel says to the thread that has started it,
+        # must stay ignored: if it is blocked here the kernel wakes another thread, each time, to ignore it there.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - {signal.SIGCHLD})
         well = False
         try:
             while (process := self._given.get()) is not None:
