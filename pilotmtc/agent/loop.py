@@ -83,7 +83,7 @@ class Loop:
         self, link: Link, pilot: PilotId, core: Core, crew: Crew, spool: Spool, *, values: ValueFiles,
         guard_fd: int | None = None, note: str = "",
     ) -> None:  # fmt: skip
-        self._store = StoreLink(link, self._call)
+        self._store = StoreLink(link, self._arrived)
         self._pilot = pilot
         self._core = core
         self._crew = crew
@@ -195,12 +195,14 @@ class Loop:
         """Note how an attempt ended, and start what there is room for now."""
         self._over(result, now)
         self.tell(_event(result), now)
+        self._outbox.be_patient(self._core.has_more, now)
 
     def ended_many(self, results: Sequence[Result], now: float) -> None:
         """Do as `ended` for attempts that have ended at once, such as calls that one worker ran."""
         for result in results:
             self._over(result, now)
         self._perform(self._core.react_to_ends([_event(result) for result in results], now), now)
+        self._outbox.be_patient(self._core.has_more, now)
 
     def _over(self, result: Result, now: float) -> None:
         self._values.release((result.task,))
@@ -234,6 +236,11 @@ class Loop:
         self._call()
 
     # -- doing ------------------------------------------------------------------------------------------------
+
+    def _arrived(self, exchange: Exchange) -> None:
+        """Wake the main thread for an answer, in a thread of the link's; one that nothing waits for is seen later."""
+        if not (self._outbox.patient and isinstance(exchange.request, Finish | Started)):
+            self._call()
 
     def _call(self) -> None:
         """Wake the main thread."""
@@ -390,7 +397,7 @@ class Loop:
             self._outbox.acked(exchange.segment, now)
             if self._leave is not None and now < self._core.stop_at:  # the store takes them, however slowly
                 self._leave_by = max(self._leave_by, now + LEAVE_S / 10)
-            self._core.react(c.Answered(now - exchange.sent_at), now)
+            self._core.react(c.Answered(exchange.answered_at - exchange.sent_at), now)
         elif isinstance(reply, Orders):
             if isinstance(request, AttachPilot) and self._attached:
                 return  # the next heartbeat is under way

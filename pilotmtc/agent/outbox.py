@@ -10,8 +10,9 @@ from pilotmtc.model import PilotId, Result, TaskId
 from pilotmtc.protocol.agent import Finish, Started
 
 # A commit costs the store as much as 50 results. So one that comes alone is sent at once, and where many come they
-# wait for each other; nobody waits for those then.
-QUIET = 200.0  # results a second, and below that none waits
+# wait for each other; nobody waits for those then. If the pilot has more to do than it has room for, nobody would be
+# given work sooner either: then they wait for longer.
+QUIET = 200.0  # results a second, and below that none waits; for longer: from here on they wait for all of `LONG_S`
 BUSY = 1000.0  # from here on they wait for ...
 RESULTS_S = 0.02
 LONG_S = 0.06  # ... or, when so many have come within that time:
@@ -21,6 +22,7 @@ RATE_WINDOW_S = 0.2
 RESULTS_BYTES = 128 << 10  # of output: small batches are acknowledged even over a slow and brittle link
 STARTS_S = 0.2
 OWED_MAX_BYTES = 2 << 30  # of large values that the store does not have, and nothing new is started
+SETTLED_S = 0.1  # younger starts wait for the next message: most of these tasks will be over by then
 
 Send = Callable[[Finish | Started, Segment | None], None]
 Bring = Callable[[Result, Callable[[Result], None]], None]
@@ -40,6 +42,11 @@ class Outbox:
     bring
         Brings the large value of a result to the store, and then calls with the result, or one that is to be sent
         instead.
+
+    Attributes
+    ----------
+    patient
+        The pilot has more to do than it has room for.
     """
 
     def __init__(self, pilot: PilotId, spool: Spool, send: Send, bring: Bring) -> None:
@@ -59,12 +66,20 @@ class Outbox:
         self._starts: dict[TaskId, tuple[int, float, str, str]] = {}
         self._starts_due = 0.0
         self.unacked = 0
+        self.patient = False
+
+    def be_patient(self, patient: bool, now: float) -> None:
+        """Take note of whether the pilot has more to do than it has room for."""
+        if patient is not self.patient:
+            self.patient = patient
+            if self._results and not patient:
+                self._results_due = min(self._results_due, self._results_since + self._wait_s(now))
 
     def started(self, task: TaskId, attempt: int, node: str, slot: str, now: float) -> None:
         """Note that an attempt runs, and where."""
         if not self._starts:
             self._starts_due = now + STARTS_S
-        self._starts[task] = (attempt, time.time(), node, slot)
+        self._starts[task] = (attempt, now, node, slot)
 
     def ended(self, result: Result, now: float) -> None:
         """Note how an attempt ended."""
@@ -88,8 +103,7 @@ class Outbox:
         results = self._results
         if not results:
             self._results_since = now
-            # While others are under way, these go when those have come, so that more come along.
-            self._results_due = now + (RESULTS_S if self.unacked else self._pause_s(now))
+            self._results_due = now + self._wait_s(now)
         results.append(result)
         self._bytes += len(result.stdout) + len(result.stderr)
         if result.value is not None:
@@ -99,9 +113,15 @@ class Outbox:
         if len(results) >= RESULTS_MAX or self._bytes >= RESULTS_BYTES:
             self.flush(now)
 
+    def _wait_s(self, now: float) -> float:
+        """Return how long a result waits: while others are under way until these have come, so that more come along."""
+        return max(RESULTS_S if self.unacked else 0.0, self._pause_s(now))
+
     def _pause_s(self, now: float) -> float:
         """Return how long a result waits for others."""
         rate = self._rate * math.exp((self._sent_at - now) / RATE_WINDOW_S)
+        if self.patient:
+            return LONG_S * min(rate / QUIET, 1.0)
         return RESULTS_S * min(max((rate - QUIET) / (BUSY - QUIET), 0.0), 1.0)
 
     def due(self, otherwise: float) -> float:
@@ -115,12 +135,25 @@ class Outbox:
     def poll(self, now: float) -> None:
         """Send what is due."""
         self._spool.poll(now)
-        if self._results and now >= self._results_due:
+        # A little early is better than to wake once more.
+        if self._results and now - self._results_since >= 0.75 * (self._results_due - self._results_since):
             self.flush(now)
         if self._starts and now >= self._starts_due:
-            tasks = tuple((task, *start) for task, start in self._starts.items())
-            self._starts.clear()
-            self._send(Started(self._pilot, tasks), None)
+            self._send_starts(now)
+
+    def _send_starts(self, now: float) -> None:
+        to_clock = time.time() - now
+        settled = tuple(
+            (task, attempt, began + to_clock, node, slot)
+            for task, (attempt, began, node, slot) in self._starts.items()
+            if began <= now - SETTLED_S
+        )
+        for task, *_ in settled:
+            del self._starts[task]
+        if self._starts:
+            self._starts_due = STARTS_S + min(began for _, began, _, _ in self._starts.values())
+        if settled:
+            self._send(Started(self._pilot, settled), None)
 
     def flush(self, now: float) -> None:
         """Send all results now."""

@@ -37,12 +37,13 @@ StoreRequest = (
 class Exchange:
     """A request to the store, and the answer once it has come."""
 
-    __slots__ = ("future", "request", "segment", "sent_at")
+    __slots__ = ("answered_at", "future", "request", "segment", "sent_at")
 
     def __init__(self, request: StoreRequest, segment: Segment | None, sent_at: float) -> None:
         self.request = request
         self.segment = segment
         self.sent_at = sent_at
+        self.answered_at = 0.0
         self.future: Future[Reply] | None = None
 
 
@@ -57,7 +58,7 @@ class StoreLink:
         Called, in a thread of the link's, when there is an answer.
     """
 
-    def __init__(self, link: Link, arrived: Callable[[], None]) -> None:
+    def __init__(self, link: Link, arrived: Callable[[Exchange], None]) -> None:
         self._link = link
         self._arrived = arrived
         self._answered: deque[Exchange] = deque()
@@ -92,7 +93,8 @@ class StoreLink:
 
         def done(future: "Future[Reply]") -> None:  # in the link's thread
             exchange.future = future
+            exchange.answered_at = time.monotonic()
             self._answered.append(exchange)
-            self._arrived()
+            self._arrived(exchange)
 
         self._link.send(cast("Request[Reply]", exchange.request)).add_done_callback(done)

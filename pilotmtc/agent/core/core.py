@@ -143,6 +143,11 @@ class Core:
         """Cores in use."""
         return self.cluster.busy
 
+    @property
+    def has_more(self) -> bool:
+        """Whether tasks wait here that could be started if there were room."""
+        return self.queue.waiting.count > 0
+
     def react(self, event: Event, now: float) -> list[Command]:
         """Take `event` in and return what to do about it."""
         out: list[Command] = []

@@ -40,7 +40,7 @@ from pilotmtc.transport.channel import Channel
 
 log = logging.getLogger(__name__)
 
-_READ_BYTES = 256 << 10
+_READ_BYTES = 64 << 10  # less than what malloc maps and unmaps each time
 _GREETING_TIMEOUT_S = 45.0  # a serve gives up on its server after 30 s and says so
 _PING_AFTER_S = 15.0  # without a byte to or from the server while answers are due
 _DEAD_AFTER_S = 120.0

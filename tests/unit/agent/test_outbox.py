@@ -116,6 +116,46 @@ def test_a_crowd_waits_a_little_longer_and_a_large_one_does_not(box: Box) -> Non
     assert box.sent == [RESULTS_MAX, 3]
 
 
+def test_results_of_a_pilot_that_has_more_to_do_wait_until_it_has_not(box: Box) -> None:
+    now, sent = 1.0, []
+    box.outbox.be_patient(True, now)
+    for _ in range(1000):  # one in two milliseconds, acknowledged in no time
+        now += 0.002
+        box.end(now)
+        sent += box.poll(now)
+        box.ack(now)
+    assert min(sent[-10:]) >= 0.7 * 500 * LONG_S
+    box.poll(now + 1.0)
+    box.ack(now + 1.0)
+    box.end(now + 1.001)
+    box.end(now + 1.002)
+    assert box.poll(now + 1.002) == []
+    box.outbox.be_patient(False, now + 1.003)
+    assert sum(box.poll(now + 1.003 + RESULTS_S)) == 2
+
+
+def test_results_of_a_pilot_that_has_more_to_do_hardly_wait_if_they_are_few(box: Box) -> None:
+    box.outbox.be_patient(True, 1.0)
+    for now in (1.0, 2.0, 3.0):
+        box.end(now)
+        assert box.poll(now + 0.002) == [1]
+        box.ack(now + 0.003)
+
+
+def test_starts_of_tasks_that_are_soon_over_are_not_told(box: Box) -> None:
+    now = 1.0
+    for number in range(1, 1000):  # two at a time, of two milliseconds each
+        box.outbox.started(TaskId(number), 1, "n", "0", now)
+        box.outbox.ended(Result(TaskId(number - 1), 1, Cause.EXIT, 0), now)
+        now += 0.001
+        box.poll(now)
+    assert box.starts == 0
+    box.outbox.started(TaskId(2000), 1, "n", "0", now)
+    assert box.outbox.due(float("inf")) <= now + STARTS_S
+    box.poll(now + STARTS_S)
+    assert box.starts > 0
+
+
 def test_starts_are_told_after_a_while_unless_they_are_over_by_then(box: Box) -> None:
     for task in (1, 2, 3):
         box.outbox.started(TaskId(task), 1, "n", "0", 1.0)
