@@ -9,7 +9,8 @@ import os
 import stat
 from pathlib import Path
 
-from pilotmtc.agent.value_files import VALUES, remove, without_value
+from pilotmtc.agent.functions.frames import VALUES
+from pilotmtc.agent.value_files import remove, without_value
 from pilotmtc.errors import NotPermitted, UsageError
 from pilotmtc.model import PilotId, Result
 from pilotmtc.protocol.agent import Finish

@@ -15,6 +15,7 @@ from pilotmtc.agent import guard
 from pilotmtc.agent.core.cluster import Cluster
 from pilotmtc.agent.core.core import Core
 from pilotmtc.agent.crews.local import LocalCrew
+from pilotmtc.agent.functions.pool import FunctionPool
 from pilotmtc.agent.leftovers import send_spool, take_in
 from pilotmtc.agent.loop import Loop
 from pilotmtc.agent.node import allowance, core_claims
@@ -109,7 +110,9 @@ def run(url: str, pilot: PilotId, directory: Path, guard_fd: int | None, allocat
         launcher = ProcessLauncher(
             pilot, url, directory, captures, gpu_count=node.gpus, pin=own.pin, environ=environ, node=node.name
         )
-        crew = LocalCrew(Supervisor(node.name, directory, launcher, Outputs(captures)), node, environ)
+        supervisor = Supervisor(node.name, directory, launcher, Outputs(captures))
+        functions = FunctionPool(node.name, directory, launcher, supervisor, captures, cores=node.cores)
+        crew = LocalCrew(supervisor, node, environ, functions)
         in_memory = None if guard_fd is None else memory_directory(pilot)
         values = ValueFiles(directory, memory=in_memory, memory_bytes=node.memory)
         return Loop(client, pilot, core, crew, Spool(directory), values=values, guard_fd=guard_fd, note=own.note).run()

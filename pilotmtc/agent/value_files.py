@@ -18,11 +18,11 @@ from pathlib import Path
 from msgspec import structs
 
 from pilotmtc.agent import guard
+from pilotmtc.agent.functions.frames import VALUES
 from pilotmtc.model import Result
 from pilotmtc.states import Cause
 from pilotmtc.system.private_files import make_directory
 
-VALUES = "values"
 _MEMORY = Path(guard.MEMORY)
 _SHARE = 4  # of the node's memory, one part
 _LARGE_BYTES = 1 << 20  # smaller ones go to the disk

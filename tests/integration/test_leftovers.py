@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from pilotmtc.agent import guard
+from pilotmtc.agent.functions.frames import VALUES
 from pilotmtc.agent.leftovers import send_spool, take_in
 from pilotmtc.agent.spool import Spool
-from pilotmtc.agent.value_files import VALUES
 from pilotmtc.model import (
     Call,
     Function,

@@ -12,6 +12,7 @@ from msgspec import structs
 
 from pilotmtc.agent.core import events as c
 from pilotmtc.agent.crews.interface import Agent
+from pilotmtc.agent.functions.pool import FunctionPool
 from pilotmtc.agent.node import mpi
 from pilotmtc.agent.node.launcher import LaunchError, Process
 from pilotmtc.agent.node.supervisor import Supervisor
@@ -35,11 +36,14 @@ class LocalCrew:
         What tasks may use.
     environ
         The variables that they inherit.
+    functions
+        What runs calls of functions.
     """
 
-    def __init__(self, supervisor: Supervisor, node: Node, environ: Mapping[str, str]) -> None:
+    def __init__(self, supervisor: Supervisor, node: Node, environ: Mapping[str, str], functions: FunctionPool) -> None:
         self._environ = dict(environ)
         self._supervisor = supervisor
+        self._functions = functions
         self._node = node
         self._waiters = Waiters(len(os.sched_getaffinity(0)), self._waited, self._failed)
         self._asking = False  # a waiter is asking for its next task
@@ -49,10 +53,16 @@ class LocalCrew:
     def open(self, agent: Agent) -> None:
         """Get to know the agent, which calls from now on."""
         self._agent = agent
+        self._functions.open(agent.watch, agent.unwatch)
 
     def start(self, start: c.Start, now: float) -> None:
         """Start a task. A waiter that is asking for its next one gets it."""
         task, attempt = start.claimed.task, start.claimed.attempt
+        if start.template.function is not None and len(start.slots) == 1:
+            if not self._functions.start(start, now):
+                self._agent.tell(c.NoRoom(task, attempt), now)
+            self._tell_of_calls(now)
+            return
         if len(start.slots) > 1:
             try:
                 way = mpi.way(self._environ | start.template.env)
@@ -79,15 +89,31 @@ class LocalCrew:
     def stop(self, stop: c.Stop, now: float) -> None:
         """Stop a task."""
         self._supervisor.stop(stop, now)
+        self._functions.stop(stop, now)
+        self._tell_of_calls(now)
+
+    def _tell_of_calls(self, now: float) -> None:
+        """Tell the agent what has come of calls."""
+        outcome = self._functions.take()
+        if outcome is None:
+            return
+        for task, attempt, slot in outcome.begun:
+            self._agent.started(task, attempt, self._supervisor.name, slot, now)
+        if outcome.results:
+            self._agent.ended_many(outcome.results, now)
+        if outcome.unbegun:
+            self._agent.tell(c.Unbegun(tuple(outcome.unbegun)), now)
 
     def report(self, report: c.Report) -> Result:
         """Return the result of an attempt that was never started."""
         return self._supervisor.report(report)
 
     def ready(self, fd: int, now: float) -> None:
-        """Deal with a process that has ended and had no waiter."""
-        self._agent.unwatch(fd)
-        self._ended(self._supervisor.ended(fd))
+        """Deal with a process that has ended and had no waiter, or with workers that ring."""
+        if not self._functions.ready(fd, now):
+            self._agent.unwatch(fd)
+            self._ended(self._supervisor.ended(fd))
+        self._tell_of_calls(now)
 
     def _ended(self, process: Process) -> None:
         """Deal with a process that has ended."""
@@ -113,12 +139,14 @@ class LocalCrew:
 
     def due(self) -> float:
         """Return when `poll` wants to be called."""
-        return self._supervisor.due()
+        return min(self._supervisor.due(), self._functions.due())
 
     def poll(self, now: float) -> None:
         """Do what is due."""
         for result in self._supervisor.poll(now):
             self._agent.ended(result, now)
+        self._functions.poll(now)
+        self._tell_of_calls(now)
         if self._supervisor.unfit and not self._unfit_told:
             self._unfit_told = True
             _log.error("%s", self._supervisor.unfit)
@@ -130,7 +158,7 @@ class LocalCrew:
 
     def peek(self, tasks: Sequence[tuple[TaskId, int]]) -> None:
         """Tell what tasks have written so far."""
-        self._agent.written(self._supervisor.peek(tasks))
+        self._agent.written([*self._supervisor.peek(tasks), *self._functions.peek(tasks)])
 
     def leave(self) -> None:
         """End the waiters. Tasks must be over."""
@@ -138,4 +166,5 @@ class LocalCrew:
 
     def close(self) -> None:
         """Close what is open."""
+        self._functions.close()
         self._supervisor.close()

@@ -140,8 +140,9 @@ class WorkerPool:
         claimed, slots = start.claimed, start.slots
         if len(slots) == 1:
             name = slots[0].node
-            self._at[claimed.task] = name
-            self._begin(name, start, StartAttempt(claimed, slots))
+            for each in (claimed, *start.mates):
+                self._at[each.task] = name
+            self._begin(name, start, StartAttempt(claimed, slots, mates=start.mates))
             self._agent.started(claimed.task, claimed.attempt, name, core_list(slots[0].cores), now)
             return
         by_node = {name: tuple(own) for name, own in itertools.groupby(slots, lambda slot: slot.node)}
@@ -295,13 +296,21 @@ class WorkerPool:
 
     def _take(self, member: Member, up: ToAgent, now: float) -> None:
         name = member.hello.name
+        over = []
         for result in up.results:
             run = self._wide.get(result.task)
             if run is not None and run.start.claimed.attempt == result.attempt:
                 self._take_part(run, name, result, now)
             elif self._at.get(result.task) == name:
                 del self._at[result.task]
-                self._agent.ended(result, now)
+                over.append(result)
+        if over:
+            self._agent.ended_many(over, now)
+        unbegun = tuple([(task, attempt) for task, attempt in up.unbegun if self._at.get(task) == name])
+        if unbegun:
+            for task, _ in unbegun:
+                del self._at[task]
+            self._agent.tell(c.Unbegun(unbegun), now)
         for task, attempt in up.no_room:
             run = self._wide.get(task)
             if run is not None:

@@ -22,12 +22,14 @@ RESEND_S = 3.0
 
 
 class StartAttempt(Struct, frozen=True, array_like=True):
-    """Start an attempt. The rest describes a wide one:
+    """Start an attempt.
 
     Attributes
     ----------
     slots
         Of the ranks that this node starts: its own, or all of them if it does so with a program for that.
+    mates
+        Calls that these slots run afterwards, as `Start` has them.
     way
         What starts them: ``mpiexec``, ``srun``, or ``ranks`` if each node starts its own.
     first, ranks, nodes
@@ -40,6 +42,7 @@ class StartAttempt(Struct, frozen=True, array_like=True):
     first: int = 0
     ranks: int = 1
     nodes: str = ""
+    mates: tuple[Claimed, ...] = ()
 
 
 class StopAttempt(Struct, frozen=True, array_like=True):
@@ -68,12 +71,15 @@ class ToAgent(Struct, frozen=True, array_like=True):
     ----------
     unfit
         Why the node cannot run tasks as it should; empty if it can.
+    unbegun
+        Calls that were taken back before they began.
     """
 
     results: tuple[Result, ...] = ()
     no_room: tuple[tuple[TaskId, int], ...] = ()
     written: tuple[OutputTail, ...] = ()
     unfit: str = ""
+    unbegun: tuple[tuple[TaskId, int], ...] = ()
 
 
 class WorkerReady(Struct, frozen=True, array_like=True, tag="ready"):

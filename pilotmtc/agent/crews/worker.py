@@ -39,6 +39,7 @@ from pilotmtc.agent.crews.protocol import (
     decode,
     encode,
 )
+from pilotmtc.agent.functions.pool import FunctionPool
 from pilotmtc.agent.node import allowance, core_claims, gpus
 from pilotmtc.agent.node.capture import Captures
 from pilotmtc.agent.node.outputs import Outputs
@@ -149,12 +150,15 @@ class Worker:
             environ=environ, node=name,
         )  # fmt: skip
         self._node = Supervisor(name, directory, launcher, Outputs(captures))
+        self._functions = FunctionPool(name, directory, launcher, self._node, captures, cores=len(own.cores))
+        self._functions.open(self._watch, self._unwatch)
         self._running: dict[TaskId, int] = {}
         self._templates: dict[int, Template] = {}
         self._resources: dict[int, Resources] = {}
         self._results: list[Result] = []
         self._doubtful: deque[tuple[float, Result]] = deque()
         self._no_room: list[tuple[TaskId, int]] = []
+        self._unbegun: list[tuple[TaskId, int]] = []
         self._written: list[OutputTail] = []
         self._heard_at = self._beat_at = time.monotonic()
         self._beat_s = min(BEAT_S, contact.lost_s / 4)
@@ -187,6 +191,7 @@ class Worker:
                 self._epoll.register(self._guard_fd, select.EPOLLIN)
             return self._turn(wake)
         finally:
+            self._functions.close()
             self._node.close()
             self._dealer.disable_monitor()
             self._monitor.close(0)
@@ -202,18 +207,18 @@ class Worker:
         self._signals += 1
 
     def _turn(self, wake: int) -> int:
-        node, epoll = self._node, self._epoll
+        node, functions, epoll = self._node, self._functions, self._epoll
         own = {wake, descriptor(self._dealer), descriptor(self._monitor)}
         while True:
             now = time.monotonic()
             if self._leaving and not self._running and (now >= self._leave_by or self._all_said()):
                 return 0 if self._leaving == "told" else 1
-            due = min(node.due(), now + 0.25)
+            due = min(node.due(), functions.due(), now + 0.25)
             for fd, _ in epoll.poll(max(due - now, 0.0)):
                 if fd == self._guard_fd:
                     epoll.unregister(fd)
                     self._leave("the guard is gone", Cause.NODE_LOST)
-                elif fd not in own:
+                elif fd not in own and not functions.ready(fd, time.monotonic()):
                     epoll.unregister(fd)
                     result = node.reap(node.ended(fd), time.monotonic())
                     if result is not None:
@@ -226,6 +231,8 @@ class Worker:
             if node.due() <= now:
                 for result in node.poll(now):
                     self._ended(result)
+            functions.poll(now)
+            self._take_in_calls()
             self._look_at_link(now)
             self._hear(now)
             self._say(now)
@@ -257,18 +264,28 @@ class Worker:
         self._templates.update(down.templates)
         self._resources.update(down.resources)
         for begin in down.begins:
-            self._start(begin)
+            self._start(begin, now)
         for halt in down.halts:
-            self._node.stop(c.Stop(halt.task, halt.attempt, halt.cause, halt.grace_s), now)
-        self._written += self._node.peek(down.peek)
+            stop = c.Stop(halt.task, halt.attempt, halt.cause, halt.grace_s)
+            self._node.stop(stop, now)
+            self._functions.stop(stop, now)
+        self._written += [*self._node.peek(down.peek), *self._functions.peek(down.peek)]
+        self._take_in_calls()
 
-    def _start(self, begin: StartAttempt) -> None:
+    def _start(self, begin: StartAttempt, now: float) -> None:
         claimed = begin.claimed
         if self._leaving:
             return
         wide = c.Wide(begin.way, begin.first, begin.ranks, begin.nodes) if begin.way else None
         template, resources = self._templates[claimed.template], self._resources[claimed.resources]
-        start = c.Start(claimed, template, resources, begin.slots, wide)
+        start = c.Start(claimed, template, resources, begin.slots, wide, begin.mates)
+        if template.function is not None and wide is None:
+            calls = [(each.task, each.attempt) for each in (claimed, *begin.mates)]
+            if self._functions.start(start, now):
+                self._running.update(calls)
+            else:
+                self._no_room += calls
+            return
         started = self._node.start(start, stay=False)
         if started is None:
             self._no_room.append((claimed.task, claimed.attempt))
@@ -281,6 +298,20 @@ class Worker:
 
     def _watch(self, fd: int) -> None:
         self._epoll.register(fd, select.EPOLLIN)
+
+    def _unwatch(self, fd: int) -> None:
+        self._epoll.unregister(fd)
+
+    def _take_in_calls(self) -> None:
+        """Take in what has come of calls."""
+        outcome = self._functions.take()
+        if outcome is None:
+            return
+        for result in outcome.results:
+            self._ended(result)
+        for task, _ in outcome.unbegun:
+            self._running.pop(task, None)
+        self._unbegun += outcome.unbegun
 
     def _ended(self, result: Result) -> None:
         self._running.pop(result.task, None)
@@ -300,18 +331,24 @@ class Worker:
             return
         for again in self._line.again(now):
             self._dealer.send(encode(again), zmq.NOBLOCK)
-        while (self._results or self._no_room or self._written or self._unfit()) and self._line.unheard < _WINDOW:
+        while (
+            self._results or self._no_room or self._unbegun or self._written or self._unfit()
+        ) and self._line.unheard < _WINDOW:
             count = size = 0
             for result in self._results[:_RESULTS]:
                 count += 1
                 size += len(result.stdout) + len(result.stderr)
+                size += len(result.value.data) if result.value is not None else 0
                 if size > _RESULTS_BYTES:
                     break
             unfit = self._node.unfit if self._unfit() else ""
             self._told = self._told or bool(unfit)
-            up = ToAgent(tuple(self._results[:count]), tuple(self._no_room), tuple(self._written), unfit)
+            up = ToAgent(
+                tuple(self._results[:count]), tuple(self._no_room), tuple(self._written), unfit, tuple(self._unbegun)
+            )  # fmt: skip
             del self._results[:count]
             self._no_room.clear()
+            self._unbegun.clear()
             self._written.clear()
             self._dealer.send(encode(self._line.say(up, now)), zmq.NOBLOCK)
             self._beat_at = now + self._beat_s
@@ -324,7 +361,7 @@ class Worker:
         return bool(self._node.unfit) and not self._told
 
     def _all_said(self) -> bool:
-        return not self._welcome or not (self._results or self._no_room or self._line.unheard)
+        return not self._welcome or not (self._results or self._no_room or self._unbegun or self._line.unheard)
 
     def _look_at_link(self, now: float) -> None:
         """Leave when the agent is gone: its port refuses, or there is no sign of life for too long."""
@@ -373,8 +410,11 @@ class Worker:
         self._say(now)
         if self._welcome:
             self._dealer.send(encode(WorkerLeaves(self._hello.birth, reason)), zmq.NOBLOCK)
-        for task, attempt in self._running.items():
-            self._node.stop(c.Stop(task, attempt, cause, 0.0), now)
+        for task, attempt in list(self._running.items()):
+            stop = c.Stop(task, attempt, cause, 0.0)
+            self._node.stop(stop, now)
+            self._functions.stop(stop, now)
+        self._take_in_calls()
 
 
 if __name__ == "__main__":

@@ -2,10 +2,12 @@
 
 import errno
 import signal
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from pilotmtc.agent.core.events import Start
 from pilotmtc.errors import TaskError
+from pilotmtc.resources.slots import Slot
 from pilotmtc.states import Cause
 
 # Errors that pass: nothing is wrong with the task.
@@ -16,12 +18,19 @@ class LaunchError(TaskError):
     """A task could not be started; the text says why."""
 
 
+# With the exit code, or the negative number of the signal, None if it cannot be killed; CPU seconds; and the time.
+Over = Callable[[int | None, float, float], None]
+
+
 class Process:
-    """A task that runs: the process that was started for it, and what its supervisor notes of it."""
+    """A task that runs: the process that was started for it, and what its supervisor notes of it.
+
+    A function worker is one, too, of task 0: it is looked after in the same way, and ends in its own.
+    """
 
     __slots__ = (
         "append", "attempt", "began", "cause", "cores", "err", "err_path", "fd", "first", "grace_s", "here",
-        "keep_bytes", "kill_at", "kills", "mark", "memory_bytes", "out", "out_path", "peak", "pid", "slot",
+        "keep_bytes", "kill_at", "kills", "mark", "memory_bytes", "out", "out_path", "over", "peak", "pid", "slot",
         "started_at", "task", "wide",
     )  # fmt: skip
 
@@ -50,6 +59,7 @@ class Process:
         self.err_path: str | None = None
         self.append = False  # it appends to files that may be shared
         self.wide = False
+        self.over: Over | None = None  # what is called when a function worker has ended
 
 
 class Launcher(Protocol):
@@ -58,6 +68,11 @@ class Launcher(Protocol):
     @property
     def mark(self) -> int:
         """The mark, as `guard` has it, of this process and all that it starts but for tasks; 0 if there are none."""
+        ...
+
+    @property
+    def pin(self) -> bool:
+        """Whether tasks are bound to their cores."""
         ...
 
     def launch(self, start: Start, *, bind: bool, stay: bool) -> Process:
@@ -74,6 +89,27 @@ class Launcher(Protocol):
         ------
         LaunchError
             If the task cannot be started. An `OSError` is not the task's fault.
+        """
+        ...
+
+    def launch_worker(
+        self, argv: list[str], slot: Slot, *, env: Mapping[str, str], cwd: str | None, files: Sequence[tuple[int, int]]
+    ) -> Process:
+        """Start a function worker on the cores of `slot`.
+
+        Parameters
+        ----------
+        env
+            Variables beside those that all tasks have.
+        cwd
+            Where it runs; None is the pilot's directory.
+        files
+            Which descriptors it gets, and under which numbers; the former are all higher than the latter.
+
+        Raises
+        ------
+        LaunchError
+            If the worker cannot be started. An `OSError` is not its fault.
         """
         ...
 

@@ -7,7 +7,7 @@ import signal
 import stat
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pilotmtc.agent import guard
@@ -17,7 +17,7 @@ from pilotmtc.agent.node.capture import Captures
 from pilotmtc.agent.node.launcher import NO_ROOM, LaunchError, Process
 from pilotmtc.errors import UsageError
 from pilotmtc.model import PilotId
-from pilotmtc.resources.slots import core_list
+from pilotmtc.resources.slots import Slot, core_list
 from pilotmtc.system import processes
 from pilotmtc.system.open_files import limit_as_found
 from pilotmtc.template import Expanded, expand
@@ -26,6 +26,9 @@ _DUP2 = os.POSIX_SPAWN_DUP2
 _OPEN_OUT = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 _OPEN_THERE = ('exec <"$1"', 'exec >"$1"', 'exec 2>"$1"', 'exec >"$1" 2>&1')
 _TASKS = (1 << guard.HALF) - 1
+_OF_A_TASK = frozenset(
+    ("PILOTMTC_TASK_ID", "PILOTMTC_ATTEMPT", "PILOTMTC_CAMPAIGN_ID", "PILOTMTC_TASK_NAME")
+)  # fmt: skip
 _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
@@ -56,6 +59,8 @@ class ProcessLauncher:
     ----------
     mark
         Of this process and all that it starts, but for tasks, each of which has its own; 0 if there can be none.
+    pin
+        As given.
     """
 
     def __init__(
@@ -65,7 +70,7 @@ class ProcessLauncher:
         self._node = node
         self._captures = captures
         self._gpus = gpus.lists(environ, gpu_count)
-        self._pin = pin
+        self.pin = pin
         self._everywhere = os.sched_getaffinity(0)
         self._bound = threading.local()  # .cores: what the calling thread is bound to
         self._directory = str(directory)
@@ -105,11 +110,7 @@ class ProcessLauncher:
         if start.wide is not None:
             slots = tuple([slot for slot in slots if slot.node == self._node])
         cores = slots[0].cores if len(slots) == 1 else tuple(sorted(core for slot in slots for core in slot.cores))
-        names = self._names.get(cores)
-        if names is None:
-            if len(self._names) > 4096:
-                self._names.clear()
-            names = self._names[cores] = (core_list(cores), str(len(cores)))
+        names = self._names_of(cores)
         env = self._environment(start, todo, names)
         self._enter(todo.cwd)
         argv = todo.argv
@@ -133,32 +134,60 @@ class ProcessLauncher:
                 paths = [path for _, path in fifos]
                 argv = ["/bin/sh", "-c", "; shift; ".join(lines), "sh", *paths, program, *argv[1:]]
                 program = "/bin/sh"
-            process.started_at = time.time()
-            process.began = time.monotonic()
-            if self._pin and start.wide is None:  # the ranks are bound by who starts them
-                process.cores = cores
-                if bind:
-                    self._bind_next(process)
-            if self.mark:
-                self._marks = (self._marks + 1) & _TASKS or 1
-                process.mark = self.mark + self._marks
-                resource.setrlimit(guard.MARK, (process.mark, self._no_mark))  # the child inherits it
-            with limit_as_found():
-                process.pid = self._spawn(program, argv, env, actions)
+            pinned = self.pin and start.wide is None  # the ranks are bound by who starts them
+            self._bear(process, program, argv, env, actions, cores=cores if pinned else (), bind=bind, stay=stay)
         except BaseException:
             for fd in (process.out, process.err):
                 if fd >= 0:
                     os.close(fd)
             raise
         finally:
+            for fd in opened:
+                os.close(fd)
+        return process
+
+    def launch_worker(
+        self, argv: list[str], slot: Slot, *, env: Mapping[str, str], cwd: str | None, files: Sequence[tuple[int, int]]
+    ) -> Process:
+        """Start a function worker on the cores of `slot`; as `Launcher.launch_worker`."""
+        names = self._names_of(slot.cores)
+        whole = {name: value for name, value in self._env.items() if name not in _OF_A_TASK}
+        whole |= self._of_slot(slot, names)
+        whole["PWD"] = cwd or self._directory
+        whole |= env
+        self._enter(cwd)
+        program = argv[0] if "/" in argv[0] else self._find(argv[0], whole.get("PATH", _DEFAULT_PATH))
+        process = Process(0, 0, names[0])
+        process.here = cwd is None
+        actions = [(_DUP2, self._null, 0), *((_DUP2, here, there) for here, there in files)]
+        self._bear(
+            process, program, argv, whole, actions, cores=slot.cores if self.pin else (), bind=True, stay=False
+        )  # fmt: skip
+        return process
+
+    def _bear(
+        self, process: Process, program: str, argv: list[str], env: Mapping[str, str],
+        files: list[tuple[int, int, int]], *, cores: tuple[int, ...], bind: bool, stay: bool,
+    ) -> None:  # fmt: skip
+        """Start the process with a mark of its own; it is to be bound to `cores`, if any are given."""
+        process.started_at = time.time()
+        process.began = time.monotonic()
+        try:
+            process.cores = cores
+            if cores and bind:
+                self._bind_next(process)
+            if self.mark:
+                self._marks = (self._marks + 1) & _TASKS or 1
+                process.mark = self.mark + self._marks
+                resource.setrlimit(guard.MARK, (process.mark, self._no_mark))  # the child inherits it
+            with limit_as_found():
+                process.pid = self._spawn(program, argv, env, files)
+        finally:
             if process.mark:
                 resource.setrlimit(guard.MARK, (self.mark, self._no_mark))
             if not stay and getattr(self._bound, "cores", None):
                 os.sched_setaffinity(0, self._everywhere)
                 self._bound.cores = None
-            for fd in opened:
-                os.close(fd)
-        return process
 
     def _widen(
         self, start: Start, how: Wide, argv: list[str], env: Mapping[str, str]
@@ -169,7 +198,7 @@ class ProcessLauncher:
         file = mpi.rank_file(Path(self._directory), claimed.task, claimed.attempt)
         whole = {**env, **more}
         argv, own = mpi.command(
-            how.way, argv, start.slots, here=self._node, first=how.first, bind=self._pin, file=file, env=whole,
+            how.way, argv, start.slots, here=self._node, first=how.first, bind=self.pin, file=file, env=whole,
             gpus=self._gpus,
         )  # fmt: skip
         return argv, {**whole, **own}
@@ -193,13 +222,27 @@ class ProcessLauncher:
         env["PILOTMTC_ATTEMPT"] = str(claimed.attempt)
         env["PILOTMTC_CAMPAIGN_ID"] = str(claimed.campaign)
         env["PILOTMTC_TASK_NAME"] = claimed.name or ""
-        env["PILOTMTC_CORE_LIST"], env["PILOTMTC_CORES"] = names
+        env.update(self._of_slot(start.slots[0], names))
+        env["PWD"] = todo.cwd or self._directory
+        return {**env, **todo.env} if todo.env else env
+
+    def _names_of(self, cores: tuple[int, ...]) -> tuple[str, str]:
+        """Return cores as users write them, and how many they are."""
+        names = self._names.get(cores)
+        if names is None:
+            if len(self._names) > 4096:
+                self._names.clear()
+            names = self._names[cores] = (core_list(cores), str(len(cores)))
+        return names
+
+    def _of_slot(self, slot: Slot, names: tuple[str, str]) -> dict[str, str]:
+        """Return the variables that say what is a task's own of the node."""
+        env = {"PILOTMTC_CORE_LIST": names[0], "PILOTMTC_CORES": names[1]}
         if not self._threads_set:
             env["OMP_NUM_THREADS"] = names[1]
         if self._gpus:
-            env.update(gpus.chosen(self._gpus, [index for index, _ in start.slots[0].gpus]))
-        env["PWD"] = todo.cwd or self._directory
-        return {**env, **todo.env} if todo.env else env
+            env.update(gpus.chosen(self._gpus, [index for index, _ in slot.gpus]))
+        return env
 
     def _enter(self, cwd: str | None) -> None:
         """Enter the task's directory: posix_spawn cannot, and a shell that does it would cost more."""

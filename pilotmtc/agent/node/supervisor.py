@@ -34,7 +34,7 @@ KILLS = 10  # once a second; what lives on after that is stuck in the kernel, or
 # bound when its memory is first looked at.
 SHORT_S = 0.003
 SAMPLE_S = (0.05, 0.5, 2.0, 10.0, 60.0)  # ages at which a task's memory is looked at
-_WORDS = {Cause.TIMEOUT: "over its time limit", Cause.OOM: "over its memory limit"}
+WORDS = {Cause.TIMEOUT: "over its time limit", Cause.OOM: "over its memory limit"}
 
 
 class Supervisor:
@@ -128,9 +128,26 @@ class Supervisor:
         self._polled[process.fd] = process
         return True
 
+    def adopt(self, process: Process) -> None:
+        """Look after a function worker: its `over` is called when it has ended."""
+        self._live[process.pid] = process
+        self._samples[0].append((process.began + SAMPLE_S[0], process))
+
+    def limit(self, process: Process, memory_bytes: int) -> None:
+        """Limit the memory of a function worker from now on; 0 is no limit."""
+        process.memory_bytes = memory_bytes
+        if memory_bytes:
+            self._limited[process.pid] = process
+        else:
+            self._limited.pop(process.pid, None)
+
+    def end(self, process: Process, cause: Cause, grace_s: float, now: float) -> None:
+        """Stop a function worker, as `stop` does a task."""
+        self._stop(process, cause, grace_s, now)
+
     def _undo(self, process: Process) -> None:
         del self._live[process.pid]
-        del self._by_task[process.task]
+        self._by_task.pop(process.task, None)
         self._limited.pop(process.pid, None)
         signal_group(process.pid, signal.SIGKILL)
         os.waitpid(process.pid, 0)
@@ -163,7 +180,8 @@ class Supervisor:
     def reap(self, process: Process, now: float) -> Result | None:
         """Return the result of a process that has ended.
 
-        None if `poll` will, since the rest of its group still has time, or if it was given up before.
+        None if `poll` will, since the rest of its group still has time, or if it was given up before. A function worker
+        has none.
         """
         pid = process.pid
         if pid in self._immortal:
@@ -177,16 +195,19 @@ class Supervisor:
         signal_group(pid, signal.SIGKILL)  # the rest of its group; before the reap, which frees the number
         _, status, usage = os.wait4(pid, 0)
         elapsed = now - process.began
-        self._typical_s += (elapsed - self._typical_s) * 0.05
         self._forget(process)
         ended = os.waitstatus_to_exitcode(status)
+        if process.over is not None:
+            process.over(ended, usage.ru_utime + usage.ru_stime, now)
+            return None
+        self._typical_s += (elapsed - self._typical_s) * 0.05
         code, number = (ended, None) if ended >= 0 else (None, -ended)
         cause = process.cause
         if cause is None:
             cause = Cause.EXIT if number is None else Cause.SIGNAL
             message = None
         else:
-            message = _WORDS.get(cause)
+            message = WORDS.get(cause)
         peak = usage.ru_maxrss * 1024
         if peak > self._floor:
             self._floor = processes.peak_memory(os.getpid())  # the agent may have grown
@@ -196,7 +217,7 @@ class Supervisor:
         out, out_size, out_path, out_lost, out_crc = out_taken
         err, err_size, err_path, err_lost, err_crc = err_taken
         if process.cause is None and (out_lost or err_lost or ((code or number) and process.here)):
-            fault = self._fault(out_lost or err_lost, well=not code and not number)
+            fault = self.fault(out_lost or err_lost, well=not code and not number)
             if fault:
                 cause, code, number, message = Cause.NODE_LOST, None, None, fault
         if process.wide and code:
@@ -231,7 +252,7 @@ class Supervisor:
                 self._stop(process, Cause.TIMEOUT, process.grace_s, now)
             elif process.kill_at <= now:
                 if process.kills >= KILLS:
-                    results.append(self._give_up(process, now))
+                    results += self._give_up(process, now)
                     continue
                 process.kills += 1
                 signal_group(process.pid, signal.SIGKILL)
@@ -270,12 +291,7 @@ class Supervisor:
                 found.append(self._outputs.so_far(process))
         return found
 
-    # -- inside -----------------------------------------------------------------------------------------------
-
-    def _not_started(self, task: TaskId, attempt: int, cause: Cause, message: str) -> Result:
-        return Result(task, attempt, cause, node=self.name, started_at=time.time(), message=message)
-
-    def _fault(self, lost: str, *, well: bool) -> str:
+    def fault(self, lost: str, *, well: bool) -> str:
         """Return what is wrong with the node if that, and not the task, is why it ended so; else nothing.
 
         Parameters
@@ -289,6 +305,11 @@ class Supervisor:
         if self.unfit:
             return self.unfit
         return f"its output could not be kept: {lost}" if lost and well else ""
+
+    # -- inside -----------------------------------------------------------------------------------------------
+
+    def _not_started(self, task: TaskId, attempt: int, cause: Cause, message: str) -> Result:
+        return Result(task, attempt, cause, node=self.name, started_at=time.time(), message=message)
 
     def _look_at_directory(self) -> None:
         """Notice that the pilot's directory has been removed or replaced."""
@@ -325,25 +346,28 @@ class Supervisor:
 
     def _forget(self, process: Process) -> None:
         del self._live[process.pid]
-        del self._by_task[process.task]
+        self._by_task.pop(process.task, None)
         if process.memory_bytes:
             del self._limited[process.pid]
         if process.wide:
             remove_files(self._directory, process.task, process.attempt)
 
-    def _give_up(self, process: Process, now: float) -> Result:
+    def _give_up(self, process: Process, now: float) -> list[Result]:
         """Return a result for a task that cannot be killed, so that neither its slot nor the pilot waits for it."""
         self._forget(process)
         self._immortal.add(process.pid)
         _log.error("process %d of task %d does not end when it is killed", process.pid, process.task)
-        text = f"process {process.pid} does not end when it is killed: it is another user's, or stuck in the kernel"
+        if process.over is not None:
+            process.over(None, 0.0, now)
+            return []
+        text = immortal(process.pid)
         (out, out_size, out_path, _, out_crc), (err, err_size, err_path, _, err_crc) = self._outputs.collect(process)
         assert process.cause is not None
-        return Result(
+        return [Result(
             TaskId(process.task), process.attempt, process.cause, None, None, self.name, process.slot,
             process.started_at, now - process.began, 0.0, process.peak, out, err, out_size, err_size, out_path,
             err_path, text, out_crc, err_crc,
-        )  # fmt: skip
+        )]  # fmt: skip
 
     def _linger(self, now: float) -> list[Result]:
         """Return the results of tasks whose groups have ended now."""
@@ -369,6 +393,11 @@ class Supervisor:
 
     def _sweep(self) -> int:
         return self._strays.kill(self._live.values(), self._immortal)
+
+
+def immortal(pid: int) -> str:
+    """Return what to say of a task whose process cannot be killed."""
+    return f"process {pid} does not end when it is killed: it is another user's, or stuck in the kernel"
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from pilotmtc.agent import value_files, values
 from pilotmtc.agent.core import events as c
-from pilotmtc.agent.value_files import VALUES, ValueFiles
+from pilotmtc.agent.functions.frames import VALUES
+from pilotmtc.agent.value_files import ValueFiles
 from pilotmtc.agent.values import FIRST_BYTES, Values
 from pilotmtc.errors import PilotMTCError, StoreError, UsageError
 from pilotmtc.model import Call, CampaignId, Claimed, Function, PilotId, Resources, Result, TaskId, Template, Value

@@ -1,0 +1,83 @@
+"""For functions that run in workers: what lives as long as the worker does, from call to call.
+
+::
+
+    from pilotmtc import worker
+
+    def work(x):
+        model = worker.cached(load_model, "m.npz")  # loaded by the first call in each worker
+        return model.predict(x)
+
+It needs the standard library of Python 3.9, and works anywhere: outside of a worker, what it keeps lives as long as the
+process.
+"""
+
+from __future__ import annotations  # for Python 3.9
+
+TYPE_CHECKING = False  # importing typing would cost an idle worker a megabyte
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+    from typing import ParamSpec, TypeVar
+
+    P = ParamSpec("P")
+    T = TypeVar("T")
+
+__all__ = ["cached", "state"]
+
+
+class State:
+    """A namespace: set and read any attribute."""
+
+    def __repr__(self) -> str:
+        return f"<state of this worker: {', '.join(sorted(vars(self))) or 'empty'}>"
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> object: ...
+        def __setattr__(self, name: str, value: object) -> None: ...
+
+
+state = State()
+_found: dict[Hashable, object] = {}
+
+
+def cached(loader: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Return ``loader(*args, **kwargs)``, which is called once in each worker for the same arguments.
+
+    Raises
+    ------
+    TypeError
+        If an argument cannot be a key of a dictionary, as a list cannot.
+    """
+    key = (_identity(loader), args, tuple(sorted(kwargs.items())))
+    try:
+        if key not in _found:
+            _found[key] = loader(*args, **kwargs)
+    except TypeError as error:
+        if _is_hashable(key):
+            raise
+        raise TypeError(
+            f"the arguments of cached() must be hashable, to tell whether they are the same: {error}"
+        ) from None
+    return _found[key]  # type: ignore[return-value]
+
+
+def _identity(loader: Callable[..., object]) -> Hashable:
+    """Return what tells loaders apart: of a function what it does, as each call may bring a copy of it."""
+    code = getattr(loader, "__code__", None)
+    if code is None or getattr(loader, "__self__", None) is not None:
+        return loader
+    cells = getattr(loader, "__closure__", None) or ()
+    try:
+        whole = (code, loader.__module__, tuple([cell.cell_contents for cell in cells]), loader.__defaults__)
+    except ValueError:  # a cell that is empty
+        return loader
+    return whole if _is_hashable(whole) else loader
+
+
+def _is_hashable(key: Hashable) -> bool:
+    try:
+        hash(key)
+    except TypeError:
+        return False
+    return True
