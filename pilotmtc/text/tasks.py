@@ -31,6 +31,7 @@ def detail_rows(detail: TaskDetail, now: float) -> list[tuple[str, str]]:
         ("task", f"{task.id}{f' ({task.name})' if task.name else ''} of campaign {task.campaign}"),
         ("state", state),
         ("command", command_line(task)),
+        ("value", task.last.value_text if task.last is not None and task.state.name == "DONE" else ""),
         ("params", ", ".join(f"{name}={value}" for name, value in task.params.items())),
         ("needs", needs_words(task.resources)),
         ("priority", str(task.priority) if task.priority else ""),
@@ -63,7 +64,7 @@ def attempt_row(attempt: Attempt, now: float) -> tuple[str, ...]:
         str(attempt.pilot),
         attempt.node,
         attempt.slot,
-        message_of(attempt),
+        message_of(attempt) or attempt.value_text,
     )
 
 

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import hashlib
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from pilotmtc.errors import ConfigError, ProtocolError, SchemaMismatch, StoreError, UsageError
 from pilotmtc.model import PilotDescription, PilotId, Resources, Result, TaskRow, Template
@@ -32,12 +34,13 @@ from pilotmtc.protocol.frames import (
     encode_request,
     split_reply,
 )
+from pilotmtc.protocol.values import PART_BYTES, GetValue, PutValue
 from pilotmtc.states import Cause
 from pilotmtc.store import serve
 from pilotmtc.store.client.client import StoreClient
 from pilotmtc.transport.process import open_process
 from tests.serving import Place
-from tests.support import wait_until
+from tests.support import small_disk, wait_until
 
 SERVE = [sys.executable, "-I", "-S", serve.__file__]
 ECHO = Template(command=("echo", "{x}"), fields=("x",))
@@ -442,3 +445,66 @@ def test_removed_store_is_not_served_any_longer(place: Place) -> None:
     info = place.client().call(GetStore())
     assert info.pid != pid
     assert not info.tasks
+
+
+# -- values ---------------------------------------------------------------------------------------------------
+
+
+def test_parts_of_many_values_may_be_under_way_at_once(place: Place) -> None:
+    clients = [place.client(), place.client()]
+    datas = [os.urandom(5 * PART_BYTES + 1) for _ in range(3)]
+    datas[2] = datas[0]
+    under_way = []
+    for number, data in enumerate(datas):
+        digest = hashlib.sha256(data).hexdigest()
+        under_way += [
+            clients[number % 2].send(PutValue(digest, at, len(data), data[at : at + PART_BYTES]))
+            for at in range(0, len(data), PART_BYTES)
+        ]
+    for future in under_way:
+        future.result(60)
+    for data in datas:
+        digest = hashlib.sha256(data).hexdigest()
+        assert clients[0].call(PutValue(digest, 0, len(data), b"")).received == len(data)
+        parts = [clients[1].send(GetValue(digest, at)) for at in range(0, len(data), PART_BYTES)]
+        assert b"".join(part.result(60).data for part in parts) == data
+
+
+def test_value_is_put_while_a_check_takes_long(place: Place) -> None:
+    client = place.client()
+    client.call(rows(20_000))
+    told: list[str] = []
+    checks = [client.send(CheckStore()) for _ in range(10)]
+    checks[-1].add_done_callback(lambda _: told.append("checks"))
+    data = os.urandom(2 * PART_BYTES)
+    digest = hashlib.sha256(data).hexdigest()
+    for at in (0, PART_BYTES):
+        put = client.send(PutValue(digest, at, len(data), data[at : at + PART_BYTES]))
+    put.add_done_callback(lambda _: told.append("value"))
+    assert [check.result(120).problems for check in checks] == [()] * 10
+    assert put.result(60).received == len(data)
+    assert told == ["value", "checks"]
+
+
+def test_full_disk_keeps_nothing_of_a_value(place: Place) -> None:
+    client = place.client()
+    client.call(GetStore())
+    datas = [os.urandom(2 * PART_BYTES + PART_BYTES // 2) for _ in range(2)]
+    parts = [
+        PutValue(hashlib.sha256(data).hexdigest(), at, len(data), data[at : at + PART_BYTES])
+        for at in range(0, len(datas[0]), PART_BYTES)
+        for data in datas
+    ]
+    with small_disk(Path(f"{place.path}.d"), "4m") as disk:
+        for part in parts[:4]:
+            client.call(part)
+        with pytest.raises(StoreError, match=r"no space left for a value in .*: nothing of it was kept; free some"):
+            client.call(parts[4])
+        assert client.call(parts[5]).received == len(datas[1])
+        assert client.call(replace(parts[4], data=b"")).received == 0
+        with pytest.raises(StoreError, match="no space left"):
+            client.call(parts[0])
+        (left,) = [path for path in disk.rglob("*") if path.is_file()]
+        assert left.read_bytes() == datas[1]
+        assert client.call(CheckStore()).problems == ()
+        place.kill()

@@ -5,7 +5,13 @@ import io
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
+from pilotmtc.model import Function, Template, Value
+from pilotmtc.protocol.agent import Finish
+from pilotmtc.protocol.values import PutValue
+from pilotmtc.store.sqlite import SqliteStore
+from tests.contract.storekit import Kit, call_row, digest_of, result, row
 from tests.user import User
 
 
@@ -229,3 +235,32 @@ def test_output_that_is_no_text_comes_out_as_it_went_in(user: User) -> None:
 def test_names_of_any_language_survive_an_ascii_locale(user: User, words: list[str]) -> None:
     user.cli("submit", "--name", "größe", "--task-name", "naïve-{n}", "--grid", "n=ж", "echo {n}")
     user.cli(*words, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+
+
+def test_what_calls_returned_is_shown_as_text(user: User) -> None:
+    store = SqliteStore(user.store)
+    kit = Kit(store)
+    code = b"a function"
+    store.call(PutValue(digest_of(code), 0, len(code), code))
+    template = Template(("work()",), function=Function("work", digest_of(code)))
+    kit.submit(call_row(), call_row(), template=template)
+    pilot = kit.pilot()
+    fine, wrong = kit.claim(pilot)
+    told = (
+        replace(result(fine), value=Value(b"x"), value_text="array([1, 2])"),
+        replace(result(wrong, code=1), value=Value(b"y"), value_text="ValueError: bad\nx"),
+    )
+    store.call(Finish(pilot, told))
+    kit.submit(row(1), template=Template(("echo", "{value}"), fields=("value",)))
+    kit.finish(pilot, *kit.claim(pilot))
+    store.close()
+    rows = list(csv.DictReader(io.StringIO(user.cli("results", "1", "--csv").out)))
+    assert [row["value"] for row in rows] == ["array([1, 2])", "ValueError: bad\nx"]
+    assert list(rows[0])[-3:] == ["message", "value", "stdout"]
+    rows = list(csv.DictReader(io.StringIO(user.cli("store", "export", "--format", "csv").out)))
+    assert [row["value"] for row in rows] == ["", "", "1"]  # a parameter's
+    found = user.cli("results", "1", "--json").records + user.cli("results", "2", "--json").records
+    assert [one["value"] for one in found] == ["array([1, 2])", "ValueError: bad\nx", None]
+    assert user.cli("task", "1", "--json").record["attempts"][0]["value"] == "array([1, 2])"
+    assert "array([1, 2])" in user.cli("task", "1").out
+    assert "ValueError: bad" in user.cli("task", "2").out

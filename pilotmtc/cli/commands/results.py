@@ -31,6 +31,7 @@ AFTER = (
     "state", "attempt", "cause", "exit_code", "signal", "node", "started_at", "elapsed_s", "cpu_s", "memory_bytes",
     "message",
 )  # fmt: skip
+VALUE = "value"  # of calls; no column where a parameter has that name
 
 
 @command("results", examples=_EXAMPLES)
@@ -101,18 +102,23 @@ def json_lines(found: "Iterable[TaskResult]", stdout: str, stderr: str) -> Itera
 
 
 def put_csv(found: "Iterable[TaskResult]", fields: Sequence[str], stdout: str, stderr: str, stream: TextIO) -> None:
-    """Write results as CSV. A parameter that is called like another column becomes ``params.NAME``."""
+    """Write results as CSV.
+
+    A parameter that is called like another column becomes ``params.NAME``, but one that is called ``value`` keeps its
+    name.
+    """
     taken = {*BEFORE, *AFTER, "stdout", "stderr"}
     names = [f"params.{field}" if field in taken or field.isdecimal() else field for field in fields]
     ends = [name for name, part in (("stdout", stdout), ("stderr", stderr)) if part != "none"]
-    stream.write(",".join(map(_cell, [*BEFORE, *names, *AFTER, *ends])) + "\n")
+    after = [*AFTER, *((VALUE,) if VALUE not in fields else ())]
+    stream.write(",".join(map(_cell, [*BEFORE, *names, *after, *ends])) + "\n")
     for result in found:
         shape = shapes.result(result)
         params = result.params
         cells = [
             *(shape[column] for column in BEFORE),
             *(params.get(field) for field in fields),
-            *(shape[column] for column in AFTER),
+            *(shape[column] for column in after),
         ]
         stream.write(",".join(map(_cell, cells)))
         for pieces in _texts(result, stdout, stderr).values():

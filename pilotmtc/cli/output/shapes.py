@@ -107,6 +107,7 @@ def attempt(record: "Attempt") -> Shape:
         "stderr_bytes": record.stderr_bytes,
         "stdout_path": record.stdout_path,
         "stderr_path": record.stderr_path,
+        "value": record.value_text or None,
     }
 
 
@@ -177,6 +178,7 @@ def result(record: "TaskResult") -> Shape:
         "memory_bytes": record.memory_bytes,
         "stdout_bytes": record.stdout_bytes,
         "stderr_bytes": record.stderr_bytes,
+        "value": record.value_text or None,
     }
 
 

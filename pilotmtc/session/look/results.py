@@ -37,6 +37,8 @@ class TaskResult(Struct, frozen=True):
         The size of its output.
     stdout_path, stderr_path
         The file with the whole output, if it was too large for the store or if the task writes to a file.
+    value_text
+        What a call of a function returned or raised, as a text.
     """
 
     id: TaskId
@@ -61,6 +63,7 @@ class TaskResult(Struct, frozen=True):
     stderr_bytes: int = 0
     stdout_path: str | None = None
     stderr_path: str | None = None
+    value_text: str = ""
 
     @property
     def ok(self) -> bool:
@@ -135,6 +138,7 @@ def _result(task: Task, output: Output | None, *, whole: bool) -> TaskResult:
         stderr_bytes=last.stderr_bytes,
         stdout_path=output.stdout_path if output else last.stdout_path,
         stderr_path=output.stderr_path if output else last.stderr_path,
+        value_text=last.value_text,
     )
 
 
