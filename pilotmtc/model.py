@@ -120,12 +120,16 @@ class Call(Struct, frozen=True, array_like=True, gc=False):
         Digests of values that its arguments mention, such as those of ``put``.
     given
         On its way to an agent: the results of `inputs`, in their order.
+    identity
+        By what another program knows the arguments again, if not by their pickle, in which there may be random numbers
+        and lines of source.
     """
 
     args: Value = Value()
     inputs: tuple[TaskId, ...] = ()
     values: tuple[str, ...] = ()
     given: tuple[Value, ...] = ()
+    identity: bytes = b""
 
 
 class Template(Struct, frozen=True, omit_defaults=True):

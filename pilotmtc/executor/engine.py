@@ -5,6 +5,7 @@ and end when no call is left and none can come.
 """
 
 import contextlib
+import logging
 import os
 import sys
 import threading
@@ -16,23 +17,26 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 
 from pilotmtc.errors import PilotMTCError, UsageError
+from pilotmtc.executor.earlier import EarlierCalls
 from pilotmtc.executor.future import PilotFuture, PoolBroken, StoredValue
 from pilotmtc.executor.keeper import Keeper
-from pilotmtc.executor.ledger import Future, Ledger, Row, Target, end_all
+from pilotmtc.executor.ledger import BAD, Future, Ledger, Row, Target, end_all
 from pilotmtc.executor.modules import ShippedModules
 from pilotmtc.executor.options import CallSetup
-from pilotmtc.executor.pickling import Blob, PickledFunction, Pickler
+from pilotmtc.executor.pickling import Blob, PickledCall, PickledFunction, Pickler
 from pilotmtc.executor.progress import PoolProgress
 from pilotmtc.executor.receiver import Receiver
 from pilotmtc.executor.sender import Sender
 from pilotmtc.executor.texts import arguments, name_of, shown
 from pilotmtc.executor.values import Values
 from pilotmtc.model import Campaign, CampaignId, Function, Pilot, PilotDescription
+from pilotmtc.protocol.client.tasks import KnownCall
 from pilotmtc.protocol.client.watch import GetChanges
 from pilotmtc.session.link import StoreLink
 from pilotmtc.store.client.client import StoreClient
 from pilotmtc.store.client.connect import connect_store
 
+log = logging.getLogger(__name__)
 _FIRST_S = 60.0  # how long the store may be out of reach at first; later, connections are made again for ever
 _LAST_S = 10.0
 _TARGETS = 1000
@@ -53,6 +57,8 @@ class Plan(Struct, frozen=True):
         Any pilot of the store may have its calls.
     python
         The interpreter of its workers; empty is that of the pilots.
+    resume
+        Go on with the campaign of that name.
     progress
         Shows how far it is.
     """
@@ -61,6 +67,7 @@ class Plan(Struct, frozen=True):
     here: bool
     name: str
     pilot: PilotDescription
+    resume: bool = False
     shared: bool = False
     python: str = ""
     ship: bool | Sequence[ModuleType | str] = True
@@ -83,7 +90,7 @@ class Engine:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.ledger = Ledger()
-        self._pickler = Pickler(self, ShippedModules(plan.ship))
+        self._pickler = Pickler(self, ShippedModules(plan.ship), known_again=bool(plan.name))
         self._targets: dict[tuple[str, int], Target] = {}
         self._setup: Blob | None = None
         self._lock = threading.Lock()
@@ -92,6 +99,8 @@ class Engine:
         self._ready = threading.Event()  # campaign and keeper are there, or never will be
         self._store: _Store | None = None
         self._keeper: Keeper | None = None
+        self._receiver: Receiver | None = None
+        self._earlier: EarlierCalls | None = None
         self.inherited = False  # this is a forked child, where its threads are not
         _engines.add(self)
 
@@ -118,10 +127,23 @@ class Engine:
         future: PilotFuture[Any] = PilotFuture(self, code.name, words)
         if pickled.inputs:
             future.inputs = pickled.inputs
-        ended = self.ledger.add(Row(future, target, pickled), patient=threading.current_thread() not in self._threads)
+        known = self._find_earlier(code, pickled) if self.plan.resume else None
+        if known is None:
+            patient = threading.current_thread() not in self._threads
+            ended = self.ledger.add(Row(future, target, pickled), patient=patient)
+        else:
+            ended = self.ledger.adopt(future, known.task, known.state)
+            if known.state not in BAD:  # of those the new end is waited for
+                assert self._receiver is not None
+                self._receiver.tell_over((known.task,))
         if ended is not None:
             end_all([ended])
         return future
+
+    def _find_earlier(self, function: PickledFunction, call: PickledCall) -> KnownCall | None:
+        if not self._is_own_thread():
+            self._wait()
+        return None if self._earlier is None else self._earlier.take(function, call)
 
     def put(self, value: object) -> StoredValue:
         """Store a value, and return what stands for it."""
@@ -226,15 +248,28 @@ class Engine:
         plan, link, ledger = self.plan, store.link, self.ledger
         seq = store.client.send(GetChanges(), _FIRST_S).result().seq  # before there is anything to miss
         sender = Sender(link, ledger, store.values, name=plan.name, shared=plan.shared)
-        campaign = sender.begin()
+        campaign = sender.resume() if plan.resume else None
+        if campaign is None:
+            campaign = sender.begin()
+        else:
+            self._earlier = EarlierCalls(link, campaign)
+            stack.callback(self._tell_left)
         receiver = Receiver(link, ledger, store.values, campaign=campaign, seq=seq, on_broken=self._break)
         self._follow("receive", receiver.run, receiver.stop, stack)
         stack.callback(lambda: sender.seal(cancel=ledger.broken is not None))
         keeper = Keeper(link, plan.pilot, campaign, shared=plan.shared, tick=self._show if plan.progress else None)
-        self._campaign, self._keeper = campaign, keeper
+        self._campaign, self._keeper, self._receiver = campaign, keeper, receiver
         self._follow("pilots", keeper.run, keeper.stop, stack)
         self._ready.set()
         sender.run(receiver.tell_over, keeper.hasten)
+
+    def _tell_left(self) -> None:
+        left = 0 if self._earlier is None else self._earlier.left
+        if left:
+            log.warning(
+                "%d call%s of campaign %d were not made again: see pilotmtc tasks --campaign %d",
+                left, "s" * (left > 1), self._campaign, self._campaign,
+            )  # fmt: skip
 
     def _follow(
         self, name: str, run: Callable[[], None], stop: Callable[[], None], stack: contextlib.ExitStack

@@ -90,7 +90,11 @@ class Keeper:
             If somebody has ended the last one.
         """
         try:
-            if not (self._shared and self._others()):
+            there = self._others()
+            if there:
+                # Pilots that another program has left, whose campaign this is now, leave with it.
+                self._added += [pilot for pilot in there if pilot.description.campaign == self._campaign]
+            else:
                 self._start()
             while not self._stopped:
                 self._wake.wait(_LOOK_S if self._tick is None else EVERY_S)
@@ -136,14 +140,15 @@ class Keeper:
         if own.follow_up(pilot, get_campaign(self._link, self._campaign)):
             log.warning("pilot %d has died (%s): pilot %d takes its place", pilot.id, pilot.reason, own.pilot.id)
 
-    def _others(self) -> bool:
-        """Return whether there are pilots for the pool's calls besides its own."""
+    def _others(self) -> list[Pilot]:
+        """Return the pilots for the pool's calls besides its own."""
         mine = None if self._own is None else self._own.pilot.id
-        return any(
-            pilot.id != mine
-            and (pilot.description.campaign == self._campaign or (self._shared and pilot.description.campaign is None))
+        return [
+            pilot
             for pilot in self._link.call(GetPilots(live=True)).pilots
-        )
+            if pilot.id != mine
+            and (pilot.description.campaign == self._campaign or (self._shared and pilot.description.campaign is None))
+        ]
 
     def _let_go(self) -> None:
         if self._own is not None:

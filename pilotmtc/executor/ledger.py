@@ -18,6 +18,7 @@ _ROWS = 4096  # in a message
 _BYTES = 4 << 20
 _ROOM_ROWS = 50_000  # that may wait to be sent before `add` waits
 _ROOM_BYTES = 64 << 20
+BAD = TASK_FINAL - {TaskState.DONE}
 _LOOK_S = 0.5  # how long a change of `closing` may go unnoticed
 
 Future: TypeAlias = PilotFuture[Any]
@@ -46,10 +47,11 @@ class Row:
 
 
 class Work(Struct, frozen=True):
-    """What there is to tell the store: calls to submit, and tasks to cancel."""
+    """What there is to tell the store: calls to submit, tasks to cancel, and tasks to run again."""
 
-    rows: tuple[Row, ...]
-    cancel: tuple[TaskId, ...]
+    rows: tuple[Row, ...] = ()
+    cancel: tuple[TaskId, ...] = ()
+    retry: tuple[TaskId, ...] = ()
 
 
 class Ledger:
@@ -73,6 +75,7 @@ class Ledger:
         self._dependents: dict[Future, list[Row]] = {}  # rows by those inputs that have no task yet
         self._tasks: dict[TaskId, Future] = {}
         self._cancel: list[TaskId] = []
+        self._retry: list[TaskId] = []
         self._sending = False
         self._early: dict[TaskId, TaskState] = {}  # of tasks whose numbers are on their way to us
         self._broken: BaseException | None = None
@@ -102,6 +105,22 @@ class Ledger:
                 self._queue.append(row)
                 if self._waiting:
                     self._changed.notify()
+            return None
+
+    def adopt(self, future: Future, task: TaskId, state: TaskState) -> Ending | None:
+        """Take a call in that the store has; it runs again if it has not ended well. Return what ends it at once."""
+        with self._lock:
+            self._added += 1
+            if self._broken is not None:
+                return future, self._broken
+            future.task_id = task
+            self._live.add(future)
+            self._tasks[task] = future
+            if state in BAD:
+                self._retry.append(task)
+                self._changed.notify()
+            elif state is TaskState.RUNNING:
+                future.begin()
             return None
 
     def _is_full(self) -> bool:
@@ -159,7 +178,7 @@ class Ledger:
     def take(self) -> Work | None:
         """Wait for something to tell the store, and return it; None when there will be nothing any more."""
         with self._lock:
-            while not (self._queue or self._cancel):
+            while not (self._queue or self._cancel or self._retry):
                 if self._broken is not None or (self.closing and not self._live):
                     return None
                 self._waiting = True
@@ -174,9 +193,10 @@ class Ledger:
                 if row.future in self._live:
                     rows.append(row)
             cancel, self._cancel = tuple(self._cancel), []
+            retry, self._retry = tuple([task for task in self._retry if task in self._tasks]), []
             self._sending = bool(rows)
             self._room.notify_all()
-            return Work(tuple(rows), cancel)
+            return Work(tuple(rows), cancel, retry)
 
     def sent(self, rows: Sequence[Row], first: TaskId) -> list[TaskId]:
         """Take note of the tasks that `rows` have become; return those that are over already, as far as is known."""

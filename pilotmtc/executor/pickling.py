@@ -3,6 +3,7 @@
 import collections
 import enum
 import functools
+import hashlib
 import io
 import mmap
 import pickle
@@ -25,6 +26,7 @@ from pilotmtc.pickled import digest_of, dump_value, size_of
 Bytes: TypeAlias = bytes | bytearray | memoryview | mmap.mmap
 _SCALARS = frozenset({int, float, complex, bool, str, bytes, type(None)})
 _LISTS = frozenset({tuple, list, set, frozenset})
+_STAND_IN = print  # where something of its kind must be in a pickle that is only compared
 _NO_FILE = ("<dynamic-code>",)  # what cloudpickle has instead of a file's name
 _LOOKED_AT = 100  # values among arguments; more are left to cloudpickle, which is as fast with many
 _KEPT = (types.FunctionType, types.BuiltinFunctionType, type)  # what other callables hold may change between calls
@@ -45,26 +47,45 @@ class PickledCall(NamedTuple):
     ----------
     blob
         Them, if they are too long for the row of their task.
+    identity
+        See `pilotmtc.model.Call`.
     """
 
     args: Value
     blob: Blob | None = None
     inputs: tuple[PilotFuture[Any], ...] = ()
     values: tuple[str, ...] = ()
+    identity: bytes = b""
 
 
 class PickledFunction(Struct, frozen=True):
-    """A function: what to call it, and its pickle."""
+    """A function.
+
+    Attributes
+    ----------
+    name
+        What to call it.
+    fixed
+        Whether the name tells it from others: it is not made anew while the program runs, and holds nothing.
+    """
 
     name: str
     blob: Blob
+    fixed: bool
 
 
 class Pickler:
-    """Pickles what the calls of one pool need. Threads may share it."""
+    """Pickles what the calls of one pool need. Threads may share it.
 
-    def __init__(self, pool: Pool, modules: ShippedModules) -> None:
+    Parameters
+    ----------
+    known_again
+        Whether calls must be known again by another program.
+    """
+
+    def __init__(self, pool: Pool, modules: ShippedModules, *, known_again: bool = False) -> None:
         self._pool = pool
+        self._known_again = known_again
         self._modules = modules
         self._known: dict[int, tuple[weakref.ref[Any], PickledFunction]] = {}
         self._lock = threading.Lock()
@@ -74,7 +95,7 @@ class Pickler:
         known = self._known.get(id(function))
         if known is not None and known[0]() is function:
             return known[1]
-        pickled = PickledFunction(name_of(function), self.alone(function))
+        pickled = PickledFunction(name_of(function), self.alone(function), _is_fixed(function))
         if isinstance(function, _KEPT):
             key, table = id(function), self._known
             with self._lock:
@@ -94,6 +115,10 @@ class Pickler:
             return PickledCall(Value(data, "", size)) if size <= INLINE_BYTES else _with_blob([data])
         if plain is _Plain.ARRAYS:
             return _with_blob(dump_value((args, kwargs)))
+        found = self._call(args, kwargs)
+        return found._replace(identity=identity((args, kwargs))) if self._known_again else found
+
+    def _call(self, args: Sequence[object], kwargs: dict[str, object]) -> PickledCall:
         if not any(isinstance(value, PilotFuture | StoredValue) for value in (*args, *kwargs.values())):
             try:
                 return _with_blob(dump_value((args, kwargs), self._dumps))
@@ -125,6 +150,50 @@ class Pickler:
 
         found = _with_blob(dump_value(value, dumps))
         return found._replace(inputs=tuple(references.inputs), values=tuple(references.values))
+
+
+def identity(arguments: object) -> bytes:
+    """Return by what to know arguments again, in another program too; empty if only their pickle tells.
+
+    Classes and functions count by their names: their pickles have lines of source in them, and random numbers.
+    """
+    file = io.BytesIO()
+    try:
+        _IdentityPickler(file, 5).dump(arguments)
+    except Exception:  # noqa: BLE001 -- whatever pickle cannot do, cloudpickle has done
+        return b""
+    return hashlib.sha256(file.getvalue()).digest()
+
+
+class _IdentityPickler(pickle.Pickler):
+    def reducer_override(self, found: object) -> Any:
+        if isinstance(found, types.FunctionType) and not _is_fixed(found):
+            held = [cell.cell_contents for cell in found.__closure__ or ()]
+            return _STAND_IN, (_text_of(found.__code__), held, found.__defaults__, found.__kwdefaults__)
+        if isinstance(found, type | types.FunctionType):
+            return _STAND_IN, (f"{found.__module__}.{found.__qualname__}",)
+        if isinstance(found, types.ModuleType):
+            return _STAND_IN, (found.__name__,)
+        if isinstance(found, PilotFuture):  # which one it is, is compared apart from this
+            return _STAND_IN, ("input",)
+        if isinstance(found, StoredValue):
+            return _STAND_IN, (found.digest,)
+        return NotImplemented
+
+
+def _text_of(code: types.CodeType) -> str:
+    """Return what code does, without the place in which it was written."""
+    consts = [_text_of(const) if isinstance(const, types.CodeType) else const for const in code.co_consts]
+    return repr((code.co_code, code.co_names, consts))
+
+
+def _is_fixed(function: object) -> bool:
+    if isinstance(function, types.FunctionType):
+        inner = getattr(function, "__wrapped__", None)
+        if inner is not None:  # as that of `map` with chunks
+            return _is_fixed(inner)
+        return function.__closure__ is None and not {"<locals>", "<lambda>"} & set(function.__qualname__.split("."))
+    return isinstance(function, types.BuiltinFunctionType) and isinstance(function.__self__, types.ModuleType | None)
 
 
 class _References:

@@ -215,6 +215,8 @@ class PilotExecutor(_Caller):
             raise ValueError(f"max_workers={max_workers}: max_workers must be greater than 0")
         if initializer is not None and not callable(initializer):
             raise TypeError(f"initializer={shown(initializer)}: initializer must be a callable")
+        if resume and not name:
+            raise UsageError("resume=True needs the name of what to go on with: give name=, as then")
         if pilots not in (_OWN, _ANY):
             raise UsageError(f"pilots={shown(pilots)} is neither {_OWN!r} nor {_ANY!r}")
         calls, pilot_options = split_options(options, *_KEYWORDS)
@@ -233,6 +235,7 @@ class PilotExecutor(_Caller):
                 here,
                 given.text("name", name),
                 pilot,
+                resume=given.flag("resume", resume),
                 shared=pilots == _ANY,
                 python=given.path("python", python) if python is not None else sys.executable if here else "",
                 ship=True if ship is None else ship,
@@ -381,4 +384,5 @@ def _in_chunks(fn: Callable[..., T]) -> Callable[[list[tuple[Any, ...]]], list[T
         return [fn(*row) for row in rows]
 
     call.__name__ = call.__qualname__ = name_of(fn)
+    call.__wrapped__ = fn  # type: ignore[attr-defined]  # as functools.wraps does
     return call

@@ -10,15 +10,16 @@ from pilotmtc.executor.ledger import Ledger, Row, Target, end_all
 from pilotmtc.executor.values import Values
 from pilotmtc.model import After, Call, CampaignId, TaskId, TaskRow
 from pilotmtc.protocol.base import Request
-from pilotmtc.protocol.client.campaigns import Submit
-from pilotmtc.protocol.client.tasks import Cancel
+from pilotmtc.protocol.client.campaigns import GetCampaigns, ReopenCampaign, ShareCampaign, Submit
+from pilotmtc.protocol.client.tasks import Cancel, Retry
 from pilotmtc.protocol.records import Filter
 from pilotmtc.session.link import StoreLink
 from pilotmtc.session.submit.sending import new_key
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
-_CANCELED = 5000  # tasks in a message
+_KEYS = "calls-"  # so the keys of such campaigns begin
+_MANY = 5000  # tasks in a message
 _AGAIN_S = 1.0
 _SAY_EVERY_S = 60.0
 _LAST_S = 10.0
@@ -33,7 +34,7 @@ class Sender:
         self._values = values
         self._name = name
         self._shared = shared
-        self._key = new_key()
+        self._key = f"{_KEYS}{new_key()}"
         self._offset = 0
         self._campaign: CampaignId | None = None
 
@@ -41,6 +42,22 @@ class Sender:
         """Make the campaign, and return it."""
         self._campaign = self._link.call(self._message(())).campaign
         return self._campaign
+
+    def resume(self) -> CampaignId | None:
+        """Take the newest campaign of the same name that another program has left, and return it, if there is one."""
+        found = [
+            campaign
+            for campaign in self._link.call(GetCampaigns()).campaigns
+            if campaign.name == self._name and campaign.key.startswith(_KEYS)
+        ]
+        if not found:
+            return None
+        answer = self._link.call(ReopenCampaign(found[0].id, self._key))
+        if self._shared and found[0].own_pilots:
+            self._link.call(ShareCampaign(answer.campaign))
+        self._offset = answer.received
+        self._campaign = answer.campaign
+        return answer.campaign
 
     def run(self, tell_over: Callable[[Iterable[TaskId]], None], on_sent: Callable[[], None]) -> None:
         """Send until there is nothing more to come.
@@ -53,8 +70,12 @@ class Sender:
             Is told that the store has new calls.
         """
         while (work := self._ledger.take()) is not None:
-            for at in range(0, len(work.cancel), _CANCELED):
-                self._link.call(Cancel(new_key(), Filter(ids=work.cancel[at : at + _CANCELED])))
+            for at in range(0, len(work.cancel), _MANY):
+                self._link.call(Cancel(new_key(), Filter(ids=work.cancel[at : at + _MANY])))
+            for at in range(0, len(work.retry), _MANY):
+                some = work.retry[at : at + _MANY]
+                self._link.call(Retry(new_key(), Filter(ids=some)))
+                tell_over(some)  # of which some may be over by now
             if work.rows:
                 self._send(work.rows, tell_over)
                 self._ledger.settled()
@@ -87,6 +108,8 @@ class Sender:
             end_all(self._ledger.refused(rows, error))
         else:
             self._offset += len(rows)
+            if not first:
+                raise StoreError(f"the store does not say which tasks of campaign {self._campaign} are new")
             tell_over(self._ledger.sent(rows, first))
 
     def _put_values(self, rows: Iterable[Row]) -> None:
@@ -118,7 +141,7 @@ class Sender:
             setup = target.setup
             inputs = tuple([need.task_id for need in call.inputs if need.task_id is not None])
             after = (*setup.after, *map(After, inputs)) if inputs else setup.after
-            sent = Call(call.args, inputs, call.values)
+            sent = Call(call.args, inputs, call.values, identity=call.identity)
             found.append(
                 TaskRow(number, number, (row.future.text,), setup.priority, setup.name, setup.tags, after, sent)
             )

@@ -425,7 +425,10 @@ def test_calls_are_known_again(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> Non
     rows = call_row(data=b"a"), call_row(args=large, size=len(LARGE))
     first = kit.submit(*rows, template=work, key="k", last=False)
     submit(kit, call_row(data=b"of others"))
-    kit.submit(call_row(first.first, data=b"c"), template=work, key="k", offset=2)
+    needs = call_row(first.first, data=b"c")
+    assert needs.call is not None
+    needs = replace(needs, call=replace(needs.call, identity=b"itself"))
+    kit.submit(needs, template=work, key="k", offset=2)
     pilot = kit.pilot()
     kit.claim(pilot, 2)  # the first of others, and of these
     found: list[KnownCall] = []
@@ -440,7 +443,7 @@ def test_calls_are_known_again(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> Non
     assert found == [
         KnownCall(one, S.CLAIMED, "work", code, bytes.fromhex(digest_of(b"a"))),
         KnownCall(two, S.READY, "work", code, bytes.fromhex(large)),
-        KnownCall(TaskId(two + 2), S.WAITING, "work", code, bytes.fromhex(digest_of(b"c")), (one,)),
+        KnownCall(TaskId(two + 2), S.WAITING, "work", code, b"itself", (one,)),
     ]
 
 

@@ -183,7 +183,7 @@ class KnownCall(Struct, frozen=True, array_like=True):
     function, code
         The function's name, and the digest of its pickle.
     args
-        The SHA-256 of the pickled arguments.
+        The call's ``identity``, or else the SHA-256 of its pickled arguments.
     inputs
         Tasks whose results are among the arguments.
     """

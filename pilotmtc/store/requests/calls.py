@@ -180,10 +180,14 @@ def get_calls(tx: Transaction, request: GetCalls) -> KnownCalls:
     found = []
     for task, state, template, body in tx.execute(_KNOWN, (begin, end, request.campaign)):
         function, call = tx.caches.templates.get(template).function, _decode(body)
-        args = bytes.fromhex(call.args.digest) if call.args.digest else hashlib.sha256(call.args.data).digest()
         if function is not None:
+            args = call.identity or _digest_of(call.args)
             found.append(KnownCall(task, TASK_STATES[state], function.name, function.code, args, call.inputs))
     return KnownCalls(tuple(found), end if end < last else 0)
+
+
+def _digest_of(value: Value) -> bytes:
+    return bytes.fromhex(value.digest) if value.digest else hashlib.sha256(value.data).digest()
 
 
 def returned(tx: Transaction, key: int, campaign: int, result: Result) -> tuple[Result, Row | None]:

@@ -116,7 +116,7 @@ def test_canceled_while_it_is_sent(books: Books) -> None:
     work = books.take()
     assert future.cancel()
     assert books.send(work) == [future]
-    assert books.take() == Work((), (TaskId(1),))
+    assert books.take() == Work(cancel=(TaskId(1),))
 
 
 def test_canceled_after_it_was_sent(books: Books) -> None:
@@ -195,7 +195,7 @@ def test_nothing_more_comes_when_all_is_over(books: Books) -> None:
 
 def test_broken_pool_ends_all(books: Books) -> None:
     sent, unsent = books.call(), books.call()
-    books.send(Work(books.take().rows[:1], ()))
+    books.send(Work(books.take().rows[:1]))
     canceled = books.call()
     canceled.cancel()
     error = PoolBroken("over")
@@ -235,3 +235,25 @@ def test_counts(books: Books) -> None:
     assert {state: n for state, n in counts.items() if n} == {
         TaskState.DONE: 1, TaskState.RUNNING: 1, TaskState.CANCELED: 1,
     }  # fmt: skip
+
+
+def test_adopted_calls(books: Books) -> None:
+    done, running, failed = (Future(books, "f", "") for _ in range(3))
+    for task, (future, state) in enumerate(
+        ((done, TaskState.DONE), (running, TaskState.RUNNING), (failed, TaskState.FAILED)), 1
+    ):
+        assert books.ledger.adopt(future, TaskId(task), state) is None
+    assert running.running()
+    assert books.take() == Work(retry=(TaskId(3),))
+    books.next_task = 4
+    late = books.call(done, failed)
+    assert books.send() == [late]
+    books.end(done, 5)
+    assert done.result(0) == 5
+
+
+def test_adopted_call_that_is_canceled_does_not_run_again(books: Books) -> None:
+    future: Future = PilotFuture(books, "f", "")
+    books.ledger.adopt(future, TaskId(1), TaskState.FAILED)
+    future.cancel()
+    assert books.take() == Work(cancel=(TaskId(1),))

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from pilotmtc.errors import UsageError
 from pilotmtc.executor.future import PilotFuture, StoredValue
 from pilotmtc.executor.modules import ShippedModules
-from pilotmtc.executor.pickling import Blob, PickledCall, Pickler
+from pilotmtc.executor.pickling import Blob, PickledCall, Pickler, identity
 from pilotmtc.executor.values import _pieces
 from pilotmtc.model import INLINE_BYTES
 from pilotmtc.pickled import load_value
@@ -256,6 +256,62 @@ def test_classes_that_came_back_are_the_same(pickler: Pickler, helper: Any) -> N
         timeout=60, check=True,
     )  # fmt: skip
     assert isinstance(pickle.loads(done.stdout), helper.Odd)
+
+
+IDENTITY = """
+    import functools, sys
+    from dataclasses import dataclass
+    from pilotmtc.executor.pickling import identity
+
+    {gap}
+    @dataclass
+    class Point:
+        x: int
+
+    def work(x):
+        return {work}
+
+    print(identity(((Point(3), [work, {callable}]), {{}})).hex())
+"""
+
+
+def identity_elsewhere(gap: str = "", work: str = "x", callable: str = "len") -> str:  # noqa: A002 -- as there
+    script = textwrap.dedent(IDENTITY).format(gap=gap, work=work, callable=callable)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout.strip()
+
+
+def test_arguments_are_known_again_by_another_program() -> None:
+    first = identity_elsewhere()
+    assert len(first) == 64
+    assert identity_elsewhere() == first
+    assert identity_elsewhere(gap="a = 1") == first  # in other lines
+    assert identity_elsewhere(work="x + 1") == first  # edited
+    assert identity_elsewhere(callable="abs") != first
+    assert identity_elsewhere(callable="lambda: 1") != identity_elsewhere(callable="lambda: 2")
+    assert identity_elsewhere(callable="lambda: 1") == identity_elsewhere(callable="lambda: 1", gap="a = 1")
+
+
+def test_what_functions_hold_counts() -> None:
+    def adder(n: int) -> object:
+        return lambda x: x + n
+
+    assert identity(((adder(1),), {})) == identity(((adder(1),), {}))
+    assert identity(((adder(1),), {})) != identity(((adder(2),), {}))
+
+
+def test_what_cannot_be_known_again_has_no_identity() -> None:
+    class Odd:
+        def __reduce__(self) -> Any:
+            raise TypeError("no")
+
+    assert identity(((Odd(),), {})) == b""
+
+
+def test_references_are_known_again() -> None:
+    first, second = (PilotFuture[Any](POOL, "f", str(n)) for n in range(2))
+    assert identity(((first,), {})) == identity(((second,), {}))  # their tasks are compared besides
+    assert identity(((StoredValue(POOL, "a", 1, "int"),), {})) != identity(((StoredValue(POOL, "b", 1, "int"),), {}))
 
 
 @given(st.lists(st.binary(max_size=50), max_size=8), st.integers(0, 100))
