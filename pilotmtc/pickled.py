@@ -174,13 +174,19 @@ def dump_exception(
     return pickle.dumps((data, _name(type(error)), _text(error), traceback_text), 5)
 
 
-def load_exception(data: Bytes) -> BaseException:
-    """Return the exception of `dump_exception`, or a `RemoteError` for it; its cause is a `RemoteTraceback`."""
+def load_exception(data: Bytes, loads: Callable[[bytes], Any] = pickle.loads) -> BaseException:
+    """Return the exception of `dump_exception`, or a `RemoteError` for it; its cause is a `RemoteTraceback`.
+
+    Parameters
+    ----------
+    loads
+        Loads the exception itself.
+    """
     pickled, kind, text, traceback_text = pickle.loads(data)
     error: object = None
     if pickled:
         try:
-            error = pickle.loads(pickled)
+            error = loads(pickled)
         except Exception:  # noqa: BLE001 -- its class may not be here; the text says what happened
             error = None
     if not isinstance(error, BaseException):

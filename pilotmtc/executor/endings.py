@@ -1,17 +1,14 @@
 """From what the store says of a call that is over to its value or its exception."""
 
-import pickle
-
 from pilotmtc.errors import PilotMTCError, TaskFailed
 from pilotmtc.executor.future import PoolBroken
 from pilotmtc.executor.ledger import Future, without
+from pilotmtc.executor.loading import load, load_exception
 from pilotmtc.executor.values import Values
-from pilotmtc.pickled import load_exception, load_value
 from pilotmtc.protocol.client.tasks import ReturnedCall
 from pilotmtc.states import Cause, TaskState
 from pilotmtc.text.endings import describe_end, message_of
 
-_PICKLE = b"\x80"  # so a pickle begins that no buffers follow
 _SETUP = "the initializer"  # so begins what workers say of it
 _WORDS = 2000  # of what a call wrote to stderr, at the most
 _HELP = {
@@ -25,8 +22,7 @@ def end(future: Future, row: ReturnedCall, values: Values) -> None:
     """Give a future the value that its call has returned, or the exception that says why there is none."""
     try:
         if row.state is TaskState.DONE and row.value is not None:
-            data = row.value.data
-            value = pickle.loads(data) if data[:1] == _PICKLE else load_value(values.get(row.value))
+            value = load(values.get(row.value))
         else:
             future.set_exception(failure(future, row, values))
             return

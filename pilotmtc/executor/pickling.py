@@ -5,25 +5,24 @@ import enum
 import functools
 import hashlib
 import io
-import mmap
 import pickle
 import sys
 import threading
 import types
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 from msgspec import Struct
 
 from pilotmtc.errors import UsageError
 from pilotmtc.executor.future import NotByItself, PilotFuture, Pool, StoredValue
+from pilotmtc.executor.loading import Bytes
 from pilotmtc.executor.modules import ShippedModules
 from pilotmtc.executor.texts import name_of
 from pilotmtc.model import INLINE_BYTES, Value
 from pilotmtc.pickled import digest_of, dump_value, size_of
 
-Bytes: TypeAlias = bytes | bytearray | memoryview | mmap.mmap
 _SCALARS = frozenset({int, float, complex, bool, str, bytes, type(None)})
 _LISTS = frozenset({tuple, list, set, frozenset})
 _STAND_IN = print  # where something of its kind must be in a pickle that is only compared

@@ -6,7 +6,8 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 
 from pilotmtc.errors import StoreError, UsageError
-from pilotmtc.executor.pickling import Blob, Bytes
+from pilotmtc.executor.loading import Bytes
+from pilotmtc.executor.pickling import Blob
 from pilotmtc.model import CampaignId, Value
 from pilotmtc.pickled import map_file
 from pilotmtc.protocol.base import R, Request
@@ -14,6 +15,7 @@ from pilotmtc.protocol.values import MAX_VALUE_BYTES, PART_BYTES, GetValue, PutV
 from pilotmtc.session.link import StoreLink
 from pilotmtc.units import format_memory
 
+_PICKLE = b"\x80"  # so a pickle begins that no buffers follow
 _AHEAD = 8  # messages under way
 _TRIES = 3
 _REMEMBERED = 100_000  # values that the store has
@@ -66,7 +68,7 @@ class Values:
         raise StoreError(f"the store took {received} of the {blob.size} bytes of value {blob.digest}: try again")
 
     def get(self, value: Value) -> Bytes:
-        """Return the bytes of a value, which may be changed if they are loaded from there.
+        """Return the bytes of a value; what is loaded from buffers in them may be changed.
 
         Raises
         ------
@@ -74,7 +76,7 @@ class Values:
             If the store has it no longer.
         """
         if not value.digest:
-            return bytearray(value.data)
+            return value.data if value.data[:1] == _PICKLE else bytearray(value.data)
         first = self._link.call(GetValue(value.digest))
         if not first.found:
             raise StoreError(f"the store has no longer the value {value.digest}, of {value.size} bytes")
