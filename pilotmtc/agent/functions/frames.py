@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 VALUES = "values"  # the directory, in that of the pilot, where workers find values, and leave large results
 FRAME_BYTES = 64 * 1024  # a socket's buffer has room for some of these
-DIGEST_BYTES = 64  # in hexadecimal
-TEXT_BYTES = 4096
 
 # To a worker. The first byte says what a frame is.
 CALL, IN_FILE, QUIT, CORES = 1, 2, 3, 4
@@ -104,12 +102,6 @@ def call_frame(
     for kept, data in given:
         parts += (_GIVEN.pack(kept, len(data)), data)
     return b"".join(parts)
-
-
-def ids_of_call(frame: bytes) -> tuple[int, int]:
-    """Return task and attempt of the frame of a call."""
-    fields = _CALL.unpack_from(frame)
-    return fields[5], fields[4]
 
 
 def ended_frame(  # noqa: PLR0917 -- called for each call: keywords would take longer

@@ -20,12 +20,13 @@ from msgspec import Struct
 from pilotmtc.agent.core.events import Start, Stop
 from pilotmtc.agent.functions import frames
 from pilotmtc.agent.functions.process import FunctionWorker, Kind
+from pilotmtc.agent.functions.results import Results
 from pilotmtc.agent.functions.starter import WorkerStarter
-from pilotmtc.agent.node.capture import Captures, Harvest
+from pilotmtc.agent.node.capture import Captures
 from pilotmtc.agent.node.launcher import NO_ROOM, Launcher, LaunchError, Over
 from pilotmtc.agent.node.process import pin_late
-from pilotmtc.agent.node.supervisor import WORDS, Supervisor, immortal
-from pilotmtc.model import Claimed, Result, TaskId, Value
+from pilotmtc.agent.node.supervisor import Supervisor
+from pilotmtc.model import Result, TaskId
 from pilotmtc.protocol.records import OutputTail
 from pilotmtc.resources.slots import Slot, core_list
 from pilotmtc.states import Cause
@@ -35,13 +36,6 @@ RECALL_S = 0.05  # a call may hold up others for so long
 IDLE_S = 180.0
 QUIT_S = 2.0
 TRIM_S = 1.0
-_NO_HARVEST: Harvest = (b"", 0, None, "", None)
-_CAUSES = {
-    frames.RETURNED: (Cause.EXIT, 0),
-    frames.RAISED: (Cause.EXIT, 1),
-    frames.UNLOADED: (Cause.LAUNCH_ERROR, None),
-    frames.FAULT: (Cause.NODE_LOST, None),
-}
 _log = logging.getLogger("pilotmtc.agent")
 
 
@@ -81,10 +75,9 @@ class FunctionPool:
     def __init__(
         self, name: str, directory: Path, launcher: Launcher, supervisor: Supervisor, captures: Captures, *, cores: int
     ) -> None:
-        self._name = name
         self._launcher = launcher
         self._supervisor = supervisor
-        self._captures = captures
+        self._results = Results(name, supervisor, captures)
         self._cores = cores
         self._starter = WorkerStarter(directory / frames.VALUES, launcher, supervisor)
         self._workers: dict[int, FunctionWorker] = {}
@@ -120,8 +113,9 @@ class FunctionPool:
         try:
             worker = self._reuse(kind, start.slots[0]) or self._start_worker(kind, start, now)
         except LaunchError as error:
+            slot = core_list(start.slots[0].cores)
             for claimed in (start.claimed, *start.mates):
-                self._not_run(claimed, Cause.LAUNCH_ERROR, str(error), slot=core_list(start.slots[0].cores))
+                self._outcome.results.append(self._results.not_run(claimed, slot, str(error)))
             return True
         except OSError as error:
             _log.warning("cannot start task %d now: %s", start.claimed.task, error)
@@ -332,14 +326,14 @@ class FunctionPool:
 
     def _drain(self, worker: FunctionWorker, now: float) -> None:
         """Take in what a worker has sent."""
-        ended = False
+        news = False
         for frame in worker.receive():
             try:
                 if frame[0] == frames.ENDED:
                     self._ended(worker, frames.End(frame), now)
-                    ended = True
+                    news = True
                 elif frame[0] == frames.READY:
-                    worker.ready = True
+                    worker.ready = news = True
                     worker.since = now
                 elif frame[0] == frames.FAILED:
                     self._failed(worker, *frames.read_failed(frame), now)
@@ -353,7 +347,7 @@ class FunctionPool:
             return
         if not worker.busy:
             self._rest(worker, now)
-        elif ended:
+        elif news:
             worker.looked = False
             try:
                 worker.send()
@@ -375,27 +369,12 @@ class FunctionPool:
         worker.since = now
         worker.cpu_s += end.cpu_s
         worker.served += 1
-        out: Harvest = (end.out, len(end.out), None, "", None)
-        err: Harvest = (end.err, len(end.err), None, "", None)
+        self._outcome.results.append(self._results.ended(worker, claimed, end))
         if end.waits:
-            out, err = self._harvest(worker, claimed)
             worker.have_harvested()
-        cause, code = _CAUSES[end.outcome]
-        message = end.text if code is None else None
-        lost = out[3] or err[3]
-        if worker.process.cause is not None:  # it has ended because it was told to, if not at once
-            cause, code, message = worker.process.cause, None, WORDS.get(worker.process.cause)
+        cause = worker.process.cause
+        if cause is not None:  # it was told to end, and nobody knows what state it is in
             self._supervisor.end(worker.process, cause, 0.0, now)
-        elif lost and code == 0:
-            cause, code, message = Cause.NODE_LOST, None, f"its output could not be kept: {lost}"
-        value = (
-            Value(end.value, end.digest, end.size) if end.size and cause in (Cause.EXIT, Cause.LAUNCH_ERROR) else None
-        )
-        self._outcome.results.append(Result(
-            claimed.task, claimed.attempt, cause, code, None, self._name, worker.process.slot,
-            time.time() - (time.monotonic() - end.began), end.elapsed_s, end.cpu_s, end.memory, out[0], err[0], out[1],
-            err[1], out[2], err[2], message, out[4], err[4], value, end.text if code is not None else "",
-        ))  # fmt: skip
 
     def _failed(self, worker: FunctionWorker, text: str, value: bytes, now: float) -> None:
         """Take in that a worker will never be ready: none of its calls can be run."""
@@ -408,10 +387,8 @@ class FunctionPool:
         if not worker.leave_by:
             self._let_go(worker, now)
         for number, claimed in enumerate(calls):
-            out, err = (_NO_HARVEST, _NO_HARVEST) if number else self._harvest(worker, claimed)
-            self._not_run(
-                claimed, Cause.LAUNCH_ERROR, text, value=value, slot=worker.process.slot, out=out, err=err
-            )  # fmt: skip
+            whose = worker if number == 0 else None
+            self._outcome.results.append(self._results.not_run(claimed, worker.process.slot, text, value, whose))
 
     def _over(self, worker: FunctionWorker, code: int | None, cpu_s: float, now: float) -> None:
         """Deal with the end of a worker: the call that it ran ends, too, and others come back."""
@@ -424,77 +401,17 @@ class FunctionPool:
         if self._idle.get((worker.kind, worker.slot.cores)) is worker:
             del self._idle[worker.kind, worker.slot.cores]
         back = worker.take_back()
-        process = worker.process
-        if not worker.flight and back and not worker.served and process.cause is None:
+        if not worker.flight and back and not worker.served and worker.process.cause is None:
             # It has not begun the first either. But one that never begins any must not be started for ever.
             worker.flight.append(back.pop(0))
         if worker.flight:
             claimed = worker.flight[0]
-            out, err = self._harvest(worker, claimed)
-            cause, exit_code, number, message = self._why(worker, code)
-            if not worker.ready and cause is Cause.EXIT:
-                last = err[0].strip().rpartition(b"\n")[2].decode("utf-8", "replace")[:300]
-                text = f"the function worker could not start: it ended with exit code {code}: {last}"
-                cause, exit_code, message = Cause.LAUNCH_ERROR, None, text
-                for mate in back:  # it would be the same
-                    self._not_run(mate, cause, text, slot=process.slot)
+            result = self._results.died(worker, claimed, code, cpu_s, now)
+            self._outcome.results.append(result)
+            if result.cause is Cause.LAUNCH_ERROR:  # it would be the same for the others
+                text = result.message or ""
+                self._outcome.results += [self._results.not_run(mate, worker.process.slot, text) for mate in back]
                 back = []
-            ran_s = now - worker.since
-            self._outcome.results.append(Result(
-                claimed.task, claimed.attempt, cause, exit_code, number, self._name, process.slot,
-                time.time() - ran_s, ran_s, max(cpu_s - worker.cpu_s, 0.0), process.peak,
-                out[0], err[0], out[1], err[1], out[2], err[2], message, out[4], err[4],
-            ))  # fmt: skip
             worker.over(claimed)
         self._outcome.unbegun += [(claimed.task, claimed.attempt) for claimed in back]
         worker.close()
-
-    def _why(self, worker: FunctionWorker, code: int | None) -> tuple[Cause, int | None, int | None, str | None]:
-        """Return cause, exit code, signal and message of the call that ends with its worker."""
-        cause = worker.process.cause
-        if code is None:
-            return cause or Cause.NODE_LOST, None, None, immortal(worker.process.pid)
-        exit_code, number = (code, None) if code >= 0 else (None, -code)
-        if worker.trouble:
-            return Cause.NODE_LOST, None, None, worker.trouble
-        if cause is not None:
-            return cause, exit_code, number, WORDS.get(cause)
-        fault = self._supervisor.fault("", well=False) if worker.process.here else ""
-        if fault:
-            return Cause.NODE_LOST, None, None, fault
-        if number is not None:
-            words = "the function worker was killed in the middle of the call"
-            return Cause.SIGNAL, None, number, words if worker.ready else "the function worker was killed as it started"
-        # Exit code 0 would say that the call has returned.
-        words = f"the function worker ended in the middle of the call, with exit code {code}"
-        return Cause.EXIT, code or 1, None, words
-
-    def _harvest(self, worker: FunctionWorker, claimed: Claimed) -> tuple[Harvest, Harvest]:
-        """Take what a call has written out of the worker's files."""
-        found = []
-        for kind, fd, dropped in (("out", worker.out, worker.dropped[0]), ("err", worker.err, worker.dropped[1])):
-            again = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)  # at its beginning
-            name = f"{claimed.task}.{claimed.attempt}.{kind}"
-            content, size, path, trouble, crc = self._captures.harvest(again, name, worker.process.keep_bytes)
-            found.append((content, size + dropped, path, trouble, crc))
-        worker.empty_files()
-        return found[0], found[1]
-
-    def _not_run(
-        self,
-        claimed: Claimed,
-        cause: Cause,
-        message: str,
-        *,
-        value: bytes = b"",
-        slot: str = "",
-        out: Harvest = _NO_HARVEST,
-        err: Harvest = _NO_HARVEST,
-    ) -> None:
-        """Note the result of a call that was never run."""
-        self._outcome.results.append(Result(
-            claimed.task, claimed.attempt, cause, node=self._name, slot=slot, started_at=time.time(), stdout=out[0],
-            stderr=err[0], stdout_bytes=out[1], stderr_bytes=err[1], stdout_path=out[2], stderr_path=err[2],
-            message=message, stdout_crc=out[4], stderr_crc=err[4],
-            value=Value(value, "", len(value)) if value else None,
-        ))  # fmt: skip
