@@ -306,6 +306,9 @@ class WorkerPool:
                 over.append(result)
         if over:
             self._agent.ended_many(over, now)
+        for task, attempt, slot in up.begun:
+            if self._at.get(task) == name:
+                self._agent.started(task, attempt, name, slot, now)
         unbegun = tuple([(task, attempt) for task, attempt in up.unbegun if self._at.get(task) == name])
         if unbegun:
             for task, _ in unbegun:

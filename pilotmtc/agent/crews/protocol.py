@@ -73,6 +73,8 @@ class ToAgent(Struct, frozen=True, array_like=True):
         Why the node cannot run tasks as it should; empty if it can.
     unbegun
         Calls that were taken back before they began.
+    begun
+        Calls that run after others on their slots, as far as they take long: task, attempt and cores.
     """
 
     results: tuple[Result, ...] = ()
@@ -80,6 +82,7 @@ class ToAgent(Struct, frozen=True, array_like=True):
     written: tuple[OutputTail, ...] = ()
     unfit: str = ""
     unbegun: tuple[tuple[TaskId, int], ...] = ()
+    begun: tuple[tuple[TaskId, int, str], ...] = ()
 
 
 class WorkerReady(Struct, frozen=True, array_like=True, tag="ready"):

@@ -58,6 +58,7 @@ _CONTACT_WAIT_S = 600.0
 _WINDOW = 16  # messages that the agent has not confirmed
 _RESULTS = 256  # in a message
 _RESULTS_BYTES = 1 << 20
+_BEGUN_S = 0.1  # most calls are over before anybody could see them run
 _REFUSED_S = 1.0
 _REFUSALS = 2
 _FOREIGN = 4  # how often the port may be open without a handshake meanwhile
@@ -159,6 +160,7 @@ class Worker:
         self._doubtful: deque[tuple[float, Result]] = deque()
         self._no_room: list[tuple[TaskId, int]] = []
         self._unbegun: list[tuple[TaskId, int]] = []
+        self._begun: dict[TaskId, tuple[int, str, float]] = {}  # calls that run, and since when, until that is told
         self._written: list[OutputTail] = []
         self._heard_at = self._beat_at = time.monotonic()
         self._beat_s = min(BEAT_S, contact.lost_s / 4)
@@ -307,9 +309,13 @@ class Worker:
         outcome = self._functions.take()
         if outcome is None:
             return
+        now = time.monotonic()
+        self._begun.update({task: (attempt, slot, now) for task, attempt, slot in outcome.begun})
         for result in outcome.results:
+            self._begun.pop(result.task, None)
             self._ended(result)
         for task, _ in outcome.unbegun:
+            self._begun.pop(task, None)
             self._running.pop(task, None)
         self._unbegun += outcome.unbegun
 
@@ -331,8 +337,9 @@ class Worker:
             return
         for again in self._line.again(now):
             self._dealer.send(encode(again), zmq.NOBLOCK)
+        begun = self._long_begun(now)
         while (
-            self._results or self._no_room or self._unbegun or self._written or self._unfit()
+            self._results or self._no_room or self._unbegun or begun or self._written or self._unfit()
         ) and self._line.unheard < _WINDOW:
             count = size = 0
             for result in self._results[:_RESULTS]:
@@ -344,17 +351,28 @@ class Worker:
             unfit = self._node.unfit if self._unfit() else ""
             self._told = self._told or bool(unfit)
             up = ToAgent(
-                tuple(self._results[:count]), tuple(self._no_room), tuple(self._written), unfit, tuple(self._unbegun)
+                tuple(self._results[:count]), tuple(self._no_room), tuple(self._written), unfit, tuple(self._unbegun),
+                begun,
             )  # fmt: skip
             del self._results[:count]
             self._no_room.clear()
             self._unbegun.clear()
+            begun = ()
             self._written.clear()
             self._dealer.send(encode(self._line.say(up, now)), zmq.NOBLOCK)
             self._beat_at = now + self._beat_s
         if now >= self._beat_at:
             self._beat_at = now + self._beat_s
             self._dealer.send(encode(self._line.beat(os.getloadavg()[0], processes.machine_use()[1])), zmq.NOBLOCK)
+
+    def _long_begun(self, now: float) -> tuple[tuple[TaskId, int, str], ...]:
+        """Return the calls that have run for long enough to be worth telling, once each."""
+        if not self._begun:
+            return ()
+        found = [(task, attempt, slot) for task, (attempt, slot, at) in self._begun.items() if now >= at + _BEGUN_S]
+        for task, _, _ in found:
+            del self._begun[task]
+        return tuple(found)
 
     def _unfit(self) -> bool:
         """Whether the agent has to be told that this node cannot run tasks as it should."""
