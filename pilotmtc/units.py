@@ -15,13 +15,13 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 _CLOCK = re.compile(r"(?:(\d+)-)?(\d+):(\d{1,2})(?::(\d{1,2}))?")
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 _FACTOR = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-_TOO_MUCH = 2.0**53  # more bytes than that are not told apart in JSON
+_TOO_MUCH = 2.0**53  # larger numbers are not exact in JSON
 _TOO_LONG = 1e10  # three centuries
-_SHORTEST = 1e-5  # seconds; clocks do not tell less apart
+_SHORTEST = 1e-5  # seconds; clocks are not more precise
 
 
 def parse_duration(text: str | float) -> float:
-    """Return the seconds that `text` means.
+    """Return the seconds in a duration.
 
     Raises
     ------
@@ -55,13 +55,13 @@ def _duration(word: str) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """Return `seconds` as a person writes them: ``2.5ms``, ``0.42s``, ``59s``, ``4m05s``, ``2h03m``, ``3d04h``.
+    """Return `seconds` for people: ``2.5ms``, ``0.42s``, ``59s``, ``4m05s``, ``2h03m``, ``3d04h``.
 
-    Two digits are enough of what is below ten seconds; what is below none is no time.
+    Below ten seconds, two digits are shown; very short times are ``0s``.
     """
     if seconds < _SHORTEST:
         return "0s"
-    if seconds < 0.0995:  # what is more would be written as a tenth of a second
+    if seconds < 0.0995:  # more would be rounded to a tenth of a second
         return f"{1000 * seconds:.2g}ms"
     if seconds < 9.95:
         return f"{seconds:.2g}s"
@@ -76,7 +76,7 @@ def format_duration(seconds: float) -> str:
 
 
 def parse_memory(text: str | int) -> int:
-    """Return the bytes that `text` means.
+    """Return the bytes in an amount of memory.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def parse_memory(text: str | int) -> int:
 
 
 def type_memory(amount: int) -> str:
-    """Return `amount` bytes as one types them, to four digits: ``1000``, ``1.5M``, ``23.54G``."""
+    """Return `amount` bytes in a form that can be typed, with four digits: ``1000``, ``1.5M``, ``23.54G``."""
     value = float(amount)
     for unit in ("", "K", "M", "G"):
         if value < 1024:
@@ -104,7 +104,7 @@ def type_memory(amount: int) -> str:
 
 
 def format_memory(amount: int) -> str:
-    """Return `amount` bytes as a person writes them: ``512B``, ``1.5K``, ``20M``, ``3.0G``."""
+    """Return `amount` bytes for people: ``512B``, ``1.5K``, ``20M``, ``3.0G``."""
     value = float(amount)
     for unit in "BKMG":
         if value < 1024:

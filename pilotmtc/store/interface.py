@@ -1,5 +1,7 @@
-"""What a store can do. `sqlite.SqliteStore` does it, `client.StoreClient` asks a server to; one contract-test
-suite runs against both."""
+"""The interface of a store. `sqlite.SqliteStore` performs requests, `client.StoreClient` sends them to a server.
+
+One suite of contract tests runs on both.
+"""
 
 from typing import Protocol
 
@@ -10,11 +12,11 @@ class Store(Protocol):
     """A store."""
 
     def call(self, request: Request[R]) -> R:
-        """Do what `request` says; each request's class tells what it means.
+        """Perform `request`, whose class documents it.
 
         Raises
         ------
         UsageError, StateError, StoreError
-            As the request deserves.
+            If the request is invalid, not possible in the present state, or the store fails.
         """
         ...

@@ -1,6 +1,6 @@
-"""The store in an SQLite file. One process owns it; nothing here waits.
+"""`SqliteStore`: the store in an SQLite file, which one process owns. Nothing here waits.
 
-Handlers of the requests are functions over a `Transaction` in `requests`; this file does them in transactions.
+The handlers of requests are in `requests`; this file runs them in transactions.
 """
 
 import contextlib
@@ -42,7 +42,7 @@ from pilotmtc.store.requests.jobs import OpenJobs
 
 log = logging.getLogger("pilotmtc.store.server")
 
-# What SQLite and Python raise for values that no row can hold.
+# Raised by SQLite and Python for values that no row can hold.
 _BAD_VALUES = (OverflowError, UnicodeEncodeError, sqlite3.IntegrityError)
 
 T = TypeVar("T")
@@ -50,26 +50,26 @@ Answer = Reply | PilotMTCError
 
 
 class SqliteStore:
-    """A store in the file `path`, opened or created (mode 0600, directories made).
+    """The store in the file `path`, which is created with mode 0600 if it does not exist.
 
     Parameters
     ----------
     path
         The file.
     clock
-        Time for leases and records.
+        The time for leases and records.
     lease_s
         How long a pilot may be silent.
     exclusive
-        Keep all other processes from opening the file, as on a network file system.
+        Let no other process open the file, as on a network file system.
     prove
-        Raises, or does not return, when this process may not have the file any more. Called before each commit and
-        before its answers.
+        Raises or exits if this process must not use the file any longer. Called before each commit and before the
+        answers to it.
 
     Raises
     ------
     ConfigError, SchemaMismatch, StoreError
-        If the file cannot be opened; the text says why and what to do.
+        If the file cannot be opened; the text says why, and what to do.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class SqliteStore:
         self._connection = open_file(self.path, exclusive, prove)
         self._failed_changes: dict[str, PilotMTCError] = {}
         with self._translated():
-            # Numbers of an earlier server lie below: a watcher that comes with one is told to look anew.
+            # Higher than all numbers of earlier servers: a client with one of those is told to read everything again.
             seq = int(clock.now() * 1e9)
             self._tx = Transaction(self._connection, clock, lease_s, seq, prove)
             self._tx.value_files.remove_parts()
@@ -100,19 +100,19 @@ class SqliteStore:
             self._connection.close()
 
     def close_moved(self) -> None:
-        """Close the file, which has another name by now or none: its log goes into it, and is removed by its old name.
+        """Close a file that was renamed or removed: merge its log into it, and remove the log under its old name.
 
-        Left there, it would be taken for that of the next file with the store's name. SQLite by itself leaves it.
+        SQLite itself would leave the log there, and it would be used with the next file of that name.
 
         Raises
         ------
         StoreError
-            If another process has the file by its new name.
+            If another process has opened the file under its new name.
         """
         with self._translated():
             try:
                 (mode,) = self._connection.execute("PRAGMA journal_mode = DELETE").fetchone()
-            except sqlite3.OperationalError as error:  # the log is gone, but the file cannot be told by its old name
+            except sqlite3.OperationalError as error:  # the log has gone, but the file's old name cannot be used
                 if error.sqlite_errorcode != sqlite3.SQLITE_READONLY_DBMOVED:
                     raise
                 mode = "delete"
@@ -121,22 +121,22 @@ class SqliteStore:
             self._connection.close()
 
     def complete(self) -> None:
-        """Bring the log into the file, which stays open.
+        """Merge the log into the file, which stays open.
 
-        To close it is to remove the log by name as well. On a network file system this process may stand still just
-        then, and find the next owner's log under that name when it goes on.
+        Closing it would also remove the log by name. On a network file system, if this process is paused at that
+        moment, the next owner's log may have that name when it continues.
         """
         with self._translated():
             self._prove()
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
     def call(self, request: Request[R]) -> R:
-        """Do what `request` says, in one transaction; each request's class tells what it means.
+        """Perform `request`, whose class documents it, in one transaction.
 
         Raises
         ------
         UsageError, StateError, StoreError
-            As the request deserves.
+            If the request is invalid, not possible in the present state, or the file fails.
         """
         (answer,) = self.call_many((request,))
         while isinstance(answer, slices.Pending | InThread):
@@ -150,10 +150,10 @@ class SqliteStore:
         return cast("R", answer)
 
     def call_many(self, requests: Sequence[AnyRequest]) -> list[Answer]:
-        """Do all of `requests` in order, in one transaction with one commit; answer a reply or an error for each.
+        """Perform `requests` in order, with one commit; return a reply or an error for each.
 
-        One that fails does not affect the others. If the commit fails, nothing is applied, and all requests that would
-        have changed something get the error.
+        A failed request does not affect the others. If the commit fails, nothing is changed, and all requests that
+        would have changed something get the error.
         """
         answers: list[Answer | None] = [None] * len(requests)
         inside = [n for n, request in enumerate(requests) if request.handling.execution is Execution.TRANSACTION]
@@ -166,7 +166,7 @@ class SqliteStore:
         return cast("list[Answer]", answers)
 
     def due(self) -> float:
-        """Do what is due; return seconds until this should be called again, 10 at the most.
+        """Do what is due; return the time until this should be called again, at most 10 s.
 
         Raises
         ------
@@ -181,7 +181,7 @@ class SqliteStore:
             return pilots.nap_s(self._tx)
 
     def nap(self) -> float:
-        """Return seconds until `due` may have something to do, 10 at the most: each commit may bring a nearer deadline.
+        """Return the time until `due` may have something to do, at most 10 s. It may become shorter with each commit.
 
         Raises
         ------
@@ -192,7 +192,7 @@ class SqliteStore:
             return pilots.nap_s(self._tx)
 
     def heard(self, pilot: int, ago_s: float) -> None:
-        """Count anything that comes from a pilot's agent as a sign of life: a large message may take long."""
+        """Take any data from a pilot's agent as a sign of life, because a large message may take long."""
         self._tx.leases.heard(PilotId(pilot), ago_s)
 
     def extend_leases(self, stalled_s: float) -> bool:
@@ -200,7 +200,7 @@ class SqliteStore:
         return self._tx.leases.extend(stalled_s)
 
     def watch_keys(self, keys: Sequence[str]) -> None:
-        """Have schedulers asked again about pilots that have ended but whose keys, among these, are still there.
+        """Have schedulers asked again about ended pilots that still have one of these keys.
 
         Raises
         ------
@@ -218,12 +218,12 @@ class SqliteStore:
 
     def _go_on(self) -> None:
         tx = self._tx
-        durable = slices.next_is_over(tx)  # what the slices have written is synced before anybody is told
+        durable = slices.next_is_over(tx)  # sync what the slices have written before the client gets its reply
         try:
             self._by_itself(lambda: slices.go_on(tx, steer.cancel, steer.retry, steer.edit), durable=durable)
         except _BAD_VALUES as error:
             failure = _bad_value(error)
-        except (*TROUBLE, StoreError):  # it may get better
+        except (*TROUBLE, StoreError):  # it may work later
             raise
         except PilotMTCError as error:
             failure = error
@@ -236,7 +236,7 @@ class SqliteStore:
         self._failed_changes[self._by_itself(lambda: slices.give_up(tx))] = failure
 
     def _by_itself(self, do: Callable[[], T], *, durable: bool = False) -> T:
-        """Do something that no request asks for, in a transaction."""
+        """Do something in a transaction of its own, without a request."""
         tx = self._tx
         try:
             tx.begin(durable=durable or self._exclusive)
@@ -249,21 +249,21 @@ class SqliteStore:
         return done
 
     def open_jobs(self) -> dict[str, OpenJobs]:
-        """Return the schedulers that have to be asked about pilots."""
+        """Return the schedulers that must be asked about pilots."""
         with self._translated():
             return jobs.open_jobs(self._tx)
 
     def take_wakeup(self) -> Wakeup:
-        """Return whom to wake for what commits have brought since the last call."""
+        """Return what to wake for the commits since the last call."""
         return self._tx.wakeups.take()
 
     def find_pilot(self, key: str) -> PilotId | None:
-        """Return the pilot with this key, None if there is none."""
+        """Return the pilot with this key; None if there is none."""
         with self._translated():
             return inspect.find_pilot(self._tx, key)
 
     def pilot_directory(self, pilot: int) -> str:
-        """Return where the files of a pilot lie.
+        """Return the directory of a pilot.
 
         Raises
         ------
@@ -278,7 +278,7 @@ class SqliteStore:
     def _transaction(self, requests: list[AnyRequest]) -> list[Answer]:
         tx = self._tx
         effects = {request.handling.effect for request in requests}
-        # What this host has not written yet, the next owner does not see.
+        # The next owner does not see what this host has not written to disk.
         durable = self._exclusive or Effect.DURABLE in effects
         try:
             tx.begin(writes=effects != {Effect.READ}, durable=durable)
@@ -293,11 +293,11 @@ class SqliteStore:
         except BaseException:
             tx.roll_back()
             raise
-        self._prove()  # another owner may have taken over: then nobody is told
+        self._prove()  # if another owner has taken over, no client gets an answer
         return answers
 
     def _one(self, request: AnyRequest, alone: bool) -> Answer:
-        """Do one request; if it fails, what it has done is undone: by a savepoint unless it is the only request."""
+        """Perform a request; if it fails, undo it: with a savepoint, unless it is the only request."""
         handler = HANDLERS.get(type(request))
         if handler is None:
             return UsageError(f"the store does not know the request {type(request).__name__}")
@@ -324,7 +324,7 @@ class SqliteStore:
         return failure
 
     def _after_failure(self, requests: list[AnyRequest], error: PilotMTCError) -> list[Answer]:
-        """Return `error` for requests that would have changed something; do the others once more."""
+        """Return `error` for requests that would have changed something; perform the others again."""
         looks = [request for request in requests if request.handling.effect is Effect.READ]
         if len(looks) == len(requests):
             return [error] * len(requests)
@@ -332,7 +332,7 @@ class SqliteStore:
         return [next(found) if request.handling.effect is Effect.READ else error for request in requests]
 
     def _outside(self, request: AnyRequest) -> Answer:
-        """Do one request outside a transaction."""
+        """Perform a request outside of transactions."""
         try:
             return self._compact() if isinstance(request, CompactStore) else self.for_thread(request)()
         except PilotMTCError as error:
@@ -348,12 +348,12 @@ class SqliteStore:
             return done
 
     def for_thread(self, request: AnyRequest) -> Callable[[], Reply]:
-        """Return what does a request that is done beside the loop; another thread may call it.
+        """Return a function that performs a request outside of transactions, for another thread.
 
         Raises
         ------
         PilotMTCError
-            If it cannot be done. What is returned raises them, too.
+            If the request cannot be performed; the returned function may raise them as well.
         """
         handler = THREAD_HANDLERS[type(request)]
         directory = self.pilot_directory(request.pilot) if isinstance(request, GetPilotFile) else ""
@@ -376,7 +376,7 @@ class SqliteStore:
 
 
 class _RolledBack(Exception):
-    """The only request of a transaction failed."""
+    """The only request of a transaction has failed."""
 
     def __init__(self, error: PilotMTCError) -> None:
         super().__init__(str(error))

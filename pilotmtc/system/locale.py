@@ -9,22 +9,22 @@ from pilotmtc.errors import ConfigError
 def speak_utf8() -> None:
     """Restart this program in Python's UTF-8 mode if the locale has another encoding.
 
-    What is read, stored and handed to tasks is UTF-8 everywhere. Python would take command lines and names of files for
-    texts of the locale: a value would reach its task in other bytes than it was read in, or not at all.
+    All input, the store, and what tasks get are UTF-8. In another locale, Python would decode command lines and file
+    names differently, and a value would reach its task in other bytes than it was read, or not at all.
     """
     if not sys.flags.utf8_mode and sys.getfilesystemencoding() != "utf-8":
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 
 
 def as_utf8(text: str) -> str:
-    """Return what is `text` in the locale of this process as it is in UTF-8."""
+    """Return `text`, decoded by the locale of this process, as decoded from UTF-8."""
     return os.fsencode(text).decode("utf-8", "surrogateescape")
 
 
 def current_directory() -> str:
-    """Return the current directory by the name that the user's shell has for it, links and all.
+    """Return the current directory as the user's shell names it, with symbolic links.
 
-    On the nodes of a cluster it may have no other: what a link leads to can differ from host to host.
+    On the nodes of a cluster, only that name may exist: a link may lead to different places on different hosts.
 
     Raises
     ------
@@ -37,7 +37,7 @@ def current_directory() -> str:
         if plain and os.path.samestat(os.stat(logical), os.stat(".")):
             return as_utf8(logical)
     except OSError:
-        pass  # it has another name by now, or the variable is inherited from another directory
+        pass  # it was renamed, or the variable is from another directory
     try:
         return as_utf8(os.getcwd())
     except FileNotFoundError as error:

@@ -1,7 +1,7 @@
-"""Files and directories that must be this user's own: others may be able to write where they lie.
+"""Files and directories that must belong to this user, although others may be able to write in their parents.
 
-What another user owns is never used, and no link is followed where a file of ours should be. Each check is made on what
-was opened, not on its name.
+Files of other users are never used, and links in place of our files are never followed. Checks are made on the open
+file, not on its name.
 """
 
 import os
@@ -13,7 +13,7 @@ from pilotmtc.errors import ConfigError
 
 
 def make_directory(path: str | Path) -> None:
-    """Make a directory for this user alone, and those above it that are not there; one that is there is made so.
+    """Make a directory that only this user can use, and missing parents; an existing directory gets this mode.
 
     Raises
     ------
@@ -29,7 +29,7 @@ def make_directory(path: str | Path) -> None:
             make_directory(above)
         try:
             os.mkdir(path, 0o700)
-        except FileExistsError:  # made by somebody else at this moment, or it is something else
+        except FileExistsError:  # another process has just made it, or it is not a directory
             if not os.path.isdir(path):
                 raise
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -43,7 +43,7 @@ def make_directory(path: str | Path) -> None:
 
 
 def make_below(base: str | Path, path: str | Path) -> None:
-    """Do as `make_directory` for `base`, and for all directories from there down to `path`, which lies below it."""
+    """Do as `make_directory` for `base` and for all directories from there down to `path`."""
     base, path = os.path.abspath(base), os.path.abspath(path)
     levels = os.path.relpath(path, base).split(os.sep)
     for depth in range(len(levels) + 1):
@@ -51,14 +51,14 @@ def make_below(base: str | Path, path: str | Path) -> None:
 
 
 def make_above(path: str | Path) -> None:
-    """Make the directories that the file `path` needs, for this user alone; those that are there stay as they are."""
+    """Make missing parent directories of the file `path`, for this user only; existing ones are not changed."""
     directory = os.path.dirname(os.path.abspath(path))
     if not os.path.isdir(directory):
         make_directory(directory)
 
 
 def open_file(path: str | Path, flags: int) -> int:
-    """Open, or make with mode 0600, a regular file of this user's, and return its descriptor.
+    """Open a regular file of this user, or create it with mode 0600; return its descriptor.
 
     Raises
     ------
@@ -83,10 +83,10 @@ def open_file(path: str | Path, flags: int) -> int:
 
 
 def check_file(path: str | Path) -> None:
-    """Raise `ConfigError` if `path` exists, and is not a regular file or belongs to another user."""
+    """Raise `ConfigError` if `path` exists and is not a regular file of this user."""
     try:
         status = os.lstat(path)
-    except OSError:  # not there, or not for us to see: whoever opens it will be told
+    except OSError:  # it does not exist or is not visible, which opening it will report
         return
     _check_regular(path, status)
 
@@ -108,7 +108,7 @@ def _check(path: str | Path, status: os.stat_result, directory: str) -> None:
 
 
 def _seen_as(directory: str, found: int) -> int:
-    """Return who owns what this user makes in `directory`: some file systems show another owner than the maker."""
+    """Return the owner of new files in `directory`: some file systems show another owner than this user."""
     if found == os.geteuid():
         return found
     try:

@@ -1,6 +1,6 @@
-"""Processes: what /proc says about them, and the calls that Python lacks.
+"""Processes: facts from /proc, and system calls that Python lacks.
 
-A process that is gone is not an error: nothing is known of it, and it has nothing.
+It is not an error if a process has gone: results are then empty.
 """
 
 import ctypes
@@ -17,28 +17,28 @@ _GONE = (FileNotFoundError, ProcessLookupError)
 
 
 def become_subreaper() -> None:
-    """Become the parent of what descendants of this process leave behind when they end."""
+    """Become the parent of orphaned descendants of this process."""
     if ctypes.CDLL(None, use_errno=True).prctl(SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl")
 
 
 def signal_group(pid: int, number: int) -> None:
-    """Signal the group of a process that is not reaped yet, so that the number is still its own."""
+    """Send a signal to the group of a process that is not reaped yet, so that the number cannot be another's."""
     try:  # noqa: SIM105 -- suppress() takes a microsecond
         os.killpg(pid, number)
-    except (ProcessLookupError, PermissionError):  # what is left of the group is another user's, such as sudo's
+    except (ProcessLookupError, PermissionError):  # the rest of the group belongs to another user, as with sudo
         pass
 
 
 def pids() -> Iterator[int]:
-    """Yield the number of each process of this machine."""
+    """Yield the ids of all processes on this machine."""
     for name in os.listdir("/proc"):
         if name.isdigit():
             yield int(name)
 
 
 def stat(pid: int, fields: int = -1) -> list[bytes]:
-    """Return the first of the fields of ``/proc/PID/stat`` from the state on, each by itself, and the rest as one."""
+    """Return the first fields of ``/proc/PID/stat`` from the state on, and the rest as one."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return file.read().rpartition(b")")[2].split(None, fields)
@@ -47,12 +47,12 @@ def stat(pid: int, fields: int = -1) -> list[bytes]:
 
 
 def command_line(pid: int) -> list[bytes]:
-    """Return the arguments of a process; none if it cannot be looked at."""
+    """Return the arguments of a process; none if they cannot be read."""
     return _read(pid, "cmdline").split(b"\0")
 
 
 def environment(pid: int) -> list[bytes]:
-    """Return the variables that a process was started with; none if it cannot be looked at."""
+    """Return the initial environment of a process; none if it cannot be read."""
     return _read(pid, "environ").split(b"\0")
 
 
@@ -82,7 +82,7 @@ def threads(pid: int) -> list[int]:
 
 
 def born(pid: int) -> float:
-    """Return when a process was started at the latest, by the monotonic clock; infinite if it is gone."""
+    """Return the latest time when a process may have started, by the monotonic clock; infinite if it has gone."""
     fields = stat(pid)
     if not fields:
         return math.inf
@@ -91,13 +91,13 @@ def born(pid: int) -> float:
 
 
 def living_groups() -> set[int]:
-    """Return the groups in which a process is alive."""
+    """Return the process groups that have a living process."""
     found = (stat(pid, 3) for pid in pids())
     return {int(fields[2]) for fields in found if fields and fields[0] not in DEAD}
 
 
 def proportional_memory(pid: int, resident: int) -> int:
-    """Return the bytes of a process, with its share of what it shares; `resident` if the kernel does not say."""
+    """Return the memory of a process in bytes, with its share of shared pages; `resident` if that is not known."""
     try:
         return _bytes_in(f"/proc/{pid}/smaps_rollup", b"Pss:", resident)
     except PermissionError:
@@ -107,7 +107,7 @@ def proportional_memory(pid: int, resident: int) -> int:
 
 
 def peak_memory(pid: int) -> int:
-    """Return the peak resident bytes of a process so far, 0 if it is gone."""
+    """Return the peak resident memory of a process in bytes; 0 if it has gone."""
     try:
         return _bytes_in(f"/proc/{pid}/status", b"VmHWM:", 0)
     except _GONE:
@@ -123,12 +123,12 @@ def _bytes_in(path: str, key: bytes, otherwise: int) -> int:
 
 
 def machine_memory() -> int:
-    """Return the bytes of memory of this machine."""
+    """Return the memory of this machine in bytes."""
     return os.sysconf("SC_PHYS_PAGES") * PAGE_BYTES
 
 
 def machine_use() -> tuple[int, int]:
-    """Return the bytes of memory of this machine, and how many of them are in use."""
+    """Return the memory of this machine in bytes, and how much of it is in use."""
     with open("/proc/meminfo", "rb") as file:
         sizes = {name: int(rest.split()[0]) * 1024 for name, _, rest in (line.partition(b":") for line in file)}
     return sizes[b"MemTotal"], sizes[b"MemTotal"] - sizes[b"MemAvailable"]

@@ -1,12 +1,12 @@
-"""Commands with placeholders: made once for many tasks, expanded for each attempt.
+"""Commands with placeholders: a template is made once for many tasks, and expanded for each attempt.
 
-``{}`` all values of the task, ``{name}`` one of them by name, ``{1}`` by position, and what pilotmtc knows itself:
-``{task_id}``, ``{attempt}``, ``{campaign_id}``. ``{{name}}`` is the literal text ``{name}``. ``${X}`` is the shell's
-own, and braces around anything else (``awk '{print $1}'``) are left alone.
+``{}`` stands for all values of the task, ``{name}`` for one by name, ``{1}`` for one by position, and ``{task_id}``,
+``{attempt}`` and ``{campaign_id}`` for what pilotmtc knows. ``{{name}}`` is the literal text ``{name}``. ``${X}``
+belongs to the shell, and braces around anything else (``awk '{print $1}'``) are left alone.
 
-In an argument vector values go in as they are. A shell line gets variables in their places, quoted as each place wants
-it, and the values beside it, so that no value is ever read as shell: see ``docs/tasks.md`` for the places where that
-cannot be done, which are errors.
+In an argument vector, values are inserted unchanged. In a shell line, each place gets a shell variable with suitable
+quotes, and the values are passed separately, so that no value is ever run as shell. Where this is not possible, a
+placeholder is an error: see ``docs/tasks.md``.
 """
 
 import difflib
@@ -54,9 +54,9 @@ _Check = Callable[[Sequence[str]], None]
 
 
 class Expanded(Struct, frozen=True):
-    """What an agent starts: every placeholder replaced. ``env`` is to be added to the agent's own.
+    """A command with all placeholders replaced. ``env`` is added to the agent's environment.
 
-    Files are as seen from ``cwd``: relative only if there is none, or it is relative itself.
+    Files are relative only if ``cwd`` is None or relative.
     """
 
     argv: list[str]
@@ -81,22 +81,22 @@ def make_template(
     backoff_s: float = 0.0,
     max_output_bytes: int = MAX_OUTPUT_BYTES,
 ) -> Template:
-    """Return the template of tasks that run `command`, after looking at all of it.
+    """Return a checked template of tasks that run `command`.
 
     Parameters
     ----------
     command
         A shell line, or an argument vector when it is a sequence of strings.
     fields
-        Names of the values that each task brings. When some are unnamed (``"1"``, ``"2"``, as ``:::`` and stdin
-        name them) and neither command, env, cwd nor stdin mentions one of these, they become the last arguments.
+        Names of each task's values. Unnamed ones (``"1"``, ``"2"``, from ``:::`` or stdin) are appended as arguments if
+        neither command, env, cwd nor stdin mentions one of them.
     env, cwd, stdin, stdout, stderr, append, max_retries, backoff_s, max_output_bytes
         As in `pilotmtc.model.Template`.
 
     Raises
     ------
     UsageError
-        If a placeholder names no field, or anything else in it cannot be.
+        If a placeholder does not name a field, or anything else in it is invalid.
     """
     shell = isinstance(command, str)
     words = (command,) if isinstance(command, str) else tuple(command)
@@ -143,23 +143,23 @@ def make_template(
 
 
 def expand(template: Template, params: Sequence[str], *, task: int, attempt: int, campaign: int) -> Expanded:
-    """Return what to start for one attempt of one task.
+    """Return the command for one attempt of a task.
 
     Raises
     ------
     UsageError
-        If the template is wrong (`make_template` makes none that is) or has another number of fields than `params`.
+        If the template is invalid (`make_template` never returns such a one), or if the number of `params` is wrong.
     """
     return _compiled(template)[0](params, task, attempt, campaign)
 
 
 def checker(template: Template) -> _Check | None:
-    """Return what raises `UsageError` for values that cannot be where they stand, None if all can."""
+    """Return a function that raises `UsageError` for invalid values; None if all values are valid."""
     return _compiled(template)[1]
 
 
 def shown(template: Template, params: Sequence[str], *, task: int, attempt: int, campaign: int) -> str:
-    """Return the command with values in it, as one line to look at."""
+    """Return the command with values in it, as a line for users."""
     if not template.shell:
         return shlex.join(expand(template, params, task=task, attempt=attempt, campaign=campaign).argv)
     values = [*params, str(task), str(attempt), str(campaign)]
@@ -190,12 +190,12 @@ def _compiled(template: Template) -> "tuple[_Run, _Check | None]":
 
 
 def render(text: str, fields: Sequence[str], where: str) -> Callable[[Sequence[str]], str]:
-    """Return what puts a task's values into `text`, which stands `where`, before the task has an id.
+    """Return a function that inserts a task's values into `text`, before the task has an id; `where` is for errors.
 
     Raises
     ------
     UsageError
-        If a placeholder names no field.
+        If a placeholder does not name a field.
     """
     names = tuple(fields)
     for hole in split(text, names):
@@ -213,7 +213,7 @@ def render(text: str, fields: Sequence[str], where: str) -> Callable[[Sequence[s
     return run
 
 
-# Keyed by identity, since templates hold dicts and so cannot be hashed; the reference keeps the identity valid.
+# By identity, because templates contain dicts and cannot be hashed; the kept reference keeps the identity valid.
 _cache: dict[int, tuple[Template, _Run, _Check | None]] = {}
 
 
@@ -243,7 +243,7 @@ def _check_plain(
 
 
 def check_text(text: str, what: str) -> None:
-    """Raise `UsageError` if `text` cannot be handed to a program: a NUL in it, or bytes that are not UTF-8."""
+    """Raise `UsageError` if `text` cannot be an argument: it contains a NUL, or is not UTF-8."""
     if "\0" in text:
         raise UsageError(f"{text!r} in {what} holds a NUL character, which no program can be given: leave it out")
     if not text.isascii():
@@ -254,7 +254,7 @@ def check_text(text: str, what: str) -> None:
 
 
 def _longer(line: str, fields: tuple[str, ...], ends: Sequence[str]) -> str:
-    """Return a shell line with further arguments at its end."""
+    """Return a shell line with more arguments at the end."""
     line = line.rstrip(" \t\n")
     behind = read_shell(line, fields).behind
     if behind:
@@ -291,18 +291,18 @@ def _unknown(name: str, fields: tuple[str, ...], where: str) -> UsageError:
 
 
 class _Compiler:
-    """Turns the texts of one template into formats over one list of values.
+    """Turns the texts of a template into functions of a list of values.
 
-    The list is: the task's values, task, attempt, campaign, and then what `extras` make of those before them.
+    The list has the task's values, task, attempt and campaign, and then values that `extras` compute from these.
     """
 
     def __init__(self, fields: tuple[str, ...]) -> None:
         self.fields = fields
         self.extras: list[Callable[[list[str]], str]] = []
-        self._joined = -1  # where all values in one are
+        self._joined = -1  # index of all values joined
 
     def index(self, hole: Hole, where: str) -> int:
-        """Return where in the list the value for `hole` will be."""
+        """Return the index of the value for `hole`."""
         count = len(self.fields)
         if hole.name in self.fields:
             if hole.name in BUILTINS:
@@ -324,7 +324,7 @@ class _Compiler:
         return self._joined
 
     def text(self, text: str | None, where: str) -> Callable[[list[str]], str | None]:
-        """Return what makes the expanded text out of the list of values."""
+        """Return a function from the list of values to the expanded text."""
         if text is None:
             return _nothing
         pieces = list(split(text, self.fields))
@@ -344,7 +344,7 @@ def _nothing(_values: list[str]) -> None:
 
 
 def _guard(guard: Guard, compiler: _Compiler) -> Callable[[list[str]], None]:
-    """Return what raises `UsageError` if `guard` does not hold for a list of values."""
+    """Return a function that raises `UsageError` if a list of values does not satisfy `guard`."""
     parts = [compiler.index(part, "command") if isinstance(part, Hole) else part or "" for part in guard.word]
     hole = next(part.name for part in guard.word if isinstance(part, Hole))
     if guard.form is None:
@@ -362,9 +362,9 @@ def _guard(guard: Guard, compiler: _Compiler) -> Callable[[list[str]], None]:
 def _shell_words(
     line: str, compiler: _Compiler
 ) -> tuple[list[Callable[[list[str]], str | None]], list[Callable[[list[str]], None]]]:
-    """Return what makes the arguments of a shell, and what its values have to be.
+    """Return a function that makes the shell's arguments, and the checks of its values.
 
-    The values come as arguments of their own. They are put into variables, since functions have arguments themselves.
+    Values are passed as arguments, and assigned to variables, because functions have arguments of their own.
     """
     read = read_shell(line, compiler.fields)
     prefix = "pilotmtc_"
@@ -381,7 +381,7 @@ def _shell_words(
     whole = "".join(text)
     if numbers:
         whole = " ".join(f"{prefix}{number}=${{{number}}}" for number in numbers.values()) + f"; set --; {whole}"
-    elif whole.startswith(("-", "+")):  # that would be options
+    elif whole.startswith(("-", "+")):  # it would be taken for an option
         whole = f" {whole}"
     words: list[Callable[[list[str]], str | None]] = [lambda _values, word=word: word for word in (SHELL, "-c", whole)]  # type: ignore[misc]
     if numbers:
@@ -398,7 +398,7 @@ def _compile(template: Template) -> tuple[_Run, _Check | None]:
     if template.shell:
         words, guards = _shell_words(template.command[0], compiler)
     for word in () if template.shell else template.command:
-        if word == "{}" and count > 1:  # alone, it is as many arguments, as it is in a shell line
+        if word == "{}" and count > 1:  # alone, it becomes several arguments, as in a shell line
             words.extend(itemgetter(at) for at in range(count))
         else:
             words.append(compiler.text(word, "command"))

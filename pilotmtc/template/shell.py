@@ -31,7 +31,9 @@ _DOCUMENT = re.compile(
 _REDIRECTION = re.compile(r"<<<|[<>]&|<>|>>|>\||[<>]")
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?P<index>\[[^\]]*\]?)?(?P<equals>\+?=)?")
 
-_OPENS = frozenset({"if", "then", "elif", "else", "while", "until", "do", "!", "{", "time", "-p"})  # a command follows
+_OPENS = frozenset(
+    {"if", "then", "elif", "else", "while", "until", "do", "!", "{", "time", "-p"}
+)  # then a command follows
 _CLOSES = frozenset({"fi", "done", "esac", "}"})
 _QUOTED = frozenset({SINGLE, DOUBLE})
 _HEADS = frozenset({"for", "select", "case"})
@@ -39,7 +41,7 @@ _ONLY_SOME = frozenset({"[[", "function", "coproc"})
 
 
 class ShellLine(Struct, frozen=True):
-    """A shell line with its placeholders; `behind` is what no argument can be added behind at its end, else empty."""
+    """A shell line with its placeholders; `behind`: why no argument can be appended to it (empty if it can)."""
 
     pieces: tuple[str | Hole, ...]
     guards: tuple[Guard, ...]
@@ -47,21 +49,21 @@ class ShellLine(Struct, frozen=True):
 
 
 class _Unsure(Exception):
-    """How the line goes on is not sure from here."""
+    """It is not certain how the line continues from here."""
 
 
 @functools.lru_cache(maxsize=512)
 def read_shell(line: str, fields: tuple[str, ...]) -> ShellLine:
-    """Return the shell line `line` for tasks with the parameters `fields`."""
+    """Parse the shell line `line` for tasks with the parameters `fields`."""
     reader = _Reader(line, fields)
     reader.read()
     return ShellLine(tuple(reader.pieces), tuple(reader.guards), reader.behind)
 
 
 def names(words: Sequence[str], *, shell: bool) -> list[str]:
-    """Return what stands in the placeholders of a command, each once, but not what is built in.
+    """Return the names in the placeholders of a command, without duplicates and built-in names.
 
-    In a shell line what stands between quotes does not count: it may be the braces of another language.
+    In a shell line, quoted text is ignored: its braces may belong to another language.
     """
     found: list[str] = []
     for word in words:
@@ -75,13 +77,13 @@ def names(words: Sequence[str], *, shell: bool) -> list[str]:
 
 
 class _Command:
-    """One simple command, word by word."""
+    """The simple command that is being read, word by word."""
 
     def __init__(self) -> None:
-        self.words: list[list[Part]] = []  # the command's name and its arguments
-        self.word: list[Part] = []  # that is being read
-        self.head = False  # of a loop or a case
-        self.redirected = False  # the next word is a file's name
+        self.words: list[list[Part]] = []  # its name and arguments
+        self.word: list[Part] = []  # the present word
+        self.head = False  # the present word belongs to a loop or a case
+        self.redirected = False  # the next word is a file name
 
     def add(self, word: list[Part]) -> None:
         if self.redirected:
@@ -110,7 +112,7 @@ def _assigns(word: list[Part]) -> bool:
 
 
 class _Reader:
-    """Goes through a line once, from left to right. `at` is how far it has come."""
+    """Reads a line once, from left to right; `at` is the present position."""
 
     def __init__(self, line: str, fields: tuple[str, ...]) -> None:
         self.line = line
@@ -121,8 +123,8 @@ class _Reader:
         self.behind = ""
         self.at = 0
         self._put_to = 0
-        self._open: list[_Command] = []  # the one that is being read, and those in whose words it stands
-        self._documents: list[tuple[str, bool, bool]] = []  # to begin at the next line: end, tabs stripped, expanded
+        self._open: list[_Command] = []  # the present command, and those in whose words it is
+        self._documents: list[tuple[str, bool, bool]] = []  # from the next line on: end, tabs stripped, expanded
 
     def read(self) -> None:
         try:
@@ -140,7 +142,7 @@ class _Reader:
     # -- what comes out -------------------------------------------------------------------------------------------
 
     def _put(self, start: int, end: int, *instead: str | Hole) -> None:
-        """Take over what comes before `start`, and `instead` for what comes before `end`."""
+        """Copy the text up to `start`, and replace the text up to `end` with `instead`."""
         if start > self._put_to:
             self.pieces.append(self.line[self._put_to : start])
         self.pieces += instead
@@ -160,7 +162,7 @@ class _Reader:
             self.guards.append(Guard((hole,), None, why))
 
     def _hole(self, match: re.Match[str], quoting: str, *, whole: bool = False) -> list[Part]:
-        """Take a placeholder in; `whole` if it is a word by itself: then several values are as many words."""
+        """Add a placeholder; `whole`: it is a word of its own, and several values become several words."""
         self.at = match.end()
         text = self._literal(match)
         if text is not None:
@@ -179,7 +181,7 @@ class _Reader:
     # -- commands -------------------------------------------------------------------------------------------------
 
     def _commands(self, *, nested: bool) -> None:
-        """Read commands up to the end, or up to and with the parenthesis that closes them."""
+        """Read commands up to the end of the line, or through the closing parenthesis."""
         if len(self._open) > _DEPTH:
             raise _Unsure("so much of it is in parentheses")
         line, behind, comment = self.line, "nothing", False
@@ -233,7 +235,7 @@ class _Reader:
         words = self._words(command)
         after = self.line[self.at : self.at + 1]
         if after in ("<", ">") and self.line[start : self.at].isdecimal():
-            return  # the descriptor of a redirection
+            return  # the number before a redirection
         if after == "(" and not self.line.startswith("()", self.at):
             raise _Unsure("a parenthesis follows a word")
         if nested and text_of(words[-1]) == "case":
@@ -244,7 +246,7 @@ class _Reader:
 
     def _parenthesis(self) -> None:
         command = self._open[-1]
-        if self.line.startswith("()", self.at):  # of a function
+        if self.line.startswith("()", self.at):  # of a function definition
             self.at += 2
             self._end_command()
             return
@@ -275,7 +277,7 @@ class _Reader:
         self._open[-1].redirected = True
 
     def _continue(self) -> None:
-        """Pass over a backslash at a line's end, which may join what is an operator only together."""
+        """Skip backslashes at line ends, which may be inside an operator."""
         before, after = self.line[max(self.at - 1, 0) : self.at], self.line[self.at + 2 : self.at + 3]
         if before == "$" or (before and after and before in "<>&|;({`" and after in "<>&|;({-"):
             raise _Unsure("an operator is continued on the next line")
@@ -298,7 +300,7 @@ class _Reader:
         self._documents.clear()
 
     def _refuse_between(self, start: int, stop: int, end: str) -> None:
-        """Refuse what is surely a placeholder in a here-document; other braces are its text."""
+        """Refuse what is certainly a placeholder in a here-document; other braces are part of its text."""
         for match in self.holes.finditer(self.line, start, stop):
             name = match["name"]
             if name is not None and (not name or name in self.fields or name in BUILTINS):
@@ -307,7 +309,7 @@ class _Reader:
     # -- words ----------------------------------------------------------------------------------------------------
 
     def _words(self, command: _Command) -> list[list[Part]]:
-        """Read one word, or as many as there are values in ``{}``; a redirection takes one."""
+        """Read a word, which becomes several if it is ``{}`` with several values; a redirection takes one."""
         line = self.line
         word = command.word = []
         while self.at < len(line) and line[self.at] not in _META:
@@ -331,7 +333,7 @@ class _Reader:
         return [word]
 
     def _special(self, word: list[Part], char: str, *, double: bool) -> bool:
-        """Read what is special within double quotes, too."""
+        """Read a character that is special even within double quotes."""
         if char == "\\":
             if self.line.startswith("\\\n", self.at):
                 self._continue()
@@ -416,7 +418,7 @@ class _Reader:
             self.at = at + 1 if variable is None else variable.end()
 
     def _braced(self) -> None:
-        """Pass over ``${...}`` in which nothing is quoted."""
+        """Skip ``${...}`` in which nothing is quoted."""
         opened = _BRACED.match(self.line, self.at)
         if opened is None:
             raise _Unsure("shells differ about what is in ${...}")

@@ -1,1 +1,1 @@
-"""Words, times and tables, as people read them."""
+"""Text for people: words, durations, tables, and how attempts ended."""

@@ -1,4 +1,4 @@
-"""How attempts have ended, in words."""
+"""How attempts ended, in words."""
 
 import signal
 from typing import Protocol
@@ -23,7 +23,7 @@ _SENTENCES = {
     Cause.PILOT_LOST: "its pilot was lost",
     Cause.LAUNCH_ERROR: "it could not be started",
 }
-_FAILED = {  # of one, of several
+_FAILED = {  # singular, plural
     Cause.TIMEOUT: ("over its time limit", "over their time limits"),
     Cause.OOM: ("over its memory limit", "over their memory limits"),
     Cause.WALLTIME: ("at the walltime's end", "at the walltime's end"),
@@ -36,7 +36,7 @@ _FAILED = {  # of one, of several
 
 
 class Ended(Protocol):
-    """An attempt that is over, or the result that came of it."""
+    """An attempt that has ended, or its result."""
 
     @property
     def cause(self) -> Cause | None:
@@ -44,7 +44,7 @@ class Ended(Protocol):
 
     @property
     def exit_code(self) -> int | None:
-        """Its exit code, if it exited."""
+        """The exit code, if it exited."""
 
     @property
     def signal(self) -> int | None:
@@ -52,7 +52,7 @@ class Ended(Protocol):
 
     @property
     def message(self) -> str | None:
-        """What else there is to say."""
+        """An explanation from pilotmtc or the system, if there is one."""
 
 
 def describe_end(last: Ended) -> str:
@@ -67,7 +67,7 @@ def describe_end(last: Ended) -> str:
 
 
 def end_sentence(last: Attempt, need: Resources) -> str:
-    """Return how an attempt ended, as a sentence, with the limit that it may have gone over."""
+    """Return how an attempt ended as a sentence, with the limit that it has exceeded, if any."""
     if last.cause is Cause.EXIT:
         return f"it exited with code {last.exit_code}"
     if last.cause is Cause.TIMEOUT:
@@ -80,7 +80,7 @@ def end_sentence(last: Attempt, need: Resources) -> str:
 
 
 def how_failed(cause: Cause, exit_code: int | None, number: int | None, tasks: int) -> str:
-    """Return how so many tasks failed: ``with exit code 3``, ``over their time limits``; `number` is the signal's."""
+    """Return how tasks failed: ``with exit code 3``, ``over their time limits``; `number` is the signal's."""
     if cause is Cause.EXIT:
         return f"with exit code {exit_code}"
     if cause is Cause.SIGNAL:
@@ -89,7 +89,7 @@ def how_failed(cause: Cause, exit_code: int | None, number: int | None, tasks: i
 
 
 def message_of(last: Ended) -> str:
-    """Return what there is to say of how an attempt ended besides `describe_end`; nothing, mostly."""
+    """Return the explanation that `describe_end` leaves out; usually empty."""
     return last.message if last.message and last.message != describe_end(last) else ""
 
 

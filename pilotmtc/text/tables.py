@@ -1,4 +1,4 @@
-"""Words, times and tables for a screen. Pure."""
+"""Tables, words and times for terminals. Pure."""
 
 import re
 import unicodedata
@@ -13,23 +13,23 @@ COLOURS = {
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _OWN_COLOUR = re.compile(r"(\x1b\[(?:[012]|3[1236])m)")
 _GAP = "  "
-_TEXT_MIN = 8  # a column of text is not made narrower than that, while there is another way
+_TEXT_MIN = 8  # columns of text become narrower than this only if nothing else helps
 
 
 def paint(text: str, colour: str, *, on: bool) -> str:
-    """Return `text` in a colour of `COLOURS`, if `on` and there is such a one."""
+    """Return `text` in its colour from `COLOURS`, if it has one and `on` is true."""
     code = COLOURS.get(colour)
     text = plain(text)
     return f"\x1b[{code}m{text}\x1b[0m" if on and code and text else text
 
 
 def plain(text: str) -> str:
-    """Return `text` on one line, with nothing in it that a terminal would obey."""
+    """Return `text` on one line, without control characters."""
     return _CONTROL.sub(_escaped, text)
 
 
 def plain_words(text: str) -> str:
-    """Return `text`, of any number of lines, with nothing that a terminal would obey but the colours of `paint`."""
+    """Return `text`, perhaps of several lines, without control characters except the colours of `paint`."""
     return "\n".join(
         "".join(part if _OWN_COLOUR.fullmatch(part) else plain(part) for part in _OWN_COLOUR.split(line.expandtabs()))
         for line in text.split("\n")
@@ -44,7 +44,7 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def width_of(text: str) -> int:
-    """Return how many columns of a terminal `text` takes."""
+    """Return the number of terminal columns that `text` takes."""
     if text.isascii():
         return len(text)
     return sum(
@@ -56,7 +56,7 @@ def width_of(text: str) -> int:
 
 
 def shorten(text: str, width: int) -> str:
-    """Return `text` in no more than `width` columns; the last one is an ellipsis if something is missing."""
+    """Return `text` in at most `width` columns; an ellipsis at the end replaces what is cut off."""
     if width_of(text) <= width:
         return text
     if width <= 0:
@@ -70,7 +70,7 @@ def shorten(text: str, width: int) -> str:
 
 
 def shorten_middle(text: str, width: int) -> str:
-    """Return `text` in no more than `width` columns; if something is missing, an ellipsis stands for it within."""
+    """Return `text` in at most `width` columns; an ellipsis in the middle replaces what is cut out."""
     if width_of(text) <= width:
         return text
     tail = ""
@@ -82,7 +82,7 @@ def shorten_middle(text: str, width: int) -> str:
 
 
 def pad(text: str, width: int, *, right: bool = False) -> str:
-    """Return `text` with blanks, `width` columns wide."""
+    """Return `text` padded with blanks to `width` columns."""
     blanks = " " * max(0, width - width_of(text))
     return blanks + text if right else text + blanks
 
@@ -93,15 +93,15 @@ class Column:
     Parameters
     ----------
     title
-        What stands above it.
+        Its heading.
     right
-        Whether it holds numbers.
+        Whether it is aligned to the right, as numbers are.
     optional
-        Whether it is left out if nothing is in it.
+        Whether it is left out if it is empty.
     state
-        Whether its words are painted.
+        Whether its words are coloured.
     spare
-        Where the table is too narrow, columns are left out, the highest of these numbers first; 0 never.
+        If the table is too wide, columns with the highest of these numbers are left out first; 0: never.
     """
 
     def __init__(
@@ -115,9 +115,9 @@ class Column:
 
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, width: int | None, colour: bool) -> list[str]:
-    """Return the lines of a table, no wider than `width` (None: as wide as need be).
+    """Return the lines of a table, at most `width` columns wide (None: as wide as necessary).
 
-    What is too wide is taken from the widest columns of text, then spare columns are left out.
+    If it is too wide, the widest columns of text become narrower; then spare columns are left out.
     """
     shown = [at for at, column in enumerate(columns) if not column.optional or any(row[at] for row in rows)]
     clean = [[plain(row[at]) for row in rows] for at in range(len(columns))]
@@ -139,7 +139,7 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, width: in
 
 
 def _fit(columns: Sequence[Column], widths: dict[int, int], width: int) -> dict[int, int]:
-    """Return the columns to show and their widths, so that they fit."""
+    """Return the columns to show, and their widths, so that the table fits."""
     widths = dict(widths)
     text = [at for at in widths if not columns[at].right and not columns[at].state]
     while True:
@@ -157,7 +157,7 @@ def _total(widths: dict[int, int]) -> int:
 
 
 def _shrink(widths: dict[int, int], which: Sequence[int], width: int, least: int) -> dict[int, int]:
-    """Return `widths` with the widest of `which` made narrower, none below `least`, until all fits."""
+    """Return `widths` with the widest of `which` reduced until everything fits, but none below `least`."""
     widths = dict(widths)
     while (excess := _total(widths) - width) > 0:
         most = max((widths[at] for at in which), default=0)
@@ -174,14 +174,14 @@ def _shrink(widths: dict[int, int], which: Sequence[int], width: int, least: int
 
 
 def pairs(rows: Sequence[tuple[str, str]], *, colour: bool) -> list[str]:
-    """Return lines of titles and what belongs to them; empty ones are left out."""
+    """Return lines with titles and their values; empty values are left out."""
     shown = [(title, text) for title, text in rows if text]
     width = max((len(title) for title, _ in shown), default=0)
     return [f"{paint(pad(title, width), 'bold', on=colour)}  {plain(text)}" for title, text in shown]
 
 
 def ago(then: float | None, now: float) -> str:
-    """Return how long ago that was: ``3m05s ago``, ``in 10s``; an empty text for None."""
+    """Return how long ago that was: ``3m05s ago``, ``in 10s``; empty for None."""
     if then is None:
         return ""
     past = now - then
@@ -191,9 +191,9 @@ def ago(then: float | None, now: float) -> str:
 
 
 def rate(a_second: float, noun: str = "") -> str:
-    """Return how many a second, ``31 tasks/s``, or an hour if they are few: ``2 tasks/h``.
+    """Return a rate per second, ``31 tasks/s``, or if it is low per hour, ``2 tasks/h``.
 
-    Without a noun, for columns that say so: ``31``, ``2/h``.
+    Without a noun, for columns whose titles have it: ``31``, ``2/h``.
     """
     number, unit = f"{a_second:,.0f}" if a_second >= 100 else f"{a_second:.2g}", "s"
     if a_second < 0.01:

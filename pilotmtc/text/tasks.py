@@ -1,4 +1,4 @@
-"""Tasks and their attempts, in words."""
+"""Tasks and attempts, in words."""
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import GRACE_S, Attempt, Resources, Task, Template
@@ -10,18 +10,18 @@ from pilotmtc.units import format_duration, format_memory
 
 
 def command_line(task: Task) -> str:
-    """Return a task's command with its parameters in it, as one line to look at."""
+    """Return a task's command with its parameters, as a line for users."""
     template = Template(task.command, task.shell, tuple(task.params))
     try:
         return shown(
             template, tuple(task.params.values()), task=task.id, attempt=max(task.attempt, 1), campaign=task.campaign
         )
-    except UsageError:  # nothing that can be put together: that is what its failure says
+    except UsageError:  # it cannot be expanded, as the task's failure will say
         return " ".join(task.command)
 
 
 def detail_rows(detail: TaskDetail, now: float) -> list[tuple[str, str]]:
-    """Return what is to be said of a task, name by name; what there is nothing to say of is empty."""
+    """Return the details of a task as names and values; unknown values are empty."""
     task, template = detail.task, detail.template
     assert task is not None
     state = task.state.name + (", to be canceled" if task.cancel else "")
@@ -53,7 +53,7 @@ def detail_rows(detail: TaskDetail, now: float) -> list[tuple[str, str]]:
 
 
 def attempt_row(attempt: Attempt, now: float) -> tuple[str, ...]:
-    """Return what a table of attempts says of one: number, end, time, CPU, memory, start, where, message."""
+    """Return a row for a table of attempts: number, end, time, CPU, memory, start, where, message."""
     return (
         str(attempt.attempt),
         describe_end(attempt),

@@ -1,1 +1,1 @@
-"""Ways to the store: pipe and SSH channels."""
+"""Connections to the store: pipes and SSH."""

@@ -1,4 +1,4 @@
-"""Asking a person on the terminal, and remembering what may be remembered."""
+"""Asks the user on the terminal, and remembers answers that may be used again."""
 
 import os
 import re
@@ -11,18 +11,18 @@ from collections.abc import Callable, Sequence
 from pilotmtc.errors import LoginRefused
 from pilotmtc.transport.link import Ask
 
-# A login node waits two minutes at most.
+# Login nodes wait at most two minutes.
 ANSWER_TIMEOUT_S = 110.0
 _LONGEST_ANSWER = 4096
 _POLL_S = 0.2
 _LASTING = re.compile(r"pass(word|wort|code for key|phrase)|kennwort|mot de passe|contrase|senha", re.IGNORECASE)
 _PASSING = re.compile(r"one.?time|otp|token|verif|code|\bpin\b|duo|factor|authenticator|einmal", re.IGNORECASE)
-# One question at a time: there is one terminal.
+# One question at a time, because there is one terminal.
 _terminal_lock = threading.Lock()
 
 
 class RememberedAnswers:
-    """Asks, and remembers passwords (never one-time codes) for the next connection of this process.
+    """Asks, and remembers passwords (never one-time codes) for later connections of this process.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class RememberedAnswers:
         self._used: set[tuple[str, str]] = set()
 
     def answer(self, who: str, prompts: Sequence[tuple[str, bool]], introduction: str = "") -> list[str]:
-        """Return the answers to prompts (text, echo) that come from, or are about, `who`."""
+        """Return the answers to prompts (text, echo) for the login `who`."""
         answers: dict[int, str] = {}
         missing = []
         for index, (prompt, _) in enumerate(prompts):
@@ -58,30 +58,30 @@ class RememberedAnswers:
                 prompt, echo = prompts[index]
                 if not echo and lasts(prompt):
                     self._known[who, prompt] = text
-                    self._used.add((who, prompt))  # if it is asked again now, the answer was wrong
+                    self._used.add((who, prompt))  # if the host asks again now, the answer was wrong
         return [answers[index] for index in range(len(prompts))]
 
     def begin(self, who: str) -> None:
-        """Note that a new connection to `who` begins: each known answer may be used once more."""
+        """Note that a new connection to `who` begins: each known answer may be used once."""
         self._used = {key for key in self._used if key[0] != who}
 
     def forget(self, who: str) -> None:
-        """Forget what did not help with `who`."""
+        """Forget the answers for `who`, which were wrong."""
         self._known = {key: text for key, text in self._known.items() if key[0] != who}
 
 
 def lasts(prompt: str) -> bool:
-    """Return whether the answer to `prompt` is good for longer than one login."""
+    """Return whether the answer to `prompt` is valid for more than one login."""
     return bool(_LASTING.search(prompt)) and not _PASSING.search(prompt)
 
 
 def plain(text: str) -> str:
-    """Return what a host says without control characters."""
+    """Return a host's text without control characters."""
     return "".join(char for char in text if char in "\n\t" or char.isprintable())
 
 
 def terminal_ask(is_over: Callable[[], bool]) -> Ask:
-    """Return an `Ask` that speaks with the person at ``/dev/tty``, until `is_over`."""
+    """Return an `Ask` that uses ``/dev/tty`` until `is_over` returns true."""
 
     def ask(prompts: Sequence[str], echo: Sequence[bool]) -> list[str]:
         with _terminal_lock:
@@ -110,7 +110,7 @@ def _ask_one(terminal: int, prompt: str, shown: bool, is_over: Callable[[], bool
     if not shown:
         during[3] &= ~termios.ECHO
     try:
-        # What was typed before the question was not meant for it.
+        # Drop what was typed before the question.
         termios.tcsetattr(terminal, termios.TCSAFLUSH, during)
         os.write(terminal, prompt.encode("utf-8", "replace"))
         line = _read_line(terminal, is_over)

@@ -1,36 +1,36 @@
-"""What carries frames: a stream of bytes each way."""
+"""`Channel`: the interface of a connection that carries frames."""
 
 from typing import Protocol
 
 
 class Channel(Protocol):
-    """An open connection to the other side. One thread reads, one writes, any may close."""
+    """An open connection. One thread reads, one writes, any thread may close."""
 
     def read(self, n: int) -> bytes:
-        """Return what has come, at least one and at most `n` bytes; wait for it; ``b""`` is the end.
+        """Wait for data; return one to `n` bytes, or ``b""`` at the end.
 
-        A `close` by another thread ends the waiting.
+        It also returns when another thread calls `close`.
         """
         ...
 
     def write(self, data: bytes) -> None:
-        """Send all of `data`; wait until the last of it is under way.
+        """Send all of `data`; return when it is in the operating system's buffers.
 
         Raises
         ------
         ChannelClosed
-            If the other side, or this one, has closed.
+            If either side has closed the connection.
         """
         ...
 
     def moved(self) -> int:
-        """Return a number that changes whenever the other side has taken something of what was written."""
+        """Return a number that changes whenever the other side has received some of the written data."""
         ...
 
     def close(self) -> None:
-        """End it, and what was started for it, within a few seconds. Safe to repeat."""
+        """Close the connection, and end programs that were started for it, within a few seconds. Safe to repeat."""
         ...
 
     def last_words(self) -> str:
-        """Return the end of what the other side said beside the stream, for error messages."""
+        """Return the end of the other side's messages (such as stderr), for error messages."""
         ...

@@ -1,4 +1,4 @@
-"""Interfaces of a connection to another host: the link, and the channels on it."""
+"""Interfaces of a connection to another host: `HostLink`, and the channels on it."""
 
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -6,20 +6,20 @@ from typing import Protocol
 
 from pilotmtc.transport.channel import Channel
 
-# Asks a person: the prompts, and for each whether what is typed may be seen. Returns one answer for each prompt.
+# Asks the user; called with prompts, and whether the answer to each may be shown. Returns an answer for each prompt.
 Ask = Callable[[Sequence[str], Sequence[bool]], Sequence[str]]
 
 
 class CommandChannel(Channel, Protocol):
-    """The stdin and stdout of a command on the other host."""
+    """A channel to the stdin and stdout of a command on the other host."""
 
     def exit_status(self, wait_s: float) -> int | None:
-        """Return how the command ended; None if that is not known within `wait_s`."""
+        """Return the command's exit status; None if it is not known within `wait_s`."""
         ...
 
 
 class Files(Protocol):
-    """The files of the other host; a context manager."""
+    """Copies files to the other host. A context manager."""
 
     def __enter__(self) -> "Files": ...
 
@@ -28,36 +28,36 @@ class Files(Protocol):
     ) -> None: ...
 
     def put(self, local: str, remote: str) -> None:
-        """Copy a file; the one there is whole or not there at all.
+        """Copy a file; it appears there only when it is complete.
 
         Raises
         ------
         ConnectError
-            If it does not arrive.
+            If it cannot be copied.
         """
         ...
 
 
 class HostLink(Protocol):
-    """A connection to a host, opened when it is first needed. Threads may share it."""
+    """A connection to a host, opened at first use. Threads may share it."""
 
     def connect(self) -> None:
-        """Open the connection if it is not open; `open` does it, too.
+        """Open the connection unless it is open; `open` does so as well.
 
         Raises
         ------
         ConnectError
-            If the host cannot be reached; `LoginRefused` if it does not let the user in.
+            If the host cannot be reached; `LoginRefused` if it refuses the login.
         """
         ...
 
     def open(self, command: str) -> CommandChannel:
-        """Start `command` in the user's login shell there.
+        """Run `command` in the user's login shell there.
 
         Raises
         ------
         ConnectError
-            If the host cannot be reached; `LoginRefused` if it does not let the user in.
+            If the host cannot be reached; `LoginRefused` if it refuses the login.
         """
         ...
 
@@ -72,5 +72,5 @@ class HostLink(Protocol):
         ...
 
     def close(self) -> None:
-        """End it and all channels on it. Safe to repeat."""
+        """Close it, and all channels on it. Safe to repeat."""
         ...

@@ -1,7 +1,7 @@
-"""Channels to another host through the system's ``ssh`` program.
+"""Connections through the system's ``ssh`` program.
 
-For what only that can do: shared connections (ControlMaster), GSSAPI, smart cards. It runs in a session of its own,
-so it cannot ask for anything: log in beforehand.
+For what only that program can do: shared connections (ControlMaster), GSSAPI, smart cards. It runs in a session of its
+own, so it cannot ask for passwords: log in beforehand.
 """
 
 import shlex
@@ -38,14 +38,14 @@ _SSH_FAILED = 255
 
 
 class OpenSshLink:
-    """Starts an `ssh` for each channel. After a refused login it is not tried again.
+    """Starts one `ssh` per channel. After a refused login, it does not try again.
 
     Parameters
     ----------
     target
-        Where to.
+        The host.
     through
-        Another host, on which the way begins.
+        Another host, from which to connect.
     """
 
     def __init__(self, target: SshTarget, through: SshTarget | None = None) -> None:
@@ -57,10 +57,10 @@ class OpenSshLink:
         self._refused: LoginRefused | None = None
 
     def connect(self) -> None:
-        """Do nothing: `ssh` itself knows whether there is a connection to share."""
+        """Do nothing: `ssh` itself manages shared connections."""
 
     def open(self, command: str) -> CommandChannel:
-        """Start `command` in the user's login shell there; see `HostLink`."""
+        """Run `command` in the user's login shell there; see `HostLink`."""
         with self._lock:
             if self._refused is not None:
                 raise LoginRefused(*self._refused.args)
@@ -78,7 +78,7 @@ class OpenSshLink:
         return SftpFiles(ProcessStream(open_process(argv)), self.target.host)
 
     def close(self) -> None:
-        """End all channels. Safe to repeat."""
+        """Close all channels. Safe to repeat."""
         with self._lock:
             self._closed = True
             channels = list(self._channels)
@@ -86,12 +86,12 @@ class OpenSshLink:
             channel.close()
 
     def forget(self, channel: "_OpenSshChannel") -> None:
-        """Note that a channel has been closed."""
+        """Note that a channel was closed."""
         with self._lock:
             self._channels.discard(channel)
 
     def explain(self, words: str) -> PilotMTCError:
-        """Return the error for the last words of a failed `ssh`."""
+        """Return the error for the messages of a failed `ssh`."""
         host = self.target.host
         if any(mark in words for mark in _REFUSED):
             error = LoginRefused(
@@ -138,7 +138,7 @@ class _OpenSshChannel:
 
 
 def ssh_argv(target: SshTarget, command: str, through: SshTarget | None = None) -> list[str]:
-    """Return the command line that runs `command` at `target`, reached from the host of `through` if that is given."""
+    """Return the command line that runs `command` at `target`, from the host of `through` if given."""
     return [*_ssh(target, through), "--", target.host, command]
 
 
@@ -154,6 +154,6 @@ def _ssh(target: SshTarget, through: SshTarget | None = None) -> list[str]:
         argv += ["-l", target.user]
     if target.port:
         argv += ["-p", str(target.port)]
-    if through is not None:  # -J would not give the jump host's ssh our options
+    if through is not None:  # -J would not pass our options to the jump host's ssh
         argv += ["-o", f"ProxyCommand={shlex.join(_ssh(through))} -W '[%h]:%p' -- {shlex.quote(through.host)}"]
     return argv

@@ -1,4 +1,4 @@
-"""Connections to other hosts, each shared by all its users in a process."""
+"""Connections to other hosts, each one shared by all its users in a process."""
 
 import os
 import threading
@@ -6,23 +6,23 @@ import threading
 from pilotmtc.transport.link import Ask, HostLink
 from pilotmtc.transport.ssh.url import SshTarget
 
-Route = tuple[SshTarget, ...]  # hosts to go through, the target last; each link begins on the host before it
+Route = tuple[SshTarget, ...]  # hosts on the way, the target last; each link starts from the host before it
 
 _guard = threading.RLock()
 _links: dict[Route, tuple[HostLink, int]] = {}  # and its number of users
 
 
 class SharedLink:
-    """A share in the link to a host, which opens when it is first needed.
+    """A user's share in the link to a host, which opens at first use.
 
     Parameters
     ----------
     target
-        Which host, and how to log in there.
+        The host, and how to log in there.
     ask
-        How to ask a person for passwords and codes; None is on the terminal.
+        How to ask the user for passwords and codes; None: on the terminal.
     through
-        The link to the host on which the way to this one begins.
+        The link to the host from which to connect.
     """
 
     def __init__(self, target: SshTarget, ask: Ask | None = None, through: "SharedLink | None" = None) -> None:
@@ -39,7 +39,7 @@ class SharedLink:
         self._closed = False
 
     def close(self) -> None:
-        """Give the link back; the last one to do so closes it. Safe to repeat."""
+        """Release the link; its last user closes it. Safe to repeat."""
         if not self._closed:
             self._closed = True
             _give_back(self._route)
@@ -63,7 +63,7 @@ def _take(route: Route, ask: Ask | None) -> HostLink:
 def _give_back(route: Route) -> None:
     with _guard:
         link, users = _links.pop(route, (None, 0))
-        if link is None:  # a parent's, before a fork
+        if link is None:  # it is the parent's, from before a fork
             return
         if users > 1:
             _links[route] = link, users - 1
@@ -76,8 +76,8 @@ def _give_back(route: Route) -> None:
 
 
 def _after_fork() -> None:
-    """Do not touch the parent's connections: what the child sent on them would garble what the parent sends."""
-    _inherited.append(dict(_links))  # kept, because closing one would send something
+    """Leave the parent's connections alone: data from the child would corrupt them."""
+    _inherited.append(dict(_links))  # kept open, because closing one would send data
     _links.clear()
     _guard.release()
 
@@ -87,7 +87,7 @@ os.register_at_fork(before=_guard.acquire, after_in_parent=_guard.release, after
 
 
 def _new_link(route: Route, ask: Ask | None, first: HostLink | None) -> HostLink:
-    # Imported here because paramiko takes a tenth of a second, and most stores are local.
+    # Imported here, because paramiko takes a tenth of a second and most stores are local.
     if route[-1].transport == "openssh":
         from pilotmtc.transport.openssh import OpenSshLink
 

@@ -1,4 +1,4 @@
-"""The account's ``authorized_keys``: lines added and taken out with respect for all the others."""
+"""Adds and removes lines of the account's ``authorized_keys``, and leaves all others alone."""
 
 import contextlib
 import fcntl
@@ -19,7 +19,7 @@ _TYPES = (b"ssh-", b"ecdsa-", b"sk-")
 
 
 class Line(Struct, frozen=True):
-    """What a line says; `options` are empty where there are none."""
+    """A line; `options` is empty if there are none."""
 
     options: bytes
     key: bytes
@@ -27,13 +27,13 @@ class Line(Struct, frozen=True):
 
 
 def locate(path: str | Path | None = None) -> Path:
-    """Return the file: `path`, else what the variable names, else the usual one; never a symbolic link."""
+    """Return the file: `path`, or from the environment, or the default; symbolic links are resolved."""
     word = path or os.environ.get(VARIABLE) or "~/.ssh/authorized_keys"
     return Path(os.path.realpath(os.path.expanduser(word)))
 
 
 def parse(line: bytes) -> Line | None:
-    """Return what `line` says, None if it is no key's: the rules are those of sshd(8)."""
+    """Parse `line` by the rules of sshd(8); return None if it has no key."""
     line = line.strip()
     if not line or line.startswith(b"#"):
         return None
@@ -59,7 +59,7 @@ def _end_of_options(line: bytes) -> int:
 
 
 def read(file: Path) -> list[bytes]:
-    """Return the lines of `file`, without their ends; none if it is not there.
+    """Return the lines of `file` without their ends; none if it does not exist.
 
     Raises
     ------
@@ -75,10 +75,10 @@ def read(file: Path) -> list[bytes]:
 
 
 def change(file: Path, drop: Callable[[bytes], bool], add: bytes = b"") -> int:
-    """Take the lines out that `drop` says, append the line `add`, and return how many were taken out.
+    """Remove the lines for which `drop` is true, append the line `add`, and return the number of removed lines.
 
-    A reader finds the file as it was or as it is to be, and other programs' lines are never lost: one that only appends
-    is let in at any time, and one that changed the file meanwhile makes this begin again.
+    Readers see the old file or the new one. Lines of other programs are never lost: they may append at any time, and if
+    the file has changed in the meantime, this starts again.
 
     Raises
     ------
@@ -116,7 +116,7 @@ def _state(file: Path) -> tuple[int, ...] | None:
 
 @contextlib.contextmanager
 def _locked(file: Path) -> Iterator[None]:
-    """Keep other pilotmtc out."""
+    """Lock out other processes of pilotmtc."""
     descriptor = os.open(file.with_name(f".{file.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         until = time.monotonic() + _LOCK_TIMEOUT_S
@@ -137,9 +137,9 @@ def _append(file: Path, line: bytes) -> None:
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         size = os.fstat(descriptor).st_size
-        begun = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"  # somebody forgot to end the last line
+        begun = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"  # the last line lacks its end
         data = (b"\n" if begun else b"") + line + b"\n"
-        written = os.write(descriptor, data)  # at once, for others may append, too
+        written = os.write(descriptor, data)  # in one write, because others may append as well
         if written < len(data):
             if os.fstat(descriptor).st_size == size + written:
                 os.ftruncate(descriptor, size)
@@ -150,7 +150,7 @@ def _append(file: Path, line: bytes) -> None:
 
 
 def _replace(file: Path, data: bytes, seen: tuple[int, ...] | None) -> bool:
-    """Put `data` in the place of the file unless that has changed since it was `seen`; return whether it was put."""
+    """Replace the file with `data` unless it has changed since it was `seen`; return whether it was replaced."""
     mode = file.stat().st_mode & 0o7777
     descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
     try:

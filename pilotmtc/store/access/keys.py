@@ -1,8 +1,8 @@
 """Keys of a store's own. Each opens this store over SSH and nothing else.
 
-The private part is ``STORE.d/keys/NAME``. The public part is a line in the account's ``authorized_keys`` that ties it
-to ``pilotmtc serve STORE --key NAME``, so that the server knows who comes; the line's comment says whose it is. A key
-without ``STORE.d/keys/NAME.pub`` opens nothing: an SSH connection may be older than the revocation.
+The private part is ``STORE.d/keys/NAME``. The public part is a line in the account's ``authorized_keys`` that allows
+only ``pilotmtc serve STORE --key NAME``, so that the server knows the key; the line's comment has the store's name. A
+key without ``STORE.d/keys/NAME.pub`` is refused, because an SSH connection may be older than the key's revocation.
 """
 
 import base64
@@ -29,9 +29,9 @@ _KEYGEN_TIMEOUT_S = 30.0
 
 
 def new_key(store_path: str | Path, name: str, *, file: str | Path | None = None) -> Key:
-    """Make the key `name` of the store, or make whole again what is there of it, and return it.
+    """Make the key `name` of the store, or complete an existing one; return it.
 
-    Safe to repeat: a key that is there already stays as it is.
+    Safe to repeat: existing parts are kept.
 
     Parameters
     ----------
@@ -40,14 +40,14 @@ def new_key(store_path: str | Path, name: str, *, file: str | Path | None = None
     name
         Letters, digits, dots, dashes and underscores.
     file
-        The ``authorized_keys`` to enter it in; None is the account's usual one.
+        The file ``authorized_keys`` for its line; None: the account's default.
 
     Raises
     ------
     UsageError
-        If `name` cannot be a key's.
+        If `name` is not a valid name.
     ConfigError
-        If a file cannot be written, the store's path cannot stand in ``authorized_keys``, or there is no ssh-keygen.
+        If a file cannot be written, if ``authorized_keys`` cannot contain the store's path, or without ssh-keygen.
     """
     private, mark = _private_of(store_path, name), _mark(store_path, name)
     options = f'restrict,command="{_command(store_path, name)}"'.encode("utf-8", "surrogateescape")
@@ -60,7 +60,7 @@ def new_key(store_path: str | Path, name: str, *, file: str | Path | None = None
         return found is not None and (found.comment == mark or found.key == public)
 
     def is_good(line: bytes) -> bool:
-        found = authorized_keys.parse(line)  # with more options than ours, perhaps: those are the user's wish
+        found = authorized_keys.parse(line)  # a user may have added options to it
         return found is not None and found.key == public and options in found.options
 
     if not any(map(is_good, authorized_keys.read(lines))):
@@ -74,26 +74,26 @@ def pilot_key_name(pilot_key: str) -> str:
 
 
 def pilot_of(name: str) -> str | None:
-    """Return the key of the pilot whose SSH key is called `name`; None if it is no pilot's."""
+    """Return the key of the pilot whose SSH key has this name; None if it is not a pilot's."""
     return name.removeprefix(_PILOT) if name.startswith(_PILOT) else None
 
 
 def is_valid(store_path: str | Path, name: str) -> bool:
-    """Return whether there is a key `name` that was not revoked."""
+    """Return whether the key `name` exists and was not revoked."""
     return _is_name(name) and _shown(_directory(store_path) / name).exists()
 
 
 def keyed_pilots(store_path: str | Path) -> tuple[str, ...]:
-    """Return the keys of pilots whose SSH keys' private parts are there: what is removed last of one."""
+    """Return the keys of pilots that have an SSH key, by their private parts, which are removed last."""
     try:
         names = sorted(os.listdir(_directory(store_path)))
-    except OSError:  # there are none, or none that can be looked at
+    except OSError:  # there are none, or they cannot be read
         return ()
     return tuple(name.removeprefix(_PILOT) for name in names if name.startswith(_PILOT) and _is_name(name))
 
 
 def list_keys(store_path: str | Path, *, file: str | Path | None = None) -> tuple[Key, ...]:
-    """Return the keys of the store, by name: those with a private part, and those that only a line speaks of."""
+    """Return the keys of the store by name, including those with a line in ``authorized_keys`` only."""
     prefix = _mark(store_path, "")
     entered: dict[bytes, str] = {}
     for line in authorized_keys.read(authorized_keys.locate(file)):
@@ -115,14 +115,14 @@ def list_keys(store_path: str | Path, *, file: str | Path | None = None) -> tupl
 
 
 def revoke_key(store_path: str | Path, name: str, *, file: str | Path | None = None) -> bool:
-    """Let the key `name` of the store open nothing any more, and remove it; return whether there was anything.
+    """Revoke the key `name` of the store, and remove it; return whether any part of it existed.
 
-    Safe to repeat. The server also ends the connections that are open with it: that is not done here.
+    Safe to repeat. Its open connections are ended by the server, not here.
 
     Raises
     ------
     UsageError
-        If `name` cannot be a key's.
+        If `name` is not a valid name.
     ConfigError
         If a file cannot be written.
     """
@@ -171,13 +171,13 @@ def _shown(private: Path) -> Path:
 
 
 def _mark(store_path: str | Path, name: str) -> bytes:
-    """Return the comment of the key's line, which no other store's key has."""
+    """Return the comment of the key's line, which is unique to this store and key."""
     store = hashlib.sha256(os.fsencode(os.path.realpath(store_path))).hexdigest()[:16]
     return f"pilotmtc:{store}:{name}".encode()
 
 
 def _command(store_path: str | Path, name: str) -> str:
-    """Return what the key may run, for the account's shell, as it stands between quotes in ``authorized_keys``."""
+    """Return the command that the key may run, as a shell line quoted for ``authorized_keys``."""
     path = os.path.realpath(store_path)
     words = (*program("pilotmtc", "serve"), path, "--key", name)
     for word in words:
@@ -189,7 +189,7 @@ def _command(store_path: str | Path, name: str) -> str:
 
 
 def _pair(private: Path) -> bytes:
-    """See that the private part is there; return the public one."""
+    """Make the private part if it does not exist; return the public part."""
     directory = private.parent
     try:
         private_files.make_below(directory.parent, directory)
@@ -197,7 +197,7 @@ def _pair(private: Path) -> bytes:
             made = Path(tempfile.mkdtemp(dir=directory, prefix=".new-"))
             try:
                 _keygen("-t", "ed25519", "-N", "", "-C", private.name, "-f", str(made / "key"))
-                with contextlib.suppress(FileExistsError):  # made by another process at this moment: then that one
+                with contextlib.suppress(FileExistsError):  # another process was faster: use its key
                     os.link(made / "key", private)
             finally:
                 shutil.rmtree(made)
@@ -228,7 +228,7 @@ def _keygen(*words: str) -> bytes:
 
 
 def _public_of(private: Path) -> bytes:
-    """Return the public part of a key as far as it can be read; empty if it cannot."""
+    """Return the public part of a key; empty if it cannot be read."""
     try:
         return _shown(private).read_bytes().split()[1]
     except (OSError, IndexError):
@@ -239,6 +239,6 @@ def _key(private: Path, public: bytes, *, authorized: bool) -> Key:
     try:
         digest = hashlib.sha256(base64.b64decode(public, validate=True)).digest()
         fingerprint = f"SHA256:{base64.b64encode(digest).decode().rstrip('=')}" if public else ""
-    except ValueError:  # a line that somebody has damaged
+    except ValueError:  # the line is damaged
         fingerprint = ""
     return Key(private.name, str(private), fingerprint, authorized=authorized, private=private.exists())

@@ -1,1 +1,1 @@
-"""Reaching a store server, from this host or another."""
+"""Clients of a store's server, on its host or on another one."""

@@ -1,4 +1,4 @@
-"""The client of a store's server."""
+"""`StoreClient`: the client of a store's server."""
 
 import concurrent.futures
 import logging
@@ -41,8 +41,8 @@ from pilotmtc.transport.channel import Channel
 log = logging.getLogger(__name__)
 
 _READ_BYTES = 64 << 10  # less than what malloc maps and unmaps each time
-_GREETING_TIMEOUT_S = 45.0  # a serve gives up on its server after 30 s and says so
-_PING_AFTER_S = 15.0  # without a byte to or from the server while answers are due
+_GREETING_TIMEOUT_S = 45.0  # longer than the 30 s after which serve reports a server that does not start
+_PING_AFTER_S = 15.0  # without any data in either direction while answers are due
 _DEAD_AFTER_S = 120.0
 _BACKOFF_S = 0.02
 _BACKOFF_MAX_S = 5.0
@@ -51,7 +51,7 @@ _SAY_EVERY_S = 15.0
 
 
 class _Call:
-    """A request under way."""
+    """A request without an answer so far."""
 
     __slots__ = ("bulky", "expires_at", "frame", "future", "kind", "name", "sent_at")
 
@@ -59,9 +59,9 @@ class _Call:
         self.name = type(request).__name__
         self.kind = REPLIES[type(request)]
         self.bulky = request.handling.bulky
-        self.frame = encode_request(number, request)  # kept until it is answered, to be sent again
+        self.frame = encode_request(number, request)  # kept to be sent again, until the request is answered
         self.future: concurrent.futures.Future[Any] = concurrent.futures.Future()
-        self.future.set_running_or_notify_cancel()  # it may be sent already: it cannot be canceled
+        self.future.set_running_or_notify_cancel()  # it may have been sent already, so it cannot be canceled
         self.sent_at = time.monotonic()
         self.expires_at = None if timeout_s is None else self.sent_at + timeout_s
 
@@ -69,25 +69,25 @@ class _Call:
 class StoreClient:
     """A `Store` at the other end of a channel. Threads may share it.
 
-    It connects by itself, again when the link breaks, and sends again what has not been answered: every request is
-    safe to repeat. One thread reads, one writes and watches the time; `close` ends both.
+    It connects by itself, reconnects when the connection breaks, and sends unanswered requests again: every request is
+    safe to repeat. One thread reads; another one writes and checks timeouts; `close` ends both.
 
     Parameters
     ----------
     connect
         Opens a channel.
     again
-        Opens one once there has been one; `connect` if it is not given.
+        Opens a channel after the first one; default: `connect`.
     patience_s
-        After so long without a link, requests fail with `ConnectError`; None is never.
+        After this time without a connection, requests fail with `ConnectError`; None: never.
     on_close
-        Ends what `connect` needs, even in the middle of connecting.
+        Releases what `connect` uses, even while it is connecting.
     follow
-        Opens a channel to the host that has the store now. Whenever that one ends, `connect` is asked again.
+        Opens a channel to the host that the store has moved to. When that channel ends, `connect` is used again.
     pilot
-        Speak as the agent of this pilot: the server then lets nothing else be said.
+        Be the agent of this pilot: the server then accepts only what this agent may send.
     in_child
-        Makes these anew in a forked child that uses the client, which then has a link of its own; None refuses there.
+        Makes new connectors for a forked child that uses the client; None: a child cannot use it.
     """
 
     def __init__(
@@ -101,33 +101,33 @@ class StoreClient:
         pilot: PilotId | None = None,
         in_child: "Callable[[], Connectors] | None" = None,
     ) -> None:
-        self._again = again or connect  # a store that was there must not be made anew
+        self._again = again or connect  # a store that existed must not be created again
         self._pilot = pilot
         self._patience_s = patience_s
         self._in_child = in_child
-        self._wake = threading.Condition()  # guards all that `_begin` makes; wakes the writer
-        self._inherited = False  # this is a forked child, which must not use its parent's link
+        self._wake = threading.Condition()  # guards everything that `_begin` makes; wakes the writer
+        self._inherited = False  # this is a forked child, which must not use its parent's connection
         self._begin(Connectors(connect, follow, on_close))
         _clients.add(self)
 
     def _begin(self, connectors: "Connectors") -> None:
         self._connect, self._follow, self._on_close = connectors
-        self._moved: StoreMoved | None = None  # where the last attempt was sent
+        self._moved: StoreMoved | None = None  # the host of the last attempt
         self._number = 0
         self._calls: dict[int, _Call] = {}  # unanswered, in the order of their numbers
-        self._queue = SendQueue()  # what is to be written on this link
-        self._moved_to = 0  # the channel's last count of what the other side has taken
+        self._queue = SendQueue()  # what to write on this connection
+        self._moved_to = 0  # the last value of the channel's `moved`
         self._channel: Channel | None = None
-        self._linked = False  # the greetings are exchanged
+        self._linked = False  # greetings were exchanged
         self._down_since = time.monotonic()
         self._heard_at = 0.0
         self._pinged = False
         self._opened_at = 0.0
         self._said_at = -_SAY_EVERY_S
         self._trouble = ""
-        self._check_at = math.inf  # no call expires earlier
+        self._check_at = math.inf  # no request expires earlier
         self._closed = threading.Event()
-        self._more = threading.Event()  # something waits for a link
+        self._more = threading.Event()  # a request waits for a connection
         self._threads = [
             threading.Thread(target=self._keep_link, name="store-link", daemon=True),
             threading.Thread(target=self._keep_time, name="store-writer", daemon=True),
@@ -139,12 +139,12 @@ class StoreClient:
 
     @property
     def connected(self) -> bool:
-        """Whether there is a link now."""
+        """Whether there is a connection now."""
         return self._linked
 
     @property
     def trouble(self) -> str:
-        """Why there is no link now; empty while there is one, and while the first is being made."""
+        """Why there is no connection now; empty if there is one, and before the first attempt has failed."""
         return "" if self._linked else self._trouble
 
     def call(self, request: Request[R], timeout_s: float | None = None) -> R:
@@ -153,15 +153,15 @@ class StoreClient:
         Raises
         ------
         PilotMTCError
-            What the server says; or `ConnectError` when there has been no link for `patience_s`, or no answer
-            within `timeout_s`.
+            The server's error; or `ConnectError` without a connection for `patience_s`, or without an answer within
+            `timeout_s`.
         """
         return self.send(request, timeout_s).result()
 
     def send(self, request: Request[R], timeout_s: float | None = None) -> "concurrent.futures.Future[R]":
-        """Send `request` without waiting; the future gets what `call` would return or raise.
+        """Send `request` without waiting; return a future with what `call` would return or raise.
 
-        Callbacks of the future run in the client's own threads and must be brief.
+        Callbacks of the future run in the client's threads and must be brief.
         """
         with self._wake:
             if self._closed.is_set():
@@ -179,7 +179,7 @@ class StoreClient:
         return call.future
 
     def _begin_in_child(self) -> None:
-        """Open a link for this process: the parent's threads are not here, and its stream must not be used."""
+        """Start again in a forked process, which lacks the parent's threads and must not use its stream."""
         if self._in_child is None:
             raise UsageError(
                 "this connection to a store on another host was made before a fork: make a session in the process "
@@ -189,8 +189,8 @@ class StoreClient:
         self._begin(self._in_child())
 
     def close(self) -> None:
-        """End the link and both threads. Unanswered requests fail with `ChannelClosed`. Safe to repeat."""
-        if self._inherited:  # which is the parent's
+        """End the connection and both threads. Unanswered requests fail with `ChannelClosed`. Safe to repeat."""
+        if self._inherited:  # it belongs to the parent
             self._closed.set()
             return
         with self._wake:
@@ -203,7 +203,7 @@ class StoreClient:
         if self._on_close is not None:
             self._on_close()
         for thread in self._threads:
-            if thread is not threading.current_thread():  # a future's callback may close
+            if thread is not threading.current_thread():  # the callback of a future may close the client
                 thread.join(_JOIN_S)
         self._fail_all(ChannelClosed("this connection to the store was closed"))
 
@@ -228,17 +228,17 @@ class StoreClient:
                 refused = not error.transient
             else:
                 answered = self._read(channel)
-            # A link that brings answers is good. After one that does not, the pause grows: a server that ends at
-            # each request must not be started a hundred times a second.
+            # A connection with answers is good. After one without, the pause grows: a server that dies with each
+            # request must not be started a hundred times per second.
             backoff_s = _BACKOFF_S if answered else min(max(2 * backoff_s, _BACKOFF_S), _BACKOFF_MAX_S)
             self._closed.wait(backoff_s * random.uniform(0.5, 1.0))
             while refused and not self._more.wait(60.0):
-                pass  # no use in connecting again before there is a request
+                pass  # there is no need to reconnect before the next request
 
     def _failed_to_link(self, error: PilotMTCError) -> None:
         log.debug("no link to the store: %s", error)
         with self._wake:
-            if self._follow is None or not isinstance(error, StoreMoved):  # whose host is tried now
+            if self._follow is None or not isinstance(error, StoreMoved):  # the host to try now
                 self._trouble = str(error)
             if not self._closed.is_set():
                 self._more.clear()
@@ -251,7 +251,7 @@ class StoreClient:
                 call.future.set_exception(_copy(error))
 
     def _open(self) -> Channel:
-        """Return a channel on which the greetings are exchanged."""
+        """Open a channel and exchange greetings."""
         moved, self._moved = self._moved, None
         channel = self._connect() if moved is None or self._follow is None else self._follow(moved)
         with self._wake:
@@ -288,11 +288,11 @@ class StoreClient:
         return channel
 
     def _note_waiting(self, data: bytes) -> None:
-        """Note that the other side says why it waits: that does not count as time without a link."""
+        """Note that the other side says why it waits, which does not count as time without a connection."""
         _, mark, words = data.decode("utf-8", "replace").rpartition(WAITING)
         if not mark:
             return
-        words = words.partition("\n")[0].strip()  # the greeting may follow in the same read
+        words = words.partition("\n")[0].strip()  # the greeting may have come in the same read
         self._decoder.forget_chatter()
         with self._wake:
             self._opened_at = self._down_since = now = time.monotonic()
@@ -308,7 +308,7 @@ class StoreClient:
         return f"the store's server did not answer: {said or 'the connection ended without a message'}"
 
     def _read(self, channel: Channel) -> bool:
-        """Take in replies until the link ends; return whether there was any."""
+        """Receive replies until the connection ends; return whether there was any."""
         answered = False
         decoder = self._decoder
         trouble: PilotMTCError = ChannelClosed("the connection to the store's server has ended")
@@ -330,7 +330,7 @@ class StoreClient:
             self._queue.clear()
             self._down_since = time.monotonic()
             self._trouble = str(trouble)
-            self._check_at = self._down_since  # patience begins
+            self._check_at = self._down_since  # the time of `patience_s` starts
             self._wake.notify()
         channel.close()
         if not trouble.transient:
@@ -348,7 +348,7 @@ class StoreClient:
             if call is not None and call.bulky:
                 self._queue.over(call, time.monotonic())
                 self._wake.notify()
-        if call is None:  # given up meanwhile
+        if call is None:  # its caller has given up
             return True
         if isinstance(reply, PilotMTCError):
             call.future.set_exception(reply)
@@ -385,7 +385,7 @@ class StoreClient:
                 try:
                     channel.write(data)
                 except TransportError:
-                    channel.close()  # the reader notices, and begins anew
+                    channel.close()  # the reader notices it and reconnects
 
     def _take_expired(self, now: float) -> list[tuple[_Call, PilotMTCError]]:
         expired: list[tuple[_Call, PilotMTCError]] = []
@@ -413,15 +413,15 @@ class StoreClient:
         return at
 
     def _hung(self, now: float) -> bool:
-        """Return whether the link is dead; ping the server if it has been silent for long."""
+        """Return whether the connection is dead; ping the server if it has been silent for long."""
         if self._channel is None:
             return False
         if not self._linked:
             return now - self._opened_at > _GREETING_TIMEOUT_S
         if not self._calls:
-            self._heard_at = now  # nothing is due
+            self._heard_at = now  # no answer is due
             return False
-        if (moved := self._channel.moved()) != self._moved_to:  # a large message may take long to get there
+        if (moved := self._channel.moved()) != self._moved_to:  # a large message may take long
             self._moved_to = moved
             self._heard_at = now
         if now - self._heard_at > _DEAD_AFTER_S:
@@ -432,7 +432,7 @@ class StoreClient:
         return False
 
     def _pause(self, now: float) -> float:
-        """Return how long to wait if nothing happens."""
+        """Return how long to wait for the next event."""
         pause = min(60.0, self._check_at - now)
         if self._channel is not None and (self._calls or not self._linked):
             pause = min(pause, 5.0)
@@ -454,7 +454,7 @@ class StoreClient:
 
 
 class Connectors(NamedTuple):
-    """What opens a client's channels, and what ends that; see `StoreClient`."""
+    """How a client opens channels, and how it releases what they use; see `StoreClient`."""
 
     connect: Callable[[], Channel]
     follow: Callable[[StoreMoved], Channel] | None = None
@@ -468,7 +468,7 @@ def _after_fork() -> None:
     for client in list(_clients):
         client._inherited = True
         client._linked = False
-        client._wake = threading.Condition()  # the other one may be held by a thread that is not here
+        client._wake = threading.Condition()  # a thread of the parent may hold the old one
         client._closed = _event(client._closed.is_set())
 
 
@@ -483,5 +483,5 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 def _copy(error: PilotMTCError) -> PilotMTCError:
-    # One object raised in several threads would collect all their tracebacks.
+    # An object that is raised in several threads would collect the tracebacks of all.
     return type(error)(*error.args)

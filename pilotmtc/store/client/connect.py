@@ -21,18 +21,18 @@ from pilotmtc.transport.process import open_process
 def connect_store(
     url: str | None = None, *, patience_s: float | None = 60.0, ask: Ask | None = None, pilot: PilotId | None = None
 ) -> StoreClient:
-    """Return a client of the store at `url` (default: the user's usual store); its server is started if necessary.
+    """Return a client of the store at `url` (default: the user's store); its server is started if necessary.
 
-    On another host (``ssh://``), the login is tried before this returns; `ask` asks a person for passwords and codes,
-    on the terminal unless it is given. The agent of a `pilot` names it, and makes no new store where there is none, nor
-    does whoever has once found one.
+    On another host (``ssh://``), this logs in first; `ask` asks the user for passwords and codes (default: on the
+    terminal). An agent passes its `pilot`. It does not create a store that does not exist, and neither does a client
+    that was connected before.
 
     Raises
     ------
     ConfigError
-        If `url` is no place for a store.
+        If a store cannot be at `url`.
     LoginRefused
-        If the other host does not let the user in, or is not known to be the right one.
+        If the other host refuses the login, or its identity is not known.
     """
     location = locate(url)
     again: Callable[[], Channel]

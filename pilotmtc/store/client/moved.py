@@ -1,4 +1,4 @@
-"""Where clients go when another host has the store."""
+"""The connection to a store that another host serves."""
 
 import logging
 import os
@@ -17,20 +17,20 @@ from pilotmtc.transport.ssh.url import SshTarget, quote_word
 
 log = logging.getLogger(__name__)
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,252}")  # never what `ssh` could take for an option
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,252}")  # never something that looks like an option of `ssh`
 
 
 class MovedStore:
-    """The way to a store that another host serves, as its own host says.
+    """Connects to the host that serves a store at present, which the store's first host names.
 
     Parameters
     ----------
     location
-        The store, where the user looks for it.
+        The store, as the user knows it.
     first
-        The way there, if that is another host.
+        The connection to that host, if it is another one.
     ask
-        How to ask a person for passwords and codes; None is on the terminal.
+        How to ask the user for passwords and codes; None: on the terminal.
     """
 
     def __init__(self, location: StoreLocation, first: RemoteStore | None = None, ask: Ask | None = None) -> None:
@@ -40,16 +40,16 @@ class MovedStore:
         self._lock = threading.Lock()
         self._closed = False
         self._host = ""
-        self._ways: list[RemoteStore] = []  # to that host; the first is tried first
-        self._tried = False  # the first
+        self._ways: list[RemoteStore] = []  # ways to that host, in the order in which to try them
+        self._tried = False  # whether the first way was tried
 
     def connect(self, moved: StoreMoved) -> Channel:
-        """Return a channel to the server at the host that `moved` names.
+        """Return a channel to the server on the host that `moved` names.
 
         Raises
         ------
         PilotMTCError
-            If there is no way there; the text says what can be done.
+            If that host cannot be reached; the text says what can be done.
         """
         host = moved.host
         if not _NAME.fullmatch(host):
@@ -64,7 +64,7 @@ class MovedStore:
         for way in old:
             way.close()
         if self._tried and not self._ways[0].spoken:
-            self._ways.append(self._ways.pop(0))  # it led to a host, but not to a pilotmtc
+            self._ways.append(self._ways.pop(0))  # the host was reached, but not its pilotmtc
         troubles: list[PilotMTCError] = []
         for _ in self._ways:
             self._tried = True
@@ -82,7 +82,7 @@ class MovedStore:
         )
 
     def close(self) -> None:
-        """End the connections, even in the middle of connecting. Safe to repeat."""
+        """End the connections, even while connecting. Safe to repeat."""
         with self._lock:
             self._closed = True
         for way in list(self._ways):
@@ -91,13 +91,13 @@ class MovedStore:
     def _ways_to(self, host: str) -> list[RemoteStore]:
         target = self._location.target
         if target is None:
-            # The hosts share their files, so most probably this installation, which need not be on the PATH there.
+            # The hosts share files, so this installation probably exists there, perhaps outside of the PATH.
             command = os.environ.get(COMMAND_VARIABLE) or f"exec {' '.join(map(quote_word, program('pilotmtc')))}"
             return [RemoteStore(SshTarget(host=host, path=self._location.path, command=command), self._ask)]
         assert self._first is not None
         there = replace(target, host=host, port=None)
         through = RemoteStore(there, self._ask, through=self._first)
-        # `ssh` says too late whether it gets there directly.
+        # `ssh` would report too late that it cannot connect directly.
         if target.transport == "openssh":
             return [through]
         try:

@@ -1,4 +1,4 @@
-"""A store on another host: ``pilotmtc serve`` there, over one connection that the clients of a process share."""
+"""A store on another host: runs ``pilotmtc serve`` there, over a connection that all clients in a process share."""
 
 import logging
 
@@ -18,7 +18,7 @@ _NOT_FOUND = 127
 
 
 class RemoteStore:
-    """The way to a store on another host.
+    """Connects to a store on another host.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ class RemoteStore:
     ask
         How to ask a person for passwords and codes; None is on the terminal.
     through
-        Another store's way, on whose host the way to this one begins.
+        Another `RemoteStore`, through whose host to connect.
     """
 
     def __init__(self, target: SshTarget, ask: Ask | None = None, through: "RemoteStore | None" = None) -> None:
@@ -35,15 +35,15 @@ class RemoteStore:
         self._program = target.command or "pilotmtc"
         self._shared: SharedLink = SharedLink(target, ask, None if through is None else through._shared)
         self.link = self._shared.link
-        self.spoken = False  # a pilotmtc has answered before, so it is there
+        self.spoken = False  # pilotmtc has answered once, so it is installed
 
     def prepare(self) -> None:
-        """Log in now, so that questions come while the user waits for them.
+        """Log in now, so that passwords are asked for while the user waits.
 
         Raises
         ------
         PilotMTCError
-            If there is no use in trying again. A network that is down is no such case.
+            If trying again is useless. A network that is down does not count as that.
         """
         try:
             self.link.connect()
@@ -53,23 +53,23 @@ class RemoteStore:
             log.info("%s", error)
 
     def connect(self, *, existing: bool = False) -> Channel:
-        """Return a channel to the store's server; an `existing` store is not made if it is not there."""
+        """Return a channel to the store's server; an `existing` store is not created again."""
         words = ("serve", EXISTING, self.target.path) if existing else ("serve", self.target.path)
         command = remote_command(self._program, *words)
         return _ServeChannel(self.link.open(command), self)
 
     def close(self) -> None:
-        """Give the connection back; the last one to do so closes it. Safe to repeat."""
+        """Release the connection; its last user closes it. Safe to repeat."""
         self._shared.close()
 
     def spoke(self) -> None:
-        """Note that a pilotmtc has answered."""
+        """Note that pilotmtc has answered."""
         self.spoken = True
 
     def explain(self, status: int | None, said: str) -> ConfigError | None:
-        """Return the error for a command that ended without an answer of pilotmtc.
+        """Return the error for a command that ended without an answer from pilotmtc.
 
-        None if it may be well next time: a host that had a pilotmtc once may be short of processes now.
+        None if the next attempt may succeed: a host that had pilotmtc before may be short of processes now.
         """
         host = self.target.host
         lower = said.lower()
@@ -88,12 +88,12 @@ class RemoteStore:
 
 
 class _ServeChannel:
-    """A channel that can tell why the server's greeting does not come."""
+    """A channel that knows why the server's greeting does not come."""
 
     def __init__(self, channel: CommandChannel, store: RemoteStore) -> None:
         self._channel = channel
         self._store = store
-        self._chatter: bytearray | None = bytearray()  # None once the other side is known to be pilotmtc
+        self._chatter: bytearray | None = bytearray()  # None as soon as pilotmtc has answered
 
     def read(self, n: int) -> bytes:
         data = self._channel.read(n)
@@ -104,12 +104,12 @@ class _ServeChannel:
             self._chatter = None
             self._store.spoke()
         elif not data:
-            status = self._channel.exit_status(_STATUS_WAIT_S)  # first: it may say its last words while it ends
+            status = self._channel.exit_status(_STATUS_WAIT_S)  # wait first: it may print a message while it ends
             text = self._chatter[-2000:].decode("utf-8", "replace")
             said = "\n".join(filter(None, (text.strip(), self._channel.last_words())))
             if (error := self._store.explain(status, said)) is not None:
                 raise error
-        elif len(self._chatter) > 2 * MAX_CHATTER_BYTES:  # the reader gives up long before
+        elif len(self._chatter) > 2 * MAX_CHATTER_BYTES:  # the reader gives up much earlier
             del self._chatter[:MAX_CHATTER_BYTES]
         return data
 

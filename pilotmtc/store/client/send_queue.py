@@ -1,21 +1,21 @@
-"""The order in which a client sends its requests. Pure: time comes as an argument.
+"""The order in which a client sends its requests. Pure: time is an argument.
 
-Results may be large, and a link slow. They give way to everything else, and no more of them are under way than get
-through in a moment or two: else heartbeats and claims would wait behind what only fills the buffers of the link.
+Results may be large and connections slow. So results give way to all other requests, and only as many of them are sent
+ahead as arrive within a moment: otherwise heartbeats and claims would wait behind data in the connection's buffers.
 """
 
 import collections
 from collections.abc import Iterable
 from typing import Protocol
 
-WINDOW_BYTES = (64 << 10, 256 << 10, 16 << 20)  # least, first and most
-_SWIFT_S = 0.5  # an answer within this: send more at once
-_SLOW_S = 2.0  # an answer after this: send less at once
+WINDOW_BYTES = (64 << 10, 256 << 10, 16 << 20)  # smallest, first and largest amount that is sent ahead
+_SWIFT_S = 0.5  # after an answer within this time, send more at once
+_SLOW_S = 2.0  # after an answer that took longer, send less at once
 _WRITE_BYTES = 1 << 20
 
 
 class QueuedCall(Protocol):
-    """A request to send; `bulky` ones let others go first."""
+    """A request to send; `bulky` requests let others go first."""
 
     @property
     def frame(self) -> bytes: ...  # noqa: D102
@@ -24,41 +24,41 @@ class QueuedCall(Protocol):
 
 
 class SendQueue:
-    """What to write on a link."""
+    """What to write on a connection."""
 
     def __init__(self) -> None:
         self._first: collections.deque[bytes] = collections.deque()
         self._bulky: collections.deque[QueuedCall] = collections.deque()
-        self._under_way: dict[QueuedCall, float] = {}  # since when
+        self._under_way: dict[QueuedCall, float] = {}  # since when each request has been sent
         self._bytes = 0
         self.window = WINDOW_BYTES[1]
 
     def put(self, call: QueuedCall) -> None:
-        """Have a call written."""
+        """Add a request."""
         if call.bulky:
             self._bulky.append(call)
         else:
             self._first.append(call.frame)
 
     def put_frame(self, frame: bytes) -> None:
-        """Have a frame written that gets no reply."""
+        """Add a frame that gets no reply."""
         self._first.append(frame)
 
     def begin(self, calls: Iterable[QueuedCall]) -> None:
-        """Have all of `calls` written on a new link."""
+        """Start again on a new connection, with all of `calls`."""
         self.clear()
         for call in calls:
             self.put(call)
 
     def clear(self) -> None:
-        """Forget all: the link has ended."""
+        """Forget everything: the connection has ended."""
         self._first.clear()
         self._bulky.clear()
         self._under_way.clear()
         self._bytes = 0
 
     def take(self, now: float) -> bytes:
-        """Return what to write next; nothing while replies must come first."""
+        """Return what to write next; empty if replies must come first."""
         frames: list[bytes] = []
         size = 0
         while self._first and size < _WRITE_BYTES:
@@ -74,7 +74,7 @@ class SendQueue:
         return call.frame
 
     def over(self, call: QueuedCall, now: float) -> None:
-        """Note that a call was answered, or is given up."""
+        """Note that a request was answered or given up."""
         since = self._under_way.pop(call, None)
         if since is None:
             return

@@ -1,1 +1,1 @@
-"""What the server keeps in memory only."""
+"""State of the store that is only in the server's memory."""

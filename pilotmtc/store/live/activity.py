@@ -1,4 +1,4 @@
-"""What has happened lately, counted as it is committed. Each server counts from its own start. Pure."""
+"""Counts of recent events, for rates and plots. Each server counts from its own start. Pure."""
 
 import math
 from collections import deque
@@ -10,15 +10,15 @@ from pilotmtc.protocol.records import NodeState, Pace, RunningTask, Series
 from pilotmtc.store.live.participant import Staged
 
 _STEPS = ((2.0, 300), (30.0, 240), (300.0, 288))  # ten minutes, two hours, a day
-_FADES_S = (15.0, 120.0, 900.0)  # how fast the past fades in a pace
-_FEW = 10  # ends: fewer say too little of a pace, and more of the past is used
-_LULL_S = 5.0  # without an end for so long, the tasks that run must take longer than that
-_FOLD_S = 0.25  # commits are gathered for so long: there may be thousands per second
+_FADES_S = (15.0, 120.0, 900.0)  # how fast the past is forgotten in a pace
+_FEW = 10  # with fewer ends than this, a longer past is used for the pace
+_LULL_S = 5.0  # without an end for this time, running tasks are known to take longer
+_FOLD_S = 0.25  # commits are collected for this time: there may be thousands per second
 _EVENTS = 100
 
 
 class Meter:
-    """Counts ends, and says how many there were per second lately."""
+    """Counts tasks or attempts that end, and estimates how many end per second at present."""
 
     __slots__ = ("_at", "_faded", "_since", "failed", "total")
 
@@ -27,10 +27,10 @@ class Meter:
         self.failed = 0
         self._since = now
         self._at = now
-        self._faded = [0.0] * len(_FADES_S)  # as much as each of these still remembers
+        self._faded = [0.0] * len(_FADES_S)  # decaying counts, one for each of `_FADES_S`
 
     def add(self, count: int, failed: int, now: float) -> None:
-        """Count ends."""
+        """Count some that have ended."""
         if not count:
             return
         self._faded = [one + count for one in self._remembered(now)]
@@ -39,16 +39,16 @@ class Meter:
         self.failed += failed
 
     def pace(self, id_: int, now: float, running: int) -> Pace:
-        """Return the pace while so many are running."""
+        """Return the pace; `running` is the number of running tasks."""
         age = max(now - self._since, 0.5)
         return Pace(id_, round(self._lately(now, age, running), 6), self.total, self.failed)
 
     def _lately(self, now: float, age: float, running: int) -> float:
-        """Return how many ended per second, from as little of the past as is enough.
+        """Return how many ended per second, from the shortest past that is sufficient.
 
-        That is a time in which more have ended than are running: else it would be shorter than they take, and say now
-        that they go very fast, now that they stand still. When none has ended for a while, each that runs takes longer
-        than that, whatever earlier ones took.
+        That is one in which more tasks have ended than are running: a past shorter than a task's duration would show a
+        very high pace at one moment and zero at the next. If none has ended for a while, each running task is known to
+        take longer than that.
         """
         a_second = 0.0
         for fade_s, there in zip(_FADES_S, self._remembered(now), strict=True):
@@ -64,18 +64,18 @@ class Meter:
 
 
 class Ring:
-    """The past in steps: how many tasks ended and failed in each, and the mean numbers of busy and of all cores."""
+    """The past in steps: the numbers of tasks that ended and failed in each, and the mean numbers of cores."""
 
     def __init__(self, step_s: float, size: int, now: float) -> None:
         self.step_s = step_s
         self._bins: deque[list[float]] = deque([[0.0] * 4], maxlen=size)
-        self._number = now // step_s  # of the newest one
-        self._since = now  # of the oldest step there may have been only a part
+        self._number = now // step_s  # start of the newest step
+        self._since = now  # the oldest step may be incomplete
         self._at = now
         self._level = (0, 0)
 
     def advance(self, now: float, busy: int, cores: int) -> None:
-        """Go on to `now`, with so many busy cores and cores since the last call."""
+        """Advance to `now`; there were so many busy cores and cores since the last call."""
         self._level = (busy, cores)
         while self._at < now:
             end = min(now, (self._number + 1) * self.step_s)
@@ -83,7 +83,7 @@ class Ring:
             newest[2] += busy * (end - self._at)
             newest[3] += cores * (end - self._at)
             if end < now and now - end > self.step_s * self._bins.maxlen:  # type: ignore[operator]  # it has a maxlen
-                self._bins.clear()  # asleep for longer than it can remember
+                self._bins.clear()  # it slept for longer than it remembers
                 self._since = end = now
             self._at = end
             if end >= (self._number + 1) * self.step_s:
@@ -91,12 +91,12 @@ class Ring:
                 self._bins.append([0.0] * 4)
 
     def add(self, ended: int, failed: int) -> None:
-        """Note what has ended now."""
+        """Add tasks that have ended now."""
         self._bins[-1][0] += ended
         self._bins[-1][1] += failed
 
     def series(self, span_s: float, now: float, wall: float) -> Series:
-        """Return the last `span_s` of it; `wall` is what the wall clock shows now."""
+        """Return the last `span_s`; `wall` is the wall clock's time now."""
         many = min(len(self._bins), math.ceil(min(span_s / self.step_s, len(self._bins))) + 1)
         bins = list(self._bins)[-many:]
         first = (self._number - many + 1) * self.step_s
@@ -117,7 +117,7 @@ class Ring:
 
 
 class Activity(Staged):
-    """All that is counted, as far as it was committed."""
+    """Everything that is counted, as far as it was committed."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__()
@@ -127,15 +127,15 @@ class Activity(Staged):
         self.rings = [Ring(step_s, size, now) for step_s, size in _STEPS]
         self.pilots: dict[int, Meter] = {}
         self.campaigns: dict[int, Meter] = {}
-        self.running: dict[int, dict[int, RunningTask]] = {}  # by pilot and task: those that were said to have started
+        self.running: dict[int, dict[int, RunningTask]] = {}  # running attempts by pilot and task
         self.nodes: dict[int, tuple[NodeState, ...]] = {}
         self.events: dict[int, deque[tuple[float, str]]] = {}
         self._levels: dict[int, tuple[int, int]] = {}  # pilot -> busy, cores
-        self._pilots_ended: dict[int, list[int]] = {}  # committed, not folded in yet: attempts that ended and failed
-        self._campaigns_ended: dict[int, list[int]] = {}  # tasks, likewise
+        self._pilots_ended: dict[int, list[int]] = {}  # committed, not in the meters yet: attempts, failures
+        self._campaigns_ended: dict[int, list[int]] = {}  # the same for tasks
         self._fold_at = now
 
-    # -- told by the handlers of requests, and true when that is committed ---------------------------------------
+    # -- called by handlers of requests, and final with their commit ----------------------------------------------
 
     def attempts_ended(self, pilot: int, tasks: Sequence[int], failed: int) -> None:
         """Note attempts of a pilot that have ended."""
@@ -151,7 +151,7 @@ class Activity(Staged):
         self._staged.append(partial(_add, self._campaigns_ended, campaign, ended, failed))
 
     def started(self, pilot: int, tasks: Sequence[RunningTask]) -> None:
-        """Note where tasks run."""
+        """Note tasks that have started, and where."""
         self._staged.append(partial(self._started, pilot, tasks))
 
     def _started(self, pilot: int, tasks: Sequence[RunningTask]) -> None:
@@ -169,7 +169,7 @@ class Activity(Staged):
                 there.pop(task, None)
 
     def campaign_runs(self, campaign: int) -> None:
-        """Note that tasks of a campaign run: not only what ends tells of its pace, but also that nothing does."""
+        """Note that tasks of a campaign run: it then has a pace even if none ends."""
         self._staged.append(partial(self._running, campaign))
 
     def _running(self, campaign: int) -> None:
@@ -177,7 +177,7 @@ class Activity(Staged):
             self.campaigns[campaign] = Meter(self._clock.monotonic())
 
     def level(self, pilot: int, busy: int, cores: int) -> bool:
-        """Note how many cores of a pilot are busy and there; return whether that is new."""
+        """Note how many cores of a pilot are busy, and how many it has; return whether this has changed."""
         self._staged.append(partial(self._level, pilot, busy, cores))
         return self._levels.get(pilot) != (busy, cores)
 
@@ -195,7 +195,7 @@ class Activity(Staged):
         self._staged.append(partial(self.nodes.__setitem__, pilot, nodes))
 
     def pilot_ended(self, pilot: int) -> None:
-        """Forget what an ended pilot had."""
+        """Forget a pilot that has ended."""
         self._staged.append(partial(self._pilot_ended, pilot))
 
     def _pilot_ended(self, pilot: int) -> None:
@@ -205,14 +205,14 @@ class Activity(Staged):
         self.nodes.pop(pilot, None)
 
     def event(self, pilot: int, words: str) -> None:
-        """Note what became of a pilot."""
+        """Note an event of a pilot."""
         self._staged.append(partial(self._event, pilot, self._clock.now(), words))
 
     def _event(self, pilot: int, wall: float, words: str) -> None:
         self.events.setdefault(pilot, deque(maxlen=_EVENTS)).append((wall, words))
 
     def commit(self) -> None:
-        """Take in what was noted."""
+        """Make what was noted final."""
         super().commit()
         if self._pilots_ended or self._campaigns_ended:
             now = self._clock.monotonic()
@@ -222,20 +222,20 @@ class Activity(Staged):
     # -- shown ---------------------------------------------------------------------------------------------------
 
     def busy(self, pilot: int) -> int:
-        """Return how many cores of a pilot are busy."""
+        """Return the number of busy cores of a pilot."""
         return self._levels.get(pilot, (0, 0))[0]
 
     def series(self, span_s: float) -> Series:
-        """Return the series that shows `span_s`, or as much as there has been, as finely as there is one."""
+        """Return the finest series that covers `span_s`, or else the longest one."""
         now = self._clock.monotonic()
         self._fold(now)
-        there_s = max(0.0, min(now - self.since, span_s))  # the other way round NaN would get through
+        there_s = max(0.0, min(now - self.since, span_s))  # in this order because of NaN
         ring = next((ring for ring, (step, size) in zip(self.rings, _STEPS, strict=True) if step * size >= there_s),
                     self.rings[-1])  # fmt: skip
         return ring.series(there_s, now, self._clock.now())
 
     def _fold(self, now: float) -> None:
-        """Add what has ended to what is shown."""
+        """Add what was committed to the meters and rings."""
         self._fold_at = now + _FOLD_S
         self._advance(now)
         for meters, sums in ((self.pilots, self._pilots_ended), (self.campaigns, self._campaigns_ended)):

@@ -1,4 +1,4 @@
-"""The feed of changes: which state each task went to, as far back as watchers may still ask. Pure."""
+"""The feed of changes: the newest changes of tasks' states, for clients that follow them. Pure."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -10,13 +10,13 @@ from pilotmtc.states import TaskState
 from pilotmtc.store.attempt_id import split_attempt_id
 
 KEPT = 100_000  # changes
-_LONGEST_RUN = 4_096  # changes; longer runs are split, as runs are forgotten as a whole
+_LONGEST_RUN = 4_096  # changes; longer runs are split, because runs are forgotten as a whole
 
-Change = tuple[TaskId, TaskState, int]  # the task, where it went, and the number of its attempt
+Change = tuple[TaskId, TaskState, int]  # the task, its new state, and the number of the attempt
 
 
 class Run(NamedTuple):
-    """Changes of one kind: attempts of a campaign, packed, that went to the same state."""
+    """Consecutive changes of one kind: packed ids of a campaign's attempts whose tasks went to the same state."""
 
     campaign: int
     state: TaskState
@@ -24,7 +24,7 @@ class Run(NamedTuple):
 
 
 class ChangeFeed:
-    """The newest changes that were committed, numbered.
+    """The newest committed changes, with numbers.
 
     Attributes
     ----------
@@ -40,15 +40,15 @@ class ChangeFeed:
 
     @property
     def first_seq(self) -> int:
-        """The oldest number that `since` can go on from."""
+        """The oldest number from which `since` can continue."""
         return self.seq - self._kept
 
     def add(self, campaign: int, state: TaskState, attempts: Sequence[int]) -> None:
-        """Stage changes."""
+        """Add changes that are not committed yet."""
         self._staged.append(Run(campaign, state, attempts))
 
     def since(self, seq: int, campaign: int | None, limit: int) -> tuple[int, list[Change]]:
-        """Return up to `limit` changes after number `seq`, and the number to go on from."""
+        """Return up to `limit` changes after number `seq`, and the number to continue from."""
         found: list[Change] = []
         end = self.first_seq
         for run in self._runs:
@@ -63,7 +63,7 @@ class ChangeFeed:
         return self.seq, found
 
     def mark(self) -> int:
-        """Return how many runs are staged."""
+        """Return the number of runs that are not committed yet."""
         return len(self._staged)
 
     def rewind(self, mark: int) -> None:
@@ -71,7 +71,7 @@ class ChangeFeed:
         del self._staged[mark:]
 
     def commit(self) -> None:
-        """Number what is staged."""
+        """Number the new changes."""
         for campaign, state, attempts in self._staged:
             for at in range(0, len(attempts), _LONGEST_RUN):
                 run = attempts if len(attempts) <= _LONGEST_RUN else attempts[at : at + _LONGEST_RUN]

@@ -1,4 +1,4 @@
-"""What the last overview showed, so that the next one shows only what is new."""
+"""The last overview, so that the next one has only what is new."""
 
 from pilotmtc.model import Campaign, CampaignId, Pilot, PilotId
 from pilotmtc.protocol.records import FailureGroup
@@ -10,13 +10,13 @@ class LastOverview:
     Attributes
     ----------
     seq
-        Its number. Those of an earlier server are lower.
+        Its number; numbers of earlier servers are lower.
     first_seq
-        The number of the first overview that later ones can add to.
+        The first number to which later overviews can add.
     pilots, campaigns
-        By id, each with the number of the overview that was the first to show it so.
+        Records by id, each with the number of the overview that was the first with this record.
     failed
-        How many tasks were FAILED when `failures` were looked at.
+        Number of FAILED tasks when `failures` were determined.
     """
 
     def __init__(self, seq: int) -> None:
@@ -39,9 +39,9 @@ class LastOverview:
         return self.seq
 
     def rewind(self, mark: int) -> None:
-        """Show everything again, if the last overview was made after `mark`: nobody has received it."""
+        """Show everything again if the last overview was made after `mark`, because no client has received it."""
         if self.seq != mark:
             self._begin(self.seq + 1)
 
     def commit(self) -> None:
-        """Do nothing: what was shown is true now."""
+        """Do nothing: the last overview is valid."""

@@ -1,6 +1,6 @@
-"""How long pilots' agents may be silent, and what the server remembers of their claims. Pure.
+"""Leases of pilots: how long their agents may be silent. And the numbers of their newest claims. Pure.
 
-Time is monotonic, so that no agent is lost to a clock that jumps.
+The clock is monotonic, so that no agent is lost when the wall clock jumps.
 """
 
 from collections.abc import Callable
@@ -10,20 +10,20 @@ from pilotmtc.clock import Clock
 from pilotmtc.model import PilotId
 from pilotmtc.store.live.wakeups import Wakeups
 
-ALARM = 0.5  # of the lease: when that is left, a pilot's scheduler is asked
-_SILENT = 0.25  # of the lease: when that is left, watchers are told that the pilot is silent
+ALARM = 0.5  # of the lease: when this much is left, a pilot's scheduler is asked
+_SILENT = 0.25  # of the lease: when this much is left, clients are told that the pilot is silent
 _STALL = 0.25  # of the lease: a server that stalled for longer starts all leases again, as if it had been restarted
 
 
 class Leases:
-    """When each pilot's lease expires.
+    """The expiry of each pilot's lease.
 
-    A sign of life counts even if the request that brought it fails; leases that begin and end do not.
+    Signs of life stay even if their request is undone; the beginning and end of leases do not.
 
     Attributes
     ----------
     silent
-        Pilots whose leases have nearly run out, as watchers know it.
+        Pilots that clients know as silent, since their leases have nearly expired.
     """
 
     def __init__(self, clock: Clock, lease_s: float, wakeups: Wakeups) -> None:
@@ -32,7 +32,7 @@ class Leases:
         self._clock = clock
         self._wakeups = wakeups
         self._expiries: dict[PilotId, float] = {}
-        # A server that was killed forgets these, and with it the connections that late copies of claims come on.
+        # Not kept on disk: when a server dies, so do the connections on which late copies of claims could come.
         self._claims: dict[PilotId, int] = {}
         self._undo: list[Callable[[], object]] = []
 
@@ -40,7 +40,7 @@ class Leases:
         return pilot in self._expiries
 
     def renew(self, pilot: PilotId, ago_s: float = 0.0) -> None:
-        """Start the pilot's lease again, or a new one, from when the pilot was heard of."""
+        """Start the pilot's lease, again or for the first time, from the time of its last sign of life."""
         expiry = self._clock.monotonic() - ago_s + self.lease_s
         old = self._expiries.get(pilot)
         if old is None:
@@ -61,22 +61,22 @@ class Leases:
             self._undo.append(partial(self._expiries.setdefault, pilot, expiry))
 
     def expired(self) -> list[PilotId]:
-        """Return the pilots whose leases have run out."""
+        """Return the pilots whose leases have expired."""
         now = self._clock.monotonic()
         return [pilot for pilot, expiry in self._expiries.items() if expiry <= now]
 
     def is_alarming(self, pilot: PilotId) -> bool:
-        """Return whether the pilot has been silent for so long that its scheduler should be asked."""
+        """Return whether the pilot has been silent for long enough to ask its scheduler."""
         alarm = self._clock.monotonic() + ALARM * self.lease_s
         return self._expiries.get(pilot, alarm) < alarm
 
     def nearly_expired(self) -> frozenset[PilotId]:
-        """Return the pilots that are silent now, whatever watchers know."""
+        """Return the pilots that are silent now, whether clients know it or not."""
         alarm = self._clock.monotonic() + _SILENT * self.lease_s
         return frozenset([pilot for pilot, expiry in self._expiries.items() if expiry <= alarm])
 
     def note_silent(self) -> None:
-        """Let watchers know which pilots are silent now."""
+        """Let clients know which pilots are silent now."""
         if (silent := self.nearly_expired()) != self.silent:
             self._note_silent(silent)
 
@@ -98,14 +98,14 @@ class Leases:
         return again
 
     def deadlines_s(self) -> list[float]:
-        """Return in how many seconds a pilot becomes alarming, silent, or expires."""
+        """Return the times until pilots become alarming or silent, or until their leases expire."""
         now = self._clock.monotonic()
         left = [expiry - now for expiry in self._expiries.values()]
         marks = [one - part * self.lease_s for part in (ALARM, _SILENT) for one in left if one > part * self.lease_s]
         return left + marks
 
     def newest_claim(self, pilot: PilotId, default: int) -> int:
-        """Return the number of the newest claim of the pilot that has come; `default` if none has."""
+        """Return the number of the pilot's newest claim; `default` if there was none."""
         return self._claims.get(pilot, default)
 
     def note_claim(self, pilot: PilotId, number: int) -> None:
@@ -117,7 +117,7 @@ class Leases:
         )
 
     def mark(self) -> int:
-        """Return how many changes can be undone."""
+        """Return the number of changes that can be undone."""
         return len(self._undo)
 
     def rewind(self, mark: int) -> None:
@@ -126,5 +126,5 @@ class Leases:
             self._undo.pop()()
 
     def commit(self) -> None:
-        """Let nothing be undone any more."""
+        """Make all changes final."""
         self._undo.clear()

@@ -1,4 +1,4 @@
-"""What is kept in memory takes part in the transactions of the file."""
+"""State in memory that takes part in the transactions of the file."""
 
 from collections.abc import Callable
 from typing import Protocol, TypeVar
@@ -7,18 +7,18 @@ M = TypeVar("M")
 
 
 class Participant(Protocol[M]):
-    """Something in memory that changes with the file.
+    """State in memory that changes together with the file.
 
-    A transaction takes a mark when it begins and another one before each of its requests. Either all of it is
-    committed, or everything that came after a mark is undone.
+    A transaction takes a mark when it begins, and another one before each of its requests. It commits everything, or it
+    undoes everything after a mark.
     """
 
     def mark(self) -> M:
-        """Return the present place; `rewind` comes back to it."""
+        """Return a mark for `rewind`."""
         ...
 
     def rewind(self, mark: M) -> None:
-        """Undo what came after `mark`. The file has been rolled back already."""
+        """Undo everything after `mark`. The file has been rolled back already."""
         ...
 
     def commit(self) -> None:
@@ -27,13 +27,13 @@ class Participant(Protocol[M]):
 
 
 class Staged:
-    """A participant whose changes wait for the commit: until then, nobody sees them."""
+    """A participant whose changes are made, and seen, only with the commit."""
 
     def __init__(self) -> None:
         self._staged: list[Callable[[], object]] = []
 
     def mark(self) -> int:
-        """Return how many changes wait."""
+        """Return the number of waiting changes."""
         return len(self._staged)
 
     def rewind(self, mark: int) -> None:
@@ -41,7 +41,7 @@ class Staged:
         del self._staged[mark:]
 
     def commit(self) -> None:
-        """Make the changes that wait, in order."""
+        """Make the waiting changes, in order."""
         for change in self._staged:
             change()
         self._staged.clear()

@@ -1,4 +1,4 @@
-"""What running tasks have written, as agents report it when somebody asks. Pure, and a little of it only."""
+"""The newest output of running tasks, which agents report when a client asks for it. Pure."""
 
 from collections import defaultdict
 from functools import partial
@@ -7,27 +7,27 @@ from pilotmtc.model import PilotId, TaskId
 from pilotmtc.protocol.records import OutputTail
 from pilotmtc.store.live.participant import Staged
 
-_AGAIN_S = 2.0  # an agent that has not answered by then is asked again
-_KEPT = 32  # answers
+_AGAIN_S = 2.0  # after this time without an answer, the agent is asked again
+_KEPT = 32  # number of reports that are kept
 
 Attempt = tuple[TaskId, int]
 
 
 class RunningOutput(Staged):
-    """Which attempts agents are to report on, and what they have reported."""
+    """The attempts on which agents should report, and their reports."""
 
     def __init__(self) -> None:
         super().__init__()
         self._questions: defaultdict[PilotId, set[Attempt]] = defaultdict(set)
-        self._asked_at: dict[Attempt, float] = {}  # and not answered yet
+        self._asked_at: dict[Attempt, float] = {}  # agents have not answered about these yet
         self._answers: dict[Attempt, tuple[float, OutputTail]] = {}  # oldest first
 
     def answer(self, attempt: Attempt) -> tuple[float, OutputTail | None]:
-        """Return when an attempt was last reported on, and what it had written."""
+        """Return the time of the last report on an attempt, and the output in it."""
         return self._answers.get(attempt, (0.0, None))
 
     def ask(self, pilot: PilotId, attempt: Attempt, now: float) -> bool:
-        """Note that somebody asks about an attempt; return whether the pilot has to be told."""
+        """Note that a client asks about an attempt; return whether to tell its pilot."""
         if now - self._asked_at.get(attempt, float("-inf")) < _AGAIN_S:
             return False
         self._staged.append(partial(self._ask, pilot, attempt, now))
@@ -40,7 +40,7 @@ class RunningOutput(Staged):
         self._questions[pilot].add(attempt)
 
     def questions(self, pilot: PilotId) -> tuple[Attempt, ...]:
-        """Return the attempts that a pilot is to report on; each is returned once."""
+        """Return the attempts on which a pilot should report; each is returned once."""
         questions = self._questions.get(pilot)
         if not questions:
             return ()
@@ -48,7 +48,7 @@ class RunningOutput(Staged):
         return tuple(sorted(questions))
 
     def take(self, written: OutputTail, at: float) -> None:
-        """Keep a report that came at `at`."""
+        """Keep a report that came at the time `at`."""
         attempt = written.task, written.attempt
         self._asked_at.pop(attempt, None)
         self._answers.pop(attempt, None)

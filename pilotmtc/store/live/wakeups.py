@@ -1,4 +1,4 @@
-"""What commits have brought that requests wait for. Pure."""
+"""Which waiting requests to wake after a commit. Pure."""
 
 from collections.abc import Iterable
 
@@ -9,18 +9,18 @@ from pilotmtc.model import PilotId
 
 
 class Wakeup(Struct, frozen=True):
-    """Whom to wake.
+    """What to wake.
 
     Attributes
     ----------
     ready
-        There may be tasks for claims that wait.
+        Claims: there may be tasks for them.
     orders
-        Pilots with something to tell their agents.
+        Heartbeats of these pilots: there are orders for their agents.
     changed
-        There is something new to watch.
+        Clients that follow changes.
     schedulers
-        URLs of schedulers to ask about pilots: at once if True, else soon.
+        URLs of schedulers to ask about pilots: at once if True, otherwise soon.
     """
 
     ready: bool = False
@@ -30,47 +30,47 @@ class Wakeup(Struct, frozen=True):
 
 
 class Wakeups:
-    """Gathers what transactions have brought until it is taken."""
+    """Collects what to wake until it is taken."""
 
     def __init__(self) -> None:
         self._committed = Wakeup()
         self._staged = Wakeup()
 
     def tasks_ready(self) -> None:
-        """Note that claims may find something that they did not before."""
+        """Wake claims: there may be tasks for them."""
         if not self._staged.ready:
             self._staged = replace(self._staged, ready=True)
 
     def changed(self) -> None:
-        """Note that there is something new to watch."""
+        """Wake clients that follow changes."""
         if not self._staged.changed:
             self._staged = replace(self._staged, changed=True)
 
     def call(self, pilots: Iterable[PilotId]) -> None:
-        """Note that there is something to tell the agents of these pilots."""
+        """Wake heartbeats of these pilots: there are orders for their agents."""
         self._staged = replace(self._staged, orders=self._staged.orders.union(pilots))
 
     def ask_scheduler(self, url: str, *, at_once: bool) -> None:
-        """Note that the scheduler has to be asked; nothing if `url` is empty."""
+        """Have a scheduler asked, unless `url` is empty."""
         if url:
             urgent = at_once or self._staged.schedulers.get(url, False)
             self._staged = replace(self._staged, schedulers=self._staged.schedulers | {url: urgent})
 
     def take(self) -> Wakeup:
-        """Return what commits have brought since the last call."""
+        """Return what to wake for the commits since the last call."""
         taken, self._committed = self._committed, Wakeup()
         return taken
 
     def mark(self) -> Wakeup:
-        """Return what is staged."""
+        """Return what is collected but not committed."""
         return self._staged
 
     def rewind(self, mark: Wakeup) -> None:
-        """Stage what was staged at `mark`."""
+        """Go back to what was collected at `mark`."""
         self._staged = mark
 
     def commit(self) -> None:
-        """Add what is staged to what can be taken."""
+        """Let `take` return what was collected."""
         old, new = self._committed, self._staged
         if new == Wakeup():
             return

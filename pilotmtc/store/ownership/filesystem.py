@@ -1,7 +1,7 @@
-"""On what file system a store lies, and so how it is opened.
+"""The file system of a store, which decides how the store is opened.
 
-*local* is WAL with shared memory, which other programs may read live. *network* is for file systems that several hosts
-may use at once: one process of one host has the file to itself, and `owner` says which.
+*local*: WAL with shared memory, so that other programs may read the file while it is in use. *network*, for file
+systems that several hosts may use: one process on one host has the file to itself, and `owner` decides which one.
 """
 
 import errno
@@ -14,8 +14,8 @@ from pilotmtc.errors import ConfigError
 from pilotmtc.system import private_files
 
 LOCAL, NETWORK, AUTO = "local", "network", "auto"
-# Known to be this machine's own. Whatever else there is (NFS, Lustre, GPFS, CephFS, BeeGFS, FUSE, CIFS, 9p, cluster
-# file systems, layers over any of them, what is yet to be invented) may be another host's as well.
+# Known to belong to this machine alone. All others (NFS, Lustre, GPFS, CephFS, BeeGFS, FUSE, CIFS, 9p, cluster file
+# systems, layers over any of them, and future ones) may be shared with other hosts.
 _OWN = frozenset(
     ("ext2", "ext3", "ext4", "xfs", "btrfs", "bcachefs", "zfs", "f2fs", "jfs", "reiserfs", "nilfs2", "tmpfs", "ramfs",
      "rootfs", "overlay", "aufs", "vfat", "exfat", "ntfs3", "ubifs", "jffs2", "hfsplus")
@@ -40,7 +40,7 @@ UNKNOWN = FileSystem("unknown", "", "")
 
 
 class Place(Struct, frozen=True):
-    """How a store is opened, and why: `forced` by the user, or by what it lies on."""
+    """How a store is opened, and why: `forced` by the user, or because of its file system."""
 
     mode: str
     file_system: FileSystem
@@ -59,16 +59,16 @@ def find_mount(mountinfo: str, mount_id: int) -> FileSystem:
 
 
 def file_system_of(directory: str) -> FileSystem:
-    """Return what `directory` lies on; of one that is not there yet, what the nearest one above it lies on.
+    """Return the file system of `directory`; if that does not exist yet, of its nearest existing parent.
 
     Raises
     ------
     ConfigError
-        If it cannot be looked at for now: that says nothing about what it is.
+        If it cannot be examined at present, which says nothing about its type.
     """
     while True:
         try:
-            fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # mounts what mounts itself
+            fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # makes an automounter mount it
             break
         except FileNotFoundError:
             directory = os.path.dirname(directory)
@@ -88,7 +88,7 @@ def file_system_of(directory: str) -> FileSystem:
 def _unknown(directory: str, error: OSError) -> FileSystem:
     if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO):
         raise ConfigError(f"what {directory} lies on cannot be found out: {error.strerror}") from error
-    return UNKNOWN  # whoever goes on to open the store will say what is wrong
+    return UNKNOWN  # opening the store will report what is wrong
 
 
 def place_of(store: str) -> Place:
@@ -97,23 +97,23 @@ def place_of(store: str) -> Place:
     Raises
     ------
     ConfigError
-        If the file that forces a mode makes no sense.
+        If the file that forces a mode is invalid.
     """
     file_system = file_system_of(os.path.dirname(store))
     if (mode := _written_mode(store)) in (LOCAL, NETWORK):
         return Place(mode, file_system, forced=True)
-    # What one host sees as its own disk, others may have mounted; once one of them has come, all go by its rules.
+    # One host's own disk may be mounted by others: as soon as one of those has come, all use network mode.
     shared = file_system.shared or (mode != AUTO and os.path.isdir(owner_directory(store)))
     return Place(NETWORK if shared else LOCAL, file_system)
 
 
 def set_mode(store: str, mode: str) -> None:
-    """Force `mode`, for all hosts, from the next opening on; `AUTO` lets what each host sees decide.
+    """Force `mode` for all hosts when the store is next opened; with `AUTO`, the file system decides.
 
     Raises
     ------
     ConfigError
-        If there is no such mode, or it cannot be written down.
+        If there is no such mode, or if it cannot be written.
     """
     if mode not in (LOCAL, NETWORK, AUTO):
         raise ConfigError(f"{mode!r} is no mode of a store: say {LOCAL}, {NETWORK} or {AUTO}")
@@ -133,7 +133,7 @@ def set_mode(store: str, mode: str) -> None:
 
 
 def owner_directory(store: str) -> str:
-    """Return where hosts write down who has the store."""
+    """Return the directory in which hosts record who owns the store."""
     return f"{store}.owner"
 
 
@@ -159,5 +159,5 @@ def _written_mode(store: str) -> str:
 
 
 def _plain(word: str) -> str:
-    r"""Undo what the kernel does to blanks and backslashes: ``\040`` is a blank."""
+    r"""Undo the kernel's escapes for blanks and backslashes: ``\040`` is a blank."""
     return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), word)

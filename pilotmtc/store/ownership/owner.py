@@ -1,12 +1,12 @@
-"""Who has a store on a network file system: a lease, kept in the directory ``store.db.owner``.
+"""The owner of a store on a network file system holds a lease, kept in the directory ``store.db.owner``.
 
-A claim is a file there whose name is a number; the highest counts. To claim is to create the next number, which the
-file system lets one host do and no other. From then on only its maker writes that file: every `RENEW_S` it replaces it
-(by rename) with one whose sequence number is higher. So nobody can overwrite anybody, whatever is late.
+A claim is a file there whose name is a number; the highest one counts. A host claims the store by creating the next
+number, which the file system lets only one host do. From then on, only that host writes the file: every `RENEW_S` it
+replaces the file (by rename) with one that has a higher sequence number. So no host can overwrite another's claim.
 
-The maker believes in its claim for three such periods after it began to renew it, by a clock that counts suspension,
-and only if it has seen no higher number since. Others let six pass, by their own clock, in which they have seen no
-change. No clock of one host is ever compared with that of another.
+The owner trusts its claim for three periods after the start of the last renewal, by a clock that includes suspension,
+and only while it sees no higher number. Other hosts wait for six periods without a change, by their own clocks. Clocks
+of different hosts are never compared.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ _SHORT = Annotated[str, Meta(min_length=1, max_length=255)]
 
 
 class Host(Struct, frozen=True):
-    """A host as it is now: its name, its kernel's present run, and the namespace of its process ids."""
+    """A host since its last boot: its name, its boot id, and the namespace of its process ids."""
 
     name: _SHORT
     boot: _SHORT
@@ -47,22 +47,22 @@ class Host(Struct, frozen=True):
 
 
 class Record(Struct, frozen=True):
-    """What a claim's file says.
+    """The content of a claim's file.
 
     Attributes
     ----------
     host, pid, started
-        The process, and when it was started (in the kernel's ticks, so that a number given anew is told apart).
+        The process, and when it was started (in the kernel's ticks, so that a reused process id is noticed).
     token
-        Random, of this claim.
+        A random value for this claim.
     sequence
         Grows with each renewal.
     renew_s
         How often it is renewed.
     state
-        ``claimed``: the file is being made safe; ``serving``; ``released``: done with, for ever.
+        ``claimed``: the store's file is being made safe; ``serving``; ``released``: the claim has ended.
     socket
-        Where it listens, for serves of the same host.
+        The server's socket, for ``serve`` on the same host.
     """
 
     host: Host
@@ -76,14 +76,14 @@ class Record(Struct, frozen=True):
 
 
 class Seen(Struct, frozen=True):
-    """The highest claim as it was read; number 0 is none."""
+    """The highest claim, as it was read; number 0: there is none."""
 
     number: int = 0
     data: bytes = b""
 
 
 class Verdict(enum.Enum):
-    """What a claim means for a host that wants the store."""
+    """What a claim means for a host that needs the store."""
 
     FREE = "released, or nobody's"
     DEAD = "of a process of this host that is no more"
@@ -96,12 +96,12 @@ _decoder = msgspec.json.Decoder(Record)
 
 
 def parse(data: bytes) -> Record:
-    """Return the record in `data`, which may be followed by blanks.
+    """Parse the record in `data`, which may be followed by blanks.
 
     Raises
     ------
     StoreError
-        If there is none.
+        If it is invalid.
     """
     if len(data) > MAX_RECORD_BYTES:
         raise StoreError(f"an owner's record of more than {MAX_RECORD_BYTES} bytes is none of pilotmtc's")
@@ -117,17 +117,17 @@ def judge(seen: Seen, here: Host, alive: Callable[[int, int], bool], unchanged_s
     Parameters
     ----------
     alive
-        Whether a process, by number and start, is one of this host.
+        Returns whether the process with this id and start is alive on this host.
     unchanged_s
-        How long `seen` has been the same, watched by this very process.
+        How long this process has seen `seen` without a change.
     renew_s
-        This process's own period; the longer of it and the record's counts.
+        This process's own period; the longer of this and the record's is used.
     """
     if seen.number == 0:
         return Verdict.FREE
     try:
         record = parse(seen.data)
-    except StoreError:  # being written just now, cut off, or nonsense: nobody's word, so it lasts as long as any
+    except StoreError:  # incomplete or invalid, so its owner is unknown: it is valid as long as any other
         return Verdict.SILENT if unchanged_s > SILENT * renew_s else Verdict.ELSEWHERE
     if record.state == "released":
         return Verdict.FREE
@@ -140,12 +140,12 @@ def judge(seen: Seen, here: Host, alive: Callable[[int, int], bool], unchanged_s
 
 
 def period_s() -> float:
-    """Return how often claims are renewed here.
+    """Return the period of renewals.
 
     Raises
     ------
     ConfigError
-        If the variable that says so makes no sense.
+        If the environment variable for it is invalid.
     """
     word = os.environ.get(RENEW_VARIABLE, str(RENEW_S))
     try:
@@ -169,7 +169,7 @@ def this_host() -> Host:
 
 
 def started_at(pid: int) -> int:
-    """Return when a process was started, in ticks; -1 if there is none."""
+    """Return when a process was started, in ticks; -1 if it does not exist."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
@@ -179,20 +179,19 @@ def started_at(pid: int) -> int:
 
 
 def is_alive(pid: int, started: int) -> bool:
-    """Return whether the process with that number and start is there."""
+    """Return whether the process with this id and start exists."""
     return started_at(pid) == started
 
 
 def look(directory: str) -> Seen:
     """Return the highest claim.
 
-    A file is made and removed first, which makes a network file system's client forget what it has kept of the
-    directory.
+    First, a file is created and removed, so that the client of the network file system drops its cached listing.
 
     Raises
     ------
     OSError
-        If the file system does not play along.
+        If the file system fails.
     """
     scratch = os.path.join(directory, f"look-{secrets.token_hex(8)}")
     os.close(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
@@ -202,7 +201,7 @@ def look(directory: str) -> Seen:
 
 
 def highest(directory: str) -> int:
-    """Return the highest number that is claimed, 0 if none is."""
+    """Return the highest claimed number; 0 if there is none."""
     return max((int(name) for name in os.listdir(directory) if name.isascii() and name.isdigit()), default=0)
 
 
@@ -217,7 +216,7 @@ def _read(directory: str, number: int) -> bytes:
 def _write(path: str, flags: int, record: Record) -> None:
     fd = os.open(path, flags | os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        # Always as long, for a host may go by the length that it has seen before.
+        # Always of the same length, because a host may use the file size from its cache.
         os.write(fd, msgspec.json.encode(record).ljust(MAX_RECORD_BYTES))
         os.fsync(fd)
     finally:
@@ -229,12 +228,12 @@ def _boot_time() -> float:
 
 
 def _stop_at_once() -> None:
-    # Not a moment longer: SQLite, asked to close, would remove by name a file that is the new owner's now.
+    # Exit at once: closing SQLite would remove a file by name that belongs to the new owner now.
     os._exit(EXIT_MOVED)
 
 
 class Lease:
-    """A claim that this process has made. A thread renews it."""
+    """The claim of this process, which a thread renews."""
 
     def __init__(
         self, directory: str, number: int, record: Record, believed_from: float, stop: Callable[[], None]
@@ -253,20 +252,20 @@ class Lease:
 
     @property
     def host(self) -> str:
-        """The name by which other hosts send clients here."""
+        """The name under which other hosts send clients here."""
         return self._record.host.name
 
     def prove(self) -> None:
-        """Return if nobody else can have the store now; else end this process at once.
+        """Check that no other host can own the store now; otherwise exit at once.
 
         Raises
         ------
         StoreError
-            If it cannot be proven for now: nothing may be written then.
+            If this cannot be checked at present: nothing may be written then.
         """
         try:
-            # A machine that was stopped as a whole has a clock that stood still with it. Where hosts see one directory,
-            # this alone would do; others show for a while what was there before.
+            # If the whole machine was paused, so was its clock. Where all hosts see the same directory, this check is
+            # enough; some file systems show an old listing for a while.
             if os.path.exists(self._next) or not os.path.exists(self._path):
                 self._stop_if_lost()
             if _boot_time() >= self._until:
@@ -277,24 +276,24 @@ class Lease:
             ) from error
 
     def advertise(self, socket: str) -> None:
-        """Write down that the store is served, and where."""
+        """Record that the store is being served, and on which socket."""
         self._renew(state="serving", socket=socket)
 
     def held(self) -> bool:
-        """Return whether nobody is known to have the store; a lease that is lost ends the process anyway."""
+        """Return whether no other owner is known; if the lease is lost, the process ends anyway."""
         return not self._ended.is_set()
 
     def abandon(self) -> None:
-        """Renew it no more; whoever comes next makes sure of the file."""
+        """Stop renewing it; the next owner will make the file safe."""
         self._ended.set()
         self._thread.join(_JOIN_S)
 
     def release(self) -> None:
-        """Let the next host have it, at once."""
+        """Let the next host claim it at once."""
         self.abandon()
         try:
             self._renew(state="released", socket="")
-        except OSError as error:  # the next one waits for silence
+        except OSError as error:  # the next host will wait until the lease has expired
             log.error("%s cannot be released: %s", self._path, error)
 
     def forget_older(self) -> None:
@@ -314,7 +313,7 @@ class Lease:
     def _renew(self, anyhow: bool = True, **changes: str) -> None:
         with self._lock:
             if not anyhow and _boot_time() < self._until:
-                return  # the thread was faster
+                return  # the renewing thread was faster
             began = _boot_time()
             record = replace(self._record, sequence=self._record.sequence + 1, **changes)
             self._stop_if_lost()
@@ -324,7 +323,7 @@ class Lease:
             except FileNotFoundError:  # removed by a later owner
                 self._stop_if_lost()
                 raise
-            # Only now, for whoever claims after this will find the file changed and step back.
+            # Only now, because a host that claims after this will see the change and step back.
             self._stop_if_lost()
             self._record = record
             self._until = began + BELIEVED * record.renew_s
@@ -340,14 +339,14 @@ class Lease:
 
 
 def claim(store: str, seen: Seen, here: Host, renew_s: float, stop: Callable[[], None] = _stop_at_once) -> Lease | None:
-    """Claim the store whose highest claim was `seen`, which is over.
+    """Claim the store, whose highest claim `seen` has ended.
 
-    Returns None if another was faster, or that claim has stirred after all.
+    Returns None if another host was faster, or if that claim was renewed after all.
 
     Raises
     ------
     OSError
-        If the file system does not play along.
+        If the file system fails.
     """
     directory = owner_directory(store)
     began = _boot_time()
@@ -357,7 +356,7 @@ def claim(store: str, seen: Seen, here: Host, renew_s: float, stop: Callable[[],
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     except OSError:
-        if os.path.exists(path):  # SFTP has no error of its own for that
+        if os.path.exists(path):  # SFTP has no specific error for an existing file
             return None
         raise
     try:
@@ -365,7 +364,7 @@ def claim(store: str, seen: Seen, here: Host, renew_s: float, stop: Callable[[],
     except OSError:
         os.unlink(path)
         raise
-    # Who is alive finds this number before it believes in its own again; who has renewed before that is seen here.
+    # A living owner sees this number before it trusts its own claim again; a renewal before that is seen here.
     if highest(directory) != number or (seen.number and _read(directory, seen.number) != seen.data):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)

@@ -89,7 +89,7 @@ def become_owner(store: str, tell: Tell) -> Lease:
 
 
 def _words(store: str, seen: Seen, unchanged_s: float, renew_s: float) -> tuple[str, str]:
-    """Return what to tell of a claim of another host."""
+    """Return the message about another host's claim."""
     record = _record(seen)
     if record is None:
         return "wait", f"somebody is about to open {store}, or was when it died; waiting to see which"
@@ -118,14 +118,14 @@ def _record(seen: Seen) -> Record | None:
 
 
 def _made_safe(store: str, lease: Lease, seen: Seen, verdict: Verdict, tell: Tell) -> Lease:
-    """Return `lease` once the owner before it can do no harm, should it only have been asleep."""
+    """Make sure that the former owner can do no harm if it was only asleep; return `lease`."""
     before = _record(seen)
     finished = seen.number == 0 or (before is not None and before.state != "claimed")
     try:
         _remove_copies(store)
         for suffix in ("", "-wal"):
             with contextlib.suppress(FileNotFoundError):
-                os.utime(store + suffix)  # a file system's client then forgets what it has kept of it
+                os.utime(store + suffix)  # the file system's client then drops what it has cached of it
         if (verdict is Verdict.SILENT or not finished) and os.path.exists(store):
             host = before.host.name if before is not None else "another host"
             _replace_file(store, lease, host, tell)
@@ -137,7 +137,7 @@ def _made_safe(store: str, lease: Lease, seen: Seen, verdict: Verdict, tell: Tel
 
 
 def _remove_copies(store: str) -> None:
-    """Remove what other claims have begun, and with it their way to go on with it."""
+    """Remove the copies that other claims have started, so that they cannot continue."""
     directory, name = os.path.split(store)
     for left in os.listdir(directory):
         if left.startswith(f"{name}.take-"):
@@ -146,25 +146,25 @@ def _remove_copies(store: str) -> None:
 
 
 def _replace_file(store: str, lease: Lease, host: str, tell: Tell) -> None:
-    """Put a copy in the place of the file and its log.
+    """Replace the file and its log with copies.
 
-    The former owner, stopped in the middle of a write and woken later, then writes to a file that has no name any more
-    (and whose locks it may still hold). It has acknowledged nothing that the copy lacks: it looks at its lease
-    before it answers. Both files take their places by being renamed from a name of this claim's own, which the next
-    claim removes first: so a process stopped in the middle of *this* does no harm later, either.
+    If the former owner was stopped in the middle of a write and wakes up later, it then writes to a file without a name
+    (whose locks it may still hold). It has acknowledged nothing that the copy lacks, because it checks its lease before
+    it answers. Both copies are renamed from names of this claim, which the next claim removes first: so a process that
+    was stopped in the middle of *this* function does no harm later, either.
     """
     part = f"{store}.take-{lease.number}"
     size_bytes = sum(os.stat(path).st_size for path in (store, f"{store}-wal") if os.path.exists(path))
     log.info("copying %s (%d bytes), which %s may still have open", store, size_bytes, host)
     tell("wait", f"taking {store} over from {host}: copying {format_memory(size_bytes)}")
     try:
-        # The file before its log: what is written back from the log meanwhile is in the log's copy as well.
+        # First the file, then its log: what moves from the log to the file meanwhile is in the copy of the log as well.
         for suffix in ("", "-wal"):
             if os.path.exists(store + suffix):
                 os.close(os.open(part + suffix, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
                 shutil.copyfile(store + suffix, part + suffix)
         _merge(part)
-        for suffix in ("", "-wal"):  # the log that is empty now keeps the old one out
+        for suffix in ("", "-wal"):  # an empty log replaces the old one
             _sync(part + suffix, os.O_RDWR | os.O_CREAT)
         lease.prove()
         os.rename(part, store)
@@ -180,7 +180,7 @@ def _replace_file(store: str, lease: Lease, host: str, tell: Tell) -> None:
 
 
 def _merge(path: str) -> None:
-    """Bring what is in the log at `path` into the file."""
+    """Merge the log of the file at `path` into the file."""
     connection = sqlite3.connect(path, isolation_level=None)
     try:
         connection.execute("PRAGMA locking_mode = EXCLUSIVE").fetchone()

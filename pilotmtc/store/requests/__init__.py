@@ -1,1 +1,1 @@
-"""What requests do to the store, one file a subject."""
+"""Handlers of requests: what each request does with the store. One file per subject."""

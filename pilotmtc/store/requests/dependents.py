@@ -1,4 +1,4 @@
-"""What follows from a task's end for tasks that depend on it."""
+"""Tasks become READY or SKIPPED when the tasks that they depend on end."""
 
 from collections.abc import Iterable
 from itertools import islice
@@ -10,8 +10,8 @@ from pilotmtc.store.file.transaction import Transaction
 
 _WAITING, _READY, _DONE, _SKIPPED = TaskState.WAITING, TaskState.READY, TaskState.DONE, TaskState.SKIPPED
 _PAGE = 1000
-# The waiting tasks that depend on tasks of a list.
-# CROSS JOIN keeps the order: the list, then the dependencies of each, then the tasks.
+# Waiting tasks that depend on tasks in a list.
+# CROSS JOIN fixes the order: the list, then the dependencies of each task, then the tasks.
 _DEPENDENTS = f"""SELECT d.needs_id, d.task_id, d.well, t.unmet, t.campaign_id, t.attempt
     FROM json_each(?) AS ended CROSS JOIN dependency AS d ON d.needs_id = ended.value
     CROSS JOIN task AS t ON t.id = d.task_id WHERE t.state = {_WAITING:d}"""

@@ -1,4 +1,4 @@
-"""Filters become SQL over the tasks."""
+"""Translates filters into SQL."""
 
 import difflib
 import re
@@ -13,38 +13,38 @@ from pilotmtc.store.file.sql import IN_LIST, id_list, in_states
 from pilotmtc.store.file.task_status import HELD
 from pilotmtc.store.file.transaction import Transaction
 
-# A subquery that has the last recorded attempt of t.
+# A subquery with the last recorded attempt of t.
 LAST = f"""(SELECT max(id) FROM attempt
     WHERE id BETWEEN {attempt_id_sql("t.id", "0")} AND {attempt_id_sql("t.id", "t.attempt")})"""
 
 
 def measured(column: str) -> str:
-    """Return the SQL of what the last recorded attempt of t says; NULL if there is none."""
+    """Return SQL for a column of the last recorded attempt of t; NULL if there is none."""
     return f"(SELECT {column} FROM attempt WHERE id = {LAST})"
 
 
-# How long t runs by now, or its last attempt did; its value is the time.
+# How long t has been running, or how long its last attempt ran; the parameter is the present time.
 ELAPSED = f"CASE t.state WHEN {TaskState.RUNNING:d} THEN ? - t.started_at ELSE {measured('elapsed_s')} END"
 
 _CAMPAIGN_RANGE = "SELECT first_id, last_id FROM campaign WHERE id = ?"
-# Where templates have the field of a name: the template and the place.
+# The templates that have a field with a name, and its position.
 _FIELD_PLACES = """SELECT p.id, f.key FROM template AS p, json_each(p.body, '$.fields') AS f WHERE f.value = ?"""
-# The names of fields, of the newest templates first; they may repeat.
+# Names of fields, from the newest templates first; names may repeat.
 _FIELD_NAMES = """SELECT f.value FROM (SELECT id, body FROM template ORDER BY id DESC LIMIT 500) AS p,
     json_each(p.body, '$.fields') AS f ORDER BY p.id DESC, f.key"""
 _BAD = frozenset({TaskState.FAILED, TaskState.CANCELED, TaskState.SKIPPED})
 _OPS = frozenset({"<", "<=", "=", "!=", ">=", ">"})
 _COLUMNS = {"id": "t.id", "priority": "t.priority", "attempt": "t.attempt"}
-_LASTS = ("elapsed_s", "cpu_s", "memory_bytes", "signal")  # of the last attempt
+_LASTS = ("elapsed_s", "cpu_s", "memory_bytes", "signal")  # columns of the last attempt
 _PARAM = "params."
-# As a number, what reads like one: SQLite casts any other text to 0.
+# Only text that looks like a number: SQLite casts any other text to 0.
 _NUMBER = "CASE WHEN {0} GLOB '*[0-9]*' AND {0} NOT GLOB '*[^-+.0-9eE]*' THEN CAST({0} AS REAL) END"
 
 
 class Where:
-    """A `Filter` as SQL over ``task AS t``: the `source` of rows, a `condition`, and its `values`.
+    """A `Filter` as SQL over ``task AS t``: a `source` of rows, a `condition`, and its `values`.
 
-    There are `few` rows when the source, or a list of ids, leads straight to them.
+    `few`: the source or a list of ids leads directly to few rows.
     """
 
     def __init__(self, tx: Transaction, wish: Filter) -> None:
@@ -74,7 +74,7 @@ class Where:
 
     @property
     def condition(self) -> str:
-        """The conditions, ready for AND."""
+        """All conditions, each preceded by AND."""
         return " AND ".join(self._terms) or "1"
 
     def _add(self, term: str, *values: object) -> None:
@@ -82,7 +82,7 @@ class Where:
         self.values.extend(values)
 
     def _states(self, states: frozenset[TaskState]) -> None:
-        # A partial index is used only when its own condition is there word for word.
+        # SQLite uses a partial index only if the query contains the index's condition literally.
         if states and states <= _BAD:
             self.source = "task AS t INDEXED BY task_ended"
             self._add(f"t.state >= {TaskState.FAILED:d}")
@@ -103,7 +103,7 @@ class Where:
         self._add(f"({' OR '.join(terms) or '0'})")
 
     def _names(self, names: tuple[str, ...]) -> None:
-        # GLOB knows [ too, which a Filter does not.
+        # In GLOB, [ is special as well.
         terms = ["t.name GLOB ?" if "*" in name or "?" in name else "t.name = ?" for name in names]
         values = [name.replace("[", "[[]") if "*" in name or "?" in name else name for name in names]
         self._add(f"({' OR '.join(terms) or '0'})", *values)
@@ -130,7 +130,7 @@ class Where:
             raise UsageError(f"tasks cannot be compared by {one.what!r}: there are {known}")
 
     def _param(self, tx: Transaction, name: str, op: str, value: float | str) -> None:
-        """Compare a parameter, which each template may have at another place."""
+        """Add a comparison of a parameter, whose position may differ between templates."""
         places: dict[int, list[int]] = {}
         for template, at in tx.execute(_FIELD_PLACES, (name,)):
             places.setdefault(at, []).append(template)
@@ -152,7 +152,7 @@ class Where:
 
 
 def field_names(tx: Transaction) -> list[str]:
-    """Return the names of parameters, of the newest templates first."""
+    """Return the names of parameters, from the newest templates first."""
     return list(dict.fromkeys(name for (name,) in tx.execute(_FIELD_NAMES)))
 
 

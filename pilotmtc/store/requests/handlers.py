@@ -1,4 +1,4 @@
-"""Which function does which request: each says so of itself."""
+"""Decorators that register a function as the handler of a request."""
 
 import sqlite3
 from collections.abc import Callable
@@ -14,14 +14,14 @@ ReplyType = TypeVar("ReplyType", bound=Reply)
 
 
 class StoreFile(NamedTuple):
-    """What a request that is done beside the server's loop may use of the store.
+    """What a handler in a thread may use of the store.
 
     Attributes
     ----------
     owner
-        The only way to the file, if no other connection may open it.
+        Gives access to the file's only connection, if no other one may open the file.
     pilot_directory
-        Where the files of the pilot lie that the request names.
+        The directory of the pilot that the request names.
     """
 
     path: Path
@@ -49,7 +49,7 @@ THREAD_HANDLERS: dict[type[AnyRequest], ThreadHandler[Any, Reply]] = {}  # Execu
 
 
 def handles(kind: type[Kind]) -> Callable[[Handler[Kind, ReplyType]], Handler[Kind, ReplyType]]:
-    """Let the decorated function do requests of this kind, in a transaction."""
+    """Register the decorated function for this request; it is called within a transaction."""
 
     def register(handler: Handler[Kind, ReplyType]) -> Handler[Kind, ReplyType]:
         HANDLERS[kind] = handler
@@ -61,7 +61,7 @@ def handles(kind: type[Kind]) -> Callable[[Handler[Kind, ReplyType]], Handler[Ki
 def handles_in_thread(
     kind: type[Kind],
 ) -> Callable[[ThreadHandler[Kind, ReplyType]], ThreadHandler[Kind, ReplyType]]:
-    """Let the decorated function do requests of this kind, beside the server's loop."""
+    """Register the decorated function for this request; it is called in a thread, outside of transactions."""
 
     def register(handler: ThreadHandler[Kind, ReplyType]) -> ThreadHandler[Kind, ReplyType]:
         THREAD_HANDLERS[kind] = handler

@@ -25,8 +25,8 @@ from pilotmtc.store.requests.query import TASK_COLUMNS, get_campaigns, get_task,
 _BLOCKERS = 10
 _MOST_HELD = 20_000
 _MOST_SPANS = 10_000
-_SPAN_IDS = 8_192  # tasks whose attempts are looked at in one go
-_MOVES = 30_000  # changes that are looked at in one go; most of them are of attempts that begin
+_SPAN_IDS = 8_192  # tasks whose attempts are read at once
+_MOVES = 30_000  # changes that are read at once; most of them are not ends of attempts
 _SPANS = "SELECT id, node, slot, started_at, elapsed_s, cause, coalesce(exit_code, signal, 0) FROM attempt"
 _IS_OF_PILOT = "pilot_id = ? AND started_at > 0"
 _OLDER_SPANS = f"{_SPANS} WHERE id >= ? AND id < ? AND {_IS_OF_PILOT} ORDER BY id DESC LIMIT ?"
@@ -35,14 +35,14 @@ _LOOK_S = 0.02
 _NEW_TASKS = 2_000
 _BEGUN = frozenset({TaskState.CLAIMED, TaskState.RUNNING})
 _BAD = frozenset({TaskState.FAILED, TaskState.CANCELED, TaskState.SKIPPED})
-# The tasks of one kind that are claimed before a certain one, as far as they are worth counting.
+# Tasks of one kind that are claimed before a given one, up to the number that is counted.
 _AHEAD = f"""SELECT count(*) FROM (SELECT 1 FROM task INDEXED BY task_ready WHERE campaign_id = ?1 AND resources_id = ?2
     AND state = {TaskState.READY:d} AND not_before IS NULL AND (priority > ?3 OR priority = ?3 AND id < ?4) LIMIT ?5)"""
 _BLOCKING = f"SELECT {TASK_COLUMNS} FROM task AS t WHERE t.id {IN_LIST} LIMIT {_BLOCKERS}"
 _HELD_TASKS = f"""SELECT id, attempt, campaign_id, started_at FROM task INDEXED BY task_held
     WHERE pilot_id = ? AND {HELD} ORDER BY id LIMIT {_MOST_HELD}"""
 _RUNNING_ATTEMPT = f"SELECT attempt, pilot_id FROM task WHERE id = ? AND state = {RUNNING}"
-# The tags of the newest tasks, the most frequent first.
+# Tags of the newest tasks, the most frequent first.
 _TAGS = f"""SELECT tag.value FROM (SELECT tags FROM task ORDER BY id DESC LIMIT {_NEW_TASKS}) AS t,
     json_each(t.tags) AS tag GROUP BY 1 ORDER BY count(*) DESC LIMIT 100"""
 _PILOT_BY_KEY = "SELECT id FROM pilot WHERE key = ?"
@@ -51,7 +51,7 @@ _DIRECTORY = "SELECT directory FROM pilot WHERE id = ?"
 
 @handles(Explain)
 def explain(tx: Transaction, request: Explain) -> Explanation:
-    """Return what explains the state of a task."""
+    """Return the facts that explain the state of a task."""
     detail = get_task(tx, GetTask(request.task))
     task = detail.task
     now = tx.clock.now()
@@ -86,7 +86,7 @@ def explain(tx: Transaction, request: Explain) -> Explanation:
 
 @handles(GetPilotView)
 def get_pilot_view(tx: Transaction, request: GetPilotView) -> PilotView:
-    """Return a pilot and what it holds."""
+    """Return everything about a pilot."""
     now = tx.clock.now()
     found = pilots_where(tx, "id = ?", (request.pilot,))
     if not found:
@@ -114,7 +114,7 @@ def get_pilot_view(tx: Transaction, request: GetPilotView) -> PilotView:
 
 @handles(GetTail)
 def get_tail(tx: Transaction, request: GetTail) -> Tail:
-    """Return what a running attempt has written, as far as is known, and ask its agent for more."""
+    """Return the known output of a running attempt, and ask its agent for more."""
     row = tx.execute(_RUNNING_ATTEMPT, (request.task,)).fetchone()
     if row is None:
         return Tail()
@@ -127,7 +127,7 @@ def get_tail(tx: Transaction, request: GetTail) -> Tail:
 
 @handles(ReportOutput)
 def peeked(tx: Transaction, request: ReportOutput) -> Done:
-    """Pass on what running attempts have written."""
+    """Take reports on the output of running attempts."""
     for written in request.written:
         tx.running_output.take(written, tx.clock.now())
     tx.wakeups.changed()
@@ -136,7 +136,7 @@ def peeked(tx: Transaction, request: ReportOutput) -> Done:
 
 @handles(GetSpans)
 def get_spans(tx: Transaction, request: GetSpans) -> Spans:
-    """Return when slots were in use."""
+    """Return a page of attempts with the times and cores that they used."""
     if not request.before and tx.changes.first_seq <= request.since <= tx.changes.seq:
         return _newer_spans(tx, request)
     limit = max(1, min(request.limit, _MOST_SPANS))
@@ -158,7 +158,7 @@ def get_spans(tx: Transaction, request: GetSpans) -> Spans:
 
 
 def _newer_spans(tx: Transaction, request: GetSpans) -> Spans:
-    """Return what has ended since an earlier reply, retries of old tasks too, from the changes in memory."""
+    """Return attempts that have ended since an earlier reply, from the changes in memory."""
     seq, moves = tx.changes.since(request.since, None, _MOVES)
     ended = {attempt_id(task, attempt) for task, state, attempt in moves if attempt and state not in _BEGUN}
     rows = tx.execute(_SPANS_BY_ID, (id_list(ended), request.pilot))
@@ -172,18 +172,18 @@ def _span(row: tuple[Any, ...]) -> Span:
 
 @handles(GetWords)
 def get_words(tx: Transaction, request: GetWords) -> Words:
-    """Return words for filters."""
+    """Return words for the completion of filters."""
     return Words(tuple(field_names(tx)[:200]), tuple([tag for (tag,) in tx.execute(_TAGS)]))
 
 
 def find_pilot(tx: Transaction, key: str) -> PilotId | None:
-    """Return the pilot with this key, None if there is none."""
+    """Return the pilot with this key; None if there is none."""
     row = tx.execute(_PILOT_BY_KEY, (key,)).fetchone()
     return None if row is None else PilotId(*row)
 
 
 def pilot_directory(tx: Transaction, pilot: int) -> str:
-    """Return where the files of a pilot lie.
+    """Return the directory of a pilot.
 
     Raises
     ------

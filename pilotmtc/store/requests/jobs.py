@@ -1,4 +1,4 @@
-"""Pilots' jobs: which ones schedulers are asked about, and what schedulers report."""
+"""Jobs of pilots: which ones to ask schedulers about, and what schedulers report."""
 
 import json
 from collections.abc import Iterable
@@ -18,24 +18,24 @@ from pilotmtc.store.requests.pilots import end
 from pilotmtc.store.requests.query import decode_pilot, store_path
 from pilotmtc.store.requests.reconcile import LIVING, NOT_HEARD, judge, why_waiting
 
-# An agent needs a moment to leave after it has ended its pilot; then the rest of its job is canceled.
+# An agent needs a moment to exit after it has ended its pilot; then its job is canceled.
 _LEAVES_WITHIN_S = 20.0
 _WATCHED = "FROM pilot INDEXED BY pilot_watched WHERE watched = 1"
-# All pilots to ask schedulers about; whether it is only for an end that nobody has asked about since.
+# All pilots to ask schedulers about, and whether the scheduler must still be told about their end.
 _OPEN_JOBS = f"""SELECT scheduler, id, state, kill, reason != ? AND trouble = '' AND coalesce(asked_at, 0) < ended_at
     {_WATCHED}"""
-# The pilots to ask a scheduler about.
+# The pilots to ask a given scheduler about.
 _JOBS = f"""SELECT id, key, state, description, directory, batch, submits, submitted_at, kill, seen_at, ended_at, reason
     {_WATCHED} AND scheduler = ? ORDER BY id"""
-# Of pilots with these keys, those that are over and not asked about any more.
+# Of the pilots with these keys, those that have ended and about which no scheduler is asked any more.
 _LEFT_KEYS = f"""SELECT id FROM pilot WHERE key {IN_LIST} AND watched = 0 AND scheduler != ''
     AND state {in_states(PILOT_FINAL)}"""
 _WATCH = f"UPDATE pilot SET watched = 1 WHERE id {IN_LIST}"
-# Note that a pilot is about to be submitted, unless it was meanwhile, or is not to be any more.
+# Note that a pilot is about to be submitted, unless that has happened or is no longer wanted.
 _BEGIN_SUBMIT = f"""UPDATE pilot SET submits = submits + 1, submitted_at = ?
     WHERE id = ? AND submits = ? AND state = {PilotState.NEW:d} AND kill = 0 AND batch IS NULL"""
 _SET_TROUBLE = "UPDATE pilot SET trouble = ? WHERE id = ? AND watched = 1"
-# Note why a scheduler could not be asked about all pilots but some.
+# Note why a scheduler could not be asked about all pilots except some.
 _SET_TROUBLE_OF_OTHERS = f"""UPDATE pilot SET trouble = ? WHERE scheduler = ? AND watched = 1 AND trouble != ?
     AND id NOT {IN_LIST}"""
 _LAST_REPORT = "SELECT native_state, batch, submitted_at FROM pilot WHERE id = ?"
@@ -45,18 +45,18 @@ _SET_REASON = "UPDATE pilot SET reason = ? WHERE id = ?"
 
 
 class OpenJobs(Struct, frozen=True):
-    """What there is to do at a scheduler: something to tell it (`untold`), or a pilot whose agent is silent."""
+    """Why to ask a scheduler: it must still be told something (`untold`), or the agent of a pilot is silent."""
 
     untold: bool = False
     silent: bool = False
 
 
 def open_jobs(tx: Transaction) -> dict[str, OpenJobs]:
-    """Return the schedulers that have to be asked about pilots."""
+    """Return the schedulers that must be asked about pilots."""
     found: dict[str, OpenJobs] = {}
     for url, pilot, state, kill, unasked in tx.execute(_OPEN_JOBS, (NOT_HEARD,)):
         before = found.get(url, OpenJobs())
-        # The key of a pilot that has ended still has to be removed: the steward that asks does that.
+        # The steward also removes the key of a pilot that has ended.
         untold = state == PilotState.NEW or bool(unasked if state in PILOT_FINAL else kill)
         found[url] = OpenJobs(before.untold or untold, before.silent or tx.leases.is_alarming(pilot))
     return found
@@ -64,7 +64,7 @@ def open_jobs(tx: Transaction) -> dict[str, OpenJobs]:
 
 @handles(GetJobs)
 def get_jobs(tx: Transaction, request: GetJobs) -> Jobs:
-    """Return the pilots to ask a scheduler about, and what to do about their jobs."""
+    """Return the pilots to ask a scheduler about, and what to do with their jobs."""
     now = tx.clock.now()
     rows = tx.execute(_JOBS, (request.scheduler,))
     return Jobs(store_path(tx), tuple([_job(row, now) for row in rows]))
@@ -82,26 +82,26 @@ def _job(row: tuple[Any, ...], now: float) -> Job:
 
 
 def left_keys(tx: Transaction, keys: Iterable[str]) -> list[PilotId]:
-    """Return the pilots with these keys that have ended and that no scheduler is asked about any more."""
+    """Return the pilots with these keys that have ended and about which no scheduler is asked any more."""
     rows = tx.execute(_LEFT_KEYS, (json.dumps(list(keys)),))
     return [PilotId(id_) for (id_,) in rows]
 
 
 def watch_again(tx: Transaction, pilots: Iterable[PilotId]) -> None:
-    """Have schedulers asked about pilots once more: the steward that asks removes the keys of those that have ended."""
+    """Have schedulers asked about pilots once more, so that a steward removes the keys of those that have ended."""
     tx.execute(_WATCH, (id_list(pilots),))
 
 
 @handles(BeginSubmit)
 def begin_submit(tx: Transaction, request: BeginSubmit) -> Changed:
-    """Note that the scheduler may know the pilot from now on."""
+    """Record that the scheduler may know the pilot from now on."""
     done = tx.execute(_BEGIN_SUBMIT, (tx.clock.now(), request.pilot, request.submits))
     return Changed(done.rowcount)
 
 
 @handles(ReportJobs)
 def report_jobs(tx: Transaction, request: ReportJobs) -> Done:
-    """Record what the scheduler reports, and end pilots whose jobs have ended."""
+    """Record a scheduler's report, and end pilots whose jobs have ended."""
     for report in request.reports:
         _report(tx, report)
     if request.trouble:
@@ -142,6 +142,6 @@ def _report(tx: Transaction, report: JobReport) -> None:
             move_pilot(tx, report.pilot, PilotState.NEW, PilotState.PENDING)
         why = why_waiting(report) if report.state is JobState.RUNNING else report.reason
     elif status.state not in PILOT_FINAL and report.state not in LIVING:
-        why = report.reason  # how the pilot has ended, if its agent stays silent
+        why = report.reason  # how the pilot ends if its agent stays silent
     if why != status.reason:
         tx.execute(_SET_REASON, (why, report.pilot))

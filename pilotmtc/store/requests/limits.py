@@ -1,4 +1,4 @@
-"""GetLimits, SetLimits: what all pilots together may use. And who of those that come back may still have it."""
+"""Limits of named resources over all pilots: reading them, setting them, and what tasks that come back may have."""
 
 from collections.abc import Iterable
 
@@ -17,7 +17,7 @@ _RESOURCES = f"SELECT id, resources_id FROM task WHERE id {IN_LIST} ORDER BY id"
 
 @handles(GetLimits)
 def get_limits(tx: Transaction, request: GetLimits) -> Limits:
-    """Answer all limits."""
+    """Return all limits, as a reply."""
     return Limits(limits(tx))
 
 
@@ -42,7 +42,7 @@ def set_limits(tx: Transaction, request: SetLimits) -> Changed:
 
 
 def affordable(tx: Transaction, tasks: Iterable[int]) -> set[int]:
-    """Return those of `tasks`, in order of id, for which units are free of all limits that they ask for."""
+    """Return those of `tasks`, in order of id, for which all limits that they need have free units."""
     if not tx.limits.total:
         return set(tasks)
     free = tx.limits.free()

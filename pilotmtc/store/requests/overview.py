@@ -18,17 +18,17 @@ from pilotmtc.store.requests.filter_sql import LAST
 from pilotmtc.store.requests.handlers import handles
 from pilotmtc.store.requests.query import pilots_where, tally
 
-_LATELY_S = 3600.0  # pilots that ended since then are shown
-_PILOTS = 20  # and so many of the newest, whenever they ended
-_CAMPAIGNS = 50  # so many of the newest are shown, and all that are not over, up to:
+_LATELY_S = 3600.0  # pilots that have ended within this time are shown
+_PILOTS = 20  # and this number of the newest ones, whenever they have ended
+_CAMPAIGNS = 50  # this number of the newest ones is shown, and all that have not ended, up to the next number
 _UNFINISHED = 500
-_FAILURES = 2_000  # of the newest bad ends are looked at
+_FAILURES = 2_000  # number of the newest failures that are grouped
 _GROUPS = 20
 _FAILURES_EVERY_S = 3.0
 _MESSAGE = 160
-# Pilots that live, ended lately, or are among the newest.
+# Pilots that have not ended, have ended recently, or are among the newest.
 _IS_SHOWN = f"{LIVES} OR ended_at > ? OR id > (SELECT max(id) FROM pilot) - ?"
-# Campaigns that are among the newest, or not over.
+# Campaigns that are among the newest, or have not finished.
 _SHOWN_CAMPAIGNS = f"""SELECT id, key, name, created_at, received, sealed, own_pilots FROM campaign
     WHERE id > (SELECT max(id) FROM campaign) - ?
     OR id IN (SELECT campaign_id FROM tally WHERE state < {TaskState.DONE:d} AND n > 0
@@ -36,7 +36,7 @@ _SHOWN_CAMPAIGNS = f"""SELECT id, key, name, created_at, received, sealed, own_p
     ORDER BY id DESC"""
 _TALLIES = """SELECT t.campaign_id, t.state, t.n FROM json_each(?) AS wanted
     CROSS JOIN tally AS t ON t.campaign_id = wanted.value WHERE t.n != 0"""
-# The newest FAILED tasks, and how the last attempt of each ended.
+# The newest FAILED tasks, and how the last attempt of each one ended.
 _FAILED_TASKS = f"""SELECT t.id, t.campaign_id, a.cause, a.exit_code, a.signal,
     substr(coalesce(a.message, ''), 1, {_MESSAGE})
     FROM (SELECT id, state, attempt, campaign_id FROM task INDEXED BY task_ended WHERE state >= {TaskState.FAILED:d}
@@ -56,7 +56,7 @@ def get_overview(tx: Transaction, request: GetOverview) -> Overview:
     before = shown.seq
     shown.seq += 1
     pilots = pilots_where(tx, _IS_SHOWN, (now - _LATELY_S, _PILOTS))
-    # A heartbeat alone is not a change of a pilot, unless the pilot was silent.
+    # A heartbeat alone does not change a pilot, unless the pilot was silent.
     for id_ in tx.leases.silent ^ shown.silent:
         shown.pilots.pop(id_, None)
     shown.silent = tx.leases.silent
@@ -101,7 +101,7 @@ def _paces(meters: dict[int, Meter], running: Mapping[K, int], now: float) -> tu
 
 
 def _update(known: dict[K, tuple[T, int]], found: dict[K, T], seq: int, is_same: Callable[[T, T], bool]) -> bool:
-    """Make `known` what was found; return whether anything is new."""
+    """Update `known` with the records found; return whether anything is new."""
     changed = False
     for id_, record in found.items():
         old = known.get(id_)
@@ -114,12 +114,12 @@ def _update(known: dict[K, tuple[T, int]], found: dict[K, T], seq: int, is_same:
 
 
 def _is_same_pilot(old: Pilot, new: Pilot) -> bool:
-    """Return whether no more than a heartbeat has come."""
+    """Return whether only a heartbeat has come."""
     return old == new or old == replace(new, seen_at=old.seen_at)
 
 
 def _shown_campaigns(tx: Transaction) -> dict[CampaignId, Campaign]:
-    """Return campaigns that are new or have not ended."""
+    """Return campaigns that are new or have not finished."""
     rows = tx.execute(_SHOWN_CAMPAIGNS, (_CAMPAIGNS, _UNFINISHED)).fetchall()
     counts: dict[int, dict[TaskState, int]] = {id_: {} for id_, *_ in rows}
     for id_, state, n in tx.execute(_TALLIES, (id_list(counts),)):
@@ -131,7 +131,7 @@ def _shown_campaigns(tx: Transaction) -> dict[CampaignId, Campaign]:
 
 
 def _failures(tx: Transaction) -> tuple[tuple[FailureGroup, ...], int]:
-    """Return the newest FAILED tasks in groups, and how many they are."""
+    """Return the newest FAILED tasks in groups, and their number."""
     groups: dict[tuple[Any, ...], tuple[int, int]] = {}
     looked_at = 0
     for task, *alike in tx.execute(_FAILED_TASKS):

@@ -1,4 +1,4 @@
-"""Reading a file of a pilot: its log, its job script. Only below the pilot's own directory, only so much."""
+"""Reads the end of a file in a pilot's directory, such as its log."""
 
 import os
 import stat
@@ -27,7 +27,7 @@ def read_pilot_file(directory: str, request: GetPilotFile) -> PilotFile:
     try:
         if not os.path.realpath(path).startswith(os.path.realpath(directory) + os.sep):
             return PilotFile(path, trouble="it is a link that leads out of the pilot's directory")
-        # Not blocking: a pipe that somebody has put there must not hold anybody up.
+        # Not blocking, in case it is a pipe.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
             status = os.fstat(descriptor)

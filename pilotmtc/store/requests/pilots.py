@@ -1,4 +1,4 @@
-"""Pilots are created, attach, renew their leases, get orders, and end or are given up."""
+"""The life of pilots: they are created, attach, renew their leases, get orders, and end or are given up."""
 
 import re
 
@@ -24,11 +24,11 @@ from pilotmtc.store.requests.reconcile import NOT_HEARD, End, end_of_silent
 _CONTROL_KEPT_S = 86400.0
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,47}")
 LONGEST_NAP_S = 10.0
-_AT_ONCE = 10_000  # tasks whose pause is over; others wait for the next turn
+_AT_ONCE = 10_000  # tasks whose pause ends in one turn; others wait for the next turn
 _HAS_CAMPAIGN = "SELECT 1 FROM campaign WHERE id = ?"
 _CREATE = f"""INSERT INTO pilot(key, description, campaign_id, state, created_at, directory, scheduler, watched)
     VALUES (?, ?, ?, {PilotState.NEW:d}, ?, ?, ?, ?) ON CONFLICT(key) DO NOTHING"""
-# Note where an agent is; a note that is empty leaves the last one.
+# Record where an agent is; an empty note keeps the last one.
 _ATTACH = """UPDATE pilot SET host = ?, pid = ?, nodes = ?, cores = ?, seen_at = ?,
     reason = coalesce(nullif(?, ''), reason) WHERE id = ? RETURNING busy"""
 _SET_NODES = "UPDATE pilot SET node_cores = ?, node_memory_bytes = ? WHERE id = ?"
@@ -38,7 +38,7 @@ _TO_CANCEL = f"""SELECT id, attempt FROM task INDEXED BY task_held WHERE pilot_i
 _DRAIN = "UPDATE pilot SET drain = 1 WHERE id = ?"
 _KILL = "UPDATE pilot SET kill = 1 WHERE id = ?"
 _STOP_WATCHING = "UPDATE pilot SET watched = 0 WHERE id = ?"
-# End the pause before a retry for tasks that have paused long enough.
+# End the pause before a retry of tasks whose time has come.
 _END_PAUSES = """UPDATE task SET not_before = NULL
     WHERE id IN (SELECT id FROM task WHERE not_before <= ? LIMIT ?)"""
 _FIRST_PAUSE = "SELECT min(not_before) FROM task WHERE not_before IS NOT NULL"
@@ -58,7 +58,7 @@ def create_pilot(tx: Transaction, request: CreatePilot) -> Pilots:
     scheduler = request.description.scheduler
     directory = request.directory
     if scheduler:
-        if not _KEY.fullmatch(request.key):  # it names the job and its directory
+        if not _KEY.fullmatch(request.key):  # the job and its directory have its name
             raise UsageError(f"{request.key!r} cannot be a pilot's key: letters, digits, dots, dashes and underscores")
         directory = directory or f"{store_path(tx)}.d/pilots/{request.key}"
     new = tx.execute(
@@ -73,7 +73,7 @@ def create_pilot(tx: Transaction, request: CreatePilot) -> Pilots:
 
 @handles(AttachPilot)
 def attach(tx: Transaction, request: AttachPilot) -> Orders:
-    """Make the pilot ACTIVE. One that comes back may have been given up meanwhile."""
+    """Make the pilot ACTIVE; it may come back after it was given up."""
     status = pilot_status(tx, request.pilot)
     if not _was_given_up(status):
         _refuse_final(request.pilot, status)
@@ -86,7 +86,7 @@ def attach(tx: Transaction, request: AttachPilot) -> Orders:
         _ATTACH,
         (request.host, request.pid, request.nodes, request.cores, tx.clock.now(), request.note, request.pilot),
     ).fetchone()
-    if request.largest is not None and request.largest.cores:  # else keep what is known: its nodes may be lost
+    if request.largest is not None and request.largest.cores:  # 0: its nodes may be lost
         tx.execute(_SET_NODES, (request.largest.cores, request.largest.memory_bytes, request.pilot))
     tx.leases.renew(request.pilot)
     tx.wakeups.changed()
@@ -106,7 +106,7 @@ def attach(tx: Transaction, request: AttachPilot) -> Orders:
 
 
 def _was_given_up(status: PilotStatus) -> bool:
-    """Return whether the pilot has ended only because it was not heard of."""
+    """Return whether the pilot has ended only because it was silent."""
     return status.state is PilotState.FAILED and status.reason == NOT_HEARD
 
 
@@ -135,7 +135,7 @@ def _refuse_final(pilot: PilotId, status: PilotStatus) -> None:
 
 def _orders(tx: Transaction, pilot: PilotId, status: PilotStatus) -> Orders:
     cancel: tuple[tuple[TaskId, int], ...] = ()
-    if status.orders:  # else none of perhaps thousands of tasks is to be canceled
+    if status.orders:  # otherwise none of perhaps thousands of tasks is canceled
         cancel = tuple(tx.execute(_TO_CANCEL, (pilot,)).fetchall())
     return Orders(status.orders, tx.leases.lease_s, cancel, status.drain, status.kill)
 
@@ -152,7 +152,7 @@ def end_pilot(tx: Transaction, request: EndPilot) -> Done:
 
 
 def end(tx: Transaction, pilot: PilotId, status: PilotStatus, how: End) -> None:
-    """End the pilot and its tasks; if `how` has no cause, those of a FAILED pilot were lost, others preempted."""
+    """End the pilot and its tasks. Without a cause in `how`, tasks of a FAILED pilot are lost, others preempted."""
     state, reason = how.state, how.reason
     if status.state is PilotState.NEW and state is PilotState.DONE:
         move_pilot(tx, pilot, PilotState.NEW, PilotState.PENDING)
@@ -179,7 +179,7 @@ def drain_pilot(tx: Transaction, request: DrainPilot) -> Changed:
     if status.state in PILOT_FINAL:
         return Changed(0, 1)
     if status.scheduler and status.state in (PilotState.NEW, PilotState.PENDING):
-        return cancel_pilot(tx, CancelPilot(request.pilot))  # it has nothing to finish
+        return cancel_pilot(tx, CancelPilot(request.pilot))  # it has no tasks to finish
     if status.drain:
         return Changed(0)
     tx.execute(_DRAIN, (request.pilot,))
@@ -192,11 +192,11 @@ def drain_pilot(tx: Transaction, request: DrainPilot) -> Changed:
 
 @handles(CancelPilot)
 def cancel_pilot(tx: Transaction, request: CancelPilot) -> Changed:
-    """Tell the pilot to end now; one without an agent ends at once."""
+    """Tell the pilot to end now; without an agent, it ends at once."""
     status = pilot_status(tx, request.pilot)
     if status.state in PILOT_FINAL and not status.scheduler:
         return Changed(0, 1)
-    # A job that the scheduler may have has ended only when the scheduler says so: else it might still start.
+    # If the scheduler may have the job, the pilot ends only when the scheduler says so: it might still start.
     if status.state in (PilotState.NEW, PilotState.PENDING) and not (status.scheduler and status.submits):
         end(tx, request.pilot, status, End(PilotState.CANCELED, "canceled before it started"))
         tx.execute(_STOP_WATCHING, (request.pilot,))
@@ -210,7 +210,7 @@ def cancel_pilot(tx: Transaction, request: CancelPilot) -> Changed:
     return Changed(1)
 
 
-# -- what is due by the clock -----------------------------------------------------------------------------------
+# -- what the clock makes due -----------------------------------------------------------------------------------
 
 
 def is_due(tx: Transaction) -> bool:
@@ -220,7 +220,7 @@ def is_due(tx: Transaction) -> bool:
 
 
 def do_due(tx: Transaction) -> None:
-    """Give up pilots whose leases have expired, announce silent ones, end pauses, forget what is old."""
+    """Give up pilots with expired leases, announce silent ones, end pauses before retries, forget old replies."""
     for pilot in tx.leases.expired():
         status = pilot_status(tx, pilot)
         tx.leases.end(pilot)
@@ -236,13 +236,13 @@ def do_due(tx: Transaction) -> None:
 
 
 def nap_s(tx: Transaction) -> float:
-    """Return seconds until something may be due."""
+    """Return the time until something may be due."""
     if tx.caches.pending_changes:
         return 0.0
     return max(0.0, min([LONGEST_NAP_S, _pause_s(tx), *tx.leases.deadlines_s()]))
 
 
 def _pause_s(tx: Transaction) -> float:
-    """Return seconds until the first task that pauses may be claimed."""
+    """Return the time until the first pause before a retry ends."""
     first: float | None = tx.execute(_FIRST_PAUSE).fetchone()[0]
     return LONGEST_NAP_S if first is None else first - tx.clock.now()

@@ -1,4 +1,4 @@
-"""Requests that only read: filters become SQL, rows become records."""
+"""Queries: tasks, outputs, campaigns, pilots, changes and the store."""
 
 import os
 import socket
@@ -40,7 +40,7 @@ _decode_strings = msgspec.json.Decoder(tuple[str, ...]).decode
 decode_pilot = lru_cache(1_000)(msgspec.json.Decoder(PilotDescription).decode)  # most pilots are like others
 _CAUSES = tuple(Cause)
 _PAGE = 10_000
-# The columns of the fields of `Attempt`, with the id in the place of task and number.
+# The columns of the fields of `Attempt`; its id replaces task and number.
 _ATTEMPTS = """SELECT a.id, cause, pilot_id, exit_code, signal, node, slot, started_at, elapsed_s, cpu_s, memory_bytes,
     stdout_bytes, stderr_bytes, stdout_path, stderr_path, message, recorded_at, coalesce(r.text, '')
     FROM attempt AS a LEFT JOIN returned AS r ON r.id = a.id WHERE a.id BETWEEN ? AND ? ORDER BY a.id DESC LIMIT ?"""
@@ -51,7 +51,7 @@ _NEEDS = """SELECT t.id, t.state, d.well FROM dependency AS d JOIN task AS t ON 
     WHERE d.task_id = ? LIMIT 100"""
 _NEEDED_BY = """SELECT t.id, t.state, d.well FROM dependency AS d JOIN task AS t ON t.id = d.task_id
     WHERE d.needs_id = ? LIMIT 100"""
-# What the newest attempt of a range wrote.
+# The output of the newest attempt in a range of ids.
 _OUTPUT = """SELECT a.id, a.pilot_id, coalesce(o.stdout, x''), coalesce(o.stderr, x''), a.stdout_bytes, a.stderr_bytes,
     a.stdout_path, a.stderr_path FROM attempt AS a LEFT JOIN output AS o ON o.id = a.id
     WHERE a.id BETWEEN ? AND ? ORDER BY a.id DESC LIMIT 1"""
@@ -59,14 +59,14 @@ _CAMPAIGNS = """SELECT id, key, name, created_at, received, sealed, own_pilots F
     WHERE (?1 IS NULL OR id = ?1) AND (?2 IS NULL OR key = ?2) ORDER BY id DESC"""
 _CAMPAIGN_TALLY = "SELECT state, n FROM tally WHERE campaign_id = ? AND n != 0 ORDER BY state"
 _TALLY = "SELECT state, sum(n) FROM tally GROUP BY state HAVING sum(n) != 0 ORDER BY state"
-# Pilots, newest first; what they must meet goes into the middle.
+# Pilots, newest first; a condition is inserted in the middle.
 _PILOTS = """SELECT id, description, state, created_at, started_at, ended_at, seen_at, host, pid, nodes, cores, busy,
     directory, reason, batch, native_state, submitted_at, asked_at, trouble, node_cores, node_memory_bytes
     FROM pilot WHERE {} ORDER BY id DESC"""
 _DIRECTORY = "SELECT directory FROM pilot WHERE id = ?"
 _STORE_PATH = "SELECT file FROM pragma_database_list WHERE name = 'main'"
 _VALUES = ("priority", "elapsed_s", "cpu_s", "memory_bytes", "recorded_at")
-_LOOK_S = 0.02  # after that, the rest is left to the next page
+_LOOK_S = 0.02  # after this time, the rest is left to the next page
 _WINDOW = 2_048  # ids
 _WINDOW_MAX = 65_536
 
@@ -97,7 +97,7 @@ def get_tasks(tx: Transaction, request: GetTasks) -> Tasks:
 
 
 def _largest(tx: Transaction, request: GetTasks, where: Where, limit: int) -> Tasks:
-    """Return the tasks with the largest values of as many as there is time for; tasks without a value come last."""
+    """Return the tasks with the largest values among those that can be read in time; without a value, they are last."""
     value, given = _value(tx, request.largest)
     best: list[tuple[float | None, TaskId, Row]] = []
     for low, high, last in _windows(tx, request, where.few):
@@ -119,7 +119,7 @@ def _by_size(found: tuple[float | None, TaskId, Row]) -> tuple[bool, float, Task
 
 
 def _value(tx: Transaction, what: str) -> tuple[str, tuple[float, ...]]:
-    """Return the SQL of what tasks are sorted by, and its values."""
+    """Return SQL for the value by which tasks are sorted, and its parameters."""
     if what == "priority":
         return "t.priority", ()
     if what == "elapsed_s":
@@ -130,9 +130,9 @@ def _value(tx: Transaction, what: str) -> tuple[str, tuple[float, ...]]:
 
 
 def _windows(tx: Transaction, request: GetTasks, few: bool) -> Iterator[tuple[int, int, bool]]:
-    """Yield ever larger ranges of ids until the time is up: low, high, and whether it is the last one.
+    """Yield larger and larger ranges of ids until the time is up: low, high, and whether it is the last one.
 
-    If an index finds the `few` tasks, all ids are one range.
+    If an index leads to `few` tasks, all ids are one range.
     """
     until = tx.clock.monotonic() + _LOOK_S
     end = tx.caches.next_task - 1
@@ -150,7 +150,7 @@ def _windows(tx: Transaction, request: GetTasks, few: bool) -> Iterator[tuple[in
 
 
 def _following(tx: Transaction, low: int, high: int, newest: bool) -> int:
-    """Return the `next` of a page that ended with this range of ids."""
+    """Return the `next` of a page that ends with this range of ids."""
     if newest:
         return low if low > 1 else 0
     return high if high < tx.caches.next_task - 1 else 0
@@ -183,7 +183,7 @@ def _attempts(tx: Transaction, task: TaskId, newest: int, limit: int) -> tuple[A
 
 
 def _places(tx: Transaction, pilot: int, *paths: str | None) -> list[str | None]:
-    """Return where the files are whose paths are in the store."""
+    """Return the attempt with paths of existing files, in place of those in the store."""
     if paths == (None, None):
         return [None, None]
     (directory,) = tx.execute(_DIRECTORY, (pilot,)).fetchone() or (None,)
@@ -192,7 +192,7 @@ def _places(tx: Transaction, pilot: int, *paths: str | None) -> list[str | None]
 
 @handles(GetTask)
 def get_task(tx: Transaction, request: GetTask) -> TaskDetail:
-    """Return all about a task."""
+    """Return everything about a task."""
     row = tx.execute(_TASK, (request.task,)).fetchone()
     if row is None:
         return TaskDetail()
@@ -213,7 +213,7 @@ def _neighbours(tx: Transaction, query: str, task: TaskId) -> tuple[tuple[TaskId
 
 @handles(GetOutput)
 def get_output(tx: Transaction, request: GetOutput) -> Output:
-    """Return what an attempt wrote."""
+    """Return an attempt's output."""
     if not 0 <= request.attempt <= LAST_ATTEMPT:
         return Output(False)
     first, last = attempt_id(request.task, request.attempt), attempt_id(request.task, request.attempt or LAST_ATTEMPT)
@@ -268,7 +268,7 @@ def _pilot(row: Row) -> Pilot:
 
 @handles(GetChanges)
 def get_changes(tx: Transaction, request: GetChanges) -> Changes:
-    """Return transitions from memory."""
+    """Return changes of tasks' states, from memory."""
     if not tx.changes.first_seq <= request.since <= tx.changes.seq:
         return Changes(tx.changes.seq, (), True)
     seq, found = tx.changes.since(request.since, request.campaign, max(1, request.limit))
@@ -277,7 +277,7 @@ def get_changes(tx: Transaction, request: GetChanges) -> Changes:
 
 @handles(GetStore)
 def get_store(tx: Transaction, request: GetStore) -> StoreInfo:
-    """Return what the store is."""
+    """Return facts about the store."""
     path = store_path(tx)
     lies = place_of(os.path.realpath(path))
     return StoreInfo(
@@ -296,11 +296,11 @@ def get_store(tx: Transaction, request: GetStore) -> StoreInfo:
 
 
 def tally(tx: Transaction) -> dict[TaskState, int]:
-    """Return how many tasks there are in each state."""
+    """Return the number of tasks in each state."""
     return {TASK_STATES[state]: n for state, n in tx.execute(_TALLY)}
 
 
 def store_path(tx: Transaction) -> str:
-    """Return the store's file."""
+    """Return the path of the store's file."""
     path: str = tx.execute(_STORE_PATH).fetchone()[0]
     return path

@@ -1,4 +1,4 @@
-"""How a pilot ends, judged by what its scheduler reports. Pure."""
+"""Decides how a pilot ends from what its scheduler reports. Pure."""
 
 from typing import NamedTuple
 
@@ -7,14 +7,14 @@ from pilotmtc.states import PILOT_FINAL, Cause, JobState, PilotState
 
 _WALLTIME = ("TIMEOUT", "DEADLINE", "WALLTIME", "TIME LIMIT")
 LIVING = frozenset({JobState.PENDING, JobState.RUNNING})
-# A scheduler may need a moment until it finds what it has just been given.
+# A scheduler may need a moment to show a job that was just submitted.
 SETTLED_S = 30.0
 _CANCELED = "its job was canceled by somebody else"
-NOT_HEARD = "no heartbeat"  # a pilot that has ended only for this may come back
+NOT_HEARD = "no heartbeat"  # a pilot that has ended only for this reason may come back
 
 
 class End(NamedTuple):
-    """How a pilot ends, and the cause for the tasks that it ran; None: as the pilot's state says."""
+    """How a pilot ends, and the cause for its running tasks; None: it follows from the pilot's state."""
 
     state: PilotState
     reason: str
@@ -31,8 +31,8 @@ class Verdict(NamedTuple):
 def judge(state: PilotState, report: JobReport, *, kill: bool, waited_s: float) -> Verdict:
     """Return what follows from a scheduler's report on the job of a pilot in `state`.
 
-    While a pilot's lease runs, its agent is believed rather than the scheduler: schedulers forget jobs, and give up
-    nodes that still work. When the lease has expired, `end_of_silent` decides.
+    While a pilot's lease is valid, its agent counts more than the scheduler: schedulers forget jobs, and give up nodes
+    that still work. When the lease has expired, `end_of_silent` decides.
 
     Parameters
     ----------
@@ -52,16 +52,16 @@ def judge(state: PilotState, report: JobReport, *, kill: bool, waited_s: float) 
 
 
 def why_waiting(report: JobReport) -> str:
-    """Return why a pilot waits whose job runs: its agent, which may have said what it waits for."""
+    """Return why a pilot waits although its job runs: for its agent, which may have written a reason."""
     words = "its job runs, its agent is on its way"
     return f"{words}; its output ends with: {report.log.splitlines()[-1]}" if report.log else words
 
 
 def end_of_silent(job: JobState | None, native_state: str, reason: str, *, kill: bool) -> End:
-    """Return how a pilot ends whose lease has expired; the other arguments are what its scheduler said last."""
+    """Return how a pilot with an expired lease ends; the other arguments are its scheduler's last report."""
     if kill:
         return End(PilotState.CANCELED, "canceled; no heartbeat")
-    if job is None or job in LIVING:  # perhaps only the connection is broken, and the pilot comes back
+    if job is None or job in LIVING:  # perhaps only the connection is broken, and the pilot will come back
         return End(PilotState.FAILED, NOT_HEARD)
     cause, said = cause_of(native_state, reason), _said(native_state, reason)
     if job is JobState.CANCELED:
@@ -72,7 +72,7 @@ def end_of_silent(job: JobState | None, native_state: str, reason: str, *, kill:
 
 
 def cause_of(*words: str) -> Cause:
-    """Return the cause of the end of a job's tasks, by the scheduler's words for the job's end."""
+    """Return the cause for the tasks of a job that has ended, from the scheduler's words."""
     said = " ".join(words).upper()
     if any(word in said for word in _WALLTIME):
         return Cause.WALLTIME
@@ -84,7 +84,7 @@ def _said(native_state: str, reason: str) -> str:
 
 
 def _end_unstarted(report: JobReport, *, kill: bool) -> End:
-    """Return how a pilot ends whose job has ended and whose agent never attached."""
+    """Return how a pilot ends whose job has ended before its agent attached."""
     said = _said(report.native_state, report.reason)
     if kill:
         return End(PilotState.CANCELED, "canceled before it started")

@@ -1,4 +1,4 @@
-"""Requests that take long and need little of the store but its path: the server does them beside its loop."""
+"""Requests that take long and need little more than the store's path: they are performed in a thread."""
 
 import os
 from pathlib import Path
@@ -25,7 +25,7 @@ from pilotmtc.store.requests.pilot_files import read_pilot_file
 
 @handles_in_thread(CheckStore)
 def check_store(store: StoreFile, request: CheckStore) -> Checked:
-    """Look for what is wrong with the file."""
+    """Check the file."""
     return maintenance.check_file(store.path, store.owner)
 
 
@@ -37,7 +37,7 @@ def snapshot_store(store: StoreFile, request: SnapshotStore) -> Done:
 
 @handles_in_thread(GetPilotFile)
 def get_pilot_file(store: StoreFile, request: GetPilotFile) -> PilotFile:
-    """Read a file of a pilot, which may lie on a file system that hangs."""
+    """Read a file of a pilot, perhaps on a file system that hangs."""
     return read_pilot_file(store.pilot_directory, request)
 
 
@@ -63,6 +63,6 @@ def revoke_key(store: StoreFile, request: RevokeKey) -> Changed:
 
 @handles_in_thread(SetMode)
 def set_mode(store: StoreFile, request: SetMode) -> Done:
-    """Note in which mode the store is to be opened."""
+    """Set the mode in which the store will be opened."""
     filesystem.set_mode(os.path.realpath(store.path), request.mode)
     return Done()

@@ -1,4 +1,4 @@
-"""Cancel, Retry, Edit: what one slice of each does; `slices` says when."""
+"""Cancel, Retry, Edit: what one slice of each does; `slices` calls them."""
 
 from heapq import heapify, heappop, heappush
 from typing import Any, NamedTuple, Self
@@ -20,34 +20,34 @@ from pilotmtc.store.requests.handlers import handles
 from pilotmtc.store.requests.slices import Progress, Slice, in_slices
 
 SLICE = 2_000  # tasks: some 30 ms
-_LOOK_S = 0.02  # a slice searches for tasks no longer than this
+_LOOK_S = 0.02  # the longest time that a slice searches for tasks
 _WINDOW = 2_048  # ids
 _WINDOW_MAX = 65_536
 _WAITING, _READY, _CANCELED, _SKIPPED = (
     TaskState.WAITING, TaskState.READY, TaskState.CANCELED, TaskState.SKIPPED,
 )  # fmt: skip
-_DEAD = frozenset({TaskState.FAILED, _CANCELED, _SKIPPED})  # what a retry revives
+_DEAD = frozenset({TaskState.FAILED, _CANCELED, _SKIPPED})  # states that can be retried
 # Cancel a task that no pilot holds.
 _CANCEL = f"UPDATE task SET state = {_CANCELED:d}, unmet = 0, not_before = NULL, cancel = 0 WHERE id = ?"
-# Have the agent cancel a task that it holds.
+# Let the agent cancel a task that it holds.
 _ASK_TO_CANCEL = "UPDATE task SET cancel = 1 WHERE id = ?"
 _REVIVE = """UPDATE task SET state = ?, unmet = ?, failures = 0, crashes = 0, not_before = NULL, pilot_id = NULL,
     started_at = NULL, cancel = 0 WHERE id = ?"""
 _WAIT = f"UPDATE task SET state = {_WAITING:d}, unmet = ?, not_before = NULL, pilot_id = NULL WHERE id = ?"
 _TASK = "SELECT state, attempt, campaign_id FROM task WHERE id = ?"
-# The tasks that depend on one and that have not started, or never will.
+# Tasks that depend on a given one, and that have not started or were skipped.
 _DEPENDENTS = f"""SELECT t.id, t.state, t.attempt, t.campaign_id FROM dependency AS d JOIN task AS t ON t.id = d.task_id
     WHERE d.needs_id = ? AND t.state {in_states({_WAITING, _READY, _SKIPPED})}"""
-# How many of a task's needs are not over, and whether one has ended too badly for it.
+# How many of a task's dependencies have not ended, and whether one of them makes it impossible to run.
 _NEEDS = f"""SELECT coalesce(sum(n.state < {TaskState.DONE:d}), 0),
     coalesce(max(d.well AND n.state {in_states(_DEAD)}), 0)
     FROM dependency AS d JOIN task AS n ON n.id = d.needs_id WHERE d.task_id = ?"""
-# Tasks that retries have still to look at.
+# Tasks that a retry must still look at.
 _REVIVALS = "SELECT task_id FROM revival WHERE task_id <= ? ORDER BY 1 LIMIT ?"
 _ANY_REVIVAL = "SELECT 1 FROM revival LIMIT 1"
 _ADD_REVIVAL = "INSERT OR IGNORE INTO revival VALUES (?)"
 _FORGET_REVIVALS = "DELETE FROM revival WHERE task_id <= ?"
-# Which resources tasks need, and how many tasks need each.
+# Resources of tasks, with the number of tasks for each.
 _RESOURCES = """SELECT t.resources_id, count(*) FROM json_each(?) AS wanted CROSS JOIN task AS t ON t.id = wanted.value
     GROUP BY 1"""
 _SET_RESOURCES = f"""UPDATE task SET resources_id = ?, priority = coalesce(?, priority)
@@ -55,7 +55,7 @@ _SET_RESOURCES = f"""UPDATE task SET resources_id = ?, priority = coalesce(?, pr
 
 
 class _Task(NamedTuple):
-    """A task that is asked for."""
+    """A selected task."""
 
     id: TaskId
     state: TaskState
@@ -71,7 +71,7 @@ class _Task(NamedTuple):
 
 
 def _next(tx: Transaction, filter_: Filter, progress: Progress) -> tuple[list[_Task], int]:
-    """Return the next tasks that are asked for, in order of id, and up to which id there are no others."""
+    """Return the next selected tasks in order of id, and the id up to which there are no others."""
     where = Where(tx, filter_)
     until = tx.clock.monotonic() + _LOOK_S
     tasks: list[_Task] = []
@@ -111,15 +111,15 @@ def cancel(tx: Transaction, request: Cancel, progress: Progress) -> Slice:
     tx.executemany(_CANCEL, [(task.id,) for task in now])
     tx.executemany(_ASK_TO_CANCEL, [(task.id,) for task in held])
     if tx.caches.has_dependencies:
-        # A SKIPPED one was over before, and is not counted twice. After all of the slice: a dependent that was to be
-        # canceled too is not SKIPPED; one of a later slice is, and canceled then.
+        # SKIPPED tasks are not counted twice. Only after the whole slice, so that dependents which are canceled in the
+        # same slice do not become SKIPPED first; those of a later slice do, and are canceled then.
         resolve(tx, [(task.id, _CANCELED) for task in now if task.state is not _SKIPPED])
     give_order(tx, {task.pilot for task in held if task.pilot is not None})
     return Slice(last, len(now) + len(held), unfit, last >= progress.bound)
 
 
 def retry(tx: Transaction, request: Retry, progress: Progress) -> Slice:
-    """Make tasks that did not end well READY again, and tasks that were skipped because of them."""
+    """Make tasks READY again that did not succeed, and tasks that were skipped because of them."""
     tasks, last = _next(tx, request.filter, progress)
     if tx.caches.has_dependencies:
         return _retry_with_dependents(tx, {task.id for task in tasks}, last, progress)
@@ -131,9 +131,9 @@ def retry(tx: Transaction, request: Retry, progress: Progress) -> Slice:
 
 
 def _retry_with_dependents(tx: Transaction, asked: set[int], last: int, progress: Progress) -> Slice:
-    """Retry tasks `asked` for and the skipped dependents of retried ones, in order of id, which is topological.
+    """Retry `asked` tasks and the skipped dependents of retried ones, in order of id, which is topological.
 
-    Dependents after `last` are left to later slices, in the table ``revival``: these may have ids after the bound.
+    Dependents after `last` are left to later slices, in the table ``revival``; their ids may be beyond the bound.
     """
     end = last if last < progress.bound else 1 << 62
     left = [id_ for (id_,) in tx.execute(_REVIVALS, (end, SLICE))]
@@ -151,7 +151,7 @@ def _retry_with_dependents(tx: Transaction, asked: set[int], last: int, progress
         task = heappop(queue)
         state, attempt, campaign = tx.execute(_TASK, (task,)).fetchone()
         unmet, bad = _needs(tx, task)
-        if not (state in _DEAD and (task in asked or state == _SKIPPED)) or bad:  # what it needs must be retried first
+        if not (state in _DEAD and (task in asked or state == _SKIPPED)) or bad:  # a dependency comes first
             unfit += task in asked
             continue
         new = _WAITING if unmet else _READY
@@ -169,7 +169,7 @@ def _retry_with_dependents(tx: Transaction, asked: set[int], last: int, progress
 
 
 def _revived_need(tx: Transaction, task: int) -> list[int]:
-    """Make tasks wait again that depend on this one, which will run again; return those that were skipped."""
+    """Let dependents of this task, which will run again, wait again; return those that were skipped."""
     skipped = []
     for dependent, state, attempt, campaign in tx.execute(_DEPENDENTS, (task,)).fetchall():
         if state == _SKIPPED:
@@ -183,19 +183,19 @@ def _revived_need(tx: Transaction, task: int) -> list[int]:
 
 
 def _needs(tx: Transaction, task: int) -> tuple[int, bool]:
-    """Return how many tasks that this one depends on have not ended, and whether one ended too badly for it."""
+    """Return how many dependencies of a task have not ended, and whether one of them makes it impossible to run."""
     left, bad = tx.execute(_NEEDS, (task,)).fetchone()
     return left, bool(bad)
 
 
 def edit(tx: Transaction, request: Edit, progress: Progress) -> Slice:
-    """Change tasks that have not started, and tasks that a retry may start again."""
+    """Change tasks that have not started, and tasks that may be retried."""
     changes = {
         field: value
         for field in ("cores", "gpus", "memory_bytes", "named", "time_limit_s", "expected_s", "ranks", "ranks_per_node")
         if (value := getattr(request, field)) is not None
     }
-    _changed(Resources(), changes)  # refuses wrong values before anything is changed
+    _changed(Resources(), changes)  # raises for wrong values before anything is changed
     tasks, last = _next(tx, request.filter, progress)
     fit = id_list(task.id for task in tasks if task.state in (_WAITING, _READY, *_DEAD))
     kinds = tx.execute(_RESOURCES, (fit,)).fetchall()

@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--linger", type=float, default=float(os.environ.get(LINGER_VARIABLE, LINGER_S)))
     options = parser.parse_args(argv)
     close_inherited(options.ready_fd, options.lock_fd)
-    with contextlib.suppress(PermissionError):  # a leader already
+    with contextlib.suppress(PermissionError):  # it leads a session already
         os.setsid()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     open_files.raise_limit()
@@ -62,13 +62,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     report.end("ready", "")
     server.run()
     if server.file.exclusive or server.file.ousted:
-        os._exit(0)  # closing, SQLite would remove the log by its name, which may be the next owner's log by now
+        os._exit(0)  # without closing SQLite, which would remove the log by name: it may be the next owner's
     return 0
 
 
 class StartReport:
-    """Reports how the start goes: first to the serve that started the server, through a pipe; later in the lock's file,
-    which waiting serves read."""
+    """Reports the progress of the start: first through a pipe to the `serve` that started the server; later in the lock
+    file, which waiting `serve` processes read."""
 
     def __init__(self, ready_fd: int | None, lock_fd: int | None) -> None:
         self._ready_fd = ready_fd
@@ -76,15 +76,15 @@ class StartReport:
         self._told = ""
 
     def tell(self, word: str, message: str) -> None:
-        """Report a state (the name of an error, ``wait``, ``served`` or ``ready``) and a message."""
+        """Report a state (``wait``, ``served``, ``ready`` or the name of an error) and a message."""
         text = f"{word}\n{message}"
         if self._lock_fd is not None and text != self._told:
-            with contextlib.suppress(OSError):  # a full disk: the others wait without being told
+            with contextlib.suppress(OSError):  # a full disk: the others wait without a message
                 os.ftruncate(self._lock_fd, 0)
                 os.pwrite(self._lock_fd, text.encode()[:4000], 0)
         self._told = text
         if self._ready_fd is not None:
-            with contextlib.suppress(BrokenPipeError):  # the serve that asked has gone; others will come
+            with contextlib.suppress(BrokenPipeError):  # the `serve` that started this has gone; others will come
                 os.write(self._ready_fd, text.encode()[:60_000])
             os.close(self._ready_fd)
             self._ready_fd = None

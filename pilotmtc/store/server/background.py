@@ -1,4 +1,4 @@
-"""A thread for requests that take long, which it does one after the other."""
+"""A thread for slow requests, which it performs one after the other."""
 
 import collections
 import logging
@@ -19,26 +19,26 @@ _JOIN_S = 60.0
 
 
 class BackgroundThread:
-    """Does slow requests in a thread. Its descriptor becomes readable when some are done."""
+    """Performs slow requests in a thread. Its descriptor becomes readable when some are done."""
 
     def __init__(self) -> None:
         self._todo: queue.SimpleQueue[tuple[Ticket[Peer], Callable[[], Reply | None]] | None] = queue.SimpleQueue()
         self._done: collections.deque[tuple[Ticket[Peer], Reply | PilotMTCError | None]] = collections.deque()
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._thread: threading.Thread | None = None
-        self._doing: tuple[Ticket[Peer], float] | None = None  # and since when
+        self._doing: tuple[Ticket[Peer], float] | None = None  # and its start
 
     def fileno(self) -> int:
         """Return the descriptor."""
         return self._event
 
     def submit(self, ticket: Ticket[Peer], do: Callable[[], Reply | None]) -> None:
-        """Have a request done by calling `do`.
+        """Have `do` called, which performs a request.
 
         Raises
         ------
         StoreError
-            If there can be no thread for it now.
+            If no thread can be started now.
         """
         self._todo.put((ticket, do))
         self._begin()
@@ -53,7 +53,7 @@ class BackgroundThread:
             self._thread = thread
 
     def expire(self, now: float) -> None:
-        """Give up a request that takes too long, such as on a hanging file system, so that others are done."""
+        """Give up a request that takes too long, for example on a hanging file system, and continue with others."""
         if (doing := self._doing) is None or now - doing[1] < doing[0].request.handling.time_limit_s:
             return
         name = type(doing[0].request).__name__
@@ -65,7 +65,7 @@ class BackgroundThread:
             self._begin()
 
     def done(self) -> list[tuple[Ticket[Peer], Reply | PilotMTCError | None]]:
-        """Return what was done since the last call."""
+        """Return the requests that were done since the last call."""
         os.eventfd_read(self._event)
         done = []
         while self._done:
@@ -73,7 +73,7 @@ class BackgroundThread:
         return done
 
     def close(self) -> None:
-        """Finish the current request, and drop the others."""
+        """Finish the present request, and drop the others."""
         if self._thread is not None:
             while not self._todo.empty():
                 self._todo.get_nowait()
@@ -82,7 +82,7 @@ class BackgroundThread:
         os.close(self._event)
 
     def _work(self) -> None:
-        while (todo := self._todo.get()) is not None:  # ends with close(); a daemon, should that never come
+        while (todo := self._todo.get()) is not None:  # a daemon, in case `close` is never called
             ticket, do = todo
             reply: Reply | PilotMTCError | None
             doing = self._doing = (ticket, time.monotonic())
@@ -91,10 +91,10 @@ class BackgroundThread:
             except PilotMTCError as error:
                 reply = error
             except Exception as error:
-                # As in the server's loop: without an answer the client would wait for ever.
+                # As in the server's loop: without an answer, the client would wait forever.
                 log.exception("a request cannot be done: %.1000r", ticket.request)
                 reply = StoreError(f"a fault in pilotmtc itself: {type(error).__name__}: {error}; please report it")
-            if self._doing is not doing:  # it was given up, and this thread with it
+            if self._doing is not doing:  # the request was given up, and this thread with it
                 return
             self._doing = None
             self._done.append((ticket, reply))

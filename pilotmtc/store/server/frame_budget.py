@@ -1,16 +1,16 @@
-"""Limits the memory for messages that have arrived only in part. Pure: no I/O."""
+"""Limits the memory for messages that have arrived only in part. Pure."""
 
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
-ROOM_BYTES = 64 << 20  # for all messages together: two of the largest
-SMALL_BYTES = 256 << 10  # a message of one read at most needs no permission
+ROOM_BYTES = 64 << 20  # for all messages together: two of the largest size
+SMALL_BYTES = 256 << 10  # a message that fits in one read needs no permission
 
-P = TypeVar("P")  # whoever sends
+P = TypeVar("P")  # the sender
 
 
 class FrameBudget(Generic[P]):
-    """Lets senders send large messages, first come, first served, while there is memory for the whole message."""
+    """Admits senders of large messages, first come, first served, while there is memory for their whole message."""
 
     def __init__(self, size: int = ROOM_BYTES) -> None:
         self._left = size
@@ -19,11 +19,11 @@ class FrameBudget(Generic[P]):
 
     @property
     def full(self) -> bool:
-        """Whether anybody waits."""
+        """Whether a sender waits."""
         return bool(self._waiting)
 
     def admit(self, sender: P, size: int) -> bool:
-        """Return whether to read more of a message of `size` bytes; 0: no message is unfinished."""
+        """Return whether to read more of a message of `size` bytes; 0: no message is incomplete."""
         if size <= SMALL_BYTES:
             self.leave(sender)
             return True
@@ -39,16 +39,16 @@ class FrameBudget(Generic[P]):
         return True
 
     def leave(self, sender: P) -> None:
-        """Take memory back from a sender whose message has arrived, or never will."""
+        """Release the memory of a sender whose message has arrived or never will."""
         self._left += self._given.pop(sender, 0)
         self._waiting.pop(sender, None)
 
     def holders(self) -> list[P]:
-        """Return those that are sending large messages."""
+        """Return the senders that were admitted."""
         return list(self._given)
 
     def waiting(self) -> Iterator[P]:
-        """Yield those that wait, in order, each after the one before was admitted."""
+        """Yield waiting senders in order, each one after the previous one was admitted."""
         before: P | None = None
         while self._waiting:
             first = next(iter(self._waiting))

@@ -1,4 +1,4 @@
-"""The lock that makes a store's server the only one, and the socket where clients find it."""
+"""The lock that makes a store's server the only one, and the socket on which `serve` finds it."""
 
 import contextlib
 import fcntl
@@ -12,7 +12,7 @@ from pilotmtc.system import private_files
 
 
 class ServerLock:
-    """The lock of the process that serves a store. Its file, beside the store, says where that process listens.
+    """The lock of a store's server. Its file, beside the store, says on which socket the server listens.
 
     Raises
     ------
@@ -36,7 +36,7 @@ class ServerLock:
                     raise StoreBusy(f"process {owner or 'unknown'} serves {store}") from error
                 if self.held():
                     break
-                os.close(self._fd)  # its last owner removed it between our opening and our locking
+                os.close(self._fd)  # its last owner removed it after we had opened it
         except OSError as error:
             raise ConfigError(
                 f"the store {store} cannot be used: {error.filename or self._path}: {error.strerror}; "
@@ -44,7 +44,7 @@ class ServerLock:
             ) from error
 
     def held(self) -> bool:
-        """Return whether the locked file is still the one that others would lock."""
+        """Return whether the locked file is still the one at its path."""
         try:
             there = os.stat(self._path)
         except OSError:
@@ -53,24 +53,24 @@ class ServerLock:
         return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
 
     def prove(self) -> None:
-        """Do nothing: the kernel ensures that nobody else has the lock."""
+        """Do nothing: the kernel guarantees that no other process has the lock."""
 
     def advertise(self, path: str) -> None:
-        """Write this process and its socket into the file."""
-        with contextlib.suppress(OSError):  # a full disk: only serves with another runtime directory miss it
+        """Write the process id and the socket into the file."""
+        with contextlib.suppress(OSError):  # a full disk: only `serve` with another runtime directory needs it
             os.ftruncate(self._fd, 0)
             os.pwrite(self._fd, f"{os.getpid()} {path}\n".encode(), 0)
 
     def release(self) -> None:
         """Release the lock."""
         if self.held():
-            with contextlib.suppress(OSError):  # only to be tidy: the lock is what counts
+            with contextlib.suppress(OSError):  # for tidiness only: the lock is what counts
                 os.unlink(self._path)
         os.close(self._fd)
 
 
 class Listener:
-    """The socket to which serves connect. It never blocks."""
+    """The socket to which `serve` connects. It never blocks."""
 
     def __init__(self, store: str) -> None:
         self._store = store
@@ -91,7 +91,7 @@ class Listener:
             os.chmod(ours, 0o600)
             bound.listen(1024)
             bound.setblocking(False)
-            os.rename(ours, path)  # replaces what a killed server may have left, at once
+            os.rename(ours, path)  # replaces, at once, what a killed server may have left
             self._seen = os.lstat(path)
         except OSError as error:
             bound.close()
@@ -107,21 +107,21 @@ class Listener:
         return (there.st_dev, there.st_ino) == (self._seen.st_dev, self._seen.st_ino)
 
     def hide(self) -> None:
-        """Remove the socket's path; connections that wait can still be accepted."""
+        """Remove the socket's path; waiting connections can still be accepted."""
         if self.reachable():
             os.unlink(self.path)
 
     def accept(self) -> socket.socket | None:
-        """Return the next connection that waits, if there is one.
+        """Return the next waiting connection; None if there is none.
 
         Raises
         ------
         OSError
-            If nobody can be let in for now: no descriptors are left, say.
+            If none can be accepted now, for example because no descriptors are left.
         """
         try:
             control, _ = self.socket.accept()
-        except (BlockingIOError, ConnectionAbortedError):  # none there, or gone again
+        except (BlockingIOError, ConnectionAbortedError):  # there is none, or it has gone again
             return None
         control.setblocking(False)
         return control

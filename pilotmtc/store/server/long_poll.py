@@ -1,4 +1,4 @@
-"""Requests that wait for their answer (long polls), and what wakes them. Pure: time comes as an argument."""
+"""Requests that wait for their answers (long polls), and what wakes them. Pure: time is an argument."""
 
 import heapq
 import math
@@ -10,11 +10,11 @@ from pilotmtc.protocol.base import WaitsFor
 from pilotmtc.protocol.registry import AnyRequest
 from pilotmtc.store.live.wakeups import Wakeup
 
-P = TypeVar("P")  # whoever waits for the answer
+P = TypeVar("P")  # the client that waits
 
 
 class Ticket(Generic[P]):
-    """A request that may wait: who asks, under which number, and until when."""
+    """A request that may wait: its client, its number, and its deadline."""
 
     __slots__ = ("deadline", "number", "peer", "pilot", "request", "waits_for")
 
@@ -30,22 +30,22 @@ class Ticket(Generic[P]):
 
 
 class LongPolls(Generic[P]):
-    """Requests that wait for their answer.
+    """Requests that wait for their answers.
 
-    Asking the store again costs; when much waits, or news come with every turn, that must not eat the server up.
-    So between two rounds of the same kind there is a pause in proportion to what the last round cost, of `MAX_PAUSE_S`
-    at most.
+    Performing them again has a cost, which must stay small even if many wait, or if something changes all the time. So
+    two rounds of the same kind are separated by a pause in proportion to the cost of the last round, up to
+    `MAX_PAUSE_S`.
     """
 
     MAX_PAUSE_S = 0.015
 
     def __init__(self) -> None:
-        self._claims: dict[Ticket[P], None] = {}  # in order of arrival, so that nobody starves
+        self._claims: dict[Ticket[P], None] = {}  # in order of arrival, so that none starves
         self._watchers: dict[Ticket[P], None] = {}
         self._beats: dict[PilotId | None, dict[Ticket[P], None]] = {}
         self._deadlines: list[tuple[float, int, Ticket[P]]] = []
         self._entered = 0
-        self._claims_at = math.inf  # when to ask again for them
+        self._claims_at = math.inf  # when to perform them again
         self._watchers_at = math.inf
         self._called: dict[Ticket[P], None] = {}
         self._quiet_until = 0.0
@@ -62,13 +62,13 @@ class LongPolls(Generic[P]):
         heapq.heappush(self._deadlines, (ticket.deadline, self._entered, ticket))
 
     def drop(self, peer: P) -> None:
-        """Forget what `peer` has asked for."""
+        """Forget the requests of `peer`."""
         for ticket in self._tickets():
             if ticket.peer is peer:
                 self._remove(ticket)
 
     def tell(self, wakeup: Wakeup, now: float) -> None:
-        """Note what is new; `take` returns the tickets to try again."""
+        """Note what to wake; `take` returns the tickets to try again."""
         if wakeup.ready and self._claims:
             self._claims_at = min(self._claims_at, max(now, self._quiet_until))
         if wakeup.changed and self._watchers:
@@ -77,11 +77,11 @@ class LongPolls(Generic[P]):
             self._called.update(self._beats.get(pilot, {}))
 
     def spent(self, seconds: float, now: float) -> None:
-        """Note how long it took to ask the store for the tickets that `take` returned."""
+        """Note how long it took to perform the tickets that `take` has returned."""
         self._quiet_until = now + min(2 * seconds, self.MAX_PAUSE_S)
 
     def take(self, now: float) -> list[Ticket[P]]:
-        """Return the tickets to try again now; they no longer wait here."""
+        """Return the tickets to try again now, and remove them."""
         taken: dict[Ticket[P], None] = dict(self._called)
         self._called.clear()
         if now >= self._claims_at:
@@ -124,7 +124,7 @@ class LongPolls(Generic[P]):
         return [*self._claims, *self._watchers, *beats]
 
     def _tidy(self) -> None:
-        # Answered tickets stay in the heap until their deadline; there may be many of them, with long ones.
+        # Answered tickets stay in the heap until their deadlines; there may be many with late deadlines.
         if len(self._deadlines) > 100 + 4 * len(self):
             waiting = set(self._tickets())
             self._deadlines = [entry for entry in self._deadlines if entry[2] in waiting]

@@ -1,4 +1,4 @@
-"""One client of the store server: its descriptors, and its unread and unsent bytes. It never blocks."""
+"""A client of the store's server: its descriptors, and its unread and unsent data. It never blocks."""
 
 import contextlib
 import os
@@ -24,15 +24,15 @@ class Peer:
     Parameters
     ----------
     number
-        For the log.
+        Its number in the log.
     who
-        Who it is.
+        Its identity.
     control
-        The socket to the waiting serve.
+        The socket to the waiting `serve`.
     source, sink
         Its stdin and stdout.
     epoll
-        Where they are registered.
+        The epoll object that watches them.
     """
 
     def __init__(
@@ -60,24 +60,24 @@ class Peer:
         self.software = ""  # empty until its greeting has come
         self.closed = False
         self.since = now
-        self.moved_at = now  # when it last read something
-        self.heard_at = now  # when it last sent something
-        self.pilot: PilotId | None = None  # whose agent it is
-        self.in_thread = 0  # requests of its that are done beside the loop just now
+        self.moved_at = now  # when it last took some data
+        self.heard_at = now  # when data last came from it
+        self.pilot: PilotId | None = None  # the pilot whose agent it is
+        self.in_thread = 0  # number of its requests that a thread performs now
         self._out = bytearray()
         self._epoll = epoll
-        self.writing = False  # whether its sink is registered, because something waits
+        self.writing = False  # whether its sink is watched, because data waits
         self._reading = True
         epoll.register(source, select.EPOLLIN)
 
     @property
     def full(self) -> bool:
-        """Whether so much of its work is under way, or so many answers wait, that no more of its requests are read."""
+        """Whether too much of its work is in progress, or too many answers wait, to read more of its requests."""
         return len(self._out) >= HIGH_WATER_BYTES or self.in_thread >= MOST_IN_THREAD
 
     @property
     def waiting_bytes(self) -> int:
-        """How many bytes wait for it."""
+        """Number of bytes that wait for it."""
         return len(self._out)
 
     def read(self, now: float) -> bool:
@@ -93,7 +93,7 @@ class Peer:
         return bool(data)
 
     def say(self, data: bytes) -> None:
-        """Send `data` as it is."""
+        """Send `data` unchanged."""
         self._out += data
 
     def answer(self, number: int, reply: Reply | PilotMTCError) -> None:
@@ -122,18 +122,18 @@ class Peer:
         return True
 
     def listen(self, wanted: bool) -> None:
-        """Read what it sends, or do not."""
+        """Start or stop reading from it."""
         if wanted != self._reading:
             self._reading = wanted
             self._epoll.modify(self.source, select.EPOLLIN if wanted else 0)
 
     def close(self) -> None:
-        """Close its descriptors; its serve leaves then."""
+        """Close its descriptors, so that its `serve` exits."""
         if self.closed:
             return
         self.closed = True
         for fd in (self.source, self.sink):
-            with contextlib.suppress(OSError):  # the sink is registered only while something waits
+            with contextlib.suppress(OSError):  # the sink is watched only while data waits
                 self._epoll.unregister(fd)
             os.close(fd)
         with contextlib.suppress(OSError):

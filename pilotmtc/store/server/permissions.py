@@ -1,8 +1,8 @@
-"""Who is at the other end of a connection, and what they may say. Pure.
+"""Identifies clients, and decides which requests they may send. Pure.
 
-Each request declares who may say it (`Handling.said_by`); what is not declared is refused. The kind of a peer comes
-from where it cannot be made up: a serve that a key's line in ``authorized_keys`` has started names the key, and a
-steward is a child of the server.
+Each request declares which roles may send it (`Handling.said_by`); everything else is refused. A client's role comes
+from something that the client cannot forge: ``serve`` gets the name of a key from the line in ``authorized_keys`` that
+started it, and a steward is a child of the server.
 """
 
 from msgspec import Struct
@@ -16,16 +16,16 @@ from pilotmtc.protocol.registry import AnyRequest
 
 
 class PeerIdentity(Struct, frozen=True):
-    """A peer.
+    """Who a client is.
 
     Attributes
     ----------
     role
-        What kind of peer it is; None may say nothing.
+        Its role; None: it may not send anything.
     key
-        The name of the store's key that it came with; empty for none.
+        The name of the store's key that it has used; empty: none.
     pilot
-        The pilot whose agent it is; None for other peers.
+        The pilot whose agent it is; None for other clients.
     """
 
     role: Role | None
@@ -33,7 +33,7 @@ class PeerIdentity(Struct, frozen=True):
     pilot: PilotId | None = None
 
     def agent_of(self, pilot: PilotId) -> "PeerIdentity":
-        """Return its identity after it has said that it is the agent of `pilot`.
+        """Return its identity as the agent of `pilot`, which it says it is.
 
         Raises
         ------
@@ -51,7 +51,7 @@ STEWARD = PeerIdentity(Role.STEWARD)
 
 
 def refusal(who: PeerIdentity, request: AnyRequest) -> NotPermitted | None:
-    """Return why `who` may not say `request`; None if it may."""
+    """Return why `who` may not send `request`; None if it may."""
     name = type(request).__name__
     handling = request.handling
     if who.role not in handling.said_by:

@@ -1,6 +1,6 @@
-"""When to ask which scheduler. Pure: time comes as an argument.
+"""When to ask which scheduler. Pure: time is an argument.
 
-Something has just happened: soon again. Nothing happens: more and more seldom, for a login node is shared by many.
+Soon after something has happened; less and less often if nothing happens, because many users share a login node.
 """
 
 import math
@@ -10,9 +10,9 @@ from pilotmtc.store.requests.jobs import OpenJobs
 
 FIRST_S = 2.0
 LONGEST_S = 60.0
-WATCHED_S = 10.0  # while somebody looks at pilots
+WATCHED_S = 10.0  # while a client looks at pilots
 SILENT_S = 5.0  # while an agent is silent
-UNTOLD_S = 30.0  # while there is something that the scheduler has not been told
+UNTOLD_S = 30.0  # while the scheduler must still be told something
 _GROWTH = 1.5
 
 
@@ -28,18 +28,18 @@ class _Plan:
 
 
 class PollSchedule:
-    """When to ask each scheduler that has pilots to ask about."""
+    """Schedules the rounds with each scheduler that has pilots."""
 
     def __init__(self) -> None:
         self._plans: dict[str, _Plan] = {}
 
     @property
     def untold(self) -> bool:
-        """Whether a scheduler has not yet been told of something."""
+        """Whether a scheduler must still be told something."""
         return any(plan.open.untold for plan in self._plans.values())
 
     def look(self, found: Mapping[str, OpenJobs], now: float) -> None:
-        """Note which schedulers have pilots to ask about now."""
+        """Note which schedulers have pilots now."""
         for url in [url for url, plan in self._plans.items() if url not in found and not plan.running]:
             del self._plans[url]
         for url, jobs in found.items():
@@ -64,7 +64,7 @@ class PollSchedule:
             plan.at = min(plan.at, now + WATCHED_S)
 
     def due(self, now: float) -> list[str]:
-        """Return the schedulers to ask now, and begin their rounds."""
+        """Return the schedulers to ask now, and start their rounds."""
         found = [url for url, plan in self._plans.items() if plan.at <= now and not plan.running]
         for url in found:
             plan = self._plans[url]
@@ -73,7 +73,7 @@ class PollSchedule:
         return found
 
     def ended(self, url: str, now: float) -> None:
-        """Note that the round has ended."""
+        """Note that the round with a scheduler has ended."""
         plan = self._plans[url]
         plan.running = False
         plan.at = now if plan.again else now + plan.pause_s

@@ -1,4 +1,4 @@
-"""The file of a store's server: its lock, whether it is still at its path, and requests to it."""
+"""The file that a store's server has opened: its lock, requests to it, and whether it is still at its path."""
 
 import contextlib
 import logging
@@ -16,23 +16,23 @@ from pilotmtc.store.sqlite import SqliteStore
 
 log = logging.getLogger("pilotmtc.store.server")
 
-LEASE_S = 60.0  # a pilot that is silent for so long is given up
+LEASE_S = 60.0  # a pilot that is silent for this time is given up
 LEASE_VARIABLE = "PILOTMTC_SERVER_LEASE_S"
 
 
 class ServedFile:
-    """The store at `path` (real and absolute), open in this process only.
+    """The open store at `path`, which is real and absolute; no other server has it.
 
-    On a network file system `tell` hears what the start waits for.
+    On a network file system, `tell` is called with what the start waits for.
 
     Attributes
     ----------
     exclusive
-        Whether it lies on a network file system.
+        Whether it is on a network file system.
     over
-        Whether there is no use in going on with it.
+        Whether the server must stop using it.
     ousted
-        Whether the names beside the store may be those of another server.
+        Whether the files beside the store may belong to another server.
     """
 
     def __init__(self, path: str, tell: Tell) -> None:
@@ -54,7 +54,7 @@ class ServedFile:
 
     @property
     def host(self) -> str:
-        """The name to which other hosts send clients; empty if they send none."""
+        """The name under which other hosts send clients here; empty if they send none."""
         return self.ownership.host if isinstance(self.ownership, Lease) else ""
 
     def _open(self) -> SqliteStore:
@@ -62,15 +62,15 @@ class ServedFile:
         return SqliteStore(self._path, lease_s=lease_s, exclusive=self.exclusive, prove=self._prove)
 
     def _prove(self) -> None:
-        """Return if nobody else can have the store, and its name still leads to the file that is open.
+        """Check that no other process can have the store, and that its path still leads to the open file.
 
         Raises
         ------
         StoreError
-            If not: nothing may be written, and nothing that was may be told.
+            If not: then nothing may be written, and no answer may be sent for what was written.
         """
         self.ownership.prove()
-        if self._identity is None:  # it is only being opened
+        if self._identity is None:  # it is being opened
             return
         try:
             there, log_there = _identity(self._path), _identity(f"{self._path}-wal")
@@ -84,7 +84,7 @@ class ServedFile:
             )
         if (
             log_there != self._log and self._log is not None and not self.over
-        ):  # it is still open: closing the store brings it into the file
+        ):  # it is still open: closing the store merges it into the file
             self.over = True
             raise StoreError(
                 f"{self._path}-wal, with the end of the store's contents, was removed under its server, which saves "
@@ -92,14 +92,14 @@ class ServedFile:
             )
 
     def _take_up_keys(self) -> None:
-        """Look for keys left behind by pilots that have ended."""
+        """Find keys that were left behind by ended pilots."""
         try:
             self.store.watch_keys(keyed_pilots(self._path))
         except StoreError as error:
             log.error("keys of pilots that are over are not looked for: %s", error)
 
     def ask(self, requests: list[AnyRequest], log_path: str) -> list[Reply | PilotMTCError]:
-        """Do `requests` in one commit; an error names the log at `log_path`."""
+        """Perform `requests` in one commit; an internal error names the log at `log_path`."""
         if not requests:
             return []
         try:
@@ -107,8 +107,8 @@ class ServedFile:
         except PilotMTCError as error:
             return [error] * len(requests)
         except Exception:
-            # A bug that one request triggers must not take the store away from everybody: the client asks again, and
-            # would bring down every next server, too. It is logged, and the client gets an error.
+            # A bug that one request triggers must not stop the store for everyone: the client repeats its request, and
+            # would bring down every new server as well. So it is logged, and the client gets an error.
             log.exception("a request could not be done; trying each by itself")
         return [self._ask_one(request, log_path) for request in requests]
 
@@ -121,10 +121,10 @@ class ServedFile:
             log.exception("a request cannot be done: %.1000r", request)
             try:
                 self.store.close()
-                self._log = None  # it has removed it
-                self.store = self._open()  # which undoes what was half done
+                self._log = None  # closing has removed the file
+                self.store = self._open()  # this undoes an incomplete transaction
                 self._log = _identity(f"{self._path}-wal")
-            except PilotMTCError as failure:  # the next server may be able to
+            except PilotMTCError as failure:  # the next server may succeed
                 self.over = True
                 return failure
             return StoreError(
@@ -132,16 +132,16 @@ class ServedFile:
             )
 
     def still_there(self) -> bool:
-        """Return whether the file at the store's path is the one that is open, and opened as it should be.
+        """Return whether the file at the store's path is the open one, and opened in the right mode.
 
-        If not, leave.
+        If not, the server must exit.
         """
         if self.over:
             return False
         if _identity(self._path) != self._identity or not self.ownership.held():
             log.warning("leaving: %s was moved, removed or replaced", self._path)
             if self.exclusive:
-                os._exit(EXIT_MOVED)  # its files belong to another server now
+                os._exit(EXIT_MOVED)  # the files belong to another server now
             self.over = True
         elif place_of(self._path).mode != self._place.mode:
             log.info("leaving: %s is to be opened in another mode", self._path)
@@ -149,7 +149,7 @@ class ServedFile:
         return not self.over
 
     def close(self) -> None:
-        """Bring the log into the file, and remove the log unless it may be another server's by now."""
+        """Merge the log into the file, and remove the log unless it may belong to another server."""
         try:
             if self.exclusive:
                 self.store.complete()
@@ -159,7 +159,7 @@ class ServedFile:
                 self.store.close_moved()
             else:
                 self.store.close()
-        except (PilotMTCError, OSError) as error:  # the next server does it
+        except (PilotMTCError, OSError) as error:  # the next server will do it
             log.error("the store was not closed: %s", error)
             self.ousted = True
         self.ownership.release()

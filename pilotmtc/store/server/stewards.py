@@ -1,7 +1,7 @@
-"""Stewards: short-lived children of the server that ask one scheduler about all pilots.
+"""Stewards: short-lived child processes of the server that each deal with one scheduler.
 
-Neither what they import nor a scheduler that hangs may hurt the store. A steward is a client like any other, on a pipe
-that the server has made; this file knows no more of it than how to start and how to end it.
+They are processes of their own because neither their imports nor a hanging scheduler may affect the store. A steward is
+an ordinary client on a socket that the server has made; this file only starts and ends it.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from pilotmtc.system.open_files import limit_as_found
 log = logging.getLogger("pilotmtc.store.server")
 
 MODULE = "pilotmtc.pilots.steward"
-CONTROL_FD = 3  # in the steward: it ends when the other end is closed
+CONTROL_FD = 3  # in the steward, which exits when the other end closes
 TIME_LIMIT_S = 120.0
 LIMIT_VARIABLE = "PILOTMTC_SERVER_STEWARD_S"
 _GRACE_S = 3.0
@@ -34,24 +34,24 @@ _PREFIX = re.compile(r"^[0-9-]+ [0-9:,]+ \d+ [A-Z]+ ")
 
 
 class Steward(NamedTuple):
-    """A child that asks the scheduler at `url`; `stream` and `control` are the server's ends."""
+    """A running steward for the scheduler at `url`; `stream` and `control` are the server's ends."""
 
     url: str
     pid: int
     pidfd: int
     stream: socket.socket
     control: socket.socket
-    words: int  # the file that it writes its messages into
+    words: int  # the file for its messages
 
 
 class Stewards:
-    """The children. Each one's descriptor in `epoll` becomes readable when it has ended."""
+    """All running stewards. The descriptor of each in `epoll` becomes readable when it has ended."""
 
     def __init__(self, epoll: select.epoll) -> None:
         self._epoll = epoll
         self._limit_s = float(os.environ.get(LIMIT_VARIABLE, TIME_LIMIT_S))
-        self._children: dict[int, tuple[Steward, float]] = {}  # by pidfd; and when its time is over
-        self._asked: set[int] = set()  # to end
+        self._children: dict[int, tuple[Steward, float]] = {}  # by pidfd, each with its deadline
+        self._asked: set[int] = set()  # have been told to exit
 
     def __len__(self) -> int:
         return len(self._children)
@@ -67,7 +67,7 @@ class Stewards:
         StoreError
             If that is not possible.
         """
-        # A steward ends all that it has started, and must not take it for a server.
+        # A steward kills all its children, and must not take them for servers because of this variable.
         environment = {name: value for name, value in os.environ.items() if name != serve.MARK}
         try:
             stream, theirs = socket.socketpair()
@@ -119,7 +119,7 @@ class Stewards:
         return min((until for _, until in self._children.values()), default=float("inf"))
 
     def expire(self, now: float) -> None:
-        """End those that take too long: first with SIGTERM, some seconds later with SIGKILL."""
+        """End stewards that take too long: first with SIGTERM, some seconds later with SIGKILL."""
         for pidfd, (steward, until) in self._children.items():
             if until > now:
                 continue
@@ -132,9 +132,9 @@ class Stewards:
             self._children[pidfd] = steward, now + _GRACE_S
 
     def reap(self, pidfd: int) -> tuple[str, str]:
-        """Reap one that has ended; return its URL and what was wrong, empty if nothing was."""
+        """Reap a steward that has ended; return its URL, and what went wrong (empty if nothing did)."""
         steward, _ = self._children.pop(pidfd)
-        _signal(steward.pid, signal.SIGKILL)  # what it may have left in its group; reaping frees the number
+        _signal(steward.pid, signal.SIGKILL)  # kill the rest of its group first, because reaping frees the number
         _, status = os.waitpid(steward.pid, 0)
         self._epoll.unregister(pidfd)
         os.close(pidfd)
@@ -147,7 +147,7 @@ class Stewards:
         return steward.url, "" if code == 0 else f"asking it ended with {code}: {said or 'it said nothing'}"
 
     def close(self) -> None:
-        """End all of them."""
+        """Kill all stewards."""
         for steward, _ in self._children.values():
             _signal(steward.pid, signal.SIGTERM)
         until = time.monotonic() + _GRACE_S
@@ -158,7 +158,7 @@ class Stewards:
 
 
 def _said(fd: int) -> str:
-    """Put a steward's messages into the server's log; return the last of them, without its time and level."""
+    """Copy a steward's messages to the server's log; return the last one, without time and level."""
     with open(fd, encoding="utf-8", errors="replace") as file:
         file.seek(0)
         lines = [line for line in deque(file, _LAST_LINES) if line.strip()]
@@ -172,5 +172,5 @@ def _cannot(url: str, error: OSError) -> StoreError:
 
 
 def _signal(group: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # the commands of some schedulers are root's
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # commands of some schedulers run as root
         os.killpg(group, number)

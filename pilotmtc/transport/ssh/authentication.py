@@ -1,4 +1,4 @@
-"""Logging in through paramiko: what is said on the connection, and the keys."""
+"""Logging in through paramiko: the methods of authentication, and loading keys."""
 
 import contextlib
 import logging
@@ -15,7 +15,7 @@ from pilotmtc.transport.ssh.login import Answer, Outcome
 log = logging.getLogger(__name__)
 
 _TYPING_TIMEOUT_S = 300.0
-_AGENT_TIMEOUT_S = 60.0  # some agents ask for a touch
+_AGENT_TIMEOUT_S = 60.0  # some agents wait for the user to touch a key
 
 
 class ParamikoAuthentication:
@@ -26,25 +26,25 @@ class ParamikoAuthentication:
         self._options = options
 
     def none(self) -> Outcome:
-        """Ask which methods there are; some hosts ask for no proof."""
+        """Ask for the methods; some hosts require no authentication."""
         return self._try(lambda: self._transport.auth_none(self._options.user))
 
     def key(self, key: "paramiko.PKey") -> Outcome:
-        """Offer a key."""
+        """Try a key."""
         return self._try(lambda: self._transport.auth_publickey(self._options.user, key))
 
     def password(self, password: str) -> Outcome:
-        """Give the password."""
+        """Try the password."""
         return self._try(lambda: self._transport.auth_password(self._options.user, password, fallback=False))
 
     def interactive(self, answer: Answer) -> Outcome:
-        """Let `answer` answer what the host asks."""
+        """Let `answer` answer the host's questions."""
         refused: list[PilotMTCError] = []
 
         def handler(title: str, instructions: str, prompts: list[tuple[str, bool]]) -> list[str]:
             try:
                 return answer(title, instructions, prompts)
-            except PilotMTCError as error:  # raised where the login is, not in paramiko's thread
+            except PilotMTCError as error:  # to be raised by the login, not in paramiko's thread
                 refused.append(error)
                 raise paramiko.SSHException("no answer") from error
 
@@ -74,7 +74,7 @@ class ParamikoAuthentication:
 
 @contextlib.contextmanager
 def agent_keys(path: str) -> Iterator[list["paramiko.PKey"]]:
-    """The keys of the agent that listens on `path`; none if it does not answer."""
+    """Return the keys of the SSH agent on the socket `path`; none if it does not answer."""
     agent = paramiko.agent.AgentSSH()
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     sock.settimeout(_AGENT_TIMEOUT_S)
@@ -90,7 +90,7 @@ def agent_keys(path: str) -> Iterator[list["paramiko.PKey"]]:
 
 
 def load_key(path: str, phrase: str | None) -> "paramiko.PKey | None":
-    """Return the key in a file; None if it is of no use.
+    """Return the key in a file; None if it cannot be used.
 
     Raises
     ------
@@ -109,7 +109,7 @@ def load_key(path: str, phrase: str | None) -> "paramiko.PKey | None":
         except OSError as error:
             log.warning("the private key %s: %s", path, error)
             return None
-        with contextlib.suppress(OSError, ValueError, paramiko.SSHException):  # there is none for most keys
+        with contextlib.suppress(OSError, ValueError, paramiko.SSHException):  # most keys have none
             if os.path.exists(f"{path}-cert.pub"):
                 key.load_certificate(f"{path}-cert.pub")
         return key

@@ -1,4 +1,4 @@
-"""What goes over an SSH connection: the stream below it, and the channels on it."""
+"""The byte stream below an SSH connection, and the channels on it."""
 
 import contextlib
 import socket
@@ -13,13 +13,13 @@ from pilotmtc.transport.ssh.proxy_command import ProxySocket
 _QUOTED_BYTES = 2000
 _PIECE_BYTES = 64 << 10
 _JOIN_S = 5.0
-_MORE_THAN_A_QUESTION_BYTES = 4096  # only bytes that make place for others tell that somebody takes them
+_MORE_THAN_A_QUESTION_BYTES = 4096  # so small that every write waits for space, which shows that the other side reads
 _TCP_INFO = getattr(socket, "TCP_INFO", 11)
-_TCP_INFO_BYTES = 136  # of Linux's tcp_info, up to how many bytes were acknowledged and have come
+_TCP_INFO_BYTES = 136  # the part of Linux's tcp_info up to the numbers of acknowledged and received bytes
 
 
 class CountedStream:
-    """The stream below a connection, with a count of what has moved on it."""
+    """The byte stream below a connection, which counts data in both directions."""
 
     def __init__(self, stream: "socket.socket | paramiko.Channel | ProxySocket") -> None:
         self._stream = stream
@@ -30,7 +30,7 @@ class CountedStream:
         return getattr(self._stream, name)
 
     def recv(self, n: int) -> bytes:
-        """Return what has come, up to `n` bytes."""
+        """Return received data, up to `n` bytes."""
         data = bytes(self._stream.recv(n))
         self._received += len(data)
         if len(self._first) < _QUOTED_BYTES:
@@ -44,15 +44,15 @@ class CountedStream:
         return sent
 
     def before_greeting(self) -> str:
-        """Return the first line of what the other side said, unless that is an SSH server's greeting."""
+        """Return the first line that the other side sent, if it is not an SSH server's greeting."""
         line = self._first.partition(b"\n")[0]
         return "" if line.startswith(b"SSH-") else line.decode("utf-8", "replace").strip()
 
     def moved(self) -> int:
-        """Return a number that changes whenever something has come, or the other side has taken something."""
-        # What was written may wait in the kernel for minutes while it flows; Linux says how much has arrived.
+        """Return a number that changes whenever data was received, or the other side has received some."""
+        # Data may wait in the kernel for minutes although it moves; Linux knows how much was acknowledged.
         if isinstance(self._stream, socket.socket) and self._stream.family in (socket.AF_INET, socket.AF_INET6):
-            with contextlib.suppress(OSError):  # closed by now
+            with contextlib.suppress(OSError):  # it was closed
                 info = self._stream.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _TCP_INFO_BYTES)
                 if len(info) == _TCP_INFO_BYTES:
                     return sum(struct.unpack_from("=QQ", info, _TCP_INFO_BYTES - 16))
@@ -60,7 +60,7 @@ class CountedStream:
 
 
 class SshChannel:
-    """A command's stdin and stdout; its stderr is read all the time, lest it stop for want of a reader."""
+    """A channel to a command's stdin and stdout. Its stderr is always read, so that the command does not block."""
 
     def __init__(self, channel: "paramiko.Channel", transport: "paramiko.Transport", host: str) -> None:
         self._channel = channel
@@ -97,18 +97,18 @@ class SshChannel:
 
     def moved(self) -> int:
         """See `Channel`."""
-        # Each byte sent makes the window smaller, each that the other side has taken makes it larger again.
+        # Sent data makes the window smaller; when the other side has read it, the window grows again.
         return self._sent + int(self._channel.out_window_size)
 
     def close(self) -> None:
         """See `Channel`."""
-        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):  # the link may be gone
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):  # the connection may have ended
             self._channel.close()
         self._listener.join(_JOIN_S)
 
     def last_words(self) -> str:
         """See `Channel`."""
-        if self._ended:  # stdout and stderr end together, but the listener may not have read all yet
+        if self._ended:  # stdout and stderr end together, but not all of stderr may have been read yet
             self._listener.join(_JOIN_S)
         words = self._said.decode("utf-8", "replace").strip()
         if not words and not self._transport.is_active():

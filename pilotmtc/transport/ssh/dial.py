@@ -1,4 +1,4 @@
-"""TCP connections that notice when the other side is gone."""
+"""TCP connections that notice when the other side has gone."""
 
 import socket
 
@@ -8,12 +8,12 @@ _SILENT_MS = 30_000
 
 
 def dial(host: str, port: int, timeout_s: float) -> socket.socket:
-    """Return a connection to the first address of `host` that answers.
+    """Connect to the first address of `host` that answers.
 
     Raises
     ------
     ConnectError
-        If none does.
+        If none answers.
     """
     try:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)

@@ -1,4 +1,4 @@
-"""Whether a host's key is the one that the user knows."""
+"""Checks a host's key against the user's ``known_hosts`` files."""
 
 import base64
 import fnmatch
@@ -14,7 +14,7 @@ from pilotmtc.errors import HostKeyRefused
 
 
 class Entry(Struct, frozen=True):
-    """One line of a ``known_hosts`` file."""
+    """A line of a ``known_hosts`` file."""
 
     file: str
     line: int
@@ -24,13 +24,13 @@ class Entry(Struct, frozen=True):
     key: bytes
 
     def names_host(self, name: str) -> bool:
-        """Return whether it speaks of the host `name`."""
+        """Return whether it is for the host `name`."""
         if self.names.startswith("|1|"):
             return _hash_matches(self.names, name)
         named = False
         for word in self.names.split(","):
             pattern = word.removeprefix("!").lower()
-            # fnmatch would read brackets, which surround hosts with ports here, as a set of characters
+            # hosts with ports are in brackets, which fnmatch would take for a set of characters
             if fnmatch.fnmatchcase(name.lower(), pattern.replace("[", "[[]")):
                 if word.startswith("!"):
                     return False
@@ -39,7 +39,7 @@ class Entry(Struct, frozen=True):
 
 
 class KeyMatch(Enum):
-    """What the files say of a key."""
+    """What the files say about a key."""
 
     KNOWN = "known"
     UNKNOWN = "unknown"
@@ -48,24 +48,24 @@ class KeyMatch(Enum):
 
 
 def read_entries(files: Iterable[str]) -> list[Entry]:
-    """Return the entries of all files that can be read, without the lines that make no sense."""
+    """Return the entries of all readable files, without invalid lines."""
     entries: list[Entry] = []
     for file in files:
         try:
             with open(file, encoding="utf-8", errors="replace") as lines:
                 entries += filter(None, (_entry(file, number, line) for number, line in enumerate(lines, 1)))
         except OSError:
-            continue  # most users have some of the files only
+            continue  # most users have only some of the files
     return entries
 
 
 def known_kinds(entries: Iterable[Entry], name: str) -> list[str]:
-    """Return the types of the keys that are known for a host, so that it is asked for one of them."""
+    """Return the types of the known keys of a host, to ask it for one of these."""
     return list(dict.fromkeys(entry.kind for entry in entries if not entry.marker and entry.names_host(name)))
 
 
 def judge(entries: Sequence[Entry], name: str, kind: str, key: bytes) -> tuple[KeyMatch, Entry | None]:
-    """Return what is known of a key that a host shows, and the line that says so."""
+    """Return what is known about a host's key, and the line in the files."""
     own = [entry for entry in entries if entry.names_host(name)]
     for entry in own:
         if entry.marker == "@revoked" and entry.key == key:
@@ -78,12 +78,12 @@ def judge(entries: Sequence[Entry], name: str, kind: str, key: bytes) -> tuple[K
 
 
 def refuse_unless_known(files: Sequence[str], name: str, where: str, kind: str, key: bytes) -> None:
-    """Return if the key is known.
+    """Raise unless the key is known.
 
     Raises
     ------
     HostKeyRefused
-        If not: the text says how to verify the key and what to do then.
+        If it is unknown or wrong; the text says how to verify it, and what to do then.
     """
     verdict, entry = judge(read_entries(files), name, kind, key)
     if verdict is KeyMatch.KNOWN:
@@ -114,7 +114,7 @@ def refuse_unless_known(files: Sequence[str], name: str, where: str, kind: str, 
 
 
 def fingerprint(key: bytes) -> str:
-    """Return a key's fingerprint as ``ssh-keygen -lf`` shows it."""
+    """Return a key's fingerprint in the form of ``ssh-keygen -lf``."""
     return "SHA256:" + base64.b64encode(hashlib.sha256(key).digest()).decode().rstrip("=")
 
 

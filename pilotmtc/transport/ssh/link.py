@@ -1,4 +1,4 @@
-"""Connections to other hosts through paramiko, which this room alone imports."""
+"""`SshLink`: connections to other hosts through paramiko."""
 
 import contextlib
 import functools
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pilotmtc.transport.ssh.sftp import SftpFiles
 
 log = logging.getLogger(__name__)
-# What it has to say comes as exceptions, too; its tracebacks belong neither on the terminal nor in an agent's log.
+# Its errors are raised as well; tracebacks in the log would only confuse users.
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 
 _BANNER_TIMEOUT_S = 30.0
@@ -37,8 +37,8 @@ _AUTH_TIMEOUT_S = 45.0
 _CHANNEL_TIMEOUT_S = 30.0
 _BACKOFF_S = (1.0, 30.0)
 _POSTPONED_S = (15.0, 120.0)
-# What OpenSSH says instead of a greeting: since 9.8 to addresses whose logins failed (PerSourcePenalties, for
-# 15 s to 10 min), and to all while too many logins are under way (MaxStartups).
+# OpenSSH sends these instead of a greeting: since 9.8 to addresses with failed logins (PerSourcePenalties, for 15 s
+# to 10 min), and to all clients while too many logins are in progress (MaxStartups).
 _POSTPONES = ("Not allowed at this time", "Exceeded MaxStartups")
 _WINDOW_BYTES = 16 << 20
 _JOIN_S = 5.0
@@ -46,23 +46,23 @@ _MOST_HOPS = 8
 
 
 class SshLink:
-    """A connection to the host of `target`, opened when first needed and again when it has broken. Threads share it.
+    """A connection to the host of `target`, opened at first use and again after it broke. Threads may share it.
 
-    After a login was refused it is not tried again: the same error comes at once. Failures of the network may be
-    tried again after a pause that grows up to half a minute; before that, too, the error comes at once.
+    After a refused login it does not try again, but raises the same error at once. After a failure of the network, it
+    tries again after a pause that grows up to half a minute; before that, it raises the error at once.
 
     Parameters
     ----------
     target
-        Where to.
+        The host.
     ask
-        How to ask a person; None is on the terminal.
+        How to ask the user; None: on the terminal.
     alive_s
-        The host is asked for a sign of life so often.
+        How often the host is asked for a sign of life.
     dead_s
-        Without an answer for so long, the connection is given up.
+        After this time without an answer, the connection is given up.
     through
-        Another link, on whose host this one begins; what the configuration says of jumps does not count then.
+        Another link, from whose host to connect; jumps in the configuration are then ignored.
     """
 
     def __init__(
@@ -81,10 +81,10 @@ class SshLink:
         self._alive_s = alive_s
         self._dead_s = dead_s
         self._connecting = threading.Lock()
-        self._guard = threading.Lock()  # held only for moments; guards all that follows
-        self._parts: list[Callable[[], None]] = []  # what ends the parts of the connection, in the order of opening
+        self._guard = threading.Lock()  # held only for moments; guards everything below
+        self._parts: list[Callable[[], None]] = []  # closes the parts of the connection; in the order of opening
         self._transport: paramiko.Transport | None = None
-        self._keys: dict[str, paramiko.PKey] = {}  # those that had a passphrase
+        self._keys: dict[str, paramiko.PKey] = {}  # keys that had a passphrase
         self._trouble: PilotMTCError | None = None
         self._failures = 0
         self._not_before = 0.0
@@ -119,17 +119,17 @@ class SshLink:
         return SftpFiles(channel, self.target.host)
 
     def forward(self, options: HostOptions) -> "paramiko.Channel":
-        """Return a channel to the SSH server of another host, which this one connects to."""
+        """Return a channel, through this host, to the SSH server of another one."""
         with self._connecting:
             return _forward(self._connected(), self.target.host, options)
 
     def vouches_for(self, key: "paramiko.PKey") -> bool:
-        """Return whether this host has shown the same key: login hosts that go by one name mostly share one."""
+        """Return whether this host has the same key: login hosts that share a name usually share a key."""
         transport = self._transport
         return transport is not None and transport.get_remote_server_key().asbytes() == key.asbytes()
 
     def close(self) -> None:
-        """End it and all channels on it. Safe to repeat."""
+        """Close it, and all channels on it. Safe to repeat."""
         self._closed.set()
         self._drop()
 
@@ -158,12 +158,12 @@ class SshLink:
         watcher = threading.Thread(target=self._watch, args=(transport, stream), name="ssh-alive", daemon=True)
         watcher.start()
         with self._guard:
-            self._parts.insert(0, lambda: watcher.join(_JOIN_S))  # the last to end: it ends with the transport
+            self._parts.insert(0, lambda: watcher.join(_JOIN_S))  # the last part: it closes with the transport
         log.info("connected to %s", self.target.host)
         return transport
 
     def _own(self, end: Callable[[], None]) -> None:
-        """Remember how to end a part of the connection; do it now if the link has been closed meanwhile."""
+        """Remember how to close a part of the connection; close it now if the link was closed in the meantime."""
         with self._guard:
             self._parts.append(end)
         if self._closed.is_set():
@@ -178,7 +178,7 @@ class SshLink:
             end()
 
     def _watch(self, transport: "paramiko.Transport", stream: "CountedStream") -> None:
-        """Give the connection up when the other side is silent: TCP alone does not notice behind a jump host."""
+        """Give the connection up if the other side is silent: behind a jump host, TCP does not notice it."""
         while transport.is_active() and not self._pause(transport):
             answered = threading.Event()
             judge = threading.Thread(target=self._judge, args=(transport, stream, answered), name="ssh-judge")
@@ -193,7 +193,7 @@ class SshLink:
                 judge.join(_JOIN_S)
 
     def _judge(self, transport: "paramiko.Transport", stream: "CountedStream", answered: threading.Event) -> None:
-        """End the connection unless it answers, or bytes move: on a slow one the question waits behind them."""
+        """End the connection unless it answers or data moves: on a slow one, the question waits behind other data."""
         moved = stream.moved()
         while not answered.wait(self._dead_s):
             if (now := stream.moved()) == moved:
@@ -202,14 +202,14 @@ class SshLink:
             moved = now
 
     def _pause(self, transport: "paramiko.Transport") -> bool:
-        """Wait for the next sign of life; return whether there is nothing to wait for any more."""
-        transport.join(self._alive_s)  # a transport is the thread that reads from the connection
+        """Wait for the next sign of life; return whether the connection has ended."""
+        transport.join(self._alive_s)  # a transport is also the thread that reads from the connection
         return not transport.is_alive()
 
     def _reach(
         self, hop: Hop, through: tuple[Hop, ...] | None, depth: int
     ) -> tuple["paramiko.Transport", CountedStream]:
-        """Return a connection to `hop` on which the user is logged in, and what it goes over."""
+        """Connect to `hop` and log in; return the connection, and the stream below it."""
         if depth > _MOST_HOPS:
             raise ConfigError(f"the SSH configuration: ProxyJump goes round in circles at {hop.host}")
         settings = ask_ssh(hop, self.target.config)
@@ -238,7 +238,7 @@ class SshLink:
     def _stream(self, options: HostOptions, jumps: tuple[Hop, ...], depth: int) -> "socket.socket | paramiko.Channel":
         if self._through is not None and depth == 0:
             return self._through.forward(options)
-        # "Host *" with a ProxyJump would send the jump host itself through itself.
+        # With "Host *", a ProxyJump also applies to the jump host itself.
         if jumps and jumps[-1].host != options.alias:
             jump, _ = self._reach(jumps[-1], jumps[:-1] or None, depth + 1)
             return _forward(jump, jumps[-1].host, options)
@@ -252,7 +252,7 @@ class SshLink:
         kinds = known_kinds(read_entries(options.known_hosts), options.known_as)
         known = {algorithm for kind in kinds for algorithm in (kind, *_signatures(kind))}
         security = transport.get_security_options()
-        # A host with several keys shall show one that is known.
+        # Ask a host with several keys for one that is known.
         security.key_types = sorted(security.key_types, key=lambda algorithm: algorithm not in known)
         transport.start_client(timeout=_BANNER_TIMEOUT_S)
         key = transport.get_remote_server_key()
@@ -278,7 +278,7 @@ class SshLink:
                 ) from error
 
     def _candidates(self, options: HostOptions, stack: contextlib.ExitStack) -> Iterator[Candidate["paramiko.PKey"]]:
-        """Yield keys: those of the agent that the configuration names, others of the agent, files, encrypted files."""
+        """Yield keys: of the agent (those in the configuration first), then from files, then from encrypted files."""
         public = {path: public_part(path) for path in options.identities}
         seen: set[bytes] = set()
         held = stack.enter_context(agent_keys(options.agent)) if options.agent else []
@@ -303,7 +303,7 @@ class SshLink:
             yield Candidate(path, functools.partial(self._unlock, path))
 
     def _unlock(self, path: str) -> "paramiko.PKey | None":
-        """Ask for a key's passphrase; an empty answer leaves the key out."""
+        """Ask for a key's passphrase; an empty answer skips the key."""
         self._memory.begin(path)
         for _ in range(3):
             (phrase,) = self._memory.answer(path, [("passphrase of this key (empty: do not use it): ", False)])
@@ -334,7 +334,7 @@ def _end(transport: "paramiko.Transport") -> None:
     transport.sock.close()
     if transport is not threading.current_thread() and transport.is_alive():
         transport.join(_JOIN_S)
-    transport.packetizer.complete_handshake()  # else its timer thread stays for half a minute
+    transport.packetizer.complete_handshake()  # otherwise its timer thread lives for half a minute
 
 
 def _already(key: "paramiko.PKey") -> "Callable[[], paramiko.PKey | None]":
@@ -346,7 +346,7 @@ def _signatures(kind: str) -> tuple[str, ...]:
 
 
 def _read_config(hop: Hop, file: str | None) -> Settings:
-    """Return what paramiko reads from the configuration files, where there is no `ssh` to ask."""
+    """Return what paramiko reads from the configuration files, for hosts without an `ssh` program."""
     files = [os.path.expanduser("~/.ssh/config"), "/etc/ssh/ssh_config"] if file is None else [file]
     settings: dict[str, list[str]] = {}
     for path in files:

@@ -1,6 +1,6 @@
-"""Which proofs of identity to offer a host, in which order, and when to stop.
+"""The order in which to try methods of authentication, and when to stop.
 
-Pure but for the `Authentication`, so that it can be tested against hosts of every kind.
+Pure except for the `Authentication`, so that it can be tested with hosts of all kinds.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -11,18 +11,18 @@ from msgspec import Struct
 from pilotmtc.errors import LoginRefused
 from pilotmtc.transport.ask import RememberedAnswers
 
-# Most servers hang up at the sixth failure; a password should still have a chance then.
+# Most servers disconnect at the sixth failure; a password should be tried before that.
 MAX_KEYS = 5
 MAX_QUESTIONS = 3
 
 K = TypeVar("K")
 K_contra = TypeVar("K_contra", contravariant=True)
-# Answers prompts (text, echo), given the title and the instructions that come with them.
+# Answers prompts (text, echo), given their title and instructions.
 Answer = Callable[[str, str, Sequence[tuple[str, bool]]], list[str]]
 
 
 class Outcome(Struct, frozen=True):
-    """What a host says to one proof: let in; or a step further; or no. None: `methods` are as before."""
+    """A host's answer to one method: logged in; or one of several steps done; or refused. `methods` None: unchanged."""
 
     done: bool
     further: bool = False
@@ -30,14 +30,14 @@ class Outcome(Struct, frozen=True):
 
 
 class Candidate(Struct, Generic[K], frozen=True):
-    """A key that may fit. `load` returns None if it cannot be used after all."""
+    """A key to try. `load` returns None if it cannot be used."""
 
     name: str
     load: Callable[[], K | None]
 
 
 class Authentication(Protocol[K_contra]):
-    """One connection's authentication. Each raises `ConnectError` if the connection is lost."""
+    """The methods of authentication on a connection. Each raises `ConnectError` if the connection is lost."""
 
     def none(self) -> Outcome: ...  # noqa: D102
     def key(self, key: K_contra) -> Outcome: ...  # noqa: D102
@@ -57,7 +57,7 @@ class Login(Generic[K]):
     keys
         In the order in which to try them.
     memory
-        Who to ask.
+        Asks the user, and remembers answers.
     allowed
         The methods that the user's configuration allows.
     """
@@ -76,19 +76,19 @@ class Login(Generic[K]):
         self._memory = memory
         self._allowed = allowed
         self._questions_left = MAX_QUESTIONS
-        self._mistaken = False  # an answer of the person has been refused
-        self._silent = False  # keyboard-interactive says no without asking anything
+        self._mistaken = False  # an answer of the user was refused
+        self._silent = False  # the host refuses keyboard-interactive without asking anything
         self._keys_left = MAX_KEYS
         self.tried: list[str] = []
         self.rejected = 0
 
     def run(self) -> None:
-        """Return when the host has let the user in.
+        """Log in.
 
         Raises
         ------
         LoginRefused
-            If it does not.
+            If the host refuses all methods.
         """
         self._memory.begin(self._who)
         outcome = self._authentication.none()
@@ -103,7 +103,7 @@ class Login(Generic[K]):
             offered = offered if outcome.methods is None else outcome.methods
 
     def _try_one(self, offered: frozenset[str]) -> Outcome | None:
-        """Offer the next proof; None when there is none left."""
+        """Try the next method; return None if there is none left."""
         usable = offered & self._allowed
         if "publickey" in usable:
             while self._keys_left > 0 and (candidate := next(self._keys, None)) is not None:
@@ -145,7 +145,7 @@ class Login(Generic[K]):
 
     def _introduction(self, *words: str) -> str:
         again = "That was not accepted. Once more:" if self._mistaken else ""
-        self._mistaken = False  # said once
+        self._mistaken = False  # shown only once
         return "\n".join(filter(None, (again, *words)))
 
     def _explain(self, offered: frozenset[str]) -> str:

@@ -1,4 +1,4 @@
-"""A socket that leads through a ProxyCommand."""
+"""A socket that connects through a ProxyCommand."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ _AFTER_KILL_S = 5.0
 
 
 class ProxySocket(socket.socket):
-    """The stdin and stdout of the shell line `command`, which ends when this is closed.
+    """A socket on the stdin and stdout of the shell line `command`, which is ended by `close`.
 
     Raises
     ------
@@ -33,7 +33,7 @@ class ProxySocket(socket.socket):
         self.command = command
         try:
             with theirs:
-                # Like OpenSSH: the shell is replaced. A session of its own: Ctrl-C is the caller's alone.
+                # As in OpenSSH, the command replaces the shell. Its own session keeps a Ctrl-C away from it.
                 self._child = subprocess.Popen(
                     ["/bin/sh", "-c", f"exec {command}"],
                     stdin=theirs.fileno(),
@@ -48,7 +48,7 @@ class ProxySocket(socket.socket):
         super().__init__(fileno=ours.detach())
 
     def last_words(self) -> str:
-        """Return the end of what the command said on its stderr."""
+        """Return the end of the command's stderr."""
         with self._ending:
             return self._said()
 
@@ -60,8 +60,8 @@ class ProxySocket(socket.socket):
         return self._words
 
     def close(self) -> None:
-        """Close it and end the command. Safe to repeat."""
-        with contextlib.suppress(OSError):  # not connected any more
+        """Close the socket and end the command. Safe to repeat."""
+        with contextlib.suppress(OSError):  # it is no longer connected
             self.shutdown(socket.SHUT_RDWR)
         super().close()
         with self._ending:

@@ -1,4 +1,4 @@
-"""Files to another host."""
+"""Copies files to another host through SFTP."""
 
 from types import TracebackType
 from typing import Protocol
@@ -12,18 +12,18 @@ _SILENCE_S = 60.0
 
 
 class SftpStream(Protocol):
-    """What SFTP is spoken on."""
+    """The stream that SFTP uses."""
 
     def send(self, data: bytes, /) -> int:
-        """Write some of it; return how much."""
+        """Write some of the data; return how much."""
         ...
 
     def recv(self, n: int, /) -> bytes:
-        """Return what comes next; nothing at the end."""
+        """Return the next data; nothing at the end."""
         ...
 
     def close(self) -> None:
-        """End it."""
+        """Close it."""
         ...
 
 
@@ -31,14 +31,14 @@ _TROUBLE = (paramiko.SSHException, paramiko.SFTPError, ChannelClosed, EOFError, 
 
 
 def _client(stream: SftpStream, silence_s: float) -> "paramiko.SFTPClient":
-    """Return a client for the SFTP server on the other end of `stream`, which may be silent for so long."""
+    """Return a client for the SFTP server at the other end of `stream`, which may be silent for a limited time."""
     if isinstance(stream, paramiko.Channel):
         stream.settimeout(silence_s)
     return paramiko.SFTPClient(stream)
 
 
 class SftpFiles:
-    """Puts files on a host through SFTP, over a stream that its server speaks on. Relative paths are in the home."""
+    """Copies files to a host over a stream to its SFTP server. Relative paths start in the home directory."""
 
     def __init__(self, stream: SftpStream, host: str) -> None:
         self._host = host
@@ -57,37 +57,37 @@ class SftpFiles:
         self._client.close()
 
     def put(self, local: str, remote: str) -> None:
-        """Copy a file; the one there is whole or not there at all.
+        """Copy a file; it appears there only when it is complete.
 
         Raises
         ------
         ConnectError
-            If it does not arrive.
+            If it cannot be copied.
         """
         head, _, name = remote.rpartition("/")
         part = f"{head}/.{name}.part"
         try:
-            self._client.put(local, part)  # which compares the sizes
+            self._client.put(local, part)  # it compares the sizes
             self._client.posix_rename(part, remote)
         except _TROUBLE as error:
             raise ConnectError(f"{remote} does not get to {self._host}: {error or 'it has hung up'}") from error
 
 
 class ProcessStream:
-    """The stdin and stdout of a child, as paramiko wants a connection to be."""
+    """The stdin and stdout of a child process, as a connection for paramiko."""
 
     def __init__(self, process: ProcessChannel) -> None:
         self._process = process
 
     def send(self, data: bytes) -> int:
-        """Write all of it."""
+        """Write all of the data."""
         self._process.write(data)
         return len(data)
 
     def recv(self, n: int) -> bytes:
-        """Return what comes next; nothing at the end."""
+        """Return the next data; nothing at the end."""
         return self._process.read(n)
 
     def close(self) -> None:
-        """End it."""
+        """Close it."""
         self._process.close()
