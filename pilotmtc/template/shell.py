@@ -31,9 +31,7 @@ _DOCUMENT = re.compile(
 _REDIRECTION = re.compile(r"<<<|[<>]&|<>|>>|>\||[<>]")
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?P<index>\[[^\]]*\]?)?(?P<equals>\+?=)?")
 
-_OPENS = frozenset(
-    {"if", "then", "elif", "else", "while", "until", "do", "!", "{", "time", "-p"}
-)  # then a command follows
+_OPENS = frozenset({"if", "then", "elif", "else", "while", "until", "do", "!", "{", "time", "-p"})  # a command follows
 _CLOSES = frozenset({"fi", "done", "esac", "}"})
 _QUOTED = frozenset({SINGLE, DOUBLE})
 _HEADS = frozenset({"for", "select", "case"})

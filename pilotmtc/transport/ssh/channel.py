@@ -13,7 +13,7 @@ from pilotmtc.transport.ssh.proxy_command import ProxySocket
 _QUOTED_BYTES = 2000
 _PIECE_BYTES = 64 << 10
 _JOIN_S = 5.0
-_MORE_THAN_A_QUESTION_BYTES = 4096  # so small that every write waits for space, which shows that the other side reads
+_KEEPALIVE_BYTES = 4096  # more than all keep-alive requests: only more sent data shows that the other side reads
 _TCP_INFO = getattr(socket, "TCP_INFO", 11)
 _TCP_INFO_BYTES = 136  # the part of Linux's tcp_info up to the numbers of acknowledged and received bytes
 
@@ -56,7 +56,7 @@ class CountedStream:
                 info = self._stream.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _TCP_INFO_BYTES)
                 if len(info) == _TCP_INFO_BYTES:
                     return sum(struct.unpack_from("=QQ", info, _TCP_INFO_BYTES - 16))
-        return self._received + self._sent // _MORE_THAN_A_QUESTION_BYTES
+        return self._received + self._sent // _KEEPALIVE_BYTES
 
 
 class SshChannel:
