@@ -116,8 +116,14 @@ def _behind_shells(words: Sequence[Sequence[Part]]) -> Iterator[Guard]:
             code = shell = False
         elif shell and text is not None and re.fullmatch(r"-[A-Za-z]*c", text):
             code = True
-        elif text is not None and text.rpartition("/")[2] in _SHELLS:
+        elif _may_be_shell(word):
             shell = True
         elif not option and before not in ("-o", "+o", "-O", "+O", "--rcfile", "--init-file"):
             shell = False  # it is a script, and what follows is for the script
         before = text
+
+
+def _may_be_shell(word: Sequence[Part]) -> bool:
+    """Return whether a word is the name of a shell, or could become one: ``sh``, ``/bin/sh``, ``$SHELL``, ``{}sh``."""
+    form = "".join([re.escape(part) if isinstance(part, str) else ".*" for part in word]).rpartition("/")[2]
+    return any(re.fullmatch(form, name) for name in _SHELLS)

@@ -163,6 +163,8 @@ def test_what_is_not_surely_data_is_refused_with_the_reason(command: str, words:
         ("command -p {x} a", "ls", "printf"),
         ("sh -c 'echo {x}'", "a-b_c.d/é", "a b"),
         ("srun -n 2 bash -o pipefail -ec 'echo {x}' - {x}", "a", "$a"),
+        ("$SHELL -c {x}", "a-b", "a b"),
+        ("{x}${v}sh -c {x}", "a", ";: a"),
         ("export {x}", "A=b c", "a[1]=2"),
         ("read {x}", "name", "a[1]"),
         ("unset -v {x}", "name", "a[1]"),
