@@ -37,11 +37,11 @@ from pilotmtc.template.parse import (
 )
 from pilotmtc.template.reevaluated import Guard
 from pilotmtc.template.shell import names, read_shell
+from pilotmtc.template.simple import functions, simple_command
 
 __all__ = [
-    "Expanded", "check_text", "checker", "expand", "holes", "literal", "make_template", "names", "placeholders",
-    "render", "shown",
-    "wants_values",
+    "Expanded", "check_text", "checker", "expand", "functions", "holes", "literal", "make_template", "names",
+    "placeholders", "render", "shown", "wants_values",
 ]  # fmt: skip
 
 SHELL = "/bin/sh"
@@ -56,7 +56,8 @@ _Check = Callable[[Sequence[str]], None]
 class Expanded(Struct, frozen=True):
     """A command with all placeholders replaced. ``env`` is added to the agent's environment.
 
-    Files are relative only if ``cwd`` is None or relative.
+    Files are relative only if ``cwd`` is None or relative. ``alone`` is the command of a shell line that needs no shell:
+    it does the same as long as its program can be started.
     """
 
     argv: list[str]
@@ -65,6 +66,7 @@ class Expanded(Struct, frozen=True):
     stdin: str | None = None
     stdout: str | None = None
     stderr: str | None = None
+    alone: list[str] | None = None
 
 
 def make_template(
@@ -389,14 +391,27 @@ def _shell_words(
     return words, [_guard(guard, compiler) for guard in read.guards]
 
 
+def _alone(line: str, compiler: _Compiler) -> Callable[[list[str]], list[str]] | None:
+    """Return what makes the argument vector of a shell line that needs no shell; None if it needs one."""
+    words = simple_command(read_shell(line, compiler.fields).pieces)
+    if words is None:
+        return None
+    numbered = [[part if isinstance(part, str) else compiler.index(part, "command") for part in word] for word in words]
+    return lambda values: [
+        "".join([part if isinstance(part, str) else values[part] for part in word]) for word in numbered
+    ]
+
+
 def _compile(template: Template) -> tuple[_Run, _Check | None]:
     fields = template.fields
     count = len(fields)
     compiler = _Compiler(fields)
     words: list[Callable[[list[str]], str | None]] = []
     guards: list[Callable[[list[str]], None]] = []
+    alone = None
     if template.shell:
         words, guards = _shell_words(template.command[0], compiler)
+        alone = _alone(template.command[0], compiler)
     for word in () if template.shell else template.command:
         if word == "{}" and count > 1:  # alone, it becomes several arguments, as in a shell line
             words.extend(itemgetter(at) for at in range(count))
@@ -425,12 +440,15 @@ def _compile(template: Template) -> tuple[_Run, _Check | None]:
             guard(values)
         argv = [word(values) for word in words]
         variables = {name: make(values) for name, make in env.items()} if env else {}
+        by_itself = None if alone is None else alone(values)
         if bare:
-            return Expanded(argv, variables)  # type: ignore[arg-type]  # command and env hold no None
-        cwd, *files = [place(values) for place in places]
+            return Expanded(argv, variables, alone=by_itself)  # type: ignore[arg-type]  # command and env hold no None
+        cwd, stdin, stdout, stderr = [place(values) for place in places]
         if cwd is not None:
-            files = [None if name is None else os.path.join(cwd, name) for name in files]
-        return Expanded(argv, variables, cwd, *files)  # type: ignore[arg-type]
+            stdin, stdout, stderr = [
+                None if name is None else os.path.join(cwd, name) for name in (stdin, stdout, stderr)
+            ]
+        return Expanded(argv, variables, cwd, stdin, stdout, stderr, by_itself)  # type: ignore[arg-type]
 
     def check(params: Sequence[str]) -> None:
         values = [*params, "1", "1", "1"]

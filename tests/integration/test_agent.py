@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from pilotmtc.errors import ConfigError
 from pilotmtc.model import PilotDescription, Resources, TaskId, Template
@@ -190,6 +191,36 @@ def test_what_cannot_be_started_says_why(site: Site, tmp_path: Path) -> None:
         assert last.cause is Cause.LAUNCH_ERROR
         assert words in (last.message or "")
     assert site.output(tasks[-1]).stdout == b"a script without a first line: x\n"
+
+
+def test_shell_lines_that_need_no_shell_end_as_with_one(site: Site, tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.write_text("echo $0: $1\n")
+    plain.chmod(0o755)
+    (tmp_path / "closed").touch(0o644)
+    asked = [
+        shell("/bin/echo 'a  b' --x=1"),
+        shell("./plain {task_id}", cwd=str(tmp_path)),
+        shell("seq 1 2", stdout=str(tmp_path / "seq")),
+        shell("ls /dev/null", env={"PATH": "/no/where:/usr/bin:/bin"}),
+        shell("ls /dev/null", env={"BASH_FUNC_ls%%": "() { echo $@; }"}),
+        shell("./no-such-file"),
+        shell("no-such-program a"),
+        shell("./closed", cwd=str(tmp_path)),
+    ]
+    tasks = site.submit(*asked)
+    shells = site.submit(*[structs.replace(each, command=(f"{each.command[0]} ;",)) for each in asked])
+    site.start()
+    site.wait()
+    for task, other in zip(tasks, shells, strict=True):
+        one, two = site.last(task), site.last(other)
+        assert (one.cause, one.exit_code) == (two.cause, two.exit_code)
+        output = [site.output(each) for each in (task, other)]
+        assert output[0].stdout == output[1].stdout.replace(f"{other}\n".encode(), f"{task}\n".encode())
+        assert output[0].stderr == output[1].stderr
+    assert [site.last(task).exit_code for task in tasks] == [0, 0, 0, 0, 0, 127, 127, 126]
+    assert site.output(tasks[0]).stdout == b"a  b --x=1\n"
+    assert (tmp_path / "seq").read_text() == "1\n2\n"
 
 
 def test_time_limit_ends_the_whole_group(site: Site) -> None:

@@ -8,6 +8,7 @@ import stat
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from pilotmtc.agent import guard
@@ -20,7 +21,7 @@ from pilotmtc.model import PilotId
 from pilotmtc.resources.slots import Slot, core_list
 from pilotmtc.system import processes
 from pilotmtc.system.open_files import limit_as_found
-from pilotmtc.template import Expanded, expand
+from pilotmtc.template import Expanded, expand, functions
 
 _DUP2 = os.POSIX_SPAWN_DUP2
 _OPEN_OUT = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
@@ -81,6 +82,7 @@ class ProcessLauncher:
         self._env = dict(environ)  # changed in place for each task: a copy would cost more than the rest
         self._env["PILOTMTC_PILOT_ID"] = str(pilot)
         self._env["PILOTMTC_STORE"] = store
+        self._functions = functions(environ)
         self._threads_set = "OMP_NUM_THREADS" in self._env
         self._cwd_env = self._env.get("PWD", self._directory)
         mark, self._no_mark = resource.getrlimit(guard.MARK)
@@ -114,7 +116,9 @@ class ProcessLauncher:
         env = self._environment(start, todo, names)
         self._enter(todo.cwd)
         argv = todo.argv
+        alone = self._alone(todo, env)
         if start.wide is not None:
+            alone = None
             argv, env = self._widen(start, start.wide, argv, env)
         program = argv[0]
         if "/" not in program:
@@ -130,12 +134,21 @@ class ProcessLauncher:
         try:
             actions, fifos = self._files(process, todo, opened)
             if fifos:  # to open one may take for ever: the task does it, once it is a process of its own
+                alone = None
                 lines = [*(how for how, _ in fifos), 'exec "$@"']
                 paths = [path for _, path in fifos]
                 argv = ["/bin/sh", "-c", "; shift; ".join(lines), "sh", *paths, program, *argv[1:]]
                 program = "/bin/sh"
-            pinned = self.pin and start.wide is None  # the ranks are bound by who starts them
-            self._bear(process, program, argv, env, actions, cores=cores if pinned else (), bind=bind, stay=stay)
+            bear = partial(
+                self._bear, process, env=env, files=actions, bind=bind, stay=stay,
+                cores=cores if self.pin and start.wide is None else (),  # ranks are bound by who starts them
+            )  # fmt: skip
+            try:
+                bear(*(alone or (program, argv)))
+            except LaunchError:
+                if alone is None:
+                    raise
+                bear(program, argv)  # for the shell to say why that cannot be started
         except BaseException:
             for fd in (process.out, process.err):
                 if fd >= 0:
@@ -161,13 +174,14 @@ class ProcessLauncher:
         process.here = cwd is None
         actions = [(_DUP2, self._null, 0), *((_DUP2, here, there) for here, there in files)]
         self._bear(
-            process, program, argv, whole, actions, cores=slot.cores if self.pin else (), bind=True, stay=False
+            process, program, argv, env=whole, files=actions, cores=slot.cores if self.pin else (), bind=True,
+            stay=False,
         )  # fmt: skip
         return process
 
     def _bear(
-        self, process: Process, program: str, argv: list[str], env: Mapping[str, str],
-        files: list[tuple[int, int, int]], *, cores: tuple[int, ...], bind: bool, stay: bool,
+        self, process: Process, program: str, argv: list[str], *, env: Mapping[str, str],
+        files: list[tuple[int, int, int]], cores: tuple[int, ...], bind: bool, stay: bool,
     ) -> None:  # fmt: skip
         """Start the process with a mark of its own; it is to be bound to `cores`, if any are given."""
         process.started_at = time.time()
@@ -259,6 +273,16 @@ class ProcessLauncher:
         except ValueError as error:
             raise LaunchError(f"cannot enter the directory {cwd!r}: {error}") from error
 
+    def _alone(self, todo: Expanded, env: Mapping[str, str]) -> tuple[str, list[str]] | None:
+        """Return program and arguments of a shell line that needs no shell; None also if there is no such program."""
+        argv = todo.alone
+        if argv is None or argv[0] in self._functions or (todo.env and argv[0] in functions(todo.env)):
+            return None
+        try:
+            return argv[0] if "/" in argv[0] else self._find(argv[0], env.get("PATH", _DEFAULT_PATH)), argv
+        except LaunchError:
+            return None
+
     def _find(self, name: str, path: str) -> str:
         known = self._programs.get((name, path))
         if known is not None:
@@ -310,7 +334,7 @@ class ProcessLauncher:
             )
         except OSError as error:
             if error.errno == errno.ENOEXEC:  # a script without its first line: what a shell would do
-                script = program if program.startswith("/") else f"./{program}"  # so that it is not taken for an option
+                script = f"./{program}" if program.startswith(("-", "+")) else program  # not to be taken for an option
                 return self._spawn("/bin/sh", ["/bin/sh", script, *argv[1:]], env, files)
             if error.errno in NO_ROOM:
                 raise

@@ -10,10 +10,11 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from pilotmtc.errors import UsageError
-from pilotmtc.template import checker, expand, make_template
+from pilotmtc.template import checker, expand, functions, make_template
 
 # What /bin/sh is on the machines that we know, where they are installed.
 SHELLS = [shell for shell in (["dash"], ["bash", "--posix"]) if shutil.which(shell[0])]
+ENVIRONMENT = {"PATH": "/usr/bin:/bin", "HOME": "/h", "LC_ALL": "C.UTF-8"}
 MARK = "EXECUTED"
 EVIL = [
     *[
@@ -41,10 +42,17 @@ def run(command: str, fields: list[str], params: list[str], here: Path) -> list[
     for shell in SHELLS:
         done = subprocess.run(
             [*shell, *made.argv[1:]], cwd=here, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False,
-            env={"PATH": "/usr/bin:/bin", "HOME": "/h", "LC_ALL": "C.UTF-8"},
+            env=ENVIRONMENT,
         )  # fmt: skip
         assert not (here / MARK).exists(), (shell, made.argv)
         printed.append(done.stdout)
+    if made.alone is not None and shutil.which(made.alone[0], path=ENVIRONMENT["PATH"]):
+        alone = subprocess.run(
+            made.alone, cwd=here, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False,
+            env=ENVIRONMENT,
+        )  # fmt: skip
+        assert not (here / MARK).exists(), made.alone
+        assert [alone.stdout] * len(SHELLS) == printed
     return printed
 
 
@@ -221,6 +229,64 @@ def test_values_are_added_behind_what_takes_arguments() -> None:
 def test_line_that_begins_as_an_option_is_none_of_the_shell(here: Path) -> None:
     assert run("{} x", ["1"], ["-v"], here) == [b""] * len(SHELLS)
     assert expand(make_template("-v x"), [], task=1, attempt=1, campaign=1).argv == ["/bin/sh", "-c", " -v x"]
+
+
+# -- lines that need no shell -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("python sim.py", ["python", "sim.py"]),
+        (" ./a.out \t-n 3  --x=1,2 a:b @c %d +e ", ["./a.out", "-n", "3", "--x=1,2", "a:b", "@c", "%d", "+e"]),
+        ("g++ '' \"\" 'a  b' c' 'd\"e 'f\"", ["g++", "", "", "a  b", "c de 'f"]),
+        ("awk '{print $1; # $2\n}' x\n", ["awk", "{print $1; # $2\n}", "x"]),
+        ("python -c {x} {y}", ["python", "-c", "v w", "$(z)"]),
+        ("/bin/echo {x}.\"{y}\"'{x}' a={y}", ["/bin/echo", "v w.$(z)v w", "a=$(z)"]),
+        ("cat {}", ["cat", "v w", "$(z)"]),
+        ("cat a{}", ["cat", "av w $(z)"]),
+        ("cat '{{x}}'", ["cat", "{x}"]),
+        ("run {task_id}.{attempt}", ["run", "7.1"]),
+    ],
+)
+def test_simple_command_needs_no_shell(command: str, words: list[str]) -> None:
+    made = expand(make_template(command, ["x", "y"]), ["v w", "$(z)"], task=7, attempt=1, campaign=1)
+    assert made.alone == words
+    assert made.argv[:2] == ["/bin/sh", "-c"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "echo a", "cd /tmp", "exec ./a", "time ./a", "test 1", ". ./a", "true", "A=1 ./a", "A= ./a", "./a =b",
+        "./a > b", "./a | ./b", "./a; ./b", "./a\n./b", "./a &", "./a && ./b", "(./a)", "./a $B", "./a ${B}", "./a `b`",
+        './a "$B"', './a "`b`"', "./a *", "./a b?", "./a [b]", "./a ~", "./a ~/b", "./a {b,c}", "./a # b", "./a \\b",
+        "./a b\\", '"./a" b', "'./a' b", "./a 'b", "{x} a", "./{x}", "! ./a", "./a !", '"', "if", "./a {{x}}", "./a \1",
+        "./a b\rc", "./a é", "-v",
+        "eval {x}", "./a <<E\nb\nE", "./a $((1 + {x}))",
+    ],
+)  # fmt: skip
+def test_all_else_needs_one(command: str) -> None:
+    with contextlib.suppress(UsageError):
+        assert expand(make_template(command, ["x"]), ["1"], task=1, attempt=1, campaign=1).alone is None
+
+
+def test_functions_that_bash_finds_in_its_environment() -> None:
+    environ = {"BASH_FUNC_module%%": "() { :; }", "BASH_FUNC_ml()": "() { :; }", "PATH": "/bin"}
+    assert functions(environ) == {"module", "ml"}
+
+
+WORDS = [
+    "a", "-n", "--x=1", "a.b/c", "@", "%s", ":", ",", "+", "_", "''", '""', "'a b'", '"it\'s #"', "'{{'", "é", "=", "~",
+    "\\", "#", "{x}", '"{x}"', "'{x}'", "!", "$v", "{a,b}", "1", ">",
+]  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.lists(st.sampled_from(WORDS), min_size=1, max_size=3).map("".join), max_size=4), values)
+def test_command_alone_does_what_a_shell_does(here: Path, words: list[str], value: str) -> None:
+    with contextlib.suppress(UsageError):
+        run(f"/usr/bin/printf %s:%s. {' '.join(words)}", ["x"], [value], here)
 
 
 # -- whatever the line, whatever the value ------------------------------------------------------------------------
