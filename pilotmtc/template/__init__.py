@@ -56,8 +56,8 @@ _Check = Callable[[Sequence[str]], None]
 class Expanded(Struct, frozen=True):
     """A command with all placeholders replaced. ``env`` is added to the agent's environment.
 
-    Files are relative only if ``cwd`` is None or relative. ``alone`` is the command of a shell line that needs no shell:
-    it does the same as long as its program can be started.
+    Files are relative only if ``cwd`` is None or relative. ``alone`` is the command of a shell line that needs no
+    shell: it does the same as long as its program can be started.
     """
 
     argv: list[str]
