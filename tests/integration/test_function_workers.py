@@ -2,8 +2,11 @@
 
 import ast
 import ctypes
+import operator
 import os
 import pickle
+import pwd
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +18,7 @@ from typing import Any
 
 import cloudpickle  # type: ignore[import-untyped]
 import pytest
+from msgspec import structs
 
 import pilotmtc
 from pilotmtc import pickled
@@ -434,7 +438,7 @@ def test_missing_module_is_named_with_what_to_do(node: Node) -> None:
     [
         ("/no/such/python", "/no/such/python: No such file or directory; choose another Python"),
         ("no-such-python", "no-such-python: no such program in PATH"),
-        ("/bin/false", "the function worker could not start: it ended with exit code 1"),
+        ("/bin/false", "the function worker could not start: /bin/false ended with exit code 1: no message"),
     ],
 )
 def test_python_that_cannot_be_started(node: Node, python: str, text: str) -> None:
@@ -884,3 +888,44 @@ def test_idle_worker_is_small(node: Node) -> None:
         return sum(int(line.split()[1]) for line in lines if line.startswith("Private"))
 
     assert own_kb() < 12 * 1024
+
+
+# -- other Pythons -------------------------------------------------------------------------------------------------
+
+
+def other_python(minor: int) -> str:
+    """Return another Python of this machine; skip the test if there is none."""
+    home = Path(os.environ.get("PYENV_ROOT", Path(pwd.getpwuid(os.geteuid()).pw_dir, ".pyenv")))
+    for place in (*sorted(home.glob(f"versions/3.{minor}.*/bin/python")), shutil.which(f"python3.{minor}")):
+        if place is not None and not subprocess.run([place, "-c", ""], check=False, capture_output=True).returncode:
+            return str(place)
+    pytest.skip(f"there is no Python 3.{minor} here")
+
+
+@pytest.mark.parametrize("minor", [9, 10, 12, 13, 14])
+def test_calls_run_in_other_pythons(node: Node, minor: int) -> None:
+    python = other_python(minor)
+
+    def of(function: Any) -> Function:
+        code = node.keep([pickle.dumps(function)])
+        return Function(function.__name__, code, python=python)
+
+    assert node.value(node.run(of(operator.neg), 3.5)) == -3.5
+    assert node.run(of(print), "hello").stdout == b"hello\n"
+    assert len(node.value(node.run(of(operator.mul), b"x", 100_000))) == 100_000
+    failed = node.run(of(operator.truediv), 1, 0)
+    assert failed.value_text == "ZeroDivisionError: division by zero"
+    assert isinstance(node.value(failed), ZeroDivisionError)
+    assert node.value(node.run(of(cloudpickle.dumps), 1)) == cloudpickle.dumps(1)  # it travels with us
+    assert node.run(of(os._exit), 3).exit_code == 3
+    wrong = node.run(structs.replace(node.function(twice), python=python), 1)
+    assert wrong.cause is Cause.LAUNCH_ERROR
+    assert f"cannot run in {python} (Python 3.{minor})" in (wrong.message or "")
+
+
+def test_python_that_is_too_old_is_told(node: Node) -> None:
+    python = other_python(6)
+    result = node.run(Function("neg", node.keep([pickle.dumps(operator.neg)]), python=python), 1)
+    assert result.cause is Cause.LAUNCH_ERROR
+    assert f"{python} ended with exit code 1: SyntaxError" in (result.message or "")
+    assert "Python 3.9 or later (python=)" in (result.message or "")

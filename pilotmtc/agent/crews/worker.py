@@ -281,6 +281,11 @@ class Worker:
         wide = c.Wide(begin.way, begin.first, begin.ranks, begin.nodes) if begin.way else None
         template, resources = self._templates[claimed.template], self._resources[claimed.resources]
         start = c.Start(claimed, template, resources, begin.slots, wide, begin.mates)
+        if template.function is not None and self._scratch is not None:
+            text = f"functions need the pilot's directory, {self._contact.directory}, and this node does not have it"
+            for each in (claimed, *begin.mates):
+                self._results.append(self._node.report(c.Report(each.task, each.attempt, Cause.LAUNCH_ERROR, text)))
+            return
         if template.function is not None and wide is None:
             calls = [(each.task, each.attempt) for each in (claimed, *begin.mates)]
             if self._functions.start(start, now):

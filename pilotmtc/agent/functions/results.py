@@ -1,6 +1,7 @@
 """How calls have ended, as the store is told."""
 
 import os
+import sys
 import time
 
 from pilotmtc.agent.functions import frames
@@ -72,7 +73,11 @@ class Results:
         cause, exit_code, number, message = self._why(worker, code)
         if not worker.ready and cause is Cause.EXIT:
             last = err[0].strip().rpartition(b"\n")[2].decode("utf-8", "replace")[:_LAST_LINE_CHARS]
-            message = f"the function worker could not start: it ended with exit code {code}: {last}"
+            python = worker.kind.python or sys.executable
+            message = (
+                f"the function worker could not start: {python} ended with exit code {code}: {last or 'no message'}; "
+                "it must be Python 3.9 or later (python=)"
+            )
             cause, exit_code = Cause.LAUNCH_ERROR, None
         ran_s = now - worker.since
         return Result(
