@@ -1,4 +1,4 @@
 """The screen: ``pilotmtc tui``.
 
-Screens and widgets draw; all that they show and do goes through the one `gateway`.
+Screens and widgets draw; everything that they show and do goes through the `gateway`.
 """

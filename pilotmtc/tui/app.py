@@ -1,4 +1,4 @@
-"""The program: its screens, its connection, and the board that all of them read."""
+"""The app: its screens, its connection, and the board that all screens read."""
 
 import asyncio
 import contextlib
@@ -26,14 +26,14 @@ from pilotmtc.tui.screens.tasks import TasksScreen
 from pilotmtc.tui.widgets.dialogs import Form
 from pilotmtc.tui.widgets.keys import KeysWindow, own_bindings
 
-_SPAN_S = 1800.0  # of the past, in the plots
-_HELD_S = 20.0  # how long the server may hold back an answer that has no news
-_PAUSE_S = 1.0  # between two of them
-_AGAIN_S = 60.0  # after an error that is not the link's
+_SPAN_S = 1800.0  # the length of the past in the plots
+_HELD_S = 20.0  # how long the server may wait for something new
+_PAUSE_S = 1.0  # between two answers
+_AGAIN_S = 60.0  # after an error other than of the connection
 
 
 class Question(Message):
-    """The login asks a person."""
+    """The login asks the user a question."""
 
     def __init__(self, prompts: Sequence[str], seen: Sequence[bool], answers: Answers) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Question(Message):
 
 
 class QuestionOver(Message):
-    """A question has been answered, or cannot be any more."""
+    """A question was answered, or can no longer be answered."""
 
     def __init__(self, form: Form) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class QuestionOver(Message):
 
 
 class MtcApp(Program):
-    """Pilots and tasks, live."""
+    """The app of ``pilotmtc tui``."""
 
     TITLE = "pilotmtc"
     CSS_PATH = "pilotmtc.tcss"
@@ -70,25 +70,25 @@ class MtcApp(Program):
         self._again = asyncio.Event()
 
     def notify(self, message: str, *, title: str = "", **more: Any) -> None:
-        """Show a notice, which may quote a task, a file's name or another host."""
+        """Show a notification, which may quote a task, a file's name or another host."""
         super().notify(plain_words(message), title=plain_words(title), **more)
 
     def on_mount(self) -> None:
-        """Begin."""
+        """Start."""
         self.push_screen(OverviewScreen())
         self.set_interval(1.0, self._show_status)
         self.run_worker(self._watch(), group="watch")
 
     def on_unmount(self) -> None:
-        """Let go of the store."""
+        """Disconnect from the store."""
         self.gateway.close()
 
     # -- the store --------------------------------------------------------------------------------------------
 
     async def _watch(self) -> None:
-        """Keep the board up to date for as long as the program runs."""
+        """Keep the board up to date while the app runs."""
         while True:
-            self._again.clear()  # not in `_wait_after`: the link's trouble is seen, and the key pressed, before that
+            self._again.clear()  # before `_wait_after`: the user may press the key as soon as the trouble is shown
             try:
                 await self._look()
             except PilotMTCError as error:
@@ -98,11 +98,11 @@ class MtcApp(Program):
                 await asyncio.sleep(_PAUSE_S)
 
     async def _wait_after(self, error: PilotMTCError) -> None:
-        """Say what is wrong, and wait until it is time to try again."""
+        """Show what is wrong, and wait until it is time to try again."""
         self.trouble = f"{error} (Ctrl-R tries again)"
         self._show_status()
         refused = isinstance(error, LoginRefused)
-        # A login that was refused is not tried again by itself: accounts get locked by that.
+        # A refused login is not repeated automatically, because that can lock the account.
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._again.wait(), None if refused else _AGAIN_S)
         if refused:
@@ -128,10 +128,10 @@ class MtcApp(Program):
         self.post_message(Question(prompts, seen, answers))
 
     def on_question(self, message: Question) -> None:
-        """Ask the person."""
+        """Ask the user."""
 
         def answered(texts: list[str] | None) -> None:
-            with contextlib.suppress(InvalidStateError):  # it took too long
+            with contextlib.suppress(InvalidStateError):  # the time is up
                 if texts is None:
                     message.answers.set_exception(LoginRefused("the login was given up"))
                 else:
@@ -145,16 +145,16 @@ class MtcApp(Program):
             hidden=[not one for one in message.seen],
         )
         self.push_screen(form, answered)
-        # When nobody has answered in time, or the link is gone, there is nothing to be answered any more.
+        # After a timeout, or if the connection has ended, the answer is of no use.
         message.answers.add_done_callback(lambda _: self.post_message(QuestionOver(form)))
 
     def on_question_over(self, message: QuestionOver) -> None:
-        """Take away a question that was not answered."""
+        """Remove a question that was not answered."""
         if message.form is self.screen:
             message.form.dismiss(None)
 
     def _show_status(self) -> None:
-        for screen in reversed(self.screen_stack):  # small windows may lie on it
+        for screen in reversed(self.screen_stack):  # other dialogs may be on top of it
             if isinstance(screen, Base):
                 screen.show_status()
                 break
@@ -162,7 +162,7 @@ class MtcApp(Program):
     # -- screens ----------------------------------------------------------------------------------------------
 
     def open_tasks(self, filter_: str) -> None:
-        """Show the tasks that a filter finds."""
+        """Show the tasks of a filter."""
         self.push_screen(TasksScreen(filter_))
 
     def open_task(self, task: int) -> None:
@@ -174,7 +174,7 @@ class MtcApp(Program):
         self.push_screen(PilotScreen(pilot))
 
     def page(self, files: Sequence[str]) -> None:
-        """Show files in the user's pager, which has the terminal meanwhile."""
+        """Show files in the user's pager, which uses the terminal meanwhile."""
         try:
             command = pager_command(os.environ)
             with self.suspend():
@@ -189,19 +189,19 @@ class MtcApp(Program):
     # -- keys -------------------------------------------------------------------------------------------------
 
     def action_keys(self) -> None:
-        """Show which keys there are."""
+        """Show a list of all keys."""
         self.push_screen(KeysWindow(self.screen))
 
     def action_reconnect(self) -> None:
-        """Try again at once."""
+        """Try to connect again at once."""
         self._again.set()
 
     def action_light_or_dark(self) -> None:
-        """Change between light and dark."""
+        """Switch between light and dark."""
         self.theme = "textual-dark" if self.theme == "textual-light" else "textual-light"
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """Give the command palette all that the keys of the screen do."""
+        """Yield the actions of the screen's keys for the command palette."""
         seen: set[str] = set()
         for active in own_bindings(screen):
             if (action := active.binding.action) not in seen:

@@ -1,4 +1,4 @@
-"""What all screens have: a line that says where one is and how old it is, the keys, and how work is started."""
+"""The base of all screens: the status line, the keys, and how work is started."""
 
 from collections.abc import Callable, Coroutine
 from time import monotonic
@@ -15,12 +15,12 @@ from pilotmtc.session.look.overview import Board
 from pilotmtc.tui.program import Program
 from pilotmtc.tui.widgets.words import span
 
-_WIDE = 100  # columns from which on there is room for words and longer bars
-_STALE_S = 30.0  # the server answers earlier than that if there is a link, news or not
+_WIDE = 100  # from this number of columns on, there is room for words and longer bars
+_STALE_S = 30.0  # if there is a connection, the server answers earlier than that
 
 
 class StatusBar(Static):
-    """The first line: where, whether connected, and of when the data are. What is wrong stands below it."""
+    """The first line: place, connection and age of the data; below it, what is wrong."""
 
     def show(self, url: str, trouble: str, age_s: float | None, place: str) -> None:
         """Draw it."""
@@ -30,9 +30,9 @@ class StatusBar(Static):
             link = Text(f"○ NO LINK, {of}", style="bold reverse")
         else:
             link = Text("● live" if age_s is not None else "◌ connecting", style="bold")
-        where = url.partition("?")[0]  # without how to get there
+        where = url.partition("?")[0]  # without the options of the URL
         line = Text.assemble((place, "bold"), "  ", link, "  ", (where, "dim"))
-        width = self.size.width or self.app.size.width - 2  # it is not laid out yet: the screen without the blanks
+        width = self.size.width or self.app.size.width - 2  # before the layout: the screen's width without padding
         line.truncate(max(width, 1), overflow="ellipsis")
         if dead and not trouble:
             trouble = "The store's server does not answer. It is asked again; what is shown may be old."
@@ -43,24 +43,24 @@ class StatusBar(Static):
 
 
 class Base(Screen[None]):
-    """A screen of the program."""
+    """A screen of the app."""
 
     PLACE = ""
     _look_again = False
 
     def compose(self) -> ComposeResult:
-        """Make the frame, and in it `body`."""
+        """Compose the frame with `body` in it."""
         yield StatusBar(id="status")
         yield from self.body()
         yield Footer(show_command_palette=False)
 
     def body(self) -> ComposeResult:
-        """Make what is this screen's own."""
+        """Compose the screen's own widgets."""
         yield from ()
 
     @property
     def mtc(self) -> Program:
-        """The program."""
+        """The app."""
         return cast("Program", self.app)
 
     @property
@@ -70,37 +70,37 @@ class Base(Screen[None]):
 
     @property
     def board(self) -> Board:
-        """What is known of the store at a glance."""
+        """The overview of the store."""
         return self.mtc.board
 
     @property
     def now(self) -> float:
-        """The store's clock now."""
+        """The time on the store's host now."""
         heard = self.mtc.heard_at
         return self.board.now + (0.0 if heard is None else monotonic() - heard)
 
     @property
     def place(self) -> str:
-        """What the first line says of where one is."""
+        """The name of this screen in the first line."""
         return self.PLACE
 
     def on_screen_resume(self) -> None:
-        """Catch up with what was missed in the background."""
+        """Show what was missed in the background."""
         self.take_news()
 
     def take_news(self) -> None:
-        """Draw what is new."""
+        """Draw after an update of the board."""
         if self._drawable:
             self.show_status()
             self.on_board()
 
     @property
     def _drawable(self) -> bool:
-        """Whether there is something to draw on: when the screen comes or goes there is not."""
+        """Whether widgets exist to draw on, which is not so while the screen appears or disappears."""
         return self.is_mounted and bool(self.query(StatusBar))
 
     def on_board(self) -> None:
-        """Draw what has changed: there is news on the board. Called only while this screen is the topmost."""
+        """Draw after an update of the board. Called only while this screen is on top."""
 
     def show_status(self) -> None:
         """Draw the first line."""
@@ -111,18 +111,18 @@ class Base(Screen[None]):
             bar.show(gateway.url, self.mtc.trouble or gateway.trouble, age_s, self.place)
 
     def tell_if_cut(self) -> None:
-        """Say that what was just ordered has to wait, if there is no link."""
+        """If there is no connection, tell the user that the action has to wait."""
         if self.mtc.gateway.trouble:
             self.notify("There is no link now: this is done as soon as there is one.", severity="warning")
 
     def begin(self, work: Coroutine[Any, Any, None], group: str = "default") -> None:
-        """Do `work` beside the screen; what was begun in the same group before is given up. Errors are shown."""
+        """Run `work` in the background, and cancel earlier work of the same group. Errors are shown."""
         self.run_worker(self._told(work), group=group, exclusive=True)
 
     def look(self, work: Callable[[], Coroutine[Any, Any, None]], *, news: bool = False) -> None:
-        """Do `work` beside the screen, but not while it is being done: a slow link is not asked ever more.
+        """Run `work` in the background unless it is running: requests must not pile up on a slow connection.
 
-        With `news` it is then done once more: what is being fetched may be older than the news.
+        With `news`, it then runs once more, because the data on its way may be older than the news.
         """
         if any(worker.group == "look" and worker.is_running for worker in self.workers):
             self._look_again |= news
@@ -143,4 +143,4 @@ class Base(Screen[None]):
         except NoMatches:
             if self._drawable:
                 raise
-            # The screen goes, and its widgets went first.
+            # The screen is being removed; its widgets went first.

@@ -1,4 +1,4 @@
-"""The one way from the screen to the store: nothing here blocks the screen."""
+"""The only way from the screen to the store. Nothing here blocks the screen."""
 
 import asyncio
 import concurrent.futures
@@ -14,11 +14,11 @@ T = TypeVar("T")
 Answers = concurrent.futures.Future[list[str]]
 Questioner = Callable[[Sequence[str], Sequence[bool], Answers], None]
 
-_ANSWER_S = 110.0  # a login node waits two minutes at most
+_ANSWER_S = 110.0  # login nodes wait at most two minutes
 
 
 class Gateway(Protocol):
-    """What the screen needs of a store."""
+    """What the screen needs from a store."""
 
     url: str
     site: str
@@ -42,7 +42,7 @@ class Gateway(Protocol):
 
 
 class SessionGateway:
-    """A gateway that is a session.
+    """A gateway to a session.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ class SessionGateway:
         """Disconnect from the store."""
         self._closed = True
         for answers in list(self._asking):
-            with contextlib.suppress(concurrent.futures.InvalidStateError):  # just answered
+            with contextlib.suppress(concurrent.futures.InvalidStateError):  # it was just answered
                 answers.set_exception(LoginRefused("the screen was closed"))
         if self._session is not None:
             self._session.close()
@@ -109,7 +109,7 @@ class SessionGateway:
 
 
 def _aside(work: Callable[[], T]) -> "asyncio.Future[T]":
-    """Return a future of `work` in a thread that does not keep the program from ending, as an executor's would."""
+    """Return a future for `work` in a daemon thread; an executor's thread would delay the end of the program."""
     future: concurrent.futures.Future[T] = concurrent.futures.Future()
     future.set_running_or_notify_cancel()
 

@@ -1,4 +1,4 @@
-"""What a task wrote, in the user's own pager."""
+"""Shows tasks' output in the user's pager."""
 
 import os
 import shlex
@@ -13,7 +13,7 @@ from pilotmtc.protocol.client.tasks import Output
 
 
 def pager_command(environ: Mapping[str, str]) -> list[str]:
-    """Return the user's pager and its arguments.
+    """Return the command of the user's pager.
 
     Raises
     ------
@@ -31,8 +31,8 @@ def pager_command(environ: Mapping[str, str]) -> list[str]:
 
 
 def run_pager(command: Sequence[str], files: Sequence[str]) -> str:
-    """Show files until the user has seen enough; return what went wrong, if anything did."""
-    # Ctrl-C is the pager's: it must not end this program. Unlike an ignored signal, a handler is not inherited.
+    """Show files until the user quits the pager; return an error message, empty if there is none."""
+    # Ctrl-C is for the pager, not for this program. An ignored signal would be inherited; a handler is not.
     before = signal.signal(signal.SIGINT, lambda *_: None)
     try:
         subprocess.run([*command, *files], check=False)
@@ -44,7 +44,7 @@ def run_pager(command: Sequence[str], files: Sequence[str]) -> str:
 
 
 def output_files(found: Output, directory: Path, *, only: str = "") -> list[str]:
-    """Return the files that hold what an attempt wrote: its own, where they can be read, or copies in `directory`.
+    """Return the files with an attempt's output: its own, if they can be read here, otherwise copies in `directory`.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def output_files(found: Output, directory: Path, *, only: str = "") -> list[str]
 
 
 def _is_here(path: str, size: int) -> bool:
-    """Return whether it is that file, and not one of the same name on another machine than the store's."""
+    """Return whether the file exists on this machine, and is not just another one with the same name."""
     try:
         return os.stat(path).st_size == size and os.access(path, os.R_OK)
     except OSError:

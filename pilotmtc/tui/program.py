@@ -1,4 +1,4 @@
-"""What screens know of the program that they are a part of."""
+"""The interface of the app for its screens."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -10,18 +10,18 @@ from pilotmtc.tui.gateway import Gateway
 
 
 class Program(App[None]):
-    """The program, as its screens see it.
+    """The app, from the point of view of its screens.
 
     Attributes
     ----------
     gateway
-        The way to the store.
+        The connection to the store.
     board
-        What is known at a glance.
+        The overview of the store.
     heard_at
-        When the last news came, by the monotonic clock; None before the first.
+        When the last overview came, by the monotonic clock; None before the first one.
     trouble
-        What is wrong, if it is more than a link that is down.
+        What is wrong, unless it is only the connection.
     """
 
     def __init__(self, gateway: Gateway) -> None:
@@ -33,7 +33,7 @@ class Program(App[None]):
 
     @abstractmethod
     def open_tasks(self, filter_: str) -> None:
-        """Show the tasks that a filter finds."""
+        """Show the tasks of a filter."""
 
     @abstractmethod
     def open_task(self, task: int) -> None:
@@ -45,4 +45,4 @@ class Program(App[None]):
 
     @abstractmethod
     def page(self, files: Sequence[str]) -> None:
-        """Show files in the user's pager, which has the terminal meanwhile."""
+        """Show files in the user's pager, which uses the terminal meanwhile."""

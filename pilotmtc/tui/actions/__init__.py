@@ -1,1 +1,1 @@
-"""What users can do from the screen: to tasks, and to pilots."""
+"""What users can do to tasks and pilots from the screen."""

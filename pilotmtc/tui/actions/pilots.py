@@ -1,4 +1,4 @@
-"""What can be done with pilots: each is said before it is done, and told after it was."""
+"""Actions on pilots: each one is confirmed before, and reported after."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -22,11 +22,11 @@ _FIELDS = (
     ("qos", "QOS", "the scheduler's choice"),
 )
 _NUMBERS = ("nodes", "cores")
-_NONE = {"site": "local", "nodes": 1, "cores": 0, "walltime": 0, "idle": 0}  # what an emptied field stands for
+_NONE = {"site": "local", "nodes": 1, "cores": 0, "walltime": 0, "idle": 0}  # the values of fields that were cleared
 
 
 def drain(screen: Base, pilot: Pilot | None) -> None:
-    """Let a pilot finish what it runs and leave."""
+    """Let a pilot finish its running tasks, take no new ones, and end."""
     _ask(
         screen,
         pilot,
@@ -65,7 +65,7 @@ def _ask(
     where = f" at {pilot.description.site}" if pilot.description.site else ""
     if pilot.busy:
         what = effect.format("Tasks", f"{pilot.busy:,}")
-    else:  # what it has started since it was heard of is not known
+    else:  # tasks that it has started since the last overview are not known
         what = "It ran nothing when it last reported." if pilot.seen_at else "It runs nothing yet."
 
     async def act() -> None:
@@ -81,7 +81,7 @@ def _ask(
 
 
 def submit(screen: Base) -> None:
-    """Ask what a pilot is to be, and submit it."""
+    """Ask for a pilot's options, and submit it."""
     try:
         usual = usual_options(screen.mtc.gateway.site)
     except PilotMTCError as error:
@@ -119,12 +119,12 @@ def _submit(screen: Base, site: dict[str, str], values: dict[str, str]) -> Corou
 
 
 def options_of(values: dict[str, str], site: dict[str, str]) -> PilotOptions:
-    """Return what a form says as a session takes it; what is empty is as the site says, unless it was emptied.
+    """Return the options in a form. An empty field is the site's default, unless the user has cleared it.
 
     Raises
     ------
     UsageError
-        If a number is none.
+        If a number is invalid.
     """
     found: dict[str, Any] = {}
     for name, text in values.items():

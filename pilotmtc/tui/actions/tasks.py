@@ -1,4 +1,4 @@
-"""What can be done with tasks, on every screen that shows some."""
+"""Actions on tasks, for all screens that show tasks."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,12 +24,12 @@ from pilotmtc.tui.widgets.dialogs import Confirm, Form, field_meant
 from pilotmtc.tui.widgets.listing import known_count
 
 COUNTED = 10_000
-_NAMED = 8  # ids in a question
+_NAMED = 8  # number of ids in a question
 _BAD_ENDS = (TaskState.FAILED, TaskState.CANCELED, TaskState.SKIPPED)
 
 
 class Operation(Struct, frozen=True):
-    """Something that is done with tasks: to those in which states, what it does to them, and how to say so."""
+    """An operation on tasks: in which states it is possible, what it does, and its words."""
 
     verb: str
     past: str
@@ -57,7 +57,7 @@ _FIELDS = (
 
 
 class Target(Struct, frozen=True):
-    """Tasks that something is to be done with, how many they are (None: more than `COUNTED`), and in words."""
+    """The tasks of an operation, their number (None: more than `COUNTED`), and their description."""
 
     filter: Filter
     count: int | None
@@ -69,7 +69,7 @@ Work = Callable[[Session], Changed]
 
 
 class TaskActions(Base):
-    """A screen that tasks can be steered from: `chosen` are those that the keys speak of."""
+    """A screen with actions on tasks; `chosen` are the tasks to which the keys apply."""
 
     BINDINGS = [
         Binding("r", "retry", "Retry"),
@@ -81,14 +81,14 @@ class TaskActions(Base):
     ]
 
     def chosen(self) -> list[Task]:
-        """Return the tasks that the keys speak of."""
+        """Return the tasks to which the keys apply."""
         return []
 
     def changed(self) -> None:
-        """Look again: something was done."""
+        """Read the tasks again after an action."""
 
     def action_retry(self) -> None:
-        """Run the chosen tasks again."""
+        """Retry the chosen tasks."""
         self._begin_operation(RETRY, None)
 
     def action_cancel(self) -> None:
@@ -108,7 +108,7 @@ class TaskActions(Base):
         self._copy([command_line(task) for task in self.chosen()], "\n", "command")
 
     def action_log(self) -> None:
-        """Show what the task wrote."""
+        """Show the task's output."""
         for task in self.chosen()[:1]:
             self.begin(self._show_log(task.id), "log")
 
@@ -120,8 +120,8 @@ class TaskActions(Base):
     # -- operations ------------------------------------------------------------------------------------------------
 
     def _begin_operation(self, operation: Operation, text: str | None) -> None:
-        """Begin an operation on the chosen tasks or, if there is one, with all that the filter `text` finds."""
-        # The program's worker, not the screen's: what was begun is told of on whichever screen one is by then.
+        """Start an operation on the chosen tasks or, if given, on all tasks of the filter `text`."""
+        # A worker of the app, not of the screen, so that the result is reported on whatever screen is shown by then.
         self.app.run_worker(self._told(self._do(operation, text)))
 
     async def _do(self, operation: Operation, text: str | None) -> None:
@@ -146,7 +146,7 @@ class TaskActions(Base):
             self.changed()
 
     async def _confirmed(self, operation: Operation, target: Target) -> Work | None:
-        """Return what is to be done, if that is wanted."""
+        """Return the operation if the user confirms it."""
         left = f"\n\n{_left_out(operation, target)}" if target.left_out else ""
         question = Confirm(f"{operation.verb} {target.words}?\n\n{operation.what}{left}", operation.verb)
         if not await self.app.push_screen_wait(question):
@@ -178,7 +178,7 @@ class TaskActions(Base):
         return count
 
     async def _ask_for_values(self, target: Target) -> Work | None:
-        """Return what makes the change; the form comes again, with what was written, until it can be or is left."""
+        """Return the change that the user enters; the form comes again until it is valid or canceled."""
         texts, wrong, first = [""] * len(_FIELDS), "", 0
         left = f"\n{_left_out(EDIT, target)}" if target.left_out else ""
         while True:

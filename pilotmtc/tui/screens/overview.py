@@ -20,11 +20,11 @@ from pilotmtc.tui.widgets.plots import RecentPast
 from pilotmtc.tui.widgets.table import Cell, Table
 from pilotmtc.tui.widgets.words import TASK_MARKS, bar, parts_bar, pilot_state, right, span, style
 
-_TALL = 36  # lines from which on there is room for the plots
+_TALL = 36  # from this number of lines on, there is room for the plots
 _BAR = 10
-_TICK_S = 5.0  # between two looks at the clock, when there is no news
-_STOP_S = 30.0  # data that are older than that are of a link that is gone: their time stands still
-_NOTICES = 0.3  # of the tables' room is theirs; and what the others leave
+_TICK_S = 5.0  # between two updates of ages without news
+_STOP_S = 30.0  # older data means that the connection has gone: ages stop growing
+_NOTICES = 0.3  # their share of the tables' lines, besides what the others leave
 _LEVELS = {"bad": ("✗", "bold red"), "warn": ("!", "bold yellow"), "note": ("·", "")}
 _SHOWN = (
     TaskState.DONE, TaskState.FAILED, TaskState.CANCELED, TaskState.SKIPPED, TaskState.RUNNING, TaskState.CLAIMED,
@@ -38,7 +38,7 @@ _COLOURS = {
 
 
 class OverviewScreen(Base):
-    """All at a glance."""
+    """The first screen: an overview of the store."""
 
     PLACE = "overview"
     HELP = """
@@ -55,7 +55,7 @@ class OverviewScreen(Base):
     ]
 
     def body(self) -> ComposeResult:
-        """Make the tables."""
+        """Compose the tables."""
         yield Static(id="totals")
         with Vertical(id="plots"):
             yield PlotextPlot(id="paces")
@@ -72,22 +72,22 @@ class OverviewScreen(Base):
             )  # fmt: skip
 
     def on_mount(self) -> None:
-        """Begin at the pilots."""
+        """Focus the pilots."""
         self.query_one("#pilots").focus()
         self.call_after_refresh(self.take_news)
         self.set_interval(_TICK_S, self._tick)
 
     def on_screen_resume(self) -> None:
-        """Notice how late it has become in the background; `Base` draws."""
+        """Update the clock after time in the background; `Base` draws."""
         self._set_clock()
 
     def on_resize(self, event: Resize) -> None:
-        """Show the plots where there is room."""
+        """Show the plots if there is room."""
         self.set_class(event.size.height >= _TALL, "-tall")
         self.take_news()
 
     def on_board(self) -> None:
-        """Draw what has changed."""
+        """Draw after an update of the board."""
         self._show_tables()
         self.call_after_refresh(self._share_room)
         if self.board.seq:
@@ -96,17 +96,17 @@ class OverviewScreen(Base):
                 self._show_plots()
 
     def _tick(self) -> None:
-        """Let ages grow, what is left become less, and paces go down; counts and plots are as they were."""
+        """Update ages, remaining times and paces; counts and plots stay the same."""
         if self.is_current and self._drawable and self._set_clock():
             self._show_tables()
             self._show_totals()
 
     def _set_clock(self) -> bool:
-        """Tell the board how old it is; return whether its time goes on."""
+        """Tell the board its age; return whether its time has advanced."""
         heard = self.mtc.heard_at
         if heard is None or (age_s := monotonic() - heard) >= _STOP_S:
             return False
-        self.board.age_s = float(round(age_s))  # less than a second is not seen
+        self.board.age_s = float(round(age_s))  # less than a second is not visible
         return True
 
     def _show_tables(self) -> None:
@@ -123,7 +123,7 @@ class OverviewScreen(Base):
         self.query_one("#campaigns", Table).fill({str(one.id): self._campaign(one) for one in campaigns})
 
     def _share_room(self) -> None:
-        """Give what needs attention the lines that would be left free."""
+        """Give the list of what needs attention the lines that other tables do not use."""
         if not self._drawable:
             return
         room = self.query_one("#tables").size.height
@@ -132,7 +132,7 @@ class OverviewScreen(Base):
         self.query_one("#notices").styles.max_height = max(int(_NOTICES * room), free, 2)
 
     def on_data_table_row_selected(self, event: Table.RowSelected) -> None:
-        """Open what the cursor is on."""
+        """Open the row under the cursor."""
         key = event.row_key.value or ""
         match event.data_table.id:
             case "pilots":
@@ -199,7 +199,7 @@ class OverviewScreen(Base):
         cores.plt.plot(*past.level(series.busy), marker="hd", color="green")
 
     def _plot(self, id_: str, title: str, past: RecentPast, top: float) -> PlotextPlot:
-        """Return a plot with nothing in it yet."""
+        """Return an empty plot."""
         plot = self.query_one(f"#{id_}", PlotextPlot)
         plot.plt.clear_data()
         plot.plt.title(title)

@@ -1,4 +1,4 @@
-"""One pilot: its nodes, running tasks, slots against time, events, job and log."""
+"""The screen of a pilot: its nodes, running tasks, slots over time, events, job and log."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -26,14 +26,14 @@ from pilotmtc.tui.widgets.words import bar, clock, pilot_state, plain_lines, rig
 from pilotmtc.units import format_memory
 
 _MAP = 40  # cells of a node's map
-_WIDE_MAP = 64  # where there is room
-_SPANS = 20_000  # as many attempts are drawn, the newest
+_WIDE_MAP = 64  # if there is room
+_SPANS = 20_000  # number of the newest attempts that are drawn
 _EVERY_S = 1.0
 _TABS = ("nodes", "running", "slots", "events", "job", "log")
 
 
 class PilotScreen(Base):
-    """One pilot."""
+    """The screen of a pilot."""
 
     HELP = """
     # A pilot
@@ -55,11 +55,11 @@ class PilotScreen(Base):
         self._number = PilotId(pilot)
         self._view: PilotView | None = None
         self._spans: dict[tuple[int, int], Span] = {}
-        self._seq = 0  # spans that ended after that are still to be fetched
-        self._before = 0  # and those of older tasks than that one; 0 when there are none
+        self._seq = 0  # spans after this number are still to be fetched
+        self._before = 0  # spans of tasks before this one are still to be fetched; 0: none
 
     def body(self) -> ComposeResult:
-        """Make the parts."""
+        """Compose the tabs."""
         yield Static(id="head")
         with TabbedContent(id="parts"):
             with TabPane("1 Nodes", id="nodes"):
@@ -79,12 +79,12 @@ class PilotScreen(Base):
 
     @property
     def place(self) -> str:
-        """What the first line says of where one is."""
+        """The name of this screen in the first line."""
         return f"pilot {self._number}"
 
     @property
     def _record(self) -> Pilot | None:
-        """What is known of it: what was asked for here, or, before the first answer, what the overview has."""
+        """The pilot's record: from this screen's own requests, or before their first answer from the overview."""
         return self._view.pilot if self._view is not None else self.board.pilots.get(self._number)
 
     @property
@@ -92,16 +92,16 @@ class PilotScreen(Base):
         return self.query_one("#parts", TabbedContent).active
 
     def on_mount(self) -> None:
-        """Look again and again: loads and logs change without any news."""
+        """Refresh regularly, because loads and logs change without an update of the board."""
         self.set_interval(_EVERY_S, self._again)
 
     def on_board(self) -> None:
-        """Look for the first time, or after having been away."""
+        """Refresh at first, and after time in the background."""
         if self._view is None:
             self.look(self._load)
 
     def on_tabbed_content_tab_activated(self) -> None:
-        """Fetch what the part wants that is shown now."""
+        """Fetch the data of the shown tab."""
         self.look(self._load, news=True)
 
     def _again(self) -> None:
@@ -115,7 +115,7 @@ class PilotScreen(Base):
             self.query_one("#head", Static).update(plain(sentence(str(error))))
             return
         self._view = view
-        assert view.pilot is not None  # the session would have said so
+        assert view.pilot is not None  # otherwise the session would have raised
         self._show_head(view.pilot, view)
         match self._part:
             case "nodes":
@@ -173,7 +173,7 @@ class PilotScreen(Base):
         self.query_one("#node-table", Table).fill(rows)
 
     async def _load_spans(self, view: PilotView) -> None:
-        """Fetch what has ended since the last look, and one more page of older attempts, and draw all of them."""
+        """Fetch attempts that have ended since the last time, and a page of older ones; draw all of them."""
         do, number, seq = self.mtc.gateway.do, self._number, self._seq
         news = await do(lambda session: session.pilots.spans(number, since=seq))
         if news.reset:
@@ -218,7 +218,7 @@ class PilotScreen(Base):
     async def _file(self, name: str, limit: int = 64 << 10) -> PilotFile:
         try:
             return await self.mtc.gateway.do(lambda session: session.pilots.file(self._number, name, limit))
-        except NotPermitted as error:  # the rest of the screen is
+        except NotPermitted as error:  # the other tabs are still of use
             return PilotFile(name, trouble=str(error))
 
     async def _load_log(self) -> None:
@@ -233,12 +233,12 @@ class PilotScreen(Base):
     # -- keys -------------------------------------------------------------------------------------------------
 
     def on_data_table_row_selected(self, event: Table.RowSelected) -> None:
-        """Open the task that the cursor is on."""
+        """Open the task under the cursor."""
         if event.data_table.id == "running-table":
             self.mtc.open_task(int(event.row_key.value or 0))
 
     def action_part(self, part: str) -> None:
-        """Show another part."""
+        """Show another tab."""
         self.query_one("#parts", TabbedContent).active = part
         first = self.query_one(f"#{part}").query("Table, Gantt, VerticalScroll").first()
         first.focus()
@@ -278,13 +278,13 @@ class PilotScreen(Base):
 def _node(node: NodeState, taken: set[int], *, wide: bool) -> tuple[Cell, ...]:
     used = f"{bar(node.memory_used_bytes / node.memory_bytes, 6)} " if node.memory_bytes and wide else ""
     memory = f"{used}{format_memory(node.memory_used_bytes)}" if node.memory_bytes else ""
-    # Where nothing is started any more, why is of more use than an empty map.
+    # If no more tasks are started there, the reason is of more use than a map.
     slots = Text(plain(node.note), style="bold") if node.note else _map(node, taken, _WIDE_MAP if wide else _MAP)
     return Text(plain(node.name)), right(f"{node.busy}/{node.cores}"), slots, right(f"{node.load:.1f}"), memory
 
 
 def _map(node: NodeState, taken: set[int], room: int) -> str:
-    """Return a node's cores: one cell each where there is room for that."""
+    """Return a map of a node's cores, with one cell per core if there is room."""
     if node.cores > room or len(taken) != node.busy:
         return bar(node.busy / node.cores if node.cores else 0.0, min(room, max(node.cores, 1)))
     names = sorted({*taken, *range(node.cores)})[: max(node.cores, len(taken))]

@@ -1,4 +1,4 @@
-"""One task: the reason for its state, its output, its attempts, and the tasks before and after it."""
+"""The screen of a task: the reason for its state, its output, its attempts, dependencies and dependents."""
 
 import asyncio
 
@@ -21,13 +21,13 @@ from pilotmtc.tui.widgets.task_table import cell, elapsed_s, ending
 from pilotmtc.tui.widgets.words import plain_lines, right, sentence, span, task_state
 
 _EVERY_S = 1.0
-_MESSAGE = 40  # characters of an attempt's message; `pilotmtc task` has all
+_MESSAGE = 40  # characters of an attempt's message; `pilotmtc task` shows all of it
 _TABS = ("why", "output", "attempts", "neighbours")
-_NEIGHBOURS = 100  # as many as the store tells each way
+_NEIGHBOURS = 100  # the store returns at most so many of each kind
 
 
 class TaskScreen(TaskActions):
-    """One task."""
+    """The screen of a task."""
 
     HELP = """
     # A task
@@ -45,12 +45,12 @@ class TaskScreen(TaskActions):
         super().__init__()
         self._number = TaskId(task)
         self._detail: TaskDetail | None = None
-        self._attempt = 0  # whose output is shown; 0 is the newest
+        self._attempt = 0  # the attempt whose output is shown; 0: the newest one
         self._shown: Output | None = None
         self._tail = Tail()
 
     def body(self) -> ComposeResult:
-        """Make the parts."""
+        """Compose the tabs."""
         yield Static(id="head")
         with TabbedContent(id="parts"):
             with TabPane("1 Why", id="why"), VerticalScroll():
@@ -65,7 +65,7 @@ class TaskScreen(TaskActions):
 
     @property
     def place(self) -> str:
-        """What the first line says of where one is."""
+        """The name of this screen in the first line."""
         return f"task {self._number}"
 
     def chosen(self) -> list[Task]:
@@ -73,7 +73,7 @@ class TaskScreen(TaskActions):
         return [self._detail.task] if self._detail is not None and self._detail.task is not None else []
 
     def on_mount(self) -> None:
-        """Look again while it runs: its time goes on without any news."""
+        """Refresh regularly while the task runs, because its time changes without an update of the board."""
         self.set_interval(_EVERY_S, self._tick)
 
     def _tick(self) -> None:
@@ -91,7 +91,7 @@ class TaskScreen(TaskActions):
             self.look(self._load, news=True)
 
     def on_tabbed_content_tab_activated(self) -> None:
-        """Fetch what the part wants that is shown now."""
+        """Fetch the data of the shown tab."""
         self.changed()
 
     @property
@@ -108,7 +108,7 @@ class TaskScreen(TaskActions):
             self.query_one("#head", Static).update(plain(sentence(str(error))))
             return
         task, now = detail.task, self.now
-        assert task is not None  # the session would have said so
+        assert task is not None  # otherwise the session would have raised
         self._detail = detail
         self._show_head(task, now)
         match self._part:
@@ -172,9 +172,9 @@ class TaskScreen(TaskActions):
         self._show_output("\n".join(parts))
 
     def _show_output(self, text: str) -> None:
-        """Show it; who looks at its end sees its end again."""
+        """Show the output; if its end was visible, show the new end."""
         scroll = self.query_one("#output-scroll", VerticalScroll)
-        # Where it goes, not where it is: who has just pressed Home is still on the way there.
+        # The target of scrolling, not the present position, which still moves after a key such as Home.
         at_end = scroll.scroll_target_y >= scroll.max_scroll_y > 0
         self.query_one("#output-text", Static).update(text)
         if at_end:
@@ -193,7 +193,7 @@ class TaskScreen(TaskActions):
     # -- keys -------------------------------------------------------------------------------------------------
 
     def on_data_table_row_selected(self, event: Table.RowSelected) -> None:
-        """Show what an attempt wrote, or open another task."""
+        """Show the output of an attempt, or open another task."""
         key = event.row_key.value or ""
         if event.data_table.id == "attempt-table":
             self._attempt = int(key)
@@ -202,7 +202,7 @@ class TaskScreen(TaskActions):
             self.mtc.open_task(int(key))
 
     def action_part(self, part: str) -> None:
-        """Show another part; as output that of the newest attempt."""
+        """Show another tab; the output is that of the newest attempt."""
         if part == "output":
             self._attempt = 0
         self._go_to(part)
@@ -213,7 +213,7 @@ class TaskScreen(TaskActions):
 
 
 def _attempt(one: Attempt, now: float) -> tuple[Cell, ...]:
-    """Return an attempt's cells: first what says how it ended, for a screen that has no room for all."""
+    """Return an attempt's cells, the most important ones first, because a small screen cuts off the last ones."""
     number, end, took, cpu, memory, started, pilot, node, cores, message = attempt_row(one, now)
     return (
         right(number), cell(end), right(took), cell(shorten(message, _MESSAGE)), started, right(memory), right(cpu),

@@ -1,4 +1,4 @@
-"""Tasks in a table that pages from the store."""
+"""The screen with the table of tasks, which is loaded page by page."""
 
 import time
 
@@ -22,15 +22,15 @@ from pilotmtc.tui.widgets.filter_input import FilterBox
 from pilotmtc.tui.widgets.listing import ORDERS, PAGE, Listing, known_count
 from pilotmtc.tui.widgets.task_table import TaskTable
 
-_NEAR = 100  # rows from an end of what is held, at which more is asked for
-_PAUSE_S = 1.0  # between two looks at what is in sight
-_SHARE = 10  # a look that takes long is followed by a pause so many times as long
-_DRAW_S = 0.5  # between two drawings while all tasks are looked at
+_NEAR = 100  # this near to an end of the loaded rows, the next page is fetched
+_PAUSE_S = 1.0  # between two refreshes of visible rows
+_SHARE = 10  # a slow refresh is followed by a pause of so many times its duration
+_DRAW_S = 0.5  # between two drawings while all tasks are read
 _FOLLOWED = 100
 
 
 class TasksScreen(TaskActions):
-    """The tasks that a filter finds."""
+    """The tasks of a filter, in a table."""
 
     HELP = """
     # Tasks
@@ -40,7 +40,7 @@ class TasksScreen(TaskActions):
     **Enter** opens a task.
     """
     BINDINGS = [
-        # With priority, so that what is typed right after it is a filter, and none of the keys below.
+        # With priority, so that what is typed right after it goes to the filter, and not to the keys below.
         Binding("slash", "filter", "Filter", key_display="/", priority=True),
         Binding("s", "sort", "Sort"),
         Binding("f", "follow", "Follow"),
@@ -56,20 +56,20 @@ class TasksScreen(TaskActions):
     def __init__(self, filter_: str) -> None:
         super().__init__()
         self._filter = filter_
-        self._listing = Listing(Filter())  # what is shown
-        self._coming: Listing | None = None  # what is to be shown instead, of which nothing is here yet
-        self._shown_filter = ""  # that of what is shown
+        self._listing = Listing(Filter())  # the shown tasks
+        self._coming: Listing | None = None  # the tasks to show next, of which none are loaded yet
+        self._shown_filter = ""  # the filter of the shown tasks
         self._paging: Listing | None = None
         self._marked: dict[TaskId, Task] = {}
         self._follows = False
-        self._looked_at = 0.0  # the monotonic clock, when what is in sight was asked for
+        self._looked_at = 0.0  # when visible rows were last requested, by the monotonic clock
         self._looking = False
         self._pause_s = _PAUSE_S
-        self._total = 0  # tasks of the store, when the end was seen
+        self._total = 0  # number of the store's tasks when the end was reached
         self._drawn_at = 0.0
 
     def body(self) -> ComposeResult:
-        """Make the line of the filter, and the table."""
+        """Compose the filter and the table."""
         with Horizontal(id="filter-line"):
             yield FilterBox(self._filter, id="filter")
             yield Static(id="found", markup=False)
@@ -77,7 +77,7 @@ class TasksScreen(TaskActions):
 
     def on_mount(self) -> None:
         """Begin."""
-        self._table.shape(self.app.size.width)  # not only when it is laid out: it would be again, for that
+        self._table.shape(self.app.size.width)  # before the layout, which would otherwise be done twice
         self._table.focus()
         self.set_interval(1.0, self._tick)
         try:
@@ -93,11 +93,11 @@ class TasksScreen(TaskActions):
 
     @property
     def place(self) -> str:
-        """What the first line says of where one is."""
+        """The name of this screen in the first line."""
         return shorten(f"tasks {plain(self._filter)}".strip(), max(self.size.width - 34, 20))
 
     def chosen(self) -> list[Task]:
-        """Return the marked tasks or, if there are none, the one that the cursor is on."""
+        """Return the marked tasks or, if there are none, the task under the cursor."""
         if self._marked:
             return [self._marked[id_] for id_ in sorted(self._marked)]
         current = self._current
@@ -105,7 +105,7 @@ class TasksScreen(TaskActions):
 
     @property
     def _current(self) -> Task | None:
-        """The task that the cursor is on; None, said aloud, while others are on their way: those are meant."""
+        """The task under the cursor; None, with a notification, while other tasks are being loaded."""
         if self._coming is not None:
             self.notify("Other tasks are being loaded.", timeout=3)
             return None
@@ -124,7 +124,7 @@ class TasksScreen(TaskActions):
         self.begin(self._fetch(listing, up=up), "page")
 
     async def _fetch(self, listing: Listing, *, up: bool) -> None:
-        """Take one page, or all of them if the order is one of values."""
+        """Load one page, or all pages if the order is by value."""
         first, keep, got = not listing.rows, bool(listing.rows), 0
         total = sum(self.board.tasks.values())
         try:
@@ -140,7 +140,7 @@ class TasksScreen(TaskActions):
                     self._arrive(listing)
                     self._draw(to_top=first, keep=keep)
                     keep = True
-                    first = first and listing.by_value  # of which the largest are to be seen, however late they come
+                    first = first and listing.by_value  # the largest values may come last
                 if over:
                     break
             if not listing.below:
@@ -156,12 +156,12 @@ class TasksScreen(TaskActions):
         self.call_after_refresh(self._page_if_near)
 
     def _arrive(self, listing: Listing) -> None:
-        """Show `listing` from now on, if it is the one that was waited for."""
+        """Show `listing` if it is still the expected one."""
         if self._coming is listing:
             self._coming, self._listing, self._shown_filter = None, listing, self._filter
 
     def _refuse(self, error: UsageError) -> None:
-        """Go back to the filter of what is shown, and say what is wrong with the other where it was written."""
+        """Go back to the filter of the shown tasks, and show the other filter's error where it was typed."""
         self._coming, self._filter = None, self._shown_filter
         self.query_one("#filter", FilterBox).refuse(str(error), self._shown_filter)
         self.show_status()
@@ -178,13 +178,13 @@ class TasksScreen(TaskActions):
             self._page(listing, up=True)
 
     def on_task_table_moved(self) -> None:
-        """Ask for more if what is in sight is near an end of what is held."""
+        """Load more if visible rows are near an end of the loaded ones."""
         self._page_if_near()
 
     # -- drawing ----------------------------------------------------------------------------------------------
 
     def _draw(self, *, to_top: bool = False, keep: bool = False) -> None:
-        """Show what is held; with `keep` the rows that are there are as they should be."""
+        """Show the loaded tasks; with `keep`, existing rows need not be drawn again."""
         table, now = self._table, self.now
         self._drawn_at = time.monotonic()
         kept = table.shown if keep else {}
@@ -220,7 +220,7 @@ class TasksScreen(TaskActions):
             self._draw()
 
     def _tick(self) -> None:
-        """Let the time of running tasks go on; this asks nobody."""
+        """Update the times of running tasks, without a request."""
         rows = self._listing.rows
         running = [rows[id_] for key in self._table.in_sight if (id_ := TaskId(int(key))) in rows]
         self._redraw([task for task in running if task.state is TaskState.RUNNING])
@@ -228,7 +228,7 @@ class TasksScreen(TaskActions):
     # -- news -------------------------------------------------------------------------------------------------
 
     def on_board(self) -> None:
-        """Look again at what is in sight, but not too often."""
+        """Refresh visible rows, but not too often."""
         if self._looking:
             return
         self._looking = True
@@ -279,22 +279,22 @@ class TasksScreen(TaskActions):
     # -- keys -------------------------------------------------------------------------------------------------
 
     def on_data_table_row_selected(self, event: TaskTable.RowSelected) -> None:
-        """Open the task that the cursor is on."""
+        """Open the task under the cursor."""
         if (task := self._current) is not None:
             self.mtc.open_task(task.id)
 
     def on_data_table_header_selected(self, event: TaskTable.HeaderSelected) -> None:
-        """Sort by the column that was clicked on; by id the other way round, if it is so already."""
+        """Sort by the clicked column; a second click on the id reverses the order."""
         order = self._table.order_of(event.column_index)
         if order:
             self._sort("newest" if order == "id" == self._listing.order else order)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Let a slash be written where text is written."""
+        """Let a slash be typed in text fields."""
         return action != "filter" or not isinstance(self.focused, Input)
 
     def action_filter(self) -> None:
-        """Write a filter."""
+        """Edit the filter."""
         self.query_one("#filter", FilterBox).begin()
         self.begin(self._learn_words(), "words")
 
@@ -305,7 +305,7 @@ class TasksScreen(TaskActions):
         )
 
     def on_filter_box_applied(self, event: FilterBox.Applied) -> None:
-        """Show what the filter finds."""
+        """Show the tasks of the filter."""
         self._table.focus()
         self._filter = event.text.strip()
         self._marked.clear()
@@ -323,11 +323,11 @@ class TasksScreen(TaskActions):
             self._restart(self._listing.order)
 
     def action_again(self) -> None:
-        """Look again from the beginning."""
+        """Load everything again."""
         self._again()
 
     def action_sort(self) -> None:
-        """Choose an order."""
+        """Choose the order."""
 
         def chosen(order: str | None) -> None:
             if order is not None:
@@ -343,7 +343,7 @@ class TasksScreen(TaskActions):
         self._restart(order)
 
     def action_follow(self) -> None:
-        """Show the newest tasks as they come, or stop that."""
+        """Follow the newest tasks, or stop following."""
         self._follows = not self._follows
         if self._follows:
             self._table.move_cursor(row=0)
@@ -360,7 +360,7 @@ class TasksScreen(TaskActions):
             self._table.move_cursor(row=0)
 
     def action_last(self) -> None:
-        """Go to the other end: by turning the order round, if it is not held."""
+        """Go to the end, by reversing the order if the end is not loaded."""
         listing = self._listing
         if listing.below and not listing.by_value and not self._follows:
             self._restart("id" if listing.order == "newest" else "newest")
@@ -368,7 +368,7 @@ class TasksScreen(TaskActions):
             self._table.move_cursor(row=max(self._table.row_count - 1, 0))
 
     def action_mark(self) -> None:
-        """Mark the task that the cursor is on, or take its mark away, and go on to the next."""
+        """Mark or unmark the task under the cursor, and go to the next one."""
         task = self._current
         if task is None:
             return
@@ -379,7 +379,7 @@ class TasksScreen(TaskActions):
         self._show_found()
 
     def action_mark_all(self) -> None:
-        """Mark all tasks that are held; if they are, take all marks away."""
+        """Mark all loaded tasks; if they are all marked, unmark them."""
         rows = self._listing.rows
         if rows.keys() <= self._marked.keys():
             self._marked.clear()
@@ -388,19 +388,19 @@ class TasksScreen(TaskActions):
         self._draw()
 
     def action_retry_all(self) -> None:
-        """Run all tasks again that the filter finds."""
+        """Retry all tasks of the filter."""
         self._begin_operation(RETRY, self._filter)
 
     def action_cancel_all(self) -> None:
-        """Cancel all tasks that the filter finds."""
+        """Cancel all tasks of the filter."""
         self._begin_operation(CANCEL, self._filter)
 
     def action_edit_all(self) -> None:
-        """Change all tasks that the filter finds."""
+        """Change all tasks of the filter."""
         self._begin_operation(EDIT, self._filter)
 
     def action_back(self) -> None:
-        """Take the marks away; if there are none, go back."""
+        """Remove all marks; if there are none, go back."""
         if self._marked:
             self._marked.clear()
             self._draw()

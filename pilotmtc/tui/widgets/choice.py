@@ -1,4 +1,4 @@
-"""A small window that offers a choice."""
+"""A dialog that offers a choice."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ from textual.widgets.option_list import Option
 
 
 class Choice(ModalScreen[str | None]):
-    """Asks for one of `options`, by key and in words; None if none is chosen."""
+    """Asks for one of `options`, which are texts by key; None if none is chosen."""
 
     BINDINGS = [Binding("escape", "leave", "Cancel")]
 
@@ -22,21 +22,21 @@ class Choice(ModalScreen[str | None]):
         self._now = now
 
     def compose(self) -> ComposeResult:
-        """Make the window."""
+        """Compose the dialog."""
         with Vertical(classes="dialog"):
             yield Static(self._title, markup=False)
             yield OptionList(*[Option(words, id=key) for key, words in self._options.items()], markup=False)
 
     def on_mount(self) -> None:
-        """Begin at what is chosen now."""
+        """Put the cursor on the present choice."""
         options = self.query_one(OptionList)
         options.highlighted = list(self._options).index(self._now)
         options.focus()
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        """Take it."""
+        """Choose this option."""
         self.dismiss(event.option.id)
 
     def action_leave(self) -> None:
-        """Take nothing."""
+        """Choose nothing."""
         self.dismiss(None)

@@ -1,4 +1,4 @@
-"""Small windows that want an answer."""
+"""Dialogs: a question, and a form."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,11 +8,11 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Label, Static
 
-_LABEL = 36  # columns; longer ones are broken into lines
+_LABEL = 36  # columns; longer texts are wrapped
 
 
 class Confirm(ModalScreen[bool]):
-    """Says what will happen, and asks whether it shall."""
+    """Says what an action will do, and asks for confirmation."""
 
     BINDINGS = [
         Binding("y", "answer(True)", "Yes"),
@@ -34,39 +34,39 @@ class Confirm(ModalScreen[bool]):
                 yield Button("No (n)", id="no")
 
     def on_mount(self) -> None:
-        """Let Enter alone do nothing bad."""
+        """Focus No, so that Enter alone is harmless."""
         self.query_one("#no").focus()
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
-        """Take a click, or Enter."""
+        """Take a click or Enter as the answer."""
         self.dismiss(event.button.id == "yes")
 
     def action_answer(self, answer: bool) -> None:
-        """Take a key."""
+        """Take a key as the answer."""
         self.dismiss(answer)
 
 
 class Form(ModalScreen[list[str] | None]):
-    """Asks for texts; None if they are not given.
+    """Asks for texts; the result is None if the user cancels.
 
     Parameters
     ----------
     title
-        What it is about; may have several lines.
+        The title; may have several lines.
     fields
         ``(label, value)`` of each.
     hidden
-        Which of them nobody may see.
+        Fields whose text must not be visible.
     hints
-        What stands in each of them while it is empty.
+        Text that is shown in a field while it is empty.
     first
-        The field to begin at.
+        The field with the focus.
     """
 
     BINDINGS = [
         Binding("escape", "leave", "Cancel"),
         Binding("ctrl+s", "accept", "Accept"),
-        # With priority, so that what is typed right after them goes to the field that they lead to.
+        # With priority, so that what is typed right after them goes to the next field.
         Binding("tab", "app.focus_next", "Next field", show=False, priority=True),
         Binding("shift+tab", "app.focus_previous", "Field before", show=False, priority=True),
     ]
@@ -99,34 +99,34 @@ class Form(ModalScreen[list[str] | None]):
                 yield Button("Cancel (esc)", id="no")
 
     def on_mount(self) -> None:
-        """Begin where it is to begin."""
+        """Focus the first field."""
         self.query(Input)[self._first].focus()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Go to the next field, or take all after the last one."""
+        """Go to the next field; after the last one, accept the form."""
         if event.input is self.query(Input).last():
             self.action_accept()
         else:
             self.focus_next()
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
-        """Take a click, or Enter."""
+        """Take a click or Enter as the answer."""
         if event.button.id == "yes":
             self.action_accept()
         else:
             self.dismiss(None)
 
     def action_accept(self) -> None:
-        """Take what was written."""
+        """Accept the form."""
         self.dismiss([field.value for field in self.query(Input)])
 
     def action_leave(self) -> None:
-        """Take nothing."""
+        """Cancel."""
         self.dismiss(None)
 
 
 def field_meant(error: str, values: Mapping[str, str]) -> int:
-    """Return the number of the field, of `values` by name, that an error names or whose value it quotes; 0 if none."""
+    """Return the index in `values` of the field that an error names, or whose value it quotes; 0 if there is none."""
     word = error.partition(" ")[0]
     for number, (name, value) in enumerate(values.items()):
         if name == word or (value and repr(value.strip()) in error):

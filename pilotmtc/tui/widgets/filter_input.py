@@ -1,4 +1,4 @@
-"""The line that a filter is written into: it completes, and says what is wrong and where."""
+"""The input line for filters: it offers completions, and shows where an error is."""
 
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -29,11 +29,11 @@ class _Line(Input):
     ]
 
     def check_consume_key(self, key: str, character: str | None) -> bool:
-        """Say that the keys are letters here: Textual does not know it of this one, which does something else there."""
+        """Say that keys are letters here, also the one with another meaning in Textual."""
         return key == "slash" or super().check_consume_key(key, character)
 
     def action_complete(self) -> None:
-        """Take the first completion; go on if there is none."""
+        """Take the first completion; if there is none, go to the next widget."""
         box = self.parent
         assert isinstance(box, FilterBox)
         offered = completions(self.value, box.vocabulary) if self.cursor_position == len(self.value) else []
@@ -44,23 +44,23 @@ class _Line(Input):
             self.screen.focus_next()
 
     def action_leave(self) -> None:
-        """Give up what was written."""
+        """Cancel."""
         box = self.parent
         assert isinstance(box, FilterBox)
         box.leave()
 
 
 class FilterBox(Vertical):
-    """A filter, what it could go on to be, and what is wrong with it.
+    """A filter with its completions and its error.
 
     Parameters
     ----------
     text
-        The filter to begin with.
+        The filter at the beginning.
     """
 
     class Applied(Message):
-        """A filter that means something was entered."""
+        """A valid filter was entered."""
 
         def __init__(self, text: str) -> None:
             super().__init__()
@@ -75,7 +75,7 @@ class FilterBox(Vertical):
         self._applied = text
 
     def compose(self) -> ComposeResult:
-        """Make the line."""
+        """Compose the line."""
         yield _Line(
             self._applied, placeholder="/ to filter: state:failed tag:night mass>3", suggester=_Completer(self),
             compact=True, select_on_focus=False,
@@ -83,33 +83,33 @@ class FilterBox(Vertical):
         yield Static(id="filter-words", markup=False)
 
     def on_mount(self) -> None:
-        """Say nothing yet."""
+        """Show no completions yet."""
         self._say("")
 
     def on_focus(self) -> None:
-        """Let the line have it."""
+        """Pass the focus to the line."""
         self.begin()
 
     def begin(self) -> None:
-        """Let a filter be written."""
+        """Start editing."""
         line = self.query_one(_Line)
-        self.screen.set_focus(line)  # at once: `focus` would let keys typed meanwhile go elsewhere
+        self.screen.set_focus(line)  # at once: with `focus`, keys that are typed meanwhile would go elsewhere
         line.cursor_position = len(line.value)
 
     def leave(self) -> None:
-        """Give up what was written."""
+        """Cancel."""
         self.query_one(_Line).value = self._applied
         self.post_message(self.Left())
         self.call_after_refresh(self._say, "")
 
     def refuse(self, words: str, applied: str) -> None:
-        """Let it be corrected after all: the store says that it means nothing. `applied` is what is shown instead."""
+        """Let the user correct a filter that the store has refused; `applied` is the filter of the shown tasks."""
         self._applied = applied
         self.begin()
         self._say(words, wrong=True)
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        """Offer what it could go on to be."""
+        """Show completions."""
         event.stop()
         if not event.input.has_focus:
             return
@@ -119,7 +119,7 @@ class FilterBox(Vertical):
         self._say("  ".join(offered[:_OFFERED]) + more)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Take it, or say why not."""
+        """Apply the filter, or show its error."""
         event.stop()
         try:
             parse_filter(event.value)

@@ -1,4 +1,4 @@
-"""Slots against time: which task ran where and when, and how it ended. The study's figure, to scroll in."""
+"""A scrollable Gantt chart: which task ran where and when, and how it ended."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -16,15 +16,15 @@ from pilotmtc.tui.widgets.words import span as words_of
 from pilotmtc.tui.widgets.words import style
 
 _LABEL = 16
-_PLAIN = Style()  # not None: what takes the colours out where there are none wants a style
-_STEPS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)  # seconds a cell
-_TICK = 10  # cells between times on the axis
+_PLAIN = Style()  # not None, because the code that removes colours needs a style
+_STEPS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)  # seconds per cell
+_TICK = 10  # cells between two times on the axis
 _LOOK = {"done": ("█", "green"), "failed": ("X", "red"), "lost": ("▚", "yellow"), "runs": ("▓", "cyan")}
 _LOST = (Cause.PREEMPTED, Cause.NODE_LOST, Cause.PILOT_LOST, Cause.CANCELED, Cause.WALLTIME)
 
 
 class Bar(NamedTuple):
-    """A task on a core, from `start` to `end` in seconds since the epoch; `kind` is how it ended."""
+    """A task on a core, from `start` to `end` in seconds since the epoch; `kind` says how it ended."""
 
     start: float
     end: float
@@ -35,7 +35,7 @@ Lanes = dict[tuple[str, int], list[Bar]]
 
 
 def cores_of(slot: str) -> list[int]:
-    """Return the cores of a slot such as ``0-3,8``; none of one that is written otherwise."""
+    """Return the cores of a slot such as ``0-3,8``; none for any other text."""
     found: list[int] = []
     for part in slot.split(","):
         first, _, last = part.partition("-")
@@ -46,14 +46,14 @@ def cores_of(slot: str) -> list[int]:
 
 
 def kind_of(span: Span) -> str:
-    """Return how an attempt ended, of the kinds that are told apart here."""
+    """Return how an attempt ended, as one of the kinds in the chart."""
     if span.cause is Cause.EXIT and span.code == 0:
         return "done"
     return "lost" if span.cause in _LOST else "failed"
 
 
 def lanes_of(spans: Iterable[Span], running: Iterable[RunningTask], now: float) -> Lanes:
-    """Return the bars of each core, in order of node and core; those on a lane in order of time."""
+    """Return a lane for each core, in order of node and core; its bars are in order of time."""
     found: Lanes = {}
     for span in spans:
         bar = Bar(span.started_at, span.started_at + span.elapsed_s, kind_of(span))
@@ -67,9 +67,9 @@ def lanes_of(spans: Iterable[Span], running: Iterable[RunningTask], now: float) 
 
 
 def cells_of(bars: Sequence[Bar], start: float, step: float, width: int) -> list[str]:
-    """Return what each of `width` cells of `step` seconds from `start` on shows: a kind, or nothing.
+    """Return the content of `width` cells of `step` seconds from `start` on: a kind, or nothing.
 
-    Of several bars in a cell the worst is shown, so that no failure is hidden by zooming out.
+    If a cell has several bars, the worst kind is shown, so that zooming out hides no failure.
     """
     cells = [""] * width
     worst = list(_LOOK)
@@ -85,7 +85,7 @@ def cells_of(bars: Sequence[Bar], start: float, step: float, width: int) -> list
 
 
 def utilisation(lanes: Mapping[tuple[str, int], Sequence[Bar]]) -> float:
-    """Return the share of all lanes' time, from the first start to the last end, that tasks filled; 0 to 1."""
+    """Return the share (0 to 1) of the time in which lanes were in use, from the first start to the last end."""
     bars = [bar for lane in lanes.values() for bar in lane]
     if not bars:
         return 0.0
@@ -95,7 +95,7 @@ def utilisation(lanes: Mapping[tuple[str, int], Sequence[Bar]]) -> float:
 
 
 class Gantt(ScrollView, can_focus=True):
-    """A line a core, a column a step of time."""
+    """The chart: one line per core, one column per step of time."""
 
     BINDINGS = [
         Binding("plus,equals_sign", "zoom(-1)", "Zoom in", key_display="+"),
@@ -108,7 +108,7 @@ class Gantt(ScrollView, can_focus=True):
         self._lanes: Lanes = {}
         self._order: list[tuple[str, int]] = []
         self._start = self._end = 0.0
-        self._step: float | None = None  # None: so that all of it fits
+        self._step: float | None = None  # None: all of it fits on the screen
 
     def show(self, lanes: Lanes) -> None:
         """Draw `lanes`."""
@@ -120,25 +120,25 @@ class Gantt(ScrollView, can_focus=True):
 
     @property
     def step(self) -> float:
-        """Seconds a cell."""
+        """Seconds per cell."""
         if self._step is not None:
             return self._step
         room = max(self.size.width - _LABEL - 1, 10)
         return next((step for step in _STEPS if (self._end - self._start) / step <= room), _STEPS[-1])
 
     def action_zoom(self, by: int) -> None:
-        """Show more or less time in a cell."""
+        """Zoom in or out."""
         at = _STEPS.index(self.step) + by
         self._step = _STEPS[max(0, min(at, len(_STEPS) - 1))]
         self._resize()
 
     def action_fit(self) -> None:
-        """Show all of the time at once."""
+        """Zoom out to show all of the time."""
         self._step = None
         self._resize()
 
     def on_resize(self) -> None:
-        """Fit anew."""
+        """Adapt to the new size."""
         self._resize()
 
     def _resize(self) -> None:
@@ -147,7 +147,7 @@ class Gantt(ScrollView, can_focus=True):
         self.refresh()
 
     def render_line(self, y: int) -> Strip:
-        """Draw a line: the axis at the top, which stays, then the lanes."""
+        """Draw a line: the axis, which stays at the top, or a lane."""
         left, top = self.scroll_offset
         width = max(self.size.width - _LABEL, 1)
         start = self._start + left * self.step

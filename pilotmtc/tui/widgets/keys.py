@@ -1,4 +1,4 @@
-"""What the keys of a screen do: those that it has itself, and the window that lists them."""
+"""The window that lists the keys of a screen."""
 
 from collections.abc import Iterator
 from inspect import cleandoc
@@ -18,7 +18,7 @@ _EVERYWHERE = (
 
 
 def own_bindings(screen: Screen[object]) -> Iterator[ActiveBinding]:
-    """Give the keys that do something now and are this program's: those of Textual's widgets go without saying."""
+    """Yield the active keys of this app, without those of Textual's own widgets."""
     for active in screen.active_bindings.values():
         classes = [each for each in type(active.node).__mro__ if each.__module__.startswith("pilotmtc.")]
         bindings = [one for each in classes for one in each.__dict__.get("BINDINGS", ())]
@@ -35,14 +35,14 @@ class KeysWindow(ModalScreen[None]):
     def __init__(self, screen: Screen[object]) -> None:
         super().__init__()
         self._words = cleandoc(screen.HELP or "")
-        self._keys: dict[str, str] = {}  # by what they do; the screen's own come first
+        self._keys: dict[str, str] = {}  # keys by their action; the screen's own come first
         for own in sorted(own_bindings(screen), key=lambda one: (one.node is screen.app, one.node is not screen)):
             display = screen.app.get_key_display(own.binding)
             before = self._keys.get(own.binding.description)
             self._keys[own.binding.description] = display if before is None else f"{before}, {display}"
 
     def compose(self) -> ComposeResult:
-        """Make the window."""
+        """Compose the window."""
         table = Table.grid(padding=(0, 2))
         for key, description in (*((key, words) for words, key in self._keys.items()), *_EVERYWHERE):
             table.add_row(key, description)
@@ -52,9 +52,9 @@ class KeysWindow(ModalScreen[None]):
             yield Static("Escape closes this.", classes="hint")
 
     def on_mount(self) -> None:
-        """Let it be scrolled by keys."""
+        """Focus it, so that keys scroll it."""
         self.query_one(VerticalScroll).focus()
 
     def action_leave(self) -> None:
-        """Close it."""
+        """Close the window."""
         self.dismiss(None)

@@ -1,4 +1,4 @@
-"""Which part of a store's tasks is on the screen: a window that pages move over them. Pure."""
+"""`Listing`: the part of a filter's tasks that is loaded, page by page. Pure."""
 
 from collections.abc import Callable, Iterable
 
@@ -10,8 +10,8 @@ from pilotmtc.session.look.overview import Board
 from pilotmtc.states import TaskState
 
 PAGE = 150
-HELD = 750  # more are slow to draw: those farthest from the cursor are let go, and asked for again
-TOP = 200  # of those with the largest values
+HELD = 750  # more rows are slow to draw: those farthest from the cursor are dropped, and loaded again when needed
+TOP = 200  # number of tasks with the largest values
 ORDERS = {
     "id": "in order of id", "newest": "newest first", "recorded_at": "ended last first",
     "elapsed_s": "longest first", "cpu_s": "most CPU time first", "memory_bytes": "most memory first",
@@ -23,19 +23,19 @@ Ask = Callable[[Session], Tasks]
 
 
 class Listing:
-    """A window on the tasks that a filter finds, in one of `ORDERS`.
+    """The loaded part of a filter's tasks, in one of `ORDERS`.
 
-    In order of id it grows at both its ends. In order of a value all tasks are looked at, page by page, and those with
-    the largest values are kept.
+    In order of ids, it grows at both ends. In order of a value, all tasks are read, page by page, and those with the
+    largest values are kept.
 
     Attributes
     ----------
     rows
-        What is held, in order.
+        The loaded tasks, in order.
     above, below
-        Where asking for what comes before and after it begins; 0 when nothing does.
+        Where the next requests for earlier and later tasks start; 0: there are none.
     looked_at
-        Up to which id all were looked at.
+        The id up to which all tasks were read.
     """
 
     def __init__(self, filter_: Filter, order: str = "id") -> None:
@@ -43,30 +43,30 @@ class Listing:
         self.order = order
         self.rows: dict[TaskId, Task] = {}
         self.above = 0
-        self.below = -1  # nothing was asked yet
+        self.below = -1  # nothing was requested yet
         self.looked_at = 0
 
     @property
     def by_value(self) -> bool:
-        """Whether the order is one of values."""
+        """Whether the order is by a value."""
         return self.order not in ("id", "newest")
 
     @property
     def whole(self) -> bool:
-        """Whether all that the filter finds is held."""
+        """Whether all tasks of the filter are loaded."""
         return not self.above and not self.below and not (self.by_value and len(self.rows) == TOP)
 
     def next_page(self) -> Ask:
-        """Return the question for what follows."""
+        """Return the request for the next page."""
         if self.by_value:
             return self._ask(max(self.below, 0), TOP, largest=self.order)
         after = self.below if self.below > 0 else 0
-        if not self.below and self.rows:  # for tasks that have come since
+        if not self.below and self.rows:  # for tasks that are newer
             after = list(self.rows)[-1]
         return self._ask(after, PAGE, newest=self.order == "newest")
 
     def take_next(self, page: Tasks, now: float = 0.0) -> None:
-        """Add what follows; `now` is the store's time, for the sake of what still runs."""
+        """Add the next page; `now`, the time on the store's host, is needed for running tasks."""
         self.below = self.looked_at = page.next
         if self.by_value:
             merged = sorted((*self.rows.values(), *page.tasks), key=lambda task: (-self._value(task, now), task.id))
@@ -80,7 +80,7 @@ class Listing:
             self.rows = {id_: self.rows[id_] for id_ in ids}
 
     def page_before(self) -> Ask:
-        """Return the question for what comes before."""
+        """Return the request for the page before."""
         return self._ask(self.above, PAGE, newest=self.order != "newest")
 
     def _ask(self, after: int, limit: int, *, newest: bool = False, largest: str = "") -> Ask:
@@ -89,7 +89,7 @@ class Listing:
         )
 
     def take_before(self, page: Tasks) -> None:
-        """Add what comes before."""
+        """Add the page before."""
         self.above = page.next
         self.rows = {task.id: task for task in reversed(page.tasks)} | self.rows
         if len(self.rows) > HELD:
@@ -98,13 +98,13 @@ class Listing:
             self.rows = {id_: self.rows[id_] for id_ in ids}
 
     def take_fresh(self, tasks: Iterable[Task]) -> list[Task]:
-        """Replace tasks by what they are now, and return those that have changed."""
+        """Replace loaded tasks by newer records; return those that have changed."""
         changed = [task for task in tasks if task.id in self.rows and self.rows[task.id] != task]
         self.rows.update((task.id, task) for task in changed)
         return changed
 
     def _value(self, task: Task, now: float) -> float:
-        """Return what a task is sorted by; what has none yet comes last, as in the store."""
+        """Return the value by which a task is sorted; tasks without a value come last, as in the store."""
         if self.order == "priority":
             return task.priority
         if self.order == "elapsed_s" and task.state is TaskState.RUNNING and task.started_at is not None:
@@ -113,7 +113,7 @@ class Listing:
 
 
 def known_count(filter_: Filter, board: Board) -> int | None:
-    """Return how many tasks a filter finds, if the board has counted them."""
+    """Return the number of a filter's tasks if the board knows it."""
     if filter_ != Filter(campaign=filter_.campaign, states=filter_.states):
         return None
     counts = board.tasks

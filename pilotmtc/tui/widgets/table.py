@@ -1,4 +1,4 @@
-"""A table whose rows are told anew again and again: only what has changed is drawn."""
+"""A table that is filled again and again, and draws only what has changed."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,7 +9,7 @@ Cell = str | Text
 
 
 class Table(DataTable[Cell]):
-    """Rows by key, under the cursor's line; `columns` are their titles."""
+    """A table with rows by key and a row cursor; `columns` are its titles."""
 
     def __init__(self, columns: Sequence[Cell], *, id: str | None = None) -> None:  # noqa: A002 -- Textual's name
         super().__init__(id=id, cursor_type="row", cursor_foreground_priority="renderable")
@@ -18,12 +18,12 @@ class Table(DataTable[Cell]):
         self._measured = True
 
     def on_mount(self) -> None:
-        """Make the columns."""
+        """Add the columns."""
         for index, title in enumerate(self._titles):
             self.add_column(title, key=str(index))
 
     def fill(self, rows: Mapping[str, Sequence[Cell]]) -> None:
-        """Show `rows`, by key, in their order; the cursor stays on its row."""
+        """Show `rows`, which are by key, in their order; the cursor stays on its row."""
         fresh = {key: tuple(cells) for key, cells in rows.items()}
         if fresh == self._rows and list(fresh) == list(self._rows):
             return
@@ -52,21 +52,21 @@ class Table(DataTable[Cell]):
                 self.update_cell(key, str(index), new, update_width=True)
 
     def on_idle(self) -> None:
-        """Draw anew what was drawn before its column was measured, which Textual does now: it keeps what was drawn."""
+        """Draw cells again that Textual has cached before it measured their columns, which it does now."""
         if not self._measured:
             self._measured = True
             self.call_next(self._draw_if_wider, self._widths())
 
     def _draw_if_wider(self, before: list[int]) -> None:
         if self._widths() != before:
-            self.notify_style_update()  # forgets what was drawn
+            self.notify_style_update()  # clears the cache
 
     def _widths(self) -> list[int]:
         return [column.get_render_width(self) for column in self.columns.values()]
 
     @property
     def current(self) -> str | None:
-        """The key of the row that the cursor is on."""
+        """The key of the row under the cursor."""
         if not self._rows or not self.is_valid_row_index(self.cursor_row):
             return None
         return self.coordinate_to_cell_key(self.cursor_coordinate).row_key.value

@@ -1,4 +1,4 @@
-"""The table of tasks: as many columns as the screen is wide, and rows at both ends."""
+"""The table of tasks, with as many columns as fit, which grows at both ends."""
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from functools import cache
@@ -17,14 +17,14 @@ from pilotmtc.tui.widgets.table import Cell, Table
 from pilotmtc.tui.widgets.words import right, span, task_state
 from pilotmtc.units import format_memory
 
-_LONGEST = 600  # characters of a cell; no screen is wider
-_COMMAND = 22  # columns that the command has at least
+_LONGEST = 600  # the longest text in a cell; no screen is wider
+_COMMAND = 22  # the smallest width of the command
 
 
 class TaskColumn(Struct, frozen=True):
-    """A column: its title and width, from which width of the screen on it is there, and what is in it.
+    """A column: its title, its width, the width of the screen from which on it is shown, and its content.
 
-    `order` is the order of `listing.ORDERS` that a click on it asks for; the text may grow with the screen.
+    `order` is the order in `listing.ORDERS` that a click on it selects; some columns become wider with the screen.
     """
 
     title: Cell
@@ -35,19 +35,19 @@ class TaskColumn(Struct, frozen=True):
 
 
 def cell(text: str, style: str = "") -> Text:
-    """Return a text of others' as a cell: on one line, nothing in it obeyed."""
+    """Return foreign text as a cell: on one line, without control characters or markup."""
     return Text(plain(text[:_LONGEST]), style=style, no_wrap=True, overflow="ellipsis", end="")
 
 
 def elapsed_s(task: Task, now: float) -> float | None:
-    """Return how long a task has run, or its last attempt did; None if it never has."""
+    """Return how long a task has been running, or how long its last attempt ran; None if it has never run."""
     if task.state is TaskState.RUNNING and task.started_at is not None:
         return max(now - task.started_at, 0.0)
     return task.last.elapsed_s if task.last else None
 
 
 def ending(task: Task) -> str:
-    """Return how a task's last attempt ended, or what is peculiar to it now."""
+    """Return how a task's last attempt ended, or a remark about its present state."""
     if task.cancel and task.state not in TASK_FINAL:
         return "to be canceled"
     if task.state is TaskState.WAITING and task.unmet:
@@ -88,22 +88,22 @@ COLUMNS = (
 
 @cache
 def _command_column(width: int) -> TaskColumn:
-    """Return the column of commands: of a long one the end is shown, too, in which the tasks of a campaign differ."""
+    """Return the column of commands. The end of a long command is shown as well, since tasks often differ there."""
     return TaskColumn(
         "COMMAND", width, 0, lambda task, _: cell(shorten_middle(plain(command_line(task)[:_LONGEST]), width))
     )
 
 
 def columns_for(width: int) -> list[tuple[TaskColumn, int]]:
-    """Return the columns, and their widths, that a screen of `width` has room for; the command takes what is left."""
+    """Return the columns that fit on a screen of `width`, and their widths; the command takes the rest."""
     shown = [(column, column.width) for column in COLUMNS if width >= column.from_width]
-    used = sum(each + 2 for _, each in shown) + 3 + 1 + 2  # blanks around, marks, scroll bar
+    used = sum(each + 2 for _, each in shown) + 3 + 1 + 2  # padding, marks, scroll bar
     left = max(width - used, _COMMAND)
     return [*shown, (_command_column(left), left)]
 
 
 class TaskTable(Table):
-    """Tasks by id; `Moved` is sent when other rows come into sight."""
+    """A table of tasks by id; it sends `Moved` when other rows become visible."""
 
     BINDINGS = [
         Binding("end,G", "screen.last", "Other end", show=False),
@@ -111,14 +111,14 @@ class TaskTable(Table):
     ]
 
     class Moved(Message):
-        """Other rows are in sight."""
+        """Other rows have become visible."""
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 -- Textual's name
         super().__init__((), id=id)
         self._shape: list[tuple[TaskColumn, int]] = []
 
     def shape(self, width: int) -> bool:
-        """Take the columns that `width` has room for; return whether they are others, and the rows gone."""
+        """Choose the columns that fit in `width`; return whether they have changed, which removes all rows."""
         shape = columns_for(width)
         if shape == self._shape:
             return False
@@ -131,7 +131,7 @@ class TaskTable(Table):
         return True
 
     def order_of(self, column: int) -> str:
-        """Return the order that a click on a column asks for; empty if none."""
+        """Return the order that a click on a column selects; empty if none."""
         return self._shape[column - 1][0].order if column else ""
 
     def row(self, task: Task, now: float, marked: Container[int]) -> tuple[Cell, ...]:
@@ -140,7 +140,7 @@ class TaskTable(Table):
         return (mark, *(column.text(task, now) for column, _ in self._shape))
 
     def show(self, rows: Mapping[str, Sequence[Cell]]) -> None:
-        """Show `rows`; what is in sight stays where it is, also when rows come or go above it."""
+        """Show `rows`; visible rows stay at their place, even if rows are added or removed above them."""
         before = self.keys
         if list(rows)[: len(before)] == before:
             self.fill(rows)
@@ -159,7 +159,7 @@ class TaskTable(Table):
             self.scroll_to(y=top, animate=False)
 
     def update_row(self, key: str, cells: Sequence[Cell]) -> None:
-        """Draw one row anew."""
+        """Draw a row again."""
         before, fresh = self._rows.get(key), tuple(cells)
         if before is not None and before != fresh:
             self._update(key, before, fresh)
@@ -167,12 +167,12 @@ class TaskTable(Table):
 
     @property
     def in_sight(self) -> list[str]:
-        """The keys of the rows that can be seen."""
+        """The keys of the visible rows."""
         top = int(self.scroll_offset.y)
         return self.keys[top : top + max(self.size.height - 1, 1)]
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
-        """Tell that other rows are in sight."""
+        """Send `Moved` after scrolling."""
         super().watch_scroll_y(old_value, new_value)
         self.post_message(self.Moved())
 

@@ -1,4 +1,4 @@
-"""Numbers and records as the screen writes them. Pure."""
+"""Numbers and records as text for the screen. Pure."""
 
 import math
 import os
@@ -10,7 +10,7 @@ from pilotmtc.states import PilotState, TaskState
 from pilotmtc.text.tables import plain
 from pilotmtc.units import format_duration
 
-# A symbol beside each colour: the screen must be read without colours, too.
+# A symbol beside each colour, because the screen must be readable without colours.
 TASK_MARKS = {
     TaskState.WAITING: ("◌", "dim"), TaskState.READY: ("○", ""), TaskState.CLAIMED: ("◔", "cyan"),
     TaskState.RUNNING: ("▶", "bold cyan"), TaskState.DONE: ("✓", "green"), TaskState.FAILED: ("✗", "bold red"),
@@ -21,7 +21,7 @@ PILOT_MARKS = {
     PilotState.DRAINING: ("◔", "cyan"), PilotState.DONE: ("✓", "green"), PilotState.FAILED: ("✗", "bold red"),
     PilotState.CANCELED: ("⊘", "yellow"),
 }  # fmt: skip
-# Parts of a bar, where there are no colours.
+# Parts of a bar if there are no colours.
 _GLYPHS = {"green": "█", "red": "X", "yellow": "▚", "cyan": "▓", "bright_black": "░"}
 _ATTRIBUTES = frozenset({"bold", "dim", "reverse"})
 _EIGHTHS = " ▏▎▍▌▋▊▉"
@@ -33,22 +33,22 @@ def has_colours() -> bool:
 
 
 def style(words: str) -> str:
-    """Return a style, without its colours where there are none: shades of grey would say nothing, and hide much."""
+    """Return a style; without colours, it is empty, because shades of grey would be hard to read."""
     return words if has_colours() else " ".join(word for word in words.split() if word in _ATTRIBUTES)
 
 
 def span(seconds: float | None) -> str:
-    """Return a duration; nothing for None."""
+    """Return a duration; empty for None."""
     return "" if seconds is None else format_duration(seconds)
 
 
 def sentence(words: str) -> str:
-    """Return words with a capital letter at their beginning."""
+    """Return a text that starts with a capital letter."""
     return words[:1].upper() + words[1:]
 
 
 def clock(at: float | None) -> str:
-    """Return a time of this day, or day and time; nothing for None or 0."""
+    """Return a time, with its date unless it is today; empty for None or 0."""
     if not at:
         return ""
     there, now = time.localtime(at), time.localtime()
@@ -56,14 +56,14 @@ def clock(at: float | None) -> str:
 
 
 def bar(fraction: float, width: int) -> str:
-    """Return a bar of `width` cells, `fraction` of which are full."""
+    """Return a bar of `width` cells, a `fraction` of which is full."""
     eighths = round(max(0.0, min(1.0, fraction)) * width * 8)
     full, rest = divmod(eighths, 8)
     return f"{'█' * full}{_EIGHTHS[rest] if rest else ''}".ljust(width, "░")
 
 
 def parts_bar(parts: list[tuple[int, str]], width: int) -> Text:
-    """Return a bar of `width` cells that shows how counts share it: ``(count, colour)``, each at least a cell."""
+    """Return a bar of `width` cells, shared by counts: ``(count, colour)``, each with at least one cell."""
     total = sum(count for count, _ in parts)
     if not total:
         return Text("░" * width, style="dim")
@@ -79,22 +79,22 @@ def parts_bar(parts: list[tuple[int, str]], width: int) -> Text:
 
 
 def task_state(state: TaskState) -> Text:
-    """Return a task's state with its mark."""
+    """Return a task's state with its symbol."""
     mark, look = TASK_MARKS[state]
     return Text(f"{mark} {state.name}", style=style(look))
 
 
 def pilot_state(state: PilotState) -> Text:
-    """Return a pilot's state with its mark."""
+    """Return a pilot's state with its symbol."""
     mark, look = PILOT_MARKS[state]
     return Text(f"{mark} {state.name}", style=style(look))
 
 
 def right(text: str) -> Text:
-    """Return a cell that stands at the right; what is cut of it is seen to be."""
+    """Return a cell that is aligned to the right, with an ellipsis if it is cut off."""
     return Text(text, justify="right", no_wrap=True, overflow="ellipsis")
 
 
 def plain_lines(data: bytes) -> str:
-    """Return a text of others', without what would move a terminal's cursor or colour it."""
+    """Return foreign text without control characters."""
     return "\n".join(plain(line.expandtabs()) for line in data.decode("utf-8", "replace").splitlines())
