@@ -4,6 +4,7 @@ import os
 import pwd
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,6 +43,22 @@ def site(tmp_path: Path, surroundings: Path) -> Iterator[Site]:
         yield made
 
 
+# As root each node has a host name of its own: by that, and not by the name that mpiexec was given, Open MPI 5 tells
+# nodes apart, and starts of wide tasks failed now and then ("num local peers").
+SSH = """\
+#!{python}
+import os, shlex, sys
+words = sys.argv[1:]
+at = 0
+while words[at].startswith("-"):
+    at += 2 if words[at] == "-o" else 1
+host, line = words[at], " ".join(words[at + 1:])
+if {root}:
+    line = "exec unshare --uts sh -c " + shlex.quote(f"hostname {{host}}; {{line}}")
+os.execv("/usr/bin/ssh", ["ssh", "-F", "{config}", *words[:at], host, line])
+"""
+
+
 @pytest.fixture
 def mpi(tmp_path: Path) -> str:
     """Return the command of a program with MPI."""
@@ -68,7 +85,7 @@ def hosts(tmp_path: Path, sshd: Sshd, client: Client) -> dict[str, str]:
     programs = tmp_path / "bin"
     programs.mkdir()
     ssh = programs / "ssh"
-    ssh.write_text(f'#!/bin/sh\nexec /usr/bin/ssh -F {client.config} "$@"\n')
+    ssh.write_text(SSH.format(python=sys.executable, config=client.config, root=ROOT))
     ssh.chmod(0o755)
     return {"PATH": f"{programs}:{os.environ['PATH']}", "PILOTMTC_NETWORK": "127.0.0.1", **OPEN_MPI}
 

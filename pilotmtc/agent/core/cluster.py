@@ -18,12 +18,23 @@ _KINDS = 64  # kinds of need that have a heap of their own
 
 
 class NodePlace:
-    """A node in its cluster. `open`: whether anything new goes there."""
+    """A node in its cluster.
 
-    __slots__ = ("index", "node", "open")
+    Attributes
+    ----------
+    index
+        How many joined before it.
+    name
+        What sorts nodes by their names.
+    open
+        Whether anything new goes there.
+    """
+
+    __slots__ = ("index", "name", "node", "open")
 
     def __init__(self, index: int, node: Node) -> None:
         self.index = index
+        self.name = by_number(node.name)
         self.node = node
         self.open = True
 
@@ -297,7 +308,8 @@ class Cluster:
             for name, place in self._places.items()
             if place.open and (beside is None or name not in beside.kept) and (room := place.node.room(need))
         ]
-        rooms.sort(key=lambda pair: (-pair[0], pair[1].index))
+        # By name, not as they joined: users expect ranks in the order of nodes, and some versions of MPI, too.
+        rooms.sort(key=lambda pair: (-pair[0], pair[1].name))
         left = need.ranks
         chosen: list[tuple[int, NodePlace]] = []
         for at, (room, place) in enumerate(rooms):
@@ -313,8 +325,7 @@ class Cluster:
         if left:
             return None
         slots: list[Slot] = []
-        # Not as they joined: Open MPI's "num local peers" failure depends on the order of its hosts.
-        for count, place in sorted(chosen, key=lambda pair: by_number(pair[1].node.name)):
+        for count, place in sorted(chosen, key=lambda pair: pair[1].name):
             for _ in range(count):
                 slot = place.node.take(need)
                 assert slot is not None, "there was room for it"

@@ -73,8 +73,8 @@ def test_a_wide_task_takes_few_nodes_and_for_its_rest_the_one_that_fits_best() -
 
 
 def test_ranks_are_in_the_order_of_their_nodes_names_whatever_the_order_in_which_these_joined() -> None:
-    cluster = Cluster(node(number, 1) for number in (10, 9, 2))
-    assert where(cluster.take(need(ranks=3))) == ["n2", "n9", "n10"]
+    cluster = Cluster(node(number, 2) for number in (10, 9, 2))
+    assert where(cluster.take(need(ranks=5))) == ["n2", "n2", "n9", "n9", "n10"]
 
 
 def test_ranks_per_node_are_kept() -> None:
