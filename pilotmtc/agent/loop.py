@@ -25,7 +25,7 @@ from pilotmtc.agent.core.node_health import crashed
 from pilotmtc.agent.crews.interface import Crew
 from pilotmtc.agent.outbox import Outbox
 from pilotmtc.agent.spool import Spool
-from pilotmtc.agent.store_link import Exchange, Link, StoreLink
+from pilotmtc.agent.store_requests import Exchange, Sender, StoreRequests
 from pilotmtc.agent.value_files import ValueFiles
 from pilotmtc.agent.values import Values
 from pilotmtc.errors import PilotMTCError, StateError, StoreError, UsageError
@@ -80,10 +80,10 @@ class Loop:
     """
 
     def __init__(
-        self, link: Link, pilot: PilotId, core: Core, crew: Crew, spool: Spool, *, values: ValueFiles,
+        self, link: Sender, pilot: PilotId, core: Core, crew: Crew, spool: Spool, *, values: ValueFiles,
         guard_fd: int | None = None, note: str = "",
     ) -> None:  # fmt: skip
-        self._store = StoreLink(link, self._arrived)
+        self._store = StoreRequests(link, self._arrived)
         self._pilot = pilot
         self._core = core
         self._crew = crew

@@ -11,7 +11,7 @@ from typing import Any, NoReturn, TypeVar
 import msgspec
 
 from pilotmtc.campaign import readers
-from pilotmtc.campaign.order import Cycle, Node, UnknownName, in_order
+from pilotmtc.campaign.order import Cycle, TableNames, UnknownName, in_order
 from pilotmtc.campaign.outputs import check_shared
 from pilotmtc.campaign.submit import TaskSpec
 from pilotmtc.errors import ConfigError, PilotMTCError, UsageError
@@ -183,10 +183,10 @@ class _Reader:
         try:
             order = in_order(nodes)
         except UnknownName as error:
-            self._unknown_name(found, error, labels[error.node])
+            self._unknown_name(found, error, labels[error.table])
         except Cycle as error:
-            first = error.nodes[0]
-            circle = " after ".join(labels[node].removeprefix("[[task]] ") for node in error.nodes)
+            first = error.tables[0]
+            circle = " after ".join(labels[table].removeprefix("[[task]] ") for table in error.tables)
             self._fail(f"task{first + 1}", "after", labels[first], f"waits for itself: {circle}: break the circle")
         return CampaignFile(name or Path(self._place).stem, [tables[at] for at in order])
 
@@ -235,7 +235,7 @@ class _Reader:
                         )  # fmt: skip
 
     def _unknown_name(self, found: Sequence[Mapping[str, object]], error: UnknownName, label: str) -> NoReturn:
-        table = found[error.node]
+        table = found[error.table]
         asked = [(key, name) for key in ("after", "after_any") if key in table for name in readers.words(table[key])]
         key, name = asked[error.which]
         names = [str(other["name"]) for other in found if "name" in other]
@@ -243,9 +243,9 @@ class _Reader:
         hint = (
             f"did you mean {close[0]!r}?" if close else f"names are {', '.join(names[:20]) or 'given with name = ...'}"
         )
-        self._fail(f"task{error.node + 1}", key, label, f"{key}: no task is called {name!r}: {hint}")
+        self._fail(f"task{error.table + 1}", key, label, f"{key}: no task is called {name!r}: {hint}")
 
-    def _table(self, has: Mapping[str, Any], at: str, label: str) -> tuple[_Table, Node]:
+    def _table(self, has: Mapping[str, Any], at: str, label: str) -> tuple[_Table, TableNames]:
         if "command" not in has:
             self._fail(at, "", label, 'there is no command: write command = "...", a shell line or an array')
         key = "grid" if "grid" in has else "from" if "from" in has else "params" if "params" in has else "command"
@@ -288,7 +288,7 @@ class _Reader:
             tuple((make, well) for _, make, well in waits),
         )
         pattern = tuple(holes(has["name"], fields)) if "name" in has else None
-        return table, Node(pattern, tuple(tuple(holes(other, fields)) for other, _, _ in waits))
+        return table, TableNames(pattern, tuple(tuple(holes(other, fields)) for other, _, _ in waits))
 
     def _once(self, record: S) -> S:
         """Return an equal earlier record if there is one: messages tell records apart by identity."""

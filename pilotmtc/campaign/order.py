@@ -12,7 +12,7 @@ from msgspec import Struct
 Pattern = tuple[str | None, ...]  # literal pieces, and None for any text
 
 
-class Node(Struct, frozen=True):
+class TableNames(Struct, frozen=True):
     """A table: the names of its tasks, and the names that they wait for."""
 
     name: Pattern | None
@@ -22,22 +22,22 @@ class Node(Struct, frozen=True):
 class UnknownName(Exception):
     """No task has a name that is waited for; the attributes say which table and which of its names."""
 
-    def __init__(self, node: int, which: int) -> None:
-        super().__init__(node, which)
-        self.node = node
+    def __init__(self, table: int, which: int) -> None:
+        super().__init__(table, which)
+        self.table = table
         self.which = which
 
 
 class Cycle(Exception):
     """The tables wait for each other in a circle; the first is named again at the end."""
 
-    def __init__(self, nodes: list[int]) -> None:
-        super().__init__(nodes)
-        self.nodes = nodes
+    def __init__(self, tables: list[int]) -> None:
+        super().__init__(tables)
+        self.tables = tables
 
 
-def in_order(nodes: Sequence[Node]) -> list[int]:
-    """Return the indexes of `nodes`, each one after those that it waits for, and otherwise in their order.
+def in_order(tables: Sequence[TableNames]) -> list[int]:
+    """Return the indexes of `tables`, each one after those that it waits for, and otherwise in their order.
 
     Raises
     ------
@@ -46,16 +46,16 @@ def in_order(nodes: Sequence[Node]) -> list[int]:
     """
     exact: dict[Pattern, list[int]] = {}
     loose: list[tuple[Pattern, int]] = []
-    for at, node in enumerate(nodes):
-        if node.name is not None:
-            if None in node.name:
-                loose.append((node.name, at))
+    for at, table in enumerate(tables):
+        if table.name is not None:
+            if None in table.name:
+                loose.append((table.name, at))
             else:
-                exact.setdefault(node.name, []).append(at)
+                exact.setdefault(table.name, []).append(at)
     needs: list[set[int]] = []
-    for at, node in enumerate(nodes):
+    for at, table in enumerate(tables):
         needs.append(set())
-        for which, wanted in enumerate(node.after):
+        for which, wanted in enumerate(table.after):
             if None in wanted:
                 found = [other for name, others in exact.items() if may_meet(name, wanted) for other in others]
             else:
@@ -64,7 +64,7 @@ def in_order(nodes: Sequence[Node]) -> list[int]:
             if not found:
                 raise UnknownName(at, which)
             needs[at].update(found)
-    needed_by: list[list[int]] = [[] for _ in nodes]
+    needed_by: list[list[int]] = [[] for _ in tables]
     for at, others in enumerate(needs):
         for other in others:
             needed_by[other].append(at)
@@ -78,13 +78,13 @@ def in_order(nodes: Sequence[Node]) -> list[int]:
             unmet[other] -= 1
             if not unmet[other]:
                 heapq.heappush(free, other)
-    if len(order) < len(nodes):
-        raise Cycle(_circle(needs, set(range(len(nodes))) - set(order)))
+    if len(order) < len(tables):
+        raise Cycle(_circle(needs, set(range(len(tables))) - set(order)))
     return order
 
 
 def _circle(needs: Sequence[set[int]], left: set[int]) -> list[int]:
-    """Return a cycle among the nodes in `left`, each of which waits for another one of them."""
+    """Return a cycle among the tables in `left`, each of which waits for another one of them."""
     path = [min(left)]
     while True:
         following = min(needs[path[-1]] & left)

@@ -12,7 +12,15 @@ from typing import Any
 
 import click
 
-from pilotmtc.cli.command import EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, EXIT_TIMEOUT, Helpful, State, set_site, set_store
+from pilotmtc.cli.command import (
+    EXIT_BROKEN_PIPE,
+    EXIT_INTERRUPTED,
+    EXIT_TIMEOUT,
+    GlobalOptions,
+    Helpful,
+    set_site,
+    set_store,
+)
 from pilotmtc.cli.output import streams
 from pilotmtc.errors import PilotMTCError
 from pilotmtc.system.locale import current_directory, speak_utf8
@@ -38,9 +46,9 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Steer": {
         "wait": ("wait", "Wait until all tasks of a campaign have finished."),
-        "cancel": ("steer", "Cancel tasks."),
-        "retry": ("steer", "Retry tasks that failed or were canceled."),
-        "edit": ("steer", "Change the priority, resources or limits of tasks."),
+        "cancel": ("cancel_retry_edit", "Cancel tasks."),
+        "retry": ("cancel_retry_edit", "Retry tasks that failed or were canceled."),
+        "edit": ("cancel_retry_edit", "Change the priority, resources or limits of tasks."),
     },
     "Store": {
         "store": ("store", "Check, compact, copy, export or find the store."),
@@ -176,7 +184,7 @@ def main() -> int:
 
 def _run() -> int:
     try:
-        result = app.main(prog_name="pilotmtc", standalone_mode=False, obj=State())
+        result = app.main(prog_name="pilotmtc", standalone_mode=False, obj=GlobalOptions())
     except click.exceptions.Exit as ended:
         return ended.exit_code
     except click.exceptions.NoArgsIsHelpError as error:

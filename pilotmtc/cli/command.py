@@ -21,7 +21,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _GIVEN = "pilotmtc.given"
 
 
-class State:
+class GlobalOptions:
     """Options that belong to all commands."""
 
     def __init__(self) -> None:
@@ -93,20 +93,20 @@ def _times(count: int) -> str:
     return "twice" if count == 2 else f"{count} times"
 
 
-class Group(Helpful, click.Group):
+class CommandGroup(Helpful, click.Group):
     """A command with subcommands, one of which must be given."""
 
 
 def set_store(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
     """Remember ``--store``; the one of the innermost command counts."""
     if value is not None:
-        ctx.ensure_object(State).store = value
+        ctx.ensure_object(GlobalOptions).store = value
 
 
 def set_site(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
     """Remember ``--site``; the one of the innermost command counts."""
     if value is not None:
-        ctx.ensure_object(State).site = value
+        ctx.ensure_object(GlobalOptions).site = value
 
 
 def command(name: str, *, examples: str = "", **settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
@@ -139,12 +139,12 @@ def store_option(function: F) -> F:
 
 def store_word() -> str | None:
     """Return the store that was given; None if none was."""
-    state = click.get_current_context().ensure_object(State)
-    if state.store is None and site_word() != "local":
+    options = click.get_current_context().ensure_object(GlobalOptions)
+    if options.store is None and site_word() != "local":
         from pilotmtc.sites import get_site
 
         return get_site(site_word()).url
-    return state.store
+    return options.store
 
 
 def store_url() -> str:
@@ -156,15 +156,15 @@ def store_url() -> str:
 
 def site_word() -> str:
     """Return the site that was given, by default ``local``."""
-    return click.get_current_context().ensure_object(State).site or "local"
+    return click.get_current_context().ensure_object(GlobalOptions).site or "local"
 
 
 def hint(words: str) -> str:
     """Return ``pilotmtc WORDS`` with the options that are needed to reach the same store."""
     import shlex
 
-    state = click.get_current_context().ensure_object(State)
-    given = [f"--{name} {shlex.quote(word)}" for name in ("site", "store") if (word := getattr(state, name))]
+    options = click.get_current_context().ensure_object(GlobalOptions)
+    given = [f"--{name} {shlex.quote(word)}" for name in ("site", "store") if (word := getattr(options, name))]
     return " ".join(["pilotmtc", *given, words])
 
 
@@ -212,13 +212,13 @@ def open_session(*, makes: bool = False) -> "Iterator[Session]":
     from pilotmtc.session.stores import expect_store
 
     if not makes:
-        expect_store(click.get_current_context().ensure_object(State).store, site_word())
+        expect_store(click.get_current_context().ensure_object(GlobalOptions).store, site_word())
     try:
         with Session(store_word(), site=site_word()) as session:
             yield session
     except NoProgram as error:
         site = site_word()
-        if site != "local" and click.get_current_context().ensure_object(State).store is None:
+        if site != "local" and click.get_current_context().ensure_object(GlobalOptions).store is None:
             error.args = (f"{error}. `pilotmtc site deploy {site}` puts it there",)
         raise
 

@@ -16,7 +16,7 @@ _MOST_BYTES = 4 << 20
 _STATUS_WAIT_S = 5.0
 
 
-class Answer(Struct, frozen=True):
+class CommandResult(Struct, frozen=True):
     """How a command ended, and its output; `status` is None if it is not known."""
 
     status: int | None
@@ -57,7 +57,7 @@ class Shell:
         """The connection; None on this machine."""
         return None if self._shared is None else self._shared.link
 
-    def run(self, command: str, script: str = "", timeout_s: float = 60.0) -> Answer:
+    def run(self, command: str, script: str = "", timeout_s: float = 60.0) -> CommandResult:
         """Run a shell line there with `script` on its stdin, which stays open; return the result.
 
         Raises
@@ -91,7 +91,7 @@ class Shell:
             channel.close()
         if late.is_set():
             raise ConnectError(f"{self.where} has not come to an end of `{command[:60]}` within {timeout_s:.0f} s")
-        return Answer(status, out.decode("utf-8", "replace"), words)
+        return CommandResult(status, out.decode("utf-8", "replace"), words)
 
     def _open(self, command: str) -> CommandChannel:
         if self._shared is not None:

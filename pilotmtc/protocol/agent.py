@@ -1,7 +1,16 @@
 """Requests of agents, about their own pilot."""
 
 from pilotmtc.model import Claimed, PilotId, Resources, Result, TaskId, Template
-from pilotmtc.protocol.base import AGENTS, STEWARDS, Done, Effect, Handling, Reply, Request, WaitsFor
+from pilotmtc.protocol.base import (
+    CLIENTS_AND_AGENTS,
+    USER_AND_STEWARDS,
+    Done,
+    Effect,
+    Handling,
+    Reply,
+    Request,
+    WaitsFor,
+)
 from pilotmtc.protocol.records import NodeState, OutputTail
 from pilotmtc.states import PilotState
 
@@ -50,7 +59,7 @@ class AttachPilot(Request[Orders], frozen=True, tag="attach_pilot"):
         A remark for users, shown while the pilot is active.
     """
 
-    handling = Handling(said_by=AGENTS, effect=Effect.WRITE, sign_of_life=True)
+    handling = Handling(said_by=CLIENTS_AND_AGENTS, effect=Effect.WRITE, sign_of_life=True)
 
     pilot: PilotId
     host: str
@@ -65,7 +74,7 @@ class AttachPilot(Request[Orders], frozen=True, tag="attach_pilot"):
 class EndPilot(Request[Done], frozen=True, tag="end_pilot"):
     """End the pilot; tasks that it still holds go back to the store. Safe to repeat: a final state does not change."""
 
-    handling = Handling(said_by=AGENTS, effect=Effect.WRITE)
+    handling = Handling(said_by=CLIENTS_AND_AGENTS, effect=Effect.WRITE)
 
     pilot: PilotId
     state: PilotState
@@ -116,7 +125,7 @@ class Claim(Request[Batch], frozen=True, tag="claim"):
     """
 
     handling = Handling(
-        said_by=AGENTS,
+        said_by=CLIENTS_AND_AGENTS,
         effect=Effect.WRITE,
         waits_for=WaitsFor.TASKS,
         bulky_reply=True,
@@ -146,7 +155,7 @@ class Started(Request[Done], frozen=True, tag="started"):
     Safe to repeat: stale and finished attempts are ignored. Node and slot are as in `Result`.
     """
 
-    handling = Handling(said_by=AGENTS, effect=Effect.WRITE, sign_of_life=True)
+    handling = Handling(said_by=CLIENTS_AND_AGENTS, effect=Effect.WRITE, sign_of_life=True)
 
     pilot: PilotId
     tasks: tuple[tuple[TaskId, int, float, str, str], ...]
@@ -171,7 +180,9 @@ class Finish(Request[Finished], frozen=True, tag="finish"):
     it was given up, and no other pilot has claimed the task since.
     """
 
-    handling = Handling(said_by=AGENTS | STEWARDS, effect=Effect.WRITE, bulky=True, sign_of_life=True)
+    handling = Handling(
+        said_by=CLIENTS_AND_AGENTS | USER_AND_STEWARDS, effect=Effect.WRITE, bulky=True, sign_of_life=True
+    )
 
     pilot: PilotId
     results: tuple[Result, ...]
@@ -180,7 +191,7 @@ class Finish(Request[Finished], frozen=True, tag="finish"):
 class Release(Request[Done], frozen=True, tag="release"):
     """Give back claimed tasks that were not started: ``(task, attempt)``. Safe to repeat."""
 
-    handling = Handling(said_by=AGENTS, effect=Effect.WRITE, sign_of_life=True)
+    handling = Handling(said_by=CLIENTS_AND_AGENTS, effect=Effect.WRITE, sign_of_life=True)
 
     pilot: PilotId
     tasks: tuple[tuple[TaskId, int], ...]
@@ -202,7 +213,11 @@ class Heartbeat(Request[Orders], frozen=True, tag="heartbeat"):
     """
 
     handling = Handling(
-        said_by=AGENTS, effect=Effect.WRITE, waits_for=WaitsFor.ORDERS, longest_wait_s=20.0, sign_of_life=True
+        said_by=CLIENTS_AND_AGENTS,
+        effect=Effect.WRITE,
+        waits_for=WaitsFor.ORDERS,
+        longest_wait_s=20.0,
+        sign_of_life=True,
     )
 
     pilot: PilotId
@@ -219,7 +234,7 @@ class Heartbeat(Request[Orders], frozen=True, tag="heartbeat"):
 class ReportOutput(Request[Done], frozen=True, tag="peeked"):
     """Report what tasks have written so far, as requested in ``Orders.peek``. Safe to repeat, and to lose."""
 
-    handling = Handling(said_by=AGENTS, effect=Effect.READ)
+    handling = Handling(said_by=CLIENTS_AND_AGENTS, effect=Effect.READ)
 
     pilot: PilotId
     written: tuple[OutputTail, ...]

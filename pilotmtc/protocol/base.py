@@ -9,23 +9,24 @@ from msgspec import Struct
 class Role(enum.Enum):
     """The kind of program at the other end of a connection."""
 
-    USER = "the user: on the store's host, or there by an SSH login of their own"
-    KEY = "somebody with a key of the store"
+    USER = "the user's own programs: on the store's host, or logged in there by SSH"
+    KEY = "a client that was let in by a key of the store"
     AGENT = "a pilot's agent: it has the pilot's key, or says that it is the agent"
-    STEWARD = "a child of the server that asks a scheduler"
+    STEWARD = "a child process of the server that deals with a scheduler"
 
 
-OWNER = frozenset({Role.USER})
-GUESTS = OWNER | {Role.KEY}
-AGENTS = GUESTS | {Role.AGENT}
-STEWARDS = OWNER | {Role.STEWARD}
+# Who may send a request, for `Handling.said_by`.
+USER_ONLY = frozenset({Role.USER})
+CLIENTS = USER_ONLY | {Role.KEY}
+CLIENTS_AND_AGENTS = CLIENTS | {Role.AGENT}
+USER_AND_STEWARDS = USER_ONLY | {Role.STEWARD}
 
 
 class Effect(enum.Enum):
     """What a request does with the store's file."""
 
     READ = "it changes nothing in the file"
-    WRITE = "it changes the file; a power failure may undo it, and then its task runs again"
+    WRITE = "it changes the file; a power failure may undo the change, and then its task runs again"
     DURABLE = "it changes the file, and the change is on disk before the answer is sent"
 
 

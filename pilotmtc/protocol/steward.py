@@ -1,7 +1,7 @@
 """Requests of stewards, which submit pilots to schedulers and ask about them."""
 
 from pilotmtc.model import Job, JobReport, PilotId
-from pilotmtc.protocol.base import STEWARDS, Changed, Done, Effect, Handling, Reply, Request
+from pilotmtc.protocol.base import USER_AND_STEWARDS, Changed, Done, Effect, Handling, Reply, Request
 
 
 class Jobs(Reply, frozen=True):
@@ -14,7 +14,7 @@ class Jobs(Reply, frozen=True):
 class GetJobs(Request[Jobs], frozen=True, tag="jobs"):
     """Get the pilots about which to ask the scheduler at this URL."""
 
-    handling = Handling(said_by=STEWARDS, effect=Effect.READ)
+    handling = Handling(said_by=USER_AND_STEWARDS, effect=Effect.READ)
 
     scheduler: str
 
@@ -26,7 +26,7 @@ class BeginSubmit(Request[Changed], frozen=True, tag="begin_submit"):
     not be submitted.
     """
 
-    handling = Handling(said_by=STEWARDS, effect=Effect.DURABLE, repeat_key="submits")
+    handling = Handling(said_by=USER_AND_STEWARDS, effect=Effect.DURABLE, repeat_key="submits")
 
     pilot: PilotId
     submits: int
@@ -43,7 +43,7 @@ class ReportJobs(Request[Done], frozen=True, tag="report_jobs"):
         What went wrong with single pilots, in addition to their reports.
     """
 
-    handling = Handling(said_by=STEWARDS, effect=Effect.DURABLE)
+    handling = Handling(said_by=USER_AND_STEWARDS, effect=Effect.DURABLE)
 
     scheduler: str
     reports: tuple[JobReport, ...] = ()

@@ -4,7 +4,7 @@ A value is known by the SHA-256 of its bytes, in hexadecimal. Nobody between the
 """
 
 from pilotmtc.model import CampaignId, PilotId
-from pilotmtc.protocol.base import AGENTS, STEWARDS, Effect, Handling, Reply, Request
+from pilotmtc.protocol.base import CLIENTS_AND_AGENTS, USER_AND_STEWARDS, Effect, Handling, Reply, Request
 
 PART_BYTES = 1 << 20  # of a value, in one message
 MAX_VALUE_BYTES = 1 << 30
@@ -39,7 +39,7 @@ class PutValue(Request[ValueStatus], frozen=True, tag="put_value"):
         An agent names its own.
     """
 
-    handling = Handling(said_by=AGENTS | STEWARDS, effect=Effect.DURABLE, bulky=True)
+    handling = Handling(said_by=CLIENTS_AND_AGENTS | USER_AND_STEWARDS, effect=Effect.DURABLE, bulky=True)
 
     digest: str
     offset: int
@@ -71,7 +71,7 @@ class ValuePart(Reply, frozen=True):
 class GetValue(Request[ValuePart], frozen=True, tag="value"):
     """Get up to `limit` bytes of a value, from `offset` on; an agent names its own `pilot`."""
 
-    handling = Handling(said_by=AGENTS, effect=Effect.READ, bulky_reply=True)
+    handling = Handling(said_by=CLIENTS_AND_AGENTS, effect=Effect.READ, bulky_reply=True)
 
     digest: str
     offset: int = 0

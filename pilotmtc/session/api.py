@@ -15,9 +15,9 @@ from pilotmtc.protocol.records import Filter
 from pilotmtc.session.link import StoreLink
 from pilotmtc.session.look.follow import get_campaign
 from pilotmtc.session.look.select import NewValues, Selection, as_choice, as_edit
-from pilotmtc.session.looking import Looking
 from pilotmtc.session.maintenance import Maintenance
 from pilotmtc.session.pilots import Pilots
+from pilotmtc.session.queries import Queries
 from pilotmtc.session.run.resume import rest
 from pilotmtc.session.run.runner import Run
 from pilotmtc.session.stores import find_store
@@ -30,7 +30,7 @@ from pilotmtc.store.interface import Store
 from pilotmtc.transport.link import Ask
 
 
-class Session(Looking, Maintenance):
+class Session(Queries, Maintenance):
     """A store, and everything that can be done with it. Threads may share a session.
 
     Parameters

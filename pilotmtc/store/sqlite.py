@@ -46,7 +46,7 @@ log = logging.getLogger("pilotmtc.store.server")
 _BAD_VALUES = (OverflowError, UnicodeEncodeError, sqlite3.IntegrityError)
 
 T = TypeVar("T")
-Answer = Reply | PilotMTCError
+ReplyOrError = Reply | PilotMTCError
 
 
 class SqliteStore:
@@ -149,13 +149,13 @@ class SqliteStore:
             raise answer
         return cast("R", answer)
 
-    def call_many(self, requests: Sequence[AnyRequest]) -> list[Answer]:
+    def call_many(self, requests: Sequence[AnyRequest]) -> list[ReplyOrError]:
         """Perform `requests` in order, with one commit; return a reply or an error for each.
 
         A failed request does not affect the others. If the commit fails, nothing is changed, and all requests that
         would have changed something get the error.
         """
-        answers: list[Answer | None] = [None] * len(requests)
+        answers: list[ReplyOrError | None] = [None] * len(requests)
         inside = [n for n, request in enumerate(requests) if request.handling.execution is Execution.TRANSACTION]
         if inside:
             for n, answer in zip(inside, self._transaction([requests[n] for n in inside]), strict=True):
@@ -163,7 +163,7 @@ class SqliteStore:
         for n, request in enumerate(requests):
             if answers[n] is None:
                 answers[n] = self._outside(request)
-        return cast("list[Answer]", answers)
+        return cast("list[ReplyOrError]", answers)
 
     def due(self) -> float:
         """Do what is due; return the time until this should be called again, at most 10 s.
@@ -275,7 +275,7 @@ class SqliteStore:
 
     # -- transactions ------------------------------------------------------------------------------------------
 
-    def _transaction(self, requests: list[AnyRequest]) -> list[Answer]:
+    def _transaction(self, requests: list[AnyRequest]) -> list[ReplyOrError]:
         tx = self._tx
         effects = {request.handling.effect for request in requests}
         # The next owner does not see what this host has not written to disk.
@@ -296,7 +296,7 @@ class SqliteStore:
         self._prove()  # if another owner has taken over, no client gets an answer
         return answers
 
-    def _one(self, request: AnyRequest, alone: bool) -> Answer:
+    def _one(self, request: AnyRequest, alone: bool) -> ReplyOrError:
         """Perform a request; if it fails, undo it: with a savepoint, unless it is the only request."""
         handler = HANDLERS.get(type(request))
         if handler is None:
@@ -323,7 +323,7 @@ class SqliteStore:
             raise _RolledBack(failure)
         return failure
 
-    def _after_failure(self, requests: list[AnyRequest], error: PilotMTCError) -> list[Answer]:
+    def _after_failure(self, requests: list[AnyRequest], error: PilotMTCError) -> list[ReplyOrError]:
         """Return `error` for requests that would have changed something; perform the others again."""
         looks = [request for request in requests if request.handling.effect is Effect.READ]
         if len(looks) == len(requests):
@@ -331,7 +331,7 @@ class SqliteStore:
         found = iter(self._transaction(looks) if looks else ())
         return [next(found) if request.handling.effect is Effect.READ else error for request in requests]
 
-    def _outside(self, request: AnyRequest) -> Answer:
+    def _outside(self, request: AnyRequest) -> ReplyOrError:
         """Perform a request outside of transactions."""
         try:
             return self._compact() if isinstance(request, CompactStore) else self.for_thread(request)()

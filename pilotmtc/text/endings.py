@@ -35,7 +35,7 @@ _FAILED = {  # singular, plural
 }
 
 
-class Ended(Protocol):
+class EndedAttempt(Protocol):
     """An attempt that has ended, or its result."""
 
     @property
@@ -55,7 +55,7 @@ class Ended(Protocol):
         """An explanation from pilotmtc or the system, if there is one."""
 
 
-def describe_end(last: Ended) -> str:
+def describe_end(last: EndedAttempt) -> str:
     """Return in a few words how an attempt ended: ``exit 3``, ``killed by SIGSEGV``, ``over its time limit``."""
     if last.cause is Cause.EXIT:
         return f"exit {last.exit_code}"
@@ -88,7 +88,7 @@ def how_failed(cause: Cause, exit_code: int | None, number: int | None, tasks: i
     return _FAILED[cause][tasks > 1]
 
 
-def message_of(last: Ended) -> str:
+def message_of(last: EndedAttempt) -> str:
     """Return the explanation that `describe_end` leaves out; usually empty."""
     return last.message if last.message and last.message != describe_end(last) else ""
 

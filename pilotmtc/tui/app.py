@@ -24,7 +24,7 @@ from pilotmtc.tui.screens.pilot import PilotScreen
 from pilotmtc.tui.screens.task import TaskScreen
 from pilotmtc.tui.screens.tasks import TasksScreen
 from pilotmtc.tui.widgets.dialogs import Form
-from pilotmtc.tui.widgets.keys import KeysWindow, own_bindings
+from pilotmtc.tui.widgets.key_list import KeysWindow, own_bindings
 
 _SPAN_S = 1800.0  # the length of the past in the plots
 _HELD_S = 20.0  # how long the server may wait for something new

@@ -17,7 +17,7 @@ from pilotmtc.protocol.records import Filter
 from pilotmtc.states import Cause, TaskState
 from pilotmtc.store.file.transaction import Transaction
 from pilotmtc.store.requests import steer
-from pilotmtc.store.requests.slices import Pending, Progress, Slice
+from pilotmtc.store.requests.slices import Pending, Slice, SliceProgress
 from pilotmtc.store.sqlite import SqliteStore
 from tests.contract.storekit import Kit, row
 
@@ -126,7 +126,7 @@ def test_change_that_cannot_be_completed_does_not_keep_the_next_ones_waiting(
     assert isinstance(kit.store, SqliteStore)
     real = steer.cancel
 
-    def fails(tx: Transaction, request: Cancel, progress: Progress) -> Slice:
+    def fails(tx: Transaction, request: Cancel, progress: SliceProgress) -> Slice:
         if progress.last == 20 and request.key == "a":
             raise error
         return real(tx, request, progress)

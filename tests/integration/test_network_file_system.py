@@ -15,7 +15,7 @@ from pilotmtc.protocol.client.campaigns import Submit
 from pilotmtc.protocol.client.maintenance import CheckStore, GetStore, SnapshotStore
 from pilotmtc.states import TaskState
 from pilotmtc.store.client.client import StoreClient
-from pilotmtc.store.ownership.filesystem import NETWORK, place_of
+from pilotmtc.store.ownership.filesystem import NETWORK, opening_of
 from tests.hosts import RENEW_S, Hosts, as_root
 from tests.lab.sshd import Client, Sshd, client, sshd
 from tests.support import wait_until
@@ -62,7 +62,7 @@ def submit(client: StoreClient, key: str, count: int, offset: int = 0) -> int:
 
 
 def test_it_is_found_to_be_shared_and_served_by_one_host(hosts: Hosts, tmp_path: Path) -> None:
-    place = place_of(str(tmp_path / "mnt-alpha" / "store.db"))
+    place = opening_of(str(tmp_path / "mnt-alpha" / "store.db"))
     assert (place.mode, place.file_system.type, place.forced) == (NETWORK, "fuse.sshfs", False)
     alpha = hosts.client("alpha")
     info = alpha.call(GetStore())

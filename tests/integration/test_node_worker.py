@@ -16,7 +16,7 @@ import pytest
 from pilotmtc.agent.core.events import Start, Stop
 from pilotmtc.agent.guard import put_off_mark
 from pilotmtc.agent.node.capture import Captures
-from pilotmtc.agent.node.launcher import Process
+from pilotmtc.agent.node.interface import Process
 from pilotmtc.agent.node.outputs import Outputs
 from pilotmtc.agent.node.process import ProcessLauncher
 from pilotmtc.agent.node.supervisor import KILLS, SWEEP_S, Supervisor

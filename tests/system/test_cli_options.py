@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from pilotmtc.cli.app import HIDDEN, SECTIONS, app
-from pilotmtc.cli.command import Clearable, State
+from pilotmtc.cli.command import Clearable, GlobalOptions
 from tests.user import User
 
 
@@ -39,7 +39,7 @@ def test_option_of_one_value_is_refused_twice_and_empty(words: tuple[str, ...], 
     if not isinstance(option, Clearable):
         wrong.append(([name, ""], "is empty"))
     for given, answer in wrong:
-        done = CliRunner().invoke(app, [*words, *given], obj=State())
+        done = CliRunner().invoke(app, [*words, *given], obj=GlobalOptions())
         assert done.exit_code == 2, done.output
         assert answer in done.output
 

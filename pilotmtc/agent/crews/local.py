@@ -14,7 +14,7 @@ from pilotmtc.agent.core import events as c
 from pilotmtc.agent.crews.interface import Agent
 from pilotmtc.agent.functions.pool import FunctionPool
 from pilotmtc.agent.node import mpi
-from pilotmtc.agent.node.launcher import LaunchError, Process
+from pilotmtc.agent.node.interface import LaunchError, Process
 from pilotmtc.agent.node.supervisor import Supervisor
 from pilotmtc.agent.node.waiters import Waiters
 from pilotmtc.model import Result, TaskId

@@ -33,7 +33,7 @@ from pilotmtc.agent.crews.protocol import (
 )
 from pilotmtc.agent.crews.start_workers import WorkerStarter
 from pilotmtc.agent.node import mpi
-from pilotmtc.agent.node.launcher import LaunchError
+from pilotmtc.agent.node.interface import LaunchError
 from pilotmtc.errors import ProtocolError
 from pilotmtc.host_lists import fold
 from pilotmtc.model import Result, TaskId

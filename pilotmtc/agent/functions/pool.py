@@ -23,7 +23,7 @@ from pilotmtc.agent.functions.process import FunctionWorker, Kind
 from pilotmtc.agent.functions.results import Results
 from pilotmtc.agent.functions.starter import WorkerStarter
 from pilotmtc.agent.node.capture import Captures
-from pilotmtc.agent.node.launcher import NO_ROOM, Launcher, LaunchError, Over
+from pilotmtc.agent.node.interface import NO_ROOM, Launcher, LaunchError, Over
 from pilotmtc.agent.node.process import pin_late
 from pilotmtc.agent.node.supervisor import Supervisor
 from pilotmtc.model import Result, TaskId

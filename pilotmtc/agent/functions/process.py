@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from pilotmtc.agent.core.events import Start
 from pilotmtc.agent.functions import frames
-from pilotmtc.agent.node.launcher import Process
+from pilotmtc.agent.node.interface import Process
 from pilotmtc.model import Call, Claimed, Function, TaskId, Value
 from pilotmtc.protocol.records import TAIL_BYTES, OutputTail
 from pilotmtc.resources.slots import Slot

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pilotmtc.agent.core.events import Start
 from pilotmtc.agent.functions.process import FunctionWorker, Kind
-from pilotmtc.agent.node.launcher import Launcher, LaunchError, Over
+from pilotmtc.agent.node.interface import Launcher, LaunchError, Over
 from pilotmtc.agent.node.supervisor import Supervisor
 from pilotmtc.errors import UsageError
 from pilotmtc.system.private_files import make_directory

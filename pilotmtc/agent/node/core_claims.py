@@ -20,7 +20,7 @@ _SHARED = "tasks are not bound to cores: another pilot of yours has bound its ta
 _BUSY = (errno.EACCES, errno.EAGAIN)
 
 
-class Claim(NamedTuple):
+class CoreClaim(NamedTuple):
     """What a pilot has of its host.
 
     Attributes
@@ -47,7 +47,7 @@ class OwnCores(NamedTuple):
     note
         Why they are not, if somebody should know.
     fd
-        Holds the claim, see `Claim`.
+        Holds the claim, see `CoreClaim`.
     """
 
     cores: tuple[int, ...]
@@ -86,7 +86,7 @@ def own_cores(asked: int, allowed: int, *, pin: bool, part: bool) -> OwnCores:
     return OwnCores(claimed.cores, pin=True, fd=claimed.fd)
 
 
-def claim(there: Sequence[int], count: int, path: str = "") -> Claim:
+def claim(there: Sequence[int], count: int, path: str = "") -> CoreClaim:
     """Return `count` cores of those that are `there`, claimed if so many are left; else those first that nobody has.
 
     Parameters
@@ -108,10 +108,10 @@ def claim(there: Sequence[int], count: int, path: str = "") -> Claim:
                 free.append(core)
         if len(free) == count:
             on_error.pop_all()
-            return Claim(tuple(free), fd)
+            return CoreClaim(tuple(free), fd)
     # What cannot be had alone is not bound, and so need not be claimed.
     others = [core for core in there if core not in free]
-    return Claim(tuple(sorted([*free, *others][:count])), None)
+    return CoreClaim(tuple(sorted([*free, *others][:count])), None)
 
 
 def _default_path() -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from pilotmtc.agent.node import marks
-from pilotmtc.agent.node.launcher import Process
+from pilotmtc.agent.node.interface import Process
 from pilotmtc.system import processes
 
 

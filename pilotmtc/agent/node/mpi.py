@@ -19,7 +19,7 @@ import msgspec
 
 from pilotmtc.agent.node import ranks
 from pilotmtc.agent.node.gpus import chosen
-from pilotmtc.agent.node.launcher import LaunchError
+from pilotmtc.agent.node.interface import LaunchError
 from pilotmtc.model import Result
 from pilotmtc.resources.slots import Slot, core_list
 from pilotmtc.states import Cause

@@ -3,7 +3,7 @@
 import os
 
 from pilotmtc.agent.node.capture import Captures, Harvest, tail
-from pilotmtc.agent.node.launcher import Process
+from pilotmtc.agent.node.interface import Process
 from pilotmtc.model import TaskId
 from pilotmtc.protocol.records import TAIL_BYTES, OutputTail
 

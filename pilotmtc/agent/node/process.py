@@ -15,7 +15,7 @@ from pilotmtc.agent import guard
 from pilotmtc.agent.core.events import Start, Wide
 from pilotmtc.agent.node import gpus, mpi
 from pilotmtc.agent.node.capture import Captures
-from pilotmtc.agent.node.launcher import NO_ROOM, LaunchError, Process
+from pilotmtc.agent.node.interface import NO_ROOM, LaunchError, Process
 from pilotmtc.errors import UsageError
 from pilotmtc.model import PilotId
 from pilotmtc.resources.slots import Slot, core_list

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Collection, Iterator
 
 from pilotmtc.agent.guard import HALF, mark_of
-from pilotmtc.agent.node.launcher import Process
+from pilotmtc.agent.node.interface import Process
 from pilotmtc.agent.node.marks import is_server
 from pilotmtc.system import processes
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pilotmtc.agent.core.events import Report, Start, Stop
-from pilotmtc.agent.node.launcher import NO_ROOM, Launcher, LaunchError, Process
+from pilotmtc.agent.node.interface import NO_ROOM, Launcher, LaunchError, Process
 from pilotmtc.agent.node.memory_limit import over_limit
 from pilotmtc.agent.node.mpi import remedy, remove_files
 from pilotmtc.agent.node.outputs import Outputs

@@ -12,7 +12,7 @@ import signal
 import threading
 from collections.abc import Callable
 
-from pilotmtc.agent.node.launcher import Process
+from pilotmtc.agent.node.interface import Process
 
 _STACK_BYTES = 256 * 1024
 _JOIN_S = 5.0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pilotmtc.cli.command import Group, command, open_session, site_word, store_option
+from pilotmtc.cli.command import CommandGroup, command, open_session, site_word, store_option
 from pilotmtc.cli.options.pilots import pilot_options, scheduler_options
 from pilotmtc.cli.options.types import ID, Assignment, Number, assigned, json_option
 from pilotmtc.cli.output import shapes, streams
@@ -31,7 +31,7 @@ _SHOWN = 20
 
 
 @click.group(
-    "pilot", cls=Group, examples="pilotmtc pilot submit --cores 8\npilotmtc pilot list\npilotmtc pilot drain 3\n"
+    "pilot", cls=CommandGroup, examples="pilotmtc pilot submit --cores 8\npilotmtc pilot list\npilotmtc pilot drain 3\n"
 )
 @store_option
 def pilot() -> None:

@@ -134,9 +134,9 @@ def check(name: str, job: bool, timeout: str, as_json: bool) -> int:
     for one in look(get_site(name)):
         show(one)
     if job and not code:
-        from pilotmtc.session.trial import try_node
+        from pilotmtc.session.node_check import check_node
 
-        show(try_node(name, wait_s))
+        show(check_node(name, wait_s))
     return code
 
 
@@ -184,7 +184,7 @@ def keys(name: str, revoke: tuple[str, ...], as_json: bool) -> None:
     A pilot's key is revoked automatically when the pilot ends. Revoking it earlier cuts the pilot off: the pilot is
     given up, and other pilots run its tasks.
     """
-    from pilotmtc.cli.commands.keys import put_keys
+    from pilotmtc.cli.commands.store_key import put_keys
     from pilotmtc.errors import UsageError
     from pilotmtc.session import Session
     from pilotmtc.sites import get_site

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from pilotmtc.cli.command import EXIT_TASKS_FAILED, Group, command, open_session, store_option, store_url
-from pilotmtc.cli.commands.keys import key
-from pilotmtc.cli.commands.limit import limit
+from pilotmtc.cli.command import EXIT_TASKS_FAILED, CommandGroup, command, open_session, store_option, store_url
 from pilotmtc.cli.commands.results import PARTS, json_lines, put_csv
+from pilotmtc.cli.commands.store_key import key
+from pilotmtc.cli.commands.store_limit import limit
 from pilotmtc.cli.options.types import ID, json_option
 from pilotmtc.cli.output import streams
 from pilotmtc.errors import ConfigError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @click.group(
     "store",
-    cls=Group,
+    cls=CommandGroup,
     examples="pilotmtc store path\npilotmtc store check\npilotmtc store export --format csv > all.csv\n",
 )
 @store_option

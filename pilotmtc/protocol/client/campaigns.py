@@ -1,7 +1,7 @@
 """Requests of clients about campaigns."""
 
 from pilotmtc.model import Campaign, CampaignId, Resources, TaskId, TaskRow, Template
-from pilotmtc.protocol.base import GUESTS, Changed, Effect, Handling, Reply, Request
+from pilotmtc.protocol.base import CLIENTS, Changed, Effect, Handling, Reply, Request
 
 
 class Submitted(Reply, frozen=True):
@@ -40,7 +40,7 @@ class Submit(Request[Submitted], frozen=True, tag="submit"):
         Only pilots of this campaign may take its tasks. The first message decides; see `ShareCampaign`.
     """
 
-    handling = Handling(said_by=GUESTS, effect=Effect.DURABLE, repeat_key="key")
+    handling = Handling(said_by=CLIENTS, effect=Effect.DURABLE, repeat_key="key")
 
     key: str
     offset: int = 0
@@ -64,7 +64,7 @@ class ReopenCampaign(Request[Submitted], frozen=True, tag="reopen_campaign"):
         Made by the client; never used twice.
     """
 
-    handling = Handling(said_by=GUESTS, effect=Effect.DURABLE, repeat_key="key")
+    handling = Handling(said_by=CLIENTS, effect=Effect.DURABLE, repeat_key="key")
 
     campaign: CampaignId
     key: str
@@ -73,7 +73,7 @@ class ReopenCampaign(Request[Submitted], frozen=True, tag="reopen_campaign"):
 class ShareCampaign(Request[Changed], frozen=True, tag="share_campaign"):
     """Let any pilot take the tasks of a campaign that was kept for pilots of its own. Safe to repeat."""
 
-    handling = Handling(said_by=GUESTS, effect=Effect.DURABLE)
+    handling = Handling(said_by=CLIENTS, effect=Effect.DURABLE)
 
     campaign: CampaignId
 
@@ -94,7 +94,7 @@ class Campaigns(Reply, frozen=True):
 class GetCampaigns(Request[Campaigns], frozen=True, tag="campaigns"):
     """Get campaigns, newest first; with `id` or `key` only that one."""
 
-    handling = Handling(said_by=GUESTS, effect=Effect.READ, bulky_reply=True)
+    handling = Handling(said_by=CLIENTS, effect=Effect.READ, bulky_reply=True)
 
     id: CampaignId | None = None
     key: str | None = None

@@ -1,7 +1,18 @@
 """Requests of clients about the store itself: its file, its limits, its keys."""
 
 from pilotmtc.model import Key, Limit
-from pilotmtc.protocol.base import GUESTS, OWNER, STEWARDS, Changed, Done, Effect, Execution, Handling, Reply, Request
+from pilotmtc.protocol.base import (
+    CLIENTS,
+    USER_AND_STEWARDS,
+    USER_ONLY,
+    Changed,
+    Done,
+    Effect,
+    Execution,
+    Handling,
+    Reply,
+    Request,
+)
 from pilotmtc.states import TaskState
 
 
@@ -38,7 +49,7 @@ class StoreInfo(Reply, frozen=True):
 class GetStore(Request[StoreInfo], frozen=True, tag="store"):
     """Get facts about the store's file and its server."""
 
-    handling = Handling(said_by=GUESTS, effect=Effect.READ)
+    handling = Handling(said_by=CLIENTS, effect=Effect.READ)
 
 
 class Limits(Reply, frozen=True):
@@ -50,7 +61,7 @@ class Limits(Reply, frozen=True):
 class GetLimits(Request[Limits], frozen=True, tag="limits"):
     """Get the limits of named resources over all pilots, and how much of each is in use."""
 
-    handling = Handling(said_by=GUESTS, effect=Effect.READ)
+    handling = Handling(said_by=CLIENTS, effect=Effect.READ)
 
 
 class SetLimits(Request[Changed], frozen=True, tag="set_limits"):
@@ -59,7 +70,7 @@ class SetLimits(Request[Changed], frozen=True, tag="set_limits"):
     Running tasks continue. Tasks that need the resource then take units from the limit instead of their node.
     """
 
-    handling = Handling(said_by=GUESTS, effect=Effect.DURABLE)
+    handling = Handling(said_by=CLIENTS, effect=Effect.DURABLE)
 
     amounts: dict[str, float | None]
 
@@ -73,7 +84,7 @@ class Checked(Reply, frozen=True):
 class CheckStore(Request[Checked], frozen=True, tag="check_store"):
     """Run SQLite's integrity check and compare counts, transitions and references with the rows."""
 
-    handling = Handling(said_by=OWNER, effect=Effect.READ, execution=Execution.THREAD, time_limit_s=3600.0)
+    handling = Handling(said_by=USER_ONLY, effect=Effect.READ, execution=Execution.THREAD, time_limit_s=3600.0)
 
 
 class Compacted(Reply, frozen=True):
@@ -86,13 +97,13 @@ class Compacted(Reply, frozen=True):
 class CompactStore(Request[Compacted], frozen=True, tag="compact_store"):
     """Return the file's unused space to the file system."""
 
-    handling = Handling(said_by=OWNER, effect=Effect.WRITE, execution=Execution.ALONE)
+    handling = Handling(said_by=USER_ONLY, effect=Effect.WRITE, execution=Execution.ALONE)
 
 
 class SnapshotStore(Request[Done], frozen=True, tag="snapshot_store"):
     """Write a consistent copy to `path` (on the store's host, mode 0600) with SQLite's backup API."""
 
-    handling = Handling(said_by=OWNER, effect=Effect.READ, execution=Execution.THREAD, time_limit_s=3600.0)
+    handling = Handling(said_by=USER_ONLY, effect=Effect.READ, execution=Execution.THREAD, time_limit_s=3600.0)
 
     path: str
 
@@ -106,7 +117,7 @@ class Keys(Reply, frozen=True):
 class NewKey(Request[Keys], frozen=True, tag="new_key"):
     """Make a key that opens only this store, or complete the one of that name: parts that exist stay."""
 
-    handling = Handling(said_by=OWNER, effect=Effect.DURABLE, execution=Execution.THREAD)
+    handling = Handling(said_by=USER_ONLY, effect=Effect.DURABLE, execution=Execution.THREAD)
 
     name: str
 
@@ -114,13 +125,13 @@ class NewKey(Request[Keys], frozen=True, tag="new_key"):
 class GetKeys(Request[Keys], frozen=True, tag="keys"):
     """Get the keys of this store, by name."""
 
-    handling = Handling(said_by=OWNER, effect=Effect.READ, execution=Execution.THREAD)
+    handling = Handling(said_by=USER_ONLY, effect=Effect.READ, execution=Execution.THREAD)
 
 
 class RevokeKey(Request[Changed], frozen=True, tag="revoke_key"):
     """Revoke a key: it opens nothing any more, and is removed. Safe to repeat."""
 
-    handling = Handling(said_by=STEWARDS, effect=Effect.DURABLE, execution=Execution.THREAD)
+    handling = Handling(said_by=USER_AND_STEWARDS, effect=Effect.DURABLE, execution=Execution.THREAD)
 
     name: str
 
@@ -131,6 +142,6 @@ class SetMode(Request[Done], frozen=True, tag="set_mode"):
     The server leaves then, and the next one opens the store in the new mode.
     """
 
-    handling = Handling(said_by=OWNER, effect=Effect.DURABLE, execution=Execution.THREAD)
+    handling = Handling(said_by=USER_ONLY, effect=Effect.DURABLE, execution=Execution.THREAD)
 
     mode: str

@@ -1,7 +1,17 @@
 """Requests of clients about pilots."""
 
 from pilotmtc.model import Pilot, PilotDescription, PilotId
-from pilotmtc.protocol.base import AGENTS, GUESTS, OWNER, Changed, Effect, Execution, Handling, Reply, Request
+from pilotmtc.protocol.base import (
+    CLIENTS,
+    CLIENTS_AND_AGENTS,
+    USER_ONLY,
+    Changed,
+    Effect,
+    Execution,
+    Handling,
+    Reply,
+    Request,
+)
 from pilotmtc.protocol.records import NodeState, Pace, RunningTask, Span
 
 
@@ -17,7 +27,7 @@ class CreatePilot(Request[Pilots], frozen=True, tag="create_pilot"):
     The store's server submits a pilot that names a scheduler.
     """
 
-    handling = Handling(said_by=GUESTS, effect=Effect.DURABLE, repeat_key="key")
+    handling = Handling(said_by=CLIENTS, effect=Effect.DURABLE, repeat_key="key")
 
     key: str
     description: PilotDescription
@@ -27,7 +37,7 @@ class CreatePilot(Request[Pilots], frozen=True, tag="create_pilot"):
 class DrainPilot(Request[Changed], frozen=True, tag="drain_pilot"):
     """Let the pilot finish its running tasks, take no new ones, and end. Safe to repeat."""
 
-    handling = Handling(said_by=GUESTS, effect=Effect.DURABLE)
+    handling = Handling(said_by=CLIENTS, effect=Effect.DURABLE)
 
     pilot: PilotId
 
@@ -35,7 +45,7 @@ class DrainPilot(Request[Changed], frozen=True, tag="drain_pilot"):
 class CancelPilot(Request[Changed], frozen=True, tag="cancel_pilot"):
     """End the pilot now: its tasks are killed and go back to the store. Safe to repeat."""
 
-    handling = Handling(said_by=GUESTS, effect=Effect.DURABLE)
+    handling = Handling(said_by=CLIENTS, effect=Effect.DURABLE)
 
     pilot: PilotId
 
@@ -43,7 +53,7 @@ class CancelPilot(Request[Changed], frozen=True, tag="cancel_pilot"):
 class GetPilots(Request[Pilots], frozen=True, tag="pilots"):
     """Get pilots, newest first; with `live` only those that have not ended; with `id` only that one."""
 
-    handling = Handling(said_by=AGENTS, effect=Effect.READ, pilot_field="id", bulky_reply=True)
+    handling = Handling(said_by=CLIENTS_AND_AGENTS, effect=Effect.READ, pilot_field="id", bulky_reply=True)
 
     id: PilotId | None = None
     live: bool = False
@@ -73,7 +83,7 @@ class PilotView(Reply, frozen=True):
 class GetPilotView(Request[PilotView], frozen=True, tag="pilot_view"):
     """Get everything about a pilot."""
 
-    handling = Handling(said_by=GUESTS, effect=Effect.READ, bulky_reply=True)
+    handling = Handling(said_by=CLIENTS, effect=Effect.READ, bulky_reply=True)
 
     pilot: PilotId
 
@@ -105,7 +115,7 @@ class GetSpans(Request[Spans], frozen=True, tag="spans"):
     attempts, as for `GetTasks`.
     """
 
-    handling = Handling(said_by=GUESTS, effect=Effect.READ, bulky_reply=True)
+    handling = Handling(said_by=CLIENTS, effect=Effect.READ, bulky_reply=True)
 
     pilot: PilotId
     before: int = 0
@@ -125,7 +135,7 @@ class PilotFile(Reply, frozen=True):
 class GetPilotFile(Request[PilotFile], frozen=True, tag="pilot_file"):
     """Get the last `limit` bytes of a file in the pilot's directory on the store's host."""
 
-    handling = Handling(said_by=OWNER, effect=Effect.READ, execution=Execution.THREAD)
+    handling = Handling(said_by=USER_ONLY, effect=Effect.READ, execution=Execution.THREAD)
 
     pilot: PilotId
     name: str

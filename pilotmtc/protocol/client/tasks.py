@@ -3,7 +3,7 @@
 from msgspec import Struct
 
 from pilotmtc.model import Attempt, Campaign, CampaignId, Limit, Pilot, Task, TaskId, Template, Value
-from pilotmtc.protocol.base import GUESTS, Changed, Effect, Handling, Reply, Request, WaitsFor
+from pilotmtc.protocol.base import CLIENTS, Changed, Effect, Handling, Reply, Request, WaitsFor
 from pilotmtc.protocol.records import Filter, OutputTail
 from pilotmtc.states import Cause, TaskState
 
@@ -11,7 +11,7 @@ from pilotmtc.states import Cause, TaskState
 class Cancel(Request[Changed], frozen=True, tag="cancel"):
     """Cancel tasks: waiting ones at once, running ones through their agents. `key` makes it safe to repeat."""
 
-    handling = Handling(said_by=GUESTS, effect=Effect.DURABLE, repeat_key="key")
+    handling = Handling(said_by=CLIENTS, effect=Effect.DURABLE, repeat_key="key")
 
     key: str
     filter: Filter
@@ -20,7 +20,7 @@ class Cancel(Request[Changed], frozen=True, tag="cancel"):
 class Retry(Request[Changed], frozen=True, tag="retry"):
     """Run FAILED, CANCELED and SKIPPED tasks again with all their retries. `key` makes it safe to repeat."""
 
-    handling = Handling(said_by=GUESTS, effect=Effect.DURABLE, repeat_key="key")
+    handling = Handling(said_by=CLIENTS, effect=Effect.DURABLE, repeat_key="key")
 
     key: str
     filter: Filter
@@ -32,7 +32,7 @@ class Edit(Request[Changed], frozen=True, tag="edit"):
     `key` makes it safe to repeat.
     """
 
-    handling = Handling(said_by=GUESTS, effect=Effect.DURABLE, repeat_key="key")
+    handling = Handling(said_by=CLIENTS, effect=Effect.DURABLE, repeat_key="key")
 
     key: str
     filter: Filter
@@ -68,7 +68,7 @@ class GetTasks(Request[Tasks], frozen=True, tag="tasks"):
         largest of all tasks, get all pages and merge them. For a running task, ``elapsed_s`` is the time until now.
     """
 
-    handling = Handling(said_by=GUESTS, effect=Effect.READ, bulky_reply=True)
+    handling = Handling(said_by=CLIENTS, effect=Effect.READ, bulky_reply=True)
 
     filter: Filter = Filter()
     after: int = 0
@@ -90,7 +90,7 @@ class TaskDetail(Reply, frozen=True):
 class GetTask(Request[TaskDetail], frozen=True, tag="task"):
     """Get everything about a task."""
 
-    handling = Handling(said_by=GUESTS, effect=Effect.READ, bulky_reply=True)
+    handling = Handling(said_by=CLIENTS, effect=Effect.READ, bulky_reply=True)
 
     task: TaskId
 
@@ -114,7 +114,7 @@ class Output(Reply, frozen=True):
 class GetOutput(Request[Output], frozen=True, tag="output"):
     """Get an attempt's output, as far as the store has it; `attempt` 0: the newest recorded one."""
 
-    handling = Handling(said_by=GUESTS, effect=Effect.READ, bulky_reply=True)
+    handling = Handling(said_by=CLIENTS, effect=Effect.READ, bulky_reply=True)
 
     task: TaskId
     attempt: int = 0
@@ -170,7 +170,7 @@ MAX_RETURNED = 1000
 class GetReturned(Request[Returned], frozen=True, tag="returned"):
     """Get how tasks that are over have ended, and what they returned; up to `MAX_RETURNED` at a time."""
 
-    handling = Handling(said_by=GUESTS, effect=Effect.READ, bulky_reply=True)
+    handling = Handling(said_by=CLIENTS, effect=Effect.READ, bulky_reply=True)
 
     tasks: tuple[TaskId, ...]
 
@@ -210,7 +210,7 @@ class GetCalls(Request[KnownCalls], frozen=True, tag="calls"):
     without being the last.
     """
 
-    handling = Handling(said_by=GUESTS, effect=Effect.READ, bulky_reply=True)
+    handling = Handling(said_by=CLIENTS, effect=Effect.READ, bulky_reply=True)
 
     campaign: CampaignId
     after: int = 0
@@ -241,7 +241,7 @@ class GetTail(Request[Tail], frozen=True, tag="tail"):
         ``Tail.at`` of the last answer. The server waits up to `wait_s` for newer output, or for the end of the task.
     """
 
-    handling = Handling(said_by=GUESTS, effect=Effect.READ, waits_for=WaitsFor.CHANGES)
+    handling = Handling(said_by=CLIENTS, effect=Effect.READ, waits_for=WaitsFor.CHANGES)
 
     task: TaskId
     since: float = 0.0
@@ -286,7 +286,7 @@ class Explanation(Reply, frozen=True):
 class Explain(Request[Explanation], frozen=True, tag="explain"):
     """Get all facts that explain the state of a task."""
 
-    handling = Handling(said_by=GUESTS, effect=Effect.READ)
+    handling = Handling(said_by=CLIENTS, effect=Effect.READ)
 
     task: TaskId
 
@@ -301,4 +301,4 @@ class Words(Reply, frozen=True):
 class GetWords(Request[Words], frozen=True, tag="words"):
     """Get words for the completion of filters."""
 
-    handling = Handling(said_by=GUESTS, effect=Effect.READ)
+    handling = Handling(said_by=CLIENTS, effect=Effect.READ)

@@ -1,7 +1,7 @@
 """Requests of clients that follow events."""
 
 from pilotmtc.model import Campaign, CampaignId, Pilot, PilotId, TaskId
-from pilotmtc.protocol.base import GUESTS, Effect, Handling, Reply, Request, WaitsFor
+from pilotmtc.protocol.base import CLIENTS, Effect, Handling, Reply, Request, WaitsFor
 from pilotmtc.protocol.records import FailureGroup, Pace, Series
 from pilotmtc.states import TaskState
 
@@ -24,7 +24,7 @@ class GetChanges(Request[Changes], frozen=True, tag="changes"):
     Clients start with ``since=0``; the answer then has `reset` and the number to continue from.
     """
 
-    handling = Handling(said_by=GUESTS, effect=Effect.READ, waits_for=WaitsFor.CHANGES, bulky_reply=True)
+    handling = Handling(said_by=CLIENTS, effect=Effect.READ, waits_for=WaitsFor.CHANGES, bulky_reply=True)
 
     since: int = 0
     campaign: CampaignId | None = None
@@ -82,7 +82,7 @@ class GetOverview(Request[Overview], frozen=True, tag="overview"):
         How far back the series goes.
     """
 
-    handling = Handling(said_by=GUESTS, effect=Effect.READ, waits_for=WaitsFor.CHANGES, bulky_reply=True)
+    handling = Handling(said_by=CLIENTS, effect=Effect.READ, waits_for=WaitsFor.CHANGES, bulky_reply=True)
 
     since: int = 0
     span_s: float = 600.0

@@ -15,7 +15,7 @@ _LONGEST_RUN = 4_096  # changes; longer runs are split, because runs are forgott
 Change = tuple[TaskId, TaskState, int]  # the task, its new state, and the number of the attempt
 
 
-class Run(NamedTuple):
+class ChangeRun(NamedTuple):
     """Consecutive changes of one kind: packed ids of a campaign's attempts whose tasks went to the same state."""
 
     campaign: int
@@ -34,9 +34,9 @@ class ChangeFeed:
 
     def __init__(self, seq: int) -> None:
         self.seq = seq
-        self._runs: deque[Run] = deque()
+        self._runs: deque[ChangeRun] = deque()
         self._kept = 0
-        self._staged: list[Run] = []
+        self._staged: list[ChangeRun] = []
 
     @property
     def first_seq(self) -> int:
@@ -45,7 +45,7 @@ class ChangeFeed:
 
     def add(self, campaign: int, state: TaskState, attempts: Sequence[int]) -> None:
         """Add changes that are not committed yet."""
-        self._staged.append(Run(campaign, state, attempts))
+        self._staged.append(ChangeRun(campaign, state, attempts))
 
     def since(self, seq: int, campaign: int | None, limit: int) -> tuple[int, list[Change]]:
         """Return up to `limit` changes after number `seq`, and the number to continue from."""
@@ -75,7 +75,7 @@ class ChangeFeed:
         for campaign, state, attempts in self._staged:
             for at in range(0, len(attempts), _LONGEST_RUN):
                 run = attempts if len(attempts) <= _LONGEST_RUN else attempts[at : at + _LONGEST_RUN]
-                self._runs.append(Run(campaign, state, run))
+                self._runs.append(ChangeRun(campaign, state, run))
             self.seq += len(attempts)
             self._kept += len(attempts)
         self._staged.clear()

@@ -39,7 +39,7 @@ class FileSystem(Struct, frozen=True):
 UNKNOWN = FileSystem("unknown", "", "")
 
 
-class Place(Struct, frozen=True):
+class Opening(Struct, frozen=True):
     """How a store is opened, and why: `forced` by the user, or because of its file system."""
 
     mode: str
@@ -91,7 +91,7 @@ def _unknown(directory: str, error: OSError) -> FileSystem:
     return UNKNOWN  # opening the store will report what is wrong
 
 
-def place_of(store: str) -> Place:
+def opening_of(store: str) -> Opening:
     """Return how the store at the real path `store` is opened.
 
     Raises
@@ -101,10 +101,10 @@ def place_of(store: str) -> Place:
     """
     file_system = file_system_of(os.path.dirname(store))
     if (mode := _written_mode(store)) in (LOCAL, NETWORK):
-        return Place(mode, file_system, forced=True)
+        return Opening(mode, file_system, forced=True)
     # One host's own disk may be mounted by others: as soon as one of those has come, all use network mode.
     shared = file_system.shared or (mode != AUTO and os.path.isdir(owner_directory(store)))
-    return Place(NETWORK if shared else LOCAL, file_system)
+    return Opening(NETWORK if shared else LOCAL, file_system)
 
 
 def set_mode(store: str, mode: str) -> None:

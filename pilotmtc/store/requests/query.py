@@ -32,7 +32,7 @@ from pilotmtc.store.file.large_outputs import place
 from pilotmtc.store.file.maintenance import size_of
 from pilotmtc.store.file.pilot_status import LIVES
 from pilotmtc.store.file.transaction import TASK_STATES, Transaction
-from pilotmtc.store.ownership.filesystem import place_of
+from pilotmtc.store.ownership.filesystem import opening_of
 from pilotmtc.store.requests.filter_sql import ELAPSED, Where, measured
 from pilotmtc.store.requests.handlers import handles
 
@@ -279,7 +279,7 @@ def get_changes(tx: Transaction, request: GetChanges) -> Changes:
 def get_store(tx: Transaction, request: GetStore) -> StoreInfo:
     """Return facts about the store."""
     path = store_path(tx)
-    lies = place_of(os.path.realpath(path))
+    lies = opening_of(os.path.realpath(path))
     return StoreInfo(
         path=path,
         mode=lies.mode,

@@ -21,14 +21,14 @@ class End(NamedTuple):
     cause: Cause | None = None
 
 
-class Verdict(NamedTuple):
+class Decision(NamedTuple):
     """What follows from a report: how the pilot ends, if it does, and whether to ask about it again."""
 
     end: End | None
     watch: bool
 
 
-def judge(state: PilotState, report: JobReport, *, kill: bool, waited_s: float) -> Verdict:
+def judge(state: PilotState, report: JobReport, *, kill: bool, waited_s: float) -> Decision:
     """Return what follows from a scheduler's report on the job of a pilot in `state`.
 
     While a pilot's lease is valid, its agent counts more than the scheduler: schedulers forget jobs, and give up nodes
@@ -42,13 +42,13 @@ def judge(state: PilotState, report: JobReport, *, kill: bool, waited_s: float) 
         Time since the job was submitted.
     """
     if report.state is JobState.GONE and waited_s < SETTLED_S and not kill and state not in PILOT_FINAL:
-        return Verdict(None, watch=True)
+        return Decision(None, watch=True)
     over = report.state not in LIVING
     if state in (PilotState.NEW, PilotState.PENDING) and over:
-        return Verdict(_end_unstarted(report, kill=kill), watch=False)
+        return Decision(_end_unstarted(report, kill=kill), watch=False)
     if state in (PilotState.ACTIVE, PilotState.DRAINING):
-        return Verdict(None, watch=True)
-    return Verdict(None, watch=not over)
+        return Decision(None, watch=True)
+    return Decision(None, watch=not over)
 
 
 def why_waiting(report: JobReport) -> str:

@@ -19,7 +19,7 @@ from pilotmtc.protocol.client.tasks import Cancel, Edit, Retry
 from pilotmtc.store.file.transaction import Transaction
 from pilotmtc.store.requests.filter_sql import Where
 
-Change = TypeVar("Change", Cancel, Retry, Edit)
+SlicedRequest = TypeVar("SlicedRequest", Cancel, Retry, Edit)
 _decode = msgspec.msgpack.Decoder(Cancel | Retry | Edit).decode
 _REPLY = "SELECT reply FROM control WHERE key = ?"
 _KEEP_REPLY = "INSERT INTO control VALUES (?, ?, ?)"
@@ -31,7 +31,7 @@ _FORGET = "DELETE FROM wish WHERE key = ?"
 _FORGET_REVIVALS = "DELETE FROM revival"
 
 
-class Progress(Struct, frozen=True, array_like=True):
+class SliceProgress(Struct, frozen=True, array_like=True):
     """How far a change is: tasks up to `last` are done, tasks after `bound` came later and do not belong to it."""
 
     bound: int
@@ -41,7 +41,7 @@ class Progress(Struct, frozen=True, array_like=True):
     over: bool = False
 
 
-_decode_progress = msgspec.msgpack.Decoder(Progress).decode
+_decode_progress = msgspec.msgpack.Decoder(SliceProgress).decode
 
 
 class Slice(NamedTuple):
@@ -57,13 +57,13 @@ class Pending(Reply, frozen=True):
     """The change will be made. Never sent: the client gets its reply when the change is complete."""
 
 
-Act = Callable[[Transaction, Change, Progress], Slice]
+Act = Callable[[Transaction, SlicedRequest, SliceProgress], Slice]
 
 
-def in_slices(act: Act[Change]) -> Callable[[Transaction, Change], Reply]:
+def in_slices(act: Act[SlicedRequest]) -> Callable[[Transaction, SlicedRequest], Reply]:
     """Return a handler that has `act` make the change in slices. A repeated key gets the first reply again."""
 
-    def handler(tx: Transaction, request: Change) -> Reply:
+    def handler(tx: Transaction, request: SlicedRequest) -> Reply:
         if not request.key:
             raise UsageError("the request needs a key: make one with uuid4")
         row = tx.execute(_REPLY, (request.key,)).fetchone()
@@ -72,7 +72,7 @@ def in_slices(act: Act[Change]) -> Callable[[Transaction, Change], Reply]:
         if tx.execute(_IS_PENDING, (request.key,)).fetchone():
             return Pending()
         Where(tx, request.filter)  # raises if the filter makes no sense
-        progress = Progress(tx.caches.next_task - 1)
+        progress = SliceProgress(tx.caches.next_task - 1)
         if not tx.caches.pending_changes:
             progress = _after(progress, act(tx, request, progress))
             if progress.over:
@@ -116,11 +116,13 @@ def give_up(tx: Transaction) -> str:
     return key
 
 
-def _after(progress: Progress, done: Slice) -> Progress:
-    return Progress(progress.bound, done.last, progress.changed + done.changed, progress.unfit + done.unfit, done.over)
+def _after(progress: SliceProgress, done: Slice) -> SliceProgress:
+    return SliceProgress(
+        progress.bound, done.last, progress.changed + done.changed, progress.unfit + done.unfit, done.over
+    )
 
 
-def _complete(tx: Transaction, key: str, progress: Progress) -> Changed:
+def _complete(tx: Transaction, key: str, progress: SliceProgress) -> Changed:
     reply = Changed(progress.changed, progress.unfit)
     tx.execute(_KEEP_REPLY, (key, msgspec.msgpack.encode(reply), tx.clock.now()))
     return reply

@@ -17,7 +17,7 @@ from pilotmtc.store.file.transaction import TASK_STATES, Transaction
 from pilotmtc.store.requests.dependents import resolve
 from pilotmtc.store.requests.filter_sql import Where
 from pilotmtc.store.requests.handlers import handles
-from pilotmtc.store.requests.slices import Progress, Slice, in_slices
+from pilotmtc.store.requests.slices import Slice, SliceProgress, in_slices
 
 SLICE = 2_000  # tasks: some 30 ms
 _LOOK_S = 0.02  # the longest time that a slice searches for tasks
@@ -70,7 +70,7 @@ class _Task(NamedTuple):
         return cls(id_, TASK_STATES[state], attempt, campaign, pilot)
 
 
-def _next(tx: Transaction, filter_: Filter, progress: Progress) -> tuple[list[_Task], int]:
+def _next(tx: Transaction, filter_: Filter, progress: SliceProgress) -> tuple[list[_Task], int]:
     """Return the next selected tasks in order of id, and the id up to which there are no others."""
     where = Where(tx, filter_)
     until = tx.clock.monotonic() + _LOOK_S
@@ -94,7 +94,7 @@ def _next(tx: Transaction, filter_: Filter, progress: Progress) -> tuple[list[_T
     return tasks, low
 
 
-def cancel(tx: Transaction, request: Cancel, progress: Progress) -> Slice:
+def cancel(tx: Transaction, request: Cancel, progress: SliceProgress) -> Slice:
     """Cancel tasks that have not started; flag tasks that pilots hold, and tell the agents."""
     tasks, last = _next(tx, request.filter, progress)
     unfit = 0
@@ -118,7 +118,7 @@ def cancel(tx: Transaction, request: Cancel, progress: Progress) -> Slice:
     return Slice(last, len(now) + len(held), unfit, last >= progress.bound)
 
 
-def retry(tx: Transaction, request: Retry, progress: Progress) -> Slice:
+def retry(tx: Transaction, request: Retry, progress: SliceProgress) -> Slice:
     """Make tasks READY again that did not succeed, and tasks that were skipped because of them."""
     tasks, last = _next(tx, request.filter, progress)
     if tx.caches.has_dependencies:
@@ -130,7 +130,7 @@ def retry(tx: Transaction, request: Retry, progress: Progress) -> Slice:
     return Slice(last, len(fit), len(tasks) - len(fit), last >= progress.bound)
 
 
-def _retry_with_dependents(tx: Transaction, asked: set[int], last: int, progress: Progress) -> Slice:
+def _retry_with_dependents(tx: Transaction, asked: set[int], last: int, progress: SliceProgress) -> Slice:
     """Retry `asked` tasks and the skipped dependents of retried ones, in order of id, which is topological.
 
     Dependents after `last` are left to later slices, in the table ``revival``; their ids may be beyond the bound.
@@ -188,7 +188,7 @@ def _needs(tx: Transaction, task: int) -> tuple[int, bool]:
     return left, bool(bad)
 
 
-def edit(tx: Transaction, request: Edit, progress: Progress) -> Slice:
+def edit(tx: Transaction, request: Edit, progress: SliceProgress) -> Slice:
     """Change tasks that have not started, and tasks that may be retried."""
     changes = {
         field: value

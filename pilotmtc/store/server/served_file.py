@@ -8,7 +8,7 @@ from pilotmtc.errors import PilotMTCError, StoreError
 from pilotmtc.protocol.base import Reply
 from pilotmtc.protocol.registry import AnyRequest
 from pilotmtc.store.access.keys import keyed_pilots
-from pilotmtc.store.ownership.filesystem import NETWORK, place_of
+from pilotmtc.store.ownership.filesystem import NETWORK, opening_of
 from pilotmtc.store.ownership.owner import EXIT_MOVED, Lease
 from pilotmtc.store.ownership.takeover import Tell, become_owner
 from pilotmtc.store.server.listener import ServerLock
@@ -37,8 +37,8 @@ class ServedFile:
 
     def __init__(self, path: str, tell: Tell) -> None:
         self._path = path
-        self._place = place_of(path)
-        self.exclusive = self._place.mode == NETWORK
+        self._opening = opening_of(path)
+        self.exclusive = self._opening.mode == NETWORK
         self.over = False
         self.ousted = False
         self.ownership: ServerLock | Lease = become_owner(path, tell) if self.exclusive else ServerLock(path)
@@ -143,7 +143,7 @@ class ServedFile:
             if self.exclusive:
                 os._exit(EXIT_MOVED)  # the files belong to another server now
             self.over = True
-        elif place_of(self._path).mode != self._place.mode:
+        elif opening_of(self._path).mode != self._opening.mode:
             log.info("leaving: %s is to be opened in another mode", self._path)
             self.over = True
         return not self.over

@@ -19,7 +19,7 @@ ORDERS = {
 }  # fmt: skip
 
 
-Ask = Callable[[Session], Tasks]
+PageQuery = Callable[[Session], Tasks]
 
 
 class Listing:
@@ -56,7 +56,7 @@ class Listing:
         """Whether all tasks of the filter are loaded."""
         return not self.above and not self.below and not (self.by_value and len(self.rows) == TOP)
 
-    def next_page(self) -> Ask:
+    def next_page(self) -> PageQuery:
         """Return the request for the next page."""
         if self.by_value:
             return self._ask(max(self.below, 0), TOP, largest=self.order)
@@ -79,11 +79,11 @@ class Listing:
             self.above = ids[0]
             self.rows = {id_: self.rows[id_] for id_ in ids}
 
-    def page_before(self) -> Ask:
+    def page_before(self) -> PageQuery:
         """Return the request for the page before."""
         return self._ask(self.above, PAGE, newest=self.order != "newest")
 
-    def _ask(self, after: int, limit: int, *, newest: bool = False, largest: str = "") -> Ask:
+    def _ask(self, after: int, limit: int, *, newest: bool = False, largest: str = "") -> PageQuery:
         return lambda session: session.task_page(
             after=after, limit=limit, newest=newest, largest=largest, filter=self.filter
         )

@@ -7,7 +7,7 @@ from pilotmtc.session.look.overview import Board
 _ROUND = (1, 2, 5, 10, 20, 30, 60, 120, 240)
 _TICKS = 6
 
-Line = tuple[list[float], list[float]]
+Points = tuple[list[float], list[float]]
 
 
 class RecentPast:
@@ -25,7 +25,7 @@ class RecentPast:
         self._now = board.clock
         self.minutes = max([1.0, *((self._now - begin) / 60 for begin, _ in self._edges[:1])])
 
-    def a_second(self, counts: Sequence[int]) -> Line:
+    def a_second(self, counts: Sequence[int]) -> Points:
         """Return a count per second for each step."""
         lengths = [max(end - begin, 0.0) for begin, end in self._edges]
         rates = [count / length if length else 0.0 for count, length in zip(counts, lengths, strict=True)]
@@ -35,7 +35,7 @@ class RecentPast:
                 rates[one] = rates[other] = (counts[one] + counts[other]) / max(lengths[one] + lengths[other], 1e-3)
         return self._line(rates, 0.0)
 
-    def level(self, values: Sequence[int]) -> Line:
+    def level(self, values: Sequence[int]) -> Points:
         """Return a level, such as the number of cores, for each step."""
         return self._line(values, values[-1] if values else 0.0)
 
@@ -44,7 +44,7 @@ class RecentPast:
         step = next((one for one in _ROUND if self.minutes / one <= _TICKS), _ROUND[-1])
         return [0.0 - age for age in range(int(self.minutes) // step * step, -1, -step)]
 
-    def _line(self, values: Sequence[float], since: float) -> Line:
+    def _line(self, values: Sequence[float], since: float) -> Points:
         """Return the points of a line, which continues with the value `since` after the last step."""
         edges = self._edges
         if self._lull_s > 0:

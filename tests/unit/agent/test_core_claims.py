@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pilotmtc.agent.node.core_claims import Claim, claim, own_cores
+from pilotmtc.agent.node.core_claims import CoreClaim, claim, own_cores
 from pilotmtc.errors import ConfigError
 
 _HOLDER = """
@@ -34,7 +34,7 @@ def holder(path: Path, there: str, count: int) -> Iterator[tuple["subprocess.Pop
             process.kill()
 
 
-def let_go(got: Claim) -> tuple[tuple[int, ...], bool]:
+def let_go(got: CoreClaim) -> tuple[tuple[int, ...], bool]:
     if got.fd is not None:
         os.close(got.fd)
     return got.cores, got.fd is not None

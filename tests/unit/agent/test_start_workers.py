@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pilotmtc.agent.crews.contact import Contact
 from pilotmtc.agent.crews.start_workers import Allocation, commands, find, joined, worker_command
 from pilotmtc.agent.node import mpi
-from pilotmtc.agent.node.launcher import LaunchError
+from pilotmtc.agent.node.interface import LaunchError
 from pilotmtc.errors import ConfigError
 from pilotmtc.host_lists import counts, expand, fold
 from pilotmtc.model import Result, TaskId

@@ -5,7 +5,17 @@ import typing
 import pytest
 
 from pilotmtc.model import PilotId
-from pilotmtc.protocol.base import AGENTS, GUESTS, Done, Effect, Execution, Handling, Reply, Request, WaitsFor
+from pilotmtc.protocol.base import (
+    CLIENTS,
+    CLIENTS_AND_AGENTS,
+    Done,
+    Effect,
+    Execution,
+    Handling,
+    Reply,
+    Request,
+    WaitsFor,
+)
 from pilotmtc.protocol.client.maintenance import CompactStore
 from pilotmtc.protocol.frames import Ping
 from pilotmtc.protocol.registry import REPLIES, REQUESTS, AnyRequest, contradictions
@@ -59,13 +69,17 @@ def test_what_contradicts_itself_is_named() -> None:
 
     class Confused(Request[Done], frozen=True, tag="confused"):
         handling = Handling(
-            said_by=AGENTS, effect=Effect.WRITE, waits_for=WaitsFor.TASKS, sign_of_life=True, execution=Execution.THREAD
+            said_by=CLIENTS_AND_AGENTS,
+            effect=Effect.WRITE,
+            waits_for=WaitsFor.TASKS,
+            sign_of_life=True,
+            execution=Execution.THREAD,
         )
 
         key: str = ""
 
     class Hidden(Request[Done], frozen=True, tag="hidden"):
-        handling = Handling(said_by=GUESTS, effect=Effect.READ, repeat_key="number")
+        handling = Handling(said_by=CLIENTS, effect=Effect.READ, repeat_key="number")
 
         wait_s: float = 0.0
 

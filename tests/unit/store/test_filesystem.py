@@ -11,10 +11,10 @@ from pilotmtc.store.ownership.filesystem import (
     NETWORK,
     UNKNOWN,
     FileSystem,
-    Place,
+    Opening,
     file_system_of,
     find_mount,
-    place_of,
+    opening_of,
     set_mode,
 )
 
@@ -78,9 +78,9 @@ def test_real_file_systems_are_found(tmp_path: Path) -> None:
 def test_forced_mode_holds_for_whoever_comes(tmp_path: Path, mode: str) -> None:
     store = str(tmp_path / "store.db")
     set_mode(store, mode)
-    assert place_of(store) == Place(mode, file_system_of(str(tmp_path)), forced=True)
+    assert opening_of(store) == Opening(mode, file_system_of(str(tmp_path)), forced=True)
     set_mode(store, AUTO)
-    assert place_of(store) == Place(LOCAL, file_system_of(str(tmp_path)))
+    assert opening_of(store) == Opening(LOCAL, file_system_of(str(tmp_path)))
 
 
 def test_nothing_is_made_to_find_out_what_is_found_out_anyway(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_nothing_is_made_to_find_out_what_is_found_out_anyway(tmp_path: Path) ->
 def test_store_that_another_host_shares_is_shared_here(tmp_path: Path) -> None:
     (tmp_path / "store.db.owner").mkdir()
     (tmp_path / "store.db.owner" / "17").touch()
-    assert place_of(str(tmp_path / "store.db")).mode == NETWORK
+    assert opening_of(str(tmp_path / "store.db")).mode == NETWORK
 
 
 def test_unknown_mode_is_refused(tmp_path: Path) -> None:
@@ -104,10 +104,10 @@ def test_nonsense_in_the_modes_file_is_named(tmp_path: Path, content: bytes) -> 
     (tmp_path / "store.db.owner").mkdir()
     (tmp_path / "store.db.owner" / "mode").write_bytes(content)
     with pytest.raises(ConfigError, match=r"store\.db\.owner/mode holds .* correct or remove it"):
-        place_of(str(tmp_path / "store.db"))
+        opening_of(str(tmp_path / "store.db"))
 
 
 def test_modes_file_that_cannot_be_read_is_the_stores_trouble(tmp_path: Path) -> None:
     (tmp_path / "store.db.owner" / "mode").mkdir(parents=True)
     with pytest.raises(ConfigError, match=r"the store .*store\.db cannot be used: .*/mode: Is a directory; choose"):
-        place_of(str(tmp_path / "store.db"))
+        opening_of(str(tmp_path / "store.db"))

@@ -1,4 +1,4 @@
-"""Test a site with a pilot: can an agent on a compute node reach the store?"""
+"""Check a site with a pilot: can an agent on a compute node reach the store?"""
 
 import time
 
@@ -12,7 +12,7 @@ _WALLTIME_S = 180.0
 _LOOK_S = 0.5
 
 
-def try_node(site: str, wait_s: float) -> Finding:
+def check_node(site: str, wait_s: float) -> Finding:
     """Submit a pilot of one node, check whether its agent reaches the store within `wait_s`, and cancel it."""
     try:
         with Session(site=site) as session:

@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 import click
 
-from pilotmtc.cli.command import Group, command, open_session, store_option
+from pilotmtc.cli.command import CommandGroup, command, open_session, store_option
 from pilotmtc.cli.options.types import json_option
 from pilotmtc.cli.output import streams
 from pilotmtc.text.tables import Column
@@ -20,7 +20,7 @@ _COLUMNS = (Column("NAME"), Column("OPENS"), Column("PRIVATE PART"), Column("FIN
 
 @click.group(
     "key",
-    cls=Group,
+    cls=CommandGroup,
     examples="pilotmtc store key new cluster\npilotmtc store key list\npilotmtc store key revoke cluster\n",
 )
 @store_option

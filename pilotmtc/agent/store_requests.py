@@ -21,7 +21,7 @@ from pilotmtc.protocol.base import R, Reply, Request
 from pilotmtc.protocol.values import GetValue, PutValue
 
 
-class Link(Protocol):
+class Sender(Protocol):
     """The store, as the loop sees it: it answers later, never blocks, and repeats what was lost."""
 
     def send(self, request: Request[R]) -> "Future[R]":
@@ -29,7 +29,7 @@ class Link(Protocol):
         ...
 
 
-StoreRequest = (
+AgentRequest = (
     AttachPilot | Claim | EndPilot | Finish | GetValue | Heartbeat | PutValue | ReportOutput | Release | Started
 )
 
@@ -39,7 +39,7 @@ class Exchange:
 
     __slots__ = ("answered_at", "future", "request", "segment", "sent_at")
 
-    def __init__(self, request: StoreRequest, segment: Segment | None, sent_at: float) -> None:
+    def __init__(self, request: AgentRequest, segment: Segment | None, sent_at: float) -> None:
         self.request = request
         self.segment = segment
         self.sent_at = sent_at
@@ -47,7 +47,7 @@ class Exchange:
         self.future: Future[Reply] | None = None
 
 
-class StoreLink:
+class StoreRequests:
     """Sends requests, and keeps the answers until they are asked for.
 
     Parameters
@@ -58,13 +58,13 @@ class StoreLink:
         Called, in a thread of the link's, when there is an answer.
     """
 
-    def __init__(self, link: Link, arrived: Callable[[Exchange], None]) -> None:
+    def __init__(self, link: Sender, arrived: Callable[[Exchange], None]) -> None:
         self._link = link
         self._arrived = arrived
         self._answered: deque[Exchange] = deque()
         self._later: list[tuple[float, Exchange]] = []
 
-    def send(self, request: StoreRequest, segment: Segment | None = None) -> None:
+    def send(self, request: AgentRequest, segment: Segment | None = None) -> None:
         """Send a request; `segment` is where the results in it are spooled."""
         self._send(Exchange(request, segment, time.monotonic()))
 

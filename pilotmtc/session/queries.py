@@ -1,4 +1,4 @@
-"""What a session shows: campaigns, tasks, results, outputs, reasons."""
+"""The part of a session that reads the store: campaigns, tasks, results, outputs, reasons."""
 
 import itertools
 import time
@@ -26,8 +26,8 @@ _PAGE = 1000
 _FIELDS_PAGE = 10_000
 
 
-class Looking:
-    """The part of a session that only looks."""
+class Queries:
+    """The part of a session that only reads the store."""
 
     _link: StoreLink
 

@@ -1,4 +1,4 @@
-"""What starts tasks, as their supervisor sees it, and what it returns."""
+"""What the supervisor of a node's tasks and a launcher, which starts them, know of each other."""
 
 import errno
 import signal
