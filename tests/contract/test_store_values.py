@@ -200,6 +200,10 @@ def test_lost_file_is_named_by_those_who_look_for_it_and_can_be_put_again(local:
     path.write_bytes(b"x" + LARGE[1:])
     assert local.call(CheckStore()).problems == (f"{path}, which holds a value, is not as it was written",)
     path.unlink()
+    path.symlink_to(local.path)
+    (words,) = local.call(CheckStore()).problems
+    assert "is a symbolic link, where a file of yours should be" in words
+    path.unlink()
     assert local.call(CheckStore()).problems == (f"{path}, which holds a value of 2.0M, is gone",)
     with pytest.raises(StoreError, match="is gone"):
         local.call(GetValue(digest))

@@ -470,22 +470,6 @@ def test_parts_of_many_values_may_be_under_way_at_once(place: Place) -> None:
         assert b"".join(part.result(60).data for part in parts) == data
 
 
-def test_value_is_put_while_a_check_takes_long(place: Place) -> None:
-    client = place.client()
-    client.call(rows(20_000))
-    told: list[str] = []
-    checks = [client.send(CheckStore()) for _ in range(10)]
-    checks[-1].add_done_callback(lambda _: told.append("checks"))
-    data = os.urandom(2 * PART_BYTES)
-    digest = hashlib.sha256(data).hexdigest()
-    for at in (0, PART_BYTES):
-        put = client.send(PutValue(digest, at, len(data), data[at : at + PART_BYTES]))
-    put.add_done_callback(lambda _: told.append("value"))
-    assert [check.result(120).problems for check in checks] == [()] * 10
-    assert put.result(60).received == len(data)
-    assert told == ["value", "checks"]
-
-
 def test_full_disk_keeps_nothing_of_a_value(place: Place) -> None:
     client = place.client()
     client.call(GetStore())

@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterator
 from functools import partial
 from pathlib import Path
 
-from pilotmtc.errors import StoreError, UsageError
+from pilotmtc.errors import ConfigError, StoreError, UsageError
 from pilotmtc.store.live.participant import Staged
 from pilotmtc.system import private_files
 from pilotmtc.units import format_memory
@@ -203,8 +203,7 @@ class ValueFiles(Staged):
     def remove_parts(self) -> None:
         """Remove what an earlier server has left of values that have come in part."""
         for path in _files(os.path.join(self._directory, _PARTS)):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
+            self._unlink(f"{_PARTS}/{path.name}")
 
     def sweep(self, known: Collection[str]) -> None:
         """Remove complete files of no value, which a server has left that was killed at the wrong moment."""
@@ -212,9 +211,13 @@ class ValueFiles(Staged):
         for name in names(self._directory):
             if name in known or name in waiting:
                 continue
-            with contextlib.suppress(FileNotFoundError):
-                if time.time() - os.stat(self.path(name)).st_ctime > _ABANDONED_S:
-                    self._unlink(name)
+            try:
+                changed_at = os.stat(self.path(name)).st_ctime
+            except OSError as error:
+                log.error("%s cannot be looked at: %s", self.path(name), error.strerror)
+                continue
+            if time.time() - changed_at > _ABANDONED_S:
+                self._unlink(name)
 
 
 def names(directory: str) -> Iterator[str]:
@@ -277,7 +280,7 @@ def absent(store: str, files: Iterator[tuple[str, str, int]]) -> Iterator[str]:
     for digest, name, size in files:
         path = os.path.join(values_directory(store), name)
         try:
-            with open(path, "rb") as file:
+            with os.fdopen(private_files.open_file(path, os.O_RDONLY), "rb") as file:
                 found = os.fstat(file.fileno()).st_size
                 if found != size:
                     yield f"{path}, which holds a value of {size} bytes, has {found}"
@@ -287,3 +290,5 @@ def absent(store: str, files: Iterator[tuple[str, str, int]]) -> Iterator[str]:
             yield f"{path}, which holds a value of {format_memory(size)}, is gone"
         except OSError as error:
             yield f"{path}, which holds a value, cannot be read: {error.strerror}"
+        except ConfigError as error:
+            yield str(error)

@@ -182,7 +182,7 @@ class Server:
     def _do_due(self, now: float) -> None:
         for peer in self._clients:
             if peer.pilot is not None:
-                self.file.store.heard(peer.pilot, now - peer.heard_at)
+                self.file.store.heard(peer.pilot, 0.0 if peer.held_up else now - peer.heard_at)
         pending = self.file.store.pending_changes
         try:
             pause_s = self.file.store.due()

@@ -73,7 +73,12 @@ class Peer:
     @property
     def full(self) -> bool:
         """Whether too much of its work is in progress, or too many answers wait, to read more of its requests."""
-        return len(self._out) >= HIGH_WATER_BYTES or self.in_thread >= MOST_IN_THREAD
+        return len(self._out) >= HIGH_WATER_BYTES or self.held_up
+
+    @property
+    def held_up(self) -> bool:
+        """Whether it is not listened to because the server has not yet done what it has asked for."""
+        return self.in_thread >= MOST_IN_THREAD
 
     @property
     def waiting_bytes(self) -> int:
