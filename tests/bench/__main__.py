@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pilotmtc import __version__
 from pilotmtc.errors import PilotMTCError
-from tests.bench import crash, nodes, processes, remote, screen, starting, storage
+from tests.bench import calls, crash, nodes, processes, remote, screen, starting, storage
 from tests.bench.measure import Measured, plain, say, table
 
 BENCHMARKS: dict[str, Callable[[int, float, int], list[Measured]]] = {
@@ -20,6 +20,7 @@ BENCHMARKS: dict[str, Callable[[int, float, int], list[Measured]]] = {
     "sleeps": processes.sleeps,
     "claims": storage.claim_and_finish,
     "submit": storage.submit,
+    "calls": calls.calls,
     "starting": starting.start_up,
     "memory": starting.waiting,
     "wide": processes.wide,
