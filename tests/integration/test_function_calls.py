@@ -1,12 +1,13 @@
 """Calls of functions through real agents, on one node and on many."""
 
+import contextlib
 import os
 import pickle
 import secrets
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,93 +16,23 @@ import pytest
 
 from pilotmtc import pickled
 from pilotmtc.model import (
-    INLINE_BYTES,
-    After,
     Call,
-    Function,
     PilotDescription,
     Resources,
-    TaskId,
-    TaskRow,
-    Template,
     Value,
 )
-from pilotmtc.protocol.client.campaigns import Submit
 from pilotmtc.protocol.client.pilots import CancelPilot
-from pilotmtc.protocol.client.tasks import MAX_RETURNED, Cancel, GetReturned, ReturnedCall
+from pilotmtc.protocol.client.tasks import Cancel
 from pilotmtc.protocol.records import Filter
-from pilotmtc.protocol.values import PART_BYTES, GetValue, PutValue
+from pilotmtc.protocol.values import PART_BYTES
 from pilotmtc.states import Cause, PilotState, TaskState
-from tests.integration.agent_support import Site, running_site, shell
-from tests.integration.function_support import HERE, Argument, dump_args
+from tests.integration.agent_support import running_site, shell
+from tests.integration.calls_support import Calls
+from tests.integration.function_support import Argument, dump_args
 from tests.integration.pool_support import running_pool
 from tests.support import alive, command_lines, nap, wait_until
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
-
-
-class Calls:
-    """A store, and what a client does to call functions."""
-
-    def __init__(self, site: Site) -> None:
-        self.site = site
-
-    def put(self, data: bytes) -> str:
-        """Put a value into the store; return its digest."""
-        digest = pickled.digest_of([data])
-        for at in range(0, len(data), PART_BYTES):
-            status = self.site.client.call(PutValue(digest, at, len(data), data[at : at + PART_BYTES]))
-        assert status.received == len(data)
-        return digest
-
-    def value(self, data: bytes) -> Value:
-        """Return a value as a call has it."""
-        return Value(data) if len(data) <= INLINE_BYTES else Value(b"", self.put(data), len(data))
-
-    def call(self, call: Sequence[object] | Call) -> Call:
-        """Return a call, which may be given by its arguments alone."""
-        return call if isinstance(call, Call) else Call(self.value(dump_args(*call)))
-
-    def submit(
-        self, function: Callable[..., object], *calls: Sequence[object] | Call, resources: Resources = Resources(),  # noqa: B008
-        initializer: Callable[[], object] | None = None, **template: Any,
-    ) -> list[TaskId]:  # fmt: skip
-        """Submit calls of a function, each with its arguments; return their tasks."""
-        setup = self.put(cloudpickle.dumps((initializer, ()))) if initializer is not None else ""
-        made = Function(function.__name__, self.put(cloudpickle.dumps(function)), setup, version=HERE)
-        todo = Template((f"{made.name}({{args}})",), fields=("args",), function=made, **template)
-        rows = tuple(
-            TaskRow(0, 0, (str(number),), after=tuple(After(task) for task in call.inputs), call=call)
-            for number, call in enumerate(map(self.call, calls))
-        )
-        key = secrets.token_hex(8)
-        done = self.site.client.call(Submit(key, 0, "calls", (todo,), (resources,), rows, True))
-        return [TaskId(done.first + number) for number in range(len(rows))]
-
-    def returned(self, tasks: Sequence[TaskId]) -> list[ReturnedCall]:
-        """Return how calls have ended, once all have."""
-        found: dict[TaskId, ReturnedCall] = {}
-
-        def all_over() -> bool:
-            for at in range(0, len(tasks), MAX_RETURNED):
-                rows = self.site.client.call(GetReturned(tuple(tasks[at : at + MAX_RETURNED]))).rows
-                found.update({row.task: row for row in rows})
-            return len(found) == len(tasks)
-
-        wait_until(all_over, 90.0, on_timeout=self.site.counts)
-        return [found[task] for task in tasks]
-
-    def values(self, tasks: Sequence[TaskId]) -> list[Any]:
-        """Return what calls have returned."""
-        return [self.load(row) for row in self.returned(tasks)]
-
-    def load(self, row: ReturnedCall) -> Any:
-        """Return what a call has returned, or the exception that it has raised."""
-        assert row.value is not None, row
-        data = row.value.data
-        while len(data) < row.value.size:
-            data += self.site.client.call(GetValue(row.value.digest, len(data))).data
-        return pickled.load_value(bytearray(data)) if row.exit_code == 0 else pickled.load_exception(data)
 
 
 @pytest.fixture
@@ -219,17 +150,12 @@ def test_limits_of_calls(calls: Calls) -> None:
 def test_killed_workers_lose_no_call(calls: Calls) -> None:
     tasks = calls.submit(twice, *[(number,) for number in range(6000)], max_retries=50)
     pilot = calls.site.start()
-    kills = 0
-    while calls.site.counts().get(TaskState.DONE, 0) < 6000:
+    for done in range(500, 5500, 500):
+        calls.site.wait_done(done)
         for pid in function_workers(pilot.directory)[:1]:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-                kills += 1
-            except ProcessLookupError:
-                continue
-        time.sleep(0.05)
     assert calls.values(tasks) == [2 * number for number in range(6000)]
-    assert kills > 0
     assert calls.site.wait() == {TaskState.DONE: 6000}
 
 

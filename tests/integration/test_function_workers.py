@@ -24,7 +24,8 @@ import pilotmtc
 from pilotmtc import pickled
 from pilotmtc import worker as user_side
 from pilotmtc.agent import functions
-from pilotmtc.agent.functions import frames, pool
+from pilotmtc.agent.functions import calls as in_worker
+from pilotmtc.agent.functions import frames, pool, rank, serve
 from pilotmtc.agent.functions import worker as program
 from pilotmtc.model import INLINE_BYTES, Call, Function, Resources, TaskId, Value
 from pilotmtc.states import Cause
@@ -93,7 +94,7 @@ def test_call_returns_its_value_with_a_text_for_people(node: Node) -> None:
     ],
 )
 def test_text_of_a_value_is_bounded_and_printable(value: object, text: str) -> None:
-    assert program._bounded(program._shown(value)).decode() == text
+    assert in_worker.bounded(in_worker._shown(value)).decode() == text
 
 
 def test_text_of_strange_objects_does_no_harm() -> None:
@@ -105,10 +106,10 @@ def test_text_of_strange_objects_does_no_harm() -> None:
         def __repr__(self) -> str:
             raise RuntimeError
 
-    assert program._shown(Lines()) == "two lines"
-    assert "Evil" in program._shown(Evil())
-    assert program._bounded("\ud800 \x00") == rb"\ud800 \x00"
-    assert len(program._bounded("x" * 10_000)) < 1000
+    assert in_worker._shown(Lines()) == "two lines"
+    assert "Evil" in in_worker._shown(Evil())
+    assert in_worker.bounded("\ud800 \x00") == rb"\ud800 \x00"
+    assert len(in_worker.bounded("x" * 10_000)) < 1000
 
 
 def test_values_that_were_put_and_results_of_others_are_arguments(node: Node) -> None:
@@ -871,13 +872,13 @@ def test_nonsense_from_a_worker_ends_it(node: Node) -> None:
 # -- the program ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("module", [program, frames, pickled, user_side, functions, pilotmtc])
+@pytest.mark.parametrize("module", [program, in_worker, serve, rank, frames, pickled, user_side, functions, pilotmtc])
 def test_program_can_be_read_by_old_pythons(module: Any) -> None:
     ast.parse(Path(module.__file__).read_text(), feature_version=(3, 9))
 
 
 def test_numbers_are_the_same() -> None:
-    assert program.INLINE_BYTES == INLINE_BYTES
+    assert in_worker.INLINE_BYTES == INLINE_BYTES
 
 
 def test_idle_worker_is_small(node: Node) -> None:

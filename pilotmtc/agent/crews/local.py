@@ -70,21 +70,32 @@ class LocalCrew:
                 self._agent.ended(self.report(c.Report(task, attempt, Cause.LAUNCH_ERROR, str(error))), now)
                 return
             start = structs.replace(start, wide=c.Wide(way, 0, len(start.slots), self._node.name))
+            if start.template.function is not None:
+                try:
+                    start = self._functions.wide.as_command(start)
+                except OSError as error:
+                    _log.warning("cannot start task %d now: %s", task, error)
+                    self._agent.tell(c.NoRoom(task, attempt), now)
+                    return
         stay = self._asking
         started = self._supervisor.start(start, stay=stay)
         if started is None:
-            self._agent.tell(c.NoRoom(task, attempt), now)
+            self._no_room(task, attempt, now)
             return
         if isinstance(started, Result):
-            self._agent.ended(started, now)
+            self._agent.ended(self._functions.wide.result(started), now)
             return
         if stay:
             self._asking = False
             self._next = started
         elif not self._waiters.take(started) and not self._supervisor.watch(started, self._agent.watch):
-            self._agent.tell(c.NoRoom(task, attempt), now)
+            self._no_room(task, attempt, now)
             return
         self._agent.started(task, attempt, self._supervisor.name, started.slot, now)
+
+    def _no_room(self, task: TaskId, attempt: int, now: float) -> None:
+        self._functions.wide.drop(task, attempt)
+        self._agent.tell(c.NoRoom(task, attempt), now)
 
     def stop(self, stop: c.Stop, now: float) -> None:
         """Stop a task."""
@@ -120,7 +131,7 @@ class LocalCrew:
         now = time.monotonic()
         result = self._supervisor.reap(process, now)
         if result is not None:
-            self._agent.ended(result, now)
+            self._agent.ended(self._functions.wide.result(result), now)
 
     def _waited(self, process: Process) -> Process | None:
         """Do the same in a waiter's thread; return the process that it is to wait for next."""
@@ -144,7 +155,7 @@ class LocalCrew:
     def poll(self, now: float) -> None:
         """Do what is due."""
         for result in self._supervisor.poll(now):
-            self._agent.ended(result, now)
+            self._agent.ended(self._functions.wide.result(result), now)
         self._functions.poll(now)
         self._tell_of_calls(now)
         if self._supervisor.unfit and not self._unfit_told:

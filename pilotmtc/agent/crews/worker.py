@@ -224,7 +224,7 @@ class Worker:
                     epoll.unregister(fd)
                     result = node.reap(node.ended(fd), time.monotonic())
                     if result is not None:
-                        self._ended(result)
+                        self._ended(functions.wide.result(result))
             now = time.monotonic()
             if self._signals:
                 os.read(wake, 512)
@@ -232,7 +232,7 @@ class Worker:
                 self._leave("terminated", Cause.PREEMPTED)
             if node.due() <= now:
                 for result in node.poll(now):
-                    self._ended(result)
+                    self._ended(functions.wide.result(result))
             functions.poll(now)
             self._take_in_calls()
             self._look_at_link(now)
@@ -293,14 +293,23 @@ class Worker:
             else:
                 self._no_room += calls
             return
+        if template.function is not None:
+            try:
+                start = self._functions.wide.as_command(start)
+            except OSError as error:
+                _log.warning("cannot start task %d now: %s", claimed.task, error)
+                self._no_room.append((claimed.task, claimed.attempt))
+                return
         started = self._node.start(start, stay=False)
         if started is None:
+            self._functions.wide.drop(claimed.task, claimed.attempt)
             self._no_room.append((claimed.task, claimed.attempt))
         elif isinstance(started, Result):
-            self._results.append(started)
+            self._results.append(self._functions.wide.result(started))
         elif self._node.watch(started, self._watch):
             self._running[claimed.task] = claimed.attempt
         else:
+            self._functions.wide.drop(claimed.task, claimed.attempt)
             self._no_room.append((claimed.task, claimed.attempt))
 
     def _watch(self, fd: int) -> None:

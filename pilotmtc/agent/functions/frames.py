@@ -7,6 +7,7 @@ not fit into a datagram lies in a file, whose name is sent.
 
 from __future__ import annotations  # for Python 3.9
 
+import os
 import struct
 
 TYPE_CHECKING = False  # importing typing would cost an idle worker a megabyte
@@ -203,3 +204,19 @@ def file_frame(path: str) -> bytes:
 def read_file_frame(frame: bytes) -> str:
     """Return the path of `file_frame`."""
     return frame[1:].decode("utf-8", "surrogateescape")
+
+
+def write_new(path: str, frame: bytes) -> None:
+    """Write a frame to a new file, in place of what may be there. Raises `OSError`, and leaves nothing."""
+    if os.path.lexists(path):
+        os.unlink(path)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        left = memoryview(frame)
+        while left:
+            left = left[os.write(fd, left) :]
+    except OSError:
+        os.unlink(path)
+        raise
+    finally:
+        os.close(fd)

@@ -22,6 +22,7 @@ from pilotmtc.agent.functions import frames
 from pilotmtc.agent.functions.process import FunctionWorker, Kind
 from pilotmtc.agent.functions.results import Results
 from pilotmtc.agent.functions.starter import WorkerStarter
+from pilotmtc.agent.functions.wide import WideCalls
 from pilotmtc.agent.node.capture import Captures
 from pilotmtc.agent.node.interface import NO_ROOM, Launcher, LaunchError, Over
 from pilotmtc.agent.node.process import pin_late
@@ -70,6 +71,11 @@ class FunctionPool:
         Of this node.
     cores
         How many it has: workers have no more of them together, as far as they are idle.
+
+    Attributes
+    ----------
+    wide
+        Calls on several ranks, for which there are no workers.
     """
 
     def __init__(
@@ -80,6 +86,7 @@ class FunctionPool:
         self._results = Results(name, supervisor, captures)
         self._cores = cores
         self._starter = WorkerStarter(directory / frames.VALUES, launcher, supervisor)
+        self.wide = WideCalls(name, directory / frames.VALUES)
         self._workers: dict[int, FunctionWorker] = {}
         self._busy: dict[int, FunctionWorker] = {}
         self._idle: dict[tuple[Kind, tuple[int, ...]], FunctionWorker] = {}  # the one that was used last is the last

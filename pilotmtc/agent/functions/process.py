@@ -233,38 +233,28 @@ class FunctionWorker:
         assert self.start is not None
         function = self.start.template.function
         assert function is not None
-        call = claimed.call or _NOTHING
-        args = call.args
-        frame = frames.call_frame(
-            claimed.task, claimed.attempt, function.version, function.code.encode(),
-            args.digest.encode() if args.digest else args.data, args_kept=bool(args.digest),
-            refers=bool(call.inputs or call.values), given=[_given(value) for value in call.given],
-        )  # fmt: skip
+        frame = frame_of(claimed, function)
         if len(frame) <= frames.FRAME_BYTES:
             return frame
         path = os.path.join(self._values, f".call-{claimed.task}-{claimed.attempt}")
         self._in_files[claimed.task, claimed.attempt] = path
-        _write(path, frame)
+        frames.write_new(path, frame)
         return frames.file_frame(path)
+
+
+def frame_of(claimed: Claimed, function: Function) -> bytes:
+    """Return a call as it is sent to those who make it."""
+    call = claimed.call or _NOTHING
+    args = call.args
+    return frames.call_frame(
+        claimed.task, claimed.attempt, function.version, function.code.encode(),
+        args.digest.encode() if args.digest else args.data, args_kept=bool(args.digest),
+        refers=bool(call.inputs or call.values), given=[_given(value) for value in call.given],
+    )  # fmt: skip
 
 
 def _given(value: Value) -> tuple[int, bytes]:
     return (1, value.digest.encode()) if value.digest else (0, value.data)
-
-
-def _write(path: str, data: bytes) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)  # of the same attempt, which came back
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        left = memoryview(data)
-        while left:
-            left = left[os.write(fd, left) :]
-    except OSError:
-        os.unlink(path)
-        raise
-    finally:
-        os.close(fd)
 
 
 def _file() -> int:

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from pilotmtc.agent.core.events import Start
@@ -16,7 +17,7 @@ from pilotmtc.errors import UsageError
 from pilotmtc.system.private_files import make_directory
 from pilotmtc.template import expand
 
-_PROGRAM = str(Path(__file__).with_name("worker.py"))
+PROGRAM = str(Path(__file__).with_name("worker.py"))
 _ABOVE = 10  # descriptors that a new worker gets have lower numbers
 
 
@@ -41,7 +42,6 @@ class WorkerStarter:
         self._launcher = launcher
         self._supervisor = supervisor
         self.bell = self._rope = -1
-        self._cloudpickle = ""
         self._number = 0
 
     def start(
@@ -73,8 +73,8 @@ class WorkerStarter:
         self._number += 1
         python = os.path.expanduser(kind.python) or sys.executable
         argv = [
-            python, _PROGRAM, str(self._number), str(self._values), kind.setup, "{}.{}".format(*kind.version),
-            self._cloudpickle,
+            python, PROGRAM, "worker", cloudpickle_place(), str(self._number), str(self._values), kind.setup,
+            "{}.{}".format(*kind.version),
         ]  # fmt: skip
         worker = FunctionWorker(self._number, kind, start.slots[0], self._values)
         try:
@@ -95,10 +95,6 @@ class WorkerStarter:
     def _prepare(self, watch: Callable[[int], None]) -> None:
         """Make what all workers need."""
         make_directory(self._values)
-        spec = importlib.util.find_spec("cloudpickle")
-        assert spec is not None
-        assert spec.origin is not None
-        self._cloudpickle = os.path.dirname(os.path.dirname(spec.origin))
         reading, writing = os.pipe2(os.O_CLOEXEC)
         try:
             watch(reading)
@@ -116,3 +112,12 @@ class WorkerStarter:
         if self.bell >= 0:
             os.close(self.bell)
             os.close(self._rope)
+
+
+@cache
+def cloudpickle_place() -> str:
+    """Return the directory of the cloudpickle that travels with us."""
+    spec = importlib.util.find_spec("cloudpickle")
+    assert spec is not None
+    assert spec.origin is not None
+    return os.path.dirname(os.path.dirname(spec.origin))

@@ -200,6 +200,10 @@ def slot_text(nodes: Iterable[Sequence[Slot]]) -> str:
 def merge(parts: Sequence[Result], node: str, slot: str) -> Result:
     """Return one result for the parts that the nodes have sent, in order: the worst one's, and the sums."""
     worst = max(parts, key=_badness)
+    if worst.cause is Cause.EXIT and worst.value is None:  # of a call, which only one part may know of
+        said = [part for part in parts if part.value is not None and bool(part.exit_code) == bool(worst.exit_code)]
+        if said:
+            worst = msgspec.structs.replace(worst, value=said[0].value, value_text=said[0].value_text)
     out, err = b"".join(part.stdout for part in parts), b"".join(part.stderr for part in parts)
     return msgspec.structs.replace(
         worst,

@@ -1,0 +1,149 @@
+"""Calls of functions on several ranks, with the MPI libraries of this machine."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cloudpickle  # type: ignore[import-untyped]
+import pytest
+
+from pilotmtc.model import PilotDescription, Resources
+from pilotmtc.states import Cause, TaskState
+from tests.integration.agent_support import Site, running_site
+from tests.integration.calls_support import Calls
+from tests.integration.function_support import HERE
+from tests.integration.pool_support import running_pool
+from tests.integration.test_launchers import OPEN_MPI, ROOT_TOO, mpi
+from tests.support import alive, nap, wait_until
+
+__all__ = ["mpi"]  # a fixture: Open MPI with mpi4py for the system's Python
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+SYSTEM = "/usr/bin/python3"
+MPIEXEC = {**ROOT_TOO, "PILOTMTC_LAUNCHER": "mpiexec"}
+RANKS = {"PILOTMTC_LAUNCHER": "ranks"}
+
+
+@pytest.fixture
+def site(tmp_path: Path, surroundings: Path) -> Iterator[Site]:
+    with running_site(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def calls(site: Site) -> Calls:
+    return Calls(site)
+
+
+@pytest.fixture
+def open_mpi(mpi: str) -> None:
+    version = subprocess.check_output([SYSTEM, "-c", "import sys; print(*sys.version_info[:2])"], text=True, timeout=60)
+    if tuple(map(int, version.split())) != HERE:
+        pytest.skip(f"mpi4py is there for another Python, {version}")
+
+
+def total(x: int) -> tuple[int, int, int]:
+    from mpi4py import MPI  # type: ignore[import-not-found]
+
+    world = MPI.COMM_WORLD
+    print(f"rank {world.rank}")
+    return world.rank, world.size, world.allreduce(x + world.rank)
+
+
+def fail_on_one(mark: str) -> None:
+    from mpi4py import MPI
+
+    if MPI.COMM_WORLD.rank == 1:
+        raise ValueError("bad rank")
+    subprocess.run(["sleep", mark], check=True)
+
+
+def without_mpi(x: Any) -> Any:
+    return x, int(os.environ["PILOTMTC_RANK"]), os.environ["PILOTMTC_RANKS"]
+
+
+@pytest.mark.usefixtures("open_mpi")
+def test_call_on_ranks_returns_that_of_the_first_or_all(calls: Calls) -> None:
+    three = Resources(ranks=3)
+    one = calls.submit(total, (10,), resources=three, python=SYSTEM, env=MPIEXEC)
+    every = calls.submit(total, (20,), resources=three, python=SYSTEM, env=MPIEXEC, gather=True)
+    singles = calls.submit(without_rank, *[(number,) for number in range(30)])
+    calls.site.start(PilotDescription(cores=4, pin=False))
+    assert calls.values(one) == [(0, 3, 33)]
+    assert calls.values(every) == [[(rank, 3, 63) for rank in range(3)]]
+    assert calls.values(singles) == list(range(30))
+    (row,) = calls.returned(every)
+    assert (row.cause, row.exit_code, row.text) == (Cause.EXIT, 0, "[(0, 3, 63), (1, 3, 63), (2, 3, 63)]")
+    assert sorted(calls.site.output(one[0]).stdout.split(b"\n")) == [b"", b"rank 0", b"rank 1", b"rank 2"]
+    assert not [name for name in os.listdir(Path(calls.site.pilots[0].directory, "values")) if name.startswith(".")]
+
+
+def without_rank(x: int) -> int:
+    assert "PILOTMTC_RANK" not in os.environ
+    return x
+
+
+@pytest.mark.usefixtures("open_mpi")
+def test_exception_on_one_rank_ends_the_others(calls: Calls) -> None:
+    mark = nap()
+    tasks = calls.submit(fail_on_one, (mark,), resources=Resources(ranks=3), python=SYSTEM, env=MPIEXEC)
+    calls.site.start(PilotDescription(cores=4, pin=False))
+    (row,) = calls.returned(tasks)
+    assert (row.cause, row.exit_code, row.text) == (Cause.EXIT, 1, "ValueError: bad rank")
+    error = calls.load(row)
+    assert (type(error), error.args) == (ValueError, ("bad rank",))
+    assert "in fail_on_one" in str(error.__cause__)
+    wait_until(lambda: not alive(f"sleep\0{mark}"))
+
+
+@pytest.mark.usefixtures("open_mpi")
+def test_rank_that_dies_fails_the_call(calls: Calls) -> None:
+    def die(rank: str) -> int:
+        if os.environ["PILOTMTC_RANK"] == rank:
+            os._exit(0)
+        return 5
+
+    ranks = Resources(ranks=2)
+    tasks = calls.submit(die, ("0",), ("1",), resources=ranks, python=SYSTEM, env=MPIEXEC)
+    calls.site.start(PilotDescription(cores=2, pin=False))
+    for row in calls.returned(tasks):
+        assert (row.state, row.value) == (TaskState.FAILED, None), row
+
+
+def test_python_without_mpi4py_is_told(calls: Calls) -> None:
+    tasks = calls.submit(total, (1,), resources=Resources(ranks=2), env=MPIEXEC)
+    calls.site.start(PilotDescription(cores=2, pin=False))
+    (row,) = calls.returned(tasks)
+    assert row.cause is Cause.LAUNCH_ERROR
+    assert f"calls on several ranks need mpi4py in {sys.executable}" in (row.message or "")
+
+
+def test_ranks_without_mpi_have_their_numbers(calls: Calls) -> None:
+    two = Resources(ranks=2)
+    (task,) = calls.submit(without_mpi, ("x",), resources=two, env=RANKS)
+    (gathered,) = calls.submit(without_mpi, ("x",), resources=two, env=RANKS, gather=True)
+    (failed,) = calls.submit(lambda: 1 // int(os.environ["PILOTMTC_RANK"]), (), resources=two, env=RANKS)
+    calls.site.start(PilotDescription(cores=2, pin=False))
+    assert calls.values([task]) == [("x", 0, "2")]
+    rows = calls.returned([gathered, failed])
+    assert rows[0].cause is Cause.LAUNCH_ERROR
+    assert "gather=True needs MPI" in (rows[0].message or "")
+    assert (rows[1].cause, type(calls.load(rows[1]))) == (Cause.EXIT, ZeroDivisionError)
+
+
+@pytest.mark.usefixtures("open_mpi")
+def test_ranks_on_several_nodes(calls: Calls) -> None:
+    with running_pool(calls.site, 3, 2, env=OPEN_MPI) as pool:
+        pool.wait_nodes(3)
+        every = calls.submit(total, (1,), resources=Resources(ranks=5), python=SYSTEM, gather=True)
+        alone = calls.submit(without_mpi, ("y",), resources=Resources(ranks=5), env=RANKS)
+        failed = calls.submit(
+            lambda: 1 // (int(os.environ["PILOTMTC_RANK"]) - 4), (), resources=Resources(ranks=5), env=RANKS
+        )
+        wait_until(lambda: len(calls.site.counts()) and calls.returned(every), on_timeout=pool.log)
+        assert calls.values(every) == [[(rank, 5, 15) for rank in range(5)]]
+        assert calls.values(alone) == [("y", 0, "5")]
+        (row,) = calls.returned(failed)
+        assert (row.cause, type(calls.load(row))) == (Cause.EXIT, ZeroDivisionError)
