@@ -147,3 +147,18 @@ def test_ranks_on_several_nodes(calls: Calls) -> None:
         assert calls.values(alone) == [("y", 0, "5")]
         (row,) = calls.returned(failed)
         assert (row.cause, type(calls.load(row))) == (Cause.EXIT, ZeroDivisionError)
+
+
+def test_mpi4py_of_another_mpi_is_told(calls: Calls, open_mpi: None, tmp_path: Path) -> None:
+    if not Path("/usr/bin/mpiexec.hydra").exists():
+        pytest.skip("needs MPICH (Debian: mpich)")
+    program = tmp_path / "bin" / "mpiexec"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\nexec /usr/bin/mpiexec.hydra "$@"\n')
+    program.chmod(0o755)
+    env = MPIEXEC | {"PATH": f"{program.parent}:{os.environ['PATH']}"}
+    (task,) = calls.submit(total, (1,), resources=Resources(ranks=2), python=SYSTEM, env=env)
+    calls.site.start(PilotDescription(cores=2, pin=False))
+    (row,) = calls.returned([task])
+    assert row.cause is Cause.LAUNCH_ERROR
+    assert "finds 1 of 2 ranks: it was built for another MPI" in (row.message or "")
