@@ -9,7 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilotmtc.errors import PilotMTCError, ProtocolError, StaleAttempt, StoreError, UsageError
-from pilotmtc.model import CampaignId, Claimed, PilotId, Resources, Result, TaskId, TaskRow, Template
+from pilotmtc.model import (
+    Call,
+    CampaignId,
+    Claimed,
+    Function,
+    PilotId,
+    Resources,
+    Result,
+    TaskId,
+    TaskRow,
+    Template,
+    Value,
+)
 from pilotmtc.protocol.agent import Batch, Claim, Finish, Heartbeat, Started
 from pilotmtc.protocol.client.campaigns import Submit
 from pilotmtc.protocol.client.maintenance import GetStore
@@ -35,6 +47,7 @@ from pilotmtc.protocol.frames import (
 )
 from pilotmtc.protocol.records import NodeState
 from pilotmtc.protocol.registry import AnyRequest
+from pilotmtc.protocol.values import PutValue
 from pilotmtc.states import Cause
 from pilotmtc.store import serve
 
@@ -51,6 +64,16 @@ CLAIM = Claim(PilotId(1), 7, Resources(cores=8), Resources(cores=4), 256, wait_s
 STARTED = Started(PilotId(1), ((TaskId(3), 1, 5.0, "n1", "0-3"),))
 BEAT = Heartbeat(PilotId(1), 4, 3, 10.0, (NodeState("n1", 12, 3, 1, 2.5, 1 << 30, 1 << 20),))
 FINISH = Finish(PilotId(1), (Result(TaskId(3), 1, Cause.EXIT, 0, stdout=b"\x00\xff"),))
+CALLS = Submit(
+    key="k",
+    templates=(Template(("f()",), function=Function("f", "c0de", "5e7", "/usr/bin/python3", (3, 12), True)),),
+    resources=(Resources(),),
+    rows=(TaskRow(0, 0, call=Call(Value(b"\x80"), (TaskId(2),), ("da7a",))),),
+)
+RETURNS = Finish(
+    PilotId(1), (Result(TaskId(3), 1, Cause.EXIT, 0, value=Value(digest="d16e57", size=9), value_text="x"),)
+)
+PUT = PutValue("d16e57", 0, 9, b"\x00\xff", CampaignId(1), PilotId(1))
 BATCH = Batch(
     7,
     (Claimed(TaskId(3), 1, 1, 2, ("ä",), campaign=CampaignId(1)),),
@@ -99,6 +122,9 @@ def test_bytes_are_those_that_were_agreed_on() -> None:
         "submit": encode_request(1, SUBMIT).hex(),
         "claim": encode_request(2, CLAIM).hex(),
         "finish": encode_request(300, FINISH).hex(),
+        "calls": encode_request(1, CALLS).hex(),
+        "returns": encode_request(1, RETURNS).hex(),
+        "put_value": encode_request(1, PUT).hex(),
         "started": encode_request(3, STARTED).hex(),
         "heartbeat": encode_request(4, BEAT).hex(),
         "ping": encode_request(0, Ping()).hex(),
@@ -107,7 +133,7 @@ def test_bytes_are_those_that_were_agreed_on() -> None:
     } == GOLDEN
 
 
-@pytest.mark.parametrize("request_", [SUBMIT, CLAIM, STARTED, BEAT, FINISH, GetStore(), Ping()])
+@pytest.mark.parametrize("request_", [SUBMIT, CLAIM, STARTED, BEAT, FINISH, CALLS, RETURNS, PUT, GetStore(), Ping()])
 def test_request_comes_out_as_it_went_in(request_: AnyRequest) -> None:
     assert decode_request(one_frame(encode_request(9, request_))) == (9, request_)
 
