@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ParamSpec, TypeVar, Unpack
+from typing import Any, TypeVar, Unpack
 
 from pilotmtc.agent.node import allowance
 from pilotmtc.errors import ConfigError, UsageError, shown
@@ -27,7 +27,6 @@ from pilotmtc.session.stores import find_store
 from pilotmtc.session.submit.pilot import PilotOptions, describe
 from pilotmtc.sites import LOCAL
 
-P = ParamSpec("P")
 T = TypeVar("T")
 _OWN, _ANY = "own", "any"
 _UNKNOWN_WORKERS = 1024  # as long as nobody knows how many cores a site's pilots will have
@@ -40,7 +39,7 @@ class _Caller(concurrent.futures.Executor):
     _setup: CallSetup
     _calls: CallOptions
 
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> PilotFuture[T]:
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> PilotFuture[T]:
         """Have ``fn(*args, **kwargs)`` called, and return its future.
 
         Futures and stored values of this pool may be among the arguments, also within lists and the like: the call

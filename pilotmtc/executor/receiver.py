@@ -71,6 +71,7 @@ class Receiver:
         self._poll()
         while (event := self._next()) is not None:
             event()
+            del event  # with the results that it holds
             while self._over and self._fetching < _AHEAD:
                 self._fetch()
 

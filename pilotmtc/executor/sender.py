@@ -80,6 +80,7 @@ class Sender:
                 self._send(work.rows, tell_over)
                 self._ledger.settled()
                 on_sent()
+            del work  # futures that nobody has any more are not to wait here for the next call
 
     def seal(self, *, cancel: bool) -> None:
         """Say that no more calls come; with `cancel`, that the others are not wanted any more."""
