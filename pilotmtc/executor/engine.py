@@ -171,10 +171,16 @@ class Engine:
         """Let no more calls come. May be called by a finalizer: it waits for nothing and nobody."""
         self.ledger.closing = True
 
-    def join(self, timeout_s: float | None = None) -> None:
-        """Wait until all calls are over and all is closed."""
-        if self._threads and not self.inherited and not self._is_own_thread():
-            self._threads[0].join(timeout_s)
+    def join(self) -> None:
+        """Wait until all calls are over and all is closed; who interrupts that wants to leave at once."""
+        if not self._threads or self.inherited or self._is_own_thread():
+            return
+        try:
+            self._threads[0].join()
+        except KeyboardInterrupt:
+            self._break(PoolBroken("interrupted"))
+            self._threads[0].join(_LAST_S)
+            raise
 
     def _make_target(self, function: PickledFunction, setup: CallSetup) -> Target:
         plan, blobs = self.plan, [function.blob]

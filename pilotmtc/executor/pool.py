@@ -267,6 +267,10 @@ class PilotExecutor(_Caller):
         if wait:
             engine.join()
 
+    def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
+        """Shut the pool down. Whoever has interrupted the program need not wait for what has not begun."""
+        self.shutdown(cancel_futures=kind is not None and issubclass(kind, KeyboardInterrupt))
+
     def add_pilots(
         self, count: int = 1, *, wait_s: float | None = None, **options: Unpack[PilotOptions]
     ) -> list[Pilot]:

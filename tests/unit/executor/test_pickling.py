@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pilotmtc.errors import UsageError
@@ -68,10 +68,11 @@ def run_elsewhere(blob: Blob, *words: str) -> str:
 SIMPLE = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),
     lambda inner: st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(st.text(), inner),
-    max_leaves=200,
+    max_leaves=30,
 )
 
 
+@settings(max_examples=50)
 @given(st.lists(SIMPLE, max_size=5), st.dictionaries(st.text(min_size=1), SIMPLE, max_size=3))
 def test_plain_arguments_arrive(args: list[object], kwargs: dict[str, object]) -> None:
     call = Pickler(POOL, ShippedModules(True)).call(tuple(args), kwargs)
