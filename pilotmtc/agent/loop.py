@@ -194,6 +194,7 @@ class Loop:
     def ended(self, result: Result, now: float) -> None:
         """Note how an attempt ended, and start what there is room for now."""
         self._over(result, now)
+        self._outbox.hurry(now)
         self.tell(_event(result), now)
         self._outbox.be_patient(self._core.has_more, now)
 
@@ -201,6 +202,7 @@ class Loop:
         """Do as `ended` for attempts that have ended at once, such as calls that one worker ran."""
         for result in results:
             self._over(result, now)
+        self._outbox.hurry(now)
         self._perform(self._core.react_to_ends([_event(result) for result in results], now), now)
         self._outbox.be_patient(self._core.has_more, now)
 
