@@ -25,7 +25,7 @@ from pilotmtc import pickled
 from pilotmtc import worker as user_side
 from pilotmtc.agent import functions
 from pilotmtc.agent.functions import calls as in_worker
-from pilotmtc.agent.functions import frames, pool, rank, serve
+from pilotmtc.agent.functions import frames, pool, process, rank, serve
 from pilotmtc.agent.functions import worker as program
 from pilotmtc.model import INLINE_BYTES, Call, Function, Resources, TaskId, Value
 from pilotmtc.states import Cause
@@ -867,6 +867,49 @@ def test_nonsense_from_a_worker_ends_it(node: Node) -> None:
     result = node.result(tasks[0])
     assert result.cause is Cause.NODE_LOST
     assert "makes no sense" in (result.message or "")
+
+
+def test_calls_that_a_worker_has_taken_and_not_run_come_back_when_it_ends(node: Node) -> None:
+    def steal() -> None:
+        for _ in range(2):
+            os.read(3, 1 << 16)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    tasks = node.start(node.function(steal), *[node.claim() for _ in range(5)])
+    assert node.result(tasks[0]).signal == signal.SIGKILL
+    assert sorted(node.unbegun) == tasks[1:]
+
+
+@pytest.mark.parametrize("size", [10, frames.FRAME_BYTES])
+def test_worker_may_take_a_call_while_others_are_taken_back(
+    size: int, node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def step(began: str, until: str, data: bytes) -> None:
+        begin_and_wait(began, until)
+
+    code = node.function(step)
+    node.run(code, "a", os.devnull, b"")
+    (worker,) = node.functions._workers.values()
+    calls = [node.claim("began", "go", b""), *(node.claim("a", os.devnull, b"x" * size) for _ in range(6))]
+    all_of = process._all_of
+
+    def all_but_one(fd: int) -> list[bytes]:
+        found = all_of(fd)
+        if fd == worker._theirs and len(found) > 3:
+            os.write(worker._ours, found.pop(3))  # which the worker takes next
+        return found
+
+    monkeypatch.setattr(process, "_all_of", all_but_one)
+    tasks = node.start(code, *calls)
+    node.wait((node.directory / "began").exists)
+    node.functions._take_back(worker, all_but_first=True)
+    (node.directory / "go").touch()
+    node.wait(lambda: len(node.results) + len(node.unbegun) == 8)
+    kept = [task for task in tasks if task in node.results]
+    assert len(kept) == 2
+    assert kept[0] == tasks[0]
+    assert [node.results[task].cause for task in kept] == [Cause.EXIT, Cause.EXIT]
+    assert sorted(node.unbegun) == sorted(set(tasks) - set(kept))
 
 
 # -- the program ---------------------------------------------------------------------------------------------------

@@ -105,6 +105,15 @@ def call_frame(
     return b"".join(parts)
 
 
+def attempt_of(frame: bytes) -> tuple[int, int]:
+    """Return task and attempt of a call, whether its frame is this one or lies in a file."""
+    if frame[0] == IN_FILE:
+        _, task, attempt = frame.rsplit(b"-", 2)
+        return int(task), int(attempt)
+    fields = _CALL.unpack_from(frame)
+    return fields[5], fields[4]
+
+
 def ended_frame(  # noqa: PLR0917 -- called for each call: keywords would take longer
     outcome: int,
     task: int,

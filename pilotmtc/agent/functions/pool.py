@@ -420,5 +420,6 @@ class FunctionPool:
                 self._outcome.results += [self._results.not_run(mate, worker.process.slot, text) for mate in back]
                 back = []
             worker.over(claimed)
+            back = [*list(worker.flight)[1:], *back]  # nobody knows of those what became of them
         self._outcome.unbegun += [(claimed.task, claimed.attempt) for claimed in back]
         worker.close()

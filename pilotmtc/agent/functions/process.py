@@ -171,12 +171,15 @@ class FunctionWorker:
 
         `all_but_first`: it keeps the first, begun or not.
         """
-        taken = _all_of(self._theirs)
-        calls = [frame for frame in taken if frame[0] in (frames.CALL, frames.IN_FILE)]
-        for frame in taken:
-            if frame not in calls:
+        calls: set[tuple[int, int]] = set()
+        for frame in _all_of(self._theirs):
+            if frame[0] in (frames.CALL, frames.IN_FILE):
+                calls.add(frames.attempt_of(frame))
+            else:
                 os.write(self._ours, frame)
-        back = [self.flight.pop() for _ in calls][::-1]
+        # The worker may have taken any of them in between.
+        back = [claimed for claimed in self.flight if (claimed.task, claimed.attempt) in calls]
+        self.flight = deque(claimed for claimed in self.flight if (claimed.task, claimed.attempt) not in calls)
         back += self.waiting
         self.waiting.clear()
         for claimed in back:
