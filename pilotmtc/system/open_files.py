@@ -5,7 +5,6 @@ Programs that use `select`, or that close all descriptors up to the limit, fail 
 
 import contextlib
 import resource
-from collections.abc import Iterator
 
 _found: list[int] = []  # the soft limit from before `raise_limit`
 
@@ -18,18 +17,20 @@ def raise_limit() -> None:
         _found[:] = _found or [soft]
 
 
-@contextlib.contextmanager
-def limit_as_found() -> Iterator[None]:
+class limit_as_found:  # noqa: N801 -- used like a function; a generator would take longer than what it does
     """Restore the limit from before `raise_limit` for a moment, so that a new process inherits it.
 
     During this time, other threads may run out of descriptors, as they may at any time.
     """
-    if not _found:
-        yield
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(_found[0], hard), hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    __slots__ = ("_limits",)
+
+    def __enter__(self) -> None:
+        self._limits = resource.getrlimit(resource.RLIMIT_NOFILE) if _found else None
+        if self._limits is not None:
+            hard = self._limits[1]
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(_found[0], hard), hard))
+
+    def __exit__(self, *_: object) -> None:
+        if self._limits is not None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, self._limits)

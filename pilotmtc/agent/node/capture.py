@@ -8,20 +8,19 @@ The pipe of a short task is read when the task has ended. A thread reads those o
 delays only the tasks that write much.
 """
 
-import array
 import contextlib
 import errno
-import fcntl
 import logging
 import os
 import select
 import signal
 import stat
-import termios
 import threading
 import time
 import zlib
 from pathlib import Path
+
+from pilotmtc.system import pipes
 
 LIMIT_BYTES = 64 * 1024  # of a stream, in the store
 PART_BYTES = 32 * 1024  # of its head and of its tail, when it is larger
@@ -89,7 +88,7 @@ class Stream:
                 return
             now = select.poll()
             now.register(self._fd, 0)
-            if any(mask & select.POLLHUP for _, mask in now.poll(0)) and not available(self._fd):
+            if any(mask & select.POLLHUP for _, mask in now.poll(0)) and not pipes.available(self._fd):
                 with contextlib.suppress(FileNotFoundError):
                     epoll.unregister(self._fd)
 
@@ -102,17 +101,19 @@ class Stream:
     def finish(self) -> Harvest:
         """Read the rest and close; return as `Captures.harvest`."""
         with self._lock:
-            left = available(self._fd)  # no more than that: a process that lives on may write faster than this reads
+            left = pipes.available(
+                self._fd
+            )  # no more than that: a process that lives on may write faster than this reads
             while left > 0:
                 left -= self._drain()
-            os.close(self._fd)
+            pipes.close(self._fd)
             self._fd = -1
             if not self._head:
                 return bytes(self._data), self.size, None, "", None
             return self._finish_large()
 
     def _drain(self) -> int:
-        waiting = available(self._fd)
+        waiting = pipes.available(self._fd)
         if not waiting:
             return 0
         data = os.read(self._fd, min(waiting, _READ_BYTES))
@@ -207,7 +208,7 @@ class Captures:
 
     def get(self) -> tuple[int, int]:
         """Return the two ends of a new pipe, the one to read from first."""
-        return os.pipe2(os.O_CLOEXEC)
+        return pipes.make()
 
     @property
     def large(self) -> bool:
@@ -242,10 +243,10 @@ class Captures:
         """
         stream = self._streams.pop(fd, None)
         if stream is None:
-            count = available(fd)
+            count = pipes.available(fd)
             if count <= LIMIT_BYTES and count <= limit:
                 data = os.read(fd, count) if count else b""
-                os.close(fd)
+                pipes.close(fd)
                 if count >= PART_BYTES:  # the pipe may have been full, and the task may have waited
                     self._large_at = time.monotonic()
                 return data, count, None, "", None
@@ -283,13 +284,6 @@ class Captures:
                     stream.leave(self._epoll)
             if not busy:
                 time.sleep(_LOOK_S)  # much is read at once, so that chatty tasks cost little
-
-
-def available(fd: int) -> int:
-    """Return how many bytes wait in a pipe."""
-    count = array.array("i", [0])
-    fcntl.ioctl(fd, termios.FIONREAD, count)
-    return count[0]
 
 
 def tail(path: str, limit: int) -> tuple[bytes, int]:

@@ -19,7 +19,7 @@ from pilotmtc.agent.node.interface import NO_ROOM, LaunchError, Process
 from pilotmtc.errors import UsageError
 from pilotmtc.model import PilotId
 from pilotmtc.resources.slots import Slot, core_list
-from pilotmtc.system import processes
+from pilotmtc.system import pipes, processes
 from pilotmtc.system.open_files import limit_as_found
 from pilotmtc.template import Expanded, expand, functions
 
@@ -88,8 +88,8 @@ class ProcessLauncher:
         mark, self._no_mark = resource.getrlimit(guard.MARK)
         self.mark = mark if mark > 0 and not mark & _TASKS else guard.take_mark()
         self._marks = 0  # given so far
-        # Tasks must not inherit that Python ignores these signals.
-        self._defaults = [s for s in signal.valid_signals() if signal.getsignal(s) is signal.SIG_IGN]
+        # Tasks must not inherit that Python ignores some. Of others the C library would first ask how they are handled.
+        self._defaults = [int(number) for number in signal.valid_signals()]
 
     def launch(self, start: Start, *, bind: bool, stay: bool) -> Process:
         """Start a task; with `bind` it is born on its cores, else `pin_late` may do it (if its ``cores`` say so).
@@ -156,7 +156,7 @@ class ProcessLauncher:
             raise
         finally:
             for fd in opened:
-                os.close(fd)
+                pipes.close(fd)
         return process
 
     def launch_worker(
