@@ -11,6 +11,7 @@ from pilotmtc.agent.crews.protocol import (
     WorkerReady,
 )
 from pilotmtc.model import Resources, TaskId, Template
+from pilotmtc.protocol.values import ValuePart
 
 
 class Member:
@@ -28,7 +29,7 @@ class Member:
 
     __slots__ = (
         "_beat_s", "_begins", "_resources", "_templates", "beat_at", "halts", "heard_at", "hello", "identity", "line",
-        "load", "owes", "peek", "used_bytes",
+        "load", "owes", "parts", "peek", "taken", "used_bytes",
     )  # fmt: skip
 
     def __init__(self, identity: bytes, hello: WorkerReady, now: float, beat_s: float) -> None:
@@ -40,6 +41,8 @@ class Member:
         self._resources: dict[int, Resources] = {}
         self.halts: list[StopAttempt] = []
         self.peek: list[tuple[TaskId, int]] = []
+        self.parts: list[ValuePart] = []
+        self.taken: list[int] = []
         self._beat_s = beat_s
         self.heard_at = self.beat_at = now
         self.owes = False  # it is to be sent a confirmation
@@ -54,9 +57,13 @@ class Member:
 
     def to_say(self, now: float) -> Numbered | None:
         """Return the message to send now, if there is one."""
-        if self._begins or self.halts or self.peek:
-            down = ToWorker(tuple(self._begins), tuple(self.halts), self._templates, self._resources, tuple(self.peek))
+        if self._begins or self.halts or self.peek or self.parts or self.taken:
+            down = ToWorker(
+                tuple(self._begins), tuple(self.halts), self._templates, self._resources, tuple(self.peek),
+                tuple(self.parts), tuple(self.taken),
+            )  # fmt: skip
             self._begins, self.halts, self._templates, self._resources, self.peek = [], [], {}, {}, []
+            self.parts, self.taken = [], []
             return self._after(now, self.line.say(down, now))
         return self._after(now, self.line.beat()) if self.owes else None
 

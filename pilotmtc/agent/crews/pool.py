@@ -32,6 +32,8 @@ from pilotmtc.agent.crews.protocol import (
     encode,
 )
 from pilotmtc.agent.crews.start_workers import WorkerStarter
+from pilotmtc.agent.crews.value_desk import ValueDesk
+from pilotmtc.agent.functions.frames import VALUES
 from pilotmtc.agent.node import mpi
 from pilotmtc.agent.node.interface import LaunchError
 from pilotmtc.errors import ProtocolError
@@ -101,6 +103,7 @@ class WorkerPool:
         self._cluster = cluster
         self._contact = contact
         self._path = path
+        self._desk = ValueDesk(path.parent / VALUES)
         self._starter = starter
         self._address = address
         self._named = named
@@ -243,6 +246,7 @@ class WorkerPool:
             _log.warning("cannot note in %s that the pilot has ended: %s", self._path.parent, error.strerror)
         self._starter.stop()
         self._door.close()
+        self._desk.close()
 
     # -- the workers' side ------------------------------------------------------------------------------------
 
@@ -297,6 +301,10 @@ class WorkerPool:
     def _take(self, member: Member, up: ToAgent, now: float) -> None:
         name = member.hello.name
         over = []
+        for ask in up.asks:
+            member.parts.append(self._desk.part(ask))
+        for put in up.puts:
+            member.taken.append(self._desk.take(member.hello.birth, put))
         for result in up.results:
             run = self._wide.get(result.task)
             if run is not None and run.start.claimed.attempt == result.attempt:
@@ -358,6 +366,7 @@ class WorkerPool:
         del self._by_identity[member.identity]
         self._dirty.pop(name, None)
         self._gone.add(member.hello.birth)
+        self._desk.forget(member.hello.birth)
         self._lost[name] = reason
         _log.warning("node %s is lost: %s", name, reason)
         for run in self._wide.values():

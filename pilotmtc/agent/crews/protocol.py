@@ -15,6 +15,7 @@ from msgspec import Struct
 from pilotmtc.errors import ProtocolError
 from pilotmtc.model import Claimed, Resources, Result, TaskId, Template
 from pilotmtc.protocol.records import OutputTail
+from pilotmtc.protocol.values import GetValue, PutValue, ValuePart
 from pilotmtc.resources.slots import Slot
 from pilotmtc.states import Cause
 
@@ -55,13 +56,22 @@ class StopAttempt(Struct, frozen=True, array_like=True):
 
 
 class ToWorker(Struct, frozen=True, array_like=True):
-    """From the agent; with the templates and resources of the attempts to start, by their numbers."""
+    """From the agent; with the templates and resources of the attempts to start, by their numbers.
+
+    Attributes
+    ----------
+    parts, taken
+        Answers to `ToAgent.asks` and `ToAgent.puts`, in their order: of the latter how much the agent has, below 0 if
+        it cannot keep that value.
+    """
 
     begins: tuple[StartAttempt, ...] = ()
     halts: tuple[StopAttempt, ...] = ()
     templates: dict[int, Template] = {}
     resources: dict[int, Resources] = {}
     peek: tuple[tuple[TaskId, int], ...] = ()
+    parts: tuple[ValuePart, ...] = ()
+    taken: tuple[int, ...] = ()
 
 
 class ToAgent(Struct, frozen=True, array_like=True):
@@ -75,6 +85,9 @@ class ToAgent(Struct, frozen=True, array_like=True):
         Calls that were taken back before they began.
     begun
         Calls that run after others on their slots, as far as they take long: task, attempt and cores.
+    asks, puts
+        Parts of values that it lacks, and of results: a worker that has not the pilot's directory takes the agent for
+        the store.
     """
 
     results: tuple[Result, ...] = ()
@@ -83,6 +96,8 @@ class ToAgent(Struct, frozen=True, array_like=True):
     unfit: str = ""
     unbegun: tuple[tuple[TaskId, int], ...] = ()
     begun: tuple[tuple[TaskId, int, str], ...] = ()
+    asks: tuple[GetValue, ...] = ()
+    puts: tuple[PutValue, ...] = ()
 
 
 class WorkerReady(Struct, frozen=True, array_like=True, tag="ready"):

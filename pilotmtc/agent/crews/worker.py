@@ -26,6 +26,7 @@ import zmq
 from pilotmtc.agent import guard
 from pilotmtc.agent.core import events as c
 from pilotmtc.agent.crews.contact import OVER, Contact, descriptor, readable
+from pilotmtc.agent.crews.distant_values import DistantValues
 from pilotmtc.agent.crews.protocol import (
     Accepted,
     Dismissed,
@@ -45,6 +46,7 @@ from pilotmtc.agent.node.capture import Captures
 from pilotmtc.agent.node.outputs import Outputs
 from pilotmtc.agent.node.process import ProcessLauncher
 from pilotmtc.agent.node.supervisor import Supervisor
+from pilotmtc.agent.value_files import ValueFiles, memory_directory
 from pilotmtc.errors import PilotMTCError, ProtocolError
 from pilotmtc.model import PilotId, Resources, Result, TaskId, Template
 from pilotmtc.protocol.records import OutputTail
@@ -153,6 +155,11 @@ class Worker:
         self._node = Supervisor(name, directory, launcher, Outputs(captures))
         self._functions = FunctionPool(name, directory, launcher, self._node, captures, cores=len(own.cores))
         self._functions.open(self._watch, self._unwatch)
+        self._distant: DistantValues | None = None
+        if self._scratch is not None:
+            in_memory = memory_directory(contact.pilot) if guard_fd is not None else None
+            files = ValueFiles(directory, memory=in_memory, memory_bytes=memory)
+            self._distant = DistantValues(PilotId(contact.pilot), files, self._start_calls, self._not_started)
         self._running: dict[TaskId, int] = {}
         self._templates: dict[int, Template] = {}
         self._resources: dict[int, Resources] = {}
@@ -195,6 +202,8 @@ class Worker:
         finally:
             self._functions.close()
             self._node.close()
+            if self._distant is not None:
+                self._distant.close()
             self._dealer.disable_monitor()
             self._monitor.close(0)
             self._dealer.close(500)
@@ -234,6 +243,8 @@ class Worker:
                 for result in node.poll(now):
                     self._ended(functions.wide.result(result))
             functions.poll(now)
+            if self._distant is not None:
+                self._distant.poll(now)
             self._take_in_calls()
             self._look_at_link(now)
             self._hear(now)
@@ -271,6 +282,10 @@ class Worker:
             stop = c.Stop(halt.task, halt.attempt, halt.cause, halt.grace_s)
             self._node.stop(stop, now)
             self._functions.stop(stop, now)
+            if self._distant is not None:
+                self._distant.stop(stop, now)
+        if self._distant is not None:
+            self._distant.hear(down.parts, down.taken, now)
         self._written += [*self._node.peek(down.peek), *self._functions.peek(down.peek)]
         self._take_in_calls()
 
@@ -281,17 +296,15 @@ class Worker:
         wide = c.Wide(begin.way, begin.first, begin.ranks, begin.nodes) if begin.way else None
         template, resources = self._templates[claimed.template], self._resources[claimed.resources]
         start = c.Start(claimed, template, resources, begin.slots, wide, begin.mates)
-        if template.function is not None and self._scratch is not None:
-            text = f"functions need the pilot's directory, {self._contact.directory}, and this node does not have it"
-            for each in (claimed, *begin.mates):
-                self._results.append(self._node.report(c.Report(each.task, each.attempt, Cause.LAUNCH_ERROR, text)))
-            return
         if template.function is not None and wide is None:
-            calls = [(each.task, each.attempt) for each in (claimed, *begin.mates)]
-            if self._functions.start(start, now):
-                self._running.update(calls)
+            if self._distant is not None:
+                self._distant.start(start, now)
             else:
-                self._no_room += calls
+                self._start_calls(start, now)
+            return
+        if template.function is not None and self._scratch is not None:
+            text = f"ranks of a call need the pilot's directory, {self._contact.directory}, which this node has not"
+            self._not_started(claimed.task, claimed.attempt, Cause.LAUNCH_ERROR, text)
             return
         if template.function is not None:
             try:
@@ -311,6 +324,22 @@ class Worker:
         else:
             self._functions.wide.drop(claimed.task, claimed.attempt)
             self._no_room.append((claimed.task, claimed.attempt))
+
+    def _start_calls(self, start: c.Start, now: float) -> None:
+        calls = [(each.task, each.attempt) for each in (start.claimed, *start.mates)]
+        if self._functions.start(start, now):
+            self._running.update(calls)
+        else:
+            self._no_room += calls
+            self._let_go([task for task, _ in calls])
+
+    def _not_started(self, task: TaskId, attempt: int, cause: Cause, message: str) -> None:
+        self._results.append(self._node.report(c.Report(task, attempt, cause, message)))
+
+    def _let_go(self, tasks: Sequence[TaskId]) -> None:
+        """Note that these calls need their values no more."""
+        if self._distant is not None:
+            self._distant.over(tasks)
 
     def _watch(self, fd: int) -> None:
         self._epoll.register(fd, select.EPOLLIN)
@@ -332,12 +361,16 @@ class Worker:
             self._begun.pop(task, None)
             self._running.pop(task, None)
         self._unbegun += outcome.unbegun
+        self._let_go([task for task, _ in outcome.unbegun])
 
     def _ended(self, result: Result) -> None:
         self._running.pop(result.task, None)
+        self._let_go((result.task,))
         killed = result.signal in _KILLED or (result.exit_code or 0) - 128 in _KILLED
         if killed and result.cause in (Cause.SIGNAL, Cause.EXIT):
             self._doubtful.append((time.monotonic() + _DOUBT_S, result))
+        elif self._distant is not None and result.value is not None and result.value.digest:
+            self._distant.bring(result, self._results.append)
         else:
             self._results.append(result)
 
@@ -352,8 +385,9 @@ class Worker:
         for again in self._line.again(now):
             self._dealer.send(encode(again), zmq.NOBLOCK)
         begun = self._long_begun(now)
+        asks, puts = ([], []) if self._distant is None else (self._distant.asks, self._distant.puts)
         while (
-            self._results or self._no_room or self._unbegun or begun or self._written or self._unfit()
+            self._results or self._no_room or self._unbegun or begun or self._written or asks or puts or self._unfit()
         ) and self._line.unheard < _WINDOW:
             count = size = 0
             for result in self._results[:_RESULTS]:
@@ -366,8 +400,10 @@ class Worker:
             self._told = self._told or bool(unfit)
             up = ToAgent(
                 tuple(self._results[:count]), tuple(self._no_room), tuple(self._written), unfit, tuple(self._unbegun),
-                begun,
+                begun, tuple(asks), tuple(puts[:1]),
             )  # fmt: skip
+            asks.clear()
+            del puts[:1]
             del self._results[:count]
             self._no_room.clear()
             self._unbegun.clear()
@@ -393,6 +429,8 @@ class Worker:
         return bool(self._node.unfit) and not self._told
 
     def _all_said(self) -> bool:
+        if self._distant is not None and self._distant.owes:
+            return not self._welcome
         return not self._welcome or not (self._results or self._no_room or self._unbegun or self._line.unheard)
 
     def _look_at_link(self, now: float) -> None:
