@@ -6,6 +6,7 @@ It is not an error if a process has gone: results are then empty.
 import ctypes
 import math
 import os
+import re
 import time
 from collections.abc import Iterator
 
@@ -104,6 +105,25 @@ def proportional_memory(pid: int, resident: int) -> int:
         return resident
     except _GONE:
         return 0 if not os.path.exists(f"/proc/{pid}") else resident
+
+
+def memory_of_files(pid: int, name: re.Pattern[bytes]) -> int:
+    """Return the bytes of a process that are unchanged pages of files whose path matches `name`, as its share."""
+    total = share = 0
+    counts = False
+    try:
+        with open(f"/proc/{pid}/smaps", "rb") as file:
+            for line in file:
+                key, _, rest = line.partition(b" ")
+                if not key.endswith(b":"):  # a mapping begins
+                    total, share, counts = total + share, 0, name.search(line.rstrip()) is not None
+                elif counts and key == b"Pss:":
+                    share = int(rest.split()[0]) * 1024
+                elif counts and key == b"Anonymous:":  # changed, and so its own
+                    share = max(share - int(rest.split()[0]) * 1024, 0)
+    except (*_GONE, PermissionError):
+        return 0
+    return total + share
 
 
 def peak_memory(pid: int) -> int:

@@ -664,6 +664,31 @@ def test_memory_limit(node: Node) -> None:
     assert result.memory_bytes > 140 * MIB
 
 
+def test_memory_of_what_was_put_is_not_limited(node: Node) -> None:
+    class Table:
+        def __init__(self, content: Any) -> None:
+            self.content = content
+
+        def __reduce_ex__(self, protocol: Any) -> Any:
+            return Table, (pickle.PickleBuffer(self.content),)
+
+    def read(table: Any, path: str) -> int:
+        found = sum(table.content[::4096])
+        begin_and_wait("began", path)
+        return int(found)
+
+    put = node.keep(pickled.dump_value(Table(bytearray([1]) * (200 * MIB)), cloudpickle.dumps))
+    limited = Resources(memory_bytes=100 * MIB, grace_s=0.1)
+    call = Call(Value(dump_args(Argument("value", put), "go")), (), (put,))
+    (task,) = node.start(read, node.claim_call(call), resources=limited)
+    node.wait((node.directory / "began").exists)
+    for _ in range(3):
+        node.supervisor.poll(time.monotonic() + 10)
+    (node.directory / "go").touch()
+    assert node.value(node.result(task)) == 200 * MIB // 4096
+    assert node.results[task].memory_bytes > 200 * MIB
+
+
 def test_memory_is_that_of_the_call(node: Node) -> None:
     def fill(size: int) -> None:
         held = bytearray(size)

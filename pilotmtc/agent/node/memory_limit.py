@@ -1,10 +1,13 @@
 """Memory limits of tasks: all processes that a task has started count."""
 
+import re
 from collections.abc import Iterable, Iterator
 
 from pilotmtc.agent.node import marks
 from pilotmtc.agent.node.interface import Process
 from pilotmtc.system import processes
+
+_VALUE = re.compile(rb"/[0-9a-f]{64}( \(deleted\))?$")  # the files of values are named by their digests
 
 
 def over_limit(limited: Iterable[Process]) -> Iterator[Process]:
@@ -17,5 +20,8 @@ def over_limit(limited: Iterable[Process]) -> Iterator[Process]:
         if process.cause is not None or sum(size for _, size in found) <= limit:
             continue
         # That sum counts shared memory once per process. The exact one takes longer.
-        if sum(processes.proportional_memory(pid, size) for pid, size in found) > limit:
+        used = sum(processes.proportional_memory(pid, size) for pid, size in found)
+        if used > limit and process.over is not None:  # what was put is the node's, not that of the call that reads it
+            used -= sum(processes.memory_of_files(pid, _VALUE) for pid, _ in found)
+        if used > limit:
             yield process
