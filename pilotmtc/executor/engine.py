@@ -106,17 +106,27 @@ class Engine:
 
     # -- for those who call -----------------------------------------------------------------------------------
 
+    def for_many(self, function: Callable[..., object]) -> Callable[..., object] | PickledFunction:
+        """Return what to `submit` for many calls of a function, all of which find it as it is now."""
+        try:
+            return self._pickler.function(function, looked_into=True) if callable(function) else function
+        except Exception:  # noqa: BLE001 -- each of the calls will say it
+            return function
+
     def submit(
-        self, function: Callable[..., object], setup: CallSetup, args: Sequence[object], kwargs: dict[str, object],
-        text: str | None = None,
+        self, function: Callable[..., object] | PickledFunction, setup: CallSetup, args: Sequence[object],
+        kwargs: dict[str, object], text: str | None = None,
     ) -> PilotFuture[Any]:  # fmt: skip
         """Have a function called, and return the future of that."""
         self._open()
         words = arguments(args, kwargs) if text is None else text
         try:
-            if not callable(function):
+            if isinstance(function, PickledFunction):
+                code = function
+            elif callable(function):
+                code = self._pickler.function(function)
+            else:
                 raise TypeError(f"{shown(function)} cannot be called: give a function, and then its arguments")
-            code = self._pickler.function(function)
             target = self._targets.get((code.blob.digest, id(setup))) or self._make_target(code, setup)
             pickled = self._pickler.call(args, kwargs)
         except Exception as error:  # noqa: BLE001 -- whatever keeps it from being pickled is this call's own

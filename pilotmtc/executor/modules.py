@@ -11,7 +11,8 @@ from types import ModuleType
 
 from pilotmtc.errors import UsageError, shown
 
-_NEVER = frozenset({"__main__", "__mp_main__", "pilotmtc", "pilotmtc_adaptors", "cloudpickle"})
+_MAIN = ("__main__", "__mp_main__")
+_NEVER = frozenset({*_MAIN, "pilotmtc", "pilotmtc_adaptors", "cloudpickle"})
 _SHARED = ("site-packages", "dist-packages")
 _lock = threading.RLock()  # cloudpickle's list of such modules belongs to the process
 
@@ -48,6 +49,24 @@ class ShippedModules:
             finally:
                 for module in added:
                     cloudpickle.unregister_pickle_by_value(module)
+
+    def travels(self, found: object) -> bool:
+        """Return whether a module, a function or a class is sent by value."""
+        if isinstance(found, ModuleType):
+            return self._ships(found.__name__)
+        module = getattr(found, "__module__", None)
+        if not isinstance(module, str) or module in _MAIN or self._ships(module):
+            return True
+        there: object = sys.modules.get(module)
+        for name in getattr(found, "__qualname__", "").split("."):
+            there = getattr(there, name, None)
+        return there is not found  # as of functions within functions
+
+    def _ships(self, module: str) -> bool:
+        with _lock:
+            names = self._names()
+        parts = module.split(".")
+        return any(".".join(parts[:count]) in names for count in range(1, len(parts) + 1))
 
     def _names(self) -> list[str]:
         """Return the names of the modules; that of a package stands for all that is in it."""

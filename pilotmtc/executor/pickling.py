@@ -19,6 +19,7 @@ from pilotmtc.errors import UsageError
 from pilotmtc.executor.future import NotByItself, PilotFuture, Pool, StoredValue
 from pilotmtc.executor.loading import Bytes
 from pilotmtc.executor.modules import ShippedModules
+from pilotmtc.executor.snapshots import Snapshot
 from pilotmtc.executor.texts import name_of
 from pilotmtc.model import INLINE_BYTES, Value
 from pilotmtc.pickled import digest_of, dump_value, size_of
@@ -28,6 +29,7 @@ _LISTS = frozenset({tuple, list, set, frozenset})
 _STAND_IN = print  # where something of its kind must be in a pickle that is only compared
 _NO_FILE = ("<dynamic-code>",)  # what cloudpickle has instead of a file's name
 _LOOKED_AT = 100  # values among arguments; more are left to cloudpickle, which is as fast with many
+_LARGE_BYTES = 64 * 1024  # a function that needs longer to pickle than its call takes
 _KEPT = (types.FunctionType, types.BuiltinFunctionType, type)  # what other callables hold may change between calls
 
 
@@ -73,6 +75,12 @@ class PickledFunction(Struct, frozen=True):
     fixed: bool
 
 
+class _Known(NamedTuple):
+    of: weakref.ref[Any]
+    pickled: PickledFunction
+    snapshot: Snapshot
+
+
 class Pickler:
     """Pickles what the calls of one pool need. Threads may share it.
 
@@ -86,19 +94,31 @@ class Pickler:
         self._pool = pool
         self._known_again = known_again
         self._modules = modules
-        self._known: dict[int, tuple[weakref.ref[Any], PickledFunction]] = {}
+        self._known: dict[int, _Known] = {}
         self._lock = threading.Lock()
 
-    def function(self, function: Callable[..., object]) -> PickledFunction:
-        """Return a function pickled with its code, which is done once for each function object."""
+    def function(self, function: Callable[..., object], *, looked_into: bool = False) -> PickledFunction:
+        """Return a function pickled with its code, and with what it refers to as that is now.
+
+        Parameters
+        ----------
+        looked_into
+            Do not take it for unchanged because what it refers to is large: this is for many calls.
+        """
         known = self._known.get(id(function))
-        if known is not None and known[0]() is function:
-            return known[1]
+        if (
+            known is not None
+            and known.of() is function
+            and (known.snapshot.steady or (known.pickled.blob.size > _LARGE_BYTES and not looked_into))
+            and known.snapshot.holds()
+        ):
+            return known.pickled
+        snapshot = Snapshot(function, self._modules.travels)  # before it is pickled: a change meanwhile is seen later
         pickled = PickledFunction(name_of(function), self.alone(function), _is_fixed(function))
         if isinstance(function, _KEPT):
             key, table = id(function), self._known
             with self._lock:
-                table[key] = (weakref.ref(function, lambda _: table.pop(key, None)), pickled)
+                table[key] = _Known(weakref.ref(function, lambda _: table.pop(key, None)), pickled, snapshot)
         return pickled
 
     def alone(self, value: object) -> Blob:

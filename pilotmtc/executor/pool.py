@@ -325,7 +325,7 @@ class _Sender:
     def __init__(self, caller: _Caller, fn: Callable[..., Any]) -> None:
         self._engine = caller._engine
         self._setup = caller._setup
-        self._fn = fn
+        self._fn = caller._engine.for_many(fn)
 
     def __call__(self, row: tuple[Any, ...]) -> PilotFuture[Any]:
         return self._engine.submit(self._fn, self._setup, row, {})
