@@ -165,13 +165,45 @@ def dump_exception(
     """
     if traceback_text is None:
         traceback_text = text_of_traceback(error)
-    try:
-        data = dumps(error, 5)
-        if type(pickle.loads(data)) is not type(error):
-            data = b""
-    except Exception:  # noqa: BLE001 -- whatever the user's classes do, the text says what happened
-        data = b""
+    data = b""
+    for candidate in (error, _Parts(error)):
+        found, same = _try(candidate, error, dumps)
+        data = found if same else data or found
+        if same:
+            break
     return pickle.dumps((data, _name(type(error)), _text(error), traceback_text), 5)
+
+
+class _Parts:
+    """Pickled as what an exception consists of, whatever its ``__init__`` would take."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def __reduce__(self) -> Any:
+        error = self._error
+        if type(error).__reduce__ is not BaseException.__reduce__:
+            raise pickle.PicklingError("the class says itself how it is pickled")
+        return _from_parts, (type(error), error.args, vars(error))
+
+
+def _from_parts(kind: type[BaseException], args: tuple[object, ...], attributes: dict[str, object]) -> BaseException:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(attributes)
+    return error
+
+
+def _try(candidate: object, error: BaseException, dumps: Callable[..., bytes]) -> tuple[bytes, bool]:
+    """Return a pickle of what stands for an exception, if its class comes back, and whether its text does, too."""
+    try:
+        data = dumps(candidate, 5)
+        found = pickle.loads(data)
+        if type(found) is not type(error):
+            return b"", False
+        return data, _text(found) == _text(error)
+    except Exception:  # noqa: BLE001 -- whatever the user's classes do, the text says what happened
+        return b"", False
 
 
 def load_exception(data: Bytes, loads: Callable[[bytes], Any] = pickle.loads) -> BaseException:

@@ -10,6 +10,7 @@ from pilotmtc.states import Cause, TaskState
 from pilotmtc.text.endings import describe_end, message_of
 
 _SETUP = "the initializer"  # so begins what workers say of it
+_IN_CALL = "in the middle of the call"  # so agents say of a worker what the sentence here says, too
 _WORDS = 2000  # of what a call wrote to stderr, at the most
 _HELP = {
     Cause.TIMEOUT: "give it a longer time_limit",
@@ -80,7 +81,7 @@ def _sentence(future: Future, row: ReturnedCall) -> str:
         text = f"{call} was not called"
     else:
         text = f"{call}: {describe_end(row)}{where}"
-    if message := message_of(row):
+    if (message := message_of(row)) and _IN_CALL not in message:
         text = f"{text}: {message}"
     if row.cause in _HELP:
         text = f"{text}; {_HELP[row.cause]}"

@@ -208,9 +208,16 @@ def test_arguments_that_cannot_be_unpickled_fail_their_own_call(node: Node) -> N
 # -- exceptions --------------------------------------------------------------------------------------------------
 
 
-class NotUnpickled(Exception):
+class Two(Exception):
     def __init__(self, one: int, two: int) -> None:
         super().__init__(f"{one} and {two}")
+        self.two = two
+
+
+class NotPickled(Exception):
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.lock = threading.Lock()
 
 
 def test_exception_comes_with_its_traceback_and_worker_goes_on(node: Node) -> None:
@@ -241,10 +248,16 @@ def test_exceptions_that_end_programs_end_the_call_only(node: Node, error: BaseE
     assert len(node.pids()) == 1
 
 
+def test_exception_whose_class_takes_other_arguments_comes_back(node: Node) -> None:
+    found = node.value(node.run(lambda: raises(Two(1, 2))))
+    assert (str(found), found.two) == ("1 and 2", 2)
+    assert "Two: 1 and 2" in str(found.__cause__)
+
+
 def test_exception_that_cannot_travel_is_told_as_text(node: Node) -> None:
-    found = node.value(node.run(lambda: raises(NotUnpickled(1, 2))))
+    found = node.value(node.run(lambda: raises(NotPickled("here"))))
     assert isinstance(found, pickled.RemoteError)
-    assert str(found).endswith("NotUnpickled: 1 and 2")
+    assert str(found).endswith("NotPickled: here")
     assert "Traceback" in str(found.__cause__)
 
 

@@ -4,6 +4,7 @@ import ast
 import pickle
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,25 @@ class NotPickled(Exception):
 
 
 class NotUnpickled(Exception):
-    def __init__(self, one: int, two: int) -> None:
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.lock = threading.Lock()
+
+
+class Two(Exception):
+    """Its arguments are not those of its base."""
+
+    def __init__(self, one: int, two: int, *, more: str = "") -> None:
         super().__init__(f"{one} and {two}")
+        self.two = two
+        self.more = more
+
+
+class Doubled(Exception):
+    """Made again from its arguments, it would have another text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(f"doubled: {text}")
 
 
 class Evil(Exception):
@@ -127,8 +145,16 @@ def test_exception_comes_back_with_the_traceback_as_its_cause() -> None:
     )
 
 
+@pytest.mark.parametrize("error", [Two(1, 2, more="x"), Doubled("once"), ExceptionGroup("g", [ValueError("3")])])
+def test_exception_comes_back_whatever_its_class_is_made_of(error: Exception) -> None:
+    error.add_note("noted")
+    found = load_exception(dump_exception(error))
+    assert type(found) is type(error)
+    assert (str(found), vars(found)) == (str(error), vars(error))
+
+
 @pytest.mark.parametrize(
-    ("error", "text"), [(NotPickled("here"), "here"), (NotUnpickled(1, 2), "1 and 2"), (Evil(), "cannot be shown")]
+    ("error", "text"), [(NotPickled("here"), "here"), (NotUnpickled("held"), "held"), (Evil(), "cannot be shown")]
 )
 def test_exception_that_cannot_travel_is_told_as_text(error: Exception, text: str) -> None:
     data = dump_exception(error)
