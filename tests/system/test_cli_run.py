@@ -46,6 +46,28 @@ def test_values_come_from_everywhere(user: User, words: list[str], stdin: bytes 
     assert f"campaign 1: {len(expected)} done in" in done.err
 
 
+@pytest.mark.parametrize(
+    ("words", "named"), [(["--cores", "2"], "--cores"), (["--cores=2"], "--cores=2"), (["-k"], "-k")]
+)
+@pytest.mark.parametrize("command", ["printf '<%s>\\n' {}", "printf <%s>\\n"])
+def test_option_among_the_values_is_a_value_with_a_warning(
+    user: User, command: str, words: list[str], named: str
+) -> None:
+    done = user.cli("run", *([command] if "'" in command else command.split()), ":::", "1", *words)
+    assert lines(done.out) == lines("".join(f"<{value}>\n" for value in ["1", *words]))
+    warning = (
+        f"pilotmtc: warning: {named} behind ':::' is a value, like all that follows: options come before the command"
+    )
+    assert done.err.splitlines()[0] == warning
+    assert done.err.count("warning") == 1
+
+
+def test_what_is_no_option_of_ours_is_a_value_without_a_warning(user: User) -> None:
+    done = user.cli("run", "printf '<%s>\\n' {}", ":::", "--mass", "-x", "--", "-", "--no-such=1")
+    assert len(lines(done.out)) == 5
+    assert "warning" not in done.err
+
+
 def test_tricky_values_stay_values(user: User) -> None:
     tricky = ["it's", '"', "$HOME", "`id`", "$(id)", "a;b", "a\\b", "-n", "*", "{}", "{1}", "#x", "~", "a  b", "ü", "!"]
     for command in (

@@ -1,7 +1,7 @@
 """The options of tasks, and the tasks that a command line describes."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import click
@@ -145,9 +145,14 @@ def build_tasks(words: Sequence[str], options: dict[str, Any]) -> "tuple[TaskStr
             raise click.UsageError("there is no command to run with these options", click.get_current_context())
         return None
     tell = streams.tell if sys.stderr.isatty() else (lambda _words: None)
-    behind = _option_behind(words)
-    if behind and len(words[0].split()) > 1:  # a shell line, which has no arguments
-        raise click.UsageError(behind, click.get_current_context())
+    command, values = (words[: words.index(":::")], words[words.index(":::") :]) if ":::" in words else (words, ())
+    behind = ""
+    if option := _option_in(command[1:]):
+        behind = f"{option} behind the command is one of its arguments: options come before the command"
+        if len(words[0].split()) > 1:  # a shell line, which has no arguments
+            raise click.UsageError(behind, click.get_current_context())
+    if option := _option_in(values):
+        streams.warn(f"{option} behind ':::' is a value, like all that follows: options come before the command")
     try:
         return tasks_of(words, files, form, axes, cast("TaskOptions", given), tell=tell), name
     except UsageError as error:
@@ -156,10 +161,8 @@ def build_tasks(words: Sequence[str], options: dict[str, Any]) -> "tuple[TaskStr
         raise
 
 
-def _option_behind(words: Sequence[str]) -> str:
-    """Return a hint if `pilotmtc` has the option that follows the command, and so belongs to it; empty if not."""
+def _option_in(words: Iterable[str]) -> str:
+    """Return the first word that is an option of the command of `pilotmtc` that is being run; empty if none is."""
     params = click.get_current_context().command.params
     known = {name for param in params for name in (*param.opts, *param.secondary_opts)}
-    command = words[: words.index(":::")] if ":::" in words else words
-    found = next((word for word in command[1:] if word.startswith("-") and word.partition("=")[0] in known), "")
-    return found and f"{found} behind the command is one of its arguments: options come before the command"
+    return next((word for word in words if word.startswith("-") and word.partition("=")[0] in known), "")
