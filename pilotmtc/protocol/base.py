@@ -46,6 +46,9 @@ class WaitsFor(enum.Enum):
     CHANGES = "any change that people watch"
 
 
+TIME_LIMIT_S = 60.0
+
+
 class Handling(Struct, frozen=True, kw_only=True):
     """How a request is handled.
 
@@ -58,7 +61,7 @@ class Handling(Struct, frozen=True, kw_only=True):
     execution
         Where the server performs it.
     time_limit_s
-        A request in a thread is given up after this time.
+        A request in a thread is given up after this time. Those with more than `TIME_LIMIT_S` have another thread.
     pilot_field
         The field that must be an agent's own pilot.
     sign_of_life
@@ -78,7 +81,7 @@ class Handling(Struct, frozen=True, kw_only=True):
     said_by: frozenset[Role]
     effect: Effect
     execution: Execution = Execution.TRANSACTION
-    time_limit_s: float = 60.0
+    time_limit_s: float = TIME_LIMIT_S
     pilot_field: str = "pilot"
     sign_of_life: bool = False
     waits_for: WaitsFor | None = None

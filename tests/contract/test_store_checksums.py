@@ -1,5 +1,6 @@
 """What a check finds of files that hold large outputs."""
 
+import os
 import zlib
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from tests.contract.storekit import Kit, result, row
 def test_changed_files_of_large_outputs_are_found(tmp_path: Path, clock: FakeClock) -> None:
     store = SqliteStore(tmp_path / "store.db", clock)
     kit = Kit(store)
-    kit.submit(*(row(n) for n in range(3)))
+    kit.submit(*(row(n) for n in range(4)))
     outputs = tmp_path / "store.db.d" / "pilots" / "key" / "outputs"
     outputs.mkdir(parents=True)
     pilot = store.call(CreatePilot("key", PilotDescription(), str(outputs.parent))).pilots[0].id
@@ -32,7 +33,10 @@ def test_changed_files_of_large_outputs_are_found(tmp_path: Path, clock: FakeClo
     assert store.call(CheckStore()).problems == ()
     (outputs / "2.1.out").write_bytes(b"whole 3")
     (outputs / "3.1.out").unlink()
+    (outputs / "4.1.out").unlink()
+    os.mkfifo(outputs / "4.1.out")
     gone, changed = store.call(CheckStore()).problems
     assert "gone" in gone
-    assert changed == f"1 large outputs are not as they were written: {outputs}/2.1.out of task 2, attempt 1"
+    which = "; ".join(f"{outputs}/{task}.1.out of task {task}, attempt 1" for task in (2, 4))
+    assert changed == f"2 large outputs are not as they were written: {which}"
     store.close()

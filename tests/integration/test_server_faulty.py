@@ -1,7 +1,7 @@
 """The server with a store beneath it that fails in ways it should not."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -9,7 +9,8 @@ import pytest
 from pilotmtc.errors import PilotMTCError, StoreError
 from pilotmtc.protocol.base import Reply, Request
 from pilotmtc.protocol.client.campaigns import GetCampaigns, Submit
-from pilotmtc.protocol.client.maintenance import GetStore
+from pilotmtc.protocol.client.maintenance import CheckStore, GetKeys, GetStore
+from pilotmtc.protocol.registry import AnyRequest
 from pilotmtc.store.server import served_file
 from pilotmtc.store.server.loop import Server
 from pilotmtc.store.sqlite import SqliteStore
@@ -18,10 +19,11 @@ from tests.support import wait_until
 
 
 class FaultyStore(SqliteStore):
-    """Brought down by campaigns of one name; its disk is full when something is due."""
+    """Brought down by campaigns of one name; its disk is full when something is due; a check of it takes long."""
 
     opened = 0
     due_asked = 0
+    checked = threading.Event()
 
     def __init__(self, path: str, **settings: Any) -> None:
         super().__init__(path, **settings)
@@ -31,6 +33,17 @@ class FaultyStore(SqliteStore):
         if any(isinstance(request, Submit) and request.name == "poison" for request in requests):
             raise ZeroDivisionError("a bug")
         return super().call_many(requests)
+
+    def for_thread(self, request: AnyRequest) -> Callable[[], Reply]:
+        do = super().for_thread(request)
+        if not isinstance(request, CheckStore):
+            return do
+
+        def check() -> Reply:
+            assert self.checked.wait(60.0)
+            return do()
+
+        return check
 
     def due(self) -> float:
         type(self).due_asked += 1
@@ -67,3 +80,15 @@ def test_full_disk_when_something_is_due_does_not_end_the_server(place: Place, s
     client = place.client()
     wait_until(lambda: FaultyStore.due_asked >= 2)
     assert client.call(GetStore()).clients == 1
+
+
+def test_check_that_takes_long_holds_up_nothing_else(place: Place, server: Server) -> None:
+    FaultyStore.checked.clear()
+    client = place.client()
+    check = client.send(CheckStore())
+    try:
+        assert client.call(GetKeys(), 30.0).keys == ()
+        assert not check.done()
+    finally:
+        FaultyStore.checked.set()
+    assert check.result(timeout=30).problems == ()

@@ -1,6 +1,8 @@
 """Checks whether the files of large outputs are as they were written."""
 
+import os
 import sqlite3
+import stat
 import zlib
 from collections.abc import Iterator
 
@@ -33,9 +35,16 @@ def damaged(connection: sqlite3.Connection, store: str) -> Iterator[str]:
         yield f"{len(changed)} large outputs are not as they were written: {some}"
 
 
-def _crc_of(path: str) -> int:
+def _crc_of(path: str) -> int | None:
+    """Return the CRC-32 of a file; None if it is no longer a regular file."""
     crc = 0
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=_open) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return None
         while block := file.read(_BLOCK_BYTES):
             crc = zlib.crc32(block, crc)
     return crc
+
+
+def _open(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # not to wait for who writes to a FIFO

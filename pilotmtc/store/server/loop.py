@@ -18,7 +18,7 @@ from msgspec import UNSET, structs
 from pilotmtc import __version__
 from pilotmtc.errors import LoginRefused, PilotMTCError, ProtocolError, StoreError
 from pilotmtc.protocol.agent import Claim, Finish
-from pilotmtc.protocol.base import Done, Execution, Reply, Role
+from pilotmtc.protocol.base import TIME_LIMIT_S, Done, Execution, Reply, Role
 from pilotmtc.protocol.client.campaigns import Campaigns
 from pilotmtc.protocol.client.maintenance import RevokeKey, SetMode, StoreInfo
 from pilotmtc.protocol.client.pilots import GetPilots
@@ -74,9 +74,11 @@ class Server:
         self._epoll = select.epoll()
         self._epoll.register(self._listener.socket, select.EPOLLIN)
         self._background = BackgroundThread()
-        self._values = BackgroundThread()  # which nothing that takes minutes holds up
-        for thread in (self._background, self._values):
-            self._epoll.register(thread, select.EPOLLIN)
+        self._slow = BackgroundThread()  # for what may read all that there is, and take an hour
+        self._values = BackgroundThread()
+        self._threads = {thread.fileno(): thread for thread in (self._background, self._slow, self._values)}
+        for fd in self._threads:
+            self._epoll.register(fd, select.EPOLLIN)
         self._stewards = Stewards(self._epoll)
         self._poll_schedule = PollSchedule()
         self._arriving: dict[int, tuple[socket.socket, float]] = {}  # serves that have not handed over yet
@@ -131,12 +133,12 @@ class Server:
                 self._on_arriving(fd)
             elif fd == self._listener.socket.fileno():
                 self._accept()
-            elif fd == self._background.fileno():
-                for ticket, reply in self._background.done():
-                    if reply is not None:
-                        self._answer(ticket, reply)
             elif fd == self._values.fileno():
                 self._on_values()
+            elif fd in self._threads:
+                for ticket, reply in self._threads[fd].done():
+                    if reply is not None:
+                        self._answer(ticket, reply)
             elif fd in self._stewards:
                 self._on_steward(fd)
         now = time.monotonic()
@@ -289,8 +291,10 @@ class Server:
             self._dismiss(peer, error)
 
     def _do_in_thread(self, ticket: Ticket[Peer]) -> None:
+        slow = ticket.request.handling.time_limit_s > TIME_LIMIT_S
+        thread = self._slow if slow else self._background
         try:
-            self._background.submit(ticket, self.file.store.for_thread(ticket.request))
+            thread.submit(ticket, self.file.store.for_thread(ticket.request))
         except PilotMTCError as error:
             self._answer(ticket, error)
 
@@ -480,8 +484,8 @@ class Server:
         self._long_polls.drop(peer)
 
     def _housekeeping(self, now: float) -> None:
-        self._background.expire(now)
-        self._values.expire(now)
+        for thread in self._threads.values():
+            thread.expire(now)
         if not self._accepting:
             self._accepting = True
             self._epoll.register(self._listener.socket, select.EPOLLIN)
@@ -552,8 +556,8 @@ class Server:
         self._stewards.close()
         for control, _ in self._arriving.values():
             control.close()
-        self._background.close()
-        self._values.close()
+        for thread in self._threads.values():
+            thread.close()
         self.file.close()
         self._epoll.close()
         log.info("left")
