@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from pilotmtc.agent.core import events as c
 from pilotmtc.agent.value_files import ValueFiles, without_value
 from pilotmtc.errors import PilotMTCError, UsageError
-from pilotmtc.model import Call, PilotId, Result, TaskId, Template
+from pilotmtc.model import Call, Function, PilotId, Result, TaskId
 from pilotmtc.protocol.agent import Batch
 from pilotmtc.protocol.values import PART_BYTES, GetValue, PutValue, ValuePart, ValueStatus
 from pilotmtc.states import Cause
@@ -22,6 +22,7 @@ FIRST_BYTES = 64 << 10  # are asked for before it is known how large a value is,
 _UNDER_WAY_BYTES = 4 << 20  # each way: claims and results are not to wait for long behind that
 _AGAIN_S = 2.0
 _TRIES = 15
+_NOTHING = Call()
 _log = logging.getLogger("pilotmtc.agent")
 
 Send = Callable[[GetValue | PutValue], None]
@@ -108,18 +109,23 @@ class Values:
     def want(self, batch: Batch) -> frozenset[TaskId]:
         """Hold what the calls of `batch` need, and fetch what is not here; return those that must wait for it."""
         lacking: list[TaskId] = []
-        functions = {number: self._of_function(template) for number, template in batch.templates.items()}
+        functions = {
+            number: self._of_function(template.function)
+            for number, template in batch.templates.items()
+            if template.function is not None
+        }
         for claimed in batch.tasks:
-            call = claimed.call
-            if call is None:
+            code = functions.get(claimed.template)
+            if code is None:
                 continue
+            call = claimed.call or _NOTHING
             needs = _needs(call)
             if needs:
                 self._files.hold(needs)
                 self._held[claimed.task] = needs
                 if call.args.digest:
                     self._args[claimed.task] = call.args.digest
-            missing = {digest for digest in (*functions[claimed.template], *needs) if digest not in self._files}
+            missing = {digest for digest in (*code, *needs) if digest not in self._files}
             if missing:
                 lacking.append(claimed.task)
                 self._waiting[claimed.task] = missing
@@ -128,11 +134,9 @@ class Values:
         self._ask()
         return frozenset(lacking)
 
-    def _of_function(self, template: Template) -> tuple[str, ...]:
-        """Return the values of a template's function that are not here."""
-        if template.function is None:
-            return ()
-        needs = [digest for digest in (template.function.code, template.function.setup) if digest]
+    def _of_function(self, function: Function) -> tuple[str, ...]:
+        """Return the values of a function that are not here."""
+        needs = [digest for digest in (function.code, function.setup) if digest]
         new = [digest for digest in needs if digest not in self._functions]
         self._files.hold(new)
         self._functions.update(new)

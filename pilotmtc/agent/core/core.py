@@ -258,7 +258,7 @@ class Core:
             self._over(task, run)
             if run.attempts and run.pace is not None:  # the call that runs has held them up
                 run.pace.slow()
-            queued = next((mate for mate in run.mates if mate.claimed.task == task), None)
+            queued = run.mates.get(task)
             if cause is Cause.CANCELED:
                 out.append(Report(task, attempt, cause, _NOT_STARTED))
             elif self._leaving is not None or queued is None or not self.queue.add_again(queued):

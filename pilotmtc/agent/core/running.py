@@ -32,7 +32,7 @@ class Running:
         self.attempts = {first.claimed.task: first.claimed.attempt}
         for queued in mates:
             self.attempts[queued.claimed.task] = queued.claimed.attempt
-        self.mates = mates
+        self.mates = {queued.claimed.task: queued for queued in mates}
         self.slots = slots
         self.need = first.group.need
         self.grace_s = first.group.resources.grace_s

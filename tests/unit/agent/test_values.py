@@ -56,7 +56,7 @@ class Place:
 
     def want(self, *calls: Call, function: Function | None = None) -> frozenset[TaskId]:
         """Claim these calls, as tasks from 1 on; their function is here unless it is given."""
-        template = Template(("work",), function=function)
+        template = Template(("work",), function=function or Function("work", ""))
         tasks = tuple(Claimed(TaskId(n), 1, 1, 1, campaign=CampaignId(1), call=call) for n, call in enumerate(calls, 1))
         return self.values.want(Batch(1, tasks, {1: template}, {1: Resources()}))
 
