@@ -4,14 +4,12 @@ Pure: no clock, no I/O. `Core.react(event, now)` changes the state and says what
 what comes of it into events. `now` is monotonic seconds. Only the end takes time in proportion to the slots.
 """
 
-import heapq
 import math
-from collections import defaultdict
 from collections.abc import Iterable
 from typing import assert_never
 
 from pilotmtc.agent.core import walltime_warning
-from pilotmtc.agent.core.cluster import Cluster, Reservation
+from pilotmtc.agent.core.cluster import Cluster
 from pilotmtc.agent.core.events import (
     Answered,
     AskForTasks,
@@ -33,7 +31,6 @@ from pilotmtc.agent.core.events import (
     Quit,
     Report,
     ResultsOwed,
-    Start,
     Stop,
     TermReceived,
     Tick,
@@ -42,14 +39,13 @@ from pilotmtc.agent.core.events import (
     ValuesMissing,
 )
 from pilotmtc.agent.core.node_health import NodeHealth
-from pilotmtc.agent.core.paces import Pace, Paces
-from pilotmtc.agent.core.queue import Group, Queue, Queued
+from pilotmtc.agent.core.queue import Queue, Queued
 from pilotmtc.agent.core.rates import CLAIM_MAX, Rates
 from pilotmtc.agent.core.running import Running
+from pilotmtc.agent.core.starting import Starter
 from pilotmtc.model import GRACE_S, Resources, TaskId
 from pilotmtc.protocol.agent import Orders
-from pilotmtc.resources.amounts import SHARE, Need, Sum
-from pilotmtc.resources.slots import Slot
+from pilotmtc.resources.amounts import SHARE
 from pilotmtc.states import Cause, PilotState
 
 CLAIM_WAIT_S = 20.0
@@ -91,15 +87,14 @@ class Core:
         self._expected = expected
         self._no_more = ""  # why no node will come any more
         self._resting: list[tuple[float, str]] = []
-        self._on: defaultdict[str, set[Running]] = defaultdict(set)  # what runs, by node
         self._blame = NodeHealth()
         # Tasks are stopped early enough for TERM, KILL and the last results.
         self.stop_at = start + max(walltime_s - 2 * GRACE_S, walltime_s * 0.8) if walltime_s else math.inf
         self._warn_at = start + walltime_s - warning_s if walltime_s and warning_s else math.inf
         self._drain_at = math.inf  # after a warning that came early
         self.queue = Queue(cluster)
-        self._paces = Paces()
-        self.running: dict[TaskId, Running] = {}
+        self.starter = Starter(cluster, self.queue)
+        self.running = self.starter.running
         self._attached = False
         self._asked = 0  # number of the claim under way, 0 if none
         self._asked_at = start
@@ -112,11 +107,6 @@ class Core:
         self._idle_since = start
         self._nothing_at = start  # when the store last said that there is nothing to do
         self.rates = Rates(start)
-        self._typical = Need.of(Resources())
-        self._blocked: TaskId | None = None
-        self._era = 0
-        self._overtakers = Sum()
-        self._hold = Reservation(self._typical, ())
 
     @property
     def draining(self) -> bool:
@@ -226,7 +216,7 @@ class Core:
             run.pace.took(event.took_s)
         if len(self.cluster.nodes) > 1:
             self._judge(run, event)
-        self._over(event.task, run)
+        self.starter.over(event.task, run)
         self.rates.ended(now)
         if not self.running:
             self._idle_since = now
@@ -238,7 +228,7 @@ class Core:
             return
         back = tuple(run.attempts.items())
         for task, _ in back:
-            self._over(task, run)
+            self.starter.over(task, run)
         if len(self.cluster.nodes) == 1:
             self._hold_until = now + HOLD_S
         else:
@@ -255,7 +245,7 @@ class Core:
             if run is None or run.attempts[task] != attempt:
                 continue
             cause = run.stopping.get(task)
-            self._over(task, run)
+            self.starter.over(task, run)
             if run.attempts and run.pace is not None:  # the call that runs has held them up
                 run.pace.slow()
             queued = run.mates.get(task)
@@ -265,19 +255,6 @@ class Core:
                 back.append((task, attempt))
         if back:
             out.append(GiveBack(tuple(back)))
-
-    def _over(self, task: TaskId, run: Running) -> None:
-        """Forget an attempt, and free its slots if it was the last on them; those on lost nodes are gone already."""
-        del self.running[task]
-        del run.attempts[task]
-        if run.attempts:
-            return
-        for slot in run.slots:
-            self._on[slot.node].discard(run)
-        overtook = run.era != 0 and run.era == self._era
-        if overtook:
-            self._overtakers.add(run.need, -1)
-        self.cluster.give(run.slots, run.need, overtook)
 
     def _stop(self, task: TaskId, run: Running, cause: Cause, grace_s: float, out: list[Command]) -> None:
         run.stopping[task] = cause
@@ -294,20 +271,20 @@ class Core:
     def _set_aside(self, name: str, reason: str) -> None:
         if name in self.cluster.nodes and name not in self.cluster.aside:
             self.cluster.set_aside(name, reason)
-            self._blocked = None
+            self.starter.blocked = None
             self.queue.refit()
 
     def _given_up(self) -> None:
         self._attached = False
         self._asked = 0
         for queued in list(self.queue.tasks.values()):
-            self._remove(queued)
+            self.starter.remove(queued)
 
     def _joined(self, event: NodeJoined, now: float) -> None:
         if not self.cluster.nodes:
             self._idle_since = now
         self.cluster.add(event.node)
-        self._blocked = None
+        self.starter.blocked = None
         self.queue.refit()
 
     def _lost(self, event: NodeLost, out: list[Command]) -> None:
@@ -316,18 +293,15 @@ class Core:
             return
         self.cluster.remove(event.name)
         self._blame.forget(event.name)
-        for run in sorted(self._on.pop(event.name, ()), key=lambda run: min(run.attempts)):
+        for run in self.starter.lost(event.name):
             if run.need.ranks == 1:
-                if run.era and run.era == self._era:
-                    self._overtakers.add(run.need, -1)
                 for task, attempt in run.attempts.items():
-                    del self.running[task]
                     out.append(Report(task, attempt, Cause.NODE_LOST, event.reason, event.name))
             else:
                 run.slots = tuple(slot for slot in run.slots if slot.node != event.name)
                 for task in run.attempts:
                     self._stop(task, run, Cause.NODE_LOST, 0.0, out)
-        self._blocked = None
+        self.starter.blocked = None
         unfit = self.queue.refit()
         if unfit:
             out.append(self._give_back(unfit))
@@ -371,7 +345,7 @@ class Core:
         for task in event.tasks:
             queued = self.queue.tasks.get(task)
             if queued is not None and queued.lacking:
-                self._remove(queued)
+                self.starter.remove(queued)
                 out.append(Report(task, queued.claimed.attempt, event.cause, event.message))
 
     def _ordered(self, orders: Orders, out: list[Command]) -> None:
@@ -387,7 +361,7 @@ class Core:
                 continue
             queued = self.queue.tasks.get(task)
             if queued is not None and queued.claimed.attempt == attempt:
-                self._remove(queued)
+                self.starter.remove(queued)
                 out.append(Report(task, attempt, Cause.CANCELED, _NOT_STARTED))
 
     def _tick(self, now: float, out: list[Command]) -> None:
@@ -444,101 +418,16 @@ class Core:
 
     # -- queue ------------------------------------------------------------------------------------------------
 
-    def _remove(self, queued: Queued) -> None:
-        self.queue.remove(queued)
-        if queued.claimed.task == self._blocked:
-            self._blocked = None
-
     def _give_back(self, some: list[Queued]) -> GiveBack:
         for queued in some:
-            self._remove(queued)
+            self.starter.remove(queued)
         return GiveBack(tuple((queued.claimed.task, queued.claimed.attempt) for queued in some))
 
     def _fill(self, now: float, out: list[Command]) -> None:
-        """Start what fits, in order; behind a task that does not fit only what cannot delay it."""
-        left_s = self.stop_at - now
-        late: list[Queued] = []
-        live = self.queue.groups()
-        while live and self.cluster.free_cores:
-            if len(live) > 1:
-                live = self.queue.ordered(live)
-            queued = self.queue.head(live[0]) if live else None
-            if queued is None:
-                break
-            group = queued.group
-            if group.lasts_s > left_s:
-                late.append(queued)
-                self._remove(queued)
-                continue
-            slots = self.cluster.take(group.need)
-            if slots is None:
-                self._overtake(queued, live[1:], now, out)
-                break
-            self._start(queued, slots, now, out)
-        if self._blocked is None:
-            self.cluster.let_go()
-        self.queue.forget()
+        """Start what there is room for, and give back what there is no time for."""
+        late = self.starter.fill(now, self.stop_at, out)
         if late:
             out.append(GiveBack(tuple((queued.claimed.task, queued.claimed.attempt) for queued in late)))
-
-    def _overtake(self, head: Queued, others: list[Group], now: float, out: list[Command]) -> None:
-        """Start tasks behind the blocked `head` that will be over in time, or leave enough for it when others end."""
-        if self._blocked != head.claimed.task:
-            self._blocked = head.claimed.task
-            self._era += 1
-            self._overtakers = Sum()
-            self._hold = self.cluster.hold(head.group.need)
-            runs = [run for name in self._hold.kept for run in self._on[name]]
-            self._hold.until = max((run.over_by for run in runs), default=0.0)
-        for group in others:
-            limit_s = group.resources.time_limit_s
-            in_time = limit_s > 0 and now + limit_s + group.resources.grace_s <= self._hold.until < math.inf
-            while now + group.lasts_s <= self.stop_at:
-                queued = self.queue.head(group)
-                slots = None if queued is None else self.cluster.take_beside(group.need, in_time)
-                if queued is None or slots is None:
-                    break
-                if in_time:
-                    self._start(queued, slots, now, out, by=self._hold.until)
-                else:
-                    self._overtakers.add(group.need)
-                    self._start(queued, slots, now, out, era=self._era)
-
-    def _start(
-        self, queued: Queued, slots: tuple[Slot, ...], now: float, out: list[Command], *, era: int = 0,
-        by: float = math.inf,
-    ) -> None:  # fmt: skip
-        """Start a task, and with a call those that are to follow it; `by`: all of them must be over then."""
-        claimed = queued.claimed
-        group = queued.group
-        heapq.heappop(group.heap)
-        self._remove(queued)
-        self._typical = group.need
-        pace = self._paces.of(claimed) if queued.template.function is not None and len(slots) == 1 else None
-        mates = self._mates(queued, pace, now, by) if pace is not None and pace.batch > 1 else []
-        limit_s = group.resources.time_limit_s
-        run = Running(queued, mates, slots, pace)
-        run.era = era
-        if limit_s:
-            run.over_by = now + len(run.attempts) * limit_s + group.resources.grace_s
-        for task in run.attempts:
-            self.running[task] = run
-        for slot in slots:
-            self._on[slot.node].add(run)
-        out.append(
-            Start(claimed, queued.template, group.resources, slots, mates=tuple([mate.claimed for mate in mates]))
-        )
-
-    def _mates(self, first: Queued, pace: Pace, now: float, by: float) -> list[Queued]:
-        """Take calls out of the queue that follow `first` on its slots: as many as are soon done, and a fair share."""
-        group = first.group
-        share = -(-(group.count + 1) // (self.cluster.rooms(group.need) + 1))
-        count = min(pace.batch, share)
-        if group.lasts_s and self.stop_at < math.inf:
-            count = min(count, int((self.stop_at - now) / group.lasts_s))
-        if by < math.inf:
-            count = min(count, int((by - now - group.resources.grace_s) / group.resources.time_limit_s))
-        return self.queue.take_mates(first, count - 1)
 
     # -- claiming ---------------------------------------------------------------------------------------------
 
@@ -547,18 +436,19 @@ class Core:
         if self._asked or not self._attached or now < self._pause_until:
             return
         cluster = self.cluster
+        starter = self.starter
         waiting = self.queue.waiting
         # Slots need not stay free for what waits for its values, but not all of the store's tasks shall do so here.
         free = cluster.free_cores - max(self.queue.lacking.cores - cluster.cores, 0)
-        blocked = self._blocked is not None
+        blocked, hold, typical = starter.blocked is not None, starter.hold, starter.typical
         ahead = 0
         within_s = 0.0
         if blocked:  # what waits includes the blocked one itself
-            cores = min(free, cluster.cores - self._overtakers.cores - waiting.cores)
-            if cores <= 0 and now + GRACE_S < self._hold.until < math.inf:  # but there may be tasks that end in time
-                head = self._hold.need
+            cores = min(free, cluster.cores - starter.overtakers.cores - waiting.cores)
+            if cores <= 0 and now + GRACE_S < hold.until < math.inf:  # but there may be tasks that end in time
+                head = hold.need
                 cores = free - (waiting.cores - head.cores * head.ranks)
-                within_s = self._hold.until - now - GRACE_S
+                within_s = hold.until - now - GRACE_S
         else:
             cores = free - waiting.cores
             lacking = self.queue.lacking.count
@@ -567,13 +457,12 @@ class Core:
                 ahead = max(backlog - lacking, 0)
             elif (waiting.count + lacking) * 2 < backlog:
                 ahead = backlog - waiting.count - lacking
-            cores = max(cores, 0) + ahead * self._typical.cores * self._typical.ranks
+            cores = max(cores, 0) + ahead * typical.cores * typical.ranks
         if cores <= 0:
             return
         self._number += 1
         self._asked = self._number
         self._asked_at = now
-        typical = self._typical
         queued_gpus = 0 if blocked else waiting.gpus
         queued_memory = 0 if blocked else waiting.memory
         gpus = max(cluster.free_gpus - queued_gpus, 0) + ahead * typical.gpus if cluster.gpus else 0

@@ -236,6 +236,17 @@ def test_node_that_kills_tasks_is_set_aside_only_when_others_are_well() -> None:
     assert core.cluster.kinds == ()
 
 
+def test_rooms_are_as_many_as_the_scarcest_allows() -> None:
+    cluster = Cluster([node(number, gpus=1, memory=100) for number in range(2)])
+    assert cluster.rooms(Need.of(Resources())) == 8
+    assert cluster.rooms(Need.of(Resources(cores=3))) == 2
+    assert cluster.rooms(Need.of(Resources(gpus=0.5))) == 4
+    assert cluster.rooms(Need.of(Resources(memory_bytes=60))) == 3
+    assert cluster.rooms(Need.of(Resources(named={"licence": 1.0}))) == 0
+    cluster.take(Need.of(Resources(cores=3)))
+    assert cluster.rooms(Need.of(Resources())) == 5
+
+
 class ManyNodes(RuleBasedStateMachine):
     """Nodes come and go, tasks of all widths run; the books are compared with what was said."""
 
@@ -320,7 +331,7 @@ class ManyNodes(RuleBasedStateMachine):
         name = f"n{number}"
         if name in self.core.cluster.nodes and name not in self.core.cluster.aside and number == 3:
             self.core.cluster.set_aside(name, "bad")
-            self.core._blocked = None
+            self.core.starter.blocked = None
             self.core.queue.refit()
 
     @precondition(lambda self: self.asked is not None)

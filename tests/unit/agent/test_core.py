@@ -607,7 +607,7 @@ class CoreMachine(RuleBasedStateMachine):
         self.owing = False
         for kind in self.resources:
             for _ in range(3):
-                self.core._paces.of(claimed(1, kind, template=2)).took(QUICK_S)
+                self.core.starter.paces.of(claimed(1, kind, template=2)).took(QUICK_S)
         self.do(self.core.react(Attached(), 0.0))
 
     def do(self, commands: list[Command]) -> None:
