@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pilotmtc import __version__
 from pilotmtc.errors import PilotMTCError
-from tests.bench import calls, crash, nodes, processes, remote, screen, starting, storage
+from tests.bench import calls, crash, functions, nodes, processes, remote, screen, starting, storage
 from tests.bench.measure import Measured, plain, say, table
 
 BENCHMARKS: dict[str, Callable[[int, float, int], list[Measured]]] = {
@@ -33,6 +33,11 @@ BENCHMARKS: dict[str, Callable[[int, float, int], list[Measured]]] = {
     "nodes-emulated": nodes.emulated,
     "study": nodes.study,
     "screen": screen.screen,
+    "functions": functions.pools,
+    "function-sleeps": functions.sleeps,
+    "first-call": functions.first_call,
+    "large-values": functions.large,
+    "worker-memory": functions.worker_memory,
 }
 
 

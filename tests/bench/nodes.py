@@ -190,7 +190,7 @@ def study(rounds: int, scale: float, slots: int) -> list[Measured]:
     cores = nodes * _CORES
     chance = random.Random(1)
     durations = [chance.uniform(_SHORTEST_S, _LONGEST_S) for _ in range(cores * _PER_CORE)]
-    best = _greedy(durations, cores)
+    best = greedy(durations, cores)
     say(f"{len(durations):,} tasks on {cores:,} cores take {best:.0f} s at least")
     with remote_store() as (remote, here), remote.client() as client:
         campaign = submit(client, specs(["/bin/sleep"], (f"{duration:.4f}" for duration in durations)), "study")
@@ -225,7 +225,7 @@ def study(rounds: int, scale: float, slots: int) -> list[Measured]:
     ]  # fmt: skip
 
 
-def _greedy(durations: Iterable[float], cores: int) -> float:
+def greedy(durations: Iterable[float], cores: int) -> float:
     """Return how long greedy list scheduling takes: the next task to the core that is free first."""
     free = [0.0] * cores
     for duration in durations:
