@@ -2,11 +2,12 @@
 
 TYPE_CHECKING = False  # as in `typing`, which function workers do without
 if TYPE_CHECKING:
+    from pilotmtc import joblib as joblib
     from pilotmtc.executor import PilotExecutor as PilotExecutor
     from pilotmtc.session import Session as Session
 
 __version__ = "0.1.0"
-_PLACES = {"PilotExecutor": "pilotmtc.executor", "Session": "pilotmtc.session"}
+_PLACES = {"PilotExecutor": "pilotmtc.executor", "Session": "pilotmtc.session", "joblib": "pilotmtc.joblib"}
 
 
 def __getattr__(name: str) -> object:
@@ -15,7 +16,8 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
-    return getattr(importlib.import_module(_PLACES[name]), name)
+    module = importlib.import_module(_PLACES[name])
+    return module if module.__name__ == f"{__name__}.{name}" else getattr(module, name)
 
 
 def __dir__() -> "list[str]":
