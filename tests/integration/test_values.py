@@ -20,12 +20,12 @@ from pilotmtc.model import Call, PilotDescription, Resources, Value
 from pilotmtc.protocol.client.maintenance import CheckStore
 from pilotmtc.protocol.client.pilots import DrainPilot
 from pilotmtc.protocol.values import PART_BYTES, GetValue
-from pilotmtc.states import Cause, PilotState, TaskState
+from pilotmtc.states import TASK_FINAL, Cause, PilotState, TaskState
 from tests.integration.agent_support import kill, running_site
 from tests.integration.calls_support import Calls
 from tests.integration.function_support import Argument, dump_args
 from tests.integration.pool_support import PoolPilot, running_pool
-from tests.support import alive, kill_at_once, wait_until
+from tests.support import alive, kill_at_once, small_disk, wait_until
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 LARGE = 5 * PART_BYTES + 3
@@ -141,6 +141,22 @@ def test_results_of_a_pilot_that_drains_are_all_brought(calls: Calls, tmp_path: 
     assert calls.site.wait_over(pilot.id, 60.0).state is PilotState.DONE
     assert [len(value) for value in calls.values(tasks)] == [LARGE, LARGE + 1]
     wait_until(lambda: not (Path(pilot.directory) / VALUES).exists())
+
+
+def test_results_wait_for_a_full_disk_of_the_store(calls: Calls, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "small", "4m") as small:
+        (tmp_path / "store.db.d").mkdir(mode=0o700, exist_ok=True)
+        (tmp_path / "store.db.d" / "values").symlink_to(small)
+        tasks = calls.submit(make, (LARGE,), (1,))
+        pilot = calls.site.start()
+        assert [len(value) for value in calls.values(tasks[1:])] == [1]
+        log = Path(pilot.directory) / "agent.log"
+        wait_until(lambda: "no space left for a value" in log.read_text(), 60.0, on_timeout=log.read_text)
+        assert calls.site.state(tasks[0]) not in TASK_FINAL
+        assert any(path.stat().st_size for path in Path(pilot.directory).glob("spool.*"))
+        subprocess.run(["mount", "-o", "remount,size=64m", str(small)], check=True, timeout=10)
+        assert [len(value) for value in calls.values(tasks)] == [LARGE, 1]
+        assert len(calls.site.attempts(tasks[0])) == 1
 
 
 # -- nodes that have not the pilot's directory -----------------------------------------------------------------------
