@@ -1,6 +1,8 @@
 """Values of calls: from a real store to the nodes of real pilots, and back."""
 
+import contextlib
 import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -14,11 +16,13 @@ import pytest
 from msgspec import structs
 
 from pilotmtc import pickled
+from pilotmtc.agent import guard
 from pilotmtc.agent.crews.contact import NAME, Contact
 from pilotmtc.agent.functions.frames import VALUES
-from pilotmtc.model import Call, PilotDescription, Resources, Value
+from pilotmtc.boot import program
+from pilotmtc.model import Call, Pilot, PilotDescription, Resources, Value
 from pilotmtc.protocol.client.maintenance import CheckStore
-from pilotmtc.protocol.client.pilots import DrainPilot
+from pilotmtc.protocol.client.pilots import CreatePilot, DrainPilot
 from pilotmtc.protocol.values import PART_BYTES, GetValue
 from pilotmtc.states import TASK_FINAL, Cause, PilotState, TaskState
 from tests.integration.agent_support import kill, running_site
@@ -157,6 +161,57 @@ def test_results_wait_for_a_full_disk_of_the_store(calls: Calls, tmp_path: Path)
         subprocess.run(["mount", "-o", "remount,size=64m", str(small)], check=True, timeout=10)
         assert [len(value) for value in calls.values(tasks)] == [LARGE, 1]
         assert len(calls.site.attempts(tasks[0])) == 1
+
+
+@contextlib.contextmanager
+def pilot_elsewhere(calls: Calls, directory: Path) -> Iterator[Pilot]:
+    """Give a pilot for which the files of the store's values are not there, as on another host."""
+    site = calls.site
+    if subprocess.run(["unshare", "-m", "true"], check=False, timeout=10).returncode:
+        pytest.skip("processes cannot have mounts of their own here, as those of root mostly can")
+    pilot = site.client.call(CreatePilot("elsewhere", PilotDescription(cores=2), str(directory))).pilots[0]
+    site.pilots.append(pilot)
+    agent = program("pilotmtc.agent", "--store", site.url, "--pilot", str(pilot.id), "--directory", str(directory))
+    command = [
+        "unshare", "-m", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', str(Path(f"{site.url}.d") / "values"),
+        sys.executable, "-I", "-S", guard.__file__, json.dumps({"agent": agent}),
+    ]  # fmt: skip
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL) as job:
+        try:
+            wait_until(lambda: site.pilot(pilot.id).state is PilotState.ACTIVE)
+            yield pilot
+        finally:
+            site.close_pilot(pilot)
+            job.wait(30.0)
+
+
+@pytest.mark.parametrize("end", ["cancel", "kill the agent", "kill agent and guard"])
+def test_values_of_a_store_elsewhere_are_in_memory_and_do_not_stay_there(
+    calls: Calls, tmp_path: Path, end: str
+) -> None:  # fmt: skip
+    shared = put(calls, os.urandom(LARGE))
+    small = put(calls, os.urandom(200_000))
+    tasks = calls.submit(
+        size_of, *[Call(Value(dump_args(Argument("value", shared), Argument("value", small))), (), (shared, small))] * 2
+    )
+    with pilot_elsewhere(calls, tmp_path / "pilot") as pilot:
+        assert calls.values(tasks) == [[LARGE, 200_000]] * 2
+        values = tmp_path / "pilot" / VALUES
+        memory = (values / shared).readlink().parent
+        assert memory.parent == Path("/dev/shm")
+        assert memory.name.startswith(f"pilotmtc-{pilot.id}-")
+        assert not (values / small).is_symlink()
+        assert values_in(pilot.directory) >= {shared, small}
+        agent, parent = calls.site.agent(pilot.id), calls.site.guard(pilot.id)
+        if end == "kill the agent":
+            kill(agent)
+        elif end == "kill agent and guard":
+            kill_at_once([parent, agent])
+        else:
+            calls.site.close_pilot(pilot)
+        wait_until(lambda: not memory.exists())
+        if end != "kill agent and guard":  # else the next pilot removes it
+            wait_until(lambda: not values.exists())
 
 
 # -- nodes that have not the pilot's directory -----------------------------------------------------------------------
