@@ -2,7 +2,7 @@
 
 `work` is what has to be done meanwhile, and counts afterwards; `field` is a store behind a real sshd with real pilots,
 `strikes` is what befalls them; `paper` has agents that only pretend to run tasks, for hosts that share a store and for
-messages that come twice, late and in any order; `submitter` is killed while it submits.
+messages that come twice, late and in any order; `submitter` is killed while it submits; `calls` are of functions.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from tests.faults.campaign.faults import FAULTS, play
 from tests.faults.campaign.work import Count
 from tests.support import kill, processes_with, surroundings, wait_until
 
-_COLUMNS = ("rounds", "struck", "tasks", "lost", "twice", "orphans", "dropped", "inconsistent", "again")
+_COLUMNS = ("rounds", "struck", "tasks", "lost", "twice", "wrong", "orphans", "dropped", "inconsistent", "again")
 
 
 def main() -> int:
@@ -97,7 +97,18 @@ def _leave(runtime: Path) -> int:
 
 
 def _table(counts: dict[str, Count]) -> str:
-    heads = ("rounds", "struck", "tasks", "lost", "recorded twice", "orphans", "given up", "inconsistent", "run again")
+    heads = (
+        "rounds",
+        "struck",
+        "tasks",
+        "lost",
+        "recorded twice",
+        "wrong values",
+        "orphans",
+        "given up",
+        "inconsistent",
+        "run again",
+    )
     width = max(map(len, counts), default=0)
     lines = ["  ".join((" " * width, *heads))]
     total = Count()

@@ -7,12 +7,13 @@ from random import Random
 
 from msgspec import Struct
 
-from tests.faults.campaign import paper, strikes, submitter
+from tests.faults.campaign import calls, paper, strikes, submitter
 from tests.faults.campaign.field import Field, a_field
 from tests.faults.campaign.work import Count, Work
 from tests.lab.machine import ROOT, alone, install
 
 _FAKETIME = "/usr/lib/*/faketime/libfaketime.so.1"
+_CALLS = 67  # of a call there are so many in the time of a process
 
 
 class Fault(Struct, frozen=True):
@@ -74,6 +75,17 @@ FAULTS: dict[str, Fault] = {
     "two hosts, owner killed": Fault(round=paper.owner_killed, root=True, scale=5),
     "two hosts, owner stopped": Fault(round=paper.owner_sleeps, root=True, scale=5),
     "messages twice and late": Fault(round=paper.messages, scale=10),
+    **{
+        f"calls, {name} killed": Fault(round=calls.round_of(strike), scale=_CALLS)
+        for name, strike in {
+            "worker": calls.worker,
+            "node worker": calls.node_worker,
+            "agent": calls.agent,
+            "server": calls.server,
+            "client": calls.client,
+            "any": calls.several,
+        }.items()
+    },
 }
 
 

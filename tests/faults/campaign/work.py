@@ -30,6 +30,7 @@ class Count(Struct):
     tasks: int = 0
     lost: int = 0
     twice: int = 0
+    wrong: int = 0  # values of calls
     orphans: int = 0
     dropped: int = 0  # pilots given up although they were well
     inconsistent: int = 0
@@ -42,8 +43,8 @@ class Count(Struct):
 
     @property
     def well(self) -> bool:
-        """Whether nothing is lost, recorded twice, left over, given up or inconsistent."""
-        return not (self.lost or self.twice or self.orphans or self.dropped or self.inconsistent)
+        """Whether nothing is lost, recorded twice, wrong, left over, given up or inconsistent."""
+        return not (self.lost or self.twice or self.wrong or self.orphans or self.dropped or self.inconsistent)
 
 
 class Work:
