@@ -20,7 +20,7 @@ from pilotmtc.errors import PilotMTCError, UsageError
 from pilotmtc.executor.earlier import EarlierCalls
 from pilotmtc.executor.future import PilotFuture, PoolBroken, StoredValue
 from pilotmtc.executor.keeper import Keeper
-from pilotmtc.executor.ledger import BAD, Future, Ledger, Row, Target, end_all
+from pilotmtc.executor.ledger import BAD, CLOSED, Future, Ledger, Row, Target, end_all
 from pilotmtc.executor.modules import ShippedModules
 from pilotmtc.executor.options import CallSetup
 from pilotmtc.executor.pickling import Blob, PickledCall, PickledFunction, Pickler
@@ -191,6 +191,7 @@ class Engine:
             self._break(PoolBroken("interrupted"))
             self._threads[0].join(_LAST_S)
             raise
+        self._threads = []  # nobody is to take threads that are over for left ones
 
     def _make_target(self, function: PickledFunction, setup: CallSetup) -> Target:
         plan, blobs = self.plan, [function.blob]
@@ -221,7 +222,8 @@ class Engine:
         broken = self.ledger.broken
         if broken is not None:
             raise PoolBroken(str(broken)) from broken
-        assert self._keeper is not None
+        if self._keeper is None:
+            raise RuntimeError(CLOSED)
         return self._keeper
 
     # -- the life of the threads ------------------------------------------------------------------------------
@@ -232,6 +234,8 @@ class Engine:
             raise UsageError(_FORKED)
         if self._store is None:
             with self._lock:
+                if self.ledger.closing:
+                    raise RuntimeError(CLOSED)
                 if self._store is None:
                     client = connect_store(self.plan.url, patience_s=None)
                     link = StoreLink(client, self.plan.url)
@@ -259,6 +263,7 @@ class Engine:
             finally:
                 self._ready.set()
                 self.ledger.close()
+        self._store = self._keeper = self._receiver = self._earlier = None  # futures may live longer
 
     def _work(self, store: "_Store", stack: contextlib.ExitStack) -> None:
         plan, link, ledger = self.plan, store.link, self.ledger

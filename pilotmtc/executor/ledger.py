@@ -21,6 +21,8 @@ _ROOM_BYTES = 64 << 20
 BAD = TASK_FINAL - {TaskState.DONE}
 _LOOK_S = 0.5  # how long a change of `closing` may go unnoticed
 
+CLOSED = "cannot schedule new futures after shutdown"  # as concurrent.futures says it
+
 Future: TypeAlias = PilotFuture[Any]
 Ending: TypeAlias = tuple[Future, BaseException]
 
@@ -84,14 +86,23 @@ class Ledger:
     # -- for those who call -----------------------------------------------------------------------------------
 
     def add(self, row: Row, *, patient: bool = True) -> Ending | None:
-        """Take a call in; `patient` waits while there is too much to send. Return what ends it at once, if anything."""
+        """Take a call in; `patient` waits while there is too much to send. Return what ends it at once, if anything.
+
+        Raises
+        ------
+        RuntimeError
+            If nothing more is to come.
+        """
         future = row.future
         with self._lock:
             while patient and self._queue and self._is_full() and self._broken is None:
                 self._room.wait(_LOOK_S)
-            self._added += 1
             if self._broken is not None:
+                self._added += 1
                 return future, self._broken
+            if self.closing:
+                raise RuntimeError(CLOSED)
+            self._added += 1
             for need in row.pickled.inputs:
                 if need.task_id is not None:
                     continue
@@ -110,6 +121,8 @@ class Ledger:
     def adopt(self, future: Future, task: TaskId, state: TaskState) -> Ending | None:
         """Take a call in that the store has; it runs again if it has not ended well. Return what ends it at once."""
         with self._lock:
+            if self.closing and self._broken is None:
+                raise RuntimeError(CLOSED)
             self._added += 1
             if self._broken is not None:
                 return future, self._broken

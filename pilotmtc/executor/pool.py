@@ -361,16 +361,18 @@ def _results(futures: collections.deque[PilotFuture[Any]], until: float | None, 
         while futures:
             if rest is not None and (more := rest.next()) is not None:
                 futures.append(more)
-            future = futures.popleft()
-            try:
-                value = future.result(None if until is None else until - time.monotonic())
-            finally:
-                future.cancel()
-                del future  # an exception must not keep itself alive
-            yield value
+            yield _result_or_cancel(futures.popleft(), None if until is None else until - time.monotonic())
     finally:
         for left in futures:
             left.cancel()
+
+
+def _result_or_cancel(future: PilotFuture[T], timeout_s: float | None) -> T:
+    try:
+        return future.result(timeout_s)
+    finally:
+        future.cancel()  # if it was not waited for to its end
+        del future  # whose exception must not keep it alive
 
 
 def _flat(lists: Iterator[list[T]]) -> Iterator[T]:
