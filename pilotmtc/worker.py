@@ -17,7 +17,8 @@ from __future__ import annotations  # for Python 3.9
 TYPE_CHECKING = False  # importing typing would cost an idle worker a megabyte
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
-    from typing import ParamSpec, TypeVar
+    from types import FunctionType
+    from typing import Any, ParamSpec, TypeVar
 
     P = ParamSpec("P")
     T = TypeVar("T")
@@ -39,6 +40,7 @@ class State:
 
 state = State()
 _found: dict[Hashable, object] = {}
+_namespaces: dict[str, dict[str, Any]] = {}
 
 
 def cached(loader: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -81,3 +83,25 @@ def _is_hashable(key: Hashable) -> bool:
     except TypeError:
         return False
     return True
+
+
+def namespace(key: str, initial: dict[str, Any]) -> dict[str, Any]:
+    """Return the globals of a module of the user's, whose functions come by value: they share them as they do there."""
+    return _namespaces.setdefault(key, initial)
+
+
+def restore(function: FunctionType, state: tuple[tuple[Any, dict[str, Any]], tuple[str, ...]]) -> None:
+    """Give a function that has come by value its state.
+
+    Parameters
+    ----------
+    state
+        That of cloudpickle, and globals that functions set: these are left as they are here.
+    """
+    from cloudpickle.cloudpickle import _function_setstate  # type: ignore[import-untyped]
+
+    found, set_here = state
+    there, slots = function.__globals__, found[1]
+    brought = slots["__globals__"]
+    slots["__globals__"] = {name: brought[name] for name in brought if name not in set_here or name not in there}
+    _function_setstate(function, found)

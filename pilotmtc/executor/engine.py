@@ -90,7 +90,7 @@ class Engine:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.ledger = Ledger()
-        self._pickler = Pickler(self, ShippedModules(plan.ship), known_again=bool(plan.name))
+        self._pickler = Pickler(self, ShippedModules(plan.ship), name=plan.name)
         self._targets: dict[tuple[str, int], Target] = {}
         self._setup: Blob | None = None
         self._lock = threading.Lock()

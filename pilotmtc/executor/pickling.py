@@ -9,6 +9,7 @@ import pickle
 import sys
 import threading
 import types
+import uuid
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from pilotmtc.errors import UsageError
 from pilotmtc.executor.future import NotByItself, PilotFuture, Pool, StoredValue
 from pilotmtc.executor.loading import Bytes
 from pilotmtc.executor.modules import ShippedModules
+from pilotmtc.executor.namespaces import Namespaces
 from pilotmtc.executor.snapshots import Snapshot
 from pilotmtc.executor.texts import name_of
 from pilotmtc.model import INLINE_BYTES, Value
@@ -28,6 +30,8 @@ _SCALARS = frozenset({int, float, complex, bool, str, bytes, type(None)})
 _LISTS = frozenset({tuple, list, set, frozenset})
 _STAND_IN = print  # where something of its kind must be in a pickle that is only compared
 _NO_FILE = ("<dynamic-code>",)  # what cloudpickle has instead of a file's name
+_MADE = 6  # parts of how cloudpickle reduces a function by value
+_PROGRAM = uuid.uuid4().hex  # tells this program from others
 _LOOKED_AT = 100  # values among arguments; more are left to cloudpickle, which is as fast with many
 _LARGE_BYTES = 64 * 1024  # a function that needs longer to pickle than its call takes
 _KEPT = (types.FunctionType, types.BuiltinFunctionType, type)  # what other callables hold may change between calls
@@ -86,13 +90,14 @@ class Pickler:
 
     Parameters
     ----------
-    known_again
-        Whether calls must be known again by another program.
+    name
+        The pool's, if it has one: calls are then known again by another program.
     """
 
-    def __init__(self, pool: Pool, modules: ShippedModules, *, known_again: bool = False) -> None:
+    def __init__(self, pool: Pool, modules: ShippedModules, *, name: str = "") -> None:
         self._pool = pool
-        self._known_again = known_again
+        self._known_again = bool(name)
+        self._key = name or _PROGRAM
         self._modules = modules
         self._known: dict[int, _Known] = {}
         self._lock = threading.Lock()
@@ -154,7 +159,7 @@ class Pickler:
     def _dumps(self, value: object, **more: Any) -> bytes:
         with self._modules.by_value():
             file = io.BytesIO()
-            _kinds()[0](file, **more).dump(value)
+            _kinds()[0](file, self._key, **more).dump(value)
         return file.getvalue()
 
     def _with_references(self, value: object) -> PickledCall:
@@ -164,7 +169,7 @@ class Pickler:
         def dumps(value: object, **more: Any) -> bytes:
             with self._modules.by_value():
                 file = io.BytesIO()
-                _kinds()[1](file, references, **more).dump(value)
+                _kinds()[1](file, self._key, references, **more).dump(value)
             return file.getvalue()
 
         found = _with_blob(dump_value(value, dumps))
@@ -252,9 +257,19 @@ def _kinds() -> tuple[Any, Any]:
             {types.CodeType: reduce_code_with_file}, cloudpickle.Pickler.dispatch_table
         )
 
-    class ReferencePickler(Pickler):
-        def __init__(self, file: io.BytesIO, references: _References, **more: Any) -> None:
+        def __init__(self, file: io.BytesIO, key: str, **more: Any) -> None:
             super().__init__(file, **more)
+            self._spaces = Namespaces(key)
+
+        def reducer_override(self, found: object) -> Any:
+            made = super().reducer_override(found)
+            if isinstance(found, types.FunctionType) and isinstance(made, tuple) and len(made) == _MADE:
+                return self._spaces.reduced(found, made)
+            return made
+
+    class ReferencePickler(Pickler):
+        def __init__(self, file: io.BytesIO, key: str, references: _References, **more: Any) -> None:
+            super().__init__(file, key, **more)
             self._references = references
 
         def persistent_id(self, found: object) -> tuple[str, int | str] | None:

@@ -213,6 +213,20 @@ def test_initializer(place: Place) -> None:
         assert {pool.submit(recall).result(LIMIT_S) for _ in range(5)} == {"abab"}
 
 
+model = ""
+
+
+def set_up(word: str) -> None:
+    global model  # noqa: PLW0603 -- as users write initializers
+    model = word
+
+
+def test_initializer_sets_a_global(place: Place) -> None:
+    with place.pool(initializer=set_up, initargs=("loaded",)) as pool:
+        assert pool.submit(lambda: model).result(LIMIT_S) == "loaded"
+    assert model == ""
+
+
 def test_initializer_that_fails_breaks_the_pool(place: Place) -> None:
     def bad() -> None:
         raise ValueError("no model")

@@ -179,6 +179,70 @@ def test_function_of_a_module_that_is_not_installed_travels_by_value(pickler: Pi
     assert run_elsewhere(pickler.function(work).blob, "ab") == "abab"
 
 
+def run_all_elsewhere(*blobs: Blob) -> str:
+    """Call pickled functions one after the other in the same Python; return what the last one returns."""
+    script = """
+        import pickle, sys
+        size = sys.argv[1:]
+        for n in size:
+            last = pickle.loads(sys.stdin.buffer.read(int(n)))()
+        print(last)
+    """
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", textwrap.dedent(script), *(str(blob.size) for blob in blobs)],
+        input=b"".join(part for blob in blobs for part in blob.parts), capture_output=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout.decode().strip()
+
+
+model = None
+factor = 1
+
+
+def set_up() -> None:
+    global model  # noqa: PLW0603 -- as users write initializers
+    model = "loaded"
+
+
+def use() -> str:
+    return f"{model} {factor}"
+
+
+def test_functions_share_the_globals_of_their_module(pickler: Pickler, monkeypatch: pytest.MonkeyPatch) -> None:
+    initializer, before = pickler.alone(set_up), pickler.alone(use)
+    assert run_all_elsewhere(before) == "None 1"
+    assert run_all_elsewhere(initializer, before) == "loaded 1"
+    assert run_all_elsewhere(before, initializer, before) == "loaded 1"
+    monkeypatch.setattr(sys.modules[__name__], "factor", 2)  # which no function sets: what it is here counts
+    assert run_all_elsewhere(before, initializer, pickler.alone(use)) == "loaded 2"
+
+
+def test_functions_that_nobody_sets_globals_for_share_none(pickler: Pickler, monkeypatch: pytest.MonkeyPatch) -> None:
+    def tell() -> int:
+        return factor
+
+    before = pickler.alone(lambda: tell)
+    monkeypatch.setattr(sys.modules[__name__], "factor", 2)
+    after = pickler.alone(lambda: tell)
+    script = """
+        import pickle, sys
+        first, second = (pickle.loads(sys.stdin.buffer.read(int(n)))() for n in sys.argv[1:])
+        print(first(), second())
+    """
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", textwrap.dedent(script), str(before.size), str(after.size)],
+        input=b"".join(before.parts) + b"".join(after.parts), capture_output=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert done.stdout == b"1 2\n"
+
+
+def test_programs_do_not_share_globals() -> None:
+    one, two = (Pickler(POOL, ShippedModules(True), name=name) for name in ("one", "two"))
+    assert run_all_elsewhere(one.alone(set_up), two.alone(use)) == "None 1"
+    assert run_all_elsewhere(one.alone(set_up), one.alone(use)) == "loaded 1"
+
+
 @pytest.fixture
 def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """A package and a module beside the user's notebook."""
