@@ -30,6 +30,7 @@ from pilotmtc.text.tables import plain_words
 SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Run": {
         "run": ("run", "Run tasks now, and show their output."),
+        "map": ("map", "Call a Python function for many values."),
         "submit": ("submit", "Submit tasks to the store, for pilots to run."),
         "pilot": ("pilot", "Start, list and end pilots, which run tasks."),
         "site": ("site", "Manage sites: machines with a scheduler."),

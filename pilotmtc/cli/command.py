@@ -109,11 +109,13 @@ def set_site(ctx: click.Context, _param: click.Parameter, value: str | None) -> 
         ctx.ensure_object(GlobalOptions).site = value
 
 
-def command(name: str, *, examples: str = "", **settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
+def command(
+    name: str, *, examples: str = "", kind: type[Helpful] = Helpful, **settings: Any
+) -> Callable[[Callable[..., Any]], click.Command]:
     """Return a decorator that makes a command with ``--store``, ``-h`` and examples."""
 
     def decorate(function: Callable[..., Any]) -> click.Command:
-        return click.command(name, cls=Helpful, examples=examples, **settings)(store_option(function))
+        return click.command(name, cls=kind, examples=examples, **settings)(store_option(function))
 
     return decorate
 

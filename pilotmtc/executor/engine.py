@@ -169,6 +169,11 @@ class Engine:
         return self._wait().add(description, wait_s)
 
     @property
+    def campaign(self) -> CampaignId | None:
+        """The campaign that the calls are; None as long as the store has none of them."""
+        return self._campaign
+
+    @property
     def has_others(self) -> bool:
         """Whether pilots were added to the pool's own."""
         return self._keeper is not None and self._keeper.has_others

@@ -20,7 +20,7 @@ from pilotmtc.executor.future import PilotFuture, PoolBroken, StoredValue
 from pilotmtc.executor.options import CallOptions, CallSetup, PoolOptions, read_call, read_pilot, split_options
 from pilotmtc.executor.progress import progress_of
 from pilotmtc.executor.texts import arguments, bounded, name_of
-from pilotmtc.model import Pilot
+from pilotmtc.model import CampaignId, Pilot
 from pilotmtc.session import arguments as given
 from pilotmtc.session.run.fitting import check_fit
 from pilotmtc.session.stores import find_store
@@ -246,6 +246,11 @@ class PilotExecutor(_Caller):
         self._max_workers = max_workers or _room(self._engine.plan, self._setup)
         finalizer = weakref.finalize(self, self._engine.close)
         finalizer.atexit = False
+
+    @property
+    def campaign(self) -> CampaignId | None:
+        """The campaign that the calls are, as ``pilotmtc status`` and the like take it; None before the first call."""
+        return self._engine.campaign
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Let no more calls come; see `concurrent.futures.Executor.shutdown`. The pool's pilots leave then.

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pilotmtc.campaign import load
 from pilotmtc.errors import ConfigError, PilotMTCError, UsageError
-from pilotmtc.parameters import Row, Source, axis, combine, file, grid, lines, split_lists, values
+from pilotmtc.parameters import Row, Source, as_number, axis, combine, file, grid, lines, split_lists, values
 
 TEXT = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0\ufeff"), max_size=12)
 
@@ -373,3 +373,24 @@ def test_same_name_twice_and_nothing_at_all_are_errors() -> None:
         grid(["a=1", "b=2", "a=3"])
     with pytest.raises(PilotMTCError, match="no parameters"):
         combine([])
+
+
+# -- numbers
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("3", 3), ("-3", -3), ("+3", 3), ("007", 7), ("2.50", 2.5), ("-.5", -0.5), ("1.", 1.0), ("1e-3", 0.001),
+        ("1E5", 100_000.0), ("1" * 30, int("1" * 30)), ("1" * 5000, float("1" * 5000)),
+    ],
+)  # fmt: skip
+def test_texts_that_are_numbers(text: str, number: float) -> None:
+    assert (as_number(text), type(as_number(text))) == (number, type(number))
+
+
+@pytest.mark.parametrize(
+    "text", ["", " 3", "1_000", "nan", "inf", "0x10", "1e", ".", "1.2.3", "٣", "3 ", "1,5", "True"]
+)
+def test_texts_that_are_no_numbers(text: str) -> None:
+    assert as_number(text) == text

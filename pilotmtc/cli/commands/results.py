@@ -3,7 +3,7 @@
 import itertools
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -101,7 +101,7 @@ def json_lines(found: "Iterable[TaskResult]", stdout: str, stderr: str) -> Itera
         yield from streams.json_line(shapes.result(result), _texts(result, stdout, stderr))
 
 
-def put_csv(found: "Iterable[TaskResult]", fields: Sequence[str], stdout: str, stderr: str, stream: TextIO) -> None:
+def put_csv(found: "Iterable[TaskResult]", fields: Sequence[str], stdout: str, stderr: str, stream: IO[str]) -> None:
     """Write results as CSV.
 
     A parameter that is called like another column becomes ``params.NAME``, but one that is called ``value`` keeps its

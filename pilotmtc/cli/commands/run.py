@@ -1,11 +1,8 @@
 """``pilotmtc run``."""
 
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -23,10 +20,10 @@ from pilotmtc.cli.command import (
     site_word,
     typed,
 )
-from pilotmtc.cli.interrupts import interrupt
-from pilotmtc.cli.options.pilots import SCHEDULER_NAMES, pilot_options, scheduler_options
+from pilotmtc.cli.interrupts import Stops
+from pilotmtc.cli.options.pilots import OWN_PILOT_NAMES, own_pilot, own_pilot_options
 from pilotmtc.cli.options.tasks import build_tasks, task_options
-from pilotmtc.cli.options.types import Assignment, Number, assigned, json_option
+from pilotmtc.cli.options.types import json_option
 from pilotmtc.cli.output import shapes, streams
 from pilotmtc.errors import StoreError, TransportError
 from pilotmtc.text.progress import Progress, Tally
@@ -40,9 +37,7 @@ if TYPE_CHECKING:
 _FAILURES_SHOWN = 5
 _STDERR_LINES = 5
 _LONGEST_HINT = 2000
-_PILOT_NAMES = (
-    "pilot_cores", "pilot_gpus", "pilot_memory", "pilot_resources", "walltime", "no_pin", "any_pilot", *SCHEDULER_NAMES,
-)  # fmt: skip
+_PILOT_NAMES = ("walltime", "no_pin", "any_pilot", *OWN_PILOT_NAMES)
 _EXAMPLES = """\
 pilotmtc run 'python work.py {}' ::: 1 2 3
 seq 100000 | pilotmtc run 'echo {}'
@@ -60,14 +55,7 @@ pilotmtc run --json './sim {}' ::: 1 2 3 | jq .elapsed_s
     "words", metavar="[COMMAND... [::: VALUES...]...]", nargs=-1, type=click.UNPROCESSED, shell_complete=complete_file
 )
 @task_options
-@click.option("-j", "--pilot-cores", type=Number(1), metavar="N", help="Cores to use  [default: all]")
-@click.option("--pilot-gpus", type=Number(0), metavar="N", help="GPUs to use  [default: 0]")
-@click.option("--pilot-memory", metavar="SIZE", help="Memory to use  [default: all]")
-@click.option(
-    "--pilot-resource", "pilot_resources", multiple=True, metavar="NAME=N", type=Assignment("resource", number=True),
-    help="Named resource of this machine, for --resource.",
-)  # fmt: skip
-@scheduler_options
+@own_pilot_options
 @click.option(
     "--walltime", metavar="TIME",
     help="Stop after this time; what is left can be resumed. At a site: the walltime of each pilot.",
@@ -102,16 +90,10 @@ def run(words: tuple[str, ...], **options: Any) -> int:
     quiet, as_json = options.pop("quiet"), options.pop("as_json")
     keep_order: bool = options.pop("keep_order")
     any_pilot: bool = options.pop("any_pilot")
-    asked = pilot_options(options)
-    for key, option in (
-        ("cores", "pilot_cores"), ("gpus", "pilot_gpus"), ("memory", "pilot_memory"), ("walltime", "walltime"),
-    ):  # fmt: skip
-        if (value := options.pop(option)) is not None:
-            asked[key] = value  # type: ignore[literal-required]
-    asked |= {
-        "resources": assigned("resource", options.pop("pilot_resources")),
-        "pin": not options.pop("no_pin"),
-    }
+    asked = own_pilot(options)
+    if (walltime := options.pop("walltime")) is not None:
+        asked["walltime"] = walltime
+    asked["pin"] = not options.pop("no_pin")
     if not asked.get("scheduler"):
         asked["site"] = site_word()
     built = build_tasks(words, options)
@@ -146,10 +128,8 @@ class _RunPrinter:
         self._progress = progress
         self._quiet = quiet
         self._json = as_json
-        self._signals = 0
-        self._told = 0
+        self._stops = Stops(doing.drain, doing.cancel)
         self._broken = False
-        self._terminated = False
         self._ended = 0
         self._failures = 0
         self._began = time.monotonic()
@@ -157,7 +137,7 @@ class _RunPrinter:
     def run(self) -> int:
         """Run, and return the exit code."""
         try:
-            with self._handled_signals():
+            with self._stops.handled():
                 for event in self._doing.events():
                     self._tell_signals()
                     self._draw(event)
@@ -231,35 +211,8 @@ class _RunPrinter:
             streams.tell(line)
 
     def _tell_signals(self) -> None:
-        # Not in the handler, which may interrupt drawing.
-        if self._told < self._signals:
-            self._told = self._signals
-            if self._signals == 1:
-                self._tell("pilotmtc: stopping when the running tasks have finished; Ctrl-C again kills them")
-            else:
-                self._tell("pilotmtc: killing the running tasks")
-
-    @contextmanager
-    def _handled_signals(self) -> Iterator[None]:
-        def interrupted(_number: int, _frame: FrameType | None) -> None:
-            self._signals += 1
-            if self._signals == 1:
-                self._doing.drain()
-            elif self._signals == 2:
-                self._doing.cancel()
-            else:
-                interrupt()
-
-        def terminated(_number: int, _frame: FrameType | None) -> None:
-            self._terminated = True
-            self._doing.cancel()
-
-        before = signal.signal(signal.SIGINT, interrupted), signal.signal(signal.SIGTERM, terminated)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before[0])
-            signal.signal(signal.SIGTERM, before[1])
+        if news := self._stops.news():  # not in the handler, which may interrupt drawing
+            self._tell(news)
 
     def _conclude(self) -> int:
         campaign = self._doing.campaign
@@ -278,9 +231,9 @@ class _RunPrinter:
             streams.tell(_to_go_on(campaign, self._words))
             if self._broken:
                 return EXIT_BROKEN_PIPE
-            if self._doing.out_of_time and not self._signals and not self._terminated:
+            if self._doing.out_of_time and not self._stops.signals and not self._stops.terminated:
                 return EXIT_TASKS_FAILED
-            return EXIT_TERMINATED if self._terminated else EXIT_INTERRUPTED
+            return EXIT_TERMINATED if self._stops.terminated else EXIT_INTERRUPTED
         if not self._quiet or tally.bad:
             streams.tell(f"{begin}: {tally.words()} in {took}")
         if tally.failed and self._failures <= _FAILURES_SHOWN:

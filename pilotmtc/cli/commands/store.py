@@ -1,12 +1,5 @@
 """``pilotmtc store``."""
 
-import contextlib
-import os
-import sys
-import tempfile
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, TextIO
-
 import click
 
 from pilotmtc.cli.command import EXIT_TASKS_FAILED, CommandGroup, command, open_session, store_option, store_url
@@ -15,11 +8,8 @@ from pilotmtc.cli.commands.store_key import key
 from pilotmtc.cli.commands.store_limit import limit
 from pilotmtc.cli.options.types import ID, json_option
 from pilotmtc.cli.output import streams
-from pilotmtc.errors import ConfigError
+from pilotmtc.cli.output.files import new_file
 from pilotmtc.units import format_memory
-
-if TYPE_CHECKING:
-    from pilotmtc.session import Session
 
 
 @click.group(
@@ -169,7 +159,7 @@ def export(campaigns: tuple[int, ...], form: str | None, output: str | None, std
     """Write the results of all finished tasks, as CSV or as JSON, one object per line."""
     if form is None:
         form = "csv" if output is not None and output.endswith(".csv") else "jsonl"
-    with open_session() as session, _target(session, output) as stream:
+    with open_session() as session, new_file(session, output) as stream:
         campaign = campaigns or None
         found = session.results(campaign=campaign, outputs=(stdout, stderr) != ("none", "none"))
         if form == "csv":
@@ -177,40 +167,6 @@ def export(campaigns: tuple[int, ...], form: str | None, output: str | None, std
         else:
             for block in json_lines(found, stdout, stderr):
                 stream.write(block.decode())
-
-
-@contextlib.contextmanager
-def _target(session: "Session", output: str | None) -> Iterator[TextIO]:
-    """Yield the stream to write to; a file gets its name when it is complete."""
-    if output is None or output == "-":
-        yield sys.stdout
-        return
-    where = os.path.realpath(os.path.expanduser(output))
-    session.check_output(where)
-    try:
-        stream = tempfile.NamedTemporaryFile(  # noqa: SIM115 -- it is renamed or removed below
-            "w",
-            dir=os.path.dirname(where),
-            prefix=f".{os.path.basename(where)}.",
-            delete=False,
-            encoding="utf-8",
-            newline="",
-        )
-    except OSError as error:
-        raise ConfigError(f"{output} cannot be written: {error.strerror}") from error
-    done = False
-    try:
-        with stream:
-            yield stream  # type: ignore[misc]  # a wrapper that is as good as a TextIO
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(stream.name, 0o666 & ~umask)
-        os.replace(stream.name, where)
-        done = True
-    finally:
-        if not done:
-            with contextlib.suppress(OSError):
-                os.unlink(stream.name)
 
 
 for _command in (path, where, mode, limit, check, compact, snapshot, export, key):

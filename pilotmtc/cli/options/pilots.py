@@ -1,11 +1,11 @@
-"""The options of a scheduler's pilot."""
+"""The options of pilots: of a scheduler's, and of those that a command starts for its own tasks."""
 
 from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from pilotmtc.cli.command import Clearable
-from pilotmtc.cli.options.types import F, Number, add_all
+from pilotmtc.cli.options.types import Assignment, F, Number, add_all, assigned
 
 if TYPE_CHECKING:
     from pilotmtc.session import PilotOptions
@@ -53,3 +53,33 @@ def pilot_options(options: dict[str, Any]) -> "PilotOptions":
     """Remove the options of `scheduler_options` from `options`; return those that were given."""
     taken = {name: options.pop(name) for name in SCHEDULER_NAMES}
     return cast("PilotOptions", {name: value for name, value in taken.items() if value is not None})
+
+
+def own_pilot_options(function: F) -> F:
+    """Add what pilots of a command's own may use, and what a scheduler gets for them."""
+    return add_all(
+        function,
+        [
+            click.option("-j", "--pilot-cores", type=Number(1), metavar="N", help="Cores to use  [default: all]"),
+            click.option("--pilot-gpus", type=Number(0), metavar="N", help="GPUs to use  [default: 0]"),
+            click.option("--pilot-memory", metavar="SIZE", help="Memory to use  [default: all]"),
+            click.option(
+                "--pilot-resource", "pilot_resources", multiple=True, metavar="NAME=N",
+                type=Assignment("resource", number=True), help="Named resource of this machine, for --resource.",
+            ),
+            scheduler_options,
+        ],
+    )  # fmt: skip
+
+
+OWN_PILOT_NAMES = ("pilot_cores", "pilot_gpus", "pilot_memory", "pilot_resources", *SCHEDULER_NAMES)
+
+
+def own_pilot(options: dict[str, Any]) -> "PilotOptions":
+    """Remove the options of `own_pilot_options` from `options`; return those that were given."""
+    asked = pilot_options(options)
+    for key in ("cores", "gpus", "memory"):
+        if (value := options.pop(f"pilot_{key}")) is not None:
+            asked[key] = value
+    asked["resources"] = assigned("resource", options.pop("pilot_resources"))
+    return asked

@@ -43,8 +43,8 @@ def need_options(function: F, *, new: bool = True) -> F:
     )  # fmt: skip
 
 
-def task_options(function: F) -> F:
-    """Add all options of tasks."""
+def value_options(function: F) -> F:
+    """Add the options for where values come from."""
     return add_all(
         function,
         [
@@ -60,7 +60,15 @@ def task_options(function: F) -> F:
                 "--grid", "axes", multiple=True, metavar="NAME=VALUES",
                 help="Parameters from a grid: mass=1:10:0.5, seed=0..9, kind=a,b.",
             ),
-            need_options,
+        ],
+    )  # fmt: skip
+
+
+def limit_options(function: F) -> F:
+    """Add the options for retries, and for how tasks are ended."""
+    return add_all(
+        function,
+        [
             click.option("--retries", type=Number(0), metavar="N", help="Retries after a failure  [default: 0]"),
             click.option("--backoff", metavar="TIME", help="Pause before the first retry; doubles with each retry."),
             click.option(
@@ -72,6 +80,32 @@ def task_options(function: F) -> F:
                 "--signal-first", metavar="SIGNAL",
                 help="Signal that asks a task to end: USR1, INT  [default: TERM]",
             ),
+        ],
+    )  # fmt: skip
+
+
+def after_options(function: F) -> F:
+    """Add the options for tasks to wait for."""
+    return add_all(
+        function,
+        [
+            click.option("--after", multiple=True, type=Ids(), metavar="ID", help="Wait until this task is DONE."),
+            click.option(
+                "--after-any", multiple=True, type=Ids(), metavar="ID",
+                help="Wait until this task has finished, however it ends.",
+            ),
+        ],
+    )  # fmt: skip
+
+
+def task_options(function: F) -> F:
+    """Add all options of tasks."""
+    return add_all(
+        function,
+        [
+            value_options,
+            need_options,
+            limit_options,
             click.option(
                 "--env", "env", multiple=True, metavar="NAME=VALUE", type=Assignment("variable"),
                 help="Environment variable of the tasks; may hold {placeholders}.",
@@ -97,11 +131,7 @@ def task_options(function: F) -> F:
                 "--tag", "tags", multiple=True, metavar="TAG",
                 help="Tag of the tasks; may hold {placeholders}.",
             ),
-            click.option("--after", multiple=True, type=Ids(), metavar="ID", help="Wait until this task is DONE."),
-            click.option(
-                "--after-any", multiple=True, type=Ids(), metavar="ID",
-                help="Wait until this task has finished, however it ends.",
-            ),
+            after_options,
         ],
     )  # fmt: skip
 
@@ -110,6 +140,19 @@ _OPTION_NAMES = (
     "cores", "ranks", "ranks_per_node", "gpus", "memory", "time_limit", "expected", "grace", "signal_first",
     "priority", "retries", "backoff", "max_output", "cwd", "stdin", "stdout", "stderr", "append", "task_name",
 )  # fmt: skip
+
+
+def take_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Remove the options of tasks, without those for values, from `options`; return those that were given."""
+    taken: dict[str, object] = {key: options.pop(key) for key in _OPTION_NAMES if key in options}
+    taken |= {
+        "env": assigned("variable", options.pop("env")),
+        "resources": assigned("resource", options.pop("resources")),
+        "tags": options.pop("tags"),
+    }
+    for key in ("after", "after_any"):
+        taken[key] = [id_ for some in options.pop(key) for id_ in some]
+    return {key: value for key, value in taken.items() if value not in (None, (), [], {}) and value is not False}
 
 
 def build_tasks(words: Sequence[str], options: dict[str, Any]) -> "tuple[TaskStream, str] | None":
@@ -122,15 +165,7 @@ def build_tasks(words: Sequence[str], options: dict[str, Any]) -> "tuple[TaskStr
 
     files, form, axes = options.pop("files"), options.pop("form"), options.pop("axes")
     name = options.pop("name") or ""
-    taken: dict[str, object] = {key: options.pop(key) for key in _OPTION_NAMES}
-    taken |= {
-        "env": assigned("variable", options.pop("env")),
-        "resources": assigned("resource", options.pop("resources")),
-        "tags": options.pop("tags"),
-    }
-    for key in ("after", "after_any"):
-        taken[key] = [id_ for some in options.pop(key) for id_ in some]
-    given = {key: value for key, value in taken.items() if value not in (None, (), [], {}) and value is not False}
+    given = take_options(options)
     if (found := toml_of(words)) is not None:
         if given or files or axes:
             names = ", ".join(

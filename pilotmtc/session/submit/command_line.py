@@ -51,18 +51,42 @@ def tasks_of(
         raise UsageError("there is no command before the first ':::'")
     if listed is not None and not files and not axes:
         listed = _named_by(command, listed)
-    sources = [] if listed is None else [listed]
-    if list(files).count("-") > 1:
-        raise UsageError("--from - is given twice: standard input can be read once")
-    sources += [_stdin() if name == "-" and form in (None, "lines") else file(name, form) for name in files]
-    if axes:
-        sources.append(grid(axes))
+    sources = _sources(listed, files, form, axes)
     if not sources and _stdin_may_hold_values():
         if _wants_values(command, options):
             sources.append(_named_by(command, _stdin()))
         else:
             tell("standard input is not read: to run a task for each of its lines, write {} where the line belongs")
     return make_tasks(command[0] if len(command) == 1 else command, combine(sources) if sources else None, options)
+
+
+def _sources(listed: Source | None, files: Sequence[str], form: str | None, axes: Sequence[str]) -> list[Source]:
+    sources = [] if listed is None else [listed]
+    if list(files).count("-") > 1:
+        raise UsageError("--from - is given twice: standard input can be read once")
+    sources += [_stdin() if name == "-" and form in (None, "lines") else file(name, form) for name in files]
+    if axes:
+        sources.append(grid(axes))
+    return sources
+
+
+def rows_of(lists: Sequence[str], files: Sequence[str], form: str | None, axes: Sequence[str]) -> Source:
+    """Return the rows of ``::: VALUES``, files and grids; of the lines of standard input if there are none of these.
+
+    Raises
+    ------
+    UsageError
+        If there are no rows, or one is invalid.
+    """
+    before, listed = split_lists(lists)
+    if before:
+        raise UsageError(f"{before[0]!r} is neither an option nor behind ':::': values come behind ':::'")
+    sources = _sources(listed, files, form, axes)
+    if not sources and _stdin_may_hold_values():
+        sources.append(_stdin())
+    if not sources:
+        raise UsageError("there are no values: give --from FILE, --grid NAME=VALUES, ::: VALUES, or lines of input")
+    return combine(sources)
 
 
 def _named_by(command: Sequence[str], listed: Source) -> Source:
