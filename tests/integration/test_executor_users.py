@@ -219,7 +219,7 @@ def test_scikit_learn(parallel: Any) -> None:
 
 
 def test_scipy(pool: PilotExecutor) -> None:
-    from scipy.optimize import differential_evolution  # type: ignore[import-untyped]
+    from scipy.optimize import differential_evolution
 
     bounds = [(-5.0, 5.0)] * 2
     found = differential_evolution(bowl, bounds, workers=pool.map, updating="deferred", rng=1, maxiter=15, tol=0)

@@ -380,7 +380,7 @@ def test_initializer_runs_once_in_each_worker_and_state_stays(node: Node) -> Non
     def count() -> Any:
         from pilotmtc.worker import state
 
-        state.count += 1  # type: ignore[operator]
+        state.count += 1
         return state.model, state.count
 
     code = node.function(count, initializer=load, initargs=("m.npz",))

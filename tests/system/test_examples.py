@@ -128,6 +128,41 @@ def test_both_run_side_by_side_on_one_pilot(user: User, monkeypatch: pytest.Monk
         store.close()
 
 
+FUNCTIONS = {  # how far from what is known the results may be: each is the same whenever it runs
+    "fault_tolerance": 0.0,
+    "load_balancing": 0.01,
+    "memory": 0.0,
+    "monte_carlo": 0.05,
+    "optimisation": 0.001,
+    "optimisation_scipy": 0.001,
+    "parameter_scan": 0.01,
+    "uncertainty": 0.02,
+}
+
+
+def test_all_programs_with_functions_are_tried() -> None:
+    assert {file.stem for file in (ROOT / "examples" / "functions").glob("*.py")} == set(FUNCTIONS)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_find_what_is_known(user: User, name: str) -> None:
+    here = user.example("functions")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", f"{name}.py"],
+        cwd=here, env=user.env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=250, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    results = re.findall(r"found (-?[\d.]+)(?: \+- [\d.]+)?, known (-?[\d.]+)", done.stdout)
+    results += re.findall(r"^\d+,[\d.]+,(-?[\d.]+),(-?[\d.]+)$", done.stdout, re.MULTILINE)
+    assert results, done.stdout
+    for found, known in results:
+        assert float(found) == pytest.approx(float(known), abs=FUNCTIONS[name]), done.stdout
+    if name == "fault_tolerance":
+        assert "5 workers killed" in done.stdout
+    if name == "memory":
+        assert "has made the table 1 time" in done.stdout
+
+
 def wait_over(store: StoreClient, pilot: PilotId) -> None:
     """Wait until the pilot has run out of work and ended."""
     until = time.monotonic() + 60
