@@ -4,7 +4,6 @@ import os
 import secrets
 import time
 from collections.abc import Iterable, Mapping, MutableMapping
-from importlib.metadata import entry_points
 
 from pilotmtc.errors import SubmitRejected, UsageError
 from pilotmtc.model import Pilot, PilotDescription
@@ -49,6 +48,8 @@ def refuse_unmapped(description: PilotDescription) -> None:
 
     What depends on the scheduler's version is refused on its host.
     """
+    from importlib.metadata import entry_points  # slow to import, and most programs need no scheduler
+
     scheme = description.scheduler.partition(":")[0]
     found = list(entry_points(group="pilotmtc.dialects", name=scheme))
     if len(found) != 1:  # it may be on another host; if not, the adaptors say what is wrong
