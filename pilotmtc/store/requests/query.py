@@ -82,7 +82,7 @@ def get_tasks(tx: Transaction, request: GetTasks) -> Tasks:
         return _largest(tx, request, where, limit)
     order = "DESC" if request.newest else "ASC"
     rows: list[Row] = []
-    for low, high, last in _windows(tx, request, where.few):
+    for low, high, last in _windows(tx, request, where):
         rows += tx.execute(
             f"SELECT {TASK_COLUMNS} FROM {where.source} WHERE {where.condition} AND t.id BETWEEN ? AND ? "
             f"ORDER BY t.id {order} LIMIT ?",
@@ -93,14 +93,14 @@ def get_tasks(tx: Transaction, request: GetTasks) -> Tasks:
     tasks = tuple([task_of(tx, row) for row in rows[:limit]])
     if len(rows) > limit:
         return Tasks(tasks, tasks[-1].id)
-    return Tasks(tasks, _following(tx, low, high, request.newest))
+    return Tasks(tasks, _following(tx, where, low, high, request.newest))
 
 
 def _largest(tx: Transaction, request: GetTasks, where: Where, limit: int) -> Tasks:
     """Return the tasks with the largest values among those that can be read in time; without a value, they are last."""
     value, given = _value(tx, request.largest)
     best: list[tuple[float | None, TaskId, Row]] = []
-    for low, high, last in _windows(tx, request, where.few):
+    for low, high, last in _windows(tx, request, where):
         rows = tx.execute(
             f"SELECT {value} AS value, {TASK_COLUMNS} FROM {where.source} WHERE {where.condition} "
             "AND t.id BETWEEN ? AND ? ORDER BY value DESC, t.id LIMIT ?",
@@ -110,7 +110,7 @@ def _largest(tx: Transaction, request: GetTasks, where: Where, limit: int) -> Ta
         best = sorted(best, key=_by_size)[:limit]
         if last:
             break
-    return Tasks(tuple([task_of(tx, row) for _, _, row in best]), _following(tx, low, high, request.newest))
+    return Tasks(tuple([task_of(tx, row) for _, _, row in best]), _following(tx, where, low, high, request.newest))
 
 
 def _by_size(found: tuple[float | None, TaskId, Row]) -> tuple[bool, float, TaskId]:
@@ -129,31 +129,31 @@ def _value(tx: Transaction, what: str) -> tuple[str, tuple[float, ...]]:
     raise UsageError(f"tasks cannot be sorted by {what!r}: there are {', '.join(_VALUES)}")
 
 
-def _windows(tx: Transaction, request: GetTasks, few: bool) -> Iterator[tuple[int, int, bool]]:
+def _windows(tx: Transaction, request: GetTasks, where: Where) -> Iterator[tuple[int, int, bool]]:
     """Yield larger and larger ranges of ids until the time is up: low, high, and whether it is the last one.
 
-    If an index leads to `few` tasks, all ids are one range.
+    If an index leads to few tasks, all ids are one range.
     """
     until = tx.clock.monotonic() + _LOOK_S
-    end = tx.caches.next_task - 1
-    size = end + 1 if few else _WINDOW
+    begin, end = where.first, min(tx.caches.next_task - 1, where.last)
+    size = max(end, 0) + 1 if where.few else _WINDOW
     after, newest = request.after, request.newest
-    edge = min(after or end + 1, end + 1) if newest else max(after, 0)
+    edge = min(after or end + 1, end + 1) if newest else max(after, begin - 1)
     while True:
-        low, high = (max(edge - size, 0), edge - 1) if newest else (edge + 1, edge + size)
+        low, high = (max(edge - size, begin), edge - 1) if newest else (edge + 1, edge + size)
         edge = low if newest else high
-        last = (low <= 1 if newest else high >= end) or tx.clock.monotonic() >= until
+        last = (low <= begin if newest else high >= end) or tx.clock.monotonic() >= until
         yield low, high, last
         if last:
             return
         size = min(2 * size, max(_WINDOW_MAX, size))
 
 
-def _following(tx: Transaction, low: int, high: int, newest: bool) -> int:
+def _following(tx: Transaction, where: Where, low: int, high: int, newest: bool) -> int:
     """Return the `next` of a page that ends with this range of ids."""
     if newest:
-        return low if low > 1 else 0
-    return high if high < tx.caches.next_task - 1 else 0
+        return low if low > where.first else 0
+    return high if high < min(tx.caches.next_task - 1, where.last) else 0
 
 
 def task_of(tx: Transaction, row: Row) -> Task:

@@ -75,10 +75,11 @@ def _next(tx: Transaction, filter_: Filter, progress: SliceProgress) -> tuple[li
     where = Where(tx, filter_)
     until = tx.clock.monotonic() + _LOOK_S
     tasks: list[_Task] = []
-    low = progress.last
-    size = progress.bound if where.few else _WINDOW
-    while low < progress.bound:
-        high = min(low + size, progress.bound)
+    low = max(progress.last, where.first - 1)
+    bound = min(progress.bound, where.last)
+    size = bound if where.few else _WINDOW
+    while low < bound:
+        high = min(low + size, bound)
         rows = tx.execute(
             f"SELECT t.id, t.state, t.attempt, t.campaign_id, t.pilot_id FROM {where.source} "
             f"WHERE {where.condition} AND t.id > ? AND t.id <= ? ORDER BY t.id LIMIT ?",
@@ -91,7 +92,7 @@ def _next(tx: Transaction, filter_: Filter, progress: SliceProgress) -> tuple[li
         if tx.clock.monotonic() >= until:
             break
         size = min(2 * size, max(_WINDOW_MAX, size))
-    return tasks, low
+    return tasks, low if low < bound else progress.bound
 
 
 def cancel(tx: Transaction, request: Cancel, progress: SliceProgress) -> Slice:
