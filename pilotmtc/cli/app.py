@@ -24,7 +24,7 @@ from pilotmtc.cli.command import (
 from pilotmtc.cli.output import streams
 from pilotmtc.errors import PilotMTCError
 from pilotmtc.system.locale import current_directory, speak_utf8
-from pilotmtc.text.tables import plain_words
+from pilotmtc.text.plain import plain_words
 
 # By section: name, module (the command is its attribute of the same name), and summary, so that the help imports none.
 SECTIONS: dict[str, dict[str, tuple[str, str]]] = {

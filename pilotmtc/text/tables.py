@@ -1,17 +1,14 @@
-"""Tables, words and times for terminals. Pure."""
+"""Tables for terminals, and text that fits a width. Pure."""
 
-import re
 import unicodedata
 from collections.abc import Sequence
 
-from pilotmtc.units import format_duration
+from pilotmtc.text.plain import plain
 
 COLOURS = {
     "DONE": "32", "FAILED": "31", "CANCELED": "33", "SKIPPED": "33", "RUNNING": "36", "CLAIMED": "36", "ACTIVE": "32",
     "DRAINING": "33", "PENDING": "36", "bold": "1", "dim": "2", "red": "31", "green": "32",
 }  # fmt: skip
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-_OWN_COLOUR = re.compile(r"(\x1b\[(?:[012]|3[1236])m)")
 _GAP = "  "
 _TEXT_MIN = 8  # columns of text become narrower than this only if nothing else helps
 
@@ -21,26 +18,6 @@ def paint(text: str, colour: str, *, on: bool) -> str:
     code = COLOURS.get(colour)
     text = plain(text)
     return f"\x1b[{code}m{text}\x1b[0m" if on and code and text else text
-
-
-def plain(text: str) -> str:
-    """Return `text` on one line, without control characters."""
-    return _CONTROL.sub(_escaped, text)
-
-
-def plain_words(text: str) -> str:
-    """Return `text`, perhaps of several lines, without control characters except the colours of `paint`."""
-    return "\n".join(
-        "".join(part if _OWN_COLOUR.fullmatch(part) else plain(part) for part in _OWN_COLOUR.split(line.expandtabs()))
-        for line in text.split("\n")
-    )
-
-
-def _escaped(match: re.Match[str]) -> str:
-    char = match[0]
-    return {"\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(char) or (
-        f"\\x{ord(char):02x}" if ord(char) < 256 else f"\\u{ord(char):04x}"
-    )
 
 
 def width_of(text: str) -> int:
@@ -178,30 +155,3 @@ def pairs(rows: Sequence[tuple[str, str]], *, colour: bool) -> list[str]:
     shown = [(title, text) for title, text in rows if text]
     width = max((len(title) for title, _ in shown), default=0)
     return [f"{paint(pad(title, width), 'bold', on=colour)}  {plain(text)}" for title, text in shown]
-
-
-def ago(then: float | None, now: float) -> str:
-    """Return how long ago that was: ``3m05s ago``, ``in 10s``; empty for None."""
-    if then is None:
-        return ""
-    past = now - then
-    if abs(past) < 1:
-        return "now"
-    return f"{format_duration(round(past))} ago" if past > 0 else f"in {format_duration(round(-past))}"
-
-
-def rate(a_second: float, noun: str = "") -> str:
-    """Return a rate per second, ``31 tasks/s``, or if it is low per hour, ``2 tasks/h``.
-
-    Without a noun, for columns whose titles have it: ``31``, ``2/h``.
-    """
-    number, unit = f"{a_second:,.0f}" if a_second >= 100 else f"{a_second:.2g}", "s"
-    if a_second < 0.01:
-        an_hour = a_second * 3600
-        number, unit = ("0", "s") if an_hour < 0.1 else (f"{an_hour:.2g}", "h")
-    return f"{number} {noun}/{unit}" if noun else f"{number}{'' if unit == 's' else '/h'}"
-
-
-def count(n: int, noun: str) -> str:
-    """Return ``1 task``, ``2,000 tasks``."""
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"

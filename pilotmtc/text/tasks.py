@@ -5,7 +5,7 @@ from pilotmtc.model import GRACE_S, Attempt, Resources, Task, Template
 from pilotmtc.protocol.client.tasks import TaskDetail
 from pilotmtc.template import shown
 from pilotmtc.text.endings import describe_end, message_of
-from pilotmtc.text.tables import ago
+from pilotmtc.text.numbers import ago
 from pilotmtc.units import format_duration, format_memory
 
 

@@ -5,7 +5,7 @@ import shutil
 import sys
 from typing import TextIO
 
-from pilotmtc.text.tables import plain_words
+from pilotmtc.text.plain import plain_words
 
 
 def has_colour(stream: TextIO) -> bool:

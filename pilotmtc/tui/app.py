@@ -14,7 +14,7 @@ from textual.message import Message
 from textual.screen import Screen
 
 from pilotmtc.errors import LoginRefused, PilotMTCError, UsageError
-from pilotmtc.text.tables import plain_words
+from pilotmtc.text.plain import plain_words
 from pilotmtc.tui.base import Base
 from pilotmtc.tui.gateway import Answers, Gateway
 from pilotmtc.tui.pager import pager_command, run_pager

@@ -12,8 +12,8 @@ from textual.widgets import Footer, Static
 
 from pilotmtc.errors import PilotMTCError
 from pilotmtc.session.look.overview import Board
+from pilotmtc.text.numbers import span
 from pilotmtc.tui.program import Program
-from pilotmtc.tui.widgets.words import span
 
 _WIDE = 100  # from this number of columns on, there is room for words and longer bars
 _STALE_S = 30.0  # if there is a connection, the server answers earlier than that

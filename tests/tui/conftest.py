@@ -30,4 +30,4 @@ def still(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("app", "screens.tasks"):
         monkeypatch.setattr(f"pilotmtc.tui.{module}.time", SimpleNamespace(monotonic=lambda: 0.0))
     clock = SimpleNamespace(localtime=lambda at=NOW: time.gmtime(at), strftime=time.strftime)
-    monkeypatch.setattr("pilotmtc.tui.widgets.words.time", clock)
+    monkeypatch.setattr("pilotmtc.text.numbers.time", clock)

@@ -12,7 +12,7 @@ from pilotmtc.cli.options.selection import check_ids, filter_options, selected
 from pilotmtc.cli.options.tasks import need_options
 from pilotmtc.cli.options.types import assigned, json_option
 from pilotmtc.cli.output import streams
-from pilotmtc.text.tables import count
+from pilotmtc.text.numbers import count
 
 if TYPE_CHECKING:
     from pilotmtc.protocol.base import Changed

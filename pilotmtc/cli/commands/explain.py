@@ -5,7 +5,7 @@ import click
 from pilotmtc.cli.command import command, hint, open_session
 from pilotmtc.cli.options.types import ID, json_option
 from pilotmtc.cli.output import streams
-from pilotmtc.text.tables import plain
+from pilotmtc.text.plain import plain
 
 
 @command("explain", examples="pilotmtc explain 17\npilotmtc explain 17 --json\n")

@@ -10,7 +10,7 @@ from pilotmtc.cli.command import command, open_session
 from pilotmtc.cli.options.types import Ids, Number, json_option
 from pilotmtc.cli.output import streams
 from pilotmtc.errors import UsageError
-from pilotmtc.text.tables import plain
+from pilotmtc.text.plain import plain
 
 if TYPE_CHECKING:
     from pilotmtc.protocol.client.tasks import Output

@@ -12,7 +12,8 @@ from pilotmtc.cli.command import CommandGroup, command, open_session, site_word,
 from pilotmtc.cli.options.pilots import pilot_options, scheduler_options
 from pilotmtc.cli.options.types import ID, Assignment, Number, assigned, json_option
 from pilotmtc.cli.output import shapes, streams
-from pilotmtc.text.tables import Column, ago, count, pairs
+from pilotmtc.text.numbers import ago, count
+from pilotmtc.text.tables import Column, pairs
 from pilotmtc.units import format_duration, format_memory
 
 if TYPE_CHECKING:

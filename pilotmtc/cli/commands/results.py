@@ -11,7 +11,8 @@ from pilotmtc.cli.command import command, hint, newest_campaign, open_session
 from pilotmtc.cli.options.selection import STATES
 from pilotmtc.cli.options.types import ID, Number, json_option
 from pilotmtc.cli.output import shapes, streams
-from pilotmtc.text.tables import Column, count
+from pilotmtc.text.numbers import count
+from pilotmtc.text.tables import Column
 from pilotmtc.units import format_duration, format_memory
 
 if TYPE_CHECKING:

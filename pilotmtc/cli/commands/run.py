@@ -26,8 +26,10 @@ from pilotmtc.cli.options.tasks import build_tasks, task_options
 from pilotmtc.cli.options.types import json_option
 from pilotmtc.cli.output import shapes, streams
 from pilotmtc.errors import StoreError, TransportError
+from pilotmtc.text.numbers import count
+from pilotmtc.text.plain import plain
 from pilotmtc.text.progress import Progress, Tally
-from pilotmtc.text.tables import count, paint, plain
+from pilotmtc.text.tables import paint
 from pilotmtc.units import format_duration
 
 if TYPE_CHECKING:

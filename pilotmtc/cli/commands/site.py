@@ -9,7 +9,8 @@ import click
 from pilotmtc.cli.command import Helpful
 from pilotmtc.cli.options.types import Number, json_option
 from pilotmtc.cli.output import streams
-from pilotmtc.text.tables import Column, pairs, plain
+from pilotmtc.text.plain import plain
+from pilotmtc.text.tables import Column, pairs
 
 if TYPE_CHECKING:
     from pilotmtc.deploy.finding import Finding

@@ -9,7 +9,8 @@ import click
 from pilotmtc.cli.command import command, hint, open_session
 from pilotmtc.cli.options.types import ID, Number, json_option
 from pilotmtc.cli.output import shapes, streams
-from pilotmtc.text.tables import Column, ago, count, paint, pairs
+from pilotmtc.text.numbers import ago, count
+from pilotmtc.text.tables import Column, paint, pairs
 from pilotmtc.units import format_memory
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from pilotmtc.cli.command import command, complete_file, hint, open_session
 from pilotmtc.cli.options.tasks import build_tasks, task_options
 from pilotmtc.cli.options.types import json_option
 from pilotmtc.cli.output import shapes, streams
-from pilotmtc.text.tables import count
+from pilotmtc.text.numbers import count
 
 _EXAMPLES = """\
 pilotmtc submit campaign.toml

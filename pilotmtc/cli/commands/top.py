@@ -10,7 +10,8 @@ import click
 from pilotmtc.cli.command import command, open_session
 from pilotmtc.cli.options.types import json_option
 from pilotmtc.cli.output import shapes, streams
-from pilotmtc.text.tables import Column, paint, rate, table
+from pilotmtc.text.numbers import rate
+from pilotmtc.text.tables import Column, paint, table
 from pilotmtc.units import format_duration
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from pilotmtc.resources.amounts import SHARE, shares, without
 from pilotmtc.resources.fit import Kind, Lack, Request, fit
 from pilotmtc.states import Cause, PilotState, TaskState
 from pilotmtc.text.endings import describe_end, end_sentence, message_of
-from pilotmtc.text.tables import count
+from pilotmtc.text.numbers import count
 from pilotmtc.units import format_duration, format_memory
 
 _NAMED = 5  # number of tasks or pilots that are named before "and more"

@@ -10,7 +10,7 @@ from pilotmtc.protocol.records import FailureGroup, Pace, Series
 from pilotmtc.session.look.explain import advice, pending
 from pilotmtc.states import PILOT_FINAL, TASK_FINAL, TASK_HELD, Cause, PilotState, TaskState
 from pilotmtc.text.endings import how_failed, signal_name
-from pilotmtc.text.tables import count
+from pilotmtc.text.numbers import count
 from pilotmtc.units import format_duration
 
 _ENDS_SOON_S = 600.0

@@ -16,7 +16,7 @@ from pilotmtc.session import NewValues, Session
 from pilotmtc.session.look.filter import parse_filter
 from pilotmtc.session.look.select import check_new_values
 from pilotmtc.states import TASK_FINAL, TaskState
-from pilotmtc.text.tables import count
+from pilotmtc.text.numbers import count
 from pilotmtc.text.tasks import command_line
 from pilotmtc.tui.base import Base
 from pilotmtc.tui.pager import output_files

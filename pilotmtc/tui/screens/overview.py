@@ -13,12 +13,12 @@ from textual_plotext import PlotextPlot
 from pilotmtc.model import Campaign, Pilot
 from pilotmtc.session.look.overview import Notice, left_s, notices
 from pilotmtc.states import TaskState
-from pilotmtc.text.tables import count, rate
+from pilotmtc.text.numbers import count, rate, span
 from pilotmtc.tui.actions import pilots
 from pilotmtc.tui.base import Base
+from pilotmtc.tui.widgets.cells import TASK_MARKS, bar, parts_bar, pilot_state, right, style
 from pilotmtc.tui.widgets.plots import RecentPast
 from pilotmtc.tui.widgets.table import Cell, Table
-from pilotmtc.tui.widgets.words import TASK_MARKS, bar, parts_bar, pilot_state, right, span, style
 
 _TALL = 36  # from this number of lines on, there is room for the plots
 _BAR = 10

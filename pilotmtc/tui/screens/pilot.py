@@ -17,12 +17,13 @@ from pilotmtc.protocol.client.pilots import PilotFile, PilotView
 from pilotmtc.protocol.records import NodeState, RunningTask, Span
 from pilotmtc.session.look.overview import left_s
 from pilotmtc.states import PILOT_FINAL
-from pilotmtc.text.tables import plain, rate
+from pilotmtc.text.numbers import clock, rate, sentence, span
+from pilotmtc.text.plain import plain, plain_lines
 from pilotmtc.tui.actions import pilots
 from pilotmtc.tui.base import Base
+from pilotmtc.tui.widgets.cells import bar, pilot_state, right
 from pilotmtc.tui.widgets.gantt import Gantt, cores_of, lanes_of, utilisation
 from pilotmtc.tui.widgets.table import Cell, Table
-from pilotmtc.tui.widgets.words import bar, clock, pilot_state, plain_lines, right, sentence, span
 from pilotmtc.units import format_memory
 
 _MAP = 40  # cells of a node's map

@@ -13,12 +13,14 @@ from pilotmtc.model import Attempt, Task, TaskId
 from pilotmtc.protocol.client.tasks import Output, Tail, TaskDetail
 from pilotmtc.protocol.records import OutputTail
 from pilotmtc.states import TaskState
-from pilotmtc.text.tables import pairs, plain, shorten
+from pilotmtc.text.numbers import sentence, span
+from pilotmtc.text.plain import plain, plain_lines
+from pilotmtc.text.tables import pairs, shorten
 from pilotmtc.text.tasks import attempt_row, command_line, detail_rows
 from pilotmtc.tui.actions.tasks import TaskActions
+from pilotmtc.tui.widgets.cells import right, task_state
 from pilotmtc.tui.widgets.table import Cell, Table
 from pilotmtc.tui.widgets.task_table import cell, elapsed_s, ending
-from pilotmtc.tui.widgets.words import plain_lines, right, sentence, span, task_state
 
 _EVERY_S = 1.0
 _MESSAGE = 40  # characters of an attempt's message; `pilotmtc task` shows all of it

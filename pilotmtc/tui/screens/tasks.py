@@ -15,7 +15,8 @@ from pilotmtc.protocol.records import Filter
 from pilotmtc.session import Session
 from pilotmtc.session.look.filter import FilterError, parse_filter, pointed
 from pilotmtc.states import TaskState
-from pilotmtc.text.tables import plain, shorten
+from pilotmtc.text.plain import plain
+from pilotmtc.text.tables import shorten
 from pilotmtc.tui.actions.tasks import CANCEL, EDIT, RETRY, TaskActions
 from pilotmtc.tui.widgets.choice import Choice
 from pilotmtc.tui.widgets.filter_input import FilterBox

@@ -12,8 +12,8 @@ from textual.strip import Strip
 
 from pilotmtc.protocol.records import RunningTask, Span
 from pilotmtc.states import Cause
-from pilotmtc.tui.widgets.words import span as words_of
-from pilotmtc.tui.widgets.words import style
+from pilotmtc.text.numbers import span as words_of
+from pilotmtc.tui.widgets.cells import style
 
 _LABEL = 16
 _PLAIN = Style()  # not None, because the code that removes colours needs a style

@@ -11,10 +11,12 @@ from textual.message import Message
 from pilotmtc.model import Task
 from pilotmtc.states import TASK_FINAL, TaskState
 from pilotmtc.text.endings import describe_end
-from pilotmtc.text.tables import plain, shorten_middle
+from pilotmtc.text.numbers import span
+from pilotmtc.text.plain import plain
+from pilotmtc.text.tables import shorten_middle
 from pilotmtc.text.tasks import command_line
+from pilotmtc.tui.widgets.cells import right, task_state
 from pilotmtc.tui.widgets.table import Cell, Table
-from pilotmtc.tui.widgets.words import right, span, task_state
 from pilotmtc.units import format_memory
 
 _LONGEST = 600  # the longest text in a cell; no screen is wider

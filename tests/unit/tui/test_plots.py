@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from pilotmtc.protocol.client.watch import Overview
 from pilotmtc.protocol.records import Series
 from pilotmtc.session.look.overview import Board
-from pilotmtc.text.tables import rate
+from pilotmtc.text.numbers import rate
 from pilotmtc.tui.widgets.plots import RecentPast
 
 NOW = 1_000.0

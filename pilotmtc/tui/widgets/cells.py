@@ -1,14 +1,11 @@
-"""Numbers and records as text for the screen. Pure."""
+"""States, bars and aligned text for cells of tables. Pure."""
 
 import math
 import os
-import time
 
 from rich.text import Text
 
 from pilotmtc.states import PilotState, TaskState
-from pilotmtc.text.tables import plain
-from pilotmtc.units import format_duration
 
 # A symbol beside each colour, because the screen must be readable without colours.
 TASK_MARKS = {
@@ -35,24 +32,6 @@ def has_colours() -> bool:
 def style(words: str) -> str:
     """Return a style; without colours, it is empty, because shades of grey would be hard to read."""
     return words if has_colours() else " ".join(word for word in words.split() if word in _ATTRIBUTES)
-
-
-def span(seconds: float | None) -> str:
-    """Return a duration; empty for None."""
-    return "" if seconds is None else format_duration(seconds)
-
-
-def sentence(words: str) -> str:
-    """Return a text that starts with a capital letter."""
-    return words[:1].upper() + words[1:]
-
-
-def clock(at: float | None) -> str:
-    """Return a time, with its date unless it is today; empty for None or 0."""
-    if not at:
-        return ""
-    there, now = time.localtime(at), time.localtime()
-    return time.strftime("%H:%M:%S" if there[:3] == now[:3] else "%b %d %H:%M", there)
 
 
 def bar(fraction: float, width: int) -> str:
@@ -93,8 +72,3 @@ def pilot_state(state: PilotState) -> Text:
 def right(text: str) -> Text:
     """Return a cell that is aligned to the right, with an ellipsis if it is cut off."""
     return Text(text, justify="right", no_wrap=True, overflow="ellipsis")
-
-
-def plain_lines(data: bytes) -> str:
-    """Return foreign text without control characters."""
-    return "\n".join(plain(line.expandtabs()) for line in data.decode("utf-8", "replace").splitlines())
