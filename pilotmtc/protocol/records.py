@@ -67,6 +67,14 @@ class OutputTail(Struct, frozen=True, array_like=True):
     stderr_path: str | None = None
 
 
+class Neighbour(Struct, frozen=True, array_like=True):
+    """A task that another one depends on, or that depends on it; `well` is that of the dependency, see `After`."""
+
+    id: TaskId
+    state: TaskState
+    well: bool
+
+
 class NodeState(Struct, frozen=True, array_like=True):
     """The state of a node, reported by its agent.
 

@@ -7,12 +7,13 @@ from msgspec.structs import replace
 
 from pilotmtc.model import Attempt, CampaignId, Pilot, PilotId, Resources, Task, TaskId, Template
 from pilotmtc.protocol.client.tasks import Explain, Explanation, GetTask, GetTasks, TaskDetail, Tasks
+from pilotmtc.protocol.records import Neighbour
 from pilotmtc.states import Cause, TaskState
 from pilotmtc.tui.widgets.listing import ORDERS
 from tests.tui.fixed import NOW
 
 S = TaskState
-Neighbours = tuple[tuple[TaskId, TaskState, bool], ...]
+Neighbours = tuple[Neighbour, ...]
 
 
 def attempt(

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from pilotmtc.model import TaskId
 from pilotmtc.protocol.client.tasks import GetOutput, GetTail, GetTask, Output, Tail
-from pilotmtc.protocol.records import OutputTail
+from pilotmtc.protocol.records import Neighbour, OutputTail
 from pilotmtc.states import Cause, PilotState, TaskState
 from pilotmtc.tui.app import MtcApp
 from tests.tui.fixed import NOW, FixedGateway, running
@@ -32,8 +32,8 @@ def of_a_failed_one() -> MtcApp:
         attempt(20, 2, Cause.SIGNAL, elapsed_s=0.012, ago_s=2_000.0),
         attempt(20, 3, Cause.OOM, elapsed_s=7_300.0, ago_s=60.0, message="2.0G used, 2.0G allowed"),
     )
-    needed_by = tuple([(TaskId(id_), S.SKIPPED, True) for id_ in range(21, 27)])
-    needs = ((TaskId(3), S.DONE, True), (TaskId(1_000_017), S.FAILED, False))
+    needed_by = tuple([Neighbour(TaskId(id_), S.SKIPPED, True) for id_ in range(21, 27)])
+    needs = (Neighbour(TaskId(3), S.DONE, True), Neighbour(TaskId(1_000_017), S.FAILED, False))
     task = replace(scan(20, S.FAILED, attempts[-1]), failures=2, crashes=1, name="scan at 122.0 GeV")
     wrote = Output(True, 3, STDOUT, STDERR, len(STDOUT), len(STDERR), "/scratch/me/higgs/20.out")
     return app_with(
@@ -49,7 +49,7 @@ def of_a_running_one() -> MtcApp:
 
 def of_a_waiting_one() -> MtcApp:
     blockers = (scan(26, S.RUNNING), scan(36, S.READY), *(render(id_, S.WAITING, unmet=3) for id_ in range(7, 11)))
-    needs = tuple([(task.id, task.state, index != 1) for index, task in enumerate(blockers)])
+    needs = tuple([Neighbour(task.id, task.state, index != 1) for index, task in enumerate(blockers)])
     return app_with(
         running(), near(render(1_000_042, S.WAITING, unmet=12, name="merge"), needs=needs, blockers=blockers)
     )

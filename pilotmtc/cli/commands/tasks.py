@@ -123,7 +123,7 @@ def _put_detail(detail: "TaskDetail") -> None:
     now = time.time()
     rows = detail_rows(detail, now)
     for title, neighbours in (("comes after", detail.needs), ("comes before", detail.needed_by)):
-        rows.append((title, ", ".join(f"{id_} ({state.name})" for id_, state, _ in neighbours)))
+        rows.append((title, ", ".join(f"{one.id} ({one.state.name})" for one in neighbours)))
     streams.put(pairs(rows, colour=streams.has_colour(sys.stdout)))
     if detail.attempts:
         streams.put([""])

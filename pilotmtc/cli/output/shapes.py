@@ -152,8 +152,8 @@ def detail(record: "TaskDetail") -> Shape:
         "backoff_s": template.backoff_s if template else 0.0,
         "max_output_bytes": template.max_output_bytes if template else None,
         "attempts": [attempt(one) for one in record.attempts],
-        "needs": [{"id": id_, "state": state.name, "well": well} for id_, state, well in record.needs],
-        "needed_by": [{"id": id_, "state": state.name, "well": well} for id_, state, well in record.needed_by],
+        "needs": [{"id": one.id, "state": one.state.name, "well": one.well} for one in record.needs],
+        "needed_by": [{"id": one.id, "state": one.state.name, "well": one.well} for one in record.needed_by],
     }
 
 

@@ -4,7 +4,7 @@ from msgspec import Struct
 
 from pilotmtc.model import Attempt, Campaign, CampaignId, Limit, Pilot, Task, TaskId, Template, Value
 from pilotmtc.protocol.base import CLIENTS, Changed, Effect, Handling, Reply, Request, WaitsFor
-from pilotmtc.protocol.records import Filter, OutputTail
+from pilotmtc.protocol.records import Filter, Neighbour, OutputTail
 from pilotmtc.states import Cause, TaskState
 
 
@@ -83,8 +83,8 @@ class TaskDetail(Reply, frozen=True):
     task: Task | None = None
     template: Template | None = None
     attempts: tuple[Attempt, ...] = ()
-    needs: tuple[tuple[TaskId, TaskState, bool], ...] = ()
-    needed_by: tuple[tuple[TaskId, TaskState, bool], ...] = ()
+    needs: tuple[Neighbour, ...] = ()
+    needed_by: tuple[Neighbour, ...] = ()
 
 
 class GetTask(Request[TaskDetail], frozen=True, tag="task"):
@@ -275,7 +275,7 @@ class Explanation(Reply, frozen=True):
     now: float
     task: Task | None = None
     template: Template | None = None
-    needs: tuple[tuple[TaskId, TaskState, bool], ...] = ()
+    needs: tuple[Neighbour, ...] = ()
     campaign: Campaign | None = None
     blockers: tuple[Task, ...] = ()
     pilots: tuple[Pilot, ...] = ()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from itertools import islice
+from typing import NamedTuple
 
 from pilotmtc.states import TaskState
 from pilotmtc.store.attempt_id import attempt_id
@@ -18,6 +19,17 @@ _DEPENDENTS = f"""SELECT d.needs_id, d.task_id, d.well, t.unmet, t.campaign_id, 
 _CHANGE = "UPDATE task SET state = ?, unmet = ? WHERE id = ?"
 
 
+class _Dependent(NamedTuple):
+    """A waiting task and one of the tasks that it depends on; a row of `_DEPENDENTS`."""
+
+    need: int
+    task: int
+    well: int
+    unmet: int
+    campaign: int
+    attempt: int
+
+
 def resolve(tx: Transaction, ended: Iterable[tuple[int, int]]) -> None:
     """Make waiting dependents of ``(task, final state)`` READY or SKIPPED, and so on for their dependents."""
     if not tx.caches.has_dependencies:
@@ -27,21 +39,21 @@ def resolve(tx: Transaction, ended: Iterable[tuple[int, int]]) -> None:
         page = {task: queue.pop(task) for task in list(islice(queue, _PAGE))}
         met: dict[int, int] = {}
         skipped: set[int] = set()
-        rows = {}
-        for need, task, well, unmet, campaign, attempt in tx.execute(_DEPENDENTS, (id_list(page),)).fetchall():
-            rows[task] = (unmet, campaign, attempt)
-            if well and page[need] != _DONE:
-                skipped.add(task)
+        dependents: dict[int, _Dependent] = {}
+        for found in map(_Dependent._make, tx.execute(_DEPENDENTS, (id_list(page),)).fetchall()):
+            dependents[found.task] = found
+            if found.well and page[found.need] != _DONE:
+                skipped.add(found.task)
             else:
-                met[task] = met.get(task, 0) + 1
+                met[found.task] = met.get(found.task, 0) + 1
         changes = []
         moves: dict[tuple[int, TaskState], list[int]] = {}
-        for task, (unmet, campaign, attempt) in rows.items():
-            left = 0 if task in skipped else unmet - met[task]
+        for task, found in dependents.items():
+            left = 0 if task in skipped else found.unmet - met[task]
             state = _SKIPPED if task in skipped else _WAITING if left else _READY
             changes.append((state, left, task))
             if state != _WAITING:
-                moves.setdefault((campaign, state), []).append(attempt_id(task, attempt))
+                moves.setdefault((found.campaign, state), []).append(attempt_id(task, found.attempt))
         for (campaign, state), attempts in moves.items():
             tx.move_tasks(campaign, _WAITING, state, attempts)
         tx.executemany(_CHANGE, changes)

@@ -39,7 +39,8 @@ _BAD = frozenset({TaskState.FAILED, TaskState.CANCELED, TaskState.SKIPPED})
 _AHEAD = f"""SELECT count(*) FROM (SELECT 1 FROM task INDEXED BY task_ready WHERE campaign_id = ?1 AND resources_id = ?2
     AND state = {TaskState.READY:d} AND not_before IS NULL AND (priority > ?3 OR priority = ?3 AND id < ?4) LIMIT ?5)"""
 _BLOCKING = f"SELECT {TASK_COLUMNS} FROM task AS t WHERE t.id {IN_LIST} LIMIT {_BLOCKERS}"
-_HELD_TASKS = f"""SELECT id, attempt, campaign_id, started_at FROM task INDEXED BY task_held
+# The tasks that a pilot holds: the first columns of `RunningTask`.
+_HELD_TASKS = f"""SELECT id, attempt, campaign_id, coalesce(started_at, 0.0) FROM task INDEXED BY task_held
     WHERE pilot_id = ? AND {HELD} ORDER BY id LIMIT {_MOST_HELD}"""
 _RUNNING_ATTEMPT = f"SELECT attempt, pilot_id FROM task WHERE id = ? AND state = {RUNNING}"
 # Tags of the newest tasks, the most frequent first.
@@ -57,11 +58,7 @@ def explain(tx: Transaction, request: Explain) -> Explanation:
     now = tx.clock.now()
     if task is None:
         return Explanation(now)
-    wanted = [
-        id_
-        for id_, state, well in detail.needs
-        if state < TaskState.DONE or (well and state in _BAD)
-    ]  # fmt: skip
+    wanted = [need.id for need in detail.needs if need.state < TaskState.DONE or (need.well and need.state in _BAD)]
     blocking = tx.execute(_BLOCKING, (id_list(wanted),)).fetchall()
     ahead = 0
     if task.state is TaskState.READY and task.not_before is None:
@@ -94,11 +91,10 @@ def get_pilot_view(tx: Transaction, request: GetPilotView) -> PilotView:
     known = tx.activity.running.get(request.pilot, {})
     tasks = []
     if found[0].state not in PILOT_FINAL:
-        for id_, attempt, campaign, started_at in tx.execute(_HELD_TASKS, (request.pilot,)):
-            task = known.get(id_)
-            if task is None or task.attempt != attempt:
-                task = RunningTask(id_, attempt, campaign, started_at or 0.0)
-            tasks.append(task)
+        for row in tx.execute(_HELD_TASKS, (request.pilot,)):
+            held = RunningTask(*row)
+            task = known.get(held.task)
+            tasks.append(held if task is None or task.attempt != held.attempt else task)
     meter = tx.activity.pilots.get(request.pilot)
     busy = tx.activity.busy(request.pilot)
     pace = None if meter is None else meter.pace(request.pilot, tx.clock.monotonic(), busy)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec import Struct
 
@@ -51,14 +51,42 @@ class OpenJobs(Struct, frozen=True):
     silent: bool = False
 
 
+class _OpenJob(NamedTuple):
+    """A pilot about which to ask a scheduler; a row of `_OPEN_JOBS`.
+
+    Attributes
+    ----------
+    unasked
+        Whether the scheduler has not been asked since the pilot ended.
+    """
+
+    scheduler: str
+    pilot: PilotId
+    state: int
+    kill: int
+    unasked: int
+
+    @property
+    def untold(self) -> bool:
+        """Whether the scheduler must still be told something: to start the job, to cancel it, or to end it."""
+        return self.state == PilotState.NEW or bool(self.unasked if self.state in PILOT_FINAL else self.kill)
+
+
+class _LastReport(NamedTuple):
+    """What a scheduler has last reported about a pilot; a row of `_LAST_REPORT`."""
+
+    native_state: str
+    batch: str | None
+    submitted_at: float | None
+
+
 def open_jobs(tx: Transaction) -> dict[str, OpenJobs]:
     """Return the schedulers that must be asked about pilots."""
     found: dict[str, OpenJobs] = {}
-    for url, pilot, state, kill, unasked in tx.execute(_OPEN_JOBS, (NOT_HEARD,)):
-        before = found.get(url, OpenJobs())
-        # The steward also removes the key of a pilot that has ended.
-        untold = state == PilotState.NEW or bool(unasked if state in PILOT_FINAL else kill)
-        found[url] = OpenJobs(before.untold or untold, before.silent or tx.leases.is_alarming(pilot))
+    for job in map(_OpenJob._make, tx.execute(_OPEN_JOBS, (NOT_HEARD,))):
+        before = found.get(job.scheduler, OpenJobs())
+        silent = before.silent or tx.leases.is_alarming(job.pilot)
+        found[job.scheduler] = OpenJobs(before.untold or job.untold, silent)
     return found
 
 
@@ -117,24 +145,24 @@ def report_jobs(tx: Transaction, request: ReportJobs) -> Done:
 def _report(tx: Transaction, report: JobReport) -> None:
     status = pilot_status(tx, report.pilot)
     now = tx.clock.now()
-    before, batch, submitted = tx.execute(_LAST_REPORT, (report.pilot,)).fetchone()
-    verdict = judge(status.state, report, kill=status.kill, waited_s=now - (submitted or now))
+    last = _LastReport(*tx.execute(_LAST_REPORT, (report.pilot,)).fetchone())
+    decision = judge(status.state, report, kill=status.kill, waited_s=now - (last.submitted_at or now))
     tx.execute(
         _REPORT,
         (
             report.batch,
-            report.native_state or before,
+            report.native_state or last.native_state,
             report.exit_code,
             int(report.state),
             now,
-            verdict.watch,
+            decision.watch,
             report.pilot,
         ),
     )
-    if report.native_state not in ("", before) or (report.batch or batch) != batch:
+    if report.native_state not in ("", last.native_state) or (report.batch or last.batch) != last.batch:
         tx.wakeups.ask_scheduler(status.scheduler, at_once=False)
-    if verdict.end is not None:
-        end(tx, report.pilot, status, verdict.end)
+    if decision.end is not None:
+        end(tx, report.pilot, status, decision.end)
         return
     why = status.reason
     if status.state in (PilotState.NEW, PilotState.PENDING):

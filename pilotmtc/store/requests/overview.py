@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from operator import eq
-from typing import Any, TypeVar
+from typing import NamedTuple, TypeVar
 
 from msgspec.structs import replace
 
@@ -45,6 +45,16 @@ _FAILED_TASKS = f"""SELECT t.id, t.campaign_id, a.cause, a.exit_code, a.signal,
 
 T = TypeVar("T")
 K = TypeVar("K", PilotId, CampaignId)
+
+
+class _Failure(NamedTuple):
+    """How a task failed: a row of `_FAILED_TASKS` without the task."""
+
+    campaign: CampaignId
+    cause: int
+    exit_code: int | None
+    signal: int | None
+    message: str
 
 
 @handles(GetOverview)
@@ -132,16 +142,15 @@ def _shown_campaigns(tx: Transaction) -> dict[CampaignId, Campaign]:
 
 def _failures(tx: Transaction) -> tuple[tuple[FailureGroup, ...], int]:
     """Return the newest FAILED tasks in groups, and their number."""
-    groups: dict[tuple[Any, ...], tuple[int, int]] = {}
+    groups: dict[_Failure, list[TaskId]] = {}
     looked_at = 0
-    for task, *alike in tx.execute(_FAILED_TASKS):
+    for task, *how in tx.execute(_FAILED_TASKS):
         looked_at += 1
-        newest, count = groups.get(tuple(alike), (task, 0))
-        groups[tuple(alike)] = newest, count + 1
-    largest = sorted(groups.items(), key=lambda item: -item[1][1])[:_GROUPS]
+        groups.setdefault(_Failure(*how), []).append(task)
+    largest = sorted(groups.items(), key=lambda group: -len(group[1]))[:_GROUPS]
     return tuple(
         [
-            FailureGroup(CampaignId(campaign), Cause(cause), code, signal, message, count, TaskId(newest))
-            for (campaign, cause, code, signal, message), (newest, count) in largest
+            FailureGroup(how.campaign, Cause(how.cause), how.exit_code, how.signal, how.message, len(tasks), tasks[0])
+            for how, tasks in largest
         ]
     ), looked_at

@@ -26,6 +26,7 @@ from pilotmtc.protocol.client.maintenance import GetStore, StoreInfo
 from pilotmtc.protocol.client.pilots import GetPilots, Pilots
 from pilotmtc.protocol.client.tasks import GetOutput, GetTask, GetTasks, Output, TaskDetail, Tasks
 from pilotmtc.protocol.client.watch import Changes, GetChanges
+from pilotmtc.protocol.records import Neighbour
 from pilotmtc.states import Cause, PilotState, TaskState
 from pilotmtc.store.attempt_id import LAST_ATTEMPT, attempt_id, split_attempt_id
 from pilotmtc.store.file.large_outputs import place
@@ -206,9 +207,9 @@ def get_task(tx: Transaction, request: GetTask) -> TaskDetail:
     )
 
 
-def _neighbours(tx: Transaction, query: str, task: TaskId) -> tuple[tuple[TaskId, TaskState, bool], ...]:
-    """Return tasks that depend on one, or that it depends on, as `query` says."""
-    return tuple([(TaskId(id_), TASK_STATES[state], bool(well)) for id_, state, well in tx.execute(query, (task,))])
+def _neighbours(tx: Transaction, query: str, task: TaskId) -> tuple[Neighbour, ...]:
+    """Return the tasks that `query` finds: those on which a task depends, or those that depend on it."""
+    return tuple([Neighbour(id_, TASK_STATES[state], bool(well)) for id_, state, well in tx.execute(query, (task,))])
 
 
 @handles(GetOutput)

@@ -34,9 +34,10 @@ _ASK_TO_CANCEL = "UPDATE task SET cancel = 1 WHERE id = ?"
 _REVIVE = """UPDATE task SET state = ?, unmet = ?, failures = 0, crashes = 0, not_before = NULL, pilot_id = NULL,
     started_at = NULL, cancel = 0 WHERE id = ?"""
 _WAIT = f"UPDATE task SET state = {_WAITING:d}, unmet = ?, not_before = NULL, pilot_id = NULL WHERE id = ?"
-_TASK = "SELECT state, attempt, campaign_id FROM task WHERE id = ?"
+_TASK = "SELECT id, state, attempt, campaign_id, pilot_id FROM task WHERE id = ?"
 # Tasks that depend on a given one, and that have not started or were skipped.
-_DEPENDENTS = f"""SELECT t.id, t.state, t.attempt, t.campaign_id FROM dependency AS d JOIN task AS t ON t.id = d.task_id
+_DEPENDENTS = f"""SELECT t.id, t.state, t.attempt, t.campaign_id, t.pilot_id
+    FROM dependency AS d JOIN task AS t ON t.id = d.task_id
     WHERE d.needs_id = ? AND t.state {in_states({_WAITING, _READY, _SKIPPED})}"""
 # How many of a task's dependencies have not ended, and whether one of them makes it impossible to run.
 _NEEDS = f"""SELECT coalesce(sum(n.state < {TaskState.DONE:d}), 0),
@@ -55,7 +56,7 @@ _SET_RESOURCES = f"""UPDATE task SET resources_id = ?, priority = coalesce(?, pr
 
 
 class _Task(NamedTuple):
-    """A selected task."""
+    """A task: the columns that all queries for tasks here return."""
 
     id: TaskId
     state: TaskState
@@ -149,17 +150,16 @@ def _retry_with_dependents(tx: Transaction, asked: set[int], last: int, progress
     heapify(queue)
     seen = set(queue)
     while queue:
-        task = heappop(queue)
-        state, attempt, campaign = tx.execute(_TASK, (task,)).fetchone()
-        unmet, bad = _needs(tx, task)
-        if not (state in _DEAD and (task in asked or state == _SKIPPED)) or bad:  # a dependency comes first
-            unfit += task in asked
+        task = _Task.from_row(tx.execute(_TASK, (heappop(queue),)).fetchone())
+        unmet, bad = _needs(tx, task.id)
+        if not (task.state in _DEAD and (task.id in asked or task.state is _SKIPPED)) or bad:  # a dependency is first
+            unfit += task.id in asked
             continue
         new = _WAITING if unmet else _READY
-        tx.execute(_REVIVE, (new, unmet, task))
-        tx.move_task(task, attempt, campaign, state, new)
+        tx.execute(_REVIVE, (new, unmet, task.id))
+        tx.move_task(task.id, task.attempt, task.campaign, task.state, new)
         changed += 1
-        for dependent in _revived_need(tx, task):
+        for dependent in _revived_need(tx, task.id):
             if dependent > last:
                 tx.execute(_ADD_REVIVAL, (dependent,))
             elif dependent not in seen:
@@ -169,17 +169,17 @@ def _retry_with_dependents(tx: Transaction, asked: set[int], last: int, progress
     return Slice(last, changed, unfit, over)
 
 
-def _revived_need(tx: Transaction, task: int) -> list[int]:
+def _revived_need(tx: Transaction, task: TaskId) -> list[TaskId]:
     """Let dependents of this task, which will run again, wait again; return those that were skipped."""
     skipped = []
-    for dependent, state, attempt, campaign in tx.execute(_DEPENDENTS, (task,)).fetchall():
-        if state == _SKIPPED:
-            skipped.append(dependent)
+    for dependent in map(_Task.from_row, tx.execute(_DEPENDENTS, (task,)).fetchall()):
+        if dependent.state is _SKIPPED:
+            skipped.append(dependent.id)
             continue
-        unmet, _ = _needs(tx, dependent)
-        tx.execute(_WAIT, (unmet, dependent))
-        if state != _WAITING:
-            tx.move_task(dependent, attempt, campaign, state, _WAITING)
+        unmet, _ = _needs(tx, dependent.id)
+        tx.execute(_WAIT, (unmet, dependent.id))
+        if dependent.state is not _WAITING:
+            tx.move_task(dependent.id, dependent.attempt, dependent.campaign, dependent.state, _WAITING)
     return skipped
 
 

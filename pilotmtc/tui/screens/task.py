@@ -185,9 +185,9 @@ class TaskScreen(TaskActions):
     def _show_neighbours(self, detail: TaskDetail) -> None:
         rows: dict[str, tuple[Cell, ...]] = {}
         for what, neighbours in (("it comes after this", detail.needs), ("it comes before this", detail.needed_by)):
-            for id_, state, well in neighbours:
-                words = what if well else f"{what}, however {'this' if neighbours is detail.needs else 'it'} ends"
-                rows[str(id_)] = (right(str(id_)), task_state(state), words)
+            for one in neighbours:
+                words = what if one.well else f"{what}, however {'this' if neighbours is detail.needs else 'it'} ends"
+                rows[str(one.id)] = (right(str(one.id)), task_state(one.state), words)
             if len(neighbours) == _NEIGHBOURS:
                 rows[f"more {what}"] = ("", "", f"the first {_NEIGHBOURS} are shown")
         self.query_one("#neighbour-table", Table).fill(rows)
