@@ -86,7 +86,7 @@ def test_slow_disk_of_values_holds_up_nobody_else(place: Place, gate: Gate, serv
     digest = hashlib.sha256(small).hexdigest()
     assert other.call(PutValue(digest, 0, len(small), small), 30).received == len(small)
     assert other.call(GetValue(digest), 30).data == small
-    (peer,) = [peer for peer in server._clients if peer.in_thread]
+    (peer,) = [peer for peer in server.connections.clients if peer.in_thread]
     wait_until(lambda: peer.in_thread == MOST_IN_THREAD)
     assert other.call(GetCampaigns(), 30).campaigns == ()
     assert (peer.in_thread, [put.done() for put in puts]) == (MOST_IN_THREAD, [False] * len(PARTS))
@@ -102,7 +102,7 @@ def test_pilot_that_is_not_listened_to_while_its_values_are_written_is_not_given
     pilot = agent.call(CreatePilot("p", PilotDescription())).pilots[0].id
     agent.call(AttachPilot(pilot, "host", 1, 1, 4))
     puts = put_all(agent)
-    wait_until(lambda: any(peer.in_thread == MOST_IN_THREAD for peer in server._clients))
+    wait_until(lambda: any(peer.in_thread == MOST_IN_THREAD for peer in server.connections.clients))
     until = time.monotonic() + 3 * _LEASE_S
     wait_until(lambda: time.monotonic() > until)
     assert other.call(GetPilots(pilot)).pilots[0].state is PilotState.ACTIVE
