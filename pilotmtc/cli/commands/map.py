@@ -31,8 +31,10 @@ from pilotmtc.cli.output import streams
 from pilotmtc.cli.output.files import new_file
 from pilotmtc.cli.output.values import as_json
 from pilotmtc.errors import PilotMTCError, TaskFailed, UsageError
+from pilotmtc.text.numbers import count
+from pilotmtc.text.plain import plain
 from pilotmtc.text.progress import Progress, Tally
-from pilotmtc.text.tables import count, paint, plain
+from pilotmtc.text.tables import paint
 from pilotmtc.units import format_duration
 
 if TYPE_CHECKING:
