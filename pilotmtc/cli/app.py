@@ -5,7 +5,6 @@ import importlib
 import io
 import re
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -198,8 +197,6 @@ def _run() -> int:
     except TimeoutError as error:
         return _complain(str(error), EXIT_TIMEOUT)
     except (KeyboardInterrupt, click.exceptions.Abort):
-        # It may have come between the opening of a file and the line that would have closed it; the exit does.
-        warnings.simplefilter("ignore", ResourceWarning)
         return EXIT_INTERRUPTED
     except _ReaderGone:
         streams.silence()

@@ -1,6 +1,7 @@
 """Ctrl-C interrupts a command once, and does not disturb its end."""
 
 import signal
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -19,6 +20,8 @@ def interrupt(_number: int = signal.SIGINT, _frame: FrameType | None = None) -> 
     global _enough  # noqa: PLW0603 -- the process has only one end
     if not _enough:
         _enough = True
+        # It may come between the opening of a file and the line that would close it; the process's end does.
+        warnings.simplefilter("ignore", ResourceWarning)
         raise KeyboardInterrupt
 
 

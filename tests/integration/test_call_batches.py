@@ -90,6 +90,8 @@ def test_calls_are_canceled_in_the_middle_of_it(calls: Calls, tmp_path: Path) ->
     calls.site.start(PilotDescription(cores=2))
     wait_until(lambda: calls.site.counts().get(TaskState.DONE, 0) == MANY // 2, 60.0, on_timeout=calls.site.counts)
     calls.site.client.call(Cancel("half", Filter(ids=tuple(tasks[::2]))))
+    canceled = MANY // 4  # those that run, too: they may end only after they were told to
+    wait_until(lambda: calls.site.counts().get(TaskState.CANCELED, 0) == canceled, 60.0, on_timeout=calls.site.counts)
     Path(go).touch()
     rows = calls.returned(tasks)
     assert {row.state for row in rows[: MANY // 2]} == {row.state for row in rows[1::2]} == {TaskState.DONE}

@@ -45,7 +45,7 @@ def test_help_imports_no_other_command(tmp_path: Path) -> None:
     assert {name for name in modules if name.startswith("pilotmtc.")} <= {
         "pilotmtc.__main__", "pilotmtc.boot", "pilotmtc.cli", "pilotmtc.cli.app", "pilotmtc.cli.command",
         "pilotmtc.cli.interrupts", "pilotmtc.cli.output", "pilotmtc.cli.output.streams", "pilotmtc.text",
-        "pilotmtc.text.tables", "pilotmtc.text.terminal", "pilotmtc.errors", "pilotmtc.system",
+        "pilotmtc.text.plain", "pilotmtc.text.tables", "pilotmtc.text.terminal", "pilotmtc.errors", "pilotmtc.system",
         "pilotmtc.system.locale", "pilotmtc.units",
     }  # fmt: skip
 
