@@ -25,7 +25,19 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NAMES = ("queue", "reservation")
 # Fields that are one word for a scheduler. Others may be lines: an account in PBS, a constraint in HTCondor.
 _ONE_WORD = {"slurm": (*_NAMES, "account", "qos", "constraint")}
-_WORDS = ("queue", "account", "qos", "constraint", "reservation", "login", "scheduler", "host", "store", "command")
+_WORDS = (
+    "queue",
+    "account",
+    "qos",
+    "constraint",
+    "reservation",
+    "login",
+    "scheduler",
+    "host",
+    "store",
+    "command",
+    "python",
+)
 
 
 class Site(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -41,6 +53,8 @@ class Site(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
         The store's file there.
     command
         The pilotmtc there; set by ``site deploy``.
+    python
+        The interpreter of function workers there; empty is that of its pilotmtc.
     config, identity, transport
         As in an ``ssh://`` URL.
     login
@@ -57,6 +71,7 @@ class Site(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
     scheduler: str = "slurm"
     store: str = ""
     command: str = ""
+    python: str = ""
     config: str = ""
     identity: str = ""
     transport: str = ""

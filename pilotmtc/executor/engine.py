@@ -28,6 +28,7 @@ from pilotmtc.executor.progress import PoolProgress
 from pilotmtc.executor.receiver import Receiver
 from pilotmtc.executor.sender import Sender
 from pilotmtc.executor.texts import arguments, name_of, shown
+from pilotmtc.executor.trust import check_account
 from pilotmtc.executor.values import Values
 from pilotmtc.model import Campaign, CampaignId, Function, Pilot, PilotDescription
 from pilotmtc.protocol.client.tasks import KnownCall
@@ -273,6 +274,8 @@ class Engine:
     def _work(self, store: "_Store", stack: contextlib.ExitStack) -> None:
         plan, link, ledger = self.plan, store.link, self.ledger
         seq = store.client.send(GetChanges(), _FIRST_S).result().seq  # before there is anything to miss
+        if not plan.here:
+            check_account(link)
         sender = Sender(link, ledger, store.values, name=plan.name, shared=plan.shared)
         campaign = sender.resume() if plan.resume else None
         if campaign is None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from msgspec import structs
 
 from pilotmtc import pilots
-from pilotmtc.errors import PilotMTCError
+from pilotmtc.errors import PilotMTCError, SchemaMismatch, StoreError
 from pilotmtc.executor.future import PoolBroken
 from pilotmtc.executor.progress import EVERY_S
 from pilotmtc.model import CampaignId, Pilot, PilotDescription
@@ -49,6 +49,7 @@ class Keeper:
         self._own: OwnPilot | None = None
         self._added: list[Pilot] = []
         self._over = False  # the own one, for now
+        self._troubled = False
         self._looked_at = 0.0
         self._hastened = False
         self._wake = threading.Event()
@@ -103,7 +104,16 @@ class Keeper:
                     break
                 if self._tick is not None:
                     self._tick(False)
-                self._look()
+                try:
+                    self._look()
+                except SchemaMismatch:
+                    raise
+                except StoreError as error:  # it may get better: pilots go on meanwhile
+                    if not self._troubled:
+                        log.warning("pilots of campaign %d cannot be looked after: %s", self._campaign, error)
+                    self._troubled = True
+                else:
+                    self._troubled = False
         finally:
             if self._tick is not None:
                 self._tick(True)

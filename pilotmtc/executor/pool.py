@@ -13,19 +13,20 @@ from types import ModuleType
 from typing import Any, TypeVar, Unpack
 
 from pilotmtc.agent.node import allowance
-from pilotmtc.errors import ConfigError, UsageError, shown
+from pilotmtc.errors import UsageError, shown
 from pilotmtc.executor import engine as engines
 from pilotmtc.executor.engine import Engine, Plan
 from pilotmtc.executor.future import PilotFuture, PoolBroken, StoredValue
 from pilotmtc.executor.options import CallOptions, CallSetup, PoolOptions, read_call, read_pilot, split_options
 from pilotmtc.executor.progress import progress_of
 from pilotmtc.executor.texts import arguments, bounded, name_of
+from pilotmtc.executor.trust import check_file
 from pilotmtc.model import CampaignId, Pilot
 from pilotmtc.session import arguments as given
 from pilotmtc.session.run.fitting import check_fit
 from pilotmtc.session.stores import find_store
 from pilotmtc.session.submit.pilot import PilotOptions, describe
-from pilotmtc.sites import LOCAL
+from pilotmtc.sites import LOCAL, get_site
 
 T = TypeVar("T")
 _OWN, _ANY = "own", "any"
@@ -172,7 +173,8 @@ class PilotExecutor(_Caller):
     initializer, initargs
         Called once in each worker before its first call.
     python
-        The workers' Python interpreter; None is this one on this machine, and that of pilotmtc at a site.
+        The workers' Python interpreter; None is what `site` says, or this one on this machine, and that of pilotmtc on
+        another.
     ship
         Modules that travel by value, as workers cannot import them. None or True: those outside of site-packages and
         the standard library. A list: these modules, too. False: none but ``__main__``.
@@ -221,7 +223,8 @@ class PilotExecutor(_Caller):
         calls, pilot_options = split_options(options, *_KEYWORDS)
         where = find_store(store, given.text("site", site))
         remote = where.target is not None
-        _check_owner(where.path, remote=remote)
+        if not remote:
+            check_file(where.path)
         here = not remote
         self._calls = calls
         self._setup = read_call(calls, here=here)
@@ -236,7 +239,7 @@ class PilotExecutor(_Caller):
                 pilot,
                 resume=given.flag("resume", resume),
                 shared=pilots == _ANY,
-                python=given.path("python", python) if python is not None else sys.executable if here else "",
+                python=_python(python, site, here=here),
                 ship=True if ship is None else ship,
                 initializer=initializer,
                 initargs=tuple(initargs),
@@ -299,19 +302,12 @@ class PilotExecutor(_Caller):
 _KEYWORDS = tuple(name for name in PilotExecutor.__init__.__annotations__ if name not in ("options", "return"))
 
 
-def _check_owner(path: str, *, remote: bool) -> None:
-    """Raise `ConfigError` if somebody else could have put results into the store: loading them may run anything."""
-    if remote:
-        return
-    try:
-        owner = os.stat(path).st_uid
-    except OSError:  # there is none yet; or opening it says better what is wrong
-        return
-    if owner != os.geteuid():
-        raise ConfigError(
-            f"the store {path} belongs to the user with number {owner}: results of functions are loaded from a "
-            "store of your own only, since a pickle can run any program; give another store"
-        )
+def _python(given_one: str | os.PathLike[str] | None, site: str, *, here: bool) -> str:
+    """Return the interpreter of the workers; empty is that of the pilots."""
+    if given_one is not None:
+        return given.path("python", given_one)
+    known = "" if site == LOCAL else get_site(site).python
+    return known or (sys.executable if here else "")
 
 
 def _room(plan: Plan, setup: CallSetup) -> int:

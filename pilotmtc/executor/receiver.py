@@ -2,16 +2,19 @@
 
 import collections
 import concurrent.futures
+import logging
 import queue
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from pilotmtc.errors import SchemaMismatch, StoreError
 from pilotmtc.executor.endings import end
 from pilotmtc.executor.future import PoolBroken
 from pilotmtc.executor.ledger import Ledger
 from pilotmtc.executor.values import Values
 from pilotmtc.model import CampaignId, TaskId
+from pilotmtc.protocol.base import R
 from pilotmtc.protocol.client.tasks import MAX_RETURNED, GetReturned, Returned
 from pilotmtc.protocol.client.watch import Changes, GetChanges
 from pilotmtc.protocol.records import Filter
@@ -19,8 +22,10 @@ from pilotmtc.session.link import StoreLink
 from pilotmtc.session.look.pages import pages
 from pilotmtc.states import TaskState
 
+log = logging.getLogger(__name__)
 _POLL_S = 60.0
 _AHEAD = 2  # requests for results under way
+_AGAIN_S = 1.0
 _CROWD = 20  # more changes than that in one answer, and the next may wait until it holds more
 _CROWD_PAUSE_S = 0.005
 
@@ -48,6 +53,7 @@ class Receiver:
         self._on_broken = on_broken
         self._over: collections.deque[TaskId] = collections.deque()
         self._fetching = 0
+        self._troubled = False
         self._events: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
 
     def tell_over(self, tasks: Iterable[TaskId]) -> None:
@@ -88,7 +94,10 @@ class Receiver:
 
     def _take_changes(self, answer: "concurrent.futures.Future[Changes]") -> None:
         at = time.monotonic()
-        found = answer.result()
+        found = self._result(answer)
+        if found is None:
+            self._poll()
+            return
         self._seq = found.seq
         self._over.extend(self._ledger.moved(found.changes))
         if found.reset:
@@ -98,6 +107,21 @@ class Receiver:
                 self._fetch()
             time.sleep(max(0.0, at + _CROWD_PAUSE_S - time.monotonic()))
         self._poll()
+
+    def _result(self, answer: "concurrent.futures.Future[R]") -> R | None:
+        """Return an answer; None after a pause if the store cannot give it now, as its disk may fail for a while."""
+        try:
+            found = answer.result()
+        except SchemaMismatch:
+            raise
+        except StoreError as error:
+            if not self._troubled:
+                log.warning("results of campaign %d cannot be fetched: %s; trying again", self._campaign, error)
+            self._troubled = True
+            time.sleep(_AGAIN_S)
+            return None
+        self._troubled = False
+        return found
 
     def _begin_anew(self) -> None:
         """Find out about all tasks: the server does not know what has changed."""
@@ -114,7 +138,10 @@ class Receiver:
 
     def _take_returned(self, tasks: tuple[TaskId, ...], answer: "concurrent.futures.Future[Returned]") -> None:
         self._fetching -= 1
-        found = answer.result()
+        found = self._result(answer)
+        if found is None:
+            self._over.extend(tasks)
+            return
         self._over.extend(tasks[found.asked :])
         futures = self._ledger.release([(row.task, row.state) for row in found.rows])
         broken: BaseException | None = None

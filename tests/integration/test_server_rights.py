@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 
-from pilotmtc.errors import LoginRefused, NotPermitted
+from pilotmtc.errors import ConfigError, LoginRefused, NotPermitted
+from pilotmtc.executor.trust import check_account
 from pilotmtc.model import Pilot, PilotDescription, PilotId, Resources
 from pilotmtc.protocol.agent import AttachPilot, Claim, EndPilot
 from pilotmtc.protocol.base import Request
 from pilotmtc.protocol.client.campaigns import Submit
 from pilotmtc.protocol.client.maintenance import GetStore, NewKey, RevokeKey, SnapshotStore
 from pilotmtc.protocol.client.pilots import CreatePilot, GetPilotFile, GetPilots
+from pilotmtc.session.link import StoreLink
 from pilotmtc.states import PilotState
 from pilotmtc.store import serve
 from pilotmtc.store.access.keys import new_key, pilot_key_name
@@ -93,6 +95,15 @@ def test_stores_key_has_no_files_no_keys_and_no_jobs(place: Place, tmp_path: Pat
         for request in asked:
             with pytest.raises(NotPermitted):
                 holder.call(request)
+
+
+def test_results_of_functions_are_loaded_by_whoever_has_a_login(place: Place) -> None:
+    check_account(StoreLink(place.client(), "ssh://host"))
+    place.client().call(GetStore())
+    with come(place, new_key(place.path, "cluster").name) as guest:
+        assert guest.call(GetStore()).path
+        with pytest.raises(ConfigError, match="a pickle can run any program; come by a login of your own"):
+            check_account(StoreLink(guest, "ssh://host"))
 
 
 def test_revoking_a_key_ends_its_connections_and_no_others(place: Place) -> None:

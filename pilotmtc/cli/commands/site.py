@@ -50,6 +50,7 @@ def _command(name: str, *, examples: str) -> Callable[[Callable[..., Any]], clic
 )
 @click.option("--store", metavar="PATH", help="The store's file there  [default: ~/.pilotmtc/store.db]")
 @click.option("--command", metavar="PATH", help="pilotmtc there  [default: on its PATH]")
+@click.option("--python", metavar="PATH", help="Python of function workers there  [default: that of its pilotmtc]")
 @click.option("--config", type=click.Path(), metavar="FILE", help="SSH configuration for this site.")
 @click.option("--identity", type=click.Path(), metavar="FILE", help="Private key for this site.")
 @click.option("--transport", type=click.Choice(("paramiko", "openssh")), help="How to reach it  [default: paramiko]")
