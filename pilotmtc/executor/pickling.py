@@ -252,6 +252,14 @@ def _kinds() -> tuple[Any, Any]:
         make, args = reduce_code(code)
         return make, tuple([code.co_filename if word in _NO_FILE else word for word in args])
 
+    def with_slots(kind: type, made: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Let a class keep its slots: cloudpickle makes it without, and then its objects do not fit ours."""
+        make, args, *state = made
+        if make is not cloudpickle.cloudpickle._make_skeleton_class:
+            return made
+        meta, name, bases, names, *rest = args
+        return make, (meta, name, bases, names | {"__slots__": vars(kind)["__slots__"]}, *rest), *state
+
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
         dispatch_table = collections.ChainMap(
             {types.CodeType: reduce_code_with_file}, cloudpickle.Pickler.dispatch_table
@@ -265,6 +273,8 @@ def _kinds() -> tuple[Any, Any]:
             made = super().reducer_override(found)
             if isinstance(found, types.FunctionType) and isinstance(made, tuple) and len(made) == _MADE:
                 return self._spaces.reduced(found, made)
+            if isinstance(found, type) and "__slots__" in vars(found) and isinstance(made, tuple):
+                return with_slots(found, made)
             return made
 
     class ReferencePickler(Pickler):

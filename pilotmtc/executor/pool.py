@@ -4,13 +4,14 @@ import collections
 import concurrent.futures
 import itertools
 import os
+import re
 import sys
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar, Unpack
+from typing import Any, NoReturn, TypeVar, Unpack
 
 from pilotmtc.agent.node import allowance
 from pilotmtc.errors import UsageError, shown
@@ -21,7 +22,7 @@ from pilotmtc.executor.options import CallOptions, CallSetup, PoolOptions, read_
 from pilotmtc.executor.progress import progress_of
 from pilotmtc.executor.texts import arguments, bounded, name_of
 from pilotmtc.executor.trust import check_file
-from pilotmtc.model import CampaignId, Pilot
+from pilotmtc.model import CampaignId, Pilot, PilotDescription, Resources
 from pilotmtc.session import arguments as given
 from pilotmtc.session.run.fitting import check_fit
 from pilotmtc.session.stores import find_store
@@ -121,6 +122,9 @@ class _Caller(concurrent.futures.Executor):
         given.check_names(options, CallOptions.__annotations__)
         return PoolView(self, {**self._calls, **options})
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a pool cannot be pickled: make another one in the function or the process that needs it")
+
     def _check_open(self) -> None:
         ledger = self._engine.ledger
         if ledger.broken is not None:
@@ -142,7 +146,7 @@ class PoolView(_Caller):
         plan = self._engine.plan
         self._setup = read_call(calls, here=plan.here)
         if not plan.shared and not self._engine.has_others and not self._setup.resources.named:
-            check_fit(self._setup.resources, plan.pilot, {})
+            _check_fit(self._setup.resources, plan.pilot)
 
     @property
     def _max_workers(self) -> int:
@@ -230,7 +234,7 @@ class PilotExecutor(_Caller):
         self._setup = read_call(calls, here=here)
         pilot = read_pilot(pilot_options, max_workers, self._setup.resources, site=site, remote=remote)
         if pilots == _OWN and not self._setup.resources.named:
-            check_fit(self._setup.resources, pilot, {})
+            _check_fit(self._setup.resources, pilot)
         self._engine = Engine(
             Plan(
                 where.url,
@@ -308,6 +312,15 @@ def _python(given_one: str | os.PathLike[str] | None, site: str, *, here: bool) 
         return given.path("python", given_one)
     known = "" if site == LOCAL else get_site(site).python
     return known or (sys.executable if here else "")
+
+
+def _check_fit(needs: Resources, pilot: PilotDescription) -> None:
+    """Raise `UsageError` if it is certain that such a call can never run in such a pilot."""
+    try:
+        check_fit(needs, pilot, {})
+    except UsageError as error:  # its words are those of the command line
+        words = re.sub(r"--([a-z-]+)", lambda option: f"{option[1].replace('-', '_')}=", str(error))
+        raise UsageError(words.replace("a task", "a call", 1)) from None
 
 
 def _room(plan: Plan, setup: CallSetup) -> int:

@@ -517,6 +517,20 @@ def test_many_threads(pool: PilotExecutor) -> None:
     assert found == {who: [who + n for n in range(100)] for who in range(5)}
 
 
+def test_call_that_fits_nowhere(pool: PilotExecutor) -> None:
+    with pytest.raises(UsageError, match=r"a call needs 300 cores, .*: ask for fewer with cores=$"):
+        pool.options(cores=300)
+    with pytest.raises(UsageError, match=r"give it more with pilot_gpus=$"):
+        pool.options(gpus=1)
+
+
+def test_pool_cannot_be_pickled(pool: PilotExecutor) -> None:
+    for found in (pool, pool.options(priority=1)):
+        error = pool.submit(id, found).exception(LIMIT_S)
+        assert isinstance(error, TypeError)
+        assert "a pool cannot be pickled" in str(error)
+
+
 def test_workers_are_as_many_as_were_asked_for(pool: PilotExecutor) -> None:
     def work(_: int) -> int:
         time.sleep(0.02)

@@ -107,7 +107,7 @@ def test_workers_are_cores_of_pilots() -> None:
         ({"pilots": "all"}, UsageError, "neither 'own' nor 'any'"),
         ({"site": "nowhere"}, UsageError, "there is no site 'nowhere'"),
         ({"nodes": 2}, UsageError, "only pilots of a scheduler"),
-        ({"cores": 100_000}, UsageError, "a task needs 100000 cores"),
+        ({"cores": 100_000}, UsageError, "a call needs 100000 cores"),
         ({"max_workers": 2, "gpus": 1}, UsageError, "GPU"),
         ({"python": 3}, UsageError, "python=3 is not a path"),
     ],
@@ -137,7 +137,7 @@ def test_view_looks_at_its_words(tmp_path: Path) -> None:
     assert pool.options(cores=2).options(priority=1)._setup.resources.cores == 2
     with pytest.raises(TypeError, match="did you mean 'cores'"):
         pool.options(core=2)  # type: ignore[call-arg]
-    with pytest.raises(UsageError, match="a task needs 3 cores"):
+    with pytest.raises(UsageError, match="a call needs 3 cores"):
         pool.options(cores=3)
 
 

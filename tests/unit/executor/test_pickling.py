@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from pilotmtc.errors import UsageError
 from pilotmtc.executor.future import PilotFuture, StoredValue
+from pilotmtc.executor.loading import _loads
 from pilotmtc.executor.modules import ShippedModules
 from pilotmtc.executor.pickling import Blob, PickledCall, Pickler, identity
 from pilotmtc.executor.values import _pieces
@@ -256,6 +257,16 @@ def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleTy
         class Odd(Exception):
             pass
 
+        class Slim:
+            __slots__ = ("__hidden", "x")
+            def __init__(self, x):
+                self.x = self.__hidden = x
+            def hidden(self):
+                return self.__hidden
+
+        def slim(x):
+            return Slim(x)
+
         def work(x):
             return inner.loud(x)
 
@@ -307,21 +318,26 @@ def test_code_keeps_the_name_of_its_file(pickler: Pickler, helper: Any) -> None:
     assert run_elsewhere(blob) == __file__
 
 
-def test_classes_that_came_back_are_the_same(pickler: Pickler, helper: Any) -> None:
+@pytest.mark.parametrize(("name", "kind"), [("fail", "Odd"), ("slim", "Slim")])
+def test_classes_that_came_back_are_the_same(pickler: Pickler, helper: Any, name: str, kind: str) -> None:
     """What a worker sends of a class that travelled by value is of the very class that is here."""
-    blob = pickler.function(helper.fail).blob
+    blob = pickler.function(getattr(helper, name)).blob
     script = """
         import pickle, sys, cloudpickle
         try:
-            pickle.loads(sys.stdin.buffer.read())(3)
+            found = pickle.loads(sys.stdin.buffer.read())(3)
         except Exception as error:
-            sys.stdout.buffer.write(cloudpickle.dumps(error))
+            found = error
+        sys.stdout.buffer.write(cloudpickle.dumps(found))
     """
     done = subprocess.run(
         [sys.executable, "-I", "-c", textwrap.dedent(script)], input=b"".join(blob.parts), capture_output=True,
         timeout=60, check=True,
     )  # fmt: skip
-    assert isinstance(pickle.loads(done.stdout), helper.Odd)
+    found = load_value(done.stdout, _loads)
+    assert isinstance(found, getattr(helper, kind))
+    if name == "slim":
+        assert (found.x, found.hidden()) == (3, 3)
 
 
 IDENTITY = """
