@@ -70,10 +70,13 @@ def open_file(path: Path, exclusive: bool = False, prove: Callable[[], None] = l
         _check_companions(path)  # once more: they are open now
         _configure(connection)
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version < SCHEMA or not _has_views(connection):
-            from pilotmtc.store.file.migrations import (
-                migrate,  # loads sqlite-utils: 50 ms that an up-to-date store saves
-            )
+        if _is_empty(connection):
+            from pilotmtc.store.file.steps import lay_down
+
+            prove()
+            lay_down(connection, APPLICATION_ID, SCHEMA)
+        elif version < SCHEMA or not _has_views(connection):
+            from pilotmtc.store.file.migrations import migrate  # loads sqlite-utils, which takes 50 ms and more
 
             prove()
             migrate(connection, APPLICATION_ID, SCHEMA)
@@ -86,6 +89,10 @@ def open_file(path: Path, exclusive: bool = False, prove: Callable[[], None] = l
             connection.close()
         raise
     return connection
+
+
+def _is_empty(connection: sqlite3.Connection) -> bool:
+    return connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is None
 
 
 def _has_views(connection: sqlite3.Connection) -> bool:

@@ -19,7 +19,9 @@ from pilotmtc.protocol.client.campaigns import GetCampaigns, Submit, Submitted
 from pilotmtc.protocol.client.maintenance import CheckStore, CompactStore, GetStore, SnapshotStore
 from pilotmtc.protocol.client.tasks import GetTask
 from pilotmtc.states import TaskState
-from pilotmtc.store.file.opening import SCHEMA
+from pilotmtc.store.file.migrations import migrate
+from pilotmtc.store.file.opening import APPLICATION_ID, SCHEMA
+from pilotmtc.store.file.steps import lay_down
 from pilotmtc.store.file.transaction import Transaction
 from pilotmtc.store.requests.handlers import HANDLERS
 from pilotmtc.store.sqlite import SqliteStore
@@ -373,3 +375,19 @@ def test_text_that_is_not_utf_8_is_damage_and_does_not_keep_others_from_being_re
     assert store.call(GetTask(TaskId(2))).task is not None
     assert store.call(CheckStore()).problems == ()
     store.close()
+
+
+def test_new_file_is_what_all_steps_together_make(tmp_path: Path) -> None:
+    def contents(connection: sqlite3.Connection) -> list[tuple[object, ...]]:
+        rows = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name").fetchall()
+        taken = connection.execute("SELECT id, migration_set, name FROM _sqlite_migrations ORDER BY id").fetchall()
+        marks = [connection.execute(f"PRAGMA {name}").fetchone() for name in ("application_id", "user_version")]
+        return [*rows, *taken, *marks]
+
+    made = sqlite3.connect(tmp_path / "made.db", isolation_level=None)
+    lay_down(made, APPLICATION_ID, SCHEMA)
+    migrated = sqlite3.connect(tmp_path / "migrated.db", isolation_level=None)
+    migrate(migrated, APPLICATION_ID, SCHEMA)
+    assert contents(made) == contents(migrated)
+    made.close()
+    migrated.close()

@@ -1,0 +1,155 @@
+"""What makes a store's file, step by step; a step and its record share one transaction.
+
+A new file is made at once by `lay_down`, which leaves what `migrations` would leave, and needs no more than sqlite3:
+importing sqlite-utils takes longer than all the rest of a server's start.
+"""
+
+import sqlite3
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pilotmtc.store.file.views import VIEWS
+
+Step = Callable[[sqlite3.Connection], None]
+NAME = "pilotmtc"  # of the set of steps, in the table of those that were taken
+
+
+def m001_first_tables(connection: sqlite3.Connection) -> None:
+    """Lay down the tables of schema 1."""
+    script = Path(__file__).with_name("schema.sql").read_text(encoding="utf-8")
+    for statement in script.split("\n\n"):  # not executescript: it would commit
+        if "CREATE" in statement:
+            connection.execute(statement)
+
+
+def m002_schedulers(connection: sqlite3.Connection) -> None:
+    """Give pilots what is to be known of their jobs."""
+    for column in (
+        "scheduler TEXT NOT NULL DEFAULT ''",  # its URL; empty for a pilot that no scheduler was asked for
+        "watched INTEGER NOT NULL DEFAULT 0",  # the scheduler is to be asked about it
+        "submits INTEGER NOT NULL DEFAULT 0",  # how often it was given to the scheduler, or nearly
+        "submitted_at REAL",
+        "asked_at REAL",  # when the scheduler last answered about it
+        "trouble TEXT NOT NULL DEFAULT ''",  # why it has not since
+        "job INTEGER",  # its state, as the scheduler said last
+        "exit_code INTEGER",
+    ):
+        connection.execute(f"ALTER TABLE pilot ADD COLUMN {column}")
+    connection.execute("CREATE INDEX pilot_watched ON pilot(scheduler) WHERE watched = 1")
+
+
+def m003_nodes(connection: sqlite3.Connection) -> None:
+    """Let it be known what a pilot's nodes really have, whatever was asked for."""
+    for column in ("node_cores", "node_memory_bytes"):  # of the largest; 0 as long as no agent has said it
+        connection.execute(f"ALTER TABLE pilot ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0")
+
+
+def m004_wishes(connection: sqlite3.Connection) -> None:
+    """Keep what users want changed while it is being done, slice by slice."""
+    # The oldest one is under way. When it is done its reply is in `control`.
+    connection.execute(
+        "CREATE TABLE wish (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, request BLOB NOT NULL, "
+        "progress BLOB NOT NULL)"
+    )
+    connection.execute("CREATE TABLE revival (task_id INTEGER PRIMARY KEY)")  # that a retry has still to look at
+
+
+def m004_own_pilots(connection: sqlite3.Connection) -> None:
+    """Let campaigns be kept for pilots of their own."""
+    connection.execute("ALTER TABLE campaign ADD COLUMN own_pilots INTEGER NOT NULL DEFAULT 0")
+
+
+def m004_checksums(connection: sqlite3.Connection) -> None:
+    """Know by its CRC-32 what is in the files that hold what tasks wrote and did not fit into the store."""
+    connection.execute(
+        "CREATE TABLE checksum (id INTEGER PRIMARY KEY REFERENCES attempt(id), stdout INTEGER, stderr INTEGER)"
+    )
+
+
+def m005_limits(connection: sqlite3.Connection) -> None:
+    """Limit how much of a named resource all pilots together may use."""
+    connection.execute("CREATE TABLE resource_limit (name TEXT PRIMARY KEY, amount REAL NOT NULL) WITHOUT ROWID")
+
+
+def m006_calls(connection: sqlite3.Connection) -> None:
+    """Keep what calls of functions add to their tasks, and the values that they need and return."""
+    for statement in (
+        # What a task adds to the function of its template: the msgpack of a `Call`, without what is given to it.
+        "CREATE TABLE call (task_id INTEGER PRIMARY KEY REFERENCES task(id), body BLOB NOT NULL)",
+        # A value by its digest: small ones here, large ones in a file below the directory beside the store.
+        "CREATE TABLE value (id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, size INTEGER NOT NULL, data BLOB, "
+        "file TEXT, unused_since REAL)",
+        "CREATE INDEX value_unused ON value(unused_since) WHERE unused_since IS NOT NULL",
+        # A campaign keeps its values.
+        "CREATE TABLE value_use (campaign_id INTEGER NOT NULL REFERENCES campaign(id), "
+        "value_id INTEGER NOT NULL REFERENCES value(id), PRIMARY KEY (campaign_id, value_id)) WITHOUT ROWID",
+        "CREATE INDEX value_use_value ON value_use(value_id)",
+        # What an attempt returned or raised: `data` or, if it is large, a value; and its text for people.
+        "CREATE TABLE returned (id INTEGER PRIMARY KEY REFERENCES attempt(id), data BLOB, "
+        "value_id INTEGER REFERENCES value(id), text TEXT NOT NULL)",
+        # Where a campaign's rows, counted from 0, have ids that follow one another: from `position` to the next one.
+        "CREATE TABLE campaign_run (campaign_id INTEGER NOT NULL REFERENCES campaign(id), position INTEGER NOT NULL, "
+        "first_id INTEGER NOT NULL, PRIMARY KEY (campaign_id, position)) WITHOUT ROWID",
+        "INSERT INTO campaign_run SELECT id, 0, first_id FROM campaign "
+        "WHERE received > 0 AND last_id - first_id + 1 = received",
+    ):
+        connection.execute(statement)
+
+
+STEPS: tuple[Step, ...] = (
+    m001_first_tables,
+    m002_schedulers,
+    m003_nodes,
+    m004_wishes,
+    m004_own_pilots,
+    m004_checksums,
+    m005_limits,
+    m006_calls,
+)
+
+# As sqlite-utils makes it.
+_RECORDS = """
+CREATE TABLE "_sqlite_migrations" (
+   "id" INTEGER PRIMARY KEY,
+   "migration_set" TEXT,
+   "name" TEXT,
+   "applied_at" TEXT
+)
+""".strip()
+_RECORDS_INDEX = """
+CREATE UNIQUE INDEX "idx__sqlite_migrations_migration_set_name"
+    ON "_sqlite_migrations" ("migration_set", "name")
+""".strip()
+
+
+def _make_views(connection: sqlite3.Connection) -> None:
+    for name, query in VIEWS.items():
+        connection.execute(f"DROP VIEW IF EXISTS {name}")
+        connection.execute(f"CREATE VIEW {name} AS {query}")
+
+
+def identify(connection: sqlite3.Connection, application: int, schema: int) -> None:
+    """Make the views anew and write the file's identity, which comes last: a file left half made is taken up again."""
+    _make_views(connection)
+    connection.execute(f"PRAGMA application_id = {application}")
+    connection.execute(f"PRAGMA user_version = {schema}")
+
+
+def lay_down(connection: sqlite3.Connection, application: int, schema: int) -> None:
+    """Make all of an empty file, in one transaction."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        connection.execute(_RECORDS)
+        connection.execute(_RECORDS_INDEX)
+        for step in STEPS:
+            step(connection)
+            connection.execute(
+                "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES (?, ?, ?)",
+                (NAME, step.__name__, str(datetime.now(UTC))),
+            )
+        identify(connection, application, schema)
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
