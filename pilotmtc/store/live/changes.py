@@ -1,7 +1,7 @@
 """The feed of changes: the newest changes of tasks' states, for clients that follow them. Pure."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -50,10 +50,8 @@ class ChangeFeed:
     def since(self, seq: int, campaign: int | None, limit: int) -> tuple[int, list[Change]]:
         """Return up to `limit` changes after number `seq`, and the number to continue from."""
         found: list[Change] = []
-        end = self.first_seq
-        for run in self._runs:
-            begin, end = end, end + len(run.attempts)
-            if end <= seq or campaign not in (None, run.campaign):
+        for begin, run in self._runs_after(seq):
+            if campaign not in (None, run.campaign):
                 continue
             for number, attempt_id in enumerate(islice(run.attempts, max(0, seq - begin), None), max(begin, seq) + 1):
                 task, attempt = split_attempt_id(attempt_id)
@@ -61,6 +59,20 @@ class ChangeFeed:
                 if len(found) >= limit:
                     return number, found
         return self.seq, found
+
+    def _runs_after(self, seq: int) -> Iterator[tuple[int, ChangeRun]]:
+        """Yield the runs with changes after number `seq`, in order, each with the number of the last one before it.
+
+        They are looked for from the end, where those that follow are: there may be as many runs as changes.
+        """
+        runs: list[tuple[int, ChangeRun]] = []
+        begin = self.seq
+        for run in reversed(self._runs):
+            if begin <= seq:
+                break
+            begin -= len(run.attempts)
+            runs.append((begin, run))
+        return reversed(runs)
 
     def mark(self) -> int:
         """Return the number of runs that are not committed yet."""
