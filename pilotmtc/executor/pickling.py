@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from pilotmtc.errors import UsageError
 from pilotmtc.executor.future import NotByItself, PilotFuture, Pool, StoredValue
@@ -45,7 +45,7 @@ class Blob(Struct, frozen=True):
     size: int
 
 
-class PickledCall(NamedTuple):
+class PickledCall(Struct, frozen=True):
     """The arguments of a call: as they are sent, and what they refer to.
 
     Attributes
@@ -140,7 +140,7 @@ class Pickler:
         if plain is _Plain.ARRAYS:
             return _with_blob(dump_value((args, kwargs)))
         found = self._call(args, kwargs)
-        return found._replace(identity=identity((args, kwargs))) if self._known_again else found
+        return structs.replace(found, identity=identity((args, kwargs))) if self._known_again else found
 
     def _call(self, args: Sequence[object], kwargs: dict[str, object]) -> PickledCall:
         if not any(isinstance(value, PilotFuture | StoredValue) for value in (*args, *kwargs.values())):
@@ -173,7 +173,7 @@ class Pickler:
             return file.getvalue()
 
         found = _with_blob(dump_value(value, dumps))
-        return found._replace(inputs=tuple(references.inputs), values=tuple(references.values))
+        return structs.replace(found, inputs=tuple(references.inputs), values=tuple(references.values))
 
 
 def identity(arguments: object) -> bytes:
