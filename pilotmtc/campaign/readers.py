@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from pilotmtc.errors import UsageError, shown
-from pilotmtc.resources.amounts import LARGEST, LEAST
+from pilotmtc.resources.amounts import LARGEST, LEAST, MOST_NAMED
+from pilotmtc.resources.kinds import named
 from pilotmtc.units import parse_duration, parse_memory
 
 MEMORY_LARGEST = 2**62
@@ -155,8 +156,22 @@ def texts(value: object) -> dict[str, str]:
 
 
 def amounts(value: object) -> dict[str, float]:
-    """Read a table of amounts."""
-    return _each(value, share)
+    """Read a table of amounts of named resources."""
+    return {name: _named_amount(name, item) for name, item in _each(value, lambda item: item).items()}
+
+
+def _named_amount(name: str, value: object) -> float:
+    """Read a number, or a text with a unit if the kind has one."""
+    try:
+        parse = named(name).parse
+        number = parse(value) if parse is not None and isinstance(value, str) else value
+        if isinstance(number, int | float) and not isinstance(number, bool) and 0 <= number <= MOST_NAMED:
+            if not 0 < number < LEAST:
+                return float(number)
+            raise UsageError(f"{shown(value)} is too little: give at least {LEAST:f}, or 0")
+        raise UsageError(f"{shown(value)} is not an amount: give a number from 0 to {MOST_NAMED}")
+    except UsageError as error:
+        raise UsageError(f"{name}: {error}") from error
 
 
 def axes(value: object) -> dict[str, tuple[str, ...] | str]:

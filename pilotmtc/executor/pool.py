@@ -319,7 +319,7 @@ def _check_fit(needs: Resources, pilot: PilotDescription) -> None:
     try:
         check_fit(needs, pilot, {})
     except UsageError as error:  # its words are those of the command line
-        words = re.sub(r"--([a-z-]+)", lambda option: f"{option[1].replace('-', '_')}=", str(error))
+        words = re.sub(r"--([a-z-]+)(?: (?=\d))?", lambda option: f"{option[1].replace('-', '_')}=", str(error))
         raise UsageError(words.replace("a task", "a call", 1)) from None
 
 

@@ -2,12 +2,12 @@
 
 import math
 import re
-import shlex
 from collections.abc import Sequence
 
 from pilotmtc.model import Pilot, Resources
 from pilotmtc.resources.amounts import UNKNOWN, Amounts
-from pilotmtc.resources.fit import Capacity, Kind, Request, fit
+from pilotmtc.resources.fit import Capacity, TaskRequest, fit
+from pilotmtc.resources.kinds import CORES, GPUS, named
 from pilotmtc.states import PilotState
 from pilotmtc.units import format_memory
 
@@ -76,10 +76,10 @@ def beyond(need: Resources, pilots: Sequence[Pilot]) -> str:
     )
     memory = max((one.node_memory_bytes for one in pilots if not one.description.memory_bytes), default=0)
     rank = Resources(cores=need.cores, memory_bytes=need.memory_bytes)
-    lack = fit(Request.of(rank), Capacity(((1, Amounts.of(cores or UNKNOWN, 0, memory or UNKNOWN, {})),)))
+    lack = fit(TaskRequest.of(rank), Capacity(((1, Amounts.of(cores or UNKNOWN, 0, memory or UNKNOWN, {})),)))
     if lack is None:
         return ""
-    if lack.kind is Kind.CORES:
+    if lack.of is CORES:
         return f"no node seen here has so many cores: the largest has {cores}"
     return f"no node seen here has so much memory: the largest has {format_memory(memory)}"
 
@@ -96,11 +96,10 @@ def sized(need: Resources, pilots: Sequence[Pilot]) -> str:
         nodes = math.ceil(need.ranks / min(each, need.ranks_per_node or each))
         words += f" --nodes {nodes}" if nodes > 1 else ""
     if cores > 1 and not (whole and need.ranks > 1):
-        words += f" --cores {cores}"
+        words += f" {CORES.option(cores)}"
     if need.gpus:
-        words += f" --gpus {max(1, round(need.gpus))}"
-    for name, amount in need.named.items():
-        words += f" --resource {shlex.quote(f'{name}={amount:g}')}" if amount else ""
+        words += f" {GPUS.option(max(1, round(need.gpus)))}"
+    words += "".join(f" {named(name).option(amount)}" for name, amount in need.named.items() if amount)
     lasts_s = max(need.time_limit_s, need.expected_s)
     if lasts_s and any(0 < one.description.walltime_s < lasts_s for one in pilots):
         words += f" --walltime {math.ceil(lasts_s)}s"

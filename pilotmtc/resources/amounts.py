@@ -15,12 +15,15 @@ from pilotmtc.model import Resources
 SHARE = 1_000_000
 LEAST = 1 / SHARE  # the smallest amount that is not zero
 LARGEST = 2**31 - 1
+MOST_NAMED = 2**53  # whole numbers are exact up to here
 UNKNOWN = 1 << 100  # more than any task needs: how much there is will be known later
 
 
 def shares(amount: float) -> int:
     """Return `amount` in millionths, rounded, but at least 1 if it is not zero."""
-    return max(round(amount * SHARE), 1) if amount else 0
+    if amount == int(amount):  # exact, also for bytes
+        return int(amount) * SHARE
+    return max(round(amount * SHARE), 1)
 
 
 def without(resources: Resources, names: Container[str]) -> Resources:
@@ -130,8 +133,8 @@ def check_gpus(gpus: float) -> None:
 def check_amounts(who: str, named: Mapping[str, float]) -> None:
     """Raise `UsageError` if an amount of a named resource is invalid."""
     for name, amount in named.items():
-        if not 0 <= amount <= LARGEST:
-            raise UsageError(f"{who} {amount:g} of {name}: give a number from 0 to {LARGEST}")
+        if not 0 <= amount <= MOST_NAMED:
+            raise UsageError(f"{who} {amount:g} of {name}: give a number from 0 to {MOST_NAMED}")
         if 0 < amount < LEAST:
             raise UsageError(f"{who} {amount:g} of {name}: give at least {LEAST:f}, or 0")
 

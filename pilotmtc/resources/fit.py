@@ -7,31 +7,32 @@ from typing import NamedTuple
 
 from pilotmtc.model import Resources
 from pilotmtc.resources.amounts import SHARE, Amounts, Need, without
+from pilotmtc.resources.kinds import CORES, GPUS, MEMORY, ResourceKind, named
 
 
-class Kind(enum.Enum):
-    """What a task can lack."""
+class Reason(enum.Enum):
+    """Why a task does not fit."""
 
-    CORES = "cores"
-    GPUS = "GPUs"
-    MEMORY = "memory"
-    NAMED = "named resources"
-    RANKS_PER_NODE = "ranks on a node"
-    RANKS = "ranks"
-    TIME = "time"
-    LIMIT = "units of a limit"
+    AMOUNT = "too little of a resource on each node"
+    RANKS_PER_NODE = "no node has room for its ranks"
+    RANKS = "the nodes together do not have room for its ranks"
+    TIME = "too little time"
+    LIMIT = "too few units of a limit"
 
 
 class Lack(NamedTuple):
-    """Why a task does not fit: how much it needs, and how much there is (of an amount per node: on the best node)."""
+    """What a task lacks: how much it needs, and how much there is (of an amount per node: on the best node).
 
-    kind: Kind
+    `of` is the resource for `Reason.AMOUNT` and `Reason.LIMIT`.
+    """
+
+    reason: Reason
     needs: float
     has: float
-    name: str = ""  # of a named resource or a limit
+    of: ResourceKind | None = None
 
 
-class Request(NamedTuple):
+class TaskRequest(NamedTuple):
     """What a task needs.
 
     Attributes
@@ -49,7 +50,7 @@ class Request(NamedTuple):
     units: tuple[tuple[str, int], ...] = ()
 
     @classmethod
-    def of(cls, resources: Resources, limits: Container[str] = ()) -> "Request":
+    def of(cls, resources: Resources, limits: Container[str] = ()) -> "TaskRequest":
         """Return the request for `resources`; `limits` are the named resources that are limited in the whole store."""
         need = Need.of(resources)
         units = tuple((name, amount * need.ranks) for name, amount in need.named if name in limits)
@@ -64,7 +65,7 @@ class Capacity(NamedTuple):
     units: Mapping[str, int] = {}
 
 
-def fit(request: Request, capacity: Capacity) -> Lack | None:
+def fit(request: TaskRequest, capacity: Capacity) -> Lack | None:
     """Return None if the task can run in a pilot that runs nothing else; otherwise what it lacks."""
     need = request.need
     room = 0
@@ -75,15 +76,15 @@ def fit(request: Request, capacity: Capacity) -> Lack | None:
     else:
         return _lack(need, capacity, room)
     if request.lasts_s > capacity.left_s:
-        return Lack(Kind.TIME, request.lasts_s, capacity.left_s)
+        return Lack(Reason.TIME, request.lasts_s, capacity.left_s)
     return lacking_units(request, capacity.units)
 
 
-def lacking_units(request: Request, units: Mapping[str, int]) -> Lack | None:
+def lacking_units(request: TaskRequest, units: Mapping[str, int]) -> Lack | None:
     """Return None if there are enough units of all limits; otherwise the first one that the task lacks."""
     for name, amount in request.units:
         if amount > units.get(name, amount):
-            return Lack(Kind.LIMIT, amount / SHARE, units[name] / SHARE, name)
+            return Lack(Reason.LIMIT, amount / SHARE, units[name] / SHARE, named(name))
     return None
 
 
@@ -97,34 +98,35 @@ def ranks_on(need: Need, node: Amounts) -> int:
 def _most(need: Need, node: Amounts, wanted: int) -> int:
     if need.plain:
         return min(wanted, node.cores // need.cores) if need.cores else wanted
-    return min(wanted, *(room for _, room in _kinds(need, node)))
+    return min(wanted, *(room for _, _, _, room in _rooms(need, node)))
 
 
-def _kinds(need: Need, node: Amounts) -> Iterator[tuple[Lack, int]]:
-    """Yield for each kind of resource how much a rank of `need` needs, how much there is, and for how many ranks."""
+def _rooms(need: Need, node: Amounts) -> Iterator[tuple[ResourceKind | str, float, float, int]]:
+    """Yield for each resource its kind or name, how much a rank needs, how much there is, and how many ranks fit."""
     if need.cores:
-        yield Lack(Kind.CORES, need.cores, node.cores), node.cores // need.cores
+        yield CORES, need.cores, node.cores, node.cores // need.cores
     if need.gpus:
         if need.gpus < SHARE:
             room = sum(count * (free // need.gpus) for free, count in node.gpus)
         else:
             room = sum(count for free, count in node.gpus if free == SHARE) // (need.gpus // SHARE)
-        yield Lack(Kind.GPUS, need.gpus / SHARE, sum(free * count for free, count in node.gpus) / SHARE), room
+        yield GPUS, need.gpus / SHARE, sum(free * count for free, count in node.gpus) / SHARE, room
     if need.memory:
-        yield Lack(Kind.MEMORY, need.memory, node.memory), node.memory // need.memory
+        yield MEMORY, need.memory, node.memory, node.memory // need.memory
     for name, amount in need.named:
         there = node.named.get(name, 0)
-        yield Lack(Kind.NAMED, amount / SHARE, there / SHARE, name), there // amount
+        yield name, amount / SHARE, there / SHARE, there // amount
 
 
 def _lack(need: Need, capacity: Capacity, room: int) -> Lack:
     nodes = [node for _, node in capacity.nodes]
-    for of_kind in zip(*(_kinds(need, node) for node in nodes), strict=True):
-        if not any(fitting for _, fitting in of_kind):
-            lacks: list[Lack] = [lack for lack, _ in of_kind]
-            return max(lacks, key=lambda lack: lack.has)
+    for of_nodes in zip(*(_rooms(need, node) for node in nodes), strict=True):
+        if not any(ranks for _, _, _, ranks in of_nodes):
+            kind, needs, _, _ = of_nodes[0]
+            has = max(has for _, _, has, _ in of_nodes)
+            return Lack(Reason.AMOUNT, needs, has, named(kind) if isinstance(kind, str) else kind)
     wanted = min(need.per_node or need.ranks, need.ranks)
     most = max((_most(need, node, wanted) for node in nodes), default=0)
     if need.per_node and most < wanted:
-        return Lack(Kind.RANKS_PER_NODE, wanted, most)
-    return Lack(Kind.RANKS, need.ranks, room)
+        return Lack(Reason.RANKS_PER_NODE, wanted, most)
+    return Lack(Reason.RANKS, need.ranks, room)

@@ -3,6 +3,7 @@
 from pilotmtc.errors import UsageError
 from pilotmtc.model import GRACE_S, Attempt, Resources, Task, Template
 from pilotmtc.protocol.client.tasks import TaskDetail
+from pilotmtc.resources.kinds import CORES, GPUS, MEMORY, named
 from pilotmtc.template import shown
 from pilotmtc.text.endings import describe_end, message_of
 from pilotmtc.text.numbers import ago
@@ -70,15 +71,15 @@ def attempt_row(attempt: Attempt, now: float) -> tuple[str, ...]:
 
 def needs_words(needs: Resources) -> str:
     """Return what a task needs, in words."""
-    parts = [f"{needs.cores} core{'s' * (needs.cores != 1)}"]
+    parts = [CORES.words(needs.cores)]
     if needs.ranks > 1:
         a_node = f" ({needs.ranks_per_node} a node)" if needs.ranks_per_node else ""
         parts[0] = f"{needs.ranks} ranks{a_node} of {parts[0]}"
     if needs.gpus:
-        parts.append(f"{needs.gpus:g} GPU{'s' * (needs.gpus > 1)}")
+        parts.append(GPUS.words(needs.gpus))
     if needs.memory_bytes:
-        parts.append(f"{format_memory(needs.memory_bytes)} memory")
-    parts += [f"{amount:g} {name}" for name, amount in needs.named.items()]
+        parts.append(MEMORY.words(needs.memory_bytes))
+    parts += [named(name).words(amount) for name, amount in needs.named.items()]
     if needs.time_limit_s:
         parts.append(f"at most {format_duration(needs.time_limit_s)}")
     if needs.expected_s:

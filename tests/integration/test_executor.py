@@ -518,9 +518,9 @@ def test_many_threads(pool: PilotExecutor) -> None:
 
 
 def test_call_that_fits_nowhere(pool: PilotExecutor) -> None:
-    with pytest.raises(UsageError, match=r"a call needs 300 cores, .*: ask for fewer with cores=$"):
+    with pytest.raises(UsageError, match=r"a call needs 300 cores, .*: reduce cores=$"):
         pool.options(cores=300)
-    with pytest.raises(UsageError, match=r"give it more with pilot_gpus=$"):
+    with pytest.raises(UsageError, match=r"give it pilot_gpus=1$"):
         pool.options(gpus=1)
 
 

@@ -157,7 +157,7 @@ def test_worker_that_dies(user: User) -> None:
         (["work:simulate"], "there are no values: give --from FILE"),
         (["work:simulate", "extra", ":::", "1"], "'extra' is neither an option nor behind ':::'"),
         (["work:simulate", "--from", "nix.csv"], "nix.csv cannot be read"),
-        (["work:root", "--cores", "1000", ":::", "1"], "ask for fewer with --cores"),
+        (["work:root", "--cores", "1000", ":::", "1"], "reduce --cores"),
         (["work:root", "--pickle", "nix/out", ":::", "1"], "nix/out cannot be written"),
         (["work:root", "--pickle", "-", ":::", "1"], "would mix with the lines of JSON"),
         (["work:root", "--ship", "nix", ":::", "1"], "ship names the module 'nix', which cannot be imported here"),

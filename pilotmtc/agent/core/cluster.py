@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pilotmtc.host_lists import by_number
 from pilotmtc.model import Resources
 from pilotmtc.resources.amounts import Amounts, Need, Sum
-from pilotmtc.resources.fit import Capacity, Request, fit
+from pilotmtc.resources.fit import Capacity, TaskRequest, fit
 from pilotmtc.resources.slots import Node, Slot
 
 _KINDS = 64  # kinds of need that have a heap of their own
@@ -235,7 +235,7 @@ class Cluster:
 
     def holds(self, need: Need) -> bool:
         """Whether `need` fits on the nodes when they are empty."""
-        return fit(Request(need), self._capacity) is None
+        return fit(TaskRequest(need), self._capacity) is None
 
     def rooms(self, need: Need) -> int:
         """Return how many ranks of `need` fit now at the most, as if all nodes were one."""

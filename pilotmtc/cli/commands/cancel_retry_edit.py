@@ -8,9 +8,10 @@ import click
 
 from pilotmtc.cli.command import command, hint, open_session
 from pilotmtc.cli.commands.status import tell_deserted
+from pilotmtc.cli.options.amounts import take_amounts
 from pilotmtc.cli.options.selection import check_ids, filter_options, selected
 from pilotmtc.cli.options.tasks import need_options
-from pilotmtc.cli.options.types import assigned, json_option
+from pilotmtc.cli.options.types import json_option
 from pilotmtc.cli.output import streams
 from pilotmtc.text.numbers import count
 
@@ -96,8 +97,8 @@ def edit(as_json: bool, **options: Any) -> int:
     """
     new: Any = {
         name: options.pop(name)
-        for name in ("cores", "ranks", "ranks_per_node", "gpus", "memory", "time_limit", "expected", "priority")
-    } | {"resources": assigned("resource", options.pop("resources")) or None}
+        for name in ("cores", "ranks", "ranks_per_node", "gpus", "time_limit", "expected", "priority")
+    } | {name: value or None for name, value in take_amounts(options).items()}
     select = _chosen(options)
     with open_session() as session:
         check_ids(session, select)

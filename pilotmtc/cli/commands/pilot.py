@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pilotmtc.cli.command import CommandGroup, command, open_session, site_word, store_option
+from pilotmtc.cli.options.amounts import pilot_amounts, take_amounts
 from pilotmtc.cli.options.pilots import pilot_options, scheduler_options
-from pilotmtc.cli.options.types import ID, Assignment, Number, assigned, json_option
+from pilotmtc.cli.options.types import ID, Number, json_option
 from pilotmtc.cli.output import shapes, streams
+from pilotmtc.resources.kinds import named
 from pilotmtc.text.numbers import ago, count
 from pilotmtc.text.tables import Column, pairs
 from pilotmtc.units import format_duration, format_memory
@@ -50,17 +52,13 @@ def pilot() -> None:
 @scheduler_options
 @click.option("--cores", type=Number(1), metavar="N", help="Cores per node  [default: all]")
 @click.option("--gpus", "--gpus-per-node", "gpus", type=Number(0), metavar="N", help="GPUs per node  [default: 0]")
-@click.option("--memory", metavar="SIZE", help="Memory per node: 512M, 2G  [default: all]")
-@click.option(
-    "--resource", "resources", multiple=True, metavar="NAME=N", type=Assignment("resource", number=True),
-    help="Named resource per node, such as licences.",
-)  # fmt: skip
+@pilot_amounts()
 @click.option("--walltime", metavar="TIME", help="Time after which the pilot ends: 5m, 2h, 1d  [default: never]")
 @click.option("--idle", metavar="TIME", help="Time without a task after which the pilot ends  [default: never]")
 @click.option("-c", "--campaign", type=ID, metavar="ID", help="Take tasks of this campaign only.")
 @click.option("--no-pin", is_flag=True, help="Do not bind tasks to their cores.")
 @json_option
-def submit(as_json: bool, no_pin: bool, resources: tuple[tuple[str, float], ...], **options: Any) -> None:
+def submit(as_json: bool, no_pin: bool, **options: Any) -> None:
     """Start a pilot in the background, and print its id.
 
     Without --site or --scheduler it runs on this machine, and its tasks inherit the environment of this command. A
@@ -68,13 +66,14 @@ def submit(as_json: bool, no_pin: bool, resources: tuple[tuple[str, float], ...]
     the queue: see pilot list.
     """
     asked = pilot_options(options)
+    options |= take_amounts(options)
     with open_session(makes=True) as session:
         if not asked.get("scheduler"):
             asked["site"] = site_word()
-        for name in ("cores", "gpus", "memory", "walltime", "idle", "campaign"):
+        for name in ("cores", "gpus", "memory", "resources", "walltime", "idle", "campaign"):
             if options[name] is not None:
                 asked[name] = options[name]
-        asked |= {"resources": assigned("resource", resources), "pin": not no_pin}
+        asked["pin"] = not no_pin
         found = session.pilots.submit(**asked)
     if as_json:
         streams.put_json(shapes.pilot(found))
@@ -189,7 +188,7 @@ def show(id: int, as_json: bool) -> None:  # noqa: A002 -- click's name for the 
         ("cores", f"{found.busy} of {found.cores} busy" if found.ended_at is None else str(found.cores)),
         ("GPUs", str(asked.gpus) if asked.gpus else ""),
         ("memory", format_memory(memory) if memory else ""),
-        ("resources", ", ".join(f"{name}={amount:g}" for name, amount in asked.named.items())),
+        ("resources", ", ".join(f"{name}={named(name).typed(amount)}" for name, amount in asked.named.items())),
         ("walltime", format_duration(asked.walltime_s) if asked.walltime_s else ""),
         ("left", _left(found, now)),
         ("idle", format_duration(asked.idle_s) if asked.idle_s else ""),

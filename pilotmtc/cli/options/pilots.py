@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from pilotmtc.cli.command import Clearable
-from pilotmtc.cli.options.types import Assignment, F, Number, add_all, assigned
+from pilotmtc.cli.options.amounts import amount_names, pilot_amounts, take_amounts
+from pilotmtc.cli.options.types import F, Number, add_all
 
 if TYPE_CHECKING:
     from pilotmtc.session import PilotOptions
@@ -62,24 +63,17 @@ def own_pilot_options(function: F) -> F:
         [
             click.option("-j", "--pilot-cores", type=Number(1), metavar="N", help="Cores to use  [default: all]"),
             click.option("--pilot-gpus", type=Number(0), metavar="N", help="GPUs to use  [default: 0]"),
-            click.option("--pilot-memory", metavar="SIZE", help="Memory to use  [default: all]"),
-            click.option(
-                "--pilot-resource", "pilot_resources", multiple=True, metavar="NAME=N",
-                type=Assignment("resource", number=True), help="Named resource of this machine, for --resource.",
-            ),
+            pilot_amounts("pilot-"),
             scheduler_options,
         ],
     )  # fmt: skip
 
 
-OWN_PILOT_NAMES = ("pilot_cores", "pilot_gpus", "pilot_memory", "pilot_resources", *SCHEDULER_NAMES)
+OWN_PILOT_NAMES = ("pilot_cores", "pilot_gpus", *amount_names("pilot-"), *SCHEDULER_NAMES)
 
 
 def own_pilot(options: dict[str, Any]) -> "PilotOptions":
     """Remove the options of `own_pilot_options` from `options`; return those that were given."""
     asked = pilot_options(options)
-    for key in ("cores", "gpus", "memory"):
-        if (value := options.pop(f"pilot_{key}")) is not None:
-            asked[key] = value
-    asked["resources"] = assigned("resource", options.pop("pilot_resources"))
-    return asked
+    given = take_amounts(options, "pilot-") | {key: options.pop(f"pilot_{key}") for key in ("cores", "gpus")}
+    return cast("PilotOptions", asked | {key: value for key, value in given.items() if value is not None})

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from pilotmtc.cli.options.amounts import take_amounts, task_amounts
 from pilotmtc.cli.options.types import Assignment, F, Ids, Number, add_all, assigned
 from pilotmtc.cli.output import streams
 
@@ -31,11 +32,7 @@ def need_options(function: F, *, new: bool = True) -> F:
                 help=words("Processes of a task per node; 0: as many as fit", "0"),
             ),
             click.option("--gpus", type=float, metavar="N", help="GPUs per task, or a share of one such as 0.25."),
-            click.option("--memory", metavar="SIZE", help="Memory per task, which is also its limit: 512M, 2G."),
-            click.option(
-                "--resource", "resources", multiple=True, metavar="NAME=N", type=Assignment("resource", number=True),
-                help="Amount of a named resource: of the pilot's nodes, or one that the store limits.",
-            ),
+            task_amounts,
             click.option("--time-limit", metavar="TIME", help="Kill a task that runs longer: 90s, 5m, 2h, HH:MM:SS."),
             click.option("--expected", metavar="TIME", help="Do not start a task when its pilot has less time left."),
             click.option("--priority", type=_PRIORITY, metavar="N", help=words("Higher goes first", "0")),
@@ -137,7 +134,7 @@ def task_options(function: F) -> F:
 
 
 _OPTION_NAMES = (
-    "cores", "ranks", "ranks_per_node", "gpus", "memory", "time_limit", "expected", "grace", "signal_first",
+    "cores", "ranks", "ranks_per_node", "gpus", "time_limit", "expected", "grace", "signal_first",
     "priority", "retries", "backoff", "max_output", "cwd", "stdin", "stdout", "stderr", "append", "task_name",
 )  # fmt: skip
 
@@ -145,11 +142,8 @@ _OPTION_NAMES = (
 def take_options(options: dict[str, Any]) -> dict[str, Any]:
     """Remove the options of tasks, without those for values, from `options`; return those that were given."""
     taken: dict[str, object] = {key: options.pop(key) for key in _OPTION_NAMES if key in options}
-    taken |= {
-        "env": assigned("variable", options.pop("env")),
-        "resources": assigned("resource", options.pop("resources")),
-        "tags": options.pop("tags"),
-    }
+    taken |= take_amounts(options)
+    taken |= {"env": assigned("variable", options.pop("env")), "tags": options.pop("tags")}
     for key in ("after", "after_any"):
         taken[key] = [id_ for some in options.pop(key) for id_ in some]
     return {key: value for key, value in taken.items() if value not in (None, (), [], {}) and value is not False}

@@ -7,11 +7,11 @@ from pilotmtc.model import Pilot, Resources, Task
 from pilotmtc.pilots.capacity import beyond, capacity_of, never_starts, sized
 from pilotmtc.protocol.client.tasks import AHEAD_MAX, Explanation
 from pilotmtc.resources.amounts import SHARE, shares, without
-from pilotmtc.resources.fit import Kind, Lack, Request, fit
+from pilotmtc.resources.fit import Lack, Reason, TaskRequest, fit
 from pilotmtc.states import Cause, PilotState, TaskState
 from pilotmtc.text.endings import describe_end, end_sentence, message_of
 from pilotmtc.text.numbers import count
-from pilotmtc.units import format_duration, format_memory
+from pilotmtc.units import format_duration
 
 _NAMED = 5  # number of tasks or pilots that are named before "and more"
 T = TaskState
@@ -97,7 +97,7 @@ def _ready(task: Task, found: Explanation) -> list[str]:
     limited = {limit.name: limit for limit in found.limits}
     need = without(task.resources, limited)
     waits = []
-    for name, units in Request.of(task.resources, limited).units:
+    for name, units in TaskRequest.of(task.resources, limited).units:
         limit, needs = limited[name], units / SHARE
         if needs > limit.amount:
             return [
@@ -169,24 +169,17 @@ def obstacle(pilot: Pilot, task: Task, now: float, *, own: bool = False, limits:
     if pilot.state is PilotState.DRAINING:
         return "is draining: it takes nothing new"
     capacity = capacity_of(pilot, now)
-    lack = fit(Request.of(need, limits), capacity)
+    lack = fit(TaskRequest.of(need, limits), capacity)
     return _lacking(lack, need, capacity.nodes[0][0]) if lack else ""
 
 
 def _lacking(lack: Lack, need: Resources, nodes: int) -> str:
     """Return what a pilot lacks, as the end of a sentence that starts with its name."""
-    if lack.kind is Kind.CORES:
-        return f"has {count(int(lack.has), 'core')} a node, and the task needs {lack.needs}"
-    if lack.kind is Kind.GPUS:
-        return f"has {count(int(lack.has), 'GPU')} a node, and the task needs {lack.needs:g}"
-    if lack.kind is Kind.MEMORY:
-        there, needs = format_memory(int(lack.has)), format_memory(int(lack.needs))
-        return f"has {there} of memory a node, and the task needs {needs}"
-    if lack.kind is Kind.NAMED:
-        return f"has {lack.has:g} of {lack.name}, and the task needs {lack.needs:g}"
-    if lack.kind is Kind.RANKS_PER_NODE:
+    if lack.of is not None:
+        return f"has {lack.of.words(lack.has)} a node, and the task needs {lack.of.typed(lack.needs)}"
+    if lack.reason is Reason.RANKS_PER_NODE:
         return f"has room for {count(int(lack.has), 'rank')} a node, and the task needs {lack.needs}"
-    if lack.kind is Kind.RANKS:
+    if lack.reason is Reason.RANKS:
         return f"has room for {count(int(lack.has), 'rank')} on {count(nodes, 'node')}, and the task has {lack.needs}"
     which = "limit" if need.time_limit_s >= need.expected_s else "expected time"
     which += " with its grace" if lack.needs > max(need.time_limit_s, need.expected_s) else ""

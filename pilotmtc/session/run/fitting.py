@@ -9,9 +9,9 @@ from pilotmtc.errors import UsageError
 from pilotmtc.model import PilotDescription, Resources
 from pilotmtc.protocol.client.maintenance import GetLimits
 from pilotmtc.resources.amounts import UNKNOWN, Amounts, shares
-from pilotmtc.resources.fit import Capacity, Kind, Lack, Request, fit
+from pilotmtc.resources.fit import Capacity, Lack, Reason, TaskRequest, fit
+from pilotmtc.resources.kinds import CORES
 from pilotmtc.session.link import StoreLink
-from pilotmtc.units import type_memory
 
 
 def limits_for(link: StoreLink, needs: Resources) -> dict[str, float]:
@@ -30,36 +30,29 @@ def check_fit(needs: Resources, pilot: PilotDescription, limits_of_store: Mappin
     memory = pilot.memory_bytes or unknown or allowance.memory(whole, os.environ)
     node = Amounts.of(cores, pilot.gpus, memory, pilot.named)
     units = {name: shares(amount) for name, amount in limits_of_store.items()}
-    lack = fit(Request.of(needs, units), Capacity(((pilot.nodes, node),), pilot.walltime_s or math.inf, units))
+    lack = fit(TaskRequest.of(needs, units), Capacity(((pilot.nodes, node),), pilot.walltime_s or math.inf, units))
     if lack is not None:
         raise UsageError(_lacking(lack, needs, pilot))
 
 
 def _lacking(lack: Lack, needs: Resources, pilot: PilotDescription) -> str:
     """Return what a task lacks in such a pilot, and what to do."""
-    if lack.kind is Kind.CORES:
-        have = f"{'the pilot' if pilot.cores else 'this machine'} has {lack.has}"
-        return f"a task needs {lack.needs} cores, and {have}: ask for fewer with --cores"
-    if lack.kind is Kind.GPUS:
-        gpus = f"{lack.needs:g} GPU{'s' * (lack.needs != 1)}"
-        return f"a task needs {gpus}, and the pilot has {lack.has:g}: give it more with --pilot-gpus"
-    if lack.kind is Kind.MEMORY:
-        have = f"{'the pilot' if pilot.memory_bytes else 'this machine'} has {type_memory(int(lack.has))}"
-        return f"a task needs {type_memory(int(lack.needs))} of memory, and {have}: ask for less with --memory"
-    if lack.kind is Kind.NAMED:
-        unknown = "" if lack.has else f"; of the whole store, with pilotmtc store limit {lack.name}=N"
+    kind = lack.of
+    if kind is not None and lack.reason is Reason.LIMIT:
         return (
-            f"a task needs {lack.needs:g} of {lack.name}, and the pilot has {lack.has:g}: "
-            f"give it more with --pilot-resource {lack.name}={lack.needs:g}{unknown}"
+            f"a task needs {kind.words(lack.needs)}, and no more than {kind.typed(lack.has)} may be in use at a time: "
+            f"raise that with pilotmtc store limit {kind.name}={lack.needs:g}"
         )
-    if lack.kind is Kind.LIMIT:
-        return (
-            f"a task needs {lack.needs:g} of {lack.name}, and no more than {lack.has:g} may be in use at a time: raise "
-            f"that with pilotmtc store limit {lack.name}={lack.needs:g}"
-        )
-    if lack.kind is Kind.RANKS_PER_NODE:
+    if kind is not None:
+        limited = pilot.cores if kind is CORES else pilot.memory_bytes
+        whose = "this machine" if kind.all_by_default and not limited else "the pilot"
+        remedy = f"reduce --{kind.name}" if kind.all_by_default else f"give it {kind.option(lack.needs, 'pilot-')}"
+        if kind.of_users and not lack.has:
+            remedy += f", or limit it in the whole store with pilotmtc store limit {kind.name}=N"
+        return f"a task needs {kind.words(lack.needs)}, and {whose} has {kind.typed(lack.has)}: {remedy}"
+    if lack.reason is Reason.RANKS_PER_NODE:
         return f"a task needs room for {lack.needs} ranks a node, and the pilot has room for {lack.has}: ask for fewer"
-    if lack.kind is Kind.RANKS:
+    if lack.reason is Reason.RANKS:
         of = f"{lack.needs} rank{'s' * (lack.needs > 1)} of {needs.cores} core{'s' * (needs.cores > 1)}"
         return (
             f"a task needs {of}, and the pilot has room for {lack.has}: ask for fewer with --ranks, or for more nodes"

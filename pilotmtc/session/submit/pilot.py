@@ -6,7 +6,8 @@ from typing import Any, TypedDict, Unpack, cast
 from pilotmtc.errors import UsageError
 from pilotmtc.model import CampaignId, PilotDescription
 from pilotmtc.resources.amounts import check_amounts
-from pilotmtc.session.arguments import amount, by_name, check_names, flag, number, several, text, whole
+from pilotmtc.session.arguments import amount, check_names, flag, several, text, whole
+from pilotmtc.session.needs import read_named
 from pilotmtc.sites import LOCAL, Site, check_word, find_scheduler, get_site, scheduler_url
 from pilotmtc.units import format_duration, parse_duration, parse_memory
 
@@ -69,7 +70,7 @@ class PilotOptions(TypedDict, total=False):
 _READ: dict[str, Callable[[str, object], Any]] = {
     **dict.fromkeys(("nodes", "cores", "gpus", "campaign"), whole),
     **dict.fromkeys(("memory", "walltime", "idle", "signal"), amount),
-    "resources": lambda name, value: by_name(name, value, number),
+    "resources": read_named,
     **dict.fromkeys(("site", "scheduler", *_ASKED), text),
     "setup": lambda name, value: several(name, value, text),
     **dict.fromkeys(("exclusive", "pin"), flag),

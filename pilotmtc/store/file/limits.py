@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from pilotmtc.model import Resources
 from pilotmtc.resources.amounts import shares, without
-from pilotmtc.resources.fit import Request
+from pilotmtc.resources.fit import TaskRequest
 from pilotmtc.states import TASK_HELD
 from pilotmtc.store.attempt_id import ATTEMPT_BITS
 from pilotmtc.store.file.caches import KEPT, Records
@@ -38,7 +38,7 @@ class Limits:
     def __init__(self, connection: sqlite3.Connection, resources: Records[Resources]) -> None:
         self._execute = connection.execute
         self._resources = resources
-        self._requests: dict[int, Request] = {}
+        self._requests: dict[int, TaskRequest] = {}
         self._read()
 
     def _read(self) -> None:
@@ -59,12 +59,12 @@ class Limits:
 
     # -- what tasks ask for ------------------------------------------------------------------------------------------
 
-    def request(self, id_: int) -> Request:
+    def request(self, id_: int) -> TaskRequest:
         """Return what a task with the resources of this id asks for."""
         if (found := self._requests.get(id_)) is None:
             if len(self._requests) >= KEPT:
                 self._requests.clear()
-            found = self._requests[id_] = Request.of(self._resources.get(id_), self.total)
+            found = self._requests[id_] = TaskRequest.of(self._resources.get(id_), self.total)
         return found
 
     def on_nodes(self, id_: int) -> int:

@@ -79,8 +79,8 @@ def test_pilot_that_is_to_be_submitted_has_what_was_missing() -> None:
     ("need", "asked", "words"),
     [
         (Resources(gpus=2), {"gpus": 1}, "has 1 GPU a node, and the task needs 2"),
-        (Resources(memory_bytes=2 << 30), {"memory_bytes": 1 << 30}, "has 1.0G of memory a node"),
-        (Resources(named={"licence": 2}), {"named": {"licence": 1.0}}, "has 1 of licence, and the task needs 2"),
+        (Resources(memory_bytes=2 << 30), {"memory_bytes": 1 << 30}, "has 1G of memory a node"),
+        (Resources(named={"licence": 2}), {"named": {"licence": 1.0}}, "has 1 of licence a node, and the task needs 2"),
         (Resources(time_limit_s=7200), {"walltime_s": 3600.0}, "has 59m00s left, and the task's limit is 2h00m"),
         (Resources(expected_s=7200), {"walltime_s": 3600.0}, "the task's expected time is 2h00m"),
         (Resources(cores=4, ranks=3), {}, "has room for 2 ranks on 1 node, and the task has 3"),
@@ -103,7 +103,7 @@ def test_each_resource_that_is_short_is_named(need: Resources, asked: dict[str, 
             (Limit("lic", 1.5),),
             "it needs 2 of lic, and no more than 1.5 may be in use at a time\n$ pilotmtc store limit lic=2",
         ),
-        ((Limit("other", 0),), "no active pilot can run it\npilot 2: has 0 of lic, and the task needs 2\n"
+        ((Limit("other", 0),), "no active pilot can run it\npilot 2: has 0 of lic a node, and the task needs 2\n"
          "$ pilotmtc pilot submit --resource lic=2\n$ pilotmtc edit 7 --help"),
     ],
 )  # fmt: skip
@@ -148,7 +148,7 @@ def test_one_of_something_is_not_said_to_be_several() -> None:
 def test_what_nodes_really_have_counts_more_than_what_was_asked() -> None:
     found = replace(pilot(cores=1), cores=1, node_cores=1, node_memory_bytes=24105 << 20)
     need = Resources(memory_bytes=100 << 30)
-    assert "pilot 2: has 24G of memory a node, and the task needs 100G" in text(task(resources=need), found)
+    assert "pilot 2: has 23.54G of memory a node, and the task needs 100G" in text(task(resources=need), found)
 
 
 def test_node_of_a_pilot_is_not_smaller_as_long_as_others_are_missing() -> None:
