@@ -1,19 +1,19 @@
-"""The guard: the agent's parent, which ends its tasks if it dies and tells the store about it.
+"""The guard: the agent's parent. If the agent dies, the guard ends its tasks and tells the store about it.
 
-``python -I -S guard.py``, told what to do by the JSON in ``$MTC_GUARD`` or its argument. Nothing in its command line
-names the program: whoever kills all processes of that name must not kill the one that cleans up. Node workers have such
-a guard, too: it starts another worker if one was killed.
+``python -I -S guard.py`` gets its instructions as JSON in ``$MTC_GUARD`` or its argument. The program's name is not in
+its command line: somebody who kills all processes with that name must not kill the one that cleans up. Node workers
+have such a guard as well, which starts another worker if one was killed.
 
-It imports the standard library alone, and so repeats a few lines of other files: `tests/unit/system/test_copies.py`
-sees to it that the copies stay the same.
+It imports only the standard library, and so repeats a few lines of other files: `tests/unit/system/test_copies.py`
+checks that the copies are the same.
 
-The guard is a subreaper: when the agent dies, its tasks, and whatever they have started and cut loose, become the
-guard's children. A pipe that it holds tells the agent if the guard itself dies.
+The guard is a subreaper: when the agent dies, its tasks and all their detached children become children of the guard.
+The guard holds a pipe, which tells the agent if the guard dies.
 
-Both may die in the same moment: batch systems kill all of a job's sessions. So there is a sweeper, too, in a session of
-its own. Another pipe, held by guard and agent, tells it that neither is there any more. Then it kills what bears the
-guard's *mark*: a resource limit that Linux has ignored since 2.4, and that a process hands on to its children, whatever
-they do to their environment, sessions and descriptors.
+Both may die at the same moment, because batch systems kill all sessions of a job. So there is also a sweeper, in a
+session of its own. When a second pipe, held by guard and agent, shows that both have died, the sweeper kills all
+processes with the guard's *mark*. The mark is a resource limit that Linux has ignored since 2.4. A process inherits it
+from its parent, whatever happens to its environment, session and descriptors.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ import signal
 import sys
 import time
 
-MARK = 10  # RLIMIT_LOCKS. The upper half of its value is the guard's, the lower half the task's; 0 is no task.
+MARK = 10  # RLIMIT_LOCKS. The upper half of its value is the guard's, the lower half the task's; 0: no task.
 HALF = 32
 MEMORY = "/dev/shm"
 IN_MEMORY = "pilotmtc-"  # begins the names of directories there; they end with the mark of the guard
@@ -39,7 +39,7 @@ _SWEEP_S = 30.0
 
 
 def rename(title: bytes) -> None:
-    """Overwrite this process's command line, as far as there is room."""
+    """Overwrite this process's command line, as far as there is space."""
     ctypes.CDLL(None).prctl(_NAME, ctypes.c_char_p(title), 0, 0, 0)
     with open("/proc/self/stat", "rb") as file:
         fields = file.read().rpartition(b")")[2].split()
@@ -50,7 +50,7 @@ def rename(title: bytes) -> None:
 
 
 def take_mark() -> int:
-    """Give this process a mark of its own, and so all that it starts; return it, 0 if there can be none."""
+    """Give this process, and all that it starts, a mark of its own; return it, or 0 if that is not possible."""
     mark = (int.from_bytes(os.urandom(4), "big") >> 1 | 1) << HALF
     try:
         resource.setrlimit(MARK, (mark, resource.getrlimit(MARK)[1]))
@@ -61,20 +61,20 @@ def take_mark() -> int:
 
 
 def keep(*fds: "int | None") -> None:
-    """Let children not inherit what the guard handed to this process."""
+    """Keep children from inheriting what the guard has passed to this process."""
     for fd in fds:
         if fd is not None:
             os.set_inheritable(fd, False)
 
 
 def put_off_mark() -> None:
-    """Give this process the mark of no guard."""
+    """Remove the mark of this process."""
     hard = resource.getrlimit(MARK)[1]
     resource.setrlimit(MARK, (hard, hard))
 
 
 def mark_of(pid: int) -> int:
-    """Return the mark of a process, -1 if it has none, is gone or is another user's."""
+    """Return the mark of a process; -1 if it has none, has gone, or belongs to another user."""
     try:
         return resource.prlimit(pid, MARK)[0]
     except (ProcessLookupError, PermissionError):
@@ -82,7 +82,7 @@ def mark_of(pid: int) -> int:
 
 
 def marked(mark: int) -> "list[int]":
-    """Return all living processes with the mark of the same guard."""
+    """Return all living processes with the mark of a guard."""
     found = [int(name) for name in os.listdir("/proc") if name.isdigit()]
     return [pid for pid in found if mark_of(pid) >> HALF == mark >> HALF and not _is_dead(pid)]
 
@@ -96,14 +96,14 @@ def _is_dead(pid: int) -> bool:
 
 
 def sweep_marked(mark: int) -> None:
-    """Kill all that bears the mark of a guard until nothing does."""
+    """Kill processes with the mark of a guard until there are none."""
     until = time.monotonic() + _SWEEP_S
     while (alive := marked(mark)) and time.monotonic() < until:
         for pid in alive:
             with contextlib.suppress(OSError):
                 fd = os.pidfd_open(pid)
                 try:
-                    if mark_of(pid) >> HALF == mark >> HALF:  # still, and so the descriptor is of the same process
+                    if mark_of(pid) >> HALF == mark >> HALF:  # still marked, so it is the same process
                         signal.pidfd_send_signal(fd, signal.SIGKILL)
                 finally:
                     os.close(fd)
@@ -127,16 +127,16 @@ def clear_memory(mark: int) -> None:
 
 
 class Sweeper:
-    """The process that waits until guard and agent have ended, and kills what they leave.
+    """The process that waits until guard and agent have ended, and kills what they leave behind.
 
     Attributes
     ----------
     mark
-        Of what it kills; 0 for no sweeper at all.
+        The mark of processes to kill; 0: there is no sweeper.
     pid
-        Its number, 0 while there is none.
+        Its process id; 0: it does not run.
     writing
-        What the agent has to hold for as long as it lives.
+        The descriptor that the agent must hold while it lives.
     """
 
     def __init__(self, mark: int) -> None:
@@ -146,7 +146,7 @@ class Sweeper:
         self.start()
 
     def start(self) -> None:
-        """Start it by a fork alone: it shares the memory of this process."""
+        """Start it with fork alone, so that it shares this process's memory."""
         if not self.mark:
             return
         try:
@@ -169,7 +169,7 @@ class Sweeper:
             signal.signal(number, signal.SIG_IGN)
         os.setsid()
         put_off_mark()
-        null = os.open(os.devnull, os.O_RDWR)  # who reads the job's output must not wait for this process
+        null = os.open(os.devnull, os.O_RDWR)  # readers of the job's output must not wait for this process
         for fd in range(3):
             os.dup2(null, fd)
         reading = self._reading
@@ -181,7 +181,7 @@ class Sweeper:
         sweep_marked(self.mark)
 
     def stop(self) -> None:
-        """End it: nothing is left for it to do."""
+        """End it, because it has nothing left to do."""
         clear_memory(self.mark)
         if self.pid:
             os.kill(self.pid, signal.SIGKILL)
@@ -189,7 +189,7 @@ class Sweeper:
 
 
 def descendants(sweeper: "Sweeper | None" = None) -> "list[int]":
-    """Return all living processes below this one, except the sweeper, and store servers, which serve others too."""
+    """Return all living descendants, except the sweeper, and store servers, which also serve others."""
     found = []
     todo = [os.getpid()]
     while todo:
@@ -215,7 +215,7 @@ def _is_spared(pid: int, sweeper: "Sweeper | None") -> bool:
     if sweeper is not None and pid == sweeper.pid:
         return True
     if mark_of(pid) >= 0:
-        return False  # whatever it claims to be: a server has no mark
+        return False  # even if it looks like a server, which has no mark
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
             return _SERVER in file.read()
@@ -224,7 +224,7 @@ def _is_spared(pid: int, sweeper: "Sweeper | None") -> bool:
 
 
 def sweep(sweeper: "Sweeper | None" = None) -> int:
-    """Kill everything below this process until nothing is there; return how many there were."""
+    """Kill all descendants until there are none; return their number."""
     killed: set[int] = set()
     until = time.monotonic() + _SWEEP_S
     while time.monotonic() < until:
@@ -241,7 +241,7 @@ def sweep(sweeper: "Sweeper | None" = None) -> int:
 
 
 def reap(options: int, sweeper: "Sweeper | None") -> "tuple[int, int]":
-    """Reap a child and return what `waitpid` says; (0, 0) if there is none. A killed sweeper is replaced."""
+    """Reap a child and return the result of `waitpid`; (0, 0) if there is none. Replace a killed sweeper."""
     try:
         found, status = os.waitpid(-1, options)
     except ChildProcessError:
@@ -254,7 +254,7 @@ def reap(options: int, sweeper: "Sweeper | None") -> "tuple[int, int]":
 
 
 def wait_for(pid: int, timeout_s: "float | None", sweeper: "Sweeper") -> "int | None":
-    """Reap all children until `pid` is among them; return its wait status, None if that takes too long."""
+    """Reap children until `pid` is among them; return its wait status, or None if that takes too long."""
     until = None if timeout_s is None else time.monotonic() + timeout_s
     while True:
         found, status = reap(0 if until is None else os.WNOHANG, sweeper)
@@ -267,25 +267,25 @@ def wait_for(pid: int, timeout_s: "float | None", sweeper: "Sweeper") -> "int | 
 
 
 def say(text: str) -> None:
-    """Write a line to the log, if that has room for it."""
+    """Write a line to the log, if the disk has space for it."""
     with contextlib.suppress(OSError):
         os.write(2, f"guard: {text}\n".encode())
 
 
 def close_inherited(kept: "int | None") -> None:
-    """Close what the parent has left open, so that neither this process nor tasks hold its locks."""
+    """Close descriptors inherited from the parent, so that neither this process nor tasks hold its locks."""
     for name in os.listdir("/proc/self/fd"):
         if int(name) > 2 and int(name) != kept:
-            with contextlib.suppress(OSError):  # the listing's own is closed by now
+            with contextlib.suppress(OSError):  # that of the listing itself is closed by now
                 os.close(int(name))
 
 
 def main() -> int:
-    """Run the agent; clean up after it."""
+    """Run the agent, and clean up after it."""
     todo = json.loads(sys.argv[1] if len(sys.argv) > 1 else os.environ.pop("MTC_GUARD"))
     close_inherited(todo.get("alive_fd"))
-    if "alive_fd" in todo:  # in the background: the guard is nobody's child, so nobody has to reap it
-        os.set_inheritable(todo["alive_fd"], False)  # whoever started this sees at its other end that the guard is dead
+    if "alive_fd" in todo:  # in the background, the guard has no parent that would have to reap it
+        os.set_inheritable(todo["alive_fd"], False)  # its other end tells the starter when the guard dies
         if os.fork():
             os._exit(0)
     libc = ctypes.CDLL(None, use_errno=True)
@@ -293,7 +293,7 @@ def main() -> int:
         raise OSError(ctypes.get_errno(), "prctl")
     rename(_TITLE)
     agent = 0
-    command = [word.encode("utf-8", "surrogateescape") for word in todo["agent"]]  # whatever the locale
+    command = [word.encode("utf-8", "surrogateescape") for word in todo["agent"]]  # in any locale
 
     def forward(number: int, frame: object) -> None:
         if agent:
@@ -305,7 +305,7 @@ def main() -> int:
         signal.signal(number, forward)
     sweeper = Sweeper(take_mark())
     reading, writing = os.pipe()
-    handed_on = (reading, sweeper.writing)  # under the numbers that they have: nothing can get into their way
+    handed_on = (reading, sweeper.writing)  # they keep their numbers
     environment = dict(os.environ)
     again = todo.get("again", 0)
     while True:
@@ -336,7 +336,7 @@ def main() -> int:
     os.close(reading)
     how = f"its agent was killed by signal {-code}" if code < 0 else f"its agent ended with exit code {code}"
     say(f"{how}; {killed} processes of tasks were left, and were killed")
-    os.set_inheritable(sweeper.writing, True)  # the sweeper lets it finish
+    os.set_inheritable(sweeper.writing, True)  # the sweeper does not disturb it
     try:
         agent = os.posix_spawn(command[0], [*command, "--post-mortem", how], environment)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Results that killed agents have left on the disk: they are sent, so that their tasks need not run again.
+"""Sends results that killed agents have left on disk, so that their tasks need not run again.
 
 The values of calls that are there, too, are removed when their results have been sent.
 """
@@ -38,7 +38,7 @@ def send_spool(store: Store, pilot: PilotId, directory: Path) -> int:
         if _is_left(path):
             try:
                 path.unlink(missing_ok=True)
-            except OSError as error:  # sent once more at the worst, which does no harm
+            except OSError as error:  # at worst it is sent again, which is harmless
                 _log.warning("cannot remove %s: %s", path, error.strerror)
     if not spool_files(directory):
         remove(directory)
@@ -71,7 +71,7 @@ def _with_value(store: Store, pilot: PilotId, directory: Path, result: Result) -
 def take_in(url: str, directory: Path) -> None:
     """Send what is in the spools of other pilots beside `directory` that died together with their guards.
 
-    A pilot with a key of its own may not report for others: there, the steward does the same.
+    A pilot with a key of its own may not report for others: there, the steward does this.
     """
     others = {path.parent for path in directory.parent.glob("*/spool.*") if _size(path)}
     others |= {path.parent for path in directory.parent.glob(f"*/{VALUES}") if _has_left(path.parent)}
@@ -89,11 +89,11 @@ def _take_in(store: Store, others: set[Path]) -> None:
     pilots = {Path(pilot.directory): pilot for pilot in store.call(GetPilots()).pilots if pilot.directory}
     for other in sorted(others):
         pilot = pilots.get(other)
-        if pilot is None:  # it belongs to another store, or to one that was here before
+        if pilot is None:  # it belongs to another store, or to an earlier one at this path
             continue
         try:
             if pilot.state not in PILOT_FINAL and not _has_left(other):
-                continue  # it lives, and sends them itself
+                continue  # its agent lives, and sends them itself
             sent = send_spool(store, pilot.id, other)
         except OSError as error:
             _log.warning("cannot read what pilot %s has left in %s: %s", pilot.id, other, error.strerror)
@@ -102,7 +102,7 @@ def _take_in(store: Store, others: set[Path]) -> None:
 
 
 def _is_ours(directory: Path) -> bool:
-    """Return whether only this user can have put there what is in `directory`."""
+    """Return whether only this user can have written the files in `directory`."""
     try:
         status = directory.lstat()
     except OSError:
@@ -116,7 +116,7 @@ def _has_left(directory: Path) -> bool:
 
 
 def _is_left(path: Path) -> bool:
-    """Return whether nobody writes `path` any more; where the file system has no locks, nobody knows."""
+    """Return whether the writer of `path` has ended; False if that is not known, as on a file system without locks."""
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Assembles an agent and runs it."""
+"""Builds an agent and runs it."""
 
 import argparse
 import logging
@@ -69,7 +69,7 @@ def main(argv: Sequence[str]) -> int:
             return post_mortem(asked.store, pilot, asked.directory, asked.post_mortem)
         if not asked.allocation:
             return run(asked.store, pilot, asked.directory, asked.guard_fd)
-        from pilotmtc.agent import multi_node  # imports zmq, which a pilot on this machine does not need
+        from pilotmtc.agent import multi_node  # it imports zmq, which a pilot on this machine does not need
         from pilotmtc.agent.crews import start_workers
 
         if asked.guard_fd is None and not asked.hosts and (node := start_workers.joined(os.environ)):
@@ -85,7 +85,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def run(url: str, pilot: PilotId, directory: Path, guard_fd: int | None, allocation: "Allocation | None" = None) -> int:
-    """Run the agent of `pilot`, on this machine or the nodes of an allocation; return 0 if it ended as it should."""
+    """Run the agent of `pilot` on this machine or the nodes of an allocation; return 0 if it ended properly."""
     processes.become_subreaper()
     try:
         make_directory(directory)
@@ -100,7 +100,7 @@ def run(url: str, pilot: PilotId, directory: Path, guard_fd: int | None, allocat
         if allocation is not None:
             from pilotmtc.agent import multi_node
 
-            _allow_files(len(allocation.nodes), "nodes", 2)  # one that was started again may be there twice
+            _allow_files(len(allocation.nodes), "nodes", 2)  # a node that was started again may be listed twice
             return multi_node.run(client, record, url, directory, guard_fd, allocation)
         node, own = _node(record)
         _allow_files(node.cores, "cores", 3)
@@ -121,7 +121,7 @@ def run(url: str, pilot: PilotId, directory: Path, guard_fd: int | None, allocat
 
 
 def _allow_files(count: int, what: str, each: int) -> None:
-    """Let this process have at least `each` open files for each of `count` cores or nodes."""
+    """Let this process open at least `each` files for each of `count` cores or nodes."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = each * count + 300
     if hard != resource.RLIM_INFINITY and wanted > hard:
@@ -133,7 +133,7 @@ def _allow_files(count: int, what: str, each: int) -> None:
 
 
 def post_mortem(url: str, pilot: PilotId, directory: Path, reason: str) -> int:
-    """Send the results that a killed agent has left in its spool, and end its pilot."""
+    """Send the results in the spool of a killed agent, and end its pilot."""
     client = connect_store(url, patience_s=50.0, pilot=pilot)
     try:
         sent = send_spool(client, pilot, directory)
@@ -152,7 +152,7 @@ def _record(client: StoreClient, pilot: PilotId) -> Pilot:
 
 
 def _node(record: Pilot) -> tuple[Node, core_claims.OwnCores]:
-    """Return what the pilot may use of this machine, and its claim on cores."""
+    """Return the part of this machine that the pilot may use, and its claim on cores."""
     asked = record.description
     allowed = allowance.cores(len(os.sched_getaffinity(0)), os.environ)
     own = core_claims.own_cores(asked.cores, allowed, pin=asked.pin, part=True)

@@ -1,4 +1,4 @@
-"""Assembles an agent on many nodes."""
+"""Builds an agent for many nodes."""
 
 import json
 import logging
@@ -28,7 +28,7 @@ _log = logging.getLogger("pilotmtc.agent")
 
 
 def guarded(command: list[str]) -> NoReturn:
-    """Become the guard of an agent, in the foreground: a batch job ends with its first process."""
+    """Become the guard of an agent, in the foreground, because a batch job ends with its first process."""
     for name in ("stdout", "stderr"):
         getattr(sys, name).flush()
     environment = os.environ | {"MTC_GUARD": json.dumps({"agent": command})}
@@ -36,7 +36,7 @@ def guarded(command: list[str]) -> NoReturn:
 
 
 def join(name: str, directory: Path) -> NoReturn:
-    """Become the guard of a node worker: the agent is in another job."""
+    """Become the guard of a node worker whose agent is in another job."""
     command = worker_command(directory / NAME, name)
     os.execv(command[0], command)
 
@@ -44,18 +44,18 @@ def join(name: str, directory: Path) -> NoReturn:
 def run(  # noqa: PLR0917 -- what `main.run` has
     client: StoreClient, record: Pilot, url: str, directory: Path, guard_fd: int | None, allocation: Allocation
 ) -> int:
-    """Run the agent of the pilot `record` on the nodes of an allocation; return 0 if it ended as it should."""
+    """Run the agent of the pilot `record` on the nodes of an allocation; return 0 if it ended properly."""
     asked = record.description
     _log.info("pilot %s: %d nodes through %s", record.id, len(allocation.nodes), allocation.way)
     walltime_s = asked.walltime_s
-    if allocation.ends_at:  # the scheduler knows better
+    if allocation.ends_at:  # the scheduler's number is better
         walltime_s = min(walltime_s or math.inf, max(allocation.ends_at - time.time(), 1.0))
     cluster = Cluster()
     core = Core(
         cluster, time.monotonic(), walltime_s, asked.idle_s, expected=len(allocation.nodes), warning_s=warning_s(asked)
     )
     environ = {key: value for key, value in os.environ.items() if key not in ("MTC_GUARD", BEGAN_VARIABLE)}
-    if allocation.way == "condor" and len(allocation.nodes) > 1:  # mpiexec has no way to other nodes
+    if allocation.way == "condor" and len(allocation.nodes) > 1:  # mpiexec cannot reach other nodes
         environ.setdefault(mpi.WISH, mpi.RANKS)
     contact = Contact(
         "", b"", b"", b"", float(os.environ.get(LOST, LOST_S)), record.id, url, str(directory),

@@ -1,4 +1,4 @@
-"""Results on the pilot's disk until the store has acknowledged them.
+"""Keeps results on the pilot's disk until the store has acknowledged them.
 
 `pilotmtc.protocol.spool` says what is in the files ``spool.N``. A file is emptied when all in it is acknowledged, or
 removed when a newer one is in use. Its writer keeps it locked: when the lock is free the writer is dead.
@@ -59,7 +59,7 @@ class Segment:
 
 
 class Spool:
-    """The writing side. What the disk refuses causes a warning, and no more.
+    """The writer of the spool. Errors of the disk only cause warnings.
 
     Raises
     ------
@@ -83,12 +83,12 @@ class Spool:
 
     @property
     def full(self) -> bool:
-        """Whether the store has to take some before there may be more."""
+        """Whether the store must take some results before there may be more."""
         return sum(segment.owed_bytes for segment in self._open) > OWED_MAX_BYTES
 
     @property
     def complete(self) -> bool:
-        """Whether all that the store has not acknowledged is on the disk."""
+        """Whether all results that the store has not acknowledged are on disk."""
         return all(segment.complete for segment in self._open)
 
     def write(self, results: list[Result]) -> Segment:
@@ -119,7 +119,7 @@ class Spool:
         return segment
 
     def acked(self, segment: Segment) -> None:
-        """Note that one record of `segment` is safe in the store."""
+        """Note that a record of `segment` is safe in the store."""
         segment.open_records -= 1
         if segment.open_records:
             return
@@ -137,7 +137,7 @@ class Spool:
             self._unsynced_since = None
 
     def poll(self, now: float) -> None:
-        """Have what is old enough synced."""
+        """Sync what is old enough."""
         if self._unsynced_since is None or now - self._unsynced_since < SYNC_AFTER_S:
             return
         self._unsynced_since = now  # counts for what comes from now on
@@ -152,7 +152,7 @@ class Spool:
                     self._warn("cannot sync spooled results", error)
 
     def close(self) -> None:
-        """Close, and remove the files of which all is acknowledged."""
+        """Close, and remove the files whose records are all acknowledged."""
         if self._syncer is not None:
             self._syncer.close()
         for segment in list(self._open):
@@ -162,13 +162,13 @@ class Spool:
                 self._drop(segment)
 
     def _warn(self, what: str, error: Exception) -> None:
-        """Log the first of what will be many."""
+        """Log only the first of many warnings."""
         if what not in self._warned:
             _log.warning("%s: %s; going on without", what, error)
         self._warned.add(what)
 
     def _next(self) -> None:
-        """Begin another file; if there is no room for one, go on with the old one."""
+        """Start a new file; if that is not possible, continue with the old one."""
         old = self._segment
         try:
             segment = Segment(self._directory / f"spool.{self._number + 1}")
@@ -192,7 +192,7 @@ class Spool:
 
 
 class _Syncer:
-    """Waits for the disk in a thread of its own."""
+    """Syncs files in a thread of its own."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -201,7 +201,7 @@ class _Syncer:
         self._thread.start()
 
     def sync(self, segment: Segment) -> None:
-        """Have the data of `segment` written to the disk, and that there is such a file."""
+        """Have the data of `segment`, and its file's name, written to disk."""
         directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             file = os.dup(segment.fd)
@@ -212,12 +212,12 @@ class _Syncer:
         self._todo.put(directory)
 
     def close(self) -> None:
-        """Finish what has begun, but do not wait for a disk that hangs."""
+        """Finish what has begun, but do not wait for a hanging disk."""
         self._todo.put(None)
         self._thread.join(_JOIN_S)
 
     def _work(self) -> None:
-        while (fd := self._todo.get()) is not None:  # ends with close(); a daemon, should that never come
+        while (fd := self._todo.get()) is not None:  # a daemon, in case `close` is never called
             try:
                 os.fsync(fd)
             except OSError as error:

@@ -1,4 +1,4 @@
-"""The agent's requests to the store: sent without waiting, answered later, repeated if the store cannot do them now."""
+"""The agent's requests to the store: they are sent without waiting, and repeated if the store fails for the moment."""
 
 import time
 from collections import deque
@@ -22,10 +22,10 @@ from pilotmtc.protocol.values import GetValue, PutValue
 
 
 class Sender(Protocol):
-    """The store, as the loop sees it: it answers later, never blocks, and repeats what was lost."""
+    """The client of the store: it never blocks, and repeats lost requests."""
 
     def send(self, request: Request[R]) -> "Future[R]":
-        """Send `request`."""
+        """Send `request`; return a future for the answer."""
         ...
 
 
@@ -35,7 +35,7 @@ AgentRequest = (
 
 
 class Exchange:
-    """A request to the store, and the answer once it has come."""
+    """A request to the store, with its answer once that has come."""
 
     __slots__ = ("answered_at", "future", "request", "segment", "sent_at")
 
@@ -48,14 +48,14 @@ class Exchange:
 
 
 class StoreRequests:
-    """Sends requests, and keeps the answers until they are asked for.
+    """Sends requests, and keeps the answers until they are taken.
 
     Parameters
     ----------
     link
         The store.
     arrived
-        Called, in a thread of the link's, when there is an answer.
+        Called in a thread of the client when there is an answer.
     """
 
     def __init__(self, link: Sender, arrived: Callable[[Exchange], None]) -> None:
@@ -65,23 +65,23 @@ class StoreRequests:
         self._later: list[tuple[float, Exchange]] = []
 
     def send(self, request: AgentRequest, segment: Segment | None = None) -> None:
-        """Send a request; `segment` is where the results in it are spooled."""
+        """Send a request; `segment` is the part of the spool with its results."""
         self._send(Exchange(request, segment, time.monotonic()))
 
     def answer(self) -> Exchange | None:
-        """Return the next request that has an answer; None if there is none."""
+        """Return the next request with an answer; None if there is none."""
         return self._answered.popleft() if self._answered else None
 
     def repeat(self, exchange: Exchange, at: float) -> None:
-        """Send a request again at that time."""
+        """Send a request again at the time `at`."""
         self._later.append((at, exchange))
 
     def forget_claims(self) -> None:
-        """Do not repeat claims: the pilot's state is not what it was."""
+        """Do not repeat claims, because the pilot's state has changed."""
         self._later = [entry for entry in self._later if not isinstance(entry[1].request, Claim)]
 
     def poll(self, now: float) -> None:
-        """Send again what is due."""
+        """Send requests again that are due."""
         due = [exchange for at, exchange in self._later if at <= now]
         if due:
             self._later = [entry for entry in self._later if entry[0] > now]
@@ -91,7 +91,7 @@ class StoreRequests:
     def _send(self, exchange: Exchange) -> None:
         exchange.sent_at = time.monotonic()
 
-        def done(future: "Future[Reply]") -> None:  # in the link's thread
+        def done(future: "Future[Reply]") -> None:  # in the client's thread
             exchange.future = future
             exchange.answered_at = time.monotonic()
             self._answered.append(exchange)

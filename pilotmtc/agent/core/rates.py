@@ -1,4 +1,4 @@
-"""How fast tasks end, and so how many to hold ahead. Pure."""
+"""How fast tasks end, and so how many to claim ahead. Pure."""
 
 import math
 
@@ -8,11 +8,11 @@ RATE_WINDOW_S = 0.5
 
 
 class Rates:
-    """Tasks ended per second, lately, and how long the store takes to answer."""
+    """The recent number of tasks per second, and how long the store takes to answer."""
 
     def __init__(self, start: float) -> None:
         self._latency_s = 0.0
-        self._count = 0.0  # of ends, decaying
+        self._count = 0.0  # a decaying number of ends
         self._counted_at = start
         self._counting_since = start
 
@@ -26,11 +26,11 @@ class Rates:
         self._counted_at = now
 
     def answered(self, latency_s: float) -> None:
-        """Take in how long an answer took."""
+        """Note how long an answer took."""
         self._latency_s += (latency_s - self._latency_s) * 0.2
 
     def rate(self, now: float) -> float:
-        """Return how many tasks end per second."""
+        """Return the number of tasks that end per second."""
         age = now - self._counting_since
         if age <= 0 or not self._count:
             return 0.0
@@ -38,9 +38,9 @@ class Rates:
         return recent / (RATE_WINDOW_S * -math.expm1(-max(age, 0.002) / RATE_WINDOW_S))
 
     def backlog(self, now: float) -> int:
-        """Return how many tasks to hold ahead so that no slot waits for the link, and no more.
+        """Return how many tasks to claim ahead, so that no slot waits for the connection.
 
-        Slow tasks get none: another pilot may be free for them.
+        None for slow tasks, because another pilot may have free slots for them.
         """
         ahead = self.rate(now) * 2.0 * max(self._latency_s, LATENCY_FLOOR_S)
         return min(math.ceil(ahead), CLAIM_MAX) if ahead > 0.04 else 0

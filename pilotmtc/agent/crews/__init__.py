@@ -1,1 +1,1 @@
-"""Crews: what runs an agent's tasks, on this node or on many."""
+"""Crews run an agent's tasks, on this node or on many nodes."""

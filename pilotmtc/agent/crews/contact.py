@@ -1,6 +1,6 @@
-"""How node workers find their agent: a file in the pilot's directory that only its owner can read.
+"""How node workers find their agent: by a file in the pilot's directory that only its owner can read.
 
-None of it is on a command line: it holds the keys that let a worker in.
+Nothing of it is on a command line, because it contains the keys that let a worker in.
 """
 
 import os
@@ -15,12 +15,12 @@ from msgspec import Struct
 from pilotmtc.errors import ConfigError
 
 NAME = "contact"
-OVER = "over"  # beside it when the agent has left, for workers that come later
+OVER = "over"  # replaces it when the agent has exited, for workers that start late
 NETWORK = "PILOTMTC_NETWORK"
 
 
 class Contact(Struct, frozen=True):
-    """What a worker must know.
+    """What a node worker must know.
 
     Attributes
     ----------
@@ -29,17 +29,17 @@ class Contact(Struct, frozen=True):
     server_key, public_key, secret_key
         CURVE keys of this pilot: the agent's public one, and the workers' pair.
     lost_s
-        How long agent and worker wait for a sign of life of each other.
+        How long agent and worker wait for each other's signs of life.
     pilot, store, directory
-        For tasks.
+        For the environment of tasks.
     cores
-        How many cores a node has, by its name; "" is for all others, 0 for all that there are.
+        Number of cores of each node, by name; "": for all other nodes; 0: all cores.
     gpus, memory_bytes
-        Of a node; 0 is all that there is.
+        Amounts on each node; 0: all memory.
     pin
         Whether tasks are bound to their cores.
     environ
-        The agent's: tasks have the same variables on each node.
+        The agent's environment, so that tasks have the same variables on all nodes.
     """
 
     address: str
@@ -57,12 +57,12 @@ class Contact(Struct, frozen=True):
     environ: dict[str, str]
 
     def cores_of(self, node: str) -> int:
-        """Return how many a node has, whether its name is given with its domain or without; 0 is all that there are."""
+        """Return the number of cores of a node, whose name may or may not have its domain; 0: all cores."""
         short = {name.partition(".")[0]: count for name, count in self.cores.items()}
         return self.cores.get(node) or short.get(node.partition(".")[0]) or self.cores.get("", 0)
 
     def write(self, path: Path) -> None:
-        """Write it to a file that only its owner can read, all at once."""
+        """Write it, at once, to a file that only its owner can read."""
         new = path.with_name(f"{path.name}.new")
         fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
@@ -73,7 +73,7 @@ class Contact(Struct, frozen=True):
 
     @classmethod
     def read(cls, path: Path) -> "Contact":
-        """Return what `write` has written.
+        """Read what `write` has written.
 
         Raises
         ------
@@ -89,24 +89,24 @@ class Contact(Struct, frozen=True):
 
 
 def descriptor(socket: "zmq.Socket[bytes]") -> int:
-    """Return the descriptor to poll for `socket`; whether there is a message, `readable` says."""
+    """Return the descriptor to poll for `socket`; `readable` says whether there is a message."""
     return int(cast("int", socket.fd))
 
 
 def readable(socket: "zmq.Socket[bytes]") -> bool:
-    """Whether there is a message. Ask until there is none: the descriptor signals changes only."""
+    """Return whether there is a message. Ask until there is none, because the descriptor signals only changes."""
     return bool(int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
 
 
 def own_address(other: str | None, default: str = "") -> str:
-    """Return the address of this host on the network that leads to `other`; without one, `default` or loopback's.
+    """Return the address of this host on the network to `other`; without one, `default` or loopback's address.
 
     ``$PILOTMTC_NETWORK`` overrides it: an address of this host, or the name of a network interface.
 
     Raises
     ------
     ConfigError
-        If that is neither.
+        If the variable is neither.
     """
     wish = os.environ.get(NETWORK)
     if wish:
@@ -119,7 +119,7 @@ def own_address(other: str | None, default: str = "") -> str:
     for target in (other, socket.gethostname()):
         try:
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-                probe.connect((target, 9))  # sends nothing: only asks the kernel for the way
+                probe.connect((target, 9))  # sends nothing, but asks the kernel for the route
                 return str(probe.getsockname()[0])
         except OSError:
             continue

@@ -1,4 +1,4 @@
-"""What the agent's loop and a crew, which runs the tasks, know of each other."""
+"""The interface between the agent's loop and a crew, which runs the tasks."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -10,11 +10,11 @@ from pilotmtc.protocol.records import NodeState, OutputTail
 
 
 class Agent(Protocol):
-    """The loop, as its crew sees it. Threads of the crew's own hold `lock` whenever they call it, but for `fail`."""
+    """The agent's loop, from its crew's point of view. The crew's threads hold `lock` for all calls except `fail`."""
 
     @property
     def lock(self) -> AbstractContextManager[object]:
-        """What a thread must hold; the loop's own thread does while it calls the crew."""
+        """The lock that threads must hold; the loop's own thread holds it while it calls the crew."""
         ...
 
     def started(self, task: TaskId, attempt: int, node: str, slot: str, now: float) -> None:
@@ -30,7 +30,7 @@ class Agent(Protocol):
         ...
 
     def tell(self, event: Event, now: float) -> None:
-        """Let the core react to `event`, and do what it says: at once, or after what is being done already."""
+        """Let the core react to `event`, and do what it decides, now or after what is being done already."""
         ...
 
     def written(self, outputs: Sequence[OutputTail]) -> None:
@@ -38,15 +38,15 @@ class Agent(Protocol):
         ...
 
     def watch(self, fd: int) -> None:
-        """Have `Crew.ready` called when the descriptor is readable. Raises `OSError` if there is no room for it."""
+        """Call `Crew.ready` when the descriptor is readable. Raises `OSError` if it cannot be watched."""
         ...
 
     def unwatch(self, fd: int) -> None:
-        """Undo `watch`."""
+        """Stop watching a descriptor."""
         ...
 
     def wake(self) -> None:
-        """Wake the loop's own thread if there is something to do before it wakes by itself."""
+        """Wake the loop's own thread if something is due before it wakes by itself."""
         ...
 
     def fail(self, reason: str) -> None:
@@ -55,10 +55,10 @@ class Agent(Protocol):
 
 
 class Crew(Protocol):
-    """What runs the tasks, as the loop sees it."""
+    """What runs the tasks, from the loop's point of view."""
 
     def open(self, agent: Agent) -> None:
-        """Get to know the agent, before anything else."""
+        """Remember the agent; called before anything else."""
         ...
 
     def start(self, start: Start, now: float) -> None:
@@ -70,15 +70,15 @@ class Crew(Protocol):
         ...
 
     def report(self, report: Report) -> Result:
-        """Return the result of an attempt that was never started, or was lost."""
+        """Return the result of an attempt that was never started or was lost."""
         ...
 
     def ready(self, fd: int, now: float) -> None:
-        """Deal with a watched descriptor that is readable."""
+        """Handle a watched descriptor that is readable."""
         ...
 
     def due(self) -> float:
-        """Return when `poll` wants to be called."""
+        """Return when to call `poll`."""
         ...
 
     def poll(self, now: float) -> None:
@@ -86,17 +86,17 @@ class Crew(Protocol):
         ...
 
     def states(self, busy: int) -> tuple[NodeState, ...]:
-        """Return the states of the nodes; `busy` is the number of cores in use."""
+        """Return the states of all nodes; `busy` is the number of cores in use."""
         ...
 
     def peek(self, tasks: Sequence[tuple[TaskId, int]]) -> None:
-        """Tell the agent, now or later, what these attempts have written so far."""
+        """Report to the agent, now or later, what these attempts have written so far."""
         ...
 
     def leave(self) -> None:
-        """Let the workers go: all tasks have ended, and the store has their results."""
+        """Dismiss the workers: all tasks have ended, and the store has their results."""
         ...
 
     def close(self) -> None:
-        """Close what is open, after `leave` or a failure."""
+        """Close everything, after `leave` or an error."""
         ...

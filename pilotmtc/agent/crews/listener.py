@@ -1,8 +1,8 @@
-"""The socket to which node workers connect, and its defence against strangers.
+"""The socket to which node workers connect, and its protection against strangers.
 
-Whoever reaches its port can open connections, and send nothing or nonsense. Each takes a descriptor and buffers until
-the peer has shown a worker's key. So strangers, peers that have not sent a message yet, are limited: of too many, the
-oldest is closed. A worker that this hits connects again.
+Anybody who reaches its port can open connections, and send nothing or garbage. Each one needs a descriptor and buffers.
+So the number of strangers, which are peers that have not sent a message yet, is limited: if there are too many, the
+oldest one is closed. A worker that this happens to connects again.
 """
 
 import logging
@@ -17,34 +17,34 @@ from zmq.utils import z85
 from pilotmtc.agent.crews.contact import descriptor, readable
 from pilotmtc.protocol.frames import MAX_FRAME_BYTES
 
-STRANGERS = 4000  # and as many more as workers are expected; a few kB each
-_OWN_FILES = 150  # that the agent needs
+STRANGERS = 4000  # and one more for each expected worker; a few kB each
+_OWN_FILES = 150  # for other uses in the agent
 _SAY_EVERY_S = 60.0
 _log = logging.getLogger("pilotmtc.agent")
 
 
 class WorkerListener:
-    """A bound ROUTER, over CURVE with keys made for it.
+    """A ROUTER socket with CURVE and its own keys.
 
     Parameters
     ----------
     address
         Of this host, on the network of the nodes.
     workers
-        How many are expected.
+        Expected number of workers.
 
     Attributes
     ----------
     address, server_key, public_key, secret_key
-        What workers must know, see `Contact`.
+        For workers; see `Contact`.
     descriptors
-        To poll; each becomes readable when something has happened.
+        Descriptors to poll.
     """
 
     def __init__(self, address: str, workers: int) -> None:
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._most = workers + min(STRANGERS, limit - 2 * workers - _OWN_FILES)
-        self._strangers: dict[int, None] = {}  # descriptors, in order of arrival
+        self._strangers: dict[int, None] = {}  # descriptors of strangers, in order of arrival
         self._say_at: dict[str, float] = {}
         self._context = zmq.Context()
         self._asked = self._context.socket(zmq.REP)
@@ -63,14 +63,14 @@ class WorkerListener:
             self._router.setsockopt(option, value)
         self._router.monitor("inproc://door", zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
         self._monitor = self._context.socket(zmq.PAIR)
-        self._monitor.setsockopt(zmq.RCVHWM, 0)  # a full queue would hold up libzmq, even its end
+        self._monitor.setsockopt(zmq.RCVHWM, 0)  # with a full queue, libzmq would block, even at its end
         self._monitor.connect("inproc://door")
         self._port = self._router.bind_to_random_port(f"tcp://{address}")
         self.address = f"tcp://{address}:{self._port}"
         self.descriptors = [descriptor(one) for one in (self._asked, self._router, self._monitor)]
 
     def look(self) -> None:
-        """Tell libzmq which peers have the workers' key, and close the oldest strangers."""
+        """Tell libzmq which peers have the workers' key, and close the oldest strangers if there are too many."""
         while readable(self._monitor):
             event, fd = struct.unpack("=HI", self._monitor.recv_multipart(zmq.NOBLOCK)[0])
             self._strangers.pop(fd, None)
@@ -90,11 +90,11 @@ class WorkerListener:
         """End a stranger's connection; libzmq, which owns it, then closes it."""
         del self._strangers[fd]
         try:
-            theirs = socket.socket(fileno=fd)  # no copy: no descriptor may be left for one
+            theirs = socket.socket(fileno=fd)  # without a copy, for which no descriptor may be left
         except OSError:
-            return  # it has ended by itself
+            return  # it was closed already
         try:
-            if theirs.family is socket.AF_INET and theirs.getsockname()[1] == self._port:  # else another's by now
+            if theirs.family is socket.AF_INET and theirs.getsockname()[1] == self._port:  # else another's
                 peer = theirs.getpeername()[0]
                 theirs.shutdown(socket.SHUT_RDWR)
                 self._say("too many connections of strangers: the oldest are closed, such as one from %s", peer)
@@ -104,14 +104,14 @@ class WorkerListener:
             theirs.detach()
 
     def _say(self, words: str, peer: str) -> None:
-        """Log what strangers do, but not each time."""
+        """Log what strangers do, but not every time."""
         now = time.monotonic()
         if now >= self._say_at.get(words, now):
             self._say_at[words] = now + _SAY_EVERY_S
             _log.warning(words, peer)
 
     def receive(self) -> tuple[bytes, list[bytes]] | None:
-        """Return the sender and the frames of a message, None if there is none."""
+        """Return the sender and the frames of a message; None if there is none."""
         if not readable(self._router):
             return None
         identity, *frames = self._router.recv_multipart(zmq.NOBLOCK, copy=False)
@@ -119,7 +119,7 @@ class WorkerListener:
         return identity.bytes, [frame.bytes for frame in frames]
 
     def send(self, identity: bytes, message: bytes) -> None:
-        """Send a message to a peer that has sent one before; it is lost if that has gone."""
+        """Send a message to a peer that has sent one before; if the peer has gone, the message is lost."""
         self._router.send_multipart([identity, message], zmq.NOBLOCK)
 
     def close(self) -> None:

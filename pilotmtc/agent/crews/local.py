@@ -1,6 +1,6 @@
 """A crew on one node: the agent's own process starts the tasks.
 
-`waiters` wait for the tasks in threads; a task that has no waiter is polled.
+`waiters` are threads that wait for the ends of tasks; a task without a waiter is polled.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""A worker of the pool, and what is to be sent to it."""
+"""A worker of the pool, and the messages for it."""
 
 from pilotmtc.agent.core.events import Start
 from pilotmtc.agent.crews.protocol import (
@@ -20,11 +20,11 @@ class Member:
     Parameters
     ----------
     identity
-        The identity of its socket.
+        Identifies its socket.
     hello
-        Its first message, which says what it has.
+        Its first message, with what it has.
     beat_s
-        How often it is sent a sign of life.
+        How often to send it a sign of life.
     """
 
     __slots__ = (

@@ -1,8 +1,8 @@
-"""What the agent and its node workers send each other, and how none of it is lost. Pure.
+"""The messages between the agent and its node workers, and how none of them is lost. Pure.
 
-ZeroMQ keeps messages in order and whole, but a connection that breaks takes some with it. So what matters is numbered,
-kept until the other side has confirmed it, and sent again; what comes twice or out of order is ignored. A worker that
-was started again is another one, told apart by its *birth*, a random number.
+ZeroMQ keeps messages complete and in order, but a connection that breaks loses some. So messages that matter have
+numbers, are kept until the other side has confirmed them, and are sent again; those that come twice or out of order are
+ignored. A worker that was restarted is another worker, recognized by its *birth*, a random number.
 """
 
 from collections import deque

@@ -1,7 +1,7 @@
-"""Finding the allocation that this process is in, and starting a node worker on each of its nodes.
+"""Finds the allocation of this process, and starts a node worker on each of its nodes.
 
-`find` is pure: environment in, `Allocation` out. A `WorkerStarter` runs what `commands` says: one program that starts
-all workers where the scheduler has one (``srun``, ``pbsdsh``), else an ``ssh`` for each node, a few at a time.
+`find` is pure: it makes an `Allocation` from the environment. A `WorkerStarter` runs the `commands`: one program that
+starts all workers if the scheduler has one (``srun``, ``pbsdsh``), otherwise an ``ssh`` for each node, a few at a time.
 """
 
 import json
@@ -28,16 +28,16 @@ from pilotmtc.host_lists import counts, expand
 from pilotmtc.system.open_files import limit_as_found
 
 _log = logging.getLogger("pilotmtc.agent")
-_AT_ONCE = 16  # ssh connections that are started together
+_AT_ONCE = 16  # number of ssh connections at the same time
 _STAGGER_S = 0.5
 HOSTS_VARIABLE = "PILOTMTC_HOSTS"
-BEGAN_VARIABLE = "MTC_JOB_BEGAN"  # seconds since the epoch, by the job's script
+BEGAN_VARIABLE = "MTC_JOB_BEGAN"  # seconds since the epoch, set by the job's script
 _PBS_BINS = ("/opt/pbs/bin", "/usr/pbs/bin", "/usr/local/bin", "/opt/torque/bin", "/usr/bin")
-_AGAIN = 3  # how often a worker is started again after it was killed
+_AGAIN = 3  # how often a killed worker is started again
 
 
 class Allocation(Struct, frozen=True):
-    """What a scheduler has given.
+    """The nodes that a scheduler has given to the job.
 
     Attributes
     ----------
@@ -46,13 +46,13 @@ class Allocation(Struct, frozen=True):
     nodes
         Their names.
     cores
-        How many each has, by name, where the scheduler says so.
+        Number of cores by node, if the scheduler says so.
     job
         The scheduler's id of the job.
     ends_at
-        When it ends, in seconds since the epoch, where the scheduler says so; else 0.
+        When it ends, in seconds since the epoch, if the scheduler says so; otherwise 0.
     address
-        Of this host on the nodes' network, where the scheduler says so.
+        Address of this host on the nodes' network, if the scheduler says so.
     """
 
     way: str
@@ -64,14 +64,14 @@ class Allocation(Struct, frozen=True):
 
 
 def find(env: Mapping[str, str], hosts: str = "") -> Allocation:
-    """Return the allocation that `env` speaks of; `hosts` (names, a file of names, ``local:N``) overrides it.
+    """Return the allocation in `env`; `hosts` (names, a file of names, ``local:N``) overrides it.
 
-    ``PILOTMTC_HOSTS`` is for dialects of schedulers that are not known here, and says the same as `hosts`.
+    ``PILOTMTC_HOSTS`` means the same as `hosts`, for dialects of schedulers that are not known here.
 
     Raises
     ------
     ConfigError
-        If there is none, or it cannot be read.
+        If there is none, or if it cannot be read.
     """
     hosts = hosts or env.get(HOSTS_VARIABLE, "")
     if hosts.startswith("local:"):
@@ -88,7 +88,7 @@ def find(env: Mapping[str, str], hosts: str = "") -> Allocation:
         return Allocation("srun", tuple(names), cores, env["SLURM_JOB_ID"], float(env.get("SLURM_JOB_END_TIME") or 0.0))
     if "PBS_NODEFILE" in env:
         names = _nodefile(Path(env["PBS_NODEFILE"]))
-        # OpenPBS' lines are as many as the processes that MPI is to start, which says nothing of cores.
+        # In OpenPBS, the number of lines is the number of MPI processes, not of cores.
         cores = _counted(names) if _is_torque(env) else {}
         return Allocation("pbsdsh", tuple(dict.fromkeys(names)), cores, env.get("PBS_JOBID", ""), _torque_end(env))
     if "_CONDOR_SCRATCH_DIR" in env:
@@ -108,7 +108,7 @@ def _nodefile(path: Path) -> list[str]:
 
 
 def _counted(names: list[str]) -> dict[str, int]:
-    """Return how often each name is there, if it says something: a node is named once for each core, or just once."""
+    """Return how often each node is named: this is its number of cores, unless all are named only once."""
     found = {name: names.count(name) for name in dict.fromkeys(names)}
     return found if any(number > 1 for number in found.values()) else {}
 
@@ -118,24 +118,24 @@ def _is_torque(env: Mapping[str, str]) -> bool:
 
 
 def _torque_end(env: Mapping[str, str]) -> float:
-    """Return when a job of Torque ends, 0 if that is unknown: it says how long it may be, and its script since when."""
+    """Return when a job of Torque ends: Torque gives its walltime, and the job's script its start. 0: not known."""
     began, walltime = env.get(BEGAN_VARIABLE, ""), env.get("PBS_WALLTIME", "")
     return float(began) + float(walltime) if began.isdecimal() and walltime.isdecimal() and int(walltime) else 0.0
 
 
 def joined(env: Mapping[str, str]) -> str:
-    """Return the name of the node that is to join an agent elsewhere: HTCondor starts the same on each node."""
+    """Return this node's name if it must join an agent on another one: HTCondor starts the same program on all."""
     number = int(env.get("_CONDOR_PROCNO") or 0) if "_CONDOR_SCRATCH_DIR" in env else 0
     return _condor_name(number) if number else ""
 
 
 def _condor_name(number: int) -> str:
-    """Return a name for the node of a cluster's job: several may be on one host."""
+    """Return a unique name for the node of a job in a cluster, because several may be on one host."""
     return f"{socket.gethostname().partition('.')[0]}-{number}"
 
 
 def _condor_address(env: Mapping[str, str]) -> str:
-    """Return the address by which HTCondor itself is reached on this host."""
+    """Return the address of HTCondor itself on this host."""
     try:
         ad = Path(env.get("_CONDOR_MACHINE_AD", "")).read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -145,10 +145,10 @@ def _condor_address(env: Mapping[str, str]) -> str:
 
 
 def worker_command(contact: Path, name: str = "") -> list[str]:
-    """Return the command that is a node worker under its guard.
+    """Return the command that runs a node worker under its guard.
 
-    Isolated and without site, with only the directories of what it imports: each other directory on the path would cost
-    a file operation per module and node.
+    Python is isolated, without site, and has only the directories that are needed: every other directory on the path
+    would cost a file operation per module and node.
     """
     where = list(dict.fromkeys(str(Path(str(module.__file__)).parents[1]) for module in (pilotmtc, msgspec, zmq)))
     start = "from pilotmtc.agent.crews.worker import main; sys.exit(main(sys.argv[1:]))"
@@ -158,12 +158,12 @@ def worker_command(contact: Path, name: str = "") -> list[str]:
 
 
 def commands(found: Allocation, contact: Path, env: Mapping[str, str]) -> list[list[str]]:
-    """Return the programs to run, each of which starts one worker or all.
+    """Return the commands to run; each of them starts one worker or all.
 
     Raises
     ------
     ConfigError
-        If there is none for it.
+        If there is no way to start workers.
     """
     if found.way == "srun":
         return [[
@@ -171,7 +171,7 @@ def commands(found: Allocation, contact: Path, env: Mapping[str, str]) -> list[l
             "--ntasks-per-node=1", "--cpu-bind=none", "--mem=0", "--kill-on-bad-exit=0", "--no-kill", "--wait=0",
             "--input=none", "--mpi=none", "--export=ALL", "--quiet", *worker_command(contact),
         ]]  # fmt: skip
-    # pbsdsh and ssh do not pass on the job's variables; without this one Python may not even start.
+    # pbsdsh and ssh do not pass on the job's variables; without this one, Python may not even start.
     libraries = [f"LD_LIBRARY_PATH={env['LD_LIBRARY_PATH']}"] if env.get("LD_LIBRARY_PATH") else []
     before = ["/usr/bin/env", *libraries] if libraries else []
     if found.way == "pbsdsh":
@@ -183,7 +183,7 @@ def commands(found: Allocation, contact: Path, env: Mapping[str, str]) -> list[l
 
 
 def _pbsdsh(env: Mapping[str, str]) -> str:
-    """Return the full path of pbsdsh: it is not on a job's PATH."""
+    """Return the full path of pbsdsh, which is not on a job's PATH."""
     bins = [env.get("PBS_O_PATH", ""), env.get("PATH", ""), *_PBS_BINS]
     if env.get("PBS_EXEC"):
         bins.insert(0, f"{env['PBS_EXEC']}/bin")
@@ -197,9 +197,9 @@ def _pbsdsh(env: Mapping[str, str]) -> str:
 
 
 def _pbsdsh_options(env: Mapping[str, str]) -> list[list[str]]:
-    """Return the options of each call of pbsdsh, so that one worker starts on each node.
+    """Return the options of each pbsdsh command, so that one worker starts on each node.
 
-    Torque's has -u for that. OpenPBS' starts one for each line of the file of nodes, and a node may have several.
+    Torque has -u for that. OpenPBS starts a process for each line of the node file, and a node may have several lines.
     """
     if _is_torque(env):
         return [["-u"]]
@@ -216,7 +216,7 @@ def _ssh(name: str, command: list[str]) -> list[str]:
 
 
 class WorkerStarter:
-    """Starts the workers, and ends those that are left."""
+    """Starts the workers, and ends those that remain."""
 
     def __init__(self, found: Allocation, env: Mapping[str, str], log: Path) -> None:
         self._found = found
@@ -228,12 +228,12 @@ class WorkerStarter:
         self._last = "all node workers have left"
 
     def start(self, contact: Path) -> None:
-        """Begin; `poll` goes on."""
+        """Start the first workers; `poll` continues."""
         self._todo = commands(self._found, contact, self._env)
         self.poll(time.monotonic())
 
     def poll(self, now: float) -> str:
-        """Start some more; return why there are no workers and will be none, or nothing if there may be some."""
+        """Start more workers; return why there are none and will be none, or nothing if there may be some."""
         if self._todo and now >= self._next_at:
             self._next_at = now + _STAGGER_S
             some, self._todo = self._todo[:_AT_ONCE], self._todo[_AT_ONCE:]
@@ -256,7 +256,7 @@ class WorkerStarter:
             output = open(os.devnull, "ab")  # noqa: SIM115 -- closed below
         with output as log:
             try:
-                with limit_as_found():  # which srun hands on to other nodes
+                with limit_as_found():  # srun passes the signal on to other nodes
                     self._running.append(subprocess.Popen(
                         command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                         env=self._env,
@@ -265,7 +265,7 @@ class WorkerStarter:
                 raise ConfigError(f"cannot start node workers with {command[0]}: {error.strerror}") from error
 
     def wait(self, timeout_s: float) -> None:
-        """Wait until all have left."""
+        """Wait until all workers have exited."""
         self._todo.clear()
         until = time.monotonic() + timeout_s
         while self._running and time.monotonic() < until:
@@ -273,7 +273,7 @@ class WorkerStarter:
             time.sleep(0.02)
 
     def stop(self) -> None:
-        """End what is left."""
+        """End the remaining workers."""
         self._todo.clear()
         for number in (signal.SIGTERM, signal.SIGKILL):
             for process in self._running:
@@ -282,7 +282,7 @@ class WorkerStarter:
 
 
 def first_other(found: Allocation) -> str | None:
-    """Return the name of a node that is not this one, None if there is none."""
+    """Return the name of another node; None if there is none."""
     if found.way in ("local", "condor"):
         return None
     own = {socket.gethostname(), socket.gethostname().split(".")[0], os.environ.get("SLURMD_NODENAME", "")}

@@ -1,6 +1,6 @@
-"""What a container or a job may have of this machine: cores by quota, and memory.
+"""How many cores and how much memory a container or a job may use on this machine.
 
-Files are read below `root`, so that tests can lay out others; what they say is decided without looking anywhere else.
+All files are read below `root`, so that tests can provide others.
 """
 
 import os
@@ -10,25 +10,25 @@ from pathlib import Path
 
 _QUOTA = re.compile(r"(\d+)\s+(\d+)")
 _MIB = 1 << 20
-_UNLIMITED = 1 << 60  # cgroup v1 writes the largest number of pages where there is no limit
+_UNLIMITED = 1 << 60  # cgroup v1 shows the largest number of pages if there is no limit
 _ROOT = Path("/")
 
 
 def cores(there: int, env: Mapping[str, str], root: Path = _ROOT) -> int:
-    """Return how many of the `there` cores of this process's affinity it may use: at least one.
+    """Return how many cores this process may use, at least one; its affinity has `there` cores.
 
-    A quota that is not a whole number of CPUs is rounded down: with one core more, each task would be slowed down.
+    A quota is rounded down to whole CPUs: with one core more, every task would be slowed down.
     """
     return max(1, min([there, *map(int, _quotas(root)), *_job_cores(env, root)]))
 
 
 def memory(there: int, env: Mapping[str, str], cores: int = 0, root: Path = _ROOT) -> int:
-    """Return how many of the `there` bytes of memory this process may use.
+    """Return how many bytes of memory this process may use; the machine has `there` bytes.
 
     Parameters
     ----------
     cores
-        How many the job has on this node, for what it has a core; 0 is as its variables say.
+        Number of the job's cores on this node, for amounts per core; 0: read it from the job's variables.
     """
     return min([there, *_memory_limits(root), *_job_memory(env, cores, root)])
 
@@ -37,7 +37,7 @@ def memory(there: int, env: Mapping[str, str], cores: int = 0, root: Path = _ROO
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    """Yield the CPUs that each of the control groups which this process is in may use."""
+    """Yield the quota of CPUs of each control group that this process is in."""
     for directory in _groups(root, ""):
         if found := _QUOTA.fullmatch(_read(directory / "cpu.max")):  # else "max"
             yield _ratio(found[1], found[2])
@@ -60,13 +60,13 @@ def _ratio(quota: str, period: str) -> float:
 
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:
-    """Yield the directories of this process's control group and those above; controller "" is version 2."""
+    """Yield the directories of this process's control group and its parents; controller "" means version 2."""
     own = _own_group(root, controller)
     mount = _mount(root, controller)
     if own is None or mount is None:
         return
     top, point = mount
-    # In a container the file system may begin at the container's own group, or not show it at all.
+    # In a container, the file system may start at the container's own group, or not show it at all.
     inside = os.path.relpath(own, top) if own == top or own.startswith(top.rstrip("/") + "/") else "."
     base = root / point.lstrip("/")
     path = (base / inside).absolute()
@@ -87,7 +87,7 @@ def _own_group(root: Path, controller: str) -> str | None:
 
 
 def _mount(root: Path, controller: str) -> tuple[str, str] | None:
-    """Return which group a hierarchy's file system begins with, and where it is mounted."""
+    """Return the group at the root of a hierarchy's file system, and its mount point."""
     for line in _read(root / "proc/self/mountinfo").splitlines():
         before, _, after = line.partition(" - ")
         fields, more = before.split(" "), after.split(" ")
@@ -105,7 +105,7 @@ def _unescaped(text: str) -> str:
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:  # it does not exist here, or may not be read: it sets no limit
+    except OSError:  # it does not exist or may not be read, so it sets no limit
         return ""
 
 
@@ -113,9 +113,9 @@ def _read(path: Path) -> str:
 
 
 def _job_cores(env: Mapping[str, str], root: Path) -> Iterator[int]:
-    """Yield the cores that a job has on this node, by what its scheduler tells it."""
+    """Yield the number of cores that a job has on this node, from its scheduler's variables."""
     names = []
-    if "SLURMD_NODENAME" in env:  # else salloc's variables, which speak of other nodes than this one
+    if "SLURMD_NODENAME" in env:  # otherwise they are salloc's, about other nodes
         names.append("SLURM_CPUS_ON_NODE")
     if "PBS_ENVIRONMENT" in env:
         names += ["NCPUS", "PBS_NUM_PPN"]  # of OpenPBS; of Torque
@@ -135,7 +135,7 @@ def _job_memory(env: Mapping[str, str], cores: int, root: Path) -> Iterator[int]
 
 
 def _machine_ad(env: Mapping[str, str], root: Path) -> dict[str, int]:
-    """Return the numbers of the slot that HTCondor has given."""
+    """Return the numbers in the description of HTCondor's slot."""
     path = env.get("_CONDOR_MACHINE_AD", "")
     text = _read(root / path.lstrip("/")) if path.startswith("/") else ""
     return {name: int(value) for name, value in re.findall(r"^(Cpus|Memory) = (\d+)$", text, re.MULTILINE)}

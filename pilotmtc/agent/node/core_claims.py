@@ -1,7 +1,7 @@
-"""Which cores of this host the pilots of this user have bound tasks to, so that no two bind them to the same.
+"""Claims on cores of this host, so that no two pilots of this user bind their tasks to the same cores.
 
-A claim is a lock on a byte of a file in the user's private runtime directory: byte 5 is core 5. The kernel takes it
-back when its holder ends, however that ends.
+A claim is a lock on a byte of a file in the user's private runtime directory: byte 5 is core 5. The kernel releases it
+when its holder ends, in whatever way.
 """
 
 import contextlib
@@ -14,21 +14,21 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from pilotmtc.errors import ConfigError
-from pilotmtc.store import serve  # of the store the one part that imports nothing: there may be thousands of workers
+from pilotmtc.store import serve  # the one part of the store that imports nothing: there may be thousands of workers
 
 _SHARED = "tasks are not bound to cores: another pilot of yours has bound its tasks to cores of this machine"
 _BUSY = (errno.EACCES, errno.EAGAIN)
 
 
 class CoreClaim(NamedTuple):
-    """What a pilot has of its host.
+    """The cores that a pilot has claimed.
 
     Attributes
     ----------
     cores
         The cores to use.
     fd
-        Holds the claim on all of them, as long as it is open in this process; None if others hold some.
+        Holds the claim while it is open in this process; None if other pilots have some of the cores.
     """
 
     cores: tuple[int, ...]
@@ -36,7 +36,7 @@ class CoreClaim(NamedTuple):
 
 
 class OwnCores(NamedTuple):
-    """What a pilot uses of its host.
+    """The cores that a pilot uses on its host.
 
     Attributes
     ----------
@@ -45,9 +45,9 @@ class OwnCores(NamedTuple):
     pin
         Whether tasks can be bound to them.
     note
-        Why they are not, if somebody should know.
+        Why they cannot be bound, if users should know.
     fd
-        Holds the claim, see `CoreClaim`.
+        Holds the claim; see `CoreClaim`.
     """
 
     cores: tuple[int, ...]
@@ -57,23 +57,23 @@ class OwnCores(NamedTuple):
 
 
 def own_cores(asked: int, allowed: int, *, pin: bool, part: bool) -> OwnCores:
-    """Return the cores that a pilot uses of this host.
+    """Return the cores that a pilot uses on this host.
 
     Parameters
     ----------
     asked
-        How many it is to have; 0 is as many as are `allowed`.
+        Requested number; 0: as many as are `allowed`.
     allowed
-        How many of those that it could be bound to it may use.
+        How many cores of its affinity it may use.
     pin
-        Whether tasks are to be bound, if that is possible.
+        Whether to bind tasks, if that is possible.
     part
-        Whether they may be if these are a part only of the cores that are there. Else others are likely to use them,
-        too, who make no claims: jobs of other users, or containers.
+        Whether tasks may be bound even if these are only some of the machine's cores. If not, programs that make no
+        claims are likely to use the same cores: jobs of other users, or containers.
     """
     there = sorted(os.sched_getaffinity(0))
     count = asked or allowed
-    if count > len(there):  # what is not there can only be pretended
+    if count > len(there):  # more cores than exist can only be pretended
         return OwnCores(tuple(range(count)))
     if not pin or (count < len(there) and not (part and asked)):
         return OwnCores(tuple(there[:count]))
@@ -87,17 +87,17 @@ def own_cores(asked: int, allowed: int, *, pin: bool, part: bool) -> OwnCores:
 
 
 def claim(there: Sequence[int], count: int, path: str = "") -> CoreClaim:
-    """Return `count` cores of those that are `there`, claimed if so many are left; else those first that nobody has.
+    """Return `count` of the cores `there`: claimed if enough are free, otherwise free ones first.
 
     Parameters
     ----------
     path
-        The file; not given: the one of this user and host.
+        The file; default: that of this user and host.
 
     Raises
     ------
     ConfigError
-        If the file cannot be used: it must be the user's own, and nobody else's to write.
+        If the file cannot be used: it must belong to the user, and nobody else may write to it.
     """
     fd = _open(path or _default_path())
     with contextlib.ExitStack() as on_error:
@@ -109,7 +109,7 @@ def claim(there: Sequence[int], count: int, path: str = "") -> CoreClaim:
         if len(free) == count:
             on_error.pop_all()
             return CoreClaim(tuple(free), fd)
-    # What cannot be had alone is not bound, and so need not be claimed.
+    # Without exclusive cores, tasks are not bound, so nothing need be claimed.
     others = [core for core in there if core not in free]
     return CoreClaim(tuple(sorted([*free, *others][:count])), None)
 

@@ -1,4 +1,4 @@
-"""Which GPUs a job has, by the variables that say so, and which of them a task gets. Pure."""
+"""Which GPUs a job has, according to environment variables, and which of them a task gets. Pure."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -7,16 +7,16 @@ from pilotmtc.errors import ConfigError
 
 VARIABLES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
 _NAME = re.compile(r"[A-Za-z0-9_./:+-]+", re.ASCII)
-_NONE = ("-1", "NoDevFiles")  # the list ends there, as in CUDA; what SLURM sets where a job has no GPU
+_NONE = ("-1", "NoDevFiles")  # these end a list, as in CUDA; SLURM sets the second one for a job without GPUs
 
 
 def visible(env: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    """Return the names (numbers or UUIDs) that each of the variables lists which are set.
+    """Return the names of GPUs (numbers or UUIDs) in each variable that is set.
 
     Raises
     ------
     ConfigError
-        If one cannot be read.
+        If a variable cannot be read.
     """
     found = {}
     for variable in VARIABLES:
@@ -31,17 +31,17 @@ def visible(env: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
 
 
 def count(env: Mapping[str, str]) -> int:
-    """Return how many GPUs the variables list; 0 if none of them is set."""
+    """Return the number of GPUs in the variables; 0 if none is set."""
     return max(map(len, visible(env).values()), default=0)
 
 
 def lists(env: Mapping[str, str], asked: int) -> dict[str, tuple[str, ...]]:
-    """Return the names of `asked` GPUs for each variable that tasks get: the job's own, else numbers from 0.
+    """Return the names of `asked` GPUs for each variable that tasks get: the job's own, or numbers from 0.
 
     Raises
     ------
     ConfigError
-        If the job has fewer.
+        If the job has fewer GPUs.
     """
     if not asked:
         return {}
@@ -59,14 +59,14 @@ def lists(env: Mapping[str, str], asked: int) -> dict[str, tuple[str, ...]]:
 
 
 def elsewhere(env: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables of an agent's `env` that hold on a node with these variables of its `own`."""
+    """Return the variables of an agent's `env` that are valid on another node, whose `own` variables are given."""
     lost = set(VARIABLES) if any(variable in own for variable in VARIABLES) else set()
-    # Numbers are likely to be the same on all nodes of a job; a UUID is another's GPU.
+    # Numbers are probably the same on all nodes of a job; a UUID belongs to one node.
     lost |= {variable for variable, names in visible(env).items() if not all(name.isdecimal() for name in names)}
     return {name: value for name, value in env.items() if name not in lost}
 
 
 def chosen(names: Mapping[str, tuple[str, ...]], indexes: Iterable[int]) -> dict[str, str]:
-    """Return the variables of a task, or a rank, that has the GPUs with these indexes of the lists."""
+    """Return the variables for a task or rank with the GPUs at these indexes of the lists."""
     own = list(indexes)
     return {variable: ",".join(each[index] for index in own) for variable, each in names.items()}

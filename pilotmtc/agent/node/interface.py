@@ -10,7 +10,7 @@ from pilotmtc.errors import TaskError
 from pilotmtc.resources.slots import Slot
 from pilotmtc.states import Cause
 
-# Errors that pass: nothing is wrong with the task.
+# Temporary errors, for which the task is not to blame.
 NO_ROOM = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT})
 
 
@@ -18,14 +18,14 @@ class LaunchError(TaskError):
     """A task could not be started; the text says why."""
 
 
-# With the exit code, or the negative number of the signal, None if it cannot be killed; CPU seconds; and the time.
+# Called with the exit code, the negative number of a signal, or None if it cannot be killed; CPU seconds; the time.
 Over = Callable[[int | None, float, float], None]
 
 
 class Process:
-    """A task that runs: the process that was started for it, and what its supervisor notes of it.
+    """A running task: its process, and the notes of its supervisor.
 
-    A function worker is one, too, of task 0: it is looked after in the same way, and ends in its own.
+    A function worker counts as one, of task 0: it is watched in the same way, but ends in its own way.
     """
 
     __slots__ = (
@@ -39,27 +39,27 @@ class Process:
         self.attempt = attempt
         self.pid = 0
         self.slot = slot
-        self.out = -1  # the pipe to read its output from, if the user has not named a file
+        self.out = -1  # the pipe of its output, if the user has not named a file
         self.err = -1
-        self.here = False  # it runs in the pilot's directory
-        self.keep_bytes = 0  # how much of each to keep
+        self.here = False  # whether it runs in the pilot's directory
+        self.keep_bytes = 0  # how much to keep of each output
         self.fd = -1
         self.began = 0.0
         self.started_at = 0.0
-        self.cores: tuple[int, ...] = ()  # those that it is still to be bound to
+        self.cores: tuple[int, ...] = ()  # cores to which it must still be bound
         self.cause: Cause | None = None  # why it was stopped, if it was
-        self.first = signal.SIGTERM  # what it is stopped with
+        self.first = signal.SIGTERM  # the first signal to stop it
         self.grace_s = 0.0
         self.kill_at = 0.0
-        self.kills = 0  # how often KILL was sent
-        self.mark = 0  # the mark of it and all that descends from it, see `guard`
+        self.kills = 0  # how often SIGKILL was sent
+        self.mark = 0  # the mark of the process and its descendants, see `guard`
         self.memory_bytes = 0
         self.peak = 0
         self.out_path: str | None = None
         self.err_path: str | None = None
-        self.append = False  # it appends to files that may be shared
+        self.append = False  # whether it appends to files that may be shared
         self.wide = False
-        self.over: Over | None = None  # what is called when a function worker has ended
+        self.over: Over | None = None  # called when a function worker has ended
 
 
 class Launcher(Protocol):
@@ -67,7 +67,7 @@ class Launcher(Protocol):
 
     @property
     def mark(self) -> int:
-        """The mark, as `guard` has it, of this process and all that it starts but for tasks; 0 if there are none."""
+        """The mark of this process and its children except tasks, as in `guard`; 0: there are no marks."""
         ...
 
     @property
@@ -81,14 +81,14 @@ class Launcher(Protocol):
         Parameters
         ----------
         bind
-            Bind it to its cores from the start; else its supervisor does so later, to the `cores` of the process.
+            Bind it to its cores from the start; otherwise its supervisor binds it later to the `cores` of the process.
         stay
-            The calling thread stays bound to them, too: it will wait for the task.
+            Leave the calling thread bound to them as well, because it will wait for the task.
 
         Raises
         ------
         LaunchError
-            If the task cannot be started. An `OSError` is not the task's fault.
+            If the task cannot be started. For an `OSError`, the task is not to blame.
         """
         ...
 
@@ -100,16 +100,16 @@ class Launcher(Protocol):
         Parameters
         ----------
         env
-            Variables beside those that all tasks have.
+            Variables in addition to those of all tasks.
         cwd
-            Where it runs; None is the pilot's directory.
+            Its directory; None: the pilot's.
         files
-            Which descriptors it gets, and under which numbers; the former are all higher than the latter.
+            Descriptors that it gets, each with its number there; all of the former are higher than all of the latter.
 
         Raises
         ------
         LaunchError
-            If the worker cannot be started. An `OSError` is not its fault.
+            If the worker cannot be started. For an `OSError`, the worker is not to blame.
         """
         ...
 

@@ -7,7 +7,7 @@ from pilotmtc.agent.node import marks
 from pilotmtc.agent.node.interface import Process
 from pilotmtc.system import processes
 
-_VALUE = re.compile(rb"/[0-9a-f]{64}( \(deleted\))?$")  # the files of values are named by their digests
+_VALUE = re.compile(rb"/[0-9a-f]{64}( \(deleted\))?$")  # files of values have their digests as names
 
 
 def over_limit(limited: Iterable[Process]) -> Iterator[Process]:
@@ -21,7 +21,7 @@ def over_limit(limited: Iterable[Process]) -> Iterator[Process]:
             continue
         # That sum counts shared memory once per process. The exact one takes longer.
         used = sum(processes.proportional_memory(pid, size) for pid, size in found)
-        if used > limit and process.over is not None:  # what was put is the node's, not that of the call that reads it
+        if used > limit and process.over is not None:  # values belong to the node, not to the call that reads them
             used -= sum(processes.memory_of_files(pid, _VALUE) for pid, _ in found)
         if used > limit:
             yield process

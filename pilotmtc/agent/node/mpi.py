@@ -1,8 +1,8 @@
-"""Wide tasks, of several ranks: how the ranks are started, and how the parts of a result are merged.
+"""Wide tasks: how their ranks are started by an MPI launcher, and how the results of their parts are merged.
 
-``srun`` and ``mpiexec`` start them all from the first node. Without either, each node worker starts the ranks of its
-node with `ranks`, which suits programs that find each other by themselves. ``PILOTMTC_LAUNCHER`` in the task's or the
-pilot's environment overrides the choice.
+``srun`` and ``mpiexec`` start all ranks from the first node. Without these, each node worker starts the ranks of its
+node with `ranks`, which suits programs that find each other by themselves. ``PILOTMTC_LAUNCHER`` in the environment of
+the task or the pilot overrides the choice.
 """
 
 import functools
@@ -30,7 +30,7 @@ _OPEN_MPI, _HYDRA = "Open MPI", "Hydra"
 _NO_PMIX = re.compile(rb"can ?not load PMIx library|MPI plugin type.*pmix", re.IGNORECASE)
 _OUTPUT = 64 * 1024
 _VERSION_S = 20.0
-# The launcher's variables say which rank this is; a file has a line with the place of each rank.
+# The launcher's variables have the number of the rank; a file has a line with the slot of each rank.
 _RANK = """\
 r=${OMPI_COMM_WORLD_RANK:-${PMIX_RANK:-${PMI_RANK:-$SLURM_PROCID}}}; n=$((r + 1))
 set -- "$(sed -n "${n}p" "$PILOTMTC_RANK_FILE")" "$@"; c=${1%% *}; g=${1#* }; shift
@@ -42,12 +42,12 @@ exec "$@"
 
 
 def way(env: Mapping[str, str]) -> str:
-    """Return which launcher starts the ranks of a task with these variables.
+    """Return the MPI launcher for a task with these variables.
 
     Raises
     ------
     LaunchError
-        If the one that they name is not there.
+        If the launcher that they name does not exist.
     """
     path = env.get("PATH")
     wish = env.get(WISH, "")
@@ -67,12 +67,12 @@ def command(
     how: str, argv: Sequence[str], slots: Sequence[Slot], *, here: str, first: int, bind: bool, file: Path,
     env: Mapping[str, str], gpus: Mapping[str, tuple[str, ...]] = {},
 ) -> tuple[list[str], dict[str, str]]:  # fmt: skip
-    """Return the command that starts the ranks with `slots`, and the variables that it wants.
+    """Return the command that starts the ranks with `slots`, and the variables that it needs.
 
     Parameters
     ----------
     how, argv
-        The way, and the task's own command.
+        The launcher, and the task's own command.
     here
         Name of this node.
     first
@@ -80,11 +80,11 @@ def command(
     bind
         Whether to bind the ranks to their cores.
     file
-        Where to write what each rank has, for `srun` and `mpiexec`.
+        The file for the slots of the ranks, for `srun` and `mpiexec`.
     env
         The task's variables.
     gpus
-        Names of this node's GPUs, by the variables that tell of them.
+        Names of this node's GPUs, by variable.
     """
     if how == RANKS:
         own = ";".join(f"{core_list(slot.cores)}:{_gpus(slot, gpus, here)}" for slot in slots)
@@ -107,12 +107,12 @@ def command(
         job = env.get("SLURM_JOB_ID", "")
         mpi = [] if "SLURM_MPI_TYPE" in env or not _wants_pmix(program) else ["--mpi=pmix"]
         return [
-            # The nodes are those of the file: newer SLURMs refuse to be told how many they are.
+            # The nodes are in the file: newer versions of SLURM refuse an additional number of nodes.
             program, "--overlap", *mpi, f"--jobid={job}", f"--ntasks={count}", "--distribution=arbitrary",
             "--cpu-bind=none", "--mem=0", "--kill-on-bad-exit=1", "--export=ALL", *rank,
         ], more  # fmt: skip
-    more["SLURM_OVERLAP"] = "1"  # else what it starts through srun would wait for the node workers to leave
-    # This node as localhost, for it needs no SSH then; but not to MPICH's other nodes, which would call back there.
+    more["SLURM_OVERLAP"] = "1"  # otherwise its own srun would wait for the node workers to exit
+    # Name this node localhost, so that SSH is not needed; except with MPICH, whose other nodes connect to that name.
     local = here if "SLURM_JOB_ID" not in env and (len(counts) == 1 or _kind(program) == _OPEN_MPI) else None
     hosts_word = ",".join(f"{'localhost' if name == local else name}:{n}" for name, n in counts.items())
     if _kind(program) == _OPEN_MPI:
@@ -127,8 +127,8 @@ def command(
 
 
 def _gpus(slot: Slot, names: Mapping[str, tuple[str, ...]], here: str) -> str:
-    """Return the assignments that tell a rank which GPUs it has, with blanks between."""
-    if slot.gpus and slot.node != here:  # the names are those of this node: of others, UUIDs cannot be known
+    """Return the assignments of variables with a rank's GPUs, separated by blanks."""
+    if slot.gpus and slot.node != here:  # names of this node: UUIDs of other nodes are not known
         numbers = tuple(str(number) for number in range(1 + max(index for index, _ in slot.gpus)))
         names = {key: each if all(map(str.isdecimal, each)) else numbers for key, each in names.items()}
     own = chosen(names, [index for index, _ in slot.gpus]) if slot.gpus else {}
@@ -136,7 +136,7 @@ def _gpus(slot: Slot, names: Mapping[str, tuple[str, ...]], here: str) -> str:
 
 
 def _program(how: str, path: str | None, because: str = "") -> str:
-    """Return the full path of what starts ranks."""
+    """Return the full path of an MPI launcher."""
     found = shutil.which(how, path=path)
     program = _mpiexec(path) if how == MPIEXEC else found
     if program is None and found is not None:
@@ -147,7 +147,7 @@ def _program(how: str, path: str | None, because: str = "") -> str:
 
 
 def _mpiexec(path: str | None) -> str | None:
-    """Return the first mpiexec of a known MPI: OpenPBS and others have other programs of that name."""
+    """Return the first mpiexec of a known MPI: OpenPBS and others have other programs with this name."""
     for directory in (os.defpath if path is None else path).split(os.pathsep):
         program = shutil.which(MPIEXEC, path=directory or os.curdir)
         if program is not None and _kind(program):
@@ -157,7 +157,7 @@ def _mpiexec(path: str | None) -> str | None:
 
 @functools.lru_cache(maxsize=64)
 def _kind(program: str) -> str:
-    """Return which MPI an mpiexec belongs to; nothing if it is not a known one."""
+    """Return the MPI to which an mpiexec belongs; empty if it is not a known one."""
     said = _said(program, "--version")
     if any(word in said for word in ("Open MPI", "OpenRTE", "PRRTE")):
         return _OPEN_MPI
@@ -166,14 +166,14 @@ def _kind(program: str) -> str:
 
 @functools.lru_cache(maxsize=64)
 def _wants_pmix(srun: str) -> bool:
-    """Whether SLURM has pmix and would not use it by itself."""
+    """Return whether SLURM has pmix but does not use it by default."""
     scontrol = Path(srun).with_name("scontrol")
     none = re.search(r"^MpiDefault\s*=\s*(none|\(null\))?$", _said(str(scontrol), "show", "config"), re.MULTILINE)
     return none is not None and re.search(r"\bpmix\b", _said(srun, "--mpi=list")) is not None
 
 
 def remedy(stderr: bytes) -> str | None:
-    """Return what to do about a launcher that could not start the ranks, if its message is known."""
+    """Return what to do if a launcher could not start the ranks and its message is known; otherwise nothing."""
     if _NO_PMIX.search(stderr):
         return (
             f"SLURM's pmix cannot be loaded here: {WISH}={RANKS} (or {MPIEXEC}) in the task's --env starts it without"
@@ -192,15 +192,15 @@ def _said(*argv: str) -> str:
 
 
 def slot_text(nodes: Iterable[Sequence[Slot]]) -> str:
-    """Return the cores of each node as ``0-11;0-3``, once if they are all the same."""
+    """Return the cores of each node as ``0-11;0-3``, or only once if they are all the same."""
     texts = [core_list(tuple(core for slot in slots for core in slot.cores)) for slots in nodes]
     return texts[0] if len(set(texts)) == 1 else ";".join(texts)
 
 
 def merge(parts: Sequence[Result], node: str, slot: str) -> Result:
-    """Return one result for the parts that the nodes have sent, in order: the worst one's, and the sums."""
+    """Merge the parts of a result from all nodes, which are in order: the worst end, and sums."""
     worst = max(parts, key=_badness)
-    if worst.cause is Cause.EXIT and worst.value is None:  # of a call, which only one part may know of
+    if worst.cause is Cause.EXIT and worst.value is None:  # of a call; only one part may have it
         said = [part for part in parts if part.value is not None and bool(part.exit_code) == bool(worst.exit_code)]
         if said:
             worst = msgspec.structs.replace(worst, value=said[0].value, value_text=said[0].value_text)
@@ -221,7 +221,7 @@ def merge(parts: Sequence[Result], node: str, slot: str) -> Result:
 
 
 def _badness(part: Result) -> tuple[bool, bool, float]:
-    """Parts that were stopped because of another carry its cause too: the first to end badly by itself is to blame."""
+    """Return how bad a part's end is. Parts that were stopped because of another one have its cause as well."""
     if part.cause is Cause.NODE_LOST:
         return True, True, 0.0
     bad = part.cause is not Cause.EXIT or part.exit_code != 0
@@ -236,12 +236,12 @@ def _cut(text: bytes) -> bytes:
 
 
 def rank_file(directory: Path, task: int, attempt: int) -> Path:
-    """Return where the ranks of an attempt are described."""
+    """Return the path of the file with the slots of an attempt's ranks."""
     return directory / "ranks" / f"{task}.{attempt}"
 
 
 def remove_files(directory: Path, task: int, attempt: int) -> None:
-    """Remove the files that describe the ranks of an attempt."""
+    """Remove the files with the slots of an attempt's ranks."""
     file = rank_file(directory, task, attempt)
     for path in (file, file.with_suffix(".hosts")):
         path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What tasks write: read from their pipes, or looked at in the files that they name."""
+"""The outputs of tasks: from their pipes, or in the files that they name."""
 
 import os
 
@@ -21,18 +21,18 @@ class Outputs:
         self._captures = captures
 
     def started(self, process: Process) -> None:
-        """Take note of a new task: when tasks write much, its pipes are read from the start."""
+        """Note a new task: if tasks write much, its pipes are read from the start."""
         if self._captures.large:
             self.read_on(process)
 
     def read_on(self, process: Process) -> None:
-        """Have its pipes read from now on while it runs."""
+        """Read its pipes from now on, while it runs."""
         for kind, fd in (("out", process.out), ("err", process.err)):
             if fd >= 0:
                 self._captures.watch(fd, _name(process, kind), process.keep_bytes)
 
     def so_far(self, process: Process) -> OutputTail:
-        """Return what it has written so far."""
+        """Return the output so far."""
         out, out_bytes = self._end(process, "out", process.out, process.out_path)
         err, err_bytes = self._end(process, "err", process.err, process.err_path)
         return OutputTail(
@@ -40,18 +40,18 @@ class Outputs:
         )
 
     def collect(self, process: Process) -> tuple[Harvest, Harvest]:
-        """Return all that it has written to each stream, and close its pipes."""
+        """Return the whole output of each stream, and close the pipes."""
         out = self._collect(process, "out", process.out, process.out_path)
         return out, self._collect(process, "err", process.err, process.err_path)
 
     def drop(self, process: Process) -> None:
-        """Close the pipes of a task that has not run."""
+        """Close the pipes of a task that could not be started."""
         for kind, fd in (("out", process.out), ("err", process.err)):
             if fd >= 0:
                 self._captures.harvest(fd, _name(process, kind), process.keep_bytes)
 
     def close(self) -> None:
-        """Close what is open. Tasks must be over."""
+        """Close everything. All tasks must have ended."""
         self._captures.close()
 
     def _end(self, process: Process, kind: str, fd: int, path: str | None) -> tuple[bytes, int]:
@@ -62,11 +62,11 @@ class Outputs:
     def _collect(self, process: Process, kind: str, fd: int, path: str | None) -> Harvest:
         if path is None:
             return self._captures.harvest(fd, _name(process, kind), process.keep_bytes)
-        if process.append:  # what of it is its own, nobody knows
+        if process.append:  # the file is shared, so its own part is not known
             return b"", 0, path, "", None
         try:
             return b"", os.stat(path).st_size, path, "", None
-        except OSError:  # the task moved it away
+        except OSError:  # the task has moved the file
             return b"", 0, path, "", None
 
 

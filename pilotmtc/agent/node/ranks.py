@@ -1,9 +1,9 @@
-"""The ranks of a wide task on one node: starts them, waits for them, ends all when one ends badly.
+"""Runs the ranks of a wide task on one node: starts them, waits for them, and ends all if one fails.
 
 ``python -I -S ranks.py FIRST CORES:GPUS;CORES:GPUS;... [bind|""] COMMAND...``. GPUS are the assignments of variables
-that name the rank's GPUs. All ranks are in this process's group, so that whoever ends the group ends them.
+that name the rank's GPUs. All ranks are in this process's group, so that a signal to the group reaches them.
 
-It imports the standard library alone, for it takes a slot's time; so it reads lists of cores by itself, see
+It imports only the standard library, because it uses time of the slot; so it has its own reader of core lists, see
 `tests/unit/system/test_copies.py`.
 """
 
@@ -17,7 +17,7 @@ _STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signa
 
 
 def cores_of(text: str) -> "list[int]":
-    """Return the numbers that ``0-3,8`` means."""
+    """Return the numbers in a list such as ``0-3,8``."""
     found: list[int] = []
     for part in text.split(","):
         first, _, last = part.partition("-")
@@ -26,7 +26,7 @@ def cores_of(text: str) -> "list[int]":
 
 
 def main(argv: "list[str]") -> int:
-    """Run them; return the exit code of the first that ends badly, or die by its signal."""
+    """Run the ranks; return the exit code of the first one that fails, or die by its signal."""
     first, slots, bind, *command = argv
     stopping: list[int] = []
     for number in _STOPPING:
@@ -53,7 +53,7 @@ def main(argv: "list[str]") -> int:
         running.add(pid)
     os.sched_setaffinity(0, everywhere)
     code = 0
-    while running:  # once stopped, they have all the time that they are given: whoever stopped them ends it
+    while running:  # once stopped, they may take their time: whoever has stopped them also kills them
         pid, status = os.wait()
         running.discard(pid)
         if status and not stopping:
@@ -63,7 +63,7 @@ def main(argv: "list[str]") -> int:
 
 
 def end(running: "set[int]", code: int) -> int:
-    """TERM to what runs, KILL after a grace; then end as `code` says."""
+    """Send SIGTERM to all ranks, and SIGKILL after a grace; then end with `code`."""
     for number in (signal.SIGTERM, signal.SIGKILL) if running else ():
         for pid in running:
             os.kill(pid, number)

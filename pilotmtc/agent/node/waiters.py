@@ -1,4 +1,4 @@
-"""Threads that wait for tasks to end, one for each core of the machine.
+"""Threads that wait for the end of tasks, one per core of the machine.
 
 A waiter sleeps in ``waitid`` for its one task, deals with its end and starts the next one itself. The kernel wakes it
 on the very core that the task has just left, and with tasks bound to cores it never leaves that core: no other core
@@ -19,17 +19,17 @@ _JOIN_S = 5.0
 
 
 class Waiters:
-    """A pool of such threads, made as they are needed.
+    """A pool of such threads, which are started as needed.
 
     Parameters
     ----------
     limit
-        How many there may be.
+        The largest number of threads.
     ended
-        Called in the waiter's thread with a process that has ended and is not reaped; returns the next one to wait for,
-        or None. Having returned None it has counted the waiter as idle.
+        Called in the waiter's thread with a process that has ended and is not reaped yet; returns the next process to
+        wait for, or None after counting the waiter as idle.
     failed
-        Called when `ended` has raised.
+        Called if `ended` raises.
     """
 
     def __init__(self, limit: int, ended: Callable[[Process], Process | None], failed: Callable[[], None]) -> None:
@@ -41,7 +41,7 @@ class Waiters:
         self.idle = 0
 
     def take(self, process: Process) -> bool:
-        """Have a waiter wait for `process`; return False if none is free. The caller holds the agent's lock."""
+        """Let a waiter wait for `process`; return False if none is free. The caller holds the agent's lock."""
         if self.idle:
             self.idle -= 1
         elif len(self._threads) < self._limit:
@@ -49,7 +49,7 @@ class Waiters:
             try:
                 thread = threading.Thread(target=self._run, name="waiter", daemon=True)
                 thread.start()
-            except RuntimeError:  # no more threads: the poll serves as well
+            except RuntimeError:  # no more threads can be started: use the poll
                 return False
             finally:
                 threading.stack_size(before)
@@ -75,7 +75,7 @@ class Waiters:
                 self._failed()
 
     def close(self) -> None:
-        """End the threads. Their tasks must be over."""
+        """End the threads. Their tasks must have ended."""
         for _ in self._threads:
             self._given.put(None)
         for thread in self._threads:
