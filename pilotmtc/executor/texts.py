@@ -71,7 +71,7 @@ def printable(text: str) -> str:
 def arguments(args: Sequence[object], kwargs: Mapping[str, object]) -> str:
     """Return the arguments of a call as people see them, as ``3.0, seed=1``."""
     if len(args) == 1 and not kwargs:
-        return shown(args[0])
+        return bounded(shown(args[0]))
     words: list[str] = []
     size = 0
     for name, value in [*((None, value) for value in args), *kwargs.items()]:

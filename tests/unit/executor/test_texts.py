@@ -70,6 +70,7 @@ def test_what_a_terminal_would_obey_is_escaped() -> None:
 def test_long_texts_are_cut() -> None:
     assert bounded("x" * 100) == "x" * (MOST - 3) + "..."
     assert len(arguments([10**9] * 50, {})) == MOST
+    assert len(arguments([["\U0001003e" * 9, "\x1f" * 9, "0" * 30]], {})) == MOST
 
 
 class Model:
