@@ -351,6 +351,8 @@ class Campaign(Struct, frozen=True, omit_defaults=True):
         Tasks by state, without zeros.
     own_pilots
         Only pilots started for this campaign run its tasks.
+    command
+        That of its first task, with placeholders; see `Template.command`.
     """
 
     id: CampaignId
@@ -361,6 +363,7 @@ class Campaign(Struct, frozen=True, omit_defaults=True):
     sealed: bool
     counts: dict[TaskState, int] = {}
     own_pilots: bool = False
+    command: tuple[str, ...] = ()
 
 
 class PilotDescription(Struct, frozen=True, omit_defaults=True):

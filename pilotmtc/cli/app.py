@@ -49,6 +49,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "cancel": ("cancel_retry_edit", "Cancel tasks."),
         "retry": ("cancel_retry_edit", "Retry tasks that failed or were canceled."),
         "edit": ("cancel_retry_edit", "Change the priority, resources or limits of tasks."),
+        "rename": ("rename", "Give a campaign another name."),
     },
     "Store": {
         "store": ("store", "Check, compact, copy, export or find the store."),

@@ -225,10 +225,10 @@ def open_session(*, makes: bool = False) -> "Iterator[Session]":
         raise
 
 
-def newest_campaign(session: "Session", campaign: int | None) -> int:
-    """Return `campaign`, or the newest if it is None."""
+def newest_campaign(session: "Session", campaign: int | str | None = None) -> int:
+    """Return the number of `campaign`, which is given by number or name, or of the newest one if it is None."""
     if campaign is not None:
-        return campaign
+        return session.campaign(campaign).id
     from pilotmtc.errors import UsageError
 
     found = session.campaigns()

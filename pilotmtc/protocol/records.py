@@ -28,12 +28,12 @@ class Comparison(Struct, frozen=True, array_like=True):
 class Filter(Struct, frozen=True, omit_defaults=True):
     """Selects the tasks that meet all conditions; None: no condition.
 
-    `campaign` may be one or several campaigns; `names` may contain ``*`` and ``?``; a task must have all `tags`;
-    `causes` and `exit_codes` are those of the last attempt.
+    `campaign` may be one or several campaigns, by id or by name; names may contain ``*`` and ``?``; a task must have
+    all `tags`; `causes` and `exit_codes` are those of the last attempt.
     """
 
     ids: tuple[TaskId, ...] | None = None
-    campaign: CampaignId | tuple[CampaignId, ...] | None = None
+    campaign: CampaignId | str | tuple[CampaignId | str, ...] | None = None
     states: tuple[TaskState, ...] | None = None
     names: tuple[str, ...] | None = None
     tags: tuple[str, ...] | None = None

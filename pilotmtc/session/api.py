@@ -9,9 +9,10 @@ from pilotmtc.campaign import TaskSpec
 from pilotmtc.errors import PilotMTCError, UsageError
 from pilotmtc.model import CampaignId, PilotDescription
 from pilotmtc.protocol.base import Changed
-from pilotmtc.protocol.client.campaigns import GetCampaigns, Submitted
+from pilotmtc.protocol.client.campaigns import GetCampaigns, RenameCampaign, Submitted
 from pilotmtc.protocol.client.tasks import Cancel, Retry
 from pilotmtc.protocol.records import Filter
+from pilotmtc.session.arguments import text
 from pilotmtc.session.link import StoreLink
 from pilotmtc.session.look.follow import get_campaign
 from pilotmtc.session.look.select import NewValues, Selection, as_choice, as_edit
@@ -190,7 +191,7 @@ class Session(Queries, Maintenance):
         tasks: TaskStream | None,
         *,
         name: str = "",
-        campaign: int | None = None,
+        campaign: int | str | None = None,
         pilot: PilotDescription | None = None,
         outputs: bool = True,
         keep_order: bool = False,
@@ -232,6 +233,16 @@ class Session(Queries, Maintenance):
     def cancel(self, **select: Unpack[Selection]) -> Changed:
         """Cancel tasks: running tasks are killed, the others never start."""
         return self._link.call(Cancel(new_key(), as_choice(**select)))
+
+    def rename(self, campaign: int | str, name: str) -> None:
+        """Give a campaign another name; an empty one takes the name away.
+
+        Raises
+        ------
+        UsageError
+            If there is no such campaign, or if the name is a number.
+        """
+        self._link.call(RenameCampaign(get_campaign(self._link, campaign).id, text("name", name)))
 
     def retry(self, **select: Unpack[Selection]) -> Changed:
         """Retry tasks that are FAILED, CANCELED or SKIPPED, with all their retries."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 from pilotmtc.errors import UsageError, shown
+from pilotmtc.model import CampaignId
 
 T = TypeVar("T")
 _OTHER_WORDS = {"timeout": "time_limit", "retry": "retries"}  # from other programs; difflib would suggest worse ones
@@ -34,6 +35,17 @@ def whole(name: str, value: object) -> int:
         except TypeError:
             pass
     raise UsageError(f"{name}={shown(value)} is not a whole number: give one{_bare(value)}")
+
+
+def campaign_word(name: str, value: object) -> CampaignId | str:
+    """Return the id or the name of a campaign; a name may contain ``*`` and ``?``."""
+    if not isinstance(value, str):
+        return CampaignId(whole(name, value))
+    if value.isdecimal() and value.isascii():
+        return CampaignId(int(value))
+    if not value:
+        raise UsageError(f"{name}='' is empty: give a campaign's number or name")
+    return value
 
 
 def number(name: str, value: object) -> float:

@@ -111,7 +111,7 @@ class Pilots:
         """
         campaign = options.get("campaign")
         if campaign is not None:
-            get_campaign(self._link, campaign)
+            options["campaign"] = get_campaign(self._link, campaign).id
         return pilots.start(self._link.store, self._link.url, self.describe(**options), wait_s)
 
     def drain(self, pilot: int) -> Changed:

@@ -15,7 +15,7 @@ from pilotmtc.session.arguments import whole as whole_number
 from pilotmtc.session.link import StoreLink
 from pilotmtc.session.look.explain import explain
 from pilotmtc.session.look.filter import Vocabulary
-from pilotmtc.session.look.follow import Step, follow, get_campaign, is_finished
+from pilotmtc.session.look.follow import Step, follow, get_campaign, get_campaigns, is_finished
 from pilotmtc.session.look.output import OutputPiece, follow_output, get_output, get_task
 from pilotmtc.session.look.pages import get_page, pages
 from pilotmtc.session.look.results import TaskResult, results
@@ -35,15 +35,26 @@ class Queries:
         """Return all campaigns, newest first."""
         return self._link.call(GetCampaigns()).campaigns
 
-    def campaign(self, campaign: int) -> Campaign:
-        """Return a campaign.
+    def campaign(self, campaign: int | str) -> Campaign:
+        """Return a campaign, given by its number or its name.
 
         Raises
         ------
         UsageError
-            If there is none of that number.
+            If there is none, or if several have the name.
         """
         return get_campaign(self._link, campaign)
+
+    def campaigns_named(self, *campaigns: int | str) -> tuple[Campaign, ...]:
+        """Return campaigns, given by numbers or by names, which may contain ``*`` and ``?``; each only once.
+
+        Raises
+        ------
+        UsageError
+            If there is none for one of them, or if several have a name without ``*`` and ``?``.
+        """
+        found = [one for word in campaigns for one in get_campaigns(self._link, word)[::-1]]
+        return tuple({one.id: one for one in found}.values())
 
     def tasks(self, *, limit: int | None = None, newest: bool = False, **select: Unpack[Selection]) -> Iterator[Task]:
         """Yield at most `limit` tasks in order of their ids, or in descending order with `newest`."""
@@ -191,14 +202,14 @@ class Queries:
                     names.update(dict.fromkeys(task.params))
         return tuple(names)
 
-    def follow(self, campaign: int) -> Iterator[Step]:
+    def follow(self, campaign: int | str) -> Iterator[Step]:
         """Yield the progress of a campaign, and which of its tasks have ended, until all have finished."""
         for step in follow(self._link, get_campaign(self._link, campaign).id):
             yield step
             if step.complete:
                 return
 
-    def wait(self, campaign: int, timeout_s: float | None = None) -> Campaign:
+    def wait(self, campaign: int | str, timeout_s: float | None = None) -> Campaign:
         """Wait until all tasks of a campaign have finished; return the campaign.
 
         Raises
@@ -211,7 +222,7 @@ class Queries:
         found = get_campaign(self._link, campaign)
         if is_finished(found):
             return found
-        for step in self.follow(campaign):
+        for step in self.follow(found.id):
             found = step.campaign
             if until is not None and time.monotonic() >= until and not is_finished(found):
                 raise TimeoutError(f"campaign {campaign} has not finished after {timeout_s:g} s")

@@ -69,8 +69,9 @@ class Kit:
         offset: int = 0,
         last: bool = True,
         own: bool = False,
+        name: str = "c",
     ) -> Submitted:
-        return self.store.call(Submit(key or uuid4().hex, offset, "c", (template,), tuple(resources), rows, last, own))
+        return self.store.call(Submit(key or uuid4().hex, offset, name, (template,), tuple(resources), rows, last, own))
 
     def pilot(self, campaign: CampaignId | None = None, attach: bool = True) -> PilotId:
         pilot = self.store.call(CreatePilot(uuid4().hex, PilotDescription(campaign=campaign))).pilots[0].id

@@ -11,7 +11,7 @@ import click
 from pilotmtc.cli.command import CommandGroup, command, open_session, site_word, store_option
 from pilotmtc.cli.options.amounts import pilot_amounts, take_amounts
 from pilotmtc.cli.options.pilots import pilot_options, scheduler_options
-from pilotmtc.cli.options.types import ID, Number, json_option
+from pilotmtc.cli.options.types import CAMPAIGN, ID, Number, json_option
 from pilotmtc.cli.output import shapes, streams
 from pilotmtc.resources.kinds import named
 from pilotmtc.text.numbers import ago, count
@@ -55,7 +55,7 @@ def pilot() -> None:
 @pilot_amounts()
 @click.option("--walltime", metavar="TIME", help="Time after which the pilot ends: 5m, 2h, 1d  [default: never]")
 @click.option("--idle", metavar="TIME", help="Time without a task after which the pilot ends  [default: never]")
-@click.option("-c", "--campaign", type=ID, metavar="ID", help="Take tasks of this campaign only.")
+@click.option("-c", "--campaign", type=CAMPAIGN, metavar="CAMPAIGN", help="Take tasks of this campaign only.")
 @click.option("--no-pin", is_flag=True, help="Do not bind tasks to their cores.")
 @json_option
 def submit(as_json: bool, no_pin: bool, **options: Any) -> None:

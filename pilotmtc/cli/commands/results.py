@@ -9,7 +9,7 @@ import click
 
 from pilotmtc.cli.command import command, hint, newest_campaign, open_session
 from pilotmtc.cli.options.selection import STATES
-from pilotmtc.cli.options.types import ID, Number, json_option
+from pilotmtc.cli.options.types import CAMPAIGN, Number, json_option
 from pilotmtc.cli.output import shapes, streams
 from pilotmtc.text.numbers import count
 from pilotmtc.text.tables import Column
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _SHOWN = 100
 _EXAMPLES = """\
 pilotmtc results                       # of the newest campaign
-pilotmtc results 7 --csv > results.csv
+pilotmtc results scan-* --csv > results.csv
 pilotmtc results 7 --csv --state done --stdout whole
 pilotmtc results 7 --json | jq 'select(.state == "DONE") | [.params.mass, .stdout]'
 """
@@ -36,7 +36,7 @@ VALUE = "value"  # of calls; no column where a parameter has that name
 
 
 @command("results", examples=_EXAMPLES)
-@click.argument("campaign", type=ID, required=False)
+@click.argument("campaigns", metavar="[CAMPAIGN]...", type=CAMPAIGN, nargs=-1)
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, with one column per parameter.")
 @json_option
 @click.option(
@@ -57,8 +57,8 @@ VALUE = "value"  # of calls; no column where a parameter has that name
     "-n", "--limit", type=Number(0), metavar="N",
     help=f"Largest number of results; 0: all  [default: all; {_SHOWN} in a table]",
 )  # fmt: skip
-def results(campaign: int | None, as_csv: bool, as_json: bool, limit: int | None, **options: Any) -> None:
-    """Print the results of the finished tasks of CAMPAIGN (default: the newest campaign).
+def results(campaigns: tuple[int | str, ...], as_csv: bool, as_json: bool, limit: int | None, **options: Any) -> None:
+    """Print the results of the finished tasks of each CAMPAIGN (a number or name; default: the newest campaign).
 
     CSV and JSON are for programs, and stream: a million results need no more memory than one.
     """
@@ -69,7 +69,8 @@ def results(campaign: int | None, as_csv: bool, as_json: bool, limit: int | None
         limit = _SHOWN if table else 0
     stdout, stderr = options["stdout"], options["stderr"]
     with open_session() as session:
-        campaign = newest_campaign(session, campaign)
+        them = session.campaigns_named(*campaigns) if campaigns else (session.campaign(newest_campaign(session, None)),)
+        campaign = [one.id for one in them]
         select: Any = {"campaign": campaign, "states": options["states"] or None}
         found = session.results(outputs=(stdout, stderr) != ("none", "none"), **select)
         shown = itertools.islice(found, limit or None)
@@ -80,13 +81,15 @@ def results(campaign: int | None, as_csv: bool, as_json: bool, limit: int | None
         else:
             rows = list(shown)
             if not rows:
-                left = sum(n for state, n in session.campaign(campaign).counts.items() if state.value < 4)
-                are = f"{count(left, 'task')} of campaign {campaign} {'has' if left == 1 else 'have'} not finished"
+                left = sum(n for one in them for state, n in one.counts.items() if state.value < 4)
+                of = f"campaign{'s' * (len(them) > 1)} {', '.join(map(str, campaign))}"
+                are = f"{count(left, 'task')} of {of} {'has' if left == 1 else 'have'} not finished"
                 streams.tell(f"no results yet: {are}" if left else "no results")
                 return
             _put_table(rows, session.fields(ids=[row.id for row in rows]), stdout, stderr)
             if next(found, None) is not None:
-                streams.tell(f"there are more than {limit}: use --limit, or {hint(f'results {campaign} --csv')}")
+                all_of_them = hint(f"results {' '.join(map(str, campaign))} --csv")
+                streams.tell(f"there are more than {limit}: use --limit, or {all_of_them}")
 
 
 def part_of(text: str, part: str) -> str:

@@ -87,7 +87,7 @@ def run(words: tuple[str, ...], **options: Any) -> int:
     """
     resume: str | None = options.pop("resume")
     retry_failed: bool = options.pop("retry_failed")
-    if resume is not None and not resume.isdecimal():
+    if resume is not None and not resume.isdecimal() and not _is_campaign(resume):
         words, resume = (resume, *words), "0"  # the value is not a campaign, but the command
     quiet, as_json = options.pop("quiet"), options.pop("as_json")
     keep_order: bool = options.pop("keep_order")
@@ -105,7 +105,7 @@ def run(words: tuple[str, ...], **options: Any) -> int:
         raise click.UsageError("--retry-failed goes with --resume", click.get_current_context())
     with open_session(makes=resume is None) as session:
         pilot = session.pilots.describe(**asked)
-        campaign = None if resume is None else newest_campaign(session, int(resume) or None)
+        campaign = None if resume is None else newest_campaign(session, resume if resume != "0" else None)
         tasks, name = built if built is not None else (None, "")
         size = None if tasks is None else tasks.size
         doing = session.run(
@@ -116,6 +116,12 @@ def run(words: tuple[str, ...], **options: Any) -> int:
         with Progress(size, quiet=quiet) as progress:
             show = _RunPrinter(session, doing, progress, words=words, quiet=quiet, as_json=as_json)
             return show.run()
+
+
+def _is_campaign(word: str) -> bool:
+    """Return whether a campaign has this name."""
+    with open_session() as session:
+        return any(one.name == word for one in session.campaigns())
 
 
 class _RunPrinter:

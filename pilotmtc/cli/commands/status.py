@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from pilotmtc.cli.command import command, hint, open_session
-from pilotmtc.cli.options.types import ID, Number, json_option
+from pilotmtc.cli.options.types import CAMPAIGN, Number, json_option
 from pilotmtc.cli.output import shapes, streams
+from pilotmtc.text.campaigns import campaign_title, command_title
 from pilotmtc.text.numbers import ago, count
 from pilotmtc.text.tables import Column, paint, pairs
 from pilotmtc.units import format_memory
@@ -23,6 +24,7 @@ _DESERTED = 5
 _EXAMPLES = """\
 pilotmtc status
 pilotmtc status 7
+pilotmtc status scan night-*
 pilotmtc --store ~/runs/store.db status --json
 """
 _COLUMNS = (
@@ -34,20 +36,20 @@ _COLUMNS = (
 
 
 @command("status", examples=_EXAMPLES)
-@click.argument("campaign", type=ID, required=False)
+@click.argument("wanted", metavar="[CAMPAIGN]...", type=CAMPAIGN, nargs=-1)
 @click.option(
     "-n", "--limit", type=Number(0), metavar="N", default=20, show_default=True,
     help="Largest number of campaigns to show; 0: all.",
 )  # fmt: skip
 @json_option
-def status(campaign: int | None, limit: int, as_json: bool) -> None:
-    """Show the progress of all campaigns, or of one CAMPAIGN, and the active pilots."""
+def status(wanted: tuple[int | str, ...], limit: int, as_json: bool) -> None:
+    """Show the progress of all campaigns, or of each CAMPAIGN (its number or name), and the active pilots."""
     with open_session() as session:
-        campaigns = session.campaigns() if campaign is None else (session.campaign(campaign),)
+        campaigns = session.campaigns_named(*wanted) if wanted else session.campaigns()
         pilots = session.pilots.list()
         if as_json:
             info = session.info()
-            shown = campaigns[: limit or None]
+            shown = campaigns if wanted else campaigns[: limit or None]
             streams.put_json(
                 {
                     "store": {
@@ -62,8 +64,10 @@ def status(campaign: int | None, limit: int, as_json: bool) -> None:
                 }
             )
             return
-        if campaign is not None:
+        if len(wanted) == len(campaigns) == 1:
             _one(campaigns[0], session)
+        elif wanted:
+            streams.put_table(_COLUMNS, [_row(one) for one in campaigns])
         else:
             _overview(session, campaigns, limit)
         if pilots:
@@ -120,7 +124,7 @@ def _row(campaign: "Campaign") -> tuple[str, ...]:
         some("CANCELED"),
         f"{n('RUNNING'):,}",
         f"{n('WAITING', 'READY', 'CLAIMED'):,}",
-        campaign.name,
+        campaign_title(campaign),
     )
 
 
@@ -128,6 +132,7 @@ def _one(campaign: "Campaign", session: "Session") -> None:
     colour = streams.has_colour(sys.stdout)
     rows = [
         ("campaign", f"{campaign.id}{f' ({campaign.name})' if campaign.name else ''}"),
+        ("command", command_title(campaign)),
         ("created", ago(campaign.created_at, time.time())),
         ("tasks", f"{campaign.received:,}{'' if campaign.sealed else ' so far: its submission has not finished'}"),
     ]

@@ -6,7 +6,7 @@ from pilotmtc.cli.command import EXIT_TASKS_FAILED, CommandGroup, command, open_
 from pilotmtc.cli.commands.results import PARTS, json_lines, put_csv
 from pilotmtc.cli.commands.store_key import key
 from pilotmtc.cli.commands.store_limit import limit
-from pilotmtc.cli.options.types import ID, json_option
+from pilotmtc.cli.options.types import CAMPAIGN, json_option
 from pilotmtc.cli.output import streams
 from pilotmtc.cli.output.files import new_file
 from pilotmtc.units import format_memory
@@ -139,8 +139,8 @@ def snapshot(path: str, as_json: bool) -> None:
     "export", examples="pilotmtc store export --format csv > all.csv\npilotmtc store export -c 7 -o results.jsonl\n"
 )
 @click.option(
-    "-c", "--campaign", "campaigns", multiple=True, type=ID, metavar="ID",
-    help="Results of this campaign only; may be repeated.",
+    "-c", "--campaign", "campaigns", multiple=True, type=CAMPAIGN, metavar="CAMPAIGN",
+    help="Results of this campaign only, by number or name; may be repeated.",
 )  # fmt: skip
 @click.option(
     "-f", "--format", "form", type=click.Choice(("csv", "jsonl")),
@@ -155,7 +155,7 @@ def snapshot(path: str, as_json: bool) -> None:
 )
 @click.option("--stdout", type=PARTS, default="whole", show_default=True, help="Its first line, all of it, or nothing.")
 @click.option("--stderr", type=PARTS, default="whole", show_default=True, help="Its first line, all of it, or nothing.")
-def export(campaigns: tuple[int, ...], form: str | None, output: str | None, stdout: str, stderr: str) -> None:
+def export(campaigns: tuple[int | str, ...], form: str | None, output: str | None, stdout: str, stderr: str) -> None:
     """Write the results of all finished tasks, as CSV or as JSON, one object per line."""
     if form is None:
         form = "csv" if output is not None and output.endswith(".csv") else "jsonl"

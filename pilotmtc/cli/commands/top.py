@@ -10,6 +10,7 @@ import click
 from pilotmtc.cli.command import command, open_session
 from pilotmtc.cli.options.types import json_option
 from pilotmtc.cli.output import shapes, streams
+from pilotmtc.text.campaigns import campaign_title
 from pilotmtc.text.numbers import rate
 from pilotmtc.text.tables import Column, paint, table
 from pilotmtc.units import format_duration
@@ -130,7 +131,7 @@ def _campaign_rows(board: "Board") -> list[tuple[str, ...]]:
                 f"{campaign.received:,}{'' if campaign.sealed else '+'}",
                 f"{counts[TaskState.FAILED]:,}" if TaskState.FAILED in counts else "",
                 f"{counts.get(TaskState.RUNNING, 0):,}", rate(pace.lately) if pace else "0",
-                "" if eta is None else format_duration(eta), campaign.name,
+                "" if eta is None else format_duration(eta), campaign_title(campaign),
             )
         )  # fmt: skip
     return rows

@@ -7,7 +7,7 @@ import click
 
 from pilotmtc.cli.command import EXIT_TASKS_FAILED, EXIT_TIMEOUT, command, hint, newest_campaign, open_session
 from pilotmtc.cli.commands.status import tell_deserted
-from pilotmtc.cli.options.types import ID, json_option
+from pilotmtc.cli.options.types import CAMPAIGN, json_option
 from pilotmtc.cli.output import shapes, streams
 from pilotmtc.text.progress import Progress, Tally
 from pilotmtc.units import parse_duration
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _EXAMPLES = """\
 pilotmtc wait                    # for the newest campaign
-pilotmtc wait 7 8 && python plot.py
+pilotmtc wait 7 scan && python plot.py
 pilotmtc wait 7 --timeout 1h
 """
 
@@ -31,19 +31,21 @@ def _warn(session: "Session", campaign: "Campaign") -> None:
 
 
 @command("wait", examples=_EXAMPLES)
-@click.argument("campaigns", metavar="[CAMPAIGN]...", nargs=-1, type=ID)
+@click.argument("campaigns", metavar="[CAMPAIGN]...", nargs=-1, type=CAMPAIGN)
 @click.option("--timeout", metavar="TIME", help="Longest wait: 90s, 5m, 2h.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @json_option
-def wait(campaigns: tuple[int, ...], timeout: str | None, quiet: bool, as_json: bool) -> int:
-    """Wait until all tasks of each CAMPAIGN have finished (default: the newest campaign).
+def wait(campaigns: tuple[int | str, ...], timeout: str | None, quiet: bool, as_json: bool) -> int:
+    """Wait until all tasks of each CAMPAIGN have finished (a number or name; default: the
+    newest campaign).
 
     The exit code is 0 if all are DONE, 1 if some are not, 124 if --timeout comes first.
     """
     until = None if timeout is None else time.monotonic() + parse_duration(timeout)
     code = 0
     with open_session() as session:
-        for campaign in campaigns or (newest_campaign(session, None),):
+        them = session.campaigns_named(*campaigns) if campaigns else (session.campaign(newest_campaign(session, None)),)
+        for campaign in [one.id for one in them]:
             found = _wait_for(session, campaign, until, quiet)
             if found is None:
                 return EXIT_TIMEOUT

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from pilotmtc.cli.options.types import ID, F, Ids, Number, add_all
+from pilotmtc.cli.options.types import CAMPAIGN, ID, F, Ids, Number, add_all
 
 if TYPE_CHECKING:
     from pilotmtc.session import Selection, Session
@@ -28,8 +28,8 @@ def filter_options(function: F) -> F:
         [
             ids_argument,
             click.option(
-                "-c", "--campaign", "campaign", multiple=True, type=ID, metavar="ID",
-                help="Tasks of this campaign; repeat for several campaigns.",
+                "-c", "--campaign", "campaign", multiple=True, type=CAMPAIGN, metavar="CAMPAIGN",
+                help="Tasks of this campaign, by number or name; * and ? are wildcards; may be repeated.",
             ),
             click.option(
                 "-s", "--state", "states", multiple=True, metavar="STATE", type=click.Choice(STATES, False),

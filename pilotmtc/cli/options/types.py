@@ -39,6 +39,22 @@ class Number(AnyParamType):
 ID = Number(1, _LARGEST_ID)
 
 
+class CampaignWord(AnyParamType):
+    """A campaign's number or name."""
+
+    name = "campaign"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        """Return a number as such, and a name as it is."""
+        word = str(value)
+        if not word.strip():
+            self.fail(f"{word!r} is empty: give a campaign's number or name", param, ctx)
+        return ID.convert(word, param, ctx) if word.isdecimal() and word.isascii() else word
+
+
+CAMPAIGN = CampaignWord()
+
+
 class Ids(AnyParamType):
     """A task's id, or a range of them."""
 

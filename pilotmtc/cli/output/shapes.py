@@ -27,6 +27,7 @@ def campaign(record: "Campaign") -> Shape:
     return {
         "id": record.id,
         "name": record.name,
+        "command": list(record.command),
         "created_at": time(record.created_at),
         "tasks": record.received,
         "sealed": record.sealed,

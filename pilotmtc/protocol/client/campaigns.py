@@ -1,7 +1,7 @@
 """Requests of clients about campaigns."""
 
 from pilotmtc.model import Campaign, CampaignId, Resources, TaskId, TaskRow, Template
-from pilotmtc.protocol.base import CLIENTS, Changed, Effect, Handling, Reply, Request
+from pilotmtc.protocol.base import CLIENTS, Changed, Done, Effect, Handling, Reply, Request
 
 
 class Submitted(Reply, frozen=True):
@@ -92,9 +92,22 @@ class Campaigns(Reply, frozen=True):
 
 
 class GetCampaigns(Request[Campaigns], frozen=True, tag="campaigns"):
-    """Get campaigns, newest first; with `id` or `key` only that one."""
+    """Get campaigns, newest first; with `id` or `key` only that one, with `name` those of that name.
+
+    A name may contain ``*`` and ``?``. Without them, it is an error if several campaigns have it.
+    """
 
     handling = Handling(said_by=CLIENTS, effect=Effect.READ, bulky_reply=True)
 
     id: CampaignId | None = None
     key: str | None = None
+    name: str | None = None
+
+
+class RenameCampaign(Request[Done], frozen=True, tag="rename_campaign"):
+    """Give a campaign another name. Safe to repeat."""
+
+    handling = Handling(said_by=CLIENTS, effect=Effect.DURABLE)
+
+    campaign: CampaignId
+    name: str

@@ -32,7 +32,7 @@ CAUSES = tuple(cause.name.lower().replace("_", "-") for cause in Cause)
 # The keys, and the form of their values.
 KEYS = {
     "state": f"state:failed,canceled (of {', '.join(STATES)})",
-    "campaign": "campaign:3 (or several, as in campaign:3,4)",
+    "campaign": "campaign:3, campaign:scan (or several, as in campaign:3,scan-*)",
     "pilot": "pilot:2",
     "tag": "tag:night",
     "name": "name:fit-* (* and ? are wildcards)",
@@ -169,8 +169,8 @@ def _one(value: str, key: str) -> int:
     return int(value)
 
 
-def _campaigns(value: str) -> CampaignId | tuple[CampaignId, ...]:
-    found = tuple([CampaignId(_one(word, "campaign")) for word in _words(value)])
+def _campaigns(value: str) -> CampaignId | str | tuple[CampaignId | str, ...]:
+    found = tuple([CampaignId(_one(word, "campaign")) if word.isdecimal() else word for word in _words(value)])
     return found if len(found) > 1 else found[0]
 
 

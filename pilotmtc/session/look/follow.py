@@ -7,15 +7,16 @@ from msgspec import Struct
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import Campaign, CampaignId, TaskId
-from pilotmtc.protocol.client.campaigns import GetCampaigns
+from pilotmtc.protocol.client.campaigns import Campaigns, GetCampaigns
 from pilotmtc.protocol.client.watch import GetChanges
-from pilotmtc.session.arguments import whole
+from pilotmtc.session.arguments import campaign_word
 from pilotmtc.session.link import StoreLink
 from pilotmtc.states import TASK_FINAL, TaskState
 
 _COUNTS_EVERY_S = 0.1
 _CROWD = 20  # more changes than that in one answer, and the next may wait until it holds more
 _CROWD_PAUSE_S = 0.05
+_NAMED = 10  # campaigns that an error lists
 
 
 class Step(Struct, frozen=True):
@@ -42,22 +43,43 @@ class Step(Struct, frozen=True):
     trouble: str = ""
 
 
-def get_campaign(link: StoreLink, campaign: int) -> Campaign:
-    """Return a campaign.
+def get_campaign(link: StoreLink, campaign: int | str) -> Campaign:
+    """Return a campaign, given by its id or its name.
 
     Raises
     ------
     UsageError
-        If it does not exist.
+        If it does not exist, or if several have the name.
     """
     return _look(link, campaign)[0]
 
 
-def _look(link: StoreLink, campaign: int) -> tuple[Campaign, str]:
-    """Return a campaign, and why the store cannot record results."""
-    answer = link.call(GetCampaigns(id=CampaignId(whole("campaign", campaign))))
+def get_campaigns(link: StoreLink, campaign: int | str) -> tuple[Campaign, ...]:
+    """Return the campaign of this id or name, or all whose names match one with ``*`` or ``?``, newest first.
+
+    Raises
+    ------
+    UsageError
+        If there is none, or if several have the name although it has neither.
+    """
+    return _find(link, campaign).campaigns
+
+
+def _find(link: StoreLink, campaign: int | str) -> Campaigns:
+    word = campaign_word("campaign", campaign)
+    answer = link.call(GetCampaigns(name=word) if isinstance(word, str) else GetCampaigns(id=word))
     if not answer.campaigns:
         raise UsageError(f"there is no campaign {campaign} in {link.url}: see pilotmtc status")
+    return answer
+
+
+def _look(link: StoreLink, campaign: int | str) -> tuple[Campaign, str]:
+    """Return a campaign, and why the store cannot record results."""
+    answer = _find(link, campaign)
+    if len(answer.campaigns) > 1:
+        some = ", ".join([f"{one.id} ({one.name})" for one in answer.campaigns[:_NAMED]])
+        more = "..." if len(answer.campaigns) > _NAMED else ""
+        raise UsageError(f"{campaign!r} means {len(answer.campaigns)} campaigns: choose one of {some}{more}")
     return answer.campaigns[0], answer.trouble
 
 

@@ -10,7 +10,7 @@ from pilotmtc.model import CampaignId, PilotId
 from pilotmtc.protocol.client.tasks import Edit
 from pilotmtc.protocol.records import Filter
 from pilotmtc.resources.amounts import LARGEST
-from pilotmtc.session.arguments import check_names, several, text, whole
+from pilotmtc.session.arguments import campaign_word, check_names, several, text, whole
 from pilotmtc.session.look.filter import FilterError, parse_filter, pointed
 from pilotmtc.session.needs import READERS, check_needs
 from pilotmtc.states import Cause, TaskState
@@ -25,8 +25,8 @@ class Selection(TypedDict, total=False):
     Attributes
     ----------
     ids, campaign, states, pilot
-        By id; by campaign (or one of several); by state (`TaskState`, or its name in any case); by the pilot that runs
-        or ran them last.
+        By id; by campaign (or one of several), given by id or by name, which may contain ``*`` and ``?``; by state
+        (`TaskState`, or its name in any case); by the pilot that runs or ran them last.
     names, tags
         Any of the names (``*`` and ``?`` are wildcards); all of the tags.
     exit_codes, causes
@@ -39,7 +39,7 @@ class Selection(TypedDict, total=False):
     """
 
     ids: Iterable[int] | None
-    campaign: int | Iterable[int] | None
+    campaign: int | str | Iterable[int | str] | None
     states: Iterable[TaskState | str] | None
     names: Iterable[str] | None
     tags: Iterable[str] | None
@@ -106,10 +106,10 @@ def _some(name: str, value: object, read: Callable[[str, object], Any]) -> tuple
     return found
 
 
-def _campaigns(name: str, value: object) -> CampaignId | tuple[CampaignId, ...]:
+def _campaigns(name: str, value: object) -> CampaignId | str | tuple[CampaignId | str, ...]:
     if isinstance(value, str) or not isinstance(value, Iterable):
-        return CampaignId(whole(name, value))
-    found = _some(name, value, whole)
+        return campaign_word(name, value)
+    found = _some(name, value, campaign_word)
     return found if len(found) > 1 else found[0]
 
 

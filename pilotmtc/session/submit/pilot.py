@@ -6,7 +6,7 @@ from typing import Any, TypedDict, Unpack, cast
 from pilotmtc.errors import UsageError
 from pilotmtc.model import CampaignId, PilotDescription
 from pilotmtc.resources.amounts import check_amounts
-from pilotmtc.session.arguments import amount, check_names, flag, several, text, whole
+from pilotmtc.session.arguments import amount, campaign_word, check_names, flag, several, text, whole
 from pilotmtc.session.needs import read_named
 from pilotmtc.sites import LOCAL, Site, check_word, find_scheduler, get_site, scheduler_url
 from pilotmtc.units import format_duration, parse_duration, parse_memory
@@ -63,12 +63,13 @@ class PilotOptions(TypedDict, total=False):
     signal: str | float
     login: str
     setup: Sequence[str]
-    campaign: int | None
+    campaign: int | str | None
     pin: bool
 
 
 _READ: dict[str, Callable[[str, object], Any]] = {
-    **dict.fromkeys(("nodes", "cores", "gpus", "campaign"), whole),
+    **dict.fromkeys(("nodes", "cores", "gpus"), whole),
+    "campaign": campaign_word,
     **dict.fromkeys(("memory", "walltime", "idle", "signal"), amount),
     "resources": read_named,
     **dict.fromkeys(("site", "scheduler", *_ASKED), text),
@@ -127,7 +128,7 @@ def describe(*, remote: bool = False, **options: Unpack[PilotOptions]) -> PilotD
         named=dict(resources),
         walltime_s=walltime_s,
         idle_s=parse_duration(given("idle", site.idle or 0 if site else 0)),
-        campaign=None if options.get("campaign") is None else CampaignId(options["campaign"] or 0),
+        campaign=_campaign(options.get("campaign")),
         pin=options.get("pin", True),
         nodes=nodes,
         scheduler=scheduler,
@@ -136,6 +137,12 @@ def describe(*, remote: bool = False, **options: Unpack[PilotOptions]) -> PilotD
         setup=(*(site.setup if site else ()), *options.get("setup", ())),
         **{key: given(key, getattr(site, key) if site else "") for key in _ASKED},
     )
+
+
+def _campaign(campaign: int | str | None) -> CampaignId | None:
+    if isinstance(campaign, str):
+        raise UsageError(f"campaign {campaign!r} is a name: give the number, for only the store knows names")
+    return None if campaign is None else CampaignId(campaign)
 
 
 _COUNTS = (("cores", 0), ("gpus", 0), ("nodes", 1))

@@ -13,6 +13,7 @@ from pilotmtc.store.attempt_id import attempt_id_sql
 from pilotmtc.store.file.sql import IN_LIST, id_list, in_states
 from pilotmtc.store.file.task_status import HELD
 from pilotmtc.store.file.transaction import Transaction
+from pilotmtc.store.requests.campaigns import ids_of
 
 # A subquery with the last recorded attempt of t.
 LAST = f"""(SELECT max(id) FROM attempt
@@ -63,7 +64,7 @@ class Where:
             self._add(f"t.id {IN_LIST}", id_list(wish.ids))
             self.few = True
         if wish.campaign is not None:
-            self._campaigns(tx, wish.campaign if isinstance(wish.campaign, tuple) else (wish.campaign,))
+            self._campaigns(tx, ids_of(tx, wish.campaign if isinstance(wish.campaign, tuple) else (wish.campaign,)))
         if wish.pilot is not None:
             self._add("t.pilot_id = ?", wish.pilot)
         if wish.names is not None:

@@ -11,9 +11,9 @@ from pilotmtc.protocol.client.watch import GetOverview, Overview
 from pilotmtc.protocol.records import FailureGroup, Pace, Series
 from pilotmtc.states import Cause, TaskState
 from pilotmtc.store.file.pilot_status import LIVES
-from pilotmtc.store.file.sql import id_list
-from pilotmtc.store.file.transaction import TASK_STATES, Transaction
+from pilotmtc.store.file.transaction import Transaction
 from pilotmtc.store.live.activity import Meter
+from pilotmtc.store.requests.campaigns import campaigns_where
 from pilotmtc.store.requests.filter_sql import LAST
 from pilotmtc.store.requests.handlers import handles
 from pilotmtc.store.requests.query import pilots_where, tally
@@ -29,13 +29,9 @@ _MESSAGE = 160
 # Pilots that have not ended, have ended recently, or are among the newest.
 _IS_SHOWN = f"{LIVES} OR ended_at > ? OR id > (SELECT max(id) FROM pilot) - ?"
 # Campaigns that are among the newest, or have not finished.
-_SHOWN_CAMPAIGNS = f"""SELECT id, key, name, created_at, received, sealed, own_pilots FROM campaign
-    WHERE id > (SELECT max(id) FROM campaign) - ?
+_ARE_SHOWN = f"""id > (SELECT max(id) FROM campaign) - ?
     OR id IN (SELECT campaign_id FROM tally WHERE state < {TaskState.DONE:d} AND n > 0
-        ORDER BY campaign_id DESC LIMIT ?)
-    ORDER BY id DESC"""
-_TALLIES = """SELECT t.campaign_id, t.state, t.n FROM json_each(?) AS wanted
-    CROSS JOIN tally AS t ON t.campaign_id = wanted.value WHERE t.n != 0"""
+        ORDER BY campaign_id DESC LIMIT ?)"""
 # The newest FAILED tasks, and how the last attempt of each one ended.
 _FAILED_TASKS = f"""SELECT t.id, t.campaign_id, a.cause, a.exit_code, a.signal,
     substr(coalesce(a.message, ''), 1, {_MESSAGE})
@@ -130,14 +126,7 @@ def _is_same_pilot(old: Pilot, new: Pilot) -> bool:
 
 def _shown_campaigns(tx: Transaction) -> dict[CampaignId, Campaign]:
     """Return campaigns that are new or have not finished."""
-    rows = tx.execute(_SHOWN_CAMPAIGNS, (_CAMPAIGNS, _UNFINISHED)).fetchall()
-    counts: dict[int, dict[TaskState, int]] = {id_: {} for id_, *_ in rows}
-    for id_, state, n in tx.execute(_TALLIES, (id_list(counts),)):
-        counts[id_][TASK_STATES[state]] = n
-    return {
-        id_: Campaign(id_, key, name, created_at, received, bool(sealed), counts[id_], bool(own))
-        for id_, key, name, created_at, received, sealed, own in rows
-    }
+    return {one.id: one for one in campaigns_where(tx, _ARE_SHOWN, (_CAMPAIGNS, _UNFINISHED))}
 
 
 def _failures(tx: Transaction) -> tuple[tuple[FailureGroup, ...], int]:

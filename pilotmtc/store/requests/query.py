@@ -1,4 +1,4 @@
-"""Queries: tasks, outputs, campaigns, pilots, changes and the store."""
+"""Queries: tasks, outputs, pilots, changes and the store."""
 
 import os
 import socket
@@ -14,14 +14,12 @@ from pilotmtc.errors import UsageError
 from pilotmtc.model import (
     Attempt,
     BatchId,
-    Campaign,
     Pilot,
     PilotDescription,
     PilotId,
     Task,
     TaskId,
 )
-from pilotmtc.protocol.client.campaigns import Campaigns, GetCampaigns
 from pilotmtc.protocol.client.maintenance import GetStore, StoreInfo
 from pilotmtc.protocol.client.pilots import GetPilots, Pilots
 from pilotmtc.protocol.client.tasks import GetOutput, GetTask, GetTasks, Output, TaskDetail, Tasks
@@ -56,9 +54,7 @@ _NEEDED_BY = """SELECT t.id, t.state, d.well FROM dependency AS d JOIN task AS t
 _OUTPUT = """SELECT a.id, a.pilot_id, coalesce(o.stdout, x''), coalesce(o.stderr, x''), a.stdout_bytes, a.stderr_bytes,
     a.stdout_path, a.stderr_path FROM attempt AS a LEFT JOIN output AS o ON o.id = a.id
     WHERE a.id BETWEEN ? AND ? ORDER BY a.id DESC LIMIT 1"""
-_CAMPAIGNS = """SELECT id, key, name, created_at, received, sealed, own_pilots FROM campaign
-    WHERE (?1 IS NULL OR id = ?1) AND (?2 IS NULL OR key = ?2) ORDER BY id DESC"""
-_CAMPAIGN_TALLY = "SELECT state, n FROM tally WHERE campaign_id = ? AND n != 0 ORDER BY state"
+_TALLY = "SELECT state, n FROM tally WHERE campaign_id = ? AND n != 0 ORDER BY state"
 _TALLY = "SELECT state, sum(n) FROM tally GROUP BY state HAVING sum(n) != 0 ORDER BY state"
 # Pilots, newest first; a condition is inserted in the middle.
 _PILOTS = """SELECT id, description, state, created_at, started_at, ended_at, seen_at, host, pid, nodes, cores, busy,
@@ -224,22 +220,6 @@ def get_output(tx: Transaction, request: GetOutput) -> Output:
     id_, pilot, stdout, stderr, stdout_bytes, stderr_bytes, *paths = row
     _, attempt = split_attempt_id(id_)
     return Output(True, attempt, stdout, stderr, stdout_bytes, stderr_bytes, *_places(tx, pilot, *paths))
-
-
-@handles(GetCampaigns)
-def get_campaigns(tx: Transaction, request: GetCampaigns) -> Campaigns:
-    """Return campaigns with their counts."""
-    rows = tx.execute(_CAMPAIGNS, (request.id, request.key)).fetchall()
-    return Campaigns(
-        tuple(
-            Campaign(id_, key, name, created_at, received, bool(sealed), _counts(tx, id_), bool(own))
-            for id_, key, name, created_at, received, sealed, own in rows
-        )
-    )
-
-
-def _counts(tx: Transaction, campaign: int) -> dict[TaskState, int]:
-    return {TASK_STATES[state]: n for state, n in tx.execute(_CAMPAIGN_TALLY, (campaign,))}
 
 
 @handles(GetPilots)

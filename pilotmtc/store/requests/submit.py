@@ -8,20 +8,19 @@ import msgspec
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import CampaignId, TaskId, TaskRow
-from pilotmtc.protocol.base import Changed
-from pilotmtc.protocol.client.campaigns import ReopenCampaign, ShareCampaign, Submit, Submitted
+from pilotmtc.protocol.client.campaigns import ReopenCampaign, Submit, Submitted
 from pilotmtc.states import TaskState
 from pilotmtc.store.attempt_id import attempt_id
 from pilotmtc.store.file.bounds import check_numbers
 from pilotmtc.store.file.transaction import Transaction
 from pilotmtc.store.requests.calls import check_calls, insert_calls
+from pilotmtc.store.requests.campaigns import check_name
 from pilotmtc.store.requests.handlers import handles
 
 _json = msgspec.json.Encoder().encode
 _INSERT_TASK = """INSERT INTO task(id, campaign_id, template_id, resources_id, state, attempt, priority, params,
     failures, crashes, unmet, cancel, name, tags) VALUES (?, ?, ?, ?, ?, 0, ?, ?, 0, 0, ?, 0, ?, ?)"""
 _INSERT_DEPENDENCY = "INSERT INTO dependency(needs_id, task_id, well) VALUES (?, ?, ?)"
-_HAS_CAMPAIGN = "SELECT 1 FROM campaign WHERE id = ?"
 _CAMPAIGN = "SELECT id, received, sealed, first_id, last_id FROM campaign WHERE key = ?"
 _INSERT_CAMPAIGN = """INSERT INTO campaign(key, name, created_at, received, sealed, first_id, last_id, own_pilots)
     VALUES (?, ?, ?, 0, 0, 0, 0, ?) RETURNING id"""
@@ -36,7 +35,6 @@ _RUN = (
 _NEXT_RUN = "SELECT min(position) FROM campaign_run WHERE campaign_id = ? AND position > ?"
 _SEAL = "UPDATE campaign SET sealed = 1 WHERE id = ?"
 _REOPEN = "UPDATE campaign SET key = ?, sealed = 0 WHERE id = ?"
-_SHARE = "UPDATE campaign SET own_pilots = 0 WHERE id = ? AND own_pilots = 1"
 _TASKS_BY_NAME = "SELECT id, state FROM task WHERE campaign_id = ? AND name = ?"
 _TASK_STATE = "SELECT state FROM task WHERE id = ?"
 _SOME_NAMES = "SELECT DISTINCT name FROM task WHERE campaign_id = ? AND name IS NOT NULL LIMIT ?"
@@ -117,19 +115,6 @@ def reopen(tx: Transaction, request: ReopenCampaign) -> Submitted:
     return Submitted(found.id, found.received, found.sealed)
 
 
-@handles(ShareCampaign)
-def share(tx: Transaction, request: ShareCampaign) -> Changed:
-    """Let any pilot work on the campaign."""
-    if not tx.execute(_HAS_CAMPAIGN, (request.campaign,)).fetchone():
-        raise UsageError(f"there is no campaign {request.campaign} in this store")
-    done = tx.execute(_SHARE, (request.campaign,)).rowcount
-    tx.caches.share(request.campaign)
-    if done:
-        tx.wakeups.tasks_ready()
-        tx.wakeups.changed()
-    return Changed(done)
-
-
 def _find_campaign(tx: Transaction, request: Submit) -> _Campaign:
     """Return the campaign, which is made if it is new."""
     row = tx.execute(_CAMPAIGN, (request.key,)).fetchone()
@@ -142,6 +127,7 @@ def _find_campaign(tx: Transaction, request: Submit) -> _Campaign:
             "no campaign has this key any more: it was removed, or another program goes on with it; "
             "what it has is shown by pilotmtc status"
         )
+    check_name(request.name)
     values = (request.key, request.name, tx.clock.now(), request.own_pilots)
     (id_,) = tx.execute(_INSERT_CAMPAIGN, values).fetchone()
     if not request.own_pilots:

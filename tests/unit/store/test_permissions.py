@@ -20,7 +20,8 @@ AGENT = {
 KEY = AGENT | {
     "Cancel", "CancelPilot", "CreatePilot", "DrainPilot", "Edit", "Explain", "GetCalls", "GetCampaigns", "GetChanges",
     "GetLimits", "GetOutput", "GetOverview", "GetPilotView", "GetReturned", "GetSpans", "GetStore", "GetTail",
-    "GetTask", "GetTasks", "GetWords", "ReopenCampaign", "Retry", "SetLimits", "ShareCampaign", "Submit",
+    "GetTask", "GetTasks", "GetWords", "RenameCampaign", "ReopenCampaign", "Retry", "SetLimits", "ShareCampaign",
+    "Submit",
 }  # fmt: skip
 ASKING = {"BeginSubmit", "Finish", "GetJobs", "PutValue", "ReportJobs", "RevokeKey"}
 PEERS = {

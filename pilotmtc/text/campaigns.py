@@ -1,0 +1,23 @@
+"""Campaigns, in words."""
+
+import shlex
+
+from pilotmtc.model import Campaign
+from pilotmtc.text.plain import plain
+
+_TITLE = 60  # characters of a command
+
+
+def campaign_title(campaign: Campaign) -> str:
+    """Return a campaign's name, or else its command, which may be cut."""
+    if campaign.name:
+        return plain(campaign.name)
+    line = command_title(campaign)
+    return line if len(line) <= _TITLE else line[: _TITLE - 1] + "…"
+
+
+def command_title(campaign: Campaign) -> str:
+    """Return the command of a campaign's first task, on one line, with placeholders; empty if there is none."""
+    words = campaign.command
+    line = words[0] if len(words) == 1 else " ".join(word if "{" in word else shlex.quote(word) for word in words)
+    return plain(" ".join(line.split()))

@@ -1,0 +1,76 @@
+"""Campaigns by name: finding, selecting and renaming them."""
+
+import pytest
+
+from pilotmtc.errors import UsageError
+from pilotmtc.model import CampaignId, Template
+from pilotmtc.protocol.base import Done
+from pilotmtc.protocol.client.campaigns import GetCampaigns, RenameCampaign
+from pilotmtc.protocol.client.tasks import GetTasks
+from pilotmtc.protocol.records import Filter
+from tests.contract.storekit import Kit, row
+
+
+def four(kit: Kit) -> None:
+    """Campaigns 1 to 4, with one task each."""
+    for number, name in enumerate(("scan", "night-1", "night-2", ""), 1):
+        kit.submit(row(number), key=name or "none", name=name)
+
+
+def named(kit: Kit, name: str) -> list[int]:
+    return [one.id for one in kit.store.call(GetCampaigns(name=name)).campaigns]
+
+
+def tasks(kit: Kit, campaign: str | tuple[CampaignId | str, ...]) -> list[int]:
+    return [task.id for task in kit.store.call(GetTasks(Filter(campaign=campaign))).tasks]
+
+
+def test_names_and_wildcards_find_campaigns_and_their_tasks(kit: Kit) -> None:
+    four(kit)
+    assert named(kit, "scan") == [1]
+    assert named(kit, "night-*") == [3, 2]
+    assert named(kit, "*") == [4, 3, 2, 1]
+    assert tasks(kit, "scan") == [1]
+    assert tasks(kit, "night-?") == [2, 3]
+    assert tasks(kit, ("scan", CampaignId(1), "night-2", CampaignId(4))) == [1, 3, 4]
+
+
+def test_name_that_nothing_has_is_an_error_that_says_what_there_is(kit: Kit) -> None:
+    with pytest.raises(UsageError, match="none has a name"):
+        named(kit, "scan")
+    four(kit)
+    for wrong in ("scam", "day-*", "scan[1]"):
+        with pytest.raises(UsageError, match="there are night-2, night-1, scan"):
+            tasks(kit, wrong)
+
+
+def test_name_that_several_have_is_an_error_that_lists_them(kit: Kit) -> None:
+    four(kit)
+    kit.store.call(RenameCampaign(CampaignId(2), "scan"))
+    with pytest.raises(UsageError, match=r"2 campaigns are called 'scan': give a number \(2, 1\)"):
+        tasks(kit, "scan")
+    assert named(kit, "sca*") == [2, 1]
+
+
+def test_name_with_a_wildcard_in_it_is_found_as_it_stands(kit: Kit) -> None:
+    four(kit)
+    kit.store.call(RenameCampaign(CampaignId(4), "night-*"))
+    assert named(kit, "night-*") == [4]
+
+
+def test_campaigns_are_renamed(kit: Kit) -> None:
+    four(kit)
+    assert kit.store.call(RenameCampaign(CampaignId(1), "old")) == Done()
+    assert named(kit, "old") == [1]
+    with pytest.raises(UsageError, match="there is no campaign 9"):
+        kit.store.call(RenameCampaign(CampaignId(9), "x"))
+    with pytest.raises(UsageError, match="cannot be called '17'"):
+        kit.store.call(RenameCampaign(CampaignId(1), "17"))
+    with pytest.raises(UsageError, match="cannot be called '17'"):
+        kit.submit(row(5), key="five", name="17")
+
+
+def test_campaigns_know_the_command_of_their_first_task(kit: Kit) -> None:
+    kit.submit(row("a"), key="a", template=Template(("echo", "{x}"), fields=("x",)))
+    (found,) = kit.store.call(GetCampaigns()).campaigns
+    assert found.command == ("echo", "{x}")

@@ -1,0 +1,45 @@
+"""Campaigns by name on the command line: `status`, `wait`, `results`, conditions, `rename`."""
+
+import pytest
+
+from tests.user import User
+
+
+@pytest.fixture
+def named(user: User) -> User:
+    """Campaigns 1 (scan), 2 (night-1), 3 (night-2) and 4, which has no name and only a command."""
+    for words in (["--name", "scan"], ["--name", "night-1"], ["--name", "night-2"], []):
+        user.cli("submit", *words, "--grid", "x=1..2", "echo {x}")
+    return user
+
+
+def test_campaigns_are_given_by_name(named: User) -> None:
+    assert [one["id"] for one in named.cli("status", "night-*", "--json").record["campaigns"]] == [2, 3]
+    assert "campaign  1 (scan)" in named.cli("status", "scan").out
+    assert named.cli("status").out.splitlines()[-4].endswith("echo {x}")  # for want of a name
+    assert [one["id"] for one in named.cli("tasks", "-c", "scan", "-c", "night-2", "--json").records] == [1, 2, 5, 6]
+    assert [one["id"] for one in named.cli("tasks", "-f", "campaign:night-2,1 x=2", "--json").records] == [2, 6]
+    assert named.cli("cancel", "-c", "night-?", "--json").record["changed"] == 4
+    assert [one["id"] for one in named.cli("results", "scan", "night-1", "--json").records] == [3, 4]
+    assert named.cli("wait", "night-*", "-q", code=1).err == ""
+
+
+def test_names_that_are_wrong_or_several_are_errors(named: User) -> None:
+    named.cli("rename", "night-1", "scan")
+    several = "2 campaigns are called 'scan': give a number (2, 1), or rename some"
+    for words in (["status", "scan"], ["wait", "scan"], ["results", "scan"], ["cancel", "-c", "scan"],
+                  ["rename", "scan", "x"], ["pilot", "submit", "-c", "scan"], ["run", "--resume", "scan"]):  # fmt: skip
+        assert several in named.cli(*words, code=2).err
+    for words in (["status", "nix"], ["retry", "-c", "nix"], ["store", "export", "-c", "nix"]):
+        assert "no campaign is called 'nix': there are night-2, scan" in named.cli(*words, code=2).err
+    assert "'*' means 4 campaigns: choose one of 4 (), 3" in named.cli("rename", "*", "x", code=2).err
+    for name in ("", " "):
+        assert "is empty: give a campaign's number or name" in named.cli("status", name, code=2).err
+    assert named.cli("cancel", "--all", "--json").record["changed"] == 8  # nothing was, until now
+
+
+def test_run_is_resumed_by_name(user: User) -> None:
+    user.cli("run", "-q", "--name", "scan", "test {x} = 1", ":::", "1", "2", code=1)
+    done = user.cli("run", "-q", "--resume", "scan", "--retry-failed", "-j", "1", code=1)
+    assert "campaign 1: 1 done, 1 failed" in done.err
+    assert user.cli("rename", "scan", "", "--json").record["name"] == ""
