@@ -315,6 +315,8 @@ class Task(Struct, frozen=True, omit_defaults=True):
         The newest recorded attempt.
     template
         Id of the template in this store.
+    function
+        Of a call, the name of the function; empty for a command.
     """
 
     id: TaskId
@@ -338,6 +340,7 @@ class Task(Struct, frozen=True, omit_defaults=True):
     cancel: bool = False
     last: Attempt | None = None
     template: int = 0
+    function: str = ""
 
 
 class Campaign(Struct, frozen=True, omit_defaults=True):

@@ -1,5 +1,7 @@
 """From what the store says of a call that is over to its value or its exception."""
 
+from typing import Any
+
 from pilotmtc.errors import PilotMTCError, TaskFailed
 from pilotmtc.executor.future import PoolBroken
 from pilotmtc.executor.ledger import Future, without
@@ -21,29 +23,37 @@ _HELP = {
 
 def end(future: Future, row: ReturnedCall, values: Values) -> None:
     """Give a future the value that its call has returned, or the exception that says why there is none."""
-    try:
-        if row.state is TaskState.DONE and row.value is not None:
-            value = load(values.get(row.value))
-        else:
-            future.set_exception(failure(future, row, values))
-            return
-    except PilotMTCError as error:
-        future.set_exception(error)
-    except BaseException as error:  # noqa: BLE001 -- a user's class may raise anything when it is loaded
-        future.set_exception(_unreadable(future, error))
-    else:
-        future.set_result(value)
-    finally:
-        if future.inputs:
-            future.inputs = ()
-
-
-def failure(future: Future, row: ReturnedCall, values: Values) -> BaseException:
-    """Return the exception of a call that has returned nothing."""
+    bad = None
     if row.state is TaskState.SKIPPED:
         bad = next((need for need in future.inputs if need.done() and (need.cancelled() or need.exception())), None)
-        if bad is not None:
-            return without(future, bad)
+    value, error = outcome(future.call, row, values) if bad is None else (None, without(future, bad))
+    if error is None:
+        future.set_result(value)
+    else:
+        future.set_exception(error)
+    if future.inputs:
+        future.inputs = ()
+
+
+def outcome(call: str, row: ReturnedCall, values: Values) -> tuple[Any, BaseException | None]:
+    """Return what a call has returned; or None, and the exception that says why there is nothing.
+
+    Parameters
+    ----------
+    call
+        As people see it.
+    """
+    try:
+        if row.state is TaskState.DONE and row.value is not None:
+            return load(values.get(row.value)), None
+        return None, _failure(call, row, values)
+    except PilotMTCError as error:
+        return None, error
+    except BaseException as error:  # noqa: BLE001 -- a user's class may raise anything when it is loaded
+        return None, _unreadable(call, row, error)
+
+
+def _failure(call: str, row: ReturnedCall, values: Values) -> BaseException:
     raised: BaseException | None = None
     if row.value is not None:
         raised = load_exception(values.get(row.value))
@@ -54,7 +64,7 @@ def failure(future: Future, row: ReturnedCall, values: Values) -> BaseException:
         broken.__cause__ = raised
         return broken
     failed = TaskFailed(
-        _sentence(future, row),
+        _sentence(call, row),
         task=row.task,
         attempt=row.attempt,
         cause=row.state.name if row.cause is None else row.cause.name,
@@ -65,9 +75,9 @@ def failure(future: Future, row: ReturnedCall, values: Values) -> BaseException:
     return failed
 
 
-def _sentence(future: Future, row: ReturnedCall) -> str:
+def _sentence(called: str, row: ReturnedCall) -> str:
     where = f" on {row.node}" if row.node else ""
-    call = f"{future.call} (task {row.task})"
+    call = f"{called} (task {row.task})"
     if row.state is TaskState.DONE:  # as a task that was no call
         return f"{call} is over, and the store has no value of it: see pilotmtc tasks {row.task}"
     if row.state is TaskState.SKIPPED:
@@ -89,11 +99,10 @@ def _sentence(future: Future, row: ReturnedCall) -> str:
     return f"{text}; it wrote:\n{said}" if said else text
 
 
-def _unreadable(future: Future, error: BaseException) -> BaseException:
+def _unreadable(call: str, row: ReturnedCall, error: BaseException) -> BaseException:
     found = TaskFailed(
-        f"{future.call} (task {future.task_id}) has returned, but its value cannot be loaded here: "
-        f"{type(error).__name__}: {error}",
-        task=future.task_id or 0,
+        f"{call} (task {row.task}) has returned, but its value cannot be loaded here: {type(error).__name__}: {error}",
+        task=row.task,
         cause=Cause.EXIT.name,
         returncode=0,
     )

@@ -10,7 +10,7 @@ from pilotmtc.executor.ledger import Ledger, Row, Target, end_all
 from pilotmtc.executor.values import Values
 from pilotmtc.model import After, Call, CampaignId, TaskId, TaskRow
 from pilotmtc.protocol.base import Request
-from pilotmtc.protocol.client.campaigns import GetCampaigns, ReopenCampaign, ShareCampaign, Submit
+from pilotmtc.protocol.client.campaigns import CALLS, GetCampaigns, ReopenCampaign, ShareCampaign, Submit
 from pilotmtc.protocol.client.tasks import Cancel, Retry
 from pilotmtc.protocol.records import Filter
 from pilotmtc.session.link import StoreLink
@@ -18,7 +18,6 @@ from pilotmtc.session.submit.sending import new_key
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
-_KEYS = "calls-"  # so the keys of such campaigns begin
 _MANY = 5000  # tasks in a message
 _AGAIN_S = 1.0
 _SAY_EVERY_S = 60.0
@@ -34,7 +33,7 @@ class Sender:
         self._values = values
         self._name = name
         self._shared = shared
-        self._key = f"{_KEYS}{new_key()}"
+        self._key = f"{CALLS}{new_key()}"
         self._offset = 0
         self._campaign: CampaignId | None = None
 
@@ -48,7 +47,7 @@ class Sender:
         found = [
             campaign
             for campaign in self._link.call(GetCampaigns()).campaigns
-            if campaign.name == self._name and campaign.key.startswith(_KEYS)
+            if campaign.name == self._name and campaign.key.startswith(CALLS)
         ]
         if not found:
             return None

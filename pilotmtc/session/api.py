@@ -13,6 +13,7 @@ from pilotmtc.protocol.client.campaigns import GetCampaigns, RenameCampaign, Sub
 from pilotmtc.protocol.client.tasks import Cancel, Retry
 from pilotmtc.protocol.records import Filter
 from pilotmtc.session.arguments import text
+from pilotmtc.session.functions import Functions
 from pilotmtc.session.link import StoreLink
 from pilotmtc.session.look.follow import get_campaign
 from pilotmtc.session.look.select import NewValues, Selection, as_choice, as_edit
@@ -31,7 +32,7 @@ from pilotmtc.store.interface import Store
 from pilotmtc.transport.link import Ask
 
 
-class Session(Queries, Maintenance):
+class Session(Functions, Queries, Maintenance):
     """A store, and everything that can be done with it. Threads may share a session.
 
     Parameters

@@ -1,9 +1,10 @@
 """The part of a session that reads the store: campaigns, tasks, results, outputs, reasons."""
 
+import functools
 import itertools
 import time
-from collections.abc import Iterator
-from typing import Unpack
+from collections.abc import Iterator, Sequence
+from typing import Any, Unpack
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import Campaign, Task, TaskId
@@ -20,6 +21,7 @@ from pilotmtc.session.look.output import OutputPiece, follow_output, get_output,
 from pilotmtc.session.look.pages import get_page, pages
 from pilotmtc.session.look.results import TaskResult, results
 from pilotmtc.session.look.select import Selection, as_filter
+from pilotmtc.session.run.as_they_end import results_of_campaign
 from pilotmtc.states import TaskState
 
 _PAGE = 1000
@@ -160,8 +162,9 @@ class Queries:
         return follow_output(self._link, _task_id(task))
 
     def results(
-        self, *, outputs: bool = True, whole: bool = False, newest: bool = False, **select: Unpack[Selection]
-    ) -> Iterator[TaskResult]:
+        self, *, outputs: bool = True, whole: bool = False, newest: bool = False, wait: bool | None = None,
+        **select: Unpack[Selection],
+    ) -> Iterator[TaskResult]:  # fmt: skip
         """Yield the results of finished tasks in order of their ids.
 
         Parameters
@@ -170,9 +173,32 @@ class Queries:
             Whether to fetch their stdout and stderr.
         whole
             Whether to read outputs that were too large for the store from their files.
+        wait
+            Go on with the results of the others as they finish, until none of the campaign is left. None does so with
+            calls of functions, if one campaign is named, as long as there is a pilot that may make the rest.
+
+        Raises
+        ------
+        UsageError
+            If there is nothing, or several things, to wait for.
         """
-        wish = as_filter("outputs", "whole", "newest", **select)
-        return results(self._link, wish, outputs=outputs, whole=whole, newest=newest)
+        wish = as_filter("outputs", "whole", "newest", "wait", **select)
+        fetch = functools.partial(
+            results, self._link, outputs=outputs, whole=whole, newest=newest, load=self._load_value
+        )
+        if isinstance(wish.campaign, int | str) and wait is not False and not newest:
+            return results_of_campaign(self._link, wish.campaign, wish, fetch, wait=wait)
+        if wait:
+            raise UsageError(
+                "wait=True gives results in the order in which tasks end: leave out newest=True"
+                if newest
+                else "wait=True is for the results of one campaign: give campaign="
+            )
+        return fetch(wish)
+
+    def _load_value(self, task: TaskId, call: str, near: Sequence[TaskId]) -> Any:
+        """Return what a call has returned; a session that has functions knows how."""
+        raise NotImplementedError
 
     def vocabulary(self) -> Vocabulary:
         """Return the names of parameters and the tags in use, for the completion of filters."""

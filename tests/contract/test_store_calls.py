@@ -232,7 +232,7 @@ def test_call_of_which_the_result_never_came_runs_again(kit: Kit, digest: str) -
         assert kit.store.call(lost) == Finished(0, 1)
         assert kit.state(id_) is (S.READY if number < CRASH_LIMIT else S.FAILED)
     (call,) = returned(kit, id_)
-    assert (call.cause, call.exit_code, call.value, call.text) == (Cause.PILOT_LOST, None, None, "")
+    assert (call.cause, call.exit_code, call.value, call.value_text) == (Cause.PILOT_LOST, None, None, "")
     assert call.message == "its result of 9 bytes was lost on the way to the store"
 
 
@@ -242,7 +242,7 @@ def test_text_of_a_result_is_bounded(kit: Kit) -> None:
     (task,) = kit.claim(pilot)
     kit.store.call(Finish(pilot, (ended(task, None, code=1, text="x" * 10_000),)))
     (call,) = returned(kit, id_)
-    assert (call.text, call.value) == ("x" * TEXT_CHARS, None)
+    assert (call.value_text, call.value) == ("x" * TEXT_CHARS, None)
 
 
 # -- results as arguments ----------------------------------------------------------------------------------------

@@ -72,7 +72,7 @@ def test_calls_run_beside_commands(calls: Calls) -> None:
     tasks = calls.submit(twice, *[(number,) for number in range(2000)])
     pilot = site.start(PilotDescription(cores=2))
     assert calls.values(tasks) == [2 * number for number in range(2000)]
-    assert calls.returned(tasks[-1:])[0].text == "3998"
+    assert calls.returned(tasks[-1:])[0].value_text == "3998"
     assert site.wait() == {TaskState.DONE: 2030}
     assert [site.output(task).stdout.decode() for task in commands] == [f"{task}\n" for task in commands]
     assert 1 <= len(function_workers(pilot.directory)) <= 2
@@ -98,7 +98,12 @@ def test_exception_and_output_are_in_the_store(calls: Calls) -> None:
     (task,) = calls.submit(fail, ("bad x",))
     calls.site.start()
     (row,) = calls.returned([task])
-    assert (row.state, row.cause, row.exit_code, row.text) == (TaskState.FAILED, Cause.EXIT, 1, "ValueError: bad x")
+    assert (row.state, row.cause, row.exit_code, row.value_text) == (
+        TaskState.FAILED,
+        Cause.EXIT,
+        1,
+        "ValueError: bad x",
+    )
     assert "in fail" in str(calls.load(row).__cause__)
     assert row.stderr.endswith(b"ValueError: bad x\n")
     assert calls.site.output(task).stdout == b"about to fail\n"

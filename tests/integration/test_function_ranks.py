@@ -75,7 +75,7 @@ def test_call_on_ranks_returns_that_of_the_first_or_all(calls: Calls) -> None:
     assert calls.values(every) == [[(rank, 3, 63) for rank in range(3)]]
     assert calls.values(singles) == list(range(30))
     (row,) = calls.returned(every)
-    assert (row.cause, row.exit_code, row.text) == (Cause.EXIT, 0, "[(0, 3, 63), (1, 3, 63), (2, 3, 63)]")
+    assert (row.cause, row.exit_code, row.value_text) == (Cause.EXIT, 0, "[(0, 3, 63), (1, 3, 63), (2, 3, 63)]")
     assert sorted(calls.site.output(one[0]).stdout.split(b"\n")) == [b"", b"rank 0", b"rank 1", b"rank 2"]
     assert not [name for name in os.listdir(Path(calls.site.pilots[0].directory, "values")) if name.startswith(".")]
 
@@ -91,7 +91,7 @@ def test_exception_on_one_rank_ends_the_others(calls: Calls) -> None:
     tasks = calls.submit(fail_on_one, (mark,), resources=Resources(ranks=3), python=SYSTEM, env=MPIEXEC)
     calls.site.start(PilotDescription(cores=4, pin=False))
     (row,) = calls.returned(tasks)
-    assert (row.cause, row.exit_code, row.text) == (Cause.EXIT, 1, "ValueError: bad rank")
+    assert (row.cause, row.exit_code, row.value_text) == (Cause.EXIT, 1, "ValueError: bad rank")
     error = calls.load(row)
     assert (type(error), error.args) == (ValueError, ("bad rank",))
     assert "in fail_on_one" in str(error.__cause__)

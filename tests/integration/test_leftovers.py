@@ -89,7 +89,7 @@ def test_large_results_are_sent_with_their_values_and_these_are_removed(client: 
     assert send_spool(client, dead.pilot.id, dead.directory) == 2
     for task, data in zip(dead.tasks, (LARGE, small), strict=True):
         back = dead.returned(task)
-        assert (back.state, back.text) == (TaskState.DONE, "text")
+        assert (back.state, back.value_text) == (TaskState.DONE, "text")
         assert back.value == Value(digest=hashlib.sha256(data).hexdigest(), size=len(data))
         assert client.call(GetValue(back.value.digest)).data == data[:PART_BYTES]
     assert list(dead.directory.iterdir()) == []

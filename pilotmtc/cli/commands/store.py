@@ -161,7 +161,7 @@ def export(campaigns: tuple[int | str, ...], form: str | None, output: str | Non
         form = "csv" if output is not None and output.endswith(".csv") else "jsonl"
     with open_session() as session, new_file(session, output) as stream:
         campaign = campaigns or None
-        found = session.results(campaign=campaign, outputs=(stdout, stderr) != ("none", "none"))
+        found = session.results(wait=False, campaign=campaign, outputs=(stdout, stderr) != ("none", "none"))
         if form == "csv":
             put_csv(found, session.fields(campaign=campaign), stdout, stderr, stream)
         else:

@@ -3,6 +3,8 @@
 from pilotmtc.model import Campaign, CampaignId, Resources, TaskId, TaskRow, Template
 from pilotmtc.protocol.base import CLIENTS, Changed, Done, Effect, Handling, Reply, Request
 
+CALLS = "calls-"  # so the keys of campaigns begin that are calls of functions
+
 
 class Submitted(Reply, frozen=True):
     """The first `received` tasks of the campaign are safe on disk.

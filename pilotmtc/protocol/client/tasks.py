@@ -129,7 +129,7 @@ class ReturnedCall(Struct, frozen=True, array_like=True):
         The newest recorded attempt, to which all that follows belongs; 0 if there is none, and then `cause` is None.
     value
         What it returned (exit code 0) or raised, pickled; None if it did neither.
-    text
+    value_text
         The same for people.
     stderr
         What it wrote, as far as the store has it; of DONE tasks left out.
@@ -144,7 +144,7 @@ class ReturnedCall(Struct, frozen=True, array_like=True):
     node: str = ""
     message: str | None = None
     value: Value | None = None
-    text: str = ""
+    value_text: str = ""
     stderr: bytes = b""
 
 

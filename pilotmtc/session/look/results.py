@@ -3,13 +3,14 @@
 import codecs
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeAlias
 
 import msgspec
 from msgspec import Struct
 
 from pilotmtc.campaign.outputs import is_device
-from pilotmtc.errors import StoreError
+from pilotmtc.errors import StoreError, UsageError
 from pilotmtc.model import CampaignId, Task, TaskId
 from pilotmtc.protocol.client.tasks import GetOutput, Output
 from pilotmtc.protocol.records import Filter
@@ -37,8 +38,10 @@ class TaskResult(Struct, frozen=True):
         The size of its output.
     stdout_path, stderr_path
         The file with the whole output, if it was too large for the store or if the task writes to a file.
+    function
+        Of a call, the name of the function; empty for a command.
     value_text
-        What a call of a function returned or raised, as a text.
+        What a call returned or raised, as a text.
     """
 
     id: TaskId
@@ -63,7 +66,27 @@ class TaskResult(Struct, frozen=True):
     stderr_bytes: int = 0
     stdout_path: str | None = None
     stderr_path: str | None = None
+    function: str = ""
     value_text: str = ""
+    _returned: "_Returned | None" = None
+
+    @property
+    def value(self) -> Any:
+        """What a call of a function returned; it is loaded now, from a store of the user's own only.
+
+        Raises
+        ------
+        Exception
+            What the call raised, or `TaskFailed` if it ended in another way.
+        UsageError
+            If it is a command.
+        ConfigError
+            If the store is somebody else's.
+        """
+        if self._returned is None:
+            what = "was not found by session.results()" if self.function else "is a command: see its stdout"
+            raise UsageError(f"task {self.id} has no value here, because it {what}")
+        return self._returned.get()
 
     @property
     def ok(self) -> bool:
@@ -81,20 +104,53 @@ class TaskResult(Struct, frozen=True):
         return self.stderr.decode("utf-8", "replace")
 
 
+Load: TypeAlias = Callable[[TaskId, str, Sequence[TaskId]], Any]  # a task, its call as people see it, and others near
+
+
+class _Returned:
+    """What a call has returned, which is loaded when it is asked for, and once."""
+
+    __slots__ = ("_call", "_load", "_near", "_task", "_value")
+
+    def __init__(self, load: Load, task: Task, near: Sequence[TaskId]) -> None:
+        self._load: Load | None = load
+        self._task = task.id
+        self._call = f"{task.function}({', '.join(task.params.values())})"
+        self._near = near
+        self._value: Any = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Returned) and other._task == self._task
+
+    def __hash__(self) -> int:
+        return hash(self._task)
+
+    def __repr__(self) -> str:
+        return f"<what {self._call} returned>"
+
+    def get(self) -> Any:
+        """Return it, or raise what the call has raised."""
+        if self._load is not None:
+            self._value = self._load(self._task, self._call, self._near)
+            self._load = None
+        return self._value
+
+
 def results(
-    link: StoreLink, select: Filter, *, outputs: bool = True, whole: bool = False, newest: bool = False
-) -> Iterator[TaskResult]:
-    """Yield the results of the selected tasks that have finished."""
+    link: StoreLink, select: Filter, *, outputs: bool = True, whole: bool = False, newest: bool = False,
+    load: Load | None = None,
+) -> Iterator[TaskResult]:  # fmt: skip
+    """Yield the results of the selected tasks that have finished; `load` loads what calls have returned."""
     states = TASK_FINAL if select.states is None else TASK_FINAL.intersection(select.states)
     if not states:
         return
     finished = msgspec.structs.replace(select, states=tuple(states))
     for page in pages(link, finished, newest=newest):
-        yield from with_outputs(link, page, outputs=outputs, whole=whole)
+        yield from with_outputs(link, page, outputs=outputs, whole=whole, load=load)
 
 
 def with_outputs(
-    link: StoreLink, tasks: Iterable[Task], *, outputs: bool = True, whole: bool = False
+    link: StoreLink, tasks: Iterable[Task], *, outputs: bool = True, whole: bool = False, load: Load | None = None
 ) -> Iterator[TaskResult]:
     """Yield the result of each task; outputs are fetched many at a time."""
     them = iter(tasks)
@@ -107,14 +163,19 @@ def with_outputs(
                 strict=True,
             )
         )
+        calls = [task.id for task in some if task.function]
         for task in some:
-            yield _result(task, found.get(task.id), whole=whole)
+            returned = _Returned(load, task, calls) if task.function and load is not None else None
+            yield _result(task, found.get(task.id), returned, whole=whole)
 
 
-def _result(task: Task, output: Output | None, *, whole: bool) -> TaskResult:
+def _result(task: Task, output: Output | None, returned: _Returned | None, *, whole: bool) -> TaskResult:
     last = task.last
     if last is None:
-        return TaskResult(task.id, task.campaign, task.name, task.tags, task.params, task.state)
+        return TaskResult(
+            task.id, task.campaign, task.name, task.tags, task.params, task.state, function=task.function,
+            _returned=returned,
+        )  # fmt: skip
     return TaskResult(
         id=task.id,
         campaign=task.campaign,
@@ -138,7 +199,9 @@ def _result(task: Task, output: Output | None, *, whole: bool) -> TaskResult:
         stderr_bytes=last.stderr_bytes,
         stdout_path=output.stdout_path if output else last.stdout_path,
         stderr_path=output.stderr_path if output else last.stderr_path,
+        function=task.function,
         value_text=last.value_text,
+        _returned=returned,
     )
 
 

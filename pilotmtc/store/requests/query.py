@@ -164,7 +164,7 @@ def task_of(tx: Transaction, row: Row) -> Task:
         dict(zip(template.fields, _decode_strings(params), strict=True)) if params else {},
         tx.caches.resources.get(resources_id), template.max_retries, failures, crashes, unmet, name,
         _decode_strings(tags) if tags else (), pilot, started_at, not_before, bool(cancel), found[0] if found else None,
-        template_id,
+        template_id, "" if template.function is None else template.function.name,
     )  # fmt: skip
 
 
