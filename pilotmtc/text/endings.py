@@ -54,9 +54,15 @@ class EndedAttempt(Protocol):
     def message(self) -> str | None:
         """An explanation from pilotmtc or the system, if there is one."""
 
+    @property
+    def value_text(self) -> str:
+        """What a call of a function returned or raised, as a text; empty if it did neither, and for commands."""
+
 
 def describe_end(last: EndedAttempt) -> str:
-    """Return in a few words how an attempt ended: ``exit 3``, ``killed by SIGSEGV``, ``over its time limit``."""
+    """Return in a few words how an attempt ended: ``exit 3``, ``raised ValueError``, ``over its time limit``."""
+    if last.cause is Cause.EXIT and last.value_text:
+        return "returned" if last.exit_code == 0 else f"raised {last.value_text.partition(':')[0]}"
     if last.cause is Cause.EXIT:
         return f"exit {last.exit_code}"
     if last.cause is Cause.SIGNAL:
@@ -68,6 +74,8 @@ def describe_end(last: EndedAttempt) -> str:
 
 def end_sentence(last: Attempt, need: Resources) -> str:
     """Return how an attempt ended as a sentence, with the limit that it has exceeded, if any."""
+    if last.cause is Cause.EXIT and last.value_text:
+        return f"it raised {last.value_text}" if last.exit_code else "it returned"
     if last.cause is Cause.EXIT:
         return f"it exited with code {last.exit_code}"
     if last.cause is Cause.TIMEOUT:

@@ -4,19 +4,20 @@ from pilotmtc.errors import UsageError
 from pilotmtc.model import GRACE_S, Attempt, Resources, Task, Template
 from pilotmtc.protocol.client.tasks import TaskDetail
 from pilotmtc.resources.kinds import CORES, GPUS, MEMORY, named
-from pilotmtc.template import shown
+from pilotmtc.template import expand, shown
 from pilotmtc.text.endings import describe_end, message_of
 from pilotmtc.text.numbers import ago
 from pilotmtc.units import format_duration, format_memory
 
 
 def command_line(task: Task) -> str:
-    """Return a task's command with its parameters, as a line for users."""
-    template = Template(task.command, task.shell, tuple(task.params))
+    """Return a task's command with its parameters, or a call such as ``work(3.0)``, as a line for users."""
+    template, params = Template(task.command, task.shell, tuple(task.params)), tuple(task.params.values())
+    ids = {"task": task.id, "attempt": max(task.attempt, 1), "campaign": task.campaign}
     try:
-        return shown(
-            template, tuple(task.params.values()), task=task.id, attempt=max(task.attempt, 1), campaign=task.campaign
-        )
+        if task.function:  # which is for no shell, and so not quoted
+            return " ".join(expand(template, params, **ids).argv)
+        return shown(template, params, **ids)
     except UsageError:  # it cannot be expanded, as the task's failure will say
         return " ".join(task.command)
 
@@ -31,9 +32,7 @@ def detail_rows(detail: TaskDetail, now: float) -> list[tuple[str, str]]:
     rows = [
         ("task", f"{task.id}{f' ({task.name})' if task.name else ''} of campaign {task.campaign}"),
         ("state", state),
-        ("command", command_line(task)),
-        ("value", task.last.value_text if task.last is not None and task.state.name == "DONE" else ""),
-        ("params", ", ".join(f"{name}={value}" for name, value in task.params.items())),
+        *_what_it_is(task, template),
         ("needs", needs_words(task.resources)),
         ("priority", str(task.priority) if task.priority else ""),
         ("tags", ", ".join(task.tags)),
@@ -51,6 +50,28 @@ def detail_rows(detail: TaskDetail, now: float) -> list[tuple[str, str]]:
             ("stderr", template.stderr or ""),
         ]
     return rows
+
+
+def _what_it_is(task: Task, template: Template | None) -> list[tuple[str, str]]:
+    if not task.function:
+        params = ", ".join(f"{name}={value}" for name, value in task.params.items())
+        return [("command", command_line(task)), ("params", params)]
+    said = task.last.value_text if task.last is not None else ""
+    rows = [
+        ("call", command_line(task)),
+        ("value", said if task.state.name == "DONE" else ""),
+        ("raised", said if task.state.name == "FAILED" else ""),
+        ("function", task.function),
+    ]
+    if template is not None and template.function is not None:
+        version = ".".join(map(str, template.function.version))
+        rows.append(("python", f"{template.function.python or 'that of the pilot'}, for functions of Python {version}"))
+    return rows
+
+
+def last_lines(data: bytes, most: int) -> list[str]:
+    """Return the last lines of what was written, such as a traceback."""
+    return data.decode("utf-8", "replace").rstrip().splitlines()[-most:]
 
 
 def attempt_row(attempt: Attempt, now: float) -> tuple[str, ...]:

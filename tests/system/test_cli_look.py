@@ -260,7 +260,7 @@ def test_what_calls_returned_is_shown_as_text(user: User) -> None:
     rows = list(csv.DictReader(io.StringIO(user.cli("store", "export", "--format", "csv").out)))
     assert [row["value"] for row in rows] == ["", "", "1"]  # a parameter's
     found = user.cli("results", "1", "--json").records + user.cli("results", "2", "--json").records
-    assert [one["value"] for one in found] == ["array([1, 2])", "ValueError: bad\nx", None]
-    assert user.cli("task", "1", "--json").record["attempts"][0]["value"] == "array([1, 2])"
+    assert [one["value_text"] for one in found] == ["array([1, 2])", "ValueError: bad\nx", None]
+    assert user.cli("task", "1", "--json").record["attempts"][0]["value_text"] == "array([1, 2])"
     assert "array([1, 2])" in user.cli("task", "1").out
     assert "ValueError: bad" in user.cli("task", "2").out

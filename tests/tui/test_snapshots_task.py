@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from msgspec.structs import replace
 
-from pilotmtc.model import TaskId
+from pilotmtc.model import Function, TaskId
 from pilotmtc.protocol.client.tasks import GetOutput, GetTail, GetTask, Output, Tail
 from pilotmtc.protocol.records import Neighbour, OutputTail
 from pilotmtc.states import Cause, PilotState, TaskState
@@ -18,6 +18,14 @@ pytestmark = pytest.mark.usefixtures("still")
 S = TaskState
 STDOUT = b"".join(b"step %4d  likelihood %.6f\n" % (step, 1 / (step + 1)) for step in range(60))
 STDERR = "warning: \x1b[31mno convergence\x1b[0m after 60 steps\nTraceback: größer als 東京\n".encode()
+
+
+TRACEBACK = b"""\
+Traceback (most recent call last):
+  File "/scratch/me/higgs/work.py", line 7, in simulate
+    raise ValueError(f"x is {x}: it must not be negative")
+ValueError: x is -1.5: it must not be negative
+"""
 
 
 def task_screen(app: MtcApp) -> None:
@@ -62,6 +70,25 @@ def of_a_ready_one() -> MtcApp:
     return app_with(overview, near(task, pilots=pilots, ahead=10_000))
 
 
+def of_a_call() -> MtcApp:
+    last = replace(attempt(27, 2, code=1, elapsed_s=0.31), value_text="ValueError: x is -1.5: it must not be negative")
+    task = replace(
+        scan(27, S.FAILED, last), command=("simulate({args})",), params={"args": "-1.5, seed=3"}, function="simulate"
+    )
+    function = Function("simulate", "0" * 64, python="/opt/python3.12/bin/python", version=(3, 12))
+    first = replace(attempt(27, 1, Cause.SIGNAL, elapsed_s=0.1, ago_s=700.0), message="the function worker ended")
+    found = near(task, first, last)
+    template = replace(found[GetTask].template, function=function, fields=("args",))
+    return app_with(
+        running(failures=True),
+        {
+            **found,
+            GetTask: replace(found[GetTask], template=template),
+            GetOutput: Output(True, 2, b"", TRACEBACK, 0, len(TRACEBACK)),
+        },
+    )
+
+
 @pytest.mark.parametrize(
     "app", [of_a_failed_one, of_a_running_one, of_a_waiting_one, of_a_ready_one], ids=lambda app: app.__name__
 )
@@ -83,6 +110,15 @@ def test_output_of_a_failed_one(snap_compare: Compare) -> None:
 def test_output_of_a_running_one(snap_compare: Compare) -> None:
     before = shown(task_screen, "campaign", ("2",), "stdout")
     assert snap_compare(of_a_running_one(), terminal_size=MIDDLE, run_before=before)
+
+
+def test_call_that_failed(snap_compare: Compare) -> None:
+    assert snap_compare(of_a_call(), terminal_size=MIDDLE, run_before=shown(task_screen, "Traceback"))
+
+
+def test_attempts_of_a_call(snap_compare: Compare) -> None:
+    before = shown(task_screen, "campaign", ("3",), "raised ValueError")
+    assert snap_compare(of_a_call(), terminal_size=MIDDLE, run_before=before)
 
 
 def test_neighbours(snap_compare: Compare) -> None:

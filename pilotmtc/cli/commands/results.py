@@ -6,11 +6,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from pilotmtc.cli.command import command, hint, newest_campaign, open_session
 from pilotmtc.cli.options.selection import STATES
 from pilotmtc.cli.options.types import CAMPAIGN, Number, json_option
 from pilotmtc.cli.output import shapes, streams
+from pilotmtc.cli.output.values import as_json
+from pilotmtc.errors import PilotMTCError
 from pilotmtc.text.numbers import count
 from pilotmtc.text.tables import Column
 from pilotmtc.units import format_duration, format_memory
@@ -72,7 +75,7 @@ def results(campaigns: tuple[int | str, ...], as_csv: bool, as_json: bool, limit
         them = session.campaigns_named(*campaigns) if campaigns else (session.campaign(newest_campaign(session, None)),)
         campaign = [one.id for one in them]
         select: Any = {"campaign": campaign, "states": options["states"] or None}
-        found = session.results(outputs=(stdout, stderr) != ("none", "none"), **select)
+        found = session.results(wait=False, outputs=(stdout, stderr) != ("none", "none"), **select)
         shown = itertools.islice(found, limit or None)
         if as_json:
             streams.put_bytes(json_lines(shown, stdout, stderr))
@@ -101,8 +104,29 @@ def part_of(text: str, part: str) -> str:
 
 def json_lines(found: "Iterable[TaskResult]", stdout: str, stderr: str) -> Iterator[bytes]:
     """Yield results as JSON, one object a line, in blocks: an output may be larger than memory."""
+    values = _Values()
     for result in found:
-        yield from streams.json_line(shapes.result(result), _texts(result, stdout, stderr))
+        shape = shapes.result(result) | {"value": values.of(result)}
+        yield from streams.json_line(shape, _texts(result, stdout, stderr))
+
+
+class _Values:
+    """What calls returned, as JSON. Why there is none is said once."""
+
+    def __init__(self) -> None:
+        self._told = False
+
+    def of(self, result: "TaskResult") -> msgspec.Raw | None:
+        if not result.function or not result.ok:
+            return None
+        try:
+            said = as_json(result.value)
+        except PilotMTCError as error:  # it cannot be loaded here, or must not be; there is its text
+            if not self._told:
+                streams.warn(str(error))
+                self._told = True
+            return None
+        return None if said is None else msgspec.Raw(said)
 
 
 def put_csv(found: "Iterable[TaskResult]", fields: Sequence[str], stdout: str, stderr: str, stream: IO[str]) -> None:
@@ -122,7 +146,7 @@ def put_csv(found: "Iterable[TaskResult]", fields: Sequence[str], stdout: str, s
         cells = [
             *(shape[column] for column in BEFORE),
             *(params.get(field) for field in fields),
-            *(shape[column] for column in after),
+            *(result.value_text if column == VALUE else shape[column] for column in after),
         ]
         stream.write(",".join(map(_cell, cells)))
         for pieces in _texts(result, stdout, stderr).values():
@@ -170,6 +194,7 @@ def _put_table(rows: "list[TaskResult]", fields: Sequence[str], stdout: str, std
         Column("TIME", right=True, spare=2),
         Column("CPU", right=True, spare=4),
         Column("MEMORY", right=True, spare=3),
+        Column("VALUE", optional=True),
         Column("STDOUT", optional=True),
         Column("STDERR", optional=True),
     ]
@@ -183,6 +208,7 @@ def _put_table(rows: "list[TaskResult]", fields: Sequence[str], stdout: str, std
             format_duration(row.elapsed_s) if row.attempt else "",
             format_duration(row.cpu_s) if row.attempt else "",
             format_memory(row.memory_bytes) if row.memory_bytes else "",
+            row.value_text,
             part_of(row.text, stdout),
             part_of(row.error_text, stderr),
         )

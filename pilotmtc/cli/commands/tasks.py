@@ -11,14 +11,17 @@ from pilotmtc.cli.command import command, hint, open_session
 from pilotmtc.cli.options.selection import check_ids, filter_options, selected
 from pilotmtc.cli.options.types import ID, Number, json_option
 from pilotmtc.cli.output import shapes, streams
+from pilotmtc.text.plain import plain
 from pilotmtc.text.tables import Column, pairs
 from pilotmtc.units import format_duration, format_memory
 
 if TYPE_CHECKING:
     from pilotmtc.model import Task
     from pilotmtc.protocol.client.tasks import TaskDetail
+    from pilotmtc.session import Session
 
 _SHOWN = 100
+_TRACEBACK_LINES = 20
 _TASKS_EXAMPLES = """\
 pilotmtc tasks --state failed
 pilotmtc tasks --campaign 7 --exit 3 --limit 0
@@ -110,13 +113,25 @@ def task(id: int, as_json: bool) -> None:  # noqa: A002 -- click's name for the 
     """Show everything about the task ID: its command, what it needs, its attempts, what it waits for."""
     with open_session() as session:
         found = session.task(id)
-    if as_json:
-        streams.put_json(shapes.detail(found))
-        return
-    _put_detail(found)
+        if as_json:
+            streams.put_json(shapes.detail(found))
+            return
+        _put_detail(found, _traceback(session, found))
 
 
-def _put_detail(detail: "TaskDetail") -> None:
+def _traceback(session: "Session", detail: "TaskDetail") -> list[str]:
+    """Return the end of what a call that has failed wrote to stderr, which is its traceback."""
+    from pilotmtc.states import TaskState
+    from pilotmtc.text.tasks import last_lines
+
+    task = detail.task
+    assert task is not None
+    if not task.function or task.state is not TaskState.FAILED or task.last is None or not task.last.stderr_bytes:
+        return []
+    return last_lines(session.output(task.id, whole=False).stderr, _TRACEBACK_LINES)
+
+
+def _put_detail(detail: "TaskDetail", traceback: list[str]) -> None:
     from pilotmtc.text.tasks import attempt_row, detail_rows
 
     assert detail.task is not None
@@ -128,4 +143,6 @@ def _put_detail(detail: "TaskDetail") -> None:
     if detail.attempts:
         streams.put([""])
         streams.put_table(_ATTEMPT_COLUMNS, [attempt_row(one, now) for one in detail.attempts])
+        if traceback:
+            streams.put(["", *map(plain, traceback)])
         streams.tell(f"what it wrote: {hint(f'logs {detail.task.id}')}")

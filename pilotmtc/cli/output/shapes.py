@@ -108,7 +108,7 @@ def attempt(record: "Attempt") -> Shape:
         "stderr_bytes": record.stderr_bytes,
         "stdout_path": record.stdout_path,
         "stderr_path": record.stderr_path,
-        "value": record.value_text or None,
+        "value_text": record.value_text or None,
     }
 
 
@@ -124,6 +124,7 @@ def task(record: "Task") -> Shape:
         "command": record.command[0] if record.shell else record.command,
         "shell": record.shell,
         "params": record.params,
+        "function": record.function or None,
         "priority": record.priority,
         **resources(record.resources),
         "max_retries": record.max_retries,
@@ -150,6 +151,7 @@ def detail(record: "TaskDetail") -> Shape:
         "stdout": template.stdout if template else None,
         "stderr": template.stderr if template else None,
         "append": template.append if template else False,
+        "python": (template.function.python or None) if template and template.function else None,
         "backoff_s": template.backoff_s if template else 0.0,
         "max_output_bytes": template.max_output_bytes if template else None,
         "attempts": [attempt(one) for one in record.attempts],
@@ -179,7 +181,9 @@ def result(record: "TaskResult") -> Shape:
         "memory_bytes": record.memory_bytes,
         "stdout_bytes": record.stdout_bytes,
         "stderr_bytes": record.stderr_bytes,
-        "value": record.value_text or None,
+        "function": record.function or None,
+        "value": None,
+        "value_text": record.value_text or None,
     }
 
 

@@ -213,7 +213,8 @@ def _over(task: Task, found: Explanation) -> list[str]:
         if last is None:
             return ["it succeeded"]
         which = f", attempt {last.attempt}" if last.attempt > 1 else ""
-        return [f"it took {format_duration(last.elapsed_s)}{which}"]
+        returned = [f"it returned {last.value_text}"] if last.value_text else []
+        return [f"it took {format_duration(last.elapsed_s)}{which}", *returned]
     if task.state is T.CANCELED:
         ran = last is not None and last.cause is Cause.CANCELED and last.attempt == task.attempt
         when = f", when it had run for {format_duration(last.elapsed_s)}" if last is not None and ran else ""
@@ -229,7 +230,7 @@ def _over(task: Task, found: Explanation) -> list[str]:
         said = message_of(last)
         lines = [
             f"{end_sentence(last, task.resources)}{f': {said}' if said else ''}",
-            *advice(last.cause, last.exit_code),
+            *([] if task.function and last.cause is Cause.LAUNCH_ERROR else advice(last.cause, last.exit_code)),
         ]
     if task.crashes:
         lines.append(f"its node or pilot was lost {count(task.crashes, 'time')} while it ran")

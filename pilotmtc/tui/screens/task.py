@@ -16,7 +16,7 @@ from pilotmtc.states import TaskState
 from pilotmtc.text.numbers import sentence, span
 from pilotmtc.text.plain import plain, plain_lines
 from pilotmtc.text.tables import pairs, shorten
-from pilotmtc.text.tasks import attempt_row, command_line, detail_rows
+from pilotmtc.text.tasks import attempt_row, command_line, detail_rows, last_lines
 from pilotmtc.tui.actions.tasks import TaskActions
 from pilotmtc.tui.widgets.cells import right, task_state
 from pilotmtc.tui.widgets.table import Cell, Table
@@ -26,6 +26,7 @@ _EVERY_S = 1.0
 _MESSAGE = 40  # characters of an attempt's message; `pilotmtc task` shows all of it
 _TABS = ("why", "output", "attempts", "neighbours")
 _NEIGHBOURS = 100  # the store returns at most so many of each kind
+_TRACEBACK_LINES = 20
 
 
 class TaskScreen(TaskActions):
@@ -117,8 +118,11 @@ class TaskScreen(TaskActions):
             case "why":
                 rows = [(name, value) for name, value in detail_rows(detail, now)[2:] if value]
                 lines = [line if line.startswith("$ ") else sentence(line) for line in reasons]
-                text = "\n".join(map(plain, [*lines, "", *pairs(rows, colour=False)]))
-                self.query_one("#why-text", Static).update(text)
+                lines += ["", *pairs(rows, colour=False)]
+                if task.function and task.state is TaskState.FAILED and task.last and task.last.stderr_bytes:
+                    wrote = await self._output_of(task.last.attempt)
+                    lines += ["", *last_lines(wrote.stderr, _TRACEBACK_LINES)]
+                self.query_one("#why-text", Static).update("\n".join(map(plain, lines)))
             case "output":
                 await self._load_output(detail)
             case "attempts":
@@ -154,9 +158,7 @@ class TaskScreen(TaskActions):
                 self._tail = tail
             shown, what = tail.written, "runs, and has written so far"
         elif wanted:
-            if self._shown is None or self._shown.attempt != wanted:
-                self._shown = await do(lambda session: session.output(number, wanted, whole=False))
-            shown, what = self._shown, "wrote"
+            shown, what = await self._output_of(wanted), "wrote"
         else:
             shown = None
         if shown is None:
@@ -172,6 +174,13 @@ class TaskScreen(TaskActions):
             parts.append(f"\n── {name}: {size:,} bytes{where}{end}")
             parts.append(plain_lines(data))
         self._show_output("\n".join(parts))
+
+    async def _output_of(self, attempt: int) -> Output:
+        """Return what an attempt wrote that is over."""
+        number = self._number
+        if self._shown is None or self._shown.attempt != attempt:
+            self._shown = await self.mtc.gateway.do(lambda session: session.output(number, attempt, whole=False))
+        return self._shown
 
     def _show_output(self, text: str) -> None:
         """Show the output; if its end was visible, show the new end."""

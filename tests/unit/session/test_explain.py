@@ -246,6 +246,19 @@ def test_failures_say_how_and_what_may_help(cause: Cause, code: int | None, word
         ),
         (task(S.DONE, last=end(Cause.EXIT, 0, elapsed_s=0.0025)), ["it took 2.5ms"]),
         (task(S.DONE, last=end(Cause.EXIT, 0, attempt=3, elapsed_s=90)), ["it took 1m30s, attempt 3"]),
+        (
+            task(S.DONE, function="work", last=end(Cause.EXIT, 0, elapsed_s=2, value_text="9.0")),
+            ["it took 2s", "it returned 9.0"],
+        ),
+        (
+            task(S.FAILED, function="work", last=end(Cause.EXIT, 1, value_text="ValueError: bad x")),
+            ["it raised ValueError: bad x"],
+        ),
+        (task(S.FAILED, function="work", last=end(Cause.EXIT, 3)), ["it exited with code 3"]),
+        (
+            task(S.FAILED, function="work", last=end(Cause.LAUNCH_ERROR, message="no such Python")),
+            ["it could not be started: no such Python"],
+        ),
         (task(S.CANCELED), ["by a user"]),
         (
             task(S.CANCELED, attempt=1, last=end(Cause.CANCELED, elapsed_s=4)),
