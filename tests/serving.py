@@ -3,12 +3,15 @@
 import contextlib
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from pilotmtc.protocol.client.maintenance import GetStore
 from pilotmtc.store.client.client import StoreClient
 from pilotmtc.store.client.connect import connect_store
 from pilotmtc.store.location import socket_path
+from pilotmtc.store.server.loop import Server
 from tests.support import children, wait_until
 
 
@@ -74,3 +77,19 @@ def a_place(directory: Path) -> Iterator[Place]:
     yield place
     place.clear()
     assert len(os.listdir("/proc/self/fd")) <= descriptors
+
+
+@contextlib.contextmanager
+def serving_here(place: Place) -> Iterator[Server]:
+    """Run the server of a place in a thread of this process; afterwards its clients are closed."""
+    server = Server(str(place.path), linger_s=60)
+    thread = threading.Thread(target=server.run, name="server")
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+        place.client().send(GetStore())  # wakes it
+        thread.join(30)
+        assert not thread.is_alive()
+        place.close_clients()

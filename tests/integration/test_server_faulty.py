@@ -14,7 +14,7 @@ from pilotmtc.protocol.registry import AnyRequest
 from pilotmtc.store.server import served_file
 from pilotmtc.store.server.loop import Server
 from pilotmtc.store.sqlite import SqliteStore
-from tests.serving import Place
+from tests.serving import Place, serving_here
 from tests.support import wait_until
 
 
@@ -55,15 +55,8 @@ def server(place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setattr(served_file, "SqliteStore", FaultyStore)
     monkeypatch.setattr(FaultyStore, "opened", 0)
     monkeypatch.setattr(FaultyStore, "due_asked", 0)
-    server = Server(str(place.path), linger_s=60)
-    thread = threading.Thread(target=server.run, name="server")
-    thread.start()
-    yield server
-    server.stop()
-    place.client().send(GetStore())  # wakes it
-    thread.join(10)
-    assert not thread.is_alive()
-    place.close_clients()
+    with serving_here(place) as server:
+        yield server
 
 
 def test_request_that_brings_out_a_bug_fails_alone(place: Place, server: Server) -> None:

@@ -13,7 +13,7 @@ import pytest
 from pilotmtc.model import PilotDescription
 from pilotmtc.protocol.agent import AttachPilot
 from pilotmtc.protocol.client.campaigns import GetCampaigns
-from pilotmtc.protocol.client.maintenance import Checked, CheckStore, GetStore
+from pilotmtc.protocol.client.maintenance import Checked, CheckStore
 from pilotmtc.protocol.client.pilots import CreatePilot, GetPilots
 from pilotmtc.protocol.values import PART_BYTES, GetValue, PutValue, ValueStatus
 from pilotmtc.states import PilotState
@@ -24,7 +24,7 @@ from pilotmtc.store.requests.handlers import THREAD_HANDLERS, StoreFile
 from pilotmtc.store.server.loop import Server
 from pilotmtc.store.server.peer import MOST_IN_THREAD
 from pilotmtc.store.server.served_file import LEASE_VARIABLE
-from tests.serving import Place
+from tests.serving import Place, serving_here
 from tests.support import wait_until
 
 DATA = os.urandom(4 * PART_BYTES)
@@ -66,15 +66,8 @@ def gate(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
 def server(place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """The server of `place`, in a thread of this process."""
     monkeypatch.setenv(LEASE_VARIABLE, str(_LEASE_S))
-    server = Server(str(place.path), linger_s=60)
-    thread = threading.Thread(target=server.run, name="server")
-    thread.start()
-    yield server
-    server.stop()
-    place.client().send(GetStore())  # wakes it
-    thread.join(30)
-    assert not thread.is_alive()
-    place.close_clients()
+    with serving_here(place) as server:
+        yield server
 
 
 def test_slow_disk_of_values_holds_up_nobody_else(place: Place, gate: Gate, server: Server) -> None:

@@ -1,6 +1,5 @@
 """Pages of tasks that end because their time is over, as they do in large stores: short, or empty, and not the last."""
 
-import threading
 from collections.abc import Iterator
 
 import pytest
@@ -9,9 +8,8 @@ from pilotmtc.model import PilotDescription
 from pilotmtc.session import Ended, Run, Session, as_source, make_tasks
 from pilotmtc.states import TaskState
 from pilotmtc.store.requests import query
-from pilotmtc.store.server.loop import Server
 from tests.integration.test_session_run import Queue
-from tests.serving import Place
+from tests.serving import Place, serving_here
 
 
 @pytest.fixture
@@ -20,18 +18,11 @@ def session(place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
     monkeypatch.setattr(query, "_LOOK_S", -1.0)
     monkeypatch.setattr(query, "_WINDOW", 1)
     monkeypatch.setattr(query, "_WINDOW_MAX", 1)
-    server = Server(str(place.path), linger_s=60)
-    thread = threading.Thread(target=server.run, name="server")
-    thread.start()
-    with Session(place.path) as session:
+    with serving_here(place), Session(place.path) as session:
         yield session
         for pilot in session.pilots:
             session.pilots.cancel(pilot.id)
             session.pilots.wait(pilot.id, 20)
-        server.stop()
-        session.info()  # wakes it
-        thread.join(10)
-    assert not thread.is_alive()
 
 
 def test_pages_are_short_and_all_are_asked_for(session: Session) -> None:

@@ -4,11 +4,15 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import pytest
 from msgspec import Struct
 
+from pilotmtc_adaptors._dialect import Call, CallResult, Conversation
+
+T = TypeVar("T")
 _RECORDINGS = Path(__file__).with_name("recordings")
 
 # What each fake is. It answers by the last rule that fits its arguments, with that rule's answers one after the other.
@@ -45,6 +49,17 @@ class Answer(Struct, frozen=True):
     stderr: str = ""
     returncode: int = 0
     command: str = ""
+
+
+def hold(talk: Conversation[T], *answers: Answer | CallResult) -> tuple[T, list[Call]]:
+    """Hold a conversation in which these are the answers; return its outcome and what was asked."""
+    calls = [next(talk)]
+    for each in answers:
+        try:
+            calls.append(talk.send(CallResult(each.returncode, each.stdout, each.stderr)))
+        except StopIteration as end:
+            return end.value, calls
+    raise AssertionError(f"one more call than answers: {calls[-1]}")
 
 
 class Asked(Struct, frozen=True):

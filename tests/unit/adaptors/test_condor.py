@@ -4,7 +4,6 @@ import contextlib
 import re
 import shlex
 import subprocess
-from typing import TypeVar
 
 import msgspec
 import pytest
@@ -12,26 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilotmtc.errors import AdaptorError, AnswerLost, JobUnknown, StatusUnavailable, SubmitRejected, UsageError
-from pilotmtc_adaptors._dialect import Call, CallResult, Conversation, JobRecord, JobRequest, JobState
+from pilotmtc_adaptors._dialect import Call, JobRecord, JobRequest, JobState
 from pilotmtc_adaptors.condor import dialect as condor
 from pilotmtc_adaptors.condor.records import by_cluster, cluster_record, parse_jobs
 from pilotmtc_adaptors.condor.submit import submit_description
-from tests.lab.replay import Answer, recorded
+from tests.lab.replay import Answer, hold, recorded
 
-T = TypeVar("T")
 CONDOR = recorded("condor")
 NOTHING = Answer("")
-
-
-def hold(talk: Conversation[T], *answers: Answer) -> tuple[T, list[Call]]:
-    """Hold a conversation in which these are the answers; return its outcome and what was asked."""
-    calls = [next(talk)]
-    for each in answers:
-        try:
-            calls.append(talk.send(CallResult(each.returncode, each.stdout, each.stderr)))
-        except StopIteration as end:
-            return end.value, calls
-    raise AssertionError(f"one more call than answers: {calls[-1]}")
 
 
 def request(**fields: object) -> JobRequest:

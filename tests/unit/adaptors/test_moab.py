@@ -1,14 +1,12 @@
 """The Moab dialect, on answers in the shapes that are documented."""
 
-from typing import TypeVar
-
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pilotmtc.errors import AdaptorError, AnswerLost, JobUnknown, StatusUnavailable, SubmitRejected, UsageError
-from pilotmtc_adaptors._dialect import Call, CallResult, Conversation, JobRecord, JobRequest, JobState
+from pilotmtc_adaptors._dialect import JobRecord, JobRequest, JobState
 from pilotmtc_adaptors.moab import dialect as moab
 from tests.lab.moab import (
     CANCELED,
@@ -23,20 +21,7 @@ from tests.lab.moab import (
     completed,
     over,
 )
-from tests.lab.replay import Answer
-
-T = TypeVar("T")
-
-
-def hold(talk: Conversation[T], *answers: Answer) -> tuple[T, list[Call]]:
-    """Hold a conversation in which these are the answers; return its outcome and what was asked."""
-    calls = [next(talk)]
-    for each in answers:
-        try:
-            calls.append(talk.send(CallResult(each.returncode, each.stdout, each.stderr)))
-        except StopIteration as end:
-            return end.value, calls
-    raise AssertionError(f"one more call than answers: {calls[-1]}")
+from tests.lab.replay import Answer, hold
 
 
 def request(**fields: object) -> JobRequest:

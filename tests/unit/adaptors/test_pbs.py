@@ -3,7 +3,6 @@
 import contextlib
 import re
 from collections.abc import Sequence
-from typing import TypeVar
 
 import msgspec
 import pytest
@@ -11,26 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilotmtc.errors import AdaptorError, AnswerLost, JobUnknown, StatusUnavailable, SubmitRejected, UsageError
-from pilotmtc_adaptors._dialect import Call, CallResult, Conversation, JobRecord, JobRequest, JobState
+from pilotmtc_adaptors._dialect import Call, JobRecord, JobRequest, JobState
 from pilotmtc_adaptors.pbs import dialect as pbs
 from pilotmtc_adaptors.pbs.records import pro_records, pro_records_of_lines, torque_records
-from tests.lab.replay import Answer, recorded
+from tests.lab.replay import Answer, hold, recorded
 
-T = TypeVar("T")
 PBS = recorded("pbs") | {f"pilot_{name}": case for name, case in recorded("pbs-pilots").items()}
 TORQUE = recorded("torque") | {f"pilot_{name}": case for name, case in recorded("torque-pilots").items()}
 NO_SHOWQ = Answer("", "showq: no such program", 127)
-
-
-def hold(talk: Conversation[T], *answers: Answer | CallResult) -> tuple[T, list[Call]]:
-    """Hold a conversation in which these are the answers; return its outcome and what was asked."""
-    calls = [next(talk)]
-    for each in answers:
-        try:
-            calls.append(talk.send(CallResult(each.returncode, each.stdout, each.stderr)))
-        except StopIteration as end:
-            return end.value, calls
-    raise AssertionError(f"one more call than answers: {calls[-1]}")
 
 
 def options(call: Call) -> dict[str, list[str]]:

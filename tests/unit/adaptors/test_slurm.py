@@ -13,6 +13,7 @@ from pilotmtc_adaptors._dialect import Call, CallResult, Conversation, JobRecord
 from pilotmtc_adaptors._script import refuse_unmapped
 from pilotmtc_adaptors.slurm import dialect as slurm
 from pilotmtc_adaptors.slurm.records import _STATES, host_names, sacct_records, squeue_records
+from tests.lab.replay import hold
 
 T = TypeVar("T")
 
@@ -35,17 +36,6 @@ INVALID = CallResult(1, "", "slurm_load_jobs error: Invalid job id specified\n")
 NO_CONTROLLER = CallResult(1, "", "slurm_load_jobs error: Unable to contact slurm controller (connect failure)\n")
 NO_ACCOUNTING = CallResult(1, "Slurm accounting storage is disabled\n", "")
 NO_DATABASE = CallResult(1, "", "sacct: error: Problem talking to the database: Connection refused\n")
-
-
-def hold(talk: Conversation[T], *answers: CallResult) -> tuple[T, list[Call]]:
-    """Hold a conversation in which these are the answers; return its outcome and what was asked."""
-    calls = [next(talk)]
-    for each in answers:
-        try:
-            calls.append(talk.send(each))
-        except StopIteration as end:
-            return end.value, calls
-    raise AssertionError(f"one more call than answers: {calls[-1]}")
 
 
 def request(**fields: object) -> JobRequest:
