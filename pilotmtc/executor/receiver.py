@@ -5,7 +5,7 @@ import concurrent.futures
 import logging
 import queue
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from pilotmtc.errors import SchemaMismatch, StoreError
@@ -15,15 +15,16 @@ from pilotmtc.executor.ledger import Ledger
 from pilotmtc.executor.values import Values
 from pilotmtc.model import CampaignId, TaskId
 from pilotmtc.protocol.base import R
-from pilotmtc.protocol.client.tasks import MAX_RETURNED, GetReturned, Returned
+from pilotmtc.protocol.client.tasks import MAX_RETURNED, GetReturned, Returned, ReturnedCall
 from pilotmtc.protocol.client.watch import Changes, GetChanges
 from pilotmtc.protocol.records import Filter
 from pilotmtc.session.link import StoreLink
 from pilotmtc.session.look.pages import pages
-from pilotmtc.states import TaskState
+from pilotmtc.states import TASK_FINAL, TaskState
 
 log = logging.getLogger(__name__)
 _POLL_S = 60.0
+_NEWS = (TaskState.RUNNING, *sorted(TASK_FINAL))  # states that futures know
 _AHEAD = 2  # requests for results under way
 _AGAIN_S = 1.0
 _CROWD = 20  # more changes than that in one answer, and the next may wait until it holds more
@@ -89,7 +90,7 @@ class Receiver:
                 continue
 
     def _poll(self) -> None:
-        asked = self._link.send(GetChanges(self._seq, self._campaign, wait_s=_POLL_S))
+        asked = self._link.send(GetChanges(self._seq, self._campaign, wait_s=_POLL_S, states=_NEWS, returned=True))
         asked.add_done_callback(lambda answer: self._events.put(lambda: self._take_changes(answer)))
 
     def _take_changes(self, answer: "concurrent.futures.Future[Changes]") -> None:
@@ -99,7 +100,12 @@ class Receiver:
             self._poll()
             return
         self._seq = found.seq
-        self._over.extend(self._ledger.moved(found.changes))
+        over = self._ledger.moved(found.changes)
+        if found.returned:
+            self._end(found.returned)
+            ended = {row.task for row in found.returned}
+            over = [task for task in over if task not in ended]
+        self._over.extend(over)
         if found.reset:
             self._begin_anew()
         if len(found.changes) > _CROWD:
@@ -143,9 +149,12 @@ class Receiver:
             self._over.extend(tasks)
             return
         self._over.extend(tasks[found.asked :])
-        futures = self._ledger.release([(row.task, row.state) for row in found.rows])
+        self._end(found.rows)
+
+    def _end(self, rows: Sequence[ReturnedCall]) -> None:
+        futures = self._ledger.release([(row.task, row.state) for row in rows])
         broken: BaseException | None = None
-        for future, row in zip(futures, found.rows, strict=True):
+        for future, row in zip(futures, rows, strict=True):
             if future is not None:
                 end(future, row, self._values)
                 error: Any = future.exception() if row.state is TaskState.FAILED else None

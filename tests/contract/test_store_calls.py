@@ -35,8 +35,9 @@ from pilotmtc.protocol.client.tasks import (
     KnownCalls,
     ReturnedCall,
 )
+from pilotmtc.protocol.client.watch import GetChanges
 from pilotmtc.protocol.values import GetValue
-from pilotmtc.states import CRASH_LIMIT, Cause, PilotState, TaskState
+from pilotmtc.states import CRASH_LIMIT, TASK_FINAL, Cause, PilotState, TaskState
 from pilotmtc.store.file.opening import SCHEMA
 from pilotmtc.store.interface import Store
 from pilotmtc.store.requests.calls import MAX_INPUTS, TEXT_CHARS
@@ -326,6 +327,21 @@ def test_only_tasks_that_are_over_have_returned(kit: Kit) -> None:
     kit.claim(pilot)
     (command,) = kit.store.call(GetReturned((TaskId(one),))).rows
     assert command.stderr == b""
+
+
+def test_changes_come_with_what_was_returned(kit: Kit) -> None:
+    pilot = kit.pilot()
+    seq = kit.store.call(GetChanges()).seq
+    one, two, _ = submit(kit, *[call_row() for _ in range(3)])
+    first, second = kit.claim(pilot, 2)
+    over = tuple(sorted(TASK_FINAL))
+    parked = GetChanges(seq, states=over, returned=True)
+    assert not parked.worth_sending(kit.store.call(parked))
+    kit.store.call(Finish(pilot, (ended(first, Value(b"1")), result(second, cause=Cause.TIMEOUT))))
+    answer = kit.store.call(parked)
+    assert answer.changes == ((one, S.DONE, 1), (two, S.FAILED, 1))
+    assert answer.returned == returned(kit, one, two)
+    assert kit.store.call(GetChanges(seq, states=over)).returned == ()
 
 
 def test_answer_is_bounded(kit: Kit) -> None:

@@ -2,8 +2,11 @@
 
 from pilotmtc.model import Campaign, CampaignId, Pilot, PilotId, TaskId
 from pilotmtc.protocol.base import CLIENTS, Effect, Handling, Reply, Request, WaitsFor
+from pilotmtc.protocol.client.tasks import ReturnedCall
 from pilotmtc.protocol.records import FailureGroup, Pace, Series
 from pilotmtc.states import TaskState
+
+_FAR = 50_000  # changes, of which the server keeps twice as many
 
 
 class Changes(Reply, frozen=True):
@@ -11,17 +14,27 @@ class Changes(Reply, frozen=True):
 
     `reset`: the server does not know all of them (it was restarted, or the client is too far behind). Read counts and
     tasks again, and continue from `seq`.
+
+    `returned`: how those of the tasks have ended that are over, if that was asked for, as far as there was room.
     """
 
     seq: int
     changes: tuple[tuple[TaskId, TaskState, int], ...] = ()
     reset: bool = False
+    returned: tuple[ReturnedCall, ...] = ()
 
 
 class GetChanges(Request[Changes], frozen=True, tag="changes"):
     """Get the changes after number `since`. The server waits up to `wait_s` for a change.
 
     Clients start with ``since=0``; the answer then has `reset` and the number to continue from.
+
+    Attributes
+    ----------
+    states
+        Only changes to one of these states; empty: all changes.
+    returned
+        Answer with what calls have returned, too, which saves a `GetReturned` for most of them.
     """
 
     handling = Handling(said_by=CLIENTS, effect=Effect.READ, waits_for=WaitsFor.CHANGES, bulky_reply=True)
@@ -30,10 +43,12 @@ class GetChanges(Request[Changes], frozen=True, tag="changes"):
     campaign: CampaignId | None = None
     limit: int = 10_000
     wait_s: float = 0.0
+    states: tuple[TaskState, ...] = ()
+    returned: bool = False
 
     def worth_sending(self, reply: Changes) -> bool:
-        """Return whether anything has changed."""
-        return bool(reply.changes) or reply.reset
+        """Return whether anything has changed, or so much of others' that the client must not stay behind."""
+        return bool(reply.changes) or reply.reset or reply.seq - self.since > _FAR
 
 
 class Overview(Reply, frozen=True):

@@ -1,7 +1,7 @@
 """The feed of changes: the newest changes of tasks' states, for clients that follow them. Pure."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -47,11 +47,13 @@ class ChangeFeed:
         """Add changes that are not committed yet."""
         self._staged.append(ChangeRun(campaign, state, attempts))
 
-    def since(self, seq: int, campaign: int | None, limit: int) -> tuple[int, list[Change]]:
-        """Return up to `limit` changes after number `seq`, and the number to continue from."""
+    def since(
+        self, seq: int, campaign: int | None, limit: int, states: Container[TaskState] = ()
+    ) -> tuple[int, list[Change]]:
+        """Return up to `limit` changes (to some `states`) after number `seq`, and the number to continue from."""
         found: list[Change] = []
         for begin, run in self._runs_after(seq):
-            if campaign not in (None, run.campaign):
+            if campaign not in (None, run.campaign) or (states and run.state not in states):
                 continue
             for number, attempt_id in enumerate(islice(run.attempts, max(0, seq - begin), None), max(begin, seq) + 1):
                 task, attempt = split_attempt_id(attempt_id)

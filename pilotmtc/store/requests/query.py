@@ -25,7 +25,7 @@ from pilotmtc.protocol.client.pilots import GetPilots, Pilots
 from pilotmtc.protocol.client.tasks import GetOutput, GetTask, GetTasks, Output, TaskDetail, Tasks
 from pilotmtc.protocol.client.watch import Changes, GetChanges
 from pilotmtc.protocol.records import Neighbour
-from pilotmtc.states import Cause, PilotState, TaskState
+from pilotmtc.states import TASK_FINAL, Cause, PilotState, TaskState
 from pilotmtc.store.attempt_id import LAST_ATTEMPT, attempt_id, split_attempt_id
 from pilotmtc.store.file.large_outputs import place
 from pilotmtc.store.file.maintenance import size_of
@@ -34,6 +34,7 @@ from pilotmtc.store.file.transaction import TASK_STATES, Transaction
 from pilotmtc.store.ownership.filesystem import opening_of
 from pilotmtc.store.requests.filter_sql import ELAPSED, Where, measured
 from pilotmtc.store.requests.handlers import handles
+from pilotmtc.store.requests.values import returned_calls
 
 _decode_strings = msgspec.json.Decoder(tuple[str, ...]).decode
 decode_pilot = lru_cache(1_000)(msgspec.json.Decoder(PilotDescription).decode)  # most pilots are like others
@@ -249,11 +250,12 @@ def _pilot(row: Row) -> Pilot:
 
 @handles(GetChanges)
 def get_changes(tx: Transaction, request: GetChanges) -> Changes:
-    """Return changes of tasks' states, from memory."""
+    """Return changes of tasks' states, from memory; and what calls have returned, from the file."""
     if not tx.changes.first_seq <= request.since <= tx.changes.seq:
         return Changes(tx.changes.seq, (), True)
-    seq, found = tx.changes.since(request.since, request.campaign, max(1, request.limit))
-    return Changes(seq, tuple(found))
+    seq, found = tx.changes.since(request.since, request.campaign, max(1, request.limit), request.states)
+    over = [task for task, state, _ in found if state in TASK_FINAL] if request.returned else ()
+    return Changes(seq, tuple(found), returned=tuple(returned_calls(tx, over)[0]) if over else ())
 
 
 @handles(GetStore)

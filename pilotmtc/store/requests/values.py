@@ -1,10 +1,11 @@
 """Values of calls: they are put and got in parts; and what calls have returned."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from pilotmtc.errors import UsageError
-from pilotmtc.model import Value
+from pilotmtc.model import TaskId, Value
 from pilotmtc.protocol.client.tasks import MAX_RETURNED, GetReturned, Returned, ReturnedCall
 from pilotmtc.protocol.values import MAX_VALUE_BYTES, PART_BYTES, GetValue, PutValue, ValuePart, ValueStatus
 from pilotmtc.states import TASK_FINAL, Cause, TaskState
@@ -31,8 +32,9 @@ _HAS_CAMPAIGN = "SELECT 1 FROM campaign WHERE id = ?"
 _RETURNED = f"""SELECT wanted.key, t.id, t.state, a.id, a.cause, a.exit_code, a.signal, a.node, a.message,
     r.data, lower(hex(v.digest)), v.size, coalesce(r.text, ''), coalesce(o.stderr, x'')
     FROM json_each(?) AS wanted CROSS JOIN task AS t ON t.id = wanted.value
-    LEFT JOIN attempt AS a ON a.id = (SELECT max(id) FROM attempt
-        WHERE id BETWEEN {attempt_id_sql("t.id", "0")} AND {attempt_id_sql("t.id", str(LAST_ATTEMPT))})
+    LEFT JOIN attempt AS a ON a.id = iif(t.state = {TaskState.DONE:d}, {attempt_id_sql("t.id", "t.attempt")},
+        (SELECT max(id) FROM attempt
+            WHERE id BETWEEN {attempt_id_sql("t.id", "0")} AND {attempt_id_sql("t.id", str(LAST_ATTEMPT))}))
     LEFT JOIN returned AS r ON r.id = a.id LEFT JOIN value AS v ON v.id = r.value_id
     LEFT JOIN output AS o ON o.id = a.id AND t.state != {TaskState.DONE:d}
     WHERE t.state {in_states(TASK_FINAL)}"""
@@ -103,16 +105,22 @@ def _read(files: ValueFiles, name: str, size: int, offset: int, limit: int) -> V
 @handles(GetReturned)
 def get_returned(tx: Transaction, request: GetReturned) -> Returned:
     """Return what calls that are over have returned, as much as goes into one answer."""
-    wanted = request.tasks[:MAX_RETURNED]
+    rows, asked = returned_calls(tx, request.tasks)
+    return Returned(tuple(rows), asked)
+
+
+def returned_calls(tx: Transaction, tasks: Sequence[TaskId]) -> tuple[list[ReturnedCall], int]:
+    """Return how those of `tasks` have ended that are over, and how many of them were looked at for one answer."""
+    wanted = tasks[:MAX_RETURNED]
     rows: list[ReturnedCall] = []
     left = _ANSWER_BYTES
     for position, *row in tx.execute(_RETURNED, (id_list(wanted),)):
         call = _returned_call(row)
         left -= len(call.stderr) + (len(call.value.data) if call.value else 0)
         if left < 0 and rows:
-            return Returned(tuple(rows), position)
+            return rows, position
         rows.append(call)
-    return Returned(tuple(rows), len(wanted))
+    return rows, len(wanted)
 
 
 def _returned_call(row: list[Any]) -> ReturnedCall:

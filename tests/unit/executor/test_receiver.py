@@ -55,6 +55,7 @@ VALUE = Returned((ReturnedCall(TaskId(1), 1, TaskState.DONE, value=Value(b"".joi
         ((DISK, OVER), (VALUE,)),
         ((OVER,), (DISK, VALUE)),
         ((Changes(9, (), True),), (VALUE,)),  # the server was restarted
+        ((Changes(5, OVER.changes, returned=VALUE.rows),), ()),
         ((OVER,), (Returned((), 0), VALUE)),  # whose values had no room in an answer
     ],
 )
