@@ -12,21 +12,16 @@ import threading
 import weakref
 from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec import Struct
 
 from pilotmtc.errors import PilotMTCError, UsageError
-from pilotmtc.executor.earlier import EarlierCalls
 from pilotmtc.executor.future import PilotFuture, PoolBroken, StoredValue
-from pilotmtc.executor.keeper import Keeper
 from pilotmtc.executor.ledger import BAD, CLOSED, Future, Ledger, Row, Target, end_all
 from pilotmtc.executor.modules import ShippedModules
 from pilotmtc.executor.options import CallSetup
 from pilotmtc.executor.pickling import Blob, PickledCall, PickledFunction, Pickler
-from pilotmtc.executor.progress import PoolProgress
-from pilotmtc.executor.receiver import Receiver
-from pilotmtc.executor.sender import Sender
 from pilotmtc.executor.texts import arguments, name_of, shown
 from pilotmtc.executor.trust import check_account
 from pilotmtc.executor.values import Values
@@ -36,6 +31,12 @@ from pilotmtc.protocol.client.watch import GetChanges
 from pilotmtc.session.link import StoreLink
 from pilotmtc.store.client.client import StoreClient
 from pilotmtc.store.client.connect import connect_store
+
+if TYPE_CHECKING:
+    from pilotmtc.executor.earlier import EarlierCalls
+    from pilotmtc.executor.keeper import Keeper
+    from pilotmtc.executor.progress import PoolProgress
+    from pilotmtc.executor.receiver import Receiver
 
 log = logging.getLogger(__name__)
 _FIRST_S = 60.0  # how long the store may be out of reach at first; later, connections are made again for ever
@@ -74,7 +75,7 @@ class Plan(Struct, frozen=True):
     ship: bool | Sequence[ModuleType | str] = True
     initializer: Callable[..., object] | None = None
     initargs: tuple[object, ...] = ()
-    progress: PoolProgress | None = None
+    progress: "PoolProgress | None" = None
 
 
 class _Store(NamedTuple):
@@ -222,7 +223,7 @@ class Engine:
     def _is_own_thread(self) -> bool:
         return threading.current_thread() in self._threads
 
-    def _wait(self) -> Keeper:
+    def _wait(self) -> "Keeper":
         """Wait for the campaign, and for who looks after its pilots."""
         self._ready.wait()
         broken = self.ledger.broken
@@ -273,7 +274,13 @@ class Engine:
 
     def _work(self, store: "_Store", stack: contextlib.ExitStack) -> None:
         plan, link, ledger = self.plan, store.link, self.ledger
-        seq = store.client.send(GetChanges(), _FIRST_S).result().seq  # before there is anything to miss
+        first = store.client.send(GetChanges(), _FIRST_S)  # before there is anything to miss
+        # Imported here, while the store's server is started or found.
+        from pilotmtc.executor.keeper import Keeper
+        from pilotmtc.executor.receiver import Receiver
+        from pilotmtc.executor.sender import Sender
+
+        seq = first.result().seq
         if not plan.here:
             check_account(link)
         sender = Sender(link, ledger, store.values, name=plan.name, shared=plan.shared)
@@ -281,6 +288,8 @@ class Engine:
         if campaign is None:
             campaign = sender.begin()
         else:
+            from pilotmtc.executor.earlier import EarlierCalls
+
             self._earlier = EarlierCalls(link, campaign)
             stack.callback(self._tell_left)
         receiver = Receiver(link, ledger, store.values, campaign=campaign, seq=seq, on_broken=self._break)

@@ -1,14 +1,16 @@
 """How far a pool is: a bar on a terminal, a line that changes in a notebook, nothing anywhere else."""
 
-import html
 import sys
 import time
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pilotmtc.model import Campaign
 from pilotmtc.states import TASK_FINAL
-from pilotmtc.text.progress import Progress
 from pilotmtc.text.terminal import screen_width
+
+if TYPE_CHECKING:
+    from pilotmtc.text.progress import Progress
 
 EVERY_S = 0.2
 _QUICK_S = 0.5  # what is over by then is not worth a bar
@@ -64,11 +66,11 @@ def progress_of(wanted: bool | None) -> PoolProgress | None:
     if wanted is False:
         return None
     display = _notebook()
-    if display is not None:
-        return PoolProgress(_Line(display))
-    if screen_width(sys.stderr) is None or (wanted is None and hasattr(sys, "ps1")):
+    if display is None and (screen_width(sys.stderr) is None or (wanted is None and hasattr(sys, "ps1"))):
         return None
-    return PoolProgress(Progress(shared=True))
+    from pilotmtc.text.progress import Progress  # most programs show none
+
+    return PoolProgress(Progress(shared=True) if display is None else _Line(display, lambda: Progress(quiet=True)))
 
 
 def _notebook() -> Any:
@@ -83,10 +85,11 @@ def _notebook() -> Any:
 class _Line:
     """A line in a notebook's output that changes."""
 
-    def __init__(self, display: Any) -> None:
+    def __init__(self, display: Any, make: "Callable[[], Progress]") -> None:
         self._display = display
         self._handle: Any = None
-        self._progress = Progress(quiet=True)
+        self._make = make
+        self._progress = make()
 
     def show(self, campaign: Campaign) -> None:
         """Show it below the cell that has begun the work."""
@@ -100,7 +103,7 @@ class _Line:
     def hide(self) -> None:
         """Let the next work have another line."""
         self._handle = None
-        self._progress = Progress(quiet=True)
+        self._progress = self._make()
 
 
 class Words:
@@ -115,4 +118,6 @@ class Words:
         return self._text
 
     def _repr_html_(self) -> str:
+        import html
+
         return f'<progress value="{self._over}" max="{self._total}"></progress> {html.escape(self._text)}'

@@ -23,7 +23,7 @@ from pilotmtc import errors
 from pilotmtc.errors import PilotMTCError, ProtocolError, StoreError, UsageError
 from pilotmtc.model import PilotId
 from pilotmtc.protocol.base import Done, Reply, Request
-from pilotmtc.protocol.registry import REPLIES, REQUESTS, AnyRequest
+from pilotmtc.protocol.registry import REQUESTS, AnyRequest
 
 MAX_FRAME_BYTES = 32 << 20
 MAX_CHATTER_BYTES = 64 << 10
@@ -61,21 +61,26 @@ class Failure(Struct, frozen=True):
 
 _LENGTH = struct.Struct(">I")
 _ENCODER = msgspec.msgpack.Encoder()
-_ANY: Any = functools.reduce(operator.or_, REQUESTS)
-_REQUEST: msgspec.msgpack.Decoder[tuple[int, AnyRequest]] = msgspec.msgpack.Decoder(
-    GenericAlias(tuple, (int, _ANY | Ping))
-)
 _NUMBERED = msgspec.msgpack.Decoder(tuple[int, msgspec.Raw])
 _GREETING = msgspec.msgpack.Decoder(Greeting | tuple[int, Failure])
 _FAILURE = msgspec.msgpack.Decoder(Failure)
-_REPLY: dict[type[Reply], msgspec.msgpack.Decoder[Reply]] = {
-    kind: msgspec.msgpack.Decoder(kind) for kind in set(REPLIES.values())
-}
 _ERRORS: dict[str, type[PilotMTCError]] = {
     name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, PilotMTCError)
 }
 
 S = TypeVar("S")
+
+
+# Made when they are first needed: a client decodes no requests and few kinds of replies, and a server no replies.
+@functools.cache
+def _requests() -> msgspec.msgpack.Decoder[tuple[int, AnyRequest]]:
+    kinds: Any = functools.reduce(operator.or_, REQUESTS)
+    return msgspec.msgpack.Decoder(GenericAlias(tuple, (int, kinds | Ping)))
+
+
+@functools.cache
+def _replies(kind: type[Reply]) -> msgspec.msgpack.Decoder[Reply]:
+    return msgspec.msgpack.Decoder(kind)
 
 
 class FrameDecoder:
@@ -228,7 +233,7 @@ def decode_request(frame: bytes) -> tuple[int, AnyRequest | ProtocolError]:
         If not even its number can be read.
     """
     try:
-        return _REQUEST.decode(frame)
+        return _requests().decode(frame)
     except msgspec.ValidationError as error:
         number, _ = _decode(_NUMBERED, frame)
         return number, ProtocolError(f"the server does not understand the request: {error}")
@@ -255,7 +260,7 @@ def split_reply(frame: bytes) -> tuple[int, msgspec.Raw | PilotMTCError]:
 
 def decode_reply(raw: msgspec.Raw, kind: type[Reply]) -> Reply:
     """Decode a reply to `request`, which determines its type."""
-    return _decode(_REPLY[kind], raw)
+    return _decode(_replies(kind), raw)
 
 
 def error_of(failure: Failure) -> PilotMTCError:

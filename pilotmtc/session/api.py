@@ -5,7 +5,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Unpack
 
-from pilotmtc.campaign import TaskSpec
+from pilotmtc.campaign.submit import TaskSpec
 from pilotmtc.errors import PilotMTCError, UsageError
 from pilotmtc.model import CampaignId, PilotDescription
 from pilotmtc.protocol.base import Changed

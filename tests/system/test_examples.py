@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pilotmtc.campaign import TaskSpec, chunks, load
+from pilotmtc.campaign.file import load
+from pilotmtc.campaign.submit import TaskSpec, chunks
 from pilotmtc.model import PilotDescription, PilotId
 from pilotmtc.parameters import grid
 from pilotmtc.pilots import start_local

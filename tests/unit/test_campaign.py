@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilotmtc.campaign import CampaignFile, TaskSpec, chunks, load, loads
-from pilotmtc.campaign.file import OWN, SHARED
+from pilotmtc.campaign.file import OWN, SHARED, CampaignFile, load, loads
 from pilotmtc.campaign.order import may_meet
-from pilotmtc.campaign.submit import CHUNK_CHARS, VALUE_BYTES, Packer
+from pilotmtc.campaign.submit import CHUNK_CHARS, VALUE_BYTES, Packer, TaskSpec, chunks
 from pilotmtc.errors import ConfigError, PilotMTCError, UsageError
 from pilotmtc.model import After, Resources
 from pilotmtc.parameters import axis

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilotmtc.campaign import load
+from pilotmtc.campaign.file import load
 from pilotmtc.errors import ConfigError, PilotMTCError, UsageError
 from pilotmtc.parameters import Row, Source, as_number, axis, combine, file, grid, lines, split_lists, values
 

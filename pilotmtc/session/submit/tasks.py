@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, TypedDict, cast
 
-from pilotmtc.campaign import load
 from pilotmtc.campaign.outputs import check_shared
 from pilotmtc.campaign.readers import first_signal
 from pilotmtc.campaign.submit import TaskSpec
@@ -298,5 +297,7 @@ def _path(text: str | os.PathLike[str] | None) -> str | None:
 
 def read_campaign(path: str | Path) -> tuple[TaskStream, str]:
     """Return the tasks of a campaign file, and its name."""
+    from pilotmtc.campaign.file import load  # and what reads TOML and tables, which most campaigns do without
+
     found = load(path)
     return TaskStream(found.tasks, size=found.size), found.name
