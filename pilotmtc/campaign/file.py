@@ -16,11 +16,11 @@ from pilotmtc.campaign.outputs import check_shared
 from pilotmtc.campaign.submit import TaskSpec
 from pilotmtc.errors import ConfigError, PilotMTCError, UsageError
 from pilotmtc.model import GRACE_S, MAX_OUTPUT_BYTES, After, Resources, Template
-from pilotmtc.parameters import Row, Source, axis, combine, file
+from pilotmtc.parameters import Row, Source, axis, combine, file, numbered
 from pilotmtc.parameters.files import check_ends, check_utf16
-from pilotmtc.parameters.source import check_fields
+from pilotmtc.parameters.source import ONE_ROW, check_fields
 from pilotmtc.system.locale import current_directory
-from pilotmtc.template import holes, literal, make_template, render
+from pilotmtc.template import holes, literal, make_template, render, wants_number
 
 T = TypeVar("T")
 S = TypeVar("S", Resources, Template)
@@ -250,7 +250,7 @@ class _Reader:
             self._fail(at, "", label, 'there is no command: write command = "...", a shell line or an array')
         key = "grid" if "grid" in has else "from" if "from" in has else "params" if "params" in has else "command"
         try:
-            source = self._source(has)
+            source = _numbered(has, self._source(has))
             fields = source.fields if source is not None else ()
             key = "command"
             template = self._template(has, fields)
@@ -338,6 +338,17 @@ def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
         if key in base and key in own:
             result[key] = {**base[key], **own[key]}
     return result
+
+
+def _numbered(has: Mapping[str, Any], source: Source | None) -> Source | None:
+    """Return `source` with numbers of rows, if a placeholder asks for them."""
+    command = has["command"]
+    texts = [has.get(key, "") for key in ("name", "cwd", "stdin", "stdout", "stderr")]
+    texts += [*([command] if isinstance(command, str) else command), *has.get("env", {}).values()]
+    texts += [text for key in ("tags", "after", "after_any") for text in has.get(key, ())]
+    if not wants_number(texts, () if source is None else source.fields):
+        return source
+    return numbered(ONE_ROW if source is None else source)
 
 
 def _joined(directory: str, path: str) -> str:

@@ -6,7 +6,10 @@ if they can be read only once.
 
 from pilotmtc.parameters.files import FORMATS, file, lines
 from pilotmtc.parameters.grids import axis, grid
-from pilotmtc.parameters.numbers import as_number
-from pilotmtc.parameters.source import Row, Source, combine, split_lists, values
+from pilotmtc.parameters.source import Row, Source, combine, numbered, split_lists, values
+from pilotmtc.template.changes import as_number
 
-__all__ = ["FORMATS", "Row", "Source", "as_number", "axis", "combine", "file", "grid", "lines", "split_lists", "values"]
+__all__ = [
+    "FORMATS", "Row", "Source", "as_number", "axis", "combine", "file", "grid", "lines", "numbered", "split_lists",
+    "values",
+]  # fmt: skip

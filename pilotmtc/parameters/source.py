@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from pilotmtc.errors import UsageError
-from pilotmtc.template import check_text
+from pilotmtc.template import NUMBER_OF_ROW, check_text
 
 KEEP = 100_000  # an inner source with at most so many rows is kept in memory rather than read again
 
@@ -50,6 +50,9 @@ class Source:
         return any(name != str(number) for number, name in enumerate(self.fields, 1))
 
 
+ONE_ROW = Source((), lambda: iter(((),)), size=1)
+
+
 def check_fields(fields: Sequence[str], place: str) -> None:
     """Raise `UsageError` if `fields`, found at `place`, are not valid names of parameters."""
     for number, field in enumerate(fields, 1):
@@ -57,6 +60,8 @@ def check_fields(fields: Sequence[str], place: str) -> None:
             raise UsageError(f"{place}: column {number} has no name: the first line must name the parameters")
         if set(field) & set("{}\n\r"):
             raise UsageError(f"{place}: {field!r} cannot name a parameter: leave out braces and line ends")
+        if field == NUMBER_OF_ROW:
+            raise UsageError(f"{place}: {field!r} cannot name a parameter: {{#}} is the number of the row: rename it")
         if field.isdecimal():
             raise UsageError(
                 f"{place}: {field!r} cannot name a parameter: {{{field}}} is the one at position {field}. If the first "
@@ -139,6 +144,16 @@ def combine(sources: Sequence[Source]) -> Source:
                 yield head + tail
 
     return Source(fields, rows, size=size, again=all(source.again for source in ordered))
+
+
+def numbered(source: Source) -> Source:
+    """Return `source` with the number of each row, from 1, as its last field: ``{#}``."""
+
+    def rows() -> Iterator[Row]:
+        for number, row in enumerate(source, 1):
+            yield (*row, str(number))
+
+    return Source((*source.fields, NUMBER_OF_ROW), rows, size=source.size, again=source.again)
 
 
 def _product(sources: Sequence[Iterable[Row]]) -> Iterator[Row]:

@@ -1,7 +1,8 @@
 """Commands with placeholders: a template is made once for many tasks, and expanded for each attempt.
 
-``{}`` stands for all values of the task, ``{name}`` for one by name, ``{1}`` for one by position, and ``{task_id}``,
-``{attempt}`` and ``{campaign_id}`` for what pilotmtc knows. ``{{name}}`` is the literal text ``{name}``. ``${X}``
+``{}`` stands for all values of the task, ``{name}`` for one by name, ``{1}`` for one by position, ``{#}`` for the
+number of its row, and ``{task_id}``, ``{attempt}`` and ``{campaign_id}`` for what pilotmtc knows. Behind a name there
+may be a part of a path or a format: ``{x.}``, ``{x:03d}``. ``{{name}}`` is the literal text ``{name}``. ``${X}``
 belongs to the shell, and braces around anything else (``awk '{print $1}'``) are left alone.
 
 In an argument vector, values are inserted unchanged. In a shell line, each place gets a shell variable with suitable
@@ -9,64 +10,39 @@ quotes, and the values are passed separately, so that no value is ever run as sh
 placeholder is an error: see ``docs/tasks.md``.
 """
 
-import difflib
 import math
-import os
 import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from operator import itemgetter
-
-from msgspec import Struct
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import MAX_OUTPUT_BYTES, Template
+from pilotmtc.template.compile import Check, Compiler, Expanded, Run, compile_template
 from pilotmtc.template.parse import (
     BUILTINS,
     DOUBLE,
-    NUMBER,
+    NUMBER_OF_ROW,
     PLAIN,
     SINGLE,
     Hole,
     holes,
-    is_name,
     literal,
+    own,
     placeholders,
     split,
+    wants_number,
     wants_values,
 )
-from pilotmtc.template.reevaluated import Guard
 from pilotmtc.template.shell import names, read_shell
-from pilotmtc.template.simple import functions, simple_command
+from pilotmtc.template.simple import functions
 
 __all__ = [
-    "Expanded", "check_text", "checker", "expand", "functions", "holes", "literal", "make_template", "names",
-    "placeholders", "render", "shown", "wants_values",
+    "NUMBER_OF_ROW", "Expanded", "check_text", "checker", "expand", "functions", "holes", "literal", "make_template",
+    "names", "own", "placeholders", "render", "shown", "wants_number", "wants_values",
 ]  # fmt: skip
 
-SHELL = "/bin/sh"
 _OWN = ("/dev/std", "/dev/fd/", "/proc/self/", "/proc/thread-self/")
-
 _CACHE_SIZE = 512
-_EXPANSIONS = {PLAIN: '"${}"', DOUBLE: "${{{}}}", NUMBER: "${{{}}}", SINGLE: "'\"${}\"'"}  # of a variable
-_Run = Callable[[Sequence[str], int, int, int], "Expanded"]
-_Check = Callable[[Sequence[str]], None]
-
-
-class Expanded(Struct, frozen=True):
-    """A command with all placeholders replaced. ``env`` is added to the agent's environment.
-
-    Files are relative only if ``cwd`` is None or relative. ``alone`` is the command of a shell line that needs no
-    shell: it does the same as long as its program can be started.
-    """
-
-    argv: list[str]
-    env: dict[str, str]
-    cwd: str | None = None
-    stdin: str | None = None
-    stdout: str | None = None
-    stderr: str | None = None
-    alone: list[str] | None = None
 
 
 def make_template(
@@ -123,7 +99,8 @@ def make_template(
         pieces = [piece for text in texts for piece in split(text, names)]
         if shell:
             pieces += read_shell(words[0], names).pieces
-        if not any(isinstance(piece, Hole) and piece.name in ("", *bare) for piece in pieces):
+        mentions = ("", NUMBER_OF_ROW, *bare)
+        if not any(isinstance(piece, Hole) and piece.name in mentions for piece in pieces):
             ends = [f"{{{name}}}" for name in bare]
             words = (_longer(words[0], names, ends),) if shell else (*words, *ends)
     template = Template(
@@ -140,7 +117,7 @@ def make_template(
         backoff_s=float(backoff_s),
         max_output_bytes=max_output_bytes,
     )
-    _compile(template)
+    compile_template(template)
     return template
 
 
@@ -155,7 +132,7 @@ def expand(template: Template, params: Sequence[str], *, task: int, attempt: int
     return _compiled(template)[0](params, task, attempt, campaign)
 
 
-def checker(template: Template) -> _Check | None:
+def checker(template: Template) -> Check | None:
     """Return a function that raises `UsageError` for invalid values; None if all values are valid."""
     return _compiled(template)[1]
 
@@ -164,14 +141,13 @@ def shown(template: Template, params: Sequence[str], *, task: int, attempt: int,
     """Return the command with values in it, as a line for users."""
     if not template.shell:
         return shlex.join(expand(template, params, task=task, attempt=attempt, campaign=campaign).argv)
-    values = [*params, str(task), str(attempt), str(campaign)]
-    compiler = _Compiler(template.fields)
-    return "".join(
-        [
-            piece if isinstance(piece, str) else _quoted(values[compiler.index(piece, "command")], piece.quoting)
-            for piece in read_shell(template.command[0], template.fields).pieces
-        ]
-    )
+    compiler = Compiler(template.fields)
+    pieces = read_shell(template.command[0], template.fields).pieces
+    parts = [
+        (compiler.index(piece, "command"), piece.quoting) if isinstance(piece, Hole) else piece for piece in pieces
+    ]
+    values = compiler.complete([*params, str(task), str(attempt), str(campaign)])
+    return "".join([part if isinstance(part, str) else _quoted(values[part[0]], part[1]) for part in parts])
 
 
 def _quoted(value: str, quoting: str | None) -> str:
@@ -182,12 +158,12 @@ def _quoted(value: str, quoting: str | None) -> str:
     return value.replace("'", "'\\''") if quoting == SINGLE else value
 
 
-def _compiled(template: Template) -> "tuple[_Run, _Check | None]":
+def _compiled(template: Template) -> "tuple[Run, Check | None]":
     known = _cache.get(id(template))
     if known is None or known[0] is not template:
         if len(_cache) >= _CACHE_SIZE:
             _cache.clear()
-        known = _cache[id(template)] = (template, *_compile(template))
+        known = _cache[id(template)] = (template, *compile_template(template))
     return known[1:]
 
 
@@ -203,20 +179,17 @@ def render(text: str, fields: Sequence[str], where: str) -> Callable[[Sequence[s
     for hole in split(text, names):
         if isinstance(hole, Hole) and hole.name in BUILTINS and hole.name not in names:
             raise UsageError(f"{{{hole.name}}} in the {where} is not known before the task is submitted: leave it out")
-    compiler = _Compiler(names)
+    compiler = Compiler(names)
     make = compiler.text(text, where)
 
     def run(params: Sequence[str]) -> str:
-        values = [*params, "", "", ""]
-        for extra in compiler.extras:
-            values.append(extra(values))
-        return make(values) or ""
+        return make(compiler.complete([*params, "", "", ""])) or ""
 
     return run
 
 
 # By identity, because templates contain dicts and cannot be hashed; the kept reference keeps the identity valid.
-_cache: dict[int, tuple[Template, _Run, _Check | None]] = {}
+_cache: dict[int, tuple[Template, Run, Check | None]] = {}
 
 
 # -- looking at the parts ---------------------------------------------------------------------------------------
@@ -265,194 +238,3 @@ def _longer(line: str, fields: tuple[str, ...], ends: Sequence[str]) -> str:
             "that would not be an argument: write {} where the value belongs"
         )
     return " ".join([line, *ends])
-
-
-def _unknown(name: str, fields: tuple[str, ...], where: str) -> UsageError:
-    literal = f"for the literal text {{{name}}} write {{{{{name}}}}}"
-    if not is_name(name):
-        return UsageError(
-            f"{{{name}}} in the {where} is no placeholder: there are none for parts of a value or formats; "
-            'let the shell make them (V={}; echo "${V%.*}", or printf %03d {}), or write them into the parameters '
-            f"(--grid x=001..100); {literal}"
-        )
-    if not fields:
-        return UsageError(f"{{{name}}} in the {where}, but the tasks have no parameters: give some, or, {literal}")
-    if len(fields) == 1:
-        there = f"there is only {{{fields[0]}}}"
-    else:
-        there = f"there are {len(fields)}: " + ", ".join(fields[:20]) + (" ..." if len(fields) > 20 else "")
-    close = difflib.get_close_matches(name, [*fields, *BUILTINS], 1)
-    meant = f"; did you mean {{{close[0]}}}?" if close else ";"
-    if not close and all(field.isdecimal() for field in fields):
-        values = "{1} for its value" if len(fields) == 1 else f"{{1}} to {{{len(fields)}}} for their values"
-        meant = f"; what has no name goes by number: write {values};"
-    return UsageError(f"{{{name}}} in the {where} is no parameter ({there}){meant} {literal}")
-
-
-# -- compiling --------------------------------------------------------------------------------------------------
-
-
-class _Compiler:
-    """Turns the texts of a template into functions of a list of values.
-
-    The list has the task's values, task, attempt and campaign, and then values that `extras` compute from these.
-    """
-
-    def __init__(self, fields: tuple[str, ...]) -> None:
-        self.fields = fields
-        self.extras: list[Callable[[list[str]], str]] = []
-        self._joined = -1  # index of all values joined
-
-    def index(self, hole: Hole, where: str) -> int:
-        """Return the index of the value for `hole`."""
-        count = len(self.fields)
-        if hole.name in self.fields:
-            if hole.name in BUILTINS:
-                raise UsageError(f"{{{hole.name}}} in the {where} is pilotmtc's own: rename the parameter of that name")
-            at = self.fields.index(hole.name)
-        elif hole.name in BUILTINS:
-            at = count + BUILTINS.index(hole.name)
-        elif not hole.name and count:
-            at = 0 if count == 1 else -1
-        elif hole.name.isdecimal() and 0 < int(hole.name) <= count:
-            at = int(hole.name) - 1
-        else:
-            raise _unknown(hole.name, self.fields, where)
-        if at >= 0:
-            return at
-        if self._joined < 0:
-            self._joined = count + len(BUILTINS) + len(self.extras)
-            self.extras.append(lambda values: " ".join(values[:count]))
-        return self._joined
-
-    def text(self, text: str | None, where: str) -> Callable[[list[str]], str | None]:
-        """Return a function from the list of values to the expanded text."""
-        if text is None:
-            return _nothing
-        pieces = list(split(text, self.fields))
-        holes = [self.index(piece, where) for piece in pieces if isinstance(piece, Hole)]
-        if not holes:
-            whole = "".join(piece for piece in pieces if isinstance(piece, str))
-            return lambda _values: whole
-        form = "".join("%s" if isinstance(piece, Hole) else piece.replace("%", "%%") for piece in pieces)
-        if form == "%s":
-            return itemgetter(holes[0])
-        pick = itemgetter(*holes)
-        return lambda values: form % pick(values)
-
-
-def _nothing(_values: list[str]) -> None:
-    return None
-
-
-def _guard(guard: Guard, compiler: _Compiler) -> Callable[[list[str]], None]:
-    """Return a function that raises `UsageError` if a list of values does not satisfy `guard`."""
-    parts = [compiler.index(part, "command") if isinstance(part, Hole) else part or "" for part in guard.word]
-    hole = next(part.name for part in guard.word if isinstance(part, Hole))
-    if guard.form is None:
-        raise UsageError(f"{{{hole}}} cannot be where it is in the command: {guard.why}")
-    match, forbidden, why = re.compile(guard.form, re.DOTALL).fullmatch, guard.forbidden, guard.why
-
-    def check(values: list[str]) -> None:
-        word = "".join([part if isinstance(part, str) else values[part] for part in parts])
-        if (match(word) is None) != forbidden:
-            raise UsageError(f"{word[:60]!r} cannot be the value of {{{hole}}} in the command: {why}")
-
-    return check
-
-
-def _shell_words(
-    line: str, compiler: _Compiler
-) -> tuple[list[Callable[[list[str]], str | None]], list[Callable[[list[str]], None]]]:
-    """Return a function that makes the shell's arguments, and the checks of its values.
-
-    Values are passed as arguments, and assigned to variables, because functions have arguments of their own.
-    """
-    read = read_shell(line, compiler.fields)
-    prefix = "pilotmtc_"
-    while prefix in line:
-        prefix += "_"
-    numbers: dict[int, int] = {}
-    text = []
-    for piece in read.pieces:
-        if isinstance(piece, Hole):
-            at = compiler.index(piece, "command")
-            number = numbers.setdefault(at, len(numbers) + 1)
-            piece = _EXPANSIONS.get(piece.quoting or "", "").format(f"{prefix}{number}")  # noqa: PLW2901
-        text.append(piece)
-    whole = "".join(text)
-    if numbers:
-        whole = " ".join(f"{prefix}{number}=${{{number}}}" for number in numbers.values()) + f"; set --; {whole}"
-    elif whole.startswith(("-", "+")):  # it would be taken for an option
-        whole = f" {whole}"
-    words: list[Callable[[list[str]], str | None]] = [lambda _values, word=word: word for word in (SHELL, "-c", whole)]  # type: ignore[misc]
-    if numbers:
-        words += [lambda _values: SHELL, *(itemgetter(at) for at in numbers)]
-    return words, [_guard(guard, compiler) for guard in read.guards]
-
-
-def _alone(line: str, compiler: _Compiler) -> Callable[[list[str]], list[str]] | None:
-    """Return what makes the argument vector of a shell line that needs no shell; None if it needs one."""
-    words = simple_command(read_shell(line, compiler.fields).pieces)
-    if words is None:
-        return None
-    numbered = [[part if isinstance(part, str) else compiler.index(part, "command") for part in word] for word in words]
-    return lambda values: [
-        "".join([part if isinstance(part, str) else values[part] for part in word]) for word in numbered
-    ]
-
-
-def _compile(template: Template) -> tuple[_Run, _Check | None]:
-    fields = template.fields
-    count = len(fields)
-    compiler = _Compiler(fields)
-    words: list[Callable[[list[str]], str | None]] = []
-    guards: list[Callable[[list[str]], None]] = []
-    alone = None
-    if template.shell:
-        words, guards = _shell_words(template.command[0], compiler)
-        alone = _alone(template.command[0], compiler)
-    for word in () if template.shell else template.command:
-        if word == "{}" and count > 1:  # alone, it becomes several arguments, as in a shell line
-            words.extend(itemgetter(at) for at in range(count))
-        else:
-            words.append(compiler.text(word, "command"))
-    env = {name: compiler.text(value, f"variable {name}") for name, value in template.env.items()}
-    places = [
-        compiler.text(text, where)
-        for where, text in (
-            ("cwd", template.cwd),
-            ("stdin", template.stdin),
-            ("stdout", template.stdout),
-            ("stderr", template.stderr),
-        )
-    ]
-    bare = all(place is _nothing for place in places)
-    extras = compiler.extras
-
-    def run(params: Sequence[str], task: int, attempt: int, campaign: int) -> Expanded:
-        if len(params) != count:
-            raise UsageError(f"task {task} brings {len(params)} values for the {count} parameters {', '.join(fields)}")
-        values = [*params, str(task), str(attempt), str(campaign)]
-        for extra in extras:
-            values.append(extra(values))
-        for guard in guards:
-            guard(values)
-        argv = [word(values) for word in words]
-        variables = {name: make(values) for name, make in env.items()} if env else {}
-        by_itself = None if alone is None else alone(values)
-        if bare:
-            return Expanded(argv, variables, alone=by_itself)  # type: ignore[arg-type]  # command and env hold no None
-        cwd, stdin, stdout, stderr = [place(values) for place in places]
-        if cwd is not None:
-            stdin, stdout, stderr = [
-                None if name is None else os.path.join(cwd, name) for name in (stdin, stdout, stderr)
-            ]
-        return Expanded(argv, variables, cwd, stdin, stdout, stderr, by_itself)  # type: ignore[arg-type]
-
-    def check(params: Sequence[str]) -> None:
-        values = [*params, "1", "1", "1"]
-        for guard in guards:
-            guard(values)
-
-    return run, check if guards else None

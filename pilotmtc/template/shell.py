@@ -12,7 +12,20 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from pilotmtc.template.parse import BUILTINS, DOUBLE, NUMBER, PLAIN, REFUSED, SINGLE, Hole, hole_of, is_name, pattern
+from pilotmtc.template.parse import (
+    BUILTINS,
+    DOUBLE,
+    NUMBER,
+    PLAIN,
+    REFUSED,
+    SINGLE,
+    Hole,
+    hole_of,
+    is_name,
+    own,
+    pattern,
+    placeholders,
+)
 from pilotmtc.template.reevaluated import WHOLE, Guard, Part, guards, has_hole, text_of
 
 _DEPTH = 30
@@ -68,10 +81,9 @@ def names(words: Sequence[str], *, shell: bool) -> list[str]:
         if shell:
             pieces = read_shell(word, ()).pieces
             found += [piece.name for piece in pieces if isinstance(piece, Hole) and piece.quoting not in _QUOTED]
-            found = [name for name in found if is_name(name)]
         else:
-            found += [match["name"] for match in pattern(()).finditer(word) if match["name"] is not None]
-    return [name for name in dict.fromkeys(found) if name not in BUILTINS]
+            found += placeholders(word)
+    return [name for name in dict.fromkeys(found) if is_name(name) and name not in BUILTINS]
 
 
 class _Command:
@@ -155,7 +167,7 @@ class _Reader:
 
     def _refuse(self, match: re.Match[str], why: str) -> None:
         if self._literal(match) is None:
-            hole = hole_of(match, REFUSED)
+            hole = hole_of(match, self.fields, REFUSED)
             self._put(match.start(), match.end(), hole)
             self.guards.append(Guard((hole,), None, why))
 
@@ -165,15 +177,17 @@ class _Reader:
         text = self._literal(match)
         if text is not None:
             return [text]
-        if match["name"] != "" or len(self.fields) < 2:
-            hole = hole_of(match, quoting)
+        hole = hole_of(match, self.fields, quoting)
+        values = own(self.fields)
+        if hole.name or len(values) < 2:
             self._put(match.start(), match.end(), hole)
             return [hole]
         blank = "' '" if quoting == PLAIN and not whole else " "
         parts: list[Part] = []
-        for name in self.fields:
-            self._put(match.start(), match.end(), *([blank] if parts else []), Hole(name, quoting))
-            parts += [" ", Hole(name, quoting)] if parts else [Hole(name, quoting)]
+        for name in values:
+            one = Hole(name, quoting, hole.change)
+            self._put(match.start(), match.end(), *([blank] if parts else []), one)
+            parts += [" ", one] if parts else [one]
         return parts
 
     # -- commands -------------------------------------------------------------------------------------------------
@@ -301,6 +315,8 @@ class _Reader:
         """Refuse what is certainly a placeholder in a here-document; other braces are part of its text."""
         for match in self.holes.finditer(self.line, start, stop):
             name = match["name"]
+            if name is None and match["changed"] is not None:
+                name = hole_of(match, self.fields).name
             if name is not None and (not name or name in self.fields or name in BUILTINS):
                 self._refuse(match, f"it stands in the here-document <<{end}: {_REMEDY}")
 

@@ -218,6 +218,29 @@ def test_rows_of_parameters_go_together() -> None:
     assert [task.params for task in campaign.tasks()] == [("1", "x"), ("2.0", "y")]
 
 
+def test_rows_are_numbered_where_that_is_asked_for() -> None:
+    found = read(
+        """
+        [[task]]
+        name = "fit-{#:03d}"
+        command = ["fit", "{}"]
+        grid = { mass = [3, 4] }
+        [[task]]
+        name = "plot"
+        command = "plot {m:.1f}"
+        params = [{ m = 1 }, { m = 2.5 }]
+        after = "fit-{#:03d}"
+        [[task]]
+        command = "echo {#}"
+        """
+    )
+    tasks = list(found.tasks())
+    assert [task.name for task in tasks] == ["fit-001", "fit-002", "plot", "plot", None]
+    assert [task.params for task in tasks] == [("3", "1"), ("4", "2"), ("1", "1"), ("2.5", "2"), ("1",)]
+    assert [task.after[0].task for task in tasks[2:4]] == ["fit-001", "fit-002"]
+    assert expand(tasks[1].template, tasks[1].params, task=1, attempt=1, campaign=1).argv == ["fit", "4"]
+
+
 def test_several_tables_may_share_a_name() -> None:
     campaign = read('[[task]]\ncommand="c"\nafter="a"\n' + '[[task]]\ncommand="x"\nname="a"\n' * 2)
     assert [task.name for task in campaign.tasks()] == ["a", "a", None]

@@ -10,12 +10,12 @@ from pilotmtc.campaign.readers import first_signal
 from pilotmtc.campaign.submit import TaskSpec
 from pilotmtc.errors import UsageError
 from pilotmtc.model import GRACE_S, MAX_OUTPUT_BYTES, After, Resources, TaskId, Template
-from pilotmtc.parameters import Row, Source
-from pilotmtc.parameters.source import check_fields
+from pilotmtc.parameters import Row, Source, numbered
+from pilotmtc.parameters.source import ONE_ROW, check_fields
 from pilotmtc.session import arguments
 from pilotmtc.session.needs import READERS, check_needs
 from pilotmtc.system.locale import current_directory
-from pilotmtc.template import literal, make_template, render
+from pilotmtc.template import literal, make_template, render, wants_number
 from pilotmtc.units import parse_duration, parse_memory
 
 Value: TypeAlias = str | int | float
@@ -226,10 +226,12 @@ def make_tasks(command: str | Sequence[Word], source: Source | None, options: Ta
         If an option or a parameter is invalid.
     """
     options = read_options(options, "name", "params")
+    command = command if isinstance(command, str) else arguments.several("command", command, arguments.word)
+    source = _numbered(command, source, options)
     fields = source.fields if source is not None else ()
     here = literal(current_directory(), fields)
     template = make_template(
-        command if isinstance(command, str) else arguments.several("command", command, arguments.word),
+        command,
         fields,
         env=cast("dict[str, str] | None", options.get("env")),
         cwd=os.path.join(here, os.path.expanduser(options.get("cwd", ""))).rstrip("/") or "/",
@@ -266,6 +268,16 @@ def make_tasks(command: str | Sequence[Word], source: Source | None, options: Ta
     if source is None:
         return TaskStream(tasks, size=1, template=template)
     return TaskStream(tasks, size=source.size, again=source.again, template=template)
+
+
+def _numbered(command: str | Sequence[str], source: Source | None, options: TaskOptions) -> Source | None:
+    """Return `source` with numbers of rows, if a placeholder asks for them."""
+    words = [command] if isinstance(command, str) else command
+    texts = [options.get(name, "") for name in ("cwd", "stdin", "stdout", "stderr", "task_name")]
+    texts += [*words, *options.get("env", {}).values(), *options.get("tags", ())]
+    if not wants_number(map(str, texts), () if source is None else source.fields):
+        return source
+    return numbered(ONE_ROW if source is None else source)
 
 
 def make_resources(options: TaskOptions) -> Resources:

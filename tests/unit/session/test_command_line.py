@@ -67,3 +67,14 @@ def test_single_values_of_any_kind_are_texts() -> None:
         ("1",), ("2.5",), ("True",), ("/a",), ("1.50",), ("x",),
     ]  # fmt: skip
     assert list(as_source([])) == []
+
+
+def test_rows_are_numbered_where_any_text_asks_for_it() -> None:
+    for options in ({"task_name": "t{#}"}, {"tags": ["{#:02d}"]}, {"env": {"N": "{#}"}}, {"stdout": "{#}"}):
+        tasks = list(tasks_of(["echo", "{}", ":::", "a", "b"], [], None, [], options))  # type: ignore[arg-type]
+        assert [task.params for task in tasks] == [("a", "1"), ("b", "2")]
+    tasks = list(tasks_of(["./sim", "{x.}", "{#}", ":::", "a.b", "c"], [], None, [], {}))
+    assert [dict(zip(task.template.fields, task.params, strict=True)) for task in tasks] == [
+        {"x": "a.b", "#": "1"},
+        {"x": "c", "#": "2"},
+    ]
