@@ -14,6 +14,9 @@ Both may die at the same moment, because batch systems kill all sessions of a jo
 session of its own. When a second pipe, held by guard and agent, shows that both have died, the sweeper kills all
 processes with the guard's *mark*. The mark is a resource limit that Linux has ignored since 2.4. A process inherits it
 from its parent, whatever happens to its environment, session and descriptors.
+
+If somebody kills all three at once, the next sweeper on this node does that: the second pipe has a name with the mark,
+and a pipe that nobody can write to any more shows that guard and agent have died.
 """
 
 import contextlib
@@ -22,13 +25,15 @@ import json
 import os
 import resource
 import signal
+import stat
 import sys
 import time
 
 MARK = 10  # RLIMIT_LOCKS. The upper half of its value is the guard's, the lower half the task's; 0: no task.
 HALF = 32
 MEMORY = "/dev/shm"
-IN_MEMORY = "pilotmtc-"  # begins the names of directories there; they end with the mark of the guard
+IN_MEMORY = "pilotmtc-"  # begins the names of files there; they end with the mark of the guard
+_ALIVE = f"{IN_MEMORY}alive-"
 _SUBREAPER = 36  # prctl's PR_SET_CHILD_SUBREAPER
 _NAME = 15  # PR_SET_NAME
 _TITLE = b"mtc-guard"
@@ -36,6 +41,7 @@ _SWEEPER = b"mtc-sweeper"
 _POST_MORTEM_S = 60.0
 _SERVER = b"PILOTMTC_STORE_SERVER="
 _SWEEP_S = 30.0
+_ABANDONED_S = 2.0
 
 
 def rename(title: bytes) -> None:
@@ -95,9 +101,9 @@ def _is_dead(pid: int) -> bool:
         return True
 
 
-def sweep_marked(mark: int) -> None:
+def sweep_marked(mark: int, timeout_s: float = _SWEEP_S) -> None:
     """Kill processes with the mark of a guard until there are none."""
-    until = time.monotonic() + _SWEEP_S
+    until = time.monotonic() + timeout_s
     while (alive := marked(mark)) and time.monotonic() < until:
         for pid in alive:
             with contextlib.suppress(OSError):
@@ -116,14 +122,62 @@ def clear_memory(mark: int) -> None:
     for name in os.listdir(MEMORY) if mark and os.path.isdir(MEMORY) else ():
         if not (name.startswith(IN_MEMORY) and name.endswith(f"-{mark >> HALF:x}")):
             continue
+        path = os.path.join(MEMORY, name)
         with contextlib.suppress(OSError):  # it goes at this moment, or is not what it should be
-            directory = os.open(os.path.join(MEMORY, name), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            if stat.S_ISFIFO(os.lstat(path).st_mode):
+                os.unlink(path)
+                continue
+            directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
                 for file in os.listdir(directory):
                     os.unlink(file, dir_fd=directory)
             finally:
                 os.close(directory)
-            os.rmdir(os.path.join(MEMORY, name))
+            os.rmdir(path)
+
+
+def named_pipe(mark: int) -> "tuple[int, int]":
+    """Return a pipe, as `os.pipe` does. Later guards on this node find it, if that is possible."""
+    path = os.path.join(MEMORY, f"{_ALIVE}{mark >> HALF:x}")
+    new = f"{path}.new"  # until this process can write to it, it would seem to be abandoned
+    with contextlib.ExitStack() as on_error:
+        try:
+            os.mkfifo(new, 0o600)
+            on_error.callback(os.unlink, new)
+            reading = os.open(new, os.O_RDONLY | os.O_NONBLOCK)  # otherwise, it waits for a writer
+            on_error.callback(os.close, reading)
+            writing = os.open(new, os.O_WRONLY)
+            on_error.callback(os.close, writing)
+            os.set_blocking(reading, True)
+            os.rename(new, path)
+        except OSError as error:
+            say(f"later pilots could not end what this one leaves: {path}: {error.strerror}")
+        else:
+            on_error.pop_all()
+            return reading, writing
+    return os.pipe()
+
+
+def sweep_abandoned() -> None:
+    """Kill what others have left whose guard, agent and sweeper have all been killed."""
+    for name in os.listdir(MEMORY) if os.path.isdir(MEMORY) else ():
+        number = name.removeprefix(_ALIVE)
+        if number != name and number.isalnum():
+            with contextlib.suppress(OSError, ValueError):  # it is not abandoned, or is not what it should be
+                if _is_abandoned(os.path.join(MEMORY, name)):
+                    sweep_marked(int(number, 16) << HALF, _ABANDONED_S)
+
+
+def _is_abandoned(path: str) -> bool:
+    """Return whether nobody can write to a pipe of this user; if somebody can, raise `OSError`."""
+    seen = os.lstat(path)
+    if not stat.S_ISFIFO(seen.st_mode) or seen.st_uid != os.geteuid():
+        return False
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    try:
+        return os.path.samestat(seen, os.fstat(fd)) and not os.read(fd, 1)
+    finally:
+        os.close(fd)
 
 
 class Sweeper:
@@ -142,7 +196,7 @@ class Sweeper:
     def __init__(self, mark: int) -> None:
         self.mark = mark
         self.pid = 0
-        self._reading, self.writing = os.pipe()
+        self._reading, self.writing = named_pipe(mark) if mark else os.pipe()
         self.start()
 
     def start(self) -> None:
@@ -177,6 +231,7 @@ class Sweeper:
         os.closerange(reading + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         os.chdir("/")
         rename(_SWEEPER)
+        sweep_abandoned()
         os.read(reading, 1)
         sweep_marked(self.mark)
 

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from pilotmtc.agent import guard
 from pilotmtc.agent.crews.contact import Contact
+from pilotmtc.model import Resources
 from pilotmtc.states import PilotState, TaskState
 from tests.integration.agent_support import Site, running_site, shell
 from tests.integration.pool_support import running_pool
@@ -76,6 +78,24 @@ def test_no_process_of_a_task_is_left(site: Site, victims: str) -> None:
         wait_until(lambda: not Path(f"/proc/{there['sweeper']}").exists())
     else:
         assert site.wait_over(pilot.id).state is PilotState.FAILED
+
+
+def test_next_pilot_ends_what_is_left_when_all_three_are_killed(site: Site) -> None:
+    """Nobody who knows of the tasks is left; another pilot, which lives, keeps its own."""
+    first = site.submit(shell(tree(ONE)), resources=Resources(cores=2))[0]
+    lost = site.start()
+    site.wait_running(first)
+    site.submit(shell(f"exec sleep {OTHER}"), resources=Resources(cores=2))
+    site.start()
+    wait_until(lambda: len(sleepers(ONE)) == 5 and len(sleepers(OTHER)) == 1)
+    guard_ = site.guard(lost.id)
+    kill_at_once([guard_, site.agent(lost.id), *sweepers_of(guard_)])
+    names = [name for name in os.listdir(guard.MEMORY) if name.startswith(guard._ALIVE)]
+    assert len(sleepers(ONE)) == 5
+    site.start()
+    wait_until(lambda: not sleepers(ONE), NO_ORPHAN_S)
+    assert len(sleepers(OTHER)) == 1
+    wait_until(lambda: len(set(names) - set(os.listdir(guard.MEMORY))) == 1)
 
 
 def test_killed_sweeper_is_replaced_and_tasks_go_on(site: Site) -> None:

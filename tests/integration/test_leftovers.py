@@ -146,6 +146,35 @@ def test_guard_removes_what_its_processes_have_left_in_memory_and_nothing_else(
     assert (precious / "value").exists()
 
 
+def test_guard_knows_which_pipes_are_abandoned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    swept: list[int] = []
+    monkeypatch.setattr(guard, "MEMORY", str(tmp_path))
+    monkeypatch.setattr(guard, "sweep_marked", lambda mark, timeout_s: swept.append(mark >> guard.HALF))
+    living, dead = (guard.named_pipe(mark << guard.HALF) for mark in (0xA1, 0xDE))
+    for fd in (*dead, living[0]):
+        os.close(fd)
+    os.mkfifo(tmp_path / f"{guard._ALIVE}de.new")  # its guard is about to open it
+    (tmp_path / f"{guard._ALIVE}fe").touch()
+    (tmp_path / f"{guard._ALIVE}dd").symlink_to(f"{guard._ALIVE}de")
+    guard.sweep_abandoned()
+    assert swept == [0xDE]
+    os.close(living[1])
+    guard.clear_memory(0xA1 << guard.HALF)
+    assert not (tmp_path / f"{guard._ALIVE}a1").exists()
+
+
+def test_guard_without_memory_has_a_pipe_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(guard, "MEMORY", str(tmp_path / "none"))
+    guard.sweep_abandoned()
+    reading, writing = guard.named_pipe(0xA1 << guard.HALF)
+    os.close(writing)
+    assert os.read(reading, 1) == b""
+    os.close(reading)
+    assert "later pilots could not end what this one leaves" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("ends", ["well", "killed"])
 def test_nothing_stays_in_memory_however_the_agent_ends(ends: str, tmp_path: Path) -> None:
     """The guard runs a program in the agent's place, which leaves a value there."""
