@@ -39,7 +39,7 @@ def _lines(stream: BinaryIO, name: str, end: bytes, *, is_file: bool = False) ->
                 text = text.removesuffix("\r")
             if number == 1:
                 text = text.removeprefix("\ufeff")
-                if not more and is_file:
+                if not more and is_file and end == b"\n":
                     check_ends(line, name)
             if text:
                 if "\0" in text:
@@ -102,11 +102,14 @@ def check_ends(data: bytes, name: str) -> None:
         )
 
 
+ENDS = {"lines": b"\n", "null": b"\0"}
 FORMATS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".txt": "lines", ".list": "lines"}
 
 
 def file(path: str | Path, form: str | None = None) -> Source:
     """Return a source of the rows of a file: ``csv``, ``tsv``, ``jsonl`` or ``lines``, by `form` or else by its suffix.
+
+    With the form ``null``, values end with NUL, as ``find -print0`` writes them.
 
     A regular file is read once now, so that an error in its last line shows before the first task is submitted,
     and again when the rows are wanted. ``-`` is standard input, and needs `form`.
@@ -120,7 +123,7 @@ def file(path: str | Path, form: str | None = None) -> Source:
     """
     name = str(path)
     form = form or FORMATS.get(Path(name).suffix.lower())
-    if form not in FORMATS.values():
+    if form not in {*FORMATS.values(), *ENDS}:
         raise UsageError(
             f"the format of {'standard input' if name == '-' else name} is not known: end its name "
             "with .csv, .tsv, .jsonl or .txt, or say --format csv, tsv, jsonl or lines"
@@ -130,9 +133,9 @@ def file(path: str | Path, form: str | None = None) -> Source:
 
     def read() -> Iterator[Row]:
         with _open(name) as stream:
-            if form == "lines":
+            if form in ENDS:
                 yield ("1",)
-                yield from _lines(stream, shown, b"\n", is_file=True)
+                yield from _lines(stream, shown, ENDS[form], is_file=True)
                 return
             text = _text(stream, shown)
             yield from _objects(text, shown) if form == "jsonl" else _table(text, shown, tabs=form == "tsv")

@@ -1,5 +1,6 @@
 """`Session`: a store, and everything that can be done with it."""
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -23,8 +24,18 @@ from pilotmtc.session.queries import Queries
 from pilotmtc.session.run.resume import rest
 from pilotmtc.session.run.runner import Run
 from pilotmtc.session.stores import find_store
+from pilotmtc.session.submit.command_line import commands_of
 from pilotmtc.session.submit.sending import new_key, seal, submit
-from pilotmtc.session.submit.tasks import Params, TaskOptions, TaskStream, Word, as_source, make_tasks, read_campaign
+from pilotmtc.session.submit.tasks import (
+    Params,
+    TaskOptions,
+    TaskStream,
+    Word,
+    as_source,
+    make_commands,
+    make_tasks,
+    read_campaign,
+)
 from pilotmtc.sites import LOCAL
 from pilotmtc.store.client.client import StoreClient
 from pilotmtc.store.client.connect import connect_store
@@ -141,6 +152,24 @@ class Session(Functions, Queries, Maintenance):
         """
         source = None if params is None else as_source(params)
         return self.submit_tasks(make_tasks(command, source, options), name=name)
+
+    def submit_commands(
+        self, commands: str | Path | Iterable[str], *, name: str = "", **options: Unpack[TaskOptions]
+    ) -> CampaignId:
+        """Submit tasks that are whole commands, each a shell line, and return their campaign.
+
+        Parameters
+        ----------
+        commands
+            The path of a file with one command a line, or the commands. Braces in them are no placeholders.
+        name
+            The campaign's name.
+        **options
+            See `TaskOptions`; there, ``{command}`` and ``{#}`` are placeholders.
+        """
+        if isinstance(commands, str | Path):
+            return self.submit_tasks(commands_of(os.fspath(commands), None, options), name=name)
+        return self.submit_tasks(make_commands(as_source(commands), options), name=name)
 
     def submit_file(self, path: str | Path) -> CampaignId:
         """Submit the tasks of the campaign file at `path` and return their campaign."""

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import MAX_OUTPUT_BYTES, Template
-from pilotmtc.template.compile import Check, Compiler, Expanded, Run, compile_template
+from pilotmtc.template.compile import WHOLE_COMMAND, Check, Compiler, Expanded, Run, compile_template
 from pilotmtc.template.parse import (
     BUILTINS,
     DOUBLE,
@@ -37,8 +37,8 @@ from pilotmtc.template.shell import names, read_shell
 from pilotmtc.template.simple import functions
 
 __all__ = [
-    "NUMBER_OF_ROW", "Expanded", "check_text", "checker", "expand", "functions", "holes", "literal", "make_template",
-    "names", "own", "placeholders", "render", "shown", "wants_number", "wants_values",
+    "NUMBER_OF_ROW", "WHOLE_COMMAND", "Expanded", "check_text", "checker", "expand", "functions", "holes", "literal",
+    "make_template", "names", "own", "placeholders", "render", "shown", "wants_number", "wants_values",
 ]  # fmt: skip
 
 _OWN = ("/dev/std", "/dev/fd/", "/proc/self/", "/proc/thread-self/")
@@ -139,6 +139,8 @@ def checker(template: Template) -> Check | None:
 
 def shown(template: Template, params: Sequence[str], *, task: int, attempt: int, campaign: int) -> str:
     """Return the command with values in it, as a line for users."""
+    if template.command == WHOLE_COMMAND and "command" in template.fields:
+        return params[template.fields.index("command")]
     if not template.shell:
         return shlex.join(expand(template, params, task=task, attempt=attempt, campaign=campaign).argv)
     compiler = Compiler(template.fields)

@@ -17,6 +17,7 @@ from pilotmtc.template.shell import read_shell
 from pilotmtc.template.simple import simple_command
 
 SHELL = "/bin/sh"
+WHOLE_COMMAND = (SHELL, "-c", "{command}")  # of tasks whose value is a shell line of its own
 _EXPANSIONS = {PLAIN: '"${}"', DOUBLE: "${{{}}}", NUMBER: "${{{}}}", SINGLE: "'\"${}\"'"}  # of a variable
 Run = Callable[[Sequence[str], int, int, int], "Expanded"]
 Check = Callable[[Sequence[str]], None]
@@ -210,6 +211,16 @@ def _alone(line: str, compiler: Compiler) -> Callable[[list[str]], list[str]] | 
     ]
 
 
+def _alone_of(at: int) -> Callable[[list[str]], list[str] | None]:
+    """Return the same for a whole command, which is the value at `at`."""
+
+    def make(values: list[str]) -> list[str] | None:
+        words = simple_command((values[at],))
+        return None if words is None else ["".join(map(str, word)) for word in words]
+
+    return make
+
+
 def compile_template(template: Template) -> tuple[Run, Check | None]:
     """Return what expands a template, and what checks the values of a task; None if all values are valid."""
     fields = template.fields
@@ -217,10 +228,12 @@ def compile_template(template: Template) -> tuple[Run, Check | None]:
     compiler = Compiler(fields)
     words: list[Callable[[list[str]], str | None]] = []
     guards: list[Callable[[list[str]], None]] = []
-    alone = None
+    alone: Callable[[list[str]], list[str] | None] | None = None
     if template.shell:
         words, guards = _shell_words(template.command[0], compiler)
         alone = _alone(template.command[0], compiler)
+    elif template.command == WHOLE_COMMAND and "command" in fields:
+        alone = _alone_of(fields.index("command"))
     for word in () if template.shell else template.command:
         words += compiler.words(word)
     env = {name: compiler.text(value, f"variable {name}") for name, value in template.env.items()}

@@ -33,6 +33,8 @@ def lines(text: str) -> list[str]:
         (["--grid", "m=1:2:0.5", "--grid", "k=a,b", "echo {m}{k}"], None, ["1.5a", "1.5b", "1a", "1b", "2a", "2b"]),
         (["echo one"], None, ["one"]),
         (["--", "printf", "%s%s\\n", "{}", "--not-ours"], b"v\n", ["v--not-ours"]),
+        (["-0", "echo {#:02d}:{.}"], b"x.y\0z w\0", ["01:x", "02:z w"]),
+        (["--commands", "-"], b"echo {a} | cat\n\necho 'b  c'\n", ["b  c", "{a}"]),
     ],
 )  # fmt: skip
 def test_values_come_from_everywhere(user: User, words: list[str], stdin: bytes | None, expected: list[str]) -> None:

@@ -25,7 +25,14 @@ from pilotmtc.cli.command import (
 )
 from pilotmtc.cli.interrupts import Stops
 from pilotmtc.cli.options.pilots import SCHEDULER_NAMES, own_pilot, own_pilot_options
-from pilotmtc.cli.options.tasks import after_options, limit_options, need_options, take_options, value_options
+from pilotmtc.cli.options.tasks import (
+    after_options,
+    limit_options,
+    need_options,
+    take_options,
+    take_sources,
+    value_options,
+)
 from pilotmtc.cli.options.types import Assignment
 from pilotmtc.cli.output import streams
 from pilotmtc.cli.output.files import new_file
@@ -117,7 +124,7 @@ def map(function: str, lists: tuple[str, ...], **options: Any) -> int:  # noqa: 
     from pilotmtc.executor.rows import RowCalls, calls_of
     from pilotmtc.session.submit.command_line import rows_of
 
-    rows = rows_of(lists, options.pop("files"), options.pop("form"), options.pop("axes"))
+    rows = rows_of(lists, *take_sources(options))
     called = find_function(function)
     taken = Parameters(called, function, rows.fields)
     quiet = options.pop("quiet")

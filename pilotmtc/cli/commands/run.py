@@ -268,10 +268,10 @@ def _to_go_on(campaign: "Campaign", words: Sequence[str]) -> str:
     """Return the line that tells how to run the rest of a campaign."""
     import shlex
 
-    if campaign.sealed or not words:
+    if campaign.sealed or not (words or typed({"commands"})):
         return f"to go on: {hint(_again(campaign.id))}"
     names = {option.name or "" for option in run.params} - {"resume", "retry_failed"}
-    given = ["run", "--resume", str(campaign.id), *typed(names), "--", *map(shlex.quote, words)]
+    given = ["run", "--resume", str(campaign.id), *typed(names), *(["--"] if words else []), *map(shlex.quote, words)]
     line = hint(" ".join(given))
     if len(line) > _LONGEST_HINT:
         line = f"{hint(f'run --resume {campaign.id}')} with the options, command and values of this run behind it"

@@ -54,6 +54,10 @@ def value_options(function: F) -> F:
                 help="Format of the --from file, if its name does not tell.",
             ),
             click.option(
+                "-0", "--null", is_flag=True,
+                help="Values on standard input and in --from files end with NUL, as find -print0 writes them.",
+            ),
+            click.option(
                 "--grid", "axes", multiple=True, metavar="NAME=VALUES",
                 help="Parameters from a grid: mass=1:10:0.5, seed=0..9, kind=a,b.",
             ),
@@ -101,6 +105,10 @@ def task_options(function: F) -> F:
         function,
         [
             value_options,
+            click.option(
+                "--commands", type=click.Path(), metavar="FILE",
+                help="Run the whole commands in FILE, one a line; - is standard input.",
+            ),
             need_options,
             limit_options,
             click.option(
@@ -149,17 +157,35 @@ def take_options(options: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in taken.items() if value not in (None, (), [], {}) and value is not False}
 
 
+def take_sources(options: dict[str, Any]) -> tuple[Sequence[str], str | None, Sequence[str]]:
+    """Remove the options of `value_options` from `options`; return files, their format, and axes."""
+    files, form, axes = options.pop("files"), options.pop("form"), options.pop("axes")
+    if options.pop("null"):
+        if form not in (None, "lines"):
+            raise click.UsageError(f"--null is about lines, not --format {form}", click.get_current_context())
+        form = "null"
+    return files, form, axes
+
+
 def build_tasks(words: Sequence[str], options: dict[str, Any]) -> "tuple[TaskStream, str] | None":
     """Return the tasks of a command line and their campaign's name; None if there is no command.
 
     The options of `task_options` are removed from `options`.
     """
     from pilotmtc.errors import UsageError
-    from pilotmtc.session.submit.command_line import tasks_of, toml_of
+    from pilotmtc.session.submit.command_line import commands_of, tasks_of, toml_of
 
-    files, form, axes = options.pop("files"), options.pop("form"), options.pop("axes")
+    files, form, axes = take_sources(options)
+    commands = options.pop("commands")
     name = options.pop("name") or ""
     given = take_options(options)
+    if commands is not None:
+        if words or files or axes or form not in (None, "null"):
+            raise click.UsageError(
+                f"--commands {commands} brings whole commands: give no command, and no parameters, beside it",
+                click.get_current_context(),
+            )
+        return commands_of(commands, form, cast("TaskOptions", given)), name
     if (found := toml_of(words)) is not None:
         if given or files or axes:
             names = ", ".join(

@@ -8,7 +8,8 @@ from typing import BinaryIO, cast
 
 from pilotmtc.errors import UsageError
 from pilotmtc.parameters import Source, combine, file, grid, lines, split_lists
-from pilotmtc.session.submit.tasks import TaskOptions, TaskStream, make_tasks, read_campaign
+from pilotmtc.parameters.files import ENDS
+from pilotmtc.session.submit.tasks import TaskOptions, TaskStream, make_commands, make_tasks, read_campaign
 from pilotmtc.template import names, wants_values
 
 STDIN = 0
@@ -54,7 +55,7 @@ def tasks_of(
     sources = _sources(listed, files, form, axes)
     if not sources and _stdin_may_hold_values():
         if _wants_values(command, options):
-            sources.append(_named_by(command, _stdin()))
+            sources.append(_named_by(command, _stdin(form)))
         else:
             tell("standard input is not read: to run a task for each of its lines, write {} where the line belongs")
     return make_tasks(command[0] if len(command) == 1 else command, combine(sources) if sources else None, options)
@@ -64,10 +65,25 @@ def _sources(listed: Source | None, files: Sequence[str], form: str | None, axes
     sources = [] if listed is None else [listed]
     if list(files).count("-") > 1:
         raise UsageError("--from - is given twice: standard input can be read once")
-    sources += [_stdin() if name == "-" and form in (None, "lines") else file(name, form) for name in files]
+    sources += [_values_of(name, form) for name in files]
     if axes:
         sources.append(grid(axes))
     return sources
+
+
+def _values_of(name: str, form: str | None) -> Source:
+    return _stdin(form) if name == "-" and form in (None, *ENDS) else file(name, form)
+
+
+def commands_of(path: str, form: str | None, options: TaskOptions) -> TaskStream:
+    """Return the tasks of a file of whole commands, each a shell line; ``-`` is standard input.
+
+    Raises
+    ------
+    UsageError
+        If a task is invalid.
+    """
+    return make_commands(_values_of(path, form or "lines"), options)
 
 
 def rows_of(lists: Sequence[str], files: Sequence[str], form: str | None, axes: Sequence[str]) -> Source:
@@ -83,7 +99,7 @@ def rows_of(lists: Sequence[str], files: Sequence[str], form: str | None, axes: 
         raise UsageError(f"{before[0]!r} is neither an option nor behind ':::': values come behind ':::'")
     sources = _sources(listed, files, form, axes)
     if not sources and _stdin_may_hold_values():
-        sources.append(_stdin())
+        sources.append(_stdin(form))
     if not sources:
         raise UsageError("there are no values: give --from FILE, --grid NAME=VALUES, ::: VALUES, or lines of input")
     return combine(sources)
@@ -97,9 +113,9 @@ def _named_by(command: Sequence[str], listed: Source) -> Source:
     return Source(found, lambda: iter(listed), size=listed.size, again=listed.again)
 
 
-def _stdin() -> Source:
+def _stdin(form: str | None) -> Source:
     # Unbuffered: a thread that waits for it at the end of the program must not hold a lock of Python's.
-    return lines(cast("BinaryIO", io.FileIO(STDIN, closefd=False)))
+    return lines(cast("BinaryIO", io.FileIO(STDIN, closefd=False)), end=ENDS.get(form or "", b"\n"))
 
 
 def _stdin_may_hold_values() -> bool:

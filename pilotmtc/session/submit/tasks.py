@@ -15,7 +15,7 @@ from pilotmtc.parameters.source import ONE_ROW, check_fields
 from pilotmtc.session import arguments
 from pilotmtc.session.needs import READERS, check_needs
 from pilotmtc.system.locale import current_directory
-from pilotmtc.template import literal, make_template, render, wants_number
+from pilotmtc.template import WHOLE_COMMAND, literal, make_template, render, wants_number
 from pilotmtc.units import parse_duration, parse_memory
 
 Value: TypeAlias = str | int | float
@@ -268,6 +268,27 @@ def make_tasks(command: str | Sequence[Word], source: Source | None, options: Ta
     if source is None:
         return TaskStream(tasks, size=1, template=template)
     return TaskStream(tasks, size=source.size, again=source.again, template=template)
+
+
+def make_commands(commands: Source, options: TaskOptions) -> TaskStream:
+    """Return tasks that are whole commands, one for each row: each is a shell line, in which nothing is replaced.
+
+    Raises
+    ------
+    TypeError
+        If there is no such option.
+    UsageError
+        If an option or a command is invalid.
+    """
+    if len(commands.fields) != 1:
+        raise UsageError(f"whole commands are single texts, and these have the names {', '.join(commands.fields)}")
+
+    def rows() -> Iterator[Row]:
+        for (line,) in commands:
+            yield (f" {line}" if line.startswith(("-", "+")) else line,)  # the shell would take it for an option
+
+    source = Source(("command",), rows, size=commands.size, again=commands.again)
+    return make_tasks(WHOLE_COMMAND, source, options)
 
 
 def _numbered(command: str | Sequence[str], source: Source | None, options: TaskOptions) -> Source | None:

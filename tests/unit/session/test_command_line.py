@@ -8,7 +8,9 @@ import pytest
 
 from pilotmtc.errors import UsageError
 from pilotmtc.session import as_source
-from pilotmtc.session.submit.command_line import tasks_of
+from pilotmtc.session.submit.command_line import commands_of, tasks_of
+from pilotmtc.session.submit.tasks import make_commands
+from pilotmtc.template import expand, shown
 
 
 @pytest.mark.parametrize(
@@ -78,3 +80,24 @@ def test_rows_are_numbered_where_any_text_asks_for_it() -> None:
         {"x": "a.b", "#": "1"},
         {"x": "c", "#": "2"},
     ]
+
+
+def test_whole_commands_are_taken_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.txt"
+    path.write_text("echo {x} | cat\n\n  sort '2'\r\n-x\n")
+    tasks = list(commands_of(str(path), None, {"stdout": "{#}.log"}))
+    assert [task.params for task in tasks] == [("echo {x} | cat", "1"), ("  sort '2'", "2"), (" -x", "3")]
+    made = [expand(task.template, task.params, task=1, attempt=1, campaign=1) for task in tasks]
+    assert [one.argv for one in made] == [["/bin/sh", "-c", task.params[0]] for task in tasks]
+    assert [one.alone for one in made] == [None, ["sort", "2"], None]
+    assert shown(tasks[0].template, tasks[0].params, task=1, attempt=1, campaign=1) == "echo {x} | cat"
+    path.write_bytes(b"echo a\necho b\0true\0")
+    assert [task.params for task in commands_of(str(path), "null", {})] == [("echo a\necho b",), ("true",)]
+    with pytest.raises(UsageError, match="whole commands are single texts, and these have the names a, b"):
+        make_commands(as_source([{"a": 1, "b": 2}]), {})
+
+
+def test_values_end_with_nul_where_that_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "names"
+    path.write_bytes(b"a\nb\0c\r\0\0d")
+    assert [task.params for task in tasks_of(["echo"], [str(path)], "null", [], {})] == [("a\nb",), ("c\r",), ("d",)]
