@@ -43,6 +43,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "explain": ("explain", "Explain why a task does not run, or how it failed."),
         "logs": ("logs", "Print the stdout and stderr of tasks."),
         "results": ("results", "Print the results of a campaign as a table, CSV or JSON."),
+        "report": ("report", "Report where a campaign's time went, and what to ask for next time."),
     },
     "Steer": {
         "wait": ("wait", "Wait until all tasks of a campaign have finished."),

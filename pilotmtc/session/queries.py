@@ -3,8 +3,8 @@
 import functools
 import itertools
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any, Unpack
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Unpack
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import Campaign, Task, TaskId
@@ -23,6 +23,9 @@ from pilotmtc.session.look.results import TaskResult, results
 from pilotmtc.session.look.select import Selection, as_filter
 from pilotmtc.session.run.as_they_end import results_of_campaign
 from pilotmtc.states import TaskState
+
+if TYPE_CHECKING:
+    from pilotmtc.report.report import Report
 
 _PAGE = 1000
 _FIELDS_PAGE = 10_000
@@ -57,6 +60,26 @@ class Queries:
         """
         found = [one for word in campaigns for one in get_campaigns(self._link, word)[::-1]]
         return tuple({one.id: one for one in found}.values())
+
+    def report(self, campaign: int | str | Iterable[int | str]) -> "Report":
+        """Return a report on a campaign, or on several together: ``report.summary`` has all numbers.
+
+        Parameters
+        ----------
+        campaign
+            Numbers or names, as in `campaigns_named`.
+
+        Raises
+        ------
+        UsageError
+            If there is none for one of them.
+        """
+        from pilotmtc.session.look.report import read_report  # most sessions need none
+
+        words = (campaign,) if isinstance(campaign, int | str) else tuple(campaign)
+        if not words:
+            raise UsageError("no campaign is given to report on: give a number or a name, or several")
+        return read_report(self._link, self.campaigns_named(*words))
 
     def tasks(self, *, limit: int | None = None, newest: bool = False, **select: Unpack[Selection]) -> Iterator[Task]:
         """Yield at most `limit` tasks in order of their ids, or in descending order with `newest`."""

@@ -26,6 +26,7 @@ from pilotmtc.store.live.wakeups import Wakeup
 from pilotmtc.store.requests import (  # noqa: F401 -- some are imported only to register what they handle
     claim,
     finish,
+    history,
     inspect,
     jobs,
     overview,

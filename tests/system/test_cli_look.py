@@ -264,3 +264,24 @@ def test_what_calls_returned_is_shown_as_text(user: User) -> None:
     assert user.cli("task", "1", "--json").record["attempts"][0]["value_text"] == "array([1, 2])"
     assert "array([1, 2])" in user.cli("task", "1").out
     assert "ValueError: bad" in user.cli("task", "2").out
+
+
+def test_report_says_where_the_time_went(past: User) -> None:
+    text = past.cli("report").out
+    assert text.startswith("Report on campaign 1 (mix)\n")
+    assert "Where the time of cores went" in text
+    found = past.cli("report", "1", "--json").record
+    assert found["tasks"] == {"READY": 1, "DONE": 4, "FAILED": 4, "SKIPPED": 1}
+    assert (found["campaigns"], found["attempts"], found["created_at"][-1]) == ([1], 9, "Z")
+    assert [pilot["id"] for pilot in found["pilots"]] == [1]
+
+
+def test_attempts_as_csv(past: User) -> None:
+    rows = list(csv.DictReader(io.StringIO(past.cli("report", "--csv").out)))
+    assert [(row["task"], row["attempt"]) for row in rows][2:6] == [("3", "1"), ("4", "1"), ("4", "2"), ("6", "1")]
+    assert {row["ended_at"][-1] for row in rows} == {"Z"}
+
+
+def test_report_on_what_is_not_there(user: User, past: User) -> None:
+    assert "there is no campaign 99" in past.cli("report", "99", code=2).err
+    assert "exclude each other" in past.cli("report", "--csv", "--json", code=2).err

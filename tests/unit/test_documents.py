@@ -14,6 +14,7 @@ from pilotmtc.cli.output import shapes
 from pilotmtc.errors import PilotMTCError
 from pilotmtc.model import Attempt, Campaign, CampaignId, Pilot, PilotDescription, PilotId, Resources, Task, TaskId
 from pilotmtc.protocol.client.tasks import TaskDetail
+from pilotmtc.report import records
 from pilotmtc.session import Session, TaskOptions, TaskResult
 from pilotmtc.session.look.select import NewValues, Selection
 from pilotmtc.session.pilots import Pilots
@@ -119,6 +120,15 @@ SHAPES = {
 def test_keys_of_json_are_documented(name: str) -> None:
     (row,) = re.findall(rf"^\| {name} \|.*$", CLI.split("\n## JSON")[1], re.MULTILINE)
     assert [key for key in SHAPES[name] if f"`{key}`" not in row] == []
+
+
+def test_numbers_of_reports_are_documented() -> None:
+    page = (DOCS / "report.md").read_text()
+    kinds = [kind for kind in vars(records).values() if isinstance(kind, type) and issubclass(kind, msgspec.Struct)]
+    fields = {field.name for kind in kinds if kind is not msgspec.Struct for field in msgspec.structs.fields(kind)}
+    assert [name for name in sorted(fields) if f"`{name}`" not in page] == []
+    (row,) = re.findall(r"^\| report \|.*$", CLI.split("\n## JSON")[1], re.MULTILINE)
+    assert [field.name for field in msgspec.structs.fields(records.Summary) if f"`{field.name}`" not in row] == []
 
 
 def test_methods_of_the_session_are_documented() -> None:

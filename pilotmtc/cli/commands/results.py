@@ -139,7 +139,7 @@ def put_csv(found: "Iterable[TaskResult]", fields: Sequence[str], stdout: str, s
     names = [f"params.{field}" if field in taken or field.isdecimal() else field for field in fields]
     ends = [name for name, part in (("stdout", stdout), ("stderr", stderr)) if part != "none"]
     after = [*AFTER, *((VALUE,) if VALUE not in fields else ())]
-    stream.write(",".join(map(_cell, [*BEFORE, *names, *after, *ends])) + "\n")
+    stream.write(",".join(map(streams.csv_cell, [*BEFORE, *names, *after, *ends])) + "\n")
     for result in found:
         shape = shapes.result(result)
         params = result.params
@@ -148,10 +148,10 @@ def put_csv(found: "Iterable[TaskResult]", fields: Sequence[str], stdout: str, s
             *(params.get(field) for field in fields),
             *(result.value_text if column == VALUE else shape[column] for column in after),
         ]
-        stream.write(",".join(map(_cell, cells)))
+        stream.write(",".join(map(streams.csv_cell, cells)))
         for pieces in _texts(result, stdout, stderr).values():
             if isinstance(pieces, list):
-                stream.write("," + _cell("".join(pieces)))
+                stream.write("," + streams.csv_cell("".join(pieces)))
                 continue
             stream.write(',"')
             for piece in pieces:
@@ -174,12 +174,6 @@ def _texts(result: "TaskResult", stdout: str, stderr: str) -> dict[str, Iterable
         elif part != "none":
             texts[name] = [part_of(kept.decode("utf-8", "replace"), part)]
     return texts
-
-
-def _cell(value: object) -> str:
-    """Return a value quoted for CSV. Python's own writer may leave a CR unquoted, which readers take for a line end."""
-    text = "" if value is None else str(value)
-    return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',"\r\n') else text
 
 
 def _put_table(rows: "list[TaskResult]", fields: Sequence[str], stdout: str, stderr: str) -> None:

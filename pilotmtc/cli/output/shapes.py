@@ -1,12 +1,13 @@
 """What ``--json`` prints: the keys are documented in docs/cli.md and do not change."""
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pilotmtc.model import Attempt, Campaign, Pilot, Resources, Task
     from pilotmtc.protocol.client.tasks import TaskDetail
     from pilotmtc.protocol.records import Pace
+    from pilotmtc.report.records import Summary
     from pilotmtc.session import TaskResult
     from pilotmtc.session.look.overview import Board
 
@@ -230,3 +231,18 @@ def board(record: "Board") -> Shape:
             "cores": series.cores,
         },
     }
+
+
+def report(record: "Summary") -> Shape:
+    """Return the object of a report."""
+    import msgspec
+
+    found: Shape = _with_times(msgspec.to_builtins(record))
+    return found
+
+
+def _with_times(value: Any) -> Any:
+    """Return a value of records with their times as ISO 8601."""
+    if isinstance(value, dict):
+        return {key: time(one) if key.endswith("_at") else _with_times(one) for key, one in value.items()}
+    return [_with_times(one) for one in value] if isinstance(value, list | tuple) else value

@@ -90,6 +90,12 @@ def json_line(shape: Mapping[str, object], texts: Mapping[str, Iterable[str]]) -
     yield b"}\n"
 
 
+def csv_cell(value: object) -> str:
+    """Return a value quoted for CSV. Python's own writer may leave a CR unquoted, which readers take for a line end."""
+    text = "" if value is None else str(value)
+    return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',"\r\n') else text
+
+
 def put_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
     """Write a table that fits the terminal."""
     put(table(columns, rows, width=screen_width(sys.stdout), colour=has_colour(sys.stdout)))

@@ -19,9 +19,9 @@ AGENT = {
 }  # fmt: skip
 KEY = AGENT | {
     "Cancel", "CancelPilot", "CreatePilot", "DrainPilot", "Edit", "Explain", "GetCalls", "GetCampaigns", "GetChanges",
-    "GetLimits", "GetOutput", "GetOverview", "GetPilotView", "GetReturned", "GetSpans", "GetStore", "GetTail",
-    "GetTask", "GetTasks", "GetWords", "RenameCampaign", "ReopenCampaign", "Retry", "SetLimits", "ShareCampaign",
-    "Submit",
+    "GetHistory", "GetLimits", "GetOutput", "GetOverview", "GetPilotView", "GetReturned", "GetSpans", "GetStore",
+    "GetTail", "GetTask", "GetTasks", "GetWords", "RenameCampaign", "ReopenCampaign", "Retry", "SetLimits",
+    "ShareCampaign", "Submit",
 }  # fmt: skip
 ASKING = {"BeginSubmit", "Finish", "GetJobs", "PutValue", "ReportJobs", "RevokeKey"}
 PEERS = {

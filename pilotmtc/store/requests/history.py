@@ -1,0 +1,86 @@
+"""The past of whole campaigns, in columns: a report on a million tasks reads them all."""
+
+import sys
+from array import array
+from collections.abc import Iterable
+from typing import Any, TypeAlias
+
+from pilotmtc.model import Template
+from pilotmtc.protocol.client.history import COLUMNS, GetHistory, History
+from pilotmtc.store.attempt_id import ATTEMPT_BITS, LAST_ATTEMPT, attempt_id, attempt_sql, task_sql
+from pilotmtc.store.file.sql import IN_LIST, id_list
+from pilotmtc.store.file.transaction import Transaction
+from pilotmtc.store.requests.handlers import handles
+
+_LOOK_S = 0.02  # after this time, the rest is left to the next page
+_WINDOW = 4_096  # ids of tasks that are looked at together
+_MOST_ROWS = 20_000
+_COMMAND_CHARS = 200
+# What comes after the ids is in the order of `COLUMNS`.
+_ROWS = f"""SELECT a.id, t.campaign_id, t.state, t.attempt = {attempt_sql("a.id")}, a.cause,
+    coalesce(a.exit_code, a.signal, 0), a.pilot_id, a.node, a.slot, coalesce(t.name, ''), coalesce(t.tags, ''),
+    t.template_id, t.resources_id, a.started_at, a.elapsed_s, a.cpu_s, a.memory_bytes, a.recorded_at
+    FROM attempt AS a CROSS JOIN task AS t ON t.id = {task_sql("a.id")} WHERE a.id >= ? AND a.id < ?"""
+_OF_CAMPAIGNS = f"{_ROWS} AND t.campaign_id {IN_LIST} ORDER BY a.id"
+_OF_PILOTS = f"{_ROWS} AND a.pilot_id {IN_LIST} AND t.campaign_id NOT {IN_LIST} ORDER BY a.id"
+_RANGE = f"SELECT min(first_id), max(last_id) FROM campaign WHERE id {IN_LIST}"
+_TEXTS = frozenset({"node", "slot", "name", "tags"})
+
+Row = tuple[Any, ...]
+Column: TypeAlias = "array[Any]"
+
+
+@handles(GetHistory)
+def get_history(tx: Transaction, request: GetHistory) -> History:
+    """Return a page of attempts."""
+    begin, end = 1, tx.caches.next_task - 1
+    if not request.pilots:
+        first, last = tx.execute(_RANGE, (id_list(request.campaigns),)).fetchone()
+        begin, end = first or 1, min(end, last or 0)
+    rows: list[Row] = []
+    edge = max(begin, request.after + 1)
+    until = tx.clock.monotonic() + _LOOK_S
+    while edge <= end:
+        between = (attempt_id(edge, 0), attempt_id(edge + _WINDOW, 0))
+        if request.pilots:
+            rows += tx.execute(_OF_PILOTS, (*between, id_list(request.pilots), id_list(request.campaigns)))
+        else:
+            rows += tx.execute(_OF_CAMPAIGNS, (*between, id_list(request.campaigns)))
+        edge += _WINDOW
+        if len(rows) >= _MOST_ROWS or tx.clock.monotonic() >= until:
+            break
+    columns, texts = _columns(rows)
+    commands = {id_: _command(tx.caches.templates.get(id_)) for id_ in set(columns["template"])}
+    resources = {id_: tx.caches.resources.get(id_) for id_ in set(columns["resources"])}
+    return History(
+        now=tx.clock.now(),
+        next=edge - 1 if edge <= end else 0,
+        columns=tuple([_packed(columns[name]) for name, _ in COLUMNS]),
+        texts=tuple(texts),
+        commands=commands,
+        resources=resources,
+    )
+
+
+def _columns(rows: list[Row]) -> tuple[dict[str, Column], list[str]]:
+    """Return arrays for rows of `_ROWS`, and the texts that they are indexes into."""
+    numbers = {"": 0}
+    values: list[Iterable[Any]] = [[row[0] >> ATTEMPT_BITS for row in rows], [row[0] & LAST_ATTEMPT for row in rows]]
+    values += list(zip(*rows, strict=True))[1:] or [()] * (len(COLUMNS) - 2)
+    columns: dict[str, Column] = {}
+    for (name, code), column in zip(COLUMNS, values, strict=True):
+        if name in _TEXTS:
+            columns[name] = array(code, [numbers.setdefault(text, len(numbers)) for text in column])
+        else:
+            columns[name] = array(code, column)
+    return columns, list(numbers)
+
+
+def _packed(column: Column) -> bytes:
+    if sys.byteorder == "big":
+        column.byteswap()
+    return column.tobytes()
+
+
+def _command(template: Template) -> str:
+    return " ".join(template.command)[:_COMMAND_CHARS]
