@@ -6,6 +6,7 @@ import math
 import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -20,6 +21,7 @@ from pilotmtc.agent.loop import Loop
 from pilotmtc.agent.node import mpi
 from pilotmtc.agent.spool import Spool
 from pilotmtc.agent.value_files import ValueFiles
+from pilotmtc.errors import ConfigError, shown
 from pilotmtc.model import Pilot
 from pilotmtc.store.client.client import StoreClient
 
@@ -41,6 +43,24 @@ def join(name: str, directory: Path) -> NoReturn:
     os.execv(command[0], command)
 
 
+def node_timeout_s(env: Mapping[str, str]) -> float:
+    """Return how long agent and node workers wait for each other's signs of life.
+
+    Raises
+    ------
+    ConfigError
+        If the variable is not such a time.
+    """
+    text = env.get(LOST, "")
+    try:
+        found = float(text or LOST_S)
+    except ValueError:
+        found = 0.0
+    if not 1.0 <= found < math.inf:
+        raise ConfigError(f"{LOST}={shown(text)} is not a time: give at least 1, in seconds")
+    return found
+
+
 def run(  # noqa: PLR0917 -- what `main.run` has
     client: StoreClient, record: Pilot, url: str, directory: Path, guard_fd: int | None, allocation: Allocation
 ) -> int:
@@ -58,7 +78,7 @@ def run(  # noqa: PLR0917 -- what `main.run` has
     if allocation.way == "condor" and len(allocation.nodes) > 1:  # mpiexec cannot reach other nodes
         environ.setdefault(mpi.WISH, mpi.RANKS)
     contact = Contact(
-        "", b"", b"", b"", float(os.environ.get(LOST, LOST_S)), record.id, url, str(directory),
+        "", b"", b"", b"", node_timeout_s(os.environ), record.id, url, str(directory),
         {"": asked.cores} if asked.cores else allocation.cores, asked.gpus, asked.memory_bytes, asked.pin, environ,
     )  # fmt: skip
     starter = WorkerStarter(allocation, environ, directory / "workers.log")

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,18 @@ def run_sleepers(site: Site, pool: PoolPilot, mark: str, count: int) -> None:
     for task in tasks:
         site.wait_running(task)
     wait_until(lambda: len(alive(f"sleep\0{mark}")) == 2 * count, 20.0, on_timeout=pool.log)
+
+
+@contextmanager
+def stopped(pids: list[int]) -> Iterator[None]:
+    """Stop processes meanwhile."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
 
 
 def gone(mark: str) -> bool:
@@ -74,6 +87,18 @@ def test_agent_that_dies_alone_does_not_leave_its_workers_waiting(site: Site) ->
         os.kill(agent, signal.SIGKILL)
         os.kill(pool.job.pid, signal.SIGKILL)
         wait_until(lambda: gone(mark), ORPHANS_S, on_timeout=pool.log)
+
+
+def test_agent_whose_machine_says_nothing_is_given_up_by_its_workers(site: Site) -> None:
+    """Nobody refuses a connection: its machine is off, or the network is."""
+    mark = nap()
+    with running_pool(site, 2, 2, env={"PILOTMTC_NODE_TIMEOUT_S": "2"}) as pool:
+        run_sleepers(site, pool, mark, 4)
+        workers = pool.workers().values()
+        with stopped([pool.agent(), pool.job.pid]):
+            wait_until(lambda: gone(mark), 2 + ORPHANS_S, on_timeout=pool.log)
+            wait_until(lambda: not set(workers) & set(pool.workers().values()), on_timeout=pool.log)
+        assert "no sign of life of the agent for 2 s" in pool.log()
 
 
 def test_terminated_job_drains_and_a_second_signal_ends_it_at_once(site: Site) -> None:

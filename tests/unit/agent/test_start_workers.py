@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilotmtc.agent.crews.contact import Contact
+from pilotmtc.agent.crews.pool import LOST_S
 from pilotmtc.agent.crews.start_workers import Allocation, commands, find, joined, worker_command
+from pilotmtc.agent.multi_node import LOST, node_timeout_s
 from pilotmtc.agent.node import mpi
 from pilotmtc.agent.node.interface import LaunchError
 from pilotmtc.errors import ConfigError
@@ -282,3 +284,13 @@ def test_the_part_that_ended_badly_by_itself_is_to_blame() -> None:
 def test_slots_are_written_once_when_they_are_the_same() -> None:
     assert mpi.slot_text([SLOTS[:1], SLOTS[2:]]) == "0-1"
     assert mpi.slot_text([SLOTS[:2], SLOTS[2:]]) == "0-3;0-1"
+
+
+@pytest.mark.parametrize("text", ["soon", "-1", "0", "inf", "nan"])
+def test_node_timeout_that_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"PILOTMTC_NODE_TIMEOUT_S=.* is not a time: give at least 1, in seconds"):
+        node_timeout_s({LOST: text})
+
+
+def test_node_timeout() -> None:
+    assert (node_timeout_s({}), node_timeout_s({LOST: "2.5"})) == (LOST_S, 2.5)
