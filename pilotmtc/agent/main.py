@@ -103,7 +103,7 @@ def run(url: str, pilot: PilotId, directory: Path, guard_fd: int | None, allocat
             _allow_files(len(allocation.nodes), "nodes", 2)  # a node that was started again may be listed twice
             return multi_node.run(client, record, url, directory, guard_fd, allocation)
         node, own = _node(record)
-        _allow_files(node.cores, "cores", 3)
+        _allow_files(node.cores, "cores", 9)  # 3 of a command that runs, 6 of a function worker that rests meanwhile
         started = time.monotonic()
         core = Core(Cluster([node]), started, record.description.walltime_s, record.description.idle_s)
         captures = Captures(directory / "outputs")

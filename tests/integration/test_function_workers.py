@@ -647,6 +647,23 @@ def test_worker_that_never_begins_a_call_is_not_started_for_ever(node: Node) -> 
     assert node.unbegun == [tasks[1]]
 
 
+@pytest.mark.parametrize(
+    ("limit_s", "limit", "said"),
+    [(0.1, "START_S", "the calls' time_limit of 0.1s"), (0.0, "SETUP_S", "0.2s")],
+)
+def test_initializer_that_does_not_return_is_ended(
+    node: Node, monkeypatch: pytest.MonkeyPatch, limit_s: float, limit: str, said: str
+) -> None:
+    monkeypatch.setattr(pool, limit, 0.2)
+    code = node.function(twice, initializer=wait_for, initargs=("never",))
+    tasks = node.start(code, node.claim(1), node.claim(2), resources=Resources(time_limit_s=limit_s))
+    for task in tasks:
+        result = node.result(task)
+        assert result.cause is Cause.LAUNCH_ERROR
+        assert result.message == f"the initializer failed: it has not returned within {said}; see time_limit="
+    node.wait(lambda: not node.pids())
+
+
 def test_time_limit_is_each_calls_own(node: Node) -> None:
 
     def nap_for(seconds: float) -> float:

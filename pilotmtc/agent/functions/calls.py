@@ -131,7 +131,7 @@ class Calls:
         except BaseException as error:  # noqa: BLE001 -- the same
             error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
             _complain(pickled.text_of_traceback(error))
-            return f"the initializer failed: {_shown_error(error)}", self._dumped(error)
+            return f"{frames.SETUP_FAILED}: {_shown_error(error)}", self._dumped(error)
         return None
 
     def make(self, call: Any) -> tuple[int, bytes, tuple[str, int] | None, str]:

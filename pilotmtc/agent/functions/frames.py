@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 VALUES = "values"  # the directory, in that of the pilot, where workers find values, and leave large results
 FRAME_BYTES = 64 * 1024  # a socket's buffer has room for some of these
 
+SETUP_FAILED = "the initializer failed"  # so begins why a worker will never be ready
+
 # To a worker. The first byte says what a frame is.
 CALL, IN_FILE, QUIT, CORES = 1, 2, 3, 4
 # From a worker.

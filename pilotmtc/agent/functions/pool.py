@@ -31,11 +31,14 @@ from pilotmtc.model import Result, TaskId
 from pilotmtc.protocol.records import OutputTail
 from pilotmtc.resources.slots import Slot, core_list
 from pilotmtc.states import Cause
+from pilotmtc.units import format_duration
 
 LOOK_S = 0.005  # a worker that is silent for so long is looked at: it may have ended a call that it did not ring for
 RECALL_S = 0.05  # a call may hold up others for so long
 IDLE_S = 180.0
 QUIT_S = 2.0
+START_S = 30.0  # for Python and what it imports, besides the initializer
+SETUP_S = 1800.0  # so long an initializer may take if calls have no time limit
 TRIM_S = 1.0
 _log = logging.getLogger("pilotmtc.agent")
 
@@ -306,8 +309,9 @@ class FunctionPool:
         due = math.inf
         if len(worker.flight) + len(worker.waiting) > 1:
             due = worker.since + (RECALL_S if worker.looked else LOOK_S)
-        if worker.ready and worker.time_limit_s and worker.process.cause is None:
-            due = min(due, worker.since + worker.time_limit_s)
+        limit_s = _limit_s(worker)
+        if limit_s:
+            due = min(due, worker.since + limit_s)
         if self._trim_at == math.inf:
             self._trim_at = worker.since + TRIM_S
         self._look_at = min(self._look_at, due, self._trim_at)
@@ -320,12 +324,23 @@ class FunctionPool:
         if now >= worker.since + RECALL_S and len(worker.flight) + len(worker.waiting) > 1:
             self._take_back(worker, all_but_first=True)
             self._drain(worker, now)
+        limit_s = _limit_s(worker)
+        if not limit_s or now < worker.since + limit_s:
+            return
+        if not worker.ready:
+            self._set_up_too_long(worker, now)
+            return
+        self._take_back(worker, all_but_first=True)
+        self._drain(worker, now)
+        if worker.flight and now >= worker.since + limit_s:
+            self._supervisor.end(worker.process, Cause.TIMEOUT, worker.process.grace_s, now)
+
+    def _set_up_too_long(self, worker: FunctionWorker, now: float) -> None:
+        """Give up a worker whose initializer does not return."""
         limit_s = worker.time_limit_s
-        if limit_s and worker.ready and worker.process.cause is None and now >= worker.since + limit_s:
-            self._take_back(worker, all_but_first=True)
-            self._drain(worker, now)
-            if worker.flight and now >= worker.since + limit_s:
-                self._supervisor.end(worker.process, Cause.TIMEOUT, worker.process.grace_s, now)
+        why = f"the calls' time_limit of {format_duration(limit_s)}" if limit_s else format_duration(SETUP_S)
+        self._failed(worker, f"{frames.SETUP_FAILED}: it has not returned within {why}; see time_limit=", b"", now)
+        self._supervisor.end(worker.process, Cause.TIMEOUT, 0.0, now)
 
     def _take_back(self, worker: FunctionWorker, *, all_but_first: bool) -> None:
         back = worker.take_back(all_but_first=all_but_first)
@@ -423,3 +438,14 @@ class FunctionPool:
             back = [*list(worker.flight)[1:], *back]  # nobody knows of those what became of them
         self._outcome.unbegun += [(claimed.task, claimed.attempt) for claimed in back]
         worker.close()
+
+
+def _limit_s(worker: FunctionWorker) -> float:
+    """Return how long what a busy worker does may take; 0 is no limit, or that it was told to end."""
+    if worker.process.cause is not None:
+        return 0.0
+    if worker.ready:
+        return worker.time_limit_s
+    if not worker.kind.setup:
+        return 0.0
+    return worker.time_limit_s + START_S if worker.time_limit_s else SETUP_S
