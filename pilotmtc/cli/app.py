@@ -51,6 +51,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "retry": ("cancel_retry_edit", "Retry tasks that failed or were canceled."),
         "edit": ("cancel_retry_edit", "Change the priority, resources or limits of tasks."),
         "rename": ("rename", "Give a campaign another name."),
+        "delete": ("delete", "Delete campaigns with their results."),
     },
     "Store": {
         "store": ("store", "Check, compact, copy, export or find the store."),

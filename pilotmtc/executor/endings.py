@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pilotmtc.errors import PilotMTCError, TaskFailed
+from pilotmtc.errors import PilotMTCError, StoreError, TaskFailed
 from pilotmtc.executor.future import PoolBroken
 from pilotmtc.executor.ledger import Future, without
 from pilotmtc.executor.loading import load, load_exception
@@ -46,6 +46,8 @@ def outcome(call: str, row: ReturnedCall, values: Values) -> tuple[Any, BaseExce
     try:
         if row.state is TaskState.DONE and row.value is not None:
             return load(values.get(row.value)), None
+        if row.state is TaskState.DONE:
+            raise StoreError(f"what task {row.task} returned was deleted: only its text is left: {row.value_text}")
         return None, _failure(call, row, values)
     except PilotMTCError as error:
         return None, error

@@ -10,7 +10,7 @@ from pilotmtc.campaign.submit import TaskSpec
 from pilotmtc.errors import PilotMTCError, UsageError
 from pilotmtc.model import CampaignId, PilotDescription
 from pilotmtc.protocol.base import Changed
-from pilotmtc.protocol.client.campaigns import GetCampaigns, RenameCampaign, Submitted
+from pilotmtc.protocol.client.campaigns import DeleteCampaign, GetCampaigns, RenameCampaign, Submitted
 from pilotmtc.protocol.client.tasks import Cancel, Retry
 from pilotmtc.protocol.records import Filter
 from pilotmtc.session.arguments import text
@@ -263,6 +263,22 @@ class Session(Functions, Queries, Maintenance):
     def cancel(self, **select: Unpack[Selection]) -> Changed:
         """Cancel tasks: running tasks are killed, the others never start."""
         return self._link.call(Cancel(new_key(), as_choice(**select)))
+
+    def delete(self, campaign: int | str, *, keep_results: bool = False) -> Changed:
+        """Delete a campaign whose tasks have all finished: tasks, results, outputs and values.
+
+        Parameters
+        ----------
+        keep_results
+            Delete only what its tasks wrote and returned.
+
+        Raises
+        ------
+        UsageError
+            If there is no such campaign, or if tasks of it have not finished.
+        """
+        found = get_campaign(self._link, campaign).id
+        return self._link.call(DeleteCampaign(new_key(), found, keep_results=keep_results))
 
     def rename(self, campaign: int | str, name: str) -> None:
         """Give a campaign another name; an empty one takes the name away.

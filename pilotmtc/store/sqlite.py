@@ -25,6 +25,7 @@ from pilotmtc.store.file.values import file_names, remove_unused
 from pilotmtc.store.live.wakeups import Wakeup
 from pilotmtc.store.requests import (  # noqa: F401 -- some are imported only to register what they handle
     claim,
+    delete,
     finish,
     history,
     inspect,
@@ -221,7 +222,9 @@ class SqliteStore:
         tx = self._tx
         durable = slices.next_is_over(tx)  # sync what the slices have written before the client gets its reply
         try:
-            self._by_itself(lambda: slices.go_on(tx, steer.cancel, steer.retry, steer.edit), durable=durable)
+            self._by_itself(
+                lambda: slices.go_on(tx, steer.cancel, steer.retry, steer.edit, delete.delete), durable=durable
+            )
         except _BAD_VALUES as error:
             failure = _bad_value(error)
         except (*TROUBLE, StoreError):  # it may work later

@@ -43,3 +43,24 @@ def test_run_is_resumed_by_name(user: User) -> None:
     done = user.cli("run", "-q", "--resume", "scan", "--retry-failed", "-j", "1", code=1)
     assert "campaign 1: 1 done, 1 failed" in done.err
     assert user.cli("rename", "scan", "", "--json").record["name"] == ""
+
+
+def test_campaigns_are_deleted(user: User) -> None:
+    user.cli("run", "-q", "--name", "night-1", "echo a; head -c 300000 /dev/zero")
+    user.cli("run", "-q", "--name", "night-2", "echo b")
+    user.cli("submit", "--name", "later", "echo c")
+    user.wait_alone()
+    assert "give --yes" in user.cli("delete", "night-1", code=2).err
+    assert "1 task has not finished in campaign 3" in user.cli("delete", "later", "--yes", code=2).err
+    user.cli("delete", code=2)
+    (large,) = user.here.glob("store.db.d/pilots/*/outputs/*")
+    assert user.cli("delete", "night-1", "--yes", "--keep-results").out == "campaign 1: the outputs of 1 task deleted\n"
+    assert not large.exists()
+    assert "the stdout of task 1, 293K, was deleted" in user.cli("logs", "1").err
+    assert user.cli("results", "night-1", "--json").record["exit_code"] == 0
+    assert user.cli("delete", "night-*", "--yes", "--json").records == [
+        {"id": 1, "name": "night-1", "tasks": 1}, {"id": 2, "name": "night-2", "tasks": 1},
+    ]  # fmt: skip
+    assert [one["name"] for one in user.cli("status", "--json").record["campaigns"]] == ["later"]
+    assert "there is no campaign 2" in user.cli("delete", "2", "-y", code=2).err
+    assert "is sound" in user.cli("store", "check").out

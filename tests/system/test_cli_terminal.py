@@ -306,3 +306,15 @@ def test_screen_needs_a_terminal_to_write_to(user: User, terminals: list[Termina
     with open(reader, encoding="utf-8") as stream:
         assert stream.read() == ""
     assert "pilotmtc top" in terminal.text
+
+
+def test_deleting_asks(user: User, terminals: list[Terminal]) -> None:
+    user.cli("run", "-q", "--name", "scan", "true")
+    for answer, code, left in ((b"n", 1, 1), (b"y", 0, 0)):
+        terminal = Terminal(user, "delete", "scan")
+        terminals.append(terminal)
+        terminal.expect("Delete them and their results? [y/N]:")
+        assert "campaign 1  1 task  scan" in terminal.text
+        terminal.type(answer + b"\n")
+        assert terminal.end() == code
+        assert len(user.cli("status", "--json").record["campaigns"]) == left

@@ -11,6 +11,7 @@ from pilotmtc.cli.options.types import Ids, Number, json_option
 from pilotmtc.cli.output import streams
 from pilotmtc.errors import UsageError
 from pilotmtc.text.plain import plain
+from pilotmtc.units import format_memory
 
 if TYPE_CHECKING:
     from pilotmtc.protocol.client.tasks import Output
@@ -77,12 +78,16 @@ def logs(ids: tuple[range, ...], only: str | None, attempt: int | None, follow: 
 
 
 def _tell_elsewhere(task: int, found: "Output", only: str | None) -> None:
-    """Tell where a task's output is that went to a device or to a file shared with other tasks."""
-    for stream, path, size in (
-        ("stdout", found.stdout_path, found.stdout_bytes),
-        ("stderr", found.stderr_path, found.stderr_bytes),
+    """Tell where a task's output is that went to a device or to a file shared with other tasks, or was deleted."""
+    for stream, kept, path, size in (
+        ("stdout", found.stdout, found.stdout_path, found.stdout_bytes),
+        ("stderr", found.stderr, found.stderr_path, found.stderr_bytes),
     ):
-        if path is None or size or only not in (None, stream):
+        if only not in (None, stream):
+            continue
+        if path is None and size and not kept:
+            streams.tell(f"the {stream} of task {task}, {format_memory(size)}, was deleted")
+        if path is None or size:
             continue
         if not os.path.isfile(path) or os.path.getsize(path):
             streams.tell(f"the {stream} of task {task} went to {path}")

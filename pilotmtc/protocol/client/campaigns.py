@@ -2,6 +2,7 @@
 
 from pilotmtc.model import Campaign, CampaignId, Resources, TaskId, TaskRow, Template
 from pilotmtc.protocol.base import CLIENTS, Changed, Done, Effect, Handling, Reply, Request
+from pilotmtc.protocol.records import Filter
 
 CALLS = "calls-"  # so the keys of campaigns begin that are calls of functions
 
@@ -104,6 +105,29 @@ class GetCampaigns(Request[Campaigns], frozen=True, tag="campaigns"):
     id: CampaignId | None = None
     key: str | None = None
     name: str | None = None
+
+
+class DeleteCampaign(Request[Changed], frozen=True, tag="delete_campaign"):
+    """Delete a campaign whose tasks have all finished. `key` makes it safe to repeat.
+
+    Its tasks, results, outputs and values are gone then; its number is not used again.
+
+    Attributes
+    ----------
+    keep_results
+        Delete only what its tasks wrote and returned.
+    """
+
+    handling = Handling(said_by=CLIENTS, effect=Effect.DURABLE, repeat_key="key")
+
+    key: str
+    campaign: CampaignId
+    keep_results: bool = False
+
+    @property
+    def filter(self) -> Filter:
+        """All tasks of the campaign."""
+        return Filter(campaign=self.campaign)
 
 
 class RenameCampaign(Request[Done], frozen=True, tag="rename_campaign"):

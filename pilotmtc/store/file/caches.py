@@ -11,10 +11,11 @@ import msgspec
 from pilotmtc.model import Resources, Template
 
 KEPT = 2_000  # records of each kind
-_NEXT_TASK = "SELECT coalesce(max(id), 0) + 1 FROM task"
+# Ids are not used again: agents may still have tasks of a campaign that was deleted.
+_NEXT_TASK = "SELECT max((SELECT coalesce(max(id), 0) FROM task), (SELECT coalesce(max(last_id), 0) FROM campaign)) + 1"
 _ANY_DEPENDENCY = "SELECT EXISTS (SELECT 1 FROM dependency)"
 _COUNT_PENDING_CHANGES = "SELECT count(*) FROM wish"
-_SHARED_CAMPAIGNS = "SELECT id FROM campaign WHERE own_pilots = 0 ORDER BY id"
+_SHARED_CAMPAIGNS = "SELECT id FROM campaign WHERE own_pilots = 0 AND deleted_at IS NULL ORDER BY id"
 
 T = TypeVar("T", Template, Resources)
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
@@ -94,6 +95,12 @@ class Caches:
         at = bisect_left(self._shared, campaign)
         if self._shared[at : at + 1] != [campaign]:
             self._shared.insert(at, campaign)
+
+    def forget_campaign(self, campaign: int) -> None:
+        """Note that the campaign is deleted."""
+        at = bisect_left(self._shared, campaign)
+        if self._shared[at : at + 1] == [campaign]:
+            del self._shared[at]
 
     def shared_from(self, campaign: int) -> int | None:
         """Return the first campaign that any pilot may work on: this one, or one after it."""

@@ -40,6 +40,11 @@ def place(store: str, path: str | None, directory: str | None) -> str | None:
     return path if os.path.isabs(path) else f"{directory}/outputs/{os.path.basename(path)}"
 
 
+def own_file(store: str, path: str | None, directory: str | None) -> str | None:
+    """Return where the file with this kept path is if it belongs to the store; a file that the user named does not."""
+    return place(store, path, directory) if path and _OURS.fullmatch(path) else None
+
+
 def missing(connection: sqlite3.Connection, store: str) -> Iterator[str]:
     """Yield messages about outputs whose files are gone."""
     tasks = [

@@ -97,6 +97,11 @@ def m006_calls(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
+def m007_deleted_campaigns(connection: sqlite3.Connection) -> None:
+    """Remember deleted campaigns, so that their numbers and those of their tasks are not used again."""
+    connection.execute("ALTER TABLE campaign ADD COLUMN deleted_at REAL")
+
+
 STEPS: tuple[Step, ...] = (
     m001_first_tables,
     m002_schedulers,
@@ -106,6 +111,7 @@ STEPS: tuple[Step, ...] = (
     m004_checksums,
     m005_limits,
     m006_calls,
+    m007_deleted_campaigns,
 )
 
 # As sqlite-utils makes it.

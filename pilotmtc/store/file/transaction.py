@@ -183,6 +183,11 @@ class Transaction:
         if state == _READY:
             self.wakeups.tasks_ready()
 
+    def remove_tasks(self, campaign: int, state: int, n: int) -> None:
+        """Note that tasks of a campaign in a state are deleted."""
+        self._tally[campaign, state] -= n
+        self.wakeups.changed()
+
     def settle(self) -> None:
         """Write how many tasks there are in each state now."""
         if self._tally:

@@ -85,7 +85,7 @@ class ValueFiles(Staged):
         self._staged.append(partial(self._complete.pop, (digest, size), None))
 
     def remove(self, name: str) -> None:
-        """Remove a file, of which the row is gone."""
+        """Remove a file, of which the row is gone; its path may also be absolute, that of a large output."""
         self._staged.append(partial(self._unlink, name))
 
     def _unlink(self, name: str) -> None:
@@ -94,9 +94,7 @@ class ValueFiles(Staged):
         except FileNotFoundError:  # a copy of a store may be without it
             return
         except OSError as error:  # `sweep` tries again
-            log.error(
-                "the file of a value that nobody needs cannot be removed: %s: %s", self.path(name), error.strerror
-            )
+            log.error("a file that nobody needs cannot be removed: %s: %s", self.path(name), error.strerror)
 
     # -- beside the loop ---------------------------------------------------------------------------------------------
 

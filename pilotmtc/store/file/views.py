@@ -64,7 +64,7 @@ WHERE task.state {in_states((TaskState.DONE, TaskState.FAILED, TaskState.CANCELE
     "campaigns": f"""SELECT
     campaign.id, campaign.name, {_time("campaign.created_at")} AS created_at, campaign.received AS tasks, campaign.sealed, campaign.own_pilots,
     {", ".join(f"coalesce((SELECT n FROM tally WHERE campaign_id = campaign.id AND state = {state.value}), 0) AS {state.name.lower()}" for state in TaskState)}
-FROM campaign""",  # noqa: E501
+FROM campaign WHERE campaign.deleted_at IS NULL""",  # noqa: E501
     "pilots": f"""SELECT
     id, {_words("state", PilotState)} AS state, json_extract(description, '$.site') AS site, campaign_id, host, pid,
     nodes, cores, busy, {_time("created_at")} AS created_at, {_time("started_at")} AS started_at,

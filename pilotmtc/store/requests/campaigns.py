@@ -14,14 +14,15 @@ from pilotmtc.store.requests.handlers import handles
 _NAMED = 10  # campaigns that an error lists
 # Campaigns by a condition, newest first, each with the template of its first task.
 _CAMPAIGNS = """SELECT id, key, name, created_at, received, sealed, own_pilots,
-    (SELECT template_id FROM task WHERE task.id = campaign.first_id) FROM campaign WHERE {} ORDER BY id DESC"""
+    (SELECT template_id FROM task WHERE task.id = campaign.first_id) FROM campaign
+    WHERE deleted_at IS NULL AND ({}) ORDER BY id DESC"""
 _TALLIES = f"SELECT campaign_id, state, n FROM tally WHERE campaign_id {IN_LIST} AND n != 0 ORDER BY state"
-_EXACT = "SELECT id FROM campaign WHERE name = ? ORDER BY id DESC"
-_MATCHING = "SELECT id FROM campaign WHERE name GLOB ? ORDER BY id DESC"
-_NAMES = "SELECT DISTINCT name FROM campaign WHERE name != '' ORDER BY id DESC LIMIT ?"
+_EXACT = "SELECT id FROM campaign WHERE name = ? AND deleted_at IS NULL ORDER BY id DESC"
+_MATCHING = "SELECT id FROM campaign WHERE name GLOB ? AND deleted_at IS NULL ORDER BY id DESC"
+_NAMES = "SELECT DISTINCT name FROM campaign WHERE name != '' AND deleted_at IS NULL ORDER BY id DESC LIMIT ?"
 _RENAME = "UPDATE campaign SET name = ? WHERE id = ?"
 _SHARE = "UPDATE campaign SET own_pilots = 0 WHERE id = ? AND own_pilots = 1"
-_HAS_CAMPAIGN = "SELECT 1 FROM campaign WHERE id = ?"
+_HAS_CAMPAIGN = "SELECT 1 FROM campaign WHERE id = ? AND deleted_at IS NULL"
 
 
 @handles(GetCampaigns)

@@ -28,7 +28,7 @@ def measured(column: str) -> str:
 # How long t has been running, or how long its last attempt ran; the parameter is the present time.
 ELAPSED = f"CASE t.state WHEN {TaskState.RUNNING:d} THEN ? - t.started_at ELSE {measured('elapsed_s')} END"
 
-_CAMPAIGN_RANGE = "SELECT first_id, last_id FROM campaign WHERE id = ?"
+_CAMPAIGN_RANGE = "SELECT first_id, last_id FROM campaign WHERE id = ? AND deleted_at IS NULL"
 # The templates that have a field with a name, and its position.
 _FIELD_PLACES = """SELECT p.id, f.key FROM template AS p, json_each(p.body, '$.fields') AS f WHERE f.value = ?"""
 # Names of fields, from the newest templates first; names may repeat.

@@ -67,7 +67,11 @@ def get_overview(tx: Transaction, request: GetOverview) -> Overview:
         shown.pilots.pop(id_, None)
     shown.silent = tx.leases.silent
     changed = _update(shown.pilots, {pilot.id: pilot for pilot in pilots}, shown.seq, _is_same_pilot)
-    changed = _update(shown.campaigns, _shown_campaigns(tx), shown.seq, eq) or changed
+    campaigns = _shown_campaigns(tx)
+    if shown.campaigns.keys() - campaigns.keys():  # deleted ones: whoever has them must begin anew
+        shown.first_seq = shown.seq
+        changed = True
+    changed = _update(shown.campaigns, campaigns, shown.seq, eq) or changed
     counts = tally(tx)
     failed = counts.get(TaskState.FAILED, 0)
     if failed != shown.failed and monotonic >= shown.look_again_at:

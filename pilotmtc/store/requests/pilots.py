@@ -25,7 +25,7 @@ _CONTROL_KEPT_S = 86400.0
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,47}")
 LONGEST_NAP_S = 10.0
 _AT_ONCE = 10_000  # tasks whose pause ends in one turn; others wait for the next turn
-_HAS_CAMPAIGN = "SELECT 1 FROM campaign WHERE id = ?"
+_HAS_CAMPAIGN = "SELECT 1 FROM campaign WHERE id = ? AND deleted_at IS NULL"
 _CREATE = f"""INSERT INTO pilot(key, description, campaign_id, state, created_at, directory, scheduler, watched)
     VALUES (?, ?, ?, {PilotState.NEW:d}, ?, ?, ?, ?) ON CONFLICT(key) DO NOTHING"""
 # Record where an agent is; an empty note keeps the last one.

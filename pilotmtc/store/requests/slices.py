@@ -15,12 +15,13 @@ from msgspec import Struct
 
 from pilotmtc.errors import UsageError
 from pilotmtc.protocol.base import Changed, Reply
+from pilotmtc.protocol.client.campaigns import DeleteCampaign
 from pilotmtc.protocol.client.tasks import Cancel, Edit, Retry
 from pilotmtc.store.file.transaction import Transaction
 from pilotmtc.store.requests.filter_sql import Where
 
-SlicedRequest = TypeVar("SlicedRequest", Cancel, Retry, Edit)
-_decode = msgspec.msgpack.Decoder(Cancel | Retry | Edit).decode
+SlicedRequest = TypeVar("SlicedRequest", Cancel, Retry, Edit, DeleteCampaign)
+_decode = msgspec.msgpack.Decoder(Cancel | Retry | Edit | DeleteCampaign).decode
 _REPLY = "SELECT reply FROM control WHERE key = ?"
 _KEEP_REPLY = "INSERT INTO control VALUES (?, ?, ?)"
 _IS_PENDING = "SELECT 1 FROM wish WHERE key = ?"
@@ -90,7 +91,9 @@ def next_is_over(tx: Transaction) -> bool:
     return _decode_progress(progress).over
 
 
-def go_on(tx: Transaction, cancel: Act[Cancel], retry: Act[Retry], edit: Act[Edit]) -> None:
+def go_on(
+    tx: Transaction, cancel: Act[Cancel], retry: Act[Retry], edit: Act[Edit], delete: Act[DeleteCampaign]
+) -> None:
     """Make the next slice of the oldest pending change, or write its reply if it is complete."""
     key, body, so_far = tx.execute(_OLDEST).fetchone()
     progress = _decode_progress(so_far)
@@ -103,8 +106,10 @@ def go_on(tx: Transaction, cancel: Act[Cancel], retry: Act[Retry], edit: Act[Edi
         done = cancel(tx, request, progress)
     elif isinstance(request, Retry):
         done = retry(tx, request, progress)
-    else:
+    elif isinstance(request, Edit):
         done = edit(tx, request, progress)
+    else:
+        done = delete(tx, request, progress)
     progress = _after(progress, done)
     tx.execute(_KEEP_PROGRESS, (msgspec.msgpack.encode(progress), key))
 

@@ -21,7 +21,7 @@ _json = msgspec.json.Encoder().encode
 _INSERT_TASK = """INSERT INTO task(id, campaign_id, template_id, resources_id, state, attempt, priority, params,
     failures, crashes, unmet, cancel, name, tags) VALUES (?, ?, ?, ?, ?, 0, ?, ?, 0, 0, ?, 0, ?, ?)"""
 _INSERT_DEPENDENCY = "INSERT INTO dependency(needs_id, task_id, well) VALUES (?, ?, ?)"
-_CAMPAIGN = "SELECT id, received, sealed, first_id, last_id FROM campaign WHERE key = ?"
+_CAMPAIGN = "SELECT id, received, sealed, first_id, last_id FROM campaign WHERE key = ? AND deleted_at IS NULL"
 _INSERT_CAMPAIGN = """INSERT INTO campaign(key, name, created_at, received, sealed, first_id, last_id, own_pilots)
     VALUES (?, ?, ?, 0, 0, 0, 0, ?) RETURNING id"""
 # Note what has come of a campaign, and between which ids its tasks are.
@@ -34,7 +34,7 @@ _RUN = (
 )
 _NEXT_RUN = "SELECT min(position) FROM campaign_run WHERE campaign_id = ? AND position > ?"
 _SEAL = "UPDATE campaign SET sealed = 1 WHERE id = ?"
-_REOPEN = "UPDATE campaign SET key = ?, sealed = 0 WHERE id = ?"
+_REOPEN = "UPDATE campaign SET key = ?, sealed = 0 WHERE id = ? AND deleted_at IS NULL"
 _TASKS_BY_NAME = "SELECT id, state FROM task WHERE campaign_id = ? AND name = ?"
 _TASK_STATE = "SELECT state FROM task WHERE id = ?"
 _SOME_NAMES = "SELECT DISTINCT name FROM task WHERE campaign_id = ? AND name IS NOT NULL LIMIT ?"

@@ -27,7 +27,7 @@ from pilotmtc.store.requests.handlers import InThread, handles
 
 _CAUSES = tuple(Cause)
 _ANSWER_BYTES = 8 << 20  # of what calls have returned
-_HAS_CAMPAIGN = "SELECT 1 FROM campaign WHERE id = ?"
+_HAS_CAMPAIGN = "SELECT 1 FROM campaign WHERE id = ? AND deleted_at IS NULL"
 # Of a list of tasks those that are over, with their newest attempts.
 _RETURNED = f"""SELECT wanted.key, t.id, t.state, a.id, a.cause, a.exit_code, a.signal, a.node, a.message,
     r.data, lower(hex(v.digest)), v.size, coalesce(r.text, ''), coalesce(o.stderr, x'')

@@ -18,10 +18,10 @@ AGENT = {
     "Release", "Started",
 }  # fmt: skip
 KEY = AGENT | {
-    "Cancel", "CancelPilot", "CreatePilot", "DrainPilot", "Edit", "Explain", "GetCalls", "GetCampaigns", "GetChanges",
-    "GetHistory", "GetLimits", "GetOutput", "GetOverview", "GetPilotView", "GetReturned", "GetSpans", "GetStore",
-    "GetTail", "GetTask", "GetTasks", "GetWords", "RenameCampaign", "ReopenCampaign", "Retry", "SetLimits",
-    "ShareCampaign", "Submit",
+    "Cancel", "CancelPilot", "CreatePilot", "DeleteCampaign", "DrainPilot", "Edit", "Explain", "GetCalls",
+    "GetCampaigns", "GetChanges", "GetHistory", "GetLimits", "GetOutput", "GetOverview", "GetPilotView", "GetReturned",
+    "GetSpans", "GetStore", "GetTail", "GetTask", "GetTasks", "GetWords", "RenameCampaign", "ReopenCampaign", "Retry",
+    "SetLimits", "ShareCampaign", "Submit",
 }  # fmt: skip
 ASKING = {"BeginSubmit", "Finish", "GetJobs", "PutValue", "ReportJobs", "RevokeKey"}
 PEERS = {
