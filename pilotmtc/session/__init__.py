@@ -8,7 +8,16 @@ if TYPE_CHECKING:
     from pilotmtc.session.look.results import TaskResult, output_blocks, output_text
     from pilotmtc.session.look.select import NewValues, Selection
     from pilotmtc.session.pilots import Pilots
-    from pilotmtc.session.run.events import Advanced, Begun, Ended, PilotLost, PilotMoved, RunEvent, StoreTroubled
+    from pilotmtc.session.run.events import (
+        Advanced,
+        Begun,
+        Ended,
+        PilotLost,
+        PilotMoved,
+        RunEvent,
+        StoreTroubled,
+        Wrote,
+    )
     from pilotmtc.session.run.runner import Run
     from pilotmtc.session.submit.pilot import PilotOptions, describe
     from pilotmtc.session.submit.tasks import (
@@ -22,9 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Advanced", "Begun", "Ended", "NewValues", "Params", "PilotLost", "PilotMoved", "PilotOptions", "Pilots", "Run",
-    "RunEvent", "Selection", "Session", "Step", "StoreTroubled", "TaskOptions", "TaskResult", "TaskStream", "as_source",
-    "describe", "make_tasks", "never_starts", "output_blocks", "output_text",
-    "read_campaign",
+    "RunEvent", "Selection", "Session", "Step", "StoreTroubled", "TaskOptions", "TaskResult", "TaskStream", "Wrote",
+    "as_source", "describe", "make_tasks", "never_starts", "output_blocks", "output_text", "read_campaign",
 ]  # fmt: skip
 
 _PLACES = {
@@ -34,7 +42,7 @@ _PLACES = {
     "session.look.results": "TaskResult output_blocks output_text",
     "session.look.select": "NewValues Selection",
     "session.pilots": "Pilots",
-    "session.run.events": "Advanced Begun Ended PilotLost PilotMoved RunEvent StoreTroubled",
+    "session.run.events": "Advanced Begun Ended PilotLost PilotMoved RunEvent StoreTroubled Wrote",
     "session.run.runner": "Run",
     "session.submit.pilot": "PilotOptions describe",
     "session.submit.tasks": "Params TaskOptions TaskStream as_source make_tasks read_campaign",

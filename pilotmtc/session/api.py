@@ -225,6 +225,7 @@ class Session(Functions, Queries, Maintenance):
         pilot: PilotDescription | None = None,
         outputs: bool = True,
         keep_order: bool = False,
+        live: bool = False,
         any_pilot: bool = False,
         retry_failed: bool = False,
     ) -> Run:
@@ -237,7 +238,7 @@ class Session(Functions, Queries, Maintenance):
             interrupted submission: `tasks` must start with those that it has.
         pilot
             The description of its pilots.
-        outputs, keep_order, any_pilot, retry_failed
+        outputs, keep_order, live, any_pilot, retry_failed
             See `Run`.
 
         Raises
@@ -255,7 +256,7 @@ class Session(Functions, Queries, Maintenance):
             )
         return Run(
             self._link, tasks, name=name, campaign=found, pilot=pilot, outputs=outputs, keep_order=keep_order,
-            any_pilot=any_pilot, retry_failed=retry_failed,
+            live=live, any_pilot=any_pilot, retry_failed=retry_failed,
         )  # fmt: skip
 
     # -- steering ---------------------------------------------------------------------------------------------

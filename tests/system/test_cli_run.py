@@ -118,6 +118,21 @@ def test_outputs_in_order(user: User) -> None:
     assert done.out == "3\n2\n1\n0\n"
 
 
+def test_lines_are_labelled_and_shown_as_they_come(user: User) -> None:
+    script = "echo begin; echo err >&2; while [ ! -e go ]; do sleep 0.1; done; printf 'end %s' {x}; exit {y}"
+    words = ["run", "-j", "2", "--line-buffer", "--show-stderr", script, ":::", "1", "2", ":::", "0"]
+    process = user.start(*words, stdin=subprocess.DEVNULL)
+    assert process.stdout is not None
+    first = sorted([process.stdout.readline(), process.stdout.readline()])
+    assert first == [b"x=1 y=0\tbegin\n", b"x=2 y=0\tbegin\n"]
+    user.file("go", "")
+    out, err = process.communicate(timeout=60)
+    assert sorted(out.splitlines()) == [b"x=1 y=0\tend 1", b"x=2 y=0\tend 2"]
+    assert sorted(err.splitlines())[-2:] == [b"x=1 y=0\terr", b"x=2 y=0\terr"]
+    assert "choose one" in user.cli("run", "--line-buffer", "-k", "true", code=2).err
+    assert "does not go with --quiet" in user.cli("run", "--label", "-q", "true", code=2).err
+
+
 def test_json_has_a_result_a_line(user: User) -> None:
     records = user.cli("run", "--json", "echo {}; echo e >&2; exit {}", ":::", "0", "4", code=1).records
     assert sorted((r["params"]["1"], r["state"], r["exit_code"], r["stdout"], r["stderr"]) for r in records) == [

@@ -2,8 +2,8 @@
 
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -25,6 +25,7 @@ from pilotmtc.cli.options.pilots import OWN_PILOT_NAMES, own_pilot, own_pilot_op
 from pilotmtc.cli.options.tasks import build_tasks, task_options
 from pilotmtc.cli.options.types import json_option
 from pilotmtc.cli.output import shapes, streams
+from pilotmtc.cli.output.labels import label_of, labelled
 from pilotmtc.errors import StoreError, TransportError
 from pilotmtc.text.numbers import count
 from pilotmtc.text.plain import plain
@@ -33,7 +34,7 @@ from pilotmtc.text.tables import paint
 from pilotmtc.units import format_duration
 
 if TYPE_CHECKING:
-    from pilotmtc.model import Campaign, Pilot
+    from pilotmtc.model import Campaign, Pilot, Task
     from pilotmtc.session import Run, Session, TaskResult
 
 _FAILURES_SHOWN = 5
@@ -70,6 +71,12 @@ pilotmtc run --json './sim {}' ::: 1 2 3 | jq .elapsed_s
 )  # fmt: skip
 @click.option("--retry-failed", is_flag=True, help="With --resume: retry what failed.")
 @click.option("-k", "--keep-order", is_flag=True, help="Show outputs in the order of the tasks.")
+@click.option(
+    "--label/--no-label", default=None,
+    help="Begin each line with its task's name, or else its parameters, and a tab  [default: with --line-buffer]",
+)  # fmt: skip
+@click.option("--line-buffer", is_flag=True, help="Show lines as they are written, not when their task has finished.")
+@click.option("--show-stderr", is_flag=True, help="Show on stderr what tasks write to stderr, also if they are DONE.")
 @click.option("-q", "--quiet", is_flag=True, help="Show failures only, without outputs and progress.")
 @json_option
 def run(words: tuple[str, ...], **options: Any) -> int:
@@ -91,6 +98,7 @@ def run(words: tuple[str, ...], **options: Any) -> int:
         words, resume = (resume, *words), "0"  # the value is not a campaign, but the command
     quiet, as_json = options.pop("quiet"), options.pop("as_json")
     keep_order: bool = options.pop("keep_order")
+    look = _look(options, quiet=quiet, as_json=as_json, keep_order=keep_order)
     any_pilot: bool = options.pop("any_pilot")
     asked = own_pilot(options)
     if (walltime := options.pop("walltime")) is not None:
@@ -110,11 +118,11 @@ def run(words: tuple[str, ...], **options: Any) -> int:
         size = None if tasks is None else tasks.size
         doing = session.run(
             tasks, name=name, campaign=campaign, pilot=pilot, outputs=not quiet or as_json, keep_order=keep_order,
-            any_pilot=any_pilot,
+            live=look.live, any_pilot=any_pilot,
             retry_failed=retry_failed,
         )  # fmt: skip
         with Progress(size, quiet=quiet) as progress:
-            show = _RunPrinter(session, doing, progress, words=words, quiet=quiet, as_json=as_json)
+            show = _RunPrinter(session, doing, progress, words=words, quiet=quiet, as_json=as_json, look=look)
             return show.run()
 
 
@@ -124,18 +132,45 @@ def _is_campaign(word: str) -> bool:
         return any(one.name == word for one in session.campaigns())
 
 
+class _Look(NamedTuple):
+    """How outputs are shown."""
+
+    label: bool
+    live: bool
+    stderr: bool
+
+
+def _look(options: dict[str, Any], *, quiet: bool, as_json: bool, keep_order: bool) -> _Look:
+    """Remove the options for how outputs are shown, and return what they say."""
+    label: bool | None = options.pop("label")
+    live: bool = options.pop("line_buffer")
+    stderr: bool = options.pop("show_stderr")
+    asked = "--label" if label else "--line-buffer" if live else "--show-stderr" if stderr else ""
+    if asked and (quiet or as_json):
+        other = "--quiet, which shows no outputs" if quiet else "--json, which has outputs in its records"
+        raise click.UsageError(f"{asked} does not go with {other}", click.get_current_context())
+    if live and keep_order:
+        raise click.UsageError(
+            "--line-buffer shows lines as they come, and --keep-order in the order of the tasks: choose one of them",
+            click.get_current_context(),
+        )
+    return _Look(live if label is None else label, live, stderr)
+
+
 class _RunPrinter:
     """Shows a run."""
 
     def __init__(
-        self, session: "Session", doing: "Run", progress: Progress, *, words: Sequence[str], quiet: bool, as_json: bool
-    ) -> None:
+        self, session: "Session", doing: "Run", progress: Progress, *, words: Sequence[str], quiet: bool, as_json: bool,
+        look: _Look,
+    ) -> None:  # fmt: skip
         self._words = words
         self._session = session
         self._doing = doing
         self._progress = progress
         self._quiet = quiet
         self._json = as_json
+        self._look = look
         self._stops = Stops(doing.drain, doing.cancel)
         self._broken = False
         self._ended = 0
@@ -157,7 +192,7 @@ class _RunPrinter:
         return self._conclude()
 
     def _draw(self, event: object) -> None:
-        from pilotmtc.session import Advanced, Begun, Ended, PilotLost, PilotMoved, StoreTroubled
+        from pilotmtc.session import Advanced, Begun, Ended, PilotLost, PilotMoved, StoreTroubled, Wrote
 
         match event:
             case Begun() if not self._quiet:
@@ -168,8 +203,10 @@ class _RunPrinter:
             case Advanced(campaign=campaign):
                 self._write(sys.stdout.flush)
                 self._progress.show(campaign)
-            case Ended(result=result):
-                self._end(result)
+            case Wrote(task=task, stream=stream, data=data):
+                self._show(stream, [data], task)
+            case Ended(result=result, told=told):
+                self._end(result, told)
             case PilotMoved(pilot=pilot) if not self._quiet:
                 self._tell(f"pilotmtc: {_queue_words(pilot)}")
             case PilotLost(pilot=pilot):
@@ -179,31 +216,43 @@ class _RunPrinter:
             case StoreTroubled(trouble=trouble):
                 self._tell(f"pilotmtc: the store takes no results, which are kept and sent again: {trouble}")
 
-    def _end(self, result: "TaskResult") -> None:
+    def _end(self, result: "TaskResult", told: tuple[int, int]) -> None:
         from pilotmtc.session import output_blocks, output_text
+        from pilotmtc.session.look.output import after
 
         self._ended += 1
+        outputs = (
+            ("stdout", result.stdout, result.stdout_path, result.stdout_bytes),
+            ("stderr", result.stderr, result.stderr_path, result.stderr_bytes),
+        )
         if self._json:
             self._progress.hide()
             texts = {
                 name: output_text(kept, path, size, streams.warn) if kept else ()  # in a file, it is kept
-                for name, kept, path, size in (
-                    ("stdout", result.stdout, result.stdout_path, result.stdout_bytes),
-                    ("stderr", result.stderr, result.stderr_path, result.stderr_bytes),
-                )
+                for name, kept, path, size in outputs
             }
             self._write(lambda: streams.put_bytes(streams.json_line(shapes.result(result), texts)))
-        elif result.stdout and not self._quiet:
-            self._progress.hide()
-            blocks = output_blocks(result.stdout, result.stdout_path, result.stdout_bytes, streams.warn)
-            self._write(lambda: streams.put_bytes(blocks))
+        elif not self._quiet:
+            for (name, kept, path, size), shown in zip(outputs, told, strict=True):
+                if kept:
+                    self._show(name, after(output_blocks(kept, path, size, streams.warn), shown), result)
         if not result.ok:
             self._failures += 1
             if self._failures <= _FAILURES_SHOWN:
-                self._tell(*describe_failure(result))
+                self._tell(*describe_failure(result, stderr=not self._look.stderr))
             elif self._failures == _FAILURES_SHOWN + 1:
                 select = f"tasks --campaign {result.campaign} --state failed"
                 self._tell(f"more failures are not shown; to see them all: {hint(select)}")
+
+    def _show(self, stream: str, blocks: Iterable[bytes], task: "Task | TaskResult") -> None:
+        """Show what a task has written to one of its streams on the same one of ours."""
+        if stream == "stderr" and not self._look.stderr:
+            return
+        self._progress.hide()
+        if self._look.label:
+            blocks = labelled(blocks, label_of(task.id, task.name, task.params))
+        put = streams.write_stderr if stream == "stderr" else streams.put_bytes
+        self._write(lambda: put(blocks))
 
     def _write(self, do: Callable[[], None]) -> None:
         try:
@@ -283,8 +332,8 @@ def _again(campaign: int, *more: str) -> str:
     return " ".join(["run", "--resume", str(campaign), *more, *typed(_PILOT_NAMES)])
 
 
-def describe_failure(result: "TaskResult") -> list[str]:
-    """Return the lines that report a task that did not succeed."""
+def describe_failure(result: "TaskResult", *, stderr: bool = True) -> list[str]:
+    """Return the lines that report a task that did not succeed, with the last ones of its `stderr`."""
     from pilotmtc.session.look.results import last_words
     from pilotmtc.text.endings import describe_end, message_of
 
@@ -296,7 +345,7 @@ def describe_failure(result: "TaskResult") -> list[str]:
     lines = [paint(head, "red", on=streams.has_colour(sys.stderr))]
     if message := message_of(result):
         lines.append(f"    {plain(message)}")
-    said = last_words(result).rstrip().splitlines()
+    said = last_words(result).rstrip().splitlines() if stderr else []
     lines += [f"    {plain(line)}" for line in said[-_STDERR_LINES:]]
     if result.attempt:
         lines.append(f"    more: {hint(f'logs {result.id}')}")

@@ -28,6 +28,8 @@ class Step(Struct, frozen=True):
         The campaign; its counts are at most a tenth of a second old.
     ended
         Tasks that have ended, each with its final state.
+    begun
+        Tasks that have begun to run.
     missed
         Other tasks may have ended as well: the store's server was restarted, or the caller was slow.
     complete
@@ -41,6 +43,7 @@ class Step(Struct, frozen=True):
     missed: bool = False
     complete: bool = False
     trouble: str = ""
+    begun: tuple[TaskId, ...] = ()
 
 
 def get_campaign(link: StoreLink, campaign: int | str) -> Campaign:
@@ -121,6 +124,7 @@ def follow(link: StoreLink, campaign: CampaignId, since: int | None = None, wait
         elif finished and not answer.changes:
             state = get_campaign(link, campaign)  # tasks may have been retried meanwhile
             finished = is_finished(state)
-        yield Step(state, ended, answer.reset, finished and not answer.changes, trouble)
+        begun = tuple([task for task, new, _ in answer.changes if new is TaskState.RUNNING])
+        yield Step(state, ended, answer.reset, finished and not answer.changes, trouble, begun)
         if len(answer.changes) > _CROWD:
             time.sleep(max(0.0, now + _CROWD_PAUSE_S - time.monotonic()))

@@ -123,11 +123,12 @@ def _rest(link: StoreLink, task: TaskId, attempt: int, shown: dict[str, int]) ->
         if path is None and size != len(kept):  # the store has head and tail only
             yield OutputPiece(found.attempt, stream, kept[-(size - shown[stream]) :] if size > shown[stream] else b"")
             continue
-        for block in _after(output_blocks(kept, path, size), shown[stream]):
+        for block in after(output_blocks(kept, path, size), shown[stream]):
             yield OutputPiece(found.attempt, stream, block)
 
 
-def _after(blocks: Iterable[bytes], shown: int) -> Iterator[bytes]:
+def after(blocks: Iterable[bytes], shown: int) -> Iterator[bytes]:
+    """Yield `blocks` without the first `shown` bytes."""
     for block in blocks:
         if len(block) > shown:
             yield block[shown:]

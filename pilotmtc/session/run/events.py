@@ -4,7 +4,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from pilotmtc.model import Campaign, CampaignId, Pilot
+from pilotmtc.model import Campaign, CampaignId, Pilot, Task
 from pilotmtc.session.look.results import TaskResult
 
 
@@ -22,10 +22,22 @@ class Advanced(Struct, frozen=True):
     campaign: Campaign
 
 
+class Wrote(Struct, frozen=True):
+    """A task that runs has written these lines to ``stdout`` or ``stderr``, if the run was asked to tell of that."""
+
+    task: Task
+    stream: str
+    data: bytes
+
+
 class Ended(Struct, frozen=True):
-    """A task has ended. ``result`` has its stdout if the run was asked for outputs."""
+    """A task has ended. ``result`` has its output if the run was asked for outputs.
+
+    `told`: how many bytes at the beginning of its stdout and of its stderr were in events `Wrote`.
+    """
 
     result: TaskResult
+    told: tuple[int, int] = (0, 0)
 
 
 class PilotMoved(Struct, frozen=True):
@@ -46,4 +58,4 @@ class StoreTroubled(Struct, frozen=True):
     trouble: str
 
 
-RunEvent: TypeAlias = Begun | Advanced | Ended | PilotMoved | PilotLost | StoreTroubled
+RunEvent: TypeAlias = Begun | Advanced | Wrote | Ended | PilotMoved | PilotLost | StoreTroubled

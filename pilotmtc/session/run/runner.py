@@ -13,8 +13,10 @@ from pilotmtc.pilots.agents import END_S, LocalAgent
 from pilotmtc.protocol.client.pilots import CancelPilot, DrainPilot
 from pilotmtc.session.link import StoreLink
 from pilotmtc.session.look.follow import follow, get_campaign, start_number
+from pilotmtc.session.look.results import TaskResult
 from pilotmtc.session.run.ended import EndedTasks
 from pilotmtc.session.run.events import Advanced, Begun, Ended, PilotLost, PilotMoved, RunEvent, StoreTroubled
+from pilotmtc.session.run.live import LiveOutput
 from pilotmtc.session.run.own_pilot import OwnPilot
 from pilotmtc.session.run.submission import Submission
 from pilotmtc.session.submit.tasks import TaskStream
@@ -45,6 +47,8 @@ class Run:
         What the pilots are to be; ``campaign`` and ``idle_s`` are set here.
     outputs
         Whether results of tasks that are DONE are wanted, with their outputs; if not, only bad ends are told.
+    live
+        Tell what tasks write while they run, too, if outputs are wanted.
     keep_order
         Tell of tasks in the order in which they were submitted.
     any_pilot
@@ -75,6 +79,7 @@ class Run:
         pilot: PilotDescription | None = None,
         outputs: bool = True,
         keep_order: bool = False,
+        live: bool = False,
         any_pilot: bool = False,
         retry_failed: bool = False,
         start: Callable[..., Pilot] = start_pilot,
@@ -86,6 +91,7 @@ class Run:
         self._description = pilot or PilotDescription()
         self._any_pilot = any_pilot
         self._start = start
+        self._live = LiveOutput(link) if live and outputs else None
         self._ended = EndedTasks(link, outputs=outputs, keep_order=keep_order)
         self._submission = Submission(
             link, tasks, campaign, name=name, pilot=self._description, any_pilot=any_pilot, retry_failed=retry_failed,
@@ -134,7 +140,9 @@ class Run:
             for step in follow(self._link, campaign.id, since, _STEP_S):
                 self.campaign = step.campaign
                 for result in self._ended.take(step, own.began_at):
-                    yield Ended(result)
+                    yield self._end(result)
+                if self._live is not None:
+                    yield from self._live.take(step)
                 yield Advanced(step.campaign)
                 self._submission.raise_error()
                 if step.complete:
@@ -156,12 +164,15 @@ class Run:
                     yield PilotLost(lost)
                 if self.interrupted:
                     for result in self._ended.missed(step.campaign.id, own.began_at):
-                        yield Ended(result)
+                        yield self._end(result)
                     self.campaign = get_campaign(self._link, campaign.id)
                     yield Advanced(self.campaign)
                     return
         finally:
             self._finish()
+
+    def _end(self, result: TaskResult) -> Ended:
+        return Ended(result, (0, 0) if self._live is None else self._live.end(result.id, result.attempt))
 
     # -- the pilot --------------------------------------------------------------------------------------------
 
