@@ -31,6 +31,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "run": ("run", "Run tasks now, and show their output."),
         "map": ("map", "Call a Python function for many values."),
         "submit": ("submit", "Submit tasks to the store, for pilots to run."),
+        "add": ("add", "Add tasks to a campaign: its command for more parameters."),
         "pilot": ("pilot", "Start, list and end pilots, which run tasks."),
         "site": ("site", "Manage sites: machines with a scheduler."),
     },

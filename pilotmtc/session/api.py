@@ -24,6 +24,7 @@ from pilotmtc.session.queries import Queries
 from pilotmtc.session.run.resume import rest
 from pilotmtc.session.run.runner import Run
 from pilotmtc.session.stores import find_store
+from pilotmtc.session.submit.add import Added, add
 from pilotmtc.session.submit.command_line import commands_of
 from pilotmtc.session.submit.sending import new_key, seal, submit
 from pilotmtc.session.submit.tasks import (
@@ -206,6 +207,31 @@ class Session(Functions, Queries, Maintenance):
             if not done and own:
                 self._take_back(key)
         return answer.campaign
+
+    def add(self, campaign: int | str, params: Params, *, new_only: bool = False, again: bool = False) -> Added:
+        """Add tasks to a campaign: its own command for more parameters.
+
+        Parameters
+        ----------
+        params
+            As in `submit`, with the names that the campaign's tasks have.
+        new_only
+            Pass over points of which the campaign has a task. Without this, they are an error.
+        again
+            Add tasks for such points, too.
+
+        Returns
+        -------
+        Added
+            How many tasks were ``added``, and how many points were ``passed_over``.
+
+        Raises
+        ------
+        UsageError
+            If there is no such campaign, or if it cannot be added to. Nothing is added then.
+        """
+        found = get_campaign(self._link, campaign)
+        return add(self._link, found, as_source(params), new_only=new_only, again=again)
 
     def _take_back(self, key: str) -> None:
         """Cancel the submitted part of a campaign whose submission has failed: the user does not know its number."""

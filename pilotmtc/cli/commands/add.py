@@ -1,0 +1,49 @@
+"""``pilotmtc add``."""
+
+import sys
+from typing import Any
+
+import click
+
+from pilotmtc.cli.command import command, hint, open_session
+from pilotmtc.cli.options.tasks import take_sources, value_options
+from pilotmtc.cli.options.types import CAMPAIGN, json_option
+from pilotmtc.cli.output import shapes, streams
+from pilotmtc.text.numbers import count
+
+_EXAMPLES = """\
+pilotmtc add scan ::: 17 18 19
+pilotmtc add scan --grid mass=1:10:0.1 --new-only   # the finer grid, without the points that are there
+pilotmtc add 7 --from missing.csv && pilotmtc run --resume 7
+"""
+
+
+@command("add", examples=_EXAMPLES, context_settings={"allow_interspersed_args": True})
+@click.argument("campaign", type=CAMPAIGN)
+@click.argument("lists", metavar="[::: VALUES...]...", nargs=-1, type=click.UNPROCESSED)
+@value_options
+@click.option("--new-only", is_flag=True, help="Pass over points of which the campaign has a task.")
+@click.option("--again", is_flag=True, help="Add tasks for such points, too.")
+@json_option
+def add(campaign: int | str, lists: tuple[str, ...], new_only: bool, again: bool, as_json: bool, **options: Any) -> int:
+    """Add tasks to CAMPAIGN (a number or name): its own command for more parameters.
+
+    They have the resources, priority and limits of its last task. Points that are there already are an error, unless
+    --new-only or --again is given. Active pilots run the new tasks; so does run --resume.
+    """
+    from pilotmtc.session.submit.command_line import rows_of
+
+    rows = rows_of(lists, *take_sources(options))
+    with open_session() as session:
+        found = session.campaign(campaign)
+        done = session.add(found.id, rows, new_only=new_only, again=again)
+        pilots = [one for one in session.pilots if one.description.campaign in (None, found.id)]
+        if as_json:
+            now = shapes.campaign(session.campaign(found.id))
+            streams.put_json({**now, "added": done.added, "passed_over": done.passed_over})
+        else:
+            over = f"; {count(done.passed_over, 'point')} passed over" if done.passed_over else ""
+            streams.put([f"{count(done.added, 'task')} added to campaign {found.id}{over}"])
+    if done.added and not as_json and sys.stderr.isatty() and (found.own_pilots or not pilots):
+        streams.tell(f"no pilot is active to run them: {hint(f'run --resume {found.id}')}")
+    return 0

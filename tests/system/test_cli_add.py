@@ -1,0 +1,58 @@
+"""``pilotmtc add``: more points for a campaign, with its own command."""
+
+import pytest
+
+from tests.user import User
+
+
+def params(user: User, campaign: str) -> list[list[str]]:
+    return [list(task["params"].values()) for task in user.cli("tasks", "-c", campaign, "--json").records]
+
+
+@pytest.fixture
+def scan(user: User) -> User:
+    """A campaign of four points, of which nothing has run."""
+    words = ["--name", "scan", "--cores", "2", "--priority", "5", "--retries", "1"]
+    user.cli("submit", *words, "--grid", "x=1..2", "--grid", "y=a,b", "echo {y}{x}")
+    return user
+
+
+def test_points_are_added_by_name_or_by_position(scan: User) -> None:
+    assert scan.cli("add", "scan", "--grid", "y=c", "--grid", "x=1,2").out == "2 tasks added to campaign 1\n"
+    assert scan.cli("add", "1", ":::", "9", ":::", "z", "--json").record["added"] == 1
+    assert params(scan, "scan")[4:] == [["1", "c"], ["2", "c"], ["9", "z"]]
+    first, *_, last = scan.cli("tasks", "-c", "scan", "--json").records
+    same = ("command", "cores", "priority", "max_retries")
+    assert [first[key] for key in same] == [last[key] for key in same]
+    assert scan.cli("status", "scan", "--json").record["campaigns"][0]["sealed"]
+
+
+def test_points_that_are_there_are_refused_passed_over_or_added_again(scan: User) -> None:
+    words = ["add", "scan", "--grid", "x=2..3", "--grid", "y=a,b"]
+    said = scan.cli(*words, code=2).err
+    assert "campaign 1 has 2 of these 4 points already: x=2 y=a; x=2 y=b. Pass over them with --new-only" in said
+    assert len(params(scan, "scan")) == 4
+    assert scan.cli(*words, "--new-only").out == "2 tasks added to campaign 1; 2 points passed over\n"
+    assert scan.cli(*words, "--new-only").out == "0 tasks added to campaign 1; 4 points passed over\n"
+    assert scan.cli(*words, "--again", "--json").record["added"] == 4
+    assert len(params(scan, "scan")) == 10
+    assert "choose one" in scan.cli(*words, "--again", "--new-only", code=2).err
+
+
+def test_what_cannot_be_added_is_refused_and_nothing_is_changed(scan: User) -> None:
+    before = scan.cli("status", "scan", "--json").record["campaigns"][0]
+    assert "have the parameters x, y, and these are x" in scan.cli("add", "scan", "--grid", "x=7", code=2).err
+    assert "there are no values" in scan.cli("add", "scan", code=2).err
+    assert "values come behind ':::'" in scan.cli("add", "scan", "7", code=2).err
+    assert "no campaign is called 'nix'" in scan.cli("add", "nix", ":::", "7", code=2).err
+    long = scan.here / "values.jsonl"
+    long.write_text('{"x": 7, "y": "ok"}\n{"x": 8, "y": "' + "y" * 200_000 + '"}\n')
+    assert "task 6" in scan.cli("add", "scan", "--from", str(long), code=2).err
+    assert scan.cli("status", "scan", "--json").record["campaigns"][0] == before
+
+
+def test_numbers_of_rows_go_on_and_a_run_is_resumed(user: User) -> None:
+    user.cli("run", "-q", "--name", "scan", "echo {#}-{}", ":::", "a", "b")
+    user.cli("add", "scan", ":::", "c")
+    assert user.cli("run", "--resume", "scan").out == "3-c\n"
+    assert user.counts() == {"DONE": 3}
