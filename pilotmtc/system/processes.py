@@ -100,10 +100,12 @@ def living_groups() -> set[int]:
 def proportional_memory(pid: int, resident: int) -> int:
     """Return the memory of a process in bytes, with its share of shared pages; `resident` if that is not known."""
     try:
-        return _bytes_in(f"/proc/{pid}/smaps_rollup", b"Pss:", resident)
+        return _bytes_in(f"/proc/{pid}/smaps_rollup", b"Pss:", 0)
     except PermissionError:
         return resident
-    except _GONE:
+    except ProcessLookupError:  # it has ended, even if nobody has reaped it
+        return 0
+    except FileNotFoundError:
         return 0 if not os.path.exists(f"/proc/{pid}") else resident
 
 

@@ -7,6 +7,7 @@ from pilotmtc.agent.node import marks
 from pilotmtc.agent.node.interface import Process
 from pilotmtc.system import processes
 
+_READINGS = 3
 _VALUE = re.compile(rb"/[0-9a-f]{64}( \(deleted\))?$")  # files of values have their digests as names
 
 
@@ -19,9 +20,15 @@ def over_limit(limited: Iterable[Process]) -> Iterator[Process]:
         limit = process.memory_bytes
         if process.cause is not None or sum(size for _, size in found) <= limit:
             continue
-        # That sum counts shared memory once per process. The exact one takes longer.
-        used = sum(processes.proportional_memory(pid, size) for pid, size in found)
-        if used > limit and process.over is not None:  # values belong to the node, not to the call that reads them
-            used -= sum(processes.memory_of_files(pid, _VALUE) for pid, _ in found)
-        if used > limit:
+        # That sum counts shared memory once per process. The exact one takes longer, and when processes end meanwhile,
+        # it counts what they share more than once: their shares go to those that are read later. So it is repeated.
+        if all(_use(process, found) > limit for _ in range(_READINGS)):
             yield process
+
+
+def _use(process: Process, found: Iterable[tuple[int, int]]) -> int:
+    """Return the memory of a task's processes; shared memory counts once."""
+    used = sum(processes.proportional_memory(pid, size) for pid, size in found)
+    if used > process.memory_bytes and process.over is not None:  # values belong to the node, not to the call
+        used -= sum(processes.memory_of_files(pid, _VALUE) for pid, _ in found)
+    return used
