@@ -327,10 +327,10 @@ def say(text: str) -> None:
         os.write(2, f"guard: {text}\n".encode())
 
 
-def close_inherited(kept: "int | None") -> None:
+def close_inherited(*kept: "int | None") -> None:
     """Close descriptors inherited from the parent, so that neither this process nor tasks hold its locks."""
     for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2 and int(name) != kept:
+        if int(name) > 2 and int(name) not in kept:
             with contextlib.suppress(OSError):  # that of the listing itself is closed by now
                 os.close(int(name))
 
@@ -338,7 +338,8 @@ def close_inherited(kept: "int | None") -> None:
 def main() -> int:
     """Run the agent, and clean up after it."""
     todo = json.loads(sys.argv[1] if len(sys.argv) > 1 else os.environ.pop("MTC_GUARD"))
-    close_inherited(todo.get("alive_fd"))
+    pilot_fd = todo.get("pilot_fd")  # from which the agent learns which pilot it is
+    close_inherited(todo.get("alive_fd"), pilot_fd)
     if "alive_fd" in todo:  # in the background, the guard has no parent that would have to reap it
         os.set_inheritable(todo["alive_fd"], False)  # its other end tells the starter when the guard dies
         if os.fork():
@@ -360,6 +361,7 @@ def main() -> int:
         signal.signal(number, forward)
     sweeper = Sweeper(take_mark())
     reading, writing = os.pipe()
+    pilot_words = [] if pilot_fd is None else ["--pilot-fd", str(pilot_fd)]
     handed_on = (reading, sweeper.writing)  # they keep their numbers
     environment = dict(os.environ)
     again = todo.get("again", 0)
@@ -368,12 +370,15 @@ def main() -> int:
             os.set_inheritable(fd, True)
         agent = os.posix_spawn(
             command[0],
-            [*command, "--guard-fd", str(reading), "--alive-fd", str(sweeper.writing)],
+            [*command, "--guard-fd", str(reading), "--alive-fd", str(sweeper.writing), *pilot_words],
             environment,
             setsigdef=[signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ],
         )
         for fd in handed_on:
             os.set_inheritable(fd, False)
+        if pilot_fd is not None:
+            os.close(pilot_fd)
+            pilot_fd = None
         status = wait_for(agent, None, sweeper)
         killed = sweep(sweeper)
         if status == 0:

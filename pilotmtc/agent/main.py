@@ -4,6 +4,7 @@ import argparse
 import logging
 import os
 import resource
+import shutil
 import socket
 import sys
 import time
@@ -47,7 +48,8 @@ def main(argv: Sequence[str]) -> int:
     """Run an agent, or (``--post-mortem``) report for one that was killed; return the exit code."""
     parser = argparse.ArgumentParser(prog="pilotmtc.agent", description=__doc__)
     parser.add_argument("--store", required=True)
-    parser.add_argument("--pilot", required=True, type=int)
+    parser.add_argument("--pilot", type=int)
+    parser.add_argument("--pilot-fd", type=int, help="where its number comes from, instead of --pilot")
     parser.add_argument("--directory", required=True, type=Path)
     parser.add_argument("--guard-fd", type=int)
     parser.add_argument("--alive-fd", type=int)
@@ -62,9 +64,11 @@ def main(argv: Sequence[str]) -> int:
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%FT%T"
     )
-    guard.keep(asked.guard_fd, asked.alive_fd)
-    pilot = PilotId(asked.pilot)
+    guard.keep(asked.guard_fd, asked.alive_fd, asked.pilot_fd)
     try:
+        pilot = PilotId(asked.pilot) if asked.pilot is not None else _told(asked.pilot_fd, asked.directory)
+        if pilot is None:
+            return 0
         if asked.post_mortem is not None:
             return post_mortem(asked.store, pilot, asked.directory, asked.post_mortem)
         if not asked.allocation:
@@ -82,6 +86,25 @@ def main(argv: Sequence[str]) -> int:
     except PilotMTCError as error:
         _log.error("%s", error)
         return error.exit_code
+
+
+def _told(fd: int | None, directory: Path) -> PilotId | None:
+    """Return which pilot this is: what comes through a pipe, or came before; None if it is not wanted after all."""
+    note = directory / "pilot"
+    try:
+        if fd is None:  # the agent was killed, and this is what reports it
+            return PilotId(int(note.read_text()))
+        with open(fd, "rb") as pipe:
+            number = pipe.readline()  # not to its end: a process that its writer has forked may hold it open
+        if number:
+            note.write_bytes(number)
+            return PilotId(int(number))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ConfigError(f"the pilot's directory {directory} cannot be used: {error.strerror}") from error
+    shutil.rmtree(directory, ignore_errors=True)  # which holds an empty log
+    return None
 
 
 def run(url: str, pilot: PilotId, directory: Path, guard_fd: int | None, allocation: "Allocation | None" = None) -> int:

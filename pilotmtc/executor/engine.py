@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from pilotmtc.executor.keeper import Keeper
     from pilotmtc.executor.progress import PoolProgress
     from pilotmtc.executor.receiver import Receiver
+    from pilotmtc.pilots.local import AgentAhead
 
 log = logging.getLogger(__name__)
 _FIRST_S = 60.0  # how long the store may be out of reach at first; later, connections are made again for ever
@@ -275,7 +276,8 @@ class Engine:
     def _work(self, store: "_Store", stack: contextlib.ExitStack) -> None:
         plan, link, ledger = self.plan, store.link, self.ledger
         first = store.client.send(GetChanges(), _FIRST_S)  # before there is anything to miss
-        # Imported here, while the store's server is started or found.
+        # All this while the store's server is started or found.
+        ahead = self._agent_ahead(stack)
         from pilotmtc.executor.keeper import Keeper
         from pilotmtc.executor.receiver import Receiver
         from pilotmtc.executor.sender import Sender
@@ -295,11 +297,23 @@ class Engine:
         receiver = Receiver(link, ledger, store.values, campaign=campaign, seq=seq, on_broken=self._break)
         self._follow("receive", receiver.run, receiver.stop, stack)
         stack.callback(lambda: sender.seal(cancel=ledger.broken is not None))
-        keeper = Keeper(link, plan.pilot, campaign, shared=plan.shared, tick=self._show if plan.progress else None)
+        tick = self._show if plan.progress else None
+        keeper = Keeper(link, plan.pilot, campaign, shared=plan.shared, tick=tick, ahead=ahead)
         self._campaign, self._keeper, self._receiver = campaign, keeper, receiver
         self._follow("pilots", keeper.run, keeper.stop, stack)
         self._ready.set()
         sender.run(receiver.tell_over, keeper.hasten)
+
+    def _agent_ahead(self, stack: contextlib.ExitStack) -> "AgentAhead | None":
+        """Start the agent of the pool's own pilot if it is certain that it will have one on this machine."""
+        plan = self.plan
+        if plan.pilot.scheduler or plan.shared or plan.resume:
+            return None
+        from pilotmtc.pilots.local import AgentAhead
+
+        ahead = AgentAhead(plan.url)
+        stack.callback(ahead.close)
+        return ahead
 
     def _tell_left(self) -> None:
         left = 0 if self._earlier is None else self._earlier.left

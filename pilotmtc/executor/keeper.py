@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 from msgspec import structs
 
@@ -35,17 +36,20 @@ class Keeper:
         Any pilot of the store may have the calls: it starts one of its own only if there is none.
     tick
         Is called from time to time, and told whether it is for the last time.
+    ahead
+        An agent for the first pilot of its own on this machine, which is there already.
     """
 
     def __init__(
         self, link: StoreLink, description: PilotDescription, campaign: CampaignId, *, shared: bool,
-        tick: Callable[[bool], None] | None = None,
+        tick: Callable[[bool], None] | None = None, ahead: pilots.AgentAhead | None = None,
     ) -> None:  # fmt: skip
         self._link = link
         self._campaign = campaign
         self._shared = shared
         self._description = structs.replace(description, campaign=campaign, idle_s=description.idle_s or IDLE_S)
         self._tick = tick
+        self._ahead = ahead
         self._own: OwnPilot | None = None
         self._added: list[Pilot] = []
         self._over = False  # the own one, for now
@@ -121,7 +125,8 @@ class Keeper:
 
     def _start(self) -> None:
         campaign = get_campaign(self._link, self._campaign)
-        self._own = OwnPilot(self._link, self._description, submitting=lambda: False)
+        start = partial(pilots.start, ahead=self._ahead)
+        self._own = OwnPilot(self._link, self._description, submitting=lambda: False, start=start)
         self._own.start(campaign)
 
     def _look(self) -> None:

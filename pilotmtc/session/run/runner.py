@@ -1,13 +1,16 @@
 """Running a campaign to its end with pilots of its own."""
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import msgspec
 
 from pilotmtc.errors import StoreError
 from pilotmtc.model import Campaign, Pilot, PilotDescription
+from pilotmtc.pilots import AgentAhead
 from pilotmtc.pilots import start as start_pilot
 from pilotmtc.pilots.agents import END_S, LocalAgent
 from pilotmtc.protocol.client.pilots import CancelPilot, DrainPilot
@@ -124,6 +127,19 @@ class Run:
         ConfigError
             If pilots die again and again.
         """
+        with self._agent_ahead() as ahead:
+            yield from self._events(ahead)
+
+    @contextlib.contextmanager
+    def _agent_ahead(self) -> Iterator[AgentAhead | None]:
+        """Start the agent of a pilot on this machine while the store is found and the tasks are submitted."""
+        if self._description.scheduler or self._start is not start_pilot:
+            yield None
+            return
+        with contextlib.closing(AgentAhead(self._link.url)) as ahead:
+            yield ahead
+
+    def _events(self, ahead: AgentAhead | None) -> Iterator[RunEvent]:
         since = start_number(self._link)
         if self._description.walltime_s and not self._description.scheduler:
             # On this machine the walltime is the run's; a scheduler's pilots have one each, and follow each other.
@@ -135,7 +151,7 @@ class Run:
                 self.interrupted = True
                 return
             self.campaign = campaign
-            own = self._own = self._start_pilot(campaign)
+            own = self._own = self._start_pilot(campaign, ahead)
             yield Begun(campaign.id, own.pilot, shared=self._any_pilot or not campaign.own_pilots)
             for step in follow(self._link, campaign.id, since, _STEP_S):
                 self.campaign = step.campaign
@@ -176,10 +192,11 @@ class Run:
 
     # -- the pilot --------------------------------------------------------------------------------------------
 
-    def _start_pilot(self, campaign: Campaign) -> OwnPilot:
+    def _start_pilot(self, campaign: Campaign, ahead: AgentAhead | None) -> OwnPilot:
         idle_s = self._description.idle_s or QUEUED_IDLE_S if self._description.scheduler else IDLE_S
         description = msgspec.structs.replace(self._description, campaign=campaign.id, idle_s=idle_s)
-        own = OwnPilot(self._link, description, submitting=lambda: self._submission.active, start=self._start)
+        start = self._start if ahead is None else partial(start_pilot, ahead=ahead)
+        own = OwnPilot(self._link, description, submitting=lambda: self._submission.active, start=start)
         own.start(campaign, self._walltime_s())
         return own
 
