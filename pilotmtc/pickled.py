@@ -227,6 +227,11 @@ def load_exception(data: Bytes, loads: Callable[[bytes], Any] = pickle.loads) ->
     return error
 
 
+def reduce_cached_property(found: Any) -> tuple[Any, ...]:
+    """Reduce a `functools.cached_property` of a class that travels by value: before Python 3.12 it holds a lock."""
+    return type(found), (found.func,), {"attrname": found.attrname, "__doc__": found.__doc__}
+
+
 def text_of_traceback(error: BaseException) -> str:
     """Return the traceback of an exception, and of those that it came from, as Python prints it."""
     import traceback

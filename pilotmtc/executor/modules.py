@@ -6,7 +6,7 @@ import os
 import site
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from types import ModuleType
 
 from pilotmtc.errors import UsageError, shown
@@ -82,7 +82,7 @@ class ShippedModules:
 
 
 def _listed(ship: Sequence[ModuleType | str]) -> Sequence[ModuleType | str]:
-    if isinstance(ship, str | ModuleType):
+    if isinstance(ship, str | ModuleType) or not isinstance(ship, Iterable):
         raise UsageError(f"ship={shown(ship)} is one value: give a list, as in ship=[{shown(ship)}]; or True, or False")
     return ship
 

@@ -21,6 +21,7 @@ from pilotmtc.executor.future import NotByItself, PilotFuture, Pool, StoredValue
 from pilotmtc.executor.loading import Bytes
 from pilotmtc.executor.modules import ShippedModules
 from pilotmtc.executor.namespaces import Namespaces
+from pilotmtc.executor.reductions import ALWAYS, OF_FUNCTIONS, Cache, Locks, reduce_cache
 from pilotmtc.executor.snapshots import Snapshot
 from pilotmtc.executor.texts import name_of
 from pilotmtc.model import INLINE_BYTES, Value
@@ -127,8 +128,8 @@ class Pickler:
         return pickled
 
     def alone(self, value: object) -> Blob:
-        """Return a pickled value that refers to nothing."""
-        return _blob(dump_value(value, self._dumps))
+        """Return a pickled function, or things that hold functions, which are to be made as if they were imported."""
+        return _blob(dump_value(value, functools.partial(self._dumps, kind=_Kind.FUNCTIONS)))
 
     def call(self, args: Sequence[object], kwargs: dict[str, object]) -> PickledCall:
         """Return the arguments of a call."""
@@ -154,12 +155,12 @@ class Pickler:
         """Return a value for `put`: fast if it is plain."""
         if _is_plain((value,), {}) is not _Plain.NO:
             return _blob(dump_value(value))
-        return self.alone(value)
+        return _blob(dump_value(value, self._dumps))
 
-    def _dumps(self, value: object, **more: Any) -> bytes:
+    def _dumps(self, value: object, *, kind: "_Kind | None" = None, **more: Any) -> bytes:
         with self._modules.by_value():
             file = io.BytesIO()
-            _kinds()[0](file, self._key, **more).dump(value)
+            _kinds()[kind or _Kind.VALUES](file, self._key, self._modules, **more).dump(value)
         return file.getvalue()
 
     def _with_references(self, value: object) -> PickledCall:
@@ -169,7 +170,7 @@ class Pickler:
         def dumps(value: object, **more: Any) -> bytes:
             with self._modules.by_value():
                 file = io.BytesIO()
-                _kinds()[1](file, self._key, references, **more).dump(value)
+                _kinds()[_Kind.WITH_REFERENCES](file, self._key, self._modules, references, **more).dump(value)
             return file.getvalue()
 
         found = _with_blob(dump_value(value, dumps))
@@ -212,6 +213,8 @@ def _text_of(code: types.CodeType) -> str:
 
 
 def _is_fixed(function: object) -> bool:
+    if isinstance(function, Cache):
+        return _is_fixed(function.__wrapped__)
     if isinstance(function, types.FunctionType):
         inner = getattr(function, "__wrapped__", None)
         if inner is not None:  # as that of `map` with chunks
@@ -240,20 +243,29 @@ class _References:
         return "input", self.inputs.setdefault(found, len(self.inputs))
 
 
+class _Kind(enum.Enum):
+    VALUES = 0
+    WITH_REFERENCES = 1
+    FUNCTIONS = 2
+
+
 @functools.cache
-def _kinds() -> tuple[Any, Any]:
-    """Return cloudpickle's pickler as it is wanted here, and one that knows of references."""
+def _kinds() -> dict[_Kind, Any]:
+    """Return cloudpickle's pickler as it is wanted here, in its kinds."""
     import cloudpickle  # type: ignore[import-untyped]
 
     reduce_code = cloudpickle.Pickler.dispatch_table[types.CodeType]
+    reduce_module = cloudpickle.Pickler.dispatch_table[types.ModuleType]
 
     def reduce_code_with_file(code: types.CodeType) -> tuple[Any, tuple[object, ...]]:
         """Keep the name of the file, which cloudpickle leaves out: tracebacks then have lines of source where it is."""
         make, args = reduce_code(code)
         return make, tuple([code.co_filename if word in _NO_FILE else word for word in args])
 
-    def with_slots(kind: type, made: tuple[Any, ...]) -> tuple[Any, ...]:
+    def with_slots(kind: type, made: Any) -> Any:
         """Let a class keep its slots: cloudpickle makes it without, and then its objects do not fit ours."""
+        if not isinstance(made, tuple):
+            return made
         make, args, *state = made
         if make is not cloudpickle.cloudpickle._make_skeleton_class:
             return made
@@ -262,30 +274,45 @@ def _kinds() -> tuple[Any, Any]:
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
         dispatch_table = collections.ChainMap(
-            {types.CodeType: reduce_code_with_file}, cloudpickle.Pickler.dispatch_table
+            {types.CodeType: reduce_code_with_file, **ALWAYS}, cloudpickle.Pickler.dispatch_table
         )
 
-        def __init__(self, file: io.BytesIO, key: str, **more: Any) -> None:
+        def __init__(self, file: io.BytesIO, key: str, modules: ShippedModules, **more: Any) -> None:
             super().__init__(file, **more)
             self._spaces = Namespaces(key)
+            self._locks = Locks()
+            self._modules = modules
 
         def reducer_override(self, found: object) -> Any:
+            if isinstance(found, Cache) and self._modules.travels(found):
+                return reduce_cache(found)
+            if isinstance(found, types.ModuleType):
+                made = reduce_module(found)
+                if made[0] is cloudpickle.cloudpickle.dynamic_subimport:
+                    self._locks.replace(made[1][1])
+                return made
             made = super().reducer_override(found)
             if isinstance(found, types.FunctionType) and isinstance(made, tuple) and len(made) == _MADE:
+                self._locks.replace(made[2][1]["__globals__"])
                 return self._spaces.reduced(found, made)
-            if isinstance(found, type) and "__slots__" in vars(found) and isinstance(made, tuple):
+            if isinstance(found, type) and "__slots__" in vars(found) and not issubclass(found, tuple):
                 return with_slots(found, made)
             return made
 
     class ReferencePickler(Pickler):
-        def __init__(self, file: io.BytesIO, key: str, references: _References, **more: Any) -> None:
-            super().__init__(file, key, **more)
+        def __init__(
+            self, file: io.BytesIO, key: str, modules: ShippedModules, references: _References, **more: Any
+        ) -> None:
+            super().__init__(file, key, modules, **more)
             self._references = references
 
         def persistent_id(self, found: object) -> tuple[str, int | str] | None:
             return self._references.id_of(found)
 
-    return Pickler, ReferencePickler
+    class FunctionPickler(Pickler):
+        dispatch_table = collections.ChainMap(OF_FUNCTIONS, *Pickler.dispatch_table.maps)
+
+    return {_Kind.VALUES: Pickler, _Kind.WITH_REFERENCES: ReferencePickler, _Kind.FUNCTIONS: FunctionPickler}
 
 
 def _blob(parts: Sequence[Bytes]) -> Blob:

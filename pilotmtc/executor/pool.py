@@ -259,6 +259,14 @@ class PilotExecutor(_Caller):
         """The campaign that the calls are, as ``pilotmtc status`` and the like take it; None before the first call."""
         return self._engine.campaign
 
+    def __repr__(self) -> str:
+        over = " (shut down)" if self._engine.ledger.closing else ""
+        added, counts = self._engine.ledger.counts()
+        there = [f"{n} {state.name.lower()}" for state, n in counts.items() if n]
+        name = f" {self._engine.plan.name!r}" if self._engine.plan.name else ""
+        campaign = "" if self.campaign is None else f" campaign={self.campaign}"
+        return f"<{type(self).__name__}{name}{campaign}: {', '.join([f'{added} calls', *there])}{over}>"
+
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Let no more calls come; see `concurrent.futures.Executor.shutdown`. The pool's pilots leave then.
 
@@ -296,11 +304,13 @@ class PilotExecutor(_Caller):
             As ``session.pilots.submit`` takes them; what is not said of a pilot's place is as of the pool's own.
         """
         self._check_open()
+        if given.whole("count", count) < 1:
+            raise UsageError(f"count={count}: give 1 or more")
         plan = self._engine.plan
         if not options.get("site") and not options.get("scheduler"):
             options["site"] = plan.pilot.site
         description = describe(remote=not plan.here, **options)
-        return [self._engine.add_pilot(description, wait_s) for _ in range(given.whole("count", count))]
+        return [self._engine.add_pilot(description, wait_s) for _ in range(count)]
 
 
 _KEYWORDS = tuple(name for name in PilotExecutor.__init__.__annotations__ if name not in ("options", "return"))

@@ -524,6 +524,17 @@ def test_call_that_fits_nowhere(pool: PilotExecutor) -> None:
         pool.options(gpus=1)
 
 
+def test_objects_with_cached_properties_come_back(pool: PilotExecutor) -> None:
+    class Table:
+        @functools.cached_property
+        def rows(self) -> list[int]:
+            return [1, 2]
+
+    found = pool.submit(Table).result(LIMIT_S)
+    assert isinstance(found, Table)
+    assert found.rows == [1, 2]
+
+
 def test_pool_cannot_be_pickled(pool: PilotExecutor) -> None:
     for found in (pool, pool.options(priority=1)):
         error = pool.submit(id, found).exception(LIMIT_S)

@@ -210,10 +210,8 @@ class Calls:
         return b"", self.values.keep(parts)
 
     def _dump_any(self, found: object) -> list[Bytes]:
-        import cloudpickle  # type: ignore[import-untyped]
-
         try:
-            return pickled.dump_value(found, cloudpickle.dumps)
+            return pickled.dump_value(found, _cloudpickle().dumps)
         except Exception as error:
             raise pickle.PicklingError(
                 f"the result, a {type(found).__name__}, cannot be pickled: {type(error).__name__}: {error}"
@@ -282,9 +280,19 @@ def dumps(value: object, protocol: int) -> bytes:
     try:
         return pickle.dumps(value, protocol)
     except Exception:  # noqa: BLE001 -- whatever the user's classes raise
-        import cloudpickle
+        return _cloudpickle().dumps(value, protocol)  # type: ignore[no-any-return]
 
-        return cloudpickle.dumps(value, protocol)  # type: ignore[no-any-return]
+
+def _cloudpickle() -> Any:
+    """Return cloudpickle; it is a heavy import."""
+    import copyreg
+    import functools
+
+    import cloudpickle  # type: ignore[import-untyped]
+
+    if sys.version_info < (3, 12):
+        copyreg.pickle(functools.cached_property, pickled.reduce_cached_property)
+    return cloudpickle
 
 
 def _shown(value: object) -> str:

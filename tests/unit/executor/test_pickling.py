@@ -252,6 +252,8 @@ def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleTy
     (package / "__init__.py").write_text("")
     (package / "inner.py").write_text("SUFFIX = '!'\n\ndef loud(x):\n    return x.upper() + SUFFIX\n")
     text = """
+        import contextvars, functools, threading
+        from typing import NamedTuple
         from mtc_helpers import inner
 
         class Odd(Exception):
@@ -267,11 +269,54 @@ def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleTy
         def slim(x):
             return Slim(x)
 
+        class Pair(NamedTuple):
+            first: int
+            second: int = 2
+
+        def pair(x):
+            return Pair(x)
+
         def work(x):
             return inner.loud(x)
 
         def fail(x):
             raise Odd(x)
+
+        lock, local, level = threading.RLock(), threading.local(), contextvars.ContextVar("level", default=3)
+        plain, event = threading.Lock(), threading.Event()
+
+        def guarded():
+            with lock, plain:
+                local.x = level.get()
+                event.set()
+                return local.x
+
+        @functools.lru_cache(maxsize=7)
+        def fib(n):
+            return n if n < 2 else fib(n - 1) + fib(n - 2)
+
+        class Table:
+            @functools.cached_property
+            def rows(self):
+                return [1, 2]
+
+            @functools.cache
+            def row(self, n):
+                return self.rows[n]
+
+        def tables():
+            return Table().rows, Table().row(1)
+
+        @functools.singledispatch
+        def shown(x):
+            return "any"
+
+        @shown.register
+        def _(x: int):
+            return "int"
+
+        def caches():
+            return fib(30), fib.cache_info().hits, fib.cache_parameters(), fib.__name__
     """
     (tmp_path / "mtc_notebook.py").write_text(textwrap.dedent(text))
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -307,7 +352,35 @@ def test_cloudpickle_is_left_as_it_was(pickler: Pickler, helper: Any) -> None:
     assert cloudpickle.list_registry_pickle_by_value() == before
 
 
-@pytest.mark.parametrize("ship", ["work", [3], ["no_such_module_here"]])
+@pytest.mark.parametrize(
+    ("name", "printed"),
+    [
+        ("guarded", "3"),
+        ("caches", "(832040, 28, {'maxsize': 7, 'typed': False}, 'fib')"),
+        ("tables", "([1, 2], 2)"),
+    ],
+)
+def test_what_modules_make_is_made_anew(pickler: Pickler, helper: Any, name: str, printed: str) -> None:
+    assert run_elsewhere(pickler.function(getattr(helper, name)).blob) == printed
+
+
+def test_functions_that_remember_travel(pickler: Pickler, helper: Any) -> None:
+    assert run_elsewhere(pickler.function(lambda n: helper.fib(int(n))).blob, "20") == "6765"
+    assert run_elsewhere(pickler.function(functools.partial(helper.fib, 20)).blob) == "6765"
+    found = pickler.function(helper.fib)
+    assert (found.name, found.fixed) == ("fib", True)
+    args, _ = load(pickler.call((helper.fib, helper.Table()), {}))
+    assert args[0](20) == 6765
+
+
+def test_locks_are_no_arguments(pickler: Pickler) -> None:
+    with pytest.raises(TypeError, match="lock"):
+        pickler.call((threading.Lock(),), {})
+    with pytest.raises(TypeError, match="lock"):
+        pickler.value({"lock": threading.Lock()})
+
+
+@pytest.mark.parametrize("ship", ["work", 3, [3], ["no_such_module_here"]])
 def test_ship_is_looked_at(ship: Any) -> None:
     with pytest.raises(UsageError, match="ship"):
         ShippedModules(ship)
@@ -318,7 +391,7 @@ def test_code_keeps_the_name_of_its_file(pickler: Pickler, helper: Any) -> None:
     assert run_elsewhere(blob) == __file__
 
 
-@pytest.mark.parametrize(("name", "kind"), [("fail", "Odd"), ("slim", "Slim")])
+@pytest.mark.parametrize(("name", "kind"), [("fail", "Odd"), ("slim", "Slim"), ("pair", "Pair")])
 def test_classes_that_came_back_are_the_same(pickler: Pickler, helper: Any, name: str, kind: str) -> None:
     """What a worker sends of a class that travelled by value is of the very class that is here."""
     blob = pickler.function(getattr(helper, name)).blob
