@@ -86,6 +86,8 @@ TASK_TRANSITIONS: frozenset[tuple[TaskState, TaskState]] = frozenset(
         (T.SKIPPED, T.WAITING),
         (T.SKIPPED, T.READY),
         (T.SKIPPED, T.CANCELED),
+        (T.DONE, T.READY),  # a user's rerun
+        (T.DONE, T.WAITING),
     }
 )
 P = PilotState

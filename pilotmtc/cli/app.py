@@ -50,6 +50,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "wait": ("wait", "Wait until all tasks of a campaign have finished."),
         "cancel": ("cancel_retry_edit", "Cancel tasks."),
         "retry": ("cancel_retry_edit", "Retry tasks that failed or were canceled."),
+        "rerun": ("cancel_retry_edit", "Run tasks again that have finished, DONE ones, too."),
         "edit": ("cancel_retry_edit", "Change the priority, resources or limits of tasks."),
         "rename": ("rename", "Give a campaign another name."),
         "delete": ("delete", "Delete campaigns with their results."),

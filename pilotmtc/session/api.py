@@ -321,6 +321,16 @@ class Session(Functions, Queries, Maintenance):
         """Retry tasks that are FAILED, CANCELED or SKIPPED, with all their retries."""
         return self._link.call(Retry(new_key(), as_choice(**select)))
 
+    def rerun(self, *, dependents: bool = False, **select: Unpack[Selection]) -> Changed:
+        """Run tasks again that have finished, DONE ones, too. Results of earlier attempts stay on record.
+
+        Parameters
+        ----------
+        dependents
+            Run again also the finished tasks that depend on them.
+        """
+        return self._link.call(Retry(new_key(), as_choice(**select), done=True, dependents=dependents))
+
     def edit(self, new: NewValues, **select: Unpack[Selection]) -> Changed:
         """Change tasks that have not started, as in ``session.edit({"priority": 5}, campaign=3)``."""
         return self._link.call(as_edit(new_key(), as_choice(**select), **new))

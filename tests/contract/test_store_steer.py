@@ -5,7 +5,7 @@ import pytest
 from pilotmtc.model import After, Resources, TaskId
 from pilotmtc.protocol.agent import EndPilot
 from pilotmtc.protocol.base import Changed
-from pilotmtc.protocol.client.tasks import Edit
+from pilotmtc.protocol.client.tasks import Edit, GetTask, Retry
 from pilotmtc.protocol.records import Filter
 from pilotmtc.states import Cause, PilotState, TaskState
 from pilotmtc.store.requests import steer
@@ -169,3 +169,49 @@ def test_retry_leaves_a_ready_task_alone_whose_needs_it_does_not_revive(kit: Kit
     kit.release(pilot, two)
     assert kit.retry(2) == Changed(0, 1)
     assert kit.state(2) is S.READY
+
+
+def rerun(kit: Kit, *ids: int, dependents: bool = False) -> Changed:
+    return kit.store.call(Retry("rerun", Filter(ids=tuple(map(TaskId, ids))), done=True, dependents=dependents))
+
+
+def run_all(kit: Kit) -> None:
+    pilot = kit.pilot()
+    while held := kit.claim(pilot):
+        kit.finish(pilot, *held)
+
+
+def test_done_tasks_run_again_and_keep_their_earlier_attempts(kit: Kit) -> None:
+    kit.submit(row(1), row(2))
+    run_all(kit)
+    assert kit.retry(1) == Changed(0, 1)
+    assert rerun(kit, 1) == Changed(1)
+    assert states(kit, 2) == [S.READY, S.DONE]
+    run_all(kit)
+    assert kit.state(1) is S.DONE
+    assert [one.attempt for one in kit.store.call(GetTask(TaskId(1))).attempts] == [1, 2]
+
+
+def test_rerun_leaves_finished_dependents_alone(kit: Kit) -> None:
+    chain(kit)
+    run_all(kit)
+    assert rerun(kit, 1) == Changed(1)
+    assert states(kit, 4) == [S.READY, S.DONE, S.DONE, S.DONE]
+
+
+def test_rerun_takes_dependents_along_down_the_line(kit: Kit) -> None:
+    chain(kit)
+    run_all(kit)
+    assert rerun(kit, 1, dependents=True) == Changed(4)
+    assert states(kit, 4) == [S.READY, S.WAITING, S.WAITING, S.WAITING]
+    run_all(kit)
+    assert states(kit, 4) == [S.DONE] * 4
+    assert {kit.task(id_).attempt for id_ in range(1, 5)} == {2}
+
+
+def test_what_runs_or_waits_is_not_rerun(kit: Kit) -> None:
+    chain(kit)
+    pilot = kit.pilot()
+    (held,) = kit.claim(pilot, 1)
+    assert rerun(kit, 1, 2, 3, 4) == Changed(0, 4)
+    kit.finish(pilot, held)

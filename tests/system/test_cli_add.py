@@ -56,3 +56,21 @@ def test_numbers_of_rows_go_on_and_a_run_is_resumed(user: User) -> None:
     user.cli("add", "scan", ":::", "c")
     assert user.cli("run", "--resume", "scan").out == "3-c\n"
     assert user.counts() == {"DONE": 3}
+
+
+def test_tasks_that_are_done_run_again_with_what_depends_on_them(user: User) -> None:
+    (user.here / "version").write_text("1")
+    (user.here / "study.toml").write_text(
+        'name = "study"\n[[task]]\nname = "fit"\ncommand = "cat version"\n'
+        '[[task]]\nname = "plot"\nafter = ["fit"]\ncommand = "echo plot $(cat version)"\n'
+    )
+    assert user.cli("run", "-q", "study.toml").code == 0
+    (user.here / "version").write_text("2")
+    assert user.cli("rerun", "-c", "study", "--name", "fit", "--with-dependents").out == "2 tasks will run again\n"
+    user.cli("run", "-q", "--resume", "study")
+    assert [one["stdout"] for one in user.cli("results", "study", "--json", "--stdout", "whole").records] == [
+        "2", "plot 2\n",
+    ]  # fmt: skip
+    assert user.cli("logs", "1", "--attempt", "1").out == "1"
+    assert "which tasks?" in user.cli("rerun", code=2).err
+    assert "is sound" in user.cli("store", "check").out

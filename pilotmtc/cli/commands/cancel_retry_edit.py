@@ -1,4 +1,4 @@
-"""``pilotmtc cancel``, ``retry`` and ``edit``."""
+"""``pilotmtc cancel``, ``retry``, ``rerun`` and ``edit``."""
 
 import functools
 import sys
@@ -17,10 +17,11 @@ from pilotmtc.text.numbers import count
 
 if TYPE_CHECKING:
     from pilotmtc.protocol.base import Changed
-    from pilotmtc.session import Selection
+    from pilotmtc.session import Selection, Session
 
 
 _NOT_CHANGED = "skipped: tasks that run or are DONE cannot be changed"
+_NOT_RERUN = "skipped: only tasks that have finished can run again, after all that they need"
 _NOT_RETRIED = "skipped: only failed, canceled or skipped tasks can be retried"
 
 
@@ -65,21 +66,39 @@ def cancel(as_json: bool, **options: Any) -> int:
 def retry(as_json: bool, **options: Any) -> int:
     """Retry tasks that are FAILED, CANCELED or SKIPPED, with all their retries.
 
-    Tasks that were skipped because of them run, too. To give them more memory or time first, see edit.
+    Tasks that were skipped because of them run, too. To give them more memory or time first, see edit. To run tasks
+    again that are DONE, see rerun.
     """
     select = _chosen(options)
     with open_session() as session:
         check_ids(session, select)
-        changed = session.retry(**select)
-        code = _tell("will run again", changed, as_json, (_NOT_RETRIED, _NOT_RETRIED))
-        if changed.changed and not as_json and sys.stderr.isatty():
-            pilots = session.pilots.list()
-            if not pilots:
-                streams.tell(
-                    f"no pilot is active to run them: {hint('pilot submit')}, or {hint('run --resume CAMPAIGN')}"
-                )
-            tell_deserted(session.campaigns(), pilots)
-        return code
+        return _tell_revived(session, session.retry(**select), as_json, _NOT_RETRIED)
+
+
+@command("rerun", examples="pilotmtc rerun 17\npilotmtc rerun -c scan --filter 'mass>3' --with-dependents\n")
+@filter_options
+@click.option("--with-dependents", is_flag=True, help="Also the finished tasks that depend on them.")
+@json_option
+def rerun(as_json: bool, with_dependents: bool, **options: Any) -> int:
+    """Run tasks again that have finished, DONE ones, too: the program has changed.
+
+    Results of earlier attempts stay on record: see task. Tasks that have not started, and that depend on these, wait.
+    """
+    select = _chosen(options)
+    with open_session() as session:
+        check_ids(session, select)
+        return _tell_revived(session, session.rerun(dependents=with_dependents, **select), as_json, _NOT_RERUN)
+
+
+def _tell_revived(session: "Session", changed: "Changed", as_json: bool, why: str) -> int:
+    """Tell how many tasks will run again, and whether a pilot is there to run them."""
+    code = _tell("will run again", changed, as_json, (why, why))
+    if changed.changed and not as_json and sys.stderr.isatty():
+        pilots = session.pilots.list()
+        if not pilots:
+            streams.tell(f"no pilot is active to run them: {hint('pilot submit')}, or {hint('run --resume CAMPAIGN')}")
+        tell_deserted(session.campaigns(), pilots)
+    return code
 
 
 @command(

@@ -18,12 +18,22 @@ class Cancel(Request[Changed], frozen=True, tag="cancel"):
 
 
 class Retry(Request[Changed], frozen=True, tag="retry"):
-    """Run FAILED, CANCELED and SKIPPED tasks again with all their retries. `key` makes it safe to repeat."""
+    """Run FAILED, CANCELED and SKIPPED tasks again with all their retries. `key` makes it safe to repeat.
+
+    Attributes
+    ----------
+    done
+        Run DONE tasks again, too. Their earlier attempts stay on record.
+    dependents
+        Run again also what depends on them, if it is over.
+    """
 
     handling = Handling(said_by=CLIENTS, effect=Effect.DURABLE, repeat_key="key")
 
     key: str
     filter: Filter
+    done: bool = False
+    dependents: bool = False
 
 
 class Edit(Request[Changed], frozen=True, tag="edit"):

@@ -38,7 +38,8 @@ _RULES = (
     ("tasks with another attempt after the one that ended well",
      f"SELECT {task_sql('a.id')} FROM attempt AS a JOIN task AS t ON t.id = {task_sql('a.id')} "
      f"WHERE a.cause = {Cause.EXIT:d} AND a.exit_code = 0 "
-     f"AND (t.state != {DONE:d} OR {attempt_sql('a.id')} != t.attempt)"),
+     f"AND (t.state != {DONE:d} OR {attempt_sql('a.id')} != t.attempt) "
+     "AND NOT EXISTS (SELECT 1 FROM superseded AS s WHERE s.id = a.id)"),
     ("outputs without an attempt",
      f"SELECT {task_sql('o.id')} FROM output AS o LEFT JOIN attempt AS a ON a.id = o.id WHERE a.id IS NULL"),
     ("WAITING tasks that count other unmet dependencies than there are",

@@ -97,9 +97,11 @@ def m006_calls(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
-def m007_deleted_campaigns(connection: sqlite3.Connection) -> None:
-    """Remember deleted campaigns, so that their numbers and those of their tasks are not used again."""
+def m007_deleted_and_rerun(connection: sqlite3.Connection) -> None:
+    """Remember deleted campaigns, so that no number is used again, and attempts before a rerun."""
     connection.execute("ALTER TABLE campaign ADD COLUMN deleted_at REAL")
+    # Attempts that ended well and were followed by others, because the user wanted the task to run again.
+    connection.execute("CREATE TABLE superseded (id INTEGER PRIMARY KEY REFERENCES attempt(id))")
 
 
 STEPS: tuple[Step, ...] = (
@@ -111,7 +113,7 @@ STEPS: tuple[Step, ...] = (
     m004_checksums,
     m005_limits,
     m006_calls,
-    m007_deleted_campaigns,
+    m007_deleted_and_rerun,
 )
 
 # As sqlite-utils makes it.

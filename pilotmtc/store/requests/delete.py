@@ -26,7 +26,7 @@ _NO_FILES = """UPDATE attempt SET stdout_path = NULL, stderr_path = NULL
     WHERE id BETWEEN ? AND ? AND (stdout_path IS NOT NULL OR stderr_path IS NOT NULL)"""
 _NO_OUTPUTS = tuple(f"DELETE FROM {table} WHERE id BETWEEN ? AND ?" for table in ("output", "checksum"))
 _NO_VALUES = "UPDATE returned SET data = NULL, value_id = NULL WHERE id BETWEEN ? AND ?"
-_NO_ATTEMPTS = tuple(f"DELETE FROM {table} WHERE id BETWEEN ? AND ?" for table in ("returned", "attempt"))
+_NO_ATTEMPTS = tuple(f"DELETE FROM {table} WHERE id BETWEEN ? AND ?" for table in ("returned", "superseded", "attempt"))
 _NO_TASKS = (
     "DELETE FROM dependency WHERE needs_id BETWEEN ? AND ?",
     "DELETE FROM dependency WHERE task_id BETWEEN ? AND ?",

@@ -9,7 +9,8 @@ from pilotmtc.errors import UsageError
 from pilotmtc.model import CampaignId, PilotId, Resources, TaskId
 from pilotmtc.protocol.client.tasks import Cancel, Edit, Retry
 from pilotmtc.protocol.records import Filter
-from pilotmtc.states import TASK_HELD, TaskState
+from pilotmtc.states import TASK_FINAL, TASK_HELD, TaskState
+from pilotmtc.store.attempt_id import attempt_id
 from pilotmtc.store.file.bounds import check_numbers
 from pilotmtc.store.file.pilot_status import give_order
 from pilotmtc.store.file.sql import IN_LIST, id_list, in_states
@@ -33,12 +34,13 @@ _CANCEL = f"UPDATE task SET state = {_CANCELED:d}, unmet = 0, not_before = NULL,
 _ASK_TO_CANCEL = "UPDATE task SET cancel = 1 WHERE id = ?"
 _REVIVE = """UPDATE task SET state = ?, unmet = ?, failures = 0, crashes = 0, not_before = NULL, pilot_id = NULL,
     started_at = NULL, cancel = 0 WHERE id = ?"""
+_SUPERSEDE = "INSERT OR IGNORE INTO superseded VALUES (?)"
 _WAIT = f"UPDATE task SET state = {_WAITING:d}, unmet = ?, not_before = NULL, pilot_id = NULL WHERE id = ?"
 _TASK = "SELECT id, state, attempt, campaign_id, pilot_id FROM task WHERE id = ?"
-# Tasks that depend on a given one, and that have not started or were skipped.
+# Tasks that depend on a given one, and that no pilot has.
 _DEPENDENTS = f"""SELECT t.id, t.state, t.attempt, t.campaign_id, t.pilot_id
     FROM dependency AS d JOIN task AS t ON t.id = d.task_id
-    WHERE d.needs_id = ? AND t.state {in_states({_WAITING, _READY, _SKIPPED})}"""
+    WHERE d.needs_id = ? AND NOT t.state {in_states(TASK_HELD)}"""
 # How many of a task's dependencies have not ended, and whether one of them makes it impossible to run.
 _NEEDS = f"""SELECT coalesce(sum(n.state < {TaskState.DONE:d}), 0),
     coalesce(max(d.well AND n.state {in_states(_DEAD)}), 0)
@@ -121,19 +123,35 @@ def cancel(tx: Transaction, request: Cancel, progress: SliceProgress) -> Slice:
 
 
 def retry(tx: Transaction, request: Retry, progress: SliceProgress) -> Slice:
-    """Make tasks READY again that did not succeed, and tasks that were skipped because of them."""
+    """Make tasks READY again that did not succeed, and tasks that were skipped because of them; DONE ones, if asked."""
     tasks, last = _next(tx, request.filter, progress)
     if tx.caches.has_dependencies:
-        return _retry_with_dependents(tx, {task.id for task in tasks}, last, progress)
-    fit = [task for task in tasks if task.state in _DEAD]
+        return _retry_with_dependents(tx, request, {task.id for task in tasks}, last, progress)
+    fit = [task for task in tasks if task.state in _retried(request)]
     for task in fit:
+        _supersede(tx, task)
         tx.move_task(task.id, task.attempt, task.campaign, task.state, _READY)
     tx.executemany(_REVIVE, [(_READY, 0, task.id) for task in fit])
     return Slice(last, len(fit), len(tasks) - len(fit), last >= progress.bound)
 
 
-def _retry_with_dependents(tx: Transaction, asked: set[int], last: int, progress: SliceProgress) -> Slice:
+def _retried(request: Retry) -> frozenset[TaskState]:
+    """Return the states of the tasks that run again."""
+    return TASK_FINAL if request.done else _DEAD
+
+
+def _supersede(tx: Transaction, task: _Task) -> None:
+    """Note that the attempt which made a task DONE is not its last one, because the user wants it to run again."""
+    if task.state is TaskState.DONE:
+        tx.execute(_SUPERSEDE, (attempt_id(task.id, task.attempt),))
+
+
+def _retry_with_dependents(
+    tx: Transaction, request: Retry, asked: set[int], last: int, progress: SliceProgress
+) -> Slice:
     """Retry `asked` tasks and the skipped dependents of retried ones, in order of id, which is topological.
+
+    With ``request.dependents``, all dependents that are over.
 
     Dependents after `last` are left to later slices, in the table ``revival``; their ids may be beyond the bound.
     """
@@ -152,14 +170,16 @@ def _retry_with_dependents(tx: Transaction, asked: set[int], last: int, progress
     while queue:
         task = _Task.from_row(tx.execute(_TASK, (heappop(queue),)).fetchone())
         unmet, bad = _needs(tx, task.id)
-        if not (task.state in _DEAD and (task.id in asked or task.state is _SKIPPED)) or bad:  # a dependency is first
+        wanted = task.id in asked or task.state is _SKIPPED or request.dependents
+        if not (wanted and task.state in _retried(request)) or bad:  # a dependency is first
             unfit += task.id in asked
             continue
         new = _WAITING if unmet else _READY
+        _supersede(tx, task)
         tx.execute(_REVIVE, (new, unmet, task.id))
         tx.move_task(task.id, task.attempt, task.campaign, task.state, new)
         changed += 1
-        for dependent in _revived_need(tx, task.id):
+        for dependent in _revived_need(tx, task.id, over=request.dependents):
             if dependent > last:
                 tx.execute(_ADD_REVIVAL, (dependent,))
             elif dependent not in seen:
@@ -169,12 +189,13 @@ def _retry_with_dependents(tx: Transaction, asked: set[int], last: int, progress
     return Slice(last, changed, unfit, over)
 
 
-def _revived_need(tx: Transaction, task: TaskId) -> list[TaskId]:
-    """Let dependents of this task, which will run again, wait again; return those that were skipped."""
+def _revived_need(tx: Transaction, task: TaskId, *, over: bool) -> list[TaskId]:
+    """Let dependents of this task, which will run again, wait again; return those that were skipped, or are `over`."""
     skipped = []
     for dependent in map(_Task.from_row, tx.execute(_DEPENDENTS, (task,)).fetchall()):
-        if dependent.state is _SKIPPED:
-            skipped.append(dependent.id)
+        if dependent.state in TASK_FINAL:
+            if over or dependent.state is _SKIPPED:
+                skipped.append(dependent.id)
             continue
         unmet, _ = _needs(tx, dependent.id)
         tx.execute(_WAIT, (unmet, dependent.id))
