@@ -181,6 +181,27 @@ def test_results_as_a_table(past: User) -> None:
     assert done.err == "there are more than 3: use --limit, or pilotmtc results 1 --csv\n"
 
 
+def test_objects_that_tasks_print_are_columns(user: User) -> None:
+    script = """printf '{"loss": %s, "id": "x,y"}\\n%s' {a} {b}; echo err >&2"""
+    user.cli("run", "-q", script, ":::", "1.50", ":::", "", '{"more": [1]}', "oops")
+    words = ["--stdout", "json", "--stderr", "first"]
+    rows = list(csv.DictReader(io.StringIO(user.cli("results", "--csv", *words).out)))
+    assert [(r["loss"], r["stdout.id"], r["more"], r["stdout_error"], r["stderr"]) for r in rows] == [
+        ("1.50", "x,y", "", "", "err"), ("1.50", "x,y", "[1]", "", "err"),
+        ("1.50", "x,y", "", "line 2 is not JSON: 'oops'", "err"),
+    ]  # fmt: skip
+    records = user.cli("results", "--json", *words).records
+    assert [(r["stdout"], r["stdout_error"]) for r in records] == [
+        ({"loss": 1.5, "id": "x,y"}, None), ({"loss": 1.5, "id": "x,y", "more": [1]}, None),
+        ({"loss": 1.5, "id": "x,y"}, "line 2 is not JSON: 'oops'"),
+    ]  # fmt: skip
+    head, *lines = user.cli("results", *words).out.splitlines()
+    assert head.split()[-5:] == ["loss", "id", "more", "STDOUT", "STDERR"]
+    assert lines[1].split()[-4:] == ["1.50", "x,y", "[1]", "err"]
+    exported = user.cli("store", "export", "-f", "csv", "--stdout", "json", "--stderr", "first").out
+    assert list(csv.DictReader(io.StringIO(exported))) == rows
+
+
 def test_csv_is_read_back_whatever_tasks_print(user: User) -> None:
     text = ' 10%\r 50%\n"q",x\r\n\x0b\x0c\x1c é\n'
     large = text * 3000

@@ -2,7 +2,8 @@
 
 import itertools
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 import click
@@ -13,7 +14,7 @@ from pilotmtc.cli.options.selection import STATES
 from pilotmtc.cli.options.types import CAMPAIGN, Number, json_option
 from pilotmtc.cli.output import shapes, streams
 from pilotmtc.cli.output.values import as_json
-from pilotmtc.errors import PilotMTCError
+from pilotmtc.errors import PilotMTCError, UsageError
 from pilotmtc.text.numbers import count
 from pilotmtc.text.tables import Column
 from pilotmtc.units import format_duration, format_memory
@@ -22,13 +23,18 @@ if TYPE_CHECKING:
     from pilotmtc.session import TaskResult
 
 _SHOWN = 100
+_MOST_KEYS = 4096
+_KEPT = msgspec.json.Decoder(tuple[list[str], dict[str, msgspec.Raw], list[str]])
 _EXAMPLES = """\
 pilotmtc results                       # of the newest campaign
 pilotmtc results scan-* --csv > results.csv
 pilotmtc results 7 --csv --state done --stdout whole
+pilotmtc results 7 --csv --stdout json  # columns for the keys of JSON objects that tasks print
 pilotmtc results 7 --json | jq 'select(.state == "DONE") | [.params.mass, .stdout]'
 """
 PARTS = click.Choice(("first", "whole", "none"))
+JSON = "json"
+STDOUT_PARTS = click.Choice((*PARTS.choices, JSON))
 # The columns of CSV, before and after the parameters.
 BEFORE = ("id", "campaign", "name")
 AFTER = (
@@ -51,8 +57,9 @@ VALUE = "value"  # of calls; no column where a parameter has that name
     help="Only tasks in this state; may be repeated.",
 )
 @click.option(
-    "--stdout", type=PARTS, default="first", show_default=True, help="Print its first line, all of it, or nothing."
-)
+    "--stdout", type=STDOUT_PARTS, default="first", show_default=True,
+    help="Print its first line, all of it, nothing, or the keys of the JSON objects in it.",
+)  # fmt: skip
 @click.option(
     "--stderr", type=PARTS, default="none", show_default=True, help="Print its first line, all of it, or nothing."
 )
@@ -104,9 +111,14 @@ def part_of(text: str, part: str) -> str:
 
 def json_lines(found: "Iterable[TaskResult]", stdout: str, stderr: str) -> Iterator[bytes]:
     """Yield results as JSON, one object a line, in blocks: an output may be larger than memory."""
+    from pilotmtc.session.look.results import printed_by
+
     values = _Values()
     for result in found:
         shape = shapes.result(result) | {"value": values.of(result)}
+        if stdout == JSON:
+            has = printed_by(result, streams.warn)
+            shape |= {"stdout": has.values, "stdout_error": has.error or None}
         yield from streams.json_line(shape, _texts(result, stdout, stderr))
 
 
@@ -137,18 +149,25 @@ def put_csv(found: "Iterable[TaskResult]", fields: Sequence[str], stdout: str, s
     """
     taken = {*BEFORE, *AFTER, "stdout", "stderr"}
     names = [f"params.{field}" if field in taken or field.isdecimal() else field for field in fields]
-    ends = [name for name, part in (("stdout", stdout), ("stderr", stderr)) if part != "none"]
     after = [*AFTER, *((VALUE,) if VALUE not in fields else ())]
-    stream.write(",".join(map(streams.csv_cell, [*BEFORE, *names, *after, *ends])) + "\n")
-    for result in found:
+    head = [*BEFORE, *names, *after]
+
+    def cells(result: "TaskResult") -> list[object]:
         shape = shapes.result(result)
         params = result.params
-        cells = [
+        return [
             *(shape[column] for column in BEFORE),
             *(params.get(field) for field in fields),
             *(result.value_text if column == VALUE else shape[column] for column in after),
         ]
-        stream.write(",".join(map(streams.csv_cell, cells)))
+
+    if stdout == JSON:
+        _put_objects(found, head, cells, stderr, stream)
+        return
+    ends = [name for name, part in (("stdout", stdout), ("stderr", stderr)) if part != "none"]
+    stream.write(",".join(map(streams.csv_cell, [*head, *ends])) + "\n")
+    for result in found:
+        stream.write(",".join(map(streams.csv_cell, cells(result))))
         for pieces in _texts(result, stdout, stderr).values():
             if isinstance(pieces, list):
                 stream.write("," + streams.csv_cell("".join(pieces)))
@@ -158,6 +177,48 @@ def put_csv(found: "Iterable[TaskResult]", fields: Sequence[str], stdout: str, s
                 stream.write(piece.replace('"', '""'))
             stream.write('"')
         stream.write("\n")
+
+
+def _put_objects(
+    found: "Iterable[TaskResult]", head: Sequence[str], cells: Callable[["TaskResult"], list[object]], stderr: str,
+    stream: IO[str],
+) -> None:  # fmt: skip
+    """Write results as CSV, with a column for each key of the JSON objects that tasks have printed.
+
+    Which keys there are is known when all results have been read, so they wait in a file.
+    """
+    from pilotmtc.session.look.results import printed_by
+
+    keys: dict[str, str] = {}  # the column of each
+    taken = {*head, "stdout", "stdout_error", "stderr"}
+    with tempfile.TemporaryFile() as kept:
+        for result in found:
+            has = printed_by(result, streams.warn)
+            for key in has.values:
+                if key not in keys:
+                    taken.add(keys.setdefault(key, f"stdout.{key}" if key in taken else key))
+            if len(keys) > _MOST_KEYS:
+                raise UsageError(
+                    f"tasks have printed objects with more than {_MOST_KEYS} different keys: print them with --json"
+                )
+            texts = ["".join(pieces) for pieces in _texts(result, "none", stderr).values()]
+            row = [*map(streams.csv_cell, cells(result))], has.values, [has.error, *texts]
+            kept.write(msgspec.json.encode(row) + b"\n")
+        kept.seek(0)
+        ends = ["stdout_error", *(["stderr"] if stderr != "none" else [])]
+        stream.write(",".join(map(streams.csv_cell, [*head, *keys.values(), *ends])) + "\n")
+        for line in kept:
+            begin, values, end = _KEPT.decode(line)
+            middle = [printed_cell(values.get(key)) for key in keys]
+            stream.write(",".join([*begin, *map(streams.csv_cell, [*middle, *end])]) + "\n")
+
+
+def printed_cell(raw: msgspec.Raw | None) -> str:
+    """Return a value in JSON as a cell: texts are themselves, null is nothing, and all else is as it was written."""
+    if raw is None or bytes(raw) == b"null":
+        return ""
+    value = msgspec.json.decode(raw)
+    return value if isinstance(value, str) else bytes(raw).decode()
 
 
 def _texts(result: "TaskResult", stdout: str, stderr: str) -> dict[str, Iterable[str]]:
@@ -171,14 +232,18 @@ def _texts(result: "TaskResult", stdout: str, stderr: str) -> dict[str, Iterable
     ):
         if part == "whole" and path is not None and len(kept) != size:
             texts[name] = output_text(kept, path, size, streams.warn)
-        elif part != "none":
+        elif part not in ("none", JSON):
             texts[name] = [part_of(kept.decode("utf-8", "replace"), part)]
     return texts
 
 
 def _put_table(rows: "list[TaskResult]", fields: Sequence[str], stdout: str, stderr: str) -> None:
+    from pilotmtc.session.look.printed import Printed
+    from pilotmtc.session.look.results import printed_by
     from pilotmtc.text.endings import describe_end
 
+    has = [printed_by(row, streams.warn) if stdout == JSON else Printed() for row in rows]
+    keys = list(dict.fromkeys(key for one in has for key in one.values))
     columns = [
         Column("TASK", right=True),
         Column("NAME", optional=True, spare=1),
@@ -189,6 +254,7 @@ def _put_table(rows: "list[TaskResult]", fields: Sequence[str], stdout: str, std
         Column("CPU", right=True, spare=4),
         Column("MEMORY", right=True, spare=3),
         Column("VALUE", optional=True),
+        *(Column(key) for key in keys),
         Column("STDOUT", optional=True),
         Column("STDERR", optional=True),
     ]
@@ -203,9 +269,10 @@ def _put_table(rows: "list[TaskResult]", fields: Sequence[str], stdout: str, std
             format_duration(row.cpu_s) if row.attempt else "",
             format_memory(row.memory_bytes) if row.memory_bytes else "",
             row.value_text,
-            part_of(row.text, stdout),
+            *(printed_cell(one.values.get(key)) for key in keys),
+            one.error if stdout == JSON else part_of(row.text, stdout),
             part_of(row.error_text, stderr),
         )
-        for row in rows
+        for row, one in zip(rows, has, strict=True)
     ]
     streams.put_table(columns, cells)

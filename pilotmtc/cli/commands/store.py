@@ -3,7 +3,7 @@
 import click
 
 from pilotmtc.cli.command import EXIT_TASKS_FAILED, CommandGroup, command, open_session, store_option, store_url
-from pilotmtc.cli.commands.results import PARTS, json_lines, put_csv
+from pilotmtc.cli.commands.results import PARTS, STDOUT_PARTS, json_lines, put_csv
 from pilotmtc.cli.commands.store_key import key
 from pilotmtc.cli.commands.store_limit import limit
 from pilotmtc.cli.options.types import CAMPAIGN, json_option
@@ -153,7 +153,10 @@ def snapshot(path: str, as_json: bool) -> None:
     metavar="FILE",
     help="Write to this file, which appears only when it is complete.",
 )
-@click.option("--stdout", type=PARTS, default="whole", show_default=True, help="Its first line, all of it, or nothing.")
+@click.option(
+    "--stdout", type=STDOUT_PARTS, default="whole", show_default=True,
+    help="Its first line, all of it, nothing, or the keys of the JSON objects in it.",
+)  # fmt: skip
 @click.option("--stderr", type=PARTS, default="whole", show_default=True, help="Its first line, all of it, or nothing.")
 def export(campaigns: tuple[int | str, ...], form: str | None, output: str | None, stdout: str, stderr: str) -> None:
     """Write the results of all finished tasks, as CSV or as JSON, one object per line."""

@@ -16,6 +16,7 @@ from pilotmtc.protocol.client.tasks import GetOutput, Output
 from pilotmtc.protocol.records import Filter
 from pilotmtc.session.link import StoreLink
 from pilotmtc.session.look.pages import pages
+from pilotmtc.session.look.printed import LARGEST_BYTES, Printed, printed
 from pilotmtc.states import TASK_FINAL, Cause, TaskState
 
 _BLOCK_BYTES = 1 << 20
@@ -97,6 +98,20 @@ class TaskResult(Struct, frozen=True):
     def text(self) -> str:
         """Its stdout as text, with \ufffd for what is not UTF-8."""
         return self.stdout.decode("utf-8", "replace")
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The JSON objects that it printed, one a line, as one mapping: a later line goes before an earlier one.
+
+        Raises
+        ------
+        UsageError
+            If a line of its stdout is no JSON object.
+        """
+        has = printed_by(self)
+        if has.error:
+            raise UsageError(f"stdout of task {self.id}: {has.error}")
+        return {key: msgspec.json.decode(value) for key, value in has.values.items()}
 
     @property
     def error_text(self) -> str:
@@ -262,6 +277,16 @@ def output_text(kept: bytes, path: str | None, size: int, gone: Callable[[str], 
     for block in output_blocks(kept, path, size, gone):
         yield decoder.decode(block)
     yield decoder.decode(b"", final=True)
+
+
+def printed_by(result: TaskResult, gone: Callable[[str], None] | None = None) -> Printed:
+    """Return the JSON that a task has printed, from all of its stdout; see `output_blocks` for `gone`."""
+    if result.stdout_bytes > LARGEST_BYTES:
+        size = f"{result.stdout_bytes} bytes, more than the {LARGEST_BYTES} that are read as JSON"
+        return Printed(error=f"stdout has {size}")
+    if not result.stdout:
+        return Printed()  # also of a file of the task's own
+    return printed(b"".join(output_blocks(result.stdout, result.stdout_path, result.stdout_bytes, gone)))
 
 
 def last_words(result: TaskResult) -> str:
