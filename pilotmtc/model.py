@@ -356,6 +356,8 @@ class Campaign(Struct, frozen=True, omit_defaults=True):
         Only pilots started for this campaign run its tasks.
     command
         That of its first task, with placeholders; see `Template.command`.
+    on_hold
+        No pilot takes its tasks until it is released.
     """
 
     id: CampaignId
@@ -367,6 +369,7 @@ class Campaign(Struct, frozen=True, omit_defaults=True):
     counts: dict[TaskState, int] = {}
     own_pilots: bool = False
     command: tuple[str, ...] = ()
+    on_hold: bool = False
 
 
 class PilotDescription(Struct, frozen=True, omit_defaults=True):

@@ -51,6 +51,8 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "cancel": ("cancel_retry_edit", "Cancel tasks."),
         "retry": ("cancel_retry_edit", "Retry tasks that failed or were canceled."),
         "rerun": ("cancel_retry_edit", "Run tasks again that have finished, DONE ones, too."),
+        "hold": ("hold", "Let no pilot take more tasks of a campaign."),
+        "release": ("hold", "Let pilots take the tasks of a campaign again."),
         "edit": ("cancel_retry_edit", "Change the priority, resources or limits of tasks."),
         "rename": ("rename", "Give a campaign another name."),
         "delete": ("delete", "Delete campaigns with their results."),

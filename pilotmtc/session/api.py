@@ -10,7 +10,7 @@ from pilotmtc.campaign.submit import TaskSpec
 from pilotmtc.errors import PilotMTCError, UsageError
 from pilotmtc.model import CampaignId, PilotDescription
 from pilotmtc.protocol.base import Changed
-from pilotmtc.protocol.client.campaigns import DeleteCampaign, GetCampaigns, RenameCampaign, Submitted
+from pilotmtc.protocol.client.campaigns import DeleteCampaign, GetCampaigns, HoldCampaign, RenameCampaign, Submitted
 from pilotmtc.protocol.client.tasks import Cancel, Retry
 from pilotmtc.protocol.records import Filter
 from pilotmtc.session.arguments import text
@@ -273,6 +273,8 @@ class Session(Functions, Queries, Maintenance):
             If there is nothing to run, or the campaign is complete and `tasks` are given.
         """
         found = None if campaign is None else get_campaign(self._link, campaign)
+        if found is not None and found.on_hold:
+            raise UsageError(f"campaign {found.id} is on hold: release it first, with pilotmtc release {found.id}")
         if found is None and tasks is None:
             raise UsageError("there is nothing to run: give tasks, or a campaign to go on with")
         if found is not None and found.sealed and tasks is not None:
@@ -306,6 +308,14 @@ class Session(Functions, Queries, Maintenance):
         """
         found = get_campaign(self._link, campaign).id
         return self._link.call(DeleteCampaign(new_key(), found, keep_results=keep_results))
+
+    def hold(self, campaign: int | str) -> Changed:
+        """Put a campaign on hold: what runs goes on, and no pilot takes more of its tasks until it is released."""
+        return self._link.call(HoldCampaign(get_campaign(self._link, campaign).id))
+
+    def release(self, campaign: int | str) -> Changed:
+        """Let pilots take the tasks of a campaign again that was on hold."""
+        return self._link.call(HoldCampaign(get_campaign(self._link, campaign).id, hold=False))
 
     def rename(self, campaign: int | str, name: str) -> None:
         """Give a campaign another name; an empty one takes the name away.

@@ -9,11 +9,11 @@ _TITLE = 60  # characters of a command
 
 
 def campaign_title(campaign: Campaign) -> str:
-    """Return a campaign's name, or else its command, which may be cut."""
-    if campaign.name:
-        return plain(campaign.name)
-    line = command_title(campaign)
-    return line if len(line) <= _TITLE else line[: _TITLE - 1] + "…"
+    """Return a campaign's name, or else its command, which may be cut; and whether it is on hold."""
+    line = plain(campaign.name) if campaign.name else command_title(campaign)
+    if not campaign.name and len(line) > _TITLE:
+        line = line[: _TITLE - 1] + "…"
+    return f"{line} (on hold)".lstrip() if campaign.on_hold else line
 
 
 def command_title(campaign: Campaign) -> str:

@@ -4,8 +4,8 @@ import pytest
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import CampaignId, Template
-from pilotmtc.protocol.base import Done
-from pilotmtc.protocol.client.campaigns import GetCampaigns, RenameCampaign
+from pilotmtc.protocol.base import Changed, Done
+from pilotmtc.protocol.client.campaigns import GetCampaigns, HoldCampaign, RenameCampaign
 from pilotmtc.protocol.client.tasks import GetTasks
 from pilotmtc.protocol.records import Filter
 from tests.contract.storekit import Kit, row
@@ -74,3 +74,23 @@ def test_campaigns_know_the_command_of_their_first_task(kit: Kit) -> None:
     kit.submit(row("a"), key="a", template=Template(("echo", "{x}"), fields=("x",)))
     (found,) = kit.store.call(GetCampaigns()).campaigns
     assert found.command == ("echo", "{x}")
+
+
+def test_no_pilot_takes_tasks_of_a_campaign_on_hold(kit: Kit) -> None:
+    four(kit)
+    kit.submit(row(5), key="own", own=True)
+    mine, own = CampaignId(1), CampaignId(5)
+    for campaign in (mine, own):
+        assert kit.store.call(HoldCampaign(campaign)) == Changed(1)
+        assert kit.store.call(HoldCampaign(campaign)) == Changed(0)
+    pilot, its = kit.pilot(), kit.pilot(own)
+    assert [one.task for one in kit.claim(pilot)] == [2, 3, 4]
+    assert kit.claim(its) == ()
+    found = {one.id: one.on_hold for one in kit.store.call(GetCampaigns()).campaigns}
+    assert found == {1: True, 2: False, 3: False, 4: False, 5: True}
+    for campaign in (mine, own):
+        assert kit.store.call(HoldCampaign(campaign, hold=False)) == Changed(1)
+    assert [one.task for one in kit.claim(pilot)] == [1]
+    assert [one.task for one in kit.claim(its)] == [5]
+    with pytest.raises(UsageError, match="there is no campaign 9"):
+        kit.store.call(HoldCampaign(CampaignId(9)))

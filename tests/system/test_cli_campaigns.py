@@ -64,3 +64,17 @@ def test_campaigns_are_deleted(user: User) -> None:
     assert [one["name"] for one in user.cli("status", "--json").record["campaigns"]] == ["later"]
     assert "there is no campaign 2" in user.cli("delete", "2", "-y", code=2).err
     assert "is sound" in user.cli("store", "check").out
+
+
+def test_campaign_on_hold_says_so_and_runs_when_it_is_released(user: User) -> None:
+    user.cli("submit", "--name", "scan", "echo a")
+    assert user.cli("hold", "scan").out == "campaign 1 is on hold\n"
+    assert user.cli("hold", "scan").out == "campaign 1 was on hold already\n"
+    assert user.cli("status").out.rstrip().endswith("scan (on hold)")
+    assert "no pilot" not in user.cli("status").err
+    assert "its campaign 1 is on hold\n" in user.cli("explain", "1").out
+    assert "campaign 1 is on hold: pilotmtc release 1" in user.cli("wait", "scan", "--timeout", "0", code=124).err
+    assert "release it first, with pilotmtc release 1" in user.cli("run", "--resume", "scan", code=2).err
+    user.cli("pilot", "submit", "--idle", "2s")
+    assert user.cli("release", "scan", "--json").record["on_hold"] is False
+    assert user.cli("wait", "scan", "-q").out == ""

@@ -75,7 +75,7 @@ def status(wanted: tuple[int | str, ...], limit: int, as_json: bool) -> None:
 
             streams.put([""])
             put_pilots(pilots)
-        elif any(_left(one) and not one.own_pilots for one in campaigns):
+        elif any(_left(one) and not (one.own_pilots or one.on_hold) for one in campaigns):
             streams.tell(f"no pilot is active to run what is left: {hint('pilot submit')}")
         tell_deserted(campaigns, pilots)
 
@@ -133,6 +133,7 @@ def _one(campaign: "Campaign", session: "Session") -> None:
     rows = [
         ("campaign", f"{campaign.id}{f' ({campaign.name})' if campaign.name else ''}"),
         ("command", command_title(campaign)),
+        ("on hold", "until it is released" if campaign.on_hold else ""),
         ("created", ago(campaign.created_at, time.time())),
         ("tasks", f"{campaign.received:,}{'' if campaign.sealed else ' so far: its submission has not finished'}"),
     ]

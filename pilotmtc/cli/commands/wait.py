@@ -24,6 +24,9 @@ pilotmtc wait 7 --timeout 1h
 
 
 def _warn(session: "Session", campaign: "Campaign") -> None:
+    if campaign.on_hold:
+        streams.tell(f"campaign {campaign.id} is on hold: {hint(f'release {campaign.id}')}")
+        return
     pilots = session.pilots.list()
     if not pilots and not campaign.own_pilots:
         streams.tell(f"no pilot is active to run what is left: {hint('pilot submit')}")

@@ -33,6 +33,7 @@ def campaign(record: "Campaign") -> Shape:
         "tasks": record.received,
         "sealed": record.sealed,
         "own_pilots": record.own_pilots,
+        "on_hold": record.on_hold,
         "counts": {state.name: record.counts.get(state, 0) for state in TaskState},
     }
 

@@ -130,6 +130,15 @@ class DeleteCampaign(Request[Changed], frozen=True, tag="delete_campaign"):
         return Filter(campaign=self.campaign)
 
 
+class HoldCampaign(Request[Changed], frozen=True, tag="hold_campaign"):
+    """Put a campaign on hold, so that no pilot takes its tasks, or release it (`hold` False). Safe to repeat."""
+
+    handling = Handling(said_by=CLIENTS, effect=Effect.DURABLE)
+
+    campaign: CampaignId
+    hold: bool = True
+
+
 class RenameCampaign(Request[Done], frozen=True, tag="rename_campaign"):
     """Give a campaign another name. Safe to repeat."""
 

@@ -162,12 +162,18 @@ def filter_of(group: FailureGroup) -> str:
 def deserted(campaigns: Iterable[Campaign], pilots: Iterable[Pilot]) -> list[Campaign]:
     """Return campaigns with ready tasks, kept for pilots of their own, that have no such pilot."""
     own = {pilot.description.campaign for pilot in pilots if pilot.state not in PILOT_FINAL}
-    return [one for one in campaigns if one.own_pilots and one.counts.get(TaskState.READY) and one.id not in own]
+    ours = [one for one in campaigns if one.own_pilots and not one.on_hold]
+    return [one for one in ours if one.counts.get(TaskState.READY) and one.id not in own]
 
 
 def _starving(board: Board) -> list[Notice]:
     found = []
     ready = board.tasks.get(TaskState.READY, 0)
+    for campaign in board.campaigns.values():
+        if campaign.on_hold and (waits := campaign.counts.get(TaskState.READY, 0)):
+            ready -= waits
+            words = f"{count(waits, 'task')} of campaign {campaign.id} could run, and the campaign is on hold"
+            found.append(Notice("note", words, tasks=f"state:ready campaign:{campaign.id}"))
     for campaign in deserted(board.campaigns.values(), board.live):
         waits = campaign.counts[TaskState.READY]
         ready -= waits

@@ -113,6 +113,8 @@ class OwnPilot:
 
     def check_use(self, pilot: Pilot, campaign: Campaign) -> None:
         """Raise `UsageError` if nothing that is left can run in it, nor elsewhere, as far as that can be told now."""
+        if campaign.on_hold:
+            return
         if pilot.state is PilotState.ACTIVE and pilot.nodes >= pilot.description.nodes and not pilot.busy:
             self._has_use(pilot, campaign)
 
@@ -138,6 +140,8 @@ class OwnPilot:
                 )
             self.start(campaign, walltime_s)
             return True
+        if campaign.on_hold:
+            return False
         if campaign.counts.get(TaskState.READY) and self._may_start(campaign) and self._has_use(pilot, campaign):
             self.start(campaign, walltime_s)  # it had nothing to do for long, or its walltime was over
         return False

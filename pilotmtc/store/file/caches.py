@@ -15,6 +15,7 @@ KEPT = 2_000  # records of each kind
 _NEXT_TASK = "SELECT max((SELECT coalesce(max(id), 0) FROM task), (SELECT coalesce(max(last_id), 0) FROM campaign)) + 1"
 _ANY_DEPENDENCY = "SELECT EXISTS (SELECT 1 FROM dependency)"
 _COUNT_PENDING_CHANGES = "SELECT count(*) FROM wish"
+_ON_HOLD = "SELECT id FROM campaign WHERE on_hold = 1"
 _SHARED_CAMPAIGNS = "SELECT id FROM campaign WHERE own_pilots = 0 AND deleted_at IS NULL ORDER BY id"
 
 T = TypeVar("T", Template, Resources)
@@ -75,6 +76,8 @@ class Caches:
         Whether any task depends on another.
     pending_changes
         How many changes that users asked for are not complete.
+    on_hold
+        Campaigns of which no pilot takes tasks.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -87,6 +90,7 @@ class Caches:
         self.next_task: int = self._execute(_NEXT_TASK).fetchone()[0]
         self.has_dependencies = bool(self._execute(_ANY_DEPENDENCY).fetchone()[0])
         self.pending_changes: int = self._execute(_COUNT_PENDING_CHANGES).fetchone()[0]
+        self.on_hold: set[int] = {id_ for (id_,) in self._execute(_ON_HOLD)}
         # Campaigns that any pilot may work on, in order.
         self._shared: list[int] = [id_ for (id_,) in self._execute(_SHARED_CAMPAIGNS)]
 

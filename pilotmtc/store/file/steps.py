@@ -97,9 +97,10 @@ def m006_calls(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
-def m007_deleted_and_rerun(connection: sqlite3.Connection) -> None:
-    """Remember deleted campaigns, so that no number is used again, and attempts before a rerun."""
+def m007_iterate(connection: sqlite3.Connection) -> None:
+    """Let campaigns be deleted, with no number used again, and put on hold; let tasks that are DONE run again."""
     connection.execute("ALTER TABLE campaign ADD COLUMN deleted_at REAL")
+    connection.execute("ALTER TABLE campaign ADD COLUMN on_hold INTEGER NOT NULL DEFAULT 0")  # no pilot takes its tasks
     # Attempts that ended well and were followed by others, because the user wanted the task to run again.
     connection.execute("CREATE TABLE superseded (id INTEGER PRIMARY KEY REFERENCES attempt(id))")
 
@@ -113,7 +114,7 @@ STEPS: tuple[Step, ...] = (
     m004_checksums,
     m005_limits,
     m006_calls,
-    m007_deleted_and_rerun,
+    m007_iterate,
 )
 
 # As sqlite-utils makes it.

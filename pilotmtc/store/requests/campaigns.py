@@ -1,11 +1,11 @@
-"""Campaigns: finding them by id, key or name, sharing and renaming them."""
+"""Campaigns: finding them by id, key or name, sharing, renaming and holding them."""
 
 from collections.abc import Iterable
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import Campaign, CampaignId
 from pilotmtc.protocol.base import Changed, Done
-from pilotmtc.protocol.client.campaigns import Campaigns, GetCampaigns, RenameCampaign, ShareCampaign
+from pilotmtc.protocol.client.campaigns import Campaigns, GetCampaigns, HoldCampaign, RenameCampaign, ShareCampaign
 from pilotmtc.states import TaskState
 from pilotmtc.store.file.sql import IN_LIST, id_list
 from pilotmtc.store.file.transaction import TASK_STATES, Transaction
@@ -13,7 +13,7 @@ from pilotmtc.store.requests.handlers import handles
 
 _NAMED = 10  # campaigns that an error lists
 # Campaigns by a condition, newest first, each with the template of its first task.
-_CAMPAIGNS = """SELECT id, key, name, created_at, received, sealed, own_pilots,
+_CAMPAIGNS = """SELECT id, key, name, created_at, received, sealed, own_pilots, on_hold,
     (SELECT template_id FROM task WHERE task.id = campaign.first_id) FROM campaign
     WHERE deleted_at IS NULL AND ({}) ORDER BY id DESC"""
 _TALLIES = f"SELECT campaign_id, state, n FROM tally WHERE campaign_id {IN_LIST} AND n != 0 ORDER BY state"
@@ -22,6 +22,7 @@ _MATCHING = "SELECT id FROM campaign WHERE name GLOB ? AND deleted_at IS NULL OR
 _NAMES = "SELECT DISTINCT name FROM campaign WHERE name != '' AND deleted_at IS NULL ORDER BY id DESC LIMIT ?"
 _RENAME = "UPDATE campaign SET name = ? WHERE id = ?"
 _SHARE = "UPDATE campaign SET own_pilots = 0 WHERE id = ? AND own_pilots = 1"
+_HOLD = "UPDATE campaign SET on_hold = ?1 WHERE id = ?2 AND on_hold != ?1"
 _HAS_CAMPAIGN = "SELECT 1 FROM campaign WHERE id = ? AND deleted_at IS NULL"
 
 
@@ -44,9 +45,9 @@ def campaigns_where(tx: Transaction, condition: str, values: tuple[object, ...])
         [
             Campaign(
                 id_, key, name, created_at, received, bool(sealed), counts[id_], bool(own),
-                () if template is None else tx.caches.templates.get(template).command,
+                () if template is None else tx.caches.templates.get(template).command, bool(hold),
             )
-            for id_, key, name, created_at, received, sealed, own, template in rows
+            for id_, key, name, created_at, received, sealed, own, hold, template in rows
         ]
     )  # fmt: skip
 
@@ -109,6 +110,21 @@ def rename(tx: Transaction, request: RenameCampaign) -> Done:
     tx.execute(_RENAME, (request.name, request.campaign))
     tx.wakeups.changed()
     return Done()
+
+
+@handles(HoldCampaign)
+def hold(tx: Transaction, request: HoldCampaign) -> Changed:
+    """Put a campaign on hold, or release it."""
+    check_campaign(tx, request.campaign)
+    done = tx.execute(_HOLD, (request.hold, request.campaign)).rowcount
+    if request.hold:
+        tx.caches.on_hold.add(request.campaign)
+    else:
+        tx.caches.on_hold.discard(request.campaign)
+    if done:
+        tx.wakeups.tasks_ready()
+        tx.wakeups.changed()
+    return Changed(done)
 
 
 @handles(ShareCampaign)

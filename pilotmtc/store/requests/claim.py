@@ -130,7 +130,7 @@ def _batch(tx: Transaction, number: int, tasks: list[ReadyTask], calls: dict[Tas
 def kinds(tx: Transaction, campaign: int | None) -> Iterator[tuple[int, int]]:
     """Yield the (campaign, resources) that have ready tasks, by a step or two in the index for each.
 
-    Without a `campaign`, those of campaigns that are kept for pilots of their own are passed over.
+    Campaigns that are on hold are passed over, and without a `campaign` those that are kept for pilots of their own.
     """
     low, high = (-1, 1 << 62) if campaign is None else (campaign - 1, campaign)
     while True:
@@ -138,6 +138,8 @@ def kinds(tx: Transaction, campaign: int | None) -> Iterator[tuple[int, int]]:
         if found is None:
             return
         low = found
+        if found in tx.caches.on_hold:
+            continue
         if campaign is None and (shared := tx.caches.shared_from(found)) != found:
             if shared is None:
                 return

@@ -20,8 +20,8 @@ AGENT = {
 KEY = AGENT | {
     "Cancel", "CancelPilot", "CreatePilot", "DeleteCampaign", "DrainPilot", "Edit", "Explain", "GetCalls",
     "GetCampaigns", "GetChanges", "GetHistory", "GetLimits", "GetOutput", "GetOverview", "GetPilotView", "GetReturned",
-    "GetSpans", "GetStore", "GetTail", "GetTask", "GetTasks", "GetWords", "RenameCampaign", "ReopenCampaign", "Retry",
-    "SetLimits", "ShareCampaign", "Submit",
+    "GetSpans", "GetStore", "GetTail", "GetTask", "GetTasks", "GetWords", "HoldCampaign", "RenameCampaign",
+    "ReopenCampaign", "Retry", "SetLimits", "ShareCampaign", "Submit",
 }  # fmt: skip
 ASKING = {"BeginSubmit", "Finish", "GetJobs", "PutValue", "ReportJobs", "RevokeKey"}
 PEERS = {
