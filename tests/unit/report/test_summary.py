@@ -251,5 +251,11 @@ def test_rows_have_times_of_the_store() -> None:
     assert (one.started_at - T0, one.ended_at - T0, one.state, one.cores) == (1.0, 11.0, TaskState.DONE.name, 1)
 
 
+def test_frame_has_the_rows() -> None:
+    frame = Report(past_of([row(0.0, 2.5, name="a"), row(3.0, 1.0, task=2)], pilot_of(1, end=20.0))).to_pandas()
+    assert list(frame["name"]) == ["a", ""]
+    assert (frame["ended_at"] - frame["started_at"]).dt.total_seconds().tolist() == [2.5, 1.0]
+
+
 def test_report_without_attempts_says_so() -> None:
     assert lines(make_summary(past_of([])))[-1] == "No task has started yet."
