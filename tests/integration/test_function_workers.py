@@ -324,6 +324,16 @@ def test_output_beyond_what_is_to_be_kept_is_dropped(node: Node, monkeypatch: py
     assert os.path.getsize(result.stdout_path or "") < 110_000
 
 
+def test_output_of_long_calls_is_looked_at_from_time_to_time(node: Node) -> None:
+    (task,) = node.start(wait_for, node.claim("go"))
+    for later in (1.5, 10.0):
+        now = time.monotonic() + later * pool.TRIM_S
+        node.functions.poll(now)
+        assert node.functions.due() >= now + pool.TRIM_S  # and not all the time
+    (node.directory / "go").touch()
+    node.result(task)
+
+
 def test_running_call_shows_what_it_has_printed(node: Node) -> None:
     def say() -> None:
         print("here I am")

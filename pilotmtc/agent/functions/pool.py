@@ -181,14 +181,13 @@ class FunctionPool:
         if now < self._look_at:
             return
         self._look_at = math.inf
+        if now >= self._trim_at:
+            for worker in self._busy.values():
+                worker.trim()
+            self._trim_at = now + TRIM_S if self._busy else math.inf
         for worker in list(self._busy.values()):
             self._look(worker, now)
             if worker.busy:
-                self._plan(worker)
-        if now >= self._trim_at:
-            self._trim_at = math.inf
-            for worker in self._busy.values():
-                worker.trim()
                 self._plan(worker)
         for worker in list(self._idle.values()):
             if worker.idle_at + IDLE_S > now:
