@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import InvalidStateError
 from typing import Any
 
+from rich.terminal_theme import TerminalTheme
 from textual.app import SuspendNotSupported, SystemCommand
 from textual.binding import Binding
 from textual.message import Message
@@ -25,6 +26,8 @@ from pilotmtc.tui.screens.task import TaskScreen
 from pilotmtc.tui.screens.tasks import TasksScreen
 from pilotmtc.tui.widgets.dialogs import Form
 from pilotmtc.tui.widgets.key_list import KeysWindow, own_bindings
+from pilotmtc.tui.widgets.notice_list import KEPT, NoticesWindow, Said
+from pilotmtc.tui.widgets.palette import OWN_VARIABLES, terminal_theme, variables_of
 
 _SPAN_S = 1800.0  # the length of the past in the plots
 _HELD_S = 20.0  # how long the server may wait for something new
@@ -59,25 +62,49 @@ class MtcApp(Program):
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]
     BINDINGS = [
         Binding("question_mark", "keys", "Keys", key_display="?"),
+        Binding("exclamation_mark", "notices", "Notices so far", key_display="!", show=False),
         Binding("ctrl+r", "reconnect", "Connect again", show=False),
         Binding("ctrl+t", "light_or_dark", "Light or dark", show=False),
-        Binding("q", "quit", "Quit"),
     ]
 
     def __init__(self, gateway: Gateway) -> None:
+        self._cell_colours: dict[tuple[str, bool], TerminalTheme] = {}
         super().__init__(gateway)
         self._is_open = False
         self._again = asyncio.Event()
+        self.said: list[Said] = []
 
     def notify(self, message: str, *, title: str = "", **more: Any) -> None:
-        """Show a notification, which may quote a task, a file's name or another host."""
-        super().notify(plain_words(message), title=plain_words(title), **more)
+        """Show a notification, which may quote a task, a file's name or another host, and keep it in mind."""
+        said = Said(time.time(), plain_words(title), plain_words(message), more.get("severity", "information"))
+        self.said = [*self.said[1 - KEPT :], said]
+        super().notify(said.text, title=said.title, **more)
 
     def on_mount(self) -> None:
         """Start."""
+        self._refresh_truecolor_filter(self.ansi_theme)
         self.push_screen(OverviewScreen())
         self.set_interval(1.0, self._show_status)
         self.run_worker(self._watch(), group="watch")
+
+    def get_css_variables(self) -> dict[str, str]:
+        """Return the theme's variables, with texts that can be read."""
+        variables = super().get_css_variables()
+        if not self.current_theme.ansi:
+            variables = variables_of(variables, dark=self.current_theme.dark)
+        self.theme_variables = {**OWN_VARIABLES, **variables}
+        return self.theme_variables
+
+    @property
+    def ansi_theme(self) -> TerminalTheme:
+        """What names of colours in cells mean."""
+        if self.current_theme.ansi:
+            return super().ansi_theme
+        key = self.current_theme.name, self.console.color_system in ("standard", "windows")
+        if key not in self._cell_colours:  # widgets ask for it whenever they draw
+            colours = terminal_theme(self.get_css_variables(), dark=self.current_theme.dark, few=key[1])
+            self._cell_colours[key] = colours
+        return self._cell_colours[key]
 
     def on_unmount(self) -> None:
         """Disconnect from the store."""
@@ -192,6 +219,10 @@ class MtcApp(Program):
         """Show a list of all keys."""
         self.push_screen(KeysWindow(self.screen))
 
+    def action_notices(self) -> None:
+        """Show all notifications so far."""
+        self.push_screen(NoticesWindow(self.said))
+
     def action_reconnect(self) -> None:
         """Try to connect again at once."""
         self._again.set()
@@ -206,7 +237,8 @@ class MtcApp(Program):
         for active in own_bindings(screen):
             if (action := active.binding.action) not in seen:
                 seen.add(action)
-                yield SystemCommand(active.binding.description, f"key {active.binding.key}", self._runner(action))
+                key = self.get_key_display(active.binding)
+                yield SystemCommand(active.binding.description, f"key {key}", self._runner(action))
 
     def _runner(self, action: str) -> Callable[[], None]:
         def run() -> None:

@@ -6,14 +6,17 @@ from typing import Any, cast
 
 from rich.text import Text
 from textual.app import ComposeResult
+from textual.binding import Binding
 from textual.css.query import NoMatches
 from textual.screen import Screen
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from pilotmtc.errors import PilotMTCError
 from pilotmtc.session.look.overview import Board
 from pilotmtc.text.numbers import span
 from pilotmtc.tui.program import Program
+from pilotmtc.tui.widgets.cells import style
+from pilotmtc.tui.widgets.key_bar import KeyBar
 
 _WIDE = 100  # from this number of columns on, there is room for words and longer bars
 _STALE_S = 30.0  # if there is a connection, the server answers earlier than that
@@ -31,7 +34,7 @@ class StatusBar(Static):
         else:
             link = Text("● live" if age_s is not None else "◌ connecting", style="bold")
         where = url.partition("?")[0]  # without the options of the URL
-        line = Text.assemble((place, "bold"), "  ", link, "  ", (where, "dim"))
+        line = Text.assemble((place, "bold"), "  ", link, "  ", (where, style("bright_black")))
         width = self.size.width or self.app.size.width - 2  # before the layout: the screen's width without padding
         line.truncate(max(width, 1), overflow="ellipsis")
         if dead and not trouble:
@@ -45,6 +48,10 @@ class StatusBar(Static):
 class Base(Screen[None]):
     """A screen of the app."""
 
+    BINDINGS = [
+        Binding("escape", "back", "Back"),
+        Binding("q", "back", "Back", show=False),
+    ]
     PLACE = ""
     _look_again = False
 
@@ -52,7 +59,7 @@ class Base(Screen[None]):
         """Compose the frame with `body` in it."""
         yield StatusBar(id="status")
         yield from self.body()
-        yield Footer(show_command_palette=False)
+        yield KeyBar(id="keys")
 
     def body(self) -> ComposeResult:
         """Compose the screen's own widgets."""
@@ -83,6 +90,11 @@ class Base(Screen[None]):
     def place(self) -> str:
         """The name of this screen in the first line."""
         return self.PLACE
+
+    def action_back(self) -> None:
+        """Go back to the screen before."""
+        if self.is_current and len(self.app.screen_stack) > 2:  # below the overview is Textual's own empty screen
+            self.app.pop_screen()
 
     def on_screen_resume(self) -> None:
         """Show what was missed in the background."""

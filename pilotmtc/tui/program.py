@@ -3,13 +3,12 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 
-from textual.app import App
-
 from pilotmtc.session.look.overview import Board
 from pilotmtc.tui.gateway import Gateway
+from pilotmtc.tui.key_order import OrderedKeys
 
 
-class Program(App[None]):
+class Program(OrderedKeys):
     """The app, from the point of view of its screens.
 
     Attributes

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from textual._context import visible_screen_stack
 from textual.pilot import Pilot
@@ -11,6 +10,7 @@ from textual.widgets import Static
 
 from pilotmtc.tui.app import MtcApp
 from pilotmtc.tui.gateway import SessionGateway
+from pilotmtc.tui.widgets.notice_list import Said
 from pilotmtc.tui.widgets.table import Table
 from tests.support import patience_s
 
@@ -23,17 +23,10 @@ class Driver:
     def __init__(self, app: MtcApp, pilot: "Pilot[None]") -> None:
         self.app = app
         self._pilot = pilot
-        self._notices: list[str] = []  # since the last key: on a busy machine one is gone before anybody looks
-        notify = app.notify
-
-        def keep(message: str, *, title: str = "", **more: Any) -> None:
-            self._notices.append(f"{title} {message}")
-            notify(message, title=title, **more)
-
-        app.notify = keep  # type: ignore[method-assign]
+        self._before: list[Said] = []  # notices before the last key: on a busy machine one goes before anybody looks
 
     async def press(self, *keys: str) -> None:
-        self._notices.clear()
+        self._before = self.app.said
         await self._pilot.press(*keys)
 
     async def until(self, pred: Callable[[], object], timeout_s: float = 60.0) -> None:
@@ -48,7 +41,8 @@ class Driver:
 
         def all_there() -> bool:
             text = self.text()
-            said = [text, " ".join(text.split()), *self._notices]
+            new = [f"{one.title} {one.text}" for one in self.app.said if one not in self._before]
+            said = [text, " ".join(text.split()), *new]
             return all(any(word in one for one in said) for word in words)
 
         await self.until(all_there, timeout_s)

@@ -201,7 +201,7 @@ def test_filter_completes_and_errors_point_at_what_is_wrong(place: Place) -> Non
         await screen.press("enter")
         await screen.see("0 tasks")
         assert table.keys == []
-        await screen.press("r", "c", "e", "l", "y", "Y", "space", "a", "enter", "end", "home")  # of nothing
+        await screen.press("r", "c", "e", "o", "y", "Y", "space", "a", "enter", "end", "home")  # of nothing
         assert isinstance(screen.app.screen, TasksScreen)
 
     drive(str(place.path), script, (80, 24))
@@ -494,17 +494,17 @@ def test_output_is_shown_by_the_pager_of_the_user(place: Place, monkeypatch: pyt
     async def script(screen: Driver) -> None:
         table = await _open(screen)
         await screen.until(lambda: table.keys)
-        await screen.press("l")
+        await screen.press("o")
         await screen.see("No pager", "no terminal for a pager")
         monkeypatch.setattr("pilotmtc.tui.app.MtcApp.suspend", suspend)  # which needs a terminal
         monkeypatch.setenv("PAGER", str(pager))
-        await screen.press("l")
+        await screen.press("o")
         await screen.until((place.path.parent / "seen").exists)
         monkeypatch.setenv("PAGER", "/nowhere/less")
-        await screen.press("l")
+        await screen.press("o")
         await screen.see("/nowhere/less: No such file")
         monkeypatch.setenv("PAGER", "less '")
-        await screen.press("l")
+        await screen.press("o")
         await screen.see("No closing quotation")
 
     drive(str(place.path), script)

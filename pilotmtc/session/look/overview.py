@@ -22,13 +22,19 @@ _SAID = tuple(how_failed(cause, None, None, 1) for cause in (Cause.TIMEOUT, Caus
 class Notice(Struct, frozen=True):
     """Something that needs attention: its severity (``bad``, ``warn``, ``note``), a text, and where to look.
 
-    `tasks` is a filter, `pilot` a pilot's id.
+    `tasks` is a filter, `pilot` a pilot's id; `about` tells it from others of the same tasks or pilot.
     """
 
     level: str
     text: str
     tasks: str = ""
     pilot: int | None = None
+    about: str = ""
+
+    @property
+    def key(self) -> str:
+        """What it is about, which stays the same while its text changes."""
+        return f"{self.tasks or f'pilot {self.pilot}'} {self.about}"
 
 
 class Board:
@@ -144,7 +150,7 @@ def _failures(board: Board) -> list[Notice]:
         hint = "" if hint in _SAID else hint  # it is in the list already
         how = how_failed(group.cause, group.exit_code, group.signal, group.count)
         text = f"{tasks} failed {how}{f': {hint}' if hint else ''}"
-        found.append(Notice("bad", " ".join(text.split()), tasks=filter_of(group)))
+        found.append(Notice("bad", " ".join(text.split()), tasks=filter_of(group), about=group.message))
     return found
 
 
@@ -187,21 +193,22 @@ def _starving(board: Board) -> list[Notice]:
 def _pilot(pilot: Pilot, board: Board) -> list[Notice]:
     now = board.clock
     if pilot.state in (PilotState.NEW, PilotState.PENDING):
-        return [Notice("note", f"pilot {pilot.id} {pending(pilot, now)}", pilot=pilot.id)]
+        return [Notice("note", f"pilot {pilot.id} {pending(pilot, now)}", pilot=pilot.id, about="waits")]
     if pilot.state is PilotState.FAILED and pilot.ended_at is not None and now - pilot.ended_at < _LATELY_S:
         words = f"pilot {pilot.id} failed {_ago(now - pilot.ended_at)}: {pilot.reason or 'for an unknown reason'}"
-        return [Notice("bad", words, pilot=pilot.id)]
+        return [Notice("bad", words, pilot=pilot.id, about="failed")]
     if pilot.state in PILOT_FINAL:
         return []
     found = []
     if pilot.id in board.silent and pilot.seen_at is not None:
         words = f"pilot {pilot.id} has not reported for {_seconds(now - pilot.seen_at)}"
-        found.append(Notice("warn", words, pilot=pilot.id))
+        found.append(Notice("warn", words, pilot=pilot.id, about="silent"))
     left = left_s(pilot, now)
     unfinished = board.unfinished()
     if left is not None and left < _ENDS_SOON_S and unfinished:
         tasks = f"{count(unfinished, 'task')} {'is' if unfinished == 1 else 'are'} left"
-        found.append(Notice("warn", f"pilot {pilot.id} ends in {_seconds(left)}, and {tasks}", pilot=pilot.id))
+        words = f"pilot {pilot.id} ends in {_seconds(left)}, and {tasks}"
+        found.append(Notice("warn", words, pilot=pilot.id, about="ends"))
     return found
 
 

@@ -75,7 +75,7 @@ class TaskActions(Base):
         Binding("r", "retry", "Retry"),
         Binding("c", "cancel", "Cancel"),
         Binding("e", "edit", "Edit"),
-        Binding("l", "log", "Log"),
+        Binding("o", "log", "Output"),
         Binding("y", "copy_ids", "Copy id", show=False),
         Binding("Y", "copy_commands", "Copy command", show=False),
     ]
@@ -121,6 +121,7 @@ class TaskActions(Base):
 
     def _begin_operation(self, operation: Operation, text: str | None) -> None:
         """Start an operation on the chosen tasks or, if given, on all tasks of the filter `text`."""
+        self.mtc.hold_keys()
         # A worker of the app, not of the screen, so that the result is reported on whatever screen is shown by then.
         self.app.run_worker(self._told(self._do(operation, text)))
 
@@ -130,6 +131,7 @@ class TaskActions(Base):
         else:
             target = await self._target_of_all(operation, text)
         if target.count == 0:
+            self.mtc.release_keys()
             if text is not None or target.left_out:
                 self.notify(
                     f"Nothing to {operation.verb.lower()}: no task of these is {operation.unfit}.", severity="warning"

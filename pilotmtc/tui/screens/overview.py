@@ -15,8 +15,8 @@ from pilotmtc.session.look.overview import Notice, left_s, notices
 from pilotmtc.states import TaskState
 from pilotmtc.text.numbers import count, rate, span
 from pilotmtc.tui.actions import pilots
-from pilotmtc.tui.base import Base
-from pilotmtc.tui.widgets.cells import TASK_MARKS, bar, parts_bar, pilot_state, right, style
+from pilotmtc.tui.actions.tasks import CANCEL, RETRY, Operation, TaskActions
+from pilotmtc.tui.widgets.cells import TASK_MARKS, bar, has_colours, parts_bar, pilot_state, right, style
 from pilotmtc.tui.widgets.plots import RecentPast
 from pilotmtc.tui.widgets.table import Cell, Table
 
@@ -32,12 +32,27 @@ _SHOWN = (
 )  # fmt: skip
 _COLOURS = {
     TaskState.DONE: "green", TaskState.FAILED: "red", TaskState.CANCELED: "yellow", TaskState.SKIPPED: "yellow",
-    TaskState.RUNNING: "cyan", TaskState.CLAIMED: "cyan", TaskState.READY: "bright_black",
+    TaskState.RUNNING: "cyan", TaskState.CLAIMED: "blue", TaskState.READY: "bright_black",
     TaskState.WAITING: "bright_black",
 }  # fmt: skip
 
 
-class OverviewScreen(Base):
+class PilotTable(Table):
+    """The pilots; its keys are of no use while another table has the focus."""
+
+    BINDINGS = [Binding("d", "screen.drain", "Drain pilot"), Binding("x", "screen.cancel_pilot", "Cancel pilot")]
+
+
+class CampaignTable(Table):
+    """The campaigns, with the keys for the one under the cursor."""
+
+    BINDINGS = [
+        Binding("c", "screen.cancel_campaign", "Cancel campaign"),
+        Binding("r", "screen.retry_campaign", "Retry failed"),
+    ]
+
+
+class OverviewScreen(TaskActions, inherit_bindings=False):
     """The first screen: an overview of the store."""
 
     PLACE = "overview"
@@ -50,8 +65,7 @@ class OverviewScreen(Base):
     BINDINGS = [
         Binding("t", "tasks", "Tasks"),
         Binding("p", "submit", "New pilot"),
-        Binding("d", "drain", "Drain pilot"),
-        Binding("x", "cancel", "Cancel pilot"),
+        Binding("q", "app.quit", "Quit"),
     ]
 
     def body(self) -> ComposeResult:
@@ -62,11 +76,11 @@ class OverviewScreen(Base):
             yield PlotextPlot(id="cores")
         with Vertical(id="tables"):
             yield Table(("!", "NEEDS ATTENTION"), id="notices")
-            yield Table(
+            yield PilotTable(
                 (right("PILOT"), "STATE", "SITE", right("NODES"), right("BUSY/CORES"), "LEFT", right("TASKS/S"),
                  right("FAILED"), "REASON"), id="pilots",
             )  # fmt: skip
-            yield Table(
+            yield CampaignTable(
                 (right("CAMPAIGN"), "PROGRESS", right("DONE"), right("OF"), right("FAILED"), right("RUNNING"),
                  right("TASKS/S"), right("ENDS IN"), "NAME"), id="campaigns",
             )  # fmt: skip
@@ -112,7 +126,7 @@ class OverviewScreen(Base):
     def _show_tables(self) -> None:
         board = self.board
         found = notices(board)
-        self._notices = {str(index): notice for index, notice in enumerate(found)}
+        self._notices = {notice.key: notice for notice in found}
         self.query_one("#notices", Table).fill({key: _notice(one) for key, one in self._notices.items()})
         self.query_one("#notices").display = bool(found)
         pilots = {
@@ -158,9 +172,24 @@ class OverviewScreen(Base):
         """Drain the pilot under the cursor."""
         pilots.drain(self, self._current)
 
-    def action_cancel(self) -> None:
+    def action_cancel_pilot(self) -> None:
         """Cancel the pilot under the cursor."""
         pilots.cancel(self, self._current)
+
+    def action_cancel_campaign(self) -> None:
+        """Cancel the tasks of the campaign under the cursor."""
+        self._of_campaign(CANCEL)
+
+    def action_retry_campaign(self) -> None:
+        """Run the failed tasks of the campaign under the cursor again."""
+        self._of_campaign(RETRY)
+
+    def _of_campaign(self, operation: Operation) -> None:
+        key = self.query_one("#campaigns", Table).current
+        if key is None:
+            self.notify("There is no campaign under the cursor.", severity="warning")
+        else:
+            self._begin_operation(operation, f"campaign:{key}")
 
     @property
     def _current(self) -> Pilot | None:
@@ -193,9 +222,10 @@ class OverviewScreen(Base):
         paces = self._plot("paces", "tasks ended per second, against minutes", past, max([1.0, *ended[1]]))
         paces.plt.plot(*ended, marker="hd")
         if any(series.failed):
-            paces.plt.plot(*failed, marker="hd", color="red", label="failed")
+            paces.plt.plot(*failed, marker="hd" if has_colours() else "x", color="red", label="failed")
         cores = self._plot("cores", "busy cores of all cores, against minutes", past, max([1, *series.cores]))
-        cores.plt.plot(*past.level(series.cores), marker="hd", color="gray")
+        # Without colours, it is the marks that tell the lines apart.
+        cores.plt.plot(*past.level(series.cores), marker="hd" if has_colours() else "dot", color="gray")
         cores.plt.plot(*past.level(series.busy), marker="hd", color="green")
 
     def _plot(self, id_: str, title: str, past: RecentPast, top: float) -> PlotextPlot:

@@ -42,12 +42,11 @@ class PilotScreen(Base):
     **1** to **6** change the part that is shown. In the slots' picture **+** and **-** zoom, **0** shows all of it.
     """
     BINDINGS = [
-        Binding("escape", "app.pop_screen", "Back"),
         Binding("d", "drain", "Drain"),
         Binding("x", "cancel", "Cancel"),
         Binding("p", "submit", "New pilot", show=False),
         Binding("y", "copy", "Copy ids", show=False),
-        Binding("l", "page_log", "Page log"),
+        Binding("o", "page_log", "Page log"),
         *[Binding(str(number), f"part('{tab}')", tab, show=False) for number, tab in enumerate(_TABS, 1)],
     ]
 

@@ -18,7 +18,7 @@ from pilotmtc.text.plain import plain, plain_lines
 from pilotmtc.text.tables import pairs, shorten
 from pilotmtc.text.tasks import attempt_row, command_line, detail_rows, last_lines
 from pilotmtc.tui.actions.tasks import TaskActions
-from pilotmtc.tui.widgets.cells import right, task_state
+from pilotmtc.tui.widgets.cells import right, style, task_state
 from pilotmtc.tui.widgets.table import Cell, Table
 from pilotmtc.tui.widgets.task_table import cell, elapsed_s, ending
 
@@ -40,7 +40,6 @@ class TaskScreen(TaskActions):
     output of a running task is shown as it comes; **End** follows it.
     """
     BINDINGS = [
-        Binding("escape", "app.pop_screen", "Back"),
         *[Binding(str(number), f"part('{tab}')", tab, show=False) for number, tab in enumerate(_TABS, 1)],
     ]
 
@@ -142,7 +141,7 @@ class TaskScreen(TaskActions):
         )
         first = Text.assemble(task_state(task.state), "  ", plain("  ".join(part for part in parts if part)))
         second = Text(plain(task.name or ""), style="bold")
-        third = Text(plain(command_line(task)), style="dim")
+        third = Text(plain(command_line(task)), style=style("bright_black"))
         self.query_one("#head", Static).update(Text("\n").join([first, second, third] if task.name else [first, third]))
 
     async def _load_output(self, detail: TaskDetail) -> None:
@@ -193,9 +192,9 @@ class TaskScreen(TaskActions):
 
     def _show_neighbours(self, detail: TaskDetail) -> None:
         rows: dict[str, tuple[Cell, ...]] = {}
-        for what, neighbours in (("it comes after this", detail.needs), ("it comes before this", detail.needed_by)):
+        for what, neighbours in (("this task needs it", detail.needs), ("it needs this task", detail.needed_by)):
             for one in neighbours:
-                words = what if one.well else f"{what}, however {'this' if neighbours is detail.needs else 'it'} ends"
+                words = what if one.well else f"{what} to end, be it well or not"
                 rows[str(one.id)] = (right(str(one.id)), task_state(one.state), words)
             if len(neighbours) == _NEIGHBOURS:
                 rows[f"more {what}"] = ("", "", f"the first {_NEIGHBOURS} are shown")

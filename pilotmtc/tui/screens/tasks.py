@@ -51,7 +51,6 @@ class TasksScreen(TaskActions):
         Binding("C", "cancel_all", "Cancel all that the filter finds", show=False),
         Binding("E", "edit_all", "Edit all that the filter finds", show=False),
         Binding("f5", "again", "Look again from the beginning", show=False),
-        Binding("escape", "back", "Back", show=False),
     ]
 
     def __init__(self, filter_: str) -> None:
@@ -406,4 +405,4 @@ class TasksScreen(TaskActions):
             self._marked.clear()
             self._draw()
         else:
-            self.app.pop_screen()
+            super().action_back()

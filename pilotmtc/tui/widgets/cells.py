@@ -1,7 +1,7 @@
 """States, bars and aligned text for cells of tables. Pure."""
 
-import math
 import os
+from collections.abc import Sequence
 
 from rich.text import Text
 
@@ -9,19 +9,31 @@ from pilotmtc.states import PilotState, TaskState
 
 # A symbol beside each colour, because the screen must be readable without colours.
 TASK_MARKS = {
-    TaskState.WAITING: ("◌", "dim"), TaskState.READY: ("○", ""), TaskState.CLAIMED: ("◔", "cyan"),
+    TaskState.WAITING: ("◌", "bright_black"), TaskState.READY: ("○", ""), TaskState.CLAIMED: ("◔", "blue"),
     TaskState.RUNNING: ("▶", "bold cyan"), TaskState.DONE: ("✓", "green"), TaskState.FAILED: ("✗", "bold red"),
     TaskState.CANCELED: ("⊘", "yellow"), TaskState.SKIPPED: ("↷", "yellow"),
 }  # fmt: skip
 PILOT_MARKS = {
-    PilotState.NEW: ("◌", "dim"), PilotState.PENDING: ("○", "yellow"), PilotState.ACTIVE: ("▶", "bold green"),
+    PilotState.NEW: ("◌", "bright_black"), PilotState.PENDING: ("○", "yellow"), PilotState.ACTIVE: ("▶", "bold green"),
     PilotState.DRAINING: ("◔", "cyan"), PilotState.DONE: ("✓", "green"), PilotState.FAILED: ("✗", "bold red"),
     PilotState.CANCELED: ("⊘", "yellow"),
 }  # fmt: skip
 # Parts of a bar if there are no colours.
-_GLYPHS = {"green": "█", "red": "X", "yellow": "▚", "cyan": "▓", "bright_black": "░"}
-_ATTRIBUTES = frozenset({"bold", "dim", "reverse"})
+_GLYPHS = {"green": "█", "red": "X", "yellow": "▚", "cyan": "▓", "blue": "▒", "bright_black": "░"}
+_ATTRIBUTES = frozenset({"bold", "reverse"})
 _EIGHTHS = " ▏▎▍▌▋▊▉"
+
+
+# Terminals do not agree on how wide joined emoji are: without what joins them, each is drawn alone.
+_JOINING = {
+    **dict.fromkeys((0x200B, 0x200D, 0x2060, 0xFEFF, *range(0xFE00, 0xFE10), *range(0x1F3FB, 0x1F400))),
+    **{0x1F1E6 + index: chr(ord("A") + index) for index in range(26)},  # a flag is two such letters
+}
+
+
+def even(text: str) -> str:
+    """Return `text` so that all terminals draw it equally wide."""
+    return text if text.isascii() else text.translate(_JOINING)
 
 
 def has_colours() -> bool:
@@ -42,19 +54,24 @@ def bar(fraction: float, width: int) -> str:
 
 
 def parts_bar(parts: list[tuple[int, str]], width: int) -> Text:
-    """Return a bar of `width` cells, shared by counts: ``(count, colour)``, each with at least one cell."""
+    """Return a bar of `width` cells, shared by counts, ``(count, colour)``, as exactly as whole cells can."""
     total = sum(count for count, _ in parts)
     if not total:
-        return Text("░" * width, style="dim")
-    shares = [(max(1, math.floor(count / total * width)) if count else 0, colour) for count, colour in parts]
-    spare = width - sum(cells for cells, _ in shares)
-    largest = max(range(len(shares)), key=lambda index: shares[index][0])
+        return Text("░" * width, style=style("bright_black"))
     text = Text()
-    for index, (cells, colour) in enumerate(shares):
-        glyph = "█" if has_colours() else _GLYPHS[colour]
-        text.append(glyph * max(0, cells + (spare if index == largest else 0)), style=style(colour))
-    text.truncate(width)
+    for (_, colour), cells in zip(parts, shares([count for count, _ in parts], width), strict=True):
+        text.append(("█" if has_colours() else _GLYPHS[colour]) * cells, style=style(colour))
     return text
+
+
+def shares(counts: Sequence[int], width: int) -> list[int]:
+    """Return whole shares of `width` for `counts`, by largest remainder: none is off by a cell."""
+    total = sum(counts)
+    found = [count * width // total for count in counts]
+    rest = sorted(range(len(counts)), key=lambda index: -(counts[index] * width % total))
+    for index in rest[: width - sum(found)]:
+        found[index] += 1
+    return found
 
 
 def task_state(state: TaskState) -> Text:

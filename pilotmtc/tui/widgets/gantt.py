@@ -13,6 +13,7 @@ from textual.strip import Strip
 from pilotmtc.protocol.records import RunningTask, Span
 from pilotmtc.states import Cause
 from pilotmtc.text.numbers import span as words_of
+from pilotmtc.text.tables import shorten
 from pilotmtc.tui.widgets.cells import style
 
 _LABEL = 16
@@ -157,7 +158,8 @@ class Gantt(ScrollView, can_focus=True):
         if index >= len(self._order):
             return Strip.blank(self.size.width, _PLAIN)
         node, core = self._order[index]
-        segments = [Segment(f"{node[: _LABEL - 6]}:{core}"[: _LABEL - 1].ljust(_LABEL), Style(dim=True))]
+        label = f"{shorten(node, _LABEL - 6)}:{core}"[: _LABEL - 1].ljust(_LABEL)
+        segments = [Segment(label, Style.parse(style("bright_black")))]
         for kind in cells_of(self._lanes[node, core], start, self.step, width):
             glyph, look = _LOOK.get(kind, (" ", ""))
             segments.append(Segment(glyph, Style.parse(style(look))))

@@ -39,7 +39,9 @@ class KeysWindow(ModalScreen[None]):
         for own in sorted(own_bindings(screen), key=lambda one: (one.node is screen.app, one.node is not screen)):
             display = screen.app.get_key_display(own.binding)
             before = self._keys.get(own.binding.description)
-            self._keys[own.binding.description] = display if before is None else f"{before}, {display}"
+            displays = before.split(", ") if before else []
+            if display not in displays:  # two keys of the keyboard may be one to the user: + with and without Shift
+                self._keys[own.binding.description] = ", ".join([*displays, display])
 
     def compose(self) -> ComposeResult:
         """Compose the window."""

@@ -15,8 +15,9 @@ from pilotmtc.text.numbers import span
 from pilotmtc.text.plain import plain
 from pilotmtc.text.tables import shorten_middle
 from pilotmtc.text.tasks import command_line
-from pilotmtc.tui.widgets.cells import right, task_state
-from pilotmtc.tui.widgets.table import Cell, Table
+from pilotmtc.tui.widgets.cells import even, right, task_state
+from pilotmtc.tui.widgets.cells import style as seen
+from pilotmtc.tui.widgets.table import Cell, Table, as_cell
 from pilotmtc.units import format_memory
 
 _LONGEST = 600  # the longest text in a cell; no screen is wider
@@ -38,7 +39,7 @@ class TaskColumn(Struct, frozen=True):
 
 def cell(text: str, style: str = "") -> Text:
     """Return foreign text as a cell: on one line, without control characters or markup."""
-    return Text(plain(text[:_LONGEST]), style=style, no_wrap=True, overflow="ellipsis", end="")
+    return Text(even(plain(text[:_LONGEST])), style=style, no_wrap=True, overflow="ellipsis", end="")
 
 
 def elapsed_s(task: Task, now: float) -> float | None:
@@ -67,7 +68,7 @@ def _pilot(task: Task, _: float) -> Cell:
 
 
 def _params(task: Task, _: float) -> Cell:
-    return cell(" ".join(f"{name}={value[:_LONGEST]}" for name, value in task.params.items()), "dim")
+    return cell(" ".join(f"{name}={value[:_LONGEST]}" for name, value in task.params.items()), seen("bright_black"))
 
 
 COLUMNS = (
@@ -119,6 +120,13 @@ class TaskTable(Table):
         super().__init__((), id=id)
         self._shape: list[tuple[TaskColumn, int]] = []
 
+    def _fit(self) -> None:
+        """Keep the widths that were chosen in `shape`."""
+
+    def _columns_of(self, rows: Mapping[str, Sequence[Text]]) -> bool:
+        """Keep the columns that were chosen in `shape`."""
+        return True
+
     def shape(self, width: int) -> bool:
         """Choose the columns that fit in `width`; return whether they have changed, which removes all rows."""
         shape = columns_for(width)
@@ -127,6 +135,7 @@ class TaskTable(Table):
         self._shape = shape
         self.clear(columns=True)
         self._rows = {}
+        self._drawn = tuple(range(len(shape) + 1))
         self.add_column("", width=1, key="0")
         for number, (column, each) in enumerate(shape, 1):
             self.add_column(column.title, width=each, key=str(number))
@@ -162,7 +171,7 @@ class TaskTable(Table):
 
     def update_row(self, key: str, cells: Sequence[Cell]) -> None:
         """Draw a row again."""
-        before, fresh = self._rows.get(key), tuple(cells)
+        before, fresh = self._rows.get(key), tuple([as_cell(one) for one in cells])
         if before is not None and before != fresh:
             self._update(key, before, fresh)
             self._rows[key] = fresh
@@ -177,8 +186,3 @@ class TaskTable(Table):
         """Send `Moved` after scrolling."""
         super().watch_scroll_y(old_value, new_value)
         self.post_message(self.Moved())
-
-    def _update(self, key: str, before: tuple[Cell, ...], cells: tuple[Cell, ...]) -> None:
-        for index, (old, new) in enumerate(zip(before, cells, strict=True)):
-            if old != new:
-                self.update_cell(key, str(index), new)

@@ -1,0 +1,55 @@
+"""Keys that arrive together."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+from textual import events
+from textual.widgets import Input
+
+from pilotmtc.tui.actions.tasks import TaskActions
+from pilotmtc.tui.app import MtcApp
+from pilotmtc.tui.widgets.dialogs import Form
+from tests.tui.driving import Driver
+from tests.tui.fixed import running
+from tests.tui.fixed_tasks import failed
+from tests.tui.stills import app_with
+from tests.tui.test_snapshots_tasks import app_of
+
+
+def send(app: MtcApp, keys: Sequence[str]) -> None:
+    """Send keys as a slow link does: all at once."""
+    for key in keys:
+        app.post_message(events.Key(key, key if len(key) == 1 else None))
+
+
+def test_letters_do_not_overtake_a_backspace_nor_leave_the_form_that_opens_for_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pilotmtc.tui.actions.pilots.usual_options", lambda site: {"site": "local"})
+
+    async def main() -> None:
+        app = app_with(running())
+        async with app.run_test(size=(80, 24)) as pilot:
+            screen = Driver(app, pilot)
+            await screen.see("● live")
+            send(app, ["p", *"abc", "backspace", *"def", "tab", "ctrl+u", "2"])
+            await screen.until(lambda: isinstance(app.screen, Form) and app.screen.query(Input)[1].value == "2")
+            assert app.screen.query(Input)[0].value == "abdef"
+
+    asyncio.run(main())
+
+
+def test_keys_wait_for_a_form_that_asks_the_store_first() -> None:
+    async def main() -> None:
+        app = app_of(failed())
+        async with app.run_test(size=(80, 24)) as pilot:
+            screen = Driver(app, pilot)
+            await screen.see("● live")
+            app.open_tasks("")
+            await screen.see("in order of id", "exit 137")
+            assert isinstance(app.screen, TaskActions)
+            send(app, ["e", "7"])
+            await screen.until(lambda: isinstance(app.screen, Form) and app.screen.query(Input)[0].value == "7")
+
+    asyncio.run(main())

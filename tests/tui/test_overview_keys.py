@@ -1,0 +1,122 @@
+"""The overview's keys and words, against a store that always says the same."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from pilotmtc.model import CampaignId, TaskId
+from pilotmtc.protocol.client.tasks import GetTasks
+from pilotmtc.protocol.client.watch import Overview
+from pilotmtc.protocol.records import FailureGroup
+from pilotmtc.states import Cause
+from pilotmtc.tui.app import MtcApp
+from pilotmtc.tui.screens.tasks import TasksScreen
+from pilotmtc.tui.widgets.cells import parts_bar, shares
+from pilotmtc.tui.widgets.dialogs import Confirm
+from tests.tui.driving import Driver
+from tests.tui.fixed import FixedGateway, running
+from tests.tui.fixed_tasks import mixed, pages
+
+
+def drive_fixed(
+    news: Overview, script: Callable[[Driver, MtcApp], Awaitable[None]], size: tuple[int, int] = (120, 40)
+) -> None:
+    """Run the screen on a store that says `news` until `script` is over."""
+    from pilotmtc.protocol.client.watch import GetOverview
+
+    async def main() -> None:
+        app = MtcApp(FixedGateway({GetOverview: news, GetTasks: pages(mixed())}))
+        async with app.run_test(size=size) as pilot:
+            screen = Driver(app, pilot)
+            await screen.see("● live")
+            await script(screen, app)
+
+    asyncio.run(main())
+
+
+def test_enter_opens_the_notice_under_the_cursor_although_another_came_above_it() -> None:
+    news = running(failures=True)
+
+    async def script(screen: Driver, app: MtcApp) -> None:
+        await screen.see("failed with exit code 137")
+        table = screen.table("notices")
+        table.focus()
+        await screen.press("down")
+        await screen.until(lambda: "exit:137" in (table.current or ""))
+        more = (*(news.failures or ()), FailureGroup(CampaignId(2), Cause.EXIT, 1, None, "", 9, TaskId(1_000_099)))
+        app.board.take(replace(news, seq=8, failures=more))
+        app.screen.take_news()  # type: ignore[attr-defined]  # it is the overview
+        await screen.see("failed with exit code 1")
+        await screen.press("enter")
+        await screen.until(lambda: isinstance(app.screen, TasksScreen))
+        await screen.see("tasks state:failed campaign:2 exit:137")
+
+    drive_fixed(news, script)
+
+
+def test_keys_act_on_what_has_the_focus() -> None:
+    async def script(screen: Driver, app: MtcApp) -> None:
+        await screen.see("Drain pilot", "Cancel pilot")
+        screen.table("campaigns").focus()
+        await screen.see("Cancel campaign", "Retry failed")
+        assert "Drain pilot" not in screen.text()
+        await screen.press("x", "d")
+        assert not isinstance(app.screen, Confirm)
+        await screen.press("r")
+        await screen.see("Retry all tasks that `campaign:2` finds", "42")
+        await screen.press("n", "down", "c")
+        await screen.see("Cancel all tasks that `campaign:1` finds")
+
+    drive_fixed(running(failures=True), script)
+
+
+def test_keys_that_are_shown_follow_the_size_at_once_and_have_their_own_names() -> None:
+    async def script(screen: Driver, app: MtcApp) -> None:
+        await screen.see("New pilot")
+        await screen._pilot.resize_terminal(30, 24)
+        await screen.until(lambda: "New pilot" not in screen.text() and "? Keys" in screen.text().splitlines()[-1])
+        helps = [command.help for command in app.get_system_commands(app.screen)]
+        assert "key ?" in helps
+        assert not any("_" in help_ for help_ in helps)
+        await screen._pilot.resize_terminal(120, 24)
+        await screen.see("New pilot")
+
+    drive_fixed(running(), script)
+
+
+def test_notices_can_be_read_after_they_have_gone() -> None:
+    async def script(screen: Driver, app: MtcApp) -> None:
+        app.notify("Pilot 3 is PENDING.", timeout=0.01)
+        await screen.until(lambda: not app._notifications)
+        await screen.press("exclamation_mark")
+        await screen.see("Notices so far", "Pilot 3 is PENDING.")
+
+    drive_fixed(running(), script)
+
+
+def test_names_are_cut_with_an_ellipsis() -> None:
+    async def script(screen: Driver, app: MtcApp) -> None:
+        await screen.until(lambda: re.search(r"QOSMax\w*… *$", screen.text(), re.MULTILINE))
+
+    drive_fixed(running(), script, (80, 24))
+
+
+@given(st.lists(st.integers(0, 10**9), min_size=1, max_size=8).filter(sum), st.integers(1, 200))
+def test_bars_are_off_by_less_than_a_cell(counts: list[int], width: int) -> None:
+    found = shares(counts, width)
+    assert sum(found) == width
+    for count, cells in zip(counts, found, strict=True):
+        assert abs(cells - count / sum(counts) * width) < 1
+
+
+def test_bar_tells_states_apart_without_colours_and_does_not_exaggerate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert parts_bar([(30, "green"), (10, "red"), (5, "cyan"), (5, "blue"), (950, "bright_black")], 20).plain == (
+        "█" + "░" * 19
+    )
+    assert len(set(parts_bar([(1, "cyan"), (1, "blue")], 2).plain)) == 2
