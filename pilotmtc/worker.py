@@ -41,6 +41,7 @@ class State:
 state = State()
 _found: dict[Hashable, object] = {}
 _namespaces: dict[str, dict[str, Any]] = {}
+_sources: dict[str, tuple[str, str, bool]] = {}
 
 
 def cached(loader: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -105,3 +106,49 @@ def restore(function: FunctionType, state: tuple[tuple[Any, dict[str, Any]], tup
     brought = slots["__globals__"]
     slots["__globals__"] = {name: brought[name] for name in brought if name not in set_here or name not in there}
     _function_setstate(function, found)
+
+
+def with_modules(sources: dict[str, tuple[str, str, bool]], found: T) -> T:
+    """Let `found` import these modules, as far as this Python has no others of their names, and return it.
+
+    Parameters
+    ----------
+    sources
+        By the name of a module: its file where it comes from, what is in that, and whether it is a package.
+    """
+    import sys
+
+    if not any(isinstance(finder, _Brought) for finder in sys.meta_path):
+        sys.meta_path.append(_Brought())
+    for name, source in sources.items():
+        if _sources.get(name, source) != source:  # it was edited, or another program has another one
+            there = sys.modules.get(name)
+            if isinstance(getattr(there, "__loader__", None), _Brought):
+                del sys.modules[name]
+        _sources[name] = source
+    return found
+
+
+class _Brought:
+    """Finds and loads modules whose source has come with functions."""
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> Any:
+        if name not in _sources:
+            return None
+        from importlib.machinery import ModuleSpec
+
+        file, _, is_package = _sources[name]
+        spec = ModuleSpec(name, self, origin=file or None, is_package=is_package)  # type: ignore[arg-type]
+        spec.has_location = bool(file)
+        return spec
+
+    def create_module(self, spec: object) -> None:
+        """Let Python make it."""
+
+    def exec_module(self, module: Any) -> None:
+        file, text, _ = _sources[module.__name__]
+        exec(compile(text, file or f"<{module.__name__}>", "exec", dont_inherit=True), module.__dict__)
+
+    def get_source(self, name: str) -> str:
+        """Return the source, for the lines of tracebacks."""
+        return _sources[name][1]

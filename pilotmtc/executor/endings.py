@@ -87,7 +87,10 @@ def _sentence(called: str, row: ReturnedCall) -> str:
     if row.state is TaskState.CANCELED:
         return f"{call} was canceled by somebody else; pilotmtc retry {row.task} runs it again"
     if row.cause in (Cause.EXIT, Cause.SIGNAL):
-        how = f"ended with exit code {row.exit_code}" if row.cause is Cause.EXIT else f"was {describe_end(row)}"
+        how = f"was {describe_end(row)}"
+        if row.cause is Cause.EXIT:  # a worker's 0 is recorded as another code, and the message has it
+            code = (row.message or "").partition(f"{_IN_CALL}, with exit code ")[2]
+            how = f"ended with exit code {code or row.exit_code}"
         text = f"{call}: its worker {how}{where} before the call returned"
     elif row.cause is None:
         text = f"{call} was not called"

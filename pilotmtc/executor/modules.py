@@ -62,6 +62,15 @@ class ShippedModules:
             there = getattr(there, name, None)
         return there is not found  # as of functions within functions
 
+    def travel_from(self, module: str, places: Sequence[str]) -> bool:
+        """Return whether a module that is in those places, and need not be imported yet, is sent."""
+        top = module.partition(".")[0]
+        if not self._automatic or top in _NEVER or not places:
+            return False
+        return any(module == name or module.startswith(f"{name}.") for name in self._named) or not any(
+            _is_installed(place) for place in places
+        )
+
     def _ships(self, module: str) -> bool:
         with _lock:
             names = self._names()

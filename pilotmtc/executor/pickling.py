@@ -23,6 +23,7 @@ from pilotmtc.executor.modules import ShippedModules
 from pilotmtc.executor.namespaces import Namespaces
 from pilotmtc.executor.reductions import ALWAYS, OF_FUNCTIONS, Cache, Locks, reduce_cache
 from pilotmtc.executor.snapshots import Snapshot
+from pilotmtc.executor.sources import NeededSources, WithSources
 from pilotmtc.executor.texts import name_of
 from pilotmtc.model import INLINE_BYTES, Value
 from pilotmtc.pickled import digest_of, dump_value, size_of
@@ -129,7 +130,11 @@ class Pickler:
 
     def alone(self, value: object) -> Blob:
         """Return a pickled function, or things that hold functions, which are to be made as if they were imported."""
-        return _blob(dump_value(value, functools.partial(self._dumps, kind=_Kind.FUNCTIONS)))
+        needed = NeededSources(self._modules)
+        dumps = functools.partial(self._dumps, kind=_Kind.FUNCTIONS, needed=needed)
+        parts = dump_value(value, dumps)
+        sources = needed.read()
+        return _blob(dump_value(WithSources(sources, value), dumps) if sources else parts)
 
     def call(self, args: Sequence[object], kwargs: dict[str, object]) -> PickledCall:
         """Return the arguments of a call."""
@@ -146,7 +151,7 @@ class Pickler:
     def _call(self, args: Sequence[object], kwargs: dict[str, object]) -> PickledCall:
         if not any(isinstance(value, PilotFuture | StoredValue) for value in (*args, *kwargs.values())):
             try:
-                return _with_blob(dump_value((args, kwargs), self._dumps))
+                return _with_blob(dump_value((args, kwargs), self._dump_value))
             except NotByItself:  # there is one further inside
                 pass
         return self._with_references((args, kwargs))
@@ -155,12 +160,15 @@ class Pickler:
         """Return a value for `put`: fast if it is plain."""
         if _is_plain((value,), {}) is not _Plain.NO:
             return _blob(dump_value(value))
-        return _blob(dump_value(value, self._dumps))
+        return _blob(dump_value(value, self._dump_value))
 
-    def _dumps(self, value: object, *, kind: "_Kind | None" = None, **more: Any) -> bytes:
+    def _dump_value(self, value: object, **more: Any) -> bytes:
+        return self._dumps(value, kind=_Kind.VALUES, **more)
+
+    def _dumps(self, value: object, *, kind: "_Kind", **more: Any) -> bytes:
         with self._modules.by_value():
             file = io.BytesIO()
-            _kinds()[kind or _Kind.VALUES](file, self._key, self._modules, **more).dump(value)
+            _kinds()[kind](file, self._key, self._modules, **more).dump(value)
         return file.getvalue()
 
     def _with_references(self, value: object) -> PickledCall:
@@ -283,6 +291,9 @@ def _kinds() -> dict[_Kind, Any]:
             self._locks = Locks()
             self._modules = modules
 
+        def by_value(self, found: types.FunctionType) -> None:
+            """Take note that a function travels by value."""
+
         def reducer_override(self, found: object) -> Any:
             if isinstance(found, Cache) and self._modules.travels(found):
                 return reduce_cache(found)
@@ -294,6 +305,7 @@ def _kinds() -> dict[_Kind, Any]:
             made = super().reducer_override(found)
             if isinstance(found, types.FunctionType) and isinstance(made, tuple) and len(made) == _MADE:
                 self._locks.replace(made[2][1]["__globals__"])
+                self.by_value(found)
                 return self._spaces.reduced(found, made)
             if isinstance(found, type) and "__slots__" in vars(found) and not issubclass(found, tuple):
                 return with_slots(found, made)
@@ -311,6 +323,15 @@ def _kinds() -> dict[_Kind, Any]:
 
     class FunctionPickler(Pickler):
         dispatch_table = collections.ChainMap(OF_FUNCTIONS, *Pickler.dispatch_table.maps)
+
+        def __init__(
+            self, file: io.BytesIO, key: str, modules: ShippedModules, needed: NeededSources, **more: Any
+        ) -> None:
+            super().__init__(file, key, modules, **more)
+            self._needed = needed
+
+        def by_value(self, found: types.FunctionType) -> None:
+            self._needed.add(found)
 
     return {_Kind.VALUES: Pickler, _Kind.WITH_REFERENCES: ReferencePickler, _Kind.FUNCTIONS: FunctionPickler}
 

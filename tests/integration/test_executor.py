@@ -377,17 +377,18 @@ def test_argument_that_cannot_be_loaded(pool: PilotExecutor) -> None:
 
 def test_worker_that_dies_takes_its_call_and_nothing_else(pool: PilotExecutor) -> None:
     def die(how: int) -> None:
-        if how:
-            os._exit(how)
-        os.kill(os.getpid(), 11)
+        if how < 0:
+            os.kill(os.getpid(), -how)
+        os._exit(how)
 
     futures = [pool.submit(pow, n, 2) for n in range(20)]
-    exits, crashes = pool.submit(die, 3), pool.submit(die, 0)
+    exits, leaves, crashes = pool.submit(die, 3), pool.submit(die, 0), pool.submit(die, -11)
     futures += [pool.submit(pow, n, 2) for n in range(20, 40)]
     error = exits.exception(LIMIT_S)
     assert isinstance(error, TaskFailed)
     assert "its worker ended with exit code 3" in str(error)
     assert (error.task, error.cause, error.returncode) == (exits.task_id, "EXIT", 3)
+    assert "its worker ended with exit code 0" in str(leaves.exception(LIMIT_S))
     error = crashes.exception(LIMIT_S)
     assert isinstance(error, TaskFailed)
     assert "killed by SIGSEGV" in str(error)

@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import inspect
 import io
 import pickle
 import subprocess
@@ -18,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pilotmtc import worker
 from pilotmtc.errors import UsageError
 from pilotmtc.executor.future import PilotFuture, StoredValue
 from pilotmtc.executor.loading import _loads
@@ -329,6 +331,75 @@ def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleTy
 
 def test_what_it_needs_of_other_such_modules_travels_too(pickler: Pickler, helper: Any) -> None:
     assert run_elsewhere(pickler.function(helper.work).blob, "ab") == "AB!"
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A package that is not installed, whose function imports when it runs."""
+    files = {
+        "__init__": "",
+        "work": """
+            def late(x):
+                import os.path, json
+                import mtc_beside
+                from . import near
+                from .deep.far import Far
+                return mtc_beside.Z, near.Y, Far(x).x, near.__file__.endswith("near.py")
+
+            def broken():
+                import mtc_broken
+
+            def missing():
+                import mtc_missing
+        """,
+        "near": "from .other import Y",
+        "other": "Y = 5",
+        "deep/__init__": "__all__ = []",
+        "deep/far": "from ..other import *\nclass Far:\n    def __init__(self, x):\n        self.x = x + str(Y)",
+        "../mtc_beside": "Z = 1000",
+        "../mtc_broken": "Z = (",
+    }
+    for name, text in files.items():
+        path = tmp_path / "mtc_pack" / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(textwrap.dedent(text))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import mtc_pack.work  # type: ignore[import-not-found]
+
+    yield mtc_pack.work
+    for name in [name for name in sys.modules if name.startswith("mtc_")]:
+        del sys.modules[name]
+
+
+def test_what_functions_import_when_they_run_travels(pickler: Pickler, package: Any) -> None:
+    before = {name for name in sys.modules if name.startswith("mtc_")}
+    blob = pickler.function(package.late).blob
+    assert {name for name in sys.modules if name.startswith("mtc_")} == before, "they are not imported here for that"
+    assert run_elsewhere(blob, "a") == "(1000, 5, 'a5', True)"
+
+
+def test_sources_travel_as_other_modules_do(pickler: Pickler, package: Any) -> None:
+    assert b"Z = 1000" in b"".join(pickler.function(package.late).blob.parts)
+    not_wanted = Pickler(POOL, ShippedModules(False)).function(package.late)
+    assert b"Z = 1000" not in b"".join(not_wanted.blob.parts)
+    with pytest.raises(AssertionError, match="No module named 'mtc_missing'"):
+        run_elsewhere(pickler.function(package.missing).blob)
+    with pytest.raises(AssertionError, match=r'mtc_broken.py", line 1\n.*Z = \('):
+        run_elsewhere(pickler.function(package.broken).blob)
+
+
+def test_modules_that_have_come_are_replaced_by_newer_ones() -> None:
+    source = {"mtc_came": ("/there/mtc_came.py", "X = 1", False)}
+    assert worker.with_modules(source, 7) == 7
+    import mtc_came  # type: ignore[import-not-found]
+
+    worker.with_modules(source, 7)
+    assert sys.modules["mtc_came"] is mtc_came
+    worker.with_modules({"mtc_came": ("/there/mtc_came.py", "X = 2", False)}, 7)
+    import mtc_came
+
+    assert (mtc_came.X, mtc_came.__file__, inspect.getsource(mtc_came)) == (2, "/there/mtc_came.py", "X = 2\n")
+    del sys.modules["mtc_came"]
 
 
 def test_nothing_travels_if_that_is_not_wanted(helper: Any) -> None:
