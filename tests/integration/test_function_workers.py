@@ -1011,6 +1011,12 @@ def other_python(minor: int) -> str:
     pytest.skip(f"there is no Python 3.{minor} here")
 
 
+def test_cloudpickle_that_travels_is_used_whatever_there_is(node: Node) -> None:
+    (node.directory / "cloudpickle.py").write_text("raise RuntimeError('too old')")
+    result = node.run(node.function(lambda: cloudpickle.__version__), env={"PYTHONPATH": str(node.directory)})
+    assert node.value(result) == cloudpickle.__version__
+
+
 @pytest.mark.parametrize("minor", [9, 10, 12, 13, 14])
 def test_calls_run_in_other_pythons(node: Node, minor: int) -> None:
     python = other_python(minor)

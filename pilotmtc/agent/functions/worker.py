@@ -32,13 +32,15 @@ class Carried:
 
 
 def carry(cloudpickle: str) -> None:
-    """Let the pilot's own pilotmtc be imported whatever this Python has, and cloudpickle if it has none."""
+    """Let the pilot's own pilotmtc and cloudpickle be imported, whatever this Python has.
+
+    An older cloudpickle lacks what pickles of a newer one refer to.
+    """
     here = os.path.abspath(__file__)
     for _ in range(4):
         here = os.path.dirname(here)
     finder = next(each for each in sys.meta_path if getattr(each, "__name__", "") == "PathFinder")
-    sys.meta_path.insert(0, Carried(finder, {"pilotmtc": here}))
-    sys.meta_path.append(Carried(finder, {"cloudpickle": cloudpickle}))
+    sys.meta_path.insert(0, Carried(finder, {"pilotmtc": here, "cloudpickle": cloudpickle}))
 
 
 def main() -> None:
