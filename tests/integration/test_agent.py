@@ -169,6 +169,8 @@ def test_what_cannot_be_started_says_why(site: Site, tmp_path: Path) -> None:
     plain = tmp_path / "plain"
     plain.write_text("echo a script without a first line: $1\n")
     plain.chmod(0o755)
+    link = tmp_path / "link"
+    link.symlink_to(site.url)
     tasks = site.submit(
         Template(("no-such-program",)),
         Template(("./no-such-file",)),
@@ -177,6 +179,8 @@ def test_what_cannot_be_started_says_why(site: Site, tmp_path: Path) -> None:
         Template(("true",), stdin="/no/such/input"),
         Template((str(tmp_path),)),
         Template(("true", *["x" * 100_000] * 60)),
+        shell("echo x", stdout=f"{site.url}-wal"),
+        shell("echo x >&2", stderr=str(link)),
         Template((str(plain), "x")),
     )
     site.start()
@@ -184,7 +188,8 @@ def test_what_cannot_be_started_says_why(site: Site, tmp_path: Path) -> None:
     for task, words in zip(
         tasks,
         ("no-such-program: no such program", "./no-such-file: No such", "cannot enter the directory /no/such/directory",
-         "the interpreter", "cannot open /no/such/input", "Permission denied", "argument 1 has 100000"),
+         "the interpreter", "cannot open /no/such/input", "Permission denied", "argument 1 has 100000",
+         "-wal, for stdout, is a file of the store: name another one", "link, for stderr, is a file of the store"),
         strict=False,
     ):  # fmt: skip
         last = site.last(task)

@@ -1,5 +1,6 @@
 """Starting a task as a process of its own: its environment, its files, its birth."""
 
+import contextlib
 import errno
 import os
 import resource
@@ -24,6 +25,7 @@ from pilotmtc.system.open_files import limit_as_found
 from pilotmtc.template import Expanded, expand, functions
 
 _DUP2 = os.POSIX_SPAWN_DUP2
+_OF_STORE = ("", "-wal", "-shm", ".lock")
 _OPEN_OUT = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 _OPEN_THERE = ('exec <"$1"', 'exec >"$1"', 'exec 2>"$1"', 'exec >"$1" 2>&1')
 _TASKS = (1 << guard.HALF) - 1
@@ -82,6 +84,7 @@ class ProcessLauncher:
         self._env = dict(environ)  # changed in place for each task: a copy would cost more than the rest
         self._env["PILOTMTC_PILOT_ID"] = str(pilot)
         self._env["PILOTMTC_STORE"] = store
+        self._store = "" if "://" in store else os.path.abspath(store)
         self._functions = functions(environ)
         self._threads_set = "OMP_NUM_THREADS" in self._env
         self._cwd_env = self._env.get("PWD", self._directory)
@@ -304,7 +307,10 @@ class ProcessLauncher:
         out_flags = _OPEN_OUT if process.append else _OPEN_OUT | os.O_TRUNC
 
         def named(path: str, flags: int, number: int) -> int:
-            fd = _open(path, flags, ("stdin", "stdout", "stderr")[number], opened)
+            what = ("stdin", "stdout", "stderr")[number]
+            if number and self._is_of_store(path):
+                raise LaunchError(f"{path}, for {what}, is a file of the store: name another one")
+            fd = _open(path, flags, what, opened)
             if fd is None:
                 fifos.append((_OPEN_THERE[3 if number == 1 and todo.stderr == path else number], path))
             return null if fd is None else fd
@@ -326,6 +332,14 @@ class ProcessLauncher:
             err = named(todo.stderr, out_flags, 2)
             process.err_path = os.path.abspath(todo.stderr)
         return [(_DUP2, stdin, 0), (_DUP2, out, 1), (_DUP2, err, 2)], fifos
+
+    def _is_of_store(self, path: str) -> bool:
+        """Return whether a file is one of the store's own, which an output would destroy."""
+        for suffix in _OF_STORE if self._store else ():
+            with contextlib.suppress(OSError, ValueError):  # one of the two does not exist
+                if os.path.samefile(path, f"{self._store}{suffix}"):
+                    return True
+        return False
 
     def _spawn(self, program: str, argv: list[str], env: Mapping[str, str], files: list[tuple[int, int, int]]) -> int:
         try:
