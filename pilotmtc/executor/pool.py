@@ -220,12 +220,14 @@ class PilotExecutor(_Caller):
             raise ValueError(f"max_workers={max_workers}: max_workers must be greater than 0")
         if initializer is not None and not callable(initializer):
             raise TypeError(f"initializer={shown(initializer)}: initializer must be a callable")
+        if isinstance(initargs, str) or not isinstance(initargs, Iterable):
+            raise TypeError(f"initargs={shown(initargs)}: give a tuple, as in initargs=({shown(initargs)},)")
         if resume and not name:
             raise UsageError("resume=True needs the name of what to go on with: give name=, as then")
         if pilots not in (_OWN, _ANY):
             raise UsageError(f"pilots={shown(pilots)} is neither {_OWN!r} nor {_ANY!r}")
         calls, pilot_options = split_options(options, *_KEYWORDS)
-        where = find_store(store, given.text("site", site))
+        where = find_store(None if store is None else given.path("store", store), given.text("site", site))
         remote = where.target is not None
         if not remote:
             check_file(where.path)
@@ -247,7 +249,7 @@ class PilotExecutor(_Caller):
                 ship=True if ship is None else ship,
                 initializer=initializer,
                 initargs=tuple(initargs),
-                progress=progress_of(progress),
+                progress=progress_of(None if progress is None else given.flag("progress", progress)),
             )
         )
         self._max_workers = max_workers or _room(self._engine.plan, self._setup)

@@ -110,11 +110,15 @@ def test_workers_are_cores_of_pilots() -> None:
         ({"cores": 100_000}, UsageError, "a call needs 100000 cores"),
         ({"max_workers": 2, "gpus": 1}, UsageError, "GPU"),
         ({"python": 3}, UsageError, "python=3 is not a path"),
+        ({"store": 3}, UsageError, "store=3 is not a path"),
+        ({"initializer": print, "initargs": "m.npz"}, TypeError, r"give a tuple, as in initargs=\('m.npz',\)"),
+        ({"initializer": print, "initargs": 3}, TypeError, r"give a tuple, as in initargs=\(3,\)"),
+        ({"progress": "yes"}, UsageError, "progress='yes' is neither True nor False"),
     ],
 )
 def test_pool_looks_at_its_words(given: Any, kind: type[Exception], words: str, tmp_path: Path) -> None:
     with pytest.raises(kind, match=words):
-        PilotExecutor(store=tmp_path / "s.db", **given)
+        PilotExecutor(**{"store": tmp_path / "s.db", **given})
 
 
 def test_pool_that_calls_nothing_touches_nothing(tmp_path: Path) -> None:
