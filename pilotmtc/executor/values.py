@@ -13,7 +13,6 @@ from pilotmtc.pickled import map_file
 from pilotmtc.protocol.base import R, Request
 from pilotmtc.protocol.values import MAX_VALUE_BYTES, PART_BYTES, GetValue, PutValue
 from pilotmtc.session.link import StoreLink
-from pilotmtc.units import format_memory
 
 _PICKLE = b"\x80"  # so a pickle begins that no buffers follow
 _AHEAD = 8  # messages under way
@@ -54,7 +53,7 @@ class Values:
     def _put_large(self, blob: Blob, campaign: CampaignId | None) -> None:
         if blob.size > MAX_VALUE_BYTES:
             raise UsageError(
-                f"a value of {format_memory(blob.size)} is too large, as {format_memory(MAX_VALUE_BYTES)} is most: "
+                f"a value of {blob.size:,} bytes is too large, as {MAX_VALUE_BYTES:,} bytes is most: "
                 "write it to a file that all nodes see, and give the file's name"
             )
         ask = PutValue(blob.digest, 0, blob.size, b"", campaign)

@@ -7,7 +7,7 @@ from pilotmtc.model import CampaignId, PilotId
 from pilotmtc.protocol.base import CLIENTS_AND_AGENTS, USER_AND_STEWARDS, Effect, Handling, Reply, Request
 
 PART_BYTES = 1 << 20  # of a value, in one message
-MAX_VALUE_BYTES = 1 << 30
+MAX_VALUE_BYTES = (1 << 30) + (16 << 20)  # an array of 1 GiB, and what else is pickled with it
 
 
 class ValueStatus(Reply, frozen=True):
