@@ -6,8 +6,9 @@ from typing import Unpack
 
 from pilotmtc import pilots
 from pilotmtc.errors import UsageError
-from pilotmtc.model import Pilot, PilotDescription, PilotId
+from pilotmtc.model import CampaignId, Pilot, PilotDescription, PilotId
 from pilotmtc.protocol.base import Changed
+from pilotmtc.protocol.client.campaigns import GetCampaigns
 from pilotmtc.protocol.client.pilots import (
     CancelPilot,
     DrainPilot,
@@ -21,7 +22,7 @@ from pilotmtc.protocol.client.pilots import (
 )
 from pilotmtc.session.arguments import seconds, whole
 from pilotmtc.session.link import StoreLink
-from pilotmtc.session.look.follow import get_campaign
+from pilotmtc.session.look.follow import get_campaign, is_finished
 from pilotmtc.session.submit.pilot import PilotOptions, describe
 from pilotmtc.sites import LOCAL
 from pilotmtc.states import PILOT_FINAL
@@ -100,7 +101,7 @@ class Pilots:
         wait_s
             How long to wait for it to become active, or for the scheduler to accept it; None: some seconds.
         **options
-            See `PilotOptions`.
+            See `PilotOptions`. If several campaigns have a name, it is that of the only one that is not finished.
 
         Raises
         ------
@@ -111,8 +112,19 @@ class Pilots:
         """
         campaign = options.get("campaign")
         if campaign is not None:
-            options["campaign"] = get_campaign(self._link, campaign).id
+            options["campaign"] = self._campaign(campaign)
         return pilots.start(self._link.store, self._link.url, self.describe(**options), wait_s)
+
+    def _campaign(self, campaign: int | str) -> CampaignId:
+        if isinstance(campaign, str):
+            live = [
+                one
+                for one in self._link.call(GetCampaigns()).campaigns
+                if one.name == campaign and not is_finished(one)
+            ]
+            if len(live) == 1:
+                return live[0].id
+        return get_campaign(self._link, campaign).id
 
     def drain(self, pilot: int) -> Changed:
         """Let a pilot finish its running tasks, take no new ones, and end."""

@@ -161,6 +161,18 @@ def test_values_in_results(session: Session) -> None:
     assert result.value == large == bytes(3_000_000)
 
 
+def test_pilots_are_for_the_campaign_of_a_name_that_is_not_finished(session: Session) -> None:
+    """A program that is started every day has several of its name."""
+    session.cancel(campaign=session.submit("true", name="daily"))
+    today = session.submit("true", name="daily")
+    pilot = session.pilots.submit(cores=1, campaign="daily")
+    assert pilot.description.campaign == today
+    session.wait(today, LIMIT_S)
+    with pytest.raises(UsageError, match="2 campaigns are called 'daily'"):
+        session.pilots.submit(cores=1, campaign="daily")
+    session.pilots.cancel(pilot.id)
+
+
 def test_command_has_no_value(session: Session) -> None:
     campaign = session.submit("echo hi")
     pilot = session.pilots.submit(cores=1, idle="0.1s")
