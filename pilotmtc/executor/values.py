@@ -2,10 +2,13 @@
 
 import collections
 import concurrent.futures
+import contextlib
+import logging
+import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 
-from pilotmtc.errors import StoreError, UsageError
+from pilotmtc.errors import ConfigError, StoreError, UsageError
 from pilotmtc.executor.loading import Bytes
 from pilotmtc.executor.pickling import Blob
 from pilotmtc.model import CampaignId, Value
@@ -14,6 +17,7 @@ from pilotmtc.protocol.base import R, Request
 from pilotmtc.protocol.values import MAX_VALUE_BYTES, PART_BYTES, GetValue, PutValue
 from pilotmtc.session.link import StoreLink
 
+log = logging.getLogger(__name__)
 _PICKLE = b"\x80"  # so a pickle begins that no buffers follow
 _AHEAD = 8  # messages under way
 _TRIES = 3
@@ -57,14 +61,33 @@ class Values:
                 "write it to a file that all nodes see, and give the file's name"
             )
         ask = PutValue(blob.digest, 0, blob.size, b"", campaign)
-        for _ in range(_TRIES):
-            received = self._link.call(ask).received
+        for number in range(_TRIES):
+            status = self._link.call(ask)
+            received = status.received
+            if not number and not received and self._here and status.parts:
+                received = self._put_file(blob, status.parts, campaign)
             pieces = _pieces(blob.parts, received)
             for status in self._answers(PutValue(blob.digest, at, blob.size, data, campaign) for at, data in pieces):
                 received = status.received
             if received == blob.size:
                 return
         raise StoreError(f"the store took {received} of the {blob.size} bytes of value {blob.digest}: try again")
+
+    def _put_file(self, blob: Blob, parts: str, campaign: CampaignId | None) -> int:
+        """Give the store on this host a value as a file; return how many bytes it has then: none if that cannot be."""
+        from pilotmtc.store.file.value_files import SYNC_BYTES, make_part, part_name  # few programs put what is large
+
+        name = part_name(blob.digest)
+        path = os.path.join(parts, name)
+        try:
+            _write(make_part(parts, path, blob.size), blob, SYNC_BYTES)
+            return self._link.call(PutValue(blob.digest, 0, blob.size, b"", campaign, file=name)).received
+        except (OSError, ConfigError) as error:  # the store itself says it better, if it cannot either
+            log.debug("value %s is not put as a file: %s", blob.digest, error)
+            return 0
+        finally:
+            with contextlib.suppress(OSError):  # the store has taken it, or will remove it
+                os.unlink(path)
 
     def get(self, value: Value) -> Bytes:
         """Return the bytes of a value; what is loaded from buffers in them may be changed.
@@ -101,6 +124,20 @@ class Values:
             under_way.append(self._link.send(request))
         while under_way:
             yield under_way.popleft().result()
+
+
+def _write(descriptor: int, blob: Blob, sync_bytes: int) -> None:
+    with open(descriptor, "wb", buffering=0) as file:
+        unsynced = 0
+        for part in blob.parts:
+            view = memoryview(part).cast("B")
+            while view:
+                written = file.write(view[:sync_bytes]) or 0
+                view = view[written:]
+                unsynced += written
+                if unsynced >= sync_bytes:
+                    os.fdatasync(descriptor)
+                    unsynced = 0
 
 
 def _pieces(parts: Sequence[Bytes], offset: int) -> Iterator[tuple[int, bytes]]:

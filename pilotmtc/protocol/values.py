@@ -11,9 +11,13 @@ MAX_VALUE_BYTES = (1 << 30) + (16 << 20)  # an array of 1 GiB, and what else is 
 
 
 class ValueStatus(Reply, frozen=True):
-    """The store has the first `received` bytes; when these are all, it has checked them and keeps the value."""
+    """The store has the first `received` bytes; when these are all, it has checked them and keeps the value.
+
+    `parts` is where a client on the store's host may put a file that holds the whole value, if that spares something.
+    """
 
     received: int
+    parts: str = ""
 
 
 class PutValue(Request[ValueStatus], frozen=True, tag="put_value"):
@@ -37,6 +41,9 @@ class PutValue(Request[ValueStatus], frozen=True, tag="put_value"):
         Keep the value as long as this campaign; the tasks that mention it do so, too.
     pilot
         An agent names its own.
+    file
+        The name of a file in `ValueStatus.parts` that holds the whole value, which comes without `data` then. The store
+        takes it; if it is not there, nothing has been received.
     """
 
     handling = Handling(said_by=CLIENTS_AND_AGENTS | USER_AND_STEWARDS, effect=Effect.DURABLE, bulky=True)
@@ -47,6 +54,7 @@ class PutValue(Request[ValueStatus], frozen=True, tag="put_value"):
     data: bytes
     campaign: CampaignId | None = None
     pilot: PilotId | None = None
+    file: str = ""
 
 
 class ValuePart(Reply, frozen=True):

@@ -12,7 +12,7 @@ from pilotmtc.errors import StoreError, UsageError
 from pilotmtc.model import CampaignId, Function, Template
 from pilotmtc.protocol.client.maintenance import CheckStore, CompactStore, SnapshotStore
 from pilotmtc.protocol.values import MAX_VALUE_BYTES, PART_BYTES, GetValue, PutValue
-from pilotmtc.store.file.value_files import ValueFiles, names, values_directory
+from pilotmtc.store.file.value_files import ValueFiles, make_part, names, part_name, values_directory
 from pilotmtc.store.file.values import ROW_BYTES, UNUSED_S, leave_values
 from pilotmtc.store.interface import Store
 from pilotmtc.store.sqlite import SqliteStore
@@ -292,3 +292,51 @@ def test_copy_says_which_values_it_lacks(local: SqliteStore, tmp_path: Path) -> 
     copy.close()
     with pytest.raises(UsageError, match="one of the store's own files"):
         local.call(SnapshotStore(local.call(GetValue(digest, limit=0)).path + "x"))
+
+
+# -- files that clients on the store's host write ---------------------------------------------------------------------
+
+
+def part(store: Store, data: bytes, name: str = "") -> tuple[Path, PutValue]:
+    """Write a file as a client does; return it, and the request that gives it to the store."""
+    digest = digest_of(LARGE)
+    parts = store.call(PutValue(digest, 0, len(LARGE), b"")).parts
+    path = Path(parts) / (name or part_name(digest))
+    with os.fdopen(make_part(parts, str(path), len(data)), "wb") as file:
+        file.write(data)
+    return path, PutValue(digest, 0, len(LARGE), b"", file=path.name)
+
+
+def test_file_that_a_client_has_written_is_taken_as_it_is(store: Store) -> None:
+    path, request = part(store, LARGE)
+    inode = path.stat().st_ino
+    assert store.call(request).received == len(LARGE)
+    assert not path.exists()
+    kept = Path(store.call(GetValue(digest_of(LARGE))).path)
+    assert (kept.stat().st_ino, kept.read_bytes()) == (inode, LARGE)
+    assert store.call(request).received == len(LARGE)  # again
+
+
+def test_file_that_is_not_there_is_not_received(store: Store) -> None:
+    path, request = part(store, LARGE)
+    path.unlink()
+    assert store.call(request).received == 0
+
+
+@pytest.mark.parametrize(
+    ("data", "words"), [(b"x" + LARGE[1:], "not what its digest says"), (LARGE[1:], "bytes, not"), (b"", "0 bytes")],
+    ids=["other", "short", "empty"],
+)  # fmt: skip
+def test_file_of_something_else_is_removed(store: Store, data: bytes, words: str) -> None:
+    path, request = part(store, data)
+    with pytest.raises(UsageError, match=words):
+        store.call(request)
+    assert not path.exists()
+    assert not store.call(GetValue(digest_of(LARGE))).found
+
+
+@pytest.mark.parametrize("name", ["../../store.db", "other", "DIGEST-/x"])
+def test_only_files_among_the_parts_are_taken(store: Store, name: str) -> None:
+    request = PutValue(digest_of(LARGE), 0, len(LARGE), b"", file=name.replace("DIGEST", digest_of(LARGE)))
+    with pytest.raises(UsageError, match="cannot be the value"):
+        store.call(request)

@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterator
 from functools import partial
 from pathlib import Path
 
-from pilotmtc.errors import ConfigError, StoreError, UsageError
+from pilotmtc.errors import ConfigError, StoreError, UsageError, shown
 from pilotmtc.store.live.participant import Staged
 from pilotmtc.system import private_files
 from pilotmtc.units import format_memory
@@ -25,7 +25,7 @@ from pilotmtc.units import format_memory
 log = logging.getLogger("pilotmtc.store.server")
 
 _PARTS = "parts"  # the directory of files that are not complete
-_SYNC_BYTES = 64 << 20  # so much is written between two syncs: a large value must not keep the disk busy at its end
+SYNC_BYTES = 64 << 20  # so much is written between two syncs: a large value must not keep the disk busy at its end
 _ABANDONED_S = 3600.0
 _LOCK_S = 30.0
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -39,10 +39,10 @@ def values_directory(store: str) -> str:
 class _Upload:
     """A value that has come in part."""
 
-    def __init__(self, part: str) -> None:
+    def __init__(self, part: str, found: "hashlib._Hash | None" = None, received: int = 0) -> None:
         self.part = part
-        self.received = 0
-        self.hash = hashlib.sha256()
+        self.received = received
+        self.hash = found or hashlib.sha256()
         self.touched_at = time.monotonic()
 
 
@@ -58,6 +58,11 @@ class ValueFiles(Staged):
         self._lock = threading.Lock()
         self._uploads: dict[tuple[str, int], _Upload] = {}  # by digest and size
         self._complete: dict[tuple[str, int], str] = {}  # files that no row has yet
+
+    @property
+    def parts(self) -> str:
+        """The directory of files that are not complete."""
+        return os.path.join(self._directory, _PARTS)
 
     def path(self, name: str) -> str:
         """Return where the file is whose name is in the store."""
@@ -129,19 +134,46 @@ class ValueFiles(Staged):
                     raise
             return upload.received
 
+    def take_file(self, digest: str, size: int, name: str) -> bool:
+        """Take a file among the parts that a client has written, and return True; False if it is not there.
+
+        Raises
+        ------
+        UsageError
+            If it is not the value that the digest names. It is removed then.
+        StoreError
+            If the disk fails.
+        """
+        if not name.startswith(f"{digest}-") or "/" in name:
+            raise UsageError(f"the file {shown(name)} cannot be the value {digest}: begin its name with that")
+        part = os.path.join(self.parts, name)
+        with self._alone(), _explained(self._directory):
+            if (digest, size) in self._complete:
+                self._unlink(f"{_PARTS}/{name}")
+                return True
+            try:
+                with os.fdopen(private_files.open_file(part, os.O_RDONLY), "rb") as file:
+                    found = hashlib.file_digest(file, "sha256")
+                    upload = _Upload(part, found, os.fstat(file.fileno()).st_size)
+            except FileNotFoundError:  # a server that has just begun removes parts
+                return False
+            try:
+                if upload.received != size:
+                    raise UsageError(f"the file of the value {digest} has {upload.received} bytes, not {size}")
+                self._complete[digest, size] = self._finish(upload, digest)
+            except BaseException:
+                self._unlink(f"{_PARTS}/{name}")
+                raise
+            return True
+
     def _begin(self, digest: str, size: int) -> _Upload:
         """Make the file for a new value."""
         now = time.monotonic()
         for key, upload in list(self._uploads.items()):
             if now - upload.touched_at > _ABANDONED_S:
                 self._drop(key)
-        directory = os.path.join(self._directory, _PARTS)
-        private_files.make_below(os.path.dirname(self._directory), directory)
-        room = os.statvfs(directory)
-        if size > room.f_bavail * room.f_frsize:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        upload = _Upload(os.path.join(directory, f"{digest}-{secrets.token_hex(4)}"))
-        os.close(private_files.open_file(upload.part, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+        upload = _Upload(os.path.join(self.parts, part_name(digest)))
+        os.close(make_part(self.parts, upload.part, size))
         return upload
 
     def _finish(self, upload: _Upload, digest: str) -> str:
@@ -200,7 +232,7 @@ class ValueFiles(Staged):
 
     def remove_parts(self) -> None:
         """Remove what an earlier server has left of values that have come in part."""
-        for path in _files(os.path.join(self._directory, _PARTS)):
+        for path in _files(self.parts):
             self._unlink(f"{_PARTS}/{path.name}")
 
     def sweep(self, known: Collection[str]) -> None:
@@ -216,6 +248,27 @@ class ValueFiles(Staged):
                 continue
             if time.time() - changed_at > _ABANDONED_S:
                 self._unlink(name)
+
+
+def part_name(digest: str) -> str:
+    """Return a new name for a file of a value."""
+    return f"{digest}-{secrets.token_hex(4)}"
+
+
+def make_part(parts: str, path: str, size: int) -> int:
+    """Make a file for a value of `size` bytes, and the directory of such `parts`; return its descriptor.
+
+    Raises
+    ------
+    OSError
+        If that cannot be, or if there is no room.
+    """
+    directory = os.path.dirname(parts)
+    private_files.make_below(os.path.dirname(directory), parts)
+    room = os.statvfs(parts)
+    if size > room.f_bavail * room.f_frsize:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return private_files.open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
 
 
 def names(directory: str) -> Iterator[str]:
@@ -237,7 +290,7 @@ def _append(upload: _Upload, data: memoryview) -> None:
         written = 0
         while written < len(data):
             written += os.pwrite(descriptor, data[written:], upload.received + written)
-        if upload.received // _SYNC_BYTES != (upload.received + written) // _SYNC_BYTES:
+        if upload.received // SYNC_BYTES != (upload.received + written) // SYNC_BYTES:
             os.fdatasync(descriptor)
     finally:
         os.close(descriptor)

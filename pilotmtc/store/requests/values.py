@@ -53,10 +53,12 @@ def put_value(tx: Transaction, request: PutValue) -> ValueStatus | InThread:
             value = keep_data(tx, digest, request.data)
         elif name := tx.value_files.complete(digest, size):
             value = keep_file(tx, digest, size, name)
+        elif request.file:
+            return InThread(partial(_take_file, tx.value_files, request))
         elif request.data:
             return InThread(partial(_take, tx.value_files, request))
         else:
-            return ValueStatus(tx.value_files.received(digest, size))
+            return ValueStatus(tx.value_files.received(digest, size), tx.value_files.parts)
     if request.campaign is None:
         touch_value(tx, value)
     else:
@@ -82,6 +84,10 @@ def _check(tx: Transaction, request: PutValue, value: StoredValue | None) -> Non
 def _take(files: ValueFiles, request: PutValue) -> ValueStatus | None:
     received = files.take(request.digest, request.offset, request.size, request.data)
     return None if received == request.size else ValueStatus(received)
+
+
+def _take_file(files: ValueFiles, request: PutValue) -> ValueStatus | None:
+    return None if files.take_file(request.digest, request.size, request.file) else ValueStatus(0)
 
 
 @handles(GetValue)
