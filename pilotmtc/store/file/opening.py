@@ -187,7 +187,7 @@ def _identify(connection: sqlite3.Connection, path: Path) -> None:
 _OWN_TABLES = {
     "_sqlite_migrations", "campaign", "template", "resources", "pilot", "task", "attempt", "output", "dependency",
     "tally", "control", "wish", "revival", "checksum", "resource_limit", "call", "value", "value_use", "returned",
-    "campaign_run",
+    "campaign_run", "superseded",
 }  # fmt: skip
 
 

@@ -153,7 +153,7 @@ def test_an_illegal_transition_undoes_its_request(
 ) -> None:
     def resurrect(tx: Transaction, request: Release) -> Done:
         tx.execute("UPDATE task SET state = 1")
-        tx.move_task(1, 1, 1, TaskState.DONE, TaskState.READY)
+        tx.move_task(1, 1, 1, TaskState.DONE, TaskState.CLAIMED)
         return Done()
 
     kit = Kit(store)
