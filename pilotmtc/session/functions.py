@@ -70,6 +70,8 @@ class Functions:
             raise TypeError(f"{fn!r} cannot be called: give a function, and then its values")
         if buffersize is not None and arguments.whole("buffersize", buffersize) < 1:
             raise UsageError(f"buffersize={buffersize}: give 1 or more, or leave it out")
+        ordered = arguments.flag("ordered", ordered)
+        return_exceptions = arguments.flag("return_exceptions", return_exceptions)
         calls = arguments_of(fn, iterables)
         pool = PilotExecutor(**{"store": self._store(), "site": self._site, **options})
         return map_calls(pool, fn, calls, ordered=ordered, return_exceptions=return_exceptions, ahead=buffersize)

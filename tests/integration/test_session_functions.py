@@ -131,6 +131,7 @@ def test_what_is_left_is_canceled_when_the_iterator_is_closed(session: Session, 
         (3, ([1],), {}, TypeError, "3 cannot be called"),
         (simulate, ([1],), {"nods": 2}, TypeError, "'nods': did you mean 'nodes'"),
         (simulate, ([1],), {"buffersize": 0}, UsageError, "buffersize=0"),
+        (simulate, ([1],), {"ordered": "no"}, UsageError, "ordered='no' is neither True nor False"),
         (simulate, ([1],), {"cores": 1000}, UsageError, "reduce cores="),
     ],
 )
