@@ -1,5 +1,6 @@
 """Arguments of calls as texts for people: bounded, printable, and without trust in anybody's ``__repr__``."""
 
+import functools
 import re
 import reprlib
 from collections.abc import Mapping, Sequence
@@ -77,7 +78,7 @@ def arguments(args: Sequence[object], kwargs: Mapping[str, object]) -> str:
     for name, value in [*((None, value) for value in args), *kwargs.items()]:
         if size > MOST:
             break
-        word = shown(value) if name is None else f"{name}={shown(value)}"
+        word = shown(value) if name is None else f"{printable(name)}={shown(value)}"
         size += len(word) + 2
         words.append(word)
     return bounded(", ".join(words))
@@ -90,9 +91,12 @@ def bounded(text: str) -> str:
 
 def name_of(function: object) -> str:
     """Return what to call a function, as ``work`` or ``Model.fit``."""
-    while (inner := getattr(function, "func", None)) is not None and callable(inner):  # functools.partial
-        function = inner
-    name = getattr(function, "__qualname__", None) or getattr(function, "__name__", None)
+    while isinstance(function, functools.partial):
+        function = function.func
+    try:
+        name = getattr(function, "__qualname__", None) or getattr(function, "__name__", None)
+    except Exception:  # noqa: BLE001 -- whatever the user's classes raise
+        name = None
     if not isinstance(name, str):
         name = type(function).__qualname__
     return printable(name.rpartition("<locals>.")[2])[:60] or "call"

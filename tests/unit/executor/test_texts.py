@@ -3,6 +3,7 @@
 import functools
 from dataclasses import dataclass
 from typing import NoReturn
+from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -81,6 +82,15 @@ class Model:
         pass
 
 
+class Nameless:
+    @property
+    def __name__(self) -> str:
+        raise RuntimeError("none")
+
+    def __call__(self) -> None:
+        pass
+
+
 @pytest.mark.parametrize(
     ("function", "name"),
     [
@@ -95,3 +105,12 @@ class Model:
 )
 def test_names_of_functions(function: object, name: str) -> None:
     assert name_of(function) == name
+
+
+def test_names_of_odd_functions() -> None:
+    assert name_of(Nameless()) == "Nameless"
+    assert name_of(mock.MagicMock()) == "MagicMock"  # which has whatever one asks it for
+
+
+def test_names_of_arguments_are_printable() -> None:
+    assert arguments((), {"a\nb": 1, "\ud800": 2}) == "a\\nb=1, \\ud800=2"
