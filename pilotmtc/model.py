@@ -141,7 +141,7 @@ class Template(Struct, frozen=True, omit_defaults=True):
         The argument vector; one element, a shell line, if `shell`. For a function: the text that users see for a call,
         such as ``work({args})``.
     shell
-        Run the line with ``/bin/sh -c``; values in it are quoted.
+        Run the line with a shell; values in it are quoted.
     fields
         Names of the placeholders, in the order of a task's ``params``.
     env
@@ -159,6 +159,10 @@ class Template(Struct, frozen=True, omit_defaults=True):
         The largest part of each captured stream that is kept.
     function
         What is called instead of a command.
+    setup
+        Shell lines that each attempt runs before its command, in the same shell; the first that fails ends it.
+    shell_program
+        The shell, with options, such as ``bash -l``; empty: ``/bin/sh``.
     """
 
     command: tuple[str, ...]
@@ -174,6 +178,8 @@ class Template(Struct, frozen=True, omit_defaults=True):
     max_output_bytes: int = MAX_OUTPUT_BYTES
     append: bool = False
     function: Function | None = None
+    setup: tuple[str, ...] = ()
+    shell_program: str = ""
 
 
 class After(Struct, frozen=True, array_like=True):

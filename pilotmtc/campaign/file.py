@@ -19,6 +19,7 @@ from pilotmtc.model import GRACE_S, MAX_OUTPUT_BYTES, After, Resources, Template
 from pilotmtc.parameters import Row, Source, axis, combine, file, numbered
 from pilotmtc.parameters.files import check_ends, check_utf16
 from pilotmtc.parameters.source import ONE_ROW, check_fields
+from pilotmtc.system.environment import captured_here
 from pilotmtc.system.locale import current_directory
 from pilotmtc.template import holes, literal, make_template, render, wants_number
 
@@ -49,6 +50,9 @@ SHARED: dict[str, Reader] = {
     "stdout": readers.text,
     "stderr": readers.text,
     "append": readers.flag,
+    "setup": readers.words,
+    "shell": readers.text,
+    "capture_env": readers.flag,
     "tags": readers.words,
 }
 OWN: dict[str, Reader] = {
@@ -154,6 +158,7 @@ class _Reader:
         self._base = base
         self._lines = find_lines(text)
         self._shared: dict[bytes, Any] = {}
+        self._captured: dict[str, str] | None = None
 
     def read(self) -> CampaignFile:
         document = self._document
@@ -321,14 +326,24 @@ class _Reader:
         return make_template(
             has["command"],
             fields,
-            env=has.get("env"),
+            env=self._environment(has, fields),
             cwd=cwd,
+            setup=has.get("setup", ()),
+            shell_program=has.get("shell", ""),
             max_retries=has.get("retries", 0),
             backoff_s=has.get("backoff", 0.0),
             max_output_bytes=has.get("max_output", MAX_OUTPUT_BYTES),
             append=has.get("append", False),
             **{key: os.path.expanduser(has[key]) for key in ("stdin", "stdout", "stderr") if key in has},
         )
+
+    def _environment(self, has: Mapping[str, Any], fields: Sequence[str]) -> dict[str, str]:
+        own: dict[str, str] = has.get("env", {})
+        if not has.get("capture_env"):
+            return own
+        if self._captured is None:
+            self._captured = captured_here()
+        return {name: literal(value, fields) for name, value in self._captured.items() if name not in own} | own
 
 
 def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

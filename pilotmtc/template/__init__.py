@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import MAX_OUTPUT_BYTES, Template
+from pilotmtc.template.arguments import SETUP_SHELL
 from pilotmtc.template.compile import WHOLE_COMMAND, Check, Compiler, Expanded, Run, compile_template
 from pilotmtc.template.parse import (
     BUILTINS,
@@ -58,6 +59,8 @@ def make_template(
     max_retries: int = 0,
     backoff_s: float = 0.0,
     max_output_bytes: int = MAX_OUTPUT_BYTES,
+    setup: Sequence[str] = (),
+    shell_program: str = "",
 ) -> Template:
     """Return a checked template of tasks that run `command`.
 
@@ -68,8 +71,8 @@ def make_template(
     fields
         Names of each task's values. Unnamed ones (``"1"``, ``"2"``, from ``:::`` or stdin) are appended as arguments if
         neither command, env, cwd nor stdin mentions one of them.
-    env, cwd, stdin, stdout, stderr, append, max_retries, backoff_s, max_output_bytes
-        As in `pilotmtc.model.Template`.
+    env, cwd, stdin, stdout, stderr, append, max_retries, backoff_s, max_output_bytes, setup, shell_program
+        As in `pilotmtc.model.Template`. The shell is bash if there is a setup and no shell is said.
 
     Raises
     ------
@@ -93,6 +96,10 @@ def make_template(
         raise UsageError(f"backoff_s is {backoff_s}: give 0 or more seconds")
     if max_output_bytes < 1:
         raise UsageError(f"the limit of a task's output is {max_output_bytes}: give at least 1 byte")
+    for line in setup:
+        check_text(line, "the setup")
+        if not line.strip():
+            raise UsageError(f"{line!r} in the setup is empty: leave it out")
     bare = [name for name in names if name.isdecimal()]
     if bare:
         texts = [*([] if shell else words), *variables.values(), *(text for text in (cwd, stdin) if text is not None)]
@@ -116,6 +123,8 @@ def make_template(
         max_retries=max_retries,
         backoff_s=float(backoff_s),
         max_output_bytes=max_output_bytes,
+        setup=tuple(setup),
+        shell_program=shell_program or (SETUP_SHELL if setup else ""),
     )
     compile_template(template)
     return template

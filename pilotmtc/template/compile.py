@@ -10,15 +10,15 @@ from msgspec import Struct
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import Template
+from pilotmtc.template import arguments
+from pilotmtc.template.arguments import SHELL, Words, split_shell
 from pilotmtc.template.changes import changer
-from pilotmtc.template.parse import BUILTINS, DOUBLE, NUMBER, NUMBER_OF_ROW, PLAIN, SINGLE, Hole, is_name, own, split
+from pilotmtc.template.parse import BUILTINS, NUMBER_OF_ROW, Hole, is_name, own, split
 from pilotmtc.template.reevaluated import Guard
 from pilotmtc.template.shell import read_shell
 from pilotmtc.template.simple import simple_command
 
-SHELL = "/bin/sh"
 WHOLE_COMMAND = (SHELL, "-c", "{command}")  # of tasks whose value is a shell line of its own
-_EXPANSIONS = {PLAIN: '"${}"', DOUBLE: "${{{}}}", NUMBER: "${{{}}}", SINGLE: "'\"${}\"'"}  # of a variable
 Run = Callable[[Sequence[str], int, int, int], "Expanded"]
 Check = Callable[[Sequence[str]], None]
 
@@ -140,6 +140,12 @@ class Compiler:
         pick = itemgetter(*holes)
         return lambda values: form % pick(values)
 
+    def indexes(self, words: "Sequence[Callable[[list[str]], str | None]]") -> list[str | int]:
+        """Return the indexes of what functions like those of `words` make of the list of values."""
+        first = len(self.fields) + len(BUILTINS) + len(self.extras)
+        self.extras += words  # type: ignore[arg-type]  # words of a command are not None
+        return list(range(first, first + len(words)))
+
     def words(self, word: str) -> list[Callable[[list[str]], str | None]]:
         """Return the functions for one word of an argument vector: ``{}`` alone becomes several, as in a shell line."""
         pieces = [piece for piece in split(word, self.fields) if piece]
@@ -170,49 +176,20 @@ def _guard(guard: Guard, compiler: Compiler) -> Callable[[list[str]], None]:
     return check
 
 
-def _shell_words(
-    line: str, compiler: Compiler
-) -> tuple[list[Callable[[list[str]], str | None]], list[Callable[[list[str]], None]]]:
-    """Return a function that makes the shell's arguments, and the checks of its values.
-
-    Values are passed as arguments, and assigned to variables, because functions have arguments of their own.
-    """
-    read = read_shell(line, compiler.fields)
-    prefix = "pilotmtc_"
-    while prefix in line:
-        prefix += "_"
-    numbers: dict[int, int] = {}
-    text = []
-    for piece in read.pieces:
-        if isinstance(piece, Hole):
-            at = compiler.index(piece, "command")
-            number = numbers.setdefault(at, len(numbers) + 1)
-            piece = _EXPANSIONS.get(piece.quoting or "", "").format(f"{prefix}{number}")  # noqa: PLW2901
-        text.append(piece)
-    whole = "".join(text)
-    if numbers:
-        whole = " ".join(f"{prefix}{number}=${{{number}}}" for number in numbers.values()) + f"; set --; {whole}"
-    elif whole.startswith(("-", "+")):  # it would be taken for an option
-        whole = f" {whole}"
-    words: list[Callable[[list[str]], str | None]] = [lambda _values, word=word: word for word in (SHELL, "-c", whole)]  # type: ignore[misc]
-    if numbers:
-        words += [lambda _values: SHELL, *(itemgetter(at) for at in numbers)]
-    return words, [_guard(guard, compiler) for guard in read.guards]
+def _argument(word: str | int) -> Callable[[list[str]], str]:
+    """Return a function from the list of values to an argument: a text, or the value at an index."""
+    return itemgetter(word) if isinstance(word, int) else lambda _values: word
 
 
-def _alone(line: str, compiler: Compiler) -> Callable[[list[str]], list[str]] | None:
-    """Return what makes the argument vector of a shell line that needs no shell; None if it needs one."""
-    words = simple_command(read_shell(line, compiler.fields).pieces)
-    if words is None:
-        return None
-    numbered = [[part if isinstance(part, str) else compiler.index(part, "command") for part in word] for word in words]
+def _alone(words: list[Words]) -> Callable[[list[str]], list[str] | None]:
+    """Return what makes the argument vector of a shell line that needs no shell."""
     return lambda values: [
-        "".join([part if isinstance(part, str) else values[part] for part in word]) for word in numbered
+        "".join([part if isinstance(part, str) else values[part] for part in word]) for word in words
     ]
 
 
 def _alone_of(at: int) -> Callable[[list[str]], list[str] | None]:
-    """Return the same for a whole command, which is the value at `at`."""
+    """Return the same for a whole command, which is the value at `at`; it gives None if that needs a shell."""
 
     def make(values: list[str]) -> list[str] | None:
         words = simple_command((values[at],))
@@ -226,16 +203,30 @@ def compile_template(template: Template) -> tuple[Run, Check | None]:
     fields = template.fields
     count = len(fields)
     compiler = Compiler(fields)
-    words: list[Callable[[list[str]], str | None]] = []
     guards: list[Callable[[list[str]], None]] = []
     alone: Callable[[list[str]], list[str] | None] | None = None
+    shell, setup = template.shell_program or SHELL, template.setup
+    # Options may make the shell another one: a login shell knows more commands.
+    needs_shell = bool(setup) or len(split_shell(shell)) > 1
+
+    def index(hole: Hole) -> int:
+        return compiler.index(hole, "command")
+
+    words: list[Callable[[list[str]], str | None]]
     if template.shell:
-        words, guards = _shell_words(template.command[0], compiler)
-        alone = _alone(template.command[0], compiler)
+        line = template.command[0]
+        words = list(map(_argument, arguments.of_line(line, fields, index, shell, setup)))
+        guards = [_guard(guard, compiler) for guard in read_shell(line, fields).guards]
+        parts = None if needs_shell else arguments.alone(line, fields, index)
+        alone = None if parts is None else _alone(parts)
     elif template.command == WHOLE_COMMAND and "command" in fields:
-        alone = _alone_of(fields.index("command"))
-    for word in () if template.shell else template.command:
-        words += compiler.words(word)
+        command = fields.index("command")
+        words = list(map(_argument, arguments.of_whole_command(command, shell, setup)))
+        alone = None if needs_shell else _alone_of(command)
+    else:
+        words = [made for word in template.command for made in compiler.words(word)]
+        if setup:
+            words = list(map(_argument, arguments.of_vector(compiler.indexes(words), shell, setup)))
     env = {name: compiler.text(value, f"variable {name}") for name, value in template.env.items()}
     places = [
         compiler.text(text, where)

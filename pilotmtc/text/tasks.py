@@ -43,6 +43,8 @@ def detail_rows(detail: TaskDetail, now: float) -> list[tuple[str, str]]:
     ]
     if template is not None:
         rows += [
+            ("setup", "; ".join(template.setup)),
+            ("shell", template.shell_program),
             ("directory", template.cwd or ""),
             ("variables", ", ".join(f"{name}={value}" for name, value in template.env.items())),
             ("stdin", template.stdin or ""),

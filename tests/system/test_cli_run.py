@@ -5,6 +5,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import venv
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,32 @@ def test_campaign_file_may_be_run_at_once(user: User) -> None:
 def test_outputs_in_order(user: User) -> None:
     done = user.cli("run", "-j", "2", "--keep-order", "sleep 0.{}; echo {}", ":::", "3", "2", "1", "0")
     assert done.out == "3\n2\n1\n0\n"
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not there")
+def test_setup_activates_what_a_task_needs(user: User) -> None:
+    venv.create(user.here / "venv", with_pip=False)
+    user.file(
+        "c.toml",
+        """
+        [defaults]
+        setup = ["source venv/bin/activate", "module load gcc/{x}"]
+        capture_env = true
+        [[task]]
+        command = ["python", "-c", "import os, sys; print(sys.prefix, os.environ['LOADED'], sys.argv[1:])", "{#}"]
+        [[task]]
+        command = "module list; echo $LOADED {1}"
+        grid = { y = "5" }
+        """,
+    )
+    user.env["BASH_FUNC_module%%"] = '() { [ "$1" = list ] || export LOADED="$2"; echo "module $*"; }'
+    done = user.cli("run", "-k", "c.toml")
+    loaded, where, again, listed, last = done.out.splitlines()
+    assert (loaded, again, listed, last) == (*["module load gcc/{x}"] * 2, "module list", "gcc/{x} 5")
+    assert where == f"{(user.here / 'venv').resolve()} gcc/{{x}} ['1']"
+    failed = user.cli("run", "--setup", "source nowhere/bin/activate", "--", "echo", "no", code=1)
+    assert (failed.out, "pilotmtc: setup failed with exit code 1: source nowhere" in failed.err) == ("", True)
+    assert user.cli("task", "3", "--json").record["setup"] == ["source nowhere/bin/activate"]
 
 
 def test_lines_are_labelled_and_shown_as_they_come(user: User) -> None:

@@ -218,6 +218,28 @@ def test_rows_of_parameters_go_together() -> None:
     assert [task.params for task in campaign.tasks()] == [("1", "x"), ("2.0", "y")]
 
 
+def test_setup_of_a_task_replaces_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OF_HERE", "{x}")
+    found = read(
+        """
+        [defaults]
+        setup = ["source venv/bin/activate"]
+        [[task]]
+        command = "a"
+        [[task]]
+        command = "b"
+        setup = ["module load x", "A=1"]
+        shell = "bash -l"
+        capture_env = true
+        env = { B = 2 }
+        """
+    )
+    one, other = [task.template for task in found.tasks()]
+    assert (one.setup, one.shell_program, one.env) == (("source venv/bin/activate",), "bash", {})
+    assert (other.setup, other.shell_program) == (("module load x", "A=1"), "bash -l")
+    assert (other.env["B"], other.env["OF_HERE"]) == ("2", "{{x}}")
+
+
 def test_rows_are_numbered_where_that_is_asked_for() -> None:
     found = read(
         """
@@ -403,7 +425,7 @@ def test_every_key_is_documented() -> None:
 
 
 def test_documented_campaign_is_right() -> None:
-    text = DOCS.read_text().split("```toml\n")[1].split("```")[0]
+    text = DOCS.read_text().split("## Campaign files")[1].split("```toml\n")[1].split("```")[0]
     assert loads(text).size == 1 + 19 * 10 + 19
 
 

@@ -281,6 +281,8 @@ class ProcessLauncher:
         argv = todo.alone
         if argv is None or argv[0] in self._functions or (todo.env and argv[0] in functions(todo.env)):
             return None
+        if "BASH_ENV" in env and os.path.basename(todo.argv[0]) == "bash":  # it would read that file first
+            return None
         try:
             return argv[0] if "/" in argv[0] else self._find(argv[0], env.get("PATH", _DEFAULT_PATH)), argv
         except LaunchError:

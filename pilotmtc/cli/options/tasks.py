@@ -130,6 +130,18 @@ def task_options(function: F) -> F:
                 "--stderr", type=click.Path(), metavar="FILE", help="File for stderr, instead of the store."
             ),
             click.option("--append", is_flag=True, help="Append to these files, which tasks may then share."),
+            click.option(
+                "--setup", "setup", multiple=True, metavar="LINE",
+                help="Shell line before each command, as in 'source venv/bin/activate'; may be repeated.",
+            ),
+            click.option(
+                "--shell", metavar="SHELL",
+                help="Shell of the tasks, as 'bash' or 'bash -l'  [default: bash with --setup, else /bin/sh]",
+            ),
+            click.option(
+                "--capture-env", is_flag=True,
+                help="Give tasks this environment, without what is of the login, host or job, and without secrets.",
+            ),
             click.option("--name", metavar="NAME", help="Name of the campaign."),
             click.option("--task-name", metavar="NAME", help="Name of the tasks; may hold {placeholders}."),
             click.option(
@@ -144,6 +156,7 @@ def task_options(function: F) -> F:
 _OPTION_NAMES = (
     "cores", "ranks", "ranks_per_node", "gpus", "time_limit", "expected", "grace", "signal_first",
     "priority", "retries", "backoff", "max_output", "cwd", "stdin", "stdout", "stderr", "append", "task_name",
+    "setup", "shell", "capture_env",
 )  # fmt: skip
 
 

@@ -153,6 +153,8 @@ def detail(record: "TaskDetail") -> Shape:
         "stdout": template.stdout if template else None,
         "stderr": template.stderr if template else None,
         "append": template.append if template else False,
+        "setup": template.setup if template else (),
+        "shell_program": (template.shell_program or None) if template else None,
         "python": (template.function.python or None) if template and template.function else None,
         "backoff_s": template.backoff_s if template else 0.0,
         "max_output_bytes": template.max_output_bytes if template else None,

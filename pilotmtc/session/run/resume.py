@@ -13,7 +13,7 @@ from pilotmtc.session.look.pages import pages
 
 _PAGE = 10_000
 _SHOWN = 200
-_COMPARED = ("fields", "env", "cwd", "stdin", "stdout", "stderr", "append")
+_COMPARED = ("fields", "env", "cwd", "stdin", "stdout", "stderr", "append", "setup", "shell_program")
 
 
 def rest(link: StoreLink, campaign: Campaign, tasks: Iterable[TaskSpec]) -> tuple[int, Iterator[TaskSpec]]:

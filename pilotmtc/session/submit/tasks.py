@@ -14,6 +14,7 @@ from pilotmtc.parameters import Row, Source, numbered
 from pilotmtc.parameters.source import ONE_ROW, check_fields
 from pilotmtc.session import arguments
 from pilotmtc.session.needs import READERS, check_needs
+from pilotmtc.system.environment import captured_here
 from pilotmtc.system.locale import current_directory
 from pilotmtc.template import WHOLE_COMMAND, literal, make_template, render, wants_number
 from pilotmtc.units import parse_duration, parse_memory
@@ -50,6 +51,14 @@ class TaskOptions(TypedDict, total=False):
         Variables, directory (default: the current one) and files; may contain placeholders.
     append
         Append to the files ``stdout`` and ``stderr``, which tasks may then share.
+    setup
+        Shell lines to run before each command, in the same shell; the first that fails ends the attempt.
+    shell
+        The shell of setup and of shell lines, with options if need be: ``"bash -l"`` (default: ``bash`` with a setup,
+        else ``/bin/sh``).
+    capture_env
+        Give tasks the environment of this process, without what belongs to its login, terminal, host or job, and
+        without secrets; `env` goes before it.
     task_name, tags
         May contain placeholders.
     after, after_any
@@ -76,6 +85,9 @@ class TaskOptions(TypedDict, total=False):
     stdout: str | os.PathLike[str]
     stderr: str | os.PathLike[str]
     append: bool
+    setup: Sequence[str]
+    shell: str
+    capture_env: bool
     task_name: str
     tags: Sequence[str]
     after: Sequence[int]
@@ -88,8 +100,9 @@ _READ: dict[str, Callable[[str, object], Any]] = {
     **dict.fromkeys(("max_output", "grace", "backoff"), arguments.amount),
     "env": lambda name, value: arguments.by_name(name, value, arguments.word),
     **dict.fromkeys(("cwd", "stdin", "stdout", "stderr"), arguments.path),
-    "append": arguments.flag,
-    **dict.fromkeys(("signal_first", "task_name"), arguments.text),
+    **dict.fromkeys(("append", "capture_env"), arguments.flag),
+    **dict.fromkeys(("signal_first", "task_name", "shell"), arguments.text),
+    "setup": lambda name, value: arguments.several(name, value, arguments.text),
     "tags": lambda name, value: arguments.several(name, value, arguments.text),
     "after": lambda name, value: arguments.several(name, value, arguments.whole),
     "after_any": lambda name, value: arguments.several(name, value, arguments.whole),
@@ -233,12 +246,14 @@ def make_tasks(command: str | Sequence[Word], source: Source | None, options: Ta
     template = make_template(
         command,
         fields,
-        env=cast("dict[str, str] | None", options.get("env")),
+        env=environment(options, fields),
         cwd=os.path.join(here, os.path.expanduser(options.get("cwd", ""))).rstrip("/") or "/",
         stdin=_path(options.get("stdin")),
         stdout=_path(options.get("stdout")),
         stderr=_path(options.get("stderr")),
         append=options.get("append", False),
+        setup=options.get("setup", ()),
+        shell_program=options.get("shell", ""),
         max_retries=options.get("retries", 0),
         backoff_s=parse_duration(options.get("backoff", 0.0)),
         max_output_bytes=parse_memory(options.get("max_output", MAX_OUTPUT_BYTES)),
@@ -268,6 +283,14 @@ def make_tasks(command: str | Sequence[Word], source: Source | None, options: Ta
     if source is None:
         return TaskStream(tasks, size=1, template=template)
     return TaskStream(tasks, size=source.size, again=source.again, template=template)
+
+
+def environment(options: TaskOptions, fields: Sequence[str]) -> dict[str, str]:
+    """Return the variables of tasks: those that are given, and if they are asked for those of this process."""
+    own = cast("dict[str, str]", options.get("env", {}))
+    if not options.get("capture_env"):
+        return own
+    return {name: literal(value, fields) for name, value in captured_here().items() if name not in own} | own
 
 
 def make_commands(commands: Source, options: TaskOptions) -> TaskStream:

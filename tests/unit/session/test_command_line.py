@@ -101,3 +101,14 @@ def test_values_end_with_nul_where_that_is_said(tmp_path: Path) -> None:
     path = tmp_path / "names"
     path.write_bytes(b"a\nb\0c\r\0\0d")
     assert [task.params for task in tasks_of(["echo"], [str(path)], "null", [], {})] == [("a\nb",), ("c\r",), ("d",)]
+
+
+def test_captured_environment_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BRACES", "{x} {nobody} {.}")
+    monkeypatch.setenv("OURS", "environment")
+    options: Any = {"capture_env": True, "env": {"OURS": "{x}"}}
+    (task,) = tasks_of(["true", ":::", "1"], [], None, [], {"env": {"OURS": "a"}})
+    assert task.template.env == {"OURS": "a"}
+    (task,) = tasks_of(["--", "echo", "{x}", ":::", "1"][1:], [], None, [], options)
+    made = expand(task.template, task.params, task=1, attempt=1, campaign=1)
+    assert (made.env["BRACES"], made.env["OURS"]) == ("{x} {nobody} {.}", "1")
