@@ -1,5 +1,6 @@
 """A directory of the user's is full of files that are called like modules, and is on PYTHONPATH, too."""
 
+import json
 import os
 import shlex
 import socket
@@ -20,8 +21,8 @@ from tests.serving import Place
 from tests.support import wait_until
 
 LIBRARIES = {
-    "click", "msgspec", "netifaces", "nacl", "packaging", "paramiko", "pilotmtc_adaptors", "radical", "rich",
-    "sitecustomize", "sqlite_utils", "textual", "tomlkit", "usercustomize", "zmq",
+    "click", "cloudpickle", "msgspec", "netifaces", "nacl", "packaging", "paramiko", "pilotmtc_adaptors", "radical",
+    "rich", "sitecustomize", "sqlite_utils", "textual", "tomlkit", "usercustomize", "zmq",
 }  # fmt: skip
 
 
@@ -39,12 +40,12 @@ class Hostile:
         self.store = store
         self.environment = os.environ | {"PYTHONPATH": str(self.directory), "PILOTMTC_STORE": str(store)}
 
-    def run(self, *argv: str, module: str = "pilotmtc") -> str:
+    def run(self, *argv: str, module: str = "pilotmtc", code: int = 0) -> str:
         done = subprocess.run(
             boot.program(module, *argv), cwd=self.directory, env=self.environment, stdin=subprocess.DEVNULL,
             capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == code, done.stderr
         return done.stdout
 
     @property
@@ -64,6 +65,17 @@ def hostile(tmp_path: Path, surroundings: Path, monkeypatch: pytest.MonkeyPatch)
 def test_run_with_its_server_and_agent_imports_none_of_them(hostile: Hostile) -> None:
     said = hostile.run("run", 'echo "$PYTHONPATH"')
     assert (said, hostile.imported) == (f"{hostile.directory}\n", set())
+
+
+def test_function_workers_import_none_of_them(hostile: Hostile) -> None:
+    """Their Python is the user's, so PYTHONPATH counts; here only its directory is full of such files."""
+    (hostile.directory / "work.py").write_text("def fail(x):\n    import random, json\n    raise ValueError(x)\n")
+    del hostile.environment["PYTHONPATH"]
+    hostile.environment["PILOTMTC_LAUNCHER"] = "ranks"
+    for words in (["--cores", "1"], ["--ranks", "2", "--cores", "1"]):
+        said = hostile.run("map", *words, "work:fail", ":::", "1", code=1)
+        assert "ValueError: 1" in json.loads(said)["error"]
+    assert hostile.imported == set()
 
 
 def test_agent_with_node_workers_imports_none_of_them(hostile: Hostile, tmp_path: Path) -> None:

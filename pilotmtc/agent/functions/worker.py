@@ -43,11 +43,22 @@ def carry(cloudpickle: str) -> None:
     sys.meta_path.insert(0, Carried(finder, {"pilotmtc": here, "cloudpickle": cloudpickle}))
 
 
+def put_library_first() -> None:
+    """Let no file of the user's, in the directory of the calls or on PYTHONPATH, be taken for one of Python's modules.
+
+    This program, cloudpickle and what functions use would import it, and run it.
+    """
+    library = os.path.dirname(os.__file__)
+    theirs = [each for each in sys.path if each in (library, os.path.join(library, "lib-dynload"))]
+    sys.path[:] = theirs + [each for each in sys.path if each not in theirs]
+
+
 def main() -> None:
     """Run a worker, or a rank of a call."""
     kind, cloudpickle, *words = sys.argv[1:]
     if os.path.realpath(sys.path[0]) == os.path.dirname(os.path.realpath(__file__)):
         sys.path[0] = ""  # as in an interactive Python: modules of the directory in which calls run
+    put_library_first()
     sys.argv[:] = [""]
     carry(cloudpickle)
     sys.modules["__main__"] = type(sys)("__main__")  # what users' programs find there is theirs
