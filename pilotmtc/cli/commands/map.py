@@ -154,20 +154,25 @@ def _pool(options: dict[str, Any], name: str) -> "PilotExecutor":
     pilot = own_pilot(options)
     more: Any = {key if key in SCHEDULER_NAMES else f"pilot_{key}": value for key, value in pilot.items()}
     ship = options.pop("ship")
-    return PilotExecutor(
-        store=store_word(),
-        site=site_word(),
-        name=name,
-        resume=options.pop("resume"),
-        pilots="any" if options.pop("any_pilot") else "own",
-        python=options.pop("python"),
-        ship=list(ship) or None,
-        progress=False,
-        walltime=options.pop("walltime"),
-        pin=not options.pop("no_pin"),
-        **more,
-        **take_options(options),
-    )
+    try:
+        return PilotExecutor(
+            store=store_word(),
+            site=site_word(),
+            name=name,
+            resume=options.pop("resume"),
+            pilots="any" if options.pop("any_pilot") else "own",
+            python=options.pop("python"),
+            ship=list(ship) or None,
+            progress=False,
+            walltime=options.pop("walltime"),
+            pin=not options.pop("no_pin"),
+            **more,
+            **take_options(options),
+        )
+    except UsageError as error:
+        if error.__cause__ is None and isinstance(error.__context__, UsageError):  # in words of the command line
+            raise error.__context__ from None
+        raise
 
 
 def _again(function: str, lists: Sequence[str], rows: "Source") -> str:
