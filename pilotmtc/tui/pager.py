@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pilotmtc.errors import UsageError
 from pilotmtc.protocol.client.tasks import Output
+from pilotmtc.protocol.records import OutputTail
 
 
 def pager_command(environ: Mapping[str, str]) -> list[str]:
@@ -43,20 +44,14 @@ def run_pager(command: Sequence[str], files: Sequence[str]) -> str:
     return ""
 
 
-def output_files(found: Output, directory: Path, *, only: str = "") -> list[str]:
-    """Return the files with an attempt's output: its own, if they can be read here, otherwise copies in `directory`.
-
-    Parameters
-    ----------
-    only
-        ``stdout`` or ``stderr``; empty for both.
-    """
+def output_files(found: Output | OutputTail, directory: Path) -> list[str]:
+    """Return the files with an attempt's output: its own, if they can be read here, otherwise copies in `directory`."""
     files = []
     for stream, data, size, path in (
         ("stdout", found.stdout, found.stdout_bytes, found.stdout_path),
         ("stderr", found.stderr, found.stderr_bytes, found.stderr_path),
     ):
-        if not size or only not in ("", stream):
+        if not size:
             continue
         if path is not None and len(data) != size and _is_here(path, size):
             files.append(path)

@@ -104,7 +104,9 @@ def pages(tasks: tuple[Task, ...]) -> Callable[[GetTasks], Tasks]:
         found = [
             task
             for task in tasks
-            if (wish.ids is None or task.id in wish.ids) and (wish.states is None or task.state in wish.states)
+            if (wish.ids is None or task.id in wish.ids)
+            and (wish.states is None or task.state in wish.states)
+            and (not request.after or (task.id < request.after if request.newest else task.id > request.after))
         ]
         if request.newest:
             found.reverse()

@@ -42,7 +42,7 @@ def test_part_on_a_large_screen(snap_compare: Compare, part: str) -> None:
 
 
 def test_slots_from_closer(snap_compare: Compare) -> None:
-    before = opened(("3",), "% used", ("plus", "plus", "down", "down", "right", "right"), "10s a cell")
+    before = opened(("3",), "% used", ("plus", "plus", "down", "down", "right", "right"), "a cell")
     assert snap_compare(app_of(fixed_pilot.active()), terminal_size=MIDDLE, run_before=before)
 
 

@@ -9,9 +9,10 @@ from msgspec.structs import replace
 from textual.binding import Binding
 
 from pilotmtc.errors import UsageError
-from pilotmtc.model import Task, TaskId
+from pilotmtc.model import Task
 from pilotmtc.protocol.base import Changed
-from pilotmtc.protocol.records import Filter
+from pilotmtc.protocol.client.tasks import Output
+from pilotmtc.protocol.records import Filter, OutputTail
 from pilotmtc.session import NewValues, Session
 from pilotmtc.session.look.filter import parse_filter
 from pilotmtc.session.look.select import check_new_values
@@ -24,6 +25,7 @@ from pilotmtc.tui.widgets.dialogs import Confirm, Form, field_meant
 from pilotmtc.tui.widgets.listing import known_count
 
 COUNTED = 10_000
+_TAIL_S = 2.0  # how long to wait for what a running task has written
 _NAMED = 8  # number of ids in a question
 _BAD_ENDS = (TaskState.FAILED, TaskState.CANCELED, TaskState.SKIPPED)
 
@@ -110,7 +112,7 @@ class TaskActions(Base):
     def action_log(self) -> None:
         """Show the task's output."""
         for task in self.chosen()[:1]:
-            self.begin(self._show_log(task.id), "log")
+            self.begin(self._show_log(task), "log")
 
     def _copy(self, texts: list[str], between: str, what: str) -> None:
         if texts:
@@ -203,18 +205,25 @@ class TaskActions(Base):
 
     # -- the log ----------------------------------------------------------------------------------------------
 
-    async def _show_log(self, task: TaskId, attempt: int = 0, only: str = "") -> None:
-        try:
-            found = await self.mtc.gateway.do(lambda session: session.output(task, attempt, whole=False))
-        except UsageError:
-            self.notify(f"Task {task} has no output yet: it arrives when an attempt ends.")
-            return
+    async def _show_log(self, task: Task) -> None:
+        """Show what a task has written, of a running one what it has written so far, in the pager."""
+        found: Output | OutputTail | None = None
+        if task.state is TaskState.RUNNING:
+            tail = await self.mtc.gateway.do(lambda session: session.tail(task.id, wait_s=_TAIL_S))
+            found = tail.written
+        if found is None:
+            try:
+                found = await self.mtc.gateway.do(lambda session: session.output(task.id, whole=False))
+            except UsageError:
+                self.notify(f"Task {task.id} has no output yet.")
+                return
+        output = found
         with TemporaryDirectory(prefix="pilotmtc-") as directory:
-            files = await self.mtc.gateway.do(lambda _: output_files(found, Path(directory), only=only))
+            files = await self.mtc.gateway.do(lambda _: output_files(output, Path(directory)))
             if files:
                 self.mtc.page(files)
             else:
-                self.notify(f"Attempt {found.attempt} of task {task} wrote nothing{f' to {only}' if only else ''}.")
+                self.notify(f"Attempt {output.attempt} of task {task.id} wrote nothing.")
 
 
 def _left_out(operation: Operation, target: Target) -> str:

@@ -1,6 +1,6 @@
 """The screen of a pilot: its nodes, running tasks, slots over time, events, job and log."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,7 +22,7 @@ from pilotmtc.text.plain import plain, plain_lines
 from pilotmtc.tui.actions import pilots
 from pilotmtc.tui.base import Base
 from pilotmtc.tui.widgets.cells import bar, pilot_state, right
-from pilotmtc.tui.widgets.gantt import Gantt, cores_of, lanes_of, utilisation
+from pilotmtc.tui.widgets.gantt import Gantt, Lanes, cores_of, lanes_of, utilisation, with_running
 from pilotmtc.tui.widgets.table import Cell, Table
 from pilotmtc.units import format_memory
 
@@ -55,6 +55,7 @@ class PilotScreen(Base):
         self._number = PilotId(pilot)
         self._view: PilotView | None = None
         self._spans: dict[tuple[int, int], Span] = {}
+        self._ended: Lanes | None = None  # what is drawn of `_spans`
         self._seq = 0  # spans after this number are still to be fetched
         self._before = 0  # spans of tasks before this one are still to be fetched; 0: none
 
@@ -178,24 +179,34 @@ class PilotScreen(Base):
         news = await do(lambda session: session.pilots.spans(number, since=seq))
         if news.reset:
             self._spans.clear()
+            self._ended = None
             self._before = news.next
         self._seq = news.seq
         self._add(news.spans)
-        if (before := self._before) and len(self._spans) < _SPANS:
-            older = await do(lambda session: session.pilots.spans(number, before=before))
+        while (before := self._before) and len(self._spans) < _SPANS and self._part == "slots":
+            self._show_slots(view)
+            older = await do(lambda session, before=before: session.pilots.spans(number, before=before))  # type: ignore[misc]
             self._before = older.next
             self._add(older.spans)
+        self._show_slots(view)
+
+    def _show_slots(self, view: PilotView) -> None:
         full = len(self._spans) >= _SPANS
         if full:
             newest = sorted(self._spans.items(), key=lambda item: item[1].started_at)[-_SPANS:]
             self._spans = dict(newest)
+            self._ended = None
         more = ", the newest" if full else ", older ones are being fetched" if self._before else ""
-        lanes = lanes_of(self._spans.values(), view.tasks, view.now)
+        if self._ended is None:
+            self._ended = lanes_of(self._spans.values(), (), view.now)
+        lanes = with_running(self._ended, view.tasks, view.now)
         title = f"{len(lanes):,} cores, {100 * utilisation(lanes):.0f} % used, {len(self._spans):,} attempts{more}"
         self.query_one("#slots-title", Static).update(f"{title}.  █ done  X failed  ▚ lost  ▓ runs")
         self.query_one("#gantt", Gantt).show(lanes)
 
-    def _add(self, spans: Iterable[Span]) -> None:
+    def _add(self, spans: Sequence[Span]) -> None:
+        if spans:
+            self._ended = None
         self._spans.update(((one.task, one.attempt), one) for one in spans)
 
     async def _load_job(self, pilot: Pilot) -> None:

@@ -14,11 +14,13 @@ from pilotmtc.protocol.client.tasks import Output, Tail, TaskDetail
 from pilotmtc.protocol.records import OutputTail
 from pilotmtc.states import TaskState
 from pilotmtc.text.numbers import sentence, span
-from pilotmtc.text.plain import plain, plain_lines
+from pilotmtc.text.plain import plain
 from pilotmtc.text.tables import pairs, shorten
 from pilotmtc.text.tasks import attempt_row, command_line, detail_rows, last_lines
 from pilotmtc.tui.actions.tasks import TaskActions
 from pilotmtc.tui.widgets.cells import right, style, task_state
+from pilotmtc.tui.widgets.log_lines import Stream
+from pilotmtc.tui.widgets.log_view import LogView
 from pilotmtc.tui.widgets.table import Cell, Table
 from pilotmtc.tui.widgets.task_table import cell, elapsed_s, ending
 
@@ -50,6 +52,9 @@ class TaskScreen(TaskActions):
         self._attempt = 0  # the attempt whose output is shown; 0: the newest one
         self._shown: Output | None = None
         self._tail = Tail()
+        self._of = 0  # the attempt to which the streams belong
+        self._streams: tuple[Stream, ...] = (Stream(), Stream())
+        self._whole = False  # whether they are all that will be known
 
     def body(self) -> ComposeResult:
         """Compose the tabs."""
@@ -57,8 +62,8 @@ class TaskScreen(TaskActions):
         with TabbedContent(id="parts"):
             with TabPane("1 Why", id="why"), VerticalScroll():
                 yield Static(id="why-text", markup=False)
-            with TabPane("2 Output", id="output"), VerticalScroll(id="output-scroll"):
-                yield Static(id="output-text", markup=False)
+            with TabPane("2 Output", id="output"):
+                yield LogView(id="log-view")
             with TabPane("3 Attempts", id="attempts"):
                 titles = (right("ATTEMPT"), "END", right("TIME"), "MESSAGE", "STARTED", right("MEMORY"), right("CPU"))
                 yield Table((*titles, right("PILOT"), "NODE", "CORES"), id="attempt-table")
@@ -149,7 +154,7 @@ class TaskScreen(TaskActions):
         running = task.attempt if task is not None and task.state is TaskState.RUNNING else 0
         newest = running or (detail.attempts[-1].attempt if detail.attempts else 0)
         wanted = self._attempt or newest
-        shown: Output | OutputTail | None
+        shown: Output | OutputTail | None = None
         if wanted and wanted == running:
             since = self._tail.at if self._tail.attempt == wanted else 0.0
             tail = await do(lambda session: session.tail(number, since=since, wait_s=_EVERY_S))
@@ -158,21 +163,33 @@ class TaskScreen(TaskActions):
             shown, what = tail.written, "runs, and has written so far"
         elif wanted:
             shown, what = await self._output_of(wanted), "wrote"
-        else:
-            shown = None
+        view = self.query_one(LogView)
         if shown is None:
-            self._show_output("There is no output yet.")
+            view.show("There is no output yet.", (), 0)
             return
-        parts = [f"attempt {wanted} of {newest} {what}"]
-        for name, data, size, path in (
-            ("stdout", shown.stdout, shown.stdout_bytes, shown.stdout_path),
-            ("stderr", shown.stderr, shown.stderr_bytes, shown.stderr_path),
-        ):
-            where = f" in {plain(path)}" if path else ""
-            end = f", the last {len(data):,}" if isinstance(shown, OutputTail) and len(data) < size else ""
-            parts.append(f"\n── {name}: {size:,} bytes{where}{end}")
-            parts.append(plain_lines(data))
-        self._show_output("\n".join(parts))
+        if self._of != wanted:
+            self._of, self._streams, self._whole = wanted, (Stream(), Stream()), False
+        runs = wanted == running
+        self._streams = (
+            self._grown(self._streams[0], shown.stdout, shown.stdout_bytes, runs=runs),
+            self._grown(self._streams[1], shown.stderr, shown.stderr_bytes, runs=runs),
+        )
+        self._whole = not runs
+        paths = zip(("stdout", "stderr"), self._streams, (shown.stdout_path, shown.stderr_path), strict=True)
+        parts = [(_heading(name, stream, path), stream.lines) for name, stream, path in paths]
+        sizes = f"stdout {self._streams[0].size:,} bytes, stderr {self._streams[1].size:,} bytes"
+        view.show(f"attempt {wanted} of {newest} {what}: {sizes}", parts, wanted, live=runs)
+
+    def _grown(self, stream: Stream, data: bytes, size: int, *, runs: bool) -> Stream:
+        """Return a stream with what has arrived of it: while the attempt runs its end, afterwards all that is known."""
+        if self._whole:
+            return stream
+        if (runs or (not stream.missing and len(data) == size)) and stream.take(data, size):
+            return stream
+        fresh = Stream()
+        fresh.take(data, size if runs else len(data))
+        fresh.size = size
+        return fresh
 
     async def _output_of(self, attempt: int) -> Output:
         """Return what an attempt wrote that is over."""
@@ -180,15 +197,6 @@ class TaskScreen(TaskActions):
         if self._shown is None or self._shown.attempt != attempt:
             self._shown = await self.mtc.gateway.do(lambda session: session.output(number, attempt, whole=False))
         return self._shown
-
-    def _show_output(self, text: str) -> None:
-        """Show the output; if its end was visible, show the new end."""
-        scroll = self.query_one("#output-scroll", VerticalScroll)
-        # The target of scrolling, not the present position, which still moves after a key such as Home.
-        at_end = scroll.scroll_target_y >= scroll.max_scroll_y > 0
-        self.query_one("#output-text", Static).update(text)
-        if at_end:
-            scroll.scroll_end(animate=False)
 
     def _show_neighbours(self, detail: TaskDetail) -> None:
         rows: dict[str, tuple[Cell, ...]] = {}
@@ -219,7 +227,13 @@ class TaskScreen(TaskActions):
 
     def _go_to(self, part: str) -> None:
         self.query_one("#parts", TabbedContent).active = part
-        self.query_one(f"#{part}").query("Table, VerticalScroll").first().focus()
+        self.query_one(f"#{part}").query("Table, Pages, VerticalScroll").first().focus()
+
+
+def _heading(name: str, stream: Stream, path: str | None) -> str:
+    here = len(stream.lines.data)
+    less = f", {here:,} of them are here" if here < stream.size else ""
+    return f"── {name}: {stream.size:,} bytes{f' in {plain(path)}' if path else ''}{less}"
 
 
 def _attempt(one: Attempt, now: float) -> tuple[Cell, ...]:

@@ -20,7 +20,7 @@ from pilotmtc.text.tables import shorten
 from pilotmtc.tui.actions.tasks import CANCEL, EDIT, RETRY, TaskActions
 from pilotmtc.tui.widgets.choice import Choice
 from pilotmtc.tui.widgets.filter_input import FilterBox
-from pilotmtc.tui.widgets.listing import ORDERS, PAGE, Listing, known_count
+from pilotmtc.tui.widgets.listing import HELD, ORDERS, PAGE, Listing, known_count
 from pilotmtc.tui.widgets.task_table import TaskTable
 
 _NEAR = 100  # this near to an end of the loaded rows, the next page is fetched
@@ -28,6 +28,7 @@ _PAUSE_S = 1.0  # between two refreshes of visible rows
 _SHARE = 10  # a slow refresh is followed by a pause of so many times its duration
 _DRAW_S = 0.5  # between two drawings while all tasks are read
 _FOLLOWED = 100
+_LEFT_S = 3.0  # how long tasks that have left the filter stay in sight
 
 
 class TasksScreen(TaskActions):
@@ -67,6 +68,8 @@ class TasksScreen(TaskActions):
         self._pause_s = _PAUSE_S
         self._total = 0  # number of the store's tasks when the end was reached
         self._drawn_at = 0.0
+        self._left: dict[TaskId, float] = {}  # tasks that have left the filter: until when they are shown
+        self._scanned_at = self._scan_s = 0.0  # when all tasks were last read for an order by value; how long it took
 
     def body(self) -> ComposeResult:
         """Compose the filter and the table."""
@@ -115,6 +118,7 @@ class TasksScreen(TaskActions):
     # -- paging -----------------------------------------------------------------------------------------------
 
     def _restart(self, order: str) -> None:
+        self._left.clear()
         self._coming = Listing(parse_filter(self._filter), order)
         self._page(self._coming, up=False)
         self._show_found()
@@ -126,6 +130,7 @@ class TasksScreen(TaskActions):
     async def _fetch(self, listing: Listing, *, up: bool) -> None:
         """Load one page, or all pages if the order is by value."""
         first, keep, got = not listing.rows, bool(listing.rows), 0
+        began = time.monotonic()
         total = sum(self.board.tasks.values())
         try:
             while True:
@@ -145,6 +150,8 @@ class TasksScreen(TaskActions):
                     break
             if not listing.below:
                 self._total = total
+            if listing.by_value:
+                self._scanned_at, self._scan_s = time.monotonic(), time.monotonic() - began
         except UsageError as error:
             if self._coming is not listing:
                 raise
@@ -168,6 +175,11 @@ class TasksScreen(TaskActions):
 
     def _page_if_near(self) -> None:
         listing, table = self._listing, self._table
+        if listing.by_value and self._coming is None and self._paging is not listing:
+            near = table.cursor_row + _NEAR >= len(listing.rows)
+            if near and listing.below == 0 and len(listing.rows) >= listing.top and listing.top < HELD:
+                self.begin(self._scan(min(2 * listing.top, HELD)), "page")
+            return
         if self._coming is not None or self._paging is listing or listing.by_value or self._follows:
             return
         top = int(table.scroll_offset.y)
@@ -189,7 +201,7 @@ class TasksScreen(TaskActions):
         self._drawn_at = time.monotonic()
         kept = table.shown if keep else {}
         held = {str(task.id): task for task in self._listing.rows.values()}
-        table.show({key: kept.get(key) or table.row(task, now, self._marked) for key, task in held.items()})
+        table.show({key: kept.get(key) or table.row(task, now, self._marked, self._left) for key, task in held.items()})
         if to_top and table.row_count and not self._follows:
             table.move_cursor(row=0)
         self._show_found()
@@ -197,12 +209,14 @@ class TasksScreen(TaskActions):
     def _redraw(self, tasks: list[Task]) -> None:
         now = self.now
         for task in tasks:
-            self._table.update_row(str(task.id), self._table.row(task, now, self._marked))
+            self._table.update_row(str(task.id), self._table.row(task, now, self._marked, self._left))
 
     def _show_found(self) -> None:
         listing = self._coming or self._listing
         count = len(listing.rows) if listing.whole else known_count(listing.filter, self.board)
         parts = [f"{count:,} task{'s' * (count != 1)}" if count is not None else f"{len(listing.rows):,} shown of more"]
+        if listing.by_value and not listing.whole and count is not None:
+            parts = [f"{len(listing.rows):,} of {count:,} tasks"]
         total = sum(self.board.tasks.values())
         if listing is self._coming:
             parts = ["looking"]
@@ -222,6 +236,12 @@ class TasksScreen(TaskActions):
     def _tick(self) -> None:
         """Update the times of running tasks, without a request."""
         rows = self._listing.rows
+        gone = [id_ for id_, until in self._left.items() if until <= time.monotonic()]
+        for id_ in gone:
+            del self._left[id_]
+            rows.pop(id_, None)
+        if gone:
+            self._draw(keep=True)
         running = [rows[id_] for key in self._table.in_sight if (id_ := TaskId(int(key))) in rows]
         self._redraw([task for task in running if task.state is TaskState.RUNNING])
 
@@ -250,15 +270,68 @@ class TasksScreen(TaskActions):
             self._looking = False
 
     async def _refresh(self) -> None:
+        """Ask again for what is in sight: for its ids, or if tasks come and go, for what the filter finds there."""
         listing = self._listing
-        ids = tuple([TaskId(int(key)) for key in self._table.in_sight])
-        if ids:
-            page = await self.mtc.gateway.do(lambda session: session.task_page(ids=ids, limit=len(ids)))
-            if listing is self._listing:
-                self._redraw(listing.take_fresh(page.tasks))
-            self._marked.update((task.id, task) for task in page.tasks if task.id in self._marked)
+        ids = tuple([TaskId(int(key)) for key in self._table.in_sight if TaskId(int(key)) in listing.rows])
+        if listing.by_value and time.monotonic() - self._scanned_at >= _SHARE * self._scan_s and not self._paging:
+            await self._scan(listing.top)
+        elif listing.by_value or listing.steady or (not ids and listing.below):
+            if ids:
+                await self._look_at(listing, ids)
+        else:
+            await self._look_from(listing, ids)
         self._show_found()
         self._page_if_near()
+
+    async def _look_at(self, listing: Listing, ids: tuple[TaskId, ...]) -> None:
+        page = await self.mtc.gateway.do(lambda session: session.task_page(ids=ids, limit=len(ids)))
+        if listing is self._listing:
+            self._redraw(listing.take_fresh(page.tasks))
+        self._marked.update((task.id, task) for task in page.tasks if task.id in self._marked)
+
+    async def _look_from(self, listing: Listing, ids: tuple[TaskId, ...]) -> None:
+        """Show tasks that have come into the filter, and for some seconds those that have left it."""
+        if ids:
+            start, query = listing.window(ids[0], max(len(ids), self._table.size.height))
+        else:
+            start, query = 0, listing.next_page()
+        page = await self.mtc.gateway.do(query)
+        if listing is not self._listing:
+            return
+        before = list(listing.rows)
+        left = tuple(listing.take_window(start, page))
+        for id_ in [one for one in self._left if one not in left]:
+            del self._left[id_]
+        until = time.monotonic() + _LEFT_S
+        for id_ in left:
+            self._left.setdefault(id_, until)
+        if left:
+            gone = await self.mtc.gateway.do(lambda session: session.task_page(ids=left, limit=len(left)))
+            if listing is not self._listing:
+                return
+            listing.take_fresh(gone.tasks)
+        self._marked.update((id_, listing.rows[id_]) for id_ in self._marked if id_ in listing.rows)
+        if list(listing.rows) == before:
+            self._redraw(list(listing.rows.values()))
+        else:
+            self._draw()
+
+    async def _scan(self, top: int) -> None:
+        """Read all tasks again for an order by value, and then show those with the largest values now."""
+        before, began = self._listing, time.monotonic()
+        fresh = Listing(before.filter, before.order, top)
+        while fresh.below:
+            fresh.take_next(await self.mtc.gateway.do(fresh.next_page()), self.now)
+        self._scanned_at, self._scan_s = time.monotonic(), time.monotonic() - began
+        if self._listing is before and self._coming is None:
+            self._listing = fresh
+            self._draw()
+
+    def on_task_table_at_end(self) -> None:
+        """Say where the table ends if it is not the end of all tasks."""
+        listing = self._listing
+        if listing.by_value and not listing.whole and len(listing.rows) >= HELD:
+            self.notify(f"These are the first {len(listing.rows):,}, {ORDERS[listing.order]}: / narrows the filter.")
 
     async def _follow(self) -> None:
         listing = Listing(parse_filter(self._filter), "newest")

@@ -18,7 +18,11 @@ from pilotmtc.tui.widgets.cells import style
 
 _LABEL = 16
 _PLAIN = Style()  # not None, because the code that removes colours needs a style
-_STEPS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)  # seconds per cell
+# Seconds per cell. No step is more than twice the one before.
+_STEPS = (
+    0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 90.0,
+    120.0, 180.0, 300.0, 420.0, 600.0, 900.0, 1200.0, 1800.0, 2700.0, 3600.0, 5400.0, 7200.0,
+)  # fmt: skip
 _TICK = 10  # cells between two times on the axis
 _LOOK = {"done": ("█", "green"), "failed": ("X", "red"), "lost": ("▚", "yellow"), "runs": ("▓", "cyan")}
 _LOST = (Cause.PREEMPTED, Cause.NODE_LOST, Cause.PILOT_LOST, Cause.CANCELED, Cause.WALLTIME)
@@ -60,11 +64,20 @@ def lanes_of(spans: Iterable[Span], running: Iterable[RunningTask], now: float) 
         bar = Bar(span.started_at, span.started_at + span.elapsed_s, kind_of(span))
         for core in cores_of(span.slot):
             found.setdefault((span.node, core), []).append(bar)
+    return with_running({lane: sorted(found[lane]) for lane in sorted(found)}, running, now)
+
+
+def with_running(ended: Lanes, running: Iterable[RunningTask], now: float) -> Lanes:
+    """Return lanes to which tasks that run are added."""
+    found: Lanes = {}
     for task in running:
         if task.started_at:
             for core in cores_of(task.slot):
                 found.setdefault((task.node, core), []).append(Bar(task.started_at, now, "runs"))
-    return {lane: sorted(found[lane]) for lane in sorted(found)}
+    return {
+        lane: sorted([*ended.get(lane, ()), *found[lane]]) if lane in found else ended[lane]
+        for lane in sorted(ended.keys() | found.keys())
+    }
 
 
 def cells_of(bars: Sequence[Bar], start: float, step: float, width: int) -> list[str]:
@@ -125,13 +138,17 @@ class Gantt(ScrollView, can_focus=True):
         if self._step is not None:
             return self._step
         room = max(self.size.width - _LABEL - 1, 10)
-        return next((step for step in _STEPS if (self._end - self._start) / step <= room), _STEPS[-1])
+        return max((self._end - self._start) / room, _STEPS[0])
 
     def action_zoom(self, by: int) -> None:
-        """Zoom in or out."""
-        at = _STEPS.index(self.step) + by
-        self._step = _STEPS[max(0, min(at, len(_STEPS) - 1))]
+        """Zoom in or out around the middle of the screen."""
+        before, half = self.step, max(self.size.width - _LABEL, 1) / 2
+        middle = (self.scroll_offset.x + half) * before
+        finer, coarser = [step for step in _STEPS if step < before], [step for step in _STEPS if step > before]
+        steps = coarser if by > 0 else finer[::-1]
+        self._step = steps[0] if steps else before
         self._resize()
+        self.scroll_to(x=max(round(middle / self._step - half), 0), animate=False)
 
     def action_fit(self) -> None:
         """Zoom out to show all of the time."""

@@ -11,7 +11,8 @@ from pilotmtc.states import TaskState
 
 PAGE = 150
 HELD = 750  # more rows are slow to draw: those farthest from the cursor are dropped, and loaded again when needed
-TOP = 200  # number of tasks with the largest values
+TOP = 200  # number of tasks with the largest values at first; more are read when the cursor comes near their end
+MORE = 20  # rows after those in sight that are asked for again with them
 ORDERS = {
     "id": "in order of id", "newest": "newest first", "recorded_at": "ended last first",
     "elapsed_s": "longest first", "cpu_s": "most CPU time first", "memory_bytes": "most memory first",
@@ -36,9 +37,12 @@ class Listing:
         Where the next requests for earlier and later tasks start; 0: there are none.
     looked_at
         The id up to which all tasks were read.
+    top
+        How many tasks with the largest values are kept.
     """
 
-    def __init__(self, filter_: Filter, order: str = "id") -> None:
+    def __init__(self, filter_: Filter, order: str = "id", top: int = TOP) -> None:
+        self.top = top
         self.filter = filter_
         self.order = order
         self.rows: dict[TaskId, Task] = {}
@@ -54,12 +58,12 @@ class Listing:
     @property
     def whole(self) -> bool:
         """Whether all tasks of the filter are loaded."""
-        return not self.above and not self.below and not (self.by_value and len(self.rows) == TOP)
+        return not self.above and not self.below and not (self.by_value and len(self.rows) >= self.top)
 
     def next_page(self) -> PageQuery:
         """Return the request for the next page."""
         if self.by_value:
-            return self._ask(max(self.below, 0), TOP, largest=self.order)
+            return self._ask(max(self.below, 0), self.top, largest=self.order)
         after = self.below if self.below > 0 else 0
         if not self.below and self.rows:  # for tasks that are newer
             after = list(self.rows)[-1]
@@ -70,7 +74,7 @@ class Listing:
         self.below = self.looked_at = page.next
         if self.by_value:
             merged = sorted((*self.rows.values(), *page.tasks), key=lambda task: (-self._value(task, now), task.id))
-            self.rows = {task.id: task for task in merged[:TOP]}
+            self.rows = {task.id: task for task in merged[: self.top]}
             return
         self.rows.update((task.id, task) for task in page.tasks)
         if len(self.rows) > HELD:
@@ -96,6 +100,36 @@ class Listing:
             ids = list(self.rows)[: HELD - 2 * PAGE]
             self.below = ids[-1]
             self.rows = {id_: self.rows[id_] for id_ in ids}
+
+    @property
+    def steady(self) -> bool:
+        """Whether tasks stay in the filter once they are in it."""
+        return self.filter == Filter(campaign=self.filter.campaign, ids=self.filter.ids)
+
+    def window(self, first: TaskId, count: int) -> tuple[int, PageQuery]:
+        """Return where the rows from `first` on begin, and the request for what is there now."""
+        ids = list(self.rows)
+        at = ids.index(first)
+        start = int(ids[at - 1]) if at else self.above
+        return start, self._ask(start, count + MORE, newest=self.order == "newest")
+
+    def take_window(self, start: int, page: Tasks) -> list[TaskId]:
+        """Add what is new in a window; return the tasks that have left the filter, which stay in `rows`."""
+        newest = self.order == "newest"
+        fresh = {task.id: task for task in page.tasks}
+
+        def seen(id_: int) -> bool:
+            """Say whether the page says all about an id."""
+            after_start = not start or (id_ < start if newest else id_ > start)
+            return after_start and (not page.next or (id_ >= page.next if newest else id_ <= page.next))
+
+        left = [id_ for id_ in self.rows if seen(id_) and id_ not in fresh]
+        last = next(reversed(self.rows), None)
+        if self.below and last is not None:  # what comes after the loaded rows is loaded when it is needed
+            fresh = {id_: task for id_, task in fresh.items() if (id_ >= last if newest else id_ <= last)}
+        merged = {**self.rows, **fresh}
+        self.rows = {id_: merged[id_] for id_ in sorted(merged, reverse=newest)}
+        return left
 
     def take_fresh(self, tasks: Iterable[Task]) -> list[Task]:
         """Replace loaded tasks by newer records; return those that have changed."""

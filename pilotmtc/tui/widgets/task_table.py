@@ -89,6 +89,11 @@ COLUMNS = (
 )
 
 
+def _pale(cell: Cell) -> Text:
+    text = as_cell(cell)
+    return Text(text.plain, style=seen("bright_black"), justify=text.justify)
+
+
 @cache
 def _command_column(width: int) -> TaskColumn:
     """Return the column of commands. The end of a long command is shown as well, since tasks often differ there."""
@@ -112,6 +117,15 @@ class TaskTable(Table):
         Binding("end,G", "screen.last", "Other end", show=False),
         Binding("home,g", "screen.first", "Beginning", show=False),
     ]
+
+    class AtEnd(Message):
+        """The cursor is to go beyond the last row."""
+
+    def action_cursor_down(self) -> None:
+        """Go to the next row; say so if there is none."""
+        if self.row_count and self.cursor_row == self.row_count - 1:
+            self.post_message(self.AtEnd())
+        super().action_cursor_down()
 
     class Moved(Message):
         """Other rows have become visible."""
@@ -145,10 +159,13 @@ class TaskTable(Table):
         """Return the order that a click on a column selects; empty if none."""
         return self._shape[column - 1][0].order if column else ""
 
-    def row(self, task: Task, now: float, marked: Container[int]) -> tuple[Cell, ...]:
-        """Return the cells of a task."""
+    def row(self, task: Task, now: float, marked: Container[int], left: Container[int] = ()) -> tuple[Cell, ...]:
+        """Return the cells of a task; those of a task that has `left` the filter are pale."""
         mark = Text("●" if task.id in marked else " ", style="bold yellow")
-        return (mark, *(column.text(task, now) for column, _ in self._shape))
+        cells = tuple([column.text(task, now) for column, _ in self._shape])
+        if task.id in left:
+            cells = tuple([_pale(one) for one in cells])
+        return (mark, *cells)
 
     def show(self, rows: Mapping[str, Sequence[Cell]]) -> None:
         """Show `rows`; visible rows stay at their place, even if rows are added or removed above them."""

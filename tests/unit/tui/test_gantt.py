@@ -1,13 +1,22 @@
 """Slots against time: from attempts to cells."""
 
+import asyncio
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from textual.app import App, ComposeResult
 
 from pilotmtc.model import CampaignId, TaskId
 from pilotmtc.protocol.records import RunningTask, Span
 from pilotmtc.states import Cause
-from pilotmtc.tui.widgets.gantt import Bar, cells_of, cores_of, lanes_of, utilisation
+from pilotmtc.tui.widgets.gantt import Bar, Gantt, cells_of, cores_of, lanes_of, utilisation, with_running
+
+
+class _Alone(App[None]):
+    def compose(self) -> ComposeResult:
+        yield Gantt()
 
 
 @pytest.mark.parametrize(
@@ -55,3 +64,35 @@ def test_cells_are_as_many_as_asked_for(times: list[tuple[float, float]], start:
     cells = cells_of(bars, start, step, n)
     assert len(cells) == n
     assert set(cells) <= {"", "done"}
+
+
+def test_all_of_the_time_fills_the_screen_and_steps_of_zoom_are_fine() -> None:
+    async def main() -> None:
+        app = _Alone()
+        async with app.run_test(size=(100, 10)) as pilot:
+            gantt = app.query_one(Gantt)
+            gantt.show({("n", 0): [Bar(0.0, 1000.0, "done")]})
+            await pilot.pause()
+            line = gantt.render_line(1).text
+            assert 80 <= line.count("█") <= 84
+            whole = gantt.step
+            steps = [whole]
+            for _ in range(3):
+                gantt.action_zoom(-1)
+                steps.append(gantt.step)
+            assert all(1 < before / after <= 2.5 for before, after in pairwise(steps))
+            gantt.action_fit()
+            assert gantt.step == whole
+
+    asyncio.run(main())
+
+
+def test_running_tasks_are_added_to_what_has_ended() -> None:
+    ended = {("a", 0): [Bar(0.0, 1.0, "done")], ("b", 0): [Bar(0.0, 1.0, "done")]}
+    running = [RunningTask(TaskId(1), 1, CampaignId(1), 2.0, "a", "0-1")]
+    assert with_running(ended, running, 3.0) == {
+        ("a", 0): [Bar(0.0, 1.0, "done"), Bar(2.0, 3.0, "runs")],
+        ("a", 1): [Bar(2.0, 3.0, "runs")],
+        ("b", 0): [Bar(0.0, 1.0, "done")],
+    }
+    assert ended["a", 0] == [Bar(0.0, 1.0, "done")]

@@ -1,0 +1,103 @@
+"""The table of tasks stays what its filter and its order say."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from msgspec.structs import replace
+
+from pilotmtc.model import Task, TaskId
+from pilotmtc.protocol.client.tasks import GetTasks, Tasks
+from pilotmtc.protocol.client.watch import GetOverview
+from pilotmtc.protocol.records import Filter
+from pilotmtc.states import TaskState
+from pilotmtc.tui.app import MtcApp
+from pilotmtc.tui.base import Base
+from pilotmtc.tui.widgets.listing import HELD, Listing
+from tests.tui.driving import Driver
+from tests.tui.fixed import FixedGateway, running
+from tests.tui.fixed_tasks import attempt, mixed, pages, scan
+
+
+def drive_tasks(
+    tasks: Sequence[Task], filter_: str, script: Callable[[Driver, Callable[[Sequence[Task]], None]], Awaitable[None]]
+) -> None:
+    """Show the tasks of a filter; `script` gets what tells of other tasks."""
+
+    async def main() -> None:
+        gateway = FixedGateway({GetOverview: running(), GetTasks: pages(tuple(tasks))})
+        app = MtcApp(gateway)
+
+        def tell(others: Sequence[Task]) -> None:
+            gateway.answers = {**gateway.answers, GetTasks: pages(tuple(others))}
+            assert isinstance(app.screen, Base)
+            app.screen.take_news()
+
+        async with app.run_test(size=(100, 30)) as pilot:
+            screen = Driver(app, pilot)
+            await screen.see("● live")
+            app.open_tasks(filter_)
+            await screen.see("scan")
+            await script(screen, tell)
+
+    asyncio.run(main())
+
+
+def test_filtered_list_shows_what_comes_and_lets_go_what_leaves() -> None:
+    tasks = {task.id: task for task in mixed()}
+    ids = [str(id_) for id_, task in tasks.items() if task.state is TaskState.RUNNING]
+
+    async def script(screen: Driver, tell: Callable[[Sequence[Task]], None]) -> None:
+        table = screen.table("tasks")
+        await screen.until(lambda: table.keys == ids)
+        await screen.press("down", "down")
+        ended = replace(tasks[TaskId(28)], state=TaskState.DONE, last=attempt(28), started_at=None)
+        begun = scan(24, TaskState.RUNNING)
+        tell([{28: ended, 24: begun}.get(int(task.id), task) for task in tasks.values()])
+        await screen.see("✓ DONE")  # for some seconds
+        await screen.until(lambda: table.keys == ["24", *(id_ for id_ in ids if id_ != "28")])
+        assert table.current == "27"  # the cursor stays on its task
+
+    drive_tasks(list(tasks.values()), "state:running", script)
+
+
+def test_order_by_value_is_kept_as_tasks_end() -> None:
+    tasks = [scan(id_, TaskState.DONE, attempt(id_, ago_s=1000.0 - id_)) for id_ in range(1, 11)]
+
+    async def script(screen: Driver, tell: Callable[[Sequence[Task]], None]) -> None:
+        table = screen.table("tasks")
+        await screen.press("s", "down", "down", "enter")
+        await screen.see("ended last first")
+        await screen.until(lambda: table.keys[:2] == ["10", "9"])
+        tell([*tasks, scan(11, TaskState.DONE, attempt(11, ago_s=1.0))])
+        await screen.until(lambda: table.keys[:2] == ["11", "10"])
+
+    drive_tasks(tasks, "", script)
+
+
+def test_order_by_value_says_where_it_ends_and_goes_on_before() -> None:
+    tasks = [scan(id_, TaskState.DONE, attempt(id_, elapsed_s=float(id_))) for id_ in range(1, 2001)]
+
+    async def script(screen: Driver, tell: Callable[[Sequence[Task]], None]) -> None:
+        table = screen.table("tasks")
+        await screen.press("s", "down", "down", "down", "enter")
+        await screen.see("200 of 1,000,100 tasks · longest first")
+        while len(table.keys) < HELD:
+            held = len(table.keys)
+            table.move_cursor(row=held - 1)
+            await screen.until(lambda held=held: len(table.keys) > held)  # type: ignore[misc]
+        assert table.keys[0] == "2000"
+        table.move_cursor(row=HELD - 1)
+        await screen.press("down")
+        await screen.see("These are the first 750, longest first")
+
+    drive_tasks(tasks, "", script)
+
+
+def test_window_says_nothing_of_what_it_did_not_reach() -> None:
+    listing = Listing(Filter(states=(TaskState.RUNNING,)))
+    tasks = [scan(id_, TaskState.RUNNING) for id_ in (5, 10, 15, 20)]
+    listing.take_next(Tasks(tuple(tasks)))
+    assert listing.take_window(5, Tasks((tasks[2],), 15)) == [10]
+    assert list(listing.rows) == [5, 10, 15, 20]
+    assert listing.take_window(0, Tasks((scan(3, TaskState.RUNNING), *tasks), 0)) == []
+    assert list(listing.rows) == [3, 5, 10, 15, 20]
