@@ -45,6 +45,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "logs": ("logs", "Print the stdout and stderr of tasks."),
         "results": ("results", "Print the results of a campaign as a table, CSV or JSON."),
         "report": ("report", "Report where a campaign's time went, and what to ask for next time."),
+        "plan": ("plan", "Say when work would end on pilots of different shapes."),
     },
     "Steer": {
         "wait": ("wait", "Wait until all tasks of a campaign have finished."),

@@ -4,6 +4,7 @@ import functools
 import itertools
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from pilotmtc.errors import UsageError
@@ -25,7 +26,9 @@ from pilotmtc.session.run.as_they_end import results_of_campaign
 from pilotmtc.states import TaskState
 
 if TYPE_CHECKING:
+    from pilotmtc.report.plan import Plan
     from pilotmtc.report.report import Report
+    from pilotmtc.session.look.plan import PlanOptions
 
 _PAGE = 1000
 _FIELDS_PAGE = 10_000
@@ -80,6 +83,37 @@ class Queries:
         if not words:
             raise UsageError("no campaign is given to report on: give a number or a name, or several")
         return read_report(self._link, self.campaigns_named(*words))
+
+    def plan(
+        self, campaign: int | str | None = None, *, file: str | Path | None = None, **options: Unpack["PlanOptions"]
+    ) -> "Plan":
+        """Return when work would end on pilots of different shapes, by simulation.
+
+        Parameters
+        ----------
+        campaign
+            What is left of it; if nothing is, all of it once more.
+        file
+            Instead, the tasks of a campaign file; those like tasks of `campaign` take as long as these.
+        **options
+            See `PlanOptions`.
+
+        Raises
+        ------
+        UsageError
+            If there are no tasks, or if it is not known how long they take or what a node has.
+        """
+        from pilotmtc.session.look.plan import read_plan
+
+        if campaign is None and file is None:
+            raise UsageError("there is nothing to plan: give a campaign, or a campaign file")
+        tasks = None
+        if file is not None:
+            from pilotmtc.campaign.file import load
+
+            tasks = load(file).tasks()
+        found = None if campaign is None else get_campaign(self._link, campaign)
+        return read_plan(self._link, found, tasks, **options)
 
     def tasks(self, *, limit: int | None = None, newest: bool = False, **select: Unpack[Selection]) -> Iterator[Task]:
         """Yield at most `limit` tasks in order of their ids, or in descending order with `newest`."""

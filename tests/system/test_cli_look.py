@@ -306,3 +306,21 @@ def test_attempts_as_csv(past: User) -> None:
 def test_report_on_what_is_not_there(user: User, past: User) -> None:
     assert "there is no campaign 99" in past.cli("report", "99", code=2).err
     assert "exclude each other" in past.cli("report", "--csv", "--json", code=2).err
+
+
+def test_report_is_written_to_files(past: User) -> None:
+    files = {form: past.here / f"report.{form}" for form in ("html", "trace", "svg")}
+    done = past.cli("report", *(word for form, file in files.items() for word in (f"--{form}", str(file))))
+    assert (done.out, done.err) == ("", "")
+    assert "<canvas" in files["html"].read_text()
+    assert b"core 0" in files["trace"].read_bytes()
+    assert b"</svg>" in files["svg"].read_bytes()
+    assert "cannot be written" in past.cli("report", "--html", "/nowhere/report.html", code=2).err
+
+
+def test_plan_says_what_no_shape_runs(past: User) -> None:
+    found = past.cli("plan", "1", "--shape", "1x1x2", "--shape", "2x1x1", "--duration", "10s", "--json").record
+    assert [row["shape"] for row in found["rows"]] == ["1x1x2", "2x1x1"]
+    assert (found["tasks"], found["best"], found["rows"][0]["left"]) == (1, "", 1)  # it needs a licence
+    assert "none of them runs all tasks" in past.cli("plan", "--shape", "1x1x2", "--duration", "10s").out
+    assert "not a shape" in past.cli("plan", "--shape", "many", "--duration", "10s", code=2).err

@@ -50,6 +50,7 @@ from pilotmtc.states import Cause, PilotState
 
 CLAIM_WAIT_S = 20.0
 CLAIM_WAIT_GROWING_S = 2.0  # while nodes are still to come: they may have room for what does not fit yet
+CLAIM_WAIT_BLOCKED_S = 2.0  # there may soon be more room than this claim can ask for, and only one is under way
 EMPTY_PAUSE_S = 0.05  # so that a server that answers at once with nothing is not asked without a pause
 HOLD_S = 1.0  # when the machine has no room for another process
 _NOT_STARTED = "canceled before it was started"
@@ -472,6 +473,8 @@ class Core:
         left_s = max(self.stop_at - now, 0.001) if self.stop_at != math.inf else 0.0
         growing = not self._no_more and len(cluster.nodes) < self._expected
         wait_s = CLAIM_WAIT_GROWING_S if growing or within_s else CLAIM_WAIT_S
+        if blocked:
+            wait_s = min(wait_s, CLAIM_WAIT_BLOCKED_S)
         if self.idle_s:
             wait_s = min(wait_s, self.idle_s)
         limit = min(cores, CLAIM_MAX)

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from pilotmtc.model import Attempt, Campaign, Pilot, Resources, Task
     from pilotmtc.protocol.client.tasks import TaskDetail
     from pilotmtc.protocol.records import Pace
+    from pilotmtc.report.plan import Plan
     from pilotmtc.report.records import Summary
     from pilotmtc.session import TaskResult
     from pilotmtc.session.look.overview import Board
@@ -241,6 +242,14 @@ def report(record: "Summary") -> Shape:
     import msgspec
 
     found: Shape = _with_times(msgspec.to_builtins(record))
+    return found
+
+
+def plan(record: "Plan") -> Shape:
+    """Return the object of a plan."""
+    import msgspec
+
+    found: Shape = msgspec.to_builtins(record)
     return found
 
 

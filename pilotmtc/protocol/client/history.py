@@ -1,7 +1,10 @@
 """Requests of clients that read the past of whole campaigns, in columns."""
 
+from msgspec import Struct
+
 from pilotmtc.model import CampaignId, PilotId, Resources
 from pilotmtc.protocol.base import CLIENTS, Effect, Handling, Reply, Request
+from pilotmtc.states import TaskState
 
 # The columns of `History.columns`: their names, and the type codes of Python's `array`. Texts are indexes.
 COLUMNS = (
@@ -55,4 +58,31 @@ class GetHistory(Request[History], frozen=True, tag="history"):
 
     campaigns: tuple[CampaignId, ...]
     pilots: tuple[PilotId, ...] = ()
+    after: int = 0
+
+
+class KindCount(Struct, frozen=True, array_like=True):
+    """How many tasks of a template, with the same resources, are in a state."""
+
+    template: int
+    resources: int
+    state: TaskState
+    count: int
+
+
+class Kinds(Reply, frozen=True):
+    """The answer to `GetKinds`; fields as in `History`. The same kind may be in several pages."""
+
+    kinds: tuple[KindCount, ...] = ()
+    next: int = 0
+    commands: dict[int, str] = {}
+    resources: dict[int, Resources] = {}
+
+
+class GetKinds(Request[Kinds], frozen=True, tag="kinds"):
+    """Count a campaign's tasks with ids above `after` by template, resources and state, page by page."""
+
+    handling = Handling(said_by=CLIENTS, effect=Effect.READ, bulky_reply=True)
+
+    campaign: CampaignId
     after: int = 0

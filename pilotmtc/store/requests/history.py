@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from typing import Any, TypeAlias
 
 from pilotmtc.model import Template
-from pilotmtc.protocol.client.history import COLUMNS, GetHistory, History
+from pilotmtc.protocol.client.history import COLUMNS, GetHistory, GetKinds, History, KindCount, Kinds
 from pilotmtc.store.attempt_id import ATTEMPT_BITS, LAST_ATTEMPT, attempt_id, attempt_sql, task_sql
 from pilotmtc.store.file.sql import IN_LIST, id_list
-from pilotmtc.store.file.transaction import Transaction
+from pilotmtc.store.file.transaction import TASK_STATES, Transaction
 from pilotmtc.store.requests.handlers import handles
 
 _LOOK_S = 0.02  # after this time, the rest is left to the next page
@@ -24,6 +24,8 @@ _ROWS = f"""SELECT a.id, t.campaign_id, t.state, t.attempt = {attempt_sql("a.id"
 _OF_CAMPAIGNS = f"{_ROWS} AND t.campaign_id {IN_LIST} ORDER BY a.id"
 _OF_PILOTS = f"{_ROWS} AND a.pilot_id {IN_LIST} AND t.campaign_id NOT {IN_LIST} ORDER BY a.id"
 _RANGE = f"SELECT min(first_id), max(last_id) FROM campaign WHERE id {IN_LIST}"
+_KINDS = """SELECT template_id, resources_id, state, count(*) FROM task
+    WHERE id BETWEEN ? AND ? AND campaign_id = ? GROUP BY template_id, resources_id, state"""
 _TEXTS = frozenset({"node", "slot", "name", "tags"})
 
 Row = tuple[Any, ...]
@@ -84,3 +86,25 @@ def _packed(column: Column) -> bytes:
 
 def _command(template: Template) -> str:
     return " ".join(template.command)[:_COMMAND_CHARS]
+
+
+@handles(GetKinds)
+def get_kinds(tx: Transaction, request: GetKinds) -> Kinds:
+    """Count tasks by what they are and how they stand."""
+    first, last = tx.execute(_RANGE, (id_list((request.campaign,)),)).fetchone()
+    edge, end = max(first or 1, request.after + 1), last or 0
+    counts: dict[tuple[int, int, int], int] = {}
+    until = tx.clock.monotonic() + _LOOK_S
+    while edge <= end:
+        for template, resources, state, number in tx.execute(_KINDS, (edge, edge + _WINDOW - 1, request.campaign)):
+            kind = (template, resources, state)
+            counts[kind] = counts.get(kind, 0) + number
+        edge += _WINDOW
+        if tx.clock.monotonic() >= until:
+            break
+    return Kinds(
+        tuple([KindCount(template, need, TASK_STATES[state], n) for (template, need, state), n in counts.items()]),
+        edge - 1 if edge <= end else 0,
+        {template: _command(tx.caches.templates.get(template)) for template, _, _ in counts},
+        {need: tx.caches.resources.get(need) for _, need, _ in counts},
+    )

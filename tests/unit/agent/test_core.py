@@ -7,7 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from msgspec import structs
 
 from pilotmtc.agent.core.cluster import Cluster
-from pilotmtc.agent.core.core import Core
+from pilotmtc.agent.core.core import CLAIM_WAIT_BLOCKED_S, Core
 from pilotmtc.agent.core.events import (
     Answered,
     AskForTasks,
@@ -382,6 +382,7 @@ def test_blocked_task_lets_more_small_ones_be_claimed_behind_it() -> None:
     out = core.react(batch(ask.number, [claimed(5, 3)], resources), 1.0)
     (ask,) = [c for c in out if isinstance(c, AskForTasks)]
     assert ask.backfill
+    assert ask.wait_s == CLAIM_WAIT_BLOCKED_S  # it must not stand in the way of one for the room that comes
     assert ask.want.cores == 1
 
 
