@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import user
+from tests.forked import Forker
 from tests.support import children, kill, processes_with, surroundings, wait_until
 
 _GONE_WITHIN_S = 8.0
@@ -20,6 +22,15 @@ settings.load_profile("shared")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a shell's background, and so would be all that tests start
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _forker() -> Iterator[None]:
+    """Let commands of the command line run in forks of one process."""
+    user.forker = Forker()
+    yield
+    user.forker.close()
+    user.forker = None
 
 
 @pytest.fixture(name="surroundings")

@@ -4,13 +4,26 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+from tests.forked import LARGEST, Ended, Forker
 from tests.support import patience_s, wait_until
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMEOUT_S = 60.0
+
+
+forker: Forker | None = None  # set for a session of tests
+
+
+def _at_start(env: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables at which a Python looks when it starts."""
+    return {name: value for name, value in env.items() if name.startswith(("LANG", "LC_", "PYTHON"))}
+
+
+_AT_START = _at_start(os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"})
 
 
 class Done(NamedTuple):
@@ -51,20 +64,24 @@ class User:
 
     def cli(self, *words: str, code: int = 0, stdin: bytes | None = None, **env: str) -> Done:
         """Run ``pilotmtc WORDS``, which must exit with `code` and without a traceback."""
-        done = subprocess.run(
-            self.argv(*words),
-            cwd=self.here,
-            env=self.env | env,
-            capture_output=True,
-            timeout=patience_s(TIMEOUT_S),
-            check=False,
-            stdin=subprocess.DEVNULL if stdin is None else None,
-            input=stdin,
-        )
+        done = self._run(list(words), self.env | env, stdin)
         found = Done(done.stdout.decode("utf-8", "surrogateescape"), done.stderr.decode(), done.returncode)
         assert found.code == code, f"pilotmtc {' '.join(words)}: exit {found.code}\n{found.out}\n{found.err}"
         assert "Traceback" not in found.err, found.err
         return found
+
+    def _run(
+        self, words: list[str], env: dict[str, str], stdin: bytes | None
+    ) -> "Ended | subprocess.CompletedProcess[bytes]":
+        """Run a command: in a fork, if nothing is different that a Python looks at when it starts."""
+        timeout_s = patience_s(TIMEOUT_S)
+        is_usual = type(self) is User and _at_start(env) == _AT_START and sum(map(len, words)) < LARGEST
+        if forker is not None and is_usual:
+            return forker.run(words, self.here, env, stdin, timeout_s)
+        return subprocess.run(
+            self.argv(*words), cwd=self.here, env=env, capture_output=True, timeout=timeout_s, check=False,
+            stdin=subprocess.DEVNULL if stdin is None else None, input=stdin,
+        )  # fmt: skip
 
     def start(self, *words: str, **settings: Any) -> "subprocess.Popen[bytes]":
         """Start ``pilotmtc WORDS`` in a session of its own, and return it."""
