@@ -3,6 +3,7 @@
 import shlex
 
 from pilotmtc.model import Campaign
+from pilotmtc.protocol.client.campaigns import CALLS
 from pilotmtc.text.plain import plain
 
 _TITLE = 60  # characters of a command
@@ -17,7 +18,12 @@ def campaign_title(campaign: Campaign) -> str:
 
 
 def command_title(campaign: Campaign) -> str:
-    """Return the command of a campaign's first task, on one line, with placeholders; empty if there is none."""
+    """Return the command of a campaign's first task, on one line, with placeholders; empty if there is none.
+
+    Of calls of functions it is the first function, as ``work(...)``.
+    """
     words = campaign.command
+    if campaign.key.startswith(CALLS):
+        words = tuple([word.removesuffix("({args})") + "(...)" for word in words])
     line = words[0] if len(words) == 1 else " ".join(word if "{" in word else shlex.quote(word) for word in words)
     return plain(" ".join(line.split()))

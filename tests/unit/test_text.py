@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from pilotmtc.model import (
     Attempt,
+    Campaign,
     CampaignId,
     Function,
     PilotId,
@@ -17,6 +18,7 @@ from pilotmtc.model import (
 )
 from pilotmtc.protocol.client.tasks import TaskDetail
 from pilotmtc.states import Cause, TaskState
+from pilotmtc.text.campaigns import campaign_title
 from pilotmtc.text.endings import describe_end
 from pilotmtc.text.tables import shorten, shorten_middle, width_of
 from pilotmtc.text.tasks import attempt_row, command_line, detail_rows, last_lines
@@ -65,6 +67,19 @@ def task(command: tuple[str, ...], function: str = "", *, shell: bool = False, *
 )
 def test_command_or_call_is_shown_with_its_values(one: Task, line: str) -> None:
     assert command_line(one) == line
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "command", "title"),
+    [
+        ("calls-1", "", ("work({args})",), "work(...)"),
+        ("calls-1", "scan", ("work({args})",), "scan"),
+        ("1", "", ("echo {args}",), "echo {args}"),
+        ("calls-1", "", (), ""),
+    ],
+)
+def test_campaign_of_calls_is_titled_by_its_function(key: str, name: str, command: tuple[str, ...], title: str) -> None:
+    assert campaign_title(Campaign(CampaignId(1), key, name, 0.0, 1, True, {}, command=command)) == title
 
 
 @pytest.mark.parametrize(
