@@ -9,7 +9,7 @@ from importlib.resources import files
 from pilotmtc.report.gantt_data import MOST_SPANS, WAYS, gantt_data
 from pilotmtc.report.records import Distribution, Summary, Utilisation
 from pilotmtc.report.report import Report
-from pilotmtc.report.text import CORE_TIME, core_time, percent
+from pilotmtc.report.text import CORE_TIME, core_time, percent, pilot_rows
 from pilotmtc.text.numbers import count
 from pilotmtc.units import format_duration, format_memory
 
@@ -146,23 +146,9 @@ several cores are on each of them (above {MOST_SPANS:,} bars on the first only).
 
 
 def _pilots(summary: Summary) -> str:
-    rows = []
-    for pilot in summary.pilots:
-        start = pilot.started_at
-
-        def after(at: float | None, start: float | None = start) -> str:
-            return "" if at is None or start is None else f"+{format_duration(max(at - start, 0.0))}"
-
-        rows.append((
-            str(pilot.id), pilot.state, f"{pilot.nodes:,}", f"{pilot.cores:,}",
-            "" if start is None else format_duration(max(start - pilot.submitted_at, 0.0)),
-            after(pilot.first_task_at), after(pilot.full_at), after(pilot.last_task_at), after(pilot.ended_at),
-            f"{pilot.attempts:,}", percent(pilot.core_s.useful, pilot.core_s.total),
-            format_duration(pilot.greedy_s) if pilot.attempts else "",
-        ))  # fmt: skip
     heads = ("pilot", "state", "nodes", "cores", "waited", "first task", "all busy", "last task", "ended", "attempts",
              "useful", "greedy")  # fmt: skip
-    return _table(heads, rows)
+    return _table(heads, pilot_rows(summary.pilots))
 
 
 def _tasks(summary: Summary) -> str:

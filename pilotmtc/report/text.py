@@ -131,7 +131,13 @@ def _pilots(pilots: Sequence[PilotReport], width: int | None, colour: bool) -> l
         Column("ALL BUSY", right=True), Column("LAST TASK", right=True), Column("ENDED", right=True, spare=3),
         Column("ATTEMPTS", right=True, spare=2), Column("USEFUL", right=True), Column("GREEDY", right=True, spare=1),
     )  # fmt: skip
-    rows = []
+    rows = pilot_rows(pilots)
+    return table(columns, rows, width=width, colour=colour) if rows else []
+
+
+def pilot_rows(pilots: Sequence[PilotReport]) -> list[tuple[str, ...]]:
+    """Return what a report says of each pilot, in texts."""
+    rows: list[tuple[str, ...]] = []
     for pilot in pilots:
         start = pilot.started_at
 
@@ -145,7 +151,7 @@ def _pilots(pilots: Sequence[PilotReport], width: int | None, colour: bool) -> l
             f"{pilot.attempts:,}", percent(pilot.core_s.useful, pilot.core_s.total),
             format_duration(pilot.greedy_s) if pilot.attempts else "",
         ))  # fmt: skip
-    return table(columns, rows, width=width, colour=colour) if rows else []
+    return rows
 
 
 def _tasks(summary: Summary, width: int | None, colour: bool) -> list[str]:
