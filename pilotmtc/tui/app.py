@@ -22,6 +22,7 @@ from pilotmtc.tui.pager import pager_command, run_pager
 from pilotmtc.tui.program import Program
 from pilotmtc.tui.screens.overview import OverviewScreen
 from pilotmtc.tui.screens.pilot import PilotScreen
+from pilotmtc.tui.screens.report import ReportScreen
 from pilotmtc.tui.screens.task import TaskScreen
 from pilotmtc.tui.screens.tasks import TasksScreen
 from pilotmtc.tui.widgets.dialogs import Form
@@ -199,6 +200,10 @@ class MtcApp(Program):
     def open_pilot(self, pilot: int) -> None:
         """Show one pilot."""
         self.push_screen(PilotScreen(pilot))
+
+    def open_report(self, campaign: int) -> None:
+        """Show the report on one campaign."""
+        self.push_screen(ReportScreen(campaign))
 
     def page(self, files: Sequence[str]) -> None:
         """Show files in the user's pager, which uses the terminal meanwhile."""

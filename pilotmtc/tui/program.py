@@ -43,5 +43,9 @@ class Program(OrderedKeys):
         """Show one pilot."""
 
     @abstractmethod
+    def open_report(self, campaign: int) -> None:
+        """Show the report on one campaign."""
+
+    @abstractmethod
     def page(self, files: Sequence[str]) -> None:
         """Show files in the user's pager, which uses the terminal meanwhile."""

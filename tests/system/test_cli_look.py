@@ -309,12 +309,11 @@ def test_report_on_what_is_not_there(user: User, past: User) -> None:
 
 
 def test_report_is_written_to_files(past: User) -> None:
-    files = {form: past.here / f"report.{form}" for form in ("html", "trace", "svg")}
+    files = {form: past.here / f"report.{form}" for form in ("html", "trace")}
     done = past.cli("report", *(word for form, file in files.items() for word in (f"--{form}", str(file))))
     assert (done.out, done.err) == ("", "")
     assert "<canvas" in files["html"].read_text()
     assert b"core 0" in files["trace"].read_bytes()
-    assert b"</svg>" in files["svg"].read_bytes()
     assert "cannot be written" in past.cli("report", "--html", "/nowhere/report.html", code=2).err
 
 

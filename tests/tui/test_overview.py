@@ -177,3 +177,21 @@ def test_what_needs_attention_has_the_lines_that_are_free() -> None:
             await Driver(app, pilot).see("exit code 12", "exit code 2 ", "CAMPAIGN")
 
     asyncio.run(main())
+
+
+def test_report_on_a_campaign_is_shown_and_read_again(place: Place) -> None:
+    with Session(place.path) as session:
+        session.submit("exit {}", [0, 3])
+        session.pilots.wait(session.pilots.submit(cores=1, idle="0.1s").id, 30)
+
+    async def script(screen: Driver) -> None:
+        await screen.see("1 failed")
+        screen.table("campaigns").focus()
+        await screen.press("s")
+        await screen.see("report on campaign 1", "1 done, 1 failed", "Where the time of cores went", "EXIT 3")
+        await screen.press("r")
+        await screen.see("Where the time of cores went")
+        await screen.press("escape")
+        await screen.see("overview")
+
+    drive(str(place.path), script, (120, 60))

@@ -49,6 +49,7 @@ class CampaignTable(Table):
     BINDINGS = [
         Binding("c", "screen.cancel_campaign", "Cancel campaign"),
         Binding("r", "screen.retry_campaign", "Retry failed"),
+        Binding("s", "screen.report", "Report"),
     ]
 
 
@@ -184,12 +185,20 @@ class OverviewScreen(TaskActions, inherit_bindings=False):
         """Run the failed tasks of the campaign under the cursor again."""
         self._of_campaign(RETRY)
 
+    def action_report(self) -> None:
+        """Show the report on the campaign under the cursor."""
+        if (key := self._campaign_key()) is not None:
+            self.mtc.open_report(int(key))
+
     def _of_campaign(self, operation: Operation) -> None:
+        if (key := self._campaign_key()) is not None:
+            self._begin_operation(operation, f"campaign:{key}")
+
+    def _campaign_key(self) -> str | None:
         key = self.query_one("#campaigns", Table).current
         if key is None:
             self.notify("There is no campaign under the cursor.", severity="warning")
-        else:
-            self._begin_operation(operation, f"campaign:{key}")
+        return key
 
     @property
     def _current(self) -> Pilot | None:
