@@ -56,6 +56,28 @@ def submit(dialect: Dialect, request: JobRequest) -> str:
         raise AnswerLost(f"{lost}; and several jobs have its name: {' '.join(found)}") from lost
 
 
+def preview(dialect: Dialect, request: JobRequest) -> tuple[tuple[str, ...], str]:
+    """Return the command that `submit` would run, and what that would read; it is not run.
+
+    Dialects may ask for the scheduler's version before it. Where that is not installed, the command is empty.
+
+    Raises
+    ------
+    UsageError
+        If the request makes no sense, or asks for what the dialect cannot do; the text names it.
+    """
+    refuse_nonsense(request)
+    refuse_unmapped(request, dialect.maps, dialect.schemes[0])
+    with contextlib.closing(dialect.submit(request)) as talk:
+        call = next(talk)
+        try:
+            while not call.stdin:
+                call = talk.send(run(call))
+        except (ConfigError, StatusUnavailable):
+            return (), ""
+        return call.argv, call.stdin
+
+
 def status(dialect: Dialect, ids: Sequence[str]) -> dict[str, Status]:
     """Return a record or an error for each id. Raises `StatusUnavailable` if the scheduler could not be asked."""
     if not ids:

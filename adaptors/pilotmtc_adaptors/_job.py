@@ -95,6 +95,10 @@ class DialectService(_saga.Service):  # type: ignore[misc]
         """Names of the fields of `JobRequest` that the dialect can act on."""
         return self.dialect.maps
 
+    def preview(self, jd: Any) -> "tuple[tuple[str, ...], str]":
+        """Return the command that would submit a job, and what it would read."""
+        return _translated(lambda: _driver.preview(self.dialect, as_request(_attributes(jd))))
+
     def find(self, name: str) -> "tuple[str, ...]":
         """Return the scheduler's ids of jobs of that name."""
         return _translated(_driver.find, self.dialect, name)

@@ -3,6 +3,7 @@
 import contextlib
 import math
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -83,6 +84,21 @@ class Scheduler:
             job = self._service.create_job(self._describe(name, script, directory, pilot))
             job.run()
             return _batch(job.id)
+
+    def preview(self, name: str, script: Path, directory: Path, pilot: PilotDescription) -> tuple[tuple[str, ...], str]:
+        """Return the command that `submit` would run, and what it would read; the command is empty if nobody knows.
+
+        Raises
+        ------
+        SubmitRejected
+            If the adaptor refuses.
+        """
+        look = getattr(self._bulk, "preview", None)
+        if look is None:
+            return (), ""
+        with self._translated(SubmitRejected):
+            command, text = look(self._describe(name, script, directory, pilot))
+        return tuple(command), str(text)
 
     def find(self, name: str) -> list[BatchId]:
         """Return the jobs of this name that the scheduler still knows, oldest first."""
@@ -168,7 +184,9 @@ def _load() -> Any:
     os.environ |= {"RADICAL_BASE": base, "RADICAL_LOG_LVL": "OFF", "RADICAL_LOG_TGT": "null"}
     # Nothing here forks while it holds locks. Without this, it replaces os.fork and warns about older loggers.
     os.environ["RADICAL_UTILS_NO_ATFORK"] = "1"
-    from radical import saga  # type: ignore[import-untyped]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # a library that it imports leaves a file open
+        from radical import saga  # type: ignore[import-untyped]
 
     for entry in entry_points(group=GROUP):
         try:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     )
     from pilotmtc.session.run.runner import Run
     from pilotmtc.session.submit.pilot import PilotOptions, describe
+    from pilotmtc.session.submit.plan import Plan, make_plan
     from pilotmtc.session.submit.tasks import (
         Params,
         TaskOptions,
@@ -30,9 +31,10 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "Advanced", "Begun", "Ended", "NewValues", "Params", "PilotLost", "PilotMoved", "PilotOptions", "Pilots", "Run",
-    "RunEvent", "Selection", "Session", "Step", "StoreTroubled", "TaskOptions", "TaskResult", "TaskStream", "Wrote",
-    "as_source", "describe", "make_tasks", "never_starts", "output_blocks", "output_text", "read_campaign",
+    "Advanced", "Begun", "Ended", "NewValues", "Params", "PilotLost", "PilotMoved", "PilotOptions", "Pilots", "Plan",
+    "Run", "RunEvent", "Selection", "Session", "Step", "StoreTroubled", "TaskOptions", "TaskResult", "TaskStream",
+    "Wrote", "as_source", "describe", "make_plan", "make_tasks", "never_starts", "output_blocks", "output_text",
+    "read_campaign",
 ]  # fmt: skip
 
 _PLACES = {
@@ -45,6 +47,7 @@ _PLACES = {
     "session.run.events": "Advanced Begun Ended PilotLost PilotMoved RunEvent StoreTroubled Wrote",
     "session.run.runner": "Run",
     "session.submit.pilot": "PilotOptions describe",
+    "session.submit.plan": "Plan make_plan",
     "session.submit.tasks": "Params TaskOptions TaskStream as_source make_tasks read_campaign",
 }
 

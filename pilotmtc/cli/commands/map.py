@@ -5,8 +5,8 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -24,6 +24,7 @@ from pilotmtc.cli.command import (
     typed,
 )
 from pilotmtc.cli.interrupts import Stops
+from pilotmtc.cli.options.dry_run import described, dry_run_option, put_plan_of_run
 from pilotmtc.cli.options.pilots import SCHEDULER_NAMES, own_pilot, own_pilot_options
 from pilotmtc.cli.options.tasks import (
     after_options,
@@ -46,6 +47,7 @@ from pilotmtc.units import format_duration
 
 if TYPE_CHECKING:
     from pilotmtc.executor import PilotExecutor, PilotFuture
+    from pilotmtc.executor.options import CallOptions
     from pilotmtc.executor.rows import RowCall, RowCalls
     from pilotmtc.parameters import Source
     from pilotmtc.session import Session
@@ -102,6 +104,8 @@ class _Map(Helpful):
 @click.option("-k", "--keep-order", is_flag=True, help="Print results in the order of the rows.")
 @click.option("--pickle", "pickle_file", type=click.Path(), metavar="FILE", help="Also write all results to this file.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress, and nothing at the end if all went well.")
+@dry_run_option
+@click.option("--json", "plan_as_json", is_flag=True, help="Print JSON with --dry-run; results are JSON in any case.")
 def map(function: str, lists: tuple[str, ...], **options: Any) -> int:  # noqa: A001 -- the user's word
     """Call a Python function for each row of values, here or at a site, and print what it returns.
 
@@ -132,6 +136,10 @@ def map(function: str, lists: tuple[str, ...], **options: Any) -> int:  # noqa: 
     if pickle_file == "-":
         raise click.UsageError("--pickle - would mix with the lines of JSON: name a file", click.get_current_context())
     calls = calls_of(rows, taken, as_text=options.pop("as_text"))
+    plan_as_json: bool = options.pop("plan_as_json")
+    if options.pop("dry_run"):
+        _put_plan(function, calls, options, plan_as_json=plan_as_json)
+        return 0
     with contextlib.ExitStack() as stack:
         session = stack.enter_context(open_session(makes=True))
         pool = _pool(options, name=options.pop("name") or function)
@@ -145,6 +153,37 @@ def map(function: str, lists: tuple[str, ...], **options: Any) -> int:  # noqa: 
         if target is not None:
             target.write(dump_records(show.records))
         return code
+
+
+def _put_plan(function: str, calls: "Iterator[RowCall]", options: dict[str, Any], *, plan_as_json: bool) -> None:
+    """Write which calls would be made."""
+    from collections import deque
+
+    from pilotmtc.executor.options import read_call
+    from pilotmtc.executor.texts import arguments
+    from pilotmtc.session.submit.plan import SHOWN, Plan, PlannedNeeds, PlannedTask
+
+    pilot = own_pilot(options)
+    if (walltime := options.pop("walltime")) is not None:
+        pilot["walltime"] = walltime
+    if not pilot.get("scheduler"):
+        pilot["site"] = site_word()
+    name = options.pop("name") or function
+    setup = read_call(cast("CallOptions", take_options(options)), here=site_word() == "local")
+    first: list[PlannedTask] = []
+    last: deque[PlannedTask] = deque(maxlen=SHOWN)
+    number = 0
+    after = tuple([str(one.task) for one in setup.after])
+    for number, call in enumerate(calls, 1):
+        text = f"{function.rpartition(':')[2]}({arguments(call.args, call.kwargs)})"
+        params = {key: str(value) for key, value in call.params.items()}
+        task = PlannedTask(number, text, params, setup.name, setup.tags, after, setup.template.cwd, None, None, None)
+        (first if len(first) < SHOWN else last).append(task)
+    if not number:
+        raise UsageError("there are no calls: the source of values is empty")
+    needs = (PlannedNeeds(setup.resources, number),)
+    plan = Plan(number, tuple(first), tuple(last), needs, ())
+    put_plan_of_run(plan, name, described(pilot), as_json=plan_as_json)
 
 
 def _pool(options: dict[str, Any], name: str) -> "PilotExecutor":

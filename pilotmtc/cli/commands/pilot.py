@@ -10,6 +10,7 @@ import click
 
 from pilotmtc.cli.command import CommandGroup, command, open_session, site_word, store_option
 from pilotmtc.cli.options.amounts import pilot_amounts, take_amounts
+from pilotmtc.cli.options.dry_run import described, dry_run_option, pilot_words
 from pilotmtc.cli.options.pilots import pilot_options, scheduler_options
 from pilotmtc.cli.options.types import CAMPAIGN, ID, Number, json_option
 from pilotmtc.cli.output import shapes, streams
@@ -19,7 +20,8 @@ from pilotmtc.text.tables import Column, pairs
 from pilotmtc.units import format_duration, format_memory
 
 if TYPE_CHECKING:
-    from pilotmtc.model import Pilot
+    from pilotmtc.model import Pilot, PilotDescription
+    from pilotmtc.session import PilotOptions
 
 _COLUMNS = (
     Column("PILOT", right=True), Column("STATE", state=True), Column("SITE", spare=5),
@@ -57,8 +59,9 @@ def pilot() -> None:
 @click.option("--idle", metavar="TIME", help="Time without a task after which the pilot ends  [default: never]")
 @click.option("-c", "--campaign", type=CAMPAIGN, metavar="CAMPAIGN", help="Take tasks of this campaign only.")
 @click.option("--no-pin", is_flag=True, help="Do not bind tasks to their cores.")
+@dry_run_option
 @json_option
-def submit(as_json: bool, no_pin: bool, **options: Any) -> None:
+def submit(as_json: bool, no_pin: bool, dry_run: bool, **options: Any) -> None:
     """Start a pilot in the background, and print its id.
 
     Without --site or --scheduler it runs on this machine, and its tasks inherit the environment of this command. A
@@ -67,13 +70,16 @@ def submit(as_json: bool, no_pin: bool, **options: Any) -> None:
     """
     asked = pilot_options(options)
     options |= take_amounts(options)
+    if not asked.get("scheduler"):
+        asked["site"] = site_word()
+    for name in ("cores", "gpus", "memory", "resources", "walltime", "idle", "campaign"):
+        if options[name] is not None:
+            asked[name] = options[name]
+    asked["pin"] = not no_pin
+    if dry_run:
+        _put_preview(asked, as_json=as_json)
+        return
     with open_session(makes=True) as session:
-        if not asked.get("scheduler"):
-            asked["site"] = site_word()
-        for name in ("cores", "gpus", "memory", "resources", "walltime", "idle", "campaign"):
-            if options[name] is not None:
-                asked[name] = options[name]
-        asked["pin"] = not no_pin
         found = session.pilots.submit(**asked)
     if as_json:
         streams.put_json(shapes.pilot(found))
@@ -84,6 +90,43 @@ def submit(as_json: bool, no_pin: bool, **options: Any) -> None:
     elif sys.stderr.isatty() and not as_json:
         what = f"job {found.batch} of {found.description.site}" if found.batch else count(found.cores, "core")
         streams.tell(f"pilot {found.id} is {found.state.name}: {what}{f', {found.reason}' if found.reason else ''}")
+
+
+def _put_preview(asked: "PilotOptions", *, as_json: bool) -> None:
+    """Write which pilot would be submitted, and its job."""
+    import shlex
+
+    from pilotmtc.session.submit.pilot import preview
+
+    if (campaign := asked.get("campaign")) is not None:
+        with open_session() as session:
+            asked["campaign"] = session.campaign(campaign).id
+    found = described(asked)
+    job = preview(found)
+    if as_json:
+        shape = {"dry_run": True, "pilot": shapes.description(found)}
+        more = {} if job is None else {"command": job.command, "input": job.input, "script": job.script}
+        streams.put_json(shape | more)
+        return
+    lines = [f"a pilot on {pilot_words(found)}; nothing is stored"]
+    lines += [f"{name:10} {value}" for name, value in _asked_rows(found) if value]
+    if job is not None:
+        lines += ["", f"$ {shlex.join(job.command)}", *job.input.splitlines()] if job.command else []
+        lines += ["", "/DIRECTORY/job.sh:", *job.script.splitlines()]
+    streams.put(lines)
+
+
+def _asked_rows(asked: "PilotDescription") -> list[tuple[str, str]]:
+    return [
+        ("gpus", f"{asked.gpus} a node" if asked.gpus else ""),
+        ("memory", f"{format_memory(asked.memory_bytes)} a node" if asked.memory_bytes else ""),
+        ("resources", ", ".join(named(name).words(amount) for name, amount in asked.named.items())),
+        ("walltime", format_duration(asked.walltime_s) if asked.walltime_s else ""),
+        ("idle", f"{format_duration(asked.idle_s)} without a task" if asked.idle_s else ""),
+        ("campaign", str(asked.campaign or "")),
+        *((name, getattr(asked, name)) for name in ("queue", "account", "qos", "constraint", "reservation", "login")),
+        ("exclusive", "yes" if asked.exclusive else ""),
+    ]
 
 
 @command("list", examples="pilotmtc pilot list\npilotmtc pilot list --all --json | jq .reason\n")

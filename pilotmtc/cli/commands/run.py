@@ -21,6 +21,7 @@ from pilotmtc.cli.command import (
     typed,
 )
 from pilotmtc.cli.interrupts import Stops
+from pilotmtc.cli.options.dry_run import described, dry_run_option, put_plan_of_run
 from pilotmtc.cli.options.pilots import OWN_PILOT_NAMES, own_pilot, own_pilot_options
 from pilotmtc.cli.options.tasks import build_tasks, task_options
 from pilotmtc.cli.options.types import json_option
@@ -78,6 +79,7 @@ pilotmtc run --json './sim {}' ::: 1 2 3 | jq .elapsed_s
 @click.option("--line-buffer", is_flag=True, help="Show lines as they are written, not when their task has finished.")
 @click.option("--show-stderr", is_flag=True, help="Show on stderr what tasks write to stderr, also if they are DONE.")
 @click.option("-q", "--quiet", is_flag=True, help="Show failures only, without outputs and progress.")
+@dry_run_option
 @json_option
 def run(words: tuple[str, ...], **options: Any) -> int:
     """Run tasks, here or at a site, show their output, and return when all have finished.
@@ -94,6 +96,7 @@ def run(words: tuple[str, ...], **options: Any) -> int:
     """
     resume: str | None = options.pop("resume")
     retry_failed: bool = options.pop("retry_failed")
+    dry_run: bool = options.pop("dry_run")
     if resume is not None and not resume.isdecimal() and not _is_campaign(resume):
         words, resume = (resume, *words), "0"  # the value is not a campaign, but the command
     quiet, as_json = options.pop("quiet"), options.pop("as_json")
@@ -111,6 +114,15 @@ def run(words: tuple[str, ...], **options: Any) -> int:
         raise click.UsageError("there is no command to run", click.get_current_context())
     if retry_failed and resume is None:
         raise click.UsageError("--retry-failed goes with --resume", click.get_current_context())
+    if dry_run:
+        if built is None or resume is not None:
+            raise click.UsageError(
+                "--dry-run shows new tasks, not the rest of a campaign: see pilotmtc tasks", click.get_current_context()
+            )
+        from pilotmtc.session.submit.plan import make_plan
+
+        put_plan_of_run(make_plan(built[0]), built[1], described(asked), as_json=as_json)
+        return 0
     with open_session(makes=resume is None) as session:
         pilot = session.pilots.describe(**asked)
         campaign = None if resume is None else newest_campaign(session, resume if resume != "0" else None)

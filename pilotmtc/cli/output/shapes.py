@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pilotmtc.model import Attempt, Campaign, Pilot, Resources, Task
+    from pilotmtc.model import Attempt, Campaign, Pilot, PilotDescription, Resources, Task
     from pilotmtc.protocol.client.tasks import TaskDetail
     from pilotmtc.protocol.records import Pace
     from pilotmtc.report.plan import Plan
@@ -72,6 +72,28 @@ def pilot(record: "Pilot") -> Shape:
         "submitted_at": time(record.submitted_at),
         "asked_at": time(record.asked_at),
         "trouble": record.trouble,
+    }
+
+
+def description(record: "PilotDescription") -> Shape:
+    """Return the object of a pilot that was not submitted."""
+    return {
+        "site": record.site,
+        "scheduler": record.scheduler,
+        "nodes_asked": record.nodes,
+        "cores": record.cores,
+        "gpus": record.gpus,
+        "memory_bytes": record.memory_bytes,
+        "resources": record.named,
+        "walltime_s": record.walltime_s,
+        "idle_s": record.idle_s,
+        "campaign": record.campaign,
+        "queue": record.queue,
+        "account": record.account,
+        "qos": record.qos,
+        "constraint": record.constraint,
+        "reservation": record.reservation,
+        "exclusive": record.exclusive,
     }
 
 

@@ -1,7 +1,7 @@
 """Describe a pilot, from options and the defaults of its site."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypedDict, Unpack, cast
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import CampaignId, PilotDescription
@@ -10,6 +10,9 @@ from pilotmtc.session.arguments import amount, campaign_word, check_names, flag,
 from pilotmtc.session.needs import read_named
 from pilotmtc.sites import LOCAL, Site, check_word, find_scheduler, get_site, scheduler_url
 from pilotmtc.units import format_duration, parse_duration, parse_memory
+
+if TYPE_CHECKING:
+    from pilotmtc.pilots.preview import JobPreview
 
 AUTO = "auto"
 _MOST = 1_000_000
@@ -143,6 +146,15 @@ def _campaign(campaign: int | str | None) -> CampaignId | None:
     if isinstance(campaign, str):
         raise UsageError(f"campaign {campaign!r} is a name: give the number, for only the store knows names")
     return None if campaign is None else CampaignId(campaign)
+
+
+def preview(description: PilotDescription) -> "JobPreview | None":
+    """Return what a scheduler would be given for such a pilot; None if it needs no scheduler."""
+    if not description.scheduler:
+        return None
+    from pilotmtc.pilots.preview import preview  # it loads much
+
+    return preview(description)
 
 
 _COUNTS = (("cores", 0), ("gpus", 0), ("nodes", 1))
