@@ -237,8 +237,7 @@ class Server:
                     return
                 frame = peer.decoder.next_frame()
                 if frame is None:
-                    self.connections.backlog.discard(peer)
-                    self.connections.touched.add(peer)  # to read from it again
+                    self._read_on(peer)
                     return
                 if not peer.software:
                     greeting = decode_greeting(frame)
@@ -267,9 +266,16 @@ class Server:
                         peer.pilot = ticket.pilot
                     self._turn_tickets.append(ticket)
                     if request.handling.bulky_reply:  # one per turn limits the memory for answers
+                        if not peer.decoder.held_bytes:  # or another turn would be needed to see that
+                            self._read_on(peer)
                         return
         except PilotMTCError as error:
             self.connections.dismiss(peer, error)
+
+    def _read_on(self, peer: Peer) -> None:
+        """Read from a client again: what it has sent so far is being done."""
+        self.connections.backlog.discard(peer)
+        self.connections.touched.add(peer)
 
     def _do_in_thread(self, ticket: Ticket[Peer]) -> None:
         slow = ticket.request.handling.time_limit_s > TIME_LIMIT_S
