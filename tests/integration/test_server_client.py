@@ -201,7 +201,7 @@ def test_endless_patience_outlasts_refusals(make: Make, other: OtherSide) -> Non
 
 def test_timeout_of_a_call_ends_it_and_a_late_reply_hurts_nobody(make: Make, other: OtherSide) -> None:
     client = make()
-    with pytest.raises(ConnectError, match=r"not answered SnapshotStore for 0.05 s"):
+    with pytest.raises(ConnectError, match=r"no connection to the store for 0.05 s"):
         client.call(ASK, timeout_s=0.05)
     link = other.accept()
     future = client.send(ASK)

@@ -394,12 +394,12 @@ class StoreClient:
         for number, call in list(self._calls.items()):
             if now < self._expiry(call):
                 continue
-            if call.expires_at is not None and now >= call.expires_at:
-                waited = call.expires_at - call.sent_at
+            timed_out = call.expires_at is not None and now >= call.expires_at
+            waited = call.expires_at - call.sent_at if timed_out and call.expires_at else self._patience_s
+            if timed_out and self._linked:
                 words = f"the store's server has not answered {call.name} for {waited:.3g} s"
             else:
-                why = self._trouble or "still connecting"
-                words = f"no connection to the store for {self._patience_s:.3g} s: {why}"
+                words = f"no connection to the store for {waited:.3g} s: {self._trouble or 'still connecting'}"
             del self._calls[number]
             self._queue.over(call, now)
             expired.append((call, ConnectError(words)))
