@@ -185,6 +185,12 @@ def test_result_that_cannot_be_pickled_fails_its_own_call(node: Node) -> None:
     error = node.value(bad)
     assert isinstance(error, pickle.PicklingError)
     assert "the result, a lock, cannot be pickled" in str(error)
+
+    async def later() -> int:
+        return 1
+
+    error = node.value(node.run(later))
+    assert str(error).endswith("cannot pickle 'coroutine' object; let the function return asyncio.run(...) of it")
     assert [node.value(node.results[task]) for task in (tasks[0], tasks[2])] == [0, 2]
 
 

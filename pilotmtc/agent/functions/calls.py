@@ -98,6 +98,12 @@ class Values:
         return digest, pickled.size_of(parts)
 
 
+_INSTEAD = {  # of what functions of these kinds return
+    "coroutine": "; let the function return asyncio.run(...) of it",
+    "generator": "; let the function return list(...) of it",
+}
+
+
 class Calls:
     """Reads calls, makes them, and writes down what came of them.
 
@@ -215,6 +221,7 @@ class Calls:
         except Exception as error:
             raise pickle.PicklingError(
                 f"the result, a {type(found).__name__}, cannot be pickled: {type(error).__name__}: {error}"
+                f"{_INSTEAD.get(type(found).__name__, '')}"
             ) from error
 
     def _raised(self, error: BaseException) -> tuple[bytes, tuple[str, int] | None, str]:
