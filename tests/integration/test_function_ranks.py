@@ -10,6 +10,8 @@ from typing import Any
 import cloudpickle  # type: ignore[import-untyped]
 import pytest
 
+from pilotmtc.agent.functions import frames
+from pilotmtc.agent.functions.rank import _say
 from pilotmtc.model import PilotDescription, Resources
 from pilotmtc.states import Cause, TaskState
 from tests.integration.agent_support import Site, running_site
@@ -147,6 +149,25 @@ def test_ranks_on_several_nodes(calls: Calls) -> None:
         assert calls.values(alone) == [("y", 0, "5")]
         (row,) = calls.returned(failed)
         assert (row.cause, type(calls.load(row))) == (Cause.EXIT, ZeroDivisionError)
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_rank_that_fails_is_believed_rather_than_one_that_has_returned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    if not links:
+        monkeypatch.setattr(os, "link", refuse)
+    said = []
+    for rank, outcome in enumerate((frames.RETURNED, frames.RAISED, frames.RAISED, frames.RETURNED)):
+        monkeypatch.setenv("PILOTMTC_RANK", str(rank))
+        frame = frames.ended_frame(outcome, 1, 1, (0.0, 0.0, 0.0), 0, b"", f"by {rank}".encode())
+        _say(str(tmp_path / "end"), frame, failed=outcome != frames.RETURNED)
+        said.append(frames.End((tmp_path / "end").read_bytes()).text)
+    assert said == ["by 0", "by 1", "by 1", "by 1"]
+    assert not list(tmp_path.glob("end.*"))
 
 
 def test_mpi4py_of_another_mpi_is_told(calls: Calls, open_mpi: None, tmp_path: Path) -> None:

@@ -51,8 +51,8 @@ class Rank(Calls):
 def run(frame: str, end: str, directory: str, setup: str, version: str, mpi: str, gather: str) -> None:  # noqa: PLR0917
     """Make one rank's part of a call, which is in the file `frame`; what came of it is to be in the file `end`.
 
-    The first rank says what they have returned when all have. One that fails says so at once, and ends the others,
-    which may wait for it. Who says anything first is believed.
+    The first rank says what they have returned when all have, or without MPI, when it has. One that fails says so at
+    once, and ends the others, which may wait for it. The first that has failed is believed.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def run(frame: str, end: str, directory: str, setup: str, version: str, mpi: str
     if rank.first or outcome != frames.RETURNED:
         times = began, time.monotonic() - began, time.process_time()
         said = frames.ended_frame(outcome, call.task, call.attempt, times, 0, value, bounded(text), kept=kept)
-        _say_once(end, said)
+        _say(end, said, failed=outcome != frames.RETURNED)
     flush()
     if outcome != frames.RETURNED:
         if world is not None:
@@ -104,17 +104,24 @@ def _world() -> tuple[Any, str]:
     return world, ""
 
 
-def _say_once(path: str, frame: bytes) -> None:
-    """Write a file, all at once, unless it is there."""
+def _say(path: str, frame: bytes, *, failed: bool) -> None:
+    """Write a file, all at once, unless it is there; a failure takes the place of what another rank has returned."""
     new = f"{path}.{os.environ.get('PILOTMTC_RANK', '0')}"
     with open(new, "wb") as file:
         file.write(frame)
     try:
         os.link(new, path)
-    except FileExistsError:
-        pass
-    except OSError:  # a file system without links
-        if not os.path.exists(path):
+    except OSError:  # it is there, or this is a file system without links
+        if _outcome(path) in ((None, frames.RETURNED) if failed else (None,)):
             os.rename(new, path)
             return
     os.unlink(new)
+
+
+def _outcome(path: str) -> int | None:
+    """Return how a call has ended, as a rank has said; None if none has."""
+    try:
+        with open(path, "rb") as file:
+            return int(frames.End(file.read()).outcome)
+    except FileNotFoundError:
+        return None
