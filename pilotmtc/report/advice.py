@@ -13,6 +13,8 @@ _SHORT_S = 0.1  # shorter tasks say little about the cores that they use
 _GOOD = 0.9  # efficiency
 _POOR = 0.8
 _WORTH_S = 600.0
+_UNUSED = 0.25  # of all time
+_LITTLE = 64 << 20  # memory that is always there
 _FACTORS = (0.125, 0.25, 0.5, 2, 4, 8)
 _STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
 
@@ -42,7 +44,7 @@ def advice(
 
 def _memory(kind: Kind) -> Iterator[Advice]:
     asked, peak = kind.memory_bytes, kind.peak_bytes.most
-    enough = _round_memory(_SPARE * peak)
+    enough = max(_round_memory(_SPARE * peak), _LITTLE)
     if kind.ooms:
         ask = max(2 * asked, enough)
         if ask:
@@ -105,6 +107,12 @@ def _size(pilots: Sequence[tuple[Pilot, PilotReport]], greedy: Callable[[int, in
     spent = report.core_s
     work = spent.useful + spent.failed + spent.lost + spent.canceled + spent.others
     if report.ended_at is None or not work or report.greedy_s <= 0 or report.cores < 1:
+        return
+    if spent.unused > _UNUSED * spent.total:  # list scheduling would use cores that memory, say, keeps free
+        used = max(round(report.cores * (1 - spent.unused / spent.total)), 1)
+        why = f"{report.cores - used:,} never had a task: there were too few tasks, or what they need lets no more of "
+        why += "them run side by side"
+        yield Advice("cores of pilots", f"pilot {report.id}", f"{report.cores:,}", f"{used:,}", why)
         return
     now = work / (report.cores * report.greedy_s)
     node = max(report.cores // max(report.nodes, 1), 1) if report.nodes > 1 else 1

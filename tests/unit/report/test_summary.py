@@ -192,6 +192,18 @@ def test_fewer_cores_are_advised_for_a_long_tail_and_more_where_there_is_none() 
     assert asked(past_of(even, pilot_of(1, end=640.0)))["cores of pilots"] == ("1", "up to 8")
 
 
+def test_fewer_cores_are_advised_where_most_never_had_a_task() -> None:
+    rows = [row(0.0, 10.0, "0"), row(0.0, 10.0, "1", task=2), row(10.0, 10.0, "0", task=3)]
+    assert asked(past_of(rows, pilot_of(8, end=20.0)))["cores of pilots"] == ("8", "2")
+
+
+def test_little_memory_is_advised_but_not_less_than_is_always_there() -> None:
+    rows = [row(0.0, 10.0, memory_bytes=2 << 20)]
+    assert asked(past_of(rows, pilot_of(1, end=20.0), needs={1: Resources(memory_bytes=1 << 30)}))["memory"] == (
+        "1.0G", "64M",
+    )  # fmt: skip
+
+
 def test_shorter_walltime_is_advised() -> None:
     pilot = pilot_of(1, end=100.0)
     pilot = replace(pilot, description=replace(pilot.description, walltime_s=3600.0))
