@@ -148,8 +148,8 @@ class Keeper:
         if pilot.state is PilotState.CANCELED or (pilot.state is PilotState.DONE and pilot.reason == "drained"):
             if not self._others():
                 raise PoolBroken(
-                    f"somebody has ended pilot {pilot.id}, the last one of this pool; what is left stays in campaign "
-                    f"{self._campaign}"
+                    f"somebody has ended pilot {pilot.id}, the last one of this pool; what is left is canceled: a pool "
+                    f"with the name of this one and resume=True, or pilotmtc retry --campaign {self._campaign}, goes on"
                 )
             return
         if own.follow_up(pilot, get_campaign(self._link, self._campaign)):
