@@ -364,6 +364,8 @@ class Campaign(Struct, frozen=True, omit_defaults=True):
         That of its first task, with placeholders; see `Template.command`.
     on_hold
         No pilot takes its tasks until it is released.
+    halted
+        It is on hold because too many of its tasks have failed.
     """
 
     id: CampaignId
@@ -376,6 +378,7 @@ class Campaign(Struct, frozen=True, omit_defaults=True):
     own_pilots: bool = False
     command: tuple[str, ...] = ()
     on_hold: bool = False
+    halted: bool = False
 
 
 class PilotDescription(Struct, frozen=True, omit_defaults=True):

@@ -15,6 +15,7 @@ from pilotmtc.protocol.client.tasks import Cancel, Retry
 from pilotmtc.protocol.records import Filter
 from pilotmtc.session.arguments import text
 from pilotmtc.session.functions import Functions
+from pilotmtc.session.halt import parse_halt, set_halt
 from pilotmtc.session.link import StoreLink
 from pilotmtc.session.look.follow import get_campaign
 from pilotmtc.session.look.select import NewValues, Selection, as_choice, as_edit
@@ -254,6 +255,7 @@ class Session(Functions, Queries, Maintenance):
         live: bool = False,
         any_pilot: bool = False,
         retry_failed: bool = False,
+        halt: str | int | None = None,
     ) -> Run:
         """Return a `Run` of `tasks` in pilots of its own; iterating over its ``events()`` performs it.
 
@@ -264,7 +266,7 @@ class Session(Functions, Queries, Maintenance):
             interrupted submission: `tasks` must start with those that it has.
         pilot
             The description of its pilots.
-        outputs, keep_order, live, any_pilot, retry_failed
+        outputs, keep_order, live, any_pilot, retry_failed, halt
             See `Run`.
 
         Raises
@@ -284,7 +286,7 @@ class Session(Functions, Queries, Maintenance):
             )
         return Run(
             self._link, tasks, name=name, campaign=found, pilot=pilot, outputs=outputs, keep_order=keep_order,
-            live=live, any_pilot=any_pilot, retry_failed=retry_failed,
+            live=live, any_pilot=any_pilot, retry_failed=retry_failed, halt=halt,
         )  # fmt: skip
 
     # -- steering ---------------------------------------------------------------------------------------------
@@ -316,6 +318,16 @@ class Session(Functions, Queries, Maintenance):
     def release(self, campaign: int | str) -> Changed:
         """Let pilots take the tasks of a campaign again that was on hold."""
         return self._link.call(HoldCampaign(get_campaign(self._link, campaign).id, hold=False))
+
+    def set_halt(self, campaign: int | str, halt: str | int) -> None:
+        """Put a campaign on hold as soon as so many of its tasks have failed; releasing it forgets this.
+
+        Parameters
+        ----------
+        halt
+            A number, or a part of all its tasks such as ``"5%"``, which counts once all have been submitted.
+        """
+        set_halt(self._link, get_campaign(self._link, campaign).id, *parse_halt(halt))
 
     def rename(self, campaign: int | str, name: str) -> None:
         """Give a campaign another name; an empty one takes the name away.

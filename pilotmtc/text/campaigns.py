@@ -10,11 +10,12 @@ _TITLE = 60  # characters of a command
 
 
 def campaign_title(campaign: Campaign) -> str:
-    """Return a campaign's name, or else its command, which may be cut; and whether it is on hold."""
+    """Return a campaign's name, or else its command, which may be cut; and whether it is on hold or halted."""
     line = plain(campaign.name) if campaign.name else command_title(campaign)
     if not campaign.name and len(line) > _TITLE:
         line = line[: _TITLE - 1] + "…"
-    return f"{line} (on hold)".lstrip() if campaign.on_hold else line
+    held = " (halted)" if campaign.halted else " (on hold)" if campaign.on_hold else ""
+    return f"{line}{held}".lstrip()
 
 
 def command_title(campaign: Campaign) -> str:

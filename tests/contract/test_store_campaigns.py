@@ -5,7 +5,7 @@ import pytest
 from pilotmtc.errors import UsageError
 from pilotmtc.model import CampaignId, Template
 from pilotmtc.protocol.base import Changed, Done
-from pilotmtc.protocol.client.campaigns import GetCampaigns, HoldCampaign, RenameCampaign
+from pilotmtc.protocol.client.campaigns import GetCampaigns, HoldCampaign, RenameCampaign, SetHalt
 from pilotmtc.protocol.client.tasks import GetTasks
 from pilotmtc.protocol.records import Filter
 from tests.contract.storekit import Kit, row
@@ -94,3 +94,33 @@ def test_no_pilot_takes_tasks_of_a_campaign_on_hold(kit: Kit) -> None:
     assert [one.task for one in kit.claim(its)] == [5]
     with pytest.raises(UsageError, match="there is no campaign 9"):
         kit.store.call(HoldCampaign(CampaignId(9)))
+
+
+def test_campaign_halts_after_so_many_failures(kit: Kit) -> None:
+    kit.submit(*[row(n) for n in range(10)], key="a")
+    kit.submit(*[row(n) for n in range(10)], key="b")
+    one, other = CampaignId(1), CampaignId(2)
+    kit.store.call(SetHalt(one, failed=3))
+    kit.store.call(SetHalt(other, share=0.2))
+    pilot = kit.pilot()
+    held = {int(task.task): task for task in kit.claim(pilot, 12)}  # 1 to 10, 11 and 12
+    kit.finish(pilot, held[1], held[2], held[11], code=1)
+    assert not any(campaign.on_hold for campaign in kit.store.call(GetCampaigns()).campaigns)
+    kit.finish(pilot, held[3], held[12], code=1)
+    assert all(campaign.halted for campaign in kit.store.call(GetCampaigns()).campaigns)
+    assert kit.claim(pilot) == ()
+    kit.finish(pilot, *[held[id_] for id_ in range(4, 11)])
+    kit.store.call(HoldCampaign(other, hold=False))
+    assert [task.task for task in kit.claim(pilot, 1)] == [13]
+    found = {campaign.id: (campaign.on_hold, campaign.halted) for campaign in kit.store.call(GetCampaigns()).campaigns}
+    assert found == {1: (True, True), 2: (False, False)}
+
+
+def test_halt_counts_what_has_failed_before(kit: Kit) -> None:
+    kit.submit(row(1), row(2))
+    pilot = kit.pilot()
+    kit.finish(pilot, *kit.claim(pilot, 1), code=1)
+    kit.store.call(SetHalt(CampaignId(1), failed=1))
+    assert kit.claim(pilot) == ()
+    with pytest.raises(UsageError, match="cannot halt"):
+        kit.store.call(SetHalt(CampaignId(1), share=2.0))

@@ -78,3 +78,20 @@ def test_campaign_on_hold_says_so_and_runs_when_it_is_released(user: User) -> No
     user.cli("pilot", "submit", "--idle", "2s")
     assert user.cli("release", "scan", "--json").record["on_hold"] is False
     assert user.cli("wait", "scan", "-q").out == ""
+
+
+def test_run_halts_after_failures_and_goes_on_when_it_is_released(user: User) -> None:
+    words = ["run", "-q", "-j", "1", "--halt", "2", "test {} != x && test -e mended", ":::", *map(str, range(200))]
+    done = user.cli(*words, code=1)
+    assert "campaign 1: halted after" in done.err
+    assert "to go on: pilotmtc release 1 && pilotmtc run --resume 1 --retry-failed --pilot-cores 1\n" in done.err
+    counts = user.counts()
+    assert counts["FAILED"] >= 2
+    assert counts["READY"] > 100
+    assert user.cli("status").out.rstrip().endswith("(halted)")
+    (user.here / "mended").touch()
+    user.cli("release", "1")
+    user.cli("run", "-q", "--resume", "1", "--retry-failed")
+    assert user.counts() == {"DONE": 200}
+    for wrong in ("0", "120%", "some", "-1"):
+        assert "is neither a number of failures nor a part" in user.cli("run", "--halt", wrong, "true", code=2).err

@@ -23,7 +23,7 @@ from pilotmtc.cli.command import (
 from pilotmtc.cli.interrupts import Stops
 from pilotmtc.cli.options.dry_run import described, dry_run_option, put_plan_of_run
 from pilotmtc.cli.options.pilots import OWN_PILOT_NAMES, own_pilot, own_pilot_options
-from pilotmtc.cli.options.tasks import build_tasks, task_options
+from pilotmtc.cli.options.tasks import build_tasks, halt_option, task_options
 from pilotmtc.cli.options.types import json_option
 from pilotmtc.cli.output import shapes, streams
 from pilotmtc.cli.output.labels import label_of, labelled
@@ -59,6 +59,7 @@ pilotmtc run --json './sim {}' ::: 1 2 3 | jq .elapsed_s
     "words", metavar="[COMMAND... [::: VALUES...]...]", nargs=-1, type=click.UNPROCESSED, shell_complete=complete_file
 )
 @task_options
+@halt_option
 @own_pilot_options
 @click.option(
     "--walltime", metavar="TIME",
@@ -103,6 +104,7 @@ def run(words: tuple[str, ...], **options: Any) -> int:
     keep_order: bool = options.pop("keep_order")
     look = _look(options, quiet=quiet, as_json=as_json, keep_order=keep_order)
     any_pilot: bool = options.pop("any_pilot")
+    halt: str | None = options.pop("halt")
     asked = own_pilot(options)
     if (walltime := options.pop("walltime")) is not None:
         asked["walltime"] = walltime
@@ -131,7 +133,7 @@ def run(words: tuple[str, ...], **options: Any) -> int:
         doing = session.run(
             tasks, name=name, campaign=campaign, pilot=pilot, outputs=not quiet or as_json, keep_order=keep_order,
             live=look.live, any_pilot=any_pilot,
-            retry_failed=retry_failed,
+            retry_failed=retry_failed, halt=halt,
         )  # fmt: skip
         with Progress(size, quiet=quiet) as progress:
             show = _RunPrinter(session, doing, progress, words=words, quiet=quiet, as_json=as_json, look=look)
@@ -292,6 +294,11 @@ class _RunPrinter:
         took = format_duration(time.monotonic() - self._began)
         colour = "red" if tally.bad or self._doing.interrupted else "green"
         begin = paint(f"campaign {campaign.id}", colour, on=streams.has_colour(sys.stderr))
+        if self._doing.interrupted and campaign.halted and not self._stops.signals:
+            streams.tell(f"{begin}: halted after {took}, because of its failures: {tally.words(left=True)}")
+            retry = hint(_again(campaign.id, "--retry-failed"))
+            streams.tell(f"to go on: {hint(f'release {campaign.id}')} && {retry}")
+            return EXIT_TASKS_FAILED
         if self._doing.interrupted:
             why = "its walltime was over" if self._doing.out_of_time else "interrupted"
             streams.tell(f"{begin}: {why} after {took}: {tally.words(left=True)}")

@@ -8,7 +8,7 @@ import click
 
 from pilotmtc.cli.command import command, complete_file, hint, open_session
 from pilotmtc.cli.options.dry_run import dry_run_option, put_plan, session_if_there
-from pilotmtc.cli.options.tasks import build_tasks, task_options
+from pilotmtc.cli.options.tasks import build_tasks, halt_option, task_options
 from pilotmtc.cli.options.types import json_option
 from pilotmtc.cli.output import shapes, streams
 from pilotmtc.text.numbers import count
@@ -32,14 +32,19 @@ campaign=$(pilotmtc submit campaign.toml) && pilotmtc wait $campaign
     shell_complete=complete_file,
 )
 @task_options
+@halt_option
 @dry_run_option
 @json_option
-def submit(words: tuple[str, ...], as_json: bool, dry_run: bool, **options: Any) -> int:
+def submit(words: tuple[str, ...], as_json: bool, dry_run: bool, halt: str | None, **options: Any) -> int:
     """Submit the tasks of a campaign file, or of a command and its parameters, and print the campaign's id.
 
     It returns at once. Active pilots, and those that start later, run the tasks: see pilotmtc pilot. COMMAND and the
     sources of parameters are as in pilotmtc run.
     """
+    from pilotmtc.session.halt import parse_halt
+
+    if halt is not None:
+        parse_halt(halt)  # before anything is submitted
     built = build_tasks(words, options)
     if built is None:
         raise click.UsageError("there is nothing to submit", click.get_current_context())
@@ -48,7 +53,10 @@ def submit(words: tuple[str, ...], as_json: bool, dry_run: bool, **options: Any)
         _plan(tasks, name, as_json=as_json)
         return 0
     with open_session(makes=True) as session:
-        found = session.campaign(session.submit_tasks(tasks, name=name))
+        campaign = session.submit_tasks(tasks, name=name)
+        if halt is not None:
+            session.set_halt(campaign, halt)
+        found = session.campaign(campaign)
         pilots = [pilot for pilot in session.pilots if pilot.description.campaign in (None, found.id)]
     if as_json:
         streams.put_json(shapes.campaign(found))

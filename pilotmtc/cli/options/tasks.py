@@ -85,6 +85,13 @@ def limit_options(function: F) -> F:
     )  # fmt: skip
 
 
+def halt_option(function: F) -> F:
+    """Add ``--halt``."""
+    return click.option(
+        "--halt", metavar="N|N%", help="Put the campaign on hold when so many of its tasks have failed."
+    )(function)
+
+
 def after_options(function: F) -> F:
     """Add the options for tasks to wait for."""
     return add_all(

@@ -35,6 +35,7 @@ def campaign(record: "Campaign") -> Shape:
         "sealed": record.sealed,
         "own_pilots": record.own_pilots,
         "on_hold": record.on_hold,
+        "halted": record.halted,
         "counts": {state.name: record.counts.get(state, 0) for state in TaskState},
     }
 

@@ -139,6 +139,24 @@ class HoldCampaign(Request[Changed], frozen=True, tag="hold_campaign"):
     hold: bool = True
 
 
+class SetHalt(Request[Done], frozen=True, tag="set_halt"):
+    """Put a campaign on hold as soon as enough of its tasks have FAILED; releasing it forgets this. Safe to repeat.
+
+    Attributes
+    ----------
+    failed
+        So many; 0: no such number.
+    share
+        This part of all its tasks, from 0 to 1, once all have been submitted; 0: no such part.
+    """
+
+    handling = Handling(said_by=CLIENTS, effect=Effect.DURABLE)
+
+    campaign: CampaignId
+    failed: int = 0
+    share: float = 0.0
+
+
 class RenameCampaign(Request[Done], frozen=True, tag="rename_campaign"):
     """Give a campaign another name. Safe to repeat."""
 

@@ -108,7 +108,8 @@ def _ready(task: Task, found: Explanation) -> list[str]:
             waits.append(f"it waits for {name}: {limit.in_use:g} of {limit.amount:g} in use")
     own = found.campaign is not None and found.campaign.own_pilots
     if found.campaign is not None and found.campaign.on_hold:
-        return [f"its campaign {task.campaign} is on hold", f"$ pilotmtc release {task.campaign}"]
+        why = ": so many of its tasks have failed that it was halted" if found.campaign.halted else ""
+        return [f"its campaign {task.campaign} is on hold{why}", f"$ pilotmtc release {task.campaign}"]
     if own and not any(pilot.description.campaign == task.campaign for pilot in found.pilots):
         return [
             f"it waits for a pilot of campaign {task.campaign}, which is kept for pilots of its own, as its run "

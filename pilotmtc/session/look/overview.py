@@ -178,8 +178,10 @@ def _starving(board: Board) -> list[Notice]:
     for campaign in board.campaigns.values():
         if campaign.on_hold and (waits := campaign.counts.get(TaskState.READY, 0)):
             ready -= waits
-            words = f"{count(waits, 'task')} of campaign {campaign.id} could run, and the campaign is on hold"
-            found.append(Notice("note", words, tasks=f"state:ready campaign:{campaign.id}"))
+            held = "was halted after its failures" if campaign.halted else "is on hold"
+            words = f"{count(waits, 'task')} of campaign {campaign.id} could run, and the campaign {held}"
+            level = "bad" if campaign.halted else "note"
+            found.append(Notice(level, words, tasks=f"state:ready campaign:{campaign.id}"))
     for campaign in deserted(board.campaigns.values(), board.live):
         waits = campaign.counts[TaskState.READY]
         ready -= waits

@@ -14,6 +14,7 @@ from pilotmtc.pilots import AgentAhead
 from pilotmtc.pilots import start as start_pilot
 from pilotmtc.pilots.agents import END_S, LocalAgent
 from pilotmtc.protocol.client.pilots import CancelPilot, DrainPilot
+from pilotmtc.session.halt import parse_halt, set_halt
 from pilotmtc.session.link import StoreLink
 from pilotmtc.session.look.follow import follow, get_campaign, start_number
 from pilotmtc.session.look.results import TaskResult
@@ -59,6 +60,8 @@ class Run:
         campaign are for whom they were.
     retry_failed
         Retry the campaign's tasks that failed, were canceled or skipped.
+    halt
+        End when so many tasks have failed, or such a part of them: 5 or ``"10%"``. What is left stays on hold.
     start
         Starts a pilot.
 
@@ -85,6 +88,7 @@ class Run:
         live: bool = False,
         any_pilot: bool = False,
         retry_failed: bool = False,
+        halt: str | int | None = None,
         start: Callable[..., Pilot] = start_pilot,
     ) -> None:
         self.campaign = campaign
@@ -93,6 +97,7 @@ class Run:
         self._link = link
         self._description = pilot or PilotDescription()
         self._any_pilot = any_pilot
+        self._halt = None if halt is None else parse_halt(halt)
         self._start = start
         self._live = LiveOutput(link) if live and outputs else None
         self._ended = EndedTasks(link, outputs=outputs, keep_order=keep_order)
@@ -151,6 +156,8 @@ class Run:
                 self.interrupted = True
                 return
             self.campaign = campaign
+            if self._halt is not None:
+                set_halt(self._link, campaign.id, *self._halt)
             own = self._own = self._start_pilot(campaign, ahead)
             yield Begun(campaign.id, own.pilot, shared=self._any_pilot or not campaign.own_pilots)
             for step in follow(self._link, campaign.id, since, _STEP_S):
@@ -168,6 +175,8 @@ class Run:
                     yield StoreTroubled(step.trouble)
                 if time.monotonic() >= self._ends_at:
                     self._end_in_time()
+                if step.campaign.halted:
+                    self.drain()
                 if self._asked > self._obeyed:
                     self._obey()
                 if self._asked and (self._trouble or self._agent is not None):

@@ -15,7 +15,8 @@ KEPT = 2_000  # records of each kind
 _NEXT_TASK = "SELECT max((SELECT coalesce(max(id), 0) FROM task), (SELECT coalesce(max(last_id), 0) FROM campaign)) + 1"
 _ANY_DEPENDENCY = "SELECT EXISTS (SELECT 1 FROM dependency)"
 _COUNT_PENDING_CHANGES = "SELECT count(*) FROM wish"
-_ON_HOLD = "SELECT id FROM campaign WHERE on_hold = 1"
+_ON_HOLD = "SELECT id FROM campaign WHERE on_hold != 0"
+_HALTS = "SELECT id FROM campaign WHERE halt_failed > 0 OR halt_share > 0"
 _SHARED_CAMPAIGNS = "SELECT id FROM campaign WHERE own_pilots = 0 AND deleted_at IS NULL ORDER BY id"
 
 T = TypeVar("T", Template, Resources)
@@ -78,6 +79,8 @@ class Caches:
         How many changes that users asked for are not complete.
     on_hold
         Campaigns of which no pilot takes tasks.
+    halts
+        Campaigns that are put on hold when enough of their tasks have failed.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -91,6 +94,7 @@ class Caches:
         self.has_dependencies = bool(self._execute(_ANY_DEPENDENCY).fetchone()[0])
         self.pending_changes: int = self._execute(_COUNT_PENDING_CHANGES).fetchone()[0]
         self.on_hold: set[int] = {id_ for (id_,) in self._execute(_ON_HOLD)}
+        self.halts: set[int] = {id_ for (id_,) in self._execute(_HALTS)}
         # Campaigns that any pilot may work on, in order.
         self._shared: list[int] = [id_ for (id_,) in self._execute(_SHARED_CAMPAIGNS)]
 

@@ -100,7 +100,10 @@ def m006_calls(connection: sqlite3.Connection) -> None:
 def m007_iterate(connection: sqlite3.Connection) -> None:
     """Let campaigns be deleted, with no number used again, and put on hold; let tasks that are DONE run again."""
     connection.execute("ALTER TABLE campaign ADD COLUMN deleted_at REAL")
-    connection.execute("ALTER TABLE campaign ADD COLUMN on_hold INTEGER NOT NULL DEFAULT 0")  # no pilot takes its tasks
+    # No pilot takes its tasks: 1: a user wants it so; 2: so many have failed as the next two columns say.
+    connection.execute("ALTER TABLE campaign ADD COLUMN on_hold INTEGER NOT NULL DEFAULT 0")
+    connection.execute("ALTER TABLE campaign ADD COLUMN halt_failed INTEGER NOT NULL DEFAULT 0")
+    connection.execute("ALTER TABLE campaign ADD COLUMN halt_share REAL NOT NULL DEFAULT 0")
     # Attempts that ended well and were followed by others, because the user wanted the task to run again.
     connection.execute("CREATE TABLE superseded (id INTEGER PRIMARY KEY REFERENCES attempt(id))")
 

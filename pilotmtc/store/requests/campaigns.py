@@ -5,7 +5,14 @@ from collections.abc import Iterable
 from pilotmtc.errors import UsageError
 from pilotmtc.model import Campaign, CampaignId
 from pilotmtc.protocol.base import Changed, Done
-from pilotmtc.protocol.client.campaigns import Campaigns, GetCampaigns, HoldCampaign, RenameCampaign, ShareCampaign
+from pilotmtc.protocol.client.campaigns import (
+    Campaigns,
+    GetCampaigns,
+    HoldCampaign,
+    RenameCampaign,
+    SetHalt,
+    ShareCampaign,
+)
 from pilotmtc.states import TaskState
 from pilotmtc.store.file.sql import IN_LIST, id_list
 from pilotmtc.store.file.transaction import TASK_STATES, Transaction
@@ -22,7 +29,14 @@ _MATCHING = "SELECT id FROM campaign WHERE name GLOB ? AND deleted_at IS NULL OR
 _NAMES = "SELECT DISTINCT name FROM campaign WHERE name != '' AND deleted_at IS NULL ORDER BY id DESC LIMIT ?"
 _RENAME = "UPDATE campaign SET name = ? WHERE id = ?"
 _SHARE = "UPDATE campaign SET own_pilots = 0 WHERE id = ? AND own_pilots = 1"
-_HOLD = "UPDATE campaign SET on_hold = ?1 WHERE id = ?2 AND on_hold != ?1"
+_HALTED = 2
+_HOLD = "UPDATE campaign SET on_hold = 1 WHERE id = ? AND on_hold = 0"
+_RELEASE = "UPDATE campaign SET on_hold = 0, halt_failed = 0, halt_share = 0 WHERE id = ? AND on_hold != 0"
+_SET_HALT = "UPDATE campaign SET halt_failed = ?, halt_share = ? WHERE id = ?"
+# Halt a campaign if enough of its tasks have failed.
+_HALT = f"""UPDATE campaign SET on_hold = {_HALTED} WHERE id = ?1 AND on_hold = 0 AND (
+    SELECT coalesce(sum(n), 0) FROM tally WHERE campaign_id = ?1 AND state = {TaskState.FAILED:d}) >= min(
+        iif(halt_failed > 0, halt_failed, 1e18), iif(halt_share > 0 AND sealed, max(1, halt_share * received), 1e18))"""
 _HAS_CAMPAIGN = "SELECT 1 FROM campaign WHERE id = ? AND deleted_at IS NULL"
 
 
@@ -45,7 +59,7 @@ def campaigns_where(tx: Transaction, condition: str, values: tuple[object, ...])
         [
             Campaign(
                 id_, key, name, created_at, received, bool(sealed), counts[id_], bool(own),
-                () if template is None else tx.caches.templates.get(template).command, bool(hold),
+                () if template is None else tx.caches.templates.get(template).command, hold != 0, hold == _HALTED,
             )
             for id_, key, name, created_at, received, sealed, own, hold, template in rows
         ]
@@ -116,15 +130,42 @@ def rename(tx: Transaction, request: RenameCampaign) -> Done:
 def hold(tx: Transaction, request: HoldCampaign) -> Changed:
     """Put a campaign on hold, or release it."""
     check_campaign(tx, request.campaign)
-    done = tx.execute(_HOLD, (request.hold, request.campaign)).rowcount
+    done = tx.execute(_HOLD if request.hold else _RELEASE, (request.campaign,)).rowcount
     if request.hold:
         tx.caches.on_hold.add(request.campaign)
     else:
         tx.caches.on_hold.discard(request.campaign)
+        if done:
+            tx.caches.halts.discard(request.campaign)
     if done:
         tx.wakeups.tasks_ready()
         tx.wakeups.changed()
     return Changed(done)
+
+
+@handles(SetHalt)
+def set_halt(tx: Transaction, request: SetHalt) -> Done:
+    """Set after how many failures a campaign is put on hold."""
+    check_campaign(tx, request.campaign)
+    if request.failed < 0 or not 0 <= request.share <= 1:
+        raise UsageError(f"a campaign cannot halt after {request.failed} failures or a part of {request.share}")
+    tx.execute(_SET_HALT, (request.failed, request.share, request.campaign))
+    if request.failed or request.share:
+        tx.caches.halts.add(request.campaign)
+    else:
+        tx.caches.halts.discard(request.campaign)
+    halt_if_due(tx, request.campaign)
+    return Done()
+
+
+def halt_if_due(tx: Transaction, campaign: CampaignId) -> None:
+    """Put a campaign on hold if as many of its tasks have failed as its halt says."""
+    if campaign not in tx.caches.halts:
+        return
+    tx.settle()
+    if tx.execute(_HALT, (campaign,)).rowcount:
+        tx.caches.on_hold.add(campaign)
+        tx.wakeups.changed()
 
 
 @handles(ShareCampaign)

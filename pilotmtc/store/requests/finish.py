@@ -18,6 +18,7 @@ from pilotmtc.store.file.sql import IN_LIST, id_list
 from pilotmtc.store.file.task_status import RUNNING, TaskStatus, tasks_by_id
 from pilotmtc.store.file.transaction import Transaction
 from pilotmtc.store.requests.calls import returned
+from pilotmtc.store.requests.campaigns import halt_if_due
 from pilotmtc.store.requests.dependents import resolve
 from pilotmtc.store.requests.handlers import handles
 from pilotmtc.store.requests.limits import affordable
@@ -147,6 +148,8 @@ def record(
             ended.append((id_, state))
     for (campaign, old, new), moved in moves.items():
         tx.move_tasks(campaign, old, new, moved)
+        if new is TaskState.FAILED:
+            halt_if_due(tx, campaign)
     tx.activity.attempts_ended(pilot, finished, failed)
     tx.executemany(_RECORD, attempts)
     if outputs:
