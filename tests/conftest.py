@@ -49,9 +49,13 @@ def nothing_is_left_behind(surroundings: Path) -> Iterator[None]:
     # Detached ones are known by their environment, which names the test's own runtime directory.
     mark = f"XDG_RUNTIME_DIR={surroundings}"
 
+    def own_children() -> dict[int, str]:
+        known = {*children_before, user.forker.pid if user.forker is not None else 0}
+        return {pid: command for pid, command in children().items() if pid not in known}
+
     def left() -> dict[str, object]:
         multiprocessing.active_children()  # reaps
-        own = {pid: command for pid, command in children().items() if pid not in children_before}
+        own = own_children()
         found: dict[str, object] = {f"child {pid}": command for pid, command in own.items()}
         found |= {f"process {pid}": command for pid, command in processes_with(mark).items() if pid not in own}
         for thread in threading.enumerate():
@@ -63,7 +67,7 @@ def nothing_is_left_behind(surroundings: Path) -> Iterator[None]:
         wait_until(lambda: not left(), _GONE_WITHIN_S)
     except TimeoutError:
         remains = left()
-        for pid in [*processes_with(mark), *(set(children()) - children_before)]:
+        for pid in [*processes_with(mark), *own_children()]:
             kill(pid)
         if remains:
             pytest.fail(f"the test left behind: {remains}")

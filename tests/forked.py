@@ -35,13 +35,21 @@ class Forker:
     """Runs commands. `close` ends the process behind it."""
 
     def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-W", "error", "-m", "tests.forked", str(theirs.fileno())], cwd=ROOT,
                 env=os.environ | {"PYTHONPATH": str(ROOT)}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
+                pass_fds=(theirs.fileno(),), start_new_session=True,  # no Ctrl-C that a test types is meant for it
             )  # fmt: skip
+
+    @property
+    def pid(self) -> int:
+        """The process that forks."""
+        return self._process.pid
 
     def close(self) -> None:
         """End it."""
@@ -50,6 +58,9 @@ class Forker:
 
     def run(self, words: list[str], cwd: Path, env: dict[str, str], stdin: bytes | None, timeout_s: float) -> Ended:
         """Run ``pilotmtc WORDS`` to its end; None as `stdin` is /dev/null."""
+        if self._process.poll() is not None:  # a test has killed what it found
+            self._socket.close()
+            self._begin()
         in_r, in_w = (os.open(os.devnull, os.O_RDONLY), -1) if stdin is None else os.pipe()
         out_r, out_w = os.pipe()
         err_r, err_w = os.pipe()
