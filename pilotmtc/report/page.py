@@ -9,7 +9,7 @@ from importlib.resources import files
 from pilotmtc.report.gantt_data import MOST_SPANS, WAYS, gantt_data
 from pilotmtc.report.records import Distribution, Summary, Utilisation
 from pilotmtc.report.report import Report
-from pilotmtc.report.text import CORE_TIME, core_time, percent, pilot_rows
+from pilotmtc.report.text import CORE_TIME, core_time, kind_rows, percent, pilot_rows
 from pilotmtc.text.numbers import count
 from pilotmtc.units import format_duration, format_memory
 
@@ -161,19 +161,8 @@ def _tasks(summary: Summary) -> str:
         )
         if found.count
     )
-    rows = [
-        (
-            kind.command, f"{kind.ranks} x {kind.cores}" if kind.ranks > 1 else str(kind.cores), f"{kind.attempts:,}",
-            format_duration(kind.duration_s.median) if kind.duration_s.count else "",
-            format_duration(kind.duration_s.most) if kind.duration_s.count else "",
-            format_memory(int(kind.peak_bytes.most)) if kind.peak_bytes.count else "",
-            format_memory(kind.memory_bytes) if kind.memory_bytes else "",
-            percent(kind.cpu_share) if kind.duration_s.count else "", core_time(kind.idle_core_s),
-        )
-        for kind in summary.kinds
-    ]  # fmt: skip
     heads = ("command", "cores", "attempts", "median", "longest", "peak", "reserved", "CPU", "not computed")
-    return f'<div class="charts">{charts}</div>{_table(heads, rows, text=(0,))}'
+    return f'<div class="charts">{charts}</div>{_table(heads, kind_rows(summary.kinds), text=(0,))}'
 
 
 def _histogram(title: str, found: Distribution, words: object) -> str:

@@ -189,9 +189,15 @@ def _kinds(kinds: Sequence[Kind], width: int | None, colour: bool) -> list[str]:
         Column("RESERVED", right=True, optional=True), Column("CPU", right=True),
         Column("NOT COMPUTED", right=True, spare=1),
     )  # fmt: skip
-    rows = [
+    rows = [(shorten(plain(command), 60), *others) for command, *others in kind_rows(kinds)]
+    return table(columns, rows, width=width, colour=colour)
+
+
+def kind_rows(kinds: Sequence[Kind]) -> list[tuple[str, ...]]:
+    """Return what a report says of each kind of task, in texts."""
+    return [
         (
-            shorten(plain(kind.command), 60), f"{kind.ranks} x {kind.cores}" if kind.ranks > 1 else str(kind.cores),
+            kind.command, f"{kind.ranks} x {kind.cores}" if kind.ranks > 1 else str(kind.cores),
             f"{kind.attempts:,}", format_duration(kind.duration_s.median) if kind.duration_s.count else "",
             format_duration(kind.duration_s.most) if kind.duration_s.count else "",
             format_memory(int(kind.peak_bytes.most)) if kind.peak_bytes.count else "",
@@ -201,7 +207,6 @@ def _kinds(kinds: Sequence[Kind], width: int | None, colour: bool) -> list[str]:
         )
         for kind in kinds
     ]  # fmt: skip
-    return table(columns, rows, width=width, colour=colour)
 
 
 def _slow_nodes(summary: Summary, width: int | None, colour: bool) -> list[str]:
