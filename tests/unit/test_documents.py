@@ -15,6 +15,7 @@ from pilotmtc.errors import PilotMTCError
 from pilotmtc.model import Attempt, Campaign, CampaignId, Pilot, PilotDescription, PilotId, Resources, Task, TaskId
 from pilotmtc.protocol.client.tasks import TaskDetail
 from pilotmtc.report import records
+from pilotmtc.report.plan import Plan, Row
 from pilotmtc.session import Session, TaskOptions, TaskResult
 from pilotmtc.session.look.select import NewValues, Selection
 from pilotmtc.session.pilots import Pilots
@@ -129,6 +130,12 @@ def test_numbers_of_reports_are_documented() -> None:
     assert [name for name in sorted(fields) if f"`{name}`" not in page] == []
     (row,) = re.findall(r"^\| report \|.*$", CLI.split("\n## JSON")[1], re.MULTILINE)
     assert [field.name for field in msgspec.structs.fields(records.Summary) if f"`{field.name}`" not in row] == []
+
+
+def test_numbers_of_plans_are_documented() -> None:
+    (row,) = re.findall(r"^\| plan \|.*$", CLI.split("\n## JSON")[1], re.MULTILINE)
+    fields = [field.name for kind in (Plan, Row) for field in msgspec.structs.fields(kind)]
+    assert [name for name in fields if f"`{name}`" not in row] == []
 
 
 def test_methods_of_the_session_are_documented() -> None:
