@@ -58,7 +58,8 @@ class Forker:
 
     def run(self, words: list[str], cwd: Path, env: dict[str, str], stdin: bytes | None, timeout_s: float) -> Ended:
         """Run ``pilotmtc WORDS`` to its end; None as `stdin` is /dev/null."""
-        if self._process.poll() is not None:  # a test has killed what it found
+        if self._process.poll() is not None:
+            print(f"the process that forks has ended: {self._process.returncode}", file=sys.stderr)
             self._socket.close()
             self._begin()
         in_r, in_w = (os.open(os.devnull, os.O_RDONLY), -1) if stdin is None else os.pipe()
