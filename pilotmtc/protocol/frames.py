@@ -30,7 +30,7 @@ MAX_CHATTER_BYTES = 64 << 10
 # Not ASCII, so that a connection that changes line ends or control characters is noticed at once.
 MAGIC = b"\x89pilotmtc\r\n\x1a\n"
 
-PROTOCOL = 3
+PROTOCOL = 4
 
 
 class Greeting(Struct, frozen=True, tag="hello", tag_field="op"):
