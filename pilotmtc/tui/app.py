@@ -25,6 +25,7 @@ from pilotmtc.tui.screens.pilot import PilotScreen
 from pilotmtc.tui.screens.report import ReportScreen
 from pilotmtc.tui.screens.task import TaskScreen
 from pilotmtc.tui.screens.tasks import TasksScreen
+from pilotmtc.tui.widgets.command_line import Command, CommandLine, parse_command
 from pilotmtc.tui.widgets.dialogs import Form
 from pilotmtc.tui.widgets.key_list import KeysWindow, own_bindings
 from pilotmtc.tui.widgets.notice_list import KEPT, NoticesWindow, Said
@@ -63,6 +64,7 @@ class MtcApp(Program):
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]
     BINDINGS = [
         Binding("question_mark", "keys", "Keys", key_display="?"),
+        Binding("colon", "command", "Go to", key_display=":"),
         Binding("exclamation_mark", "notices", "Notices so far", key_display="!", show=False),
         Binding("ctrl+r", "reconnect", "Connect again", show=False),
         Binding("ctrl+t", "light_or_dark", "Light or dark", show=False),
@@ -189,9 +191,9 @@ class MtcApp(Program):
 
     # -- screens ----------------------------------------------------------------------------------------------
 
-    def open_tasks(self, filter_: str) -> None:
-        """Show the tasks of a filter."""
-        self.push_screen(TasksScreen(filter_))
+    def open_tasks(self, filter_: str, *, write: bool = False) -> None:
+        """Show the tasks of a filter, which the user goes on to `write`."""
+        self.push_screen(TasksScreen(filter_, write=write))
 
     def open_task(self, task: int) -> None:
         """Show one task."""
@@ -223,6 +225,37 @@ class MtcApp(Program):
     def action_keys(self) -> None:
         """Show a list of all keys."""
         self.push_screen(KeysWindow(self.screen))
+
+    def action_command(self) -> None:
+        """Ask for a command, and do it."""
+
+        def answered(line: str | None) -> None:
+            if not line or not line.strip():
+                return
+            try:
+                command = parse_command(line, {one.id: one.name for one in self.board.campaigns.values()})
+            except UsageError as error:
+                self.notify(str(error), title="No command", severity="error", markup=False)
+                return
+            self._go(command)
+
+        self.push_screen(CommandLine(), answered)
+
+    def _go(self, command: Command) -> None:
+        match command.verb:
+            case "task":
+                self.open_task(command.number)
+            case "tasks":
+                self.open_tasks(command.text)
+            case "campaign":
+                self.open_tasks(f"campaign:{command.number}")
+            case "pilot":
+                self.open_pilot(command.number)
+            case "overview":
+                while not isinstance(self.screen, OverviewScreen):
+                    self.pop_screen()
+            case _:
+                self.exit()
 
     def action_notices(self) -> None:
         """Show all notifications so far."""

@@ -31,8 +31,8 @@ class Program(OrderedKeys):
         self.trouble = ""
 
     @abstractmethod
-    def open_tasks(self, filter_: str) -> None:
-        """Show the tasks of a filter."""
+    def open_tasks(self, filter_: str, *, write: bool = False) -> None:
+        """Show the tasks of a filter, which the user goes on to `write`."""
 
     @abstractmethod
     def open_task(self, task: int) -> None:

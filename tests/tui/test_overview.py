@@ -26,7 +26,7 @@ from tests.tui.fixed import FixedGateway, empty, running
 
 def test_empty_store_says_so(place: Place) -> None:
     async def script(screen: Driver) -> None:
-        await screen.see("● live", "0 tasks", "PILOT", "CAMPAIGN")
+        await screen.see("● live", "0 tasks", "Pilots", "Campaigns", "Nothing was submitted yet", "pilotmtc submit")
 
     drive(str(place.path), script, (80, 24))
 

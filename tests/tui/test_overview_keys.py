@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from pilotmtc.model import CampaignId, TaskId
-from pilotmtc.protocol.client.tasks import GetTasks
+from pilotmtc.protocol.client.tasks import GetTasks, GetWords, Words
 from pilotmtc.protocol.client.watch import Overview
 from pilotmtc.protocol.records import FailureGroup
 from pilotmtc.states import Cause
 from pilotmtc.tui.app import MtcApp
+from pilotmtc.tui.screens.overview import OverviewScreen
 from pilotmtc.tui.screens.tasks import TasksScreen
 from pilotmtc.tui.widgets.cells import parts_bar, shares
 from pilotmtc.tui.widgets.dialogs import Confirm
@@ -30,7 +31,7 @@ def drive_fixed(
     from pilotmtc.protocol.client.watch import GetOverview
 
     async def main() -> None:
-        app = MtcApp(FixedGateway({GetOverview: news, GetTasks: pages(mixed())}))
+        app = MtcApp(FixedGateway({GetOverview: news, GetTasks: pages(mixed()), GetWords: Words()}))
         async with app.run_test(size=size) as pilot:
             screen = Driver(app, pilot)
             await screen.see("● live")
@@ -67,9 +68,9 @@ def test_keys_act_on_what_has_the_focus() -> None:
         assert "Drain pilot" not in screen.text()
         await screen.press("x", "d")
         assert not isinstance(app.screen, Confirm)
-        await screen.press("r")
+        await screen.press("down", "r")
         await screen.see("Retry all tasks that `campaign:2` finds", "42")
-        await screen.press("n", "down", "c")
+        await screen.press("n", "up", "c")
         await screen.see("Cancel all tasks that `campaign:1` finds")
 
     drive_fixed(running(failures=True), script)
@@ -120,3 +121,39 @@ def test_bar_tells_states_apart_without_colours_and_does_not_exaggerate(monkeypa
         "█" + "░" * 19
     )
     assert len(set(parts_bar([(1, "cyan"), (1, "blue")], 2).plain)) == 2
+
+
+def test_ended_pilots_are_folded_until_a_key_shows_them() -> None:
+    async def script(screen: Driver, app: MtcApp) -> None:
+        table = screen.table("pilots")
+        await screen.see("2 live · 1 ended: z")
+        assert table.keys == ["2", "3"]
+        await screen.press("j")
+        await screen.until(lambda: table.current == "3")
+        await screen.press("z")
+        await screen.until(lambda: table.keys == ["2", "3", "1"])
+        assert table.current == "3"
+        await screen.press("z")
+        await screen.until(lambda: table.keys == ["2", "3"])
+
+    drive_fixed(running(), script)
+
+
+def test_commands_and_keys_lead_to_every_screen_and_back() -> None:
+    async def script(screen: Driver, app: MtcApp) -> None:
+        await screen.see("higgs")
+        await screen.press("colon", *"c higgs", "enter")
+        await screen.see("tasks campaign:1")
+        await screen.press("colon", *"fly", "enter")
+        await screen.see("'fly' is no command")
+        await screen.press("colon", *"pilots", "enter")
+        await screen.see("overview")
+        await screen.press("slash", *"mass", "escape", "q")
+        await screen.until(lambda: isinstance(app.screen, OverviewScreen))
+        screen.table("campaigns").focus()
+        await screen.press("l")
+        await screen.until(lambda: isinstance(app.screen, TasksScreen) and bool(screen.table("tasks").keys))
+        await screen.press("h")
+        await screen.until(lambda: isinstance(app.screen, OverviewScreen))
+
+    drive_fixed(running(), script)

@@ -11,12 +11,13 @@ from textual.widgets import Static
 from textual_plotext import PlotextPlot
 
 from pilotmtc.model import Campaign, Pilot
-from pilotmtc.session.look.overview import Notice, left_s, notices
-from pilotmtc.states import TaskState
+from pilotmtc.session.look.overview import Board, Notice, left_s, notices
+from pilotmtc.states import PILOT_FINAL, TASK_FINAL, TaskState
 from pilotmtc.text.numbers import count, rate, span
 from pilotmtc.tui.actions import pilots
 from pilotmtc.tui.actions.tasks import CANCEL, RETRY, Operation, TaskActions
 from pilotmtc.tui.widgets.cells import TASK_MARKS, bar, has_colours, parts_bar, pilot_state, right, style
+from pilotmtc.tui.widgets.live_first import campaigns_first, is_over, is_running, pilots_first
 from pilotmtc.tui.widgets.plots import RecentPast
 from pilotmtc.tui.widgets.table import Cell, Table
 
@@ -61,13 +62,20 @@ class OverviewScreen(TaskActions, inherit_bindings=False):
     # Overview
 
     **Enter** opens what the cursor is on: a pilot, the tasks of a campaign, what needs attention.
-    **Tab** goes from table to table.
+    **Tab** goes from table to table. What is live comes first; **z** shows in the table with the focus what has ended.
     """
     BINDINGS = [
         Binding("t", "tasks", "Tasks"),
         Binding("p", "submit", "New pilot"),
+        Binding("z", "fold", "Ended too", show=False),
+        Binding("slash", "find", "Find tasks", key_display="/", show=False),
         Binding("q", "app.quit", "Quit"),
     ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._unfolded: set[str] = set()
+        self._seen_live: set[int] = set()  # campaigns that were not over while the screen was open
 
     def body(self) -> ComposeResult:
         """Compose the tables."""
@@ -79,15 +87,17 @@ class OverviewScreen(TaskActions, inherit_bindings=False):
             yield Table(("!", "NEEDS ATTENTION"), id="notices")
             yield PilotTable(
                 (right("PILOT"), "STATE", "SITE", right("NODES"), right("BUSY/CORES"), "LEFT", right("TASKS/S"),
-                 right("FAILED"), "REASON"), id="pilots",
+                 right("FAILED"), "REASON"), spare=(3,), id="pilots",
             )  # fmt: skip
             yield CampaignTable(
-                (right("CAMPAIGN"), "PROGRESS", right("DONE"), right("OF"), right("FAILED"), right("RUNNING"),
-                 right("TASKS/S"), right("ENDS IN"), "NAME"), id="campaigns",
+                (right("CAMPAIGN"), "NAME", "PROGRESS", "", right("DONE"), right("OF"), right("FAILED"),
+                 right("RUNNING"), right("TASKS/S"), right("ENDS IN")), flexible=(1,), spare=(4, 7), id="campaigns",
             )  # fmt: skip
+        yield Static(id="hint", markup=False)
 
     def on_mount(self) -> None:
         """Focus the pilots."""
+        self.query_one("#notices", Table).show_header = False  # its title says the same
         self.query_one("#pilots").focus()
         self.call_after_refresh(self.take_news)
         self.set_interval(_TICK_S, self._tick)
@@ -130,12 +140,41 @@ class OverviewScreen(TaskActions, inherit_bindings=False):
         self._notices = {notice.key: notice for notice in found}
         self.query_one("#notices", Table).fill({key: _notice(one) for key, one in self._notices.items()})
         self.query_one("#notices").display = bool(found)
-        pilots = {
-            str(pilot.id): self._pilot(pilot) for pilot in sorted(board.pilots.values(), key=_number, reverse=True)
-        }
-        self.query_one("#pilots", Table).fill(pilots)
-        campaigns = [board.campaigns[id_] for id_ in sorted(board.campaigns, reverse=True)]
-        self.query_one("#campaigns", Table).fill({str(one.id): self._campaign(one) for one in campaigns})
+        pilots, ended = pilots_first(board, unfolded="pilots" in self._unfolded)
+        table = self.query_one("#pilots", Table)
+        table.fill({str(one.id): self._pilot(one) for one in pilots})
+        live = sum(pilot.state not in PILOT_FINAL for pilot in pilots)
+        table.border_title = _title("Pilots", {"live": live}, ended, "ended", unfolded="pilots" in self._unfolded)
+        campaigns, over = self._campaigns_first()
+        table = self.query_one("#campaigns", Table)
+        table.fill({str(one.id): self._campaign(one) for one in campaigns})
+        runs = sum(is_running(campaign) for campaign in campaigns)
+        waits = sum(not is_running(campaign) and not is_over(campaign) for campaign in campaigns)
+        unfolded = "campaigns" in self._unfolded
+        table.border_title = _title("Campaigns", {"running": runs, "waiting": waits}, over, "over", unfolded=unfolded)
+        self.query_one("#notices", Table).border_title = "Needs attention"
+        hint = self.query_one("#hint", Static)
+        hint.update(_hint(board))
+        hint.display = bool(board.seq) and bool(_hint(board))
+
+    def _campaigns_first(self) -> tuple[list[Campaign], int]:
+        """Return the campaigns to show, and how many are folded; those that end while the screen is open stay."""
+        board = self.board
+        for campaign in board.campaigns.values():
+            if not is_over(campaign):
+                self._seen_live.add(campaign.id)
+        return campaigns_first(board, self._seen_live, unfolded="campaigns" in self._unfolded)
+
+    def action_fold(self) -> None:
+        """Show what is folded in the table with the focus, or fold it again."""
+        table = self.focused.id if isinstance(self.focused, PilotTable | CampaignTable) else None
+        if table is not None:
+            self._unfolded ^= {table}
+            self._show_tables()
+
+    def action_find(self) -> None:
+        """Write a filter for tasks."""
+        self.mtc.open_tasks("", write=True)
 
     def _share_room(self) -> None:
         """Give the list of what needs attention the lines that other tables do not use."""
@@ -143,8 +182,8 @@ class OverviewScreen(TaskActions, inherit_bindings=False):
             return
         room = self.query_one("#tables").size.height
         pilots, campaigns = (self.query_one(f"#{id_}", Table).row_count + 1 for id_ in ("pilots", "campaigns"))
-        free = room - min(pilots, room // 2) - campaigns
-        self.query_one("#notices").styles.max_height = max(int(_NOTICES * room), free, 2)
+        free = room - min(pilots, room // 2) - campaigns - 3  # the titles
+        self.query_one("#notices").styles.max_height = max(int(_NOTICES * room), free, 3)
 
     def on_data_table_row_selected(self, event: Table.RowSelected) -> None:
         """Open the row under the cursor."""
@@ -262,20 +301,36 @@ class OverviewScreen(TaskActions, inherit_bindings=False):
 
     def _campaign(self, campaign: Campaign) -> tuple[Cell, ...]:
         counts, eta = campaign.counts, self.board.eta_s(campaign)
+        total, over = campaign.received, sum(counts.get(state, 0) for state in TASK_FINAL)
         return (
-            right(str(campaign.id)),
+            right(str(campaign.id)), Text(campaign.name),
             parts_bar([(counts.get(state, 0), _COLOURS[state]) for state in _SHOWN], 2 * _BAR if self.wide else _BAR),
+            right(f"{100 * over // total}%" if total else ""),
             right(f"{counts.get(TaskState.DONE, 0):,}"),
-            right(f"{campaign.received:,}{'' if campaign.sealed else '+'}"),
+            right(f"{total:,}{'' if campaign.sealed else '+'}"),
             right(f"{counts[TaskState.FAILED]:,}") if TaskState.FAILED in counts else "",
-            right(f"{counts.get(TaskState.RUNNING, 0):,}"),
+            right(f"{counts[TaskState.RUNNING]:,}" if TaskState.RUNNING in counts else ""),
             right(rate(self.board.campaign_rate(campaign))) if campaign.id in self.board.campaign_paces else "",
-            right(span(eta)), Text(campaign.name),
+            right(span(eta)),
         )  # fmt: skip
 
 
-def _number(pilot: Pilot) -> int:
-    return pilot.id
+def _title(name: str, live: dict[str, int], folded: int, word: str, *, unfolded: bool) -> Text:
+    parts = [name, *(f"{number:,} {what}" for what, number in live.items() if number)]
+    if unfolded:
+        parts.append(f"all, z folds those that are {word}" if word == "over" else "all, z folds those that have ended")
+    elif folded:
+        parts.append(f"{folded:,} {word}: z")
+    return Text(" · ".join(parts))
+
+
+def _hint(board: Board) -> str:
+    """Return what to do in a store in which nothing goes on yet."""
+    if not board.campaigns:
+        return "Nothing was submitted yet. In a shell, pilotmtc submit 'echo {}' ::: 1 2 3 submits three tasks."
+    if not board.pilots:
+        return "No pilot yet: p submits one, which runs the tasks."
+    return ""
 
 
 def _notice(notice: Notice) -> tuple[Cell, ...]:

@@ -54,8 +54,9 @@ class TasksScreen(TaskActions):
         Binding("f5", "again", "Look again from the beginning", show=False),
     ]
 
-    def __init__(self, filter_: str) -> None:
+    def __init__(self, filter_: str, *, write: bool = False) -> None:
         super().__init__()
+        self._write = write
         self._filter = filter_
         self._listing = Listing(Filter())  # the shown tasks
         self._coming: Listing | None = None  # the tasks to show next, of which none are loaded yet
@@ -89,6 +90,8 @@ class TasksScreen(TaskActions):
             self.notify(pointed(self._filter, error), title="No filter", severity="error", markup=False)
             self._filter = ""
         self._restart("id")
+        if self._write:
+            self.call_after_refresh(self.action_filter)
 
     @property
     def _table(self) -> TaskTable:

@@ -10,14 +10,14 @@ from textual.widgets import DataTable
 from pilotmtc.tui.widgets.cells import even
 
 Cell = str | Text
-_NARROWEST = 6  # of a column that is cut off
+_NARROWEST = 12  # of a column that is cut off
 
 
 class Table(DataTable[Text]):
     """A table with rows by key and a row cursor.
 
-    Columns are as wide as their content. The flexible ones are cut off, with an ellipsis, if there is no room; columns
-    without content are not shown.
+    Columns are as wide as their content; those without content are not shown. If there is no room, flexible columns
+    are cut off, with an ellipsis, and then spare ones left out.
 
     Parameters
     ----------
@@ -25,6 +25,8 @@ class Table(DataTable[Text]):
         The titles.
     flexible
         Which columns may be cut off, the first one first; by default the last one.
+    spare
+        Which columns may be left out, the first one first.
     """
 
     BINDINGS = [
@@ -39,11 +41,12 @@ class Table(DataTable[Text]):
     ]
 
     def __init__(
-        self, columns: Sequence[Cell], *, flexible: Sequence[int] = (), id: str | None = None  # noqa: A002 -- Textual's name
+        self, columns: Sequence[Cell], *, flexible: Sequence[int] = (), spare: Sequence[int] = (), id: str | None = None  # noqa: A002 -- Textual's name
     ) -> None:  # fmt: skip
         super().__init__(id=id, cursor_type="row", cursor_foreground_priority="renderable")
         self._titles = tuple([as_cell(title) for title in columns])
         self._flexible = flexible or (len(columns) - 1,)
+        self._spare = spare
         self._rows: dict[str, tuple[Text, ...]] = {}
         self._drawn: tuple[int, ...] = ()  # the columns that are shown
         self._widths: tuple[int, ...] = ()
@@ -79,11 +82,22 @@ class Table(DataTable[Text]):
 
     def on_resize(self, event: Resize) -> None:
         """Use the new width."""
+        self._columns_of(self._rows)
         self._fit()
+
+    def _room(self, columns: int) -> int:
+        """Return how wide the content of so many columns may be."""
+        return self.size.width - self.scrollbar_size_vertical - 2 * self.cell_padding * columns
 
     def _columns_of(self, rows: Mapping[str, Sequence[Text]]) -> bool:
         """Choose the columns that say something; return False if others were shown, which removes all rows."""
         drawn = tuple([at for at in range(len(self._titles)) if not rows or any(cells[at] for cells in rows.values())])
+        least = {at: max([cells[at].cell_len for cells in (self._titles, *rows.values())]) for at in drawn}
+        least.update({at: min(least[at], _NARROWEST) for at in self._flexible if at in least})
+        for at in self._spare:
+            if self.size.width and self._room(len(least)) < sum(least.values()):
+                least.pop(at, None)
+        drawn = tuple(least)
         if drawn == self._drawn:
             return True
         current = self.cursor_row, self.scroll_offset
@@ -112,7 +126,7 @@ class Table(DataTable[Text]):
             return
         lines = [self._titles, *self._rows.values()]
         widths = {at: max([cells[at].cell_len for cells in lines]) for at in self._drawn}
-        room = self.size.width - self.scrollbar_size_vertical - 2 * self.cell_padding * len(widths)
+        room = self._room(len(widths))
         for at in reversed(self._flexible):
             if at in widths and (excess := sum(widths.values()) - room) > 0:
                 widths[at] = max(widths[at] - excess, min(widths[at], _NARROWEST))
