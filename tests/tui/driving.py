@@ -43,7 +43,8 @@ class Driver:
             text = self.text()
             new = [f"{one.title} {one.text}" for one in self.app.said if one not in self._before]
             said = [text, " ".join(text.split()), *new]
-            return all(any(word in one for one in said) for word in words)
+            dense = "".join(text.split())  # long words are broken over lines as well
+            return all(any(word in one for one in said) or "".join(word.split()) in dense for word in words)
 
         await self.until(all_there, timeout_s)
 

@@ -36,7 +36,8 @@ def campaigns_first(board: Board, seen_live: Container[int], *, unfolded: bool) 
     """Return the campaigns to show in their order, and how many are folded; `seen_live` are those to keep in sight."""
     newest = sorted(board.campaigns.values(), key=lambda campaign: -campaign.id)
     live = sorted([one for one in newest if not is_over(one)], key=lambda one: not is_running(one))
-    just = [one for one in newest if is_over(one) and one.id in seen_live]
-    over = [one for one in newest if is_over(one) and one.id not in seen_live]
+    kept = {one.id for one in newest if one.id in seen_live or board.clock - one.created_at < _JUST_S}
+    just = [one for one in newest if is_over(one) and one.id in kept]
+    over = [one for one in newest if is_over(one) and one.id not in kept]
     shown = len(over) if unfolded else max(0 if live else _AT_LEAST - len(just), 0)
     return [*live, *just, *over[:shown]], len(over[shown:])

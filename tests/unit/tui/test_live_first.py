@@ -55,6 +55,9 @@ def test_campaigns_that_run_come_before_those_that_wait_and_those_that_are_over(
     )  # fmt: skip
     shown, folded = campaigns_first(board_of(campaigns=campaigns), {1}, unfolded=False)
     assert ([one.id for one in shown], folded) == ([3, 5, 2, 1], 1)
+    fresh = replace(campaigns[3], created_at=NOW - 60.0)  # it was over before anybody looked
+    shown, folded = campaigns_first(board_of(campaigns=(*campaigns[:3], fresh)), (), unfolded=False)
+    assert ([one.id for one in shown], folded) == ([3, 2, 4], 1)
     over = tuple(replace(one, counts={s.FAILED: 1}, sealed=True) for one in campaigns)
     shown, folded = campaigns_first(board_of(campaigns=over), (), unfolded=False)
     assert ([one.id for one in shown], folded) == ([5, 4, 3], 2)
