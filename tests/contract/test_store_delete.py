@@ -1,5 +1,7 @@
 """Deleting campaigns: all of it goes, nothing else does, and numbers are not used again."""
 
+import contextlib
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -11,9 +13,10 @@ from pilotmtc.model import After, CampaignId, TaskId
 from pilotmtc.protocol.agent import Finish
 from pilotmtc.protocol.base import Changed
 from pilotmtc.protocol.client.campaigns import DeleteCampaign, GetCampaigns, ReopenCampaign
-from pilotmtc.protocol.client.tasks import GetOutput, GetTask, GetTasks
+from pilotmtc.protocol.client.tasks import Cancel, GetOutput, GetTask, GetTasks
 from pilotmtc.protocol.client.watch import GetOverview
 from pilotmtc.protocol.records import Filter
+from pilotmtc.store.file.check import problems
 from pilotmtc.store.requests import delete
 from pilotmtc.store.sqlite import SqliteStore
 from tests.contract.storekit import Kit, result, row
@@ -143,3 +146,45 @@ def test_files_of_large_outputs_go_and_files_of_the_user_stay(kit: Kit, tmp_path
     assert remove(kit, 1) == Changed(1)
     assert not ours.exists()
     assert theirs.exists()
+
+
+def test_nobody_adds_to_a_campaign_that_is_being_deleted(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delete, "SLICE", 2)
+    path = tmp_path / "store.db"
+    store = SqliteStore(path, clock)
+    kit = Kit(store)
+    two(kit)
+    store.call_many([DeleteCampaign("d", CampaignId(1))])
+    assert store.pending_changes == 1
+    store.close()  # the next server goes on with it
+    store = SqliteStore(path, clock)
+    with pytest.raises(UsageError, match="campaign 1 is being deleted"):
+        store.call(ReopenCampaign(CampaignId(1), "k"))
+    while store.pending_changes:
+        store.due()
+    assert ids(Kit(store)) == [2, 4, 6, 8]
+    store.close()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert not list(problems(connection, str(path)))
+
+
+def test_tasks_that_came_while_the_deletion_waited_go_too(tmp_path: Path, clock: FakeClock) -> None:
+    path = tmp_path / "store.db"
+    store = SqliteStore(path, clock)
+    kit = Kit(store)
+    kit.submit(*[row(n) for n in range(2_001)], key="a")  # too many to be canceled in one slice
+    kit.submit(row(1), key="b", last=False)
+    pilot = kit.pilot(CampaignId(2))
+    kit.finish(pilot, *kit.claim(pilot))
+    store.call_many([Cancel("c", Filter(campaign=CampaignId(1))), DeleteCampaign("d", CampaignId(2))])
+    assert store.pending_changes == 2
+    kit.submit(row(2), key="b", offset=1)
+    kit.finish(pilot, *kit.claim(pilot))
+    while store.pending_changes:
+        store.due()
+    store.close()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert not list(problems(connection, str(path)))
+        assert connection.execute("SELECT count(*) FROM task WHERE campaign_id = 2").fetchone() == (0,)

@@ -18,6 +18,7 @@ from pilotmtc.store.file.sql import IN_LIST, id_list
 from pilotmtc.store.file.transaction import TASK_STATES, Transaction
 from pilotmtc.store.requests.handlers import handles
 
+DELETED = "deleted "  # how the key of a campaign begins that is being deleted
 _NAMED = 10  # campaigns that an error lists
 # Campaigns by a condition, newest first, each with the template of its first task.
 _CAMPAIGNS = """SELECT id, key, name, created_at, received, sealed, own_pilots, on_hold,

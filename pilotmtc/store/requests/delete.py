@@ -7,7 +7,7 @@ from pilotmtc.store.attempt_id import LAST_ATTEMPT, attempt_id
 from pilotmtc.store.file.large_outputs import own_file
 from pilotmtc.store.file.transaction import TASK_STATES, Transaction
 from pilotmtc.store.file.values import leave_values
-from pilotmtc.store.requests.campaigns import check_campaign
+from pilotmtc.store.requests.campaigns import DELETED, check_campaign
 from pilotmtc.store.requests.handlers import handles
 from pilotmtc.store.requests.query import store_path
 from pilotmtc.store.requests.slices import Slice, SliceProgress, in_slices
@@ -16,7 +16,7 @@ SLICE = 1_000  # tasks: some 10 ms
 _WINDOW = 20_000  # ids: tasks of other campaigns may lie between
 _UNFINISHED = f"SELECT coalesce(sum(n), 0) FROM tally WHERE campaign_id = ? AND state < {TaskState.DONE:d}"
 # Nobody adds to it any more: whoever has the key is told so.
-_CLOSE = "UPDATE campaign SET key = 'deleted ' || id, sealed = 1 WHERE id = ?"
+_CLOSE = f"UPDATE campaign SET key = '{DELETED}' || id, sealed = 1 WHERE id = ?"
 _IDS = "SELECT first_id, last_id FROM campaign WHERE id = ?"
 _TASKS = "SELECT id, state FROM task WHERE id > ? AND id <= ? AND campaign_id = ? ORDER BY id LIMIT ?"
 # Ranges of ids without a gap, of tasks and then of their attempts.
@@ -45,7 +45,9 @@ def delete(tx: Transaction, request: DeleteCampaign, progress: SliceProgress) ->
     if progress.last == 0:
         _begin(tx, request)
     first, last = tx.execute(_IDS, (campaign,)).fetchone()
-    low, bound = max(progress.last, first - 1), min(progress.bound, last)
+    # All of a campaign that was closed: tasks may have come, and ended, while the request waited for others.
+    bound = min(progress.bound, last) if request.keep_results else last
+    low = max(progress.last, first - 1)
     high = min(low + _WINDOW, bound)
     found = tx.execute(_TASKS, (low, high, campaign, SLICE)).fetchall()
     last = found[-1][0] if len(found) == SLICE else high

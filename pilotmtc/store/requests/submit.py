@@ -14,7 +14,7 @@ from pilotmtc.store.attempt_id import attempt_id
 from pilotmtc.store.file.bounds import check_numbers
 from pilotmtc.store.file.transaction import Transaction
 from pilotmtc.store.requests.calls import check_calls, insert_calls
-from pilotmtc.store.requests.campaigns import check_name
+from pilotmtc.store.requests.campaigns import DELETED, check_name
 from pilotmtc.store.requests.handlers import handles
 
 _json = msgspec.json.Encoder().encode
@@ -34,6 +34,7 @@ _RUN = (
 )
 _NEXT_RUN = "SELECT min(position) FROM campaign_run WHERE campaign_id = ? AND position > ?"
 _SEAL = "UPDATE campaign SET sealed = 1 WHERE id = ?"
+_IS_CLOSED = f"SELECT 1 FROM campaign WHERE id = ? AND deleted_at IS NULL AND key GLOB '{DELETED}*'"
 _REOPEN = "UPDATE campaign SET key = ?, sealed = 0 WHERE id = ? AND deleted_at IS NULL"
 _TASKS_BY_NAME = "SELECT id, state FROM task WHERE campaign_id = ? AND name = ?"
 _TASK_STATE = "SELECT state FROM task WHERE id = ?"
@@ -107,6 +108,10 @@ def reopen(tx: Transaction, request: ReopenCampaign) -> Submitted:
         raise UsageError("a campaign needs a key: make one with uuid4")
     row = tx.execute(_CAMPAIGN, (request.key,)).fetchone()
     if row is None:
+        if tx.execute(_IS_CLOSED, (request.campaign,)).fetchone():
+            raise UsageError(
+                f"campaign {request.campaign} is being deleted: submit another, or if the deletion failed, repeat it"
+            )
         if not tx.execute(_REOPEN, (request.key, request.campaign)).rowcount:
             raise UsageError(f"there is no campaign {request.campaign} in this store")
         row = tx.execute(_CAMPAIGN, (request.key,)).fetchone()
