@@ -6,17 +6,20 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from msgspec.structs import replace
 
 from pilotmtc.clock import FakeClock
 from pilotmtc.errors import StoreError, UsageError
-from pilotmtc.model import CampaignId, Function, Template
+from pilotmtc.model import CampaignId, Function, Template, Value
+from pilotmtc.protocol.agent import Finish
+from pilotmtc.protocol.client.campaigns import DeleteCampaign
 from pilotmtc.protocol.client.maintenance import CheckStore, CompactStore, SnapshotStore
 from pilotmtc.protocol.values import MAX_VALUE_BYTES, PART_BYTES, GetValue, PutValue
 from pilotmtc.store.file.value_files import ValueFiles, make_part, names, part_name, values_directory
 from pilotmtc.store.file.values import ROW_BYTES, UNUSED_S, leave_values
 from pilotmtc.store.interface import Store
 from pilotmtc.store.sqlite import SqliteStore
-from tests.contract.storekit import Kit, call_row, digest_of, row
+from tests.contract.storekit import Kit, call_row, digest_of, result, row
 
 LARGE = os.urandom(2 * PART_BYTES + 12_345)
 SMALL = b"small" * 100
@@ -340,3 +343,23 @@ def test_only_files_among_the_parts_are_taken(store: Store, name: str) -> None:
     request = PutValue(digest_of(LARGE), 0, len(LARGE), b"", file=name.replace("DIGEST", digest_of(LARGE)))
     with pytest.raises(UsageError, match="cannot be the value"):
         store.call(request)
+
+
+def test_deleting_only_what_was_written_keeps_what_calls_need(local: SqliteStore, clock: FakeClock) -> None:
+    kit = Kit(local)
+    code, args, returned = put(local, SMALL), put(local, LARGE), put(local, LARGE[::-1])
+    template = Template(("f",), function=Function("f", code))
+    campaign = kit.submit(call_row(args=args, size=len(LARGE)), template=template).campaign
+    pilot = kit.pilot()
+    (task,) = kit.claim(pilot)
+    value = Value(digest=returned, size=len(LARGE))
+    local.call(Finish(pilot, (replace(result(task), value=value, value_text="it"),)))
+    local.call(DeleteCampaign("d", campaign, keep_results=True))
+    clock.advance(UNUSED_S + 10)
+    local.call(CompactStore())
+    assert [local.call(GetValue(digest)).found for digest in (code, args, returned)] == [True, True, False]
+    local.call(DeleteCampaign("all", campaign))
+    clock.advance(UNUSED_S + 10)
+    local.call(CompactStore())
+    assert not any(local.call(GetValue(digest)).found for digest in (code, args))
+    assert not files(local)

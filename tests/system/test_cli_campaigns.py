@@ -93,5 +93,8 @@ def test_run_halts_after_failures_and_goes_on_when_it_is_released(user: User) ->
     user.cli("release", "1")
     user.cli("run", "-q", "--resume", "1", "--retry-failed")
     assert user.counts() == {"DONE": 200}
+    again = "to run 1 failed task again: pilotmtc release 2 && pilotmtc run --resume 2 --retry-failed"
+    assert again in user.cli("run", "-q", "--halt", "1", "false", code=1).err  # its last task was the one too many
+    assert "on hold   until it is released, because of its failures\n" in user.cli("status", "2").out
     for wrong in ("0", "120%", "some", "-1"):
         assert "is neither a number of failures nor a part" in user.cli("run", "--halt", wrong, "true", code=2).err

@@ -314,6 +314,8 @@ class _RunPrinter:
             streams.tell(f"{begin}: {tally.words()} in {took}")
         if tally.failed and self._failures <= _FAILURES_SHOWN:
             again = hint(_again(campaign.id, "--retry-failed"))
+            if campaign.on_hold:
+                again = f"{hint(f'release {campaign.id}')} && {again}"
             streams.tell(f"to run {count(tally.failed, 'failed task')} again: {again}")
         return EXIT_TASKS_FAILED if tally.bad else 0
 

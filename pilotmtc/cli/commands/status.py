@@ -133,7 +133,7 @@ def _one(campaign: "Campaign", session: "Session") -> None:
     rows = [
         ("campaign", f"{campaign.id}{f' ({campaign.name})' if campaign.name else ''}"),
         ("command", command_title(campaign)),
-        ("on hold", "until it is released" if campaign.on_hold else ""),
+        ("on hold", f"until it is released{', because of its failures' * campaign.halted}" if campaign.on_hold else ""),
         ("created", ago(campaign.created_at, time.time())),
         ("tasks", f"{campaign.received:,}{'' if campaign.sealed else ' so far: its submission has not finished'}"),
     ]

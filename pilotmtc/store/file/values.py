@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from pilotmtc.errors import UsageError, shown
+from pilotmtc.store.file.sql import IN_LIST, id_list
 from pilotmtc.store.file.transaction import Transaction
 from pilotmtc.store.file.value_files import absent
 
@@ -26,6 +27,10 @@ _IS_UNUSED = "UPDATE value SET unused_since = ? WHERE id = ?"
 _LEAVE = """UPDATE value SET unused_since = ?2 WHERE id IN (SELECT value_id FROM value_use WHERE campaign_id = ?1)
     AND NOT EXISTS (SELECT 1 FROM value_use AS other WHERE other.value_id = value.id AND other.campaign_id != ?1)"""
 _FORGET_USES = "DELETE FROM value_use WHERE campaign_id = ?"
+# The same of some values.
+_LEAVE_SOME = f"""UPDATE value SET unused_since = ? WHERE id {IN_LIST}
+    AND NOT EXISTS (SELECT 1 FROM value_use AS other WHERE other.value_id = value.id AND other.campaign_id != ?)"""
+_FORGET_SOME_USES = f"DELETE FROM value_use WHERE campaign_id = ? AND value_id {IN_LIST}"
 _FORGET_UNUSED = "DELETE FROM value WHERE unused_since < ? RETURNING file"
 _FILES = "SELECT lower(hex(digest)), file, size FROM value WHERE file IS NOT NULL ORDER BY id"
 _ROWS = "SELECT digest, size, data FROM value WHERE data IS NOT NULL"
@@ -126,6 +131,13 @@ def leave_values(tx: Transaction, campaign: int) -> None:
     """Let a campaign that is to be removed keep its values no longer."""
     tx.execute(_LEAVE, (campaign, tx.clock.now()))
     tx.execute(_FORGET_USES, (campaign,))
+
+
+def leave_some_values(tx: Transaction, campaign: int, values: Iterable[int]) -> None:
+    """Let a campaign keep some of its values no longer."""
+    them = id_list(values)
+    tx.execute(_LEAVE_SOME, (tx.clock.now(), them, campaign))
+    tx.execute(_FORGET_SOME_USES, (campaign, them))
 
 
 def remove_unused(tx: Transaction) -> None:

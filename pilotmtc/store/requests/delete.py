@@ -6,7 +6,7 @@ from pilotmtc.states import TaskState
 from pilotmtc.store.attempt_id import LAST_ATTEMPT, attempt_id
 from pilotmtc.store.file.large_outputs import own_file
 from pilotmtc.store.file.transaction import TASK_STATES, Transaction
-from pilotmtc.store.file.values import leave_values
+from pilotmtc.store.file.values import leave_some_values, leave_values
 from pilotmtc.store.requests.campaigns import DELETED, check_campaign
 from pilotmtc.store.requests.handlers import handles
 from pilotmtc.store.requests.query import store_path
@@ -25,6 +25,7 @@ _FILES = """SELECT a.stdout_path, a.stderr_path, p.directory FROM attempt AS a L
 _NO_FILES = """UPDATE attempt SET stdout_path = NULL, stderr_path = NULL
     WHERE id BETWEEN ? AND ? AND (stdout_path IS NOT NULL OR stderr_path IS NOT NULL)"""
 _NO_OUTPUTS = tuple(f"DELETE FROM {table} WHERE id BETWEEN ? AND ?" for table in ("output", "checksum"))
+_VALUES = "SELECT DISTINCT value_id FROM returned WHERE id BETWEEN ? AND ? AND value_id IS NOT NULL"
 _NO_VALUES = "UPDATE returned SET data = NULL, value_id = NULL WHERE id BETWEEN ? AND ?"
 _NO_ATTEMPTS = tuple(f"DELETE FROM {table} WHERE id BETWEEN ? AND ?" for table in ("returned", "superseded", "attempt"))
 _NO_TASKS = (
@@ -55,20 +56,21 @@ def delete(tx: Transaction, request: DeleteCampaign, progress: SliceProgress) ->
     for _, state in found:
         counts[state] = counts.get(state, 0) + 1
     for begin, end in _ranges([id_ for id_, _ in found]):
+        if request.keep_results:  # functions and arguments stay: the tasks may run again
+            leave_some_values(tx, campaign, _returned(tx, begin, end))
         _delete_range(tx, begin, end, whole=not request.keep_results)
     if not request.keep_results:
         for state, n in counts.items():
             tx.remove_tasks(campaign, TASK_STATES[state], n)
         tx.execute(_RECEIVED, (len(found), campaign))
     over = last >= bound
-    if over:
+    if over and not request.keep_results:
         leave_values(tx, campaign)
-        if not request.keep_results:
-            tx.settle()
-            tx.execute(_NO_RUNS, (campaign,))
-            tx.execute(_NO_TALLY, (campaign,))
-            tx.execute(_DELETED, (tx.clock.now(), campaign))
-            tx.caches.forget_campaign(campaign)
+        tx.settle()
+        tx.execute(_NO_RUNS, (campaign,))
+        tx.execute(_NO_TALLY, (campaign,))
+        tx.execute(_DELETED, (tx.clock.now(), campaign))
+        tx.caches.forget_campaign(campaign)
     return Slice(max(last, 1), len(found), 0, over)
 
 
@@ -95,6 +97,12 @@ def _ranges(ids: list[int]) -> list[tuple[int, int]]:
         else:
             found.append((id_, id_))
     return found
+
+
+def _returned(tx: Transaction, first: int, last: int) -> list[int]:
+    """Return the large values that attempts of these tasks have returned."""
+    attempts = attempt_id(first, 0), attempt_id(last, LAST_ATTEMPT)
+    return [value for (value,) in tx.execute(_VALUES, attempts)]
 
 
 def _delete_range(tx: Transaction, first: int, last: int, *, whole: bool) -> None:
