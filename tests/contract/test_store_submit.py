@@ -133,6 +133,18 @@ def test_reopened_campaign_takes_more_under_its_new_key_only(kit: Kit) -> None:
     assert [found.id for found in kit.store.call(GetCampaigns()).campaigns] == [campaign]
 
 
+def test_campaign_to_which_another_program_adds_is_not_taken_from_it(kit: Kit) -> None:
+    campaign = kit.submit(row(1), row(2), key="old").campaign
+    for _ in range(2):  # safe to repeat
+        assert kit.store.call(ReopenCampaign(campaign, "new", complete_with=2)).received == 2
+    with pytest.raises(UsageError, match="another program is adding to campaign 1"):
+        kit.store.call(ReopenCampaign(campaign, "other", complete_with=2))
+    assert kit.submit(row(3), key="new", offset=2).received == 3
+    with pytest.raises(UsageError, match="another program has added to campaign 1, which has 3 tasks by now"):
+        kit.store.call(ReopenCampaign(campaign, "other", complete_with=2))
+    assert kit.store.call(ReopenCampaign(campaign, "other")) == Submitted(campaign, 3)
+
+
 def test_campaign_that_is_not_there_cannot_be_reopened(kit: Kit) -> None:
     with pytest.raises(UsageError, match="there is no campaign 9 "):
         kit.store.call(ReopenCampaign(CampaignId(9), "new"))

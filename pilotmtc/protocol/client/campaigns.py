@@ -65,12 +65,15 @@ class ReopenCampaign(Request[Submitted], frozen=True, tag="reopen_campaign"):
     ----------
     key
         Made by the client; never used twice.
+    complete_with
+        Only if the campaign is complete with so many tasks: nobody else adds to it, or has done so meanwhile.
     """
 
     handling = Handling(said_by=CLIENTS, effect=Effect.DURABLE, repeat_key="key")
 
     campaign: CampaignId
     key: str
+    complete_with: int | None = None
 
 
 class ShareCampaign(Request[Changed], frozen=True, tag="share_campaign"):

@@ -77,7 +77,7 @@ def add(link: StoreLink, campaign: Campaign, source: Source, *, new_only: bool =
     tasks = [TaskSpec(template, last.resources, row, last.priority) for row in rows]
     _check(tasks, campaign)
     key = new_key()
-    there = link.call(ReopenCampaign(campaign.id, key)).received
+    there = link.call(ReopenCampaign(campaign.id, key, complete_with=campaign.received)).received
     try:
         submit(link, tasks, key=key, offset=there)
     except UsageError:  # of the store, which refuses a message as a whole

@@ -34,8 +34,8 @@ _RUN = (
 )
 _NEXT_RUN = "SELECT min(position) FROM campaign_run WHERE campaign_id = ? AND position > ?"
 _SEAL = "UPDATE campaign SET sealed = 1 WHERE id = ?"
-_IS_CLOSED = f"SELECT 1 FROM campaign WHERE id = ? AND deleted_at IS NULL AND key GLOB '{DELETED}*'"
-_REOPEN = "UPDATE campaign SET key = ?, sealed = 0 WHERE id = ? AND deleted_at IS NULL"
+_BEFORE = "SELECT key, received, sealed FROM campaign WHERE id = ? AND deleted_at IS NULL"
+_REOPEN = "UPDATE campaign SET key = ?, sealed = 0 WHERE id = ?"
 _TASKS_BY_NAME = "SELECT id, state FROM task WHERE campaign_id = ? AND name = ?"
 _TASK_STATE = "SELECT state FROM task WHERE id = ?"
 _SOME_NAMES = "SELECT DISTINCT name FROM task WHERE campaign_id = ? AND name IS NOT NULL LIMIT ?"
@@ -108,16 +108,26 @@ def reopen(tx: Transaction, request: ReopenCampaign) -> Submitted:
         raise UsageError("a campaign needs a key: make one with uuid4")
     row = tx.execute(_CAMPAIGN, (request.key,)).fetchone()
     if row is None:
-        if tx.execute(_IS_CLOSED, (request.campaign,)).fetchone():
-            raise UsageError(
-                f"campaign {request.campaign} is being deleted: submit another, or if the deletion failed, repeat it"
-            )
-        if not tx.execute(_REOPEN, (request.key, request.campaign)).rowcount:
-            raise UsageError(f"there is no campaign {request.campaign} in this store")
+        _check_reopening(tx, request)
+        tx.execute(_REOPEN, (request.key, request.campaign))
         row = tx.execute(_CAMPAIGN, (request.key,)).fetchone()
         tx.wakeups.changed()
     found = _Campaign.from_row(row)
     return Submitted(found.id, found.received, found.sealed)
+
+
+def _check_reopening(tx: Transaction, request: ReopenCampaign) -> None:
+    id_ = request.campaign
+    before = tx.execute(_BEFORE, (id_,)).fetchone()
+    if before is None:
+        raise UsageError(f"there is no campaign {id_} in this store")
+    key, received, sealed = before
+    if key.startswith(DELETED):
+        raise UsageError(f"campaign {id_} is being deleted: submit another, or if the deletion failed, repeat it")
+    if request.complete_with is not None and not sealed:
+        raise UsageError(f"another program is adding to campaign {id_}: add to it when that is done")
+    if request.complete_with not in (None, received):
+        raise UsageError(f"another program has added to campaign {id_}, which has {received:,} tasks by now: add again")
 
 
 def _find_campaign(tx: Transaction, request: Submit) -> _Campaign:
