@@ -213,6 +213,13 @@ def test_file_names_campaign_and_finds_parameters_beside_it(tmp_path: Path) -> N
     assert [task.template.cwd for task in campaign.tasks()] == [str(tmp_path)] * 4
 
 
+def test_file_may_begin_with_the_mark_that_windows_editors_write(tmp_path: Path) -> None:
+    text = '\ufeffname = "größe"\n[[task]]\ncommand = "true"\n'
+    (tmp_path / "my.toml").write_bytes(text.encode())
+    campaign = load(tmp_path / "my.toml")
+    assert (campaign.name, campaign.size) == ("größe", 1)
+
+
 def test_rows_of_parameters_go_together() -> None:
     campaign = read('[[task]]\ncommand = "x {a} {b}"\nparams = [{ a = 1, b = "x" }, { b = "y", a = 2.0 }]')
     assert [task.params for task in campaign.tasks()] == [("1", "x"), ("2.0", "y")]

@@ -127,3 +127,18 @@ def test_claims_that_cannot_be_made_are_said(monkeypatch: pytest.MonkeyPatch, tm
     assert not own.pin
     assert "not bound" in own.note
     assert str(tmp_path / "pilotmtc") in own.note
+
+
+def test_overlap_with_another_pilot_is_said_and_nothing_is_bound(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    there = sorted(os.sched_getaffinity(0))
+    first = own_cores(0, len(there), pin=True, part=True)  # makes the file's directory
+    assert first.pin
+    assert first.fd is not None
+    os.close(first.fd)
+    (path,) = (tmp_path / "pilotmtc").glob("cores-*")
+    with holder(path, ",".join(map(str, there)), 1):
+        note = "tasks are not bound to cores: another pilot of yours has bound its tasks to cores of this machine"
+        assert own_cores(0, len(there), pin=True, part=True) == (tuple(there), False, note, None)
