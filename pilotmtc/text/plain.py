@@ -11,6 +11,11 @@ def plain(text: str) -> str:
     return _CONTROL.sub(_escaped, text)
 
 
+def plain_text(text: str) -> str:
+    """Return `text`, perhaps of several lines, without control characters."""
+    return "\n".join(plain(line.expandtabs()) for line in text.split("\n"))
+
+
 def plain_words(text: str) -> str:
     """Return `text`, perhaps of several lines, without control characters except the colours of `paint`."""
     return "\n".join(

@@ -15,7 +15,7 @@ from textual.message import Message
 from textual.screen import Screen
 
 from pilotmtc.errors import LoginRefused, PilotMTCError, UsageError
-from pilotmtc.text.plain import plain_words
+from pilotmtc.text.plain import plain_text
 from pilotmtc.tui.base import Base
 from pilotmtc.tui.gateway import Answers, Gateway
 from pilotmtc.tui.pager import pager_command, run_pager
@@ -79,7 +79,7 @@ class MtcApp(Program):
 
     def notify(self, message: str, *, title: str = "", **more: Any) -> None:
         """Show a notification, which may quote a task, a file's name or another host, and keep it in mind."""
-        said = Said(time.time(), plain_words(title), plain_words(message), more.get("severity", "information"))
+        said = Said(time.time(), plain_text(title), plain_text(message), more.get("severity", "information"))
         self.said = [*self.said[1 - KEPT :], said]
         super().notify(said.text, title=said.title, **more)
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from pilotmtc.model import CampaignId, TaskId
 from pilotmtc.protocol.client.tasks import GetTasks, GetWords, Words
-from pilotmtc.protocol.client.watch import Overview
+from pilotmtc.protocol.client.watch import GetOverview, Overview
 from pilotmtc.protocol.records import FailureGroup
 from pilotmtc.states import Cause
 from pilotmtc.tui.app import MtcApp
@@ -20,7 +20,7 @@ from pilotmtc.tui.screens.tasks import TasksScreen
 from pilotmtc.tui.widgets.cells import parts_bar, shares
 from pilotmtc.tui.widgets.dialogs import Confirm
 from tests.tui.driving import Driver
-from tests.tui.fixed import FixedGateway, running
+from tests.tui.fixed import FixedGateway, empty, running
 from tests.tui.fixed_tasks import mixed, pages
 
 
@@ -28,7 +28,6 @@ def drive_fixed(
     news: Overview, script: Callable[[Driver, MtcApp], Awaitable[None]], size: tuple[int, int] = (120, 40)
 ) -> None:
     """Run the screen on a store that says `news` until `script` is over."""
-    from pilotmtc.protocol.client.watch import GetOverview
 
     async def main() -> None:
         app = MtcApp(FixedGateway({GetOverview: news, GetTasks: pages(mixed()), GetWords: Words()}))
@@ -157,3 +156,28 @@ def test_commands_and_keys_lead_to_every_screen_and_back() -> None:
         await screen.until(lambda: isinstance(app.screen, OverviewScreen))
 
     drive_fixed(running(), script)
+
+
+@pytest.mark.parametrize("markup", [False, True])
+def test_notices_show_what_others_wrote_as_text(markup: bool) -> None:
+    evil = "x\x1b]0;title\x07\x9b31m\u202edesrever\x1b[2J\x1b[31mred"
+    shown = r"x\x1b]0;title\x07\x9b31m\u202edesrever\x1b[2J"
+
+    async def main() -> None:
+        app = MtcApp(FixedGateway({GetOverview: empty(), GetTasks: pages(mixed()), GetWords: Words()}))
+        async with app.run_test(size=(120, 40), notifications=True) as pilot:
+            screen = Driver(app, pilot)
+
+            def obeyed() -> list[str]:
+                return re.findall("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]", screen.text())
+
+            await screen.see("● live")
+            app.notify(evil, title=evil, severity="error", timeout=600, markup=markup)
+            await screen.until(lambda: "".join(screen.text().split()).count("title") == 2)
+            assert not obeyed()
+            await screen.press("exclamation_mark")
+            await screen.until(lambda: "Notices so far" in screen.text())
+            assert shown in screen.text()
+            assert not obeyed()
+
+    asyncio.run(main())
