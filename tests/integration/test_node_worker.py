@@ -15,6 +15,7 @@ import pytest
 
 from pilotmtc.agent.core.events import Start, Stop
 from pilotmtc.agent.guard import put_off_mark
+from pilotmtc.agent.node import supervisor
 from pilotmtc.agent.node.capture import Captures
 from pilotmtc.agent.node.interface import Process
 from pilotmtc.agent.node.outputs import Outputs
@@ -23,6 +24,7 @@ from pilotmtc.agent.node.supervisor import KILLS, SWEEP_S, Supervisor
 from pilotmtc.model import Claimed, PilotId, Resources, Result, TaskId, Template
 from pilotmtc.resources.slots import Slot
 from pilotmtc.states import Cause
+from pilotmtc.system import processes
 from pilotmtc.system.processes import SUBREAPER, living_groups
 from tests.support import wait_until
 
@@ -263,3 +265,22 @@ def as_another_user(directory: Path) -> None:
 
 if __name__ == "__main__":
     as_another_user(Path(sys.argv[1]))
+
+
+def test_number_of_a_task_that_was_reaped_gets_no_signal(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = []
+
+    def checked(pid: int, number: int) -> None:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)  # an error if its number is free
+        sent.append(number)
+        processes.signal_group(pid, number)
+
+    monkeypatch.setattr(supervisor, "signal_group", checked)
+    process = bench.start("sleep 97.5")
+    bench.stop(process, grace_s=1.0)
+    bench.result(process)
+    assert sent[:2] == [signal.SIGTERM, signal.SIGCONT]
+    count = len(sent)
+    bench.stop(process, grace_s=0.0)
+    bench.worker.poll(time.monotonic() + 100.0)  # when its timers are over
+    assert len(sent) == count

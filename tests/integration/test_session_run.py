@@ -248,6 +248,19 @@ def test_task_that_is_longer_than_a_sites_walltime_ends_the_run(session: Session
     wait_until(lambda: session.campaign(campaign).counts == counts)
 
 
+def test_pilots_of_a_site_follow_each_other_until_all_is_done(session: Session) -> None:
+    tasks = make_tasks("test {} = 0 || test $PILOTMTC_PILOT_ID != 1 || sleep 97.5", as_source(range(3)), {})
+    queue = Queue()
+    doing = Run(
+        session._link, tasks, pilot=PilotDescription(scheduler="none://localhost/", walltime_s=4.0), start=queue
+    )
+    assert len(ended(list(doing.events()))) == 3
+    assert (queue.started, doing.interrupted, doing.out_of_time) == (2, False, False)
+    assert doing.campaign is not None
+    assert doing.campaign.counts == {TaskState.DONE: 3}
+    assert session.pilots.list(ended=True)[-1].reason == "walltime"
+
+
 @pytest.mark.parametrize("options", [TaskOptions(cores=3), TaskOptions(ranks=3), TaskOptions(memory="999G")])
 def test_run_stops_once_its_pilot_is_seen_to_have_too_little(session: Session, options: TaskOptions) -> None:
     doing, queue = queued(session, options)
