@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from examples.weak_scaling.drivers.celery import redis
+from examples.weak_scaling.engines import MPI_ENVIRONMENT
 from tests.bench.baselines import BUILD
 from tests.bench.measure import say
 from tests.bench.place import cpu_s
@@ -51,7 +53,7 @@ def _missing(name: str, package: str) -> str:
     """Return why a pool is not to be had; "" if it is."""
     if name == "mpi4py" and shutil.which("mpiexec") is None:
         return "there is no mpiexec (install openmpi-bin or mpich)"
-    if name == "celery" and _redis() is None:
+    if name == "celery" and not _have_redis():
         return "its broker is not here (install the package redis-tools)"
     if not _PYTHON.exists():
         subprocess.run([sys.executable, "-m", "venv", str(BUILD / "rivals")], check=True, timeout=_TIMEOUT_S)
@@ -74,23 +76,14 @@ def _imports(name: str) -> bool:
     return done.returncode == 0
 
 
-def _redis() -> str | None:
-    """Return a program that is redis's server. Debian's redis-tools has it under another name, and starts nothing."""
-    if (program := shutil.which("redis-server")) is not None:
-        return program
-    if shutil.which("redis-check-rdb") is None and os.geteuid() == 0 and shutil.which("apt-get"):
+def _have_redis() -> bool:
+    if redis() is None and os.geteuid() == 0 and shutil.which("apt-get"):
         say("installing redis-tools by apt")
         subprocess.run(
             ["apt-get", "-q", "-y", "--no-install-recommends", "install", "redis-tools"],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=300.0, check=False,
         )  # fmt: skip
-    if (program := shutil.which("redis-check-rdb")) is None:
-        return None
-    BUILD.mkdir(exist_ok=True)
-    link = BUILD / "redis-server"
-    link.unlink(missing_ok=True)
-    link.symlink_to(program)
-    return str(link)
+    return redis() is not None
 
 
 class Driven:
@@ -147,17 +140,15 @@ def driven(name: str, slots: int) -> Iterator[Driven]:
     directory = Path(tempfile.mkdtemp(prefix="mtcpool-", dir=os.environ.get("BENCH_DIR")))
     here = {key: str(directory) for key in ("XDG_RUNTIME_DIR", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "HOME", "TMPDIR")}
     environment = os.environ | here | {
-        "PILOTMTC_SERVER_LINGER_S": "1", "BENCH_REDIS": f"redis+socket://{directory}/redis.sock",
-        "BENCH_REDIS_SERVER": str(BUILD / "redis-server") if name == "celery" else "",
-        "PYTHONPATH": os.pathsep.join([str(_DRIVER.parent), *([str(_ROOT)] if name == OURS else [])]),
+        "PILOTMTC_SERVER_LINGER_S": "1",
+        "PYTHONPATH": os.pathsep.join([str(_DRIVER.parent), str(_ROOT)]),
         "PATH": f"{_PYTHON.parent}{os.pathsep}{os.environ['PATH']}",  # parsl and ipyparallel start programs by name
     }  # fmt: skip
     python = sys.executable if name in _HERE else str(_PYTHON)
     argv = [python, str(_DRIVER), name, str(slots), str(directory)]
     if name == "mpi4py":
         argv = ["mpiexec", "-n", str(slots + 1), python, "-m", "mpi4py.futures", *argv[1:]]
-        environment |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
-        environment |= {"OMPI_MCA_rmaps_base_oversubscribe": "1", "OMPI_MCA_hwloc_base_binding_policy": "none"}
+        environment |= MPI_ENVIRONMENT
     mark = f"XDG_RUNTIME_DIR={directory}"
     log = directory / "log"
     with log.open("wb") as file:

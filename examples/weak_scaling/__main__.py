@@ -1,0 +1,189 @@
+"""``python -m weak_scaling run`` measures, ``plot`` and ``page`` show what was measured."""
+
+import argparse
+import json
+import os
+import platform
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from .engines import ENGINES, Unavailable, python_of, version_of
+from .measure import Failed, measure, summarise
+from .workload import LEAST_S, MOST_S, PER_CORE, make_tasks
+
+_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "weak_scaling"
+
+
+def main() -> int:
+    """Do what the command line asks for."""
+    parser = argparse.ArgumentParser(prog="python -m weak_scaling", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="run the tasks on engines, and write what happened to a file")
+    run.add_argument(
+        "--engines", nargs="+", metavar="NAME", default=list(ENGINES), help=f"of {', '.join(ENGINES)}; default: all"
+    )
+    run.add_argument(
+        "--cores",
+        nargs="+",
+        type=_positive,
+        metavar="N",
+        default=[2, 4, 8],
+        help="numbers of workers; they may be more than the machine has (default: 2 4 8)",
+    )
+    run.add_argument(
+        "--time-scale",
+        type=_scale,
+        default=0.01,
+        metavar="X",
+        help=f"tasks take uniform({LEAST_S:g}, {MOST_S:g}) s times this (default: %(default)s)",
+    )
+    run.add_argument(
+        "--rounds", type=_positive, default=1, metavar="N", help="how often each runs, in turn (default: %(default)s)"
+    )
+    run.add_argument("--seed", type=int, default=1, help="of the durations (default: %(default)s)")
+    run.add_argument(
+        "--cache",
+        type=Path,
+        default=_CACHE,
+        metavar="DIR",
+        help="where the engines' environments are (default: %(default)s)",
+    )
+    run.add_argument("--out", type=Path, default=Path("weak_scaling.json"), metavar="FILE", help="default: %(default)s")
+    run.set_defaults(do=_run)
+
+    plot = commands.add_parser("plot", help="draw the figures (needs matplotlib)")
+    plot.add_argument("file", type=Path, metavar="FILE", help="that run has written")
+    plot.add_argument("--into", type=Path, default=Path(), metavar="DIR", help="where the pictures go (default: here)")
+    plot.add_argument("--type", choices=("png", "svg", "pdf"), default="png", help="default: %(default)s")
+    plot.set_defaults(do=_plot)
+
+    page = commands.add_parser("page", help="print the numbers as a page of Markdown")
+    page.add_argument("file", type=Path, metavar="FILE", help="that run has written")
+    page.set_defaults(do=_page)
+
+    asked = parser.parse_args()
+    try:
+        return int(asked.do(asked))
+    except _UsageError as error:
+        parser.error(str(error))
+    except KeyboardInterrupt:
+        return 130
+
+
+class _UsageError(Exception):
+    """The text says what is wrong and what to do."""
+
+
+def _run(asked: argparse.Namespace) -> int:
+    if unknown := set(asked.engines) - set(ENGINES):
+        raise _UsageError(f"no engine is called {', '.join(sorted(unknown))}: there are {', '.join(ENGINES)}")
+    if asked.out.exists():
+        raise _UsageError(f"{asked.out} is there already: remove it, or give another --out")
+    if not asked.out.absolute().parent.is_dir():
+        raise _UsageError(f"--out {asked.out}: there is no such directory; make it first")
+    study: dict[str, Any] = {
+        "conditions": {
+            "began_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "python": platform.python_version(),
+            "system": f"{platform.system()} {platform.machine()}",
+            "machine_cores": len(os.sched_getaffinity(0)), "load_before": round(os.getloadavg()[0], 2),
+            "time_scale": asked.time_scale, "seed": asked.seed, "per_core": PER_CORE, "rounds": asked.rounds,
+        },
+        "versions": {}, "unavailable": {}, "runs": [], "failed": [],
+    }  # fmt: skip
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what runs is ended, too
+    pythons = {}
+    for name in dict.fromkeys(asked.engines):
+        try:
+            pythons[name] = python_of(ENGINES[name], asked.cache)
+            study["versions"][name] = version_of(ENGINES[name], pythons[name])
+        except Unavailable as error:
+            study["unavailable"][name] = str(error)
+            _say(f"{name} is left out: {error}")
+    for cores in sorted(set(asked.cores)):
+        tasks = make_tasks(cores, scale=asked.time_scale, seed=asked.seed)
+        # A static share is about this long; starting may take its time, and more of it on a machine that is busy.
+        timeout_s = 120.0 + 2.0 * cores + 3.0 * PER_CORE * MOST_S * asked.time_scale
+        for _ in range(asked.rounds):
+            for name, python in pythons.items():
+                try:
+                    study["runs"].append(measure(name, cores, tasks, python, timeout_s))
+                except Failed as error:
+                    study["failed"].append({"engine": name, "cores": cores, "reason": str(error)})
+                    _say(f"{name} on {cores}: {error}")
+                else:
+                    found = summarise(study["runs"][-1])
+                    _say(
+                        f"{name} on {cores}: first task after {found.first_s:.2f} s, "
+                        f"efficiency {found.efficiency:.3f} (greedy {found.greedy:.3f})"
+                    )
+                study["conditions"]["load_after"] = round(os.getloadavg()[0], 2)
+                _write(asked.out, study)
+    return 1 if study["failed"] or not study["runs"] else 0
+
+
+def _plot(asked: argparse.Namespace) -> int:
+    from . import plot
+
+    asked.into.mkdir(parents=True, exist_ok=True)
+    try:
+        for file in plot.draw(_read(asked.file), asked.into, asked.type):
+            print(file)
+    except ModuleNotFoundError as error:
+        raise _UsageError(f"there is no {error.name} in this Python: pip install matplotlib") from None
+    return 0
+
+
+def _page(asked: argparse.Namespace) -> int:
+    from . import page
+
+    print(page.text(_read(asked.file)), end="")
+    return 0
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        study = json.loads(file.read_text())
+    except OSError as error:
+        raise _UsageError(f"{file} cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise _UsageError(f"{file} is no file that run has written: it is no JSON") from None
+    if not isinstance(study, dict) or not study.get("runs"):
+        raise _UsageError(f"{file} has no runs in it: give a file that run has written")
+    return study
+
+
+def _write(file: Path, study: dict[str, Any]) -> None:
+    """Write it after each run, whole or not at all; a line for each run."""
+    rows = ",\n".join(json.dumps(run) for run in study["runs"])
+    head = json.dumps({key: value for key, value in study.items() if key != "runs"}, indent=1)
+    new = file.with_name(f"{file.name}.new")
+    new.write_text(f'{head[:-2]},\n "runs": [\n{rows}\n ]\n}}\n')
+    new.replace(file)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of at least 1")
+    return int(text)
+
+
+def _scale(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.0 < value <= 100.0:
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0 and up to 100")
+    return value
+
+
+def _say(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
