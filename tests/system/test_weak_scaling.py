@@ -13,7 +13,7 @@ from examples.weak_scaling import page, plot
 from examples.weak_scaling.engines import ENGINES, Engine, Unavailable, python_of
 from examples.weak_scaling.measure import Failed, _lanes, measure, summarise
 from examples.weak_scaling.workload import Job, make_tasks
-from tests.support import processes_with
+from tests.support import processes_with, wait_until
 
 ROOT = Path(__file__).parents[2]
 HERE = ("pilotmtc", "pilotmtc-commands", "multiprocessing", "bash")
@@ -45,7 +45,6 @@ def test_study_of_engines_that_need_nothing(tmp_path: Path, monkeypatch: pytest.
     assert [len(set(lanes[start : start + 10])) for start in (0, 10, 20)] == [1, 1, 1]
     assert set(lanes) == {0, 1, 2}
     assert list(tmp_path.glob("weak-*")) == []
-    assert processes_with(f"XDG_RUNTIME_DIR={tmp_path}/weak-") == {}
 
     assert "is there already" in study("run", "--out", file).stderr
     shown = study("page", file)
@@ -106,6 +105,25 @@ def test_engine_that_fails_says_why_and_leaves_nothing(tmp_path: Path, monkeypat
         measure("broken", 1, make_tasks(1, scale=0.001), Path(sys.executable), 60.0)
     with pytest.raises(Failed, match=r"not over after 0\.5 s"):
         measure("bash", 1, make_tasks(1, scale=1.0), Path(sys.executable), 0.5)
+
+
+def test_study_that_is_told_to_end_leaves_nothing(tmp_path: Path) -> None:
+    words = ["run", "--engines", "bash", "--cores", "2", "--time-scale", "10", "--out", str(tmp_path / "study.json")]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "weak_scaling", *words], cwd=ROOT / "examples", stderr=subprocess.DEVNULL,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)},
+    )  # fmt: skip
+    try:
+        wait_until(lambda: bool(list(tmp_path.glob("weak-*/1.sh"))), 60.0)
+        mark = f"XDG_RUNTIME_DIR={next(tmp_path.glob('weak-*'))}"
+        wait_until(lambda: len(processes_with(mark)) >= 5, 60.0)  # the driver, and of each worker script and sleep
+        process.terminate()
+        assert process.wait(60.0) == 143
+        assert processes_with(mark) == {}
+        assert list(tmp_path.glob("weak-*")) == []
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_engine_that_cannot_be_had_says_what_to_install(tmp_path: Path) -> None:
