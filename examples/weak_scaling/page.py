@@ -84,9 +84,9 @@ def text(study: dict[str, Any]) -> str:
             full_least=f"{LEAST_S:g}",
             full_most=f"{MOST_S:g}",
             runs="one run each" if given["rounds"] == 1 else f"medians of {given['rounds']} runs each, engines in turn",
-            starting=_table(numbers, cores, lambda each: f"{_seconds(each.filled_s)} ({_seconds(each.first_s)})"),
-            efficiency=_table(numbers, cores, lambda each: f"{each.efficiency:.3f}", greedy=True),
-            overall=_table(numbers, cores, lambda each: f"{each.overall:.3f}"),
+            starting=_table(study, numbers, lambda each: f"{_seconds(each.filled_s)} ({_seconds(each.first_s)})"),
+            efficiency=_table(study, numbers, lambda each: f"{each.efficiency:.3f}", greedy=True),
+            overall=_table(study, numbers, lambda each: f"{each.overall:.3f}"),
             losses=_losses(numbers, cores),
             engines="\n".join(f"| {ENGINES[name].title} | {study['versions'][name]} |" for name in numbers),
             more="\n".join(more) if len(more) > 1 else "",
@@ -96,11 +96,18 @@ def text(study: dict[str, Any]) -> str:
 
 
 def _table(
-    numbers: dict[str, dict[int, Summary]], cores: list[int], cell: Callable[[Summary], str], *, greedy: bool = False
+    study: dict[str, Any],
+    numbers: dict[str, dict[int, Summary]],
+    cell: Callable[[Summary], str],
+    *,
+    greedy: bool = False,
 ) -> str:
+    """Return a line for each engine; a cell is empty if the study was ended before."""
+    cores = sorted({run["cores"] for run in study["runs"]})
+    failed = {(each["engine"], each["cores"]) for each in study["failed"]}
     rows = [f"| workers | {' | '.join(map(str, cores))} |", f"|---{'|---' * len(cores)}|"]
     for name, found in numbers.items():
-        cells = (cell(found[each]) if each in found else "failed" for each in cores)
+        cells = (cell(found[each]) if each in found else "failed" if (name, each) in failed else "" for each in cores)
         rows.append(f"| {ENGINES[name].title} | {' | '.join(cells)} |")
     if greedy:
         bound = {at: each.greedy for found in numbers.values() for at, each in found.items()}

@@ -93,6 +93,25 @@ def test_numbers_of_a_run() -> None:
     assert summarise(run | {"cores": 3}).filled_s is None
 
 
+def test_page_says_what_failed_and_what_was_not_run() -> None:
+    run = {"engine": "bash", "cores": 1, "took_s": 1.5, "asked_s": [1.0], "ran": [[0.25, 1.25, 0]]}
+    found = {
+        "conditions": {
+            "began_at": "", "python": "", "system": "", "machine_cores": 1, "load_before": 0.1, "load_after": 0.2,
+            "time_scale": 0.01, "seed": 1, "per_core": 1, "rounds": 1,
+        },
+        "versions": {"bash": "5", "loky": "3", "pilotmtc": "1"}, "unavailable": {"dask": "there is none"},
+        "failed": [{"engine": "bash", "cores": 2, "reason": "it broke"}],
+        "runs": [run, run | {"engine": "loky"}, run | {"engine": "pilotmtc", "cores": 2, "took_s": 2.0}],
+    }  # fmt: skip
+    text = page.text(found)
+    assert "| bash scripts, static | 0.25 (0.25) | failed |\n" in text
+    assert "| loky (joblib) | 0.25 (0.25) |  |\n" in text
+    assert "- bash scripts, static failed on 2 workers: `it broke`\n" in text
+    assert "- dask.distributed was left out: there is none.\n" in text
+    assert "- On 2 workers, 0 of 0 had a first task earlier than pilotmtc, functions.\n" in text
+
+
 def test_lanes_are_those_of_workers_or_the_first_that_is_free() -> None:
     rows: list[list[Any]] = [[0, 1.0, 2.0, "b"], [1, 0.5, 4.5, "a"], [2, 2.0, 3.0, "b"], [3, 4.6, 5.0, "a"]]
     assert _lanes(rows) == [1, 0, 1, 0]
