@@ -1,7 +1,10 @@
 """Files that tasks write their outputs to: each is one task's own, and none is read for ever."""
 
 import os
+import subprocess
+import sys
 
+from tests.support import patience_s
 from tests.user import User
 
 ONE_FILE = '[[task]]\ncommand = "echo a"\nstdout = "x.txt"\n[[task]]\ncommand = "echo b"\nstderr = "./x.txt"\n'
@@ -57,3 +60,30 @@ def test_no_log_is_read_for_ever(user: User) -> None:
     (user.here / "out").symlink_to("/dev/zero")
     assert user.cli("logs", "1") == ("", "", 0)
     assert user.cli("results", "--stdout", "whole", "--json").record["stdout"] == ""
+
+
+# The peak of its memory since it began, in KiB; that of wait4 may be the parent's.
+_MEASURED = """
+import atexit, runpy, sys
+def say_peak():
+    with open("/proc/self/status") as file:
+        sys.stderr.write(file.read().split("VmHWM:")[1].split()[0])
+atexit.register(say_peak)
+runpy.run_module("pilotmtc", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_large_output_is_printed_in_pieces(user: User) -> None:
+    user.cli("run", "-q", "head -c {} /dev/zero | tr '\\0' x; test {} != 1000", ":::", "1000", "50000000", code=1)
+
+    def peak_mib(state: str, size: int) -> float:
+        words = ["results", "--state", state, "--json", "--stdout", "whole"]
+        with (user.here / "printed").open("wb") as file:
+            done = subprocess.run(
+                [sys.executable, "-c", _MEASURED, *words], stdout=file, stderr=subprocess.PIPE, cwd=user.here,
+                env=user.env, timeout=patience_s(60.0), check=True,
+            )  # fmt: skip
+        assert (user.here / "printed").stat().st_size > size
+        return int(done.stderr) / 1024
+
+    assert peak_mib("done", 50_000_000) < peak_mib("failed", 1000) + 40
