@@ -35,6 +35,7 @@ class Forker:
     """Runs commands. `close` ends the process behind it."""
 
     def __init__(self) -> None:
+        self._environ = os.environ | {"PYTHONPATH": str(ROOT)}  # also if it has to begin again, in a test
         self._begin()
 
     def _begin(self) -> None:
@@ -42,7 +43,7 @@ class Forker:
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-W", "error", "-m", "tests.forked", str(theirs.fileno())], cwd=ROOT,
-                env=os.environ | {"PYTHONPATH": str(ROOT)}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                env=self._environ, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),), start_new_session=True,  # no Ctrl-C that a test types is meant for it
             )  # fmt: skip
 
