@@ -213,7 +213,8 @@ def test_options_of_tasks(session: Session, tmp_path: Path) -> None:
         (lambda s: s.edit({"priority": "high"}, all=True), "priority='high' is not a whole number"),
         (lambda s: list(s.tasks(tags="night")), r"give a list, as in tags=\['night'\]"),
         (lambda s: list(s.tasks(ids=17)), r"ids=17 is one value"),
-        (lambda s: list(s.tasks(campaign="3")), "campaign='3' is not a whole number"),
+        (lambda s: list(s.tasks(campaign=3.5)), "campaign=3.5 is not a whole number"),
+        (lambda s: list(s.tasks(campaign="3")), "there is no campaign 3"),
         (lambda s: list(s.results(exit_codes=[None])), "exit_codes=None"),
         (lambda s: s.fields(causes=[]), "causes is empty"),
         (lambda s: s.wait([1, 2]), r"campaign=\[1, 2\] is not a whole number"),
@@ -456,7 +457,7 @@ def test_threads_share_a_session(session: Session) -> None:
     found: list[int] = []
 
     def work(number: int) -> None:
-        campaign = session.submit("true", range(50), name=str(number))
+        campaign = session.submit("true", range(50), name=f"t{number}")
         found.append(session.campaign(campaign).received)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
@@ -465,7 +466,7 @@ def test_threads_share_a_session(session: Session) -> None:
     for thread in threads:
         thread.join(30)
     assert found == [50] * 8
-    assert sorted(campaign.name for campaign in session.campaigns()) == list("01234567")
+    assert sorted(campaign.name for campaign in session.campaigns()) == [f"t{number}" for number in range(8)]
 
 
 def test_session_on_a_store_in_this_process(tmp_path: Path) -> None:

@@ -77,9 +77,11 @@ def test_a_study_is_run_and_looked_at_by_keys_alone(
     tmux.press("Enter")
     tmux.see("task 3", "1 Why")
     tmux.press("2")
-    wait_until(lambda: re.search(r"(?m)^ *│? *said 3\b", tmux.text()), 20.0, tmux.text)
+    wait_until(lambda: re.search(r"(?m)^[ │]*1 said 3\b", tmux.text()), 20.0, tmux.text)
     colours = {int(number) for number in _COLOUR.findall(tmux.raw())} - _GREYS
     assert bool(colours) is not bool(env)
+    tmux.press("q", "q")  # back to the overview
+    tmux.see("Pilots", "Campaigns")
     leave(tmux, user, before)
     user.wait_alone()
 

@@ -7,6 +7,7 @@ import pytest
 from textual import events
 from textual.widgets import Input
 
+from pilotmtc.tui import key_order
 from pilotmtc.tui.actions.tasks import TaskActions
 from pilotmtc.tui.app import MtcApp
 from pilotmtc.tui.widgets.dialogs import Form
@@ -40,7 +41,10 @@ def test_letters_do_not_overtake_a_backspace_nor_leave_the_form_that_opens_for_t
     asyncio.run(main())
 
 
-def test_keys_wait_for_a_form_that_asks_the_store_first() -> None:
+def test_keys_wait_for_a_form_that_asks_the_store_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    for limit in ("_LOST_S", "_HELD_S"):  # which a busy machine may need
+        monkeypatch.setattr(key_order, limit, 60.0)
+
     async def main() -> None:
         app = app_of(failed())
         async with app.run_test(size=(80, 24)) as pilot:
