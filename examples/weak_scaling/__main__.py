@@ -91,6 +91,7 @@ def _run(asked: argparse.Namespace) -> int:
             "system": f"{platform.system()} {platform.machine()}",
             "machine_cores": len(os.sched_getaffinity(0)), "load_before": round(os.getloadavg()[0], 2),
             "time_scale": asked.time_scale, "seed": asked.seed, "per_core": PER_CORE, "rounds": asked.rounds,
+            "niceness": os.nice(0),
         },
         "versions": {}, "unavailable": {}, "runs": [], "failed": [],
     }  # fmt: skip

@@ -18,7 +18,7 @@ Made by `python -m weak_scaling page` from one run of [the study](../examples/RE
 |---|---|
 | tasks | {per_core} for each worker; each sleeps uniform({least}, {most}) s, {time_scale:g} of the study's {full_least} to {full_most} s; seed {seed} |
 | machine | one, with {machine_cores} cores; {system}, Python {python}. More workers than cores share them, which sleeping tasks do not mind, but starting does |
-| load | {load_before:g} before and {load_after:g} after: what other programs did at that time is in these numbers |
+| load | {load_before:g} before and {load_after:g} after, at niceness {niceness}: what other programs did at that time is in these numbers |
 | runs | {runs}; {began_at} |
 
 ## Initialisation

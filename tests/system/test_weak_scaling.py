@@ -98,7 +98,7 @@ def test_page_says_what_failed_and_what_was_not_run() -> None:
     found = {
         "conditions": {
             "began_at": "", "python": "", "system": "", "machine_cores": 1, "load_before": 0.1, "load_after": 0.2,
-            "time_scale": 0.01, "seed": 1, "per_core": 1, "rounds": 1,
+            "time_scale": 0.01, "seed": 1, "per_core": 1, "rounds": 1, "niceness": 0,
         },
         "versions": {"bash": "5", "loky": "3", "pilotmtc": "1"}, "unavailable": {"dask": "there is none"},
         "failed": [{"engine": "bash", "cores": 2, "reason": "it broke"}],
