@@ -108,7 +108,7 @@ def test_output_of_a_failed_one(snap_compare: Compare) -> None:
 
 
 def test_output_of_a_running_one(snap_compare: Compare) -> None:
-    before = shown(task_screen, "campaign", ("2",), "stdout")
+    before = shown(task_screen, "campaign", ("2",), "step   59", ("end",))
     assert snap_compare(of_a_running_one(), terminal_size=MIDDLE, run_before=before)
 
 

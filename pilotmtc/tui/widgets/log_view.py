@@ -73,8 +73,7 @@ class Pages(ScrollView, can_focus=True):
         elif not self.follows:
             self.unseen += max(self._counted - before, 0)
         self._measure()
-        if self.follows:
-            self.scroll_end(animate=False, immediate=True, force=True)
+        self._stay_at_end()
 
     @property
     def _lines(self) -> int:
@@ -101,8 +100,19 @@ class Pages(ScrollView, can_focus=True):
     def on_resize(self) -> None:
         """Adapt to the new size."""
         self._measure()
+        self._stay_at_end()
+
+    def _stay_at_end(self) -> None:
+        """Go to the end if it is followed: now, and when what has changed is laid out."""
         if self.follows:
             self.scroll_end(animate=False, immediate=True, force=True)
+            self.call_after_refresh(self._go_to_end)
+
+    def _go_to_end(self) -> None:
+        if self.follows:
+            self.scroll_end(animate=False, immediate=True, force=True)
+            # The bar may have come into sight only behind the move, of which it then knows nothing.
+            self.vertical_scrollbar.position = round(self.scroll_y)
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         """Stop following when the reader goes up, follow again at the end."""
