@@ -124,7 +124,7 @@ def test_pilot_leaves_with_its_pool(place: Place) -> None:
 
 def run(place: Place, script: str, *words: object, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run a program of its own."""
-    argv = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(script), str(place.store)]
+    argv = [sys.executable, "-u", "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(script), str(place.store)]
     return subprocess.run(
         [*argv, *map(str, words)], capture_output=True, text=True, timeout=LIMIT_S, check=check,
         stdin=subprocess.DEVNULL,

@@ -151,9 +151,9 @@ def test_proxy_command_leads_there_and_ends_with_the_link(sshd: Sshd, client: Cl
     link = SshLink(target)
     channel = link.open("echo hello; cat")
     assert channel.read(100) == b"hello\n"
-    assert any("-W" in command for command in children().values())
+    assert any("-W 127.0.0.1" in command for command in children().values())
     link.close()
-    assert not any("-W" in command for command in children().values())
+    assert not any("-W 127.0.0.1" in command for command in children().values())
     channel.close()
 
 
