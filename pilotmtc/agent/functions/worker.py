@@ -51,6 +51,27 @@ def put_library_first() -> None:
     library = os.path.dirname(os.__file__)
     theirs = [each for each in sys.path if each in (library, os.path.join(library, "lib-dynload"))]
     sys.path[:] = theirs + [each for each in sys.path if each not in theirs]
+    for number, finder in enumerate(sys.meta_path):
+        if getattr(finder, "__name__", "") == "PathFinder":
+            sys.meta_path.insert(number, _Library(finder, theirs))
+            break
+
+
+class _Library:
+    """Finds modules of Python's where they are, and those that this Python lacks, such as msvcrt, nowhere."""
+
+    def __init__(self, finder: Any, places: list[str]) -> None:
+        self._finder = finder
+        self._places = places
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> Any:
+        """Return where the module is; None if it is not one of Python's."""
+        if path is not None or name not in getattr(sys, "stdlib_module_names", ()):  # Python 3.9 does not know them
+            return None
+        spec = self._finder.find_spec(name, self._places)
+        if spec is None:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        return spec
 
 
 def main() -> None:
