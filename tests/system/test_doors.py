@@ -49,7 +49,7 @@ def test_whole_tree_keeps_floors_and_doors(tree: Path) -> None:
         ("pilotmtc/agent/core/core.py", "import radical.saga", "radical.saga only in pilots and the adaptors"),
         ("pilotmtc/agent/core/core.py", "import pilotmtc_adaptors", "The core never imports the adaptors"),
         ("pilotmtc/model.py", "import pilotmtc.store.client.client", "Imports go down only"),
-        ("pilotmtc/cli/commands/status.py", "import pilotmtc.store.client.client", "Faces call the session only"),
+        ("pilotmtc/cli/commands/look/status.py", "import pilotmtc.store.client.client", "Faces call the session only"),
         ("pilotmtc/tui/base.py", "from pilotmtc.transport.link import Ask", "Faces call the session only"),
         ("pilotmtc/newroom.py", "x = 1", "Imports go down only"),
     ],

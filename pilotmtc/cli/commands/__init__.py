@@ -1,1 +1,1 @@
-"""The commands, one file each; imported when the command is used."""
+"""The commands, one file each, in the order of `pilotmtc --help`; imported when the command is used."""

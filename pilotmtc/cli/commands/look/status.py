@@ -71,7 +71,7 @@ def status(wanted: tuple[int | str, ...], limit: int, as_json: bool) -> None:
         else:
             _overview(session, campaigns, limit)
         if pilots:
-            from pilotmtc.cli.commands.pilot import put_pilots
+            from pilotmtc.cli.commands.run.pilot import put_pilots
 
             streams.put([""])
             put_pilots(pilots)

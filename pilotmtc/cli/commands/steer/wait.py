@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pilotmtc.cli.command import EXIT_TASKS_FAILED, EXIT_TIMEOUT, command, hint, newest_campaign, open_session
-from pilotmtc.cli.commands.status import tell_deserted
+from pilotmtc.cli.commands.look.status import tell_deserted
 from pilotmtc.cli.options.types import CAMPAIGN, json_option
 from pilotmtc.cli.output import shapes, streams
 from pilotmtc.text.progress import Progress, Tally

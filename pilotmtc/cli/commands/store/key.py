@@ -1,6 +1,5 @@
 """``pilotmtc store key``."""
 
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import click
@@ -8,14 +7,7 @@ import click
 from pilotmtc.cli.command import CommandGroup, command, open_session, store_option
 from pilotmtc.cli.options.types import json_option
 from pilotmtc.cli.output import streams
-from pilotmtc.text.tables import Column
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from pilotmtc.model import Key
-
-_COLUMNS = (Column("NAME"), Column("OPENS"), Column("PRIVATE PART"), Column("FINGERPRINT"))
+from pilotmtc.cli.output.keys import put_keys, shape
 
 
 @click.group(
@@ -45,7 +37,7 @@ def new(name: str, as_json: bool) -> None:
     with open_session(makes=True) as session:
         made = session.new_key(name)
     if as_json:
-        streams.put_json(_shape(made))
+        streams.put_json(shape(made))
         return
     streams.put([made.path])
     streams.tell(f"the store's ssh:// URL with ?identity={quote(made.path)} at its end uses it")
@@ -59,25 +51,6 @@ def list_(as_json: bool) -> None:
         put_keys(session.keys(), as_json)
 
 
-def put_keys(found: "Iterable[Key]", as_json: bool) -> None:
-    """Write keys as a table or as JSON."""
-    if as_json:
-        for one in found:
-            streams.put_json(_shape(one))
-        return
-    found = list(found)
-    if not found:
-        streams.tell("there are no keys")
-        return
-    streams.put_table(
-        _COLUMNS,
-        [
-            (one.name, "yes" if one.authorized else "no", one.path if one.private else "", one.fingerprint)
-            for one in found
-        ],
-    )
-
-
 @command("revoke", examples="pilotmtc store key revoke cluster\n")
 @click.argument("name")
 @json_option
@@ -89,16 +62,6 @@ def revoke(name: str, as_json: bool) -> None:
         streams.put_json({"changed": int(changed)})
     else:
         streams.put([f"key {name} is revoked" if changed else f"there is no key {name}"])
-
-
-def _shape(record: "Key") -> dict[str, object]:
-    return {
-        "name": record.name,
-        "path": record.path,
-        "fingerprint": record.fingerprint,
-        "authorized": record.authorized,
-        "private": record.private,
-    }
 
 
 for _command in (new, list_, revoke):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pilotmtc.cli.command import command, hint, open_session
-from pilotmtc.cli.commands.status import tell_deserted
+from pilotmtc.cli.commands.look.status import tell_deserted
 from pilotmtc.cli.options.amounts import take_amounts
 from pilotmtc.cli.options.selection import check_ids, filter_options, selected
 from pilotmtc.cli.options.tasks import need_options

@@ -186,7 +186,7 @@ def keys(name: str, revoke: tuple[str, ...], as_json: bool) -> None:
     A pilot's key is revoked automatically when the pilot ends. Revoking it earlier cuts the pilot off: the pilot is
     given up, and other pilots run its tasks.
     """
-    from pilotmtc.cli.commands.store_key import put_keys
+    from pilotmtc.cli.output.keys import put_keys
     from pilotmtc.errors import UsageError
     from pilotmtc.session import Session
     from pilotmtc.sites import get_site

@@ -3,9 +3,9 @@
 import click
 
 from pilotmtc.cli.command import EXIT_TASKS_FAILED, CommandGroup, command, open_session, store_option, store_url
-from pilotmtc.cli.commands.results import PARTS, STDOUT_PARTS, json_lines, put_csv
-from pilotmtc.cli.commands.store_key import key
-from pilotmtc.cli.commands.store_limit import limit
+from pilotmtc.cli.commands.look.results import PARTS, STDOUT_PARTS, json_lines, put_csv
+from pilotmtc.cli.commands.store.key import key
+from pilotmtc.cli.commands.store.limit import limit
 from pilotmtc.cli.options.types import CAMPAIGN, json_option
 from pilotmtc.cli.output import streams
 from pilotmtc.cli.output.files import new_file

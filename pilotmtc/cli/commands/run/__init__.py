@@ -1,0 +1,1 @@
+"""Commands that run tasks, and those for what they run on."""

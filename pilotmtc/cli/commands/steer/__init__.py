@@ -1,0 +1,1 @@
+"""Commands that wait for tasks and campaigns, or change them."""

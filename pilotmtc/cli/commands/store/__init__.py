@@ -1,0 +1,1 @@
+"""The command ``pilotmtc store``, and what belongs to it."""
