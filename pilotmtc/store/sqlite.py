@@ -23,24 +23,15 @@ from pilotmtc.store.file.opening import TROUBLE, open_file, translate
 from pilotmtc.store.file.transaction import Transaction
 from pilotmtc.store.file.values import file_names, remove_unused
 from pilotmtc.store.live.wakeups import Wakeup
-from pilotmtc.store.requests import (  # noqa: F401 -- some are imported only to register what they handle
-    claim,
-    delete,
-    finish,
-    history,
-    inspect,
-    jobs,
-    overview,
-    pilots,
-    query,
-    slices,
-    slow,
-    steer,
-    submit,
-    values,
-)
+
+# Some are imported only to register what they handle.
+from pilotmtc.store.requests import slow, values  # noqa: F401
 from pilotmtc.store.requests.handlers import HANDLERS, THREAD_HANDLERS, InThread, StoreFile
-from pilotmtc.store.requests.jobs import OpenJobs
+from pilotmtc.store.requests.look import history, inspect, overview, query  # noqa: F401
+from pilotmtc.store.requests.pilots import jobs, pilot_files, pilots  # noqa: F401
+from pilotmtc.store.requests.pilots.jobs import OpenJobs
+from pilotmtc.store.requests.steer import delete, slices, steer
+from pilotmtc.store.requests.tasks import claim, finish, submit  # noqa: F401
 
 log = logging.getLogger("pilotmtc.store.server")
 

@@ -17,7 +17,7 @@ from pilotmtc.protocol.client.tasks import Cancel, GetOutput, GetTask, GetTasks
 from pilotmtc.protocol.client.watch import GetOverview
 from pilotmtc.protocol.records import Filter
 from pilotmtc.store.file.check import problems
-from pilotmtc.store.requests import delete
+from pilotmtc.store.requests.steer import delete
 from pilotmtc.store.sqlite import SqliteStore
 from tests.contract.storekit import Kit, result, row
 

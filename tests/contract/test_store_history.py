@@ -8,7 +8,7 @@ from pilotmtc.protocol.agent import Finish
 from pilotmtc.protocol.client.history import COLUMNS, GetHistory, History
 from pilotmtc.report.columns import Attempts
 from pilotmtc.states import Cause, TaskState
-from pilotmtc.store.requests import history
+from pilotmtc.store.requests.look import history
 from tests.contract.storekit import Kit, result, row
 
 

@@ -30,7 +30,7 @@ from pilotmtc.states import (
     TaskState,
     after_attempt,
 )
-from pilotmtc.store.requests import steer
+from pilotmtc.store.requests.steer import steer
 from pilotmtc.store.sqlite import SqliteStore
 from tests.contract.storekit import Kit, digest_of, result, row
 

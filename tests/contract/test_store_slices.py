@@ -16,8 +16,8 @@ from pilotmtc.protocol.client.tasks import Cancel, Edit, Retry
 from pilotmtc.protocol.records import Filter
 from pilotmtc.states import Cause, TaskState
 from pilotmtc.store.file.transaction import Transaction
-from pilotmtc.store.requests import steer
-from pilotmtc.store.requests.slices import Pending, Slice, SliceProgress
+from pilotmtc.store.requests.steer import steer
+from pilotmtc.store.requests.steer.slices import Pending, Slice, SliceProgress
 from pilotmtc.store.sqlite import SqliteStore
 from tests.contract.storekit import Kit, row
 
@@ -191,7 +191,7 @@ def test_retry_in_slices_revives_what_one_slice_would(kit: Kit, monkeypatch: pyt
 
 def test_pauses_that_end_together_end_in_slices(kit: Kit, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
     from pilotmtc.model import Template
-    from pilotmtc.store.requests import pilots
+    from pilotmtc.store.requests.pilots import pilots
 
     monkeypatch.setattr(pilots, "_AT_ONCE", 2)
     kit.cancel(*range(1, TASKS + 1))

@@ -8,7 +8,7 @@ from pilotmtc.protocol.base import Changed
 from pilotmtc.protocol.client.tasks import Edit, GetTask, Retry
 from pilotmtc.protocol.records import Filter
 from pilotmtc.states import Cause, PilotState, TaskState
-from pilotmtc.store.requests import steer
+from pilotmtc.store.requests.steer import steer
 from tests.contract.storekit import Kit, row
 
 S = TaskState

@@ -7,7 +7,7 @@ import pytest
 from pilotmtc.model import PilotDescription
 from pilotmtc.session import Ended, Run, Session, as_source, make_tasks
 from pilotmtc.states import TaskState
-from pilotmtc.store.requests import query
+from pilotmtc.store.requests.look import query
 from tests.integration.test_session_run import Queue
 from tests.serving import Place, serving_here
 

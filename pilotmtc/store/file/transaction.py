@@ -51,6 +51,8 @@ class Transaction:
     ----------
     execute, executemany
         Those of the connection.
+    store_path
+        The path of the store's file.
     caches, limits, leases, changes, wakeups, activity, running_output, value_files, overview
         What is kept in memory, undone and committed together with the file.
     """
@@ -73,7 +75,8 @@ class Transaction:
         self.changes = ChangeFeed(seq)
         self.activity = Activity(clock)
         self.running_output = RunningOutput()
-        self.value_files = ValueFiles(connection.execute(_STORE_PATH).fetchone()[0])
+        self.store_path: str = connection.execute(_STORE_PATH).fetchone()[0]
+        self.value_files = ValueFiles(self.store_path)
         self.overview = LastOverview(seq)
         self._participants: tuple[Participant[Any], ...] = (
             self.caches, self.limits, self.leases, self.changes, self.wakeups, self.activity, self.running_output,

@@ -15,12 +15,10 @@ from pilotmtc.protocol.client.maintenance import (
     SetMode,
     SnapshotStore,
 )
-from pilotmtc.protocol.client.pilots import GetPilotFile, PilotFile
 from pilotmtc.store.access import keys
 from pilotmtc.store.file import maintenance
 from pilotmtc.store.ownership import filesystem
 from pilotmtc.store.requests.handlers import StoreFile, handles_in_thread
-from pilotmtc.store.requests.pilot_files import read_pilot_file
 
 
 @handles_in_thread(CheckStore)
@@ -33,12 +31,6 @@ def check_store(store: StoreFile, request: CheckStore) -> Checked:
 def snapshot_store(store: StoreFile, request: SnapshotStore) -> Done:
     """Copy the file."""
     return maintenance.snapshot_file(store.path, Path(request.path), store.owner)
-
-
-@handles_in_thread(GetPilotFile)
-def get_pilot_file(store: StoreFile, request: GetPilotFile) -> PilotFile:
-    """Read a file of a pilot, perhaps on a file system that hangs."""
-    return read_pilot_file(store.pilot_directory, request)
 
 
 @handles_in_thread(NewKey)

@@ -26,7 +26,7 @@ from pilotmtc.protocol.steward import ReportJobs
 from pilotmtc.store.live.wakeups import Wakeup
 from pilotmtc.store.ownership.takeover import Tell
 from pilotmtc.store.requests.handlers import InThread
-from pilotmtc.store.requests.slices import Pending
+from pilotmtc.store.requests.steer.slices import Pending
 from pilotmtc.store.serve import roll_log
 from pilotmtc.store.server.background import BackgroundThread
 from pilotmtc.store.server.connections import Connections

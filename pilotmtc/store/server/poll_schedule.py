@@ -6,7 +6,7 @@ Soon after something has happened; less and less often if nothing happens, becau
 import math
 from collections.abc import Mapping
 
-from pilotmtc.store.requests.jobs import OpenJobs
+from pilotmtc.store.requests.pilots.jobs import OpenJobs
 
 FIRST_S = 2.0
 LONGEST_S = 60.0

@@ -10,7 +10,7 @@ from pilotmtc.model import CampaignId, Resources
 from pilotmtc.protocol.client.campaigns import Submit
 from pilotmtc.protocol.client.tasks import Cancel, GetTasks
 from pilotmtc.protocol.records import Comparison, Filter
-from pilotmtc.store.requests import steer
+from pilotmtc.store.requests.steer import steer
 from pilotmtc.store.sqlite import SqliteStore
 from tests.contract.storekit import ECHO, row
 

@@ -2,7 +2,7 @@
 
 import math
 
-from pilotmtc.store.requests.jobs import OpenJobs
+from pilotmtc.store.requests.pilots.jobs import OpenJobs
 from pilotmtc.store.server.poll_schedule import FIRST_S, LONGEST_S, SILENT_S, UNTOLD_S, WATCHED_S, PollSchedule
 
 URL = "slurm://localhost/"

@@ -4,7 +4,7 @@ import pytest
 
 from pilotmtc.model import BatchId, JobReport, PilotId
 from pilotmtc.states import Cause, JobState, PilotState
-from pilotmtc.store.requests.reconcile import NOT_HEARD, SETTLED_S, cause_of, end_of_silent, judge, why_waiting
+from pilotmtc.store.requests.pilots.reconcile import NOT_HEARD, SETTLED_S, cause_of, end_of_silent, judge, why_waiting
 
 PILOT = PilotId(1)
 OLD = SETTLED_S + 1

@@ -32,8 +32,8 @@ from pilotmtc.store.file.maintenance import size_of
 from pilotmtc.store.file.pilot_status import LIVES
 from pilotmtc.store.file.transaction import TASK_STATES, Transaction
 from pilotmtc.store.ownership.filesystem import opening_of
-from pilotmtc.store.requests.filter_sql import ELAPSED, Where, measured
 from pilotmtc.store.requests.handlers import handles
+from pilotmtc.store.requests.look.filter_sql import ELAPSED, Where, measured
 from pilotmtc.store.requests.values import returned_calls
 
 _decode_strings = msgspec.json.Decoder(tuple[str, ...]).decode
@@ -55,14 +55,12 @@ _NEEDED_BY = """SELECT t.id, t.state, d.well FROM dependency AS d JOIN task AS t
 _OUTPUT = """SELECT a.id, a.pilot_id, coalesce(o.stdout, x''), coalesce(o.stderr, x''), a.stdout_bytes, a.stderr_bytes,
     a.stdout_path, a.stderr_path FROM attempt AS a LEFT JOIN output AS o ON o.id = a.id
     WHERE a.id BETWEEN ? AND ? ORDER BY a.id DESC LIMIT 1"""
-_TALLY = "SELECT state, n FROM tally WHERE campaign_id = ? AND n != 0 ORDER BY state"
 _TALLY = "SELECT state, sum(n) FROM tally GROUP BY state HAVING sum(n) != 0 ORDER BY state"
 # Pilots, newest first; a condition is inserted in the middle.
 _PILOTS = """SELECT id, description, state, created_at, started_at, ended_at, seen_at, host, pid, nodes, cores, busy,
     directory, reason, batch, native_state, submitted_at, asked_at, trouble, node_cores, node_memory_bytes
     FROM pilot WHERE {} ORDER BY id DESC"""
 _DIRECTORY = "SELECT directory FROM pilot WHERE id = ?"
-_STORE_PATH = "SELECT file FROM pragma_database_list WHERE name = 'main'"
 _VALUES = ("priority", "elapsed_s", "cpu_s", "memory_bytes", "recorded_at")
 _LOOK_S = 0.02  # after this time, the rest is left to the next page
 _WINDOW = 2_048  # ids
@@ -185,7 +183,7 @@ def _places(tx: Transaction, pilot: int, *paths: str | None) -> list[str | None]
     if paths == (None, None):
         return [None, None]
     (directory,) = tx.execute(_DIRECTORY, (pilot,)).fetchone() or (None,)
-    return [place(store_path(tx), path, directory) for path in paths]
+    return [place(tx.store_path, path, directory) for path in paths]
 
 
 @handles(GetTask)
@@ -261,7 +259,7 @@ def get_changes(tx: Transaction, request: GetChanges) -> Changes:
 @handles(GetStore)
 def get_store(tx: Transaction, request: GetStore) -> StoreInfo:
     """Return facts about the store."""
-    path = store_path(tx)
+    path = tx.store_path
     lies = opening_of(os.path.realpath(path))
     return StoreInfo(
         path=path,
@@ -281,9 +279,3 @@ def get_store(tx: Transaction, request: GetStore) -> StoreInfo:
 def tally(tx: Transaction) -> dict[TaskState, int]:
     """Return the number of tasks in each state."""
     return {TASK_STATES[state]: n for state, n in tx.execute(_TALLY)}
-
-
-def store_path(tx: Transaction) -> str:
-    """Return the path of the store's file."""
-    path: str = tx.execute(_STORE_PATH).fetchone()[0]
-    return path

@@ -22,9 +22,9 @@ from pilotmtc.store.file.sql import IN_LIST, id_list
 from pilotmtc.store.file.task_status import CLAIMED, HELD, RUNNING, TaskStatus, tasks_by_id
 from pilotmtc.store.file.transaction import Transaction
 from pilotmtc.store.requests.calls import calls_of
-from pilotmtc.store.requests.dependents import resolve
-from pilotmtc.store.requests.finish import record
 from pilotmtc.store.requests.handlers import handles
+from pilotmtc.store.requests.tasks.dependents import resolve
+from pilotmtc.store.requests.tasks.finish import record
 
 _decode_params = msgspec.json.Decoder(tuple[str, ...]).decode
 _COLUMNS = "id, attempt, template_id, resources_id, priority, params, name, campaign_id"

@@ -14,9 +14,9 @@ from pilotmtc.store.file.pilot_status import LIVES
 from pilotmtc.store.file.transaction import Transaction
 from pilotmtc.store.live.activity import Meter
 from pilotmtc.store.requests.campaigns import campaigns_where
-from pilotmtc.store.requests.filter_sql import LAST
 from pilotmtc.store.requests.handlers import handles
-from pilotmtc.store.requests.query import pilots_where, tally
+from pilotmtc.store.requests.look.filter_sql import LAST
+from pilotmtc.store.requests.look.query import pilots_where, tally
 
 _LATELY_S = 3600.0  # pilots that have ended within this time are shown
 _PILOTS = 20  # and this number of the newest ones, whenever they have ended

@@ -19,10 +19,9 @@ from pilotmtc.store.file.task_status import RUNNING, TaskStatus, tasks_by_id
 from pilotmtc.store.file.transaction import Transaction
 from pilotmtc.store.requests.calls import returned
 from pilotmtc.store.requests.campaigns import halt_if_due
-from pilotmtc.store.requests.dependents import resolve
 from pilotmtc.store.requests.handlers import handles
 from pilotmtc.store.requests.limits import affordable
-from pilotmtc.store.requests.query import store_path
+from pilotmtc.store.requests.tasks.dependents import resolve
 
 _LONGEST_BACKOFF_S = 3600.0
 # Causes that say nothing of the task itself: a lost attempt may as well stay lost.
@@ -126,7 +125,7 @@ def record(
             values.append(row)
         paths = (result.stdout_path, result.stderr_path)
         if paths != (None, None):
-            paths = (kept(store_path(tx), paths[0]), kept(store_path(tx), paths[1]))
+            paths = (kept(tx.store_path, paths[0]), kept(tx.store_path, paths[1]))
         attempts.append((
             key, result.cause, result.exit_code, result.signal, pilot, result.node, result.slot, result.started_at,
             result.elapsed_s, result.cpu_s, result.memory_bytes, result.stdout_bytes, result.stderr_bytes,

@@ -5,19 +5,21 @@ import stat
 
 from pilotmtc.errors import UsageError
 from pilotmtc.protocol.client.pilots import GetPilotFile, PilotFile
+from pilotmtc.store.requests.handlers import StoreFile, handles_in_thread
 
 _MOST = 1 << 20
 
 
-def read_pilot_file(directory: str, request: GetPilotFile) -> PilotFile:
-    """Return the end of a file in `directory`.
+@handles_in_thread(GetPilotFile)
+def get_pilot_file(store: StoreFile, request: GetPilotFile) -> PilotFile:
+    """Return the end of a file in the pilot's directory, perhaps on a file system that hangs.
 
     Raises
     ------
     UsageError
         If the name leads out of the directory.
     """
-    name = request.name
+    name, directory = request.name, store.pilot_directory
     if not name or os.path.isabs(name) or ".." in name.split("/") or "\0" in name:
         raise UsageError(f"{name!r} is no file in a pilot's directory: give a name such as agent.log")
     if not directory:

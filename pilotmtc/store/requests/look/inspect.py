@@ -17,11 +17,11 @@ from pilotmtc.store.file.sql import IN_LIST, id_list
 from pilotmtc.store.file.task_status import HELD, RUNNING
 from pilotmtc.store.file.transaction import Transaction
 from pilotmtc.store.requests.campaigns import get_campaigns
-from pilotmtc.store.requests.claim import kinds
-from pilotmtc.store.requests.filter_sql import field_names
 from pilotmtc.store.requests.handlers import handles
 from pilotmtc.store.requests.limits import limits
-from pilotmtc.store.requests.query import TASK_COLUMNS, get_task, pilots_where, task_of
+from pilotmtc.store.requests.look.filter_sql import field_names
+from pilotmtc.store.requests.look.query import TASK_COLUMNS, get_task, pilots_where, task_of
+from pilotmtc.store.requests.tasks.claim import kinds
 
 _BLOCKERS = 10
 _MOST_HELD = 20_000

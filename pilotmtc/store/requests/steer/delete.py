@@ -9,8 +9,7 @@ from pilotmtc.store.file.transaction import TASK_STATES, Transaction
 from pilotmtc.store.file.values import leave_some_values, leave_values
 from pilotmtc.store.requests.campaigns import DELETED, check_campaign
 from pilotmtc.store.requests.handlers import handles
-from pilotmtc.store.requests.query import store_path
-from pilotmtc.store.requests.slices import Slice, SliceProgress, in_slices
+from pilotmtc.store.requests.steer.slices import Slice, SliceProgress, in_slices
 
 SLICE = 1_000  # tasks: some 10 ms
 _WINDOW = 20_000  # ids: tasks of other campaigns may lie between
@@ -107,7 +106,7 @@ def _returned(tx: Transaction, first: int, last: int) -> list[int]:
 
 def _delete_range(tx: Transaction, first: int, last: int, *, whole: bool) -> None:
     attempts = attempt_id(first, 0), attempt_id(last, LAST_ATTEMPT)
-    store = store_path(tx)
+    store = tx.store_path
     for out, err, directory in tx.execute(_FILES, attempts).fetchall():
         for path in (out, err):
             if (file := own_file(store, path, directory)) is not None:

@@ -18,7 +18,7 @@ from pilotmtc.protocol.base import Changed, Reply
 from pilotmtc.protocol.client.campaigns import DeleteCampaign
 from pilotmtc.protocol.client.tasks import Cancel, Edit, Retry
 from pilotmtc.store.file.transaction import Transaction
-from pilotmtc.store.requests.filter_sql import Where
+from pilotmtc.store.requests.look.filter_sql import Where
 
 SlicedRequest = TypeVar("SlicedRequest", Cancel, Retry, Edit, DeleteCampaign)
 _decode = msgspec.msgpack.Decoder(Cancel | Retry | Edit | DeleteCampaign).decode

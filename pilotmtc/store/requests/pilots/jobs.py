@@ -14,9 +14,9 @@ from pilotmtc.store.file.pilot_status import move_pilot, pilot_status
 from pilotmtc.store.file.sql import IN_LIST, id_list, in_states
 from pilotmtc.store.file.transaction import Transaction
 from pilotmtc.store.requests.handlers import handles
-from pilotmtc.store.requests.pilots import end
-from pilotmtc.store.requests.query import decode_pilot, store_path
-from pilotmtc.store.requests.reconcile import LIVING, NOT_HEARD, judge, why_waiting
+from pilotmtc.store.requests.look.query import decode_pilot
+from pilotmtc.store.requests.pilots.pilots import end
+from pilotmtc.store.requests.pilots.reconcile import LIVING, NOT_HEARD, judge, why_waiting
 
 # An agent needs a moment to exit after it has ended its pilot; then its job is canceled.
 _LEAVES_WITHIN_S = 20.0
@@ -95,7 +95,7 @@ def get_jobs(tx: Transaction, request: GetJobs) -> Jobs:
     """Return the pilots to ask a scheduler about, and what to do with their jobs."""
     now = tx.clock.now()
     rows = tx.execute(_JOBS, (request.scheduler,))
-    return Jobs(store_path(tx), tuple([_job(row, now) for row in rows]))
+    return Jobs(tx.store_path, tuple([_job(row, now) for row in rows]))
 
 
 def _job(row: tuple[Any, ...], now: float) -> Job:

@@ -15,10 +15,10 @@ from pilotmtc.store.file.bounds import check_numbers
 from pilotmtc.store.file.pilot_status import give_order
 from pilotmtc.store.file.sql import IN_LIST, id_list, in_states
 from pilotmtc.store.file.transaction import TASK_STATES, Transaction
-from pilotmtc.store.requests.dependents import resolve
-from pilotmtc.store.requests.filter_sql import Where
 from pilotmtc.store.requests.handlers import handles
-from pilotmtc.store.requests.slices import Slice, SliceProgress, in_slices
+from pilotmtc.store.requests.look.filter_sql import Where
+from pilotmtc.store.requests.steer.slices import Slice, SliceProgress, in_slices
+from pilotmtc.store.requests.tasks.dependents import resolve
 
 SLICE = 2_000  # tasks: some 30 ms
 _LOOK_S = 0.02  # the longest time that a slice searches for tasks

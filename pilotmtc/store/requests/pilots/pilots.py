@@ -15,11 +15,11 @@ from pilotmtc.store.file.pilot_status import PilotStatus, give_order, move_pilot
 from pilotmtc.store.file.task_status import CLAIMED, HELD, RUNNING, tasks_by_id, tasks_of_pilot
 from pilotmtc.store.file.transaction import Transaction
 from pilotmtc.store.file.values import remove_unused
-from pilotmtc.store.requests.claim import take_back
-from pilotmtc.store.requests.finish import find_again, record
 from pilotmtc.store.requests.handlers import handles
-from pilotmtc.store.requests.query import pilots_where, store_path
-from pilotmtc.store.requests.reconcile import NOT_HEARD, End, end_of_silent
+from pilotmtc.store.requests.look.query import pilots_where
+from pilotmtc.store.requests.pilots.reconcile import NOT_HEARD, End, end_of_silent
+from pilotmtc.store.requests.tasks.claim import take_back
+from pilotmtc.store.requests.tasks.finish import find_again, record
 
 _CONTROL_KEPT_S = 86400.0
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,47}")
@@ -60,7 +60,7 @@ def create_pilot(tx: Transaction, request: CreatePilot) -> Pilots:
     if scheduler:
         if not _KEY.fullmatch(request.key):  # the job and its directory have its name
             raise UsageError(f"{request.key!r} cannot be a pilot's key: letters, digits, dots, dashes and underscores")
-        directory = directory or f"{store_path(tx)}.d/pilots/{request.key}"
+        directory = directory or f"{tx.store_path}.d/pilots/{request.key}"
     new = tx.execute(
         _CREATE,
         (request.key, body, campaign, tx.clock.now(), directory, scheduler, scheduler != ""),

@@ -1,0 +1,1 @@
+"""The life of pilots and of their jobs."""

@@ -1,0 +1,1 @@
+"""Tasks from their submission to their end."""
