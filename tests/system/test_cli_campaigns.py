@@ -1,5 +1,8 @@
 """Campaigns by name on the command line: `status`, `wait`, `results`, conditions, `rename`."""
 
+import sqlite3
+from contextlib import closing
+
 import pytest
 
 from tests.user import User
@@ -25,7 +28,7 @@ def test_campaigns_are_given_by_name(named: User) -> None:
 
 
 def test_names_that_are_wrong_or_several_are_errors(named: User) -> None:
-    named.cli("rename", "night-1", "scan")
+    assert named.cli("rename", "night-1", "scan").out == "campaign 2 is called 'scan' now\n"
     several = "2 campaigns are called 'scan': give a number (2, 1), or rename some"
     for words in (["status", "scan"], ["wait", "scan"], ["results", "scan"], ["cancel", "-c", "scan"],
                   ["rename", "scan", "x"], ["pilot", "submit", "-c", "scan"], ["run", "--resume", "scan"]):  # fmt: skip
@@ -75,6 +78,9 @@ def test_campaign_on_hold_says_so_and_runs_when_it_is_released(user: User) -> No
     assert "its campaign 1 is on hold\n" in user.cli("explain", "1").out
     assert "campaign 1 is on hold: pilotmtc release 1" in user.cli("wait", "scan", "--timeout", "0", code=124).err
     assert "release it first, with pilotmtc release 1" in user.cli("run", "--resume", "scan", code=2).err
+    user.wait_alone()
+    with closing(sqlite3.connect(user.store)) as db:
+        assert db.execute("SELECT on_hold FROM campaigns").fetchall() == [(1,)]
     user.cli("pilot", "submit", "--idle", "2s")
     assert user.cli("release", "scan", "--json").record["on_hold"] is False
     assert user.cli("wait", "scan", "-q").out == ""

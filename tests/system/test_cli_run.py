@@ -308,6 +308,7 @@ def test_values_of_a_pipe_may_come_again(user: User) -> None:
     assert {run.stdout.readline() for _ in range(3)} == {b"1\n", b"2\n", b"3\n"}
     run.kill()
     run.communicate(timeout=30)
+    assert "submission of campaign 1 has not finished" in user.cli("wait", "1", "--timeout", "0", code=124).err
     assert "runs another command: echo {}" in user.cli("run", "--resume", "1", "ls {}", stdin=b"1\n", code=2).err
     done = user.cli("run", "--resume", "1", "echo {}", stdin=b"1\n2\n3\n4\n5\n")
     assert lines(done.out) == ["4", "5"]

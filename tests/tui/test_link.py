@@ -175,16 +175,20 @@ def test_refused_login_is_tried_again_only_by_a_key(asking: Sshd, stranger: Clie
 def test_login_is_given_up_and_begun_anew_on_a_cut_link(asking: Sshd, stranger: Client, behind: Place) -> None:
     async def script(screen: Driver) -> None:
         await screen.see("The store's host asks", "Password")
+        form = screen.app.screen
         await screen.press("escape")
         await screen.see("the login was given up", "Ctrl-R tries again")
+        await screen.until(lambda: screen.app.screen is not form)
         await screen.press("ctrl+r")
         await answer(screen, "Password", asking.account.password)
         await answer(screen, "(OATH)", hotp(0))
         await screen.see("● live", "0 tasks")
         asking.cut()
         await screen.see("(OATH)")
+        form = screen.app.screen
         await screen.press("escape")
         await screen.see("the login was given up", "○ NO LINK", "0 tasks")
+        await screen.until(lambda: screen.app.screen is not form)
         await screen.press("ctrl+r")
         await answer(screen, "Password", asking.account.password)
         await answer(screen, "(OATH)", hotp(1))

@@ -10,6 +10,7 @@ import fcntl
 import os
 import socket
 import stat
+import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -18,6 +19,9 @@ from pilotmtc.store import serve  # the one part of the store that imports nothi
 
 _SHARED = "tasks are not bound to cores: another pilot of yours has bound its tasks to cores of this machine"
 _BUSY = (errno.EACCES, errno.EAGAIN)
+# A pilot that has reported its end takes a moment to exit; in a loop of runs the next one is here before.
+_PATIENCE_S = 0.6
+_PAUSE_S = 0.01
 
 
 class CoreClaim(NamedTuple):
@@ -87,7 +91,7 @@ def own_cores(asked: int, allowed: int, *, pin: bool, part: bool) -> OwnCores:
 
 
 def claim(there: Sequence[int], count: int, path: str = "") -> CoreClaim:
-    """Return `count` of the cores `there`: claimed if enough are free, otherwise free ones first.
+    """Return `count` of the cores `there`: claimed if enough are free within a moment, otherwise free ones first.
 
     Parameters
     ----------
@@ -102,10 +106,11 @@ def claim(there: Sequence[int], count: int, path: str = "") -> CoreClaim:
     fd = _open(path or _default_path())
     with contextlib.ExitStack() as on_error:
         on_error.callback(os.close, fd)
-        free: list[int] = []
-        for core in there:
-            if len(free) < count and _lock(fd, core):
-                free.append(core)
+        until = time.monotonic() + _PATIENCE_S
+        while len(free := _lock_some(fd, there, count)) < count and time.monotonic() < until:
+            for core in free:  # two pilots that wait must not have one half each
+                fcntl.lockf(fd, fcntl.LOCK_UN, 1, core)
+            time.sleep(_PAUSE_S)
         if len(free) == count:
             on_error.pop_all()
             return CoreClaim(tuple(free), fd)
@@ -119,6 +124,15 @@ def _default_path() -> str:
         return f"{serve.runtime_dir()}/cores-{socket.gethostname()}"
     except serve.Refused as refused:
         raise ConfigError(str(refused)) from refused
+
+
+def _lock_some(fd: int, there: Sequence[int], count: int) -> list[int]:
+    """Lock up to `count` of the cores `there`, and return them."""
+    locked: list[int] = []
+    for core in there:
+        if len(locked) < count and _lock(fd, core):
+            locked.append(core)
+    return locked
 
 
 def _lock(fd: int, core: int) -> bool:

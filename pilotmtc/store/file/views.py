@@ -63,6 +63,7 @@ FROM task JOIN template ON template.id = task.template_id
 WHERE task.state {in_states((TaskState.DONE, TaskState.FAILED, TaskState.CANCELED))}""",
     "campaigns": f"""SELECT
     campaign.id, campaign.name, {_time("campaign.created_at")} AS created_at, campaign.received AS tasks, campaign.sealed, campaign.own_pilots,
+    campaign.on_hold != 0 AS on_hold,
     {", ".join(f"coalesce((SELECT n FROM tally WHERE campaign_id = campaign.id AND state = {state.value}), 0) AS {state.name.lower()}" for state in TaskState)}
 FROM campaign WHERE campaign.deleted_at IS NULL""",  # noqa: E501
     "pilots": f"""SELECT

@@ -4,12 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from pilotmtc.agent.node import core_claims
 from pilotmtc.agent.node.core_claims import CoreClaim, claim, own_cores
 from pilotmtc.errors import ConfigError
 
@@ -65,6 +67,16 @@ def test_killed_holder_has_no_cores_any_more(tmp_path: Path) -> None:
         process.send_signal(signal.SIGKILL)
         process.wait(10)
         assert let_go(claim([0, 1], 2, str(path))) == ((0, 1), True)
+
+
+def test_cores_of_a_pilot_that_is_leaving_are_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(core_claims, "_PATIENCE_S", 60.0)
+    path = tmp_path / "cores"
+    with holder(path, "0,1", 1) as (process, _):
+        leaving = threading.Timer(0.2, process.kill)
+        leaving.start()
+        assert let_go(claim([0, 1], 2, str(path))) == ((0, 1), True)
+        leaving.join()
 
 
 def test_file_is_private_whatever_the_umask(tmp_path: Path) -> None:

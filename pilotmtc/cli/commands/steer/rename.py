@@ -19,6 +19,5 @@ def rename(campaign: int | str, name: str, as_json: bool) -> None:
         if as_json:
             streams.put_json(shapes.campaign(session.campaign(before.id)))
         else:
-            streams.tell(
-                f"campaign {before.id} is called {name!r} now" if name else f"campaign {before.id} has no name"
-            )
+            now = f"is called {name!r} now" if name else "has no name"
+            streams.put([f"campaign {before.id} {now}"])

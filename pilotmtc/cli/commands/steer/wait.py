@@ -27,6 +27,8 @@ def _warn(session: "Session", campaign: "Campaign") -> None:
     if campaign.on_hold:
         streams.tell(f"campaign {campaign.id} is on hold: {hint(f'release {campaign.id}')}")
         return
+    if not campaign.sealed:
+        streams.tell(f"the submission of campaign {campaign.id} has not finished: it goes on, or was interrupted")
     pilots = session.pilots.list()
     if not pilots and not campaign.own_pilots:
         streams.tell(f"no pilot is active to run what is left: {hint('pilot submit')}")
