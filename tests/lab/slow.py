@@ -9,12 +9,13 @@ from types import TracebackType
 
 _POLL_S = 0.05
 _FEW_BYTES = 4096
+_MANY_BYTES = 1 << 20
 
 
 class Proxy:
     """Passes connections to `port` on, from its own `port`, each piece `delay_s` late.
 
-    With a `rate`, no more bytes a second pass on a connection, and only a few are taken in before.
+    With a `rate`, no more bytes a second pass on a connection each way, and only a few are taken in before.
     """
 
     def __init__(self, port: int, delay_s: float = 0.0) -> None:
@@ -87,30 +88,48 @@ class Proxy:
                 continue
             with self._lock:
                 self._pairs.append((ours, theirs))
-            thread = threading.Thread(target=self._carry, args=(ours, theirs), name="proxy")
+            thread = threading.Thread(target=self._carry_both, args=(ours, theirs), name="proxy")
             self._threads.append(thread)
             thread.start()
 
+    def _carry_both(self, ours: socket.socket, theirs: socket.socket) -> None:
+        with ours, theirs:
+            back = threading.Thread(target=self._carry, args=(theirs, ours), name="proxy")
+            back.start()
+            self._carry(ours, theirs)
+            back.join()
+
     def _carry(self, one: socket.socket, other: socket.socket) -> None:
-        with one, other, contextlib.suppress(OSError):
+        """Pass on what comes from `one`, as far as it may pass; then end both."""
+        free_at = 0.0  # when the link may take more
+        try:
             while not self._over.is_set():
-                for ready in select.select([one, other], [], [], _POLL_S)[0]:
-                    while not self._flowing.wait(_POLL_S):
-                        if self._over.is_set():
-                            return
-                    if self.rate:
-                        ready.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _FEW_BYTES)
-                    if not (data := ready.recv(_FEW_BYTES if self.rate else 65536)):
+                if not select.select([one], [], [], _POLL_S)[0]:
+                    continue
+                while not self._flowing.wait(_POLL_S):
+                    if self._over.is_set():
                         return
-                    if self.rate:
-                        self._over.wait(len(data) / self.rate)
-                    data, last = self._allowed(data)
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _FEW_BYTES if self.rate else _MANY_BYTES)
+                if not (data := one.recv(_FEW_BYTES if self.rate else 65536)):
+                    return
+                if self.rate:
+                    now = time.monotonic()
+                    free_at = max(free_at, now) + len(data) / self.rate
+                    self._over.wait(free_at - now)
+                data, last = self._allowed(data)
+                with self._lock:
                     self.passed_bytes += len(data)
-                    if self.delay_s:
-                        time.sleep(self.delay_s)
-                    (other if ready is one else one).sendall(data)
-                    if last:
-                        self.cut()
+                if self.delay_s:
+                    time.sleep(self.delay_s)
+                other.sendall(data)
+                if last:
+                    self.cut()
+        except OSError:  # one of them has gone
+            return
+        finally:
+            for each in (one, other):
+                with contextlib.suppress(OSError):
+                    each.shutdown(socket.SHUT_RDWR)
 
     def _allowed(self, data: bytes) -> tuple[bytes, bool]:
         """Return what of `data` may still pass, and whether it is the last."""

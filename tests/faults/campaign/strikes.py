@@ -295,9 +295,13 @@ def link(field: Field) -> bool:
 
 
 def slow(field: Field) -> bool:
-    """Let only 20 kB a second pass between agents and store, for some leases: as long as it flows nobody is lost."""
+    """Let little pass between agents and store, for some leases: as long as it flows nobody is lost.
+
+    Leases are short here. A packet of SSH has up to 32 kB, and the server sees it when it is whole: a link that needs a
+    lease for a packet is down.
+    """
     well = field.pilots(PilotState.ACTIVE)
-    field.proxy.rate = 20_000.0
+    field.proxy.rate = 150_000.0 / LEASE_S
     try:
         passed = field.proxy.passed_bytes
         time.sleep(field.dice.uniform(2.0, 3.0) * LEASE_S)
