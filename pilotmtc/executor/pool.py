@@ -15,13 +15,13 @@ from typing import Any, NoReturn, TypeVar, Unpack
 
 from pilotmtc.agent.node import allowance
 from pilotmtc.errors import UsageError, shown
-from pilotmtc.executor import engine as engines
-from pilotmtc.executor.engine import Engine, Plan
+from pilotmtc.executor.engine import engine as engines
+from pilotmtc.executor.engine.engine import Engine, Plan
 from pilotmtc.executor.future import PilotFuture, PoolBroken, StoredValue
 from pilotmtc.executor.options import CallOptions, CallSetup, PoolOptions, read_call, read_pilot, split_options
+from pilotmtc.executor.pickling.trust import check_file
 from pilotmtc.executor.progress import progress_of
 from pilotmtc.executor.texts import arguments, bounded, name_of
-from pilotmtc.executor.trust import check_file
 from pilotmtc.model import CampaignId, Pilot, PilotDescription, Resources
 from pilotmtc.session import arguments as given
 from pilotmtc.session.run.fitting import check_fit

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from pilotmtc.errors import UsageError
-from pilotmtc.executor.endings import outcome
-from pilotmtc.executor.trust import check_account, check_file
-from pilotmtc.executor.values import Values
+from pilotmtc.executor.engine.endings import outcome
+from pilotmtc.executor.engine.values import Values
+from pilotmtc.executor.pickling.trust import check_account, check_file
 from pilotmtc.model import TaskId
 from pilotmtc.protocol.client.tasks import MAX_RETURNED, GetReturned, ReturnedCall
 from pilotmtc.session.link import StoreLink

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pilotmtc.errors import ConfigError, LoginRefused, NotPermitted
-from pilotmtc.executor.trust import check_account
+from pilotmtc.executor.pickling.trust import check_account
 from pilotmtc.model import Pilot, PilotDescription, PilotId, Resources
 from pilotmtc.protocol.agent import AttachPilot, Claim, EndPilot
 from pilotmtc.protocol.base import Request

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from pilotmtc.errors import TaskFailed, UsageError
+from pilotmtc.executor.engine.ledger import Ledger, Row, Target, Work, end_all
 from pilotmtc.executor.future import PilotFuture, PoolBroken
-from pilotmtc.executor.ledger import Ledger, Row, Target, Work, end_all
 from pilotmtc.executor.options import CallSetup
-from pilotmtc.executor.pickling import PickledCall
+from pilotmtc.executor.pickling.pickling import PickledCall
 from pilotmtc.model import Resources, TaskId, Template, Value
 from pilotmtc.states import TaskState
 
@@ -208,7 +208,7 @@ def test_broken_pool_ends_all(books: Books) -> None:
 
 
 def test_callers_wait_while_there_is_too_much_to_send(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pilotmtc.executor.ledger._ROOM_ROWS", 2)
+    monkeypatch.setattr("pilotmtc.executor.engine.ledger._ROOM_ROWS", 2)
     done = threading.Event()
 
     def call(calls: Iterable[int]) -> None:

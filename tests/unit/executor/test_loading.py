@@ -11,7 +11,7 @@ import cloudpickle  # type: ignore[import-untyped]
 import numpy as np
 import pytest
 
-from pilotmtc.executor.loading import load, load_exception
+from pilotmtc.executor.pickling.loading import load, load_exception
 from pilotmtc.pickled import dump_exception, dump_value
 
 

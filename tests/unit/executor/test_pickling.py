@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 
 from pilotmtc import worker
 from pilotmtc.errors import UsageError
+from pilotmtc.executor.engine.values import _pieces
 from pilotmtc.executor.future import PilotFuture, StoredValue
-from pilotmtc.executor.loading import _loads
-from pilotmtc.executor.modules import ShippedModules
-from pilotmtc.executor.pickling import Blob, PickledCall, Pickler, identity
-from pilotmtc.executor.values import _pieces
+from pilotmtc.executor.pickling.loading import _loads
+from pilotmtc.executor.pickling.modules import ShippedModules
+from pilotmtc.executor.pickling.pickling import Blob, PickledCall, Pickler, identity
 from pilotmtc.model import INLINE_BYTES
 from pilotmtc.pickled import load_value
 
@@ -487,7 +487,7 @@ def test_classes_that_came_back_are_the_same(pickler: Pickler, helper: Any, name
 IDENTITY = """
     import functools, sys
     from dataclasses import dataclass
-    from pilotmtc.executor.pickling import identity
+    from pilotmtc.executor.pickling.pickling import identity
 
     {gap}
     @dataclass
@@ -543,7 +543,7 @@ def test_references_are_known_again() -> None:
 @given(st.lists(st.binary(max_size=50), max_size=8), st.integers(0, 100))
 def test_pieces_are_the_whole(parts: list[bytes], offset: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pilotmtc.executor.values.PART_BYTES", 7)
+        patch.setattr("pilotmtc.executor.engine.values.PART_BYTES", 7)
         whole = b"".join(parts)
         offset = min(offset, len(whole))
         found = list(_pieces(parts, offset))

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from pilotmtc.errors import SchemaMismatch, StoreError
-from pilotmtc.executor import receiver
+from pilotmtc.executor.engine import receiver
+from pilotmtc.executor.engine.ledger import Ledger
+from pilotmtc.executor.engine.receiver import Receiver
+from pilotmtc.executor.engine.values import Values
 from pilotmtc.executor.future import PilotFuture
-from pilotmtc.executor.ledger import Ledger
-from pilotmtc.executor.receiver import Receiver
-from pilotmtc.executor.values import Values
 from pilotmtc.model import CampaignId, TaskId, Value
 from pilotmtc.pickled import dump_value
 from pilotmtc.protocol.client.tasks import GetReturned, Returned, ReturnedCall

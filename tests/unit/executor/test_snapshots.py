@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from pilotmtc.executor.future import PilotFuture
-from pilotmtc.executor.modules import ShippedModules
-from pilotmtc.executor.pickling import Pickler
-from pilotmtc.executor.snapshots import Snapshot
+from pilotmtc.executor.pickling.modules import ShippedModules
+from pilotmtc.executor.pickling.pickling import Pickler
+from pilotmtc.executor.pickling.snapshots import Snapshot
 from pilotmtc.pickled import load_value
 
 NOTEBOOK = """

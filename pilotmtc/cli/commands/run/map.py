@@ -124,7 +124,7 @@ def map(function: str, lists: tuple[str, ...], **options: Any) -> int:  # noqa: 
     The exit code is 0 if all calls have returned, 1 if some have not, 130 after Ctrl-C.
     """
     from pilotmtc.executor.named import Parameters, find_function
-    from pilotmtc.executor.records import dump_records
+    from pilotmtc.executor.pickling.records import dump_records
     from pilotmtc.executor.rows import RowCalls, calls_of
     from pilotmtc.session.submit.command_line import rows_of
 

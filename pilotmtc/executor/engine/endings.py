@@ -3,10 +3,10 @@
 from typing import Any
 
 from pilotmtc.errors import PilotMTCError, StoreError, TaskFailed
+from pilotmtc.executor.engine.ledger import Future, without
+from pilotmtc.executor.engine.values import Values
 from pilotmtc.executor.future import PoolBroken
-from pilotmtc.executor.ledger import Future, without
-from pilotmtc.executor.loading import load, load_exception
-from pilotmtc.executor.values import Values
+from pilotmtc.executor.pickling.loading import load, load_exception
 from pilotmtc.protocol.client.tasks import ReturnedCall
 from pilotmtc.states import Cause, TaskState
 from pilotmtc.text.endings import describe_end, message_of

@@ -18,12 +18,12 @@ from msgspec import Struct, structs
 
 from pilotmtc.errors import UsageError
 from pilotmtc.executor.future import NotByItself, PilotFuture, Pool, StoredValue
-from pilotmtc.executor.loading import Bytes
-from pilotmtc.executor.modules import ShippedModules
-from pilotmtc.executor.namespaces import Namespaces
-from pilotmtc.executor.reductions import ALWAYS, OF_FUNCTIONS, Cache, Locks, reduce_cache
-from pilotmtc.executor.snapshots import Snapshot
-from pilotmtc.executor.sources import NeededSources, WithSources
+from pilotmtc.executor.pickling.loading import Bytes
+from pilotmtc.executor.pickling.modules import ShippedModules
+from pilotmtc.executor.pickling.namespaces import Namespaces
+from pilotmtc.executor.pickling.reductions import ALWAYS, OF_FUNCTIONS, Cache, Locks, reduce_cache
+from pilotmtc.executor.pickling.snapshots import Snapshot
+from pilotmtc.executor.pickling.sources import NeededSources, WithSources
 from pilotmtc.executor.texts import name_of
 from pilotmtc.model import INLINE_BYTES, Value
 from pilotmtc.pickled import digest_of, dump_value, size_of

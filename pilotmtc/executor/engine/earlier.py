@@ -5,7 +5,7 @@ import hashlib
 import threading
 from typing import TypeAlias
 
-from pilotmtc.executor.pickling import PickledCall, PickledFunction
+from pilotmtc.executor.pickling.pickling import PickledCall, PickledFunction
 from pilotmtc.model import CampaignId, TaskId
 from pilotmtc.protocol.client.tasks import GetCalls, KnownCall
 from pilotmtc.session.link import StoreLink

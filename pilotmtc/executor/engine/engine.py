@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from msgspec import Struct
 
 from pilotmtc.errors import PilotMTCError, UsageError
+from pilotmtc.executor.engine.ledger import BAD, CLOSED, Future, Ledger, Row, Target, end_all
+from pilotmtc.executor.engine.values import Values
 from pilotmtc.executor.future import PilotFuture, PoolBroken, StoredValue
-from pilotmtc.executor.ledger import BAD, CLOSED, Future, Ledger, Row, Target, end_all
-from pilotmtc.executor.modules import ShippedModules
 from pilotmtc.executor.options import CallSetup
-from pilotmtc.executor.pickling import Blob, PickledCall, PickledFunction, Pickler
+from pilotmtc.executor.pickling.modules import ShippedModules
+from pilotmtc.executor.pickling.pickling import Blob, PickledCall, PickledFunction, Pickler
+from pilotmtc.executor.pickling.trust import check_account
 from pilotmtc.executor.texts import arguments, name_of, shown
-from pilotmtc.executor.trust import check_account
-from pilotmtc.executor.values import Values
 from pilotmtc.model import Campaign, CampaignId, Function, Pilot, PilotDescription
 from pilotmtc.protocol.client.tasks import KnownCall
 from pilotmtc.protocol.client.watch import GetChanges
@@ -33,10 +33,10 @@ from pilotmtc.store.client.client import StoreClient
 from pilotmtc.store.client.connect import connect_store
 
 if TYPE_CHECKING:
-    from pilotmtc.executor.earlier import EarlierCalls
-    from pilotmtc.executor.keeper import Keeper
+    from pilotmtc.executor.engine.earlier import EarlierCalls
+    from pilotmtc.executor.engine.keeper import Keeper
+    from pilotmtc.executor.engine.receiver import Receiver
     from pilotmtc.executor.progress import PoolProgress
-    from pilotmtc.executor.receiver import Receiver
     from pilotmtc.pilots.local import AgentAhead
 
 log = logging.getLogger(__name__)
@@ -278,9 +278,9 @@ class Engine:
         first = store.client.send(GetChanges(), _FIRST_S)  # before there is anything to miss
         # All this while the store's server is started or found.
         ahead = self._agent_ahead(stack)
-        from pilotmtc.executor.keeper import Keeper
-        from pilotmtc.executor.receiver import Receiver
-        from pilotmtc.executor.sender import Sender
+        from pilotmtc.executor.engine.keeper import Keeper
+        from pilotmtc.executor.engine.receiver import Receiver
+        from pilotmtc.executor.engine.sender import Sender
 
         seq = first.result().seq
         if not plan.here:
@@ -290,7 +290,7 @@ class Engine:
         if campaign is None:
             campaign = sender.begin()
         else:
-            from pilotmtc.executor.earlier import EarlierCalls
+            from pilotmtc.executor.engine.earlier import EarlierCalls
 
             self._earlier = EarlierCalls(link, campaign)
             stack.callback(self._tell_left)

@@ -10,7 +10,7 @@ from msgspec import Struct
 from pilotmtc.errors import TaskFailed
 from pilotmtc.executor.future import PilotFuture
 from pilotmtc.executor.options import CallSetup
-from pilotmtc.executor.pickling import Blob, PickledCall
+from pilotmtc.executor.pickling.pickling import Blob, PickledCall
 from pilotmtc.model import TaskId, Template
 from pilotmtc.states import TASK_FINAL, TaskState
 

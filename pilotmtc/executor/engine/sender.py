@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from pilotmtc.errors import ConfigError, PilotMTCError, SchemaMismatch, StoreError, UsageError
-from pilotmtc.executor.ledger import Ledger, Row, Target, end_all
-from pilotmtc.executor.values import Values
+from pilotmtc.executor.engine.ledger import Ledger, Row, Target, end_all
+from pilotmtc.executor.engine.values import Values
 from pilotmtc.model import After, Call, CampaignId, TaskId, TaskRow
 from pilotmtc.protocol.base import Request
 from pilotmtc.protocol.client.campaigns import CALLS, GetCampaigns, ReopenCampaign, ShareCampaign, Submit

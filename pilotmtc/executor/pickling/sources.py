@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 from pilotmtc import worker
-from pilotmtc.executor.modules import ShippedModules
+from pilotmtc.executor.pickling.modules import ShippedModules
 
 Sources: TypeAlias = dict[str, tuple[str, str, bool]]  # by name: the file, what is in it, whether it is a package
 _Imports: TypeAlias = tuple[tuple[str, int, tuple[str, ...]], ...]  # names, how far up, what of them

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from pilotmtc.errors import SchemaMismatch, StoreError
-from pilotmtc.executor.endings import end
+from pilotmtc.executor.engine.endings import end
+from pilotmtc.executor.engine.ledger import Ledger
+from pilotmtc.executor.engine.values import Values
 from pilotmtc.executor.future import PoolBroken
-from pilotmtc.executor.ledger import Ledger
-from pilotmtc.executor.values import Values
 from pilotmtc.model import CampaignId, TaskId
 from pilotmtc.protocol.base import R
 from pilotmtc.protocol.client.tasks import MAX_RETURNED, GetReturned, Returned, ReturnedCall

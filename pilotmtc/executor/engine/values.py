@@ -9,8 +9,8 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 
 from pilotmtc.errors import ConfigError, StoreError, UsageError
-from pilotmtc.executor.loading import Bytes
-from pilotmtc.executor.pickling import Blob
+from pilotmtc.executor.pickling.loading import Bytes
+from pilotmtc.executor.pickling.pickling import Blob
 from pilotmtc.model import CampaignId, Value
 from pilotmtc.pickled import map_file
 from pilotmtc.protocol.base import R, Request

@@ -1,0 +1,1 @@
+"""What makes a pool work: calls go to the store and their ends come back, whoever holds the pool."""

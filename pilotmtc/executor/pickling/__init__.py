@@ -1,0 +1,1 @@
+"""Functions, arguments and results as pickles: what travels with them, and which may be loaded."""
