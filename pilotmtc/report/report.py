@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from pilotmtc.errors import UsageError
-from pilotmtc.report.make import Past, make_summary
+from pilotmtc.report.measure.make import Past, make_summary
 from pilotmtc.report.records import Summary
 from pilotmtc.states import TaskState
 

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from pilotmtc.model import CampaignId, PilotId, Resources
 from pilotmtc.protocol.agent import Finish
 from pilotmtc.protocol.client.history import COLUMNS, GetHistory, History
-from pilotmtc.report.columns import Attempts
+from pilotmtc.report.measure.columns import Attempts
 from pilotmtc.states import Cause, TaskState
 from pilotmtc.store.requests.look import history
 from tests.contract.storekit import Kit, result, row

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from pilotmtc.report.page import page
 from pilotmtc.report.report import Report
+from pilotmtc.report.show.page import page
 from pilotmtc.states import Cause
 from tests.lab.browser import dom_of, picture_of
 from tests.unit.report.past import past_of, pilot_of, row

@@ -12,10 +12,10 @@ from pilotmtc.errors import UsageError
 from pilotmtc.model import Campaign, Pilot, Resources
 from pilotmtc.protocol.client.history import GetKinds
 from pilotmtc.protocol.client.pilots import GetPilots
+from pilotmtc.report.measure.timeline import SHORT_S
 from pilotmtc.report.plan import Plan, make_plan, parse_shape
 from pilotmtc.report.report import Report
 from pilotmtc.report.simulate import Costs, Shape, Work
-from pilotmtc.report.timeline import SHORT_S
 from pilotmtc.session.arguments import amount, check_names, several, text, whole
 from pilotmtc.session.link import StoreLink
 from pilotmtc.session.look.report import read_report

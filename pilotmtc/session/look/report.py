@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pilotmtc.model import Campaign, CampaignId, Pilot, PilotId
 from pilotmtc.protocol.client.history import GetHistory
 from pilotmtc.protocol.client.pilots import GetPilots, GetPilotView
-from pilotmtc.report.columns import Attempts
-from pilotmtc.report.make import Past
+from pilotmtc.report.measure.columns import Attempts
+from pilotmtc.report.measure.make import Past
 from pilotmtc.report.report import Report
 from pilotmtc.session.link import StoreLink
 from pilotmtc.states import PILOT_FINAL

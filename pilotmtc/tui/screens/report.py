@@ -8,7 +8,7 @@ from textual.events import Resize
 from textual.widgets import Static
 
 from pilotmtc.report.records import Summary
-from pilotmtc.report.text import lines
+from pilotmtc.report.show.text import lines
 from pilotmtc.tui.base import Base
 from pilotmtc.tui.widgets.cells import has_colours
 

@@ -8,8 +8,8 @@ from msgspec.structs import replace
 
 from pilotmtc.model import Campaign, CampaignId, Pilot, PilotDescription, PilotId, Resources
 from pilotmtc.protocol.client.history import COLUMNS, History
-from pilotmtc.report.columns import Attempts
-from pilotmtc.report.make import Past
+from pilotmtc.report.measure.columns import Attempts
+from pilotmtc.report.measure.make import Past
 from pilotmtc.states import Cause, PilotState, TaskState
 
 T0 = 1_700_000_000.0

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilotmtc.report.distribution import distribution, percentile
 from pilotmtc.report.greedy import makespan
+from pilotmtc.report.measure.distribution import distribution, percentile
 
 
 def test_list_scheduling_by_hand() -> None:

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from pilotmtc.report.gantt_data import WAYS, gantt_data
-from pilotmtc.report.page import page
-from pilotmtc.report.plot import plot
 from pilotmtc.report.report import Report
+from pilotmtc.report.show.gantt_data import WAYS, gantt_data
+from pilotmtc.report.show.page import page
+from pilotmtc.report.show.plot import plot
 from pilotmtc.states import Cause
 from tests.unit.report.past import T0, past_of, pilot_of, row
 

@@ -10,12 +10,12 @@ from msgspec.structs import asdict, replace
 
 from pilotmtc.model import CampaignId, PilotDescription, Resources
 from pilotmtc.protocol.records import RunningTask
-from pilotmtc.report.clocks import shifts
-from pilotmtc.report.columns import RUNNING, cores_of, places_of
-from pilotmtc.report.make import Past, make_summary
+from pilotmtc.report.measure.clocks import shifts
+from pilotmtc.report.measure.columns import RUNNING, cores_of, places_of
+from pilotmtc.report.measure.make import Past, make_summary
 from pilotmtc.report.records import CoreTime
 from pilotmtc.report.report import Report
-from pilotmtc.report.text import lines
+from pilotmtc.report.show.text import lines
 from pilotmtc.states import Cause, TaskState
 from tests.unit.report.past import T0, Row, attempts_of, past_of, pilot_of, row
 

@@ -2,7 +2,7 @@
 
 from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace, TrackEvent
 
-from pilotmtc.report.trace import trace
+from pilotmtc.report.show.trace import trace
 from pilotmtc.states import Cause
 from tests.unit.report.past import T0, past_of, pilot_of, row
 

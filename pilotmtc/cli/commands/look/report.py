@@ -41,7 +41,7 @@ def report(campaigns: tuple[int | str, ...], as_csv: bool, as_json: bool, **writ
     """
     if as_csv and as_json:
         raise click.UsageError("--csv and --json exclude each other", click.get_current_context())
-    from pilotmtc.report.text import lines
+    from pilotmtc.report.show.text import lines
 
     with open_session() as session:
         found = session.report(campaigns or newest_campaign(session))
@@ -60,17 +60,17 @@ def report(campaigns: tuple[int | str, ...], as_csv: bool, as_json: bool, **writ
 def _write(session: "Session", found: "Report", form: str, path: str) -> None:
     with new_file(session, path, binary=True) as stream:
         if form == "html":
-            from pilotmtc.report.page import page
+            from pilotmtc.report.show.page import page
 
             for piece in page(found):
                 stream.write(piece.encode())
         elif form == "trace":
-            from pilotmtc.report.trace import trace
+            from pilotmtc.report.show.trace import trace
 
             for block in trace(found.past):
                 stream.write(block)
         else:
-            from pilotmtc.report.plot import plot
+            from pilotmtc.report.show.plot import plot
 
             plot(found, stream, form)
 

@@ -10,9 +10,9 @@ import zlib
 from array import array
 from collections.abc import Callable, Collection, Iterable
 
-from pilotmtc.report.columns import RUNNING
-from pilotmtc.report.lanes import Lanes
-from pilotmtc.report.make import Past
+from pilotmtc.report.measure.columns import RUNNING
+from pilotmtc.report.measure.make import Past
+from pilotmtc.report.show.lanes import Lanes
 from pilotmtc.states import NOT_CHARGED, Cause
 
 MOST_SPANS = 2_000_000  # above it, wide tasks are drawn on the first of their cores only

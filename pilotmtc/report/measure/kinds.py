@@ -6,8 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
 
 from pilotmtc.model import Resources
-from pilotmtc.report.columns import RUNNING, Attempts
-from pilotmtc.report.distribution import distribution, percentile
+from pilotmtc.report.measure.columns import RUNNING, Attempts
+from pilotmtc.report.measure.distribution import distribution, percentile
 from pilotmtc.report.records import Death, Kind, NodePace
 from pilotmtc.states import Cause
 

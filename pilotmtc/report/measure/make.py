@@ -4,15 +4,15 @@ from array import array
 from collections.abc import Collection, Iterator, Sequence
 
 from pilotmtc.model import Campaign, Pilot
-from pilotmtc.report.advice import advice
-from pilotmtc.report.clocks import shifts
-from pilotmtc.report.columns import RUNNING, Attempts
-from pilotmtc.report.distribution import distribution
 from pilotmtc.report.greedy import makespan
-from pilotmtc.report.kinds import deaths, kinds, nodes
+from pilotmtc.report.measure.advice import advice
+from pilotmtc.report.measure.clocks import shifts
+from pilotmtc.report.measure.columns import RUNNING, Attempts
+from pilotmtc.report.measure.distribution import distribution
+from pilotmtc.report.measure.kinds import deaths, kinds, nodes
+from pilotmtc.report.measure.timeline import Timeline, Window, timelines
+from pilotmtc.report.measure.utilisation import utilisation
 from pilotmtc.report.records import CoreTime, PilotReport, Summary, Utilisation
-from pilotmtc.report.timeline import Timeline, Window, timelines
-from pilotmtc.report.utilisation import utilisation
 from pilotmtc.states import TaskState
 
 

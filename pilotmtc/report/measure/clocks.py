@@ -7,7 +7,7 @@ so they bound what has to be added to times by a node's clock. A clock that fits
 import math
 from collections.abc import Mapping
 
-from pilotmtc.report.columns import RUNNING, Attempts
+from pilotmtc.report.measure.columns import RUNNING, Attempts
 
 _EXACT_S = 0.001  # a smaller correction is noise
 

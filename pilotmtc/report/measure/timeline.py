@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 
 from msgspec import Struct, structs
 
-from pilotmtc.report.columns import RUNNING, Attempts, places_of
+from pilotmtc.report.measure.columns import RUNNING, Attempts, places_of
 from pilotmtc.report.records import CoreTime
 from pilotmtc.states import NOT_CHARGED, Cause
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from pilotmtc.host_lists import by_number
-from pilotmtc.report.columns import places_of
-from pilotmtc.report.make import Past
+from pilotmtc.report.measure.columns import places_of
+from pilotmtc.report.measure.make import Past
 
 
 class Lane(NamedTuple):

@@ -3,10 +3,10 @@
 from typing import IO, TYPE_CHECKING, Any
 
 from pilotmtc.errors import UsageError
-from pilotmtc.report.gantt_data import WAYS, way_of
-from pilotmtc.report.lanes import Lanes
 from pilotmtc.report.report import Report
-from pilotmtc.report.text import CORE_TIME, percent
+from pilotmtc.report.show.gantt_data import WAYS, way_of
+from pilotmtc.report.show.lanes import Lanes
+from pilotmtc.report.show.text import CORE_TIME, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from importlib.resources import files
 
-from pilotmtc.report.gantt_data import MOST_SPANS, WAYS, gantt_data
 from pilotmtc.report.records import Distribution, Summary, Utilisation
 from pilotmtc.report.report import Report
-from pilotmtc.report.text import CORE_TIME, core_time, kind_rows, percent, pilot_rows
+from pilotmtc.report.show.gantt_data import MOST_SPANS, WAYS, gantt_data
+from pilotmtc.report.show.text import CORE_TIME, core_time, kind_rows, percent, pilot_rows
 from pilotmtc.text.numbers import count
 from pilotmtc.units import format_duration, format_memory
 
@@ -58,7 +58,7 @@ def page(report: Report) -> Iterator[str]:
 
 
 def _file(name: str) -> str:
-    return files("pilotmtc.report").joinpath(name).read_text(encoding="utf-8")
+    return files("pilotmtc.report.show").joinpath(name).read_text(encoding="utf-8")
 
 
 def _facts(summary: Summary) -> Iterator[str]:

@@ -7,8 +7,8 @@ needed of it is little enough to be written here.
 import struct
 from collections.abc import Iterator
 
-from pilotmtc.report.lanes import Lanes
-from pilotmtc.report.make import Past
+from pilotmtc.report.measure.make import Past
+from pilotmtc.report.show.lanes import Lanes
 
 # Numbers of fields, as in Perfetto's protos/perfetto/trace.
 _PACKET = 1  # of Trace

@@ -1,0 +1,1 @@
+"""Where the time of pilots went, what tasks needed, and what follows from that."""
