@@ -1,1 +1,1 @@
-"""The store's file: its schema, its versions, its transactions."""
+"""The store's file: how it is opened, its transactions, and what it says of tasks, pilots and values."""

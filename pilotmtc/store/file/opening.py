@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pilotmtc.errors import ConfigError, PilotMTCError, SchemaMismatch, StoreBusy, StoreError
-from pilotmtc.store.file.views import VIEWS
+from pilotmtc.store.file.schema.views import VIEWS
 from pilotmtc.system import private_files
 
 APPLICATION_ID = 0x4D544331  # "MTC1"
@@ -71,12 +71,12 @@ def open_file(path: Path, exclusive: bool = False, prove: Callable[[], None] = l
         _configure(connection)
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if _is_empty(connection):
-            from pilotmtc.store.file.steps import lay_down
+            from pilotmtc.store.file.schema.steps import lay_down
 
             prove()
             lay_down(connection, APPLICATION_ID, SCHEMA)
         elif version < SCHEMA or not _has_views(connection):
-            from pilotmtc.store.file.migrations import migrate  # loads sqlite-utils, which takes 50 ms and more
+            from pilotmtc.store.file.schema.migrations import migrate  # loads sqlite-utils, which takes 50 ms and more
 
             prove()
             migrate(connection, APPLICATION_ID, SCHEMA)

@@ -39,7 +39,7 @@ def test_same_files_make_the_same_wheel(tmp_path: Path) -> None:
     one, two = (pack_pilotmtc(distribution("pilotmtc"), tmp_path / name) for name in ("a", "b"))
     assert one.read_bytes() == two.read_bytes()
     names = zipfile.ZipFile(one).namelist()
-    assert {"pilotmtc/store/file/schema.sql", "pilotmtc_adaptors/slurm/dialect.py"} <= set(names)
+    assert {"pilotmtc/store/file/schema/schema.sql", "pilotmtc_adaptors/slurm/dialect.py"} <= set(names)
     assert f"pilotmtc-{__version__}.dist-info/entry_points.txt" in names
 
 

@@ -19,9 +19,9 @@ from pilotmtc.protocol.client.campaigns import GetCampaigns, Submit, Submitted
 from pilotmtc.protocol.client.maintenance import CheckStore, CompactStore, GetStore, SnapshotStore
 from pilotmtc.protocol.client.tasks import GetTask
 from pilotmtc.states import TaskState
-from pilotmtc.store.file.migrations import migrate
 from pilotmtc.store.file.opening import APPLICATION_ID, SCHEMA
-from pilotmtc.store.file.steps import lay_down
+from pilotmtc.store.file.schema.migrations import migrate
+from pilotmtc.store.file.schema.steps import lay_down
 from pilotmtc.store.file.transaction import Transaction
 from pilotmtc.store.requests.handlers import HANDLERS
 from pilotmtc.store.sqlite import SqliteStore

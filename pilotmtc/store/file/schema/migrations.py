@@ -6,7 +6,7 @@ from collections.abc import Callable
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
-from pilotmtc.store.file.steps import NAME, STEPS, Step, identify
+from pilotmtc.store.file.schema.steps import NAME, STEPS, Step, identify
 
 
 def migrate(connection: sqlite3.Connection, application: int, schema: int) -> None:

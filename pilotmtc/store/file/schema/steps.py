@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pilotmtc.store.file.views import VIEWS
+from pilotmtc.store.file.schema.views import VIEWS
 
 Step = Callable[[sqlite3.Connection], None]
 NAME = "pilotmtc"  # of the set of steps, in the table of those that were taken

@@ -1,0 +1,1 @@
+"""The tables and views of the store's file, and how older files get them."""
