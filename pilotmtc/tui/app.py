@@ -26,10 +26,10 @@ from pilotmtc.tui.screens.report import ReportScreen
 from pilotmtc.tui.screens.task import TaskScreen
 from pilotmtc.tui.screens.tasks import TasksScreen
 from pilotmtc.tui.widgets.command_line import Command, CommandLine, parse_command
-from pilotmtc.tui.widgets.dialogs import Form
-from pilotmtc.tui.widgets.key_list import KeysWindow, own_bindings
-from pilotmtc.tui.widgets.notice_list import KEPT, NoticesWindow, Said
 from pilotmtc.tui.widgets.palette import OWN_VARIABLES, terminal_theme, variables_of
+from pilotmtc.tui.widgets.windows.dialogs import Form
+from pilotmtc.tui.widgets.windows.key_list import KeysWindow, own_bindings
+from pilotmtc.tui.widgets.windows.notice_list import KEPT, NoticesWindow, Said
 
 _SPAN_S = 1800.0  # the length of the past in the plots
 _HELD_S = 20.0  # how long the server may wait for something new

@@ -10,8 +10,8 @@ from textual.widgets import Static
 
 from pilotmtc.tui.app import MtcApp
 from pilotmtc.tui.gateway import SessionGateway
-from pilotmtc.tui.widgets.notice_list import Said
-from pilotmtc.tui.widgets.table import Table
+from pilotmtc.tui.widgets.tables.table import Table
+from pilotmtc.tui.widgets.windows.notice_list import Said
 from tests.support import patience_s
 
 Script = Callable[["Driver"], Awaitable[None]]

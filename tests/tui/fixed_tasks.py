@@ -9,7 +9,7 @@ from pilotmtc.model import Attempt, CampaignId, Pilot, PilotId, Resources, Task,
 from pilotmtc.protocol.client.tasks import Explain, Explanation, GetTask, GetTasks, TaskDetail, Tasks
 from pilotmtc.protocol.records import Neighbour
 from pilotmtc.states import Cause, TaskState
-from pilotmtc.tui.widgets.listing import ORDERS
+from pilotmtc.tui.widgets.tables.listing import ORDERS
 from tests.tui.fixed import NOW
 
 S = TaskState

@@ -10,7 +10,7 @@ from textual.widgets import Input
 from pilotmtc.tui import key_order
 from pilotmtc.tui.actions.tasks import TaskActions
 from pilotmtc.tui.app import MtcApp
-from pilotmtc.tui.widgets.dialogs import Form
+from pilotmtc.tui.widgets.windows.dialogs import Form
 from tests.tui.driving import Driver
 from tests.tui.fixed import running
 from tests.tui.fixed_tasks import failed

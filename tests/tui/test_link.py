@@ -14,7 +14,7 @@ from pilotmtc.session import Session
 from pilotmtc.tui import gateway
 from pilotmtc.tui.app import MtcApp
 from pilotmtc.tui.gateway import Questioner, T
-from pilotmtc.tui.widgets.dialogs import Form
+from pilotmtc.tui.widgets.windows.dialogs import Form
 from tests.integration.test_ssh import Place
 from tests.integration.test_ssh_login import hotp, needs_accounts
 from tests.lab.sshd import Client, Sshd, client, make_client, sshd

@@ -18,7 +18,7 @@ from pilotmtc.tui.app import MtcApp
 from pilotmtc.tui.screens.overview import OverviewScreen
 from pilotmtc.tui.screens.tasks import TasksScreen
 from pilotmtc.tui.widgets.cells import parts_bar, shares
-from pilotmtc.tui.widgets.dialogs import Confirm
+from pilotmtc.tui.widgets.windows.dialogs import Confirm
 from tests.tui.driving import Driver
 from tests.tui.fixed import FixedGateway, empty, running
 from tests.tui.fixed_tasks import mixed, pages

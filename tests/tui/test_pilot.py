@@ -9,7 +9,7 @@ from pilotmtc.session import Session
 from pilotmtc.states import PilotState, TaskState
 from pilotmtc.tui.screens.pilot import PilotScreen
 from pilotmtc.tui.screens.task import TaskScreen
-from pilotmtc.tui.widgets.dialogs import Confirm, Form
+from pilotmtc.tui.widgets.windows.dialogs import Confirm, Form
 from tests.serving import Place
 from tests.support import wait_until
 from tests.tui.driving import Driver, drive

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
-from pilotmtc.tui.widgets.dialogs import Confirm
+from pilotmtc.tui.widgets.windows.dialogs import Confirm
 from tests.tui.fixed import empty, running
 from tests.tui.stills import LARGE, MIDDLE, SMALL, Before, Compare, app_with, at_rest, settled, shown
 

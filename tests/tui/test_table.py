@@ -4,8 +4,8 @@ import asyncio
 
 from textual.app import App, ComposeResult
 
-from pilotmtc.tui.widgets.table import Table
-from pilotmtc.tui.widgets.task_table import columns_for
+from pilotmtc.tui.widgets.tables.table import Table
+from pilotmtc.tui.widgets.tables.task_table import columns_for
 
 
 class _Alone(App[None]):

@@ -16,8 +16,8 @@ from pilotmtc.session.link import StoreLink
 from pilotmtc.session.look.overview import Board
 from pilotmtc.states import TaskState
 from pilotmtc.tui.screens.tasks import TasksScreen
-from pilotmtc.tui.widgets.listing import HELD, PAGE, Listing
-from pilotmtc.tui.widgets.task_table import TaskTable
+from pilotmtc.tui.widgets.tables.listing import HELD, PAGE, Listing
+from pilotmtc.tui.widgets.tables.task_table import TaskTable
 from tests.serving import Place
 from tests.tui.driving import Driver, drive
 from tests.tui.fixed import NOW

@@ -12,7 +12,7 @@ from pilotmtc.protocol.records import Filter
 from pilotmtc.states import TaskState
 from pilotmtc.tui.app import MtcApp
 from pilotmtc.tui.base import Base
-from pilotmtc.tui.widgets.listing import HELD, Listing
+from pilotmtc.tui.widgets.tables.listing import HELD, Listing
 from tests.tui.driving import Driver
 from tests.tui.fixed import FixedGateway, running
 from tests.tui.fixed_tasks import attempt, mixed, pages, scan

@@ -9,7 +9,7 @@ from pilotmtc.session import PilotOptions, Session
 from pilotmtc.session.submit.pilot import usual_options
 from pilotmtc.states import PILOT_FINAL
 from pilotmtc.tui.base import Base
-from pilotmtc.tui.widgets.dialogs import Confirm, Form, field_meant
+from pilotmtc.tui.widgets.windows.dialogs import Confirm, Form, field_meant
 
 _FIELDS = (
     ("site", "Site", "local: the store's host, without a scheduler"),

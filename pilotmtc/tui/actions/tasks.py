@@ -21,8 +21,8 @@ from pilotmtc.text.numbers import count
 from pilotmtc.text.tasks import command_line
 from pilotmtc.tui.base import Base
 from pilotmtc.tui.pager import output_files
-from pilotmtc.tui.widgets.dialogs import Confirm, Form, field_meant
-from pilotmtc.tui.widgets.listing import known_count
+from pilotmtc.tui.widgets.tables.listing import known_count
+from pilotmtc.tui.widgets.windows.dialogs import Confirm, Form, field_meant
 
 COUNTED = 10_000
 _TAIL_S = 2.0  # how long to wait for what a running task has written

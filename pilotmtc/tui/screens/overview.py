@@ -17,9 +17,9 @@ from pilotmtc.text.numbers import count, rate, span
 from pilotmtc.tui.actions import pilots
 from pilotmtc.tui.actions.tasks import CANCEL, RETRY, Operation, TaskActions
 from pilotmtc.tui.widgets.cells import TASK_MARKS, bar, has_colours, parts_bar, pilot_state, right, style
-from pilotmtc.tui.widgets.live_first import campaigns_first, is_over, is_running, pilots_first
 from pilotmtc.tui.widgets.plots import RecentPast
-from pilotmtc.tui.widgets.table import Cell, Table
+from pilotmtc.tui.widgets.tables.live_first import campaigns_first, is_over, is_running, pilots_first
+from pilotmtc.tui.widgets.tables.table import Cell, Table
 
 _TALL = 36  # from this number of lines on, there is room for the plots
 _BAR = 10

@@ -23,7 +23,7 @@ from pilotmtc.tui.actions import pilots
 from pilotmtc.tui.base import Base
 from pilotmtc.tui.widgets.cells import bar, pilot_state, right
 from pilotmtc.tui.widgets.gantt import Gantt, Lanes, cores_of, lanes_of, utilisation, with_running
-from pilotmtc.tui.widgets.table import Cell, Table
+from pilotmtc.tui.widgets.tables.table import Cell, Table
 from pilotmtc.units import format_memory
 
 _MAP = 40  # cells of a node's map

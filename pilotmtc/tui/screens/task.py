@@ -21,8 +21,8 @@ from pilotmtc.tui.actions.tasks import TaskActions
 from pilotmtc.tui.widgets.cells import right, style, task_state
 from pilotmtc.tui.widgets.log_lines import Stream
 from pilotmtc.tui.widgets.log_view import LogView
-from pilotmtc.tui.widgets.table import Cell, Table
-from pilotmtc.tui.widgets.task_table import cell, elapsed_s, ending
+from pilotmtc.tui.widgets.tables.table import Cell, Table
+from pilotmtc.tui.widgets.tables.task_table import cell, elapsed_s, ending
 
 _EVERY_S = 1.0
 _MESSAGE = 40  # characters of an attempt's message; `pilotmtc task` shows all of it

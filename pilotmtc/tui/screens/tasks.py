@@ -18,10 +18,10 @@ from pilotmtc.states import TaskState
 from pilotmtc.text.plain import plain
 from pilotmtc.text.tables import shorten
 from pilotmtc.tui.actions.tasks import CANCEL, EDIT, RETRY, TaskActions
-from pilotmtc.tui.widgets.choice import Choice
 from pilotmtc.tui.widgets.filter_input import FilterBox
-from pilotmtc.tui.widgets.listing import HELD, ORDERS, PAGE, Listing, known_count
-from pilotmtc.tui.widgets.task_table import TaskTable
+from pilotmtc.tui.widgets.tables.listing import HELD, ORDERS, PAGE, Listing, known_count
+from pilotmtc.tui.widgets.tables.task_table import TaskTable
+from pilotmtc.tui.widgets.windows.dialogs import Choice
 
 _NEAR = 100  # this near to an end of the loaded rows, the next page is fetched
 _PAUSE_S = 1.0  # between two refreshes of visible rows

@@ -10,7 +10,7 @@ from pilotmtc.protocol.records import Series
 from pilotmtc.session.look.overview import Board
 from pilotmtc.states import PilotState, TaskState
 from pilotmtc.tui.widgets.command_line import Command, parse_command
-from pilotmtc.tui.widgets.live_first import campaigns_first, pilots_first
+from pilotmtc.tui.widgets.tables.live_first import campaigns_first, pilots_first
 
 NOW = 10_000.0
 

@@ -17,7 +17,7 @@ from pilotmtc.text.tables import shorten_middle
 from pilotmtc.text.tasks import command_line
 from pilotmtc.tui.widgets.cells import even, right, task_state
 from pilotmtc.tui.widgets.cells import style as seen
-from pilotmtc.tui.widgets.table import Cell, Table, as_cell
+from pilotmtc.tui.widgets.tables.table import Cell, Table, as_cell
 from pilotmtc.units import format_memory
 
 _LONGEST = 600  # the longest text in a cell; no screen is wider

@@ -1,0 +1,1 @@
+"""Tables that grow and change while they are looked at."""
