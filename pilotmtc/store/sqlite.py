@@ -6,7 +6,7 @@ The handlers of requests are in `requests`; this file runs them in transactions.
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -40,6 +40,7 @@ _BAD_VALUES = (OverflowError, UnicodeEncodeError, sqlite3.IntegrityError)
 
 T = TypeVar("T")
 ReplyOrError = Reply | PilotMTCError
+Join = Callable[[Wakeup], Iterable[AnyRequest]]
 
 
 class SqliteStore:
@@ -142,21 +143,30 @@ class SqliteStore:
             raise answer
         return cast("R", answer)
 
-    def call_many(self, requests: Sequence[AnyRequest]) -> list[ReplyOrError]:
+    def call_many(self, requests: Sequence[AnyRequest], join: Join = lambda _: ()) -> list[ReplyOrError]:
         """Perform `requests` in order, with one commit; return a reply or an error for each.
 
         A failed request does not affect the others. If the commit fails, nothing is changed, and all requests that
         would have changed something get the error.
+
+        Parameters
+        ----------
+        join
+            Told what `requests` will wake when they are committed. The requests that it returns are performed after
+            them, with the same commit. Their replies come last, and are missing if nothing was committed.
         """
         answers: list[ReplyOrError | None] = [None] * len(requests)
         inside = [n for n, request in enumerate(requests) if request.handling.execution is Execution.TRANSACTION]
+        joined: list[ReplyOrError] = []
         if inside:
-            for n, answer in zip(inside, self._transaction([requests[n] for n in inside]), strict=True):
+            found = self._transaction([requests[n] for n in inside], join)
+            joined = found[len(inside) :]
+            for n, answer in zip(inside, found, strict=False):
                 answers[n] = answer
         for n, request in enumerate(requests):
             if answers[n] is None:
                 answers[n] = self._outside(request)
-        return cast("list[ReplyOrError]", answers)
+        return [*cast("list[ReplyOrError]", answers), *joined]
 
     def due(self) -> float:
         """Do what is due; return the time until this should be called again, at most 10 s.
@@ -270,7 +280,7 @@ class SqliteStore:
 
     # -- transactions ------------------------------------------------------------------------------------------
 
-    def _transaction(self, requests: list[AnyRequest]) -> list[ReplyOrError]:
+    def _transaction(self, requests: list[AnyRequest], join: Join = lambda _: ()) -> list[ReplyOrError]:
         tx = self._tx
         effects = {request.handling.effect for request in requests}
         # The next owner does not see what this host has not written to disk.
@@ -278,6 +288,7 @@ class SqliteStore:
         try:
             tx.begin(writes=effects != {Effect.READ}, durable=durable)
             answers = [self._one(request, alone=len(requests) == 1) for request in requests]
+            answers += [self._one(request, alone=False) for request in join(tx.wakeups.staged)]
             tx.commit()
         except TROUBLE as error:
             tx.roll_back()

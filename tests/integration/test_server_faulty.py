@@ -29,10 +29,10 @@ class FaultyStore(SqliteStore):
         super().__init__(path, **settings)
         type(self).opened += 1
 
-    def call_many(self, requests: Sequence[Request[Any]]) -> list[Reply | PilotMTCError]:
+    def call_many(self, requests: Sequence[Request[Any]], *join: Any) -> list[Reply | PilotMTCError]:
         if any(isinstance(request, Submit) and request.name == "poison" for request in requests):
             raise ZeroDivisionError("a bug")
-        return super().call_many(requests)
+        return super().call_many(requests, *join)
 
     def for_thread(self, request: AnyRequest) -> Callable[[], Reply]:
         do = super().for_thread(request)

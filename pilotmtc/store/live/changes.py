@@ -24,7 +24,7 @@ class ChangeRun(NamedTuple):
 
 
 class ChangeFeed:
-    """The newest committed changes, with numbers.
+    """The newest changes, with numbers: those of a transaction are seen by what comes after them in it.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class ChangeFeed:
         self.seq = seq
         self._runs: deque[ChangeRun] = deque()
         self._kept = 0
-        self._staged: list[ChangeRun] = []
+        self._staged = 0  # of the runs, the last ones, which are not committed yet
 
     @property
     def first_seq(self) -> int:
@@ -45,7 +45,12 @@ class ChangeFeed:
 
     def add(self, campaign: int, state: TaskState, attempts: Sequence[int]) -> None:
         """Add changes that are not committed yet."""
-        self._staged.append(ChangeRun(campaign, state, attempts))
+        for at in range(0, len(attempts), _LONGEST_RUN):
+            run = attempts if len(attempts) <= _LONGEST_RUN else attempts[at : at + _LONGEST_RUN]
+            self._runs.append(ChangeRun(campaign, state, run))
+            self._staged += 1
+        self.seq += len(attempts)
+        self._kept += len(attempts)
 
     def since(
         self, seq: int, campaign: int | None, limit: int, states: Container[TaskState] = ()
@@ -78,20 +83,18 @@ class ChangeFeed:
 
     def mark(self) -> int:
         """Return the number of runs that are not committed yet."""
-        return len(self._staged)
+        return self._staged
 
     def rewind(self, mark: int) -> None:
         """Forget the runs after `mark`."""
-        del self._staged[mark:]
+        while self._staged > mark:
+            undone = len(self._runs.pop().attempts)
+            self.seq -= undone
+            self._kept -= undone
+            self._staged -= 1
 
     def commit(self) -> None:
-        """Number the new changes."""
-        for campaign, state, attempts in self._staged:
-            for at in range(0, len(attempts), _LONGEST_RUN):
-                run = attempts if len(attempts) <= _LONGEST_RUN else attempts[at : at + _LONGEST_RUN]
-                self._runs.append(ChangeRun(campaign, state, run))
-            self.seq += len(attempts)
-            self._kept += len(attempts)
-        self._staged.clear()
+        """Keep the new changes, and forget the oldest ones."""
+        self._staged = 0
         while self._runs and self._kept - len(self._runs[0].attempts) >= KEPT:
             self._kept -= len(self._runs.popleft().attempts)

@@ -36,6 +36,11 @@ class Wakeups:
         self._committed = Wakeup()
         self._staged = Wakeup()
 
+    @property
+    def staged(self) -> Wakeup:
+        """What to wake once what is not committed yet has been."""
+        return self._staged
+
     def tasks_ready(self) -> None:
         """Wake claims: there may be tasks for them."""
         if not self._staged.ready:

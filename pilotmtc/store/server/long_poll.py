@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 
 from pilotmtc.model import PilotId
 from pilotmtc.protocol.base import WaitsFor
+from pilotmtc.protocol.client.watch import GetChanges
 from pilotmtc.protocol.registry import AnyRequest
 from pilotmtc.store.live.wakeups import Wakeup
 
@@ -75,6 +76,17 @@ class LongPolls(Generic[P]):
             self._watchers_at = min(self._watchers_at, max(now, self._quiet_until))
         for pilot in wakeup.orders:
             self._called.update(self._beats.get(pilot, {}))
+
+    def join(self, wakeup: Wakeup, now: float) -> list[Ticket[P]]:
+        """Return the tickets to try in the transaction that will wake them, and remove them."""
+        if now < self._quiet_until:
+            return []
+        taken = list(self._claims) if wakeup.ready else []
+        if wakeup.changed:
+            taken += [ticket for ticket in self._watchers if isinstance(ticket.request, GetChanges)]
+        for ticket in taken:
+            self._remove(ticket)
+        return taken
 
     def spent(self, seconds: float, now: float) -> None:
         """Note how long it took to perform the tickets that `take` has returned."""

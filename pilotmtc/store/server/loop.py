@@ -22,6 +22,7 @@ from pilotmtc.protocol.client.campaigns import Campaigns
 from pilotmtc.protocol.client.maintenance import RevokeKey, SetMode, StoreInfo
 from pilotmtc.protocol.client.pilots import GetPilots
 from pilotmtc.protocol.frames import Ping, decode_greeting, decode_request
+from pilotmtc.protocol.registry import AnyRequest
 from pilotmtc.protocol.steward import ReportJobs
 from pilotmtc.store.live.wakeups import Wakeup
 from pilotmtc.store.ownership.takeover import Tell
@@ -75,6 +76,7 @@ class Server:
         self._stewards = Stewards(self._epoll)
         self._poll_schedule = PollSchedule()
         self._turn_tickets: list[Ticket[Peer]] = []
+        self._joined: list[Ticket[Peer]] = []  # that waited, and were performed with those that wake them
         self._pending: list[Ticket[Peer]] = []  # changes made in slices, answered when complete
         now = time.monotonic()
         self._looked_at = now
@@ -304,11 +306,29 @@ class Server:
                 self._answer(ticket, reply)
 
     def _perform(self, tickets: Sequence[Ticket[Peer]], now: float) -> None:
-        """Perform requests in one commit; answer them, or let them wait."""
+        """Perform requests and those that they wake in one commit; answer them, or let them wait."""
         tickets = [ticket for ticket in tickets if not (ticket.peer.closed and ticket.request.handling.bulky_reply)]
-        for ticket, reply in zip(
-            tickets, self.file.ask([ticket.request for ticket in tickets], self.connections.log_path), strict=True
-        ):
+        self._joined = []
+        replies = self.file.ask([ticket.request for ticket in tickets], self.connections.log_path, self._join)
+        self._settle(tickets, replies, now)
+        self._tell(now)
+        if self._joined:  # what goes on waiting now has seen all that was told
+            self._settle(self._joined, replies[len(tickets) :], now)
+
+    def _join(self, wakeup: Wakeup) -> Iterator[AnyRequest]:
+        began = time.monotonic()
+        self._joined = self._long_polls.join(wakeup, began)
+        for ticket in self._joined:
+            yield ticket.request
+        if self._joined:
+            now = time.monotonic()
+            self._long_polls.spent(now - began, now)
+
+    def _settle(self, tickets: Sequence[Ticket[Peer]], replies: Sequence[Reply | PilotMTCError], now: float) -> None:
+        """Answer requests, or let them wait, as those do of which there is no reply."""
+        for ticket in tickets[len(replies) :]:
+            self._long_polls.put(ticket)
+        for ticket, reply in zip(tickets, replies, strict=False):
             if isinstance(reply, Pending):
                 self._pending.append(ticket)
                 self._due_at = now
@@ -323,7 +343,6 @@ class Server:
                 self._long_polls.put(ticket)
             else:
                 self._answer(ticket, reply)
-        self._tell(now)
 
     def _answer(self, ticket: Ticket[Peer], reply: Reply | PilotMTCError) -> None:
         if isinstance(reply, StoreError) and not reply.transient and isinstance(ticket.request, Claim | Finish):

@@ -12,7 +12,7 @@ from pilotmtc.store.ownership.filesystem import NETWORK, opening_of
 from pilotmtc.store.ownership.owner import EXIT_MOVED, Lease
 from pilotmtc.store.ownership.takeover import Tell, become_owner
 from pilotmtc.store.server.listener import ServerLock
-from pilotmtc.store.sqlite import SqliteStore
+from pilotmtc.store.sqlite import Join, SqliteStore
 
 log = logging.getLogger("pilotmtc.store.server")
 
@@ -98,12 +98,12 @@ class ServedFile:
         except StoreError as error:
             log.error("keys of pilots that are over are not looked for: %s", error)
 
-    def ask(self, requests: list[AnyRequest], log_path: str) -> list[Reply | PilotMTCError]:
-        """Perform `requests` in one commit; an internal error names the log at `log_path`."""
+    def ask(self, requests: list[AnyRequest], log_path: str, join: Join = lambda _: ()) -> list[Reply | PilotMTCError]:
+        """Perform `requests` in one commit, as `SqliteStore.call_many` does; an internal error names the log."""
         if not requests:
             return []
         try:
-            return list(self.store.call_many(requests))
+            return list(self.store.call_many(requests, join))
         except PilotMTCError as error:
             return [error] * len(requests)
         except Exception:

@@ -42,6 +42,17 @@ def test_feed_gives_what_was_committed_after_a_number_in_order(
     assert found == [change for campaign, change in all_[since - 100 :] if asked in (None, campaign)]
 
 
+def test_changes_are_seen_in_their_transaction_and_gone_if_they_are_undone() -> None:
+    feed = ChangeFeed(0)
+    feed.add(1, TaskState.READY, [attempt_id(1, 0)])
+    feed.commit()
+    feed.add(1, TaskState.DONE, [attempt_id(1, 1)])
+    assert feed.since(1, 1, 10) == (2, [(1, TaskState.DONE, 1)])
+    feed.rewind(0)
+    assert feed.since(1, 1, 10) == (1, [])
+    assert (feed.first_seq, feed.seq) == (0, 1)
+
+
 @pytest.mark.parametrize("run", [1, 7, 50])
 def test_feed_forgets_the_oldest_changes_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch, run: int) -> None:
     monkeypatch.setattr(changes_module, "KEPT", 20)

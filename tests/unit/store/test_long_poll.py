@@ -99,6 +99,23 @@ def test_costly_rounds_are_spaced_but_never_beyond_the_promise() -> None:
     assert long_polls.take(1.020) == tickets
 
 
+def test_what_wakes_requests_is_joined_by_those_that_see_what_is_not_committed() -> None:
+    long_polls, (asked, changes, tail) = parked(claim(), GetChanges(wait_s=9), GetTail(TaskId(1), since=4.0, wait_s=9))
+    assert long_polls.join(Wakeup(ready=True), 1.0) == [asked]
+    assert long_polls.join(Wakeup(ready=True, changed=True), 1.0) == [changes]
+    assert len(long_polls) == 1
+    long_polls.tell(Wakeup(ready=True, changed=True), 1.0)
+    assert long_polls.take(1.0) == [tail]
+
+
+def test_nothing_is_joined_during_a_pause() -> None:
+    long_polls, tickets = parked(claim(), GetChanges(wait_s=9))
+    long_polls.spent(5.0, now=1.0)
+    assert long_polls.join(Wakeup(ready=True, changed=True), 1.001) == []
+    long_polls.tell(Wakeup(ready=True, changed=True), 1.001)
+    assert long_polls.take(1.020) == tickets
+
+
 def test_departed_client_waits_no_more() -> None:
     long_polls, _ = parked(claim(), GetChanges(wait_s=9), Heartbeat(PilotId(1), wait_s=9), peer="gone")
     stays = Ticket("here", 1, claim(), now=0.0)

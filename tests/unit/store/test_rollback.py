@@ -7,16 +7,17 @@ from typing import Any, cast
 import pytest
 
 from pilotmtc.clock import FakeClock
-from pilotmtc.errors import StoreError, UsageError
+from pilotmtc.errors import StateError, StoreError, UsageError
 from pilotmtc.model import PilotId
-from pilotmtc.protocol.agent import AttachPilot, Claim, EndPilot, Finish, Heartbeat, Release, Started
+from pilotmtc.protocol.agent import AttachPilot, Batch, Claim, EndPilot, Finish, Heartbeat, Release, Started
 from pilotmtc.protocol.base import Request
-from pilotmtc.protocol.client.campaigns import Submit
+from pilotmtc.protocol.client.campaigns import Submit, Submitted
 from pilotmtc.protocol.client.pilots import CancelPilot, GetPilots, GetPilotView
 from pilotmtc.protocol.client.tasks import GetTail
-from pilotmtc.protocol.client.watch import GetChanges, GetOverview
+from pilotmtc.protocol.client.watch import Changes, GetChanges, GetOverview
 from pilotmtc.protocol.records import NodeState
-from pilotmtc.states import PilotState
+from pilotmtc.protocol.registry import AnyRequest
+from pilotmtc.states import PilotState, TaskState
 from pilotmtc.store.live.wakeups import Wakeup
 from pilotmtc.store.requests.handlers import HANDLERS
 from pilotmtc.store.sqlite import SqliteStore
@@ -176,3 +177,37 @@ def test_leases_that_end_are_as_before_when_that_is_undone(store: SqliteStore, p
     proof.lost = False
     store.due()
     assert store.call(GetPilots(pilot)).pilots[0].state is PilotState.FAILED
+
+
+def test_what_joins_a_commit_is_performed_with_it_or_not_at_all(store: SqliteStore, proof: Proof) -> None:
+    kit = Kit(store)
+    kit.pilot()
+    seq = store.call(GetChanges()).seq
+    woken: list[Wakeup] = []
+
+    def join(wakeup: Wakeup) -> list[AnyRequest]:
+        woken.append(wakeup)
+        return [Claim(RUNNING, 1, LARGE, LARGE, 1), GetChanges(seq)]
+
+    submit = Submit("joined", 0, "c", (ECHO,), (LARGE,), (row(1),), False)
+    proof.lost = True
+    with pytest.raises(StoreError):
+        store.call_many([submit], join)
+    proof.lost = False
+    submitted, claimed, changes = store.call_many([submit], join)
+    assert woken == 2 * [Wakeup(ready=True, changed=True)]
+    assert isinstance(submitted, Submitted)
+    assert isinstance(claimed, Batch)
+    assert [task.task for task in claimed.tasks] == [submitted.first]
+    assert isinstance(changes, Changes)
+    assert [state for _, state, _ in changes.changes] == [TaskState.READY, TaskState.CLAIMED]
+
+
+def test_what_joins_and_is_refused_undoes_nothing_else(store: SqliteStore) -> None:
+    kit = Kit(store)
+    pilot = kit.pilot(attach=False)
+    submit = Submit("joined", 0, "c", (ECHO,), (LARGE,), (row(1),), False)
+    submitted, refused = store.call_many([submit], lambda _: [Claim(pilot, 1, LARGE, LARGE, 1)])
+    assert isinstance(submitted, Submitted)
+    assert isinstance(refused, StateError)
+    assert store.call(GetChanges(store.call(GetChanges()).seq - 1)).changes == ((submitted.first, TaskState.READY, 0),)
