@@ -75,7 +75,8 @@ def test_request_that_hangs_is_given_up_and_the_next_ones_go_on(side: Side) -> N
     hanging.join(60)
     assert side.over.is_set()
     assert not hanging.is_alive()
-    assert not select.select([side.thread], [], [], 0)[0]
+    if select.select([side.thread], [], [], 0)[0]:  # both replies may have been there when the first one was told
+        assert side.thread.done() == []
 
 
 def test_request_that_may_read_everything_has_more_time(side: Side) -> None:
