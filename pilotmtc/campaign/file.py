@@ -11,6 +11,7 @@ from typing import Any, NoReturn, TypeVar
 import msgspec
 
 from pilotmtc.campaign import readers
+from pilotmtc.campaign.lines import find_lines
 from pilotmtc.campaign.order import Cycle, TableNames, UnknownName, in_order
 from pilotmtc.campaign.outputs import check_shared
 from pilotmtc.campaign.submit import TaskSpec
@@ -373,36 +374,3 @@ def _joined(directory: str, path: str) -> str:
 
 def _listed(name: str, values: Sequence[str]) -> Source:
     return Source((name,), lambda: ((value,) for value in values), size=len(values))
-
-
-_HEADER = re.compile(r"\s*(\[\[?)\s*([\w.\-\s\"']+?)\s*\]\]?\s*(?:#.*)?")
-_KEY = re.compile(r"\s*([\"']?)([\w-]+)\1\s*[.=]")
-
-
-def find_lines(text: str) -> dict[tuple[str, str], int]:
-    """Return the line of each ``(table, key)``. Tables are "", "defaults", "task1", "task2"...; key "" is the header.
-
-    tomllib gives no positions. This reads lines rather than TOML: it is good enough for messages, not for decisions.
-    """
-    result: dict[tuple[str, str], int] = {}
-    tasks = 0
-    at = inner = ""
-    closing = ""  # the end of the current multi-line string
-    for number, line in enumerate(text.splitlines(), 1):
-        if not closing:
-            if match := _HEADER.fullmatch(line):
-                path = match[2].split(".")
-                if path[0] == "task":
-                    tasks += match[1] == "[[" and len(path) == 1
-                    result.setdefault(("", "task"), number)
-                    at = f"task{tasks}"
-                else:
-                    at = path[0]
-                inner = path[1].strip() if len(path) > 1 else ""
-                result.setdefault((at, inner), number)
-            elif (match := _KEY.match(line)) and not inner:
-                result.setdefault((at, match[2]), number)
-        for quotes in ('"""', "'''"):
-            if line.count(quotes) % 2 and closing in ("", quotes):
-                closing = "" if closing else quotes
-    return result
