@@ -28,7 +28,7 @@ from pilotmtc.agent.spool import Spool
 from pilotmtc.agent.store_requests import Exchange, Sender, StoreRequests
 from pilotmtc.agent.value_files import ValueFiles
 from pilotmtc.agent.values import Values
-from pilotmtc.errors import PilotMTCError, StateError, StoreError, UsageError
+from pilotmtc.errors import ConfigError, PilotMTCError, StateError, StoreError, UsageError
 from pilotmtc.model import PilotId, Result, TaskId
 from pilotmtc.protocol.agent import (
     AttachPilot,
@@ -445,7 +445,12 @@ class Loop:
                 self._lost = True
                 _log.error("the store has given up pilot %s: %s", self._pilot, error)
                 self.tell(c.Quit(PilotState.FAILED, str(error)), now)
-        elif isinstance(error, PilotMTCError) and (error.transient or isinstance(error, StoreError)):
+        elif isinstance(error, PilotMTCError) and (
+            # Once the store has answered, its name is right: what is wrong with its place may be mended.
+            error.transient
+            or isinstance(error, StoreError)
+            or (self._lease_s < math.inf and isinstance(error, ConfigError))
+        ):
             if not error.transient:
                 self._refused_at = now
             _log.warning("%s: %s; again in %g s", type(request).__name__, error, RESEND_S)

@@ -36,6 +36,7 @@ from pilotmtc.protocol.values import PART_BYTES, GetValue, PutValue
 from pilotmtc.states import Cause, PilotState, TaskState
 from pilotmtc.store.client.client import StoreClient
 from pilotmtc.store.server.served_file import LEASE_VARIABLE
+from tests.integration.agent_support import running_site, shell
 from tests.serving import Place, a_place
 from tests.support import kill, wait_until
 
@@ -281,3 +282,23 @@ def test_values_are_whole_however_often_the_server_is_killed(place: Place) -> No
         assert got == data
     assert client.call(CheckStore()).problems == ()
     assert list((place.path.parent / f"{place.path.name}.d" / "values" / "parts").iterdir()) == []
+
+
+def test_pilot_waits_until_what_is_in_the_stores_place_has_gone(tmp_path: Path, surroundings: Path) -> None:
+    with running_site(tmp_path) as site:
+        pilot = site.start()
+        gate = tmp_path / "gate"
+        first = site.submit(shell(f"until test -e {gate}; do sleep 0.05; done; echo {{task_id}}"), copies=3)[0]
+        site.wait_running(first)
+        store, away = tmp_path / "store.db", tmp_path / "away.db"
+        log = Path(pilot.directory) / "agent.log"
+        kill(site.client.call(GetStore()).pid)
+        store.rename(away)
+        store.mkdir()
+        gate.touch()
+        wait_until(lambda: "is a directory" in log.read_text())
+        store.rmdir()
+        away.rename(store)
+        assert site.wait() == {TaskState.DONE: 3}
+        assert site.pilot(pilot.id).state is PilotState.ACTIVE
+        assert len(site.attempts(first)) == 1

@@ -1,5 +1,6 @@
 """Opens the store's file, and explains what is wrong with it."""
 
+import errno
 import os
 import sqlite3
 from collections.abc import Callable
@@ -128,6 +129,13 @@ def _take(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA user_version").fetchone()  # the lock comes with the first reading
 
 
+# What may be over soon, while the file's name stays right: pilots wait for that.
+_OF_THE_MACHINE = (
+    errno.EIO, errno.ESTALE, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ETIMEDOUT,
+    errno.EHOSTDOWN, errno.ENOTCONN, errno.ESHUTDOWN, errno.EREMOTEIO,
+)  # fmt: skip
+
+
 def _prepare(path: Path) -> None:
     """Create `path` with mode 0600 if it is not there; raise if it cannot be a store of this user's."""
     try:
@@ -140,9 +148,10 @@ def _prepare(path: Path) -> None:
     except (FileExistsError, NotADirectoryError) as error:
         raise ConfigError(f"{path.parent} is not a directory: name another place with --store") from error
     except OSError as error:
-        raise ConfigError(
-            f"{path} cannot be opened for writing: {error.strerror}; name another with --store"
-        ) from error
+        text = f"{path} cannot be opened for writing: {error.strerror}"
+        if error.errno in _OF_THE_MACHINE:
+            raise StoreError(f"{text}; look at its disk and at this machine, then try again") from error
+        raise ConfigError(f"{text}; name another with --store") from error
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         head = file.read(len(_MAGIC))

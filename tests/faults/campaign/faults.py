@@ -29,8 +29,8 @@ class Fault(Struct, frozen=True):
         Whether only root can do it.
     heavy_bytes
         How much most of the tasks write.
-    disk
-        Whether the pilots have a small disk of their own.
+    disks
+        "small": the pilots have a small disk of their own; "dying": store and pilots have disks that can die.
     scale
         How many times more tasks it gets: where none is a process they are done in no time.
     """
@@ -39,7 +39,7 @@ class Fault(Struct, frozen=True):
     round: Callable[[Path, Path, Work, Random], Count] | None = None
     root: bool = False
     heavy_bytes: int = 0
-    disk: bool = False
+    disks: str = ""
     scale: int = 1
 
     def missing(self) -> str:
@@ -56,8 +56,9 @@ FAULTS: dict[str, Fault] = {
     "pilot's sessions killed": Fault(strikes.sessions),
     "pilot's machine dies": Fault(strikes.machine),
     "pilot's directory gone": Fault(strikes.directory),
-    "pilot's disk full": Fault(strikes.pilots_disk, root=True, disk=True),
-    "agent killed on a full disk": Fault(strikes.agent_on_full_disk, root=True, disk=True),
+    "pilot's disk full": Fault(strikes.pilots_disk, root=True, disks="small"),
+    "agent killed on a full disk": Fault(strikes.agent_on_full_disk, root=True, disks="small"),
+    "pilot's disk dies": Fault(strikes.pilots_disk_dies, root=True, disks="dying", heavy_bytes=60_000),
     "task's tree killed": Fault(strikes.tree),
     "server killed": Fault(strikes.server),
     "server stopped": Fault(strikes.server_sleeps),
@@ -69,6 +70,7 @@ FAULTS: dict[str, Fault] = {
     "link down past lease": Fault(strikes.link),
     "link slow": Fault(strikes.slow, heavy_bytes=60_000),
     "disk full": Fault(strikes.disk, root=True),
+    "store's disk dies": Fault(strikes.store_disk_dies, root=True, disks="dying"),
     "clock jumps": Fault(strikes.clock, root=True),
     "one after the other": Fault(strikes.several),
     "submitter killed": Fault(scale=500),
@@ -102,7 +104,7 @@ def play(name: str, directory: Path, runtime: Path, size: int, seed: str) -> Cou
     assert fault.strike is not None
     settings = _clock if fault.strike is strikes.clock else _nothing
     room = strikes.DISK_BYTES if fault.strike is strikes.disk else 0
-    with a_field(directory, work, dice, settings, room, small=fault.disk) as field:
+    with a_field(directory, work, dice, settings, room, disks=fault.disks) as field:
         struck = field.play(fault.strike)
         field.end()
         found = field.count()

@@ -18,6 +18,7 @@ from pilotmtc.protocol.client.pilots import CancelPilot, GetPilots
 from pilotmtc.states import TASK_FINAL, PilotState
 from pilotmtc.store.client.connect import connect_store
 from tests.faults.campaign.work import Count, Work
+from tests.lab.dying_disk import DyingDisk
 from tests.lab.machine import accounts
 from tests.lab.slow import Proxy
 from tests.lab.sshd import Sshd, make_client
@@ -38,6 +39,8 @@ class Field:
         Processes of tasks that were there when they should have been gone.
     dropped
         Pilots that were given up although nothing had befallen them.
+    disks
+        Those that can die, of "store" and "pilots".
     """
 
     def __init__(self, directory: Path, home: Path, sshd: Sshd, proxy: Proxy, work: Work, dice: Random) -> None:
@@ -49,6 +52,7 @@ class Field:
         self.dice = dice
         self.orphans = 0
         self.dropped = 0
+        self.disks: dict[str, DyingDisk] = {}
         client = make_client(directory / "client", sshd)
         words = sshd.known_hosts_line.split(" ", 1)[1]
         client.known_hosts.write_text(f"{sshd.known_hosts_line}[127.0.0.1]:{proxy.port} {words}")
@@ -168,7 +172,7 @@ def pilots_place() -> Path:
 @contextlib.contextmanager
 def a_field(
     directory: Path, work: Work, dice: Random, environment: Callable[[Path], Mapping[str, str]], disk_bytes: int = 0,
-    *, small: bool = False,
+    *, disks: str = "",
 ) -> Iterator[Field]:  # fmt: skip
     """Make a field and clear it.
 
@@ -178,8 +182,8 @@ def a_field(
         What its server finds in its environment, by the store's directory.
     disk_bytes
         How much fits on the store's disk, if that is not 0.
-    small
-        Whether the pilots have a small disk of their own.
+    disks
+        "small": the pilots have a small disk of their own; "dying": store and pilots have disks that can die.
     """
     with contextlib.ExitStack() as stack:
         home = accounts()["mtc-store"].home / work.mark
@@ -190,14 +194,20 @@ def a_field(
             stack.callback(_run, "umount", "--lazy", home)
         settings = {"PILOTMTC_SERVER_LEASE_S": str(LEASE_S), **environment(home)}
         os.chown(home, home.parent.stat().st_uid, -1)
-        if small:
-            place = pilots_place()
+        place = pilots_place()
+        if disks:
             place.mkdir(parents=True)
+        if disks == "small":
             _run("mount", "-t", "tmpfs", "-o", "size=16m,nr_inodes=400,mode=700", "faults", place)
             stack.callback(_run, "umount", "--lazy", place)
+        dying = {}
+        if disks == "dying":
+            dying["store"] = stack.enter_context(DyingDisk(directory / "store.disk", home))
+            dying["pilots"] = stack.enter_context(DyingDisk(directory / "pilots.disk", place))
         sshd = stack.enter_context(Sshd(environment=settings))
         proxy = stack.enter_context(Proxy(sshd.port))
         field = Field(directory, home, sshd, proxy, work, dice)
+        field.disks = dying
         stack.callback(_server_is_gone, home)
         stack.callback(field.store.close)
         yield field

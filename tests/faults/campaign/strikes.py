@@ -124,6 +124,19 @@ def agent_on_full_disk(field: Field) -> bool:
     return False
 
 
+def pilots_disk_dies(field: Field) -> bool:
+    """Let every use of the pilots' disk fail while the store takes no results; then its machine is restarted."""
+    for pilot in field.pilots(PilotState.ACTIVE):
+        both = [parent(pilot.pid), pilot.pid]
+        with field.disks["pilots"].dead():
+            server_sleeps(field)
+            for pid in both:
+                _kill(pid)
+            field.expect_none_of(pilot)
+        return True
+    return False
+
+
 def _reason(field: Field, pilot: Pilot) -> str:
     """Return why a pilot has ended, once it has."""
     wait_until(lambda: pilot.id not in {each.id for each in field.pilots()}, _WAIT_S)
@@ -237,6 +250,16 @@ def disk(field: Field) -> bool:
     finally:
         ballast.unlink()
     return full
+
+
+def store_disk_dies(field: Field) -> bool:
+    """Let every use of the store's disk fail for a while, then the machine; what was acknowledged is there again."""
+    pid = field.server()
+    with field.disks["store"].dead():
+        time.sleep(field.dice.uniform(0.0, 1.0))
+        _kill(pid)
+        field.sshd.cut()
+    return True
 
 
 def clock(field: Field) -> bool:
