@@ -30,7 +30,7 @@ from pilotmtc.agent.functions import worker as program
 from pilotmtc.model import INLINE_BYTES, Call, Function, Resources, TaskId, Value
 from pilotmtc.states import Cause
 from tests.integration.function_support import HERE, Argument, Node, dump_args, running_node
-from tests.support import alive, nap, wait_until
+from tests.support import alive, nap, small_disk, wait_until
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 MIB = 1 << 20
@@ -1003,6 +1003,35 @@ def test_idle_worker_is_small(node: Node) -> None:
         return sum(int(line.split()[1]) for line in lines if line.startswith("Private"))
 
     assert own_kb() < 12 * 1024
+
+
+def test_result_waits_for_room_on_a_full_disk(node: Node) -> None:
+    (node.directory / frames.VALUES).rmdir()
+    with small_disk(node.directory / frames.VALUES, "1m") as disk:
+        (task,) = node.start(bytes, node.claim(2_400_000))
+        node.wait(lambda: b"bytes waits for room in " in node.written(task).stderr)
+        node.wait(lambda: not list(disk.glob("*.*")))  # what was written of it
+        assert task not in node.results
+        subprocess.run(["mount", "-o", "remount,size=8m", str(disk)], check=True, timeout=10)
+        result = node.result(task)
+        assert (result.cause, result.exit_code) == (Cause.EXIT, 0)
+        assert node.value(result) == bytes(2_400_000)
+        assert b"No space left on device" in result.stderr
+
+
+def test_result_for_which_there_is_no_room_names_the_disk(node: Node) -> None:
+    def hurried() -> bytes:
+        from pilotmtc.agent.functions import calls
+
+        calls._ROOM_S = 0.0
+        return bytes(2_400_000)
+
+    (node.directory / frames.VALUES).rmdir()
+    with small_disk(node.directory / frames.VALUES, "1m") as disk:
+        result = node.run(hurried)
+    assert result.cause is Cause.NODE_LOST
+    assert result.message is not None
+    assert result.message.endswith(f" bytes cannot be kept in {disk}: No space left on device")
 
 
 # -- other Pythons -------------------------------------------------------------------------------------------------

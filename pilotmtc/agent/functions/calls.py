@@ -5,9 +5,11 @@ It runs in the user's Python, which needs the standard library of Python 3.9.
 
 from __future__ import annotations  # for Python 3.9
 
+import errno
 import os
 import pickle
 import sys
+import time
 
 from pilotmtc import pickled
 from pilotmtc.agent.functions import frames
@@ -24,6 +26,9 @@ _TEXT = 200  # characters of a result
 _KEPT_VALUES = 32  # put values that are kept unpickled, those that were used last ...
 _KEPT_BYTES = 1 << 30  # ... if they are no more than that together
 _FUNCTIONS = 256
+_ROOM_S = 300.0  # how long a result waits for a full disk: the call need not run again then
+_LOOK_S = 0.5
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _PLAIN = frozenset((bool, float, type(None)))
 
 
@@ -76,10 +81,27 @@ class Values:
         """Return what a value holds, which may be changed."""
         return pickled.load_value(data, loads)
 
-    def keep(self, parts: list[Bytes]) -> tuple[str, int]:
-        """Write a value to its file; return digest and size."""
-        digest = pickled.digest_of(parts)
-        path = os.path.join(self._directory, digest)
+    def keep(self, parts: list[Bytes], room_s: float = 0.0) -> tuple[str, int]:
+        """Write a value to its file, and wait up to `room_s` while its disk is full; return digest and size."""
+        digest, size = pickled.digest_of(parts), pickled.size_of(parts)
+        until = time.monotonic() + room_s
+        said = False
+        while True:
+            try:
+                self._write(os.path.join(self._directory, digest), parts)
+                return digest, size
+            except OSError as error:
+                if error.errno not in _FULL or time.monotonic() >= until:
+                    raise NotHere(
+                        f"the result of {size} bytes cannot be kept in {self._directory}: {error.strerror}"
+                    ) from error
+                why = error.strerror
+            if not said:
+                said = True
+                _complain(f"pilotmtc: the result of {size} bytes waits for room in {self._directory}: {why}\n")
+            time.sleep(_LOOK_S)
+
+    def _write(self, path: str, parts: list[Bytes]) -> None:
         new = f"{path}.{os.getpid()}"
         try:
             fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -91,11 +113,10 @@ class Values:
             finally:
                 os.close(fd)
             os.rename(new, path)
-        except OSError as error:
+        except OSError:
             if os.path.exists(new):
                 os.unlink(new)
-            raise NotHere(f"the result cannot be kept in {self._directory}: {error.strerror}") from error
-        return digest, pickled.size_of(parts)
+            raise
 
 
 _INSTEAD = {  # of what functions of these kinds return
@@ -213,7 +234,7 @@ class Calls:
             parts = self._dump_any(found)
         if pickled.size_of(parts) <= INLINE_BYTES:
             return b"".join(parts), None
-        return b"", self.values.keep(parts)
+        return b"", self.values.keep(parts, _ROOM_S)
 
     def _dump_any(self, found: object) -> list[Bytes]:
         try:
