@@ -38,7 +38,7 @@ from pilotmtc.store.client.client import StoreClient
 from pilotmtc.store.server.served_file import LEASE_VARIABLE
 from tests.integration.agent_support import running_site, shell
 from tests.serving import Place, a_place
-from tests.support import kill, wait_until
+from tests.support import kill, patience_s, wait_until
 
 ECHO = Template(command=("echo", "{x}"), fields=("x",))
 
@@ -68,7 +68,7 @@ class Killer:
         self._thread.join(30)
 
     def _run(self) -> None:
-        while not self._over.wait(random.uniform(*self._pause_s)):
+        while not self._over.wait(patience_s(random.uniform(*self._pause_s))):
             if pid := self._place.server():
                 kill(pid)
                 self.killed += 1
@@ -115,7 +115,7 @@ def test_killed_server_loses_and_doubles_nothing_in_mid_traffic(place: Place) ->
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(90)
+            thread.join(patience_s(90))
         assert not any(thread.is_alive() for thread in threads)
         wait_until(lambda: killer.killed >= 3, 20)
     done = [key for one in recorded for key in one]

@@ -12,6 +12,7 @@ from pilotmtc.errors import UsageError
 from pilotmtc.model import Template
 from pilotmtc.template import checker, expand, make_template, render, shown, wants_number
 from pilotmtc.template.changes import changer
+from tests.lab.machine import ROOT, alone, install
 
 PATHS = ("", ".", "/", "//", "/.")
 
@@ -45,8 +46,12 @@ def test_parts_of_paths(value: str, parts: list[str]) -> None:
     assert argv(make_template(command, ["x"]), value) == parts * 3
 
 
-@pytest.mark.skipif(shutil.which("parallel") is None, reason="there is no GNU parallel to compare with")
 def test_parts_of_paths_are_those_of_gnu_parallel(tmp_path: Path) -> None:
+    if ROOT:
+        with alone():
+            install({"/usr/bin/parallel": "parallel"})
+    elif not shutil.which("parallel"):
+        pytest.skip("there is no GNU parallel to compare with")
     values = ["a.txt", "/d.x/f.tar.gz", "d.x/plain", "/f", "a//b.c", "a b/c d.e", "d/e/", "x."]
     command = "printf '%s|' {} {.} {/} {//} {/.} {#}"
     done = subprocess.run(

@@ -36,7 +36,7 @@ class Confirm(ModalScreen[bool]):
 
     def on_mount(self) -> None:
         """Focus No, so that Enter alone is harmless."""
-        self.query_one("#no").focus()
+        self.query("#no").focus()  # not there if the program ends at this moment
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         """Take a click or Enter as the answer."""
@@ -66,9 +66,9 @@ class Choice(ModalScreen[str | None]):
 
     def on_mount(self) -> None:
         """Put the cursor on the present choice."""
-        options = self.query_one(OptionList)
-        options.highlighted = list(self._options).index(self._now)
-        options.focus()
+        for options in self.query(OptionList):
+            options.highlighted = list(self._options).index(self._now)
+            options.focus()
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         """Choose this option."""
@@ -133,7 +133,8 @@ class Form(ModalScreen[list[str] | None]):
 
     def on_mount(self) -> None:
         """Focus the first field."""
-        self.query(Input)[self._first].focus()
+        for field in self.query(Input)[self._first :][:1]:
+            field.focus()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Go to the next field; after the last one, accept the form."""
