@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.site import Site, needs_slurm, site, site_sshd, slurm
-from tests.support import wait_until
+from tests.support import patience_s, wait_until
 
 __all__ = ["needs_slurm", "site", "site_sshd", "slurm"]  # fixtures
 
@@ -87,6 +89,35 @@ def test_run_stops_when_its_first_pilot_shows_that_no_node_is_large_enough(lab: 
     assert '"state":"READY"' in lab.ok("--site", "lab", "tasks", "--json")
     wait_until(lambda: not json.loads("[" + lab.ok("--site", "lab", "pilot", "list", "--json") + "]"), 60, lab.logs)
     assert len(jobs(lab)) == 1
+
+
+_UNFIT = """
+import operator
+from pilotmtc import PilotExecutor
+with PilotExecutor(site="lab", walltime="5m", idle="5s") as pool:
+    print(pool.submit(operator.add, 1, 1).result(120))
+    try:
+        pool.options(cores=500).submit(operator.add, 2, 2).result(120)
+    except Exception as error:
+        print(type(error).__name__, error)
+    print(pool.submit(operator.add, 3, 3).result(120))
+"""
+
+
+def test_call_for_which_no_node_is_large_enough_fails_alone(lab: Site) -> None:
+    environment = lab.environment | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    program = subprocess.run(
+        [sys.executable, "-c", _UNFIT], env=environment, cwd="/", capture_output=True, text=True,
+        timeout=patience_s(120.0), check=False,
+    )  # fmt: skip
+    assert program.returncode == 0, program.stderr
+    assert program.stdout.splitlines() == [
+        "2",
+        "UsageError task 2 can never run here: pilot 1 has 12 cores a node, and the task needs 500; ask for less, or "
+        "for other nodes",
+        "6",
+    ]
+    assert '"state":"CANCELED"' in lab.ok("--site", "lab", "tasks", "--json")
 
 
 def test_what_the_scheduler_refuses_is_said(lab: Site) -> None:

@@ -298,7 +298,10 @@ class Engine:
         self._follow("receive", receiver.run, receiver.stop, stack)
         stack.callback(lambda: sender.seal(cancel=ledger.broken is not None))
         tick = self._show if plan.progress else None
-        keeper = Keeper(link, plan.pilot, campaign, shared=plan.shared, tick=tick, ahead=ahead)
+        keeper = Keeper(
+            link, plan.pilot, campaign, shared=plan.shared, tick=tick, ahead=ahead,
+            unfit=lambda tasks, error: end_all(ledger.unfit(tasks, error)),
+        )  # fmt: skip
         self._campaign, self._keeper, self._receiver = campaign, keeper, receiver
         self._follow("pilots", keeper.run, keeper.stop, stack)
         self._ready.set()

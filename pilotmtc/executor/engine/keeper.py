@@ -9,14 +9,14 @@ from functools import partial
 from msgspec import structs
 
 from pilotmtc import pilots
-from pilotmtc.errors import PilotMTCError, SchemaMismatch, StoreError
+from pilotmtc.errors import PilotMTCError, SchemaMismatch, StoreError, UsageError
 from pilotmtc.executor.future import PoolBroken
 from pilotmtc.executor.progress import EVERY_S
-from pilotmtc.model import CampaignId, Pilot, PilotDescription
+from pilotmtc.model import CampaignId, Pilot, PilotDescription, TaskId
 from pilotmtc.protocol.client.pilots import DrainPilot, GetPilots
 from pilotmtc.session.link import StoreLink
 from pilotmtc.session.look.follow import get_campaign
-from pilotmtc.session.run.own_pilot import OwnPilot
+from pilotmtc.session.run.own_pilot import NothingFits, OwnPilot
 from pilotmtc.states import PILOT_FINAL, PilotState
 
 log = logging.getLogger(__name__)
@@ -36,18 +36,22 @@ class Keeper:
         Any pilot of the store may have the calls: it starts one of its own only if there is none.
     tick
         Is called from time to time, and told whether it is for the last time.
+    unfit
+        Is told which tasks can never run, and why.
     ahead
         An agent for the first pilot of its own on this machine, which is there already.
     """
 
     def __init__(
         self, link: StoreLink, description: PilotDescription, campaign: CampaignId, *, shared: bool,
-        tick: Callable[[bool], None] | None = None, ahead: pilots.AgentAhead | None = None,
+        unfit: Callable[[list[TaskId], UsageError], None], tick: Callable[[bool], None] | None = None,
+        ahead: pilots.AgentAhead | None = None,
     ) -> None:  # fmt: skip
         self._link = link
         self._campaign = campaign
         self._shared = shared
         self._description = structs.replace(description, campaign=campaign, idle_s=description.idle_s or IDLE_S)
+        self._unfit = unfit
         self._tick = tick
         self._ahead = ahead
         self._own: OwnPilot | None = None
@@ -112,6 +116,8 @@ class Keeper:
                     self._look()
                 except SchemaMismatch:
                     raise
+                except NothingFits as error:  # others may come that do
+                    self._unfit(error.tasks, UsageError(error.why))
                 except StoreError as error:  # it may get better: pilots go on meanwhile
                     if not self._troubled:
                         log.warning("pilots of campaign %d cannot be looked after: %s", self._campaign, error)

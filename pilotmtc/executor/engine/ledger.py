@@ -241,14 +241,22 @@ class Ledger:
 
     def refused(self, rows: Iterable[Row], error: BaseException) -> list[Ending]:
         """Take note that the store does not take `rows`; return which futures end by that, and how."""
-        ended: list[Ending] = []
         with self._lock:
-            for row in rows:
-                if row.future in self._live:
-                    late = self._drop(row.future, error)
-                    self._failed += 1
-                    ended += [(row.future, error), *late] if row.future.begin() else late
-            self._changed.notify()
+            return self._fail([row.future for row in rows], error)
+
+    def unfit(self, tasks: Iterable[TaskId], error: BaseException) -> list[Ending]:
+        """Take note that these tasks can never run; return which futures end by that, and how."""
+        with self._lock:
+            return self._fail([self._tasks[task] for task in tasks if task in self._tasks], error)
+
+    def _fail(self, futures: Iterable[Future], error: BaseException) -> list[Ending]:
+        ended: list[Ending] = []
+        for future in futures:
+            if future in self._live:
+                late = self._drop(future, error)
+                self._failed += 1
+                ended += [(future, error), *late] if future.begin() else late
+        self._changed.notify()
         return ended
 
     # -- for who follows --------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import msgspec
 
 from pilotmtc.errors import ConfigError, PilotMTCError, StoreError, SubmitRejected, UsageError
-from pilotmtc.model import Campaign, CampaignId, Pilot, PilotDescription
+from pilotmtc.model import Campaign, CampaignId, Pilot, PilotDescription, TaskId
 from pilotmtc.pilots import start as start_pilot
 from pilotmtc.pilots.agents import LocalAgent
 from pilotmtc.pilots.capacity import why_never
@@ -30,6 +30,15 @@ _TELL_S = 5.0
 # What a pilot's start and end may take of its walltime: a task that had the rest can have no more of another.
 _SPARE = 0.2
 _SPARE_S = 60.0
+
+
+class NothingFits(UsageError):
+    """Nothing that is left of a campaign can run in its pilots: `why`, as for the first of these `tasks`."""
+
+    def __init__(self, campaign: CampaignId, why: str, tasks: list[TaskId]) -> None:
+        super().__init__(f"{why}. What is left stays in campaign {campaign}, for pilotmtc edit and run --resume")
+        self.why = why
+        self.tasks = tasks
 
 
 class OwnPilot:
@@ -208,21 +217,21 @@ class OwnPilot:
             return True
         if counts.get(TaskState.CLAIMED) or counts.get(TaskState.RUNNING):
             return True
-        words, others = self._unfit(pilot, campaign)
+        words, tasks, others = self._unfit(pilot, campaign)
         if not words or get_campaign(self._link, campaign.id).counts != counts:  # it has moved on meanwhile
             return True
         if not others and not self._submitting():
-            raise UsageError(
-                f"{words}; ask for less, or for other nodes. What is left stays in campaign {campaign.id}, for "
-                "pilotmtc edit and run --resume"
-            )
+            raise NothingFits(campaign.id, f"{words}; ask for less, or for other nodes", tasks)
         return False
 
-    def _unfit(self, pilot: Pilot, campaign: Campaign) -> tuple[str, bool]:
-        """Return why nothing that is ready fits in `pilot`, empty if some does; and whether others may run it."""
+    def _unfit(self, pilot: Pilot, campaign: Campaign) -> tuple[str, list[TaskId], bool]:
+        """Return why nothing that is ready fits in `pilot`, empty if some does; what that is; and whether others may
+        run it.
+        """
         seen = [pilot, *self._link.call(GetPilots(live=True)).pilots]
         limited = {limit.name for limit in self._link.call(GetLimits()).limits}
         words, others = "", False
+        tasks: list[TaskId] = []
         for page in pages(self._link, Filter(campaign=campaign.id, states=(TaskState.READY,))):
             for task in page:
                 # All of the walltime is before the next one.
@@ -231,10 +240,11 @@ class OwnPilot:
                     for one in seen
                 ]
                 if not mine:
-                    return "", False
+                    return "", [], False
+                tasks.append(task.id)
                 words = words or f"task {task.id} can never run here: pilot {pilot.id} {mine}"
                 others = others or not all(theirs)
-        return words, others
+        return words, tasks, others
 
 
 def _over(campaign: Campaign) -> int:

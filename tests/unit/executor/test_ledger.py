@@ -77,6 +77,17 @@ def test_calls_are_sent_in_order_and_get_their_tasks(books: Books) -> None:
     assert futures[1].result(0) == 5
 
 
+def test_calls_that_can_never_run_fail_alone(books: Books) -> None:
+    large, other = books.call(), books.call()
+    books.send()
+    error = UsageError("it needs 500 cores")
+    end_all(books.ledger.unfit([TaskId(1), TaskId(9)], error))
+    assert large.exception(0) is error
+    assert not other.done()
+    assert books.take().cancel == (1,)
+    assert books.ledger.counts()[1][TaskState.FAILED] == 1
+
+
 def test_call_waits_until_its_inputs_have_tasks(books: Books) -> None:
     first = books.call()
     second = books.call(first)
