@@ -140,6 +140,11 @@ def test_calls_that_fail(user: User) -> None:
     assert [type(error) for error in errors] == [type(None), ValueError, TypeError]
 
 
+def test_how_to_go_on_names_the_site_once(user: User) -> None:
+    done = user.cli("map", "work:root", "--site", "local", ":::", "-1", code=1)
+    assert "to make 1 failed call again: pilotmtc --site local map work:root --resume ::: -1" in done.err
+
+
 def test_worker_that_dies(user: User) -> None:
     done = user.cli("map", "work:die", ":::", "1", code=1)
     assert "its worker ended with exit code 3" in done.record["error"]

@@ -198,7 +198,7 @@ def _again(function: str, lists: Sequence[str], rows: "Source") -> str:
     """Return the end of a sentence: the command that goes on."""
     import shlex
 
-    given = {option.name or "" for option in map.params} - {"resume"}
+    given = {option.name or "" for option in map.params} - {"resume", "site", "store"}  # `hint` knows these
     line = hint(" ".join(["map", function, "--resume", *typed(given), *[shlex.quote(word) for word in lists]]))
     if len(line) > _LONGEST_HINT:
         line = f"{hint(f'map {function} --resume')} with the options and values of this one behind it"
