@@ -243,6 +243,8 @@ def _longer(line: str, fields: tuple[str, ...], ends: Sequence[str]) -> str:
     """Return a shell line with more arguments at the end."""
     line = line.rstrip(" \t\n")
     behind = read_shell(line, fields).behind
+    if behind.startswith("the comment") and len(list(split(line.rpartition("#")[2], fields))) > 1:
+        return line  # a value that is mentioned there only is one that the command is not to have
     if behind:
         raise UsageError(
             f"the command mentions no value, so {' '.join(ends)} would be added at its end, and behind {behind} "

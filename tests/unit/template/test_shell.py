@@ -221,6 +221,11 @@ def test_values_are_added_only_where_they_are_arguments(command: str, behind: st
         make_template(command, ["1"])
 
 
+def test_value_that_only_a_comment_mentions_is_not_added() -> None:
+    for command in ("echo a # {}", "echo a  # run {1} of many", "make\n# {}"):
+        assert make_template(command, ["1"]).command == (command,)
+
+
 def test_values_are_added_behind_what_takes_arguments() -> None:
     for command in ("echo", "echo a > b", "cd a && echo  ", "echo a # b\necho", "echo '# a;'", "A=1 echo"):
         assert make_template(command, ["1"]).command == (f"{command.rstrip()} {{1}}",)
