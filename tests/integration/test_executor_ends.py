@@ -308,6 +308,14 @@ def test_store_that_cannot_be(tmp_path: Path) -> None:
 # -- what it survives ---------------------------------------------------------------------------------------------
 
 
+def test_pilot_that_is_refused_breaks_the_pool_and_says_why(place: Place) -> None:
+    with PilotExecutor(store=place.store, scheduler="condor", login="-", walltime="5m") as pool:
+        error = pool.submit(pow, 2, 3).exception(LIMIT_S)
+    assert isinstance(error, PoolBroken)
+    assert str(error).startswith("pilot ")
+    assert str(error).endswith("never a whole host: say how many cores a node has")
+
+
 def test_pilot_that_is_killed_is_replaced(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     with place.pool() as pool:
         assert pool.submit(abs, -1).result(LIMIT_S) == 1

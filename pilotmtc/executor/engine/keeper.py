@@ -132,8 +132,9 @@ class Keeper:
     def _start(self) -> None:
         campaign = get_campaign(self._link, self._campaign)
         start = partial(pilots.start, ahead=self._ahead)
-        self._own = OwnPilot(self._link, self._description, submitting=lambda: False, start=start)
-        self._own.start(campaign)
+        own = OwnPilot(self._link, self._description, submitting=lambda: False, start=start)
+        own.start(campaign)
+        self._own = own
 
     def _look(self) -> None:
         own = self._own
