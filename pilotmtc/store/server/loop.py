@@ -190,6 +190,9 @@ class Server:
         """Wake requests that wait for the changes of the last commits."""
         wakeup = self.file.store.take_wakeup()
         self._long_polls.tell(wakeup, now)
+        self._prepare(wakeup, now)
+
+    def _prepare(self, wakeup: Wakeup, now: float) -> None:
         with _tolerating("what comes next is not known"):
             self._look_ahead(wakeup, now)
 
@@ -311,9 +314,12 @@ class Server:
         self._joined = []
         replies = self.file.ask([ticket.request for ticket in tickets], self.connections.log_path, self._join)
         self._settle(tickets, replies, now)
-        self._tell(now)
+        wakeup = self.file.store.take_wakeup()
+        self._long_polls.tell(wakeup, now)
         if self._joined:  # what goes on waiting now has seen all that was told
             self._settle(self._joined, replies[len(tickets) :], now)
+        self.connections.flush(now)  # before all else that there is to do
+        self._prepare(wakeup, now)
 
     def _join(self, wakeup: Wakeup) -> Iterator[AnyRequest]:
         began = time.monotonic()
