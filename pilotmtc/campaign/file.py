@@ -309,9 +309,12 @@ class _Reader:
             sources.append(file(self._base / os.path.expanduser(name)))
         if "params" in has:
             rows = has["params"]
-            fields = tuple(rows[0])
-            check_fields(fields, "params")
-            kept = [tuple(row[field] for field in fields) for row in rows]
+            if isinstance(rows[0], tuple):
+                fields, kept = tuple([str(number) for number in range(1, len(rows[0]) + 1)]), rows
+            else:
+                fields = tuple(rows[0])
+                check_fields(fields, "params")
+                kept = tuple([tuple([row[field] for field in fields]) for row in rows])
             sources.append(Source(fields, lambda: iter(kept), size=len(kept)))
         for name, values in has.get("grid", {}).items():
             if isinstance(values, str):

@@ -187,16 +187,31 @@ def _axis(value: object) -> tuple[str, ...] | str:
     return tuple(word(item) for item in value)
 
 
-def records(value: object) -> tuple[dict[str, str], ...]:
-    """Read an array of tables with the same keys."""
+def records(value: object) -> tuple[dict[str, str], ...] | tuple[tuple[str, ...], ...]:
+    """Read an array of tables with the same keys; or of values, or arrays of values, that go by position."""
     if not isinstance(value, list) or not value:
-        raise UsageError(f"{shown(value)} is not an array of tables: write [{{ a = 1, b = 2 }}, {{ a = 3, b = 4 }}]")
+        raise UsageError(
+            f"{shown(value)} is not an array: write [{{ a = 1, b = 2 }}, {{ a = 3, b = 4 }}], or [1, 2] for "
+            "values that {} stands for"
+        )
+    if not any(isinstance(item, dict) for item in value):
+        return _positional(value)
     rows = tuple(texts(item) for item in value)
     for number, row in enumerate(rows, 1):
         if not row:
             raise UsageError(f"row {number} is empty: its keys must name the parameters")
         if odd := sorted(row.keys() ^ rows[0].keys()):
             raise UsageError(f"row {number} and the first differ in {odd[0]!r}: all must have the same keys")
+    return rows
+
+
+def _positional(value: list[object]) -> tuple[tuple[str, ...], ...]:
+    rows = tuple(tuple(map(word, item)) if isinstance(item, list) else (word(item),) for item in value)
+    for number, row in enumerate(rows, 1):
+        if not row:
+            raise UsageError(f"row {number} is empty: give it values")
+        if len(row) != len(rows[0]):
+            raise UsageError(f"row {number} has {len(row)} values, and the first {len(rows[0])}: all must have as many")
     return rows
 
 

@@ -37,6 +37,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Look": {
         "status": ("look.status", "Show campaigns and pilots."),
+        "show": ("look.show", "Show a campaign, or the command or file that makes it again."),
         "tui": ("look.tui", "Watch and steer pilots and tasks on a full screen."),
         "top": ("look.top", "Watch pilots, campaigns and what needs attention, as plain text."),
         "tasks": ("look.tasks", "List tasks, by state, campaign, name, exit code..."),

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Unpack
+from typing import Literal, Unpack
 
 from pilotmtc.campaign.submit import TaskSpec
 from pilotmtc.errors import PilotMTCError, UsageError
@@ -233,6 +233,29 @@ class Session(Functions, Queries, Maintenance):
         """
         found = get_campaign(self._link, campaign)
         return add(self._link, found, as_source(params), new_only=new_only, again=again)
+
+    def show(self, campaign: int | str, *, form: Literal["command", "toml"] = "toml") -> str:
+        """Return what makes a campaign again.
+
+        Parameters
+        ----------
+        form
+            ``"toml"``: the text of a campaign file. ``"command"``: the command line ``pilotmtc submit ...``, quoted for
+            a shell.
+
+        Raises
+        ------
+        UsageError
+            If there is no such campaign, or if it cannot be said so; the text names what.
+        """
+        from pilotmtc.session.submit.again import campaign_file, command_line, joined  # most sessions need none
+
+        found = get_campaign(self._link, campaign)
+        if form == "toml":
+            return campaign_file(self._link, found)
+        if form == "command":
+            return joined(command_line(self._link, found))
+        raise UsageError(f'form={form!r} is neither "toml" nor "command": choose one')
 
     def _take_back(self, key: str) -> None:
         """Cancel the submitted part of a campaign whose submission has failed: the user does not know its number."""

@@ -105,6 +105,36 @@ class GetTask(Request[TaskDetail], frozen=True, tag="task"):
     task: TaskId
 
 
+class Dependency(Struct, frozen=True, array_like=True, gc=False):
+    """`task` waits for `needs`; `well` is as in `After`."""
+
+    task: TaskId
+    needs: TaskId
+    well: bool
+
+
+class Dependencies(Reply, frozen=True):
+    """A page. `next` is the `after` of the following page; `(0, 0)`: this was the last one."""
+
+    dependencies: tuple[Dependency, ...]
+    next: tuple[int, int] = (0, 0)
+
+
+class GetDependencies(Request[Dependencies], frozen=True, tag="dependencies"):
+    """Get a page of what tasks of a campaign wait for, or have waited for, in order of `task` and `needs`.
+
+    Attributes
+    ----------
+    after
+        The task, and what it needs, behind which the page begins.
+    """
+
+    handling = Handling(said_by=CLIENTS, effect=Effect.READ, bulky_reply=True)
+
+    campaign: CampaignId
+    after: tuple[int, int] = (0, 0)
+
+
 class Output(Reply, frozen=True):
     """The answer to `GetOutput`.
 

@@ -19,9 +19,9 @@ AGENT = {
 }  # fmt: skip
 KEY = AGENT | {
     "Cancel", "CancelPilot", "CreatePilot", "DeleteCampaign", "DrainPilot", "Edit", "Explain", "GetCalls",
-    "GetCampaigns", "GetChanges", "GetHistory", "GetKinds", "GetLimits", "GetOutput", "GetOverview", "GetPilotView",
-    "GetReturned", "GetSpans", "GetStore", "GetTail", "GetTask", "GetTasks", "GetWords", "HoldCampaign",
-    "RenameCampaign", "ReopenCampaign", "Retry", "SetHalt", "SetLimits", "ShareCampaign", "Submit",
+    "GetCampaigns", "GetChanges", "GetDependencies", "GetHistory", "GetKinds", "GetLimits", "GetOutput",
+    "GetOverview", "GetPilotView", "GetReturned", "GetSpans", "GetStore", "GetTail", "GetTask", "GetTasks", "GetWords",
+    "HoldCampaign", "RenameCampaign", "ReopenCampaign", "Retry", "SetHalt", "SetLimits", "ShareCampaign", "Submit",
 }  # fmt: skip
 ASKING = {"BeginSubmit", "Finish", "GetJobs", "PutValue", "ReportJobs", "RevokeKey"}
 PEERS = {

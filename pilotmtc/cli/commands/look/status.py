@@ -65,7 +65,7 @@ def status(wanted: tuple[int | str, ...], limit: int, as_json: bool) -> None:
             )
             return
         if len(wanted) == len(campaigns) == 1:
-            _one(campaigns[0], session)
+            put_campaign(campaigns[0], session)
         elif wanted:
             streams.put_table(_COLUMNS, [_row(one) for one in campaigns])
         else:
@@ -128,7 +128,8 @@ def _row(campaign: "Campaign") -> tuple[str, ...]:
     )
 
 
-def _one(campaign: "Campaign", session: "Session") -> None:
+def put_campaign(campaign: "Campaign", session: "Session") -> None:
+    """Write what a campaign is, and how many of its tasks are in which state."""
     colour = streams.has_colour(sys.stdout)
     rows = [
         ("campaign", f"{campaign.id}{f' ({campaign.name})' if campaign.name else ''}"),

@@ -22,7 +22,17 @@ from pilotmtc.model import (
 )
 from pilotmtc.protocol.client.maintenance import GetStore, StoreInfo
 from pilotmtc.protocol.client.pilots import GetPilots, Pilots
-from pilotmtc.protocol.client.tasks import GetOutput, GetTask, GetTasks, Output, TaskDetail, Tasks
+from pilotmtc.protocol.client.tasks import (
+    Dependencies,
+    Dependency,
+    GetDependencies,
+    GetOutput,
+    GetTask,
+    GetTasks,
+    Output,
+    TaskDetail,
+    Tasks,
+)
 from pilotmtc.protocol.client.watch import Changes, GetChanges
 from pilotmtc.protocol.records import Neighbour
 from pilotmtc.states import TASK_FINAL, Cause, PilotState, TaskState
@@ -30,6 +40,7 @@ from pilotmtc.store.attempt_id import LAST_ATTEMPT, attempt_id, split_attempt_id
 from pilotmtc.store.file.large_outputs import place
 from pilotmtc.store.file.maintenance import size_of
 from pilotmtc.store.file.pilot_status import LIVES
+from pilotmtc.store.file.sql import IN_LIST, id_list
 from pilotmtc.store.file.transaction import TASK_STATES, Transaction
 from pilotmtc.store.ownership.filesystem import opening_of
 from pilotmtc.store.requests.handlers import handles
@@ -51,6 +62,10 @@ _NEEDS = """SELECT t.id, t.state, d.well FROM dependency AS d JOIN task AS t ON 
     WHERE d.task_id = ? LIMIT 100"""
 _NEEDED_BY = """SELECT t.id, t.state, d.well FROM dependency AS d JOIN task AS t ON t.id = d.task_id
     WHERE d.needs_id = ? LIMIT 100"""
+_DEPENDENCIES = """SELECT d.task_id, d.needs_id, d.well FROM dependency AS d INDEXED BY dependency_task
+    WHERE (d.task_id, d.needs_id) > (?, ?) AND d.task_id <= ? ORDER BY d.task_id, d.needs_id LIMIT ?"""
+_CAMPAIGN_IDS = "SELECT first_id, last_id FROM campaign WHERE id = ?"
+_IS_OF = f"SELECT id FROM task WHERE id {IN_LIST} AND campaign_id = ?"
 # The output of the newest attempt in a range of ids.
 _OUTPUT = """SELECT a.id, a.pilot_id, coalesce(o.stdout, x''), coalesce(o.stderr, x''), a.stdout_bytes, a.stderr_bytes,
     a.stdout_path, a.stderr_path FROM attempt AS a LEFT JOIN output AS o ON o.id = a.id
@@ -184,6 +199,21 @@ def _places(tx: Transaction, pilot: int, *paths: str | None) -> list[str | None]
         return [None, None]
     (directory,) = tx.execute(_DIRECTORY, (pilot,)).fetchone() or (None,)
     return [place(tx.store_path, path, directory) for path in paths]
+
+
+@handles(GetDependencies)
+def get_dependencies(tx: Transaction, request: GetDependencies) -> Dependencies:
+    """Return a page of what tasks of a campaign wait for."""
+    row = tx.execute(_CAMPAIGN_IDS, (request.campaign,)).fetchone()
+    if row is None or not tx.caches.has_dependencies:
+        return Dependencies(())
+    first, last = row
+    found = tx.execute(_DEPENDENCIES, (*max(request.after, (first, 0)), last, _PAGE)).fetchall()
+    own = {id_ for (id_,) in tx.execute(_IS_OF, (id_list({task for task, _, _ in found}), request.campaign))}
+    return Dependencies(
+        tuple([Dependency(TaskId(task), TaskId(need), bool(well)) for task, need, well in found if task in own]),
+        found[-1][:2] if len(found) == _PAGE else (0, 0),
+    )
 
 
 @handles(GetTask)
