@@ -19,7 +19,7 @@ from pilotmtc.agent.crews.local import LocalCrew
 from pilotmtc.agent.functions.pool import FunctionPool
 from pilotmtc.agent.leftovers import send_spool, take_in
 from pilotmtc.agent.loop import Loop
-from pilotmtc.agent.node import allowance, core_claims
+from pilotmtc.agent.node import allowance, core_claims, memory_groups
 from pilotmtc.agent.node.capture import Captures
 from pilotmtc.agent.node.outputs import Outputs
 from pilotmtc.agent.node.process import ProcessLauncher
@@ -163,6 +163,7 @@ def post_mortem(url: str, pilot: PilotId, directory: Path, reason: str) -> int:
         client.call(EndPilot(pilot, PilotState.FAILED, reason))
     finally:
         client.close()
+        memory_groups.give_back(resource.getrlimit(guard.MARK)[0])
     _log.info("pilot %s: %s; %d results were in the spool", pilot, reason, sent)
     return 0
 

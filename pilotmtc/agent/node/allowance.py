@@ -3,10 +3,11 @@
 All files are read below `root`, so that tests can provide others.
 """
 
-import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+from pilotmtc.system.control_groups import own_and_above, read
 
 _QUOTA = re.compile(r"(\d+)\s+(\d+)")
 _MIB = 1 << 20
@@ -38,75 +39,25 @@ def memory(there: int, env: Mapping[str, str], cores: int = 0, root: Path = _ROO
 
 def _quotas(root: Path) -> Iterator[float]:
     """Yield the quota of CPUs of each control group that this process is in."""
-    for directory in _groups(root, ""):
-        if found := _QUOTA.fullmatch(_read(directory / "cpu.max")):  # else "max"
+    for directory in own_and_above("", root):
+        if found := _QUOTA.fullmatch(read(directory / "cpu.max")):  # else "max"
             yield _ratio(found[1], found[2])
-    for directory in _groups(root, "cpu"):
-        quota, period = _read(directory / "cpu.cfs_quota_us"), _read(directory / "cpu.cfs_period_us")
+    for directory in own_and_above("cpu", root):
+        quota, period = read(directory / "cpu.cfs_quota_us"), read(directory / "cpu.cfs_period_us")
         if quota.isdecimal() and period.isdecimal():  # else -1
             yield _ratio(quota, period)
 
 
 def _memory_limits(root: Path) -> Iterator[int]:
     for controller, name in (("", "memory.max"), ("memory", "memory.limit_in_bytes")):
-        for directory in _groups(root, controller):
-            text = _read(directory / name)
+        for directory in own_and_above(controller, root):
+            text = read(directory / name)
             if text.isdecimal() and 0 < int(text) < _UNLIMITED:
                 yield int(text)
 
 
 def _ratio(quota: str, period: str) -> float:
     return int(quota) / max(int(period), 1)
-
-
-def _groups(root: Path, controller: str) -> Iterator[Path]:
-    """Yield the directories of this process's control group and its parents; controller "" means version 2."""
-    own = _own_group(root, controller)
-    mount = _mount(root, controller)
-    if own is None or mount is None:
-        return
-    top, point = mount
-    # In a container, the file system may start at the container's own group, or not show it at all.
-    inside = os.path.relpath(own, top) if own == top or own.startswith(top.rstrip("/") + "/") else "."
-    base = root / point.lstrip("/")
-    path = (base / inside).absolute()
-    while True:
-        yield path
-        if path == base.absolute():
-            return
-        path = path.parent
-
-
-def _own_group(root: Path, controller: str) -> str | None:
-    for line in _read(root / "proc/self/cgroup").splitlines():
-        number, _, rest = line.partition(":")
-        names, _, path = rest.partition(":")
-        if (controller in names.split(",")) if controller else number == "0" and not names:
-            return os.path.normpath(path)
-    return None
-
-
-def _mount(root: Path, controller: str) -> tuple[str, str] | None:
-    """Return the group at the root of a hierarchy's file system, and its mount point."""
-    for line in _read(root / "proc/self/mountinfo").splitlines():
-        before, _, after = line.partition(" - ")
-        fields, more = before.split(" "), after.split(" ")
-        if len(fields) < 5 or len(more) < 3:
-            continue
-        if (more[0] == "cgroup" and controller in more[2].split(",")) if controller else more[0] == "cgroup2":
-            return _unescaped(fields[3]), _unescaped(fields[4])
-    return None
-
-
-def _unescaped(text: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:  # it does not exist or may not be read, so it sets no limit
-        return ""
 
 
 # -- schedulers' jobs ------------------------------------------------------------------------------------------
@@ -137,7 +88,7 @@ def _job_memory(env: Mapping[str, str], cores: int, root: Path) -> Iterator[int]
 def _machine_ad(env: Mapping[str, str], root: Path) -> dict[str, int]:
     """Return the numbers in the description of HTCondor's slot."""
     path = env.get("_CONDOR_MACHINE_AD", "")
-    text = _read(root / path.lstrip("/")) if path.startswith("/") else ""
+    text = read(root / path.lstrip("/")) if path.startswith("/") else ""
     return {name: int(value) for name, value in re.findall(r"^(Cpus|Memory) = (\d+)$", text, re.MULTILINE)}
 
 

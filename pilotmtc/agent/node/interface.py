@@ -3,9 +3,11 @@
 import errno
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from pilotmtc.agent.core.events import Start
+from pilotmtc.agent.node.memory_groups import MemoryGroups
 from pilotmtc.errors import TaskError
 from pilotmtc.resources.slots import Slot
 from pilotmtc.states import Cause
@@ -30,8 +32,8 @@ class Process:
 
     __slots__ = (
         "append", "attempt", "began", "cause", "cores", "err", "err_path", "fd", "first", "grace_s", "here",
-        "keep_bytes", "kill_at", "kills", "mark", "memory_bytes", "out", "out_path", "over", "peak", "pid", "slot",
-        "started_at", "task", "wide",
+        "keep_bytes", "kill_at", "kills", "mark", "memory_bytes", "memory_group", "out", "out_path", "over", "peak",
+        "pid", "slot", "started_at", "task", "wide",
     )  # fmt: skip
 
     def __init__(self, task: int, attempt: int, slot: str) -> None:
@@ -54,6 +56,7 @@ class Process:
         self.kills = 0  # how often SIGKILL was sent
         self.mark = 0  # the mark of the process and its descendants, see `guard`
         self.memory_bytes = 0
+        self.memory_group: Path | None = None  # in which the kernel limits it
         self.peak = 0
         self.out_path: str | None = None
         self.err_path: str | None = None
@@ -68,6 +71,11 @@ class Launcher(Protocol):
     @property
     def mark(self) -> int:
         """The mark of this process and its children except tasks, as in `guard`; 0: there are no marks."""
+        ...
+
+    @property
+    def memory_groups(self) -> MemoryGroups | None:
+        """Where the kernel limits the memory of tasks; None if it does not."""
         ...
 
     @property

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pilotmtc.agent import guard
 from pilotmtc.agent.core.events import Start, Wide
-from pilotmtc.agent.node import gpus, mpi
+from pilotmtc.agent.node import gpus, memory_groups, mpi
 from pilotmtc.agent.node.capture import Captures
 from pilotmtc.agent.node.interface import NO_ROOM, LaunchError, Process
 from pilotmtc.errors import UsageError
@@ -62,6 +62,8 @@ class ProcessLauncher:
     ----------
     mark
         Of this process and all that it starts, but for tasks, each of which has its own; 0 if there can be none.
+    memory_groups
+        Where the kernel limits the memory of tasks; None if it does not.
     pin
         As given.
     """
@@ -91,6 +93,7 @@ class ProcessLauncher:
         mark, self._no_mark = resource.getrlimit(guard.MARK)
         self.mark = mark if mark > 0 and not mark & _TASKS else guard.take_mark()
         self._marks = 0  # given so far
+        self.memory_groups = memory_groups.take(self.mark) if self.mark else None
         # Tasks must not inherit that Python ignores some. Of others the C library would first ask how they are handled.
         self._defaults = [int(number) for number in signal.valid_signals()]
 
@@ -131,6 +134,7 @@ class ProcessLauncher:
         process.wide = start.wide is not None
         process.here = todo.cwd is None
         process.grace_s = start.resources.grace_s
+        process.memory_bytes = start.resources.memory_bytes * (len(slots) if start.wide is not None else 1)
         if start.resources.signal_first:
             process.first = signal.Signals[f"SIG{start.resources.signal_first}"]
         opened: list[int] = []
@@ -197,8 +201,7 @@ class ProcessLauncher:
                 self._marks = (self._marks + 1) & _TASKS or 1
                 process.mark = self.mark + self._marks
                 resource.setrlimit(guard.MARK, (process.mark, self._no_mark))  # the child inherits it
-            with limit_as_found():
-                process.pid = self._spawn(program, argv, env, files)
+            process.pid = self._start(process, program, argv, env, files)
         finally:
             if process.mark:
                 resource.setrlimit(guard.MARK, (self.mark, self._no_mark))
@@ -343,15 +346,40 @@ class ProcessLauncher:
                     return True
         return False
 
-    def _spawn(self, program: str, argv: list[str], env: Mapping[str, str], files: list[tuple[int, int, int]]) -> int:
+    def _start(
+        self, process: Process, program: str, argv: list[str], env: Mapping[str, str], files: list[tuple[int, int, int]]
+    ) -> int:
+        """Start the process, in a group that limits its memory if there is one."""
+        groups = self.memory_groups
+        group = groups.make(process.mark - self.mark, process.memory_bytes) if groups and process.memory_bytes else None
+        if groups is None or group is None:
+            return self._spawn(program, argv, env, files)
         try:
-            return os.posix_spawn(
-                program, argv, env, file_actions=files, setsid=True, setsigdef=self._defaults, setsigmask=()
-            )
+            pid = self._spawn(program, argv, env, files, group)
+        except memory_groups.NotEntered:
+            groups.end(group)
+            return self._spawn(program, argv, env, files)
+        except BaseException:
+            groups.end(group)
+            raise
+        process.memory_group = group
+        return pid
+
+    def _spawn(
+        self, program: str, argv: list[str], env: Mapping[str, str], files: list[tuple[int, int, int]],
+        group: Path | None = None,
+    ) -> int:  # fmt: skip
+        try:
+            if group is not None:
+                return memory_groups.spawn(group, program, argv, env, files)
+            with limit_as_found():
+                return os.posix_spawn(
+                    program, argv, env, file_actions=files, setsid=True, setsigdef=self._defaults, setsigmask=()
+                )
         except OSError as error:
             if error.errno == errno.ENOEXEC:  # a script without its first line: what a shell would do
                 script = f"./{program}" if program.startswith(("-", "+")) else program  # not to be taken for an option
-                return self._spawn("/bin/sh", ["/bin/sh", script, *argv[1:]], env, files)
+                return self._spawn("/bin/sh", ["/bin/sh", script, *argv[1:]], env, files, group)
             if error.errno in NO_ROOM:
                 raise
             self._programs.clear()
@@ -364,8 +392,10 @@ class ProcessLauncher:
             raise LaunchError(f"{program!r}: {error}") from error
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close what is open, and remove control groups."""
         os.close(self._null)
+        if self.memory_groups is not None:
+            self.memory_groups.close()
 
 
 def pin_late(process: Process) -> None:

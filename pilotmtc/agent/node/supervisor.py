@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pilotmtc.agent.core.events import Report, Start, Stop
 from pilotmtc.agent.node.interface import NO_ROOM, Launcher, LaunchError, Process
-from pilotmtc.agent.node.memory_limit import over_limit
+from pilotmtc.agent.node.memory_limit import KernelKills, over_limit
 from pilotmtc.agent.node.mpi import remedy, remove_files
 from pilotmtc.agent.node.outputs import Outputs
 from pilotmtc.agent.node.process import pin_late
@@ -34,6 +34,7 @@ KILLS = 10  # once a second; what lives on after that is stuck in the kernel, or
 # bound when its memory is first looked at.
 SHORT_S = 0.003
 SAMPLE_S = (0.05, 0.5, 2.0, 10.0, 60.0)  # ages at which a task's memory is looked at
+KILLED = -signal.SIGKILL
 WORDS = {Cause.TIMEOUT: "over its time limit", Cause.OOM: "over its memory limit"}
 
 
@@ -73,6 +74,7 @@ class Supervisor:
         # The kernel hands a vfork child its parent's peak: below that, ru_maxrss says nothing about the task.
         self._floor = 0
         self._typical_s = 1.0  # elapsed time of tasks, lately
+        self._kernel_kills = KernelKills()
         self._identity = _identity(directory)
         self.unfit = ""  # why tasks cannot run here as they should
 
@@ -104,9 +106,7 @@ class Supervisor:
         resources = start.resources
         if resources.time_limit_s:
             self._timer(process.began + resources.time_limit_s, process)
-        if resources.memory_bytes:
-            here = len([slot for slot in start.slots if slot.node == self.name]) if start.wide is not None else 1
-            process.memory_bytes = resources.memory_bytes * here
+        if process.memory_bytes and process.memory_group is None:
             self._limited[process.pid] = process
         self._samples[0].append((process.began + SAMPLE_S[0], process))
         process.keep_bytes = start.template.max_output_bytes
@@ -150,6 +150,7 @@ class Supervisor:
         self._by_task.pop(process.task, None)
         self._limited.pop(process.pid, None)
         signal_group(process.pid, signal.SIGKILL)
+        self._end_memory_group(process)
         os.waitpid(process.pid, 0)
         if process.fd >= 0:
             os.close(process.fd)
@@ -193,6 +194,7 @@ class Supervisor:
             self._linger_at = now + LINGER_S
             return None
         signal_group(pid, signal.SIGKILL)  # the rest of its group; before the reap, which frees the number
+        group_peak, out_of_memory = self._end_memory_group(process)
         _, status, usage = os.wait4(pid, 0)
         elapsed = now - process.began
         self._forget(process)
@@ -202,17 +204,20 @@ class Supervisor:
             return None
         self._typical_s += (elapsed - self._typical_s) * 0.05
         code, number = (ended, None) if ended >= 0 else (None, -ended)
-        cause = process.cause
-        if cause is None:
-            cause = Cause.EXIT if number is None else Cause.SIGNAL
-            message = None
-        else:
-            message = WORDS.get(cause)
+        if out_of_memory and ended and process.cause is None:
+            process.cause = Cause.OOM
         peak = usage.ru_maxrss * 1024
         if peak > self._floor:
             self._floor = processes.peak_memory(os.getpid())  # the agent may have grown
         if peak <= self._floor:
             peak = process.peak
+        peak = group_peak or peak
+        cause = process.cause
+        if cause is None:
+            cause = Cause.EXIT if number is None else Cause.SIGNAL
+            message = self._kernel_kills.likely(process.began, peak, now) if KILLED in (ended, 128 - ended) else None
+        else:
+            message = WORDS.get(cause)
         out_taken, err_taken = self._outputs.collect(process)
         out, out_size, out_path, out_lost, out_crc = out_taken
         err, err_size, err_path, err_lost, err_crc = err_taken
@@ -263,6 +268,9 @@ class Supervisor:
             self._sweep_at = now + SWEEP_S
             self._look_at_directory()
             self._sweep()
+            self._kernel_kills.look(now)
+            if self._launcher.memory_groups is not None:
+                self._launcher.memory_groups.tidy()
             if self._limited:
                 for process in over_limit(self._limited.values()):
                     self._stop(process, Cause.OOM, min(process.grace_s, GRACE_S), now)
@@ -347,14 +355,21 @@ class Supervisor:
     def _forget(self, process: Process) -> None:
         del self._live[process.pid]
         self._by_task.pop(process.task, None)
-        if process.memory_bytes:
-            del self._limited[process.pid]
+        self._limited.pop(process.pid, None)
         if process.wide:
             remove_files(self._directory, process.task, process.attempt)
+
+    def _end_memory_group(self, process: Process) -> tuple[int, bool]:
+        """End all of a task with its control group, if it has one; as `MemoryGroups.end`."""
+        groups = self._launcher.memory_groups
+        if groups is None or process.memory_group is None:
+            return 0, False
+        return groups.end(process.memory_group)
 
     def _give_up(self, process: Process, now: float) -> list[Result]:
         """Return a result for a task that cannot be killed, so that neither its slot nor the pilot waits for it."""
         self._forget(process)
+        self._end_memory_group(process)
         self._immortal.add(process.pid)
         _log.error("process %d of task %d does not end when it is killed", process.pid, process.task)
         if process.over is not None:
