@@ -17,6 +17,7 @@ from pilotmtc.protocol.client.maintenance import GetStore
 from pilotmtc.store.client.client import StoreClient
 from pilotmtc.store.client.connect import connect_store
 from pilotmtc.transport.ssh import link
+from pilotmtc.transport.ssh.dial import dial
 from pilotmtc.transport.ssh.link import SshLink
 from pilotmtc.transport.ssh.url import parse_url
 from tests.integration.test_ssh import Place, places
@@ -188,6 +189,12 @@ def test_slow_connection_is_not_given_up_while_anything_gets_through(sshd: Sshd,
     assert int(channel.read(100)) == size
     channel.close()
     link.close()
+
+
+def test_the_kernel_has_no_limit_of_its_own_for_slow_readers() -> None:
+    """With one, it ends each connection whose reader never has much room, after that time: 45 s it was, at 20 kB/s."""
+    with socket.create_server(("127.0.0.1", 0)) as server, dial(*server.getsockname(), 10.0) as sock:
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
 
 
 def test_connecting_through_a_stalled_way_ends_with_close(sshd: Sshd, client: Client, proxy: Proxy) -> None:

@@ -201,7 +201,7 @@ async def _take_small(screen: Driver, pilot: PilotId) -> None:
 
 async def _take(screen: Driver, name: str, *words: str) -> None:
     """Take a picture once `words`, and what is on every screen, are there."""
-    await screen.see("● live", "q Quit", *words)
+    await screen.see("● live", "? Keys", *words)
     _PICTURES.mkdir(exist_ok=True)
     picture = _PICTURES / f"{name}.svg"
     picture.write_text(screen.app.export_screenshot(title="pilotmtc tui", simplify=True), encoding="utf-8")

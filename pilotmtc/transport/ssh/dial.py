@@ -4,8 +4,6 @@ import socket
 
 from pilotmtc.errors import ConnectError
 
-_SILENT_MS = 30_000
-
 
 def dial(host: str, port: int, timeout_s: float) -> socket.socket:
     """Connect to the first address of `host` that answers.
@@ -28,9 +26,9 @@ def dial(host: str, port: int, timeout_s: float) -> socket.socket:
         try:
             sock.connect(address)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # No TCP_USER_TIMEOUT: it ends connections to slow readers, whose window is never large, although data move.
+            # `SshLink` sees whether they do.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            if user_timeout := getattr(socket, "TCP_USER_TIMEOUT", None):
-                sock.setsockopt(socket.IPPROTO_TCP, user_timeout, _SILENT_MS)
         except OSError as error:
             sock.close()
             trouble = error
