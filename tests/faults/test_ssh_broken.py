@@ -193,7 +193,7 @@ def test_slow_connection_is_not_given_up_while_anything_gets_through(sshd: Sshd,
 
 def test_the_kernel_has_no_limit_of_its_own_for_slow_readers() -> None:
     """With one, it ends each connection whose reader never has much room, after that time: 45 s it was, at 20 kB/s."""
-    with socket.create_server(("127.0.0.1", 0)) as server, dial(*server.getsockname(), 10.0) as sock:
+    with socket.create_server(("127.0.0.1", 0)) as server, dial("127.0.0.1", server.getsockname()[1], 10.0) as sock:
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
 
 
