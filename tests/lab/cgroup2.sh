@@ -5,7 +5,8 @@
 # an emulated machine (qemu without KVM: any machine will do) on this machine's own files, which it cannot change: what
 # it writes is lost with it. There, COMMAND runs in this checkout as the user `nobody`, in a control group that is
 # delegated to that user, and the default one as root, too. DIRECTORY keeps the packages' contents; nothing is installed.
-# This machine must be a Debian for amd64, with a checkout (and .venv) that everybody may read.
+# This machine must be a Debian for amd64. It takes about twenty minutes where others keep all cores busy, too, and then
+# what pilotmtc waits for may take longer there than it waits. Leave the checkout alone meanwhile: the kernel caches it.
 set -eu
 
 if [ $# -lt 1 ] || [ "$(id -u)" != 0 ]; then
@@ -63,7 +64,7 @@ fi
 echo "$checkout" >"$to/first/checkout"
 (cd "$to/first" && find . | ./busybox cpio -o -H newc 2>/dev/null) >"$to/first.cpio"
 printf '%s\n' "$@" >"$to/command"
-LD_LIBRARY_PATH=$(find "$to/root" -name 'libfdt.so.1' -printf '%h:' -quit)$(dirname "$(find "$to/root" -name 'libcapstone.so.4' -print -quit)") \
+LD_LIBRARY_PATH=$(find "$to/root" -name 'lib*.so.*' -printf '%h\n' | sort -u | paste -s -d :) \
     timeout -k 10 1800 "$(command -v qemu-system-x86_64 || echo "$to/root/usr/bin/qemu-system-x86_64")" \
     -L "$to/root/usr/share/qemu" -L "$to/root/usr/share/seabios" -L /usr/share/qemu -L /usr/share/seabios \
     -accel tcg,thread=multi -cpu max -smp 2 -m 2G -nodefaults -no-reboot -display none -monitor none -serial stdio \
