@@ -163,6 +163,12 @@ class Template(Struct, frozen=True, omit_defaults=True):
         Shell lines that each attempt runs before its command, in the same shell; the first that fails ends it.
     shell_program
         The shell, with options, such as ``bash -l``; empty: ``/bin/sh``.
+    retry_on, no_retry_on
+        Causes that are retried (empty: all), and that are not: ``oom``, ``exit:75``; see `pilotmtc.resources.retry`.
+    retry_memory, max_memory_bytes
+        By how much the memory grows after an OOM, and up to which amount; 1 and 0: it does not, and without bound.
+    retry_time
+        By how much the time limit grows after a TIMEOUT.
     """
 
     command: tuple[str, ...]
@@ -180,6 +186,11 @@ class Template(Struct, frozen=True, omit_defaults=True):
     function: Function | None = None
     setup: tuple[str, ...] = ()
     shell_program: str = ""
+    retry_on: tuple[str, ...] = ()
+    no_retry_on: tuple[str, ...] = ()
+    retry_memory: float = 1.0
+    max_memory_bytes: int = 0
+    retry_time: float = 1.0
 
 
 class After(Struct, frozen=True, array_like=True):

@@ -20,6 +20,7 @@ from pilotmtc.model import GRACE_S, MAX_OUTPUT_BYTES, After, Resources, Template
 from pilotmtc.parameters import Row, Source, axis, combine, file, numbered
 from pilotmtc.parameters.files import check_ends, check_utf16
 from pilotmtc.parameters.source import ONE_ROW, check_fields
+from pilotmtc.resources.retry import check_growth, parse_causes, parse_factor
 from pilotmtc.system.environment import captured_here
 from pilotmtc.system.locale import current_directory
 from pilotmtc.template import holes, literal, make_template, render, wants_number
@@ -44,6 +45,11 @@ SHARED: dict[str, Reader] = {
     "priority": readers.whole,
     "retries": readers.natural,
     "backoff": readers.duration,
+    "retry_on": parse_causes,
+    "no_retry_on": parse_causes,
+    "retry_memory": parse_factor,
+    "max_memory": readers.memory,
+    "retry_time": parse_factor,
     "max_output": readers.memory,
     "env": readers.texts,
     "cwd": readers.text,
@@ -284,6 +290,10 @@ class _Reader:
             grace_s=has.get("grace", GRACE_S),
             signal_first=has.get("signal_first", ""),
         )
+        try:
+            check_growth(template, resources)
+        except UsageError as error:
+            self._fail(at, str(error).split(" ", 1)[0], label, str(error))
         table = _Table(
             self._once(template),
             self._once(resources),
@@ -336,6 +346,11 @@ class _Reader:
             shell_program=has.get("shell", ""),
             max_retries=has.get("retries", 0),
             backoff_s=has.get("backoff", 0.0),
+            retry_on=has.get("retry_on", ()),
+            no_retry_on=has.get("no_retry_on", ()),
+            retry_memory=has.get("retry_memory", 1.0),
+            max_memory_bytes=has.get("max_memory", 0),
+            retry_time=has.get("retry_time", 1.0),
             max_output_bytes=has.get("max_output", MAX_OUTPUT_BYTES),
             append=has.get("append", False),
             **{key: os.path.expanduser(has[key]) for key in ("stdin", "stdout", "stderr") if key in has},

@@ -223,6 +223,11 @@ def limits_of(template: Template) -> dict[str, Item]:
     found: dict[str, Item | None] = {
         "retries": template.max_retries or None,
         "backoff": _number(template.backoff_s) or None,
+        "retry_on": template.retry_on or None,
+        "no_retry_on": template.no_retry_on or None,
+        "retry_memory": f"x{_number(template.retry_memory)}" if template.retry_memory > 1 else None,
+        "max_memory": size(template.max_memory_bytes) if template.max_memory_bytes else None,
+        "retry_time": f"x{_number(template.retry_time)}" if template.retry_time > 1 else None,
         "max_output": size(template.max_output_bytes) if template.max_output_bytes != MAX_OUTPUT_BYTES else None,
         "cwd": template.cwd,
         "stdin": template.stdin,

@@ -10,12 +10,13 @@ from msgspec import Struct, structs
 from pilotmtc.campaign.submit import Packer, TaskSpec
 from pilotmtc.errors import UsageError
 from pilotmtc.model import MAX_OUTPUT_BYTES, After, Function, PilotDescription, Resources, TaskId, Template
+from pilotmtc.resources.retry import check_growth
 from pilotmtc.session import arguments
 from pilotmtc.session.submit.pilot import PilotOptions, describe
-from pilotmtc.session.submit.tasks import TaskOptions, Word, make_resources, read_options
+from pilotmtc.session.submit.tasks import TaskOptions, Word, make_resources, read_options, retry_fields
 from pilotmtc.system.locale import current_directory
 from pilotmtc.template import literal, make_template
-from pilotmtc.units import parse_duration, parse_memory
+from pilotmtc.units import parse_memory
 
 FIELD = "args"  # of a call's template: its arguments as people see them
 
@@ -65,6 +66,11 @@ class CallOptions(TypedDict, total=False):
     priority: int | None
     retries: int | None
     backoff: str | float | None
+    retry_on: str | Sequence[str] | None
+    no_retry_on: str | Sequence[str] | None
+    retry_memory: str | float | None
+    max_memory: str | int | None
+    retry_time: str | float | None
     max_output: str | int | None
     env: Mapping[str, Word] | None
     cwd: str | os.PathLike[str] | None
@@ -177,8 +183,7 @@ def read_call(options: CallOptions, *, here: bool) -> CallSetup:
         fields,
         env=cast("dict[str, str] | None", read.get("env")),
         cwd=None if cwd is None else os.fspath(cwd),
-        max_retries=read.get("retries", 0),
-        backoff_s=parse_duration(read.get("backoff", 0.0)),
+        **retry_fields(read),
         max_output_bytes=parse_memory(read.get("max_output", MAX_OUTPUT_BYTES)),
     )
     setup = CallSetup(
@@ -193,6 +198,7 @@ def read_call(options: CallOptions, *, here: bool) -> CallSetup:
         ),
         gather,
     )
+    check_growth(template, setup.resources)
     # Which looks at it.
     Packer(key="").add(TaskSpec(template, setup.resources, ("",), setup.priority, setup.name, setup.tags))
     return setup

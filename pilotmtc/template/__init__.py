@@ -61,6 +61,11 @@ def make_template(
     max_output_bytes: int = MAX_OUTPUT_BYTES,
     setup: Sequence[str] = (),
     shell_program: str = "",
+    retry_on: Sequence[str] = (),
+    no_retry_on: Sequence[str] = (),
+    retry_memory: float = 1.0,
+    max_memory_bytes: int = 0,
+    retry_time: float = 1.0,
 ) -> Template:
     """Return a checked template of tasks that run `command`.
 
@@ -71,7 +76,8 @@ def make_template(
     fields
         Names of each task's values. Unnamed ones (``"1"``, ``"2"``, from ``:::`` or stdin) are appended as arguments if
         neither command, env, cwd nor stdin mentions one of them.
-    env, cwd, stdin, stdout, stderr, append, max_retries, backoff_s, max_output_bytes, setup, shell_program
+    env, cwd, stdin, stdout, stderr, append, max_retries, backoff_s, max_output_bytes, setup, shell_program, \
+    retry_on, no_retry_on, retry_memory, max_memory_bytes, retry_time
         As in `pilotmtc.model.Template`. The shell is bash if there is a setup and no shell is said.
 
     Raises
@@ -125,6 +131,11 @@ def make_template(
         max_output_bytes=max_output_bytes,
         setup=tuple(setup),
         shell_program=shell_program or (SETUP_SHELL if setup else ""),
+        retry_on=tuple(retry_on),
+        no_retry_on=tuple(no_retry_on),
+        retry_memory=float(retry_memory),
+        max_memory_bytes=max_memory_bytes,
+        retry_time=float(retry_time),
     )
     compile_template(template)
     return template

@@ -4,10 +4,11 @@ from pilotmtc.errors import UsageError
 from pilotmtc.model import GRACE_S, Attempt, Resources, Task, Template
 from pilotmtc.protocol.client.tasks import TaskDetail
 from pilotmtc.resources.kinds import CORES, GPUS, MEMORY, named
+from pilotmtc.resources.retry import causes_words, is_retried
 from pilotmtc.template import expand, shown
 from pilotmtc.text.endings import describe_end, message_of
 from pilotmtc.text.numbers import ago
-from pilotmtc.units import format_duration, format_memory
+from pilotmtc.units import format_duration, format_memory, type_memory
 
 
 def command_line(task: Task) -> str:
@@ -36,7 +37,7 @@ def detail_rows(detail: TaskDetail, now: float) -> list[tuple[str, str]]:
         ("needs", needs_words(task.resources)),
         ("priority", str(task.priority) if task.priority else ""),
         ("tags", ", ".join(task.tags)),
-        ("retries", f"{min(task.failures, task.max_retries)} of {task.max_retries} used" if task.max_retries else ""),
+        ("retries", _retries(task, template)),
         ("started", ago(task.started_at, now)),
         ("not before", ago(task.not_before, now)),
         ("pilot", str(task.pilot) if task.pilot is not None else ""),
@@ -52,6 +53,40 @@ def detail_rows(detail: TaskDetail, now: float) -> list[tuple[str, str]]:
             ("stderr", template.stderr or ""),
         ]
     return rows
+
+
+def _retries(task: Task, template: Template | None) -> str:
+    if not task.max_retries:
+        return ""
+    words = [f"{min(task.failures, task.max_retries)} of {task.max_retries} used"]
+    if template is not None:
+        words += [*retry_causes(template), *growth(template)]
+        last = task.last
+        if task.state.name == "FAILED" and last is not None and not is_retried(template, last.cause, last.exit_code):
+            words[0] = "none after such an end"
+    return "; ".join(words)
+
+
+def retry_causes(template: Template) -> list[str]:
+    """Return after which ends alone the task is retried, and after which it is not, where that was said."""
+    only, never = template.retry_on, template.no_retry_on
+    return [
+        *([f"only after {causes_words(only)}"] if only else []),
+        *([f"not after {causes_words(never)}"] if never else []),
+    ]
+
+
+def growth(template: Template) -> list[str]:
+    """Return what the attempt after which end has more of."""
+    most = f", up to {type_memory(template.max_memory_bytes)}" if template.max_memory_bytes else ""
+    return [
+        words
+        for words, given in (
+            (f"memory x{template.retry_memory:g} after oom{most}", template.retry_memory > 1),
+            (f"time limit x{template.retry_time:g} after timeout", template.retry_time > 1),
+        )
+        if given
+    ]
 
 
 def _what_it_is(task: Task, template: Template | None) -> list[tuple[str, str]]:

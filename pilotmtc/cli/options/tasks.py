@@ -73,6 +73,17 @@ def limit_options(function: F) -> F:
             click.option("--retries", type=Number(0), metavar="N", help="Retries after a failure  [default: 0]"),
             click.option("--backoff", metavar="TIME", help="Pause before the first retry; doubles with each retry."),
             click.option(
+                "--retry-on", multiple=True, metavar="CAUSES",
+                help="Retry only after these causes: 'exit:75,137 oom timeout signal'; may be repeated.",
+            ),
+            click.option(
+                "--no-retry-on", multiple=True, metavar="CAUSES",
+                help="Never retry after these causes, as 'exit:2 signal'; may be repeated.",
+            ),
+            click.option("--retry-memory", metavar="xN", help="After an OOM, retry with xN as much memory."),
+            click.option("--max-memory", metavar="SIZE", help="Let --retry-memory give no more than this."),
+            click.option("--retry-time", metavar="xN", help="After a timeout, retry with xN as much time."),
+            click.option(
                 "--max-output", metavar="SIZE",
                 help="Largest stdout, and stderr, that is kept  [default: 1G]",
             ),
@@ -162,7 +173,8 @@ def task_options(function: F) -> F:
 
 _OPTION_NAMES = (
     "cores", "ranks", "ranks_per_node", "gpus", "time_limit", "expected", "grace", "signal_first",
-    "priority", "retries", "backoff", "max_output", "cwd", "stdin", "stdout", "stderr", "append", "task_name",
+    "priority", "retries", "backoff", "max_output", "cwd", "retry_on", "no_retry_on",
+    "retry_memory", "max_memory", "retry_time", "stdin", "stdout", "stderr", "append", "task_name",
     "setup", "shell", "capture_env",
 )  # fmt: skip
 

@@ -8,9 +8,11 @@ from pilotmtc.pilots.capacity import beyond, capacity_of, never_starts, sized
 from pilotmtc.protocol.client.tasks import AHEAD_MAX, Explanation
 from pilotmtc.resources.amounts import SHARE, shares, without
 from pilotmtc.resources.fit import Lack, Reason, TaskRequest, fit
+from pilotmtc.resources.retry import is_retried
 from pilotmtc.states import Cause, PilotState, TaskState
 from pilotmtc.text.endings import describe_end, end_sentence, message_of
 from pilotmtc.text.numbers import count
+from pilotmtc.text.tasks import growth, retry_causes
 from pilotmtc.units import format_duration
 
 _NAMED = 5  # number of tasks or pilots that are named before "and more"
@@ -42,6 +44,7 @@ def _open(task: Task, found: Explanation) -> list[str]:
         return [
             f"it failed and is retried in {format_duration(task.not_before - found.now)}",
             f"retries used: {task.failures} of {task.max_retries}; the pause doubles with each failure",
+            *([*retry_causes(found.template), *growth(found.template)] if found.template else []),
             *([f"last time: {describe_end(task.last)}"] if task.last else []),
         ]
     return _ready(task, found)
@@ -237,7 +240,15 @@ def _over(task: Task, found: Explanation) -> list[str]:
         ]
     if task.crashes:
         lines.append(f"its node or pilot was lost {count(task.crashes, 'time')} while it ran")
-    if task.max_retries:
+    template = found.template
+    if (
+        last is not None
+        and template is not None
+        and task.max_retries
+        and not is_retried(template, last.cause, last.exit_code)
+    ):
+        lines.append(f"it was not retried: that is done {', and '.join(retry_causes(template))}")
+    elif task.max_retries:
         only = task.max_retries == 1
         lines.append("its only retry is used" if only else f"all {task.max_retries} retries are used")
     return [*lines, f"$ pilotmtc logs {task.id}", f"$ pilotmtc retry {task.id}"]

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, TypedDict, cast
+from typing import Any, TypeAlias, TypedDict, TypeVar, cast
 
 from pilotmtc.campaign.outputs import check_shared
 from pilotmtc.campaign.readers import first_signal
@@ -12,6 +12,7 @@ from pilotmtc.errors import UsageError
 from pilotmtc.model import GRACE_S, MAX_OUTPUT_BYTES, After, Resources, TaskId, Template
 from pilotmtc.parameters import Row, Source, numbered
 from pilotmtc.parameters.source import ONE_ROW, check_fields
+from pilotmtc.resources.retry import check_growth, parse_causes, parse_factor
 from pilotmtc.session import arguments
 from pilotmtc.session.needs import READERS, check_needs
 from pilotmtc.system.environment import captured_here
@@ -19,6 +20,7 @@ from pilotmtc.system.locale import current_directory
 from pilotmtc.template import WHOLE_COMMAND, literal, make_template, render, wants_number
 from pilotmtc.units import parse_duration, parse_memory
 
+T = TypeVar("T")
 Value: TypeAlias = str | int | float
 Word: TypeAlias = str | int | float | os.PathLike[str]
 Params: TypeAlias = Source | Mapping[str, Iterable[Value]] | Iterable[Mapping[str, Value]] | Iterable[Value]
@@ -45,6 +47,12 @@ class TaskOptions(TypedDict, total=False):
         Tasks with a higher one go first.
     retries, backoff
         How many failures are followed by another attempt, and the pause before the first retry.
+    retry_on, no_retry_on
+        The causes that are retried (default: all), and those that are not: ``"exit:75,137 oom timeout signal"``, or a
+        list of these.
+    retry_memory, max_memory, retry_time
+        After an OOM, the next attempt has ``"x2"`` as much memory, up to ``"64G"``; after a TIMEOUT ``"x1.5"`` as
+        much time.
     max_output
         ``"2G"`` or bytes: the largest part of stdout, and of stderr, that is kept.
     env, cwd, stdin, stdout, stderr
@@ -78,6 +86,11 @@ class TaskOptions(TypedDict, total=False):
     priority: int
     retries: int
     backoff: str | float
+    retry_on: str | Sequence[str]
+    no_retry_on: str | Sequence[str]
+    retry_memory: str | float
+    max_memory: str | int
+    retry_time: str | float
     max_output: str | int
     env: Mapping[str, Word]
     cwd: str | os.PathLike[str]
@@ -97,7 +110,9 @@ class TaskOptions(TypedDict, total=False):
 _READ: dict[str, Callable[[str, object], Any]] = {
     **READERS,
     "retries": arguments.whole,
-    **dict.fromkeys(("max_output", "grace", "backoff"), arguments.amount),
+    **dict.fromkeys(("max_output", "grace", "backoff", "max_memory"), arguments.amount),
+    **dict.fromkeys(("retry_on", "no_retry_on"), lambda name, value: named(name, parse_causes, value)),
+    **dict.fromkeys(("retry_memory", "retry_time"), lambda name, value: named(name, parse_factor, value)),
     "env": lambda name, value: arguments.by_name(name, value, arguments.word),
     **dict.fromkeys(("cwd", "stdin", "stdout", "stderr"), arguments.path),
     **dict.fromkeys(("append", "capture_env"), arguments.flag),
@@ -107,6 +122,27 @@ _READ: dict[str, Callable[[str, object], Any]] = {
     "after": lambda name, value: arguments.several(name, value, arguments.whole),
     "after_any": lambda name, value: arguments.several(name, value, arguments.whole),
 }
+
+
+def named(name: str, read: Callable[[object], T], value: object) -> T:
+    """Return what `read` makes of the value; its error begins with the option's name."""
+    try:
+        return read(value)
+    except UsageError as error:
+        raise UsageError(f"{name}: {error}") from None
+
+
+def retry_fields(options: "TaskOptions") -> dict[str, Any]:
+    """Return the fields of a template that say what is retried and how, from options that have been read."""
+    return {
+        "max_retries": options.get("retries", 0),
+        "backoff_s": parse_duration(options.get("backoff", 0.0)),
+        "retry_on": options.get("retry_on", ()),
+        "no_retry_on": options.get("no_retry_on", ()),
+        "retry_memory": options.get("retry_memory", 1.0),
+        "max_memory_bytes": parse_memory(options.get("max_memory", 0)),
+        "retry_time": options.get("retry_time", 1.0),
+    }
 
 
 def read_options(options: TaskOptions, *own: str) -> TaskOptions:
@@ -254,12 +290,12 @@ def make_tasks(command: str | Sequence[Word], source: Source | None, options: Ta
         append=options.get("append", False),
         setup=options.get("setup", ()),
         shell_program=options.get("shell", ""),
-        max_retries=options.get("retries", 0),
-        backoff_s=parse_duration(options.get("backoff", 0.0)),
         max_output_bytes=parse_memory(options.get("max_output", MAX_OUTPUT_BYTES)),
+        **retry_fields(options),
     )
     check_shared(template, None if source is None else source.size)
     resources = make_resources(options)
+    check_growth(template, resources)
     priority = options.get("priority", 0)
     after = tuple(
         [After(TaskId(task)) for task in options.get("after", ())]

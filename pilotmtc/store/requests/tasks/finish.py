@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from pilotmtc.model import CampaignId, PilotId, Result, TaskId
 from pilotmtc.protocol.agent import Finish, Finished
+from pilotmtc.resources.retry import GROWS, grown, is_retried
 from pilotmtc.states import CRASHES, NOT_CHARGED, Cause, TaskState, after_attempt
 from pilotmtc.store.attempt_id import LAST_ATTEMPT, attempt_id
 from pilotmtc.store.file.large_outputs import kept
@@ -40,7 +41,9 @@ _SUCCEED = f"UPDATE task SET state = {_DONE:d}, cancel = 0 WHERE id {IN_LIST}"
 # Note what follows from an attempt that was no success.
 # A task that is READY again has not started: nobody must show that it still runs.
 _FOLLOW = f"""UPDATE task SET state = ?1, failures = ?2, crashes = ?3, not_before = ?4, pilot_id = ?5, cancel = 0,
-    started_at = iif(?1 = {_READY:d}, NULL, started_at) WHERE id = ?6"""
+    started_at = iif(?1 = {_READY:d}, NULL, started_at), resources_id = coalesce(?7, resources_id)
+    WHERE id = ?6"""
+_RESOURCES = "SELECT resources_id FROM task WHERE id = ?"
 
 Values = tuple[object, ...]  # of a row that is written
 
@@ -173,18 +176,22 @@ def _after(tx: Transaction, result: Result, task: TaskStatus, now: float, lost: 
     crashes = task.crashes + (result.cause in CRASHES)
     state = after_attempt(
         result.cause, result.exit_code, cancel=bool(task.cancel),
-        failures=failures, max_retries=template.max_retries, crashes=crashes,
+        failures=failures, crashes=crashes,
+        max_retries=template.max_retries if is_retried(template, result.cause, result.exit_code) else 0,
     )  # fmt: skip
     if state is TaskState.CANCELED:
         failures, crashes = task.failures, task.crashes
-    not_before = None
+    not_before = resources = None
     if state is _READY:
         if result.attempt >= LAST_ATTEMPT:  # the next number would be another task's
             state = TaskState.FAILED
         elif template.backoff_s > 0 and result.cause not in NOT_CHARGED:
             not_before = now + _retry_pause_s(template.backoff_s, failures)
+        if result.cause in GROWS:
+            needs = tx.caches.resources.get(*tx.execute(_RESOURCES, (task.id,)).fetchone())
+            resources = tx.caches.resources.intern(grown(template, needs, result.cause))
     pilot = None if state is _READY and not lost else task.pilot
-    return state, (state, failures, crashes, not_before, pilot, result.task)
+    return state, (state, failures, crashes, not_before, pilot, result.task, resources)
 
 
 def _retry_pause_s(backoff_s: float, failures: int) -> float:
