@@ -377,6 +377,8 @@ class Campaign(Struct, frozen=True, omit_defaults=True):
         No pilot takes its tasks until it is released.
     halted
         It is on hold because too many of its tasks have failed.
+    max_running
+        At most so many of its tasks are claimed or running at once, over all pilots; 0: no limit.
     """
 
     id: CampaignId
@@ -390,6 +392,7 @@ class Campaign(Struct, frozen=True, omit_defaults=True):
     command: tuple[str, ...] = ()
     on_hold: bool = False
     halted: bool = False
+    max_running: int = 0
 
 
 class PilotDescription(Struct, frozen=True, omit_defaults=True):

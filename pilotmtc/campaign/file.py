@@ -70,7 +70,7 @@ OWN: dict[str, Reader] = {
     "params": readers.records,
     "from": readers.words,
 }
-TOP = ("name", "defaults", "task")
+TOP = ("name", "max_running", "defaults", "task")
 _ONE: tuple[Row, ...] = ((),)
 
 
@@ -81,12 +81,15 @@ class CampaignFile:
     ----------
     name
         Its own, or the file's without the suffix.
+    max_running
+        How many of its tasks may be claimed or running at once; 0: no limit.
     size
         Number of tasks; None if that depends on an input that can be read only once.
     """
 
-    def __init__(self, name: str, tables: Sequence["_Table"]) -> None:
+    def __init__(self, name: str, tables: Sequence["_Table"], max_running: int = 0) -> None:
         self.name = name
+        self.max_running = max_running
         self._tables = tuple(tables)
         sizes = [1 if table.source is None else table.source.size for table in tables]
         self.size = None if None in sizes else sum(size for size in sizes if size is not None)
@@ -171,6 +174,7 @@ class _Reader:
         document = self._document
         self._check_keys(document, TOP, "", "")
         name = self._value(document, "name", readers.text, "", "")
+        most = self._value(document, "max_running", readers.natural, "", "")
         defaults = document.get("defaults", {})
         if not isinstance(defaults, dict):
             self._fail("", "defaults", "", "defaults must be a table: write [defaults] on a line by itself")
@@ -200,7 +204,7 @@ class _Reader:
             first = error.tables[0]
             circle = " after ".join(labels[table].removeprefix("[[task]] ") for table in error.tables)
             self._fail(f"task{first + 1}", "after", labels[first], f"waits for itself: {circle}: break the circle")
-        return CampaignFile(name or Path(self._place).stem, [tables[at] for at in order])
+        return CampaignFile(name or Path(self._place).stem, [tables[at] for at in order], most or 0)
 
     def _fail(self, at: str, key: str, label: str, words: str, kind: type[PilotMTCError] = UsageError) -> NoReturn:
         line = self._lines.get((at, key)) or self._lines.get((at, ""))

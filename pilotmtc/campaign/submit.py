@@ -40,6 +40,8 @@ class Packer:
     ----------
     own_pilots
         Whether only pilots of the campaign may run them.
+    max_running
+        How many of them may run at once; 0: no limit.
     offset
         How many tasks the campaign has already.
 
@@ -50,12 +52,20 @@ class Packer:
     """
 
     def __init__(
-        self, *, key: str, name: str = "", own_pilots: bool = False, offset: int = 0, size: int = CHUNK
+        self,
+        *,
+        key: str,
+        name: str = "",
+        own_pilots: bool = False,
+        max_running: int = 0,
+        offset: int = 0,
+        size: int = CHUNK,
     ) -> None:
         self.rows: list[TaskRow] = []
         self._key = key
         self._name = name
         self._own_pilots = own_pilots
+        self._max_running = max_running
         self._size = size
         self._offset = offset
         self._chars = 0
@@ -103,6 +113,7 @@ class Packer:
             rows=tuple(self.rows),
             last=last,
             own_pilots=self._own_pilots,
+            max_running=self._max_running,
         )
         self._offset += len(self.rows)
         self.rows.clear()

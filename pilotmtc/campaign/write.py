@@ -34,7 +34,7 @@ class Texts(Struct, frozen=True):
     after_any: tuple[str, ...]
 
 
-def write(name: str, specs: Iterable[TaskSpec]) -> str:
+def write(name: str, specs: Iterable[TaskSpec], *, max_running: int = 0) -> str:
     """Return the campaign file that makes `specs` again; in these, tasks wait for others by name.
 
     Raises
@@ -45,7 +45,8 @@ def write(name: str, specs: Iterable[TaskSpec]) -> str:
     tasks = list(specs)
     tables = [_table(texts, run) for texts, run in runs(tasks)]
     common = _common(tables) if len(tables) > 1 else {}
-    lines = [f"name = {_text(name)}", ""] if name else []
+    top: dict[str, Item] = {"name": name, "max_running": max_running}
+    lines = [*_lines({key: item for key, item in top.items() if item}), ""] if name or max_running else []
     if common:
         lines += ["[defaults]", *_lines(common), ""]
     for table in tables:

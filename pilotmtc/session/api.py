@@ -10,10 +10,17 @@ from pilotmtc.campaign.submit import TaskSpec
 from pilotmtc.errors import PilotMTCError, UsageError
 from pilotmtc.model import CampaignId, PilotDescription
 from pilotmtc.protocol.base import Changed
-from pilotmtc.protocol.client.campaigns import DeleteCampaign, GetCampaigns, HoldCampaign, RenameCampaign, Submitted
+from pilotmtc.protocol.client.campaigns import (
+    DeleteCampaign,
+    GetCampaigns,
+    HoldCampaign,
+    RenameCampaign,
+    SetMaxRunning,
+    Submitted,
+)
 from pilotmtc.protocol.client.tasks import Cancel, Retry
 from pilotmtc.protocol.records import Filter
-from pilotmtc.session.arguments import text
+from pilotmtc.session.arguments import text, whole
 from pilotmtc.session.functions import Functions
 from pilotmtc.session.halt import parse_halt, set_halt
 from pilotmtc.session.link import StoreLink
@@ -34,6 +41,7 @@ from pilotmtc.session.submit.tasks import (
     TaskStream,
     Word,
     as_source,
+    check_max_running,
     make_commands,
     make_tasks,
     read_campaign,
@@ -196,13 +204,16 @@ class Session(Functions, Queries, Maintenance):
         on_submitted
             Called from time to time with the campaign so far, perhaps by another thread.
         """
+        most = tasks.max_running if isinstance(tasks, TaskStream) else 0
         own = key is None
         found = self._link.call(GetCampaigns(key=key)).campaigns if key else ()
         offset, tasks = rest(self._link, found[0], tasks) if found else (0, tasks)
         key = key or new_key()
         done = False
         try:
-            answer = submit(self._link, tasks, key=key, name=name, offset=offset, on_submitted=on_submitted)
+            answer = submit(
+                self._link, tasks, key=key, name=name, max_running=most, offset=offset, on_submitted=on_submitted
+            )
             done = True
         finally:
             if not done and own:
@@ -351,6 +362,13 @@ class Session(Functions, Queries, Maintenance):
             A number, or a part of all its tasks such as ``"5%"``, which counts once all have been submitted.
         """
         set_halt(self._link, get_campaign(self._link, campaign).id, *parse_halt(halt))
+
+    def set_max_running(self, campaign: int | str, tasks: int) -> None:
+        """Let at most so many tasks of a campaign be claimed or running at once, over all pilots; 0: no limit.
+
+        What runs goes on, also if that is more.
+        """
+        self._link.call(SetMaxRunning(get_campaign(self._link, campaign).id, check_max_running(whole("tasks", tasks))))
 
     def rename(self, campaign: int | str, name: str) -> None:
         """Give a campaign another name; an empty one takes the name away.

@@ -161,6 +161,10 @@ def task_options(function: F) -> F:
                 help="Give tasks this environment, without what is of the login, host or job, and without secrets.",
             ),
             click.option("--name", metavar="NAME", help="Name of the campaign."),
+            click.option(
+                "--max-running", type=Number(0), metavar="N",
+                help="At most N of these tasks at once, over all pilots.",
+            ),
             click.option("--task-name", metavar="NAME", help="Name of the tasks; may hold {placeholders}."),
             click.option(
                 "--tag", "tags", multiple=True, metavar="TAG",
@@ -174,7 +178,7 @@ def task_options(function: F) -> F:
 _OPTION_NAMES = (
     "cores", "ranks", "ranks_per_node", "gpus", "time_limit", "expected", "grace", "signal_first",
     "priority", "retries", "backoff", "max_output", "cwd", "retry_on", "no_retry_on",
-    "retry_memory", "max_memory", "retry_time", "stdin", "stdout", "stderr", "append", "task_name",
+    "max_running", "retry_memory", "max_memory", "retry_time", "stdin", "stdout", "stderr", "append", "task_name",
     "setup", "shell", "capture_env",
 )  # fmt: skip
 

@@ -36,6 +36,7 @@ def campaign(record: "Campaign") -> Shape:
         "own_pilots": record.own_pilots,
         "on_hold": record.on_hold,
         "halted": record.halted,
+        "max_running": record.max_running or None,
         "counts": {state.name: record.counts.get(state, 0) for state in TaskState},
     }
 

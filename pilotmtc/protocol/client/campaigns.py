@@ -41,6 +41,9 @@ class Submit(Request[Submitted], frozen=True, tag="submit"):
         Whether these are the last tasks of the campaign.
     own_pilots
         Only pilots of this campaign may take its tasks. The first message decides; see `ShareCampaign`.
+    max_running
+        At most so many of its tasks are claimed or running at once; 0: no limit. The first message decides; see
+        `SetMaxRunning`.
     """
 
     handling = Handling(said_by=CLIENTS, effect=Effect.DURABLE, repeat_key="key")
@@ -53,6 +56,7 @@ class Submit(Request[Submitted], frozen=True, tag="submit"):
     rows: tuple[TaskRow, ...] = ()
     last: bool = False
     own_pilots: bool = False
+    max_running: int = 0
 
 
 class ReopenCampaign(Request[Submitted], frozen=True, tag="reopen_campaign"):
@@ -158,6 +162,15 @@ class SetHalt(Request[Done], frozen=True, tag="set_halt"):
     campaign: CampaignId
     failed: int = 0
     share: float = 0.0
+
+
+class SetMaxRunning(Request[Done], frozen=True, tag="set_max_running"):
+    """Let at most `tasks` of a campaign be claimed or running at once, over all pilots; 0: no limit. Safe to repeat."""
+
+    handling = Handling(said_by=CLIENTS, effect=Effect.DURABLE)
+
+    campaign: CampaignId
+    tasks: int
 
 
 class RenameCampaign(Request[Done], frozen=True, tag="rename_campaign"):

@@ -9,7 +9,7 @@ from pilotmtc.protocol.client.tasks import AHEAD_MAX, Explanation
 from pilotmtc.resources.amounts import SHARE, shares, without
 from pilotmtc.resources.fit import Lack, Reason, TaskRequest, fit
 from pilotmtc.resources.retry import is_retried
-from pilotmtc.states import Cause, PilotState, TaskState
+from pilotmtc.states import TASK_HELD, Cause, PilotState, TaskState
 from pilotmtc.text.endings import describe_end, end_sentence, message_of
 from pilotmtc.text.numbers import count
 from pilotmtc.text.tasks import growth, retry_causes
@@ -113,6 +113,10 @@ def _ready(task: Task, found: Explanation) -> list[str]:
     if found.campaign is not None and found.campaign.on_hold:
         why = ": so many of its tasks have failed that it was halted" if found.campaign.halted else ""
         return [f"its campaign {task.campaign} is on hold{why}", f"$ pilotmtc release {task.campaign}"]
+    if found.campaign is not None and (most := found.campaign.max_running):
+        held = sum(found.campaign.counts.get(state, 0) for state in TASK_HELD)
+        if held >= most:
+            waits.append(f"its campaign {task.campaign} has {held} tasks with pilots, and may have {most} at once")
     if own and not any(pilot.description.campaign == task.campaign for pilot in found.pilots):
         return [
             f"it waits for a pilot of campaign {task.campaign}, which is kept for pilots of its own, as its run "

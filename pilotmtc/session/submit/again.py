@@ -40,7 +40,7 @@ def campaign_file(link: StoreLink, campaign: Campaign) -> str:
                     f"task {number} of campaign {campaign.id} waits for task {after.task}, and in a campaign file "
                     "tasks wait for others of the same file, by names that no others have: --as command may say it"
                 )
-    return write(campaign.name, specs)
+    return write(campaign.name, specs, max_running=campaign.max_running)
 
 
 def command_line(link: StoreLink, campaign: Campaign) -> list[str]:
@@ -65,6 +65,7 @@ def command_line(link: StoreLink, campaign: Campaign) -> list[str]:
     if any(spec.after != first.after for spec in specs):
         raise _to_file(campaign, "its tasks wait for different ones")
     options = {**needs_of(first.resources), **limits_of(template), "priority": first.priority, "tags": texts.tags}
+    options["max_running"] = campaign.max_running
     options |= {"after": [after.task for after in first.after if after.well]}
     options |= {"after_any": [after.task for after in first.after if not after.well]}
     if texts.name is not None:

@@ -33,6 +33,7 @@ def submit(
     key: str,
     name: str = "",
     own_pilots: bool = False,
+    max_running: int = 0,
     offset: int = 0,
     on_submitted: Callable[[Submitted], None] | None = None,
     stop: Callable[[], bool] = no_stop,
@@ -56,7 +57,7 @@ def submit(
     UsageError
         If there is no task, or if one is invalid.
     """
-    packer = Packer(key=key, name=name, own_pilots=own_pilots, offset=offset)
+    packer = Packer(key=key, name=name, own_pilots=own_pilots, max_running=max_running, offset=offset)
     with _Sender(link, packer, on_submitted) as sender:
         stopped = False
         add, lock = packer.add, sender.lock  # this loop runs a million times

@@ -71,6 +71,8 @@ class TaskOptions(TypedDict, total=False):
         May contain placeholders.
     after, after_any
         Ids of tasks to wait for: until they are DONE, or until they have ended in any way.
+    max_running
+        At most so many tasks of the campaign are claimed or running at once, over all pilots (default: no limit).
     """
 
     cores: int
@@ -105,11 +107,13 @@ class TaskOptions(TypedDict, total=False):
     tags: Sequence[str]
     after: Sequence[int]
     after_any: Sequence[int]
+    max_running: int
 
 
 _READ: dict[str, Callable[[str, object], Any]] = {
     **READERS,
     "retries": arguments.whole,
+    "max_running": arguments.whole,
     **dict.fromkeys(("max_output", "grace", "backoff", "max_memory"), arguments.amount),
     **dict.fromkeys(("retry_on", "no_retry_on"), lambda name, value: named(name, parse_causes, value)),
     **dict.fromkeys(("retry_memory", "retry_time"), lambda name, value: named(name, parse_factor, value)),
@@ -175,6 +179,8 @@ class TaskStream:
         Whether they can be iterated over again, because their source is not consumed by reading.
     template
         The template that all of them share; None: there may be several.
+    max_running
+        How many of them may be claimed or running at once; 0: no limit.
     """
 
     def __init__(
@@ -184,7 +190,9 @@ class TaskStream:
         size: int | None = None,
         again: bool = True,
         template: Template | None = None,
+        max_running: int = 0,
     ) -> None:
+        self.max_running = max_running
         self.size = size
         self.again = again
         self.template = template
@@ -316,9 +324,23 @@ def make_tasks(command: str | Sequence[Word], source: Source | None, options: Ta
                 after,
             )
 
+    most = check_max_running(options.get("max_running", 0))
     if source is None:
-        return TaskStream(tasks, size=1, template=template)
-    return TaskStream(tasks, size=source.size, again=source.again, template=template)
+        return TaskStream(tasks, size=1, template=template, max_running=most)
+    return TaskStream(tasks, size=source.size, again=source.again, template=template, max_running=most)
+
+
+def check_max_running(tasks: int) -> int:
+    """Return how many tasks of a campaign may run at once.
+
+    Raises
+    ------
+    UsageError
+        If it is negative or too large.
+    """
+    if not 0 <= tasks <= 2**31:
+        raise UsageError(f"max_running is {tasks}: give the number of tasks that may run at once, or 0 for no limit")
+    return tasks
 
 
 def environment(options: TaskOptions, fields: Sequence[str]) -> dict[str, str]:
@@ -392,4 +414,4 @@ def read_campaign(path: str | Path) -> tuple[TaskStream, str]:
     from pilotmtc.campaign.file import load  # and what reads TOML and tables, which most campaigns do without
 
     found = load(path)
-    return TaskStream(found.tasks, size=found.size), found.name
+    return TaskStream(found.tasks, size=found.size, max_running=found.max_running), found.name

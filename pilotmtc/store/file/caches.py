@@ -17,6 +17,7 @@ _ANY_DEPENDENCY = "SELECT EXISTS (SELECT 1 FROM dependency)"
 _COUNT_PENDING_CHANGES = "SELECT count(*) FROM wish"
 _ON_HOLD = "SELECT id FROM campaign WHERE on_hold != 0"
 _HALTS = "SELECT id FROM campaign WHERE halt_failed > 0 OR halt_share > 0"
+_MAX_RUNNING = "SELECT id, max_running FROM campaign WHERE max_running > 0 AND deleted_at IS NULL"
 _SHARED_CAMPAIGNS = "SELECT id FROM campaign WHERE own_pilots = 0 AND deleted_at IS NULL ORDER BY id"
 
 T = TypeVar("T", Template, Resources)
@@ -81,6 +82,8 @@ class Caches:
         Campaigns of which no pilot takes tasks.
     halts
         Campaigns that are put on hold when enough of their tasks have failed.
+    max_running
+        How many tasks of these campaigns may be claimed or running at once.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -95,6 +98,7 @@ class Caches:
         self.pending_changes: int = self._execute(_COUNT_PENDING_CHANGES).fetchone()[0]
         self.on_hold: set[int] = {id_ for (id_,) in self._execute(_ON_HOLD)}
         self.halts: set[int] = {id_ for (id_,) in self._execute(_HALTS)}
+        self.max_running: dict[int, int] = dict(self._execute(_MAX_RUNNING).fetchall())
         # Campaigns that any pilot may work on, in order.
         self._shared: list[int] = [id_ for (id_,) in self._execute(_SHARED_CAMPAIGNS)]
 
@@ -106,6 +110,7 @@ class Caches:
 
     def forget_campaign(self, campaign: int) -> None:
         """Note that the campaign is deleted."""
+        self.max_running.pop(campaign, None)
         at = bisect_left(self._shared, campaign)
         if self._shared[at : at + 1] == [campaign]:
             del self._shared[at]

@@ -11,7 +11,7 @@ from pilotmtc.store.file.schema.views import VIEWS
 from pilotmtc.system import private_files
 
 APPLICATION_ID = 0x4D544331  # "MTC1"
-SCHEMA = 7
+SCHEMA = 8
 _MAGIC = b"SQLite format 3\x00"
 _BUSY_S = 2.0  # nobody else should ever write; a tool that does is waited for this long
 

@@ -4,6 +4,7 @@ Every change of a task's state goes through `Transaction.move_tasks`: it knows t
 by campaign and state, and feeds those that watch.
 """
 
+import math
 import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from pilotmtc.states import TASK_HELD, TASK_TRANSITIONS, PilotState, TaskState, 
 from pilotmtc.store.attempt_id import attempt_id
 from pilotmtc.store.file.caches import Caches
 from pilotmtc.store.file.limits import Limits
+from pilotmtc.store.file.sql import in_states
 from pilotmtc.store.file.value_files import ValueFiles
 from pilotmtc.store.live.activity import Activity
 from pilotmtc.store.live.changes import ChangeFeed
@@ -31,6 +33,8 @@ _STORE_PATH = "SELECT file FROM pragma_database_list WHERE name = 'main'"
 _PILOTS_AT_WORK = f"SELECT id, busy, cores FROM pilot WHERE state IN ({PilotState.ACTIVE:d}, {PilotState.DRAINING:d})"
 # Campaigns with running tasks.
 _RUNNING_CAMPAIGNS = f"SELECT campaign_id FROM tally WHERE state = {TaskState.RUNNING:d} AND n > 0"
+# How many tasks of a campaign pilots hold.
+_COUNT_HELD = f"SELECT coalesce(sum(n), 0) FROM tally WHERE campaign_id = ? AND state {in_states(TASK_HELD)}"
 # Add to the number of tasks of a campaign in a state.
 _COUNT_TASKS = """INSERT INTO tally(campaign_id, state, n) VALUES (?, ?, ?)
     ON CONFLICT(campaign_id, state) DO UPDATE SET n = n + excluded.n"""
@@ -153,6 +157,15 @@ class Transaction:
         for participant, place in zip(self._participants, marks.places, strict=True):
             participant.rewind(place)
 
+    def may_start(self, campaign: int) -> float:
+        """Return how many more tasks of a campaign may be held by pilots; less than 0 if too many are."""
+        most = self.caches.max_running.get(campaign)
+        if most is None:
+            return math.inf
+        self.settle()
+        (held,) = self.execute(_COUNT_HELD, (campaign,)).fetchone()
+        return most - int(held)
+
     # -- tasks -------------------------------------------------------------------------------------------------------
 
     def move_tasks(self, campaign: int, old: int, new: int, attempts: Sequence[int]) -> None:
@@ -168,7 +181,9 @@ class Transaction:
         self._tally[campaign, old] -= len(attempts)
         if old not in TASK_HELD and new in TASK_HELD:
             self.limits.take(attempts)
-        elif old in TASK_HELD and new not in TASK_HELD and self.limits.give_back(attempts):
+        elif (old in TASK_HELD and new not in TASK_HELD) and (
+            self.limits.give_back(attempts) or campaign in self.caches.max_running
+        ):
             self.wakeups.tasks_ready()
         if new in (_DONE, _FAILED):
             self.activity.tasks_ended(campaign, len(attempts), len(attempts) if new == _FAILED else 0)

@@ -11,9 +11,11 @@ from pilotmtc.protocol.client.campaigns import (
     HoldCampaign,
     RenameCampaign,
     SetHalt,
+    SetMaxRunning,
     ShareCampaign,
 )
 from pilotmtc.states import TaskState
+from pilotmtc.store.file.bounds import MOST
 from pilotmtc.store.file.sql import IN_LIST, id_list
 from pilotmtc.store.file.transaction import TASK_STATES, Transaction
 from pilotmtc.store.requests.handlers import handles
@@ -21,7 +23,7 @@ from pilotmtc.store.requests.handlers import handles
 DELETED = "deleted "  # how the key of a campaign begins that is being deleted
 _NAMED = 10  # campaigns that an error lists
 # Campaigns by a condition, newest first, each with the template of its first task.
-_CAMPAIGNS = """SELECT id, key, name, created_at, received, sealed, own_pilots, on_hold,
+_CAMPAIGNS = """SELECT id, key, name, created_at, received, sealed, own_pilots, on_hold, max_running,
     (SELECT template_id FROM task WHERE task.id = campaign.first_id) FROM campaign
     WHERE deleted_at IS NULL AND ({}) ORDER BY id DESC"""
 _TALLIES = f"SELECT campaign_id, state, n FROM tally WHERE campaign_id {IN_LIST} AND n != 0 ORDER BY state"
@@ -38,6 +40,7 @@ _SET_HALT = "UPDATE campaign SET halt_failed = ?, halt_share = ? WHERE id = ?"
 _HALT = f"""UPDATE campaign SET on_hold = {_HALTED} WHERE id = ?1 AND on_hold = 0 AND (
     SELECT coalesce(sum(n), 0) FROM tally WHERE campaign_id = ?1 AND state = {TaskState.FAILED:d}) >= min(
         iif(halt_failed > 0, halt_failed, 1e18), iif(halt_share > 0 AND sealed, max(1, halt_share * received), 1e18))"""
+_SET_MAX_RUNNING = "UPDATE campaign SET max_running = ? WHERE id = ?"
 _HAS_CAMPAIGN = "SELECT 1 FROM campaign WHERE id = ? AND deleted_at IS NULL"
 
 
@@ -61,8 +64,9 @@ def campaigns_where(tx: Transaction, condition: str, values: tuple[object, ...])
             Campaign(
                 id_, key, name, created_at, received, bool(sealed), counts[id_], bool(own),
                 () if template is None else tx.caches.templates.get(template).command, hold != 0, hold == _HALTED,
+                most,
             )
-            for id_, key, name, created_at, received, sealed, own, hold, template in rows
+            for id_, key, name, created_at, received, sealed, own, hold, most, template in rows
         ]
     )  # fmt: skip
 
@@ -167,6 +171,26 @@ def halt_if_due(tx: Transaction, campaign: CampaignId) -> None:
     if tx.execute(_HALT, (campaign,)).rowcount:
         tx.caches.on_hold.add(campaign)
         tx.wakeups.changed()
+
+
+@handles(SetMaxRunning)
+def set_max_running(tx: Transaction, request: SetMaxRunning) -> Done:
+    """Set how many tasks of a campaign may be claimed or running at once."""
+    check_campaign(tx, request.campaign)
+    limit_running(tx, request.campaign, request.tasks)
+    tx.wakeups.tasks_ready()
+    tx.wakeups.changed()
+    return Done()
+
+
+def limit_running(tx: Transaction, campaign: CampaignId, tasks: int) -> None:
+    """Note how many tasks of a campaign may be claimed or running at once; 0: no limit."""
+    if not 0 <= tasks <= MOST:
+        raise UsageError(f"a campaign cannot have {tasks} tasks running at most: give 1 or more, or 0 for no limit")
+    tx.execute(_SET_MAX_RUNNING, (tasks, campaign))
+    tx.caches.max_running.pop(campaign, None)
+    if tasks:
+        tx.caches.max_running[campaign] = tasks
 
 
 @handles(ShareCampaign)

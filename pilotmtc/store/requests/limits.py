@@ -12,7 +12,7 @@ from pilotmtc.store.file.sql import IN_LIST, id_list
 from pilotmtc.store.file.transaction import Transaction
 from pilotmtc.store.requests.handlers import handles
 
-_RESOURCES = f"SELECT id, resources_id FROM task WHERE id {IN_LIST} ORDER BY id"
+_RESOURCES = f"SELECT id, resources_id, campaign_id FROM task WHERE id {IN_LIST} ORDER BY id"
 
 
 @handles(GetLimits)
@@ -42,15 +42,19 @@ def set_limits(tx: Transaction, request: SetLimits) -> Changed:
 
 
 def affordable(tx: Transaction, tasks: Iterable[int]) -> set[int]:
-    """Return those of `tasks`, in order of id, for which all limits that they need have free units."""
-    if not tx.limits.total:
+    """Return those of `tasks`, in order of id, that pilots may hold: limits have units for them, campaigns room."""
+    if not tx.limits.total and not tx.caches.max_running:
         return set(tasks)
-    free = tx.limits.free()
+    free = tx.limits.free() if tx.limits.total else {}
+    room: dict[int, float] = {}
     found = set()
-    for task, resources in tx.execute(_RESOURCES, (id_list(tasks),)).fetchall():
+    for task, resources, campaign in tx.execute(_RESOURCES, (id_list(tasks),)).fetchall():
         request = tx.limits.request(resources)
-        if lacking_units(request, free) is None:
+        if campaign not in room:
+            room[campaign] = tx.may_start(campaign)
+        if lacking_units(request, free) is None and room[campaign] > 0:
             found.add(task)
+            room[campaign] -= 1
             for name, amount in request.units:
                 free[name] -= amount
     return found

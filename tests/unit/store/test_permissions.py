@@ -21,7 +21,8 @@ KEY = AGENT | {
     "Cancel", "CancelPilot", "CreatePilot", "DeleteCampaign", "DrainPilot", "Edit", "Explain", "GetCalls",
     "GetCampaigns", "GetChanges", "GetDependencies", "GetHistory", "GetKinds", "GetLimits", "GetOutput",
     "GetOverview", "GetPilotView", "GetReturned", "GetSpans", "GetStore", "GetTail", "GetTask", "GetTasks", "GetWords",
-    "HoldCampaign", "RenameCampaign", "ReopenCampaign", "Retry", "SetHalt", "SetLimits", "ShareCampaign", "Submit",
+    "HoldCampaign", "RenameCampaign", "ReopenCampaign", "Retry", "SetHalt", "SetLimits", "SetMaxRunning",
+    "ShareCampaign", "Submit",
 }  # fmt: skip
 ASKING = {"BeginSubmit", "Finish", "GetJobs", "PutValue", "ReportJobs", "RevokeKey"}
 PEERS = {

@@ -135,6 +135,7 @@ def put_campaign(campaign: "Campaign", session: "Session") -> None:
         ("campaign", f"{campaign.id}{f' ({campaign.name})' if campaign.name else ''}"),
         ("command", command_title(campaign)),
         ("on hold", f"until it is released{', because of its failures' * campaign.halted}" if campaign.on_hold else ""),
+        ("at once", f"at most {count(campaign.max_running, 'task')}" if campaign.max_running else ""),
         ("created", ago(campaign.created_at, time.time())),
         ("tasks", f"{campaign.received:,}{'' if campaign.sealed else ' so far: its submission has not finished'}"),
     ]

@@ -2,7 +2,7 @@
 
 import functools
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -11,7 +11,7 @@ from pilotmtc.cli.commands.look.status import tell_deserted
 from pilotmtc.cli.options.amounts import take_amounts
 from pilotmtc.cli.options.selection import check_ids, filter_options, selected
 from pilotmtc.cli.options.tasks import need_options
-from pilotmtc.cli.options.types import json_option
+from pilotmtc.cli.options.types import Number, json_option
 from pilotmtc.cli.output import streams
 from pilotmtc.text.numbers import count
 
@@ -104,12 +104,17 @@ def _tell_revived(session: "Session", changed: "Changed", as_json: bool, why: st
 @command(
     "edit",
     examples="pilotmtc edit --campaign 7 --priority 10\n"
+    "pilotmtc edit --campaign scan --max-running 4\n"
     "pilotmtc edit --state failed --cause oom --memory 8G && pilotmtc retry --cause oom\n",
 )
 @filter_options
 @functools.partial(need_options, new=False)
+@click.option(
+    "--max-running", type=Number(0), metavar="N",
+    help="At most N tasks of each --campaign at once, over all pilots; 0: no limit.",
+)  # fmt: skip
 @json_option
-def edit(as_json: bool, **options: Any) -> int:
+def edit(as_json: bool, max_running: int | None, **options: Any) -> int:
     """Change the priority, resources or limits of tasks that have not started, or that failed and may be retried.
 
     Everything else stays as it is.
@@ -119,7 +124,22 @@ def edit(as_json: bool, **options: Any) -> int:
         for name in ("cores", "ranks", "ranks_per_node", "gpus", "time_limit", "expected", "priority")
     } | {name: value or None for name, value in take_amounts(options).items()}
     select = _chosen(options)
+    if max_running is not None and list(select) != ["campaign"]:
+        raise click.UsageError(
+            "--max-running is of whole campaigns: choose by --campaign alone", click.get_current_context()
+        )
     with open_session() as session:
         check_ids(session, select)
+        if max_running is not None:
+            found = session.campaigns_named(*cast("tuple[int | str, ...]", select["campaign"]))
+            for campaign in found:
+                session.set_max_running(campaign.id, max_running)
+            if all(value is None for value in new.values()):
+                if as_json:
+                    streams.put_json({"changed": sum(one.received for one in found), "unfit": 0})
+                else:
+                    at_once = f"at most {max_running:,} tasks at once" if max_running else "any number of tasks at once"
+                    streams.put([f"campaign {one.id} runs {at_once}" for one in found])
+                return 0
         why = (_NOT_CHANGED, _NOT_CHANGED)
         return _tell("changed", session.edit(new, **select), as_json, why)

@@ -108,6 +108,11 @@ def m007_iterate(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE TABLE superseded (id INTEGER PRIMARY KEY REFERENCES attempt(id))")
 
 
+def m008_max_running(connection: sqlite3.Connection) -> None:
+    """Let campaigns have a limit of tasks that are claimed or running at once; 0: none."""
+    connection.execute("ALTER TABLE campaign ADD COLUMN max_running INTEGER NOT NULL DEFAULT 0")
+
+
 STEPS: tuple[Step, ...] = (
     m001_first_tables,
     m002_schedulers,
@@ -118,6 +123,7 @@ STEPS: tuple[Step, ...] = (
     m005_limits,
     m006_calls,
     m007_iterate,
+    m008_max_running,
 )
 
 # As sqlite-utils makes it.

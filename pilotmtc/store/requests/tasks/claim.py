@@ -169,16 +169,21 @@ def _choose(tx: Transaction, request: Claim, campaign: int | None) -> tuple[list
         for kind in kinds(tx, campaign)
         if fit(tx.limits.request(kind[1]), capacity) is None and _in_time(tx, kind[1], request)
     ]
+    room = {campaign: tx.may_start(campaign) for campaign, _ in fitting if campaign in tx.caches.max_running}
+    limited = any(most <= 0 for most in room.values())
+    fitting = [kind for kind in fitting if room.get(kind[0], 1) > 0]
     asked = {resources: tx.limits.request(resources) for _, resources in fitting}
     free = tx.limits.free() if any(one.units for one in asked.values()) else {}
     passed: set[int] = set()  # resources of which no task is given any more
-    streams = [_ready_tasks(tx, kind, request.limit, passed) for kind in fitting]
+    streams = [_ready_tasks(tx, kind, request.limit, passed, room) for kind in fitting]
     tasks: list[ReadyTask] = []
-    limited = False
     for task in streams[0] if len(streams) == 1 else merge(*streams, key=_order):
         if len(tasks) >= request.limit or len(passed) == len(asked):
             break
         if task.resources in passed:
+            continue
+        if room.get(task.campaign, 1) <= 0:
+            limited = True
             continue
         need, _, units = asked[task.resources]
         if units and lacking_units(asked[task.resources], free):
@@ -195,16 +200,26 @@ def _choose(tx: Transaction, request: Claim, campaign: int | None) -> tuple[list
         left.add(need, -1)
         for name, amount in units:
             free[name] -= amount
+        if task.campaign in room:
+            room[task.campaign] -= 1
         tasks.append(task)
     return tasks, limited
 
 
-def _ready_tasks(tx: Transaction, kind: tuple[int, int], limit: int, passed: set[int]) -> Iterator[ReadyTask]:
-    """Yield ready tasks of a kind in order, until its resources are `passed`."""
+def _ready_tasks(
+    tx: Transaction, kind: tuple[int, int], limit: int, passed: set[int], room: Mapping[int, float]
+) -> Iterator[ReadyTask]:
+    """Yield ready tasks of a kind in order, until its resources are `passed`, or its campaign has no more `room`.
+
+    The first one for which there is no room is still yielded, so that it is known that there are more.
+    """
     for task in starmap(ReadyTask, tx.execute(_READY_TASKS, (*kind, limit))):
         if kind[1] in passed:
             return
+        full = room.get(kind[0], 1) <= 0
         yield task
+        if full:
+            return
 
 
 def _capacity(request: Claim, units: Mapping[str, int]) -> Capacity:

@@ -14,7 +14,7 @@ from pilotmtc.store.attempt_id import attempt_id
 from pilotmtc.store.file.bounds import check_numbers
 from pilotmtc.store.file.transaction import Transaction
 from pilotmtc.store.requests.calls import check_calls, insert_calls
-from pilotmtc.store.requests.campaigns import DELETED, check_name
+from pilotmtc.store.requests.campaigns import DELETED, check_name, limit_running
 from pilotmtc.store.requests.handlers import handles
 
 _json = msgspec.json.Encoder().encode
@@ -147,6 +147,8 @@ def _find_campaign(tx: Transaction, request: Submit) -> _Campaign:
     (id_,) = tx.execute(_INSERT_CAMPAIGN, values).fetchone()
     if not request.own_pilots:
         tx.caches.share(id_)
+    if request.max_running:
+        limit_running(tx, id_, request.max_running)
     return _Campaign(id_, received=0, sealed=False, first=0, last=0)
 
 
