@@ -68,7 +68,7 @@ retry_time = 1.5
     with Session(user.store) as session:
         session.submit(
             "true", retries=3, retry_on="exit:75 oom timeout", no_retry_on=["exit:2"], memory="4G", retry_memory=2,
-            max_memory="64G", time_limit=60, retry_time="x1.5",
+            max_memory="64G", time_limit=60, retry_time="x1.5", cwd=user.here,
         )  # fmt: skip
         assert session.show(2).rstrip() == file.rstrip().removeprefix('name = "scan"\n\n')
 
