@@ -23,7 +23,7 @@ def test_no_more_tasks_run_at_once_until_it_is_edited(user: User) -> None:
     user.cli("pilot", "submit", "--cores", "2")
     user.wait_counts(RUNNING=1, READY=3)
     (waiting, *_) = user.cli("tasks", "--state", "ready", "--json").records
-    assert "has 1 tasks with pilots, and may have 1 at once" in user.cli("explain", str(waiting["id"])).out
+    assert "has 1 task with pilots, and may have 1 at once" in user.cli("explain", str(waiting["id"])).out
     assert "at most 1 task" in user.cli("show", "gentle").out
     said = user.cli("edit", "-c", "gentle", "--max-running", "3").out
     assert said == "campaign 1 runs at most 3 tasks at once\n"

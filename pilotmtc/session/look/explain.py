@@ -116,7 +116,9 @@ def _ready(task: Task, found: Explanation) -> list[str]:
     if found.campaign is not None and (most := found.campaign.max_running):
         held = sum(found.campaign.counts.get(state, 0) for state in TASK_HELD)
         if held >= most:
-            waits.append(f"its campaign {task.campaign} has {held} tasks with pilots, and may have {most} at once")
+            waits.append(
+                f"its campaign {task.campaign} has {count(held, 'task')} with pilots, and may have {most} at once"
+            )
     if own and not any(pilot.description.campaign == task.campaign for pilot in found.pilots):
         return [
             f"it waits for a pilot of campaign {task.campaign}, which is kept for pilots of its own, as its run "
