@@ -344,6 +344,19 @@ def test_canceling_a_pilot_orders_its_agent_or_ends_it_if_there_is_none(kit: Kit
     assert [pilot.id for pilot in kit.store.call(GetPilots(live=True)).pilots] == [attached]
 
 
+def test_task_that_nobody_canceled_runs_again_when_its_pilot_was_told_to_stop_it(kit: Kit) -> None:
+    """After a power cut, an attempt that the store has forgotten may have the number of the one that it gives next."""
+    kit.submit(row(1))
+    pilot = kit.pilot()
+    (task,) = kit.claim(pilot)
+    kit.finish(pilot, task, cause=Cause.CANCELED)
+    assert (kit.state(1), kit.task(1).failures) == (S.READY, 0)
+    (again,) = kit.claim(pilot)
+    assert again.attempt == 2
+    kit.finish(pilot, again)
+    assert kit.state(1) is S.DONE
+
+
 def test_orders_to_cancel_are_repeated_until_the_task_has_ended(kit: Kit) -> None:
     kit.submit(row(1))
     pilot = kit.pilot()

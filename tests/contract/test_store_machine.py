@@ -103,6 +103,8 @@ class StoreMachine(RuleBasedStateMachine):
                 task.state = S.SKIPPED if self.bad(task) else S.WAITING if self.left(task) else S.READY
 
     def end(self, task: Model, cause: Cause, code: int | None) -> None:
+        if cause is Cause.CANCELED and not task.cancel:
+            cause = Cause.PREEMPTED
         failures, crashes = task.failures + (cause not in NOT_CHARGED), task.crashes + (cause in CRASHES)
         task.recorded.add(task.attempt)
         task.state = after_attempt(

@@ -108,18 +108,12 @@ def _child(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "assert_python_ok", run)
 
 
-def different(case: unittest.TestCase) -> None:
-    if case._testMethodName in DIFFERENT:
-        case.skipTest(DIFFERENT[case._testMethodName])
-
-
 class Case(from_suite("ExecutorMixin"), from_suite("BaseTestCase")):  # type: ignore[misc]
     """What is around each test of the suite: a pool, and a look at what threads and processes it leaves."""
 
     executor_type = Pool
 
     def setUp(self) -> None:
-        different(self)
         super().setUp()
         self.executor.submit(int).result(LIMIT_S)  # the suite's time limits leave none for a pilot to start
 
@@ -140,16 +134,16 @@ class TestAsCompleted(from_suite("AsCompletedTests"), Case):  # type: ignore[mis
     pass
 
 
-@pytest.mark.skipif(BORROWED, reason="initializer and function share a module only where workers can import it")
-class TestInitializer(from_suite("InitializerMixin"), Case):  # type: ignore[misc]
-    executor_type = Pool
+if not BORROWED:  # initializer and function share a module only where workers can import it
+
+    class TestInitializer(from_suite("InitializerMixin"), Case):  # type: ignore[misc]
+        executor_type = Pool
 
 
 class TestFuture(from_suite("FutureTests")):  # type: ignore[misc]
     """Of futures as a pool makes them, although they were sent nowhere."""
 
     def setUp(self) -> None:
-        different(self)
         super().setUp()
         handlers: Any = unittest.mock.patch.object(logging.root, "handlers", [])  # for errors to go to stderr
         handlers.start()
@@ -178,3 +172,9 @@ class TestFuture(from_suite("FutureTests")):  # type: ignore[misc]
                     patched = unittest.mock.patch.object(module, name, value)
                     patched.start()
                     self.addCleanup(patched.stop)
+
+
+for case in (TestExecutor, TestShutdown, TestWait, TestAsCompleted, TestFuture):
+    for name in DIFFERENT:
+        if hasattr(case, name):
+            setattr(case, name, None)

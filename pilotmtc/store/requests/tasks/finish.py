@@ -26,6 +26,7 @@ from pilotmtc.store.requests.tasks.dependents import resolve
 
 _LONGEST_BACKOFF_S = 3600.0
 # Causes that say nothing of the task itself: a lost attempt may as well stay lost.
+_NOT_ORDERED = "the store had forgotten that its pilot ran it, and had it stopped"
 _NO_RESULT = NOT_CHARGED | {Cause.CANCELED}
 _DONE, _READY, _EXIT = TaskState.DONE, TaskState.READY, Cause.EXIT
 # Of a list of attempts, those that are recorded.
@@ -123,6 +124,9 @@ def record(
             continue
         del tasks[id_]
         finished.append(id_)
+        if reported.cause is Cause.CANCELED and not task.cancel:
+            # A power cut undid that the pilot had got it, and it got the same attempt while it ended the first one.
+            reported = replace(reported, cause=Cause.PREEMPTED, message=_NOT_ORDERED)  # noqa: PLW2901
         result, row = returned(tx, key, task.campaign, reported)
         if row is not None:
             values.append(row)
