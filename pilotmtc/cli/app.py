@@ -23,7 +23,7 @@ from pilotmtc.cli.command import (
 from pilotmtc.cli.output import streams
 from pilotmtc.errors import PilotMTCError
 from pilotmtc.system.locale import current_directory, speak_utf8
-from pilotmtc.text.plain import plain_words
+from pilotmtc.text.plain import plain_text
 
 # By section: name, module (the command is its attribute of the same name), and summary, so that the help imports none.
 SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
@@ -235,5 +235,5 @@ def _click_words(error: click.ClickException) -> str:
 
 
 def _complain(words: str, code: int) -> int:
-    click.echo(f"pilotmtc: error: {plain_words(words)}", err=True)
+    click.echo(f"pilotmtc: error: {plain_text(words)}", err=True)
     return code

@@ -63,6 +63,11 @@ class Tally:
         """How many tasks did not succeed."""
         return self.failed + self.canceled + self.skipped
 
+    @property
+    def complete(self) -> bool:
+        """Whether every task of the whole campaign has run to an end."""
+        return self.sealed and self.over == self.total and not self.canceled
+
     def words(self, *, left: bool = False) -> str:
         """Return text such as ``997 done, 3 failed``; with `left`, also how many have not finished."""
         parts = [f"{self.done:,} done"]

@@ -42,6 +42,14 @@ def test_names_of_tasks_and_campaigns_are_shown_as_text(words: tuple[str, ...], 
     assert not OBEYED.search(done.out + done.err), repr(done)
 
 
+def test_error_that_lists_names_shows_them_as_text_on_one_line(tmp_path: Path) -> None:
+    user = User(tmp_path)
+    user.cli("submit", "--name", "x\x1b[31mred\ny", "true")
+    said = user.cli("hold", "nosuch", code=2).err
+    assert not OBEYED.search(said.rstrip("\n")), repr(said)
+    assert said.endswith(r"there are 'x\x1b[31mred\ny'" + "\n")
+
+
 def test_what_another_host_says_before_its_hello_is_shown_as_text(tmp_path: Path) -> None:
     user = User(tmp_path)
     user.cli("submit", "true")

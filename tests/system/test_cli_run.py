@@ -262,6 +262,21 @@ def test_gone_reader_stops_the_run(user: User) -> None:
     assert "to go on: pilotmtc run --resume 1" in said
 
 
+def test_run_that_is_complete_when_its_reader_goes_has_nothing_to_go_on_with(user: User) -> None:
+    gate = user.here / "gate"
+    line = f"test {{}} = 1 || until test -e {gate}; do sleep 0.05; done; echo {{}}"
+    run = user.start("run", "-j", "2", line, ":::", "1", "2")
+    assert run.stdout is not None and run.stderr is not None  # noqa: PT018 -- for mypy
+    assert run.stdout.readline() == b"1\n"
+    run.stdout.close()
+    gate.touch()
+    with run.stderr:
+        said = run.stderr.read().decode()
+    assert run.wait(60) == 141, said
+    assert "campaign 1: 2 done in" in said
+    assert "to go on" not in said
+
+
 def test_values_are_taken_as_they_come(user: User) -> None:
     # The second value is written when the first one's task has ended: nothing may wait for the end of the list.
     run = user.start("run", "echo got {}", stdin=subprocess.PIPE)

@@ -91,7 +91,7 @@ def campaigns_named(tx: Transaction, name: str) -> list[CampaignId]:
 
 
 def _there_are(tx: Transaction) -> str:
-    names = [name for (name,) in tx.execute(_NAMES, (_NAMED + 1,))]
+    names = [name if name.isprintable() else repr(name) for (name,) in tx.execute(_NAMES, (_NAMED + 1,))]
     if not names:
         return "none has a name, so give a number of pilotmtc status"
     return f"there are {', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''}"

@@ -190,7 +190,7 @@ class MapPrinter:
         took = format_duration(time.monotonic() - self._began)
         colour = "red" if tally.bad or self._asked else "green"
         begin = paint(f"campaign {self._pool.campaign}", colour, on=streams.has_colour(sys.stderr))
-        if self._asked:
+        if self._asked and not tally.complete:
             streams.tell(f"{begin}: interrupted after {took}: {tally.words(left=True)}")
             streams.tell(f"to go on{self._again}")
             if self._broken:
@@ -200,6 +200,8 @@ class MapPrinter:
             streams.tell(f"{begin}: {tally.words()} in {took}")
         if tally.failed:
             streams.tell(f"to make {count(tally.failed, 'failed call')} again{self._again}")
+        if self._broken:
+            return EXIT_BROKEN_PIPE
         return EXIT_TASKS_FAILED if tally.bad else 0
 
 

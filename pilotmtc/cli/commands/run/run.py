@@ -299,7 +299,7 @@ class _RunPrinter:
             retry = hint(_again(campaign.id, "--retry-failed"))
             streams.tell(f"to go on: {hint(f'release {campaign.id}')} && {retry}")
             return EXIT_TASKS_FAILED
-        if self._doing.interrupted:
+        if self._doing.interrupted and not tally.complete:
             why = "its walltime was over" if self._doing.out_of_time else "interrupted"
             streams.tell(f"{begin}: {why} after {took}: {tally.words(left=True)}")
             if self._doing.out_of_time and not self._ended:
@@ -317,6 +317,8 @@ class _RunPrinter:
             if campaign.on_hold:
                 again = f"{hint(f'release {campaign.id}')} && {again}"
             streams.tell(f"to run {count(tally.failed, 'failed task')} again: {again}")
+        if self._broken:
+            return EXIT_BROKEN_PIPE
         return EXIT_TASKS_FAILED if tally.bad else 0
 
 
