@@ -245,6 +245,25 @@ def test_initializer_that_fails_breaks_the_pool(place: Place) -> None:
             pool.put(1)
 
 
+def test_initializer_that_kills_its_worker_breaks_the_pool(place: Place) -> None:
+    def bad() -> None:
+        import ctypes
+
+        ctypes.string_at(0)
+
+    with place.pool(initializer=bad) as pool:
+        errors = [future.exception(LIMIT_S) for future in [pool.submit(abs, n) for n in range(5)]]
+        for error in errors:
+            assert isinstance(error, PoolBroken)
+            assert "the initializer failed: 3 workers in a row died in it; the last one was killed by SIGSEGV" in str(
+                error
+            )
+        assert any("in bad" in str(error) for error in errors)
+        wait_until(lambda: pool._engine.ledger.broken)
+        with pytest.raises(PoolBroken, match="the initializer failed"):
+            pool.submit(abs, 1)
+
+
 def test_first_calls_from_many_threads(place: Place) -> None:
     pool = place.pool()
     found: list[int] = []

@@ -500,6 +500,8 @@ def test_directory_and_variables_are_the_templates(node: Node, tmp_path: Path) -
     gone = node.run(look, cwd="/no/such/place")
     assert gone.cause is Cause.LAUNCH_ERROR
     assert "/no/such/place" in (gone.message or "")
+    advised = node.run(node.function(look, python=sys.executable), cwd="/no/such/place")
+    assert (advised.message or "").endswith("No such file or directory; choose another cwd")
     assert node.value(node.run(look))[0] == str(node.directory)
 
 
@@ -651,16 +653,72 @@ def test_idle_worker_that_is_killed_harms_nobody(node: Node) -> None:
 
 
 def test_worker_that_never_begins_a_call_is_not_started_for_ever(node: Node) -> None:
-
-    def die() -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    code = node.function(twice, initializer=die)
+    dies_as_it_starts = node.directory / "python"
+    dies_as_it_starts.write_text("#!/bin/sh\nkill -KILL $$\n")
+    dies_as_it_starts.chmod(0o700)
+    code = node.function(twice, python=str(dies_as_it_starts))
     tasks = node.start(code, node.claim(1), node.claim(2))
     result = node.result(tasks[0])
     assert (result.cause, result.signal) == (Cause.SIGNAL, signal.SIGKILL)
     assert result.message == "the function worker was killed as it started"
     assert node.unbegun == [tasks[1]]
+
+
+def leave(code: int) -> None:
+    os._exit(code)
+
+
+@pytest.mark.parametrize(
+    ("initializer", "args", "said"),
+    [
+        (leave, (9,), "ended with exit code 9"),
+        (leave, (0,), "ended with exit code 0"),
+        (segfault, (), "was killed by SIGSEGV"),
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), (), "was killed by SIGKILL"),
+    ],
+)
+def test_initializer_that_kills_its_workers_has_failed(node: Node, initializer: Any, args: Any, said: str) -> None:
+    code = node.function(twice, initializer=initializer, initargs=args)
+    calls = [node.claim(1), node.claim(2)]
+    for _ in range(2):  # once may be chance
+        tasks = node.start(code, *calls)
+        node.wait(lambda: node.unbegun)
+        assert (node.unbegun, node.results) == (tasks, {})
+        node.unbegun.clear()
+    for task in node.start(code, *calls):
+        result = node.result(task)
+        assert (result.cause, result.exit_code, result.signal) == (Cause.LAUNCH_ERROR, None, None)
+        assert result.message == f"the initializer failed: 3 workers in a row died in it; the last one {said}"
+    assert (b"in segfault" in node.results[tasks[0]].stderr) == (initializer is segfault)
+    assert not node.pids()
+
+
+def test_workers_that_are_killed_while_they_initialize_are_started_again(node: Node) -> None:
+    code = node.function(twice, initializer=begin_and_wait, initargs=("began", "go"))
+    began = node.directory / "began"
+
+    def kill_some(count: int) -> None:
+        """Start workers one after the other, and kill all at once."""
+        for _ in range(count):
+            began.unlink(missing_ok=True)
+            node.start(code, node.claim(1))
+            node.wait(began.exists)
+        for each in node.pids():
+            os.kill(each, signal.SIGKILL)
+        node.wait(lambda: len(node.unbegun) == count)
+        node.unbegun.clear()
+
+    kill_some(4)
+    kill_some(1)
+    (node.directory / "go").touch()
+    assert node.value(node.run(code, 5)) == 10
+    (node.directory / "go").unlink()
+    for each in node.pids():
+        os.kill(each, signal.SIGKILL)
+    node.wait(lambda: not node.pids())
+    kill_some(2)  # it is counted anew since one has got through
+    kill_some(2)
+    assert [node.value(result) for result in node.results.values()] == [10]
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ SETUP_FAILED = "the initializer failed"  # so begins why a worker will never be 
 CALL, IN_FILE, QUIT, CORES = 1, 2, 3, 4
 # From a worker.
 ENDED, READY, FAILED = 1, 2, 3
+INITIALIZING = 4  # it begins to run the initializer
 
 # How a call ended.
 RETURNED, RAISED = 0, 1

@@ -20,7 +20,7 @@ from msgspec import Struct
 from pilotmtc.agent.core.events import Start, Stop
 from pilotmtc.agent.functions import frames
 from pilotmtc.agent.functions.process import FunctionWorker, Kind
-from pilotmtc.agent.functions.results import Results
+from pilotmtc.agent.functions.results import SETUP_DEATHS, Results, how_ended
 from pilotmtc.agent.functions.starter import WorkerStarter
 from pilotmtc.agent.functions.wide import WideCalls
 from pilotmtc.agent.node.capture import Captures
@@ -94,6 +94,7 @@ class FunctionPool:
         self._busy: dict[int, FunctionWorker] = {}
         self._idle: dict[tuple[Kind, tuple[int, ...]], FunctionWorker] = {}  # the one that was used last is the last
         self._leaving: dict[int, FunctionWorker] = {}
+        self._deaths: dict[Kind, tuple[int, float]] = {}  # in initializers, since one returned: how many, last time
         self._held = 0  # cores of workers that do not leave
         self._look_at = math.inf
         self._trim_at = math.inf
@@ -355,7 +356,11 @@ class FunctionPool:
                     news = True
                 elif frame[0] == frames.READY:
                     worker.ready = news = True
+                    worker.initializing = False
+                    self._deaths.pop(worker.kind, None)
                     worker.since = now
+                elif frame[0] == frames.INITIALIZING:
+                    worker.initializing = True
                 elif frame[0] == frames.FAILED:
                     self._failed(worker, *frames.read_failed(frame), now)
                 else:
@@ -425,7 +430,10 @@ class FunctionPool:
         if not worker.flight and back and not worker.served and worker.process.cause is None:
             # It has not begun the first either. But one that never begins any must not be started for ever.
             worker.flight.append(back.pop(0))
-        if worker.flight:
+        if worker.flight and code is not None and self._died_by_chance(worker, now):
+            _log.warning("a function worker died in the initializer, %s; trying again", how_ended(code))
+            back = [*worker.flight, *back]
+        elif worker.flight:
             claimed = worker.flight[0]
             result = self._results.died(worker, claimed, code, cpu_s, now)
             self._outcome.results.append(result)
@@ -437,6 +445,16 @@ class FunctionPool:
             back = [*list(worker.flight)[1:], *back]  # nobody knows of those what became of them
         self._outcome.unbegun += [(claimed.task, claimed.attempt) for claimed in back]
         worker.close()
+
+    def _died_by_chance(self, worker: FunctionWorker, now: float) -> bool:
+        """Count a death in an initializer; return whether it may be chance, such as a full memory."""
+        if not worker.initializing or worker.process.cause is not None:
+            return False
+        deaths, last = self._deaths.get(worker.kind, (0, -math.inf))
+        if worker.since >= last:  # what kills many workers at a time counts once
+            deaths, last = deaths + 1, now
+            self._deaths[worker.kind] = deaths, last
+        return deaths < SETUP_DEATHS
 
 
 def _limit_s(worker: FunctionWorker) -> float:

@@ -79,6 +79,8 @@ class FunctionWorker:
         When the first call began, or the worker was started.
     looked
         Whether it was looked for results since then.
+    initializing
+        Whether it runs the initializer.
     ready
         Whether it has said so.
     served
@@ -111,6 +113,7 @@ class FunctionWorker:
         self.waiting: deque[Claimed] = deque()
         self.since = 0.0
         self.looked = False
+        self.initializing = False
         self.ready = False
         self.served = 0
         self.leave_by = 0.0

@@ -10,6 +10,7 @@ from pilotmtc.agent.node.capture import Captures, Harvest
 from pilotmtc.agent.node.supervisor import WORDS, Supervisor, immortal
 from pilotmtc.model import Claimed, Result, Value
 from pilotmtc.states import Cause
+from pilotmtc.text.endings import signal_name
 
 _NOTHING: Harvest = (b"", 0, None, "", None)
 _CAUSES = {
@@ -18,7 +19,13 @@ _CAUSES = {
     frames.UNLOADED: (Cause.LAUNCH_ERROR, None),
     frames.FAULT: (Cause.NODE_LOST, None),
 }
+SETUP_DEATHS = 3  # if so many workers die in the initializer, one after the other, it is no chance
 _LAST_LINE_CHARS = 300
+
+
+def how_ended(code: int) -> str:
+    """Return how a worker has ended: with its exit code, or by a signal if that is negative."""
+    return f"ended with exit code {code}" if code >= 0 else f"was killed by {signal_name(-code)}"
 
 
 class Results:
@@ -71,7 +78,12 @@ class Results:
         """
         out, err = self._harvest(worker, claimed)
         cause, exit_code, number, message = self._why(worker, code)
-        if not worker.ready and cause is Cause.EXIT:
+        if worker.initializing and cause in (Cause.EXIT, Cause.SIGNAL) and code is not None:
+            message = (
+                f"{frames.SETUP_FAILED}: {SETUP_DEATHS} workers in a row died in it; the last one {how_ended(code)}"
+            )
+            cause, exit_code, number = Cause.LAUNCH_ERROR, None, None
+        elif not worker.ready and cause is Cause.EXIT:
             last = err[0].strip().rpartition(b"\n")[2].decode("utf-8", "replace")[:_LAST_LINE_CHARS]
             python = worker.kind.python or sys.executable
             message = (

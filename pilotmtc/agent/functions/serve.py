@@ -57,7 +57,15 @@ class Worker(Calls):
         for fd in (CALLS, BELL, HARVESTED):
             os.close(fd)
 
-    def refuse(self, why: str, error: bytes) -> None:
+    def initialize(self, digest: str, version: tuple[int, int]) -> None:
+        """Run the initializer; exit if that is impossible."""
+        self._send(bytes([frames.INITIALIZING]))  # so that the node knows what it is that has killed this process
+        refused = self.set_up(digest, version)
+        if refused is not None:
+            self._refuse(*refused)
+            os._exit(_CANNOT)
+
+    def _refuse(self, why: str, error: bytes) -> None:
         """Tell the node that this worker will never be ready."""
         flush()
         self._send(frames.failed_frame(bounded(why), error))
@@ -202,8 +210,6 @@ def run(number: str, directory: str, setup: str, version: str) -> None:
         os.set_inheritable(fd, False)
     renew("stdout")  # line by line, so that what a call prints can be seen
     worker = Worker(int(number), Values(directory))
-    refused = worker.set_up(setup, version_of(version)) if setup else None
-    if refused is not None:
-        worker.refuse(*refused)
-        os._exit(_CANNOT)
+    if setup:
+        worker.initialize(setup, version_of(version))
     worker.run()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pilotmtc.agent.core.events import Start
 from pilotmtc.agent.functions.process import FunctionWorker, Kind
-from pilotmtc.agent.node.interface import Launcher, LaunchError, Over
+from pilotmtc.agent.node.interface import Launcher, LaunchError, Over, ProgramError
 from pilotmtc.agent.node.supervisor import Supervisor
 from pilotmtc.errors import UsageError
 from pilotmtc.system.private_files import make_directory
@@ -87,7 +87,7 @@ class WorkerStarter:
                 raise OSError(errno.EMFILE, "no descriptor is left to watch it")
         except BaseException as error:
             worker.close()
-            if isinstance(error, LaunchError) and kind.python:
+            if isinstance(error, ProgramError) and kind.python:
                 raise LaunchError(f"{error}; choose another Python for the function's workers (python=)") from error
             raise
         return worker

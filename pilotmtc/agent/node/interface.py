@@ -20,6 +20,10 @@ class LaunchError(TaskError):
     """A task could not be started; the text says why."""
 
 
+class ProgramError(LaunchError):
+    """The program that was to be started cannot be."""
+
+
 # Called with the exit code, the negative number of a signal, or None if it cannot be killed; CPU seconds; the time.
 Over = Callable[[int | None, float, float], None]
 

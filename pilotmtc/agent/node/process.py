@@ -16,7 +16,7 @@ from pilotmtc.agent import guard
 from pilotmtc.agent.core.events import Start, Wide
 from pilotmtc.agent.node import gpus, memory_groups, mpi
 from pilotmtc.agent.node.capture import Captures
-from pilotmtc.agent.node.interface import NO_ROOM, LaunchError, Process
+from pilotmtc.agent.node.interface import NO_ROOM, LaunchError, Process, ProgramError
 from pilotmtc.errors import UsageError
 from pilotmtc.model import PilotId
 from pilotmtc.resources.slots import Slot, core_list
@@ -301,7 +301,7 @@ class ProcessLauncher:
                 if os.path.isabs(candidate):
                     self._programs[name, path] = candidate
                 return candidate
-        raise LaunchError(f"{name}: no such program in PATH ({path})")
+        raise ProgramError(f"{name}: no such program in PATH ({path})")
 
     def _files(
         self, process: Process, todo: Expanded, opened: list[int]
@@ -386,8 +386,8 @@ class ProcessLauncher:
             if error.errno == errno.E2BIG:
                 raise LaunchError(_too_big(argv, env)) from error
             if error.errno == errno.ENOENT and os.path.exists(program):
-                raise LaunchError(f"{program}: the interpreter that it names does not exist") from error
-            raise LaunchError(f"{program}: {error.strerror}") from error
+                raise ProgramError(f"{program}: the interpreter that it names does not exist") from error
+            raise ProgramError(f"{program}: {error.strerror}") from error
         except ValueError as error:  # a null byte
             raise LaunchError(f"{program!r}: {error}") from error
 

@@ -62,7 +62,8 @@ def _failure(call: str, row: ReturnedCall, values: Values) -> BaseException:
         if row.cause is Cause.EXIT:
             return raised
     if row.cause is Cause.LAUNCH_ERROR and (row.message or "").startswith(_SETUP):
-        broken = PoolBroken(f"no worker can be set up: {row.message}")
+        said = "" if raised else _said(row)
+        broken = PoolBroken(f"no worker can be set up: {row.message}{said}")
         broken.__cause__ = raised
         return broken
     failed = TaskFailed(
@@ -100,8 +101,12 @@ def _sentence(called: str, row: ReturnedCall) -> str:
         text = f"{text}: {message}"
     if row.cause in _HELP:
         text = f"{text}; {_HELP[row.cause]}"
+    return text + _said(row)
+
+
+def _said(row: ReturnedCall) -> str:
     said = row.stderr[-_WORDS:].decode("utf-8", "replace").strip()
-    return f"{text}; it wrote:\n{said}" if said else text
+    return f"; it wrote:\n{said}" if said else ""
 
 
 def _unreadable(call: str, row: ReturnedCall, error: BaseException) -> BaseException:

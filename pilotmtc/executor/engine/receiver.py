@@ -161,6 +161,6 @@ class Receiver:
             if future is not None:
                 end(future, row, self._values)
                 error: Any = future.exception() if row.state is TaskState.FAILED else None
-                broken = error if isinstance(error, PoolBroken) else broken
+                broken = broken or (error if isinstance(error, PoolBroken) else None)  # the first: it has the output
         if broken is not None:
             self._on_broken(broken)
