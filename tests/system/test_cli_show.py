@@ -4,10 +4,11 @@ import contextlib
 import shlex
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pilotmtc import Session
@@ -141,14 +142,14 @@ _PARAMS = st.lists(_TEXT, min_size=1, max_size=4) | st.fixed_dictionaries(
 )
 
 
-@pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
-    """A session for all examples."""
-    with Session(tmp_path_factory.mktemp("any") / "store.db") as session:
+@pytest.fixture
+def session(tmp_path: Path, surroundings: Path) -> Iterator[Session]:
+    """A session for all examples of a test."""
+    with Session(tmp_path / "store.db") as session:
         yield session
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     command=st.lists(_TEXT, min_size=1, max_size=3) | _TEXT,
     params=_PARAMS,
