@@ -1,6 +1,7 @@
 """All faults by name, and how a round of each is played."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -46,6 +47,8 @@ class Fault(Struct, frozen=True):
         """Return what keeps it from being played here; "" if nothing does."""
         if self.root and not ROOT:
             return "only root may"
+        if self.disks == "dying" and not (os.path.exists("/dev/loop-control") and shutil.which("mkfs.ext4")):
+            return "there are no loop devices, or there is no mkfs.ext4"
         return "" if os.path.exists("/usr/sbin/sshd") or ROOT else "OpenSSH's server is not here"
 
 
