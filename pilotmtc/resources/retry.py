@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from pilotmtc.errors import UsageError, shown
 from pilotmtc.model import Resources, Template
 from pilotmtc.states import NOT_CHARGED, Cause
+from pilotmtc.units import format_memory
 
 _WORDS = {"exit": Cause.EXIT, "signal": Cause.SIGNAL, "timeout": Cause.TIMEOUT, "oom": Cause.OOM}
 _WORDS["launch-error"] = Cause.LAUNCH_ERROR
@@ -71,23 +72,27 @@ def parse_factor(value: object) -> float:
 
 
 def check_growth(template: Template, needs: Resources) -> None:
-    """Raise `UsageError` if an amount is to grow that is not there, or what is said of retries is about none."""
-    for name, given in (
-        ("retry_on", template.retry_on),
-        ("no_retry_on", template.no_retry_on),
-        ("retry_memory", template.retry_memory > 1),
-        ("retry_time", template.retry_time > 1),
-    ):
-        if given and not template.max_retries:
-            raise UsageError(f"{name} is given, and there are no retries: say how many with retries")
+    """Raise `UsageError` if an amount is to grow that is not there, or what is said of retries cannot be meant."""
+    said = [
+        *([f"retries after {causes_words(template.retry_on)}"] if template.retry_on else ()),
+        *([f"no retry after {causes_words(template.no_retry_on)}"] if template.no_retry_on else ()),
+        *([f"memory that grows x{template.retry_memory:g} with a retry"] if template.retry_memory > 1 else ()),
+        *([f"a time limit that grows x{template.retry_time:g} with a retry"] if template.retry_time > 1 else ()),
+    ]
+    if said and not template.max_retries:
+        raise UsageError(f"{said[0]}: but there are no retries, so say how many")
+    if both := [one for one in template.retry_on if one in template.no_retry_on]:
+        raise UsageError(f"a retry after {causes_words(both)} is both asked for and ruled out: choose one of them")
     if template.retry_memory > 1 and not needs.memory_bytes:
-        raise UsageError("retry_memory is given, and the task has no memory that could grow: give memory, too")
+        raise UsageError(f"memory cannot grow x{template.retry_memory:g}: say how much the first attempt has")
     if template.retry_time > 1 and not needs.time_limit_s:
-        raise UsageError("retry_time is given, and the task has no time limit that could grow: give time_limit, too")
-    if template.max_memory_bytes and template.retry_memory <= 1:
-        raise UsageError("max_memory is given, and memory does not grow: give retry_memory, too")
-    if template.max_memory_bytes and template.max_memory_bytes < needs.memory_bytes:
-        raise UsageError("max_memory is less than the memory of the first attempt: give more")
+        raise UsageError(f"the time limit cannot grow x{template.retry_time:g}: say what it is for the first attempt")
+    if most := template.max_memory_bytes:
+        words = f"at most {format_memory(most)} of memory"
+        if template.retry_memory <= 1:
+            raise UsageError(f"{words}: but no memory grows, so say by which factor, such as x2")
+        if most < needs.memory_bytes:
+            raise UsageError(f"{words} is less than the first attempt has ({format_memory(needs.memory_bytes)})")
 
 
 def is_retried(template: Template, cause: Cause, exit_code: int | None) -> bool:

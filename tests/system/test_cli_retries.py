@@ -1,5 +1,7 @@
 """Retries with sense: after which ends, and with how much more memory and time."""
 
+import shlex
+
 from pilotmtc import Session
 from tests.user import User
 
@@ -79,14 +81,19 @@ def test_what_makes_no_sense_is_an_error(user: User) -> None:
         ("--retries 1 --retry-on node-lost", "'node-lost' is not the task's fault, so it always runs again"),
         ("--retries 1 --retry-on exit:0", "'0' in 'exit:0' is not an exit code of a failure"),
         ("--retries 1 --retry-on oom:3", "only exit can have numbers behind it"),
-        ("--retry-on oom", "retry_on is given, and there are no retries: say how many with retries"),
-        ("--retries 1 --retry-memory x2", "give memory, too"),
-        ("--retries 1 --retry-time x2", "give time_limit, too"),
+        ("--retry-on oom", "retries after oom: but there are no retries, so say how many"),
+        ("--no-retry-on exit:2", "no retry after exit:2: but there are no retries"),
+        ("--retries 1 --retry-on 'exit:2 oom' --no-retry-on oom", "a retry after oom is both asked for and ruled out"),
+        ("--retries 1 --retry-memory x2", "memory cannot grow x2: say how much the first attempt has"),
+        ("--retries 1 --retry-time x2", "the time limit cannot grow x2: say what it is"),
         ("--retries 1 --memory 1G --retry-memory 0.5", "'0.5' is not a factor to grow by: write x2"),
-        ("--retries 1 --memory 2G --retry-memory x2 --max-memory 1G", "max_memory is less than the memory"),
-        ("--retries 1 --max-memory 1G", "give retry_memory, too"),
+        (
+            "--retries 1 --memory 2G --retry-memory x2 --max-memory 1G",
+            "of memory is less than the first attempt has (",
+        ),
+        ("--retries 1 --max-memory 1G", " of memory: but no memory grows, so say by which factor"),
     ):
-        assert said in user.cli("submit", *words.split(), "true", code=2).err, words
+        assert said in user.cli("submit", *shlex.split(words), "true", code=2).err, words
     user.file("wrong.toml", '[[task]]\ncommand = "true"\nretries = 1\nretry_on = "nix"\n')
     assert (
         "wrong.toml:4: [[task]] number 1: retry_on: 'nix' is not a cause"
