@@ -199,9 +199,12 @@ class Advice(Struct, frozen=True):
 
 
 class Utilisation(Struct, frozen=True):
-    """Cores in steps of `step_s` from `start_at` on: the mean of those in use, and of those that pilots had."""
+    """Cores in steps of `step_s` from `start_at` on: the mean of those in use, and of those that pilots had.
 
-    start_at: float = 0.0
+    Before anything has run there are no steps, and `start_at` is None.
+    """
+
+    start_at: float | None = None
     step_s: float = 0.0
     busy: tuple[float, ...] = ()
     cores: tuple[float, ...] = ()

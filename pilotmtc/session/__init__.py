@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         Advanced,
         Begun,
         Ended,
+        HeldElsewhere,
         PilotLost,
         PilotMoved,
         RunEvent,
@@ -31,9 +32,9 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "Advanced", "Begun", "Ended", "NewValues", "Params", "PilotLost", "PilotMoved", "PilotOptions", "Pilots", "Plan",
-    "Run", "RunEvent", "Selection", "Session", "Step", "StoreTroubled", "TaskOptions", "TaskResult", "TaskStream",
-    "Wrote", "as_source", "describe", "make_plan", "make_tasks", "never_starts", "output_blocks", "output_text",
+    "Advanced", "Begun", "Ended", "HeldElsewhere", "NewValues", "Params", "PilotLost", "PilotMoved", "PilotOptions",
+    "Pilots", "Plan", "Run", "RunEvent", "Selection", "Session", "Step", "StoreTroubled", "TaskOptions",
+    "TaskResult", "TaskStream", "Wrote", "as_source", "describe", "make_plan", "make_tasks", "never_starts", "output_blocks", "output_text",
     "read_campaign",
 ]  # fmt: skip
 
@@ -44,7 +45,7 @@ _PLACES = {
     "session.look.results": "TaskResult output_blocks output_text",
     "session.look.select": "NewValues Selection",
     "session.pilots": "Pilots",
-    "session.run.events": "Advanced Begun Ended PilotLost PilotMoved RunEvent StoreTroubled Wrote",
+    "session.run.events": "Advanced Begun Ended HeldElsewhere PilotLost PilotMoved RunEvent StoreTroubled Wrote",
     "session.run.runner": "Run",
     "session.submit.pilot": "PilotOptions describe",
     "session.submit.plan": "Plan make_plan",

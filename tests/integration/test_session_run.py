@@ -17,6 +17,7 @@ from pilotmtc.session import (
     Advanced,
     Begun,
     Ended,
+    HeldElsewhere,
     PilotLost,
     Run,
     RunEvent,
@@ -331,3 +332,18 @@ def test_description_of_pilots() -> None:
     for wrong in ({"cores": -1}, {"gpus": -1}, {"resources": {"a": float("nan")}}, {"memory": "x"}, {"cores": 10**9}):
         with pytest.raises(UsageError):
             describe(**wrong)
+
+
+def test_run_that_goes_on_tells_what_another_pilot_still_has(session: Session) -> None:
+    doing = run(session, "sleep 600", [1, 2])
+    going = doing.events()
+    campaigns = (event.campaign for event in going if isinstance(event, Advanced))
+    running = next(campaign for campaign in campaigns if campaign.counts.get(TaskState.RUNNING) == 2)
+    again = session.run(None, campaign=running.id, pilot=TWO)
+    events = again.events()
+    held = [event for event in itertools.islice(events, 2) if isinstance(event, HeldElsewhere)]
+    assert [(event.pilot.description.campaign, event.tasks) for event in held] == [(running.id, 2)]
+    for one in (again, doing):
+        one.cancel()
+    assert not ended(list(events))
+    assert not ended(list(going))

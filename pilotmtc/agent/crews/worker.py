@@ -53,6 +53,7 @@ from pilotmtc.protocol.records import OutputTail
 from pilotmtc.states import Cause
 from pilotmtc.system import open_files, processes
 from pilotmtc.system.locale import speak_utf8
+from pilotmtc.system.streams import keep_exit_code
 
 BEAT_S = 5.0
 HELLO_S = 1.0
@@ -76,6 +77,7 @@ _log = logging.getLogger("pilotmtc.agent")
 def main(argv: Sequence[str]) -> int:
     """Run a node worker; return the exit code."""
     speak_utf8()
+    keep_exit_code()
     parser = argparse.ArgumentParser(prog="pilotmtc.agent.crews.worker", description=__doc__)
     parser.add_argument("contact", type=Path)
     parser.add_argument("--name", default="")

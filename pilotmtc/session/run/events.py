@@ -16,6 +16,13 @@ class Begun(Struct, frozen=True):
     shared: bool = False
 
 
+class HeldElsewhere(Struct, frozen=True):
+    """A pilot that is not this run's has this many tasks of a campaign that is resumed."""
+
+    pilot: Pilot
+    tasks: int
+
+
 class Advanced(Struct, frozen=True):
     """The campaign has made progress."""
 
@@ -58,4 +65,4 @@ class StoreTroubled(Struct, frozen=True):
     trouble: str
 
 
-RunEvent: TypeAlias = Begun | Advanced | Wrote | Ended | PilotMoved | PilotLost | StoreTroubled
+RunEvent: TypeAlias = Begun | HeldElsewhere | Advanced | Wrote | Ended | PilotMoved | PilotLost | StoreTroubled

@@ -3,28 +3,40 @@
 import contextlib
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 
 import msgspec
 
 from pilotmtc.errors import StoreError
-from pilotmtc.model import Campaign, Pilot, PilotDescription
+from pilotmtc.model import Campaign, Pilot, PilotDescription, PilotId
 from pilotmtc.pilots import AgentAhead
 from pilotmtc.pilots import start as start_pilot
 from pilotmtc.pilots.agents import END_S, LocalAgent
-from pilotmtc.protocol.client.pilots import CancelPilot, DrainPilot
+from pilotmtc.protocol.client.pilots import CancelPilot, DrainPilot, GetPilots
+from pilotmtc.protocol.records import Filter
 from pilotmtc.session.halt import parse_halt, set_halt
 from pilotmtc.session.link import StoreLink
 from pilotmtc.session.look.follow import follow, get_campaign, start_number
+from pilotmtc.session.look.pages import pages
 from pilotmtc.session.look.results import TaskResult
 from pilotmtc.session.run.ended import EndedTasks
-from pilotmtc.session.run.events import Advanced, Begun, Ended, PilotLost, PilotMoved, RunEvent, StoreTroubled
+from pilotmtc.session.run.events import (
+    Advanced,
+    Begun,
+    Ended,
+    HeldElsewhere,
+    PilotLost,
+    PilotMoved,
+    RunEvent,
+    StoreTroubled,
+)
 from pilotmtc.session.run.live import LiveOutput
 from pilotmtc.session.run.own_pilot import OwnPilot
 from pilotmtc.session.run.submission import Submission
 from pilotmtc.session.submit.tasks import TaskStream
-from pilotmtc.states import PILOT_FINAL, PilotState
+from pilotmtc.states import PILOT_FINAL, PilotState, TaskState
 
 IDLE_S = 10.0  # a pilot whose run was killed leaves after that long without work
 QUEUED_IDLE_S = 60.0  # one of a scheduler, for which there was a queue
@@ -146,6 +158,7 @@ class Run:
 
     def _events(self, ahead: AgentAhead | None) -> Iterator[RunEvent]:
         since = start_number(self._link)
+        resumes = self.campaign is not None
         if self._description.walltime_s and not self._description.scheduler:
             # On this machine the walltime is the run's; a scheduler's pilots have one each, and follow each other.
             self._ends_at = time.monotonic() + self._description.walltime_s
@@ -160,6 +173,9 @@ class Run:
                 set_halt(self._link, campaign.id, *self._halt)
             own = self._own = self._start_pilot(campaign, ahead)
             yield Begun(campaign.id, own.pilot, shared=self._any_pilot or not campaign.own_pilots)
+            if resumes:
+                for pilot, tasks in _held_elsewhere(self._link, campaign, own.pilot):
+                    yield HeldElsewhere(pilot, tasks)
             for step in follow(self._link, campaign.id, since, _STEP_S):
                 self.campaign = step.campaign
                 for result in self._ended.take(step, own.began_at):
@@ -275,6 +291,14 @@ class Run:
             self._own.let_go(refused=bool(self._trouble))
         if self._agent is not None:
             self._agent.close()
+
+
+def _held_elsewhere(link: StoreLink, campaign: Campaign, own: Pilot) -> list[tuple[Pilot, int]]:
+    """Return other pilots that have tasks of the campaign, and how many: they may have died unnoticed."""
+    held: Counter[PilotId] = Counter()
+    for page in pages(link, Filter(campaign=campaign.id, states=(TaskState.CLAIMED, TaskState.RUNNING))):
+        held.update(task.pilot for task in page if task.pilot is not None and task.pilot != own.id)
+    return [(link.call(GetPilots(id=pilot)).pilots[0], tasks) for pilot, tasks in sorted(held.items())]
 
 
 def _news(before: Pilot, pilot: Pilot) -> bool:

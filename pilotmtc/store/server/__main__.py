@@ -18,6 +18,7 @@ from pilotmtc.store.serve import close_inherited
 from pilotmtc.store.server.loop import LINGER_S, Server
 from pilotmtc.system import open_files
 from pilotmtc.system.locale import speak_utf8
+from pilotmtc.system.streams import keep_exit_code
 
 log = logging.getLogger("pilotmtc.store.server")
 
@@ -101,4 +102,5 @@ class StartReport:
 
 if __name__ == "__main__":
     speak_utf8()
+    keep_exit_code()
     sys.exit(main())

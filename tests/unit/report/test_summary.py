@@ -128,6 +128,12 @@ def test_cores_in_use_over_time() -> None:
     assert used.cores == (4.0,) * 120
 
 
+def test_there_is_no_time_before_anything_has_run() -> None:
+    summary = make_summary(past_of([], pilot_of(4)))
+    assert (summary.begin_at, summary.end_at, summary.makespan_s) == (None, None, 0.0)
+    assert (summary.utilisation.start_at, summary.utilisation.busy) == (None, ())
+
+
 @pytest.mark.parametrize(("off", "shift"), [(0.0, 0.0), (30.0, -30.0), (-30.0, 29.9), (0.05, 0.0), (-0.05, 0.0)])
 def test_clocks_are_corrected_as_far_as_they_are_proved_wrong(off: float, shift: float) -> None:
     # A clock that is ahead lets results come before the tasks end; one that is late lets tasks start before the pilot.

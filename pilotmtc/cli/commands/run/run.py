@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 _FAILURES_SHOWN = 5
 _STDERR_LINES = 5
 _LONGEST_HINT = 2000
+_SILENT_S = 15.0  # a well pilot reports more often
 _PILOT_NAMES = ("walltime", "no_pin", "any_pilot", *OWN_PILOT_NAMES)
 _EXAMPLES = """\
 pilotmtc run 'python work.py {}' ::: 1 2 3
@@ -206,7 +207,7 @@ class _RunPrinter:
         return self._conclude()
 
     def _draw(self, event: object) -> None:
-        from pilotmtc.session import Advanced, Begun, Ended, PilotLost, PilotMoved, StoreTroubled, Wrote
+        from pilotmtc.session import Advanced, Begun, Ended, HeldElsewhere, PilotLost, PilotMoved, StoreTroubled, Wrote
 
         match event:
             case Begun() if not self._quiet:
@@ -214,6 +215,8 @@ class _RunPrinter:
                     self._tell(f"pilotmtc: any pilot of the store may run the tasks of campaign {event.campaign}")
                 if event.pilot.reason and not event.pilot.description.scheduler:
                     self._tell(f"pilotmtc: pilot {event.pilot.id}: {event.pilot.reason}")
+            case HeldElsewhere(pilot=pilot, tasks=tasks):
+                self._tell(f"pilotmtc: {_held_words(pilot, tasks)}")
             case Advanced(campaign=campaign):
                 self._write(sys.stdout.flush)
                 self._progress.show(campaign)
@@ -320,6 +323,17 @@ class _RunPrinter:
         if self._broken:
             return EXIT_BROKEN_PIPE
         return EXIT_TASKS_FAILED if tally.bad else 0
+
+
+def _held_words(pilot: "Pilot", tasks: int) -> str:
+    """Return what other pilot has tasks of a run that goes on."""
+    import time
+
+    silent_s = max(time.time() - (pilot.seen_at or pilot.created_at), 0.0)
+    words = f"pilot {pilot.id} still has {count(tasks, 'task')} of this campaign"
+    if silent_s < _SILENT_S:
+        return words
+    return f"{words}, and has not reported for {format_duration(silent_s)}: they run again once it is given up"
 
 
 def _queue_words(pilot: "Pilot") -> str:
