@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Advanced", "Begun", "Ended", "HeldElsewhere", "NewValues", "Params", "PilotLost", "PilotMoved", "PilotOptions",
     "Pilots", "Plan", "Run", "RunEvent", "Selection", "Session", "Step", "StoreTroubled", "TaskOptions",
-    "TaskResult", "TaskStream", "Wrote", "as_source", "describe", "make_plan", "make_tasks", "never_starts", "output_blocks", "output_text",
+    "TaskResult", "TaskStream", "Wrote", "as_source", "describe", "make_plan", "make_tasks", "never_starts",
+    "output_blocks", "output_text",
     "read_campaign",
 ]  # fmt: skip
 
