@@ -9,10 +9,11 @@ from msgspec.structs import replace
 
 from pilotmtc.errors import UsageError
 from pilotmtc.report.greedy import makespan
-from pilotmtc.report.simulate import Costs, Shape, Work, simulate
+from pilotmtc.report.simulate import Costs, Shape, simulate
+from pilotmtc.report.work import Work
 from pilotmtc.text.numbers import count
 from pilotmtc.text.tables import Column, paint, table
-from pilotmtc.units import format_duration
+from pilotmtc.units import format_duration, parse_duration
 
 _SHAPE = re.compile(r"(\d+)x(\d+)(?:x(\d+))?")
 _NEARLY = 1.1  # times the earliest end: not worth more core-hours
@@ -27,7 +28,8 @@ class Row(Struct, frozen=True):
     finish_s
         From the submission of the pilots to the end of the last task; None: some tasks were not run.
     static_s
-        The same if the tasks were dealt out to slots (or to pilots, if they need different numbers of cores) before.
+        The same if the tasks were dealt out to slots (or to pilots, if they need different numbers of cores) before;
+        None also if they wait for each other.
     core_s
         Time of cores that the pilots take.
     busy
@@ -56,7 +58,11 @@ class Plan(Struct, frozen=True):
     measured
         For how many of them durations of tasks like them are known.
     work_core_s
-        What all of them take.
+        What all of them take, with attempts that fail.
+    failures
+        How many attempts fail, with a retry or without.
+    failed, skipped
+        How many tasks fail for good, and how many do not run because of that.
     rows
         In the order in which the shapes were given.
     best, reason
@@ -71,6 +77,9 @@ class Plan(Struct, frozen=True):
     rows: tuple[Row, ...]
     best: str = ""
     reason: str = ""
+    failures: int = 0
+    failed: int = 0
+    skipped: int = 0
 
 
 def parse_shape(text: str, node: Shape) -> Shape:
@@ -95,6 +104,26 @@ def parse_shape(text: str, node: Shape) -> Shape:
     return replace(node, pilots=pilots, nodes=nodes, cores=cores)
 
 
+def check_shape(text: str) -> None:
+    """Raise `UsageError` as `parse_shape` does, whatever a node has."""
+    parse_shape(text, Shape(1, 1, 1))
+
+
+def parse_durations(said: str | float) -> tuple[float, float]:
+    """Return the shortest and the longest time that ``"30s"``, ``"27s..33s"`` or a number of seconds means.
+
+    Raises
+    ------
+    UsageError
+        If it means none.
+    """
+    low, dots, high = said.partition("..") if isinstance(said, str) else (said, "", "")
+    found = (parse_duration(low), parse_duration(high if dots else low))
+    if found[0] > found[1] or found[1] <= 0:
+        raise UsageError(f"duration {said!r}: give a time above 0, or two with the shorter one first, as 27s..33s")
+    return found
+
+
 def name_of(shape: Shape) -> str:
     """Return a shape as it is written."""
     return f"{shape.pilots}x{shape.nodes}x{shape.cores}"
@@ -103,9 +132,13 @@ def name_of(shape: Shape) -> str:
 def make_plan(work: Work, shapes: Sequence[Shape], costs: Costs, measured: int) -> Plan:
     """Return what comes of `work` on each of the shapes, and which one to choose."""
     rows = tuple([_row(work, shape, costs) for shape in shapes])
-    sizes = [need.cores * need.ranks for need in work.needs]
-    took = sum(sizes[kind] * duration for kind, duration in zip(work.kinds, work.durations, strict=True))
-    plan = Plan(len(work), measured, took, costs.startup_s, costs.gap_s, rows)
+    skipped = work.skipped()
+    failed = len(work.failing - skipped)
+    failures = failed + sum(len(some) for task, some in work.failures.items() if task not in skipped)
+    plan = Plan(
+        len(work), measured, work.core_s(), costs.startup_s, costs.gap_s, rows,
+        failures=failures, failed=failed, skipped=len(skipped),
+    )  # fmt: skip
     ended = [row for row in rows if row.finish_s is not None]
     if not ended:
         return plan
@@ -122,7 +155,8 @@ def make_plan(work: Work, shapes: Sequence[Shape], costs: Costs, measured: int) 
 
 def _row(work: Work, shape: Shape, costs: Costs) -> Row:
     found = simulate(work, shape, costs)
-    static = None if found.left or shape.walltime_s else shape.wait_s + costs.startup_s + _static(work, shape, costs)
+    fixed = not (found.left or shape.walltime_s or work.unmet)
+    static = None if not fixed else shape.wait_s + costs.startup_s + _static(work, shape, costs)
     busy = found.useful_core_s / found.core_s if found.core_s else 0.0
     finish = None if found.left else found.finish_s
     return Row(name_of(shape), shape.all_cores, shape.wait_s, finish, static, found.core_s, busy, found.left)
@@ -134,12 +168,12 @@ def _static(work: Work, shape: Shape, costs: Costs) -> float:
     width = widths.pop() if len(widths) == 1 else 0
     if 0 < width <= shape.cores:
         slots = array("d", bytes(8 * shape.pilots * shape.nodes * (shape.cores // width)))
-        for at, duration in enumerate(work.durations):
-            slots[at % len(slots)] += duration + costs.gap_s
+        for at in range(len(work)):
+            slots[at % len(slots)] += work.took_s(at) + costs.gap_s
         return max(slots) - costs.gap_s if len(work) else 0.0
     tasks = [
-        (work.needs[kind].cores * work.needs[kind].ranks, duration + costs.gap_s)
-        for kind, duration in zip(work.kinds, work.durations, strict=True)
+        (work.needs[kind].cores * work.needs[kind].ranks, work.took_s(task) + costs.gap_s)
+        for task, kind in enumerate(work.kinds)
     ]
     return max(makespan(tasks[pilot :: shape.pilots], shape.nodes * shape.cores) for pilot in range(shape.pilots))
 
@@ -165,7 +199,10 @@ def plan_lines(plan: Plan, *, width: int | None = None, colour: bool = False) ->
     costs = (
         f"{format_duration(plan.startup_s)} to a pilot's first task, {format_duration(plan.gap_s)} between two tasks"
     )
-    found = [head, costs, "", *table(columns, rows, width=width, colour=colour), ""]
+    bad = [f"{count(plan.failures, 'attempt')} will fail"] if plan.failures else []
+    bad += [f"{count(plan.failed, 'task')} for good"] if plan.failed else []
+    bad += [f"{count(plan.skipped, 'task')} will be skipped"] if plan.skipped else []
+    found = [head, costs, *([", ".join(bad)] if bad else []), "", *table(columns, rows, width=width, colour=colour), ""]
     best = f"best: {plan.best}, because {plan.reason}" if plan.best else "none of them runs all tasks"
     return [*found, paint(best, "bold", on=colour)]
 

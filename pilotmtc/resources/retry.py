@@ -1,4 +1,4 @@
-"""Which ends of an attempt are retried, and how much more the next attempt asks for. Pure."""
+"""Which ends of an attempt are retried, when, and how much more the next attempt asks for. Pure."""
 
 import math
 import re
@@ -17,6 +17,7 @@ _WORDS["launch-error"] = Cause.LAUNCH_ERROR
 _FORMS = f"write {', '.join(_WORDS)}, or exit:75,137"
 GROWS = frozenset({Cause.OOM, Cause.TIMEOUT})  # causes after which more may be asked for
 _MOST_FACTOR = 1000.0
+_LONGEST_BACKOFF_S = 3600.0
 
 
 def parse_causes(value: object) -> tuple[str, ...]:
@@ -118,6 +119,11 @@ def grown(template: Template, needs: Resources, cause: Cause) -> Resources:
     if cause is Cause.TIMEOUT and template.retry_time > 1 and needs.time_limit_s:
         return replace(needs, time_limit_s=min(needs.time_limit_s * template.retry_time, 1e9))
     return needs
+
+
+def retry_pause_s(backoff_s: float, failures: int) -> float:
+    """Return the pause before a retry: it doubles with each failure."""
+    return min(backoff_s * 2.0 ** min(max(failures - 1, 0), 60), _LONGEST_BACKOFF_S)
 
 
 def causes_words(causes: Sequence[str]) -> str:

@@ -107,13 +107,13 @@ class Queries:
 
         if campaign is None and file is None:
             raise UsageError("there is nothing to plan: give a campaign, or a campaign file")
-        tasks = None
+        loaded = None
         if file is not None:
             from pilotmtc.campaign.file import load
 
-            tasks = load(file).tasks()
+            loaded = load(file)
         found = None if campaign is None else get_campaign(self._link, campaign)
-        return read_plan(self._link, found, tasks, **options)
+        return read_plan(self._link, found, loaded, **options)
 
     def tasks(self, *, limit: int | None = None, newest: bool = False, **select: Unpack[Selection]) -> Iterator[Task]:
         """Yield at most `limit` tasks in order of their ids, or in descending order with `newest`."""

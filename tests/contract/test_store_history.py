@@ -3,13 +3,13 @@
 import pytest
 from msgspec.structs import replace
 
-from pilotmtc.model import CampaignId, PilotId, Resources
+from pilotmtc.model import After, CampaignId, PilotId, Resources, Template
 from pilotmtc.protocol.agent import Finish
-from pilotmtc.protocol.client.history import COLUMNS, GetHistory, History
-from pilotmtc.report.measure.columns import Attempts
+from pilotmtc.protocol.client.history import COLUMNS, GetHistory, GetLinks, GetWorkload, History, Links
+from pilotmtc.report.measure.columns import Attempts, unpacked
 from pilotmtc.states import Cause, TaskState
 from pilotmtc.store.requests.look import history
-from tests.contract.storekit import Kit, result, row
+from tests.contract.storekit import ECHO, Kit, result, row
 
 
 def read(kit: Kit, *campaigns: int, pilots: tuple[PilotId, ...] = ()) -> tuple[Attempts, int]:
@@ -83,3 +83,51 @@ def test_page_has_all_columns_also_without_rows(kit: Kit) -> None:
     page = kit.store.call(GetHistory((CampaignId(1),)))
     assert (len(page.columns), page.texts, page.next) == (len(COLUMNS), ("",), 0)
     assert isinstance(page, History)
+
+
+def test_workload_says_what_tasks_are_and_how_they_stand(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "_WINDOW", 2)
+    monkeypatch.setattr(history, "_MOST_ROWS", 2)
+    kit.submit(row(0))
+    needs = (Resources(), Resources(cores=2))
+    template = replace(ECHO, max_retries=3, backoff_s=2.0, env={"A": "long"})
+    found = kit.submit(row(1, priority=5), *[row(n, res=1) for n in range(6)], template=template, resources=needs)
+    pilot = kit.pilot()
+    kit.finish(pilot, *kit.claim(pilot, 1), code=1)
+    tasks, after = {}, 0
+    while True:
+        page = kit.store.call(GetWorkload(found.campaign, after))
+        for task, kind in zip(unpacked("q", page.tasks), unpacked("i", page.kind), strict=True):
+            tasks[task] = page.kinds[kind]
+        if page.tasks:
+            (about,) = page.templates.values()
+            assert about == Template(("echo {x}",), max_retries=3, backoff_s=2.0)
+        if not page.next:
+            break
+        after = page.next
+    assert [*tasks] == [*range(2, 9)]
+    assert [(kind.state, kind.priority, kind.failures) for kind in tasks.values()] == [
+        (TaskState.READY, 5, 1), *[(TaskState.READY, 0, 0)] * 6,
+    ]  # fmt: skip
+    assert len({kind.resources for kind in tasks.values()}) == 2
+
+
+def test_links_say_which_tasks_wait_for_which(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "_MOST_ROWS", 2)
+    empty = kit.submit(row(0))
+    assert kit.store.call(GetLinks(empty.campaign)) == Links()
+    rows = [row(name="a"), row(name="a"), row(after=[After("a")]), row(after=[After("a", False), After(1)])]
+    campaign = kit.submit(*rows).campaign
+    found: list[tuple[int, int, int]] = []
+    after, pages = (0, 0), 0
+    while True:
+        page = kit.store.call(GetLinks(campaign, after))
+        tasks, needs = unpacked("q", page.tasks), unpacked("q", page.needs)
+        found += zip(tasks, needs, unpacked("b", page.well), strict=True)
+        pages += 1
+        if not page.more:
+            break
+        after = (tasks[-1], needs[-1])
+    assert found == [(4, 2, 1), (4, 3, 1), (5, 1, 1), (5, 2, 0), (5, 3, 0)]
+    assert pages in (3, 1)  # a server of its own has its own size of pages
+    assert kit.store.call(GetLinks(empty.campaign)) == Links()

@@ -322,4 +322,18 @@ def test_plan_says_what_no_shape_runs(past: User) -> None:
     assert [row["shape"] for row in found["rows"]] == ["1x1x2", "2x1x1"]
     assert (found["tasks"], found["best"], found["rows"][0]["left"]) == (1, "", 1)  # it needs a licence
     assert "none of them runs all tasks" in past.cli("plan", "--shape", "1x1x2", "--duration", "10s").out
-    assert "not a shape" in past.cli("plan", "--shape", "many", "--duration", "10s", code=2).err
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        (("--shape", "many"), "--shape: 'many' is not a shape"), (("--memory", "x"), "--memory: "),
+        (("--walltime", "x"), "--walltime: "), (("--wait", "x"), "--wait: "),
+        (("--duration", "3s..2s"), "--duration: "),
+    ],
+)  # fmt: skip
+def test_plan_says_first_what_is_wrong_with_its_options(user: User, words: tuple[str, str], fault: str) -> None:
+    """Before it looks for a store, a campaign or a file."""
+    done = user.cli("plan", "no-such-file.toml", *words, code=2)
+    assert fault.replace(": ", "': ", 1) in done.err
+    assert "see pilotmtc plan --help" in done.err

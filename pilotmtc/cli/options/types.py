@@ -100,6 +100,24 @@ class Assignment(AnyParamType):
             self.fail(f"{text!r} in {value!r} is not a number: write NAME=NUMBER", param, ctx)
 
 
+class Checked(AnyParamType):
+    """A text that must mean something: `check` raises `UsageError` if it does not."""
+
+    def __init__(self, name: str, check: Callable[[str], object]) -> None:
+        self.name = name
+        self._check = check
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text."""
+        from pilotmtc.errors import UsageError
+
+        try:
+            self._check(str(value))
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+
 def assigned(what: str, pairs: "Sequence[tuple[str, T]]") -> dict[str, T]:
     """Return the values by name; each name must be given only once."""
     found = dict(pairs)

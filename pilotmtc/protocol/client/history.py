@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from pilotmtc.model import CampaignId, PilotId, Resources
+from pilotmtc.model import CampaignId, PilotId, Resources, Template
 from pilotmtc.protocol.base import CLIENTS, Effect, Handling, Reply, Request
 from pilotmtc.states import TaskState
 
@@ -61,28 +61,74 @@ class GetHistory(Request[History], frozen=True, tag="history"):
     after: int = 0
 
 
-class KindCount(Struct, frozen=True, array_like=True):
-    """How many tasks of a template, with the same resources, are in a state."""
+class WorkKind(Struct, frozen=True, array_like=True):
+    """What tasks have in common that are planned alike: ids of template and resources, state, priority, failures."""
 
     template: int
     resources: int
     state: TaskState
-    count: int
+    priority: int
+    failures: int
 
 
-class Kinds(Reply, frozen=True):
-    """The answer to `GetKinds`; fields as in `History`. The same kind may be in several pages."""
+class Workload(Reply, frozen=True):
+    """The answer to `GetWorkload`.
 
-    kinds: tuple[KindCount, ...] = ()
+    Attributes
+    ----------
+    tasks, kind
+        The bytes of two arrays, little-endian and equally long: ids of tasks (``q``), and which of `kinds` each is
+        (``i``).
+    next
+        As in `History`.
+    templates
+        By the ids in `kinds`: only the command, which may be cut off, and what is said of retries.
+    resources
+        The same.
+    """
+
+    kinds: tuple[WorkKind, ...] = ()
+    tasks: bytes = b""
+    kind: bytes = b""
     next: int = 0
-    commands: dict[int, str] = {}
+    templates: dict[int, Template] = {}
     resources: dict[int, Resources] = {}
 
 
-class GetKinds(Request[Kinds], frozen=True, tag="kinds"):
-    """Count a campaign's tasks with ids above `after` by template, resources and state, page by page."""
+class GetWorkload(Request[Workload], frozen=True, tag="workload"):
+    """Get what a campaign's tasks with ids above `after` are and how they stand, page by page."""
 
     handling = Handling(said_by=CLIENTS, effect=Effect.READ, bulky_reply=True)
 
     campaign: CampaignId
     after: int = 0
+
+
+class Links(Reply, frozen=True):
+    """The answer to `GetLinks`.
+
+    Attributes
+    ----------
+    tasks, needs, well
+        The bytes of three arrays, little-endian and equally long: a task (``q``), one that it needs (``q``), and
+        whether that must succeed (``b``).
+    more
+        Whether there are more: ask again from the last ones on.
+    """
+
+    tasks: bytes = b""
+    needs: bytes = b""
+    well: bytes = b""
+    more: bool = False
+
+
+class GetLinks(Request[Links], frozen=True, tag="links"):
+    """Get what a campaign's tasks depend on, page by page, in order of tasks and then of those that they need.
+
+    Tasks of other campaigns may be among them. `after`: the last task and the last need of the page before.
+    """
+
+    handling = Handling(said_by=CLIENTS, effect=Effect.READ, bulky_reply=True)
+
+    campaign: CampaignId
+    after: tuple[int, int] = (0, 0)

@@ -66,10 +66,7 @@ class Attempts:
         """Add a page that the store has sent."""
         numbers = [self._number(text) for text in page.texts]
         for (name, code), data in zip(COLUMNS, page.columns, strict=True):
-            column: array[Any] = array(code)
-            column.frombytes(data)
-            if sys.byteorder == "big":
-                column.byteswap()
+            column = unpacked(code, data)
             if name in _INDEXES:
                 column = array(code, map(numbers.__getitem__, column))
             self._columns[name].extend(column)
@@ -109,6 +106,15 @@ class Attempts:
     def cause_name(self, at: int) -> str:
         """Return why an attempt ended."""
         return "RUNNING" if self.cause[at] == RUNNING else Cause(self.cause[at]).name
+
+
+def unpacked(code: str, data: bytes) -> "array[Any]":
+    """Return the array whose bytes the store has sent."""
+    column: array[Any] = array(code)
+    column.frombytes(data)
+    if sys.byteorder == "big":
+        column.byteswap()
+    return column
 
 
 def cores_of(slot: str) -> list[int]:

@@ -1,21 +1,23 @@
-"""What a plan is made of: tasks and their durations, from the store and from campaign files."""
+"""What a plan is made of: tasks and how they may go, from the store and from campaign files."""
 
-import random
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from statistics import median
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from msgspec.structs import replace
 
 from pilotmtc.errors import UsageError
-from pilotmtc.model import Campaign, Pilot, Resources
-from pilotmtc.protocol.client.history import GetKinds
+from pilotmtc.model import Campaign, Pilot
+from pilotmtc.protocol.client.history import GetLinks, GetWorkload, WorkKind, Workload
 from pilotmtc.protocol.client.pilots import GetPilots
+from pilotmtc.report.expected import Expected, courses, repeat
+from pilotmtc.report.measure.columns import Attempts, unpacked
 from pilotmtc.report.measure.timeline import SHORT_S
-from pilotmtc.report.plan import Plan, make_plan, parse_shape
+from pilotmtc.report.plan import Plan, check_shape, make_plan, parse_durations, parse_shape
 from pilotmtc.report.report import Report
-from pilotmtc.report.simulate import Costs, Shape, Work
+from pilotmtc.report.simulate import Costs, Shape
+from pilotmtc.report.work import Work
 from pilotmtc.session.arguments import amount, check_names, several, text, whole
 from pilotmtc.session.link import StoreLink
 from pilotmtc.session.look.report import read_report
@@ -23,11 +25,9 @@ from pilotmtc.states import TASK_FINAL, TaskState
 from pilotmtc.units import parse_duration, parse_memory
 
 if TYPE_CHECKING:
-    from pilotmtc.campaign.submit import TaskSpec
+    from pilotmtc.campaign.file import CampaignFile
 
 _LEFT = frozenset(TaskState) - TASK_FINAL
-_COMMAND_CHARS = 200  # as the store cuts them
-_SEED = 1  # the same plan each time
 
 
 class PlanOptions(TypedDict, total=False):
@@ -56,108 +56,108 @@ class PlanOptions(TypedDict, total=False):
     duration: str | float | None
 
 
-class Durations:
-    """Durations of tasks: measured of the same command and resources, else of the same command, else as was said."""
-
-    def __init__(self, report: Report | None, said: str | float | None) -> None:
-        self._measured: dict[tuple[str, tuple[float, ...] | None], array[float]] = {}
-        self._said = None if said is None else _between(said)
-        self._random = random.Random(_SEED)
-        self.measured = 0
-        if report is None:
-            return
-        past = report.past.attempts
-        wanted = frozenset(report.summary.campaigns)
-        for at in range(len(past)):
-            if past.campaign[at] in wanted and past.succeeded(at):
-                command = past.commands[past.template[at]]
-                for need in (_key(past.resources[past.resources_id[at]]), None):
-                    self._measured.setdefault((command, need), array("d")).append(past.elapsed_s[at])
-
-    def draw(self, command: str, need: Resources) -> float:
-        """Return how long a task may take."""
-        found = self._measured.get((command, _key(need))) or self._measured.get((command, None))
-        if found:
-            self.measured += 1
-            return self._random.choice(found)
-        if self._said is not None:
-            return self._random.uniform(*self._said)
-        if need.expected_s or need.time_limit_s:
-            return need.expected_s or need.time_limit_s
-        raise UsageError(
-            f"nothing is known of how long {command!r} takes: give a duration, such as 30s or 27s..33s, or tasks an "
-            "expected time"
-        )
-
-
-def _key(need: Resources) -> tuple[float, ...]:
-    """Return what of its resources a command's duration may depend on."""
-    return need.cores, need.gpus, need.memory_bytes, need.ranks
-
-
-def _between(said: str | float) -> tuple[float, float]:
-    low, dots, high = said.partition("..") if isinstance(said, str) else (said, "", "")
-    found = (parse_duration(low), parse_duration(high if dots else low))
-    if found[0] > found[1] or found[1] <= 0:
-        raise UsageError(f"duration {said!r}: give a time above 0, or two with the shorter one first, as 27s..33s")
-    return found
-
-
 def read_plan(
-    link: StoreLink, campaign: Campaign | None, tasks: "Iterable[TaskSpec] | None", **options: Unpack[PlanOptions]
+    link: StoreLink, campaign: Campaign | None, file: "CampaignFile | None", **options: Unpack[PlanOptions]
 ) -> Plan:
-    """Return a plan for what is left of a campaign (for all of it, if nothing is), or for `tasks` that are like its."""
+    """Return a plan for what is left of a campaign (for all of it, if nothing is), or for a file's tasks, like its."""
     check_names(options, PlanOptions.__annotations__)
+    shapes = _Shapes(**options)
+    said = options.get("duration")
+    said_s = None if said is None else parse_durations(said)
     report = None if campaign is None else read_report(link, [campaign])
-    durations = Durations(report, options.get("duration"))
-    work = Work()
-    if tasks is not None:
-        _add_specs(work, tasks, durations)
-    elif report is not None and campaign is not None:
+    past = None if report is None else report.past.attempts
+    expected = Expected(past, frozenset(() if report is None else report.summary.campaigns), said_s)
+    if file is not None:
+        work = _of_file(file, expected)
+    else:
+        assert campaign is not None
+        assert past is not None
         if any(campaign.counts.get(state) for state in _LEFT):
-            _add_left(link, work, campaign, durations)
+            work = _left(link, campaign, expected)
         else:
-            durations.measured = _add_again(work, report)
+            work = _once_more(link, campaign, past)
+            expected.measured = len(work)
     if not len(work):
-        raise UsageError("there are no tasks to plan: none is left, and none succeeded")
-    pilots = link.call(GetPilots()).pilots
-    shapes = _shapes(report, pilots, **options)
-    return make_plan(work, shapes, _costs(report), durations.measured)
+        raise UsageError("there are no tasks to plan: none is left, and none has run")
+    waited = campaign is not None and bool(link.call(GetLinks(campaign.id)).tasks)
+    found = shapes.found(report, link.call(GetPilots()).pilots)
+    return make_plan(work, found, _costs(report, waited), expected.measured)
 
 
-def _add_specs(work: Work, tasks: "Iterable[TaskSpec]", durations: Durations) -> None:
-    for spec in tasks:
-        command = " ".join(spec.template.command)[:_COMMAND_CHARS]
-        work.add(work.kind_of(spec.resources), durations.draw(command, spec.resources))
+def _of_file(file: "CampaignFile", expected: Expected) -> Work:
+    """Return the tasks of a campaign file."""
+    work = Work(file.max_running)
+    names: dict[str, list[int]] = {}
+    for spec in file.tasks():
+        task = expected.add(work, spec.template, spec.resources, priority=spec.priority)
+        for other in spec.after:
+            for need in names.get(str(other.task), ()):
+                work.depend(task, need, well=other.well)
+        if spec.name is not None:
+            names.setdefault(spec.name, []).append(task)
+    return work
 
 
-def _add_left(link: StoreLink, work: Work, campaign: Campaign, durations: Durations) -> None:
+def _left(link: StoreLink, campaign: Campaign, expected: Expected) -> Work:
+    """Return what is left of a campaign."""
+    work = Work(campaign.max_running)
+    ids = array("q")
+    for task, kind, page in _workload(link, campaign):
+        if kind.state in _LEFT:
+            ids.append(task)
+            template, need = page.templates[kind.template], page.resources[kind.resources]
+            expected.add(work, template, need, failures=kind.failures, priority=kind.priority)
+    _link_up(link, campaign, work, ids)
+    return work
+
+
+def _once_more(link: StoreLink, campaign: Campaign, past: Attempts) -> Work:
+    """Return the tasks of a campaign that have succeeded or failed, each with the attempts that it had."""
+    work = Work(campaign.max_running)
+    ids = array("q")
+    found = courses(past, frozenset([campaign.id]))
+    at, course = next(found, (-1, ()))
+    for task, kind, page in _workload(link, campaign):
+        if at >= 0 and past.task[at] == task:
+            ids.append(task)
+            number = work.kind_of(page.resources[kind.resources])
+            repeat(work, number, course, page.templates[kind.template].backoff_s, kind.priority)
+            at, course = next(found, (-1, ()))
+    _link_up(link, campaign, work, ids)
+    return work
+
+
+def _workload(link: StoreLink, campaign: Campaign) -> Iterator[tuple[int, WorkKind, Workload]]:
+    """Yield a campaign's tasks in order of their ids: what they are, and the page that this is on."""
     after = 0
     while True:
-        page = link.call(GetKinds(campaign.id, after))
-        for kind in page.kinds:
-            if kind.state in _LEFT:
-                need = page.resources[kind.resources]
-                number = work.kind_of(need)
-                for _ in range(kind.count):
-                    work.add(number, durations.draw(page.commands[kind.template], need))
+        page = link.call(GetWorkload(campaign.id, after))
+        for task, kind in zip(unpacked("q", page.tasks), unpacked("i", page.kind), strict=True):
+            yield task, page.kinds[kind], page
         if not page.next:
             return
         after = page.next
 
 
-def _add_again(work: Work, report: Report) -> int:
-    """Add the tasks that succeeded, in order, with the durations that they had; return how many."""
-    past = report.past.attempts
-    wanted = frozenset(report.summary.campaigns)
-    for at in range(len(past)):
-        if past.campaign[at] in wanted and past.succeeded(at):
-            work.add(work.kind_of(past.resources[past.resources_id[at]]), past.elapsed_s[at])
-    return len(work)
+def _link_up(link: StoreLink, campaign: Campaign, work: Work, ids: "array[int]") -> None:
+    """Let tasks of `work` wait for each other as in the store; `ids` are theirs. Others count as over."""
+    numbers: dict[int, int] = {}
+    after = (0, 0)
+    while True:
+        page = link.call(GetLinks(campaign.id, after))
+        if page.tasks and not numbers:
+            numbers = {task: number for number, task in enumerate(ids)}
+        tasks, needs = unpacked("q", page.tasks), unpacked("q", page.needs)
+        for task, need, well in zip(tasks, needs, unpacked("b", page.well), strict=True):
+            if task in numbers and need in numbers:
+                work.depend(numbers[task], numbers[need], well=bool(well))
+        if not page.more:
+            return
+        after = (tasks[-1], needs[-1])
 
 
-def _costs(report: Report | None) -> Costs:
-    """Return what was measured of pilots' starts and of pauses between tasks."""
+def _costs(report: Report | None, waited: bool) -> Costs:
+    """Return what was measured of pilots' starts and of pauses between tasks, which may have `waited` for others."""
     if report is None:
         return Costs()
     starts = [
@@ -166,34 +166,49 @@ def _costs(report: Report | None) -> Costs:
         if pilot.first_task_at is not None and pilot.started_at is not None and pilot.started_at == pilot.from_at
     ]
     gaps = report.summary.gaps_s
-    # The mean, but not of pauses in which there was nothing to do.
-    return Costs(max(median(starts), 0.0) if starts else 0.0, gaps.mean if gaps.most <= SHORT_S else gaps.median)
+    # The mean, but not of pauses in which there was nothing to do: for others to end, or for a retry.
+    waited = waited or bool(report.summary.deaths) or gaps.most > SHORT_S
+    return Costs(max(median(starts), 0.0) if starts else 0.0, gaps.median if waited else gaps.mean)
 
 
-def _shapes(report: Report | None, pilots: Sequence[Pilot], **options: Unpack[PlanOptions]) -> list[Shape]:
-    used = [] if report is None else [pilot for pilot in report.past.pilots.values() if pilot.cores and pilot.nodes]
-    largest = max(used, key=lambda pilot: pilot.cores, default=None)
-    node = Shape(1, 1, 0)
-    if largest is not None:
-        asked = largest.description
-        memory = asked.memory_bytes or largest.node_memory_bytes
-        node = Shape(1, largest.nodes, -(-largest.cores // largest.nodes), asked.gpus, memory, asked.named)
-    cores, gpus = options.get("cores"), options.get("gpus")
-    if cores is not None:
-        node = replace(node, cores=whole("cores", cores))
-    if gpus is not None:
-        node = replace(node, gpus=whole("gpus", gpus))
-    if (given := options.get("memory")) is not None:
-        node = replace(node, memory_bytes=parse_memory(given))
-    walltime, wait = options.get("walltime"), options.get("wait")
-    if walltime is not None:
-        node = replace(node, walltime_s=parse_duration(amount("walltime", walltime)))
-    words = several("shapes", options.get("shapes") or _usual(node.nodes), text)
-    if not node.cores and not all(word.count("x") == 2 for word in words):
-        raise UsageError("how many cores does a node have? no pilot has told it: give cores, or shapes such as 1x10x48")
-    found = [parse_shape(word, node) for word in words]
-    wait_s = None if wait is None else parse_duration(amount("wait", wait))
-    return [replace(shape, wait_s=_wait_s(pilots, shape.nodes) if wait_s is None else wait_s) for shape in found]
+class _Shapes:
+    """The pilots to try, as they were asked for: what is wrong with that is said before anything else is looked at."""
+
+    def __init__(self, **options: Unpack[PlanOptions]) -> None:
+        self._words = several("shapes", options.get("shapes") or (), text)
+        for word in self._words:
+            check_shape(word)
+        self._changes: dict[str, Any] = {}
+        for name in ("cores", "gpus"):
+            if (given := options.get(name)) is not None:
+                self._changes[name] = whole(name, given)
+        if (memory := options.get("memory")) is not None:
+            self._changes["memory_bytes"] = parse_memory(memory)
+        if (walltime := options.get("walltime")) is not None:
+            self._changes["walltime_s"] = parse_duration(amount("walltime", walltime))
+        wait = options.get("wait")
+        self._wait_s = None if wait is None else parse_duration(amount("wait", wait))
+
+    def found(self, report: Report | None, pilots: Sequence[Pilot]) -> list[Shape]:
+        """Return them; what was not said is as the largest pilot of the report had it."""
+        used = [] if report is None else [pilot for pilot in report.past.pilots.values() if pilot.cores and pilot.nodes]
+        largest = max(used, key=lambda pilot: pilot.cores, default=None)
+        node = Shape(1, 1, 0)
+        if largest is not None:
+            asked = largest.description
+            memory = asked.memory_bytes or largest.node_memory_bytes
+            node = Shape(1, largest.nodes, -(-largest.cores // largest.nodes), asked.gpus, memory, asked.named)
+        node = replace(node, **self._changes)
+        words = self._words or _usual(node.nodes)
+        if not node.cores and not all(word.count("x") == 2 for word in words):
+            raise UsageError(
+                "how many cores does a node have? no pilot has told it: give cores, or shapes such as 1x10x48"
+            )
+        shapes = [parse_shape(word, node) for word in words]
+        return [
+            replace(shape, wait_s=_wait_s(pilots, shape.nodes) if self._wait_s is None else self._wait_s)
+            for shape in shapes
+        ]
 
 
 def _usual(nodes: int) -> list[str]:

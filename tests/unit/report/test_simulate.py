@@ -9,7 +9,8 @@ from pilotmtc.errors import UsageError
 from pilotmtc.model import Resources
 from pilotmtc.report.greedy import makespan
 from pilotmtc.report.plan import Plan, make_plan, parse_shape, plan_lines
-from pilotmtc.report.simulate import Costs, Outcome, Shape, Work, simulate
+from pilotmtc.report.simulate import Costs, Outcome, Shape, simulate
+from pilotmtc.report.work import Failure, Work
 
 ANSWER_S = 0.1  # claims take a moment
 FREE = Costs()
@@ -83,6 +84,86 @@ def test_all_tasks_run_about_as_soon_as_by_list_scheduling(
     assert found.finish_s >= total / (pilots * nodes * cores)
     if all(need == 1 for need, _ in tasks):
         assert found.finish_s <= makespan(tasks, pilots * nodes * cores) + 2 * ANSWER_S + 0.05 * len(tasks)
+
+
+def test_task_waits_for_those_that_it_needs() -> None:
+    work = work_of((ONE, 10.0), (ONE, 20.0), (ONE, 5.0), (ONE, 1.0))
+    work.depend(2, 0)
+    work.depend(2, 1)
+    work.depend(3, 2, well=False)
+    found = simulate(work, Shape(1, 1, 4), FREE)
+    assert found.finish_s == pytest.approx(26.0, abs=3 * ANSWER_S)
+    assert (found.left, found.useful_core_s) == (0, 36.0)
+
+
+def test_task_that_needs_one_that_never_runs_is_left() -> None:
+    work = work_of((Resources(cores=9), 10.0), (ONE, 20.0))
+    work.depend(1, 0)
+    assert simulate(work, Shape(1, 1, 4), FREE).left == 2
+
+
+def test_failures_are_followed_by_retries_after_a_pause() -> None:
+    work = Work()
+    one = work.kind_of(ONE)
+    task = work.add(one, 10.0, [Failure(5.0, 0.0, one), Failure(5.0, 100.0, work.kind_of(Resources(cores=2)))])
+    found = simulate(work, Shape(1, 1, 2), FREE)
+    assert found.finish_s == pytest.approx(120.0, abs=3 * ANSWER_S)
+    assert (found.left, found.useful_core_s, work.took_s(task)) == (0, 5.0 + 5.0 + 2 * 10.0, 20.0)
+
+
+def test_what_needs_a_failed_task_is_skipped_or_runs_as_it_asked() -> None:
+    work = work_of((ONE, 10.0))
+    bad = work.add(0, 10.0, well=False)
+    skipped, after_it, anyway = (work.add(0, 1.0) for _ in range(3))
+    work.depend(skipped, bad)
+    work.depend(skipped, 0)
+    work.depend(after_it, skipped)
+    work.depend(anyway, bad, well=False)
+    found = simulate(work, Shape(1, 1, 1), FREE)
+    assert (found.left, found.useful_core_s, work.skipped()) == (0, 21.0, {skipped, after_it})
+    plan = make_plan(work, [Shape(1, 1, 1)], Costs(), 5)
+    assert (plan.failures, plan.failed, plan.skipped, plan.work_core_s) == (1, 1, 2, 21.0)
+    assert "1 attempt will fail, 1 task for good, 2 tasks will be skipped" in plan_lines(plan)
+    assert plan.rows[0].static_s is None
+
+
+def test_tasks_come_by_priority_and_no_more_at_once_than_the_campaign_may() -> None:
+    work = Work(max_running=2)
+    for priority, duration in ((0, 30.0), (0, 10.0), (9, 20.0), (9, 20.0), (0, 10.0)):
+        work.add(work.kind_of(ONE), duration, priority=priority)
+    found = simulate(work, Shape(2, 1, 4), FREE)
+    assert found.finish_s == pytest.approx(20.0 + 30.0, abs=4 * ANSWER_S)  # the two of priority 9, then 30 | 10 + 10
+
+
+def test_long_task_does_not_end_a_plan_early() -> None:
+    """Claims that find nothing are repeated many times while it runs."""
+    work = work_of((ONE, 300_000.0), (Resources(cores=2), 10.0))
+    assert simulate(work, Shape(1, 1, 2), FREE).left == 0
+
+
+@given(st.data())
+@settings(max_examples=60)
+def test_any_graph_of_tasks_ends_between_its_bounds(data: st.DataObject) -> None:
+    """Not before its longest path, nor before all cores together could; and not later than one after the other."""
+    work = Work()
+    paths: list[float] = []
+    for task in range(data.draw(st.integers(1, 25))):
+        one = work.kind_of(Resources(cores=data.draw(st.integers(1, 2))))
+        fails = [Failure(took, 0.0, one) for took in data.draw(st.lists(st.floats(1.0, 9.0), max_size=2))]
+        work.add(one, data.draw(st.floats(1.0, 50.0)), fails)
+        needs = data.draw(st.sets(st.integers(0, task - 1), max_size=3)) if task else set()
+        for need in needs:
+            work.depend(task, need)
+        paths.append(work.took_s(task) + max((paths[need] for need in needs), default=0.0))
+    pilots, cores = data.draw(st.integers(1, 2)), data.draw(st.integers(2, 4))
+    found = simulate(work, Shape(pilots, 1, cores), FREE)
+    total = sum(work.took_s(task) for task in range(len(work)))
+    assert found.left == 0
+    assert found.useful_core_s == pytest.approx(work.core_s())
+    assert found.finish_s >= max(paths) - 1e-6
+    assert found.finish_s >= work.core_s() / (pilots * cores) - 1e-6
+    # A claim under way has asked for less than there may be room for by now.
+    assert found.finish_s <= total + (CLAIM_WAIT_BLOCKED_S + ANSWER_S) * 3 * len(work)
 
 
 def plan_of(*shapes: str, tasks: int = 20) -> Plan:

@@ -19,8 +19,9 @@ AGENT = {
 }  # fmt: skip
 KEY = AGENT | {
     "Cancel", "CancelPilot", "CreatePilot", "DeleteCampaign", "DrainPilot", "Edit", "Explain", "GetCalls",
-    "GetCampaigns", "GetChanges", "GetDependencies", "GetHistory", "GetKinds", "GetLimits", "GetOutput",
+    "GetCampaigns", "GetChanges", "GetDependencies", "GetHistory", "GetLimits", "GetLinks", "GetOutput",
     "GetOverview", "GetPilotView", "GetReturned", "GetSpans", "GetStore", "GetTail", "GetTask", "GetTasks", "GetWords",
+    "GetWorkload",
     "HoldCampaign", "RenameCampaign", "ReopenCampaign", "Retry", "SetHalt", "SetLimits", "SetMaxRunning",
     "ShareCampaign", "Submit",
 }  # fmt: skip

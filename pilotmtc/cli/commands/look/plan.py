@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from pilotmtc.cli.command import command, newest_campaign, open_session
-from pilotmtc.cli.options.types import CAMPAIGN, Number, json_option
+from pilotmtc.cli.options.types import CAMPAIGN, Checked, Number, json_option
 from pilotmtc.cli.output import shapes, streams
 
 _EXAMPLES = """\
@@ -17,25 +17,61 @@ pilotmtc plan campaign.toml --duration 27s..33s --shape 1x1024x12
 """
 
 
+def _check_shape(word: str) -> None:
+    from pilotmtc.report.plan import check_shape
+
+    check_shape(word)
+
+
+def _check_memory(word: str) -> None:
+    from pilotmtc.units import parse_memory
+
+    parse_memory(word)
+
+
+def _check_time(word: str) -> None:
+    from pilotmtc.units import parse_duration
+
+    parse_duration(word)
+
+
+def _check_durations(word: str) -> None:
+    from pilotmtc.report.plan import parse_durations
+
+    parse_durations(word)
+
+
+_TIME = Checked("time", _check_time)
+
+
 @command("plan", examples=_EXAMPLES)
 @click.argument("what", metavar="[CAMPAIGN | CAMPAIGN.TOML]", required=False)
 @click.option("--like", type=CAMPAIGN, metavar="CAMPAIGN", help="Tasks of the file take as long as those of this one.")
 @click.option(
-    "--shape", "wanted", multiple=True, metavar="PILOTSxNODES[xCORES]", help="Pilots to try; may be repeated."
-)
+    "--shape", "wanted", multiple=True, type=Checked("shape", _check_shape), metavar="PILOTSxNODES[xCORES]",
+    help="Pilots to try; may be repeated.",
+)  # fmt: skip
 @click.option("--cores", type=Number(1), metavar="N", help="Cores of a node  [default: as the campaign's pilots]")
 @click.option("--gpus", type=Number(0), metavar="N", help="GPUs of a node  [default: as the campaign's pilots]")
-@click.option("--memory", metavar="SIZE", help="Memory of a node  [default: as the campaign's pilots]")
-@click.option("--walltime", metavar="TIME", help="Walltime of the pilots  [default: none]")
-@click.option("--wait", metavar="TIME", help="Their wait in the queue  [default: as pilots of as many nodes waited]")
-@click.option("--duration", metavar="TIME[..TIME]", help="How long tasks take of which nothing is known.")
+@click.option(
+    "--memory", type=Checked("size", _check_memory), metavar="SIZE",
+    help="Memory of a node  [default: as the campaign's pilots]",
+)  # fmt: skip
+@click.option("--walltime", type=_TIME, metavar="TIME", help="Walltime of the pilots  [default: none]")
+@click.option(
+    "--wait", type=_TIME, metavar="TIME", help="Their wait in the queue  [default: as pilots of as many nodes waited]"
+)
+@click.option(
+    "--duration", type=Checked("time", _check_durations), metavar="TIME[..TIME]",
+    help="How long tasks take of which nothing is known.",
+)  # fmt: skip
 @json_option
 def plan(what: str | None, like: int | str | None, wanted: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Say when work would end on pilots of different shapes, with how many core-hours, and which shape is best.
 
     The work is what is left of a campaign (default: the newest one; if nothing is left, all of it once more), or the
     tasks of a campaign file. The decisions are those of a pilot's agent, in virtual time; durations are those that were
-    measured.
+    measured, dependencies are those of the tasks, and as many attempts fail as have failed.
     """
     from pilotmtc.report.plan import plan_lines
 

@@ -6,7 +6,16 @@ from collections.abc import Iterable
 from typing import Any, TypeAlias
 
 from pilotmtc.model import Template
-from pilotmtc.protocol.client.history import COLUMNS, GetHistory, GetKinds, History, KindCount, Kinds
+from pilotmtc.protocol.client.history import (
+    COLUMNS,
+    GetHistory,
+    GetLinks,
+    GetWorkload,
+    History,
+    Links,
+    WorkKind,
+    Workload,
+)
 from pilotmtc.store.attempt_id import ATTEMPT_BITS, LAST_ATTEMPT, attempt_id, attempt_sql, task_sql
 from pilotmtc.store.file.sql import IN_LIST, id_list
 from pilotmtc.store.file.transaction import TASK_STATES, Transaction
@@ -24,8 +33,10 @@ _ROWS = f"""SELECT a.id, t.campaign_id, t.state, t.attempt = {attempt_sql("a.id"
 _OF_CAMPAIGNS = f"{_ROWS} AND t.campaign_id {IN_LIST} ORDER BY a.id"
 _OF_PILOTS = f"{_ROWS} AND a.pilot_id {IN_LIST} AND t.campaign_id NOT {IN_LIST} ORDER BY a.id"
 _RANGE = f"SELECT min(first_id), max(last_id) FROM campaign WHERE id {IN_LIST}"
-_KINDS = """SELECT template_id, resources_id, state, count(*) FROM task
-    WHERE id BETWEEN ? AND ? AND campaign_id = ? GROUP BY template_id, resources_id, state"""
+_WORK = """SELECT id, template_id, resources_id, state, priority, failures FROM task
+    WHERE id BETWEEN ? AND ? AND campaign_id = ? ORDER BY id"""
+_LINKS = """SELECT task_id, needs_id, well FROM dependency INDEXED BY dependency_task
+    WHERE (task_id, needs_id) > (?, ?) AND task_id <= ? ORDER BY task_id, needs_id LIMIT ?"""
 _TEXTS = frozenset({"node", "slot", "name", "tags"})
 
 Row = tuple[Any, ...]
@@ -88,23 +99,49 @@ def _command(template: Template) -> str:
     return " ".join(template.command)[:_COMMAND_CHARS]
 
 
-@handles(GetKinds)
-def get_kinds(tx: Transaction, request: GetKinds) -> Kinds:
-    """Count tasks by what they are and how they stand."""
+@handles(GetWorkload)
+def get_workload(tx: Transaction, request: GetWorkload) -> Workload:
+    """Return a page of tasks: what they are and how they stand."""
     first, last = tx.execute(_RANGE, (id_list((request.campaign,)),)).fetchone()
     edge, end = max(first or 1, request.after + 1), last or 0
-    counts: dict[tuple[int, int, int], int] = {}
+    numbers: dict[Row, int] = {}
+    tasks: Column = array("q")
+    kind: Column = array("i")
     until = tx.clock.monotonic() + _LOOK_S
     while edge <= end:
-        for template, resources, state, number in tx.execute(_KINDS, (edge, edge + _WINDOW - 1, request.campaign)):
-            kind = (template, resources, state)
-            counts[kind] = counts.get(kind, 0) + number
+        for task, *one in tx.execute(_WORK, (edge, edge + _WINDOW - 1, request.campaign)):
+            tasks.append(task)
+            kind.append(numbers.setdefault(tuple(one), len(numbers)))
         edge += _WINDOW
-        if tx.clock.monotonic() >= until:
+        if len(tasks) >= _MOST_ROWS or tx.clock.monotonic() >= until:
             break
-    return Kinds(
-        tuple([KindCount(template, need, TASK_STATES[state], n) for (template, need, state), n in counts.items()]),
+    return Workload(
+        tuple([WorkKind(template, need, TASK_STATES[state], *rest) for template, need, state, *rest in numbers]),
+        _packed(tasks),
+        _packed(kind),
         edge - 1 if edge <= end else 0,
-        {template: _command(tx.caches.templates.get(template)) for template, _, _ in counts},
-        {need: tx.caches.resources.get(need) for _, need, _ in counts},
+        {template: _of_retries(tx.caches.templates.get(template)) for template in {one[0] for one in numbers}},
+        {need: tx.caches.resources.get(need) for need in {one[1] for one in numbers}},
     )
+
+
+def _of_retries(template: Template) -> Template:
+    """Return what a plan needs of a template."""
+    return Template(
+        (_command(template),), max_retries=template.max_retries, backoff_s=template.backoff_s,
+        retry_on=template.retry_on, no_retry_on=template.no_retry_on, retry_memory=template.retry_memory,
+        max_memory_bytes=template.max_memory_bytes, retry_time=template.retry_time,
+    )  # fmt: skip
+
+
+@handles(GetLinks)
+def get_links(tx: Transaction, request: GetLinks) -> Links:
+    """Return a page of dependencies."""
+    if not tx.caches.has_dependencies:
+        return Links()
+    first, last = tx.execute(_RANGE, (id_list((request.campaign,)),)).fetchone()
+    after = max((first or 1, 0), request.after)
+    rows = tx.execute(_LINKS, (*after, last or 0, _MOST_ROWS)).fetchall()
+    columns = zip(*rows, strict=True) if rows else ((), (), ())
+    tasks, needs, well = [_packed(array(code, column)) for code, column in zip("qqb", columns, strict=True)]
+    return Links(tasks, needs, well, len(rows) == _MOST_ROWS)

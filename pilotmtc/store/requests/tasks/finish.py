@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from pilotmtc.model import CampaignId, PilotId, Result, TaskId
 from pilotmtc.protocol.agent import Finish, Finished
-from pilotmtc.resources.retry import GROWS, grown, is_retried
+from pilotmtc.resources.retry import GROWS, grown, is_retried, retry_pause_s
 from pilotmtc.states import CRASHES, NOT_CHARGED, Cause, TaskState, after_attempt
 from pilotmtc.store.attempt_id import LAST_ATTEMPT, attempt_id
 from pilotmtc.store.file.large_outputs import kept
@@ -24,7 +24,6 @@ from pilotmtc.store.requests.handlers import handles
 from pilotmtc.store.requests.limits import affordable
 from pilotmtc.store.requests.tasks.dependents import resolve
 
-_LONGEST_BACKOFF_S = 3600.0
 # Causes that say nothing of the task itself: a lost attempt may as well stay lost.
 _NOT_ORDERED = "the store had forgotten that its pilot ran it, and had it stopped"
 _NO_RESULT = NOT_CHARGED | {Cause.CANCELED}
@@ -190,17 +189,12 @@ def _after(tx: Transaction, result: Result, task: TaskStatus, now: float, lost: 
         if result.attempt >= LAST_ATTEMPT:  # the next number would be another task's
             state = TaskState.FAILED
         elif template.backoff_s > 0 and result.cause not in NOT_CHARGED:
-            not_before = now + _retry_pause_s(template.backoff_s, failures)
+            not_before = now + retry_pause_s(template.backoff_s, failures)
         if result.cause in GROWS:
             needs = tx.caches.resources.get(*tx.execute(_RESOURCES, (task.id,)).fetchone())
             resources = tx.caches.resources.intern(grown(template, needs, result.cause))
     pilot = None if state is _READY and not lost else task.pilot
     return state, (state, failures, crashes, not_before, pilot, result.task, resources)
-
-
-def _retry_pause_s(backoff_s: float, failures: int) -> float:
-    """Return the pause before a retry: it doubles with each failure."""
-    return min(backoff_s * 2.0 ** min(failures - 1, 60), _LONGEST_BACKOFF_S)
 
 
 def _count_recorded(tx: Transaction, attempts: list[int]) -> int:
