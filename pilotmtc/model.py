@@ -169,6 +169,8 @@ class Template(Struct, frozen=True, omit_defaults=True):
         By how much the memory grows after an OOM, and up to which amount; 1 and 0: it does not, and without bound.
     retry_time
         By how much the time limit grows after a TIMEOUT.
+    watch
+        Absolute paths of files of which a change makes another version; empty: the programs that the command names.
     """
 
     command: tuple[str, ...]
@@ -191,6 +193,40 @@ class Template(Struct, frozen=True, omit_defaults=True):
     retry_memory: float = 1.0
     max_memory_bytes: int = 0
     retry_time: float = 1.0
+    watch: tuple[str, ...] = ()
+
+
+class Program(Struct, frozen=True, omit_defaults=True):
+    """What is known of the programs that tasks run, as the store's host saw it.
+
+    Attributes
+    ----------
+    directory
+        Where it was looked for.
+    host, user, pilotmtc
+        Who looked, and with which version of pilotmtc.
+    revision, dirty
+        Of the git repository that the directory is in: the commit, and whether files differ from it. Empty: there is
+        none, or git could not tell.
+    files
+        SHA-256 of the content of files by their paths; empty for a file that could not be read.
+    """
+
+    directory: str = ""
+    host: str = ""
+    user: str = ""
+    pilotmtc: str = ""
+    revision: str = ""
+    dirty: bool = False
+    files: dict[str, str] = {}
+
+
+class Version(Struct, frozen=True, omit_defaults=True):
+    """What attempts have run: a command, and its programs if something is known of them."""
+
+    id: int
+    template: Template
+    program: Program | None = None
 
 
 class After(Struct, frozen=True, array_like=True):
@@ -292,7 +328,17 @@ class Result(Struct, frozen=True, array_like=True):
 
 
 class Attempt(Struct, frozen=True, omit_defaults=True):
-    """A recorded attempt; fields as in `Result`. Its outputs are requested separately."""
+    """A recorded attempt; most fields as in `Result`. Its outputs are requested separately.
+
+    Attributes
+    ----------
+    version
+        The number of what it ran, in this store; 0: it was not noted yet.
+    revision
+        The git revision of its programs, with a ``+`` if files differed from it; empty: not known.
+    known_from
+        It was not made: its result is that of an earlier task; 0: it was.
+    """
 
     task: TaskId
     attempt: int
@@ -313,6 +359,9 @@ class Attempt(Struct, frozen=True, omit_defaults=True):
     message: str | None = None
     recorded_at: float = 0.0
     value_text: str = ""
+    version: int = 0
+    revision: str = ""
+    known_from: int = 0
 
 
 class Task(Struct, frozen=True, omit_defaults=True):
@@ -379,6 +428,8 @@ class Campaign(Struct, frozen=True, omit_defaults=True):
         It is on hold because too many of its tasks have failed.
     max_running
         At most so many of its tasks are claimed or running at once, over all pilots; 0: no limit.
+    known
+        So many tasks were DONE when they came, with the results of earlier ones.
     """
 
     id: CampaignId
@@ -393,6 +444,7 @@ class Campaign(Struct, frozen=True, omit_defaults=True):
     on_hold: bool = False
     halted: bool = False
     max_running: int = 0
+    known: int = 0
 
 
 class PilotDescription(Struct, frozen=True, omit_defaults=True):
@@ -546,23 +598,3 @@ class Limit(Struct, frozen=True):
     name: str
     amount: float
     in_use: float = 0.0
-
-
-class Key(Struct, frozen=True):
-    """An SSH key that opens one store and nothing else.
-
-    Attributes
-    ----------
-    path
-        The file with the private part, on the store's host.
-    authorized
-        Whether it opens the store: it has a line in ``authorized_keys``.
-    private
-        Whether the private part exists.
-    """
-
-    name: str
-    path: str
-    fingerprint: str
-    authorized: bool
-    private: bool

@@ -61,6 +61,7 @@ SHARED: dict[str, Reader] = {
     "shell": readers.text,
     "capture_env": readers.flag,
     "tags": readers.words,
+    "watch": readers.words,
 }
 OWN: dict[str, Reader] = {
     "name": readers.text,
@@ -357,6 +358,7 @@ class _Reader:
             retry_time=has.get("retry_time", 1.0),
             max_output_bytes=has.get("max_output", MAX_OUTPUT_BYTES),
             append=has.get("append", False),
+            watch=[os.path.normpath(self._base / os.path.expanduser(name)) for name in has.get("watch", ())],
             **{key: os.path.expanduser(has[key]) for key in ("stdin", "stdout", "stderr") if key in has},
         )
 

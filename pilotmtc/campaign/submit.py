@@ -42,6 +42,8 @@ class Packer:
         Whether only pilots of the campaign may run them.
     max_running
         How many of them may run at once; 0: no limit.
+    memo
+        Whether they are taken as DONE if earlier ones have run the same.
     offset
         How many tasks the campaign has already.
 
@@ -58,6 +60,7 @@ class Packer:
         name: str = "",
         own_pilots: bool = False,
         max_running: int = 0,
+        memo: bool = False,
         offset: int = 0,
         size: int = CHUNK,
     ) -> None:
@@ -66,6 +69,7 @@ class Packer:
         self._name = name
         self._own_pilots = own_pilots
         self._max_running = max_running
+        self._memo = memo
         self._size = size
         self._offset = offset
         self._chars = 0
@@ -114,6 +118,7 @@ class Packer:
             last=last,
             own_pilots=self._own_pilots,
             max_running=self._max_running,
+            memo=self._memo,
         )
         self._offset += len(self.rows)
         self.rows.clear()

@@ -235,6 +235,7 @@ def limits_of(template: Template) -> dict[str, Item]:
         "stdout": template.stdout,
         "stderr": template.stderr,
         "append": template.append or None,
+        "watch": template.watch or None,
         "setup": template.setup or None,
         "shell": template.shell_program or None,
         "env": template.env or None,

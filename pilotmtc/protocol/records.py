@@ -158,3 +158,23 @@ class FailureGroup(Struct, frozen=True, omit_defaults=True):
     message: str
     count: int
     task: TaskId
+
+
+class Key(Struct, frozen=True):
+    """An SSH key that opens one store and nothing else.
+
+    Attributes
+    ----------
+    path
+        The file with the private part, on the store's host.
+    authorized
+        Whether it opens the store: it has a line in ``authorized_keys``.
+    private
+        Whether the private part exists.
+    """
+
+    name: str
+    path: str
+    fingerprint: str
+    authorized: bool
+    private: bool

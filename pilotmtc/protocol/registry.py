@@ -4,13 +4,13 @@ from typing import Any, get_args
 
 from pilotmtc.protocol import agent, steward, values
 from pilotmtc.protocol.base import Effect, Execution, Reply, Request, Role
-from pilotmtc.protocol.client import campaigns, history, maintenance, pilots, tasks, watch
+from pilotmtc.protocol.client import campaigns, history, maintenance, pilots, programs, tasks, watch
 
 AnyRequest = Request[Any]
 
 REQUESTS: tuple[type[AnyRequest], ...] = tuple(
     kind
-    for module in (campaigns, tasks, pilots, history, watch, maintenance, values, agent, steward)
+    for module in (campaigns, programs, tasks, pilots, history, watch, maintenance, values, agent, steward)
     for kind in vars(module).values()
     if isinstance(kind, type) and issubclass(kind, Request) and kind.__module__ == module.__name__
 )

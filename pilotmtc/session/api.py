@@ -18,14 +18,14 @@ from pilotmtc.protocol.client.campaigns import (
     SetMaxRunning,
     Submitted,
 )
-from pilotmtc.protocol.client.tasks import Cancel, Retry
+from pilotmtc.protocol.client.tasks import Cancel
 from pilotmtc.protocol.records import Filter
 from pilotmtc.session.arguments import text, whole
 from pilotmtc.session.functions import Functions
 from pilotmtc.session.halt import parse_halt, set_halt
 from pilotmtc.session.link import StoreLink
 from pilotmtc.session.look.follow import get_campaign
-from pilotmtc.session.look.select import NewValues, Selection, as_choice, as_edit
+from pilotmtc.session.look.select import NewValues, Selection, as_choice
 from pilotmtc.session.maintenance import Maintenance
 from pilotmtc.session.pilots import Pilots
 from pilotmtc.session.queries import Queries
@@ -33,6 +33,7 @@ from pilotmtc.session.run.resume import rest
 from pilotmtc.session.run.runner import Run
 from pilotmtc.session.stores import find_store
 from pilotmtc.session.submit.add import Added, add
+from pilotmtc.session.submit.changes import edit_request, rerun_request, retry_request
 from pilotmtc.session.submit.command_line import commands_of
 from pilotmtc.session.submit.sending import new_key, seal, submit
 from pilotmtc.session.submit.tasks import (
@@ -204,7 +205,7 @@ class Session(Functions, Queries, Maintenance):
         on_submitted
             Called from time to time with the campaign so far, perhaps by another thread.
         """
-        most = tasks.max_running if isinstance(tasks, TaskStream) else 0
+        most, memo = (tasks.max_running, tasks.memo) if isinstance(tasks, TaskStream) else (0, False)
         own = key is None
         found = self._link.call(GetCampaigns(key=key)).campaigns if key else ()
         offset, tasks = rest(self._link, found[0], tasks) if found else (0, tasks)
@@ -212,8 +213,9 @@ class Session(Functions, Queries, Maintenance):
         done = False
         try:
             answer = submit(
-                self._link, tasks, key=key, name=name, max_running=most, offset=offset, on_submitted=on_submitted
-            )
+                self._link, tasks, key=key, name=name, max_running=most, memo=memo, offset=offset,
+                on_submitted=on_submitted,
+            )  # fmt: skip
             done = True
         finally:
             if not done and own:
@@ -382,18 +384,34 @@ class Session(Functions, Queries, Maintenance):
 
     def retry(self, **select: Unpack[Selection]) -> Changed:
         """Retry tasks that are FAILED, CANCELED or SKIPPED, with all their retries."""
-        return self._link.call(Retry(new_key(), as_choice(**select)))
+        return self._link.call(retry_request(self._link, as_choice(**select)))
 
-    def rerun(self, *, dependents: bool = False, **select: Unpack[Selection]) -> Changed:
+    def rerun(self, *, dependents: bool = False, changed: bool = False, **select: Unpack[Selection]) -> Changed:
         """Run tasks again that have finished, DONE ones, too. Results of earlier attempts stay on record.
 
         Parameters
         ----------
         dependents
             Run again also the finished tasks that depend on them.
+        changed
+            Only those, DONE or FAILED, whose program files have another content than when they ran, and the finished
+            tasks that depend on them.
+
+        Raises
+        ------
+        UsageError
+            If a program file cannot be read now, or if none is known.
         """
-        return self._link.call(Retry(new_key(), as_choice(**select), done=True, dependents=dependents))
+        return self._link.call(rerun_request(self._link, as_choice(**select), dependents=dependents, changed=changed))
 
     def edit(self, new: NewValues, **select: Unpack[Selection]) -> Changed:
-        """Change tasks that have not started, as in ``session.edit({"priority": 5}, campaign=3)``."""
-        return self._link.call(as_edit(new_key(), as_choice(**select), **new))
+        """Change tasks that have not started, as in ``session.edit({"priority": 5}, campaign=3)``.
+
+        What has begun or ended keeps what it ran.
+
+        Raises
+        ------
+        UsageError
+            If nothing is to be changed, or if a value is invalid.
+        """
+        return self._link.call(edit_request(self._link, as_choice(**select), new))

@@ -25,7 +25,7 @@ from pilotmtc.store.file.values import file_names, remove_unused
 from pilotmtc.store.live.wakeups import Wakeup
 
 # Some are imported only to register what they handle.
-from pilotmtc.store.requests import slow, values  # noqa: F401
+from pilotmtc.store.requests import programs, slow, values  # noqa: F401
 from pilotmtc.store.requests.handlers import HANDLERS, THREAD_HANDLERS, InThread, StoreFile
 from pilotmtc.store.requests.look import history, inspect, overview, query  # noqa: F401
 from pilotmtc.store.requests.pilots import jobs, pilot_files, pilots  # noqa: F401

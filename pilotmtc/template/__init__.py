@@ -66,6 +66,7 @@ def make_template(
     retry_memory: float = 1.0,
     max_memory_bytes: int = 0,
     retry_time: float = 1.0,
+    watch: Sequence[str] = (),
 ) -> Template:
     """Return a checked template of tasks that run `command`.
 
@@ -77,7 +78,7 @@ def make_template(
         Names of each task's values. Unnamed ones (``"1"``, ``"2"``, from ``:::`` or stdin) are appended as arguments if
         neither command, env, cwd nor stdin mentions one of them.
     env, cwd, stdin, stdout, stderr, append, max_retries, backoff_s, max_output_bytes, setup, shell_program, \
-    retry_on, no_retry_on, retry_memory, max_memory_bytes, retry_time
+    retry_on, no_retry_on, retry_memory, max_memory_bytes, retry_time, watch
         As in `pilotmtc.model.Template`. The shell is bash if there is a setup and no shell is said.
 
     Raises
@@ -136,6 +137,7 @@ def make_template(
         retry_memory=float(retry_memory),
         max_memory_bytes=max_memory_bytes,
         retry_time=float(retry_time),
+        watch=tuple(watch),
     )
     compile_template(template)
     return template

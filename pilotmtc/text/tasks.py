@@ -1,14 +1,33 @@
 """Tasks and attempts, in words."""
 
+import os
+from typing import Protocol
+
 from pilotmtc.errors import UsageError
-from pilotmtc.model import GRACE_S, Attempt, Resources, Task, Template
+from pilotmtc.model import GRACE_S, Attempt, Resources, Task, Template, Version
 from pilotmtc.protocol.client.tasks import TaskDetail
 from pilotmtc.resources.kinds import CORES, GPUS, MEMORY, named
 from pilotmtc.resources.retry import causes_words, is_retried
 from pilotmtc.template import expand, shown
+from pilotmtc.template.programs import files_of
 from pilotmtc.text.endings import describe_end, message_of
 from pilotmtc.text.numbers import ago
 from pilotmtc.units import format_duration, format_memory, type_memory
+
+_REVISION_CHARS = 10
+_DIGEST_CHARS = 10
+
+
+class HasVersion(Protocol):
+    """An attempt, or the result of one."""
+
+    @property
+    def version(self) -> int:
+        """The number of what it ran."""
+
+    @property
+    def revision(self) -> str:
+        """Its git revision."""
 
 
 def command_line(task: Task) -> str:
@@ -51,8 +70,9 @@ def detail_rows(detail: TaskDetail, now: float) -> list[tuple[str, str]]:
             ("stdin", template.stdin or ""),
             ("stdout", template.stdout or ""),
             ("stderr", template.stderr or ""),
+            ("watched", ", ".join(template.watch)),
         ]
-    return rows
+    return [*rows, *version_rows(detail)]
 
 
 def _retries(task: Task, template: Template | None) -> str:
@@ -112,7 +132,7 @@ def last_lines(data: bytes, most: int) -> list[str]:
 
 
 def attempt_row(attempt: Attempt, now: float) -> tuple[str, ...]:
-    """Return a row for a table of attempts: number, end, time, CPU, memory, start, where, message."""
+    """Return a row for a table of attempts: number, end, time, CPU, memory, start, where, version, message."""
     return (
         str(attempt.attempt),
         describe_end(attempt),
@@ -123,8 +143,44 @@ def attempt_row(attempt: Attempt, now: float) -> tuple[str, ...]:
         str(attempt.pilot),
         attempt.node,
         attempt.slot,
+        version_words(attempt),
         message_of(attempt) or attempt.value_text,
     )
+
+
+def version_words(ran: HasVersion) -> str:
+    """Return the number of what an attempt ran, with the git revision: ``3 (1f2e3d4c5b6a+)``; empty: not known."""
+    if not ran.version:
+        return ""
+    return f"{ran.version} ({short_revision(ran.revision)})" if ran.revision else str(ran.version)
+
+
+def short_revision(revision: str) -> str:
+    """Return a git revision as git shortens it, with its ``+`` if files differed from it."""
+    return revision.rstrip("+")[:_REVISION_CHARS] + "+" * revision.endswith("+")
+
+
+def files_run(version: Version) -> dict[str, str]:
+    """Return the program files that attempts ran, with their content; see `pilotmtc.model.Program`."""
+    return {} if version.program is None else files_of(version.template, version.program)
+
+
+def version_rows(detail: TaskDetail) -> list[tuple[str, str]]:
+    """Return what attempts of a task ran, as names and values, if they ran different things or git knows it."""
+    rows = []
+    for version in detail.versions.values():
+        program = version.program
+        parts = [" ".join(version.template.command)] if len(detail.versions) > 1 else []
+        if program is not None:
+            if program.revision:
+                changed = ", with changed files" if program.dirty else ""
+                parts.append(f"git {program.revision[:_REVISION_CHARS]}{changed}")
+            files = files_run(version).items()
+            parts += [f"{os.path.basename(path)} {digest[:_DIGEST_CHARS] or '?'}" for path, digest in files]
+            parts.append(f"pilotmtc {program.pilotmtc}, {program.user} on {program.host}")
+        if parts:
+            rows.append((f"version {version.id}", "; ".join(parts)))
+    return rows
 
 
 def needs_words(needs: Resources) -> str:

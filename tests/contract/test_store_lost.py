@@ -7,13 +7,14 @@ from pilotmtc.errors import StateError
 from pilotmtc.model import Claimed, PilotId, Template
 from pilotmtc.protocol.agent import EndPilot, Finished
 from pilotmtc.protocol.client.pilots import GetPilots
-from pilotmtc.protocol.client.tasks import GetTask
+from pilotmtc.protocol.client.tasks import Edit, GetTask
+from pilotmtc.protocol.records import Filter
 from pilotmtc.states import Cause, PilotState, TaskState
 from pilotmtc.store.sqlite import SqliteStore
 from tests.contract.storekit import Kit, row
 
 S = TaskState
-TWICE = Template(("x",), fields=("x",), max_retries=1)
+TWICE = Template(("x", "{x}"), fields=("x",), max_retries=1)
 
 
 @pytest.fixture
@@ -149,3 +150,13 @@ def test_pilot_that_was_ended_does_not_come_back(kit: Kit) -> None:
     kit.store.call(EndPilot(pilot, PilotState.FAILED, "its agent was killed"))
     with pytest.raises(StateError, match="must stop"):
         kit.attach(pilot)
+
+
+def test_late_success_of_another_command_is_stale(kit: Kit, local: SqliteStore, clock: FakeClock) -> None:
+    kit.submit(row(1), row(2), template=TWICE)
+    pilot = kit.pilot()
+    ran, unstarted = kit.claim(pilot)
+    give_up(kit, local, clock, ran, pilot=pilot)
+    local.call(Edit("e", Filter(ids=(ran.task, unstarted.task)), command=("y", "{x}"), shell=False, env={"A": "1"}))
+    assert kit.finish(pilot, ran, unstarted) == Finished(0, 1, 1)
+    assert [kit.state(1), kit.state(2)] == [S.READY, S.READY]

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from pilotmtc.errors import LoginRefused, NotPermitted
-from pilotmtc.model import Key, PilotDescription
+from pilotmtc.model import PilotDescription
 from pilotmtc.protocol.client.maintenance import GetStore, SnapshotStore
 from pilotmtc.protocol.client.pilots import CreatePilot, GetPilotFile
+from pilotmtc.protocol.records import Key
 from pilotmtc.session import Session
 from pilotmtc.store.client.connect import connect_store
 from tests.integration.test_ssh import USERS, Place

@@ -65,12 +65,16 @@ def value_options(function: F) -> F:
     )  # fmt: skip
 
 
-def limit_options(function: F) -> F:
-    """Add the options for retries, and for how tasks are ended."""
+def limit_options(function: F, *, new: bool = True) -> F:
+    """Add the options for retries, and for how tasks are ended; with defaults for `new` tasks."""
+
+    def words(what: str, default: str) -> str:
+        return f"{what}  [default: {default}]" if new else f"{what}."
+
     return add_all(
         function,
         [
-            click.option("--retries", type=Number(0), metavar="N", help="Retries after a failure  [default: 0]"),
+            click.option("--retries", type=Number(0), metavar="N", help=words("Retries after a failure", "0")),
             click.option("--backoff", metavar="TIME", help="Pause before the first retry; doubles with each retry."),
             click.option(
                 "--retry-on", multiple=True, metavar="CAUSES",
@@ -85,15 +89,34 @@ def limit_options(function: F) -> F:
             click.option("--retry-time", metavar="xN", help="After a timeout, retry with xN as much time."),
             click.option(
                 "--max-output", metavar="SIZE",
-                help="Largest stdout, and stderr, that is kept  [default: 1G]",
+                help=words("Largest stdout, and stderr, that is kept", "1G"),
             ),
-            click.option("--grace", metavar="TIME", help="Time between the signal to end and the kill  [default: 5s]"),
+            click.option(
+                "--grace", metavar="TIME", help=words("Time between the signal to end and the kill", "5s"),
+            ),
             click.option(
                 "--signal-first", metavar="SIGNAL",
-                help="Signal that asks a task to end: USR1, INT  [default: TERM]",
+                help=words("Signal that asks a task to end: USR1, INT", "TERM"),
             ),
         ],
     )  # fmt: skip
+
+
+def env_option(function: F) -> F:
+    """Add ``--env``."""
+    return click.option(
+        "--env", "env", multiple=True, metavar="NAME=VALUE", type=Assignment("variable"),
+        help="Environment variable of the tasks; may hold {placeholders}.",
+    )(function)  # fmt: skip
+
+
+def watch_option(function: F) -> F:
+    """Add ``--watch``."""
+    return click.option(
+        "--watch", multiple=True, type=click.Path(), metavar="FILE",
+        help="Program file, on the store's host: see rerun --changed; may be repeated  "
+        "[default: the programs that the command names]",
+    )(function)  # fmt: skip
 
 
 def halt_option(function: F) -> F:
@@ -129,10 +152,8 @@ def task_options(function: F) -> F:
             ),
             need_options,
             limit_options,
-            click.option(
-                "--env", "env", multiple=True, metavar="NAME=VALUE", type=Assignment("variable"),
-                help="Environment variable of the tasks; may hold {placeholders}.",
-            ),
+            env_option,
+            watch_option,
             click.option(
                 "--cwd", type=click.Path(), metavar="DIR",
                 help="Directory of the tasks  [default: the current one]",
@@ -179,7 +200,7 @@ _OPTION_NAMES = (
     "cores", "ranks", "ranks_per_node", "gpus", "time_limit", "expected", "grace", "signal_first",
     "priority", "retries", "backoff", "max_output", "cwd", "retry_on", "no_retry_on",
     "max_running", "retry_memory", "max_memory", "retry_time", "stdin", "stdout", "stderr", "append", "task_name",
-    "setup", "shell", "capture_env",
+    "setup", "shell", "capture_env", "watch",
 )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from pilotmtc.cli.output import streams
 from pilotmtc.text.tables import Column
 
 if TYPE_CHECKING:
-    from pilotmtc.model import Key
+    from pilotmtc.protocol.records import Key
 
 _COLUMNS = (Column("NAME"), Column("OPENS"), Column("PRIVATE PART"), Column("FINGERPRINT"))
 

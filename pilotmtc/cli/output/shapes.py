@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pilotmtc.model import Attempt, Campaign, Pilot, PilotDescription, Resources, Task
+    from pilotmtc.model import Attempt, Campaign, Pilot, PilotDescription, Resources, Task, Version
     from pilotmtc.protocol.client.tasks import TaskDetail
     from pilotmtc.protocol.records import Pace
     from pilotmtc.report.plan import Plan
@@ -37,6 +37,7 @@ def campaign(record: "Campaign") -> Shape:
         "on_hold": record.on_hold,
         "halted": record.halted,
         "max_running": record.max_running or None,
+        "known": record.known,
         "counts": {state.name: record.counts.get(state, 0) for state in TaskState},
     }
 
@@ -135,6 +136,9 @@ def attempt(record: "Attempt") -> Shape:
         "stderr_bytes": record.stderr_bytes,
         "stdout_path": record.stdout_path,
         "stderr_path": record.stderr_path,
+        "version": record.version or None,
+        "revision": record.revision or None,
+        "known_from": record.known_from or None,
         "value_text": record.value_text or None,
     }
 
@@ -188,9 +192,30 @@ def detail(record: "TaskDetail") -> Shape:
         "retry_memory": template.retry_memory if template else 1.0,
         "max_memory_bytes": (template.max_memory_bytes or None) if template else None,
         "retry_time": template.retry_time if template else 1.0,
+        "watch": template.watch if template else (),
+        "versions": [version(one) for one in record.versions.values()],
         "attempts": [attempt(one) for one in record.attempts],
         "needs": [{"id": one.id, "state": one.state.name, "well": one.well} for one in record.needs],
         "needed_by": [{"id": one.id, "state": one.state.name, "well": one.well} for one in record.needed_by],
+    }
+
+
+def version(record: "Version") -> Shape:
+    """Return the object of what attempts ran."""
+    from pilotmtc.text.tasks import files_run
+
+    program = record.program
+    return {
+        "version": record.id,
+        "command": record.template.command[0] if record.template.shell else record.template.command,
+        "env": record.template.env,
+        "directory": (program.directory or None) if program else None,
+        "revision": (program.revision or None) if program else None,
+        "dirty": program.dirty if program else False,
+        "host": program.host if program else None,
+        "user": program.user if program else None,
+        "pilotmtc": program.pilotmtc if program else None,
+        "files": files_run(record),
     }
 
 
@@ -215,6 +240,9 @@ def result(record: "TaskResult") -> Shape:
         "memory_bytes": record.memory_bytes,
         "stdout_bytes": record.stdout_bytes,
         "stderr_bytes": record.stderr_bytes,
+        "version": record.version or None,
+        "revision": record.revision or None,
+        "known_from": record.known_from or None,
         "function": record.function or None,
         "value": None,
         "value_text": record.value_text or None,

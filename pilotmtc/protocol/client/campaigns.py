@@ -1,6 +1,6 @@
 """Requests of clients about campaigns."""
 
-from pilotmtc.model import Campaign, CampaignId, Resources, TaskId, TaskRow, Template
+from pilotmtc.model import Campaign, CampaignId, Program, Resources, TaskId, TaskRow, Template
 from pilotmtc.protocol.base import CLIENTS, Changed, Done, Effect, Handling, Reply, Request
 from pilotmtc.protocol.records import Filter
 
@@ -44,6 +44,10 @@ class Submit(Request[Submitted], frozen=True, tag="submit"):
     max_running
         At most so many of its tasks are claimed or running at once; 0: no limit. The first message decides; see
         `SetMaxRunning`.
+    program
+        What was seen of the programs of new templates; None: nothing new.
+    memo
+        Take commands as DONE, with the result of an earlier task, if one has run the same.
     """
 
     handling = Handling(said_by=CLIENTS, effect=Effect.DURABLE, repeat_key="key")
@@ -57,6 +61,8 @@ class Submit(Request[Submitted], frozen=True, tag="submit"):
     last: bool = False
     own_pilots: bool = False
     max_running: int = 0
+    program: Program | None = None
+    memo: bool = False
 
 
 class ReopenCampaign(Request[Submitted], frozen=True, tag="reopen_campaign"):

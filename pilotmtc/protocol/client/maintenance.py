@@ -1,6 +1,6 @@
 """Requests of clients about the store itself: its file, its limits, its keys."""
 
-from pilotmtc.model import Key, Limit
+from pilotmtc.model import Limit
 from pilotmtc.protocol.base import (
     CLIENTS,
     USER_AND_STEWARDS,
@@ -13,6 +13,7 @@ from pilotmtc.protocol.base import (
     Reply,
     Request,
 )
+from pilotmtc.protocol.records import Key
 from pilotmtc.states import TaskState
 
 

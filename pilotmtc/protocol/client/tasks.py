@@ -2,7 +2,19 @@
 
 from msgspec import Struct
 
-from pilotmtc.model import Attempt, Campaign, CampaignId, Limit, Pilot, Task, TaskId, Template, Value
+from pilotmtc.model import (
+    Attempt,
+    Campaign,
+    CampaignId,
+    Limit,
+    Pilot,
+    Resources,
+    Task,
+    TaskId,
+    Template,
+    Value,
+    Version,
+)
 from pilotmtc.protocol.base import CLIENTS, Changed, Effect, Handling, Reply, Request, WaitsFor
 from pilotmtc.protocol.records import Filter, Neighbour, OutputTail
 from pilotmtc.states import Cause, TaskState
@@ -26,6 +38,8 @@ class Retry(Request[Changed], frozen=True, tag="retry"):
         Run DONE tasks again, too. Their earlier attempts stay on record.
     dependents
         Run again also what depends on them, if it is over.
+    changed
+        Only those that would run something else now than they did, as far as the store has been told (`SetProgram`).
     """
 
     handling = Handling(said_by=CLIENTS, effect=Effect.DURABLE, repeat_key="key")
@@ -34,12 +48,20 @@ class Retry(Request[Changed], frozen=True, tag="retry"):
     filter: Filter
     done: bool = False
     dependents: bool = False
+    changed: bool = False
 
 
 class Edit(Request[Changed], frozen=True, tag="edit"):
-    """Change tasks that have not started, or that have ended (for a later retry). None: no change.
+    """Change tasks that have not started, or that have not ended well (for a later retry). None: no change.
 
-    `key` makes it safe to repeat.
+    `key` makes it safe to repeat. Fields have the names of those of `Resources` and `Template`.
+
+    Attributes
+    ----------
+    command, shell
+        The new command must be given the same values as that of before.
+    env
+        Variables that are added or replaced.
     """
 
     handling = Handling(said_by=CLIENTS, effect=Effect.DURABLE, repeat_key="key")
@@ -55,6 +77,20 @@ class Edit(Request[Changed], frozen=True, tag="edit"):
     expected_s: float | None = None
     ranks: int | None = None
     ranks_per_node: int | None = None
+    grace_s: float | None = None
+    signal_first: str | None = None
+    command: tuple[str, ...] | None = None
+    shell: bool = False
+    env: dict[str, str] | None = None
+    max_retries: int | None = None
+    backoff_s: float | None = None
+    retry_on: tuple[str, ...] | None = None
+    no_retry_on: tuple[str, ...] | None = None
+    retry_memory: float | None = None
+    max_memory_bytes: int | None = None
+    retry_time: float | None = None
+    max_output_bytes: int | None = None
+    watch: tuple[str, ...] | None = None
 
 
 class Tasks(Reply, frozen=True):
@@ -88,13 +124,23 @@ class GetTasks(Request[Tasks], frozen=True, tag="tasks"):
 
 
 class TaskDetail(Reply, frozen=True):
-    """A task, all its attempts, and the tasks that it depends on or that depend on it (at most 100 each)."""
+    """A task, all its attempts, and the tasks that it depends on or that depend on it (at most 100 each).
+
+    Attributes
+    ----------
+    versions
+        What the attempts ran, by number.
+    before_growth
+        What it needed before retries gave it more; None if they have not.
+    """
 
     task: Task | None = None
     template: Template | None = None
     attempts: tuple[Attempt, ...] = ()
     needs: tuple[Neighbour, ...] = ()
     needed_by: tuple[Neighbour, ...] = ()
+    versions: dict[int, Version] = {}
+    before_growth: Resources | None = None
 
 
 class GetTask(Request[TaskDetail], frozen=True, tag="task"):

@@ -43,6 +43,9 @@ class TaskResult(Struct, frozen=True):
         Of a call, the name of the function; empty for a command.
     value_text
         What a call returned or raised, as a text.
+    version, revision, known_from
+        The last attempt's, as in `pilotmtc.model.Attempt`: what it ran; and the task whose result this is, if it was
+        known.
     """
 
     id: TaskId
@@ -69,6 +72,9 @@ class TaskResult(Struct, frozen=True):
     stderr_path: str | None = None
     function: str = ""
     value_text: str = ""
+    version: int = 0
+    revision: str = ""
+    known_from: int = 0
     _returned: "_Returned | None" = None
 
     @property
@@ -216,6 +222,9 @@ def _result(task: Task, output: Output | None, returned: _Returned | None, *, wh
         stderr_path=output.stderr_path if output else last.stderr_path,
         function=task.function,
         value_text=last.value_text,
+        version=last.version,
+        revision=last.revision,
+        known_from=last.known_from,
         _returned=returned,
     )
 

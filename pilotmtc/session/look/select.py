@@ -1,7 +1,7 @@
 """Selecting tasks, and changing them: users' arguments become filters and requests."""
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import IntEnum
 from typing import Any, TypedDict, TypeVar, Unpack
 
@@ -10,11 +10,10 @@ from pilotmtc.model import CampaignId, PilotId
 from pilotmtc.protocol.client.tasks import Edit
 from pilotmtc.protocol.records import Filter
 from pilotmtc.resources.amounts import LARGEST
-from pilotmtc.session.arguments import campaign_word, check_names, several, text, whole
+from pilotmtc.session.arguments import campaign_word, check_names, several, text, whole, word
 from pilotmtc.session.look.filter import FilterError, parse_filter, pointed
-from pilotmtc.session.needs import READERS, check_needs
+from pilotmtc.session.needs import FIELDS, PARSERS, READERS, check_needs
 from pilotmtc.states import Cause, TaskState
-from pilotmtc.units import parse_duration, parse_memory
 
 E = TypeVar("E", bound=IntEnum)
 
@@ -51,7 +50,29 @@ class Selection(TypedDict, total=False):
 
 
 class NewValues(TypedDict, total=False):
-    """New values for tasks, as in `TaskOptions`."""
+    """New values for tasks, as in `TaskOptions`; None is no change.
+
+    Attributes
+    ----------
+    command
+        A shell line, or a program and its arguments; it must mention the parameters that the command of before does.
+    env
+        Variables that are added or replaced.
+    """
+
+    command: str | Sequence[str] | None
+    env: Mapping[str, Any] | None
+    watch: Sequence[str] | None
+    retries: int | None
+    backoff: str | float | None
+    retry_on: str | Sequence[str] | None
+    no_retry_on: str | Sequence[str] | None
+    retry_memory: str | float | None
+    max_memory: str | int | None
+    retry_time: str | float | None
+    max_output: str | int | None
+    grace: str | float | None
+    signal_first: str | None
 
     priority: int | None
     cores: int | None
@@ -174,29 +195,26 @@ def check_new_values(new: NewValues) -> dict[str, Any]:
         If nothing is to be changed, or if a value is invalid.
     """
     check_names(new, NewValues.__annotations__)
-    has: dict[str, Any] = {name: READERS[name](name, value) for name, value in new.items() if value is not None}
+    read = READERS | {"command": _command}
+    has: dict[str, Any] = {name: read[name](name, value) for name, value in new.items() if value is not None}
     if not has:
         raise UsageError(
-            "nothing to change: give a priority, cores, ranks, gpus, memory, resources, time limit or expected time"
+            "nothing to change: give a command, variables, a priority, cores, ranks, gpus, memory, resources, times or "
+            "retries"
         )
     check_needs(has)
     if not -LARGEST <= has.get("priority", 0) <= LARGEST:
         raise UsageError(f"priority {has['priority']}: give a number from {-LARGEST} to {LARGEST}")
-    for name, read in _AMOUNTS.items():
-        if name in has:
-            has[name] = read(has[name])
-    return has
+    return {name: PARSERS[name](value) if name in PARSERS else value for name, value in has.items()}
 
 
-_AMOUNTS: dict[str, Callable[[Any], float]] = {
-    "memory": parse_memory, "time_limit": parse_duration, "expected": parse_duration,
-}  # fmt: skip
-_FIELDS = {
-    "memory": "memory_bytes", "resources": "named", "time_limit": "time_limit_s", "expected": "expected_s",
-}  # fmt: skip
+def _command(name: str, value: object) -> str | tuple[str, ...]:
+    return value if isinstance(value, str) else several(name, value, word)
 
 
 def as_edit(key: str, select: Filter, **new: Unpack[NewValues]) -> Edit:
     """Return the request that changes the selected tasks; see `check_new_values`."""
-    has = check_new_values(new)
-    return Edit(key, select, **{_FIELDS.get(name, name): value for name, value in has.items()})
+    has = {FIELDS.get(name, name): value for name, value in check_new_values(new).items()}
+    if isinstance(command := has.get("command"), str):
+        has |= {"command": (command,), "shell": True}
+    return Edit(key, select, **has)

@@ -113,6 +113,7 @@ class Submission:
                 name=self._name,
                 own_pilots=not self._any_pilot,
                 max_running=tasks.max_running,
+                memo=tasks.memo,
                 offset=offset,
                 on_submitted=self._on_submitted,
                 stop=lambda: self._asked() > (1 if tasks.again else 0),

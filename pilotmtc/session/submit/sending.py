@@ -11,6 +11,7 @@ from pilotmtc.campaign.submit import Packer, TaskSpec
 from pilotmtc.errors import PilotMTCError, UsageError
 from pilotmtc.protocol.client.campaigns import Submit, Submitted
 from pilotmtc.session.link import StoreLink
+from pilotmtc.session.submit.programs import Programs
 
 _AHEAD = 4
 _FLUSH_S = 0.05
@@ -34,6 +35,7 @@ def submit(
     name: str = "",
     own_pilots: bool = False,
     max_running: int = 0,
+    memo: bool = False,
     offset: int = 0,
     on_submitted: Callable[[Submitted], None] | None = None,
     stop: Callable[[], bool] = no_stop,
@@ -47,6 +49,8 @@ def submit(
     ----------
     offset
         Number of tasks that the campaign has already, before `tasks`.
+    memo
+        Whether tasks are taken as DONE if earlier ones have run the same.
     on_submitted
         Called after each message with the campaign so far, perhaps by another thread.
     stop
@@ -57,7 +61,7 @@ def submit(
     UsageError
         If there is no task, or if one is invalid.
     """
-    packer = Packer(key=key, name=name, own_pilots=own_pilots, max_running=max_running, offset=offset)
+    packer = Packer(key=key, name=name, own_pilots=own_pilots, max_running=max_running, memo=memo, offset=offset)
     with _Sender(link, packer, on_submitted) as sender:
         stopped = False
         add, lock = packer.add, sender.lock  # this loop runs a million times
@@ -90,6 +94,7 @@ class _Sender:
         self._tell = tell
         self._answers: collections.deque[concurrent.futures.Future[Submitted]] = collections.deque()
         self._have: Submitted | None = None
+        self._programs = Programs(link)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._flush, name="submission-flush", daemon=True)
 
@@ -105,7 +110,7 @@ class _Sender:
         """Send a message as soon as few enough messages wait for answers."""
         while self._answers and (len(self._answers) >= _AHEAD or self._answers[0].done()):
             self._take()
-        self._answers.append(self._link.send(message))
+        self._answers.append(self._link.send(self._programs.seen(message)))
 
     def finish(self) -> Submitted:
         """Wait until the store has everything; return the campaign."""
@@ -128,7 +133,7 @@ class _Sender:
                     while self._answers and self._answers[0].done():
                         self._take()
                     if self._packer.rows and len(self._answers) < _AHEAD:
-                        self._answers.append(self._link.send(self._packer.take()))
+                        self._answers.append(self._link.send(self._programs.seen(self._packer.take())))
                         self.flushed = True
                 except PilotMTCError:  # the submitting thread sees it with its next message, or at the end
                     return

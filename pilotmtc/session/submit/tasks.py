@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, TypedDict, TypeVar, cast
+from typing import Any, TypeAlias, TypedDict, cast
 
 from pilotmtc.campaign.outputs import check_shared
 from pilotmtc.campaign.readers import first_signal
@@ -12,7 +12,7 @@ from pilotmtc.errors import UsageError
 from pilotmtc.model import GRACE_S, MAX_OUTPUT_BYTES, After, Resources, TaskId, Template
 from pilotmtc.parameters import Row, Source, numbered
 from pilotmtc.parameters.source import ONE_ROW, check_fields
-from pilotmtc.resources.retry import check_growth, parse_causes, parse_factor
+from pilotmtc.resources.retry import check_growth
 from pilotmtc.session import arguments
 from pilotmtc.session.needs import READERS, check_needs
 from pilotmtc.system.environment import captured_here
@@ -20,7 +20,6 @@ from pilotmtc.system.locale import current_directory
 from pilotmtc.template import WHOLE_COMMAND, literal, make_template, render, wants_number
 from pilotmtc.units import parse_duration, parse_memory
 
-T = TypeVar("T")
 Value: TypeAlias = str | int | float
 Word: TypeAlias = str | int | float | os.PathLike[str]
 Params: TypeAlias = Source | Mapping[str, Iterable[Value]] | Iterable[Mapping[str, Value]] | Iterable[Value]
@@ -73,6 +72,9 @@ class TaskOptions(TypedDict, total=False):
         Ids of tasks to wait for: until they are DONE, or until they have ended in any way.
     max_running
         At most so many tasks of the campaign are claimed or running at once, over all pilots (default: no limit).
+    watch
+        Program files, looked for on the store's host: when their content changes, ``rerun(changed=True)`` runs tasks
+        again (default: the programs that the command names).
     """
 
     cores: int
@@ -108,32 +110,20 @@ class TaskOptions(TypedDict, total=False):
     after: Sequence[int]
     after_any: Sequence[int]
     max_running: int
+    watch: Sequence[str]
 
 
 _READ: dict[str, Callable[[str, object], Any]] = {
     **READERS,
-    "retries": arguments.whole,
     "max_running": arguments.whole,
-    **dict.fromkeys(("max_output", "grace", "backoff", "max_memory"), arguments.amount),
-    **dict.fromkeys(("retry_on", "no_retry_on"), lambda name, value: named(name, parse_causes, value)),
-    **dict.fromkeys(("retry_memory", "retry_time"), lambda name, value: named(name, parse_factor, value)),
-    "env": lambda name, value: arguments.by_name(name, value, arguments.word),
     **dict.fromkeys(("cwd", "stdin", "stdout", "stderr"), arguments.path),
     **dict.fromkeys(("append", "capture_env"), arguments.flag),
-    **dict.fromkeys(("signal_first", "task_name", "shell"), arguments.text),
+    **dict.fromkeys(("task_name", "shell"), arguments.text),
     "setup": lambda name, value: arguments.several(name, value, arguments.text),
     "tags": lambda name, value: arguments.several(name, value, arguments.text),
     "after": lambda name, value: arguments.several(name, value, arguments.whole),
     "after_any": lambda name, value: arguments.several(name, value, arguments.whole),
 }
-
-
-def named(name: str, read: Callable[[object], T], value: object) -> T:
-    """Return what `read` makes of the value; its error begins with the option's name."""
-    try:
-        return read(value)
-    except UsageError as error:
-        raise UsageError(f"{name}: {error}") from None
 
 
 def retry_fields(options: "TaskOptions") -> dict[str, Any]:
@@ -181,6 +171,8 @@ class TaskStream:
         The template that all of them share; None: there may be several.
     max_running
         How many of them may be claimed or running at once; 0: no limit.
+    memo
+        Whether they are taken as DONE if earlier tasks have run the same.
     """
 
     def __init__(
@@ -191,8 +183,10 @@ class TaskStream:
         again: bool = True,
         template: Template | None = None,
         max_running: int = 0,
+        memo: bool = False,
     ) -> None:
         self.max_running = max_running
+        self.memo = memo
         self.size = size
         self.again = again
         self.template = template
@@ -299,6 +293,7 @@ def make_tasks(command: str | Sequence[Word], source: Source | None, options: Ta
         setup=options.get("setup", ()),
         shell_program=options.get("shell", ""),
         max_output_bytes=parse_memory(options.get("max_output", MAX_OUTPUT_BYTES)),
+        watch=options.get("watch", ()),
         **retry_fields(options),
     )
     check_shared(template, None if source is None else source.size)
@@ -325,9 +320,10 @@ def make_tasks(command: str | Sequence[Word], source: Source | None, options: Ta
             )
 
     most = check_max_running(options.get("max_running", 0))
+    memo = False
     if source is None:
-        return TaskStream(tasks, size=1, template=template, max_running=most)
-    return TaskStream(tasks, size=source.size, again=source.again, template=template, max_running=most)
+        return TaskStream(tasks, size=1, template=template, max_running=most, memo=memo)
+    return TaskStream(tasks, size=source.size, again=source.again, template=template, max_running=most, memo=memo)
 
 
 def check_max_running(tasks: int) -> int:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pilotmtc.boot import program
 from pilotmtc.errors import ConfigError, UsageError
-from pilotmtc.model import Key
+from pilotmtc.protocol.records import Key
 from pilotmtc.store.access import authorized_keys
 from pilotmtc.system import private_files
 from pilotmtc.transport.ssh.url import quote_word

@@ -8,7 +8,7 @@ from typing import Final, Generic, TypeVar
 
 import msgspec
 
-from pilotmtc.model import Resources, Template
+from pilotmtc.model import Program, Resources, Template
 
 KEPT = 2_000  # records of each kind
 # Ids are not used again: agents may still have tasks of a campaign that was deleted.
@@ -20,7 +20,12 @@ _HALTS = "SELECT id FROM campaign WHERE halt_failed > 0 OR halt_share > 0"
 _MAX_RUNNING = "SELECT id, max_running FROM campaign WHERE max_running > 0 AND deleted_at IS NULL"
 _SHARED_CAMPAIGNS = "SELECT id FROM campaign WHERE own_pilots = 0 AND deleted_at IS NULL ORDER BY id"
 
-T = TypeVar("T", Template, Resources)
+_PROGRAMS = "SELECT id, program_id FROM campaign WHERE program_id != 0 AND deleted_at IS NULL"
+_VERSION = "SELECT id FROM version WHERE template_id = ? AND program_id = ?"
+_NEW_VERSION = "INSERT INTO version(template_id, program_id) VALUES (?, ?) RETURNING id"
+_VERSION_PARTS = "SELECT template_id, program_id FROM version WHERE id = ?"
+
+T = TypeVar("T", Template, Resources, Program)
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
 
 
@@ -67,6 +72,41 @@ class Records(Generic[T]):
         self._ids.clear()
 
 
+class Versions:
+    """What is run: pairs of a template and a program, each with a number."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._execute = connection.execute
+        self._ids: dict[tuple[int, int], int] = {}
+        self._parts: dict[int, tuple[int, int]] = {}
+
+    def intern(self, template: int, program: int) -> int:
+        """Return the number of a pair, which is inserted if it is new; program 0: nothing is known of it."""
+        pair = template, program
+        if (known := self._ids.get(pair)) is not None:
+            return known
+        row = self._execute(_VERSION, pair).fetchone() or self._execute(_NEW_VERSION, pair).fetchone()
+        if len(self._ids) >= KEPT:
+            self._ids.clear()
+        id_: int = row[0]
+        self._ids[pair] = id_
+        return id_
+
+    def parts(self, version: int) -> tuple[int, int]:
+        """Return template and program of a number."""
+        if (found := self._parts.get(version)) is None:
+            found = self._execute(_VERSION_PARTS, (version,)).fetchone()
+            if len(self._parts) >= KEPT:
+                self._parts.clear()
+            self._parts[version] = found
+        return found
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._ids.clear()
+        self._parts.clear()
+
+
 class Caches:
     """A participant of transactions that reads the file again when something was undone.
 
@@ -84,12 +124,16 @@ class Caches:
         Campaigns that are put on hold when enough of their tasks have failed.
     max_running
         How many tasks of these campaigns may be claimed or running at once.
+    program_of
+        What was seen last of the programs of campaigns, by its id; those without are left out.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._execute = connection.execute
         self.templates = Records(connection, "template", Template)
         self.resources = Records(connection, "resources", Resources)
+        self.programs = Records(connection, "program", Program)
+        self.versions = Versions(connection)
         self._read()
 
     def _read(self) -> None:
@@ -99,6 +143,7 @@ class Caches:
         self.on_hold: set[int] = {id_ for (id_,) in self._execute(_ON_HOLD)}
         self.halts: set[int] = {id_ for (id_,) in self._execute(_HALTS)}
         self.max_running: dict[int, int] = dict(self._execute(_MAX_RUNNING).fetchall())
+        self.program_of: dict[int, int] = dict(self._execute(_PROGRAMS).fetchall())
         # Campaigns that any pilot may work on, in order.
         self._shared: list[int] = [id_ for (id_,) in self._execute(_SHARED_CAMPAIGNS)]
 
@@ -111,6 +156,7 @@ class Caches:
     def forget_campaign(self, campaign: int) -> None:
         """Note that the campaign is deleted."""
         self.max_running.pop(campaign, None)
+        self.program_of.pop(campaign, None)
         at = bisect_left(self._shared, campaign)
         if self._shared[at : at + 1] == [campaign]:
             del self._shared[at]
@@ -127,6 +173,8 @@ class Caches:
         """Read the file again."""
         self.templates.clear()
         self.resources.clear()
+        self.programs.clear()
+        self.versions.clear()
         self._read()
 
     def commit(self) -> None:

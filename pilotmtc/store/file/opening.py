@@ -11,7 +11,7 @@ from pilotmtc.store.file.schema.views import VIEWS
 from pilotmtc.system import private_files
 
 APPLICATION_ID = 0x4D544331  # "MTC1"
-SCHEMA = 8
+SCHEMA = 9
 _MAGIC = b"SQLite format 3\x00"
 _BUSY_S = 2.0  # nobody else should ever write; a tool that does is waited for this long
 
@@ -196,7 +196,7 @@ def _identify(connection: sqlite3.Connection, path: Path) -> None:
 _OWN_TABLES = {
     "_sqlite_migrations", "campaign", "template", "resources", "pilot", "task", "attempt", "output", "dependency",
     "tally", "control", "wish", "revival", "checksum", "resource_limit", "call", "value", "value_use", "returned",
-    "campaign_run", "superseded",
+    "campaign_run", "superseded", "program", "version", "memo", "grown",
 }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from pilotmtc.store.file.transaction import Transaction
 CLAIMED, RUNNING = int(TaskState.CLAIMED), int(TaskState.RUNNING)
 HELD = f"state {in_states(TASK_HELD)}"  # as the index task_held says it
 _COLUMNS = """t.id, t.state, t.attempt, t.pilot_id, t.campaign_id, t.template_id, t.cancel, t.failures, t.crashes,
-    t.started_at"""
+    t.started_at, t.version_id"""
 # CROSS JOIN keeps the order: the list, then each of its tasks.
 _BY_ID = f"SELECT {_COLUMNS} FROM json_each(?) AS wanted CROSS JOIN task AS t ON t.id = wanted.value"
 _BY_PILOT = f"SELECT {_COLUMNS} FROM task AS t INDEXED BY task_held WHERE t.pilot_id = ? AND t.{HELD} ORDER BY t.id"
@@ -25,6 +25,8 @@ class TaskStatus(Struct, frozen=True, gc=False):
     ----------
     pilot
         The pilot that holds it, or that held the attempt last and was lost.
+    version
+        What its newest attempt runs or ran.
     """
 
     id: TaskId
@@ -37,6 +39,7 @@ class TaskStatus(Struct, frozen=True, gc=False):
     failures: int
     crashes: int
     started_at: float | None
+    version: int | None
 
     def is_held(self, pilot: int, attempt: int) -> bool:
         """Return whether `pilot` holds the task, for this attempt."""

@@ -23,7 +23,7 @@ from pilotmtc.store.requests.handlers import handles
 DELETED = "deleted "  # how the key of a campaign begins that is being deleted
 _NAMED = 10  # campaigns that an error lists
 # Campaigns by a condition, newest first, each with the template of its first task.
-_CAMPAIGNS = """SELECT id, key, name, created_at, received, sealed, own_pilots, on_hold, max_running,
+_CAMPAIGNS = """SELECT id, key, name, created_at, received, sealed, own_pilots, on_hold, max_running, known,
     (SELECT template_id FROM task WHERE task.id = campaign.first_id) FROM campaign
     WHERE deleted_at IS NULL AND ({}) ORDER BY id DESC"""
 _TALLIES = f"SELECT campaign_id, state, n FROM tally WHERE campaign_id {IN_LIST} AND n != 0 ORDER BY state"
@@ -64,9 +64,9 @@ def campaigns_where(tx: Transaction, condition: str, values: tuple[object, ...])
             Campaign(
                 id_, key, name, created_at, received, bool(sealed), counts[id_], bool(own),
                 () if template is None else tx.caches.templates.get(template).command, hold != 0, hold == _HALTED,
-                most,
+                most, known,
             )
-            for id_, key, name, created_at, received, sealed, own, hold, most, template in rows
+            for id_, key, name, created_at, received, sealed, own, hold, most, known, template in rows
         ]
     )  # fmt: skip
 

@@ -66,7 +66,7 @@ class TaskScreen(TaskActions):
                 yield LogView(id="log-view")
             with TabPane("3 Attempts", id="attempts"):
                 titles = (right("ATTEMPT"), "END", right("TIME"), "MESSAGE", "STARTED", right("MEMORY"), right("CPU"))
-                yield Table((*titles, right("PILOT"), "NODE", "CORES"), id="attempt-table")
+                yield Table((*titles, right("PILOT"), "NODE", "CORES", "VERSION"), id="attempt-table")
             with TabPane("4 Neighbours", id="neighbours"):
                 yield Table((right("TASK"), "STATE", ""), id="neighbour-table")
 
@@ -238,8 +238,9 @@ def _heading(name: str, stream: Stream, path: str | None) -> str:
 
 def _attempt(one: Attempt, now: float) -> tuple[Cell, ...]:
     """Return an attempt's cells, the most important ones first, because a small screen cuts off the last ones."""
-    number, end, took, cpu, memory, started, pilot, node, cores, message = attempt_row(one, now)
+    number, end, took, cpu, memory, started, pilot, node, cores, version, message = attempt_row(one, now)
     return (
         right(number), cell(end), right(took), cell(shorten(message, _MESSAGE)), started, right(memory), right(cpu),
         right(pilot), cell(node), cell(cores),
+        cell(version),
     )  # fmt: skip

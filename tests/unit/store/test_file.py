@@ -241,7 +241,8 @@ def test_an_unknown_request_is_refused(store: SqliteStore) -> None:
         ("DELETE FROM task WHERE id = 2", "has 3 tasks, but has 2|says that it has"),
         ("DELETE FROM attempt", "without an attempt|without a recorded"),
         ("INSERT INTO attempt SELECT id + 1, cause, 1, signal, pilot_id, node, slot, started_at, elapsed_s, cpu_s,"
-         "memory_bytes, stdout_bytes, stderr_bytes, stdout_path, stderr_path, message, recorded_at FROM attempt",
+         "memory_bytes, stdout_bytes, stderr_bytes, stdout_path, stderr_path, message, recorded_at, version_id "
+         "FROM attempt",
          "never made"),
     ],
 )  # fmt: skip

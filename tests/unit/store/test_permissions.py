@@ -20,9 +20,10 @@ AGENT = {
 KEY = AGENT | {
     "Cancel", "CancelPilot", "CreatePilot", "DeleteCampaign", "DrainPilot", "Edit", "Explain", "GetCalls",
     "GetCampaigns", "GetChanges", "GetDependencies", "GetHistory", "GetLimits", "GetLinks", "GetOutput",
-    "GetOverview", "GetPilotView", "GetReturned", "GetSpans", "GetStore", "GetTail", "GetTask", "GetTasks", "GetWords",
-    "GetWorkload",
-    "HoldCampaign", "RenameCampaign", "ReopenCampaign", "Retry", "SetHalt", "SetLimits", "SetMaxRunning",
+    "GetOverview", "GetPilotView", "GetProgram", "GetReturned", "GetSpans", "GetStore", "GetTail", "GetTask",
+    "GetTasks", "GetWords", "GetWorkload",
+    "HoldCampaign", "LookAtProgram", "RenameCampaign", "ReopenCampaign", "Retry", "SetHalt", "SetLimits",
+    "SetMaxRunning", "SetProgram",
     "ShareCampaign", "Submit",
 }  # fmt: skip
 ASKING = {"BeginSubmit", "Finish", "GetJobs", "PutValue", "ReportJobs", "RevokeKey"}

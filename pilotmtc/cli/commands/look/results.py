@@ -39,7 +39,7 @@ STDOUT_PARTS = click.Choice((*PARTS.choices, JSON))
 BEFORE = ("id", "campaign", "name")
 AFTER = (
     "state", "attempt", "cause", "exit_code", "signal", "node", "started_at", "elapsed_s", "cpu_s", "memory_bytes",
-    "message",
+    "message", "version", "revision", "known_from",
 )  # fmt: skip
 VALUE = "value"  # of calls; no column where a parameter has that name
 
@@ -241,7 +241,9 @@ def _put_table(rows: "list[TaskResult]", fields: Sequence[str], stdout: str, std
     from pilotmtc.session.look.printed import Printed
     from pilotmtc.session.look.results import printed_by
     from pilotmtc.text.endings import describe_end
+    from pilotmtc.text.tasks import version_words
 
+    versions, known = len({row.version for row in rows}) > 1, any(row.known_from for row in rows)
     has = [printed_by(row, streams.warn) if stdout == JSON else Printed() for row in rows]
     keys = list(dict.fromkeys(key for one in has for key in one.values))
     columns = [
@@ -253,6 +255,8 @@ def _put_table(rows: "list[TaskResult]", fields: Sequence[str], stdout: str, std
         Column("TIME", right=True, spare=2),
         Column("CPU", right=True, spare=4),
         Column("MEMORY", right=True, spare=3),
+        *([Column("VERSION")] if versions else []),
+        *([Column("FROM", right=True)] if known else []),
         Column("VALUE", optional=True),
         *(Column(key) for key in keys),
         Column("STDOUT", optional=True),
@@ -268,6 +272,8 @@ def _put_table(rows: "list[TaskResult]", fields: Sequence[str], stdout: str, std
             format_duration(row.elapsed_s) if row.attempt else "",
             format_duration(row.cpu_s) if row.attempt else "",
             format_memory(row.memory_bytes) if row.memory_bytes else "",
+            *([version_words(row)] if versions else []),
+            *([str(row.known_from or "")] if known else []),
             row.value_text,
             *(printed_cell(one.values.get(key)) for key in keys),
             one.error if stdout == JSON else part_of(row.text, stdout),

@@ -37,7 +37,8 @@ _COLUMNS = (
 _ATTEMPT_COLUMNS = (
     Column("ATTEMPT", right=True), Column("END"), Column("TIME", right=True), Column("CPU", right=True, spare=3),
     Column("MEMORY", right=True, spare=2), Column("STARTED", spare=4), Column("PILOT", right=True, spare=5),
-    Column("NODE", spare=6), Column("CORES", spare=7), Column("MESSAGE", optional=True),
+    Column("NODE", spare=6), Column("CORES", spare=7), Column("VERSION", optional=True),
+    Column("MESSAGE", optional=True),
 )  # fmt: skip
 
 

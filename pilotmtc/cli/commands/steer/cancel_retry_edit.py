@@ -10,8 +10,8 @@ from pilotmtc.cli.command import command, hint, open_session
 from pilotmtc.cli.commands.look.status import tell_deserted
 from pilotmtc.cli.options.amounts import take_amounts
 from pilotmtc.cli.options.selection import check_ids, filter_options, selected
-from pilotmtc.cli.options.tasks import need_options
-from pilotmtc.cli.options.types import Number, json_option
+from pilotmtc.cli.options.tasks import env_option, limit_options, need_options, watch_option
+from pilotmtc.cli.options.types import Number, assigned, json_option
 from pilotmtc.cli.output import streams
 from pilotmtc.text.numbers import count
 
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from pilotmtc.session import Selection, Session
 
 
+_NEW = (
+    "cores", "ranks", "ranks_per_node", "gpus", "time_limit", "expected", "priority", "retries", "backoff", "retry_on",
+    "no_retry_on", "retry_memory", "max_memory", "retry_time", "max_output", "grace", "signal_first", "command",
+    "watch",
+)  # fmt: skip
 _NOT_CHANGED = "skipped: tasks that run or are DONE cannot be changed"
 _NOT_RERUN = "skipped: only tasks that have finished can run again, after all that they need"
 _NOT_RETRIED = "skipped: only failed, canceled or skipped tasks can be retried"
@@ -75,11 +80,19 @@ def retry(as_json: bool, **options: Any) -> int:
         return _tell_revived(session, session.retry(**select), as_json, _NOT_RETRIED)
 
 
-@command("rerun", examples="pilotmtc rerun 17\npilotmtc rerun -c scan --filter 'mass>3' --with-dependents\n")
+@command(
+    "rerun",
+    examples="pilotmtc rerun 17\npilotmtc rerun -c scan --filter 'mass>3' --with-dependents\n"
+    "pilotmtc rerun -c scan --changed   # after an edit of the program\n",
+)
 @filter_options
 @click.option("--with-dependents", is_flag=True, help="Also the finished tasks that depend on them.")
+@click.option(
+    "--changed", is_flag=True,
+    help="Only tasks whose program files have changed since they ran, and the finished ones that depend on them.",
+)  # fmt: skip
 @json_option
-def rerun(as_json: bool, with_dependents: bool, **options: Any) -> int:
+def rerun(as_json: bool, with_dependents: bool, changed: bool, **options: Any) -> int:
     """Run tasks again that have finished, DONE ones, too: the program has changed.
 
     Results of earlier attempts stay on record: see task. Tasks that have not started, and that depend on these, wait.
@@ -87,7 +100,9 @@ def rerun(as_json: bool, with_dependents: bool, **options: Any) -> int:
     select = _chosen(options)
     with open_session() as session:
         check_ids(session, select)
-        return _tell_revived(session, session.rerun(dependents=with_dependents, **select), as_json, _NOT_RERUN)
+        return _tell_revived(
+            session, session.rerun(dependents=with_dependents, changed=changed, **select), as_json, _NOT_RERUN
+        )
 
 
 def _tell_revived(session: "Session", changed: "Changed", as_json: bool, why: str) -> int:
@@ -105,24 +120,29 @@ def _tell_revived(session: "Session", changed: "Changed", as_json: bool, why: st
     "edit",
     examples="pilotmtc edit --campaign 7 --priority 10\n"
     "pilotmtc edit --campaign scan --max-running 4\n"
+    "pilotmtc edit --campaign scan --command './sim --steps 2000 {mass}' --env OMP_NUM_THREADS=2\n"
     "pilotmtc edit --state failed --cause oom --memory 8G && pilotmtc retry --cause oom\n",
 )
 @filter_options
 @functools.partial(need_options, new=False)
+@functools.partial(limit_options, new=False)
+@click.option("--command", metavar="LINE", help="Another shell line, for the same {placeholders}.")
+@env_option
+@watch_option
 @click.option(
     "--max-running", type=Number(0), metavar="N",
     help="At most N tasks of each --campaign at once, over all pilots; 0: no limit.",
 )  # fmt: skip
 @json_option
 def edit(as_json: bool, max_running: int | None, **options: Any) -> int:
-    """Change the priority, resources or limits of tasks that have not started, or that failed and may be retried.
+    """Change tasks that have not started, or that failed and may be retried: command, resources, limits, priority.
 
-    Everything else stays as it is.
+    Everything else stays as it is. What has begun or ended keeps what it ran.
     """
-    new: Any = {
-        name: options.pop(name)
-        for name in ("cores", "ranks", "ranks_per_node", "gpus", "time_limit", "expected", "priority")
-    } | {name: value or None for name, value in take_amounts(options).items()}
+    new: Any = {name: options.pop(name) for name in _NEW}
+    new["env"] = assigned("variable", options.pop("env"))
+    new |= take_amounts(options)
+    new = {name: None if value in ((), {}) else value for name, value in new.items()}
     select = _chosen(options)
     if max_running is not None and list(select) != ["campaign"]:
         raise click.UsageError(

@@ -113,6 +113,27 @@ def m008_max_running(connection: sqlite3.Connection) -> None:
     connection.execute("ALTER TABLE campaign ADD COLUMN max_running INTEGER NOT NULL DEFAULT 0")
 
 
+def m009_versions(connection: sqlite3.Connection) -> None:
+    """Keep what each attempt ran; let results of earlier tasks be taken for new ones; keep what has grown."""
+    for statement in (
+        # What was seen of the programs of a campaign: revision, content of files. Each once, as templates are.
+        "CREATE TABLE program (id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, body TEXT NOT NULL)",
+        # A command and its programs; program 0: nothing is known of them.
+        "CREATE TABLE version (id INTEGER PRIMARY KEY, template_id INTEGER NOT NULL REFERENCES template(id), "
+        "program_id INTEGER NOT NULL, UNIQUE (template_id, program_id))",
+        "ALTER TABLE campaign ADD COLUMN program_id INTEGER NOT NULL DEFAULT 0",  # as seen last
+        "ALTER TABLE campaign ADD COLUMN known INTEGER NOT NULL DEFAULT 0",  # tasks with the result of an earlier one
+        "ALTER TABLE task ADD COLUMN version_id INTEGER",  # of its newest attempt
+        "ALTER TABLE attempt ADD COLUMN version_id INTEGER",
+        # Attempts that were not made, but taken from another task.
+        "CREATE TABLE memo (id INTEGER PRIMARY KEY REFERENCES attempt(id), source_id INTEGER NOT NULL)",
+        # What tasks needed before retries gave them more.
+        "CREATE TABLE grown (task_id INTEGER PRIMARY KEY REFERENCES task(id), "
+        "resources_id INTEGER NOT NULL REFERENCES resources(id))",
+    ):
+        connection.execute(statement)
+
+
 STEPS: tuple[Step, ...] = (
     m001_first_tables,
     m002_schedulers,
@@ -124,6 +145,7 @@ STEPS: tuple[Step, ...] = (
     m006_calls,
     m007_iterate,
     m008_max_running,
+    m009_versions,
 )
 
 # As sqlite-utils makes it.

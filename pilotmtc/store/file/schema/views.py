@@ -27,9 +27,14 @@ _RECORDED = """
     {started_at} AS started_at, attempt.elapsed_s, attempt.cpu_s, attempt.memory_bytes,
     attempt.stdout_bytes, attempt.stderr_bytes, attempt.stdout_path, attempt.stderr_path, attempt.message,
     {recorded_at} AS recorded_at,
-    CAST(output.stdout AS TEXT) AS stdout, CAST(output.stderr AS TEXT) AS stderr, returned.text AS value""".format(
-    started_at=_time("nullif(attempt.started_at, 0)"), recorded_at=_time("attempt.recorded_at")
+    CAST(output.stdout AS TEXT) AS stdout, CAST(output.stderr AS TEXT) AS stderr, returned.text AS value,
+    attempt.version_id AS version, json_extract(program.body, '$.revision') AS revision,
+    coalesce(json_extract(program.body, '$.dirty'), 0) AS dirty, memo.source_id >> {bits} AS known_from""".format(
+    started_at=_time("nullif(attempt.started_at, 0)"), recorded_at=_time("attempt.recorded_at"), bits=ATTEMPT_BITS
 )
+_BESIDE = """LEFT JOIN output ON output.id = attempt.id LEFT JOIN returned ON returned.id = attempt.id
+    LEFT JOIN memo ON memo.id = attempt.id LEFT JOIN version ON version.id = attempt.version_id
+    LEFT JOIN program ON program.id = version.program_id"""
 
 VIEWS = {
     "tasks": f"""SELECT
@@ -51,7 +56,7 @@ FROM task JOIN template ON template.id = task.template_id JOIN resources ON reso
     "attempts": f"""SELECT
     attempt.id >> {ATTEMPT_BITS} AS task_id, attempt.id & {LAST_ATTEMPT} AS attempt,
     {_words("attempt.cause", Cause)} AS cause, attempt.pilot_id, {_RECORDED}
-FROM attempt LEFT JOIN output ON output.id = attempt.id LEFT JOIN returned ON returned.id = attempt.id""",
+FROM attempt {_BESIDE}""",
     "results": f"""SELECT
     task.id AS task_id, task.campaign_id, task.name, {_PARAMS} AS params,
     {_words("task.state", TaskState)} AS state, attempt.id & {LAST_ATTEMPT} AS attempt,
@@ -59,13 +64,20 @@ FROM attempt LEFT JOIN output ON output.id = attempt.id LEFT JOIN returned ON re
 FROM task JOIN template ON template.id = task.template_id
     JOIN attempt ON attempt.id = (SELECT max(id) FROM attempt
         WHERE id BETWEEN task.id << {ATTEMPT_BITS} AND (task.id << {ATTEMPT_BITS}) + {LAST_ATTEMPT})
-    LEFT JOIN output ON output.id = attempt.id LEFT JOIN returned ON returned.id = attempt.id
+    {_BESIDE}
 WHERE task.state {in_states((TaskState.DONE, TaskState.FAILED, TaskState.CANCELED))}""",
     "campaigns": f"""SELECT
     campaign.id, campaign.name, {_time("campaign.created_at")} AS created_at, campaign.received AS tasks, campaign.sealed, campaign.own_pilots,
-    campaign.on_hold != 0 AS on_hold,
+    campaign.on_hold != 0 AS on_hold, campaign.known,
     {", ".join(f"coalesce((SELECT n FROM tally WHERE campaign_id = campaign.id AND state = {state.value}), 0) AS {state.name.lower()}" for state in TaskState)}
 FROM campaign WHERE campaign.deleted_at IS NULL""",  # noqa: E501
+    "versions": """SELECT
+    version.id AS version, json_extract(template.body, '$.command') AS command,
+    json_extract(template.body, '$.env') AS env, json_extract(program.body, '$.directory') AS directory,
+    json_extract(program.body, '$.revision') AS revision, coalesce(json_extract(program.body, '$.dirty'), 0) AS dirty,
+    json_extract(program.body, '$.host') AS host, json_extract(program.body, '$.user') AS user,
+    json_extract(program.body, '$.pilotmtc') AS pilotmtc, json_extract(program.body, '$.files') AS files
+FROM version JOIN template ON template.id = version.template_id LEFT JOIN program ON program.id = version.program_id""",
     "pilots": f"""SELECT
     id, {_words("state", PilotState)} AS state, json_extract(description, '$.site') AS site, campaign_id, host, pid,
     nodes, cores, busy, {_time("created_at")} AS created_at, {_time("started_at")} AS started_at,

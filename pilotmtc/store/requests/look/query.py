@@ -17,8 +17,10 @@ from pilotmtc.model import (
     Pilot,
     PilotDescription,
     PilotId,
+    Resources,
     Task,
     TaskId,
+    Version,
 )
 from pilotmtc.protocol.client.maintenance import GetStore, StoreInfo
 from pilotmtc.protocol.client.pilots import GetPilots, Pilots
@@ -36,7 +38,7 @@ from pilotmtc.protocol.client.tasks import (
 from pilotmtc.protocol.client.watch import Changes, GetChanges
 from pilotmtc.protocol.records import Neighbour
 from pilotmtc.states import TASK_FINAL, Cause, PilotState, TaskState
-from pilotmtc.store.attempt_id import LAST_ATTEMPT, attempt_id, split_attempt_id
+from pilotmtc.store.attempt_id import ATTEMPT_BITS, LAST_ATTEMPT, attempt_id, split_attempt_id
 from pilotmtc.store.file.large_outputs import place
 from pilotmtc.store.file.maintenance import size_of
 from pilotmtc.store.file.pilot_status import LIVES
@@ -53,8 +55,9 @@ _CAUSES = tuple(Cause)
 _PAGE = 10_000
 # The columns of the fields of `Attempt`; its id replaces task and number.
 _ATTEMPTS = """SELECT a.id, cause, pilot_id, exit_code, signal, node, slot, started_at, elapsed_s, cpu_s, memory_bytes,
-    stdout_bytes, stderr_bytes, stdout_path, stderr_path, message, recorded_at, coalesce(r.text, '')
-    FROM attempt AS a LEFT JOIN returned AS r ON r.id = a.id WHERE a.id BETWEEN ? AND ? ORDER BY a.id DESC LIMIT ?"""
+    stdout_bytes, stderr_bytes, stdout_path, stderr_path, message, recorded_at, coalesce(r.text, ''),
+    coalesce(version_id, 0), coalesce(m.source_id, 0) FROM attempt AS a LEFT JOIN returned AS r ON r.id = a.id
+    LEFT JOIN memo AS m ON m.id = a.id WHERE a.id BETWEEN ? AND ? ORDER BY a.id DESC LIMIT ?"""
 TASK_COLUMNS = """t.id, t.campaign_id, t.template_id, t.resources_id, t.state, t.attempt, t.priority, t.params,
     t.pilot_id, t.failures, t.crashes, t.unmet, t.not_before, t.cancel, t.started_at, t.name, t.tags"""
 _TASK = f"SELECT {TASK_COLUMNS} FROM task AS t WHERE t.id = ?"
@@ -70,6 +73,7 @@ _IS_OF = f"SELECT id FROM task WHERE id {IN_LIST} AND campaign_id = ?"
 _OUTPUT = """SELECT a.id, a.pilot_id, coalesce(o.stdout, x''), coalesce(o.stderr, x''), a.stdout_bytes, a.stderr_bytes,
     a.stdout_path, a.stderr_path FROM attempt AS a LEFT JOIN output AS o ON o.id = a.id
     WHERE a.id BETWEEN ? AND ? ORDER BY a.id DESC LIMIT 1"""
+_BEFORE_GROWTH = "SELECT resources_id FROM grown WHERE task_id = ?"
 _TALLY = "SELECT state, sum(n) FROM tally GROUP BY state HAVING sum(n) != 0 ORDER BY state"
 # Pilots, newest first; a condition is inserted in the middle.
 _PILOTS = """SELECT id, description, state, created_at, started_at, ended_at, seen_at, host, pid, nodes, cores, busy,
@@ -185,12 +189,27 @@ def task_of(tx: Transaction, row: Row) -> Task:
 def _attempts(tx: Transaction, task: TaskId, newest: int, limit: int) -> tuple[Attempt, ...]:
     """Return recorded attempts up to `newest`, newest first."""
     rows = tx.execute(_ATTEMPTS, (attempt_id(task, 0), attempt_id(task, newest), limit))
-    found = [Attempt(*split_attempt_id(id_), _CAUSES[cause], *others) for id_, cause, *others in rows]
+    found = [
+        Attempt(
+            *split_attempt_id(id_), _CAUSES[cause],
+            *[*others, version, revision(tx, version), source >> ATTEMPT_BITS],
+        )
+        for id_, cause, *others, version, source in rows
+    ]  # fmt: skip
     for at, one in enumerate(found):
         if one.stdout_path or one.stderr_path:
             out, err = _places(tx, one.pilot, one.stdout_path, one.stderr_path)
             found[at] = replace(one, stdout_path=out, stderr_path=err)
     return tuple(found)
+
+
+def revision(tx: Transaction, version: int) -> str:
+    """Return the git revision of what was run, with a ``+`` if files differed from it."""
+    program = tx.caches.versions.parts(version)[1] if version else 0
+    if not program:
+        return ""
+    seen = tx.caches.programs.get(program)
+    return seen.revision + "+" * seen.dirty
 
 
 def _places(tx: Transaction, pilot: int, *paths: str | None) -> list[str | None]:
@@ -223,13 +242,27 @@ def get_task(tx: Transaction, request: GetTask) -> TaskDetail:
     if row is None:
         return TaskDetail()
     task = task_of(tx, row)
+    attempts = _attempts(tx, request.task, LAST_ATTEMPT, 1000)[::-1]
     return TaskDetail(
         task,
         tx.caches.templates.get(task.template),
-        _attempts(tx, request.task, LAST_ATTEMPT, 1000)[::-1],
+        attempts,
         _neighbours(tx, _NEEDS, request.task),
         _neighbours(tx, _NEEDED_BY, request.task),
+        {id_: version_of(tx, id_) for id_ in sorted({one.version for one in attempts if one.version})},
+        _before_growth(tx, request.task),
     )
+
+
+def version_of(tx: Transaction, version: int) -> Version:
+    """Return what has a number."""
+    template, program = tx.caches.versions.parts(version)
+    return Version(version, tx.caches.templates.get(template), tx.caches.programs.get(program) if program else None)
+
+
+def _before_growth(tx: Transaction, task: TaskId) -> Resources | None:
+    row = tx.execute(_BEFORE_GROWTH, (task,)).fetchone()
+    return None if row is None else tx.caches.resources.get(row[0])
 
 
 def _neighbours(tx: Transaction, query: str, task: TaskId) -> tuple[Neighbour, ...]:

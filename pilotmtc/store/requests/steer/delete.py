@@ -26,11 +26,14 @@ _NO_FILES = """UPDATE attempt SET stdout_path = NULL, stderr_path = NULL
 _NO_OUTPUTS = tuple(f"DELETE FROM {table} WHERE id BETWEEN ? AND ?" for table in ("output", "checksum"))
 _VALUES = "SELECT DISTINCT value_id FROM returned WHERE id BETWEEN ? AND ? AND value_id IS NOT NULL"
 _NO_VALUES = "UPDATE returned SET data = NULL, value_id = NULL WHERE id BETWEEN ? AND ?"
-_NO_ATTEMPTS = tuple(f"DELETE FROM {table} WHERE id BETWEEN ? AND ?" for table in ("returned", "superseded", "attempt"))
+_NO_ATTEMPTS = tuple(
+    f"DELETE FROM {table} WHERE id BETWEEN ? AND ?" for table in ("returned", "superseded", "memo", "attempt")
+)
 _NO_TASKS = (
     "DELETE FROM dependency WHERE needs_id BETWEEN ? AND ?",
     "DELETE FROM dependency WHERE task_id BETWEEN ? AND ?",
     "DELETE FROM call WHERE task_id BETWEEN ? AND ?",
+    "DELETE FROM grown WHERE task_id BETWEEN ? AND ?",
     "DELETE FROM task WHERE id BETWEEN ? AND ?",
 )
 _RECEIVED = "UPDATE campaign SET received = received - ? WHERE id = ?"

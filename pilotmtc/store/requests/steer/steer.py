@@ -1,14 +1,16 @@
 """Cancel, Retry, Edit: what one slice of each does; `slices` calls them."""
 
+from collections.abc import Iterable
 from heapq import heapify, heappop, heappush
 from typing import Any, NamedTuple, Self
 
 import msgspec
 
 from pilotmtc.errors import UsageError
-from pilotmtc.model import CampaignId, PilotId, Resources, TaskId
+from pilotmtc.model import CampaignId, PilotId, Resources, TaskId, Template
 from pilotmtc.protocol.client.tasks import Cancel, Edit, Retry
 from pilotmtc.protocol.records import Filter
+from pilotmtc.resources.retry import check_growth
 from pilotmtc.states import TASK_FINAL, TASK_HELD, TaskState
 from pilotmtc.store.attempt_id import attempt_id
 from pilotmtc.store.file.bounds import check_numbers
@@ -17,8 +19,10 @@ from pilotmtc.store.file.sql import IN_LIST, id_list, in_states
 from pilotmtc.store.file.transaction import TASK_STATES, Transaction
 from pilotmtc.store.requests.handlers import handles
 from pilotmtc.store.requests.look.filter_sql import Where
+from pilotmtc.store.requests.programs import is_changed
 from pilotmtc.store.requests.steer.slices import Slice, SliceProgress, in_slices
 from pilotmtc.store.requests.tasks.dependents import resolve
+from pilotmtc.template.edited import edited
 
 SLICE = 2_000  # tasks: some 30 ms
 _LOOK_S = 0.02  # the longest time that a slice searches for tasks
@@ -35,10 +39,12 @@ _ASK_TO_CANCEL = "UPDATE task SET cancel = 1 WHERE id = ?"
 _REVIVE = """UPDATE task SET state = ?, unmet = ?, failures = 0, crashes = 0, not_before = NULL, pilot_id = NULL,
     started_at = NULL, cancel = 0 WHERE id = ?"""
 _SUPERSEDE = "INSERT OR IGNORE INTO superseded VALUES (?)"
+_LESS_KNOWN = "UPDATE campaign SET known = known - 1 WHERE id = ? AND EXISTS (SELECT 1 FROM memo WHERE id = ?)"
 _WAIT = f"UPDATE task SET state = {_WAITING:d}, unmet = ?, not_before = NULL, pilot_id = NULL WHERE id = ?"
-_TASK = "SELECT id, state, attempt, campaign_id, pilot_id FROM task WHERE id = ?"
+_COLUMNS = "t.id, t.state, t.attempt, t.campaign_id, t.pilot_id, t.template_id, t.version_id"
+_TASK = f"SELECT {_COLUMNS} FROM task AS t WHERE t.id = ?"
 # Tasks that depend on a given one, and that no pilot has.
-_DEPENDENTS = f"""SELECT t.id, t.state, t.attempt, t.campaign_id, t.pilot_id
+_DEPENDENTS = f"""SELECT {_COLUMNS}
     FROM dependency AS d JOIN task AS t ON t.id = d.task_id
     WHERE d.needs_id = ? AND NOT t.state {in_states(TASK_HELD)}"""
 # How many of a task's dependencies have not ended, and whether one of them makes it impossible to run.
@@ -50,11 +56,23 @@ _REVIVALS = "SELECT task_id FROM revival WHERE task_id <= ? ORDER BY 1 LIMIT ?"
 _ANY_REVIVAL = "SELECT 1 FROM revival LIMIT 1"
 _ADD_REVIVAL = "INSERT OR IGNORE INTO revival VALUES (?)"
 _FORGET_REVIVALS = "DELETE FROM revival WHERE task_id <= ?"
-# Resources of tasks, with the number of tasks for each.
-_RESOURCES = """SELECT t.resources_id, count(*) FROM json_each(?) AS wanted CROSS JOIN task AS t ON t.id = wanted.value
-    GROUP BY 1"""
-_SET_RESOURCES = f"""UPDATE task SET resources_id = ?, priority = coalesce(?, priority)
-    WHERE id {IN_LIST} AND resources_id = ?"""
+_EDITABLE = (_WAITING, _READY, *_DEAD)
+# Templates and resources of tasks, with the number of tasks for each pair.
+_KINDS = """SELECT t.template_id, t.resources_id, count(*) FROM json_each(?) AS wanted
+    CROSS JOIN task AS t ON t.id = wanted.value GROUP BY 1, 2"""
+# An attempt that was lost with its pilot does not count any more when it turns up: it runs what was before.
+_SET = f"""UPDATE task SET template_id = ?1, resources_id = ?2, priority = coalesce(?3, priority),
+    pilot_id = iif(?1 != template_id AND state = {_READY:d}, NULL, pilot_id)
+    WHERE id {IN_LIST.replace("?", "?4")} AND template_id = ?5 AND resources_id = ?6"""
+_FORGET_GROWTH = f"DELETE FROM grown WHERE task_id {IN_LIST}"
+_NEEDS_FIELDS = (
+    "cores", "gpus", "memory_bytes", "named", "time_limit_s", "expected_s", "ranks", "ranks_per_node", "grace_s",
+    "signal_first",
+)  # fmt: skip
+_TEMPLATE_FIELDS = (
+    "command", "env", "max_retries", "backoff_s", "retry_on", "no_retry_on", "retry_memory", "max_memory_bytes",
+    "retry_time", "max_output_bytes", "watch",
+)  # fmt: skip
 
 
 class _Task(NamedTuple):
@@ -65,12 +83,14 @@ class _Task(NamedTuple):
     attempt: int
     campaign: CampaignId
     pilot: PilotId | None
+    template: int
+    version: int | None
 
     @classmethod
     def from_row(cls, row: tuple[Any, ...]) -> Self:
         """Return the record of a row."""
-        id_, state, attempt, campaign, pilot = row
-        return cls(id_, TASK_STATES[state], attempt, campaign, pilot)
+        id_, state, *others = row
+        return cls(id_, TASK_STATES[state], *others)
 
 
 def _next(tx: Transaction, filter_: Filter, progress: SliceProgress) -> tuple[list[_Task], int]:
@@ -84,7 +104,7 @@ def _next(tx: Transaction, filter_: Filter, progress: SliceProgress) -> tuple[li
     while low < bound:
         high = min(low + size, bound)
         rows = tx.execute(
-            f"SELECT t.id, t.state, t.attempt, t.campaign_id, t.pilot_id FROM {where.source} "
+            f"SELECT {_COLUMNS} FROM {where.source} "
             f"WHERE {where.condition} AND t.id > ? AND t.id <= ? ORDER BY t.id LIMIT ?",
             (*where.values, low, high, SLICE - len(tasks)),
         )
@@ -125,6 +145,8 @@ def cancel(tx: Transaction, request: Cancel, progress: SliceProgress) -> Slice:
 def retry(tx: Transaction, request: Retry, progress: SliceProgress) -> Slice:
     """Make tasks READY again that did not succeed, and tasks that were skipped because of them; DONE ones, if asked."""
     tasks, last = _next(tx, request.filter, progress)
+    if request.changed:
+        tasks = _changed_ones(tx, tasks)
     if tx.caches.has_dependencies:
         return _retry_with_dependents(tx, request, {task.id for task in tasks}, last, progress)
     fit = [task for task in tasks if task.state in _retried(request)]
@@ -135,6 +157,19 @@ def retry(tx: Transaction, request: Retry, progress: SliceProgress) -> Slice:
     return Slice(last, len(fit), len(tasks) - len(fit), last >= progress.bound)
 
 
+def _changed_ones(tx: Transaction, tasks: list[_Task]) -> list[_Task]:
+    """Return the tasks that would run something else now than they did."""
+    known: dict[tuple[int, int, int | None], bool] = {}
+    found = []
+    for task in tasks:
+        kind = task.campaign, task.template, task.version
+        if kind not in known:
+            known[kind] = is_changed(tx, *kind)
+        if known[kind]:
+            found.append(task)
+    return found
+
+
 def _retried(request: Retry) -> frozenset[TaskState]:
     """Return the states of the tasks that run again."""
     return TASK_FINAL if request.done else _DEAD
@@ -143,7 +178,9 @@ def _retried(request: Retry) -> frozenset[TaskState]:
 def _supersede(tx: Transaction, task: _Task) -> None:
     """Note that the attempt which made a task DONE is not its last one, because the user wants it to run again."""
     if task.state is TaskState.DONE:
-        tx.execute(_SUPERSEDE, (attempt_id(task.id, task.attempt),))
+        attempt = attempt_id(task.id, task.attempt)
+        tx.execute(_SUPERSEDE, (attempt,))
+        tx.execute(_LESS_KNOWN, (task.campaign, attempt))
 
 
 def _retry_with_dependents(
@@ -212,22 +249,53 @@ def _needs(tx: Transaction, task: int) -> tuple[int, bool]:
 
 def edit(tx: Transaction, request: Edit, progress: SliceProgress) -> Slice:
     """Change tasks that have not started, and tasks that may be retried."""
-    changes = {
-        field: value
-        for field in ("cores", "gpus", "memory_bytes", "named", "time_limit_s", "expected_s", "ranks", "ranks_per_node")
-        if (value := getattr(request, field)) is not None
-    }
-    _changed(Resources(), changes)  # raises for wrong values before anything is changed
+    needs, new = _given(request, _NEEDS_FIELDS), _given(request, _TEMPLATE_FIELDS)
+    if "command" in new:
+        new["shell"] = request.shell
+    _changed(Resources(), needs)  # raises for wrong values before anything is changed
+    if progress.last == 0 and new:
+        _check_all(tx, request, new)
     tasks, last = _next(tx, request.filter, progress)
-    fit = id_list(task.id for task in tasks if task.state in (_WAITING, _READY, *_DEAD))
-    kinds = tx.execute(_RESOURCES, (fit,)).fetchall()
-    changed = sum(n for _, n in kinds)
-    for kind, _ in kinds:
-        new = tx.caches.resources.intern(_changed(tx.caches.resources.get(kind), changes)) if changes else kind
-        tx.execute(_SET_RESOURCES, (new, request.priority, fit, kind))
+    fit = id_list(task.id for task in tasks if task.state in _EDITABLE)
+    kinds = tx.execute(_KINDS, (fit,)).fetchall()
+    changed = sum(n for *_, n in kinds)
+    for template, resources, _ in kinds:
+        shared, asked = tx.caches.templates.get(template), tx.caches.resources.get(resources)
+        if new:
+            shared = _edited(shared, new)
+        if needs:
+            asked = _changed(asked, needs)
+        if new or needs:
+            check_growth(shared, asked)
+        ids = tx.caches.templates.intern(shared) if new else template, tx.caches.resources.intern(asked)
+        tx.execute(_SET, (*ids, request.priority, fit, template, resources))
+    if needs:
+        tx.execute(_FORGET_GROWTH, (fit,))
     if changed:
         tx.wakeups.tasks_ready()
     return Slice(last, changed, len(tasks) - changed, last >= progress.bound)
+
+
+def _given(request: Edit, fields: Iterable[str]) -> dict[str, Any]:
+    return {field: value for field in fields if (value := getattr(request, field)) is not None}
+
+
+def _check_all(tx: Transaction, request: Edit, new: dict[str, Any]) -> None:
+    """Raise `UsageError` if one of the tasks cannot be changed so, before the first slice of them is."""
+    where = Where(tx, request.filter)
+    kinds = tx.execute(
+        f"SELECT DISTINCT t.template_id FROM {where.source} WHERE {where.condition} AND t.id BETWEEN ? AND ? "
+        f"AND t.state {in_states(_EDITABLE)}",
+        (*where.values, where.first, where.last),
+    )
+    for (template,) in kinds.fetchall():
+        _edited(tx.caches.templates.get(template), new)
+
+
+def _edited(template: Template, new: dict[str, Any]) -> Template:
+    made = edited(template, **new)
+    check_numbers(made, "a task")
+    return made
 
 
 def _changed(need: Resources, changes: dict[str, Any]) -> Resources:

@@ -36,8 +36,8 @@ _READY_TASKS = f"""SELECT {_COLUMNS} FROM task INDEXED BY task_ready WHERE campa
 _GIVEN_TASKS = f"""SELECT {_COLUMNS} FROM task INDEXED BY task_held WHERE pilot_id = ? AND {HELD} AND claim_no = ?
     ORDER BY priority DESC, id"""
 # Let a pilot hold tasks.
-_TAKE = f"""UPDATE task SET state = {CLAIMED}, attempt = attempt + 1, pilot_id = ?, claim_no = ?, started_at = NULL
-    WHERE id {IN_LIST}"""
+_TAKE = f"""UPDATE task SET state = {CLAIMED}, attempt = attempt + 1, pilot_id = ?, claim_no = ?, started_at = NULL,
+    version_id = ? WHERE id {IN_LIST}"""
 _SET_CLAIM_NO = "UPDATE pilot SET claim_no = ? WHERE id = ?"
 # The next campaign of a range with tasks that can be claimed.
 # min() over an index is one seek; a comparison of row values would walk through all that is ready.
@@ -90,7 +90,8 @@ def claim(tx: Transaction, request: Claim) -> Batch:
         return Batch(request.number, limited=limited)
     calls, count = _calls(tx, tasks, cut=True)
     del tasks[count:]
-    tx.execute(_TAKE, (request.pilot, request.number, id_list([task.id for task in tasks])))
+    for version, ids in _versions(tx, tasks).items():
+        tx.execute(_TAKE, (request.pilot, request.number, version, id_list(ids)))
     attempts: dict[CampaignId, list[int]] = {}
     for task in tasks:
         attempts.setdefault(task.campaign, []).append(attempt_id(task.id, task.attempt + 1))
@@ -98,6 +99,19 @@ def claim(tx: Transaction, request: Claim) -> Batch:
         tx.move_tasks(campaign, TaskState.READY, TaskState.CLAIMED, taken)
     tx.execute(_SET_CLAIM_NO, (request.number, request.pilot))
     return _batch(tx, request.number, tasks, calls, 1)
+
+
+def _versions(tx: Transaction, tasks: Iterable[ReadyTask]) -> dict[int, list[TaskId]]:
+    """Return the tasks by what they will run."""
+    versions: dict[int, list[TaskId]] = {}
+    known: dict[tuple[int, int], list[TaskId]] = {}
+    for task in tasks:
+        same = known.get((task.template, task.campaign))
+        if same is None:
+            version = tx.caches.versions.intern(task.template, tx.caches.program_of.get(task.campaign, 0))
+            same = known[task.template, task.campaign] = versions.setdefault(version, [])
+        same.append(task.id)
+    return versions
 
 
 def _calls(tx: Transaction, tasks: list[ReadyTask], *, cut: bool = False) -> tuple[dict[TaskId, Call], int]:

@@ -33,7 +33,7 @@ _RECORDED = """SELECT a.id, a.cause, a.started_at FROM json_each(?) AS wanted
     CROSS JOIN attempt AS a ON a.id = wanted.value"""
 _FORGET = f"DELETE FROM attempt WHERE id {IN_LIST}"
 _RESUME = f"UPDATE task SET state = {RUNNING}, crashes = ?, started_at = ? WHERE id = ?"
-_RECORD = "INSERT INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_RECORD = "INSERT INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _KEEP_OUTPUT = "INSERT INTO output VALUES (?, ?, ?)"
 _KEEP_CHECKSUMS = "INSERT INTO checksum VALUES (?, ?, ?)"
 _KEEP_RETURNED = "INSERT INTO returned VALUES (?, ?, ?, ?)"
@@ -44,6 +44,7 @@ _FOLLOW = f"""UPDATE task SET state = ?1, failures = ?2, crashes = ?3, not_befor
     started_at = iif(?1 = {_READY:d}, NULL, started_at), resources_id = coalesce(?7, resources_id)
     WHERE id = ?6"""
 _RESOURCES = "SELECT resources_id FROM task WHERE id = ?"
+_KEEP_BEFORE = "INSERT OR IGNORE INTO grown VALUES (?, ?)"
 
 Values = tuple[object, ...]  # of a row that is written
 
@@ -135,7 +136,7 @@ def record(
         attempts.append((
             key, result.cause, result.exit_code, result.signal, pilot, result.node, result.slot, result.started_at,
             result.elapsed_s, result.cpu_s, result.memory_bytes, result.stdout_bytes, result.stderr_bytes,
-            *paths, result.message, now,
+            *paths, result.message, now, task.version,
         ))  # fmt: skip
         if result.stdout or result.stderr:
             outputs.append((key, result.stdout, result.stderr))
@@ -191,8 +192,10 @@ def _after(tx: Transaction, result: Result, task: TaskStatus, now: float, lost: 
         elif template.backoff_s > 0 and result.cause not in NOT_CHARGED:
             not_before = now + retry_pause_s(template.backoff_s, failures)
         if result.cause in GROWS:
-            needs = tx.caches.resources.get(*tx.execute(_RESOURCES, (task.id,)).fetchone())
-            resources = tx.caches.resources.intern(grown(template, needs, result.cause))
+            (before,) = tx.execute(_RESOURCES, (task.id,)).fetchone()
+            resources = tx.caches.resources.intern(grown(template, tx.caches.resources.get(before), result.cause))
+            if resources != before:
+                tx.execute(_KEEP_BEFORE, (task.id, before))
     pilot = None if state is _READY and not lost else task.pilot
     return state, (state, failures, crashes, not_before, pilot, result.task, resources)
 

@@ -16,6 +16,7 @@ from pilotmtc.store.file.transaction import Transaction
 from pilotmtc.store.requests.calls import check_calls, insert_calls
 from pilotmtc.store.requests.campaigns import DELETED, check_name, limit_running
 from pilotmtc.store.requests.handlers import handles
+from pilotmtc.store.requests.programs import note_program
 
 _json = msgspec.json.Encoder().encode
 _INSERT_TASK = """INSERT INTO task(id, campaign_id, template_id, resources_id, state, attempt, priority, params,
@@ -64,6 +65,8 @@ class _Campaign(NamedTuple):
 def submit(tx: Transaction, request: Submit) -> Submitted:
     """Insert the rows that have not been received yet."""
     campaign, received, sealed, first, last = _find_campaign(tx, request)
+    if request.program is not None and not sealed:
+        note_program(tx, campaign, request.program)
     rows = request.rows[max(0, received - request.offset) :]
     if request.offset > received:
         raise UsageError(f"campaign {campaign} has {received} rows, not {request.offset}: send from {received}")
