@@ -4,7 +4,7 @@ from typing import NewType
 
 from msgspec import Struct
 
-from pilotmtc.states import Cause, JobState, PilotState, TaskState
+from pilotmtc.states import Cause, PilotState, TaskState
 
 TaskId = NewType("TaskId", int)
 CampaignId = NewType("CampaignId", int)
@@ -383,6 +383,8 @@ class Task(Struct, frozen=True, omit_defaults=True):
         Id of the template in this store.
     function
         Of a call, the name of the function; empty for a command.
+    on_hold
+        No pilot takes it until it is released.
     """
 
     id: TaskId
@@ -407,6 +409,42 @@ class Task(Struct, frozen=True, omit_defaults=True):
     last: Attempt | None = None
     template: int = 0
     function: str = ""
+    on_hold: bool = False
+
+
+class Awaited(Struct, frozen=True, array_like=True):
+    """A campaign that another one waits for, until all tasks of it are DONE.
+
+    Attributes
+    ----------
+    met
+        They have all been DONE once: it is not waited for any more, whatever becomes of it.
+    left, bad
+        How many of its tasks have not ended, and how many have ended without being DONE.
+    sealed
+        All its tasks have been submitted.
+    """
+
+    campaign: CampaignId
+    name: str = ""
+    met: bool = False
+    left: int = 0
+    bad: int = 0
+    sealed: bool = True
+
+    @property
+    def failed(self) -> bool:
+        """Whether it has ended, and not all tasks of it are DONE."""
+        return not self.met and self.sealed and self.left == 0
+
+
+class Learned(Struct, frozen=True, array_like=True):
+    """What tasks begin with since the time `at`: `after` in place of `before`; it was enough for so many `tasks`."""
+
+    before: Resources
+    after: Resources
+    tasks: int
+    at: float
 
 
 class Campaign(Struct, frozen=True, omit_defaults=True):
@@ -430,6 +468,12 @@ class Campaign(Struct, frozen=True, omit_defaults=True):
         At most so many of its tasks are claimed or running at once, over all pilots; 0: no limit.
     known
         So many tasks were DONE when they came, with the results of earlier ones.
+    start_rate
+        Pilots are given at most so many of its tasks a second, all pilots together; 0: no limit.
+    after
+        The campaigns that it waits for, or has waited for.
+    learned
+        What later tasks begin with, because earlier ones needed it.
     """
 
     id: CampaignId
@@ -445,6 +489,14 @@ class Campaign(Struct, frozen=True, omit_defaults=True):
     halted: bool = False
     max_running: int = 0
     known: int = 0
+    start_rate: float = 0.0
+    after: tuple[Awaited, ...] = ()
+    learned: tuple[Learned, ...] = ()
+
+    @property
+    def waits(self) -> bool:
+        """Whether no pilot takes its tasks because it waits for other campaigns."""
+        return any(not one.met for one in self.after)
 
 
 class PilotDescription(Struct, frozen=True, omit_defaults=True):
@@ -515,6 +567,8 @@ class Pilot(Struct, frozen=True, omit_defaults=True):
         Why the scheduler could not be asked since then; empty if it could.
     node_cores, node_memory_bytes
         What its largest node really has, as its agent last reported; 0: not known yet.
+    on_hold
+        It takes no more tasks until it is released.
     """
 
     id: PilotId
@@ -538,63 +592,4 @@ class Pilot(Struct, frozen=True, omit_defaults=True):
     trouble: str = ""
     node_cores: int = 0
     node_memory_bytes: int = 0
-
-
-class Job(Struct, frozen=True, omit_defaults=True):
-    """What a steward must know about a pilot's job.
-
-    Attributes
-    ----------
-    key
-        The pilot's key; the job's name is ``pilotmtc-KEY``.
-    submits
-        How often it may have been submitted to the scheduler.
-    waited_s
-        Time since the last submission.
-    cancel
-        Whether to cancel the job.
-    attached
-        Whether its agent has ever attached.
-    over
-        Whether the pilot has ended finally: its agent is not let in again, whatever the job still does.
-    """
-
-    pilot: PilotId
-    key: str
-    state: PilotState
-    description: PilotDescription
-    directory: str
-    batch: BatchId | None = None
-    submits: int = 0
-    waited_s: float = 0.0
-    cancel: bool = False
-    attached: bool = False
-    over: bool = False
-
-
-class JobReport(Struct, frozen=True, omit_defaults=True):
-    """What the scheduler reports about a pilot's job.
-
-    Attributes
-    ----------
-    native_state, reason
-        In the scheduler's words.
-    log
-        The end of the job's output, if its agent has never attached.
-    """
-
-    pilot: PilotId
-    state: JobState
-    batch: BatchId | None = None
-    native_state: str = ""
-    reason: str = ""
-    exit_code: int | None = None
-    log: str = ""
-
-
-class Limit(Struct, frozen=True):
-    """How many units of a named resource the tasks of all pilots may use together, and how many they use now."""
-
-    name: str
-    amount: float
-    in_use: float = 0.0
+    on_hold: bool = False

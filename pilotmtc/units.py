@@ -1,8 +1,8 @@
-"""Reading and writing durations and amounts of memory.
+"""Reading and writing durations, amounts of memory, and rates.
 
 Durations: ``90`` (seconds), ``90s``, ``5m``, ``2h``, ``1d``, ``1h30m``, ``MM:SS``, ``HH:MM:SS``, ``D-HH:MM:SS``
 (the last three as SLURM writes them). Memory: ``512`` (bytes), ``512k``, ``2G``, ``1.5GiB``; k, M, G, T are
-powers of 1024, as schedulers mean them.
+powers of 1024, as schedulers mean them. Rates: ``5/s``, ``30/min``, ``100/h``.
 """
 
 import math
@@ -15,6 +15,9 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 _CLOCK = re.compile(r"(?:(\d+)-)?(\d+):(\d{1,2})(?::(\d{1,2}))?")
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 _FACTOR = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_RATE = re.compile(r"(\d+(?:\.\d+)?(?:e-?\d+)?)\s*/\s*(?:1\s*)?(s|sec|m|min|h)")
+_PER = {"s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_SLOWEST, _FASTEST = 1e-6, 1e6  # a second
 _TOO_MUCH = 2.0**53  # larger numbers are not exact in JSON
 _TOO_LONG = 1e10  # three centuries
 _SHORTEST = 1e-5  # seconds; clocks are not more precise
@@ -111,3 +114,32 @@ def format_memory(amount: int) -> str:
             return f"{value:.0f}{unit}" if unit == "B" or value >= 10 else f"{value:.1f}{unit}"
         value /= 1024
     return f"{value:.1f}T"
+
+
+def parse_rate(text: str | float) -> float:
+    """Return how many a second ``"30/min"`` is; a bare number is a second, 0 is no rate.
+
+    Raises
+    ------
+    UsageError
+        If it is not a rate.
+    """
+    value = math.nan
+    if isinstance(text, int | float):
+        value = float(text) if abs(text) < _TOO_MUCH else math.nan
+    elif match := _RATE.fullmatch(text.strip().lower()):
+        value = float(match[1]) / _PER[match[2]]
+    elif text.strip() == "0":
+        value = 0.0
+    if value == 0 or _SLOWEST <= value <= _FASTEST:
+        return value
+    raise UsageError(f"{text!r} is not a rate: write 5/s, 30/min or 100/h, at most {_FASTEST:,.0f}/s")
+
+
+def format_rate(per_s: float) -> str:
+    """Return a rate as it can be typed: ``5/s``, ``30/min``."""
+    for unit in ("s", "min", "h"):
+        number = per_s * _PER[unit]
+        if number >= 1 and math.isclose(number, round(number), rel_tol=1e-12):
+            return f"{round(number)}/{unit}"
+    return f"{per_s!r}/s"

@@ -14,7 +14,7 @@ from pilotmtc.campaign import readers
 from pilotmtc.campaign.lines import find_lines
 from pilotmtc.campaign.order import Cycle, TableNames, UnknownName, in_order
 from pilotmtc.campaign.outputs import check_shared
-from pilotmtc.campaign.submit import TaskSpec
+from pilotmtc.campaign.submit import CampaignOptions, TaskSpec
 from pilotmtc.errors import ConfigError, PilotMTCError, UsageError
 from pilotmtc.model import GRACE_S, MAX_OUTPUT_BYTES, After, Resources, Template
 from pilotmtc.parameters import Row, Source, axis, combine, file, numbered
@@ -71,7 +71,12 @@ OWN: dict[str, Reader] = {
     "params": readers.records,
     "from": readers.words,
 }
-TOP = ("name", "max_running", "defaults", "task")
+_WHOLE: dict[str, Reader] = {  # of the whole campaign
+    "max_running": readers.natural,
+    "start_rate": readers.rate,
+    "after_campaign": readers.campaigns,
+}
+TOP = ("name", *_WHOLE, "defaults", "task")
 _ONE: tuple[Row, ...] = ((),)
 
 
@@ -82,15 +87,15 @@ class CampaignFile:
     ----------
     name
         Its own, or the file's without the suffix.
-    max_running
-        How many of its tasks may be claimed or running at once; 0: no limit.
+    options
+        Those of the campaign.
     size
         Number of tasks; None if that depends on an input that can be read only once.
     """
 
-    def __init__(self, name: str, tables: Sequence["_Table"], max_running: int = 0) -> None:
+    def __init__(self, name: str, tables: Sequence["_Table"], options: CampaignOptions) -> None:
         self.name = name
-        self.max_running = max_running
+        self.options = options
         self._tables = tuple(tables)
         sizes = [1 if table.source is None else table.source.size for table in tables]
         self.size = None if None in sizes else sum(size for size in sizes if size is not None)
@@ -175,7 +180,10 @@ class _Reader:
         document = self._document
         self._check_keys(document, TOP, "", "")
         name = self._value(document, "name", readers.text, "", "")
-        most = self._value(document, "max_running", readers.natural, "", "")
+        whole = self._values(document, _WHOLE, "", "")
+        options = CampaignOptions(
+            whole.get("max_running", 0), whole.get("start_rate", 0.0), whole.get("after_campaign", ())
+        )
         defaults = document.get("defaults", {})
         if not isinstance(defaults, dict):
             self._fail("", "defaults", "", "defaults must be a table: write [defaults] on a line by itself")
@@ -205,7 +213,7 @@ class _Reader:
             first = error.tables[0]
             circle = " after ".join(labels[table].removeprefix("[[task]] ") for table in error.tables)
             self._fail(f"task{first + 1}", "after", labels[first], f"waits for itself: {circle}: break the circle")
-        return CampaignFile(name or Path(self._place).stem, [tables[at] for at in order], most or 0)
+        return CampaignFile(name or Path(self._place).stem, [tables[at] for at in order], options)
 
     def _fail(self, at: str, key: str, label: str, words: str, kind: type[PilotMTCError] = UsageError) -> NoReturn:
         line = self._lines.get((at, key)) or self._lines.get((at, ""))

@@ -8,7 +8,7 @@ from typing import TypeVar
 from pilotmtc.errors import UsageError, shown
 from pilotmtc.resources.amounts import LARGEST, LEAST, MOST_NAMED
 from pilotmtc.resources.kinds import named
-from pilotmtc.units import parse_duration, parse_memory
+from pilotmtc.units import parse_duration, parse_memory, parse_rate
 
 MEMORY_LARGEST = 2**62
 T = TypeVar("T")
@@ -148,6 +148,23 @@ def memory(value: object) -> int:
         if amount_bytes < MEMORY_LARGEST:
             return amount_bytes
     raise UsageError(f'{shown(value)} is not an amount of memory: write "512M", "2G" or a whole number of bytes')
+
+
+def rate(value: object) -> float:
+    """Read a rate: ``"30/min"``, or a number a second."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise UsageError(f'{shown(value)} is not a rate: write "5/s", "30/min" or "100/h"')
+    return parse_rate(value)
+
+
+def campaigns(value: object) -> tuple[int | str, ...]:
+    """Read a campaign's number or name, or an array of these."""
+    found: list[int | str] = []
+    for item in value if isinstance(value, list) else [value]:
+        if not isinstance(item, str | int) or isinstance(item, bool) or not item:
+            raise UsageError(f'{shown(item)} is not a campaign: write its number, or its name as in "scan"')
+        found.append(int(item) if isinstance(item, str) and item.isdecimal() and item.isascii() else item)
+    return tuple(found)
 
 
 def texts(value: object) -> dict[str, str]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from msgspec import Struct
 
 from pilotmtc.errors import UsageError
-from pilotmtc.model import After, Resources, TaskRow, Template
+from pilotmtc.model import After, CampaignId, Resources, TaskRow, Template
 from pilotmtc.protocol.client.campaigns import Submit
 from pilotmtc.template import check_text, checker
 
@@ -31,6 +31,30 @@ class TaskSpec(Struct, frozen=True):
     after: tuple[After, ...] = ()
 
 
+class CampaignOptions(Struct, frozen=True):
+    """Options of a whole campaign.
+
+    Attributes
+    ----------
+    max_running
+        How many of its tasks may be claimed or running at once; 0: no limit.
+    start_rate
+        How many of its tasks pilots may be given a second; 0: no limit.
+    after
+        The campaigns, by id or name, whose tasks must all be DONE before.
+    memo
+        Whether its tasks are taken as DONE if earlier ones have run the same.
+    """
+
+    max_running: int = 0
+    start_rate: float = 0.0
+    after: tuple[int | str, ...] = ()
+    memo: bool = False
+
+
+NO_OPTIONS = CampaignOptions()
+
+
 class Packer:
     """Packs tasks into the messages that submit them as the campaign `key`.
 
@@ -40,10 +64,10 @@ class Packer:
     ----------
     own_pilots
         Whether only pilots of the campaign may run them.
-    max_running
-        How many of them may run at once; 0: no limit.
-    memo
-        Whether they are taken as DONE if earlier ones have run the same.
+    options
+        Those of the campaign.
+    after
+        The ids of the campaigns that ``options.after`` means.
     offset
         How many tasks the campaign has already.
 
@@ -59,8 +83,8 @@ class Packer:
         key: str,
         name: str = "",
         own_pilots: bool = False,
-        max_running: int = 0,
-        memo: bool = False,
+        options: CampaignOptions = NO_OPTIONS,
+        after: tuple[CampaignId, ...] = (),
         offset: int = 0,
         size: int = CHUNK,
     ) -> None:
@@ -68,8 +92,8 @@ class Packer:
         self._key = key
         self._name = name
         self._own_pilots = own_pilots
-        self._max_running = max_running
-        self._memo = memo
+        self._options = options
+        self._after = after
         self._size = size
         self._offset = offset
         self._chars = 0
@@ -117,8 +141,10 @@ class Packer:
             rows=tuple(self.rows),
             last=last,
             own_pilots=self._own_pilots,
-            max_running=self._max_running,
-            memo=self._memo,
+            max_running=self._options.max_running,
+            start_rate=self._options.start_rate,
+            after=self._after,
+            memo=self._options.memo,
         )
         self._offset += len(self.rows)
         self.rows.clear()

@@ -11,11 +11,12 @@ import msgspec
 from msgspec import Struct
 
 from pilotmtc.campaign.file import OWN, SHARED, loads
-from pilotmtc.campaign.submit import TaskSpec
+from pilotmtc.campaign.submit import NO_OPTIONS, CampaignOptions, TaskSpec
 from pilotmtc.errors import UsageError, shown
 from pilotmtc.model import MAX_OUTPUT_BYTES, Resources, Template
 from pilotmtc.parameters import Row
 from pilotmtc.template import NUMBER_OF_ROW, literal, own, render
+from pilotmtc.units import format_rate
 
 Plain: TypeAlias = str | int | float | bool
 Item: TypeAlias = Plain | Sequence["Item"] | Mapping[str, "Item"]
@@ -34,7 +35,7 @@ class Texts(Struct, frozen=True):
     after_any: tuple[str, ...]
 
 
-def write(name: str, specs: Iterable[TaskSpec], *, max_running: int = 0) -> str:
+def write(name: str, specs: Iterable[TaskSpec], options: CampaignOptions = NO_OPTIONS) -> str:
     """Return the campaign file that makes `specs` again; in these, tasks wait for others by name.
 
     Raises
@@ -45,8 +46,8 @@ def write(name: str, specs: Iterable[TaskSpec], *, max_running: int = 0) -> str:
     tasks = list(specs)
     tables = [_table(texts, run) for texts, run in runs(tasks)]
     common = _common(tables) if len(tables) > 1 else {}
-    top: dict[str, Item] = {"name": name, "max_running": max_running}
-    lines = [*_lines({key: item for key, item in top.items() if item}), ""] if name or max_running else []
+    top = {"name": name, **whole_of(options)} if name else whole_of(options)
+    lines = [*_lines(top), ""] if top else []
     if common:
         lines += ["[defaults]", *_lines(common), ""]
     for table in tables:
@@ -217,6 +218,16 @@ def needs_of(resources: Resources) -> dict[str, Item]:
         for key, item in found.items()
         if getattr(resources, fields.get(key, key)) != getattr(usual, fields.get(key, key))
     }
+
+
+def whole_of(options: CampaignOptions) -> dict[str, Item]:
+    """Return the options and keys that say what a campaign has as a whole, without defaults."""
+    found: dict[str, Item] = {
+        "max_running": options.max_running,
+        "start_rate": format_rate(options.start_rate) if options.start_rate else "",
+        "after_campaign": options.after,
+    }
+    return {key: item for key, item in found.items() if item}
 
 
 def limits_of(template: Template) -> dict[str, Item]:

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from pilotmtc.deploy.finding import Finding, finding
 from pilotmtc.errors import ConfigError, ConnectError, PilotMTCError, StatusUnavailable
-from pilotmtc.model import Job, PilotDescription, PilotId
+from pilotmtc.model import PilotDescription, PilotId
 from pilotmtc.pilots.scheduler import Scheduler
 from pilotmtc.pilots.store_access import give_access, parse_login
 from pilotmtc.protocol.client.maintenance import GetStore
+from pilotmtc.protocol.records import Job
 from pilotmtc.sites import LOCAL, SAME_HOST, SCHEDULERS, find_scheduler, scheduler_url
 from pilotmtc.states import PilotState
 from pilotmtc.store.access.keys import revoke_key

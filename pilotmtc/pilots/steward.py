@@ -23,12 +23,13 @@ from pilotmtc.agent.leftovers import send_spool
 from pilotmtc.agent.node.capture import tail
 from pilotmtc.boot import program
 from pilotmtc.errors import AdaptorError, ChannelClosed, ConfigError, PilotMTCError, SubmitRejected, UsageError
-from pilotmtc.model import BatchId, Job, JobReport
+from pilotmtc.model import BatchId
 from pilotmtc.pilots.batch import adopt
 from pilotmtc.pilots.scheduler import JobStatus, Scheduler
 from pilotmtc.pilots.script import job_script
 from pilotmtc.pilots.store_access import give_access
 from pilotmtc.protocol.client.maintenance import RevokeKey
+from pilotmtc.protocol.records import Job, JobReport
 from pilotmtc.protocol.steward import BeginSubmit, GetJobs, ReportJobs
 from pilotmtc.sites import LOCAL
 from pilotmtc.states import PILOT_FINAL, JobState, PilotState

@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 from pilotmtc.errors import ConfigError
-from pilotmtc.model import Job
+from pilotmtc.protocol.records import Job
 from pilotmtc.sites import SAME_HOST
 from pilotmtc.store.access.keys import new_key, pilot_key_name
 from pilotmtc.transport.ssh.url import SshTarget

@@ -2,8 +2,8 @@
 
 from msgspec import Struct
 
-from pilotmtc.model import CampaignId, PilotId, TaskId
-from pilotmtc.states import Cause, TaskState
+from pilotmtc.model import BatchId, CampaignId, PilotDescription, PilotId, TaskId
+from pilotmtc.states import Cause, JobState, PilotState, TaskState
 
 
 class Comparison(Struct, frozen=True, array_like=True):
@@ -158,6 +158,66 @@ class FailureGroup(Struct, frozen=True, omit_defaults=True):
     message: str
     count: int
     task: TaskId
+
+
+class Job(Struct, frozen=True, omit_defaults=True):
+    """What a steward must know about a pilot's job.
+
+    Attributes
+    ----------
+    key
+        The pilot's key; the job's name is ``pilotmtc-KEY``.
+    submits
+        How often it may have been submitted to the scheduler.
+    waited_s
+        Time since the last submission.
+    cancel
+        Whether to cancel the job.
+    attached
+        Whether its agent has ever attached.
+    over
+        Whether the pilot has ended finally: its agent is not let in again, whatever the job still does.
+    """
+
+    pilot: PilotId
+    key: str
+    state: PilotState
+    description: PilotDescription
+    directory: str
+    batch: BatchId | None = None
+    submits: int = 0
+    waited_s: float = 0.0
+    cancel: bool = False
+    attached: bool = False
+    over: bool = False
+
+
+class JobReport(Struct, frozen=True, omit_defaults=True):
+    """What the scheduler reports about a pilot's job.
+
+    Attributes
+    ----------
+    native_state, reason
+        In the scheduler's words.
+    log
+        The end of the job's output, if its agent has never attached.
+    """
+
+    pilot: PilotId
+    state: JobState
+    batch: BatchId | None = None
+    native_state: str = ""
+    reason: str = ""
+    exit_code: int | None = None
+    log: str = ""
+
+
+class Limit(Struct, frozen=True):
+    """How many units of a named resource the tasks of all pilots may use together, and how many they use now."""
+
+    name: str
+    amount: float
+    in_use: float = 0.0
 
 
 class Key(Struct, frozen=True):

@@ -1,7 +1,8 @@
 """Requests of stewards, which submit pilots to schedulers and ask about them."""
 
-from pilotmtc.model import Job, JobReport, PilotId
+from pilotmtc.model import PilotId
 from pilotmtc.protocol.base import USER_AND_STEWARDS, Changed, Done, Effect, Handling, Reply, Request
+from pilotmtc.protocol.records import Job, JobReport
 
 
 class Jobs(Reply, frozen=True):

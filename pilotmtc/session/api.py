@@ -6,31 +6,24 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Unpack
 
-from pilotmtc.campaign.submit import TaskSpec
+from pilotmtc.campaign.submit import NO_OPTIONS, TaskSpec
 from pilotmtc.errors import PilotMTCError, UsageError
 from pilotmtc.model import CampaignId, PilotDescription
 from pilotmtc.protocol.base import Changed
-from pilotmtc.protocol.client.campaigns import (
-    DeleteCampaign,
-    GetCampaigns,
-    HoldCampaign,
-    RenameCampaign,
-    SetMaxRunning,
-    Submitted,
-)
+from pilotmtc.protocol.client.campaigns import GetCampaigns, Submitted
 from pilotmtc.protocol.client.tasks import Cancel
 from pilotmtc.protocol.records import Filter
-from pilotmtc.session.arguments import text, whole
+from pilotmtc.session.arguments import campaign_words
 from pilotmtc.session.functions import Functions
-from pilotmtc.session.halt import parse_halt, set_halt
 from pilotmtc.session.link import StoreLink
-from pilotmtc.session.look.follow import get_campaign
+from pilotmtc.session.look.follow import get_campaign, ids_of
 from pilotmtc.session.look.select import NewValues, Selection, as_choice
 from pilotmtc.session.maintenance import Maintenance
 from pilotmtc.session.pilots import Pilots
 from pilotmtc.session.queries import Queries
 from pilotmtc.session.run.resume import rest
 from pilotmtc.session.run.runner import Run
+from pilotmtc.session.steering import Steering
 from pilotmtc.session.stores import find_store
 from pilotmtc.session.submit.add import Added, add
 from pilotmtc.session.submit.changes import edit_request, rerun_request, retry_request
@@ -42,7 +35,6 @@ from pilotmtc.session.submit.tasks import (
     TaskStream,
     Word,
     as_source,
-    check_max_running,
     make_commands,
     make_tasks,
     read_campaign,
@@ -54,7 +46,7 @@ from pilotmtc.store.interface import Store
 from pilotmtc.transport.link import Ask
 
 
-class Session(Functions, Queries, Maintenance):
+class Session(Functions, Queries, Steering, Maintenance):
     """A store, and everything that can be done with it. Threads may share a session.
 
     Parameters
@@ -205,7 +197,7 @@ class Session(Functions, Queries, Maintenance):
         on_submitted
             Called from time to time with the campaign so far, perhaps by another thread.
         """
-        most, memo = (tasks.max_running, tasks.memo) if isinstance(tasks, TaskStream) else (0, False)
+        options = tasks.options if isinstance(tasks, TaskStream) else NO_OPTIONS
         own = key is None
         found = self._link.call(GetCampaigns(key=key)).campaigns if key else ()
         offset, tasks = rest(self._link, found[0], tasks) if found else (0, tasks)
@@ -213,16 +205,23 @@ class Session(Functions, Queries, Maintenance):
         done = False
         try:
             answer = submit(
-                self._link, tasks, key=key, name=name, max_running=most, memo=memo, offset=offset,
-                on_submitted=on_submitted,
-            )  # fmt: skip
+                self._link, tasks, key=key, name=name, options=options, offset=offset, on_submitted=on_submitted
+            )
             done = True
         finally:
             if not done and own:
                 self._take_back(key)
         return answer.campaign
 
-    def add(self, campaign: int | str, params: Params, *, new_only: bool = False, again: bool = False) -> Added:
+    def add(
+        self,
+        campaign: int | str,
+        params: Params,
+        *,
+        new_only: bool = False,
+        again: bool = False,
+        after_campaign: int | str | Sequence[int | str] = (),
+    ) -> Added:
         """Add tasks to a campaign: its own command for more parameters.
 
         Parameters
@@ -233,6 +232,8 @@ class Session(Functions, Queries, Maintenance):
             Pass over points of which the campaign has a task. Without this, they are an error.
         again
             Add tasks for such points, too.
+        after_campaign
+            A campaign, or several, by id or name, for which all tasks of this one wait that have not begun.
 
         Returns
         -------
@@ -245,7 +246,8 @@ class Session(Functions, Queries, Maintenance):
             If there is no such campaign, or if it cannot be added to. Nothing is added then.
         """
         found = get_campaign(self._link, campaign)
-        return add(self._link, found, as_source(params), new_only=new_only, again=again)
+        after = ids_of(self._link, campaign_words("after_campaign", after_campaign))
+        return add(self._link, found, as_source(params), new_only=new_only, again=again, after=after)
 
     def show(self, campaign: int | str, *, form: Literal["command", "toml"] = "toml") -> str:
         """Return what makes a campaign again.
@@ -330,57 +332,6 @@ class Session(Functions, Queries, Maintenance):
     def cancel(self, **select: Unpack[Selection]) -> Changed:
         """Cancel tasks: running tasks are killed, the others never start."""
         return self._link.call(Cancel(new_key(), as_choice(**select)))
-
-    def delete(self, campaign: int | str, *, keep_results: bool = False) -> Changed:
-        """Delete a campaign whose tasks have all finished: tasks, results, outputs and values.
-
-        Parameters
-        ----------
-        keep_results
-            Delete only what its tasks wrote and returned.
-
-        Raises
-        ------
-        UsageError
-            If there is no such campaign, or if tasks of it have not finished.
-        """
-        found = get_campaign(self._link, campaign).id
-        return self._link.call(DeleteCampaign(new_key(), found, keep_results=keep_results))
-
-    def hold(self, campaign: int | str) -> Changed:
-        """Put a campaign on hold: what runs goes on, and no pilot takes more of its tasks until it is released."""
-        return self._link.call(HoldCampaign(get_campaign(self._link, campaign).id))
-
-    def release(self, campaign: int | str) -> Changed:
-        """Let pilots take the tasks of a campaign again that was on hold."""
-        return self._link.call(HoldCampaign(get_campaign(self._link, campaign).id, hold=False))
-
-    def set_halt(self, campaign: int | str, halt: str | int) -> None:
-        """Put a campaign on hold as soon as so many of its tasks have failed; releasing it forgets this.
-
-        Parameters
-        ----------
-        halt
-            A number, or a part of all its tasks such as ``"5%"``, which counts once all have been submitted.
-        """
-        set_halt(self._link, get_campaign(self._link, campaign).id, *parse_halt(halt))
-
-    def set_max_running(self, campaign: int | str, tasks: int) -> None:
-        """Let at most so many tasks of a campaign be claimed or running at once, over all pilots; 0: no limit.
-
-        What runs goes on, also if that is more.
-        """
-        self._link.call(SetMaxRunning(get_campaign(self._link, campaign).id, check_max_running(whole("tasks", tasks))))
-
-    def rename(self, campaign: int | str, name: str) -> None:
-        """Give a campaign another name; an empty one takes the name away.
-
-        Raises
-        ------
-        UsageError
-            If there is no such campaign, or if the name is a number.
-        """
-        self._link.call(RenameCampaign(get_campaign(self._link, campaign).id, text("name", name)))
 
     def retry(self, **select: Unpack[Selection]) -> Changed:
         """Retry tasks that are FAILED, CANCELED or SKIPPED, with all their retries."""

@@ -48,6 +48,11 @@ def campaign_word(name: str, value: object) -> CampaignId | str:
     return value
 
 
+def campaign_words(name: str, value: object) -> tuple[CampaignId | str, ...]:
+    """Return the ids or names of a campaign or of several."""
+    return several(name, [value] if isinstance(value, str | int) else value, campaign_word)
+
+
 def number(name: str, value: object) -> float:
     """Return `value` as a number."""
     if not isinstance(value, bool | str):

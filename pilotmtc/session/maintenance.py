@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pilotmtc.errors import UsageError
-from pilotmtc.model import Limit
 from pilotmtc.protocol.client.maintenance import (
     CheckStore,
     Compacted,
@@ -20,7 +19,7 @@ from pilotmtc.protocol.client.maintenance import (
     SnapshotStore,
     StoreInfo,
 )
-from pilotmtc.protocol.records import Key
+from pilotmtc.protocol.records import Key, Limit
 from pilotmtc.session.arguments import by_name, number
 from pilotmtc.session.link import StoreLink
 from pilotmtc.store.location import locate

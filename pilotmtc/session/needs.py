@@ -54,7 +54,7 @@ FIELDS = {
 }  # fmt: skip
 
 
-def about(name: str, read: Callable[[object], T], value: object) -> T:
+def about(name: str, read: Callable[[Any], T], value: object) -> T:
     """Return what `read` makes of the value; its error begins with the option's name."""
     try:
         return read(value)

@@ -16,6 +16,7 @@ from pilotmtc.protocol.client.pilots import (
     GetPilots,
     GetPilotView,
     GetSpans,
+    HoldPilot,
     PilotFile,
     PilotView,
     Spans,
@@ -129,6 +130,14 @@ class Pilots:
     def drain(self, pilot: int) -> Changed:
         """Let a pilot finish its running tasks, take no new ones, and end."""
         return self._link.call(DrainPilot(self.get(pilot).id))
+
+    def hold(self, pilot: int) -> Changed:
+        """Let a pilot take no more tasks until it is released; it ends what it has taken."""
+        return self._link.call(HoldPilot(self.get(pilot).id))
+
+    def release(self, pilot: int) -> Changed:
+        """Let a pilot take tasks again that was on hold."""
+        return self._link.call(HoldPilot(self.get(pilot).id, hold=False))
 
     def cancel(self, pilot: int) -> Changed:
         """End a pilot now: its tasks are killed, and run again on another pilot."""

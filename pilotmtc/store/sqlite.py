@@ -14,9 +14,10 @@ from pilotmtc.clock import Clock, SystemClock
 from pilotmtc.errors import PilotMTCError, StoreBusy, StoreError, UsageError
 from pilotmtc.model import PilotId
 from pilotmtc.protocol.base import Effect, Execution, R, Reply, Request
+from pilotmtc.protocol.client.campaigns import DeleteCampaign
 from pilotmtc.protocol.client.maintenance import Compacted, CompactStore
 from pilotmtc.protocol.client.pilots import GetPilotFile
-from pilotmtc.protocol.client.tasks import Cancel, Edit, Retry
+from pilotmtc.protocol.client.tasks import Cancel, Edit, HoldTasks, Retry
 from pilotmtc.protocol.registry import AnyRequest
 from pilotmtc.store.file import maintenance
 from pilotmtc.store.file.opening import TROUBLE, open_file, translate
@@ -221,11 +222,13 @@ class SqliteStore:
 
     def _go_on(self) -> None:
         tx = self._tx
+        acts: dict[type, Callable[..., slices.Slice]] = {
+            Cancel: steer.cancel, Retry: steer.retry, Edit: steer.edit, HoldTasks: steer.hold,
+            DeleteCampaign: delete.delete,
+        }  # fmt: skip
         durable = slices.next_is_over(tx)  # sync what the slices have written before the client gets its reply
         try:
-            self._by_itself(
-                lambda: slices.go_on(tx, steer.cancel, steer.retry, steer.edit, delete.delete), durable=durable
-            )
+            self._by_itself(lambda: slices.go_on(tx, acts), durable=durable)
         except _BAD_VALUES as error:
             failure = _bad_value(error)
         except (*TROUBLE, StoreError):  # it may work later
@@ -307,7 +310,7 @@ class SqliteStore:
         handler = HANDLERS.get(type(request))
         if handler is None:
             return UsageError(f"the store does not know the request {type(request).__name__}")
-        if isinstance(request, Cancel | Retry | Edit) and request.key in self._failed_changes:
+        if isinstance(request, Cancel | Retry | Edit | HoldTasks) and request.key in self._failed_changes:
             return self._failed_changes.pop(request.key)
         tx = self._tx
         reads = request.handling.effect is Effect.READ

@@ -46,7 +46,7 @@ def detail_rows(detail: TaskDetail, now: float) -> list[tuple[str, str]]:
     """Return the details of a task as names and values; unknown values are empty."""
     task, template = detail.task, detail.template
     assert task is not None
-    state = task.state.name + (", to be canceled" if task.cancel else "")
+    state = task.state.name + (", to be canceled" if task.cancel else ", on hold" if task.on_hold else "")
     if task.last is not None and task.state.name in ("DONE", "FAILED", "CANCELED"):
         state += f" ({describe_end(task.last)})"
     rows = [

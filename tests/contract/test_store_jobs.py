@@ -6,10 +6,11 @@ import pytest
 
 from pilotmtc.clock import FakeClock
 from pilotmtc.errors import StateError, UsageError
-from pilotmtc.model import BatchId, Job, JobReport, Pilot, PilotDescription, PilotId
+from pilotmtc.model import BatchId, Pilot, PilotDescription, PilotId
 from pilotmtc.protocol.agent import AttachPilot, EndPilot, Heartbeat
 from pilotmtc.protocol.client.pilots import CancelPilot, CreatePilot, GetPilots
 from pilotmtc.protocol.client.tasks import GetTask
+from pilotmtc.protocol.records import Job, JobReport
 from pilotmtc.protocol.steward import BeginSubmit, GetJobs, ReportJobs
 from pilotmtc.states import Cause, JobState, PilotState, TaskState
 from pilotmtc.store.interface import Store

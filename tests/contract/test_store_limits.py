@@ -6,10 +6,11 @@ import pytest
 
 from pilotmtc.clock import FakeClock
 from pilotmtc.errors import UsageError
-from pilotmtc.model import Claimed, Limit, Resources, TaskId
+from pilotmtc.model import Claimed, Resources, TaskId
 from pilotmtc.protocol.agent import Claim, EndPilot
 from pilotmtc.protocol.client.maintenance import GetLimits, SetLimits
 from pilotmtc.protocol.client.tasks import Explain
+from pilotmtc.protocol.records import Limit
 from pilotmtc.states import PilotState, TaskState
 from pilotmtc.store.client.connect import connect_store
 from pilotmtc.store.sqlite import SqliteStore

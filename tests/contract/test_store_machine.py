@@ -11,13 +11,13 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from msgspec.structs import replace
 
 from pilotmtc.clock import FakeClock
-from pilotmtc.model import After, Call, Claimed, Function, Limit, PilotId, Resources, TaskId, Template, Value
+from pilotmtc.model import After, Call, Claimed, Function, PilotId, Resources, TaskId, Template, Value
 from pilotmtc.protocol.agent import EndPilot, Finish, Finished
 from pilotmtc.protocol.client.campaigns import GetCampaigns
 from pilotmtc.protocol.client.maintenance import CheckStore, GetLimits, SetLimits
 from pilotmtc.protocol.client.tasks import Edit, GetReturned, GetTask, GetTasks
 from pilotmtc.protocol.client.watch import GetChanges
-from pilotmtc.protocol.records import Filter
+from pilotmtc.protocol.records import Filter, Limit
 from pilotmtc.protocol.values import PutValue
 from pilotmtc.states import (
     CRASHES,

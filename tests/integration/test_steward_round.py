@@ -6,12 +6,13 @@ from typing import cast
 
 import msgspec
 
-from pilotmtc.model import BatchId, JobReport, PilotDescription, Resources, Result
+from pilotmtc.model import BatchId, PilotDescription, Resources, Result
 from pilotmtc.pilots.scheduler import JobStatus, Scheduler
 from pilotmtc.pilots.steward import Round
 from pilotmtc.protocol.agent import AttachPilot
 from pilotmtc.protocol.client.pilots import CreatePilot
 from pilotmtc.protocol.client.tasks import GetOutput, GetTask
+from pilotmtc.protocol.records import JobReport
 from pilotmtc.protocol.spool import pack
 from pilotmtc.protocol.steward import BeginSubmit, ReportJobs
 from pilotmtc.states import Cause, JobState, TaskState

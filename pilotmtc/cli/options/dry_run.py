@@ -13,6 +13,7 @@ from pilotmtc.text.numbers import count
 from pilotmtc.text.plain import plain
 
 if TYPE_CHECKING:
+    from pilotmtc.campaign.submit import CampaignOptions
     from pilotmtc.model import PilotDescription
     from pilotmtc.session import PilotOptions, Session
     from pilotmtc.session.submit.plan import Plan, PlannedTask
@@ -46,11 +47,25 @@ def described(options: "PilotOptions") -> "PilotDescription":
     return describe(remote=find_store(store_word(), site_word()).target is not None, **options)
 
 
-def put_plan_of_run(plan: "Plan", name: str, pilot: "PilotDescription", *, as_json: bool) -> None:
+def check_after(session: "Session | None", options: "CampaignOptions") -> None:
+    """Raise `UsageError` if there is no campaign that the new one is to wait for."""
+    from pilotmtc.errors import UsageError
+
+    if session is None and options.after:
+        raise UsageError(f"there is no campaign {options.after[0]}: there is no store yet")
+    if session is not None and options.after:
+        session.campaigns_named(*options.after)
+
+
+def put_plan_of_run(
+    plan: "Plan", name: str, pilot: "PilotDescription", options: "CampaignOptions | None" = None, *, as_json: bool
+) -> None:
     """Write what would be run in pilots of its own, and how much of it at a time; raise if it does not fit there."""
     from pilotmtc.session.run.fitting import check_fit, room_for
 
     with session_if_there() as session:
+        if options is not None:
+            check_after(session, options)
         limits = {} if session is None else {limit.name: limit.amount for limit in session.limits()}
     found: list[tuple[str, dict[str, object]]] = []
     for one in plan.needs:

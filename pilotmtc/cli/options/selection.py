@@ -23,10 +23,14 @@ def ids_argument(function: F) -> F:
 
 def filter_options(function: F) -> F:
     """Add ids and all conditions that select tasks."""
+    return add_all(function, [ids_argument, condition_options])
+
+
+def condition_options(function: F) -> F:
+    """Add all conditions that select tasks, without ids."""
     return add_all(
         function,
         [
-            ids_argument,
             click.option(
                 "-c", "--campaign", "campaign", multiple=True, type=CAMPAIGN, metavar="CAMPAIGN",
                 help="Tasks of this campaign, by number or name; * and ? are wildcards; may be repeated.",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from pilotmtc.cli.options.amounts import take_amounts, task_amounts
-from pilotmtc.cli.options.types import Assignment, F, Ids, Number, add_all, assigned
+from pilotmtc.cli.options.types import CAMPAIGN, Assignment, F, Ids, Number, add_all, assigned
 from pilotmtc.cli.output import streams
 
 if TYPE_CHECKING:
@@ -126,6 +126,14 @@ def halt_option(function: F) -> F:
     )(function)
 
 
+def after_campaign_option(function: F) -> F:
+    """Add ``--after-campaign``."""
+    return click.option(
+        "--after-campaign", "after_campaign", multiple=True, type=CAMPAIGN, metavar="CAMPAIGN",
+        help="Start no task before all tasks of this campaign are DONE; may be repeated.",
+    )(function)  # fmt: skip
+
+
 def after_options(function: F) -> F:
     """Add the options for tasks to wait for."""
     return add_all(
@@ -186,6 +194,11 @@ def task_options(function: F) -> F:
                 "--max-running", type=Number(0), metavar="N",
                 help="At most N of these tasks at once, over all pilots.",
             ),
+            click.option(
+                "--start-rate", metavar="RATE",
+                help="Start at most so many of these tasks, over all pilots: 5/s, 30/min, 100/h.",
+            ),
+            after_campaign_option,
             click.option("--task-name", metavar="NAME", help="Name of the tasks; may hold {placeholders}."),
             click.option(
                 "--tag", "tags", multiple=True, metavar="TAG",
@@ -199,7 +212,8 @@ def task_options(function: F) -> F:
 _OPTION_NAMES = (
     "cores", "ranks", "ranks_per_node", "gpus", "time_limit", "expected", "grace", "signal_first",
     "priority", "retries", "backoff", "max_output", "cwd", "retry_on", "no_retry_on",
-    "max_running", "retry_memory", "max_memory", "retry_time", "stdin", "stdout", "stderr", "append", "task_name",
+    "max_running", "start_rate", "after_campaign", "retry_memory", "max_memory", "retry_time",
+    "stdin", "stdout", "stderr", "append", "task_name",
     "setup", "shell", "capture_env", "watch",
 )  # fmt: skip
 

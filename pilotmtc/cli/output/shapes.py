@@ -38,6 +38,20 @@ def campaign(record: "Campaign") -> Shape:
         "halted": record.halted,
         "max_running": record.max_running or None,
         "known": record.known,
+        "start_rate": record.start_rate or None,
+        "after_campaigns": [
+            {"id": one.campaign, "name": one.name, "met": one.met, "left": one.left, "bad": one.bad}
+            for one in record.after
+        ],
+        "learned": [
+            {
+                "at": time(one.at),
+                "tasks": one.tasks,
+                "before": {"memory_bytes": one.before.memory_bytes, "time_limit_s": one.before.time_limit_s},
+                "after": {"memory_bytes": one.after.memory_bytes, "time_limit_s": one.after.time_limit_s},
+            }
+            for one in record.learned
+        ],
         "counts": {state.name: record.counts.get(state, 0) for state in TaskState},
     }
 
@@ -75,6 +89,7 @@ def pilot(record: "Pilot") -> Shape:
         "submitted_at": time(record.submitted_at),
         "asked_at": time(record.asked_at),
         "trouble": record.trouble,
+        "on_hold": record.on_hold,
     }
 
 
@@ -166,6 +181,7 @@ def task(record: "Task") -> Shape:
         "started_at": time(record.started_at),
         "not_before": time(record.not_before),
         "canceling": record.cancel,
+        "on_hold": record.on_hold,
         "last": attempt(record.last) if record.last else None,
     }
 

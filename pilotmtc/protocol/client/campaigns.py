@@ -48,6 +48,8 @@ class Submit(Request[Submitted], frozen=True, tag="submit"):
         What was seen of the programs of new templates; None: nothing new.
     memo
         Take commands as DONE, with the result of an earlier task, if one has run the same.
+    start_rate, after
+        As in `SetStartRate` and `SetAfterCampaigns`. The first message decides.
     """
 
     handling = Handling(said_by=CLIENTS, effect=Effect.DURABLE, repeat_key="key")
@@ -63,6 +65,8 @@ class Submit(Request[Submitted], frozen=True, tag="submit"):
     max_running: int = 0
     program: Program | None = None
     memo: bool = False
+    start_rate: float = 0.0
+    after: tuple[CampaignId, ...] = ()
 
 
 class ReopenCampaign(Request[Submitted], frozen=True, tag="reopen_campaign"):
@@ -177,6 +181,31 @@ class SetMaxRunning(Request[Done], frozen=True, tag="set_max_running"):
 
     campaign: CampaignId
     tasks: int
+
+
+class SetStartRate(Request[Done], frozen=True, tag="set_start_rate"):
+    """Give pilots at most so many tasks of a campaign a second, all pilots together; 0: no limit. Safe to repeat."""
+
+    handling = Handling(said_by=CLIENTS, effect=Effect.DURABLE)
+
+    campaign: CampaignId
+    per_s: float
+
+
+class SetAfterCampaigns(Request[Done], frozen=True, tag="set_after_campaigns"):
+    """Let a campaign wait until all tasks of others are DONE: no pilot takes its tasks before. Safe to repeat.
+
+    Attributes
+    ----------
+    after
+        The others: in place of all that it waits for, or with `more` besides those.
+    """
+
+    handling = Handling(said_by=CLIENTS, effect=Effect.DURABLE)
+
+    campaign: CampaignId
+    after: tuple[CampaignId, ...]
+    more: bool = False
 
 
 class RenameCampaign(Request[Done], frozen=True, tag="rename_campaign"):

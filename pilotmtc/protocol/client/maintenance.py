@@ -1,6 +1,5 @@
 """Requests of clients about the store itself: its file, its limits, its keys."""
 
-from pilotmtc.model import Limit
 from pilotmtc.protocol.base import (
     CLIENTS,
     USER_AND_STEWARDS,
@@ -13,7 +12,7 @@ from pilotmtc.protocol.base import (
     Reply,
     Request,
 )
-from pilotmtc.protocol.records import Key
+from pilotmtc.protocol.records import Key, Limit
 from pilotmtc.states import TaskState
 
 

@@ -42,6 +42,15 @@ class DrainPilot(Request[Changed], frozen=True, tag="drain_pilot"):
     pilot: PilotId
 
 
+class HoldPilot(Request[Changed], frozen=True, tag="hold_pilot"):
+    """Let the pilot take no more tasks until it is released (`hold` False); it ends what it has. Safe to repeat."""
+
+    handling = Handling(said_by=CLIENTS, effect=Effect.DURABLE)
+
+    pilot: PilotId
+    hold: bool = True
+
+
 class CancelPilot(Request[Changed], frozen=True, tag="cancel_pilot"):
     """End the pilot now: its tasks are killed and go back to the store. Safe to repeat."""
 

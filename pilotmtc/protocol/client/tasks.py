@@ -6,7 +6,6 @@ from pilotmtc.model import (
     Attempt,
     Campaign,
     CampaignId,
-    Limit,
     Pilot,
     Resources,
     Task,
@@ -16,7 +15,7 @@ from pilotmtc.model import (
     Version,
 )
 from pilotmtc.protocol.base import CLIENTS, Changed, Effect, Handling, Reply, Request, WaitsFor
-from pilotmtc.protocol.records import Filter, Neighbour, OutputTail
+from pilotmtc.protocol.records import Filter, Limit, Neighbour, OutputTail
 from pilotmtc.states import Cause, TaskState
 
 
@@ -91,6 +90,19 @@ class Edit(Request[Changed], frozen=True, tag="edit"):
     retry_time: float | None = None
     max_output_bytes: int | None = None
     watch: tuple[str, ...] | None = None
+
+
+class HoldTasks(Request[Changed], frozen=True, tag="hold_tasks"):
+    """Put tasks that no pilot has on hold, so that no pilot takes them, or release them (`hold` False).
+
+    `key` makes it safe to repeat.
+    """
+
+    handling = Handling(said_by=CLIENTS, effect=Effect.DURABLE, repeat_key="key")
+
+    key: str
+    filter: Filter
+    hold: bool = True
 
 
 class Tasks(Reply, frozen=True):

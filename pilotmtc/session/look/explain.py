@@ -10,10 +10,11 @@ from pilotmtc.resources.amounts import SHARE, shares, without
 from pilotmtc.resources.fit import Lack, Reason, TaskRequest, fit
 from pilotmtc.resources.retry import is_retried
 from pilotmtc.states import TASK_HELD, Cause, PilotState, TaskState
+from pilotmtc.text.campaigns import waits_words
 from pilotmtc.text.endings import describe_end, end_sentence, message_of
 from pilotmtc.text.numbers import count
 from pilotmtc.text.tasks import growth, retry_causes
-from pilotmtc.units import format_duration
+from pilotmtc.units import format_duration, format_rate
 
 _NAMED = 5  # number of tasks or pilots that are named before "and more"
 T = TaskState
@@ -34,6 +35,9 @@ def explain(found: Explanation) -> list[str]:
 
 
 def _open(task: Task, found: Explanation) -> list[str]:
+    if task.on_hold:
+        more = _waiting(task, found) if task.state is T.WAITING else []
+        return ["it is on hold: no pilot takes it until it is released", f"$ pilotmtc release --task {task.id}", *more]
     if task.state is T.WAITING:
         return _waiting(task, found)
     if task.state is T.RUNNING:
@@ -113,6 +117,14 @@ def _ready(task: Task, found: Explanation) -> list[str]:
     if found.campaign is not None and found.campaign.on_hold:
         why = ": so many of its tasks have failed that it was halted" if found.campaign.halted else ""
         return [f"its campaign {task.campaign} is on hold{why}", f"$ pilotmtc release {task.campaign}"]
+    if found.campaign is not None and (others := waits_words(found.campaign)):
+        failed = [one.campaign for one in found.campaign.after if one.failed]
+        ways = [f"$ pilotmtc retry --campaign {other}" for other in failed]
+        ways += [f"$ pilotmtc edit --campaign {task.campaign} --after-campaign none"] if failed else []
+        return [f"its campaign {task.campaign} waits for {other}" for other in others] + ways
+    if found.campaign is not None and found.campaign.start_rate:
+        rate = format_rate(found.campaign.start_rate)
+        waits.append(f"pilots are given at most {rate} of the tasks of its campaign {task.campaign}")
     if found.campaign is not None and (most := found.campaign.max_running):
         held = sum(found.campaign.counts.get(state, 0) for state in TASK_HELD)
         if held >= most:
@@ -180,6 +192,8 @@ def obstacle(pilot: Pilot, task: Task, now: float, *, own: bool = False, limits:
         return f"takes tasks of campaign {asked.campaign} only, and this one is of campaign {task.campaign}"
     if pilot.state is PilotState.DRAINING:
         return "is draining: it takes nothing new"
+    if pilot.on_hold:
+        return "is on hold: it takes nothing new until it is released"
     capacity = capacity_of(pilot, now)
     lack = fit(TaskRequest.of(need, limits), capacity)
     return _lacking(lack, need, capacity.nodes[0][0]) if lack else ""

@@ -1,7 +1,7 @@
 """Following a campaign: its progress, and which of its tasks have ended."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from msgspec import Struct
 
@@ -66,6 +66,11 @@ def get_campaigns(link: StoreLink, campaign: int | str) -> tuple[Campaign, ...]:
         If there is none, or if several have the name although it has neither.
     """
     return _find(link, campaign).campaigns
+
+
+def ids_of(link: StoreLink, words: Iterable[int | str]) -> tuple[CampaignId, ...]:
+    """Return the ids of campaigns that are given by id or name, as `get_campaigns` finds them."""
+    return tuple(dict.fromkeys([one.id for word in words for one in get_campaigns(link, word)]))
 
 
 def _find(link: StoreLink, campaign: int | str) -> Campaigns:

@@ -9,6 +9,7 @@ from pilotmtc.protocol.client.watch import Overview
 from pilotmtc.protocol.records import FailureGroup, Pace, Series
 from pilotmtc.session.look.explain import advice, pending
 from pilotmtc.states import PILOT_FINAL, TASK_FINAL, TASK_HELD, Cause, PilotState, TaskState
+from pilotmtc.text.campaigns import awaited_words, learned_words
 from pilotmtc.text.endings import how_failed, signal_name
 from pilotmtc.text.numbers import count
 from pilotmtc.units import format_duration
@@ -135,6 +136,7 @@ def notices(board: Board) -> list[Notice]:
     for pilot in sorted(board.pilots.values(), key=lambda pilot: -pilot.id):
         found += _pilot(pilot, board)
     found += _failures(board)
+    found += _learned(board)
     return [*_starving(board), *sorted(found, key=lambda notice: ("bad", "warn", "note").index(notice.level))]
 
 
@@ -154,6 +156,17 @@ def _failures(board: Board) -> list[Notice]:
     return found
 
 
+def _learned(board: Board) -> list[Notice]:
+    """Return what tasks begin with since others needed it, of campaigns that have tasks which have not begun."""
+    return [
+        Notice("note", f"tasks of campaign {campaign.id} begin with {learned_words(one)}",
+               tasks=f"campaign:{campaign.id}", about=f"learned {number}")
+        for campaign in board.campaigns.values()
+        if campaign.counts.get(TaskState.READY) or campaign.counts.get(TaskState.WAITING)
+        for number, one in enumerate(campaign.learned)
+    ]  # fmt: skip
+
+
 def filter_of(group: FailureGroup) -> str:
     """Return a filter for the tasks of a group."""
     how = f"cause:{group.cause.name.lower().replace('_', '-')}"
@@ -168,7 +181,7 @@ def filter_of(group: FailureGroup) -> str:
 def deserted(campaigns: Iterable[Campaign], pilots: Iterable[Pilot]) -> list[Campaign]:
     """Return campaigns with ready tasks, kept for pilots of their own, that have no such pilot."""
     own = {pilot.description.campaign for pilot in pilots if pilot.state not in PILOT_FINAL}
-    ours = [one for one in campaigns if one.own_pilots and not one.on_hold]
+    ours = [one for one in campaigns if one.own_pilots and not (one.on_hold or one.waits)]
     return [one for one in ours if one.counts.get(TaskState.READY) and one.id not in own]
 
 
@@ -182,6 +195,12 @@ def _starving(board: Board) -> list[Notice]:
             words = f"{count(waits, 'task')} of campaign {campaign.id} could run, and the campaign {held}"
             level = "bad" if campaign.halted else "note"
             found.append(Notice(level, words, tasks=f"state:ready campaign:{campaign.id}"))
+        elif campaign.waits:
+            ready -= (waits := campaign.counts.get(TaskState.READY, 0))
+            for one in campaign.after:
+                if one.failed and waits:
+                    words = f"{count(waits, 'task')} of campaign {campaign.id} could run after {awaited_words(one)}"
+                    found.append(Notice("warn", words, tasks=f"campaign:{one.campaign}", about="awaited"))
     for campaign in deserted(board.campaigns.values(), board.live):
         waits = campaign.counts[TaskState.READY]
         ready -= waits
@@ -202,6 +221,9 @@ def _pilot(pilot: Pilot, board: Board) -> list[Notice]:
     if pilot.state in PILOT_FINAL:
         return []
     found = []
+    if pilot.on_hold:
+        words = f"pilot {pilot.id} is on hold: it takes nothing new until it is released"
+        found.append(Notice("note", words, pilot=pilot.id, about="on hold"))
     if pilot.id in board.silent and pilot.seen_at is not None:
         words = f"pilot {pilot.id} has not reported for {_seconds(now - pilot.seen_at)}"
         found.append(Notice("warn", words, pilot=pilot.id, about="silent"))

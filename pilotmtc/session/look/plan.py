@@ -86,7 +86,7 @@ def read_plan(
 
 def _of_file(file: "CampaignFile", expected: Expected) -> Work:
     """Return the tasks of a campaign file."""
-    work = Work(file.max_running)
+    work = Work(file.options.max_running)
     names: dict[str, list[int]] = {}
     for spec in file.tasks():
         task = expected.add(work, spec.template, spec.resources, priority=spec.priority)

@@ -122,7 +122,7 @@ class OwnPilot:
 
     def check_use(self, pilot: Pilot, campaign: Campaign) -> None:
         """Raise `UsageError` if nothing that is left can run in it, nor elsewhere, as far as that can be told now."""
-        if campaign.on_hold:
+        if campaign.on_hold or campaign.waits:
             return
         if pilot.state is PilotState.ACTIVE and pilot.nodes >= pilot.description.nodes and not pilot.busy:
             self._has_use(pilot, campaign)
@@ -149,7 +149,7 @@ class OwnPilot:
                 )
             self.start(campaign, walltime_s)
             return True
-        if campaign.on_hold:
+        if campaign.on_hold or campaign.waits:
             return False
         if campaign.counts.get(TaskState.READY) and self._may_start(campaign) and self._has_use(pilot, campaign):
             self.start(campaign, walltime_s)  # it had nothing to do for long, or its walltime was over
@@ -194,7 +194,7 @@ class OwnPilot:
         """Return whether a pilot has something to do now; it is an error if it will never have."""
         began = time.monotonic()
         for page in pages(self._link, Filter(campaign=campaign.id, states=(TaskState.READY,)), size=_FETCH):
-            if all(task.not_before is not None for task in page):  # they pause
+            if all(task.not_before is not None or task.on_hold for task in page):  # they pause
                 continue
             if _over(campaign) == self._started_with:
                 for task in page:

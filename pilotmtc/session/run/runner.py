@@ -191,7 +191,7 @@ class Run:
                     yield StoreTroubled(step.trouble)
                 if time.monotonic() >= self._ends_at:
                     self._end_in_time()
-                if step.campaign.halted:
+                if step.campaign.halted or any(one.failed for one in step.campaign.after):
                     self.drain()
                 if self._asked > self._obeyed:
                     self._obey()

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from pilotmtc.campaign.submit import Packer, TaskSpec
 from pilotmtc.errors import UsageError
-from pilotmtc.model import Campaign, Task, Template
+from pilotmtc.model import Campaign, CampaignId, Task, Template
 from pilotmtc.parameters import Row, Source
-from pilotmtc.protocol.client.campaigns import ReopenCampaign
+from pilotmtc.protocol.client.campaigns import ReopenCampaign, SetAfterCampaigns
 from pilotmtc.protocol.client.tasks import GetTask
 from pilotmtc.protocol.records import Filter
 from pilotmtc.session.link import StoreLink
@@ -28,7 +28,15 @@ class Added(NamedTuple):
     passed_over: int
 
 
-def add(link: StoreLink, campaign: Campaign, source: Source, *, new_only: bool = False, again: bool = False) -> Added:
+def add(
+    link: StoreLink,
+    campaign: Campaign,
+    source: Source,
+    *,
+    new_only: bool = False,
+    again: bool = False,
+    after: tuple[CampaignId, ...] = (),
+) -> Added:
     """Add a task for each row of `source` to a campaign that is complete.
 
     The tasks have the command, the resources, the priority and the limits of the campaign's last task.
@@ -39,6 +47,8 @@ def add(link: StoreLink, campaign: Campaign, source: Source, *, new_only: bool =
         Pass over rows of which the campaign has a task.
     again
         Add tasks for such rows, too.
+    after
+        Campaigns for which the campaign waits from now on, besides others.
 
     Raises
     ------
@@ -76,6 +86,8 @@ def add(link: StoreLink, campaign: Campaign, source: Source, *, new_only: bool =
         rows = [(*row, str(next(number))) for row in rows]
     tasks = [TaskSpec(template, last.resources, row, last.priority) for row in rows]
     _check(tasks, campaign)
+    if after:  # before the tasks are there, which pilots would take
+        link.call(SetAfterCampaigns(campaign.id, after, more=True))
     key = new_key()
     there = link.call(ReopenCampaign(campaign.id, key, complete_with=campaign.received)).received
     try:

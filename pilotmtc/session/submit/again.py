@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import cast
 
-from pilotmtc.campaign.submit import TaskSpec
-from pilotmtc.campaign.write import check_same, limits_of, lists_of, needs_of, runs, write
+from pilotmtc.campaign.submit import CampaignOptions, TaskSpec
+from pilotmtc.campaign.write import check_same, limits_of, lists_of, needs_of, runs, whole_of, write
 from pilotmtc.errors import UsageError
 from pilotmtc.model import After, Campaign, TaskId, Template
 from pilotmtc.protocol.client.tasks import Dependency, GetDependencies, GetTask
@@ -40,7 +40,7 @@ def campaign_file(link: StoreLink, campaign: Campaign) -> str:
                     f"task {number} of campaign {campaign.id} waits for task {after.task}, and in a campaign file "
                     "tasks wait for others of the same file, by names that no others have: --as command may say it"
                 )
-    return write(campaign.name, specs, max_running=campaign.max_running)
+    return write(campaign.name, specs, _whole(campaign))
 
 
 def command_line(link: StoreLink, campaign: Campaign) -> list[str]:
@@ -65,7 +65,7 @@ def command_line(link: StoreLink, campaign: Campaign) -> list[str]:
     if any(spec.after != first.after for spec in specs):
         raise _to_file(campaign, "its tasks wait for different ones")
     options = {**needs_of(first.resources), **limits_of(template), "priority": first.priority, "tags": texts.tags}
-    options["max_running"] = campaign.max_running
+    options |= whole_of(_whole(campaign))
     options |= {"after": [after.task for after in first.after if after.well]}
     options |= {"after_any": [after.task for after in first.after if not after.well]}
     if texts.name is not None:
@@ -92,6 +92,11 @@ def command_line(link: StoreLink, campaign: Campaign) -> list[str]:
             raise _to_file(campaign, f"its values and options are more than {_LONGEST:,} characters")
         return line
     raise _to_file(campaign, reason or "its command looks like the name of a campaign file")
+
+
+def _whole(campaign: Campaign) -> CampaignOptions:
+    after = tuple([one.campaign for one in campaign.after])
+    return CampaignOptions(campaign.max_running, campaign.start_rate, after)
 
 
 def joined(words: Sequence[str]) -> str:

@@ -7,10 +7,11 @@ import uuid
 from collections.abc import Callable, Iterable
 
 from pilotmtc.campaign.outputs import apart
-from pilotmtc.campaign.submit import Packer, TaskSpec
+from pilotmtc.campaign.submit import NO_OPTIONS, CampaignOptions, Packer, TaskSpec
 from pilotmtc.errors import PilotMTCError, UsageError
 from pilotmtc.protocol.client.campaigns import Submit, Submitted
 from pilotmtc.session.link import StoreLink
+from pilotmtc.session.look.follow import ids_of
 from pilotmtc.session.submit.programs import Programs
 
 _AHEAD = 4
@@ -34,8 +35,7 @@ def submit(
     key: str,
     name: str = "",
     own_pilots: bool = False,
-    max_running: int = 0,
-    memo: bool = False,
+    options: CampaignOptions = NO_OPTIONS,
     offset: int = 0,
     on_submitted: Callable[[Submitted], None] | None = None,
     stop: Callable[[], bool] = no_stop,
@@ -47,10 +47,10 @@ def submit(
 
     Parameters
     ----------
+    options
+        Those of the campaign, if it is new.
     offset
         Number of tasks that the campaign has already, before `tasks`.
-    memo
-        Whether tasks are taken as DONE if earlier ones have run the same.
     on_submitted
         Called after each message with the campaign so far, perhaps by another thread.
     stop
@@ -59,9 +59,10 @@ def submit(
     Raises
     ------
     UsageError
-        If there is no task, or if one is invalid.
+        If there is no task, if one is invalid, or if there is no campaign that it should wait for.
     """
-    packer = Packer(key=key, name=name, own_pilots=own_pilots, max_running=max_running, memo=memo, offset=offset)
+    after = ids_of(link, options.after)
+    packer = Packer(key=key, name=name, own_pilots=own_pilots, options=options, after=after, offset=offset)
     with _Sender(link, packer, on_submitted) as sender:
         stopped = False
         add, lock = packer.add, sender.lock  # this loop runs a million times

@@ -7,18 +7,18 @@ from typing import Any, TypeAlias, TypedDict, cast
 
 from pilotmtc.campaign.outputs import check_shared
 from pilotmtc.campaign.readers import first_signal
-from pilotmtc.campaign.submit import TaskSpec
+from pilotmtc.campaign.submit import NO_OPTIONS, CampaignOptions, TaskSpec
 from pilotmtc.errors import UsageError
 from pilotmtc.model import GRACE_S, MAX_OUTPUT_BYTES, After, Resources, TaskId, Template
 from pilotmtc.parameters import Row, Source, numbered
 from pilotmtc.parameters.source import ONE_ROW, check_fields
 from pilotmtc.resources.retry import check_growth
 from pilotmtc.session import arguments
-from pilotmtc.session.needs import READERS, check_needs
+from pilotmtc.session.needs import READERS, about, check_needs
 from pilotmtc.system.environment import captured_here
 from pilotmtc.system.locale import current_directory
 from pilotmtc.template import WHOLE_COMMAND, literal, make_template, render, wants_number
-from pilotmtc.units import parse_duration, parse_memory
+from pilotmtc.units import parse_duration, parse_memory, parse_rate
 
 Value: TypeAlias = str | int | float
 Word: TypeAlias = str | int | float | os.PathLike[str]
@@ -72,6 +72,11 @@ class TaskOptions(TypedDict, total=False):
         Ids of tasks to wait for: until they are DONE, or until they have ended in any way.
     max_running
         At most so many tasks of the campaign are claimed or running at once, over all pilots (default: no limit).
+    start_rate
+        Pilots are given at most so many tasks of the campaign a second, all together: ``"5/s"``, ``"30/min"``, or a
+        number (default: no limit).
+    after_campaign
+        A campaign, or several, by id or name, whose tasks must all be DONE before those of this one.
     watch
         Program files, looked for on the store's host: when their content changes, ``rerun(changed=True)`` runs tasks
         again (default: the programs that the command names).
@@ -110,18 +115,22 @@ class TaskOptions(TypedDict, total=False):
     after: Sequence[int]
     after_any: Sequence[int]
     max_running: int
+    start_rate: str | float
+    after_campaign: int | str | Sequence[int | str]
     watch: Sequence[str]
 
 
 _READ: dict[str, Callable[[str, object], Any]] = {
     **READERS,
     "max_running": arguments.whole,
+    "start_rate": arguments.amount,
     **dict.fromkeys(("cwd", "stdin", "stdout", "stderr"), arguments.path),
     **dict.fromkeys(("append", "capture_env"), arguments.flag),
     **dict.fromkeys(("task_name", "shell"), arguments.text),
     "setup": lambda name, value: arguments.several(name, value, arguments.text),
     "tags": lambda name, value: arguments.several(name, value, arguments.text),
     "after": lambda name, value: arguments.several(name, value, arguments.whole),
+    "after_campaign": arguments.campaign_words,
     "after_any": lambda name, value: arguments.several(name, value, arguments.whole),
 }
 
@@ -169,10 +178,8 @@ class TaskStream:
         Whether they can be iterated over again, because their source is not consumed by reading.
     template
         The template that all of them share; None: there may be several.
-    max_running
-        How many of them may be claimed or running at once; 0: no limit.
-    memo
-        Whether they are taken as DONE if earlier tasks have run the same.
+    options
+        Those of the campaign.
     """
 
     def __init__(
@@ -182,11 +189,9 @@ class TaskStream:
         size: int | None = None,
         again: bool = True,
         template: Template | None = None,
-        max_running: int = 0,
-        memo: bool = False,
+        options: CampaignOptions = NO_OPTIONS,
     ) -> None:
-        self.max_running = max_running
-        self.memo = memo
+        self.options = options
         self.size = size
         self.again = again
         self.template = template
@@ -319,11 +324,15 @@ def make_tasks(command: str | Sequence[Word], source: Source | None, options: Ta
                 after,
             )
 
-    most = check_max_running(options.get("max_running", 0))
-    memo = False
+    whole = CampaignOptions(
+        check_max_running(options.get("max_running", 0)),
+        about("start_rate", parse_rate, options.get("start_rate", 0.0)),
+        cast("tuple[int | str, ...]", options.get("after_campaign", ())),
+        memo=False,
+    )
     if source is None:
-        return TaskStream(tasks, size=1, template=template, max_running=most, memo=memo)
-    return TaskStream(tasks, size=source.size, again=source.again, template=template, max_running=most, memo=memo)
+        return TaskStream(tasks, size=1, template=template, options=whole)
+    return TaskStream(tasks, size=source.size, again=source.again, template=template, options=whole)
 
 
 def check_max_running(tasks: int) -> int:
@@ -410,4 +419,4 @@ def read_campaign(path: str | Path) -> tuple[TaskStream, str]:
     from pilotmtc.campaign.file import load  # and what reads TOML and tables, which most campaigns do without
 
     found = load(path)
-    return TaskStream(found.tasks, size=found.size, max_running=found.max_running), found.name
+    return TaskStream(found.tasks, size=found.size, options=found.options), found.name

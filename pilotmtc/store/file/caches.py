@@ -18,6 +18,11 @@ _COUNT_PENDING_CHANGES = "SELECT count(*) FROM wish"
 _ON_HOLD = "SELECT id FROM campaign WHERE on_hold != 0"
 _HALTS = "SELECT id FROM campaign WHERE halt_failed > 0 OR halt_share > 0"
 _MAX_RUNNING = "SELECT id, max_running FROM campaign WHERE max_running > 0 AND deleted_at IS NULL"
+_START_RATES = "SELECT id, start_rate FROM campaign WHERE start_rate > 0 AND deleted_at IS NULL"
+_WAITS = "SELECT campaign_id, needs_id FROM campaign_after WHERE met = 0"
+_ANY_WAIT = "SELECT EXISTS (SELECT 1 FROM campaign_after)"
+_GROWING = "SELECT DISTINCT campaign_id FROM growth"
+_RAISING = "SELECT DISTINCT campaign_id FROM growth WHERE raised_to IS NOT NULL"
 _SHARED_CAMPAIGNS = "SELECT id FROM campaign WHERE own_pilots = 0 AND deleted_at IS NULL ORDER BY id"
 
 _PROGRAMS = "SELECT id, program_id FROM campaign WHERE program_id != 0 AND deleted_at IS NULL"
@@ -126,6 +131,18 @@ class Caches:
         How many tasks of these campaigns may be claimed or running at once.
     program_of
         What was seen last of the programs of campaigns, by its id; those without are left out.
+    start_rates
+        How many tasks of these campaigns pilots may be given a second.
+    starts_at
+        When the next task of these campaigns, for which pilots wait, may be given. Not of the file.
+    waits
+        For which campaigns others wait, of those that wait.
+    any_wait
+        Whether any campaign waits for another, or has waited.
+    growing
+        Campaigns with tasks that came to have more after an attempt had lacked it.
+    raising
+        Those of which tasks that have not begun are still given more, slice by slice.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -134,6 +151,7 @@ class Caches:
         self.resources = Records(connection, "resources", Resources)
         self.programs = Records(connection, "program", Program)
         self.versions = Versions(connection)
+        self.starts_at: dict[int, float] = {}
         self._read()
 
     def _read(self) -> None:
@@ -144,6 +162,13 @@ class Caches:
         self.halts: set[int] = {id_ for (id_,) in self._execute(_HALTS)}
         self.max_running: dict[int, int] = dict(self._execute(_MAX_RUNNING).fetchall())
         self.program_of: dict[int, int] = dict(self._execute(_PROGRAMS).fetchall())
+        self.start_rates: dict[int, float] = dict(self._execute(_START_RATES).fetchall())
+        self.waits: dict[int, set[int]] = {}
+        for campaign, needs in self._execute(_WAITS):
+            self.waits.setdefault(campaign, set()).add(needs)
+        self.any_wait = bool(self._execute(_ANY_WAIT).fetchone()[0])
+        self.growing: set[int] = {id_ for (id_,) in self._execute(_GROWING)}
+        self.raising: set[int] = {id_ for (id_,) in self._execute(_RAISING)}
         # Campaigns that any pilot may work on, in order.
         self._shared: list[int] = [id_ for (id_,) in self._execute(_SHARED_CAMPAIGNS)]
 
@@ -157,9 +182,17 @@ class Caches:
         """Note that the campaign is deleted."""
         self.max_running.pop(campaign, None)
         self.program_of.pop(campaign, None)
+        self.start_rates.pop(campaign, None)
+        self.waits.pop(campaign, None)
+        self.growing.discard(campaign)
+        self.raising.discard(campaign)
         at = bisect_left(self._shared, campaign)
         if self._shared[at : at + 1] == [campaign]:
             del self._shared[at]
+
+    def is_open(self, campaign: int) -> bool:
+        """Return whether pilots may take tasks of the campaign: it is not on hold, and waits for no other."""
+        return campaign not in self.on_hold and campaign not in self.waits
 
     def shared_from(self, campaign: int) -> int | None:
         """Return the first campaign that any pilot may work on: this one, or one after it."""

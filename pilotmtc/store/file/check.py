@@ -8,7 +8,7 @@ from pilotmtc.store.attempt_id import attempt_id_sql, attempt_sql, task_sql
 from pilotmtc.store.file.checksums import damaged
 from pilotmtc.store.file.large_outputs import missing
 from pilotmtc.store.file.sql import in_states
-from pilotmtc.store.file.task_status import HELD
+from pilotmtc.store.file.task_status import HELD, ON_HOLD
 from pilotmtc.store.file.values import wrong_values
 
 WAITING, DONE, FAILED = TaskState.WAITING, TaskState.DONE, TaskState.FAILED
@@ -49,8 +49,9 @@ _RULES = (
      "SELECT t.id FROM task AS t JOIN dependency AS d ON d.task_id = t.id JOIN task AS n ON n.id = d.needs_id "
      f"WHERE t.state = {WAITING:d} AND d.well AND n.state > {DONE:d}"),
     ("dependencies on a later task", "SELECT task_id FROM dependency WHERE needs_id >= task_id"),
-    ("tasks that pause but are not READY",
-     f"SELECT id FROM task WHERE not_before IS NOT NULL AND state != {TaskState.READY:d}"),
+    ("tasks that pause or are on hold but could not run otherwise",
+     f"SELECT id FROM task WHERE not_before IS NOT NULL AND state != {TaskState.READY:d} "
+     f"AND NOT (not_before = {ON_HOLD} AND state = {WAITING:d})"),
     ("tasks to be canceled that no pilot holds", f"SELECT id FROM task WHERE cancel AND NOT {HELD}"),
     ("tasks outside their campaign's range",
      "SELECT t.id FROM task AS t JOIN campaign AS c ON c.id = t.campaign_id "

@@ -10,7 +10,7 @@ from pilotmtc.store.file.transaction import Transaction
 
 LIVES = f"state < {PilotState.DONE:d}"  # of pilots: NEW, PENDING, ACTIVE or DRAINING
 _STATUS = """SELECT state, campaign_id, claim_no, orders, drain, kill, iif(watched, scheduler, ''), submits, job,
-    native_state, reason FROM pilot WHERE id = ?"""
+    native_state, reason, on_hold FROM pilot WHERE id = ?"""
 _WAIT = "UPDATE pilot SET state = ? WHERE id = ?"
 _WORK = """UPDATE pilot SET state = ?, started_at = coalesce(started_at, ?), ended_at = NULL, reason = ''
     WHERE id = ?"""
@@ -44,14 +44,15 @@ class PilotStatus(NamedTuple):
     job: JobState | None
     native_state: str
     reason: str
+    on_hold: bool
 
     @classmethod
     def from_row(cls, row: tuple[Any, ...]) -> Self:
         """Return the record of a row of `_STATUS`."""
-        state, campaign, claim_no, orders, drain, kill, scheduler, submits, job, native_state, reason = row
+        state, campaign, claim_no, orders, drain, kill, scheduler, submits, job, native_state, reason, hold = row
         return cls(
             PilotState(state), campaign, claim_no, orders, bool(drain), bool(kill), scheduler, submits,
-            None if job is None else JobState(job), native_state, reason,
+            None if job is None else JobState(job), native_state, reason, bool(hold),
         )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from pilotmtc.store.file.transaction import Transaction
 
 CLAIMED, RUNNING = int(TaskState.CLAIMED), int(TaskState.RUNNING)
 HELD = f"state {in_states(TASK_HELD)}"  # as the index task_held says it
+ON_HOLD = 1e18  # a task's `not_before` that never comes: it waits until it is released
 _COLUMNS = """t.id, t.state, t.attempt, t.pilot_id, t.campaign_id, t.template_id, t.cancel, t.failures, t.crashes,
     t.started_at, t.version_id"""
 # CROSS JOIN keeps the order: the list, then each of its tasks.

@@ -1,21 +1,17 @@
-"""Campaigns: finding them by id, key or name, sharing, renaming and holding them."""
+"""Campaigns: finding them by id, key or name, sharing and renaming them."""
 
 from collections.abc import Iterable
 
 from pilotmtc.errors import UsageError
-from pilotmtc.model import Campaign, CampaignId
+from pilotmtc.model import Awaited, Campaign, CampaignId, Learned
 from pilotmtc.protocol.base import Changed, Done
 from pilotmtc.protocol.client.campaigns import (
     Campaigns,
     GetCampaigns,
-    HoldCampaign,
     RenameCampaign,
-    SetHalt,
-    SetMaxRunning,
     ShareCampaign,
 )
 from pilotmtc.states import TaskState
-from pilotmtc.store.file.bounds import MOST
 from pilotmtc.store.file.sql import IN_LIST, id_list
 from pilotmtc.store.file.transaction import TASK_STATES, Transaction
 from pilotmtc.store.requests.handlers import handles
@@ -24,23 +20,22 @@ DELETED = "deleted "  # how the key of a campaign begins that is being deleted
 _NAMED = 10  # campaigns that an error lists
 # Campaigns by a condition, newest first, each with the template of its first task.
 _CAMPAIGNS = """SELECT id, key, name, created_at, received, sealed, own_pilots, on_hold, max_running, known,
-    (SELECT template_id FROM task WHERE task.id = campaign.first_id) FROM campaign
+    start_rate, (SELECT template_id FROM task WHERE task.id = campaign.first_id) FROM campaign
     WHERE deleted_at IS NULL AND ({}) ORDER BY id DESC"""
 _TALLIES = f"SELECT campaign_id, state, n FROM tally WHERE campaign_id {IN_LIST} AND n != 0 ORDER BY state"
+# What campaigns wait for, or have waited for, with how many tasks there have not ended, and have not ended well.
+_AWAITED = f"""SELECT a.campaign_id, a.needs_id, c.name, a.met,
+    (SELECT coalesce(sum(n), 0) FROM tally WHERE campaign_id = c.id AND state < {TaskState.DONE:d}),
+    (SELECT coalesce(sum(n), 0) FROM tally WHERE campaign_id = c.id AND state > {TaskState.DONE:d}), c.sealed
+    FROM campaign_after AS a JOIN campaign AS c ON c.id = a.needs_id WHERE a.campaign_id {IN_LIST} ORDER BY 1, 2"""
+_LEARNED = f"""SELECT campaign_id, resources_id, grown_id, enough, learned_at FROM growth
+    WHERE campaign_id {IN_LIST} AND learned_at IS NOT NULL ORDER BY learned_at"""
 _EXACT = "SELECT id FROM campaign WHERE name = ? AND deleted_at IS NULL ORDER BY id DESC"
 _MATCHING = "SELECT id FROM campaign WHERE name GLOB ? AND deleted_at IS NULL ORDER BY id DESC"
 _NAMES = "SELECT DISTINCT name FROM campaign WHERE name != '' AND deleted_at IS NULL ORDER BY id DESC LIMIT ?"
 _RENAME = "UPDATE campaign SET name = ? WHERE id = ?"
 _SHARE = "UPDATE campaign SET own_pilots = 0 WHERE id = ? AND own_pilots = 1"
-_HALTED = 2
-_HOLD = "UPDATE campaign SET on_hold = 1 WHERE id = ? AND on_hold = 0"
-_RELEASE = "UPDATE campaign SET on_hold = 0, halt_failed = 0, halt_share = 0 WHERE id = ? AND on_hold != 0"
-_SET_HALT = "UPDATE campaign SET halt_failed = ?, halt_share = ? WHERE id = ?"
-# Halt a campaign if enough of its tasks have failed.
-_HALT = f"""UPDATE campaign SET on_hold = {_HALTED} WHERE id = ?1 AND on_hold = 0 AND (
-    SELECT coalesce(sum(n), 0) FROM tally WHERE campaign_id = ?1 AND state = {TaskState.FAILED:d}) >= min(
-        iif(halt_failed > 0, halt_failed, 1e18), iif(halt_share > 0 AND sealed, max(1, halt_share * received), 1e18))"""
-_SET_MAX_RUNNING = "UPDATE campaign SET max_running = ? WHERE id = ?"
+HALTED = 2  # in place of 1: on hold because of its failures
 _HAS_CAMPAIGN = "SELECT 1 FROM campaign WHERE id = ? AND deleted_at IS NULL"
 
 
@@ -59,14 +54,23 @@ def campaigns_where(tx: Transaction, condition: str, values: tuple[object, ...])
     counts: dict[int, dict[TaskState, int]] = {id_: {} for id_, *_ in rows}
     for id_, state, n in tx.execute(_TALLIES, (id_list(counts),)):
         counts[id_][TASK_STATES[state]] = n
+    awaited: dict[int, list[Awaited]] = {}
+    if tx.caches.any_wait:
+        for id_, needs, name, met, left, bad, sealed in tx.execute(_AWAITED, (id_list(counts),)):
+            awaited.setdefault(id_, []).append(Awaited(needs, name, bool(met), left, bad, bool(sealed)))
+    learned: dict[int, list[Learned]] = {}
+    if growing := tx.caches.growing & counts.keys():
+        for id_, before, after, tasks, at in tx.execute(_LEARNED, (id_list(growing),)).fetchall():
+            known = tx.caches.resources.get(before), tx.caches.resources.get(after)
+            learned.setdefault(id_, []).append(Learned(*known, tasks, at))
     return tuple(
         [
             Campaign(
                 id_, key, name, created_at, received, bool(sealed), counts[id_], bool(own),
-                () if template is None else tx.caches.templates.get(template).command, hold != 0, hold == _HALTED,
-                most, known,
+                () if template is None else tx.caches.templates.get(template).command, hold != 0, hold == HALTED,
+                most, known, rate, tuple(awaited.get(id_, ())), tuple(learned.get(id_, ())),
             )
-            for id_, key, name, created_at, received, sealed, own, hold, most, known, template in rows
+            for id_, key, name, created_at, received, sealed, own, hold, most, known, rate, template in rows
         ]
     )  # fmt: skip
 
@@ -129,68 +133,6 @@ def rename(tx: Transaction, request: RenameCampaign) -> Done:
     tx.execute(_RENAME, (request.name, request.campaign))
     tx.wakeups.changed()
     return Done()
-
-
-@handles(HoldCampaign)
-def hold(tx: Transaction, request: HoldCampaign) -> Changed:
-    """Put a campaign on hold, or release it."""
-    check_campaign(tx, request.campaign)
-    done = tx.execute(_HOLD if request.hold else _RELEASE, (request.campaign,)).rowcount
-    if request.hold:
-        tx.caches.on_hold.add(request.campaign)
-    else:
-        tx.caches.on_hold.discard(request.campaign)
-        if done:
-            tx.caches.halts.discard(request.campaign)
-    if done:
-        tx.wakeups.tasks_ready()
-        tx.wakeups.changed()
-    return Changed(done)
-
-
-@handles(SetHalt)
-def set_halt(tx: Transaction, request: SetHalt) -> Done:
-    """Set after how many failures a campaign is put on hold."""
-    check_campaign(tx, request.campaign)
-    if request.failed < 0 or not 0 <= request.share <= 1:
-        raise UsageError(f"a campaign cannot halt after {request.failed} failures or a part of {request.share}")
-    tx.execute(_SET_HALT, (request.failed, request.share, request.campaign))
-    if request.failed or request.share:
-        tx.caches.halts.add(request.campaign)
-    else:
-        tx.caches.halts.discard(request.campaign)
-    halt_if_due(tx, request.campaign)
-    return Done()
-
-
-def halt_if_due(tx: Transaction, campaign: CampaignId) -> None:
-    """Put a campaign on hold if as many of its tasks have failed as its halt says."""
-    if campaign not in tx.caches.halts:
-        return
-    tx.settle()
-    if tx.execute(_HALT, (campaign,)).rowcount:
-        tx.caches.on_hold.add(campaign)
-        tx.wakeups.changed()
-
-
-@handles(SetMaxRunning)
-def set_max_running(tx: Transaction, request: SetMaxRunning) -> Done:
-    """Set how many tasks of a campaign may be claimed or running at once."""
-    check_campaign(tx, request.campaign)
-    limit_running(tx, request.campaign, request.tasks)
-    tx.wakeups.tasks_ready()
-    tx.wakeups.changed()
-    return Done()
-
-
-def limit_running(tx: Transaction, campaign: CampaignId, tasks: int) -> None:
-    """Note how many tasks of a campaign may be claimed or running at once; 0: no limit."""
-    if not 0 <= tasks <= MOST:
-        raise UsageError(f"a campaign cannot have {tasks} tasks running at most: give 1 or more, or 0 for no limit")
-    tx.execute(_SET_MAX_RUNNING, (tasks, campaign))
-    tx.caches.max_running.pop(campaign, None)
-    if tasks:
-        tx.caches.max_running[campaign] = tasks
 
 
 @handles(ShareCampaign)

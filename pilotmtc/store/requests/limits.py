@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 
 from pilotmtc.errors import UsageError
-from pilotmtc.model import Limit
 from pilotmtc.protocol.base import Changed
 from pilotmtc.protocol.client.maintenance import GetLimits, Limits, SetLimits
+from pilotmtc.protocol.records import Limit
 from pilotmtc.resources.amounts import SHARE, check_amounts
 from pilotmtc.resources.fit import lacking_units
 from pilotmtc.store.file.sql import IN_LIST, id_list

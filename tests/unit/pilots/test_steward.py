@@ -8,10 +8,11 @@ import pytest
 
 from pilotmtc.clock import FakeClock
 from pilotmtc.errors import AdaptorError, AnswerLost, ConfigError, StatusUnavailable
-from pilotmtc.model import BatchId, JobReport, Pilot, PilotDescription, PilotId
+from pilotmtc.model import BatchId, Pilot, PilotDescription, PilotId
 from pilotmtc.pilots.scheduler import JobStatus
 from pilotmtc.pilots.steward import Round
 from pilotmtc.protocol.client.pilots import CancelPilot, CreatePilot, GetPilots
+from pilotmtc.protocol.records import JobReport
 from pilotmtc.protocol.steward import BeginSubmit, ReportJobs
 from pilotmtc.states import JobState, PilotState
 from pilotmtc.store.sqlite import SqliteStore

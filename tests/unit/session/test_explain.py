@@ -3,19 +3,9 @@
 import pytest
 from msgspec.structs import replace
 
-from pilotmtc.model import (
-    Attempt,
-    Campaign,
-    CampaignId,
-    Limit,
-    Pilot,
-    PilotDescription,
-    PilotId,
-    Resources,
-    Task,
-    TaskId,
-)
+from pilotmtc.model import Attempt, Campaign, CampaignId, Pilot, PilotDescription, PilotId, Resources, Task, TaskId
 from pilotmtc.protocol.client.tasks import AHEAD_MAX, Explanation
+from pilotmtc.protocol.records import Limit
 from pilotmtc.session.look.explain import explain
 from pilotmtc.states import Cause, PilotState, TaskState
 

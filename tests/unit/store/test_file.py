@@ -235,7 +235,7 @@ def test_an_unknown_request_is_refused(store: SqliteStore) -> None:
         ("UPDATE task SET unmet = 5 WHERE id = 3", "unmet dependencies"),
         ("UPDATE task SET state = 9 WHERE id = 2", "does not exist"),
         ("UPDATE task SET cancel = 1 WHERE id = 2", "no pilot holds"),
-        ("UPDATE task SET not_before = 1 WHERE id = 1", "not READY"),
+        ("UPDATE task SET not_before = 1 WHERE id = 1", "could not run otherwise"),
         ("UPDATE task SET template_id = 77 WHERE id = 2", "refer to a template"),
         ("UPDATE task SET params = '[]' WHERE id = 2", "as many as"),
         ("DELETE FROM task WHERE id = 2", "has 3 tasks, but has 2|says that it has"),

@@ -22,8 +22,8 @@ KEY = AGENT | {
     "GetCampaigns", "GetChanges", "GetDependencies", "GetHistory", "GetLimits", "GetLinks", "GetOutput",
     "GetOverview", "GetPilotView", "GetProgram", "GetReturned", "GetSpans", "GetStore", "GetTail", "GetTask",
     "GetTasks", "GetWords", "GetWorkload",
-    "HoldCampaign", "LookAtProgram", "RenameCampaign", "ReopenCampaign", "Retry", "SetHalt", "SetLimits",
-    "SetMaxRunning", "SetProgram",
+    "HoldCampaign", "HoldPilot", "HoldTasks", "LookAtProgram", "RenameCampaign", "ReopenCampaign", "Retry",
+    "SetAfterCampaigns", "SetHalt", "SetLimits", "SetMaxRunning", "SetProgram", "SetStartRate",
     "ShareCampaign", "Submit",
 }  # fmt: skip
 ASKING = {"BeginSubmit", "Finish", "GetJobs", "PutValue", "ReportJobs", "RevokeKey"}

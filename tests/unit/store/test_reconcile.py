@@ -2,7 +2,8 @@
 
 import pytest
 
-from pilotmtc.model import BatchId, JobReport, PilotId
+from pilotmtc.model import BatchId, PilotId
+from pilotmtc.protocol.records import JobReport
 from pilotmtc.states import Cause, JobState, PilotState
 from pilotmtc.store.requests.pilots.reconcile import NOT_HEARD, SETTLED_S, cause_of, end_of_silent, judge, why_waiting
 

@@ -9,7 +9,7 @@ import click
 from pilotmtc.cli.command import command, hint, open_session
 from pilotmtc.cli.options.types import CAMPAIGN, Number, json_option
 from pilotmtc.cli.output import shapes, streams
-from pilotmtc.text.campaigns import campaign_title, command_title
+from pilotmtc.text.campaigns import campaign_title, command_title, steering_rows
 from pilotmtc.text.numbers import ago, count
 from pilotmtc.text.tables import Column, paint, pairs
 from pilotmtc.units import format_memory
@@ -75,7 +75,7 @@ def status(wanted: tuple[int | str, ...], limit: int, as_json: bool) -> None:
 
             streams.put([""])
             put_pilots(pilots)
-        elif any(_left(one) and not (one.own_pilots or one.on_hold) for one in campaigns):
+        elif any(_left(one) and not (one.own_pilots or one.on_hold or one.waits) for one in campaigns):
             streams.tell(f"no pilot is active to run what is left: {hint('pilot submit')}")
         tell_deserted(campaigns, pilots)
 
@@ -134,8 +134,7 @@ def put_campaign(campaign: "Campaign", session: "Session") -> None:
     rows = [
         ("campaign", f"{campaign.id}{f' ({campaign.name})' if campaign.name else ''}"),
         ("command", command_title(campaign)),
-        ("on hold", f"until it is released{', because of its failures' * campaign.halted}" if campaign.on_hold else ""),
-        ("at once", f"at most {count(campaign.max_running, 'task')}" if campaign.max_running else ""),
+        *steering_rows(campaign),
         ("created", ago(campaign.created_at, time.time())),
         ("tasks", f"{campaign.received:,}{'' if campaign.sealed else ' so far: its submission has not finished'}"),
     ]

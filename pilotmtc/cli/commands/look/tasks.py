@@ -95,7 +95,7 @@ def _rows(tasks: "list[Task]", *, several: bool) -> list[tuple[str, ...]]:
             (
                 str(task.id),
                 str(task.campaign) if several else "",
-                task.state.name,
+                f"{task.state.name}{', on hold' * task.on_hold}",
                 str(task.attempt),
                 "" if running or last is None else describe_end(last),
                 "" if elapsed is None else format_duration(elapsed),

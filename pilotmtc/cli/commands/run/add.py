@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from pilotmtc.cli.command import command, hint, open_session
-from pilotmtc.cli.options.tasks import take_sources, value_options
+from pilotmtc.cli.options.tasks import after_campaign_option, take_sources, value_options
 from pilotmtc.cli.options.types import CAMPAIGN, json_option
 from pilotmtc.cli.output import shapes, streams
 from pilotmtc.text.numbers import count
@@ -24,19 +24,21 @@ pilotmtc add 7 --from missing.csv && pilotmtc run --resume 7
 @value_options
 @click.option("--new-only", is_flag=True, help="Pass over points of which the campaign has a task.")
 @click.option("--again", is_flag=True, help="Add tasks for such points, too.")
+@after_campaign_option
 @json_option
-def add(campaign: int | str, lists: tuple[str, ...], new_only: bool, again: bool, as_json: bool, **options: Any) -> int:
+def add(campaign: int | str, lists: tuple[str, ...], as_json: bool, **options: Any) -> int:
     """Add tasks to CAMPAIGN (a number or name): its own command for more parameters.
 
     They have the resources, priority and limits of its last task. Points that are there already are an error, unless
-    --new-only or --again is given. Active pilots run the new tasks; so does run --resume.
+    --new-only or --again is given. With --after-campaign, all tasks of CAMPAIGN wait that have not begun. Active pilots
+    run the new tasks; so does run --resume.
     """
     from pilotmtc.session.submit.command_line import rows_of
 
     rows = rows_of(lists, *take_sources(options))
     with open_session() as session:
         found = session.campaign(campaign)
-        done = session.add(found.id, rows, new_only=new_only, again=again)
+        done = session.add(found.id, rows, **options)
         pilots = [one for one in session.pilots if one.description.campaign in (None, found.id)]
         if as_json:
             now = shapes.campaign(session.campaign(found.id))

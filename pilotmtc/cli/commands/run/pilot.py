@@ -153,7 +153,7 @@ def put_pilots(pilots: "Sequence[Pilot]") -> None:
         [
             (
                 str(one.id),
-                one.state.name,
+                f"{one.state.name}{', on hold' * one.on_hold}",
                 one.description.site,
                 one.batch or "",
                 one.native_state,
@@ -221,6 +221,7 @@ def show(id: int, as_json: bool) -> None:  # noqa: A002 -- click's name for the 
     rows = [
         ("pilot", f"{found.id} at {asked.site}"),
         ("state", f"{found.state.name}{f' ({found.reason})' if found.reason else ''}"),
+        ("on hold", "it takes no more tasks until it is released" if found.on_hold else ""),
         ("scheduler", asked.scheduler),
         ("batch", f"{found.batch or ''} {found.native_state}".strip()),
         ("asked", _asked(found, now)),
@@ -281,5 +282,44 @@ def cancel(ids: tuple[int, ...], everything: bool, as_json: bool) -> None:
     _end(ids, everything, as_json, kill=True)
 
 
-for _command in (submit, list_, show, drain, cancel):
+def _set_hold(ids: tuple[int, ...], everything: bool, as_json: bool, *, hold: bool) -> None:
+    if bool(ids) == everything:
+        raise click.UsageError("which pilots? give ids, or --all", click.get_current_context())
+    with open_session() as session:
+        pilots = session.pilots
+        chosen = [one.id for one in pilots] if everything else [pilots.get(id_).id for id_ in ids]
+        done = [(pilots.hold if hold else pilots.release)(id_) for id_ in chosen]
+    changed, unfit = sum(one.changed for one in done), sum(one.unfit for one in done)
+    if as_json:
+        streams.put_json({"changed": changed, "unfit": unfit})
+        return
+    now = "on hold" if hold else "released"
+    same = len(chosen) - changed - unfit
+    left = f"; {same} {'was' if same == 1 else 'were'} {now} already" if same else ""
+    ended = f"; {unfit} had ended already" if unfit else ""
+    streams.put([f"{count(changed, 'pilot')} {now}{left}{ended}"])
+
+
+@command("hold", examples="pilotmtc pilot hold 3\n")
+@click.argument("ids", metavar="[ID]...", nargs=-1, type=ID)
+@click.option("-a", "--all", "everything", is_flag=True, help="All active pilots.")
+@json_option
+def hold(ids: tuple[int, ...], everything: bool, as_json: bool) -> None:
+    """Let pilots take no more tasks until they are released; they end what they have taken.
+
+    Their time goes on: a pilot that has nothing to do still ends after its --idle time, and with its walltime.
+    """
+    _set_hold(ids, everything, as_json, hold=True)
+
+
+@command("release", examples="pilotmtc pilot release 3\npilotmtc pilot release --all\n")
+@click.argument("ids", metavar="[ID]...", nargs=-1, type=ID)
+@click.option("-a", "--all", "everything", is_flag=True, help="All active pilots.")
+@json_option
+def release(ids: tuple[int, ...], everything: bool, as_json: bool) -> None:
+    """Let pilots take tasks again, after hold."""
+    _set_hold(ids, everything, as_json, hold=False)
+
+
+for _command in (submit, list_, show, drain, hold, release, cancel):
     pilot.add_command(_command)

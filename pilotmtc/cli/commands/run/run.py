@@ -28,6 +28,7 @@ from pilotmtc.cli.options.types import json_option
 from pilotmtc.cli.output import shapes, streams
 from pilotmtc.cli.output.labels import label_of, labelled
 from pilotmtc.errors import StoreError, TransportError
+from pilotmtc.text.campaigns import learned_words, waits_words
 from pilotmtc.text.numbers import count
 from pilotmtc.text.plain import plain
 from pilotmtc.text.progress import Progress, Tally
@@ -124,7 +125,7 @@ def run(words: tuple[str, ...], **options: Any) -> int:
             )
         from pilotmtc.session.submit.plan import make_plan
 
-        put_plan_of_run(make_plan(built[0]), built[1], described(asked), as_json=as_json)
+        put_plan_of_run(make_plan(built[0]), built[1], described(asked), built[0].options, as_json=as_json)
         return 0
     with open_session(makes=resume is None) as session:
         pilot = session.pilots.describe(**asked)
@@ -190,6 +191,7 @@ class _RunPrinter:
         self._broken = False
         self._ended = 0
         self._failures = 0
+        self._learned = 0 if doing.campaign is None else len(doing.campaign.learned)
         self._began = time.monotonic()
 
     def run(self) -> int:
@@ -219,6 +221,10 @@ class _RunPrinter:
                 self._tell(f"pilotmtc: {_held_words(pilot, tasks)}")
             case Advanced(campaign=campaign):
                 self._write(sys.stdout.flush)
+                if not self._quiet:
+                    for one in campaign.learned[self._learned :]:
+                        self._tell(f"pilotmtc: from now on tasks begin with {learned_words(one)}")
+                self._learned = len(campaign.learned)
                 self._progress.show(campaign)
             case Wrote(task=task, stream=stream, data=data):
                 self._show(stream, [data], task)
@@ -301,6 +307,11 @@ class _RunPrinter:
             streams.tell(f"{begin}: halted after {took}, because of its failures: {tally.words(left=True)}")
             retry = hint(_again(campaign.id, "--retry-failed"))
             streams.tell(f"to go on: {hint(f'release {campaign.id}')} && {retry}")
+            return EXIT_TASKS_FAILED
+        if self._doing.interrupted and not self._stops.signals and any(one.failed for one in campaign.after):
+            streams.tell(f"{begin}: {tally.words(left=True)}; it waits for {'; and for '.join(waits_words(campaign))}")
+            retry = " && ".join([hint(f"retry -c {one.campaign}") for one in campaign.after if one.failed])
+            streams.tell(f"to go on: {retry} && {hint(_again(campaign.id))}")
             return EXIT_TASKS_FAILED
         if self._doing.interrupted and not tally.complete:
             why = "its walltime was over" if self._doing.out_of_time else "interrupted"

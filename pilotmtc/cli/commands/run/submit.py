@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pilotmtc.cli.command import command, complete_file, hint, open_session
-from pilotmtc.cli.options.dry_run import dry_run_option, put_plan, session_if_there
+from pilotmtc.cli.options.dry_run import check_after, dry_run_option, put_plan, session_if_there
 from pilotmtc.cli.options.tasks import build_tasks, halt_option, task_options
 from pilotmtc.cli.options.types import json_option
 from pilotmtc.cli.output import shapes, streams
@@ -75,6 +75,7 @@ def _plan(tasks: "TaskStream", name: str, *, as_json: bool) -> None:
 
     plan = make_plan(tasks)
     with session_if_there() as session:
+        check_after(session, tasks.options)
         pilots = [] if session is None else list(session.pilots)
         limits = {} if session is None else {limit.name: limit.amount for limit in session.limits()}
     found = []

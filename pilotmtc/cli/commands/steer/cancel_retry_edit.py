@@ -11,9 +11,11 @@ from pilotmtc.cli.commands.look.status import tell_deserted
 from pilotmtc.cli.options.amounts import take_amounts
 from pilotmtc.cli.options.selection import check_ids, filter_options, selected
 from pilotmtc.cli.options.tasks import env_option, limit_options, need_options, watch_option
-from pilotmtc.cli.options.types import Number, assigned, json_option
+from pilotmtc.cli.options.types import CAMPAIGN, Number, assigned, json_option
 from pilotmtc.cli.output import streams
+from pilotmtc.text.campaigns import waits_words
 from pilotmtc.text.numbers import count
+from pilotmtc.units import format_rate
 
 if TYPE_CHECKING:
     from pilotmtc.protocol.base import Changed
@@ -25,6 +27,7 @@ _NEW = (
     "no_retry_on", "retry_memory", "max_memory", "retry_time", "max_output", "grace", "signal_first", "command",
     "watch",
 )  # fmt: skip
+_WHOLE = ("after_campaign", "max_running", "start_rate")  # of a campaign, not of tasks
 _NOT_CHANGED = "skipped: tasks that run or are DONE cannot be changed"
 _NOT_RERUN = "skipped: only tasks that have finished can run again, after all that they need"
 _NOT_RETRIED = "skipped: only failed, canceled or skipped tasks can be retried"
@@ -119,7 +122,8 @@ def _tell_revived(session: "Session", changed: "Changed", as_json: bool, why: st
 @command(
     "edit",
     examples="pilotmtc edit --campaign 7 --priority 10\n"
-    "pilotmtc edit --campaign scan --max-running 4\n"
+    "pilotmtc edit --campaign scan --max-running 4 --start-rate 30/min\n"
+    "pilotmtc edit --campaign scan --after-campaign mesh\n"
     "pilotmtc edit --campaign scan --command './sim --steps 2000 {mass}' --env OMP_NUM_THREADS=2\n"
     "pilotmtc edit --state failed --cause oom --memory 8G && pilotmtc retry --cause oom\n",
 )
@@ -130,11 +134,22 @@ def _tell_revived(session: "Session", changed: "Changed", as_json: bool, why: st
 @env_option
 @watch_option
 @click.option(
-    "--max-running", type=Number(0), metavar="N",
+    "--max-running",
+    type=Number(0),
+    metavar="N",
     help="At most N tasks of each --campaign at once, over all pilots; 0: no limit.",
+)
+@click.option(
+    "--start-rate",
+    metavar="RATE",
+    help="Start at most so many tasks of each --campaign, over all pilots: 5/s, 30/min; 0: no limit.",
+)
+@click.option(
+    "--after-campaign", "after_campaign", multiple=True, type=CAMPAIGN, metavar="CAMPAIGN",
+    help="Start no task of each --campaign before all tasks of this one are DONE; none: wait no more.",
 )  # fmt: skip
 @json_option
-def edit(as_json: bool, max_running: int | None, **options: Any) -> int:
+def edit(as_json: bool, **options: Any) -> int:
     """Change tasks that have not started, or that failed and may be retried: command, resources, limits, priority.
 
     Everything else stays as it is. What has begun or ended keeps what it ran.
@@ -143,23 +158,43 @@ def edit(as_json: bool, max_running: int | None, **options: Any) -> int:
     new["env"] = assigned("variable", options.pop("env"))
     new |= take_amounts(options)
     new = {name: None if value in ((), {}) else value for name, value in new.items()}
+    whole = {name: options.pop(name) for name in _WHOLE}
+    whole = {name: value for name, value in whole.items() if value not in (None, ())}
     select = _chosen(options)
-    if max_running is not None and list(select) != ["campaign"]:
+    if whole and list(select) != ["campaign"]:
+        name = next(iter(whole)).replace("_", "-")
         raise click.UsageError(
-            "--max-running is of whole campaigns: choose by --campaign alone", click.get_current_context()
+            f"--{name} is of whole campaigns: choose by --campaign alone", click.get_current_context()
         )
     with open_session() as session:
         check_ids(session, select)
-        if max_running is not None:
+        if whole:
             found = session.campaigns_named(*cast("tuple[int | str, ...]", select["campaign"]))
-            for campaign in found:
-                session.set_max_running(campaign.id, max_running)
+            said = [line for campaign in found for line in _edit_whole(session, campaign.id, whole)]
             if all(value is None for value in new.values()):
                 if as_json:
                     streams.put_json({"changed": sum(one.received for one in found), "unfit": 0})
                 else:
-                    at_once = f"at most {max_running:,} tasks at once" if max_running else "any number of tasks at once"
-                    streams.put([f"campaign {one.id} runs {at_once}" for one in found])
+                    streams.put(said)
                 return 0
         why = (_NOT_CHANGED, _NOT_CHANGED)
         return _tell("changed", session.edit(new, **select), as_json, why)
+
+
+def _edit_whole(session: "Session", campaign: int, new: dict[str, Any]) -> list[str]:
+    """Change what a campaign has as a whole; return what it is now, in words."""
+    said = []
+    if (after := new.get("after_campaign")) is not None:  # the only one that may be refused by the store
+        session.set_after_campaigns(campaign, [] if after == ("none",) else after)
+        waits = waits_words(session.campaign(campaign))
+        said.append(f"campaign {campaign} waits for {'; and for '.join(waits) if waits else 'no other'}")
+    if (most := new.get("max_running")) is not None:
+        session.set_max_running(campaign, most)
+        at_once = f"at most {most:,} tasks at once" if most else "any number of tasks at once"
+        said.append(f"campaign {campaign} runs {at_once}")
+    if (rate := new.get("start_rate")) is not None:
+        session.set_start_rate(campaign, rate)
+        per_s = session.campaign(campaign).start_rate
+        starts = f"at most {format_rate(per_s)}" if per_s else "as fast as pilots can"
+        said.append(f"campaign {campaign} starts tasks {starts}")
+    return said

@@ -9,6 +9,7 @@ from pilotmtc.cli.command import EXIT_TASKS_FAILED, EXIT_TIMEOUT, command, hint,
 from pilotmtc.cli.commands.look.status import tell_deserted
 from pilotmtc.cli.options.types import CAMPAIGN, json_option
 from pilotmtc.cli.output import shapes, streams
+from pilotmtc.text.campaigns import waits_words
 from pilotmtc.text.progress import Progress, Tally
 from pilotmtc.units import parse_duration
 
@@ -26,6 +27,14 @@ pilotmtc wait 7 --timeout 1h
 def _warn(session: "Session", campaign: "Campaign") -> None:
     if campaign.on_hold:
         streams.tell(f"campaign {campaign.id} is on hold: {hint(f'release {campaign.id}')}")
+        return
+    if campaign.waits:
+        for words in waits_words(campaign):
+            streams.tell(f"campaign {campaign.id} waits for {words}")
+        for one in campaign.after:
+            if one.failed:
+                ways = hint(f"retry -c {one.campaign}"), hint(f"edit -c {campaign.id} --after-campaign none")
+                streams.tell(f"it starts when they are DONE: {ways[0]}; or without them: {ways[1]}")
         return
     if not campaign.sealed:
         streams.tell(f"the submission of campaign {campaign.id} has not finished: it goes on, or was interrupted")

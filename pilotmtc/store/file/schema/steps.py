@@ -134,6 +134,27 @@ def m009_versions(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
+def m009_steering(connection: sqlite3.Connection) -> None:
+    """Let campaigns wait for others, start at a rate, and keep what growth has taught; let pilots be put on hold."""
+    connection.execute("ALTER TABLE campaign ADD COLUMN start_rate REAL NOT NULL DEFAULT 0")  # a second; 0: no limit
+    connection.execute("ALTER TABLE campaign ADD COLUMN next_start_at REAL NOT NULL DEFAULT 0")
+    connection.execute("ALTER TABLE pilot ADD COLUMN on_hold INTEGER NOT NULL DEFAULT 0")
+    for statement in (
+        # A campaign waits until all tasks of another are DONE; then this is met, for good.
+        "CREATE TABLE campaign_after (campaign_id INTEGER NOT NULL REFERENCES campaign(id), "
+        "needs_id INTEGER NOT NULL REFERENCES campaign(id), met INTEGER NOT NULL, "
+        "PRIMARY KEY (campaign_id, needs_id)) WITHOUT ROWID",
+        # Tasks of these resources came to have more after an attempt had lacked it: how many have been DONE since with
+        # so much more (`enough`), and how many with as little as before; since `learned_at` new tasks begin with more,
+        # and so do those that have not begun, up to this id if it is not all of them.
+        "CREATE TABLE growth (campaign_id INTEGER NOT NULL REFERENCES campaign(id), "
+        "template_id INTEGER NOT NULL REFERENCES template(id), resources_id INTEGER NOT NULL REFERENCES resources(id), "
+        "grown_id INTEGER NOT NULL REFERENCES resources(id), enough INTEGER NOT NULL, less INTEGER NOT NULL, "
+        "learned_at REAL, raised_to INTEGER, PRIMARY KEY (campaign_id, template_id, resources_id)) WITHOUT ROWID",
+    ):
+        connection.execute(statement)
+
+
 STEPS: tuple[Step, ...] = (
     m001_first_tables,
     m002_schedulers,
@@ -146,6 +167,7 @@ STEPS: tuple[Step, ...] = (
     m007_iterate,
     m008_max_running,
     m009_versions,
+    m009_steering,
 )
 
 # As sqlite-utils makes it.

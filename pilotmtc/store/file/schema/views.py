@@ -51,7 +51,8 @@ VIEWS = {
     coalesce(json_extract(resources.body, '$.ranks_per_node'), 0) AS ranks_per_node,
     coalesce(json_extract(template.body, '$.max_retries'), 0) AS max_retries,
     task.failures, task.crashes, task.unmet, task.pilot_id, task.cancel,
-    {_time("task.not_before")} AS not_before, {_time("task.started_at")} AS started_at, task.tags
+    {_time("nullif(task.not_before, 1e18)")} AS not_before, {_time("task.started_at")} AS started_at, task.tags,
+    task.not_before IS 1e18 AS on_hold
 FROM task JOIN template ON template.id = task.template_id JOIN resources ON resources.id = task.resources_id""",
     "attempts": f"""SELECT
     attempt.id >> {ATTEMPT_BITS} AS task_id, attempt.id & {LAST_ATTEMPT} AS attempt,
@@ -68,7 +69,9 @@ FROM task JOIN template ON template.id = task.template_id
 WHERE task.state {in_states((TaskState.DONE, TaskState.FAILED, TaskState.CANCELED))}""",
     "campaigns": f"""SELECT
     campaign.id, campaign.name, {_time("campaign.created_at")} AS created_at, campaign.received AS tasks, campaign.sealed, campaign.own_pilots,
-    campaign.on_hold != 0 AS on_hold, campaign.known,
+    campaign.on_hold != 0 AS on_hold, campaign.known, nullif(campaign.max_running, 0) AS max_running,
+    nullif(campaign.start_rate, 0) AS start_rate,
+    (SELECT json_group_array(needs_id) FROM campaign_after WHERE campaign_id = campaign.id AND NOT met) AS waits_for,
     {", ".join(f"coalesce((SELECT n FROM tally WHERE campaign_id = campaign.id AND state = {state.value}), 0) AS {state.name.lower()}" for state in TaskState)}
 FROM campaign WHERE campaign.deleted_at IS NULL""",  # noqa: E501
     "versions": """SELECT
@@ -82,6 +85,7 @@ FROM version JOIN template ON template.id = version.template_id LEFT JOIN progra
     id, {_words("state", PilotState)} AS state, json_extract(description, '$.site') AS site, campaign_id, host, pid,
     nodes, cores, busy, {_time("created_at")} AS created_at, {_time("started_at")} AS started_at,
     {_time("ended_at")} AS ended_at, {_time("seen_at")} AS seen_at, directory, reason, batch, native_state,
-    scheduler, {_time("submitted_at")} AS submitted_at, {_time("asked_at")} AS asked_at, trouble
+    scheduler, {_time("submitted_at")} AS submitted_at, {_time("asked_at")} AS asked_at, trouble,
+    on_hold
 FROM pilot""",
 }

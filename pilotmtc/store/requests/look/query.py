@@ -43,6 +43,7 @@ from pilotmtc.store.file.large_outputs import place
 from pilotmtc.store.file.maintenance import size_of
 from pilotmtc.store.file.pilot_status import LIVES
 from pilotmtc.store.file.sql import IN_LIST, id_list
+from pilotmtc.store.file.task_status import ON_HOLD
 from pilotmtc.store.file.transaction import TASK_STATES, Transaction
 from pilotmtc.store.ownership.filesystem import opening_of
 from pilotmtc.store.requests.handlers import handles
@@ -77,8 +78,8 @@ _BEFORE_GROWTH = "SELECT resources_id FROM grown WHERE task_id = ?"
 _TALLY = "SELECT state, sum(n) FROM tally GROUP BY state HAVING sum(n) != 0 ORDER BY state"
 # Pilots, newest first; a condition is inserted in the middle.
 _PILOTS = """SELECT id, description, state, created_at, started_at, ended_at, seen_at, host, pid, nodes, cores, busy,
-    directory, reason, batch, native_state, submitted_at, asked_at, trouble, node_cores, node_memory_bytes
-    FROM pilot WHERE {} ORDER BY id DESC"""
+    directory, reason, batch, native_state, submitted_at, asked_at, trouble, node_cores, node_memory_bytes,
+    on_hold FROM pilot WHERE {} ORDER BY id DESC"""
 _DIRECTORY = "SELECT directory FROM pilot WHERE id = ?"
 _VALUES = ("priority", "elapsed_s", "cpu_s", "memory_bytes", "recorded_at")
 _LOOK_S = 0.02  # after this time, the rest is left to the next page
@@ -181,8 +182,9 @@ def task_of(tx: Transaction, row: Row) -> Task:
         id_, campaign, TASK_STATES[state], attempt, priority, template.command, template.shell,
         dict(zip(template.fields, _decode_strings(params), strict=True)) if params else {},
         tx.caches.resources.get(resources_id), template.max_retries, failures, crashes, unmet, name,
-        _decode_strings(tags) if tags else (), pilot, started_at, not_before, bool(cancel), found[0] if found else None,
-        template_id, "" if template.function is None else template.function.name,
+        _decode_strings(tags) if tags else (), pilot, started_at, None if not_before == ON_HOLD else not_before,
+        bool(cancel), found[0] if found else None, template_id,
+        "" if template.function is None else template.function.name, not_before == ON_HOLD,
     )  # fmt: skip
 
 
@@ -301,11 +303,11 @@ def pilots_where(tx: Transaction, condition: str, values: tuple[object, ...]) ->
 def _pilot(row: Row) -> Pilot:
     """Return the record of a row of `_PILOTS`."""
     (id_, body, state, created, started, ended, seen, host, pid, nodes, cores, busy, directory, reason, batch,
-     native, submitted, asked, trouble, node_cores, node_memory) = row  # fmt: skip
+     native, submitted, asked, trouble, node_cores, node_memory, hold) = row  # fmt: skip
     return Pilot(
         PilotId(id_), decode_pilot(body), PilotState(state), created, started, ended, seen, host, pid, nodes,
         cores, busy, directory, reason, BatchId(batch) if batch is not None else None, native, submitted, asked,
-        trouble, node_cores, node_memory,
+        trouble, node_cores, node_memory, bool(hold),
     )  # fmt: skip
 
 

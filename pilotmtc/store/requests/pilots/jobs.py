@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 from msgspec import Struct
 
-from pilotmtc.model import BatchId, Job, JobReport, PilotId
+from pilotmtc.model import BatchId, PilotId
 from pilotmtc.protocol.base import Changed, Done
+from pilotmtc.protocol.records import Job, JobReport
 from pilotmtc.protocol.steward import BeginSubmit, GetJobs, Jobs, ReportJobs
 from pilotmtc.states import PILOT_FINAL, JobState, PilotState
 from pilotmtc.store.file.pilot_status import move_pilot, pilot_status

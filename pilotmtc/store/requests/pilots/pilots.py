@@ -8,13 +8,14 @@ from pilotmtc.errors import StateError, UsageError
 from pilotmtc.model import PilotId, Result, TaskId
 from pilotmtc.protocol.agent import AttachPilot, EndPilot, Heartbeat, Orders
 from pilotmtc.protocol.base import Changed, Done
-from pilotmtc.protocol.client.pilots import CancelPilot, CreatePilot, DrainPilot, Pilots
+from pilotmtc.protocol.client.pilots import CancelPilot, CreatePilot, DrainPilot, HoldPilot, Pilots
 from pilotmtc.states import PILOT_FINAL, Cause, PilotState
 from pilotmtc.store.file.bounds import check_numbers
 from pilotmtc.store.file.pilot_status import PilotStatus, give_order, move_pilot, pilot_status
 from pilotmtc.store.file.task_status import CLAIMED, HELD, RUNNING, tasks_by_id, tasks_of_pilot
 from pilotmtc.store.file.transaction import Transaction
 from pilotmtc.store.file.values import remove_unused
+from pilotmtc.store.requests.growth import raise_some
 from pilotmtc.store.requests.handlers import handles
 from pilotmtc.store.requests.look.query import pilots_where
 from pilotmtc.store.requests.pilots.reconcile import NOT_HEARD, End, end_of_silent
@@ -36,6 +37,7 @@ _SEE = "UPDATE pilot SET seen_at = ?, busy = ? WHERE id = ? RETURNING cores"
 _TO_CANCEL = f"""SELECT id, attempt FROM task INDEXED BY task_held WHERE pilot_id = ? AND {HELD} AND cancel = 1
     ORDER BY id"""
 _DRAIN = "UPDATE pilot SET drain = 1 WHERE id = ?"
+_HOLD = "UPDATE pilot SET on_hold = ?1 WHERE id = ?2 AND on_hold != ?1"
 _KILL = "UPDATE pilot SET kill = 1 WHERE id = ?"
 _STOP_WATCHING = "UPDATE pilot SET watched = 0 WHERE id = ?"
 # End the pause before a retry of tasks whose time has come.
@@ -190,6 +192,19 @@ def drain_pilot(tx: Transaction, request: DrainPilot) -> Changed:
     return Changed(1)
 
 
+@handles(HoldPilot)
+def hold_pilot(tx: Transaction, request: HoldPilot) -> Changed:
+    """Let the pilot take no more tasks, or let it take some again."""
+    if pilot_status(tx, request.pilot).state in PILOT_FINAL:
+        return Changed(0, 1)
+    if not tx.execute(_HOLD, (request.hold, request.pilot)).rowcount:
+        return Changed(0)
+    tx.activity.event(request.pilot, "was put on hold" if request.hold else "was released")
+    tx.wakeups.changed()
+    tx.wakeups.tasks_ready()
+    return Changed(1)
+
+
 @handles(CancelPilot)
 def cancel_pilot(tx: Transaction, request: CancelPilot) -> Changed:
     """Tell the pilot to end now; without an agent, it ends at once."""
@@ -216,7 +231,13 @@ def cancel_pilot(tx: Transaction, request: CancelPilot) -> Changed:
 def is_due(tx: Transaction) -> bool:
     """Return whether `do_due` has something to do."""
     leases = tx.leases
-    return bool(leases.expired()) or leases.nearly_expired() != leases.silent or _pause_s(tx) <= 0
+    return (
+        bool(leases.expired())
+        or leases.nearly_expired() != leases.silent
+        or _pause_s(tx) <= 0
+        or _start_s(tx) <= 0
+        or bool(tx.caches.raising)
+    )
 
 
 def do_due(tx: Transaction) -> None:
@@ -231,18 +252,29 @@ def do_due(tx: Transaction) -> None:
     now = tx.clock.now()
     if tx.execute(_END_PAUSES, (now, _AT_ONCE)).rowcount:
         tx.wakeups.tasks_ready()
+    if due := [campaign for campaign, at in tx.caches.starts_at.items() if at <= now]:
+        for campaign in due:
+            del tx.caches.starts_at[campaign]
+        tx.wakeups.tasks_ready()
+    for campaign in list(tx.caches.raising):
+        raise_some(tx, campaign)
     tx.execute(_FORGET_REPLIES, (now - _CONTROL_KEPT_S,))
     remove_unused(tx)
 
 
 def nap_s(tx: Transaction) -> float:
     """Return the time until something may be due."""
-    if tx.caches.pending_changes:
+    if tx.caches.pending_changes or tx.caches.raising:
         return 0.0
-    return max(0.0, min([LONGEST_NAP_S, _pause_s(tx), *tx.leases.deadlines_s()]))
+    return max(0.0, min([LONGEST_NAP_S, _pause_s(tx), _start_s(tx), *tx.leases.deadlines_s()]))
 
 
 def _pause_s(tx: Transaction) -> float:
     """Return the time until the first pause before a retry ends."""
     first: float | None = tx.execute(_FIRST_PAUSE).fetchone()[0]
     return LONGEST_NAP_S if first is None else first - tx.clock.now()
+
+
+def _start_s(tx: Transaction) -> float:
+    """Return the time until the first campaign may start tasks for which pilots wait."""
+    return min([LONGEST_NAP_S, *(at - tx.clock.now() for at in tx.caches.starts_at.values())])

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from pilotmtc.model import JobReport
+from pilotmtc.protocol.records import JobReport
 from pilotmtc.states import PILOT_FINAL, Cause, JobState, PilotState
 
 _WALLTIME = ("TIMEOUT", "DEADLINE", "WALLTIME", "TIME LIMIT")

@@ -8,6 +8,8 @@ from pilotmtc.store.file.large_outputs import own_file
 from pilotmtc.store.file.transaction import TASK_STATES, Transaction
 from pilotmtc.store.file.values import leave_some_values, leave_values
 from pilotmtc.store.requests.campaigns import DELETED, check_campaign
+from pilotmtc.store.requests.gates import forget_waits, waiting_for
+from pilotmtc.store.requests.growth import forget_growth
 from pilotmtc.store.requests.handlers import handles
 from pilotmtc.store.requests.steer.slices import Slice, SliceProgress, in_slices
 
@@ -71,6 +73,8 @@ def delete(tx: Transaction, request: DeleteCampaign, progress: SliceProgress) ->
         tx.settle()
         tx.execute(_NO_RUNS, (campaign,))
         tx.execute(_NO_TALLY, (campaign,))
+        forget_waits(tx, campaign)
+        forget_growth(tx, campaign)
         tx.execute(_DELETED, (tx.clock.now(), campaign))
         tx.caches.forget_campaign(campaign)
     return Slice(max(last, 1), len(found), 0, over)
@@ -87,6 +91,11 @@ def _begin(tx: Transaction, request: DeleteCampaign) -> None:
             f"with pilotmtc cancel -c {request.campaign}"
         )
     if not request.keep_results:
+        if waiting := waiting_for(tx, request.campaign):
+            raise UsageError(
+                f"campaign {waiting[0]} waits for campaign {request.campaign}, whose tasks are not all DONE: retry "
+                f"them, or let it wait no more, with pilotmtc edit -c {waiting[0]} --after-campaign none"
+            )
         tx.execute(_CLOSE, (request.campaign,))
 
 

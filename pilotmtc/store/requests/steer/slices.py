@@ -7,7 +7,7 @@ the next one continues. Pending changes are made in the order in which they came
 The table of pending changes is called ``wish``, as in the first version that had it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeVar
 
 import msgspec
@@ -16,12 +16,12 @@ from msgspec import Struct
 from pilotmtc.errors import UsageError
 from pilotmtc.protocol.base import Changed, Reply
 from pilotmtc.protocol.client.campaigns import DeleteCampaign
-from pilotmtc.protocol.client.tasks import Cancel, Edit, Retry
+from pilotmtc.protocol.client.tasks import Cancel, Edit, HoldTasks, Retry
 from pilotmtc.store.file.transaction import Transaction
 from pilotmtc.store.requests.look.filter_sql import Where
 
-SlicedRequest = TypeVar("SlicedRequest", Cancel, Retry, Edit, DeleteCampaign)
-_decode = msgspec.msgpack.Decoder(Cancel | Retry | Edit | DeleteCampaign).decode
+SlicedRequest = TypeVar("SlicedRequest", Cancel, Retry, Edit, HoldTasks, DeleteCampaign)
+_decode = msgspec.msgpack.Decoder(Cancel | Retry | Edit | HoldTasks | DeleteCampaign).decode
 _REPLY = "SELECT reply FROM control WHERE key = ?"
 _KEEP_REPLY = "INSERT INTO control VALUES (?, ?, ?)"
 _IS_PENDING = "SELECT 1 FROM wish WHERE key = ?"
@@ -91,10 +91,8 @@ def next_is_over(tx: Transaction) -> bool:
     return _decode_progress(progress).over
 
 
-def go_on(
-    tx: Transaction, cancel: Act[Cancel], retry: Act[Retry], edit: Act[Edit], delete: Act[DeleteCampaign]
-) -> None:
-    """Make the next slice of the oldest pending change, or write its reply if it is complete."""
+def go_on(tx: Transaction, acts: Mapping[type, Callable[..., Slice]]) -> None:
+    """Make the next slice of the oldest pending change, by the act of its request; or write its reply if it is over."""
     key, body, so_far = tx.execute(_OLDEST).fetchone()
     progress = _decode_progress(so_far)
     if progress.over:
@@ -102,14 +100,7 @@ def go_on(
         _complete(tx, key, progress)
         return
     request = _decode(body)
-    if isinstance(request, Cancel):
-        done = cancel(tx, request, progress)
-    elif isinstance(request, Retry):
-        done = retry(tx, request, progress)
-    elif isinstance(request, Edit):
-        done = edit(tx, request, progress)
-    else:
-        done = delete(tx, request, progress)
+    done = acts[type(request)](tx, request, progress)
     progress = _after(progress, done)
     tx.execute(_KEEP_PROGRESS, (msgspec.msgpack.encode(progress), key))
 

@@ -1,4 +1,4 @@
-"""Cancel, Retry, Edit: what one slice of each does; `slices` calls them."""
+"""Cancel, Retry, Edit, HoldTasks: what one slice of each does; `slices` calls them."""
 
 from collections.abc import Iterable
 from heapq import heapify, heappop, heappush
@@ -8,7 +8,7 @@ import msgspec
 
 from pilotmtc.errors import UsageError
 from pilotmtc.model import CampaignId, PilotId, Resources, TaskId, Template
-from pilotmtc.protocol.client.tasks import Cancel, Edit, Retry
+from pilotmtc.protocol.client.tasks import Cancel, Edit, HoldTasks, Retry
 from pilotmtc.protocol.records import Filter
 from pilotmtc.resources.retry import check_growth
 from pilotmtc.states import TASK_FINAL, TASK_HELD, TaskState
@@ -16,6 +16,7 @@ from pilotmtc.store.attempt_id import attempt_id
 from pilotmtc.store.file.bounds import check_numbers
 from pilotmtc.store.file.pilot_status import give_order
 from pilotmtc.store.file.sql import IN_LIST, id_list, in_states
+from pilotmtc.store.file.task_status import ON_HOLD
 from pilotmtc.store.file.transaction import TASK_STATES, Transaction
 from pilotmtc.store.requests.handlers import handles
 from pilotmtc.store.requests.look.filter_sql import Where
@@ -40,7 +41,10 @@ _REVIVE = """UPDATE task SET state = ?, unmet = ?, failures = 0, crashes = 0, no
     started_at = NULL, cancel = 0 WHERE id = ?"""
 _SUPERSEDE = "INSERT OR IGNORE INTO superseded VALUES (?)"
 _LESS_KNOWN = "UPDATE campaign SET known = known - 1 WHERE id = ? AND EXISTS (SELECT 1 FROM memo WHERE id = ?)"
-_WAIT = f"UPDATE task SET state = {_WAITING:d}, unmet = ?, not_before = NULL, pilot_id = NULL WHERE id = ?"
+_WAIT = f"""UPDATE task SET state = {_WAITING:d}, unmet = ?, pilot_id = NULL,
+    not_before = iif(not_before = {ON_HOLD}, not_before, NULL) WHERE id = ?"""
+_HOLD = f"UPDATE task SET not_before = {ON_HOLD} WHERE id {IN_LIST} AND not_before IS NOT {ON_HOLD}"
+_RELEASE = f"UPDATE task SET not_before = NULL WHERE id {IN_LIST} AND not_before = {ON_HOLD}"
 _COLUMNS = "t.id, t.state, t.attempt, t.campaign_id, t.pilot_id, t.template_id, t.version_id"
 _TASK = f"SELECT {_COLUMNS} FROM task AS t WHERE t.id = ?"
 # Tasks that depend on a given one, and that no pilot has.
@@ -306,6 +310,19 @@ def _changed(need: Resources, changes: dict[str, Any]) -> Resources:
     return new
 
 
+def hold(tx: Transaction, request: HoldTasks, progress: SliceProgress) -> Slice:
+    """Put tasks on hold that no pilot has and that have not ended, or release them."""
+    tasks, last = _next(tx, request.filter, progress)
+    fit = [task.id for task in tasks if task.state in (_WAITING, _READY)]
+    changed = tx.execute(_HOLD if request.hold else _RELEASE, (id_list(fit),)).rowcount
+    if changed:
+        tx.wakeups.changed()
+        if not request.hold:
+            tx.wakeups.tasks_ready()
+    return Slice(last, changed, len(tasks) - len(fit), last >= progress.bound)
+
+
 handles(Cancel)(in_slices(cancel))
 handles(Retry)(in_slices(retry))
 handles(Edit)(in_slices(edit))
+handles(HoldTasks)(in_slices(hold))

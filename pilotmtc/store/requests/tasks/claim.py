@@ -22,6 +22,7 @@ from pilotmtc.store.file.sql import IN_LIST, id_list
 from pilotmtc.store.file.task_status import CLAIMED, HELD, RUNNING, TaskStatus, tasks_by_id
 from pilotmtc.store.file.transaction import Transaction
 from pilotmtc.store.requests.calls import calls_of
+from pilotmtc.store.requests.gates import note_starts, room
 from pilotmtc.store.requests.handlers import handles
 from pilotmtc.store.requests.tasks.dependents import resolve
 from pilotmtc.store.requests.tasks.finish import record
@@ -83,7 +84,7 @@ def claim(tx: Transaction, request: Claim) -> Batch:
     if request.number < tx.leases.newest_claim(request.pilot, status.claim_no):
         return Batch(request.number)  # a late copy: the agent would not learn what it was given
     tx.leases.note_claim(request.pilot, request.number)
-    if status.state is PilotState.DRAINING or status.drain or status.kill:
+    if status.state is PilotState.DRAINING or status.drain or status.kill or status.on_hold:
         return Batch(request.number)
     tasks, limited = _choose(tx, request, status.campaign)
     if not tasks:
@@ -97,6 +98,7 @@ def claim(tx: Transaction, request: Claim) -> Batch:
         attempts.setdefault(task.campaign, []).append(attempt_id(task.id, task.attempt + 1))
     for campaign, taken in attempts.items():
         tx.move_tasks(campaign, TaskState.READY, TaskState.CLAIMED, taken)
+        note_starts(tx, campaign, len(taken))
     tx.execute(_SET_CLAIM_NO, (request.number, request.pilot))
     return _batch(tx, request.number, tasks, calls, 1)
 
@@ -144,7 +146,8 @@ def _batch(tx: Transaction, number: int, tasks: list[ReadyTask], calls: dict[Tas
 def kinds(tx: Transaction, campaign: int | None) -> Iterator[tuple[int, int]]:
     """Yield the (campaign, resources) that have ready tasks, by a step or two in the index for each.
 
-    Campaigns that are on hold are passed over, and without a `campaign` those that are kept for pilots of their own.
+    Campaigns that are on hold or wait for others are passed over, and without a `campaign` those that are kept for
+    pilots of their own.
     """
     low, high = (-1, 1 << 62) if campaign is None else (campaign - 1, campaign)
     while True:
@@ -152,7 +155,7 @@ def kinds(tx: Transaction, campaign: int | None) -> Iterator[tuple[int, int]]:
         if found is None:
             return
         low = found
-        if found in tx.caches.on_hold:
+        if not tx.caches.is_open(found):
             continue
         if campaign is None and (shared := tx.caches.shared_from(found)) != found:
             if shared is None:
@@ -183,20 +186,21 @@ def _choose(tx: Transaction, request: Claim, campaign: int | None) -> tuple[list
         for kind in kinds(tx, campaign)
         if fit(tx.limits.request(kind[1]), capacity) is None and _in_time(tx, kind[1], request)
     ]
-    room = {campaign: tx.may_start(campaign) for campaign, _ in fitting if campaign in tx.caches.max_running}
-    limited = any(most <= 0 for most in room.values())
-    fitting = [kind for kind in fitting if room.get(kind[0], 1) > 0]
+    held_back = tx.caches.max_running.keys() | tx.caches.start_rates.keys()
+    left_of = {campaign: room(tx, campaign) for campaign in {one for one, _ in fitting} & held_back}
+    limited = any(most <= 0 for most in left_of.values())
+    fitting = [kind for kind in fitting if left_of.get(kind[0], 1) > 0]
     asked = {resources: tx.limits.request(resources) for _, resources in fitting}
     free = tx.limits.free() if any(one.units for one in asked.values()) else {}
     passed: set[int] = set()  # resources of which no task is given any more
-    streams = [_ready_tasks(tx, kind, request.limit, passed, room) for kind in fitting]
+    streams = [_ready_tasks(tx, kind, request.limit, passed, left_of) for kind in fitting]
     tasks: list[ReadyTask] = []
     for task in streams[0] if len(streams) == 1 else merge(*streams, key=_order):
         if len(tasks) >= request.limit or len(passed) == len(asked):
             break
         if task.resources in passed:
             continue
-        if room.get(task.campaign, 1) <= 0:
+        if left_of.get(task.campaign, 1) <= 0:
             limited = True
             continue
         need, _, units = asked[task.resources]
@@ -214,23 +218,23 @@ def _choose(tx: Transaction, request: Claim, campaign: int | None) -> tuple[list
         left.add(need, -1)
         for name, amount in units:
             free[name] -= amount
-        if task.campaign in room:
-            room[task.campaign] -= 1
+        if task.campaign in left_of:
+            left_of[task.campaign] -= 1
         tasks.append(task)
     return tasks, limited
 
 
 def _ready_tasks(
-    tx: Transaction, kind: tuple[int, int], limit: int, passed: set[int], room: Mapping[int, float]
+    tx: Transaction, kind: tuple[int, int], limit: int, passed: set[int], left_of: Mapping[int, float]
 ) -> Iterator[ReadyTask]:
-    """Yield ready tasks of a kind in order, until its resources are `passed`, or its campaign has no more `room`.
+    """Yield ready tasks of a kind in order, until its resources are `passed`, or nothing is `left_of` its campaign.
 
     The first one for which there is no room is still yielded, so that it is known that there are more.
     """
     for task in starmap(ReadyTask, tx.execute(_READY_TASKS, (*kind, limit))):
         if kind[1] in passed:
             return
-        full = room.get(kind[0], 1) <= 0
+        full = left_of.get(kind[0], 1) <= 0
         yield task
         if full:
             return

@@ -16,7 +16,8 @@ _PAGE = 1000
 _DEPENDENTS = f"""SELECT d.needs_id, d.task_id, d.well, t.unmet, t.campaign_id, t.attempt
     FROM json_each(?) AS ended CROSS JOIN dependency AS d ON d.needs_id = ended.value
     CROSS JOIN task AS t ON t.id = d.task_id WHERE t.state = {_WAITING:d}"""
-_CHANGE = "UPDATE task SET state = ?, unmet = ? WHERE id = ?"
+_CHANGE = f"""UPDATE task SET state = ?1, unmet = ?2, not_before = iif(?1 = {_SKIPPED:d}, NULL, not_before)
+    WHERE id = ?3"""
 
 
 class _Dependent(NamedTuple):

@@ -19,7 +19,8 @@ from pilotmtc.store.file.sql import IN_LIST, id_list
 from pilotmtc.store.file.task_status import RUNNING, TaskStatus, tasks_by_id
 from pilotmtc.store.file.transaction import Transaction
 from pilotmtc.store.requests.calls import returned
-from pilotmtc.store.requests.campaigns import halt_if_due
+from pilotmtc.store.requests.gates import halt_if_due, meet_if_done
+from pilotmtc.store.requests.growth import note_done, note_growth
 from pilotmtc.store.requests.handlers import handles
 from pilotmtc.store.requests.limits import affordable
 from pilotmtc.store.requests.tasks.dependents import resolve
@@ -156,6 +157,9 @@ def record(
         tx.move_tasks(campaign, old, new, moved)
         if new is TaskState.FAILED:
             halt_if_due(tx, campaign)
+        elif new is _DONE:
+            meet_if_done(tx, campaign)
+            note_done(tx, campaign, moved)
     tx.activity.attempts_ended(pilot, finished, failed)
     tx.executemany(_RECORD, attempts)
     if outputs:
@@ -196,6 +200,7 @@ def _after(tx: Transaction, result: Result, task: TaskStatus, now: float, lost: 
             resources = tx.caches.resources.intern(grown(template, tx.caches.resources.get(before), result.cause))
             if resources != before:
                 tx.execute(_KEEP_BEFORE, (task.id, before))
+                note_growth(tx, task.campaign, task.template, before, resources)
     pilot = None if state is _READY and not lost else task.pilot
     return state, (state, failures, crashes, not_before, pilot, result.task, resources)
 

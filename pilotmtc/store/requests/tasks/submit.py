@@ -14,7 +14,9 @@ from pilotmtc.store.attempt_id import attempt_id
 from pilotmtc.store.file.bounds import check_numbers
 from pilotmtc.store.file.transaction import Transaction
 from pilotmtc.store.requests.calls import check_calls, insert_calls
-from pilotmtc.store.requests.campaigns import DELETED, check_name, limit_running
+from pilotmtc.store.requests.campaigns import DELETED, check_name
+from pilotmtc.store.requests.gates import limit_running, limit_starts, meet_if_done, wait_for
+from pilotmtc.store.requests.growth import learned
 from pilotmtc.store.requests.handlers import handles
 from pilotmtc.store.requests.programs import note_program
 
@@ -87,6 +89,8 @@ def submit(tx: Transaction, request: Submit) -> Submitted:
         tx.execute(_RECEIVE, (received, request.last, first or new, tx.caches.next_task - 1, campaign))
     elif request.last:
         tx.execute(_SEAL, (campaign,))
+    if request.last:
+        meet_if_done(tx, campaign)
     return Submitted(campaign, received, request.last, _first_of(tx, campaign, request))
 
 
@@ -152,6 +156,10 @@ def _find_campaign(tx: Transaction, request: Submit) -> _Campaign:
         tx.caches.share(id_)
     if request.max_running:
         limit_running(tx, id_, request.max_running)
+    if request.start_rate:
+        limit_starts(tx, id_, request.start_rate)
+    if request.after:
+        wait_for(tx, id_, request.after)
     return _Campaign(id_, received=0, sealed=False, first=0, last=0)
 
 
@@ -176,6 +184,7 @@ def _insert(tx: Transaction, request: Submit, rows: tuple[TaskRow, ...], campaig
     templates = [tx.caches.templates.intern(template) for template in request.templates]
     resources = [tx.caches.resources.intern(need) for need in request.resources]
     first = tx.caches.next_task
+    more = learned(tx, campaign)
     states: dict[int, int] = {}
     unmet: dict[int, int] = {}
     edges = _tie(tx, rows, campaign, states, unmet) if any(row.after for row in rows) else []
@@ -186,7 +195,9 @@ def _insert(tx: Transaction, request: Submit, rows: tuple[TaskRow, ...], campaig
                 id_,
                 campaign,
                 templates[row.template],
-                resources[row.resources],
+                more.get((templates[row.template], resources[row.resources]), resources[row.resources])
+                if more
+                else resources[row.resources],
                 states.get(id_, _READY),
                 row.priority,
                 _json(row.params).decode() if row.params else None,
