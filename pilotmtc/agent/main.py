@@ -1,16 +1,16 @@
 """Builds an agent and runs it."""
 
-import argparse
 import logging
 import os
 import resource
-import shutil
 import socket
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from pilotmtc.agent import guard
 from pilotmtc.agent.core.cluster import Cluster
@@ -36,6 +36,7 @@ from pilotmtc.states import PilotState
 from pilotmtc.store.client.client import StoreClient
 from pilotmtc.store.client.connect import connect_store
 from pilotmtc.system import open_files, processes
+from pilotmtc.system.command_words import read_words
 from pilotmtc.system.private_files import make_directory
 
 if TYPE_CHECKING:
@@ -44,23 +45,37 @@ if TYPE_CHECKING:
 _log = logging.getLogger("pilotmtc.agent")
 
 
+class _Asked(Struct, frozen=True):
+    """The words of the agent.
+
+    Attributes
+    ----------
+    pilot, pilot_fd
+        Its number, or where that comes from.
+    guard_fd, alive_fd
+        What its guard passes to it.
+    post_mortem
+        Why the agent has died that it reports for.
+    allocation
+        Run in the foreground of a batch job, on all its nodes.
+    hosts
+        Names of nodes, a file of them, or ``local:N``, instead of a batch job's.
+    """
+
+    store: str
+    directory: Path
+    pilot: int | None = None
+    pilot_fd: int | None = None
+    guard_fd: int | None = None
+    alive_fd: int | None = None
+    post_mortem: str | None = None
+    allocation: bool = False
+    hosts: str = ""
+
+
 def main(argv: Sequence[str]) -> int:
     """Run an agent, or (``--post-mortem``) report for one that was killed; return the exit code."""
-    parser = argparse.ArgumentParser(prog="pilotmtc.agent", description=__doc__)
-    parser.add_argument("--store", required=True)
-    parser.add_argument("--pilot", type=int)
-    parser.add_argument("--pilot-fd", type=int, help="where its number comes from, instead of --pilot")
-    parser.add_argument("--directory", required=True, type=Path)
-    parser.add_argument("--guard-fd", type=int)
-    parser.add_argument("--alive-fd", type=int)
-    parser.add_argument("--post-mortem", metavar="REASON")
-    parser.add_argument(
-        "--allocation", action="store_true", help="run in the foreground of a batch job, on all its nodes"
-    )
-    parser.add_argument(
-        "--hosts", default="", help="names of nodes, a file of them, or local:N, instead of a batch job's"
-    )
-    asked = parser.parse_args(argv)
+    asked = read_words(argv, _Asked)
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%FT%T"
     )
@@ -103,6 +118,8 @@ def _told(fd: int | None, directory: Path) -> PilotId | None:
         return None
     except OSError as error:
         raise ConfigError(f"the pilot's directory {directory} cannot be used: {error.strerror}") from error
+    import shutil
+
     shutil.rmtree(directory, ignore_errors=True)  # which holds an empty log
     return None
 

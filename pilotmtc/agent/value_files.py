@@ -9,7 +9,6 @@ import contextlib
 import errno
 import logging
 import os
-import shutil
 import stat
 from collections import Counter
 from collections.abc import Iterable
@@ -209,6 +208,8 @@ class ValueFiles:
         """Remove all, but for values that are to `keep`: the store does not have them yet."""
         kept = set(keep)
         if self._memory is not None:
+            import shutil
+
             shutil.rmtree(self._memory, ignore_errors=True)
         if not kept:
             remove(self.directory.parent)
@@ -252,6 +253,10 @@ def without_value(result: Result, why: str) -> Result:
 def remove(directory: Path) -> None:
     """Remove the values of the pilot that has `directory`."""
     values = directory / VALUES
+    if not os.path.lexists(values):
+        return
+    import shutil
+
     try:
         shutil.rmtree(values)
     except FileNotFoundError:

@@ -4,7 +4,6 @@ Requests go out without waiting, parts of several values by turns and some ahead
 node refuses is tried again for a while.
 """
 
-import hashlib
 import logging
 import os
 from collections import deque
@@ -17,6 +16,7 @@ from pilotmtc.model import Call, Function, PilotId, Result, TaskId
 from pilotmtc.protocol.agent import Batch
 from pilotmtc.protocol.values import PART_BYTES, GetValue, PutValue, ValuePart, ValueStatus
 from pilotmtc.states import Cause
+from pilotmtc.system.digests import sha256
 
 FIRST_BYTES = 64 << 10  # are asked for before it is known how large a value is, and whether there is a file to link
 _UNDER_WAY_BYTES = 4 << 20  # each way: claims and results are not to wait for long behind that
@@ -58,7 +58,7 @@ class _Fetch:
         self.size = -1
         self.at = self.asked = 0
         self.early: dict[int, bytes] = {}
-        self.hash = hashlib.sha256()
+        self.hash = sha256()
 
 
 class _Upload:

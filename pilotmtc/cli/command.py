@@ -9,6 +9,7 @@ import click
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+    from pilotmtc.model import PilotDescription
     from pilotmtc.session import Session
 
 EXIT_TASKS_FAILED = 1
@@ -196,13 +197,15 @@ def typed(names: Container[str]) -> list[str]:
 
 
 @contextmanager
-def open_session(*, makes: bool = False) -> "Iterator[Session]":
+def open_session(*, makes: bool = False, pilot: "PilotDescription | None" = None) -> "Iterator[Session]":
     """Yield a session with the store that was given.
 
     Parameters
     ----------
     makes
         Whether to create the given store if it does not exist; the default store is always created.
+    pilot
+        What the command will run on this machine: its agent is started at once.
 
     Raises
     ------
@@ -210,14 +213,17 @@ def open_session(*, makes: bool = False) -> "Iterator[Session]":
         If it does not exist and must not be created.
     """
     from pilotmtc.errors import NoProgram
-    from pilotmtc.session import Session
+    from pilotmtc.session.ahead import Ahead
     from pilotmtc.session.stores import expect_store
 
     if not makes:
         expect_store(click.get_current_context().ensure_object(GlobalOptions).store, site_word())
     try:
-        with Session(store_word(), site=site_word()) as session:
-            yield session
+        with Ahead(store_word(), site_word(), pilot) as ahead:
+            from pilotmtc.session import Session  # while the server starts
+
+            with Session(store_word(), site=site_word(), ahead=ahead) as session:
+                yield session
     except NoProgram as error:
         site = site_word()
         if site != "local" and click.get_current_context().ensure_object(GlobalOptions).store is None:

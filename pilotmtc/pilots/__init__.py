@@ -5,12 +5,11 @@ import os
 from msgspec import structs
 
 from pilotmtc.model import Pilot, PilotDescription
-from pilotmtc.pilots.batch import scheduler_environ, start_queued
 from pilotmtc.pilots.local import AgentAhead, start_local
 from pilotmtc.store.interface import Store
 from pilotmtc.store.location import locate
 
-__all__ = ["AgentAhead", "start", "start_local", "start_queued"]
+__all__ = ["AgentAhead", "start", "start_local"]
 
 _LOCAL_WAIT_S = 10.0
 _QUEUED_WAIT_S = 30.0
@@ -21,6 +20,8 @@ def start(
 ) -> Pilot:
     """Start a pilot from its description; see `start_local` and `start_queued`."""
     if description.scheduler:
+        from pilotmtc.pilots.batch import scheduler_environ, start_queued  # a pilot on this machine needs none
+
         if locate(url).target is None:
             description = structs.replace(description, environ=scheduler_environ(os.environ))
         return start_queued(store, description, _QUEUED_WAIT_S if wait_s is None else wait_s)

@@ -1,7 +1,6 @@
 """Starting a pilot through a scheduler, which the store's server asks."""
 
 import os
-import secrets
 import time
 from collections.abc import Iterable, Mapping, MutableMapping
 
@@ -87,7 +86,7 @@ def start_queued(store: Store, description: PilotDescription, wait_s: float = 30
         If the scheduler has no option for a field; no pilot is created then.
     """
     refuse_unmapped(description)
-    key = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+    key = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(3).hex()}"
     pilot = store.call(CreatePilot(key, description)).pilots[0]
     until = time.monotonic() + wait_s
     while pilot.state is PilotState.NEW and not pilot.trouble and time.monotonic() < until:

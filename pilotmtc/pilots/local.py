@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import secrets
 import select
 import sys
 import time
@@ -56,7 +55,7 @@ class AgentAhead:
     """
 
     def __init__(self, url: str) -> None:
-        self.key = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+        self.key = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(3).hex()}"
         self.used = False
         place = locate(url)
         self.directory = Path(place.directory) / "pilots" / self.key

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Unpack
+from typing import TYPE_CHECKING, Literal, Unpack
 
 from pilotmtc.campaign.submit import NO_OPTIONS, TaskSpec
 from pilotmtc.errors import PilotMTCError, UsageError
@@ -45,6 +45,9 @@ from pilotmtc.store.client.connect import connect_store
 from pilotmtc.store.interface import Store
 from pilotmtc.transport.link import Ask
 
+if TYPE_CHECKING:
+    from pilotmtc.session.ahead import Ahead
+
 
 class Session(Functions, Queries, Steering, Maintenance):
     """A store, and everything that can be done with it. Threads may share a session.
@@ -61,6 +64,8 @@ class Session(Functions, Queries, Steering, Maintenance):
     ask
         Called to ask for passwords and codes, with prompts and whether each answer may be shown; None: ask on the
         terminal.
+    ahead
+        What was started for it before.
 
     Raises
     ------
@@ -84,11 +89,15 @@ class Session(Functions, Queries, Steering, Maintenance):
         site: str = LOCAL,
         patience_s: float | None = 60.0,
         ask: Ask | None = None,
+        ahead: "Ahead | None" = None,
     ) -> None:
         self._site = site
+        self._ahead = ahead
         if store is None or isinstance(store, str | Path):
             where = find_store(store, site)
-            self._client: StoreClient | None = connect_store(where.url, patience_s=patience_s, ask=ask)
+            self._client: StoreClient | None = connect_store(
+                where.url, patience_s=patience_s, ask=ask, ahead=None if ahead is None else ahead.server
+            )
             self._link = StoreLink(self._client, where.url)
         else:
             self._client = None
@@ -325,6 +334,7 @@ class Session(Functions, Queries, Steering, Maintenance):
         return Run(
             self._link, tasks, name=name, campaign=found, pilot=pilot, outputs=outputs, keep_order=keep_order,
             live=live, any_pilot=any_pilot, retry_failed=retry_failed, halt=halt,
+            ahead=None if self._ahead is None else self._ahead.agent,
         )  # fmt: skip
 
     # -- steering ---------------------------------------------------------------------------------------------

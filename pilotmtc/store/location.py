@@ -1,6 +1,5 @@
 """Where a store is: from a path, a URL or the environment to a `StoreLocation`."""
 
-import hashlib
 import os
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from msgspec.structs import replace
 from pilotmtc.errors import ConfigError, PilotMTCError
 from pilotmtc.protocol.frames import Failure, error_of
 from pilotmtc.store import serve
+from pilotmtc.system.digests import sha256
 from pilotmtc.transport.ssh.url import SshTarget, parse_url
 
 VARIABLE = "PILOTMTC_STORE"
@@ -40,7 +40,7 @@ class StoreLocation(Struct, frozen=True):
             return f"{self.path}.d"
         # Host, user, port and file identify the store; options of the URL may change.
         name = f"{self.target.user}@{self.target.host}:{self.target.port}{self.path}"
-        digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+        digest = sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:12]
         return os.path.join(os.path.expanduser(_data_home()), "pilotmtc", "remote", f"{self.target.host}-{digest}.d")
 
 

@@ -6,7 +6,6 @@ file, not on its name.
 
 import os
 import stat
-import tempfile
 from pathlib import Path
 
 from pilotmtc.errors import ConfigError
@@ -111,6 +110,8 @@ def _seen_as(directory: str, found: int) -> int:
     """Return the owner of new files in `directory`: some file systems show another owner than this user."""
     if found == os.geteuid():
         return found
+    import tempfile
+
     try:
         with tempfile.TemporaryFile(dir=directory) as probe:
             return os.fstat(probe.fileno()).st_uid

@@ -1,6 +1,5 @@
 """Compiles templates: what expands them is made once, and then called for each attempt of each task."""
 
-import difflib
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -62,6 +61,8 @@ def _unknown(hole: Hole, fields: list[str], where: str) -> UsageError:
         there = f"there is only {{{fields[0]}}}"
     else:
         there = f"there are {len(fields)}: " + ", ".join(fields[:20]) + (" ..." if len(fields) > 20 else "")
+    import difflib  # for faults only
+
     close = difflib.get_close_matches(name, [*fields, *BUILTINS], 1)
     meant = f"; did you mean {{{close[0]}{hole.change}}}?" if close else ";"
     if not close and all(field.isdecimal() for field in fields):

@@ -4,7 +4,6 @@ import contextlib
 import os
 import socket
 import subprocess
-import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from typing import IO, Protocol
@@ -38,7 +37,7 @@ def open_process(argv: Sequence[str], env: Mapping[str, str] | None = None) -> P
         If it cannot be started.
     """
     ours, theirs = socket.socketpair()
-    stderr: IO[bytes] = tempfile.TemporaryFile(prefix="pilotmtc-")  # noqa: SIM115 -- lives as long as the channel
+    stderr: IO[bytes] = open(os.memfd_create("pilotmtc"), "r+b")  # noqa: SIM115 -- lives as long as the channel
     try:
         with theirs:
             child = subprocess.Popen(

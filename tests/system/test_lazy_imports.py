@@ -56,3 +56,19 @@ def test_client_of_a_local_store_leaves_ssh_and_sqlite_alone(tmp_path: Path) -> 
     assert imported(user, "status") & HEAVY == set()
     assert imported(user, "run", "-q", "true") & (HEAVY - {"rich"}) == set()
     user.wait_alone()
+
+
+@pytest.mark.parametrize(
+    ("module", "spared"),
+    [
+        ("pilotmtc.agent.main", {"argparse", "difflib", "hashlib", "inspect", "random", "shutil", "tempfile", "zmq"}),
+        ("pilotmtc.store.server.__main__", {"argparse", "difflib", "hashlib", "inspect", "random", "subprocess"}),
+    ],
+)
+def test_program_that_waits_for_work_has_only_what_it_needs(module: str, spared: set[str]) -> None:
+    """Half of the time to a first result is imports, and agents are many."""
+    words = f"from pilotmtc.boot import settle_path; settle_path(); import {module}, sys; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-E", "-P", "-c", words], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert spared & set(done.stdout.split()) == set()

@@ -5,10 +5,8 @@ starts and stops what it is told, and sends results until the agent has confirme
 agent it ends its tasks and leaves. It imports msgspec, zmq and little else: thousands may start from one file system.
 """
 
-import argparse
 import logging
 import os
-import secrets
 import select
 import signal
 import socket
@@ -22,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 
 import zmq
+from msgspec import Struct
 
 from pilotmtc.agent import guard
 from pilotmtc.agent.core import events as c
@@ -52,6 +51,7 @@ from pilotmtc.model import PilotId, Resources, Result, TaskId, Template
 from pilotmtc.protocol.records import OutputTail
 from pilotmtc.states import Cause
 from pilotmtc.system import open_files, processes
+from pilotmtc.system.command_words import read_words
 from pilotmtc.system.locale import speak_utf8
 from pilotmtc.system.streams import keep_exit_code
 
@@ -74,16 +74,20 @@ _KILLED = (signal.SIGTERM, signal.SIGKILL)
 _log = logging.getLogger("pilotmtc.agent")
 
 
+class _Asked(Struct, frozen=True):
+    """The words of a node worker: where its agent is, its node's name, and what its guard passes to it."""
+
+    contact: Path
+    name: str = ""
+    guard_fd: int | None = None
+    alive_fd: int | None = None
+
+
 def main(argv: Sequence[str]) -> int:
     """Run a node worker; return the exit code."""
     speak_utf8()
     keep_exit_code()
-    parser = argparse.ArgumentParser(prog="pilotmtc.agent.crews.worker", description=__doc__)
-    parser.add_argument("contact", type=Path)
-    parser.add_argument("--name", default="")
-    parser.add_argument("--guard-fd", type=int)
-    parser.add_argument("--alive-fd", type=int)
-    asked = parser.parse_args(argv)
+    asked = read_words(argv, _Asked, "contact")
     guard.keep(asked.guard_fd, asked.alive_fd)
     name = asked.name or os.environ.get("SLURMD_NODENAME") or socket.gethostname()
     logging.basicConfig(
@@ -136,7 +140,7 @@ class Worker:
             _log.warning("%s", own.note)
         gpu_count = contact.gpus or gpus.count(os.environ)
         memory = contact.memory_bytes or allowance.memory(processes.machine_memory(), os.environ, asked)
-        self._hello = WorkerReady(secrets.randbits(62), name, own.cores, gpu_count, memory)
+        self._hello = WorkerReady(int.from_bytes(os.urandom(8)) >> 2, name, own.cores, gpu_count, memory)
         self._line = NumberedLine(self._hello.birth, ToWorker)
         self._welcome = False
         self._told = False  # that this node is unfit

@@ -4,7 +4,6 @@ import contextlib
 import fcntl
 import os
 import socket
-import tempfile
 from collections import deque
 from pathlib import Path
 
@@ -265,6 +264,8 @@ def _given(value: Value) -> tuple[int, bytes]:
 
 def _file() -> int:
     """Return a file without a name; each write goes to its end, wherever that is by then."""
+    import tempfile
+
     with tempfile.TemporaryFile(buffering=0) as file:
         fd = fcntl.fcntl(file.fileno(), fcntl.F_DUPFD_CLOEXEC, _ABOVE)
     fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_APPEND)

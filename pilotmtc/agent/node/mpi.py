@@ -9,8 +9,6 @@ import functools
 import os
 import re
 import shlex
-import shutil
-import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -60,7 +58,7 @@ def way(env: Mapping[str, str]) -> str:
         raise LaunchError(f"{WISH}={wish} is none of {SRUN}, {MPIEXEC}, {RANKS}")
     if _mpiexec(path):
         return MPIEXEC
-    return SRUN if "SLURM_JOB_ID" in env and shutil.which(SRUN, path=path) else RANKS
+    return SRUN if "SLURM_JOB_ID" in env and _which(SRUN, path=path) else RANKS
 
 
 def command(
@@ -137,7 +135,7 @@ def _gpus(slot: Slot, names: Mapping[str, tuple[str, ...]], here: str) -> str:
 
 def _program(how: str, path: str | None, because: str = "") -> str:
     """Return the full path of an MPI launcher."""
-    found = shutil.which(how, path=path)
+    found = _which(how, path=path)
     program = _mpiexec(path) if how == MPIEXEC else found
     if program is None and found is not None:
         raise LaunchError(f"{because}{found} belongs to no MPI that is known here, such as Open MPI or MPICH")
@@ -149,10 +147,16 @@ def _program(how: str, path: str | None, because: str = "") -> str:
 def _mpiexec(path: str | None) -> str | None:
     """Return the first mpiexec of a known MPI: OpenPBS and others have other programs with this name."""
     for directory in (os.defpath if path is None else path).split(os.pathsep):
-        program = shutil.which(MPIEXEC, path=directory or os.curdir)
+        program = _which(MPIEXEC, path=directory or os.curdir)
         if program is not None and _kind(program):
             return program
     return None
+
+
+def _which(program: str, *, path: str | None) -> str | None:
+    import shutil  # only wide tasks need it
+
+    return shutil.which(program, path=path)
 
 
 @functools.lru_cache(maxsize=64)
@@ -182,6 +186,8 @@ def remedy(stderr: bytes) -> str | None:
 
 
 def _said(*argv: str) -> str:
+    import subprocess
+
     try:
         done = subprocess.run(
             argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_VERSION_S, check=False

@@ -76,6 +76,8 @@ class Run:
         End when so many tasks have failed, or such a part of them: 5 or ``"10%"``. What is left stays on hold.
     start
         Starts a pilot.
+    ahead
+        An agent for it that was started before.
 
     Attributes
     ----------
@@ -102,6 +104,7 @@ class Run:
         retry_failed: bool = False,
         halt: str | int | None = None,
         start: Callable[..., Pilot] = start_pilot,
+        ahead: AgentAhead | None = None,
     ) -> None:
         self.campaign = campaign
         self.interrupted = False
@@ -111,6 +114,7 @@ class Run:
         self._any_pilot = any_pilot
         self._halt = None if halt is None else parse_halt(halt)
         self._start = start
+        self._ahead = ahead
         self._live = LiveOutput(link) if live and outputs else None
         self._ended = EndedTasks(link, outputs=outputs, keep_order=keep_order)
         self._submission = Submission(
@@ -153,7 +157,7 @@ class Run:
         if self._description.scheduler or self._start is not start_pilot:
             yield None
             return
-        with contextlib.closing(AgentAhead(self._link.url)) as ahead:
+        with contextlib.closing(self._ahead or AgentAhead(self._link.url)) as ahead:
             yield ahead
 
     def _events(self, ahead: AgentAhead | None) -> Iterator[RunEvent]:

@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -151,6 +150,8 @@ def _append(file: Path, line: bytes) -> None:
 
 def _replace(file: Path, data: bytes, seen: tuple[int, ...] | None) -> bool:
     """Replace the file with `data` unless it has changed since it was `seen`; return whether it was replaced."""
+    import tempfile
+
     mode = file.stat().st_mode & 0o7777
     descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
     try:

@@ -7,12 +7,8 @@ key without ``STORE.d/keys/NAME.pub`` is refused, because an SSH connection may 
 
 import base64
 import contextlib
-import hashlib
 import os
 import re
-import shutil
-import subprocess
-import tempfile
 from pathlib import Path
 
 from pilotmtc.boot import program
@@ -20,6 +16,7 @@ from pilotmtc.errors import ConfigError, UsageError
 from pilotmtc.protocol.records import Key
 from pilotmtc.store.access import authorized_keys
 from pilotmtc.system import private_files
+from pilotmtc.system.digests import sha256
 from pilotmtc.transport.ssh.url import quote_word
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -172,7 +169,7 @@ def _shown(private: Path) -> Path:
 
 def _mark(store_path: str | Path, name: str) -> bytes:
     """Return the comment of the key's line, which is unique to this store and key."""
-    store = hashlib.sha256(os.fsencode(os.path.realpath(store_path))).hexdigest()[:16]
+    store = sha256(os.fsencode(os.path.realpath(store_path))).hexdigest()[:16]
     return f"pilotmtc:{store}:{name}".encode()
 
 
@@ -190,6 +187,9 @@ def _command(store_path: str | Path, name: str) -> str:
 
 def _pair(private: Path) -> bytes:
     """Make the private part if it does not exist; return the public part."""
+    import shutil
+    import tempfile
+
     directory = private.parent
     try:
         private_files.make_below(directory.parent, directory)
@@ -212,6 +212,8 @@ def _pair(private: Path) -> bytes:
 
 
 def _keygen(*words: str) -> bytes:
+    import subprocess  # most servers make no keys
+
     try:
         done = subprocess.run(
             ["ssh-keygen", "-q", *words],
@@ -237,7 +239,7 @@ def _public_of(private: Path) -> bytes:
 
 def _key(private: Path, public: bytes, *, authorized: bool) -> Key:
     try:
-        digest = hashlib.sha256(base64.b64decode(public, validate=True)).digest()
+        digest = sha256(base64.b64decode(public, validate=True)).digest()
         fingerprint = f"SHA256:{base64.b64encode(digest).decode().rstrip('=')}" if public else ""
     except ValueError:  # the line is damaged
         fingerprint = ""

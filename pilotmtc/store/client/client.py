@@ -4,7 +4,6 @@ import concurrent.futures
 import logging
 import math
 import os
-import random
 import threading
 import time
 import weakref
@@ -231,6 +230,8 @@ class StoreClient:
             # A connection with answers is good. After one without, the pause grows: a server that dies with each
             # request must not be started a hundred times per second.
             backoff_s = _BACKOFF_S if answered else min(max(2 * backoff_s, _BACKOFF_S), _BACKOFF_MAX_S)
+            import random
+
             self._closed.wait(backoff_s * random.uniform(0.5, 1.0))
             while refused and not self._more.wait(60.0):
                 pass  # there is no need to reconnect before the next request

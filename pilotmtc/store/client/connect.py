@@ -1,14 +1,11 @@
 """Opening a store by its URL."""
 
 import functools
-import os
-import sys
 from collections.abc import Callable
 
-from pilotmtc.errors import UsageError
 from pilotmtc.model import PilotId
-from pilotmtc.store import serve
 from pilotmtc.store.client.client import Connectors, StoreClient
+from pilotmtc.store.client.local import ServerAhead, serve_words
 from pilotmtc.store.client.moved import MovedStore
 from pilotmtc.store.client.remote import RemoteStore
 from pilotmtc.store.location import locate
@@ -19,13 +16,18 @@ from pilotmtc.transport.process import open_process
 
 
 def connect_store(
-    url: str | None = None, *, patience_s: float | None = 60.0, ask: Ask | None = None, pilot: PilotId | None = None
+    url: str | None = None,
+    *,
+    patience_s: float | None = 60.0,
+    ask: Ask | None = None,
+    pilot: PilotId | None = None,
+    ahead: ServerAhead | None = None,
 ) -> StoreClient:
     """Return a client of the store at `url` (default: the user's store); its server is started if necessary.
 
     On another host (``ssh://``), this logs in first; `ask` asks the user for passwords and codes (default: on the
-    terminal). An agent passes its `pilot`. It does not create a store that does not exist, and neither does a client
-    that was connected before.
+    terminal). `ahead` is a connection that was made before. An agent passes its `pilot`. It does not create a store
+    that does not exist, and neither does a client that was connected before.
 
     Raises
     ------
@@ -58,16 +60,15 @@ def connect_store(
             follow=followed.connect,
             pilot=pilot,
         )
-    if not sys.executable:
-        raise UsageError("pilotmtc needs sys.executable to start its server")
-    argv = [sys.executable, "-I", "-S", os.path.abspath(serve.__file__), location.path]
-    existing = [*argv, EXISTING]
+    argv = serve_words(location.path)
+    existing = serve_words(location.path, EXISTING)
 
-    def connectors(words: list[str] = existing) -> Connectors:
+    def connectors(words: list[str] = existing, ahead: ServerAhead | None = None) -> Connectors:
         followed = MovedStore(location, ask=ask)
-        return Connectors(lambda: open_process(words), followed.connect, followed.close)
+        opened = open_process if ahead is None else ahead.open
+        return Connectors(lambda: opened(words), followed.connect, followed.close)
 
-    connect, follow, on_close = connectors(argv if pilot is None else existing)
+    connect, follow, on_close = connectors(argv if pilot is None else existing, ahead)
     return StoreClient(
         connect,
         lambda: open_process(existing),

@@ -3,12 +3,12 @@
 import sqlite3
 from bisect import bisect_left
 from collections.abc import Callable
-from hashlib import blake2b
 from typing import Final, Generic, TypeVar
 
 import msgspec
 
 from pilotmtc.model import Program, Resources, Template
+from pilotmtc.system.digests import blake2b
 
 KEPT = 2_000  # records of each kind
 # Ids are not used again: agents may still have tasks of a campaign that was deleted.

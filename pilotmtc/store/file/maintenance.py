@@ -6,7 +6,6 @@ they use the server's connection, in steps between which it does its work.
 
 import contextlib
 import os
-import secrets
 import sqlite3
 import stat
 import time
@@ -61,7 +60,7 @@ def snapshot_file(path: Path, target: Path, owner: sqlite3.Connection | None = N
     """
     target = Path(os.path.abspath(target.expanduser()))
     _refuse(path, target)
-    part = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
+    part = target.with_name(f".{target.name}.{os.urandom(8).hex()}.part")
     try:
         os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         with _source(path, owner) as source, contextlib.closing(sqlite3.connect(part, isolation_level=None)) as copy:

@@ -7,20 +7,23 @@ cannot remove what the next one keeps.
 
 import contextlib
 import errno
-import hashlib
 import logging
 import os
-import secrets
 import threading
 import time
 from collections.abc import Collection, Iterator
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pilotmtc.errors import ConfigError, StoreError, UsageError, shown
 from pilotmtc.store.live.participant import Staged
 from pilotmtc.system import private_files
+from pilotmtc.system.digests import sha256, sha256_of_file
 from pilotmtc.units import format_memory
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
 
 log = logging.getLogger("pilotmtc.store.server")
 
@@ -39,10 +42,10 @@ def values_directory(store: str) -> str:
 class _Upload:
     """A value that has come in part."""
 
-    def __init__(self, part: str, found: "hashlib._Hash | None" = None, received: int = 0) -> None:
+    def __init__(self, part: str, found: "_Hash | None" = None, received: int = 0) -> None:
         self.part = part
         self.received = received
-        self.hash = found or hashlib.sha256()
+        self.hash = found or sha256()
         self.touched_at = time.monotonic()
 
 
@@ -153,7 +156,7 @@ class ValueFiles(Staged):
                 return True
             try:
                 with os.fdopen(private_files.open_file(part, os.O_RDONLY), "rb") as file:
-                    found = hashlib.file_digest(file, "sha256")
+                    found = sha256_of_file(file)
                     upload = _Upload(part, found, os.fstat(file.fileno()).st_size)
             except FileNotFoundError:  # a server that has just begun removes parts
                 return False
@@ -252,7 +255,7 @@ class ValueFiles(Staged):
 
 def part_name(digest: str) -> str:
     """Return a new name for a file of a value."""
-    return f"{digest}-{secrets.token_hex(4)}"
+    return f"{digest}-{os.urandom(4).hex()}"
 
 
 def make_part(parts: str, path: str, size: int) -> int:
@@ -335,7 +338,7 @@ def absent(store: str, files: Iterator[tuple[str, str, int]]) -> Iterator[str]:
                 found = os.fstat(file.fileno()).st_size
                 if found != size:
                     yield f"{path}, which holds a value of {size} bytes, has {found}"
-                elif hashlib.file_digest(file, "sha256").hexdigest() != digest:
+                elif sha256_of_file(file).hexdigest() != digest:
                     yield f"{path}, which holds a value, is not as it was written"
         except FileNotFoundError:
             yield f"{path}, which holds a value of {format_memory(size)}, is gone"

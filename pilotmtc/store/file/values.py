@@ -1,6 +1,5 @@
 """Values by their digests, in rows: small ones whole, of large ones where their files are; and who uses them."""
 
-import hashlib
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -10,6 +9,7 @@ from pilotmtc.errors import UsageError, shown
 from pilotmtc.store.file.sql import IN_LIST, id_list
 from pilotmtc.store.file.transaction import Transaction
 from pilotmtc.store.file.value_files import absent
+from pilotmtc.system.digests import sha256
 
 ROW_BYTES = 128 << 10  # of a value in a row: below that, a file of its own costs more than it saves
 UNUSED_S = 7 * 86400.0  # what no campaign uses is kept so long: an upload, or a link that is down, may take its time
@@ -85,7 +85,7 @@ def keep_data(tx: Transaction, digest: str, data: bytes) -> StoredValue:
         If it is not what its digest says.
     """
     expected = digest_bytes(digest)
-    if hashlib.sha256(data).digest() != expected:
+    if sha256(data).digest() != expected:
         raise UsageError(f"the value {digest} is not what its digest says: put it again from the beginning")
     return StoredValue(*tx.execute(_KEEP, (expected, len(data), data, None, tx.clock.now())).fetchone())
 
@@ -155,7 +155,7 @@ def file_names(connection: sqlite3.Connection) -> set[str]:
 def wrong_values(connection: sqlite3.Connection, store: str) -> Iterator[str]:
     """Yield messages about values that are gone, or not what their digests say."""
     for digest, size, data in connection.execute(_ROWS):
-        if len(data) != size or hashlib.sha256(data).digest() != digest:
+        if len(data) != size or sha256(data).digest() != digest:
             yield f"the value {digest.hex()} is not what its digest says"
     yield from absent(store, iter(connection.execute(_FILES)))
 

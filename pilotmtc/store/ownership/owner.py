@@ -13,7 +13,6 @@ import contextlib
 import enum
 import logging
 import os
-import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -193,7 +192,7 @@ def look(directory: str) -> Seen:
     OSError
         If the file system fails.
     """
-    scratch = os.path.join(directory, f"look-{secrets.token_hex(8)}")
+    scratch = os.path.join(directory, f"look-{os.urandom(8).hex()}")
     os.close(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     os.unlink(scratch)
     number = highest(directory)
@@ -350,7 +349,7 @@ def claim(store: str, seen: Seen, here: Host, renew_s: float, stop: Callable[[],
     """
     directory = owner_directory(store)
     began = _boot_time()
-    record = Record(here, os.getpid(), started_at(os.getpid()), secrets.token_hex(16), renew_s)
+    record = Record(here, os.getpid(), started_at(os.getpid()), os.urandom(16).hex(), renew_s)
     number = seen.number + 1
     path = os.path.join(directory, str(number))
     try:

@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import os
-import shutil
 import sqlite3
 import time
 from collections.abc import Callable
@@ -157,6 +156,8 @@ def _replace_file(store: str, lease: Lease, host: str, tell: Tell) -> None:
     size_bytes = sum(os.stat(path).st_size for path in (store, f"{store}-wal") if os.path.exists(path))
     log.info("copying %s (%d bytes), which %s may still have open", store, size_bytes, host)
     tell("wait", f"taking {store} over from {host}: copying {format_memory(size_bytes)}")
+    import shutil
+
     try:
         # First the file, then its log: what moves from the log to the file meanwhile is in the copy of the log as well.
         for suffix in ("", "-wal"):

@@ -1,6 +1,5 @@
 """What calls of functions add to the requests about tasks: checks, arguments, results."""
 
-import hashlib
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -15,6 +14,7 @@ from pilotmtc.store.file.sql import id_list
 from pilotmtc.store.file.transaction import TASK_STATES, Transaction
 from pilotmtc.store.file.values import find_value, keep_data, use_value, use_values
 from pilotmtc.store.requests.handlers import handles
+from pilotmtc.system.digests import sha256
 
 MAX_INPUTS = 10_000
 TEXT_CHARS = 1_000  # of a result's text
@@ -160,7 +160,7 @@ def _given(tx: Transaction, inputs: Sequence[TaskId], campaign: int) -> tuple[Va
     for task in inputs:
         value = found.get(task, Value())
         if len(value.data) > max(left, _SHORT_BYTES):
-            digest = hashlib.sha256(value.data).hexdigest()
+            digest = sha256(value.data).hexdigest()
             use_value(tx, find_value(tx, digest) or keep_data(tx, digest, value.data), campaign)
             value = Value(digest=digest, size=value.size)
         left -= len(value.data)
@@ -187,7 +187,7 @@ def get_calls(tx: Transaction, request: GetCalls) -> KnownCalls:
 
 
 def _digest_of(value: Value) -> bytes:
-    return bytes.fromhex(value.digest) if value.digest else hashlib.sha256(value.data).digest()
+    return bytes.fromhex(value.digest) if value.digest else sha256(value.data).digest()
 
 
 def returned(tx: Transaction, key: int, campaign: int, result: Result) -> tuple[Result, Row | None]:

@@ -1,6 +1,5 @@
 """What tasks run: looking at programs, and noting what was seen."""
 
-import hashlib
 import os
 import pwd
 import socket
@@ -15,6 +14,7 @@ from pilotmtc.protocol.client.programs import CampaignProgram, GetProgram, LookA
 from pilotmtc.store.file.transaction import Transaction
 from pilotmtc.store.requests.campaigns import check_campaign
 from pilotmtc.store.requests.handlers import StoreFile, handles, handles_in_thread
+from pilotmtc.system.digests import sha256
 from pilotmtc.system.git import revision
 from pilotmtc.template.programs import files_of
 
@@ -54,7 +54,7 @@ def _digest(path: str) -> str:
     with open(path, "rb", opener=_opener) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(0, "it is not a plain file")
-        found = hashlib.sha256()
+        found = sha256()
         while block := file.read(_BLOCK_BYTES):
             found.update(block)
     return found.hexdigest()

@@ -3,7 +3,6 @@
 One process owns the store's file (`file`) and serves it to all clients (`loop`).
 """
 
-import argparse
 import contextlib
 import logging
 import os
@@ -12,11 +11,14 @@ import socket
 import sys
 from collections.abc import Sequence
 
+from msgspec import Struct
+
 from pilotmtc.errors import PilotMTCError
 from pilotmtc.store.ownership.takeover import ServedHere
 from pilotmtc.store.serve import close_inherited
 from pilotmtc.store.server.loop import LINGER_S, Server
 from pilotmtc.system import open_files
+from pilotmtc.system.command_words import read_words
 from pilotmtc.system.locale import speak_utf8
 from pilotmtc.system.streams import keep_exit_code
 
@@ -25,14 +27,28 @@ log = logging.getLogger("pilotmtc.store.server")
 LINGER_VARIABLE = "PILOTMTC_SERVER_LINGER_S"
 
 
+class _Options(Struct, frozen=True):
+    """The words of the server, which `serve` starts.
+
+    Attributes
+    ----------
+    ready_fd
+        Where to say "ready", or what is wrong.
+    lock_fd
+        The lock of those that start, kept until this one serves.
+    linger
+        How long it stays without clients; below 0: as the environment or the default says.
+    """
+
+    store: str
+    ready_fd: int | None = None
+    lock_fd: int | None = None
+    linger: float = -1.0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve the store that `argv` names; return the exit code."""
-    parser = argparse.ArgumentParser(prog="pilotmtc.store.server", description="Started by serve, not by people.")
-    parser.add_argument("store")
-    parser.add_argument("--ready-fd", type=int, help="where to say 'ready', or what is wrong")
-    parser.add_argument("--lock-fd", type=int, help="the lock of those that start, kept until this one serves")
-    parser.add_argument("--linger", type=float, default=float(os.environ.get(LINGER_VARIABLE, LINGER_S)))
-    options = parser.parse_args(argv)
+    options = read_words(sys.argv[1:] if argv is None else argv, _Options, "store")
     close_inherited(options.ready_fd, options.lock_fd)
     with contextlib.suppress(PermissionError):  # it leads a session already
         os.setsid()
@@ -42,8 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     path = os.path.realpath(options.store)
     os.chdir("/")
     report = StartReport(options.ready_fd, options.lock_fd)
+    linger_s = options.linger if options.linger >= 0 else float(os.environ.get(LINGER_VARIABLE, LINGER_S))
     try:
-        server = Server(path, options.linger, report.tell)
+        server = Server(path, linger_s, report.tell)
     except ServedHere as error:
         log.info("not needed: %s", error)
         report.end("served" if error.socket else "StoreBusy", error.socket or str(error))

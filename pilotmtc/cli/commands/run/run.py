@@ -18,6 +18,7 @@ from pilotmtc.cli.command import (
     newest_campaign,
     open_session,
     site_word,
+    store_url,
     typed,
 )
 from pilotmtc.cli.interrupts import Stops
@@ -127,8 +128,14 @@ def run(words: tuple[str, ...], **options: Any) -> int:
 
         put_plan_of_run(make_plan(built[0]), built[1], described(asked), built[0].options, as_json=as_json)
         return 0
-    with open_session(makes=resume is None) as session:
-        pilot = session.pilots.describe(**asked)
+    from pilotmtc.session.submit.pilot import describe
+
+    if halt is not None:
+        from pilotmtc.session.halt import parse_halt
+
+        parse_halt(halt)
+    pilot = describe(remote=store_url().startswith("ssh://"), **asked)
+    with open_session(makes=resume is None, pilot=pilot) as session:
         campaign = None if resume is None else newest_campaign(session, resume if resume != "0" else None)
         tasks, name = built if built is not None else (None, "")
         size = None if tasks is None else tasks.size

@@ -1,6 +1,5 @@
 """Translates filters into SQL."""
 
-import difflib
 import math
 import re
 from collections.abc import Iterable
@@ -178,6 +177,8 @@ def field_names(tx: Transaction) -> list[str]:
 
 def _no_param(tx: Transaction, name: str) -> str:
     known = field_names(tx)
+    import difflib  # for faults only
+
     close = [one for one in known if len(name) > 2 and name in one] or difflib.get_close_matches(name, known, 1)
     there = f"the parameters are {', '.join(map(repr, known[:20]))}" if known else "there are none"
     hint = f"did you mean {close[0]!r}?" if close else there

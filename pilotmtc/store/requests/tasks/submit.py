@@ -1,6 +1,5 @@
 """Submit: inserts each task once, with its dependencies."""
 
-import difflib
 from collections.abc import Iterable
 from typing import Any, NamedTuple, Self
 
@@ -261,6 +260,8 @@ def _tie(
 def _no_name(tx: Transaction, campaign: int, name: str, fresh: Iterable[str]) -> str:
     """Return the message for a dependency on a name that no earlier task has."""
     known = [*fresh, *(name for (name,) in tx.execute(_SOME_NAMES, (campaign, _NAMES)))]
+    import difflib  # for faults only
+
     close = difflib.get_close_matches(name, known, 1)
     there = f"the names before it are {', '.join(known[:20])}" if known else "no task before it has a name"
     hint = f"did you mean {close[0]!r}?" if close else there
