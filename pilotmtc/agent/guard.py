@@ -1,6 +1,6 @@
 """The guard: the agent's parent. If the agent dies, the guard ends its tasks and tells the store about it.
 
-``python -I -S guard.py`` gets its instructions as JSON in ``$MTC_GUARD`` or its argument. The program's name is not in
+``python -I -S guard.py`` gets its `instructions` in ``$MTC_GUARD`` or its argument. The program's name is not in
 its command line: somebody who kills all processes with that name must not kill the one that cleans up. Node workers
 have such a guard as well, which starts another worker if one was killed.
 
@@ -21,7 +21,6 @@ and a pipe that nobody can write to any more shows that guard and agent have die
 
 import contextlib
 import ctypes
-import json
 import os
 import resource
 import signal
@@ -42,6 +41,19 @@ _POST_MORTEM_S = 60.0
 _SERVER = b"PILOTMTC_STORE_SERVER="
 _SWEEP_S = 30.0
 _ABANDONED_S = 2.0
+
+
+def instructions(command: "list[str]", **numbers: int) -> str:
+    """Return what a guard is told: the command to guard, and numbers by name. Without json, which would bring re."""
+    words = [*[f"{name}={number}" for name, number in numbers.items()], "--", *command]
+    return " ".join([word.encode("unicode_escape").decode().replace(" ", "\\x20") for word in words])
+
+
+def read_instructions(text: str) -> "tuple[list[str], dict[str, int]]":
+    """Return what `instructions` were made of."""
+    words = [word.encode().decode("unicode_escape") for word in text.split(" ")]
+    end = words.index("--")
+    return words[end + 1 :], {name: int(number) for name, _, number in (word.partition("=") for word in words[:end])}
 
 
 def rename(title: bytes) -> None:
@@ -337,7 +349,8 @@ def close_inherited(*kept: "int | None") -> None:
 
 def main() -> int:
     """Run the agent, and clean up after it."""
-    todo = json.loads(sys.argv[1] if len(sys.argv) > 1 else os.environ.pop("MTC_GUARD"))
+    told = sys.argv[1] if len(sys.argv) > 1 else os.environ.pop("MTC_GUARD")
+    words, todo = read_instructions(told)
     pilot_fd = todo.get("pilot_fd")  # from which the agent learns which pilot it is
     close_inherited(todo.get("alive_fd"), pilot_fd)
     if "alive_fd" in todo:  # in the background, the guard has no parent that would have to reap it
@@ -349,7 +362,7 @@ def main() -> int:
         raise OSError(ctypes.get_errno(), "prctl")
     rename(_TITLE)
     agent = 0
-    command = [word.encode("utf-8", "surrogateescape") for word in todo["agent"]]  # in any locale
+    command: list[str | bytes] = [word.encode("utf-8", "surrogateescape") for word in words]  # in any locale
 
     def forward(number: int, frame: object) -> None:
         if agent:

@@ -1,6 +1,5 @@
 """Builds an agent for many nodes."""
 
-import json
 import logging
 import math
 import os
@@ -33,7 +32,7 @@ def guarded(command: list[str]) -> NoReturn:
     """Become the guard of an agent, in the foreground, because a batch job ends with its first process."""
     for name in ("stdout", "stderr"):
         getattr(sys, name).flush()
-    environment = os.environ | {"MTC_GUARD": json.dumps({"agent": command})}
+    environment = os.environ | {"MTC_GUARD": guard.instructions(command)}
     os.execve(sys.executable, [sys.executable, "-I", "-S", guard.__file__], environment)
 
 

@@ -1,7 +1,6 @@
 """Starting a pilot on this machine."""
 
 import contextlib
-import json
 import os
 import select
 import sys
@@ -143,8 +142,9 @@ def _spawn(url: str, directory: Path, log: Path) -> tuple[int, int, int]:
     """
     agent = program("pilotmtc.agent", "--store", url, "--directory", str(directory))
     environment = shared_environment() | {name: os.environ[name] for name in _SETTINGS if name in os.environ}
-    todo = {"agent": [as_utf8(word) for word in agent], "alive_fd": _ALIVE_FD, "pilot_fd": _PILOT_FD}
-    environment["MTC_GUARD"] = json.dumps(todo)
+    environment["MTC_GUARD"] = guard.instructions(
+        [as_utf8(word) for word in agent], alive_fd=_ALIVE_FD, pilot_fd=_PILOT_FD
+    )
     with contextlib.ExitStack() as stack:
 
         def moved(fd: int) -> int:

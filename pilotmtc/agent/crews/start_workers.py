@@ -4,7 +4,6 @@
 starts all workers if the scheduler has one (``srun``, ``pbsdsh``), otherwise an ``ssh`` for each node, a few at a time.
 """
 
-import json
 import logging
 import os
 import re
@@ -154,7 +153,7 @@ def worker_command(contact: Path, name: str = "") -> list[str]:
     start = "from pilotmtc.agent.crews.worker import main; sys.exit(main(sys.argv[1:]))"
     program = f"import sys; sys.path += {where!r}; {start}"
     worker = [sys.executable, "-I", "-S", "-c", program, str(contact), *(["--name", name] if name else [])]
-    return [sys.executable, "-I", "-S", guard.__file__, json.dumps({"agent": worker, "again": _AGAIN})]
+    return [sys.executable, "-I", "-S", guard.__file__, guard.instructions(worker, again=_AGAIN)]
 
 
 def commands(found: Allocation, contact: Path, env: Mapping[str, str]) -> list[list[str]]:

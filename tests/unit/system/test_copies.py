@@ -41,6 +41,16 @@ def test_guard_finds_the_same_descendants() -> None:
             os.killpg(process.pid, 9)
 
 
+@given(
+    st.lists(st.text(st.characters(exclude_characters="\0")), min_size=1),
+    st.dictionaries(st.just("again"), st.integers()),
+)
+def test_guard_reads_any_command_that_it_is_told(command: list[str], numbers: dict[str, int]) -> None:
+    told = guard.instructions(command, **numbers)
+    assert (told.isascii(), told.isprintable()) == (True, True)  # it goes through shells and launchers
+    assert guard.read_instructions(told) == (command, numbers)
+
+
 def _below(pid: int) -> list[int]:
     found = [child for thread in processes.threads(pid) for child in processes.children(pid, thread)]
     return found + [each for child in found for each in _below(child)]
