@@ -192,7 +192,7 @@ def test_nothing_stays_in_memory_however_the_agent_ends(ends: str, tmp_path: Pat
         f"Path({str(tmp_path / 'name')!r}).write_text(str(directory))\n"
         f"os.kill(os.getpid(), 9 if {ends!r} == 'killed' else 0)\n"
     )
-    todo = '{"agent": ["%s", "%s"]}' % (sys.executable, program)  # noqa: UP031 -- braces
+    todo = guard.instructions([sys.executable, str(program)])
     root = str(Path(guard.__file__).parents[2])
     argv = [sys.executable, "-I", "-S", guard.__file__, todo]
     subprocess.run(argv, check=False, timeout=60, env=os.environ | {"PYTHONPATH": root})

@@ -1,6 +1,5 @@
 """Pilots in control groups with limits, on a real kernel: `tests/lab/cgroup2.sh` has one where this machine has not."""
 
-import json
 import os
 import secrets
 import signal
@@ -79,7 +78,7 @@ def start(site: Site, tmp_path: Path) -> Iterator[StartIn]:
         pilot = site.client.call(CreatePilot(key, description, str(directory))).pilots[0]
         agent = program("pilotmtc.agent", "--store", site.url, "--pilot", str(pilot.id), "--directory", str(directory))
         line = f'echo 0 >{group}/cgroup.procs && exec "$@"'
-        argv = ["sh", "-c", line, "sh", sys.executable, "-I", "-S", guard.__file__, json.dumps({"agent": agent})]
+        argv = ["sh", "-c", line, "sh", sys.executable, "-I", "-S", guard.__file__, guard.instructions(agent)]
         with (directory / "agent.log").open("wb") as log:
             guards.append(subprocess.Popen(argv, stderr=log))
         wait_until(lambda: site.pilot(pilot.id).state is PilotState.ACTIVE, 60.0, (directory / "agent.log").read_text)

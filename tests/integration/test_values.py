@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import json
 import os
 import signal
 import subprocess
@@ -174,7 +173,7 @@ def pilot_elsewhere(calls: Calls, directory: Path) -> Iterator[Pilot]:
     agent = program("pilotmtc.agent", "--store", site.url, "--pilot", str(pilot.id), "--directory", str(directory))
     command = [
         "unshare", "-m", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', str(Path(f"{site.url}.d") / "values"),
-        sys.executable, "-I", "-S", guard.__file__, json.dumps({"agent": agent}),
+        sys.executable, "-I", "-S", guard.__file__, guard.instructions(agent),
     ]  # fmt: skip
     with subprocess.Popen(command, stdin=subprocess.DEVNULL) as job:
         try:
