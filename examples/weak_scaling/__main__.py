@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from .engines import ENGINES, Unavailable, python_of, version_of
-from .measure import Failed, measure, summarise
-from .workload import LEAST_S, MOST_S, PER_CORE, make_tasks
+from .study import LISTS, PARTS, measure_all
+from .workload import LEAST_S, MOST_S, PER_CORE
 
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "weak_scaling"
 
@@ -44,6 +44,10 @@ def main() -> int:
     run.add_argument(
         "--rounds", type=_positive, default=1, metavar="N", help="how often each runs, in turn (default: %(default)s)"
     )
+    run.add_argument(
+        "--parts", nargs="+", choices=PARTS, default=["scaling"], metavar="PART",
+        help=f"what is measured: {', '.join(PARTS)} (default: scaling)",
+    )  # fmt: skip
     run.add_argument("--seed", type=int, default=1, help="of the durations (default: %(default)s)")
     run.add_argument(
         "--cache",
@@ -63,6 +67,7 @@ def main() -> int:
 
     page = commands.add_parser("page", help="print the numbers as a page of Markdown")
     page.add_argument("file", type=Path, metavar="FILE", help="that run has written")
+    page.add_argument("--pictures", action="store_true", help="with links to pictures/study, where plot has drawn them")
     page.set_defaults(do=_page)
 
     asked = parser.parse_args()
@@ -93,7 +98,7 @@ def _run(asked: argparse.Namespace) -> int:
             "time_scale": asked.time_scale, "seed": asked.seed, "per_core": PER_CORE, "rounds": asked.rounds,
             "niceness": os.nice(0),
         },
-        "versions": {}, "unavailable": {}, "runs": [], "failed": [],
+        "versions": {}, "unavailable": {}, "failed": [], **{part: [] for part in LISTS}, "runs": [],
     }  # fmt: skip
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what runs is ended, too
     pythons = {}
@@ -104,26 +109,14 @@ def _run(asked: argparse.Namespace) -> int:
         except Unavailable as error:
             study["unavailable"][name] = str(error)
             _say(f"{name} is left out: {error}")
-    for cores in sorted(set(asked.cores)):
-        tasks = make_tasks(cores, scale=asked.time_scale, seed=asked.seed)
-        # A static share is about this long; starting may take its time, and more of it on a machine that is busy.
-        timeout_s = 120.0 + 2.0 * cores + 3.0 * PER_CORE * MOST_S * asked.time_scale
-        for _ in range(asked.rounds):
-            for name, python in pythons.items():
-                try:
-                    study["runs"].append(measure(name, cores, tasks, python, timeout_s))
-                except Failed as error:
-                    study["failed"].append({"engine": name, "cores": cores, "reason": str(error)})
-                    _say(f"{name} on {cores}: {error}")
-                else:
-                    found = summarise(study["runs"][-1])
-                    _say(
-                        f"{name} on {cores}: first task after {found.first_s:.2f} s, "
-                        f"efficiency {found.efficiency:.3f} (greedy {found.greedy:.3f})"
-                    )
-                study["conditions"]["load_after"] = round(os.getloadavg()[0], 2)
-                _write(asked.out, study)
-    return 1 if study["failed"] or not study["runs"] else 0
+    for made in measure_all(asked, pythons):
+        made.into(study)
+        _say(made.words)
+        study["conditions"]["load_after"] = round(os.getloadavg()[0], 2)
+        _write(asked.out, study)
+    # What becomes of a killed engine is a result, whatever it is; that it could not be measured is not.
+    wrong = [each for part in (*LISTS, "failed") for each in study[part] if "failed" in each or part == "failed"]
+    return 1 if wrong or not pythons else 0
 
 
 def _plot(asked: argparse.Namespace) -> int:
@@ -141,7 +134,7 @@ def _plot(asked: argparse.Namespace) -> int:
 def _page(asked: argparse.Namespace) -> int:
     from . import page
 
-    print(page.text(_read(asked.file)), end="")
+    print(page.text(_read(asked.file), pictures=asked.pictures), end="")
     return 0
 
 
@@ -152,17 +145,19 @@ def _read(file: Path) -> dict[str, Any]:
         raise _UsageError(f"{file} cannot be read: {error.strerror}") from None
     except ValueError:
         raise _UsageError(f"{file} is no file that run has written: it is no JSON") from None
-    if not isinstance(study, dict) or not study.get("runs"):
+    if not isinstance(study, dict) or not any(study.get(part) for part in ("runs", *LISTS)):
         raise _UsageError(f"{file} has no runs in it: give a file that run has written")
     return study
 
 
 def _write(file: Path, study: dict[str, Any]) -> None:
     """Write it after each run, whole or not at all; a line for each run."""
-    rows = ",\n".join(json.dumps(run) for run in study["runs"])
-    head = json.dumps({key: value for key, value in study.items() if key != "runs"}, indent=1)
+    parts = []
+    for key, value in study.items():
+        rows = ",\n".join(f"  {json.dumps(each)}" for each in value) if isinstance(value, list) else ""
+        parts.append(f' "{key}": ' + (f"[\n{rows}\n ]" if rows else json.dumps(value)))
     new = file.with_name(f"{file.name}.new")
-    new.write_text(f'{head[:-2]},\n "runs": [\n{rows}\n ]\n}}\n')
+    new.write_text("{\n" + ",\n".join(parts) + "\n}\n")
     new.replace(file)
 
 

@@ -17,7 +17,8 @@ def main(name: str, directory: Path) -> None:
     given = json.loads((directory / "job.json").read_text())
     module, _, function = ENGINES[name].driver.partition(":")
     drive = getattr(importlib.import_module(f".drivers.{module}", __package__), function)
-    ran = drive(Job(given["cores"], directory, [Task(*row) for row in given["tasks"]]))
+    tasks = [Task(*row) for row in given.pop("tasks")]
+    ran = drive(Job(directory=directory, tasks=tasks, **given))
     if ran is not None:
         written = directory / "ran.json.new"
         written.write_text(json.dumps(ran))

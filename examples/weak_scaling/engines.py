@@ -13,6 +13,8 @@ MPI_ENVIRONMENT = {  # of Open MPI, for more ranks than there are cores; others 
     "OMPI_MCA_rmaps_base_oversubscribe": "1", "OMPI_MCA_hwloc_base_binding_policy": "none",
 }  # fmt: skip
 _ROOT = Path(__file__).resolve().parents[2]
+_NETIFACES = _ROOT / "adaptors" / "pilotmtc_adaptors" / "netifaces"
+_NUMPY = "numpy"  # of computing tasks
 _INSTALL_S = 900.0
 
 
@@ -29,6 +31,10 @@ class Engine(NamedTuple):
         What must be there, of each inner tuple one; the package of Debian comes last.
     ranks
         The words behind ``mpiexec -n``; without them it is no program of MPI.
+    masters
+        Processes beside the user's program on which all depends: a name, and a pattern of their command lines.
+    cannot
+        What it has no way to do, among ``late``, ``mixed``, ``failing`` and ``graph``, and why.
     """
 
     title: str
@@ -37,28 +43,88 @@ class Engine(NamedTuple):
     programs: tuple[tuple[str, ...], ...] = ()
     ranks: tuple[str, ...] = ()
     static: bool = False
+    masters: dict[str, str] = {}
+    cannot: dict[str, str] = {}
 
 
 _MPI = (("mpiexec", "openmpi-bin"),)
 _RANKS, _MORE = ("{cores}", "{python}"), ("{more}", "{python}")
+_ONE_PROCESS = {"mixed": "a call is one process's, whatever its size"}
+_NO_RETRIES = {"failing": "it has no retries"}
+_NO_GRAPH = {"graph": "calls cannot wait for others: the program would have to"}
+_FUNCTIONS_ONLY = _ONE_PROCESS | _NO_RETRIES | _NO_GRAPH
+_DEALT = {"late": "the tasks are dealt out beforehand", "mixed": "each share is for one core"}
+_CELERY_PARENT = r"-m celery\b"
 ENGINES = {
-    "pilotmtc": Engine("pilotmtc, functions", "pilotmtc:functions", "pilotmtc"),
-    "pilotmtc-commands": Engine("pilotmtc, commands", "pilotmtc:commands", "pilotmtc"),
-    "multiprocessing": Engine("multiprocessing.Pool", "multiprocessing:run"),
-    "bash": Engine("bash scripts, static", "bash:run", static=True),
-    "mpi4py-static": Engine("mpi4py, static", "mpi4py:scatter", "mpi4py", _MPI, _RANKS, static=True),
-    "mpi4py": Engine("mpi4py.futures", "mpi4py:futures", "mpi4py", _MPI, (*_MORE, "-m", "mpi4py.futures")),
-    "ipyparallel-static": Engine("IPython Parallel, static", "ipyparallel:scattered", "ipyparallel", static=True),
-    "ipyparallel": Engine("IPython Parallel", "ipyparallel:load_balanced", "ipyparallel"),
-    "celery": Engine(
-        "Celery, Redis", "celery:run", "celery[redis]", (("redis-server", "redis-check-rdb", "redis-tools"),)
+    "pilotmtc": Engine(
+        "pilotmtc, functions", "pilotmtc:functions", "pilotmtc",
+        masters={"agent": r"pilotmtc\.agent\b", "store server": r"pilotmtc\.store\.server"},
     ),
-    "parsl": Engine("Parsl, HTEX", "parsl:run", "parsl"),
+    "pilotmtc-commands": Engine(
+        "pilotmtc, commands", "pilotmtc:commands", "pilotmtc",
+        masters={"agent": r"pilotmtc\.agent\b", "store server": r"pilotmtc\.store\.server"},
+    ),
+    "multiprocessing": Engine(
+        "multiprocessing.Pool", "multiprocessing:run",
+        cannot={"late": "the size of a pool is fixed"} | _FUNCTIONS_ONLY,
+    ),
+    "bash": Engine(
+        "bash scripts, static", "bash:run", static=True,
+        cannot=_DEALT | {"graph": "a script does not wait for the others"},
+    ),
+    "mpi4py-static": Engine(
+        "mpi4py, static", "mpi4py:scatter", "mpi4py", _MPI, _RANKS, static=True,
+        cannot=_DEALT | {"failing": "an exception of one rank ends all", "graph": "ranks do not wait for each other"},
+    ),
+    "mpi4py": Engine(
+        "mpi4py.futures", "mpi4py:futures", "mpi4py", _MPI, (*_MORE, "-m", "mpi4py.futures"),
+        cannot={"late": "the number of ranks is that of mpiexec"} | _FUNCTIONS_ONLY,
+    ),
+    "ipyparallel-static": Engine(
+        "IPython Parallel, static", "ipyparallel:scattered", "ipyparallel", static=True,
+        masters={"controller": r"ipyparallel\.controller"},
+        cannot=_DEALT | {"failing": "its direct view has no retries", "graph": "its direct view has no dependencies"},
+    ),
+    "ipyparallel": Engine(
+        "IPython Parallel", "ipyparallel:load_balanced", "ipyparallel",
+        masters={"controller": r"ipyparallel\.controller"}, cannot=_ONE_PROCESS,
+    ),
+    "celery": Engine(
+        "Celery, Redis", "celery:run", "celery[redis]", (("redis-server", "redis-check-rdb", "redis-tools"),),
+        masters={"broker": r"redis-server", "worker's parent": _CELERY_PARENT}, cannot=_ONE_PROCESS,
+    ),
+    "celery-rabbitmq": Engine(
+        "Celery, RabbitMQ", "celery:run_rabbitmq", "celery[redis]", (("rabbitmq-server", "rabbitmq-server"),),
+        masters={"broker": r"beam\.smp", "worker's parent": _CELERY_PARENT},
+        cannot=_ONE_PROCESS | {"graph": "its results through RabbitMQ (rpc) have no chords"},
+    ),
+    "parsl": Engine(
+        "Parsl, HTEX", "parsl:run", "parsl", masters={"interchange": r"interchange"},
+        cannot={"mixed": "its HTEX gives each task one worker"},
+    ),
     "dask": Engine("dask.distributed", "dask:run", "distributed"),
-    "executorlib": Engine("executorlib", "executorlib:run", "executorlib"),
-    "loky": Engine("loky (joblib)", "loky:run", "loky"),
-    "parallel": Engine("GNU parallel", "parallel:run", "", (("parallel", "parallel"),)),
-    "hyperqueue": Engine("HyperQueue", "hyperqueue:run", "hyperqueue"),
+    "executorlib": Engine("executorlib", "executorlib:run", "executorlib", cannot=_NO_RETRIES),
+    "loky": Engine(
+        "loky (joblib)", "loky:run", "loky",
+        cannot={"late": "a pool is resized only when no call runs"} | _FUNCTIONS_ONLY,
+    ),
+    "parallel": Engine(
+        "GNU parallel", "parallel:run", "", (("parallel", "parallel"),),
+        cannot={"mixed": "a line takes one slot", "graph": "lines cannot wait for others"},
+    ),
+    "hyperqueue": Engine(
+        "HyperQueue", "hyperqueue:run", "hyperqueue", cannot={"failing": "a task that fails is not tried again"}
+    ),
+    "hypershell": Engine(
+        "HyperShell", "hypershell:run", "hypershell", masters={"server": r"/hs server\b", "client": r"/hs client\b"}
+    ),
+    "radical-pilot": Engine(
+        "RADICAL-Pilot", "radical_pilot:run", "radical.pilot", masters={"agent": r"radical-pilot-agent_0"},
+        cannot={
+            "late": "tasks are bound to the pilots that are there when they are submitted",
+            "failing": "it has no retries", "graph": "dependencies are those of RADICAL-EnTK",
+        },
+    ),
 }  # fmt: skip
 
 
@@ -81,10 +147,12 @@ def python_of(engine: Engine, cache: Path) -> Path:
     place = cache.absolute() / f"{_name(engine)}-{version}"
     python, complete = place / "bin" / "python", place / ".complete"
     if not complete.exists():
+        # Ours of netifaces, which pilotmtc and RADICAL-Pilot need: PyPI's would have to be compiled.
         wanted = str(_ROOT) if engine.package == "pilotmtc" else engine.package
+        beside = [str(_NETIFACES)] if engine.package in ("pilotmtc", "radical.pilot") else []
         for argv in (
             [str(here), "-m", "venv", "--clear", str(place)],
-            [str(python), "-m", "pip", "install", "-q", wanted],
+            [str(python), "-m", "pip", "install", "-q", *beside, wanted, _NUMPY],
         ):
             try:
                 done = subprocess.run(

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .engines import ENGINES, MPI_ENVIRONMENT
-from .workload import Task
+from .workload import Job, Note, Task, read_journal
 
 _PACKAGE = __package__ or "weak_scaling"
 _PARENT = Path(__file__).resolve().parents[len(_PACKAGE.split("."))]  # where the package can be imported from
+_SAMPLE_S = 0.7  # between two looks at the memory of all processes
 _LEAVE_S = 20.0  # for processes to end by themselves behind an engine that has
 
 
@@ -50,46 +51,82 @@ class Summary(NamedTuple):
 
 def measure(name: str, cores: int, tasks: list[Task], python: Path, timeout_s: float) -> dict[str, Any]:
     """Run the tasks on an engine; return its record: by task the seconds since the engine's start, and the lane."""
-    with _place() as directory:
-        (directory / "job.json").write_text(json.dumps({"cores": cores, "tasks": tasks}))
-        argv = [str(python), "-m", f"{_PACKAGE}.drive", name, str(directory)]
-        if ranks := ENGINES[name].ranks:
-            words = [word.format(cores=cores, more=cores + 1, python=python) for word in ranks]
-            argv = ["mpiexec", "-n", *words, *argv[1:]]
-        log = directory / "log"
-        began, clock = time.time(), time.perf_counter()
-        with log.open("wb") as file:
-            process = subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=file,
-                cwd=directory,
-                env=_environment(directory, python),
-            )
-        try:
-            code = process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            raise Failed(f"not over after {timeout_s:g} s: {_end_of(log)}") from None
-        finally:
-            process.kill()
-            process.wait()
-        took = time.perf_counter() - clock
-        if code or not (directory / "ran.json").exists():
-            raise Failed(f"exit code {code}: {_end_of(log)}")
-        ran = sorted(json.loads((directory / "ran.json").read_text()))
+    with place() as directory:
+        ran, began, took, peak = _complete(name, Job(cores, directory, tasks), python, timeout_s, memory=True)
         if [row[0] for row in ran] != [task.number for task in tasks]:
             raise Failed(
                 f"{len(tasks)} tasks should have run once each: {len({row[0] for row in ran})} of {len(ran)} did"
             )
         return {
-            "engine": name, "cores": cores, "took_s": round(took, 4),
+            "engine": name, "cores": cores, "took_s": round(took, 4), "peak_bytes": peak,
             "asked_s": [round(task.seconds, 4) for task in tasks],
             "ran": [
                 [round(start - began, 4), round(end - began, 4), lane]
                 for (_, start, end, _), lane in zip(ran, _lanes(ran), strict=True)
             ],
         }  # fmt: skip
+
+
+def measure_journal(name: str, job: Job, python: Path, timeout_s: float) -> tuple[list[Note], float, float]:
+    """Run a job whose tasks keep a journal; return it, when the engine was started, and the seconds that it took."""
+    _, began, took, _ = _complete(name, job, python, timeout_s)
+    notes = read_journal(job.directory)
+    done = {note.number for note in notes if note.event == "ended"}
+    if left := len(job.tasks) - len(done):
+        raise Failed(f"{left} of {len(job.tasks)} tasks did not end")
+    return notes, began, took
+
+
+def start(name: str, job: Job, python: Path) -> "subprocess.Popen[bytes]":
+    """Start an engine's program on a job; it writes ``log`` in the job's directory, and ``ran.json`` at the end."""
+    given = job._asdict() | {"directory": None}
+    (job.directory / "job.json").write_text(json.dumps({key: each for key, each in given.items() if each is not None}))
+    argv = [str(python), "-m", f"{_PACKAGE}.drive", name, str(job.directory)]
+    if ranks := ENGINES[name].ranks:
+        words = [word.format(cores=job.cores, more=job.cores + 1, python=python) for word in ranks]
+        argv = ["mpiexec", "-n", *words, *argv[1:]]
+    with log_of(job).open("ab") as log:
+        return subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=job.directory,
+            env=_environment(job.directory, python),
+        )  # fmt: skip
+
+
+def log_of(job: Job) -> Path:
+    """Return the file that an engine's program writes."""
+    return job.directory / "log"
+
+
+def _complete(
+    name: str, job: Job, python: Path, timeout_s: float, *, memory: bool = False
+) -> tuple[list[list[Any]], float, float, int]:
+    """Run a job to its end; return what ran, when it began, the seconds that it took, and the peak of its memory."""
+    began, clock, peak = time.time(), time.perf_counter(), 0
+    process = start(name, job, python)
+    try:
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = process.wait(min(_SAMPLE_S, timeout_s) if memory else timeout_s)
+                took = time.perf_counter() - clock
+                break
+            if time.perf_counter() - clock >= timeout_s:
+                raise Failed(f"not over after {timeout_s:g} s: {end_of(log_of(job))}")
+            peak = max(peak, sum(map(_memory_of, processes(job.directory))))
+    finally:
+        process.kill()
+        process.wait()
+    if code or not (job.directory / "ran.json").exists():
+        raise Failed(f"exit code {code}: {end_of(log_of(job))}")
+    return sorted(json.loads((job.directory / "ran.json").read_text())), began, took, peak
+
+
+def _memory_of(pid: int) -> int:
+    """Return the bytes of a process, of shared pages its share; 0 if it has ended."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    return 0
 
 
 def summarise(run: dict[str, Any]) -> Summary:
@@ -149,43 +186,47 @@ def _environment(directory: Path, python: Path) -> dict[str, str]:
     words = {
         "PYTHONPATH": os.pathsep.join(filter(None, (str(_PARENT), os.environ.get("PYTHONPATH")))),
         "PATH": f"{python.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
-        "PILOTMTC_SERVER_LINGER_S": "1", "PYTHONUNBUFFERED": "1",
+        "PILOTMTC_SERVER_LINGER_S": "1", "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1",
     }  # fmt: skip
     kept = {name: value for name, value in os.environ.items() if name not in ("PILOTMTC_STORE", "PILOTMTC_SITE")}
     return kept | here | MPI_ENVIRONMENT | words | {"XDG_RUNTIME_DIR": str(directory)}
 
 
 @contextlib.contextmanager
-def _place() -> Iterator[Path]:
+def place() -> Iterator[Path]:
     """Give a directory with a short name, as sockets lie in it; end what still runs with it, and remove it."""
     directory = Path(tempfile.mkdtemp(prefix="weak-"))
     try:
         yield directory
     finally:
-        mark = f"XDG_RUNTIME_DIR={directory}".encode()
         until = time.monotonic() + (_LEAVE_S if sys.exc_info()[0] is None else 0.0)
-        while (left := _with(mark)) and time.monotonic() < until:
+        while processes(directory) and time.monotonic() < until:
             time.sleep(0.05)
-        until = time.monotonic() + _LEAVE_S
-        while left and time.monotonic() < until:  # again: one that ends may have begun another meanwhile
-            for pid in left:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            time.sleep(0.05)
-            left = _with(mark)
+        end_all(directory)
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _with(mark: bytes) -> list[int]:
-    """Return the processes of this user, but for the ended, whose environment has the mark."""
-    found = []
-    for place in Path("/proc").glob("[0-9]*"):
+def end_all(directory: Path) -> None:
+    """Kill what runs with the directory."""
+    until = time.monotonic() + _LEAVE_S
+    while (left := processes(directory)) and time.monotonic() < until:  # again: one may have begun another meanwhile
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.05)
+
+
+def processes(directory: Path) -> list[int]:
+    """Return the processes of this user, but for the ended, whose environment has the directory of a run."""
+    mark, found = f"XDG_RUNTIME_DIR={directory}".encode(), []
+    for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it has ended, or is somebody else's
-            if mark in (place / "environ").read_bytes().split(b"\0"):
-                found.append(int(place.name))
+            if mark in (entry / "environ").read_bytes().split(b"\0"):
+                found.append(int(entry.name))
     return found
 
 
-def _end_of(log: Path) -> str:
+def end_of(log: Path) -> str:
+    """Return the last lines of a log."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     return " | ".join(lines[-3:]) or "it has written nothing"

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from examples.weak_scaling.drivers.celery import redis
+from examples.weak_scaling.brokers import redis_program
 from examples.weak_scaling.engines import MPI_ENVIRONMENT
 from tests.bench.baselines import BUILD
 from tests.bench.measure import say
@@ -77,13 +77,13 @@ def _imports(name: str) -> bool:
 
 
 def _have_redis() -> bool:
-    if redis() is None and os.geteuid() == 0 and shutil.which("apt-get"):
+    if redis_program() is None and os.geteuid() == 0 and shutil.which("apt-get"):
         say("installing redis-tools by apt")
         subprocess.run(
             ["apt-get", "-q", "-y", "--no-install-recommends", "install", "redis-tools"],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=300.0, check=False,
         )  # fmt: skip
-    return redis() is not None
+    return redis_program() is not None
 
 
 class Driven:

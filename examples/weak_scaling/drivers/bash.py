@@ -10,7 +10,8 @@ def run(job: Job) -> list[Ran]:
     shares = []
     for number, block in enumerate(job.blocks):
         script = job.directory / f"{number}.sh"
-        script.write_text("".join(f"{shlex.join(command(task, str(number)))}\n" for task in block))
+        lines = [shlex.join(command(task, str(number))) for task in block]
+        script.write_text("".join(" || ".join([line] * (1 + job.retries)) + "\n" for line in lines))
         with script.with_suffix(".out").open("wb") as out:
             shares.append(subprocess.Popen(["bash", str(script)], stdout=out))
     for share in shares:

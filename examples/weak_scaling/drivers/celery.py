@@ -1,26 +1,22 @@
-"""Celery: workers that fork, and a Redis server of its own as broker and for results.
+"""Celery: workers that fork, and a Redis or RabbitMQ server of its own as broker.
 
-Its workers import this module, too, and find the server by ``$WEAK_SCALING_REDIS``.
+Its workers import this module, too, and find the servers by ``$WEAK_SCALING_BROKER`` and ``$WEAK_SCALING_RESULTS``.
+What is not default: a message is acknowledged when its task has ended, so that another worker gets what one has lost.
 """
 
 import contextlib
 import importlib
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
+from ..brokers import rabbitmq, redis
+from ..workload import Job, Task, work_after
 from . import Pool, dynamic
 
-_URL = "WEAK_SCALING_REDIS"
-
-
-def redis() -> str | None:
-    """Return a program that is Redis' server: Debian's redis-tools has it as redis-check-rdb, and starts nothing."""
-    return shutil.which("redis-server") or shutil.which("redis-check-rdb")
+_BROKER, _RESULTS = "WEAK_SCALING_BROKER", "WEAK_SCALING_RESULTS"
 
 
 def call(name: str, value: Any) -> Any:
@@ -29,41 +25,67 @@ def call(name: str, value: Any) -> Any:
     return getattr(importlib.import_module(module), function)(value)
 
 
-if _URL in os.environ:  # in the workers
+def call_after(earlier: object, name: str, value: Any) -> Any:
+    """Call it with what a chord gives: the results of those before it."""
+    return call(name, value)
+
+
+def _app(broker: str, results: str) -> Any:
     from celery import Celery  # type: ignore[import-not-found]
 
-    app = Celery("weak_scaling", broker=os.environ[_URL], backend=os.environ[_URL])
-    task = app.task(call, name="call")
+    app = Celery("weak_scaling", broker=broker, backend=results)
+    app.conf.update(task_acks_late=True, task_reject_on_worker_lost=True, worker_prefetch_multiplier=1)
+    for function in (call, call_after):
+        app.task(function, name=function.__name__, autoretry_for=(Exception,), max_retries=2, default_retry_delay=0)
+    return app
 
 
-@contextlib.contextmanager
-def pool(cores: int, directory: Path) -> Iterator[Pool]:
-    from celery import Celery, group
+if _BROKER in os.environ:  # in the workers
+    app = _app(os.environ[_BROKER], os.environ[_RESULTS])
 
-    socket = directory / "redis.sock"
-    url = f"redis+socket://{socket}"
-    task = Celery("weak_scaling", broker=url, backend=url).task(call, name="call")
 
-    def signature(function: Callable[[Any], Any], value: Any) -> Any:
-        return task.s(f"{function.__module__}:{function.__name__}", value)
+def _pool(server: Callable[[Job], contextlib.AbstractContextManager[tuple[str, str]]]) -> Any:
+    @contextlib.contextmanager
+    def pool(job: Job) -> Iterator[Pool]:
+        from celery import chord, group
 
-    def calls(function: Callable[[Any], Any], values: Iterable[Any]) -> Iterable[Any]:
-        asked = group(signature(function, value) for value in values).apply_async()
-        return asked.get(timeout=3600)  # type: ignore[no-any-return]
+        def signature(function: Callable[[Any], Any], value: Any) -> Any:
+            return here.tasks["call"].s(f"{function.__module__}:{function.__name__}", value)
 
-    # Which of its programs it is, Redis' server sees by the name that it is started with.
-    server = ["redis-server", *f"--port 0 --unixsocket {socket} --dir {directory} --save".split(), ""]
-    words = f"worker -c {cores} -l critical --without-gossip --without-mingle --without-heartbeat"
-    worker = [sys.executable, "-m", "celery", "-A", __name__, *words.split()]
-    with contextlib.ExitStack() as ends:
-        for argv, program in ((server, redis()), (worker, None)):
+        def calls(function: Callable[[Any], Any], values: Iterable[Any]) -> Iterable[Any]:
+            asked = group(signature(function, value) for value in values).apply_async()
+            return asked.get(timeout=3600)  # type: ignore[no-any-return]
+
+        def graph(tasks: list[Task]) -> object:
+            found: dict[int, Any] = {}
+            name = f"{work_after.__module__}:{work_after.__name__}"
+            for task in tasks:
+                before = [found[number] for number in task.after]
+                own = here.tasks["call_after"].s(name, task) if before else signature(work_after, task)
+                found[task.number] = chord(before, own) if before else own
+            return found[tasks[-1].number].apply_async().get(timeout=3600)
+
+        def start(cores: int, number: int = 0) -> None:
+            words = f"worker -c {cores} -n {number}@localhost -l critical --without-gossip --without-mingle"
             process = subprocess.Popen(
-                argv, executable=program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                env=os.environ | {_URL: url}, cwd=directory,
+                [sys.executable, "-m", "celery", "-A", __name__, *words.split(), "--without-heartbeat"],
+                env=os.environ | {_BROKER: broker, _RESULTS: results}, cwd=job.directory,
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             )  # fmt: skip
             ends.callback(process.wait, 60)
             ends.callback(process.terminate)
-        yield Pool(calls, lambda function, value: signature(function, value).delay().get(timeout=60))
+
+        with server(job) as (broker, results), contextlib.ExitStack() as ends:
+            here = _app(broker, results)
+            start(job.cores)
+            yield Pool(
+                calls, lambda function, value: signature(function, value).delay().get(timeout=60),
+                graph=graph, grow=lambda cores: start(cores, 1),
+            )  # fmt: skip
+
+    return pool
 
 
+pool = _pool(redis)
 run = dynamic(pool)
+run_rabbitmq = dynamic(_pool(rabbitmq))

@@ -1,18 +1,29 @@
-"""executorlib with workers that stay, on this machine."""
+"""executorlib on this machine: with workers that stay, but for wide tasks, which each get a process of their own."""
 
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 
-from . import Pool, dynamic, of_executor
+from ..workload import Job, work
+from . import Pool, all_of, by_futures, dynamic, of_executor
 
 
 @contextlib.contextmanager
-def pool(cores: int, directory: Path) -> Iterator[Pool]:
+def pool(job: Job) -> Iterator[Pool]:
     from executorlib import SingleNodeExecutor  # type: ignore[import-not-found]
 
-    with SingleNodeExecutor(max_workers=cores, block_allocation=True) as executor:
-        yield of_executor(executor)
+    if any(task.cores > 1 for task in job.tasks):
+        with SingleNodeExecutor(max_cores=job.cores) as executor:
+            wide = all_of(
+                lambda task: executor.submit(work, task, resource_dict={"cores": 1, "threads_per_core": task.cores})
+            )
+            yield of_executor(executor, wide=wide)
+        return
+    with SingleNodeExecutor(max_workers=job.cores, block_allocation=True, restart_limit=job.retries) as executor:
+
+        def grow(cores: int) -> None:
+            executor.max_workers = job.cores + cores
+
+        yield of_executor(executor, graph=by_futures(executor.submit), grow=grow)
 
 
 run = dynamic(pool)

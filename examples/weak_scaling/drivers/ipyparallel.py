@@ -2,34 +2,40 @@
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
-from . import Pool, dynamic, static
+from ..workload import Job
+from . import Pool, by_futures, dynamic, static
 
 
 @contextlib.contextmanager
-def balanced(cores: int, directory: Path) -> Iterator[Pool]:
-    with _cluster(cores, directory) as client:
+def balanced(job: Job) -> Iterator[Pool]:
+    cluster = _cluster(job)
+    with cluster as client:
         view = client.load_balanced_view()
+        view.retries = job.retries
 
         def calls(function: Callable[[Any], Any], values: Iterable[Any]) -> Iterable[Any]:
             return view.map_sync(function, list(values), chunksize=1)  # type: ignore[no-any-return]
 
-        yield Pool(calls, view.apply_sync)
+        def submit(function: Callable[..., Any], value: Any, *earlier: Any) -> Any:
+            with view.temp_flags(after=list(earlier)):
+                return view.apply_async(function, value)
+
+        yield Pool(calls, view.apply_sync, graph=by_futures(submit), grow=cluster.start_engines_sync)
 
 
 @contextlib.contextmanager
-def direct(cores: int, directory: Path) -> Iterator[Pool]:
-    with _cluster(cores, directory) as client:
+def direct(job: Job) -> Iterator[Pool]:
+    with _cluster(job) as client:
         view = client[:]
         yield Pool(lambda function, values: view.map_sync(function, list(values)), view.apply_sync)
 
 
-def _cluster(cores: int, directory: Path) -> Any:
+def _cluster(job: Job) -> Any:
     import ipyparallel as ipp  # type: ignore[import-not-found]
 
-    return ipp.Cluster(n=cores, ipython_dir=str(directory / "ipython"), log_level=40)
+    return ipp.Cluster(n=job.cores, ipython_dir=str(job.directory / "ipython"), log_level=40)
 
 
 load_balanced = dynamic(balanced)

@@ -2,16 +2,16 @@
 
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 
+from ..workload import Job
 from . import Pool, dynamic, of_executor
 
 
 @contextlib.contextmanager
-def pool(cores: int, directory: Path) -> Iterator[Pool]:
+def pool(job: Job) -> Iterator[Pool]:
     from loky import ProcessPoolExecutor  # type: ignore[import-not-found]
 
-    with ProcessPoolExecutor(cores) as executor:
+    with ProcessPoolExecutor(job.cores) as executor:
         yield of_executor(executor)
 
 

@@ -2,14 +2,13 @@
 
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 
 from ..workload import Job, Ran, work_all
 from . import Pool, dynamic, of_executor
 
 
 @contextlib.contextmanager
-def pool(cores: int, directory: Path) -> Iterator[Pool]:
+def pool(job: Job) -> Iterator[Pool]:
     """Rank 0 of ``mpiexec -n CORES+1 python -m mpi4py.futures``."""
     from mpi4py.futures import MPIPoolExecutor  # type: ignore[import-not-found]
 

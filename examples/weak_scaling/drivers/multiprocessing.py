@@ -4,14 +4,14 @@ import contextlib
 import multiprocessing
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
+from ..workload import Job
 from . import Pool, dynamic
 
 
 @contextlib.contextmanager
-def pool(cores: int, directory: Path) -> Iterator[Pool]:
-    with multiprocessing.Pool(cores) as workers:
+def pool(job: Job) -> Iterator[Pool]:
+    with multiprocessing.Pool(job.cores) as workers:
         yield Pool(partial(workers.map, chunksize=1), lambda function, value: workers.apply(function, (value,)))
 
 

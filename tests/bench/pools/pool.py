@@ -32,17 +32,18 @@ from examples.weak_scaling.drivers import (
     parsl,
     pilotmtc,
 )
+from examples.weak_scaling.workload import Job
 
 
 @contextlib.contextmanager
-def processes(slots: int, directory: Path) -> Iterator[Pool]:
-    with ProcessPoolExecutor(slots) as pool:
+def processes(job: Job) -> Iterator[Pool]:
+    with ProcessPoolExecutor(job.cores) as pool:
         yield of_executor(pool)
 
 
 @contextlib.contextmanager
-def multiprocessing_pool(slots: int, directory: Path) -> Iterator[Pool]:
-    with multiprocessing.Pool(slots) as pool:
+def multiprocessing_pool(job: Job) -> Iterator[Pool]:
+    with multiprocessing.Pool(job.cores) as pool:
         yield Pool(pool.map, lambda function, value: pool.apply(function, (value,)))
 
 
@@ -60,7 +61,7 @@ def _say(answer: object) -> None:
 def main() -> None:
     """Make the pool, and do what lines on stdin ask for."""
     name, slots, directory = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
-    with POOLS[name](slots, directory) as pool:
+    with POOLS[name](Job(slots, directory, [])) as pool:
         list(pool.map(wait, [0.3] * 2 * slots))  # each worker has one of them
         list(pool.map(same, range(200)))
         _say("ready")

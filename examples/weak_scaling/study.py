@@ -1,0 +1,73 @@
+"""What is measured, part by part."""
+
+import argparse
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from . import faults, realistic
+from .measure import Failed, measure, summarise
+from .workload import MOST_S, PER_CORE, make_tasks
+
+PARTS = ("scaling", "faults", "late", "realistic")
+LISTS = ("kills", "late", "realistic")  # of records in the file, beside those of runs
+
+
+class Made(NamedTuple):
+    """A record, the list of the file that it belongs to, and what it says."""
+
+    part: str
+    record: dict[str, Any]
+    words: str
+
+    def into(self, study: dict[str, Any]) -> None:
+        """Add it."""
+        study[self.part].append(self.record)
+
+
+def measure_all(asked: argparse.Namespace, pythons: dict[str, Path]) -> Iterator[Made]:
+    """Measure the parts that are asked for, and yield a record after the other."""
+    if "scaling" in asked.parts:
+        yield from _scaling(asked, pythons)
+    for name, python in pythons.items():
+        if "faults" in asked.parts:
+            for victim in faults.victims(name):
+                yield _one("kills", {"engine": name, "victim": victim}, partial(faults.kill, name, victim, python))
+        if "late" in asked.parts:
+            yield _one("late", {"engine": name}, partial(faults.late, name, python))
+        if "realistic" in asked.parts:
+            for kind in realistic.KINDS:
+                what = {"engine": name, "kind": kind}
+                yield _one("realistic", what, partial(realistic.run, name, kind, python, asked.seed))
+
+
+def _one(part: str, what: dict[str, Any], measured: Callable[[], dict[str, Any]]) -> Made:
+    """Return the record of one measurement, at once."""
+    try:
+        record = measured()
+    except Failed as error:
+        record = what | {"failed": str(error)}
+    told = {key: value for key, value in record.items() if key not in what and value not in ("", None)}
+    return Made(part, record, f"{' '.join(what.values())}: {', '.join(f'{key} {told[key]}' for key in told)}")
+
+
+def _scaling(asked: argparse.Namespace, pythons: dict[str, Path]) -> Iterator[Made]:
+    for cores in sorted(set(asked.cores)):
+        tasks = make_tasks(cores, scale=asked.time_scale, seed=asked.seed)
+        # A static share is about this long; starting may take its time, and more of it on a machine that is busy.
+        timeout_s = 120.0 + 2.0 * cores + 3.0 * PER_CORE * MOST_S * asked.time_scale
+        for _ in range(asked.rounds):
+            for name, python in pythons.items():
+                try:
+                    record = measure(name, cores, tasks, python, timeout_s)
+                except Failed as error:
+                    record = {"engine": name, "cores": cores, "reason": str(error)}
+                    yield Made("failed", record, f"{name} on {cores}: {error}")
+                    continue
+                found = summarise(record)
+                yield Made(
+                    "runs", record,
+                    f"{name} on {cores}: first task after {found.first_s:.2f} s, "
+                    f"efficiency {found.efficiency:.3f} (greedy {found.greedy:.3f})",
+                )  # fmt: skip
