@@ -11,7 +11,7 @@ ifneq ($(wildcard .venv/bin/pip),)
 STALE := $(shell .venv/bin/python -c '' && grep -qF '$(CURDIR)/.venv/bin/python' .venv/bin/pip || echo FORCE)
 endif
 
-.PHONY: FORCE help demo test check bench faults faults-long pictures clean
+.PHONY: FORCE help demo test check bench faults faults-long study study-full pictures clean
 .DEFAULT_GOAL := help
 
 help: ## say what there is
@@ -38,6 +38,20 @@ faults: $(DEV) ## let everything die at random moments for minutes, and count; A
 
 faults-long: $(DEV) ## the same for an hour, with more tasks
 	$(BIN)/python -m tests.faults.campaign --minutes 60 --tasks 2000 $(ARGS)
+
+STUDY = PYTHONPATH="$(CURDIR):$(CURDIR)/examples" $(BIN)/python -m weak_scaling
+
+study: $(DEV) ## compare pilotmtc with other tools, and make docs/performance.md of it (a quarter of an hour); ARGS are those of run
+	sh examples/weak_scaling/programs.sh
+	mkdir -p .bench docs/pictures/study && rm -f .bench/study.json
+	$(STUDY) run --parts scaling faults late realistic --cores 2 8 --time-scale 0.005 \
+	    --cache .bench/engines --out .bench/study.json $(ARGS) || test -s .bench/study.json
+	$(STUDY) plot .bench/study.json --type svg --into docs/pictures/study
+	$(STUDY) page .bench/study.json --pictures > .bench/performance.md
+	mv .bench/performance.md docs/performance.md && mv .bench/study.json docs/performance.json
+
+study-full: ## the same with longer tasks, more workers and three rounds (hours)
+	$(MAKE) study ARGS="--cores 2 4 8 16 32 64 --time-scale 0.05 --rounds 3 $(ARGS)"
 
 pictures: $(DEV) ## take the documentation's pictures of the screen anew, of a study that really runs (two minutes)
 	$(BIN)/python -m tests.lab.pictures

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from .workload import Job
 
@@ -44,8 +45,10 @@ def rabbitmq(job: Job) -> Iterator[tuple[str, str]]:
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
     }  # fmt: skip
     with _running([_RABBITMQ], job, None, variables):
-        _wait_for(ports[0])
+        wait_for(ports[0])
         yield f"amqp://guest:guest@127.0.0.1:{ports[0]}//", "rpc://"
+    # Erlang's own daemon stays otherwise.
+    subprocess.run(["epmd", "-kill"], env=os.environ | variables, capture_output=True, timeout=60, check=False)
 
 
 @contextlib.contextmanager
@@ -70,14 +73,10 @@ def free_ports(number: int) -> list[int]:
         return [int(each.getsockname()[1]) for each in taken]
 
 
-def _wait_for(port: int) -> None:
-    until = time.monotonic() + _START_S
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1.0).close()
-        except OSError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.05)
-        else:
-            return
+def wait_for(port: int) -> None:
+    """Wait until somebody listens there. It is not connected to: a server may take that for a client that went away."""
+    until, mark = time.monotonic() + _START_S, f":{port:04X} 00000000:0000 0A "
+    while mark not in Path("/proc/net/tcp").read_text():
+        if time.monotonic() > until:
+            raise TimeoutError(f"nobody listened on port {port} within {_START_S:g} s")
+        time.sleep(0.05)

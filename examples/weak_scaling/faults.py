@@ -17,10 +17,10 @@ from .workload import Job, Note, Task, read_journal
 
 WORKER, PROGRAM = "worker", "program"
 CORES, TASKS, SECONDS = 4, 32, 0.4  # of a run in which something is killed
-LATE_CORES, LATE_TASKS, LATE_SECONDS = 2, 60, 0.25
+LATE_CORES, LATE_TASKS, LATE_SECONDS = 2, 160, 0.25
 _START_S = 60.0
-_HANGS_S = 25.0  # without anything to do that has not been done
-_QUIET_S = 4.0  # in which nothing has happened any more, of a program that is dead
+_HANGS_S = 15.0  # without anything to do that has not been done
+_QUIET_S = 3.0  # in which nothing has happened any more, of a program that is dead
 
 
 def victims(name: str) -> list[str]:
@@ -47,7 +47,7 @@ def kill(name: str, victim: str, python: Path) -> dict[str, Any]:
             end_all(directory)
             if reason and victim != WORKER:
                 process = start(name, job._replace(again=True), python)
-                again = _end(process, job)
+                again = _end(process, job, starts=True)
                 notes = read_journal(directory)
         finally:
             process.kill()
@@ -111,9 +111,10 @@ def _find(name: str, victim: str, process: "subprocess.Popen[bytes]", job: Job) 
     return found
 
 
-def _end(process: "subprocess.Popen[bytes]", job: Job, *, dead: bool = False) -> str:
+def _end(process: "subprocess.Popen[bytes]", job: Job, *, dead: bool = False, starts: bool = False) -> str:
     """Wait until all is over; return "" if all tasks have ended and the program well, else what happened."""
-    seen, since = -1, time.monotonic()
+    seen, since = len(read_journal(job.directory)), time.monotonic()
+    patience_s = _QUIET_S if dead else _START_S if starts else _HANGS_S
     while True:
         code = process.poll()
         done = _ended(job)
@@ -124,9 +125,9 @@ def _end(process: "subprocess.Popen[bytes]", job: Job, *, dead: bool = False) ->
             if code == 0 and not left:
                 return ""
             return f"it ended with exit code {code}" if code else f"it ended without {left} tasks"
-        if done != seen:
-            seen, since = done, time.monotonic()
-        if time.monotonic() - since > (_QUIET_S if dead else _HANGS_S):
+        if (notes := len(read_journal(job.directory))) != seen:
+            seen, since, patience_s = notes, time.monotonic(), _QUIET_S if dead else _HANGS_S
+        if time.monotonic() - since > patience_s:
             return "nothing went on" if dead else "it hung" if left else "all tasks ended, but it hung"
         time.sleep(0.05)
 

@@ -185,6 +185,7 @@ def _environment(directory: Path, python: Path) -> dict[str, str]:
     here = {name: str(directory) for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME")}
     words = {
         "PYTHONPATH": os.pathsep.join(filter(None, (str(_PARENT), os.environ.get("PYTHONPATH")))),
+        "VIRTUAL_ENV": str(python.parent.parent), "RADICAL_UTILS_NTPHOST": "127.0.0.1",  # not another's
         "PATH": f"{python.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "PILOTMTC_SERVER_LINGER_S": "1", "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1",
     }  # fmt: skip
@@ -217,11 +218,15 @@ def end_all(directory: Path) -> None:
 
 
 def processes(directory: Path) -> list[int]:
-    """Return the processes of this user, but for the ended, whose environment has the directory of a run."""
+    """Return the processes of this user, but for the ended, of a run: by their environment, or by where they are.
+
+    Some write their title over their environment; they are in the directory, as a daemon may not be.
+    """
     mark, found = f"XDG_RUNTIME_DIR={directory}".encode(), []
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it has ended, or is somebody else's
-            if mark in (entry / "environ").read_bytes().split(b"\0"):
+            here = (entry / "cwd").readlink().is_relative_to(directory)
+            if here or mark in (entry / "environ").read_bytes().split(b"\0"):
                 found.append(int(entry.name))
     return found
 

@@ -27,17 +27,32 @@ class Made(NamedTuple):
 
 
 def measure_all(asked: argparse.Namespace, pythons: dict[str, Path]) -> Iterator[Made]:
-    """Measure the parts that are asked for, and yield a record after the other."""
+    """Measure the parts that are asked for, and yield a record after the other.
+
+    What could not even run the sleeping tasks is not tried with others.
+    """
+    broken: set[str] = set()
+    works: set[str] = set()
     if "scaling" in asked.parts:
-        yield from _scaling(asked, pythons)
-    for name, python in pythons.items():
-        if "faults" in asked.parts:
-            for victim in faults.victims(name):
-                yield _one("kills", {"engine": name, "victim": victim}, partial(faults.kill, name, victim, python))
-        if "late" in asked.parts:
+        for made in _scaling(asked, pythons):
+            yield made
+            (works if made.part == "runs" else broken).add(made.record["engine"])
+    tried = {name: python for name, python in pythons.items() if name in works or name not in broken}
+    # Engines in turn: what else the machine does changes with time.
+    if "faults" in asked.parts:
+        most = max(len(faults.victims(name)) for name in tried) if tried else 0
+        for number in range(most):
+            for name, python in tried.items():
+                if number < len(faults.victims(name)):
+                    victim = faults.victims(name)[number]
+                    what = {"engine": name, "victim": victim}
+                    yield _one("kills", what, partial(faults.kill, name, victim, python))
+    if "late" in asked.parts:
+        for name, python in tried.items():
             yield _one("late", {"engine": name}, partial(faults.late, name, python))
-        if "realistic" in asked.parts:
-            for kind in realistic.KINDS:
+    if "realistic" in asked.parts:
+        for kind in realistic.KINDS:
+            for name, python in tried.items():
                 what = {"engine": name, "kind": kind}
                 yield _one("realistic", what, partial(realistic.run, name, kind, python, asked.seed))
 
@@ -53,15 +68,19 @@ def _one(part: str, what: dict[str, Any], measured: Callable[[], dict[str, Any]]
 
 
 def _scaling(asked: argparse.Namespace, pythons: dict[str, Path]) -> Iterator[Made]:
+    broken = set()  # with few workers: more of them are not tried
     for cores in sorted(set(asked.cores)):
         tasks = make_tasks(cores, scale=asked.time_scale, seed=asked.seed)
         # A static share is about this long; starting may take its time, and more of it on a machine that is busy.
         timeout_s = 120.0 + 2.0 * cores + 3.0 * PER_CORE * MOST_S * asked.time_scale
         for _ in range(asked.rounds):
             for name, python in pythons.items():
+                if name in broken:
+                    continue
                 try:
                     record = measure(name, cores, tasks, python, timeout_s)
                 except Failed as error:
+                    broken.add(name)
                     record = {"engine": name, "cores": cores, "reason": str(error)}
                     yield Made("failed", record, f"{name} on {cores}: {error}")
                     continue

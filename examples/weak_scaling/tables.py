@@ -12,7 +12,7 @@ _MB = 1_000_000
 def kills(study: dict[str, Any]) -> str:
     """Return a line for each process that was killed."""
     rows = []
-    for each in study["kills"]:
+    for each in sorted(study["kills"], key=lambda each: list(ENGINES).index(each["engine"])):
         cells = [_title(each), each["victim"]]
         if "failed" in each:
             rows.append([*cells, f"not measured: {_short(each['failed'])}", "", "", ""])
@@ -83,8 +83,8 @@ def losses(study: dict[str, Any], ours: tuple[str, ...]) -> list[str]:
                 for each in study["realistic"]
                 if each["kind"] == kind and "efficiency" in each
             }
-            if name in there:
-                others = [other for other in there if other not in ours]
+            others = [other for other in there if other not in ours]
+            if name in there and others:
                 ahead = [ENGINES[other].title for other in others if there[other] > there[name]]
                 what = f"{len(ahead)} of {len(others)} were more efficient than {ENGINES[name].title}"
                 said.append(f"- Tasks of the kind “{made.title}”: {what}{_named(ahead)}.")

@@ -95,14 +95,20 @@ def by_futures(submit: Callable[..., Any]) -> Callable[[list[Task]], object]:
 @contextlib.contextmanager
 def growing(job: Job, grow: Callable[[int], object] | None) -> Iterator[None]:
     """Add the workers that are to come late, when a third of the tasks have ended."""
+    wrong: list[BaseException] = []
 
     def add() -> None:
-        assert grow is not None
-        while sum(note.event == "ended" for note in read_journal(job.directory)) < len(job.tasks) / 3:
-            time.sleep(0.02)
-        (job.directory / "grown").write_text(f"{time.time()}")
-        grow(job.grow)
+        try:
+            while sum(note.event == "ended" for note in read_journal(job.directory)) < len(job.tasks) / 3:
+                time.sleep(0.02)
+            (job.directory / "grown").write_text(f"{time.time()}")
+            assert grow is not None
+            grow(job.grow)
+        except BaseException as error:  # noqa: BLE001  (it is raised below, where the driver waits)
+            wrong.append(error)
 
     if job.grow:
         threading.Thread(target=add, daemon=True).start()
     yield
+    if wrong:
+        raise RuntimeError(f"workers cannot be added: {wrong[0]}") from wrong[0]

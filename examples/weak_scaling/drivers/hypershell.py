@@ -6,7 +6,7 @@ import shlex
 import subprocess
 from collections.abc import Iterable
 
-from ..brokers import free_ports
+from ..brokers import free_ports, wait_for
 from ..workload import Job, Ran, Task, command, read
 from . import growing
 
@@ -38,6 +38,7 @@ def run(job: Job) -> list[Ran]:
 
     clients: list[subprocess.Popen[bytes]] = []
     with subprocess.Popen(["hs", "server", *source, *shared, "-Q", "1", "-r", str(job.retries)]) as server:
+        wait_for(port)
         clients.append(client(job.cores))
         with growing(job, lambda cores: clients.append(client(cores))):
             server.wait()
