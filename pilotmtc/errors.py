@@ -33,9 +33,22 @@ Each class says whether trying again can help (``transient``) and which exit cod
 (``exit_code``). Foreign exceptions are wrapped where they enter, with ``raise ... from``.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 _SHOWN = 100
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """Return the known word for which `word` is probably meant; empty if none is near."""
+    import difflib  # only errors need it
+
+    names = {name.lower(): name for name in known}
+    low = word.lower()
+    if close := difflib.get_close_matches(low, names, 1, 0.7):
+        return names[close[0]]
+    begun = [name for name in names if min(len(name), len(low)) > 2 and (name.startswith(low) or low.startswith(name))]
+    return names[begun[0]] if len(begun) == 1 else ""
 
 
 def shown(value: object) -> str:

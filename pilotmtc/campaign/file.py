@@ -15,7 +15,7 @@ from pilotmtc.campaign.lines import find_lines
 from pilotmtc.campaign.order import Cycle, TableNames, UnknownName, in_order
 from pilotmtc.campaign.outputs import check_shared
 from pilotmtc.campaign.submit import CampaignOptions, TaskSpec
-from pilotmtc.errors import ConfigError, PilotMTCError, UsageError
+from pilotmtc.errors import ConfigError, PilotMTCError, UsageError, near
 from pilotmtc.model import GRACE_S, MAX_OUTPUT_BYTES, After, Resources, Template
 from pilotmtc.parameters import Row, Source, axis, combine, file, numbered
 from pilotmtc.parameters.files import check_ends, check_utf16
@@ -51,7 +51,7 @@ SHARED: dict[str, Reader] = {
     "max_memory": readers.memory,
     "retry_time": parse_factor,
     "max_output": readers.memory,
-    "env": readers.texts,
+    "env": readers.variables,
     "cwd": readers.text,
     "stdin": readers.text,
     "stdout": readers.text,
@@ -223,8 +223,7 @@ class _Reader:
         for key in table:
             if key in known:
                 continue
-            close = difflib.get_close_matches(key, known, 1)
-            hint = f"did you mean {close[0]!r}?" if close else f"it may be {', '.join(known)}"
+            hint = f"did you mean {meant!r}?" if (meant := near(key, known)) else f"it may be {', '.join(known)}"
             if at == "defaults" and key in OWN:
                 hint = "it belongs to a [[task]]"
             elif not at and (key in SHARED or key in OWN):

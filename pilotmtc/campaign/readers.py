@@ -8,6 +8,7 @@ from typing import TypeVar
 from pilotmtc.errors import UsageError, shown
 from pilotmtc.resources.amounts import LARGEST, LEAST, MOST_NAMED
 from pilotmtc.resources.kinds import named
+from pilotmtc.template import check_variable
 from pilotmtc.units import parse_duration, parse_memory, parse_rate
 
 MEMORY_LARGEST = 2**62
@@ -170,6 +171,11 @@ def campaigns(value: object) -> tuple[int | str, ...]:
 def texts(value: object) -> dict[str, str]:
     """Read a table of scalars as texts."""
     return _each(value, word)
+
+
+def variables(value: object) -> dict[str, str]:
+    """Read a table of variables."""
+    return {check_variable(name): item for name, item in texts(value).items()}
 
 
 def amounts(value: object) -> dict[str, float]:

@@ -1,6 +1,5 @@
 """The command ``pilotmtc``: the table of commands, and their exit codes."""
 
-import difflib
 import importlib
 import io
 import re
@@ -21,7 +20,7 @@ from pilotmtc.cli.command import (
     set_store,
 )
 from pilotmtc.cli.output import streams
-from pilotmtc.errors import PilotMTCError
+from pilotmtc.errors import PilotMTCError, near
 from pilotmtc.system.locale import current_directory, speak_utf8
 from pilotmtc.text.plain import plain_text
 
@@ -124,8 +123,8 @@ class App(Helpful, click.Group):
         """Find the command that `args` begin with."""
         name = args[0]
         if self.get_command(ctx, name) is None and not ctx.resilient_parsing:
-            close = difflib.get_close_matches(name, self.list_commands(ctx), 1)
-            hint = f"did you mean {close[0]!r}?" if close else "see pilotmtc --help"
+            meant = near(name, self.list_commands(ctx))
+            hint = f"did you mean {meant!r}?" if meant else "see pilotmtc --help"
             raise click.UsageError(f"there is no command {name!r}: {hint}", None)
         return super().resolve_command(ctx, args)
 
@@ -222,6 +221,10 @@ def _run() -> int:
 
 
 def _click_words(error: click.ClickException) -> str:
+    if isinstance(error, click.NoSuchOption) and error.possibilities:
+        word = error.option_name.lstrip("-")
+        some = [one for one in error.possibilities if near(word, [one.lstrip("-")])]
+        error = click.NoSuchOption(error.option_name, error.message, some, error.ctx)
     if isinstance(error, click.BadParameter) and isinstance(error.param, click.Argument) and not error.param_hint:
         plain = error.param.human_readable_name.strip("[].")  # not as it stands in the usage: '[ID]...'
         error.param_hint = plain if plain.replace(" ", "").isalpha() else (error.param.name or "").upper()

@@ -23,6 +23,8 @@ _LONGEST_BACKOFF_S = 3600.0
 def parse_causes(value: object) -> tuple[str, ...]:
     """Return causes, in a text or in several: ``"exit:75,137 oom"`` becomes ``("exit:75", "exit:137", "oom")``.
 
+    Between them are blanks or commas.
+
     Raises
     ------
     UsageError
@@ -34,24 +36,45 @@ def parse_causes(value: object) -> tuple[str, ...]:
         if not isinstance(text, str):
             raise UsageError(f"{shown(text)} is not a cause: {_FORMS}")
         for word in text.split():
-            cause, colon, codes = word.lower().replace("_", "-").partition(":")
-            known = _WORDS.get(cause)
-            if known is None:
-                taken = [one.name.lower().replace("_", "-") for one in sorted(NOT_CHARGED)]
-                why = " is not the task's fault, so it always runs again" if cause in taken else " is not a cause"
-                raise UsageError(f"{word!r}{why}: {_FORMS}")
-            if not colon:
-                found.append(cause)
-                continue
-            if known is not Cause.EXIT:
-                raise UsageError(f"{word!r}: only exit can have numbers behind it: {_FORMS}")
-            for code in codes.split(","):
-                if not re.fullmatch(r"\d{1,3}", code) or not 1 <= int(code) <= 255:
-                    raise UsageError(f"{code!r} in {word!r} is not an exit code of a failure: write 1 to 255")
-                found.append(f"exit:{int(code)}")
+            found += _parse_word(word)
     if not found:
         raise UsageError(f"there is no cause: {_FORMS}")
     return tuple(dict.fromkeys(found))
+
+
+def _parse_word(text: str) -> list[str]:
+    """Return the causes in ``"exit:75,137"`` or ``"oom,timeout"``: behind ``exit:``, numbers are codes of it."""
+    found: list[str] = []
+    codes = False
+    for word in text.lower().replace("_", "-").split(","):
+        cause, colon, code = word.partition(":")
+        if codes and word.isdecimal():
+            cause, colon, code = "exit", ":", word
+        known = _WORDS.get(cause)
+        if known is None:
+            taken = [one.name.lower().replace("_", "-") for one in sorted(NOT_CHARGED)]
+            why = " is not the task's fault, so it always runs again" if cause in taken else " is not a cause"
+            if codes:
+                why = f" in {text!r} is neither an exit code nor a cause"
+            raise UsageError(f"{word!r}{why}: {_FORMS}")
+        codes = bool(colon)
+        if not colon:
+            found.append(cause)
+            continue
+        if known is not Cause.EXIT:
+            raise UsageError(f"{word!r}: only exit can have numbers behind it: {_FORMS}")
+        if not re.fullmatch(r"\d{1,3}", code) or not 1 <= int(code) <= 255:
+            raise UsageError(f"{code!r} in {text!r} is not an exit code of a failure: write 1 to 255")
+        found.append(f"exit:{int(code)}")
+    return found
+
+
+def is_cause(word: str) -> bool:
+    """Return whether a word can only be meant as causes: ``oom``, ``exit:75``."""
+    try:
+        return bool(_parse_word(word))
+    except UsageError:
+        return False
 
 
 def parse_factor(value: object) -> float:

@@ -1,13 +1,12 @@
 """Checks of arguments that callers of the Python API pass: their names and types."""
 
-import difflib
 import math
 import operator
 import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
-from pilotmtc.errors import UsageError, shown
+from pilotmtc.errors import UsageError, near, shown
 from pilotmtc.model import CampaignId
 
 T = TypeVar("T")
@@ -20,9 +19,8 @@ def check_names(given: Iterable[str], known: Iterable[str]) -> None:
     for name in given:
         if name in there:
             continue
-        close = difflib.get_close_matches(name, there, 1)
         meant = _OTHER_WORDS.get(name, "")
-        best = meant if meant in there else close[0] if close else ""
+        best = meant if meant in there else near(name, there)
         hint = f"did you mean {best!r}?" if best else f"there are {', '.join(there)}"
         raise TypeError(f"unexpected keyword argument {name!r}: {hint}")
 

@@ -11,6 +11,7 @@ from pilotmtc.resources.kinds import named
 from pilotmtc.resources.retry import parse_causes, parse_factor
 from pilotmtc.session.arguments import amount, by_name, number, path, several, text, whole, word
 from pilotmtc.system.locale import current_directory
+from pilotmtc.template import check_variable
 from pilotmtc.units import parse_duration, parse_memory
 
 T = TypeVar("T")
@@ -37,7 +38,7 @@ READERS: dict[str, Callable[[str, object], Any]] = {
     **dict.fromkeys(("retry_on", "no_retry_on"), lambda name, value: about(name, parse_causes, value)),
     **dict.fromkeys(("retry_memory", "retry_time"), lambda name, value: about(name, parse_factor, value)),
     "signal_first": text,
-    "env": lambda name, value: by_name(name, value, word),
+    "env": lambda name, value: {check_variable(key): item for key, item in by_name(name, value, word).items()},
     "watch": lambda name, value: several(name, value, read_watched),
 }
 # How those are read further that have another form in the store.

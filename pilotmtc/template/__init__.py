@@ -241,6 +241,19 @@ def _check_plain(
         check_text(text, "a task")
 
 
+def check_variable(name: str) -> str:
+    """Return `name`, which must be one that a shell can use.
+
+    Raises
+    ------
+    UsageError
+        If a variable cannot be called so.
+    """
+    if name.isascii() and name.isidentifier():
+        return name
+    raise UsageError(f"{name!r} cannot name a variable: use letters, digits and underscores, and a letter first")
+
+
 def check_text(text: str, what: str) -> None:
     """Raise `UsageError` if `text` cannot be an argument: it contains a NUL, or is not UTF-8."""
     if "\0" in text:

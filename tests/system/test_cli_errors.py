@@ -21,6 +21,13 @@ WRONG: list[tuple[list[str], list[str]]] = [
     (["run", "--gpus", "1", "true"], ["needs 1 GPU, and the pilot has 0: give it --pilot-gpus 1"]),
     (["run", "--ranks", "1000000", "--cores", "1", "true"], ["needs 1000000 ranks of 1 core, "]),
     (["run", "--nodes", "2", "true"], ["only pilots of a scheduler take nodes", "name a site"]),
+    (["run", "--bogus", "true"], ["no such option '--bogus': see pilotmtc run --help"]),
+    (
+        ["run", "--retry-on", "exit:75,137", "oom", "true"],
+        ["'oom' would be the command", "--retry-on 'exit:75,137 oom'"],
+    ),
+    (["run", "--no-retry-on", "oom", "timeout", "./x"], ["--no-retry-on 'oom timeout'"]),
+    (["run", "--env", "1X=3", "true"], ["'1X' cannot name a variable"]),
     (["run", "--nodse", "2", "true"], ["no such option", ": did you mean", "'--nodes'", "?\n"]),
     (["run", "echo {} {y}", ":::", "1"], ["there is only {1}", "write {1} for its value"]),
     (["run", 'echo "$HOME/{x}"', ":::", "1"], ["write {1} for its value", "for the literal text {x}"]),

@@ -244,8 +244,9 @@ def build_tasks(words: Sequence[str], options: dict[str, Any]) -> "tuple[TaskStr
     The options of `task_options` are removed from `options`.
     """
     from pilotmtc.errors import UsageError
-    from pilotmtc.session.submit.command_line import commands_of, tasks_of, toml_of
+    from pilotmtc.session.submit.command_line import check_causes, commands_of, tasks_of, toml_of
 
+    check_causes(words, {name: options[name] for name in ("retry_on", "no_retry_on")})
     files, form, axes = take_sources(options)
     commands = options.pop("commands")
     name = options.pop("name") or ""

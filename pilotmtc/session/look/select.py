@@ -1,11 +1,10 @@
 """Selecting tasks, and changing them: users' arguments become filters and requests."""
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import IntEnum
 from typing import Any, TypedDict, TypeVar, Unpack
 
-from pilotmtc.errors import UsageError
+from pilotmtc.errors import UsageError, near
 from pilotmtc.model import CampaignId, PilotId
 from pilotmtc.protocol.client.tasks import Edit
 from pilotmtc.protocol.records import Filter
@@ -179,8 +178,8 @@ def member(kind: type[E], word: object) -> E:
     name = str(word).upper().replace("-", "_")
     if name in kind.__members__:
         return kind[name]
-    close = difflib.get_close_matches(name, kind.__members__, 1)
-    hint = f"did you mean {close[0].lower()}?" if close else f"there are {', '.join(kind.__members__).lower()}"
+    close = near(name, kind.__members__)
+    hint = f"did you mean {close.lower()}?" if close else f"there are {', '.join(kind.__members__).lower()}"
     raise UsageError(f"{word!r} is not a {'cause' if kind is Cause else 'state'}: {hint}")
 
 

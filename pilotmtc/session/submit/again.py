@@ -101,7 +101,19 @@ def _whole(campaign: Campaign) -> CampaignOptions:
 
 def joined(words: Sequence[str]) -> str:
     """Return a command line to paste into a shell."""
-    return " ".join([word if word == ":::" else shlex.quote(word) for word in words])
+    return " ".join([word if word == ":::" else _quoted(word) for word in words])
+
+
+def _quoted(word: str) -> str:
+    """Return a word of a command line, in which no sign means something to a terminal."""
+    if word.replace("\n", "").replace("\t", "").isprintable():
+        return shlex.quote(word)
+    signs = [
+        f"\\{sign}" if sign in "\\'" else sign if sign.isprintable() else
+        "".join([f"\\x{byte:02x}" for byte in sign.encode("utf-8", "surrogateescape")])
+        for sign in word
+    ]  # fmt: skip
+    return f"$'{''.join(signs)}'"
 
 
 def _to_file(campaign: Campaign, why: str) -> UsageError:

@@ -1,14 +1,18 @@
 """Tasks from a command line such as that of ``pilotmtc run``."""
 
 import io
+import itertools
 import os
+import re
+import shutil
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import BinaryIO, cast
 
 from pilotmtc.errors import UsageError
 from pilotmtc.parameters import Source, combine, file, grid, lines, split_lists
 from pilotmtc.parameters.files import ENDS
+from pilotmtc.resources.retry import is_cause
 from pilotmtc.session.submit.tasks import TaskOptions, TaskStream, make_commands, make_tasks, read_campaign
 from pilotmtc.template import names, wants_values
 
@@ -131,3 +135,27 @@ def _wants_values(command: Sequence[str], options: TaskOptions) -> bool:
     fields = ("cwd", "stdin", "stdout", "stderr", "task_name")
     texts = [*options.get("env", {}).values(), *options.get("tags", ()), *(options.get(field, "") for field in fields)]
     return wants_values([*command, *map(str, texts)])
+
+
+def check_causes(words: Sequence[str], given: Mapping[str, Sequence[str]]) -> None:
+    """Raise `UsageError` for ``--retry-on exit:75 oom COMMAND``, where ``oom`` would be taken for the command.
+
+    Parameters
+    ----------
+    given
+        What was given to the options ``retry_on`` and ``no_retry_on``.
+    """
+    names = [name for name, causes in given.items() if causes]
+    if not names or not words:
+        return
+    following = words[1] if len(words) > 1 else ""
+    if words[0] == "timeout":  # a program, too, which takes options or a time
+        is_command = re.fullmatch(r"-.*|[\d.]+[smhd]?", following) is not None
+    else:
+        is_command = not is_cause(words[0]) or shutil.which(words[0]) is not None
+    if is_command:
+        return
+    before = given[names[0]] if len(names) == 1 else ()
+    meant = " ".join([*before, *itertools.takewhile(is_cause, words)])
+    option = f"--{names[-1].replace('_', '-')}"
+    raise UsageError(f"{words[0]!r} would be the command: for several causes write {option} '{meant}'")

@@ -102,7 +102,7 @@ def _there_are(tx: Transaction) -> str:
 
 
 def check_name(name: str) -> None:
-    """Check that a new name of a campaign cannot be taken for an id.
+    """Check that a new name of a campaign cannot be taken for an id, or for the names of several.
 
     Raises
     ------
@@ -111,6 +111,8 @@ def check_name(name: str) -> None:
     """
     if name.isdecimal():
         raise UsageError(f"a campaign cannot be called {name!r}, which would be taken for a campaign's number")
+    if set("*?") & set(name):
+        raise UsageError(f"a campaign cannot be called {name!r}: * and ? would mean other campaigns, too")
 
 
 def check_campaign(tx: Transaction, campaign: CampaignId) -> None:

@@ -1,5 +1,6 @@
 """From the words of a command line to tasks."""
 
+import subprocess
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 
 from pilotmtc.errors import UsageError
 from pilotmtc.session import as_source
+from pilotmtc.session.submit.again import joined
 from pilotmtc.session.submit.command_line import commands_of, tasks_of
 from pilotmtc.session.submit.tasks import make_commands
 from pilotmtc.template import expand, shown
@@ -112,3 +114,25 @@ def test_captured_environment_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch)
     (task,) = tasks_of(["--", "echo", "{x}", ":::", "1"][1:], [], None, [], options)
     made = expand(task.template, task.params, task=1, attempt=1, campaign=1)
     assert (made.env["BRACES"], made.env["OURS"]) == ("{x} {nobody} {.}", "1")
+
+
+@pytest.mark.parametrize(
+    ("word", "quoted"),
+    [
+        ("a b", "'a b'"),
+        ("line\nline", "'line\nline'"),
+        ("\x1b[31m it's", r"$'\x1b[31m it\'s'"),
+        ("back\\slash\x07", r"$'back\\slash\x07'"),
+        ("\x9b \udcff", r"$'\xc2\x9b \xff'"),
+    ],
+)
+def test_pasted_command_line_has_nothing_that_a_terminal_obeys(word: str, quoted: str) -> None:
+    assert joined(["echo", word, ":::", "1"]) == f"echo {quoted} ::: 1"
+    said = subprocess.run(["bash", "-c", f"printf %s {quoted}"], stdout=subprocess.PIPE, check=True)
+    assert said.stdout == word.encode("utf-8", "surrogateescape")
+
+
+@pytest.mark.parametrize("name", ["1X", "", "a-b", "a b", "ä"])
+def test_variable_that_no_shell_could_use_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="cannot name a variable: use letters, digits and underscores"):
+        tasks_of(["true"], (), None, (), {"env": {name: "3"}})
