@@ -9,11 +9,13 @@ from pilotmtc.model import Task, TaskId
 from pilotmtc.protocol.client.tasks import GetTasks, Tasks
 from pilotmtc.protocol.client.watch import GetOverview
 from pilotmtc.protocol.records import Filter
+from pilotmtc.session import Session
 from pilotmtc.states import TaskState
 from pilotmtc.tui.app import MtcApp
 from pilotmtc.tui.base import Base
 from pilotmtc.tui.widgets.tables.listing import HELD, Listing
-from tests.tui.driving import Driver
+from tests.serving import Place
+from tests.tui.driving import Driver, drive
 from tests.tui.fixed import FixedGateway, running
 from tests.tui.fixed_tasks import attempt, mixed, pages, scan
 
@@ -101,3 +103,39 @@ def test_window_says_nothing_of_what_it_did_not_reach() -> None:
     assert list(listing.rows) == [5, 10, 15, 20]
     assert listing.take_window(0, Tasks((scan(3, TaskState.RUNNING), *tasks), 0)) == []
     assert list(listing.rows) == [3, 5, 10, 15, 20]
+
+
+def test_list_of_a_deleted_campaign_says_so_and_asks_no_more(place: Place) -> None:
+    with Session(place.path) as session:
+        session.submit("true", range(3))
+        session.cancel(campaign=1)
+
+        async def script(screen: Driver) -> None:
+            await screen.see("● live")
+            screen.app.open_tasks("campaign:1")
+            await screen.see("⊘ CANCELED", "3 tasks")
+            session.delete(1)
+            await screen.see("campaign 1 was deleted", "Campaign 1 was deleted.")
+            session.submit("true")
+            await screen.press("escape")
+            await screen.see("○ 1 ready")
+            assert sum("was deleted" in one.text for one in screen.app.said) == 1
+
+        drive(str(place.path), script)
+
+
+def test_deleted_tasks_leave_a_list_of_all(place: Place) -> None:
+    with Session(place.path) as session:
+        for _ in range(2):
+            session.submit("true", range(3))
+        session.cancel(campaign=1)
+
+        async def script(screen: Driver) -> None:
+            await screen.see("● live")
+            screen.app.open_tasks("")
+            await screen.see("⊘ CANCELED", "6 tasks")
+            table = screen.table("tasks")
+            session.delete(1)
+            await screen.until(lambda: table.keys == ["4", "5", "6"])
+
+        drive(str(place.path), script)
