@@ -149,7 +149,15 @@ class Series(Struct, frozen=True, omit_defaults=True):
 
 
 class FailureGroup(Struct, frozen=True, omit_defaults=True):
-    """FAILED tasks of a campaign whose last attempts ended in the same way; `task` is the newest one."""
+    """FAILED tasks of a campaign whose last attempts ended in the same way.
+
+    Attributes
+    ----------
+    message
+        That of the task that failed last.
+    task, newest_at
+        The task with the highest id, and when the last one of them failed.
+    """
 
     campaign: CampaignId
     cause: Cause
@@ -158,6 +166,7 @@ class FailureGroup(Struct, frozen=True, omit_defaults=True):
     message: str
     count: int
     task: TaskId
+    newest_at: float = 0.0
 
 
 class Job(Struct, frozen=True, omit_defaults=True):

@@ -3,7 +3,7 @@
 import functools
 import itertools
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -11,7 +11,7 @@ from pilotmtc.errors import UsageError
 from pilotmtc.model import Campaign, Task, TaskId
 from pilotmtc.protocol.client.campaigns import GetCampaigns
 from pilotmtc.protocol.client.tasks import Explain, GetTail, GetWords, Output, Tail, TaskDetail, Tasks
-from pilotmtc.protocol.client.watch import GetOverview, Overview
+from pilotmtc.protocol.client.watch import GetOverview, MarkSeen, Overview
 from pilotmtc.session.arguments import seconds
 from pilotmtc.session.arguments import whole as whole_number
 from pilotmtc.session.link import StoreLink
@@ -275,6 +275,10 @@ class Queries:
             How long to wait for a change.
         """
         return self._link.call(GetOverview(since, span_s, wait_s))
+
+    def mark_seen(self, marks: Mapping[str, float | None]) -> None:
+        """Mark what needs attention as seen until there is more of it, by `Notice.key`; None: it is new again."""
+        self._link.call(MarkSeen(dict(marks)))
 
     def fields(self, **select: Unpack[Selection]) -> tuple[str, ...]:
         """Return the names of all parameters, in order of appearance. This looks at every task."""

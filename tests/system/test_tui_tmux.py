@@ -66,7 +66,7 @@ def test_a_study_is_run_and_looked_at_by_keys_alone(
     tmux.press("p")
     tmux.see("Submit a pilot.")
     tmux.press("Tab", "Tab", "2", "Tab", *"10m", "Tab", "1", "s", "C-s")
-    tmux.see("✓ 2", "✗ 1", "1 task of campaign 1 failed with exit code 3")
+    tmux.see("✓ 2", "✗ 1", "1 task of campaign 1 (night) failed with exit code 3")
     (pilot,) = user.cli("pilot", "list", "--all", "--json").records
     assert (pilot["cores"], pilot["walltime_s"]) == (2, 600.0)
     tmux.press("t")

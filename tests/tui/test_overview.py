@@ -13,6 +13,7 @@ from pilotmtc.model import CampaignId, TaskId
 from pilotmtc.protocol.client.watch import GetOverview, Overview
 from pilotmtc.protocol.records import FailureGroup
 from pilotmtc.session import Session
+from pilotmtc.session.look.overview import Board, notices
 from pilotmtc.states import Cause, TaskState
 from pilotmtc.tui.app import MtcApp
 from pilotmtc.tui.screens.overview import OverviewScreen
@@ -38,7 +39,7 @@ def test_what_runs_is_shown_as_it_goes(place: Place) -> None:
             session.submit("exit {}", [0, 0, 3], name="three")
             await screen.see("3 ready", "3 tasks could run, and no pilot is active", "three")
             pilot = session.pilots.submit(cores=1, idle="1s")
-            await screen.see("2 done", "1 failed", "1 task of campaign 1 failed with exit code 3")
+            await screen.see("2 done", "1 failed", "1 task of campaign 1 (three) failed with exit code 3")
             session.pilots.wait(pilot.id, 30)
             await screen.see("✓ DONE")
 
@@ -118,6 +119,45 @@ def test_store_of_a_newer_pilotmtc_is_refused_and_says_what_to_do(place: Place) 
     drive(str(place.path), script)
 
 
+def test_what_was_marked_as_seen_is_folded_until_there_is_more_of_it(place: Place) -> None:
+    def fail(session: Session, code: int) -> None:
+        session.submit(f"exit {code}", name=f"code {code}")
+        session.pilots.wait(session.pilots.submit(cores=1, idle="0.1s").id, 30)
+
+    with Session(place.path) as session:
+        fail(session, 3)
+        fail(session, 4)
+
+    async def script(screen: Driver) -> None:
+        await screen.see("2 new", "1 task of campaign 2 (code 4) failed with exit code 4, ", "exit code 3")
+        screen.table("notices").focus()
+        await screen.press("a")
+        await screen.see("1 new, 1 seen: z")
+        assert "exit code 4" not in screen.text()
+        await screen.press("a")
+        await screen.see("Needs attention · 2 seen: z")
+        await screen.press("z")
+        await screen.see("exit code 4", "exit code 3")
+        await screen.press("a")  # new again
+        await screen.see("1 new, 1 seen")
+        await screen.press("A")
+        await screen.see("Needs attention · 2 seen")
+
+    drive(str(place.path), script)
+
+    with Session(place.path) as session:
+        board = Board()
+        board.take(session.overview())
+        assert [notice.seen for notice in notices(board)] == [True, True]
+        session.retry(campaign=1)
+        session.pilots.wait(session.pilots.submit(cores=1, idle="0.1s").id, 30)
+
+    async def later(screen: Driver) -> None:
+        await screen.see("1 new, 1 seen: z", "exit code 3")  # in another window, for it is in the store
+
+    drive(str(place.path), later)
+
+
 def quiet_app(overview: Overview) -> MtcApp:
     return MtcApp(FixedGateway({GetOverview: overview}))
 
@@ -167,14 +207,19 @@ def test_nothing_is_said_of_tasks_before_anything_is_known() -> None:
     asyncio.run(main())
 
 
-def test_what_needs_attention_has_the_lines_that_are_free() -> None:
+def test_what_needs_attention_has_three_lines_until_it_is_unfolded() -> None:
     groups = tuple(FailureGroup(CampaignId(1), Cause.EXIT, code, None, "", 1, TaskId(code)) for code in range(1, 13))
     news = replace(empty(), tasks={TaskState.FAILED: 12}, failures=groups, looked_at=12)
 
     async def main() -> None:
         app = quiet_app(news)
         async with app.run_test(size=(80, 24)) as pilot:
-            await Driver(app, pilot).see("exit code 12", "exit code 2 ", "CAMPAIGN")
+            screen = Driver(app, pilot)
+            await screen.see("12 new", "exit code 12", "exit code 10", "CAMPAIGN")
+            assert "exit code 9" not in screen.text()
+            screen.table("notices").focus()
+            await screen.press("z")
+            await screen.see("exit code 12", "exit code 2 ", "CAMPAIGN")
 
     asyncio.run(main())
 

@@ -103,6 +103,9 @@ def test_window_says_nothing_of_what_it_did_not_reach() -> None:
     assert list(listing.rows) == [5, 10, 15, 20]
     assert listing.take_window(0, Tasks((scan(3, TaskState.RUNNING), *tasks), 0)) == []
     assert list(listing.rows) == [3, 5, 10, 15, 20]
+    assert not listing.below
+    assert listing.take_window(20, Tasks((scan(25, TaskState.RUNNING),), 25)) == []
+    assert (list(listing.rows)[-1], listing.below) == (25, 25)  # there are more than fit into a page
 
 
 def test_list_of_a_deleted_campaign_says_so_and_asks_no_more(place: Place) -> None:

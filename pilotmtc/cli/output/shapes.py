@@ -296,7 +296,7 @@ def board(record: "Board") -> Shape:
             for one in record.campaigns.values()
         ],
         "attention": [
-            {"level": one.level, "text": one.text, "filter": one.tasks or None, "pilot": one.pilot}
+            {"level": one.level, "text": one.text, "filter": one.tasks or None, "pilot": one.pilot, "seen": one.seen}
             for one in notices(record)
         ],
         "series": {

@@ -1,7 +1,7 @@
 """Requests of clients that follow events."""
 
 from pilotmtc.model import Campaign, CampaignId, Pilot, PilotId, TaskId
-from pilotmtc.protocol.base import CLIENTS, Effect, Handling, Reply, Request, WaitsFor
+from pilotmtc.protocol.base import CLIENTS, Done, Effect, Handling, Reply, Request, WaitsFor
 from pilotmtc.protocol.client.tasks import ReturnedCall
 from pilotmtc.protocol.records import FailureGroup, Pace, Series
 from pilotmtc.states import TaskState
@@ -68,6 +68,8 @@ class Overview(Reply, frozen=True):
         The newest `looked_at` FAILED tasks in groups, largest first. None: as before.
     silent
         All active pilots that have been silent for too long.
+    seen
+        What was marked with `MarkSeen`. None: as before.
     """
 
     seq: int
@@ -83,6 +85,7 @@ class Overview(Reply, frozen=True):
     failures: tuple[FailureGroup, ...] | None = None
     looked_at: int = 0
     silent: tuple[PilotId, ...] = ()
+    seen: dict[str, float] | None = None
 
 
 class GetOverview(Request[Overview], frozen=True, tag="overview"):
@@ -106,3 +109,17 @@ class GetOverview(Request[Overview], frozen=True, tag="overview"):
     def worth_sending(self, reply: Overview) -> bool:
         """Return whether the overview is newer than the last one."""
         return reply.seq != self.since
+
+
+class MarkSeen(Request[Done], frozen=True, tag="mark_seen"):
+    """Mark what needs attention as seen by the user, until there is more of it.
+
+    Attributes
+    ----------
+    marks
+        How much there is of each, by `Notice.key`; None: it is new again.
+    """
+
+    handling = Handling(said_by=CLIENTS, effect=Effect.WRITE)
+
+    marks: dict[str, float | None]

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from pilotmtc.model import Campaign, Pilot, PilotId
 from pilotmtc.protocol.client.watch import Overview
@@ -12,18 +13,22 @@ from pilotmtc.states import PILOT_FINAL, TASK_FINAL, TASK_HELD, Cause, PilotStat
 from pilotmtc.text.campaigns import awaited_words, learned_words
 from pilotmtc.text.endings import how_failed, signal_name
 from pilotmtc.text.numbers import count
+from pilotmtc.text.plain import plain
+from pilotmtc.text.tables import shorten
 from pilotmtc.units import format_duration
 
 _ENDS_SOON_S = 600.0
 _LATELY_S = 3600.0
 _LULL_S = 5.0
+_NAME = 30  # characters of a name
 _SAID = tuple(how_failed(cause, None, None, 1) for cause in (Cause.TIMEOUT, Cause.OOM))
 
 
 class Notice(Struct, frozen=True):
     """Something that needs attention: its severity (``bad``, ``warn``, ``note``), a text, and where to look.
 
-    `tasks` is a filter, `pilot` a pilot's id; `about` tells it from others of the same tasks or pilot.
+    `tasks` is a filter, `pilot` a pilot's id; `about` tells it from others of the same tasks or pilot. `mark` is higher
+    when there is more of it: it is `seen` as long as `mark` is not higher than it was when the user saw it.
     """
 
     level: str
@@ -31,6 +36,8 @@ class Notice(Struct, frozen=True):
     tasks: str = ""
     pilot: int | None = None
     about: str = ""
+    mark: float = 0.0
+    seen: bool = False
 
     @property
     def key(self) -> str:
@@ -56,6 +63,7 @@ class Board:
         self.failures: tuple[FailureGroup, ...] = ()
         self.looked_at = 0
         self.silent: frozenset[PilotId] = frozenset()
+        self.seen: dict[str, float] = {}
 
     def take(self, news: Overview) -> None:
         """Add an overview."""
@@ -73,6 +81,8 @@ class Board:
         self.silent = frozenset(news.silent)
         if news.failures is not None:
             self.failures, self.looked_at = news.failures, news.looked_at
+        if news.seen is not None:
+            self.seen = dict(news.seen)
 
     @property
     def clock(self) -> float:
@@ -137,7 +147,8 @@ def notices(board: Board) -> list[Notice]:
         found += _pilot(pilot, board)
     found += _failures(board)
     found += _learned(board)
-    return [*_starving(board), *sorted(found, key=lambda notice: ("bad", "warn", "note").index(notice.level))]
+    found = [*_starving(board), *sorted(found, key=lambda notice: ("bad", "warn", "note").index(notice.level))]
+    return [replace(one, seen=board.seen.get(one.key, -1.0) >= one.mark) for one in found]
 
 
 def _failures(board: Board) -> list[Notice]:
@@ -147,12 +158,15 @@ def _failures(board: Board) -> list[Notice]:
         return []
     for group in sorted(board.failures, key=lambda group: -group.task):
         more = "at least " if failed > board.looked_at and group.count == board.looked_at else ""
-        tasks = f"{more}{count(group.count, 'task')} of campaign {group.campaign}"
+        tasks = f"{more}{count(group.count, 'task')} of {_campaign(board, group.campaign)}"
         hint = next(iter(advice(group.cause, group.exit_code)), "") if group.cause is Cause.EXIT else group.message
         hint = "" if hint in _SAID else hint  # it is in the list already
         how = how_failed(group.cause, group.exit_code, group.signal, group.count)
-        text = f"{tasks} failed {how}{f': {hint}' if hint else ''}"
-        found.append(Notice("bad", " ".join(text.split()), tasks=filter_of(group), about=group.message))
+        ago = _ago(board.clock - group.newest_at) if group.newest_at else ""
+        when = f", {'the last ' if ago and group.count > 1 else ''}{ago}" if ago else ""
+        text = f"{tasks} failed {how}{when}{f': {hint}' if hint else ''}"
+        mark = group.newest_at or float(group.count)
+        found.append(Notice("bad", " ".join(text.split()), tasks=filter_of(group), mark=mark))
     return found
 
 
@@ -165,6 +179,12 @@ def _learned(board: Board) -> list[Notice]:
         if campaign.counts.get(TaskState.READY) or campaign.counts.get(TaskState.WAITING)
         for number, one in enumerate(campaign.learned)
     ]  # fmt: skip
+
+
+def _campaign(board: Board, id_: int) -> str:
+    """Return a campaign's number and, if it is known, its name."""
+    name = board.campaigns[id_].name if id_ in board.campaigns else ""
+    return f"campaign {id_}{f' ({shorten(plain(name), _NAME)})' if name else ''}"
 
 
 def filter_of(group: FailureGroup) -> str:
@@ -194,20 +214,22 @@ def _starving(board: Board) -> list[Notice]:
             held = "was halted after its failures" if campaign.halted else "is on hold"
             words = f"{count(waits, 'task')} of campaign {campaign.id} could run, and the campaign {held}"
             level = "bad" if campaign.halted else "note"
-            found.append(Notice(level, words, tasks=f"state:ready campaign:{campaign.id}"))
+            about = "halted" if campaign.halted else "held"
+            found.append(Notice(level, words, f"state:ready campaign:{campaign.id}", about=about, mark=waits))
         elif campaign.waits:
             ready -= (waits := campaign.counts.get(TaskState.READY, 0))
             for one in campaign.after:
                 if one.failed and waits:
                     words = f"{count(waits, 'task')} of campaign {campaign.id} could run after {awaited_words(one)}"
-                    found.append(Notice("warn", words, tasks=f"campaign:{one.campaign}", about="awaited"))
+                    found.append(Notice("warn", words, tasks=f"campaign:{one.campaign}", about="awaited", mark=waits))
     for campaign in deserted(board.campaigns.values(), board.live):
         waits = campaign.counts[TaskState.READY]
         ready -= waits
         words = f"{count(waits, 'task')} of campaign {campaign.id} could run, and its own pilots have ended"
-        found.append(Notice("warn", words, tasks=f"state:ready campaign:{campaign.id}"))
+        found.append(Notice("warn", words, f"state:ready campaign:{campaign.id}", about="deserted", mark=waits))
     if ready > 0 and not board.live:
-        found.append(Notice("warn", f"{count(ready, 'task')} could run, and no pilot is active", tasks="state:ready"))
+        words = f"{count(ready, 'task')} could run, and no pilot is active"
+        found.append(Notice("warn", words, tasks="state:ready", mark=ready))
     return found
 
 
@@ -217,7 +239,7 @@ def _pilot(pilot: Pilot, board: Board) -> list[Notice]:
         return [Notice("note", f"pilot {pilot.id} {pending(pilot, now)}", pilot=pilot.id, about="waits")]
     if pilot.state is PilotState.FAILED and pilot.ended_at is not None and now - pilot.ended_at < _LATELY_S:
         words = f"pilot {pilot.id} failed {_ago(now - pilot.ended_at)}: {pilot.reason or 'for an unknown reason'}"
-        return [Notice("bad", words, pilot=pilot.id, about="failed")]
+        return [Notice("bad", words, pilot=pilot.id, about="failed", mark=pilot.ended_at)]
     if pilot.state in PILOT_FINAL:
         return []
     found = []
@@ -226,7 +248,7 @@ def _pilot(pilot: Pilot, board: Board) -> list[Notice]:
         found.append(Notice("note", words, pilot=pilot.id, about="on hold"))
     if pilot.id in board.silent and pilot.seen_at is not None:
         words = f"pilot {pilot.id} has not reported for {_seconds(now - pilot.seen_at)}"
-        found.append(Notice("warn", words, pilot=pilot.id, about="silent"))
+        found.append(Notice("warn", words, pilot=pilot.id, about="silent", mark=pilot.seen_at))
     left = left_s(pilot, now)
     unfinished = board.unfinished()
     if left is not None and left < _ENDS_SOON_S and unfinished:

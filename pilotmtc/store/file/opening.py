@@ -196,7 +196,7 @@ def _identify(connection: sqlite3.Connection, path: Path) -> None:
 _OWN_TABLES = {
     "_sqlite_migrations", "campaign", "template", "resources", "pilot", "task", "attempt", "output", "dependency",
     "tally", "control", "wish", "revival", "checksum", "resource_limit", "call", "value", "value_use", "returned",
-    "campaign_run", "superseded", "program", "version", "memo", "grown", "campaign_after", "growth",
+    "campaign_run", "superseded", "program", "version", "memo", "grown", "campaign_after", "growth", "seen",
 }  # fmt: skip
 
 

@@ -17,6 +17,8 @@ class LastOverview:
         Records by id, each with the number of the overview that was the first with this record.
     failed
         Number of FAILED tasks when `failures` were determined.
+    seen
+        What users have marked as seen.
     """
 
     def __init__(self, seq: int) -> None:
@@ -33,6 +35,8 @@ class LastOverview:
         self.silent: frozenset[PilotId] = frozenset()
         self.failed = 0
         self.look_again_at = 0.0
+        self.seen: dict[str, float] = {}
+        self.seen_seq = seq
 
     def mark(self) -> int:
         """Return the number of the last overview."""

@@ -10,8 +10,9 @@ from textual.events import Resize
 from textual.widgets import Static
 from textual_plotext import PlotextPlot
 
+from pilotmtc.errors import PilotMTCError
 from pilotmtc.model import Campaign, Pilot
-from pilotmtc.session.look.overview import Board, Notice, left_s, notices
+from pilotmtc.session.look.overview import Board, Notice, left_s
 from pilotmtc.states import PILOT_FINAL, TASK_FINAL, TaskState
 from pilotmtc.text.numbers import count, rate, span
 from pilotmtc.tui.actions import pilots
@@ -19,14 +20,13 @@ from pilotmtc.tui.actions.tasks import CANCEL, RETRY, Operation, TaskActions
 from pilotmtc.tui.widgets.cells import TASK_MARKS, bar, has_colours, parts_bar, pilot_state, right, style
 from pilotmtc.tui.widgets.plots import RecentPast
 from pilotmtc.tui.widgets.tables.live_first import campaigns_first, is_over, is_running, pilots_first
+from pilotmtc.tui.widgets.tables.notice_table import LINES, NoticeTable
 from pilotmtc.tui.widgets.tables.table import Cell, Table
 
 _TALL = 36  # from this number of lines on, there is room for the plots
 _BAR = 10
 _TICK_S = 5.0  # between two updates of ages without news
 _STOP_S = 30.0  # older data means that the connection has gone: ages stop growing
-_NOTICES = 0.3  # their share of the tables' lines, besides what the others leave
-_LEVELS = {"bad": ("✗", "bold red"), "warn": ("!", "bold yellow"), "note": ("·", "")}
 _SHOWN = (
     TaskState.DONE, TaskState.FAILED, TaskState.CANCELED, TaskState.SKIPPED, TaskState.RUNNING, TaskState.CLAIMED,
     TaskState.READY, TaskState.WAITING,
@@ -63,6 +63,7 @@ class OverviewScreen(TaskActions, inherit_bindings=False):
 
     **Enter** opens what the cursor is on: a pilot, the tasks of a campaign, what needs attention.
     **Tab** goes from table to table. What is live comes first; **z** shows in the table with the focus what has ended.
+    **a** marks what needs attention as seen: it is folded away until there is more of it.
     """
     BINDINGS = [
         Binding("t", "tasks", "Tasks"),
@@ -84,7 +85,7 @@ class OverviewScreen(TaskActions, inherit_bindings=False):
             yield PlotextPlot(id="paces")
             yield PlotextPlot(id="cores")
         with Vertical(id="tables"):
-            yield Table(("!", "NEEDS ATTENTION"), id="notices")
+            yield NoticeTable(id="notices")
             yield PilotTable(
                 (right("PILOT"), "STATE", "SITE", right("NODES"), right("BUSY/CORES"), "LEFT", right("TASKS/S"),
                  right("FAILED"), "REASON"), spare=(3,), id="pilots",
@@ -97,7 +98,6 @@ class OverviewScreen(TaskActions, inherit_bindings=False):
 
     def on_mount(self) -> None:
         """Focus the pilots."""
-        self.query_one("#notices", Table).show_header = False  # its title says the same
         self.query_one("#pilots").focus()
         self.call_after_refresh(self.take_news)
         self.set_interval(_TICK_S, self._tick)
@@ -136,10 +136,7 @@ class OverviewScreen(TaskActions, inherit_bindings=False):
 
     def _show_tables(self) -> None:
         board = self.board
-        found = notices(board)
-        self._notices = {notice.key: notice for notice in found}
-        self.query_one("#notices", Table).fill({key: _notice(one) for key, one in self._notices.items()})
-        self.query_one("#notices").display = bool(found)
+        self.query_one(NoticeTable).show_notices(board, unfolded="notices" in self._unfolded)
         pilots, ended = pilots_first(board, unfolded="pilots" in self._unfolded)
         table = self.query_one("#pilots", Table)
         table.fill({str(one.id): self._pilot(one) for one in pilots})
@@ -152,7 +149,6 @@ class OverviewScreen(TaskActions, inherit_bindings=False):
         waits = sum(not is_running(campaign) and not is_over(campaign) for campaign in campaigns)
         unfolded = "campaigns" in self._unfolded
         table.border_title = _title("Campaigns", {"running": runs, "waiting": waits}, over, "over", unfolded=unfolded)
-        self.query_one("#notices", Table).border_title = "Needs attention"
         hint = self.query_one("#hint", Static)
         hint.update(_hint(board))
         hint.display = bool(board.seq) and bool(_hint(board))
@@ -167,23 +163,55 @@ class OverviewScreen(TaskActions, inherit_bindings=False):
 
     def action_fold(self) -> None:
         """Show what is folded in the table with the focus, or fold it again."""
-        table = self.focused.id if isinstance(self.focused, PilotTable | CampaignTable) else None
+        table = self.focused.id if isinstance(self.focused, NoticeTable | PilotTable | CampaignTable) else None
         if table is not None:
             self._unfolded ^= {table}
             self._show_tables()
+            self._share_room()
+
+    def action_see(self) -> None:
+        """Mark the notice under the cursor as seen, or as new again."""
+        if (notice := self.query_one(NoticeTable).notice) is not None:
+            self._mark({notice.key: None if notice.seen else notice.mark})
+
+    def action_see_all(self) -> None:
+        """Mark all notices as seen."""
+        new = {key: notice.mark for key, notice in self.query_one(NoticeTable).notices.items() if not notice.seen}
+        if new:
+            self._mark(new)
+
+    def _mark(self, marks: dict[str, float | None]) -> None:
+        """Show at once what is marked, and tell the store."""
+        before = self.board.seen
+        self.board.seen = {key: mark for key, mark in {**before, **marks}.items() if mark is not None}
+        self._show_tables()
+        self.tell_if_cut()
+
+        async def send() -> None:
+            try:
+                await self.mtc.gateway.do(lambda session: session.mark_seen(marks))
+            except PilotMTCError:
+                self.board.seen = before
+                self._show_tables()
+                raise
+
+        self.run_worker(self._told(send()))
 
     def action_find(self) -> None:
         """Write a filter for tasks."""
         self.mtc.open_tasks("", write=True)
 
     def _share_room(self) -> None:
-        """Give the list of what needs attention the lines that other tables do not use."""
+        """Give what needs attention, if it is unfolded, the lines that other tables do not use."""
         if not self._drawable:
+            return
+        if "notices" not in self._unfolded:
+            self.query_one("#notices").styles.max_height = LINES + 1  # the title
             return
         room = self.query_one("#tables").size.height
         pilots, campaigns = (self.query_one(f"#{id_}", Table).row_count + 1 for id_ in ("pilots", "campaigns"))
         free = room - min(pilots, room // 2) - campaigns - 3  # the titles
-        self.query_one("#notices").styles.max_height = max(int(_NOTICES * room), free, 3)
+        self.query_one("#notices").styles.max_height = max(room // 3, free, LINES + 1)
 
     def on_data_table_row_selected(self, event: Table.RowSelected) -> None:
         """Open the row under the cursor."""
@@ -194,11 +222,13 @@ class OverviewScreen(TaskActions, inherit_bindings=False):
             case "campaigns":
                 self.mtc.open_tasks(f"campaign:{key}")
             case _:
-                notice = self._notices[key]
-                if notice.pilot is not None:
-                    self.mtc.open_pilot(notice.pilot)
-                elif notice.tasks:
-                    self.mtc.open_tasks(notice.tasks)
+                self._open_notice(self.query_one(NoticeTable).notices[key])
+
+    def _open_notice(self, notice: Notice) -> None:
+        if notice.pilot is not None:
+            self.mtc.open_pilot(notice.pilot)
+        elif notice.tasks:
+            self.mtc.open_tasks(notice.tasks)
 
     def action_tasks(self) -> None:
         """Show all tasks."""
@@ -331,8 +361,3 @@ def _hint(board: Board) -> str:
     if not board.pilots:
         return "No pilot yet: p submits one, which runs the tasks."
     return ""
-
-
-def _notice(notice: Notice) -> tuple[Cell, ...]:
-    mark, look = _LEVELS[notice.level]
-    return Text(mark, style=style(look)), Text(notice.text, style=style(look))

@@ -22,7 +22,7 @@ KEY = AGENT | {
     "GetCampaigns", "GetChanges", "GetDependencies", "GetHistory", "GetLimits", "GetLinks", "GetOutput",
     "GetOverview", "GetPilotView", "GetProgram", "GetReturned", "GetSpans", "GetStore", "GetTail", "GetTask",
     "GetTasks", "GetWords", "GetWorkload",
-    "HoldCampaign", "HoldPilot", "HoldTasks", "LookAtProgram", "RenameCampaign", "ReopenCampaign", "Retry",
+    "HoldCampaign", "HoldPilot", "HoldTasks", "LookAtProgram", "MarkSeen", "RenameCampaign", "ReopenCampaign", "Retry",
     "SetAfterCampaigns", "SetHalt", "SetLimits", "SetMaxRunning", "SetProgram", "SetStartRate",
     "ShareCampaign", "Submit",
 }  # fmt: skip

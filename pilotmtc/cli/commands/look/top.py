@@ -97,8 +97,11 @@ def _lines(board: "Board", url: str, height: int | None) -> list[str]:
             lines.append(f"and {len(rows) - _SHOWN:,} more {title}")
     marks = {"bad": "red", "warn": "bold", "note": "dim"}
     found = notices(board)
+    new = [notice for notice in found if not notice.seen]
     if found:
-        lines += ["", *[paint(f"! {notice.text}", marks[notice.level], on=colour) for notice in found[:_SHOWN]]]
+        lines += ["", *[paint(f"! {notice.text}", marks[notice.level], on=colour) for notice in new[:_SHOWN]]]
+    if seen := len(found) - len(new):
+        lines.append(f"! {seen:,} more {'was' if seen == 1 else 'were'} marked as seen")
     return lines if height is None else lines[:height]
 
 

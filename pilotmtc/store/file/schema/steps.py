@@ -114,7 +114,7 @@ def m008_max_running(connection: sqlite3.Connection) -> None:
 
 
 def m009_versions(connection: sqlite3.Connection) -> None:
-    """Keep what each attempt ran; let results of earlier tasks be taken for new ones; keep what has grown."""
+    """Keep what each attempt ran, what has grown, what users have seen; let new tasks take earlier results."""
     for statement in (
         # What was seen of the programs of a campaign: revision, content of files. Each once, as templates are.
         "CREATE TABLE program (id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, body TEXT NOT NULL)",
@@ -130,6 +130,8 @@ def m009_versions(connection: sqlite3.Connection) -> None:
         # What tasks needed before retries gave them more.
         "CREATE TABLE grown (task_id INTEGER PRIMARY KEY REFERENCES task(id), "
         "resources_id INTEGER NOT NULL REFERENCES resources(id))",
+        # What needed attention and was marked as seen: how much of it there was, and when it was marked.
+        "CREATE TABLE seen (key TEXT PRIMARY KEY, mark REAL NOT NULL, at REAL NOT NULL) WITHOUT ROWID",
     ):
         connection.execute(statement)
 

@@ -7,7 +7,8 @@ from typing import NamedTuple, TypeVar
 from msgspec.structs import replace
 
 from pilotmtc.model import Campaign, CampaignId, Pilot, PilotId, TaskId
-from pilotmtc.protocol.client.watch import GetOverview, Overview
+from pilotmtc.protocol.base import Done
+from pilotmtc.protocol.client.watch import GetOverview, MarkSeen, Overview
 from pilotmtc.protocol.records import FailureGroup, Pace, Series
 from pilotmtc.states import Cause, TaskState
 from pilotmtc.store.file.pilot_status import LIVES
@@ -34,10 +35,15 @@ _ARE_SHOWN = f"""id > (SELECT max(id) FROM campaign) - ?
         ORDER BY campaign_id DESC LIMIT ?)"""
 # The newest FAILED tasks, and how the last attempt of each one ended.
 _FAILED_TASKS = f"""SELECT t.id, t.campaign_id, a.cause, a.exit_code, a.signal,
-    substr(coalesce(a.message, ''), 1, {_MESSAGE})
+    substr(coalesce(a.message, ''), 1, {_MESSAGE}), a.recorded_at
     FROM (SELECT id, state, attempt, campaign_id FROM task INDEXED BY task_ended WHERE state >= {TaskState.FAILED:d}
         ORDER BY id DESC LIMIT {_FAILURES}) AS t
     JOIN attempt AS a ON a.id = {LAST} WHERE t.state = {TaskState.FAILED:d}"""
+_SEEN = "SELECT key, mark FROM seen"
+_MARK = "INSERT INTO seen VALUES (?, ?, ?) ON CONFLICT(key) DO UPDATE SET mark = excluded.mark, at = excluded.at"
+_UNMARK = "DELETE FROM seen WHERE key = ?"
+_KEPT = 500  # marks; those that are not seen again for long are of no use
+_FORGET = f"DELETE FROM seen WHERE key NOT IN (SELECT key FROM seen ORDER BY at DESC LIMIT {_KEPT})"
 
 T = TypeVar("T")
 K = TypeVar("K", PilotId, CampaignId)
@@ -50,7 +56,6 @@ class _Failure(NamedTuple):
     cause: int
     exit_code: int | None
     signal: int | None
-    message: str
 
 
 @handles(GetOverview)
@@ -80,6 +85,10 @@ def get_overview(tx: Transaction, request: GetOverview) -> Overview:
         shown.failures, shown.looked_at = _failures(tx)
         shown.failures_seq = shown.seq
         changed = True
+    seen: dict[str, float] = dict(tx.execute(_SEEN).fetchall())
+    if seen != shown.seen:
+        shown.seen, shown.seen_seq = seen, shown.seq
+        changed = True
     if not changed:
         shown.seq = before
     since = request.since if shown.first_seq <= request.since <= shown.seq else 0
@@ -102,7 +111,21 @@ def get_overview(tx: Transaction, request: GetOverview) -> Overview:
         failures=shown.failures if shown.failures_seq > since else None,
         looked_at=shown.looked_at,
         silent=tuple([PilotId(id_) for id_ in sorted(tx.leases.silent)]),
+        seen=shown.seen if shown.seen_seq > since else None,
     )
+
+
+@handles(MarkSeen)
+def mark_seen(tx: Transaction, request: MarkSeen) -> Done:
+    """Mark what needs attention as seen, or as new again."""
+    for key, mark in request.marks.items():
+        if mark is None:
+            tx.execute(_UNMARK, (key,))
+        else:
+            tx.execute(_MARK, (key, mark, tx.clock.now()))
+    tx.execute(_FORGET)
+    tx.wakeups.changed()
+    return Done()
 
 
 def _paces(meters: dict[int, Meter], running: Mapping[K, int], now: float) -> tuple[Pace, ...]:
@@ -135,15 +158,17 @@ def _shown_campaigns(tx: Transaction) -> dict[CampaignId, Campaign]:
 
 def _failures(tx: Transaction) -> tuple[tuple[FailureGroup, ...], int]:
     """Return the newest FAILED tasks in groups, and their number."""
-    groups: dict[_Failure, list[TaskId]] = {}
+    groups: dict[_Failure, list[tuple[float, TaskId, str]]] = {}
     looked_at = 0
-    for task, *how in tx.execute(_FAILED_TASKS):
+    for task, campaign, cause, exit_code, signal, message, at in tx.execute(_FAILED_TASKS):
         looked_at += 1
-        groups.setdefault(_Failure(*how), []).append(task)
-    largest = sorted(groups.items(), key=lambda group: -len(group[1]))[:_GROUPS]
-    return tuple(
-        [
-            FailureGroup(how.campaign, Cause(how.cause), how.exit_code, how.signal, how.message, len(tasks), tasks[0])
-            for how, tasks in largest
-        ]
-    ), looked_at
+        groups.setdefault(_Failure(campaign, cause, exit_code, signal), []).append((at, task, message))
+    found = []
+    for how, tasks in sorted(groups.items(), key=lambda group: -len(group[1]))[:_GROUPS]:
+        newest_at, _, message = max(tasks)
+        cause = Cause(how.cause)
+        highest = max(task for _, task, _ in tasks)
+        found.append(
+            FailureGroup(how.campaign, cause, how.exit_code, how.signal, message, len(tasks), highest, newest_at)
+        )
+    return tuple(found), looked_at

@@ -127,6 +127,8 @@ class Listing:
         last = next(reversed(self.rows), None)
         if self.below and last is not None:  # what comes after the loaded rows is loaded when it is needed
             fresh = {id_: task for id_, task in fresh.items() if (id_ >= last if newest else id_ <= last)}
+        elif page.next and (last is None or (page.next <= last if newest else page.next >= last)):
+            self.below = page.next  # there is more than fits into the page
         merged = {**self.rows, **fresh}
         self.rows = {id_: merged[id_] for id_ in sorted(merged, reverse=newest)}
         return left
