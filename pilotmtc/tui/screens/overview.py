@@ -1,5 +1,6 @@
 """The overview: pilots, campaigns, what needs attention, and the recent past."""
 
+from collections.abc import Mapping
 from time import monotonic
 
 from rich.text import Text
@@ -180,7 +181,7 @@ class OverviewScreen(TaskActions, inherit_bindings=False):
         if new:
             self._mark(new)
 
-    def _mark(self, marks: dict[str, float | None]) -> None:
+    def _mark(self, marks: Mapping[str, float | None]) -> None:
         """Show at once what is marked, and tell the store."""
         before = self.board.seen
         self.board.seen = {key: mark for key, mark in {**before, **marks}.items() if mark is not None}
