@@ -121,6 +121,16 @@ class Sum:
             and all(ranks * amount <= self.named.get(name, 0) for name, amount in need.named)
         )
 
+    def times(self, need: Need) -> int:
+        """Return how many tasks with `need` are no more than this together."""
+        ranks = need.ranks
+        rooms = [self.cores // max(ranks * need.cores, 1)]
+        if not need.plain:
+            wanted = [(self.gpus, need.gpus), (self.memory, need.memory)]
+            wanted += [(self.named.get(name, 0), amount) for name, amount in need.named]
+            rooms += [have // (ranks * amount) for have, amount in wanted if amount]
+        return max(min(rooms), 0)
+
 
 def check_gpus(gpus: float) -> None:
     """Raise `UsageError` if a task cannot have this number of GPUs."""

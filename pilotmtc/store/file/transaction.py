@@ -8,6 +8,7 @@ import math
 import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 from pilotmtc.clock import Clock
@@ -27,6 +28,7 @@ from pilotmtc.store.live.running_output import RunningOutput
 from pilotmtc.store.live.wakeups import Wakeups
 
 TASK_STATES = tuple(TaskState)
+_TOGETHER = 16  # rows of an INSERT
 _READY, _DONE, _FAILED = TaskState.READY, TaskState.DONE, TaskState.FAILED
 _STORE_PATH = "SELECT file FROM pragma_database_list WHERE name = 'main'"
 # Pilots that are at work, and how many of their cores are.
@@ -166,6 +168,19 @@ class Transaction:
         (held,) = self.execute(_COUNT_HELD, (campaign,)).fetchone()
         return most - int(held)
 
+    def insert(self, into: str, rows: Sequence[Sequence[object]]) -> None:
+        """Insert rows, many by each statement: Python lets go of its lock, and takes it again, for every one.
+
+        `into` is like ``INSERT INTO attempt VALUES``.
+        """
+        rest = len(rows) % _TOGETHER
+        if len(rows) > rest:
+            many = f"{into} {', '.join([_places(rows[0])] * _TOGETHER)}"
+            for at in range(0, len(rows) - rest, _TOGETHER):
+                self.execute(many, list(chain.from_iterable(rows[at : at + _TOGETHER])))
+        if rest:
+            self.executemany(f"{into} {_places(rows[0])}", rows[-rest:])
+
     # -- tasks -------------------------------------------------------------------------------------------------------
 
     def move_tasks(self, campaign: int, old: int, new: int, attempts: Sequence[int]) -> None:
@@ -212,3 +227,7 @@ class Transaction:
             counts = [(campaign, state, n) for (campaign, state), n in self._tally.items()]
             self._tally.clear()
             self.executemany(_COUNT_TASKS, counts)
+
+
+def _places(row: Sequence[object]) -> str:
+    return f"({', '.join('?' * len(row))})"

@@ -191,6 +191,8 @@ def _choose(tx: Transaction, request: Claim, campaign: int | None) -> tuple[list
     limited = any(most <= 0 for most in left_of.values())
     fitting = [kind for kind in fitting if left_of.get(kind[0], 1) > 0]
     asked = {resources: tx.limits.request(resources) for _, resources in fitting}
+    if len(fitting) == 1 and not left_of and not asked[fitting[0][1]].units:
+        return _of_one_kind(tx, fitting[0], request, left.times(asked[fitting[0][1]].need)), limited
     free = tx.limits.free() if any(one.units for one in asked.values()) else {}
     passed: set[int] = set()  # resources of which no task is given any more
     streams = [_ready_tasks(tx, kind, request.limit, passed, left_of) for kind in fitting]
@@ -222,6 +224,12 @@ def _choose(tx: Transaction, request: Claim, campaign: int | None) -> tuple[list
             left_of[task.campaign] -= 1
         tasks.append(task)
     return tasks, limited
+
+
+def _of_one_kind(tx: Transaction, kind: tuple[int, int], request: Claim, covered: int) -> list[ReadyTask]:
+    """Return what `_choose` does if there is one kind of tasks without any limit, of which so many fit."""
+    count = min(covered if request.backfill else max(covered, 1), request.limit)
+    return list(starmap(ReadyTask, tx.execute(_READY_TASKS, (*kind, count))))
 
 
 def _ready_tasks(

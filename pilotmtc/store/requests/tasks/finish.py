@@ -28,14 +28,15 @@ from pilotmtc.store.requests.tasks.dependents import resolve
 # Causes that say nothing of the task itself: a lost attempt may as well stay lost.
 _NOT_ORDERED = "the store had forgotten that its pilot ran it, and had it stopped"
 _NO_RESULT = NOT_CHARGED | {Cause.CANCELED}
-_DONE, _READY, _EXIT = TaskState.DONE, TaskState.READY, Cause.EXIT
+_DONE, _READY = TaskState.DONE, TaskState.READY
+_EXIT, _CANCELED = Cause.EXIT, Cause.CANCELED
 # Of a list of attempts, those that are recorded.
 _RECORDED = """SELECT a.id, a.cause, a.started_at FROM json_each(?) AS wanted
     CROSS JOIN attempt AS a ON a.id = wanted.value"""
 _FORGET = f"DELETE FROM attempt WHERE id {IN_LIST}"
 _RESUME = f"UPDATE task SET state = {RUNNING}, crashes = ?, started_at = ? WHERE id = ?"
-_RECORD = "INSERT INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_KEEP_OUTPUT = "INSERT INTO output VALUES (?, ?, ?)"
+_RECORD = "INSERT INTO attempt VALUES"
+_KEEP_OUTPUT = "INSERT INTO output VALUES"
 _KEEP_CHECKSUMS = "INSERT INTO checksum VALUES (?, ?, ?)"
 _KEEP_RETURNED = "INSERT INTO returned VALUES (?, ?, ?, ?)"
 _SUCCEED = f"UPDATE task SET state = {_DONE:d}, cancel = 0 WHERE id {IN_LIST}"
@@ -125,25 +126,27 @@ def record(
             continue
         del tasks[id_]
         finished.append(id_)
-        if reported.cause is Cause.CANCELED and not task.cancel:
+        result = reported
+        if result.cause is _CANCELED and not task.cancel:
             # A power cut undid that the pilot had got it, and it got the same attempt while it ended the first one.
-            reported = replace(reported, cause=Cause.PREEMPTED, message=_NOT_ORDERED)  # noqa: PLW2901
-        result, row = returned(tx, key, task.campaign, reported)
-        if row is not None:
-            values.append(row)
-        paths = (result.stdout_path, result.stderr_path)
-        if paths != (None, None):
-            paths = (kept(tx.store_path, paths[0]), kept(tx.store_path, paths[1]))
+            result = replace(result, cause=Cause.PREEMPTED, message=_NOT_ORDERED)
+        if result.value is not None or result.value_text:
+            result, row = returned(tx, key, task.campaign, result)
+            if row is not None:
+                values.append(row)
+        stdout_path, stderr_path = result.stdout_path, result.stderr_path
+        if stdout_path is not None or stderr_path is not None:
+            stdout_path, stderr_path = kept(tx.store_path, stdout_path), kept(tx.store_path, stderr_path)
         attempts.append((
             key, result.cause, result.exit_code, result.signal, pilot, result.node, result.slot, result.started_at,
             result.elapsed_s, result.cpu_s, result.memory_bytes, result.stdout_bytes, result.stderr_bytes,
-            *paths, result.message, now, task.version,
+            stdout_path, stderr_path, result.message, now, task.version,
         ))  # fmt: skip
         if result.stdout or result.stderr:
             outputs.append((key, result.stdout, result.stderr))
         if result.stdout_crc is not None or result.stderr_crc is not None:
             checksums.append((key, result.stdout_crc, result.stderr_crc))
-        if result.cause is _EXIT and result.exit_code == 0:
+        if result.exit_code == 0 and result.cause is _EXIT:
             state = _DONE
             done.append(id_)
         else:
@@ -161,9 +164,8 @@ def record(
             meet_if_done(tx, campaign)
             note_done(tx, campaign, moved)
     tx.activity.attempts_ended(pilot, finished, failed)
-    tx.executemany(_RECORD, attempts)
-    if outputs:
-        tx.executemany(_KEEP_OUTPUT, outputs)
+    tx.insert(_RECORD, attempts)
+    tx.insert(_KEEP_OUTPUT, outputs)
     if checksums:
         tx.executemany(_KEEP_CHECKSUMS, checksums)
     if values:
