@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pilotmtc import __version__
 from pilotmtc.errors import PilotMTCError
-from tests.bench import calls, crash, functions, nodes, processes, remote, screen, starting, storage
+from tests.bench import calls, crash, functions, nodes, processes, remote, scale, screen, starting, storage
 from tests.bench.measure import Measured, plain, say, table
 
 BENCHMARKS: dict[str, Callable[[int, float, int], list[Measured]]] = {
@@ -32,6 +32,9 @@ BENCHMARKS: dict[str, Callable[[int, float, int], list[Measured]]] = {
     "nodes": nodes.real,
     "nodes-emulated": nodes.emulated,
     "study": nodes.study,
+    "large-study": nodes.large_study,
+    "growth-nodes": scale.nodes,
+    "growth-tasks": scale.tasks,
     "screen": screen.screen,
     "functions": functions.pools,
     "function-sleeps": functions.sleeps,

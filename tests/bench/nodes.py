@@ -39,14 +39,15 @@ from tests.support import wait_until
 
 _REAL = 4
 _EMULATED = 1024
-_CORES = 12
-_PROCESSES = 8  # that emulate nodes
-_LONG_S = "20"  # a task that outlasts the filling of the slots
+_LARGE = 8192
+CORES = 12
+PROCESSES = 8  # that emulate nodes
+LONG_S = "20"  # a task that outlasts the filling of the slots
 _RATE = 12_000
 _PER_CORE = 10
 _SHORTEST_S, _LONGEST_S = 27.0, 33.0
 _EMULATION = (
-    f"emulated: each node has a socket, CURVE handshake, hello and numbered line of its own, in {_PROCESSES} processes "
+    f"emulated: each node has a socket, CURVE handshake, hello and numbered line of its own, in {PROCESSES} processes "
     "together; no process is started a node, and a task is not run, but over when its seconds are"
 )
 
@@ -64,27 +65,27 @@ class Filled(Struct, frozen=True):
 def real(rounds: int, scale: float, slots: int) -> list[Measured]:
     """Four nodes of twelve slots in a real SLURM: from the job's start to the first task and to all slots busy."""
     found: dict[str, list[Filled]] = {"pilotmtc": [], "srun": []}
-    with place() as here, Slurm(nodes=_REAL, cpus=_CORES) as slurm:
+    with place() as here, Slurm(nodes=_REAL, cpus=CORES) as slurm:
         for number in range(rounds):
             bare, ours = _fill_real(here, slurm, bare_first=number % 2 == 0)
             found["srun"].append(bare)
             found["pilotmtc"].append(ours)
             say(f"round {number + 1} of {rounds}: {ours}, srun {bare}")
         rate = _rate_real(here, slurm, rounds, max(int(_RATE * scale), 500), slots)
-    names = {"pilotmtc": "pilotmtc", "srun": f"srun of a no-op on {_REAL * _CORES} slots, same job"}
+    names = {"pilotmtc": "pilotmtc", "srun": f"srun of a no-op on {_REAL * CORES} slots, same job"}
     return [
-        *_filled(f"{_REAL} real nodes x {_CORES}", {names[key]: value for key, value in found.items()}),
+        *_filled(f"{_REAL} real nodes x {CORES}", {names[key]: value for key, value in found.items()}),
         rate,
     ]
 
 
 def _fill_real(here: Place, slurm: Slurm, *, bare_first: bool) -> tuple[Filled, Filled]:
     """Return in what time plain srun and a pilot fill all slots of one job's nodes."""
-    slots = _REAL * _CORES
+    slots = _REAL * CORES
     with _real_pilot(here, slurm, bare_first=bare_first) as (pilot, directory):
-        campaign = here.submit(specs(["/bin/sleep"], [_LONG_S] * slots))
+        campaign = here.submit(specs(["/bin/sleep"], [LONG_S] * slots))
         here.wait(campaign, 120.0)
-        ours = _fill(here.client, pilot, float((directory / "begun").read_text()), slots)
+        ours = fill(here.client, pilot, float((directory / "begun").read_text()), slots)
         here.client.call(DrainPilot(pilot.id))
         wait_until((directory / "job.over").exists, 60.0)
         began = float((directory / "bare.begun").read_text())
@@ -100,7 +101,7 @@ def _real_pilot(here: Place, slurm: Slurm, *, bare_first: bool | None = None) ->
     pilot = _pilot(here.client, here.directory, _REAL, 0)
     directory = Path(pilot.directory)
     bare = (
-        f"date +%s.%N > {directory}/bare.begun; srun --ntasks-per-node={_CORES} --ntasks={_REAL * _CORES} --mpi=none "
+        f"date +%s.%N > {directory}/bare.begun; srun --ntasks-per-node={CORES} --ntasks={_REAL * CORES} --mpi=none "
         f"--overlap --cpu-bind=none date +%s.%N > {directory}/bare"
     )
     ours = (
@@ -136,14 +137,14 @@ def _rate_real(here: Place, slurm: Slurm, rounds: int, number: int, slots: int) 
         ours()
         values = in_turn(
             {
-                f"pilotmtc, {_REAL} nodes x {_CORES}": ours,
+                f"pilotmtc, {_REAL} nodes x {CORES}": ours,
                 f"C posix_spawn loop, {slots} at once": lambda: number / loop(["/bin/true"] * number, slots),
             },
             rounds,
         )
     series = tuple(Series(name, "tasks/s", tuple(found)) for name, found in values.items())
     return Measured(
-        f"/bin/true through a pilot of {_REAL} real nodes x {_CORES}", series[0].median, "tasks/s", series=series,
+        f"/bin/true through a pilot of {_REAL} real nodes x {CORES}", series[0].median, "tasks/s", series=series,
         note=f"the nodes, the agent and the store share the {len(os.sched_getaffinity(0))} cores of this machine",
     )  # fmt: skip
 
@@ -153,7 +154,7 @@ def _rate_real(here: Place, slurm: Slurm, rounds: int, number: int, slots: int) 
 
 def emulated(rounds: int, scale: float, slots: int) -> list[Measured]:
     """1,024 emulated nodes of twelve slots: the same, and how many tasks a second an agent can hand out to them."""
-    nodes = max(int(_EMULATED * scale), _PROCESSES)
+    nodes = max(int(_EMULATED * scale), PROCESSES)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # for the bare ROUTER
     ours: list[Filled] = []
@@ -163,17 +164,17 @@ def emulated(rounds: int, scale: float, slots: int) -> list[Measured]:
     for number in range(rounds):
         with place() as here:
             bare.append(_fill_bare(here, nodes))
-            campaign = here.submit(specs(["/bin/sleep"], [_LONG_S] * (nodes * _CORES)))
-            with _emulated_pilot(here, here.client, here.path, nodes) as (pilot, began):
-                _wait(here.client, campaign, 300.0)
-                ours.append(_fill(here.client, pilot, began, nodes * _CORES))
+            campaign = here.submit(specs(["/bin/sleep"], [LONG_S] * (nodes * CORES)))
+            with emulated_pilot(here, here.client, here.path, nodes) as (pilot, began):
+                wait_done(here.client, campaign, 300.0)
+                ours.append(fill(here.client, pilot, began, nodes * CORES))
                 started = time.perf_counter()
                 many = int(100_000 * scale)
-                _wait(here.client, here.submit(specs(["/bin/true"], many)), 300.0)
+                wait_done(here.client, here.submit(specs(["/bin/true"], many)), 300.0)
                 rates.append(many / (time.perf_counter() - started))
                 memory.append(memory_mb(here.processes("pilotmtc.agent --store")[0])[1])
         say(f"round {number + 1} of {rounds}: {ours[-1]}, bare ZeroMQ {bare[-1]}, {rates[-1]:,.0f} tasks/s")
-    what = f"{nodes:,} emulated nodes x {_CORES}"
+    what = f"{nodes:,} emulated nodes x {CORES}"
     return [
         *_filled(what, {"pilotmtc": ours, "the same nodes let in by a bare ROUTER with CURVE": bare}, _EMULATION),
         Measured(
@@ -186,18 +187,29 @@ def emulated(rounds: int, scale: float, slots: int) -> list[Measured]:
 
 def study(rounds: int, scale: float, slots: int) -> list[Measured]:
     """Ten tasks of half a minute a core on 12,288 emulated cores, the store behind a real sshd, in real time."""
-    nodes = max(int(_EMULATED * scale), _PROCESSES)
-    cores = nodes * _CORES
+    return _study(max(int(_EMULATED * scale), PROCESSES), least=0.99, agent_mb=150.0, server_mb=80.0)
+
+
+def large_study(rounds: int, scale: float, slots: int) -> list[Measured]:
+    """The same on 98,304 emulated cores of 8,192 nodes: almost a million tasks."""
+    nodes = max(int(_LARGE * scale), PROCESSES)
+    return _study(nodes, least=0.97, agent_mb=600.0, server_mb=120.0, filled_s=30.0)
+
+
+def _study(
+    nodes: int, *, least: float, agent_mb: float, server_mb: float, filled_s: float | None = None
+) -> list[Measured]:
+    cores = nodes * CORES
     chance = random.Random(1)
     durations = [chance.uniform(_SHORTEST_S, _LONGEST_S) for _ in range(cores * _PER_CORE)]
     best = greedy(durations, cores)
     say(f"{len(durations):,} tasks on {cores:,} cores take {best:.0f} s at least")
     with remote_store() as (remote, here), remote.client() as client:
         campaign = submit(client, specs(["/bin/sleep"], (f"{duration:.4f}" for duration in durations)), "study")
-        with _emulated_pilot(here, client, remote.url, nodes) as (pilot, began):
+        with emulated_pilot(here, client, remote.url, nodes) as (pilot, began):
             agent = here.processes("pilotmtc.agent --store")[0]
             server = client.call(GetStore()).pid
-            _wait(client, campaign, best + 600.0)
+            wait_done(client, campaign, best + 600.0)
             cost = {"agent": cpu_s(agent), "store server": cpu_s(server)}
             memory = {"agent": memory_mb(agent)[1], "store server": memory_mb(server)[1]}
             spans = list(_spans(client, pilot))
@@ -210,7 +222,7 @@ def study(rounds: int, scale: float, slots: int) -> list[Measured]:
     what = f"study: {len(durations):,} tasks of uniform({_SHORTEST_S:g}, {_LONGEST_S:g}) s on {cores:,} emulated cores"
     return [
         Measured(
-            what, best / (last - began), "of greedy", 0.99, at_least=True,
+            what, best / (last - began), "of greedy", least, at_least=True,
             series=(
                 Series("pilotmtc, from the start of the allocation to the last end", "s", (last - began,)),
                 Series("pilotmtc, from the first task's start", "s", (last - first,)),
@@ -220,8 +232,9 @@ def study(rounds: int, scale: float, slots: int) -> list[Measured]:
             ),
             note=f"{_EMULATION}; the store is behind a real sshd; CPU: {spent}",
         ),
-        Measured("memory: agent meanwhile, peak", memory["agent"], "MB", 150.0),
-        Measured("memory: store server meanwhile, peak", memory["store server"], "MB", 80.0),
+        Measured(f"study: until all {cores:,} slots were busy", filled.all_s, "s", filled_s),
+        Measured("memory: agent meanwhile, peak", memory["agent"], "MB", agent_mb),
+        Measured("memory: store server meanwhile, peak", memory["store server"], "MB", server_mb),
     ]  # fmt: skip
 
 
@@ -234,11 +247,11 @@ def greedy(durations: Iterable[float], cores: int) -> float:
 
 
 @contextlib.contextmanager
-def _emulated_pilot(here: Place, client: StoreClient, url: str, nodes: int) -> Iterator[tuple[Pilot, float]]:
+def emulated_pilot(here: Place, client: StoreClient, url: str, nodes: int) -> Iterator[tuple[Pilot, float]]:
     """Give an agent that finds itself in an allocation of emulated nodes, and when it was started."""
-    pilot = _pilot(client, here.directory, nodes, _CORES)
+    pilot = _pilot(client, here.directory, nodes, CORES)
     directory = Path(pilot.directory)
-    write_srun(directory / "srun", nodes, _PROCESSES)
+    write_srun(directory / "srun", nodes, PROCESSES)
     command = [
         sys.executable, "-m", "pilotmtc", "--store", url, "agent", "--pilot", str(pilot.id),
         "--directory", str(directory), "--allocation",
@@ -246,7 +259,7 @@ def _emulated_pilot(here: Place, client: StoreClient, url: str, nodes: int) -> I
     with (directory / "agent.log").open("wb") as log:
         began = time.time()
         job = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment(directory, nodes, _CORES)
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment(directory, nodes, CORES)
         )
     try:
         wait_until(
@@ -277,11 +290,11 @@ def _fill_bare(here: Place, nodes: int) -> Filled:
         router.setsockopt(zmq.BACKLOG, nodes)
         port = router.bind_to_random_port("tcp://127.0.0.1")
         contact = Contact(
-            f"tcp://127.0.0.1:{port}", server_key, public_key, secret_key, 60.0, 1, "", str(directory), {"": _CORES},
+            f"tcp://127.0.0.1:{port}", server_key, public_key, secret_key, 60.0, 1, "", str(directory), {"": CORES},
             0, 0, False, {},
         )  # fmt: skip
         contact.write(directory / NAME)
-        write_srun(directory / "srun", nodes, _PROCESSES)
+        write_srun(directory / "srun", nodes, PROCESSES)
         began = time.time()
         with subprocess.Popen([str(directory / "srun")], cwd=directory, stdin=subprocess.DEVNULL) as job:
             here_now: dict[bytes, int] = {}
@@ -317,7 +330,7 @@ def _wait_nodes(client: StoreClient, pilot: Pilot, nodes: int) -> None:
     wait_until(lambda: client.call(GetPilots(id=pilot.id)).pilots[0].nodes == nodes, 60.0)
 
 
-def _wait(client: StoreClient, campaign: CampaignId, timeout_s: float) -> None:
+def wait_done(client: StoreClient, campaign: CampaignId, timeout_s: float) -> None:
     """Wait until all tasks are DONE, without asking so often that it costs."""
 
     def done() -> bool:
@@ -341,7 +354,7 @@ def _spans(client: StoreClient, pilot: Pilot) -> Iterator[Span]:
         before = page.next
 
 
-def _fill(client: StoreClient, pilot: Pilot, began: float, slots: int) -> Filled:
+def fill(client: StoreClient, pilot: Pilot, began: float, slots: int) -> Filled:
     return _filled_by(list(_spans(client, pilot)), began, slots)
 
 
