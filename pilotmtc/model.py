@@ -385,6 +385,8 @@ class Task(Struct, frozen=True, omit_defaults=True):
         Of a call, the name of the function; empty for a command.
     on_hold
         No pilot takes it until it is released.
+    before_growth
+        What it needed before retries gave it more; None if they have not.
     """
 
     id: TaskId
@@ -410,6 +412,7 @@ class Task(Struct, frozen=True, omit_defaults=True):
     template: int = 0
     function: str = ""
     on_hold: bool = False
+    before_growth: Resources | None = None
 
 
 class Awaited(Struct, frozen=True, array_like=True):

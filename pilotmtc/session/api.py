@@ -6,6 +6,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Unpack
 
+from msgspec.structs import replace
+
 from pilotmtc.campaign.submit import NO_OPTIONS, TaskSpec
 from pilotmtc.errors import PilotMTCError, UsageError
 from pilotmtc.model import CampaignId, PilotDescription
@@ -25,7 +27,7 @@ from pilotmtc.session.run.resume import rest
 from pilotmtc.session.run.runner import Run
 from pilotmtc.session.steering import Steering
 from pilotmtc.session.stores import find_store
-from pilotmtc.session.submit.add import Added, add
+from pilotmtc.session.submit.add import Added, add, new_points
 from pilotmtc.session.submit.changes import edit_request, rerun_request, retry_request
 from pilotmtc.session.submit.command_line import commands_of
 from pilotmtc.session.submit.sending import new_key, seal, submit
@@ -47,6 +49,7 @@ from pilotmtc.transport.link import Ask
 
 if TYPE_CHECKING:
     from pilotmtc.session.ahead import Ahead
+    from pilotmtc.session.submit.plan import Plan as SubmitPlan
 
 
 class Session(Functions, Queries, Steering, Maintenance):
@@ -183,9 +186,10 @@ class Session(Functions, Queries, Steering, Maintenance):
             return self.submit_tasks(commands_of(os.fspath(commands), None, options), name=name)
         return self.submit_tasks(make_commands(as_source(commands), options), name=name)
 
-    def submit_file(self, path: str | Path) -> CampaignId:
-        """Submit the tasks of the campaign file at `path` and return their campaign."""
+    def submit_file(self, path: str | Path, *, memo: bool = False) -> CampaignId:
+        """Submit the tasks of the campaign file at `path` and return their campaign; `memo` is as in `TaskOptions`."""
         tasks, name = read_campaign(path)
+        tasks.options = replace(tasks.options, memo=memo)
         return self.submit_tasks(tasks, name=name)
 
     def submit_tasks(
@@ -223,14 +227,9 @@ class Session(Functions, Queries, Steering, Maintenance):
         return answer.campaign
 
     def add(
-        self,
-        campaign: int | str,
-        params: Params,
-        *,
-        new_only: bool = False,
-        again: bool = False,
-        after_campaign: int | str | Sequence[int | str] = (),
-    ) -> Added:
+        self, campaign: int | str, params: Params, *, new_only: bool = False, again: bool = False,
+        after_campaign: int | str | Sequence[int | str] = (), watch: Sequence[str] | None = None, memo: bool = False,
+    ) -> Added:  # fmt: skip
         """Add tasks to a campaign: its own command for more parameters.
 
         Parameters
@@ -243,6 +242,8 @@ class Session(Functions, Queries, Steering, Maintenance):
             Add tasks for such points, too.
         after_campaign
             A campaign, or several, by id or name, for which all tasks of this one wait that have not begun.
+        watch, memo
+            Other program files for these tasks; take results of earlier ones. See `TaskOptions`.
 
         Returns
         -------
@@ -256,7 +257,22 @@ class Session(Functions, Queries, Steering, Maintenance):
         """
         found = get_campaign(self._link, campaign)
         after = ids_of(self._link, campaign_words("after_campaign", after_campaign))
-        return add(self._link, found, as_source(params), new_only=new_only, again=again, after=after)
+        points = new_points(self._link, found, as_source(params), new_only=new_only, again=again, watch=watch)
+        return add(self._link, found, points, after=after, memo=memo)
+
+    def plan_add(
+        self, campaign: int | str, params: Params, *, new_only: bool = False, again: bool = False
+    ) -> tuple["SubmitPlan | None", int]:
+        """Return what `add` would make, and how many points it would pass over; nothing is stored.
+
+        None: there would be no new task.
+        """
+        from pilotmtc.session.submit.plan import make_plan
+
+        found = get_campaign(self._link, campaign)
+        points = new_points(self._link, found, as_source(params), new_only=new_only, again=again)
+        plan = make_plan(points.tasks, offset=found.received) if points.tasks else None
+        return plan, points.passed_over
 
     def show(self, campaign: int | str, *, form: Literal["command", "toml"] = "toml") -> str:
         """Return what makes a campaign again.
@@ -364,6 +380,14 @@ class Session(Functions, Queries, Steering, Maintenance):
             If a program file cannot be read now, or if none is known.
         """
         return self._link.call(rerun_request(self._link, as_choice(**select), dependents=dependents, changed=changed))
+
+    def plan_rerun(
+        self, *, dependents: bool = False, changed: bool = False, **select: Unpack[Selection]
+    ) -> "SubmitPlan":
+        """Return which tasks `rerun` would run again, as far as those that they need let them; nothing is stored."""
+        from pilotmtc.session.submit.plan_rerun import plan_rerun
+
+        return plan_rerun(self._link, as_choice(**select), dependents=dependents, changed=changed)
 
     def edit(self, new: NewValues, **select: Unpack[Selection]) -> Changed:
         """Change tasks that have not started, as in ``session.edit({"priority": 5}, campaign=3)``.

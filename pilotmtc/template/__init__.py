@@ -39,7 +39,7 @@ from pilotmtc.template.simple import functions
 
 __all__ = [
     "NUMBER_OF_ROW", "WHOLE_COMMAND", "Expanded", "check_text", "checker", "expand", "functions", "holes", "literal",
-    "make_template", "names", "own", "placeholders", "render", "shown", "wants_number", "wants_values",
+    "make_template", "names", "own", "own_numbers", "placeholders", "render", "shown", "wants_number", "wants_values",
 ]  # fmt: skip
 
 _OWN = ("/dev/std", "/dev/fd/", "/proc/self/", "/proc/thread-self/")
@@ -152,6 +152,16 @@ def expand(template: Template, params: Sequence[str], *, task: int, attempt: int
         If the template is invalid (`make_template` never returns such a one), or if the number of `params` is wrong.
     """
     return _compiled(template)[0](params, task, attempt, campaign)
+
+
+def own_numbers(template: Template) -> bool:
+    """Return whether tasks are given their own number, or that of their attempt or campaign."""
+    places = (template.cwd, template.stdin, template.stdout, template.stderr)
+    texts = [*template.env.values(), *(text for text in places if text is not None), *template.command]
+    pieces = (piece for text in texts for piece in split(text, template.fields))
+    return any(
+        isinstance(piece, Hole) and piece.name in BUILTINS and piece.name not in template.fields for piece in pieces
+    )
 
 
 def checker(template: Template) -> Check | None:

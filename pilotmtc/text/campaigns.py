@@ -22,6 +22,11 @@ def campaign_title(campaign: Campaign) -> str:
     return f"{line}{held}".lstrip()
 
 
+def known_words(campaign: Campaign) -> str:
+    """Return how many tasks of a campaign were known from earlier ones."""
+    return f"{campaign.known:,} of {campaign.received:,} are known: their results are those of earlier tasks"
+
+
 def command_title(campaign: Campaign) -> str:
     """Return the command of a campaign's first task, on one line, with placeholders; empty if there is none.
 

@@ -198,9 +198,10 @@ def test_what_grew_with_retries_is_told_apart_from_what_was_asked_for(kit: Kit) 
         kit.finish(pilot, *kit.claim(pilot), code=1, cause=Cause.OOM)
     found = detail(kit, 1)
     assert found.task is not None
-    assert (found.task.resources.memory_bytes, found.before_growth) == (400, Resources(memory_bytes=100))
+    assert (found.task.resources.memory_bytes, found.task.before_growth) == (400, Resources(memory_bytes=100))
     edit(kit, 1, memory_bytes=50)
-    assert detail(kit, 1).before_growth is None
+    (task,) = kit.store.call(GetTasks()).tasks
+    assert (task.resources, task.before_growth) == (Resources(memory_bytes=50), None)
 
 
 def test_store_of_schema_8_is_migrated(tmp_path: Path) -> None:

@@ -30,7 +30,9 @@ def test_points_are_added_by_name_or_by_position(scan: User) -> None:
 def test_points_that_are_there_are_refused_passed_over_or_added_again(scan: User) -> None:
     words = ["add", "scan", "--grid", "x=2..3", "--grid", "y=a,b"]
     said = scan.cli(*words, code=2).err
-    assert "campaign 1 has 2 of these 4 points already: x=2 y=a; x=2 y=b. Pass over them with --new-only" in said
+    assert (
+        "campaign 1 has 2 of these 4 points already: x=2 y=a; x=2 y=b: say whether they are to be passed over" in said
+    )
     assert len(params(scan, "scan")) == 4
     assert scan.cli(*words, "--new-only").out == "2 tasks added to campaign 1; 2 points passed over\n"
     assert scan.cli(*words, "--new-only").out == "0 tasks added to campaign 1; 4 points passed over\n"
@@ -74,3 +76,29 @@ def test_tasks_that_are_done_run_again_with_what_depends_on_them(user: User) -> 
     assert user.cli("logs", "1", "--attempt", "1").out == "1"
     assert "which tasks?" in user.cli("rerun", code=2).err
     assert "is sound" in user.cli("store", "check").out
+
+
+def test_new_points_ask_for_what_the_campaign_does_and_not_for_what_a_retry_was_given(user: User) -> None:
+    words = ["--memory", "20M", "--retries", "1", "--retry-memory", "x2", "--backoff", "0"]
+    eat = "python3 -c 'import time; x = bytearray(60 << 20); time.sleep(20)'; : {}"
+    user.cli("run", "-q", "--name", "scan", *words, eat, ":::", "1", code=1)
+    assert user.cli("tasks", "--json").record["memory_bytes"] == 40 << 20
+    user.cli("add", "scan", ":::", "2")
+    assert [task["memory_bytes"] for task in user.cli("tasks", "--json").records] == [40 << 20, 20 << 20]
+    assert 'memory = "20M"' in user.cli("show", "scan", "--as", "toml").out
+
+
+def test_what_would_be_added_is_shown_and_nothing_is_stored(scan: User) -> None:
+    words = ["add", "scan", "--grid", "x=2..7", "--grid", "y=a,b", "--new-only", "--dry-run"]
+    said = scan.cli(*words).out
+    assert said.startswith("10 tasks of a campaign called scan; nothing is stored\n")
+    assert "5 echo a3" in said
+    assert "14 echo b7" in said
+    assert said.endswith("2 points passed over\n")
+    found = scan.cli(*words, "--json").record
+    assert (found["tasks"], found["passed_over"], found["first"][0]["params"]) == (10, 2, {"x": "3", "y": "a"})
+    assert len(params(scan, "scan")) == 4
+    assert scan.cli("add", "scan", "--grid", "x=1", "--grid", "y=a", "--new-only", "--dry-run").out.startswith(
+        "0 tasks"
+    )
+    assert "already" in scan.cli("add", "scan", "--grid", "x=1", "--grid", "y=a", "--dry-run", code=2).err

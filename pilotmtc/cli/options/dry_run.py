@@ -76,13 +76,46 @@ def put_plan_of_run(
     put_plan(plan, name, found, as_json=as_json)
 
 
-def put_plan(plan: "Plan", name: str, places: Sequence[tuple[str, Mapping[str, object]]], *, as_json: bool) -> None:
+def put_plan_of_submission(
+    plan: "Plan", name: str, session: "Session | None", *, as_json: bool, **keys: object
+) -> None:
+    """Write what would be submitted, and which pilots could run it; `keys` are added to the JSON."""
+    import time
+
+    from pilotmtc.session.submit.plan import places
+
+    pilots = [] if session is None else list(session.pilots)
+    limits = {} if session is None else {limit.name: limit.amount for limit in session.limits()}
+    found: list[tuple[str, dict[str, object]]] = []
+    for one in plan.needs:
+        why = places(one.resources, pilots, limits, time.time())
+        fits = [pilot for pilot, obstacle in why.items() if not obstacle]
+        words = f"fit pilot {', '.join(map(str, fits))}" if fits else "no pilot that is for all campaigns is active"
+        if why and not fits:
+            words = "; ".join(f"pilot {pilot} {obstacle}" for pilot, obstacle in why.items())
+        found.append((words, {"pilots": fits}))
+    put_plan(plan, name, found, as_json=as_json, **keys)
+
+
+def put_plan_of_rerun(plan: "Plan", *, as_json: bool) -> None:
+    """Write which tasks would run again."""
+    if as_json:
+        streams.put_json({"dry_run": True, "tasks": plan.tasks, "first": plan.first, "last": plan.last})
+        return
+    streams.put([f"{count(plan.tasks, 'task')} would run again; nothing is stored", *_lines(plan)])
+
+
+def put_plan(
+    plan: "Plan", name: str, places: Sequence[tuple[str, Mapping[str, object]]], *, as_json: bool, **keys: object
+) -> None:
     """Write a plan.
 
     Parameters
     ----------
     places
         For each of the plan's needs, where they fit: in words, and as keys of JSON.
+    **keys
+        Further keys of the JSON.
     """
     if as_json:
         needs = [
@@ -91,22 +124,28 @@ def put_plan(plan: "Plan", name: str, places: Sequence[tuple[str, Mapping[str, o
         ]
         streams.put_json(
             {"dry_run": True, "name": name, "tasks": plan.tasks, "first": plan.first, "last": plan.last, "needs": needs}
+            | keys
         )
         return
     from pilotmtc.text.tasks import needs_words
 
     lines = [f"{count(plan.tasks, 'task')}{f' of a campaign called {name}' if name else ''}; nothing is stored"]
-    left = plan.tasks - len(plan.first) - len(plan.last)
-    width = len(str(plan.tasks))
-    lines += [line for one in plan.first for line in _task_lines(one, width)]
-    if left:
-        lines.append(f"{'...':>{width + 2}} {left:,} more")
-    lines += [line for one in plan.last for line in _task_lines(one, width)]
+    lines += _lines(plan)
     for one, (words, _) in zip(plan.needs, places, strict=True):
         lines.append(f"{count(one.tasks, 'task')} of {needs_words(one.resources)}: {words}")
     for template in plan.templates:
         lines += [f"setup      {plain(line)}" for line in template.setup]
     streams.put(lines)
+
+
+def _lines(plan: "Plan") -> list[str]:
+    """Return the lines for the first and last tasks."""
+    left = plan.tasks - len(plan.first) - len(plan.last)
+    width = max([len(str(one.number)) for one in (*plan.first, *plan.last)], default=1)
+    lines = [line for one in plan.first for line in _task_lines(one, width)]
+    if left:
+        lines.append(f"{'...':>{width + 2}} {left:,} more")
+    return lines + [line for one in plan.last for line in _task_lines(one, width)]
 
 
 def pilot_words(pilot: "PilotDescription") -> str:

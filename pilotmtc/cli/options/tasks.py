@@ -119,6 +119,13 @@ def watch_option(function: F) -> F:
     )(function)  # fmt: skip
 
 
+def memo_option(function: F) -> F:
+    """Add ``--memo``."""
+    return click.option(
+        "--memo", is_flag=True, help="Take tasks as DONE, with their results, that this store knows from earlier ones."
+    )(function)
+
+
 def halt_option(function: F) -> F:
     """Add ``--halt``."""
     return click.option(

@@ -322,8 +322,8 @@ class Engine:
         left = 0 if self._earlier is None else self._earlier.left
         if left:
             log.warning(
-                "%d call%s of campaign %d were not made again: see pilotmtc tasks --campaign %d",
-                left, "s" * (left > 1), self._campaign, self._campaign,
+                "%d call%s of campaign %d %s not made again: see pilotmtc tasks --campaign %d",
+                left, "s" * (left > 1), self._campaign, "were" if left > 1 else "was", self._campaign,
             )  # fmt: skip
 
     def _follow(

@@ -7,7 +7,6 @@ from pilotmtc.model import (
     Campaign,
     CampaignId,
     Pilot,
-    Resources,
     Task,
     TaskId,
     Template,
@@ -142,8 +141,6 @@ class TaskDetail(Reply, frozen=True):
     ----------
     versions
         What the attempts ran, by number.
-    before_growth
-        What it needed before retries gave it more; None if they have not.
     """
 
     task: Task | None = None
@@ -152,7 +149,6 @@ class TaskDetail(Reply, frozen=True):
     needs: tuple[Neighbour, ...] = ()
     needed_by: tuple[Neighbour, ...] = ()
     versions: dict[int, Version] = {}
-    before_growth: Resources | None = None
 
 
 class GetTask(Request[TaskDetail], frozen=True, tag="task"):

@@ -5,15 +5,20 @@ from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
-from pilotmtc.campaign.submit import Packer, TaskSpec
+from msgspec.structs import replace
+
+from pilotmtc.campaign.submit import CampaignOptions, Packer, TaskSpec
 from pilotmtc.errors import UsageError
 from pilotmtc.model import Campaign, CampaignId, Task, Template
 from pilotmtc.parameters import Row, Source
 from pilotmtc.protocol.client.campaigns import ReopenCampaign, SetAfterCampaigns
 from pilotmtc.protocol.client.tasks import GetTask
 from pilotmtc.protocol.records import Filter
+from pilotmtc.session.arguments import several
 from pilotmtc.session.link import StoreLink
 from pilotmtc.session.look.pages import pages
+from pilotmtc.session.needs import read_watched
+from pilotmtc.session.submit.programs import Programs
 from pilotmtc.session.submit.sending import new_key, seal, submit
 from pilotmtc.template import NUMBER_OF_ROW
 
@@ -28,33 +33,36 @@ class Added(NamedTuple):
     passed_over: int
 
 
-def add(
-    link: StoreLink,
-    campaign: Campaign,
-    source: Source,
-    *,
-    new_only: bool = False,
-    again: bool = False,
-    after: tuple[CampaignId, ...] = (),
-) -> Added:
-    """Add a task for each row of `source` to a campaign that is complete.
+class NewPoints(NamedTuple):
+    """The tasks that would be added, and how many points the campaign has already."""
 
-    The tasks have the command, the resources, the priority and the limits of the campaign's last task.
+    tasks: list[TaskSpec]
+    passed_over: int
+
+
+def new_points(
+    link: StoreLink, campaign: Campaign, source: Source, *, new_only: bool = False, again: bool = False,
+    watch: Sequence[str] | None = None,
+) -> NewPoints:  # fmt: skip
+    """Return a task for each row of `source`, as the tasks of a campaign are, which is complete.
+
+    They have the command, the resources, the priority and the limits of the campaign's last task; not what retries have
+    given it.
 
     Parameters
     ----------
     new_only
         Pass over rows of which the campaign has a task.
     again
-        Add tasks for such rows, too.
-    after
-        Campaigns for which the campaign waits from now on, besides others.
+        Take such rows, too.
+    watch
+        Other files to watch.
 
     Raises
     ------
     UsageError
         If the campaign cannot be added to, if the names of parameters differ, or if it has tasks for some of the rows
-        and neither `new_only` nor `again` is given. Nothing is added then.
+        and neither `new_only` nor `again` is given.
     """
     if new_only and again:
         raise UsageError("points that are there already are either passed over or added again: choose one")
@@ -64,6 +72,8 @@ def add(
             f"{campaign.id}, with or without its command and parameters"
         )
     last, template = _last(link, campaign)
+    if watch is not None:
+        template = replace(template, watch=several("watch", watch, read_watched))
     order = _order(source, template, campaign)
     known = set() if again else _digests(link, campaign, template)
     rows: list[Row] = []
@@ -79,23 +89,41 @@ def add(
                 known.add(digest)
     if twice and not new_only:
         raise UsageError(_there_already(template, twice, len(rows), campaign))
-    if not rows:
-        return Added(0, len(twice))
     number = itertools.count(campaign.received + 1)
     if NUMBER_OF_ROW in template.fields:
         rows = [(*row, str(next(number))) for row in rows]
-    tasks = [TaskSpec(template, last.resources, row, last.priority) for row in rows]
+    needs = last.before_growth or last.resources
+    tasks = [TaskSpec(template, needs, row, last.priority) for row in rows]
     _check(tasks, campaign)
+    return NewPoints(tasks, len(twice))
+
+
+def add(
+    link: StoreLink, campaign: Campaign, points: NewPoints, *, after: tuple[CampaignId, ...] = (), memo: bool = False
+) -> Added:
+    """Add tasks to a campaign; if others were added since they were made, nothing is.
+
+    Parameters
+    ----------
+    after
+        Campaigns for which the campaign waits from now on, besides others.
+    memo
+        Take them as DONE if earlier tasks have run the same.
+    """
+    if not points.tasks:
+        return Added(0, points.passed_over)
+    programs = Programs(link)
+    programs.look_ahead(points.tasks[0].template)  # before the campaign is opened
     if after:  # before the tasks are there, which pilots would take
         link.call(SetAfterCampaigns(campaign.id, after, more=True))
     key = new_key()
     there = link.call(ReopenCampaign(campaign.id, key, complete_with=campaign.received)).received
     try:
-        submit(link, tasks, key=key, offset=there)
+        submit(link, points.tasks, key=key, offset=there, options=CampaignOptions(memo=memo), programs=programs)
     except UsageError:  # of the store, which refuses a message as a whole
         seal(link, key, there)
         raise
-    return Added(len(tasks), len(twice))
+    return Added(len(points.tasks), points.passed_over)
 
 
 def _last(link: StoreLink, campaign: Campaign) -> tuple[Task, Template]:
@@ -108,8 +136,8 @@ def _last(link: StoreLink, campaign: Campaign) -> tuple[Task, Template]:
         raise UsageError(f"campaign {campaign.id} has no task whose command others could have: submit a new one")
     if detail.template.function is not None:
         raise UsageError(
-            f"campaign {campaign.id} calls a Python function: add calls with PilotExecutor(name={campaign.name!r}, "
-            "resume=True), or with pilotmtc map"
+            f"campaign {campaign.id} calls a Python function, and only commands can be added to: resume it with more "
+            "calls, by pilotmtc map or an executor"
         )
     return task, detail.template
 
@@ -147,8 +175,8 @@ def _there_already(template: Template, twice: Sequence[Row], new: int, campaign:
     some = "; ".join([_words(template, row) for row in itertools.islice(twice, _SHOWN)])
     more = "; ..." if len(twice) > _SHOWN else ""
     return (
-        f"campaign {campaign.id} has {len(twice):,} of these {len(twice) + new:,} points already: {some}{more}. "
-        "Pass over them with --new-only (new_only=True), or run them again with --again (again=True)"
+        f"campaign {campaign.id} has {len(twice):,} of these {len(twice) + new:,} points already: {some}{more}: "
+        "say whether they are to be passed over (new only) or added again"
     )
 
 

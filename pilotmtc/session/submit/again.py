@@ -186,7 +186,13 @@ def _read(link: StoreLink, campaign: Campaign) -> list[TaskSpec]:
             after = _after(waits.get(task.id, ()), task.id, names, name_of)
             specs.append(
                 TaskSpec(
-                    template, task.resources, tuple(task.params.values()), task.priority, task.name, task.tags, after
+                    template,
+                    task.before_growth or task.resources,
+                    tuple(task.params.values()),
+                    task.priority,
+                    task.name,
+                    task.tags,
+                    after,
                 )
             )
             ids.append(task.id)

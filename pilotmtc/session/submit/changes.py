@@ -23,9 +23,13 @@ def retry_request(link: StoreLink, select: Filter) -> Retry:
 def rerun_request(link: StoreLink, select: Filter, *, dependents: bool, changed: bool) -> Retry:
     """Return the request that runs tasks again that are over; see `Session.rerun`."""
     note_programs(link, select, changed=changed)
-    if changed and select.states is None:
-        select = replace(select, states=_HAVE_RUN)
+    select = as_rerun(select, changed=changed)
     return Retry(new_key(), select, done=True, dependents=dependents or changed, changed=changed)
+
+
+def as_rerun(select: Filter, *, changed: bool) -> Filter:
+    """Return the filter for tasks to run again: of changed programs, those that have run."""
+    return replace(select, states=_HAVE_RUN) if changed and select.states is None else select
 
 
 def edit_request(link: StoreLink, select: Filter, new: NewValues) -> Edit:

@@ -49,20 +49,22 @@ class Plan(Struct, frozen=True):
     templates: tuple[Template, ...]
 
 
-def make_plan(tasks: Iterable[TaskSpec], most: int = SHOWN) -> Plan:
+def make_plan(tasks: Iterable[TaskSpec], most: int = SHOWN, *, offset: int = 0) -> Plan:
     """Return what submitting `tasks` would make.
 
     Parameters
     ----------
     most
         How many tasks to show at the beginning, and at the end.
+    offset
+        How many tasks are there already.
 
     Raises
     ------
     UsageError
         If there is no task, or if one is invalid.
     """
-    packer = Packer(key="")
+    packer = Packer(key="", offset=offset)
     first: list[tuple[int, TaskSpec]] = []
     last: collections.deque[tuple[int, TaskSpec]] = collections.deque(maxlen=most)
     needs: dict[bytes, list[Resources | int]] = {}
@@ -83,14 +85,15 @@ def make_plan(tasks: Iterable[TaskSpec], most: int = SHOWN) -> Plan:
         raise UsageError("there are no tasks: the source of parameters is empty")
     return Plan(
         number,
-        tuple([_planned(*one) for one in first]),
-        tuple([_planned(*one) for one in last]),
+        tuple([planned(offset + at, spec) for at, spec in first]),
+        tuple([planned(offset + at, spec) for at, spec in last]),
         tuple([PlannedNeeds(*one) for one in needs.values()]),  # type: ignore[arg-type]
         tuple(templates.values()),
     )
 
 
-def _planned(number: int, spec: TaskSpec) -> PlannedTask:
+def planned(number: int, spec: TaskSpec) -> PlannedTask:
+    """Return a task with its values in place, which would have that number."""
     as_if = {"task": number, "attempt": 1, "campaign": 0}
     todo = expand(spec.template, spec.params, **as_if)
     return PlannedTask(

@@ -25,6 +25,11 @@ class Programs:
         self._link = link
         self._known: dict[int, Template] = {}  # by identity, which stays unique because they are kept
         self._program: Program | None = None
+        self._told = False
+
+    def look_ahead(self, template: Template) -> None:
+        """Look at the programs of a template that is to come; raise as `seen` does."""
+        self._look([template])
 
     def seen(self, message: Submit) -> Submit:
         """Return `message` with what is seen.
@@ -35,13 +40,19 @@ class Programs:
             If a file that is to be watched cannot be read.
         """
         new = [template for template in message.templates if id(template) not in self._known]
-        if not new:
+        if new:
+            self._look(new)
+            self._told = False
+        if self._told:
             return message
+        self._told = True
+        return replace(message, program=self._program)
+
+    def _look(self, new: Sequence[Template]) -> None:
         self._known.update({id(template): template for template in new})
         seen = look(self._link, new, "" if self._program is not None else directory_of(new[0]))
         files = {} if self._program is None else self._program.files
         self._program = replace(self._program or seen.program, files=files | seen.program.files)
-        return replace(message, program=self._program)
 
 
 def look(link: StoreLink, templates: Sequence[Template], directory: str) -> SeenProgram:
@@ -107,6 +118,15 @@ def note_programs(link: StoreLink, select: Filter, *, new: Template | None = Non
     changed
         The tasks whose programs have changed are wanted: raise `UsageError` if that cannot be known.
     """
+    for campaign, program in look_all_again(link, select, new=new, changed=changed).items():
+        link.call(SetProgram(campaign, program))
+
+
+def look_all_again(
+    link: StoreLink, select: Filter, *, new: Template | None = None, changed: bool = False
+) -> dict[CampaignId, Program]:
+    """Return what the selected tasks would run now, by campaign; see `note_programs`."""
+    found: dict[CampaignId, Program] = {}
     for campaign in _campaigns_of(link, select):
         program = look_again(link, campaign, new=new, strict=changed)
         if changed and not (program and program.files):
@@ -115,7 +135,8 @@ def note_programs(link: StoreLink, select: Filter, *, new: Template | None = Non
                 "or conditions, and name files to watch when you submit the next one"
             )
         if program is not None:
-            link.call(SetProgram(campaign, program))
+            found[campaign] = program
+    return found
 
 
 def _campaigns_of(link: StoreLink, select: Filter) -> list[CampaignId]:

@@ -39,6 +39,7 @@ def submit(
     offset: int = 0,
     on_submitted: Callable[[Submitted], None] | None = None,
     stop: Callable[[], bool] = no_stop,
+    programs: Programs | None = None,
 ) -> Submitted:
     """Submit `tasks` as the campaign `key`; return the campaign in the store.
 
@@ -55,6 +56,8 @@ def submit(
         Called after each message with the campaign so far, perhaps by another thread.
     stop
         Called after each message; returns whether to stop there, without completing the campaign.
+    programs
+        Has looked at programs already.
 
     Raises
     ------
@@ -63,7 +66,7 @@ def submit(
     """
     after = ids_of(link, options.after)
     packer = Packer(key=key, name=name, own_pilots=own_pilots, options=options, after=after, offset=offset)
-    with _Sender(link, packer, on_submitted) as sender:
+    with _Sender(link, packer, on_submitted, programs or Programs(link)) as sender:
         stopped = False
         add, lock = packer.add, sender.lock  # this loop runs a million times
         for task in apart(tasks):
@@ -87,7 +90,9 @@ def submit(
 class _Sender:
     """Sends messages, some ahead of their answers; and from time to time an incomplete one."""
 
-    def __init__(self, link: StoreLink, packer: Packer, tell: Callable[[Submitted], None] | None) -> None:
+    def __init__(
+        self, link: StoreLink, packer: Packer, tell: Callable[[Submitted], None] | None, programs: Programs
+    ) -> None:
         self.lock = threading.Lock()  # guards the packer, and the order of messages
         self.flushed = False  # whether tasks were added since the last look
         self._link = link
@@ -95,7 +100,7 @@ class _Sender:
         self._tell = tell
         self._answers: collections.deque[concurrent.futures.Future[Submitted]] = collections.deque()
         self._have: Submitted | None = None
-        self._programs = Programs(link)
+        self._programs = programs
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._flush, name="submission-flush", daemon=True)
 

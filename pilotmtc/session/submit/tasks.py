@@ -80,6 +80,8 @@ class TaskOptions(TypedDict, total=False):
     watch
         Program files, looked for on the store's host: when their content changes, ``rerun(changed=True)`` runs tasks
         again (default: the programs that the command names).
+    memo
+        Take tasks as DONE, with the results that earlier tasks of this store have, if these ran the same.
     """
 
     cores: int
@@ -118,6 +120,7 @@ class TaskOptions(TypedDict, total=False):
     start_rate: str | float
     after_campaign: int | str | Sequence[int | str]
     watch: Sequence[str]
+    memo: bool
 
 
 _READ: dict[str, Callable[[str, object], Any]] = {
@@ -125,7 +128,7 @@ _READ: dict[str, Callable[[str, object], Any]] = {
     "max_running": arguments.whole,
     "start_rate": arguments.amount,
     **dict.fromkeys(("cwd", "stdin", "stdout", "stderr"), arguments.path),
-    **dict.fromkeys(("append", "capture_env"), arguments.flag),
+    **dict.fromkeys(("append", "capture_env", "memo"), arguments.flag),
     **dict.fromkeys(("task_name", "shell"), arguments.text),
     "setup": lambda name, value: arguments.several(name, value, arguments.text),
     "tags": lambda name, value: arguments.several(name, value, arguments.text),
@@ -328,7 +331,7 @@ def make_tasks(command: str | Sequence[Word], source: Source | None, options: Ta
         check_max_running(options.get("max_running", 0)),
         about("start_rate", parse_rate, options.get("start_rate", 0.0)),
         cast("tuple[int | str, ...]", options.get("after_campaign", ())),
-        memo=False,
+        memo=options.get("memo", False),
     )
     if source is None:
         return TaskStream(tasks, size=1, template=template, options=whole)

@@ -135,6 +135,7 @@ def put_campaign(campaign: "Campaign", session: "Session") -> None:
         ("campaign", f"{campaign.id}{f' ({campaign.name})' if campaign.name else ''}"),
         ("command", command_title(campaign)),
         *steering_rows(campaign),
+        ("known", f"{count(campaign.known, 'task')}, with results of earlier ones" if campaign.known else ""),
         ("created", ago(campaign.created_at, time.time())),
         ("tasks", f"{campaign.received:,}{'' if campaign.sealed else ' so far: its submission has not finished'}"),
     ]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
+import msgspec
 
 from pilotmtc.cli.command import (
     EXIT_BROKEN_PIPE,
@@ -24,12 +25,12 @@ from pilotmtc.cli.command import (
 from pilotmtc.cli.interrupts import Stops
 from pilotmtc.cli.options.dry_run import described, dry_run_option, put_plan_of_run
 from pilotmtc.cli.options.pilots import OWN_PILOT_NAMES, own_pilot, own_pilot_options
-from pilotmtc.cli.options.tasks import build_tasks, halt_option, task_options
+from pilotmtc.cli.options.tasks import build_tasks, halt_option, memo_option, task_options
 from pilotmtc.cli.options.types import json_option
 from pilotmtc.cli.output import shapes, streams
 from pilotmtc.cli.output.labels import label_of, labelled
 from pilotmtc.errors import StoreError, TransportError
-from pilotmtc.text.campaigns import learned_words, waits_words
+from pilotmtc.text.campaigns import known_words, learned_words, waits_words
 from pilotmtc.text.numbers import count
 from pilotmtc.text.plain import plain
 from pilotmtc.text.progress import Progress, Tally
@@ -63,6 +64,7 @@ pilotmtc run --json './sim {}' ::: 1 2 3 | jq .elapsed_s
 )
 @task_options
 @halt_option
+@memo_option
 @own_pilot_options
 @click.option(
     "--walltime", metavar="TIME",
@@ -108,6 +110,7 @@ def run(words: tuple[str, ...], **options: Any) -> int:
     look = _look(options, quiet=quiet, as_json=as_json, keep_order=keep_order)
     any_pilot: bool = options.pop("any_pilot")
     halt: str | None = options.pop("halt")
+    memo: bool = options.pop("memo")
     asked = own_pilot(options)
     if (walltime := options.pop("walltime")) is not None:
         asked["walltime"] = walltime
@@ -139,6 +142,8 @@ def run(words: tuple[str, ...], **options: Any) -> int:
         campaign = None if resume is None else newest_campaign(session, resume if resume != "0" else None)
         tasks, name = built if built is not None else (None, "")
         size = None if tasks is None else tasks.size
+        if tasks is not None:
+            tasks.options = msgspec.structs.replace(tasks.options, memo=memo)
         doing = session.run(
             tasks, name=name, campaign=campaign, pilot=pilot, outputs=not quiet or as_json, keep_order=keep_order,
             live=look.live, any_pilot=any_pilot,
@@ -331,6 +336,8 @@ class _RunPrinter:
             if self._doing.out_of_time and not self._stops.signals and not self._stops.terminated:
                 return EXIT_TASKS_FAILED
             return EXIT_TERMINATED if self._stops.terminated else EXIT_INTERRUPTED
+        if campaign.known and not self._quiet:
+            streams.tell(known_words(campaign))
         if not self._quiet or tally.bad:
             streams.tell(f"{begin}: {tally.words()} in {took}")
         if tally.failed and self._failures <= _FAILURES_SHOWN:

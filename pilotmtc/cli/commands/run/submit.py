@@ -1,20 +1,18 @@
 """``pilotmtc submit``."""
 
 import sys
-import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+import msgspec
 
 from pilotmtc.cli.command import command, complete_file, hint, open_session
-from pilotmtc.cli.options.dry_run import check_after, dry_run_option, put_plan, session_if_there
-from pilotmtc.cli.options.tasks import build_tasks, halt_option, task_options
+from pilotmtc.cli.options.dry_run import check_after, dry_run_option, put_plan_of_submission, session_if_there
+from pilotmtc.cli.options.tasks import build_tasks, halt_option, memo_option, task_options
 from pilotmtc.cli.options.types import json_option
 from pilotmtc.cli.output import shapes, streams
+from pilotmtc.text.campaigns import known_words
 from pilotmtc.text.numbers import count
-
-if TYPE_CHECKING:
-    from pilotmtc.session import TaskStream
 
 _EXAMPLES = """\
 pilotmtc submit campaign.toml
@@ -33,9 +31,10 @@ campaign=$(pilotmtc submit campaign.toml) && pilotmtc wait $campaign
 )
 @task_options
 @halt_option
+@memo_option
 @dry_run_option
 @json_option
-def submit(words: tuple[str, ...], as_json: bool, dry_run: bool, halt: str | None, **options: Any) -> int:
+def submit(words: tuple[str, ...], as_json: bool, dry_run: bool, halt: str | None, memo: bool, **options: Any) -> int:
     """Submit the tasks of a campaign file, or of a command and its parameters, and print the campaign's id.
 
     It returns at once. Active pilots, and those that start later, run the tasks: see pilotmtc pilot. COMMAND and the
@@ -49,8 +48,14 @@ def submit(words: tuple[str, ...], as_json: bool, dry_run: bool, halt: str | Non
     if built is None:
         raise click.UsageError("there is nothing to submit", click.get_current_context())
     tasks, name = built
+    tasks.options = msgspec.structs.replace(tasks.options, memo=memo)
     if dry_run:
-        _plan(tasks, name, as_json=as_json)
+        from pilotmtc.session.submit.plan import make_plan
+
+        plan = make_plan(tasks)
+        with session_if_there() as session:
+            check_after(session, tasks.options)
+            put_plan_of_submission(plan, name, session, as_json=as_json)
         return 0
     with open_session(makes=True) as session:
         campaign = session.submit_tasks(tasks, name=name)
@@ -64,26 +69,8 @@ def submit(words: tuple[str, ...], as_json: bool, dry_run: bool, halt: str | Non
         streams.put([str(found.id)])
         if sys.stderr.isatty():
             streams.tell(f"{count(found.received, 'task')} submitted as campaign {found.id}")
+        if memo:
+            streams.tell(known_words(found))
     if not pilots and sys.stderr.isatty():
         streams.tell(f"no pilot is active to run them: {hint('pilot submit')}")
     return 0
-
-
-def _plan(tasks: "TaskStream", name: str, *, as_json: bool) -> None:
-    """Write what would be submitted, and which pilots could run it."""
-    from pilotmtc.session.submit.plan import make_plan, places
-
-    plan = make_plan(tasks)
-    with session_if_there() as session:
-        check_after(session, tasks.options)
-        pilots = [] if session is None else list(session.pilots)
-        limits = {} if session is None else {limit.name: limit.amount for limit in session.limits()}
-    found = []
-    for one in plan.needs:
-        why = places(one.resources, pilots, limits, time.time())
-        fits = [pilot for pilot, obstacle in why.items() if not obstacle]
-        words = f"fit pilot {', '.join(map(str, fits))}" if fits else "no pilot that is for all campaigns is active"
-        if why and not fits:
-            words = "; ".join(f"pilot {pilot} {obstacle}" for pilot, obstacle in why.items())
-        found.append((words, {"pilots": fits}))
-    put_plan(plan, name, found, as_json=as_json)

@@ -9,6 +9,7 @@ import click
 from pilotmtc.cli.command import command, hint, open_session
 from pilotmtc.cli.commands.look.status import tell_deserted
 from pilotmtc.cli.options.amounts import take_amounts
+from pilotmtc.cli.options.dry_run import dry_run_option, put_plan_of_rerun
 from pilotmtc.cli.options.selection import check_ids, filter_options, selected
 from pilotmtc.cli.options.tasks import env_option, limit_options, need_options, watch_option
 from pilotmtc.cli.options.types import CAMPAIGN, Number, assigned, json_option
@@ -94,8 +95,9 @@ def retry(as_json: bool, **options: Any) -> int:
     "--changed", is_flag=True,
     help="Only tasks whose program files have changed since they ran, and the finished ones that depend on them.",
 )  # fmt: skip
+@dry_run_option
 @json_option
-def rerun(as_json: bool, with_dependents: bool, changed: bool, **options: Any) -> int:
+def rerun(as_json: bool, with_dependents: bool, changed: bool, dry_run: bool, **options: Any) -> int:
     """Run tasks again that have finished, DONE ones, too: the program has changed.
 
     Results of earlier attempts stay on record: see task. Tasks that have not started, and that depend on these, wait.
@@ -103,9 +105,12 @@ def rerun(as_json: bool, with_dependents: bool, changed: bool, **options: Any) -
     select = _chosen(options)
     with open_session() as session:
         check_ids(session, select)
-        return _tell_revived(
-            session, session.rerun(dependents=with_dependents, changed=changed, **select), as_json, _NOT_RERUN
-        )
+        if dry_run:
+            plan = session.plan_rerun(dependents=with_dependents, changed=changed, **select)
+            put_plan_of_rerun(plan, as_json=as_json)
+            return 0
+        done = session.rerun(dependents=with_dependents, changed=changed, **select)
+        return _tell_revived(session, done, as_json, _NOT_RERUN)
 
 
 def _tell_revived(session: "Session", changed: "Changed", as_json: bool, why: str) -> int:

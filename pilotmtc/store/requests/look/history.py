@@ -29,7 +29,8 @@ _COMMAND_CHARS = 200
 _ROWS = f"""SELECT a.id, t.campaign_id, t.state, t.attempt = {attempt_sql("a.id")}, a.cause,
     coalesce(a.exit_code, a.signal, 0), a.pilot_id, a.node, a.slot, coalesce(t.name, ''), coalesce(t.tags, ''),
     t.template_id, t.resources_id, a.started_at, a.elapsed_s, a.cpu_s, a.memory_bytes, a.recorded_at
-    FROM attempt AS a CROSS JOIN task AS t ON t.id = {task_sql("a.id")} WHERE a.id >= ? AND a.id < ?"""
+    FROM attempt AS a CROSS JOIN task AS t ON t.id = {task_sql("a.id")} WHERE a.id >= ? AND a.id < ?
+    AND NOT EXISTS (SELECT 1 FROM memo AS m WHERE m.id = a.id)"""
 _OF_CAMPAIGNS = f"{_ROWS} AND t.campaign_id {IN_LIST} ORDER BY a.id"
 _OF_PILOTS = f"{_ROWS} AND a.pilot_id {IN_LIST} AND t.campaign_id NOT {IN_LIST} ORDER BY a.id"
 _RANGE = f"SELECT min(first_id), max(last_id) FROM campaign WHERE id {IN_LIST}"

@@ -29,7 +29,8 @@ _MOST_SPANS = 10_000
 _SPAN_IDS = 8_192  # tasks whose attempts are read at once
 _MOVES = 30_000  # changes that are read at once; most of them are not ends of attempts
 _SPANS = "SELECT id, node, slot, started_at, elapsed_s, cause, coalesce(exit_code, signal, 0) FROM attempt"
-_IS_OF_PILOT = "pilot_id = ? AND started_at > 0"
+# Not what was taken from other tasks.
+_IS_OF_PILOT = "pilot_id = ? AND started_at > 0 AND NOT EXISTS (SELECT 1 FROM memo WHERE memo.id = attempt.id)"
 _OLDER_SPANS = f"{_SPANS} WHERE id >= ? AND id < ? AND {_IS_OF_PILOT} ORDER BY id DESC LIMIT ?"
 _SPANS_BY_ID = f"{_SPANS} WHERE id {IN_LIST} AND {_IS_OF_PILOT}"
 _LOOK_S = 0.02

@@ -185,6 +185,7 @@ def task_of(tx: Transaction, row: Row) -> Task:
         _decode_strings(tags) if tags else (), pilot, started_at, None if not_before == ON_HOLD else not_before,
         bool(cancel), found[0] if found else None, template_id,
         "" if template.function is None else template.function.name, not_before == ON_HOLD,
+        _before_growth(tx, id_) if attempt else None,
     )  # fmt: skip
 
 
@@ -252,7 +253,6 @@ def get_task(tx: Transaction, request: GetTask) -> TaskDetail:
         _neighbours(tx, _NEEDS, request.task),
         _neighbours(tx, _NEEDED_BY, request.task),
         {id_: version_of(tx, id_) for id_ in sorted({one.version for one in attempts if one.version})},
-        _before_growth(tx, request.task),
     )
 
 

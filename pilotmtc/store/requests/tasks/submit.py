@@ -18,6 +18,7 @@ from pilotmtc.store.requests.gates import limit_running, limit_starts, meet_if_d
 from pilotmtc.store.requests.growth import learned
 from pilotmtc.store.requests.handlers import handles
 from pilotmtc.store.requests.programs import note_program
+from pilotmtc.store.requests.tasks.memo import end_known, take_known
 
 _json = msgspec.json.Encoder().encode
 _INSERT_TASK = """INSERT INTO task(id, campaign_id, template_id, resources_id, state, attempt, priority, params,
@@ -179,12 +180,13 @@ def _check_rows(request: Submit, rows: tuple[TaskRow, ...]) -> None:
             raise UsageError(f"a task has 1 rank or more: {need}")
 
 
-def _insert(tx: Transaction, request: Submit, rows: tuple[TaskRow, ...], campaign: int) -> None:
+def _insert(tx: Transaction, request: Submit, rows: tuple[TaskRow, ...], campaign: CampaignId) -> None:
     templates = [tx.caches.templates.intern(template) for template in request.templates]
     resources = [tx.caches.resources.intern(need) for need in request.resources]
     first = tx.caches.next_task
     more = learned(tx, campaign)
-    states: dict[int, int] = {}
+    known = take_known(tx, campaign, request.templates, rows, first) if request.memo else {}
+    states: dict[int, int] = dict.fromkeys(known, int(TaskState.DONE))
     unmet: dict[int, int] = {}
     edges = _tie(tx, rows, campaign, states, unmet) if any(row.after for row in rows) else []
     tx.executemany(
@@ -210,10 +212,12 @@ def _insert(tx: Transaction, request: Submit, rows: tuple[TaskRow, ...], campaig
     if edges:
         tx.executemany(_INSERT_DEPENDENCY, edges)
         tx.caches.has_dependencies = True
+    if known:
+        end_known(tx, campaign, known.items())
     tx.caches.next_task = first + len(rows)
     entered: dict[int, list[int]] = {}
     for id_ in range(first, tx.caches.next_task):
-        entered.setdefault(states.get(id_, _READY), []).append(attempt_id(id_, 0))
+        entered.setdefault(states.get(id_, _READY), []).append(attempt_id(id_, int(id_ in known)))
     for state, attempts in entered.items():
         tx.enter_tasks(campaign, state, attempts)
 
