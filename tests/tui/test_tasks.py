@@ -404,7 +404,11 @@ def test_edit_form_comes_again_with_what_was_written_until_it_can_be(place: Plac
         await screen.press("enter")
         await _type(screen, "90m")
         await screen.press("enter")
-        await screen.see("✗", "'lots'", "90m")
+        await _type(screen, "3")
+        await screen.press("enter")
+        await _type(screen, "printf {}")
+        await screen.press("enter")
+        await screen.see("✗", "'lots'", "90m", "printf {}")
         await screen.press("ctrl+u")  # in the field that is wrong
         await _type(screen, "2G")
         await screen.press("ctrl+s")
@@ -412,6 +416,7 @@ def test_edit_form_comes_again_with_what_was_written_until_it_can_be(place: Plac
         with Session(place.path) as session:
             task = session.task(1).task
         assert task is not None
+        assert (task.command, task.max_retries) == (("printf {}",), 3)
         assert task.priority == 4
         assert task.resources.memory_bytes == 2 << 30
         assert task.resources.time_limit_s == 5400

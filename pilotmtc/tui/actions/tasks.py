@@ -55,6 +55,7 @@ EDIT = Operation(
 _FIELDS = (
     ("Priority", "priority", "higher goes first"), ("Cores", "cores", ""), ("GPUs", "gpus", "such as 1 or 0.5"),
     ("Memory", "memory", "such as 8G; 0 is no limit"), ("Time limit", "time_limit", "such as 90m; 0 is none"),
+    ("Retries", "retries", ""), ("Command", "command", "a shell line for the same {values}"),
 )  # fmt: skip
 
 
@@ -246,6 +247,10 @@ def _values(texts: list[str]) -> NewValues:
         new["memory"] = found["memory"]
     if "time_limit" in found:
         new["time_limit"] = found["time_limit"]
+    if "retries" in found:
+        new["retries"] = _whole("retries", found["retries"])
+    if "command" in found:
+        new["command"] = found["command"]
     return new
 
 
