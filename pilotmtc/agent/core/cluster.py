@@ -128,6 +128,7 @@ class Cluster:
         self._heaps: dict[Need, Heap] = {}
         self._hold: Reservation | None = None
         self._kinds: tuple[tuple[int, Resources], ...] = ()
+        self._counts: dict[str, tuple[int, Resources, Amounts]] = {}  # by what nodes have in all
         self._capacity = Capacity(())
         self.nodes: dict[str, Node] = {}
         self.aside: dict[str, str] = {}
@@ -152,7 +153,7 @@ class Cluster:
         self._count(node, 1)
         for heap in self._heaps.values():
             heap.add(place)
-        self._weigh()
+        self._weigh(node, 1)
 
     def remove(self, name: str) -> None:
         """Forget a node and all that was on it."""
@@ -162,14 +163,16 @@ class Cluster:
         if place.open:
             place.open = False
             self._count(node, -1)
-        self.aside.pop(name, None)
-        self._weigh()
+        if self.aside.pop(name, None) is None:
+            self._weigh(node, -1)
+        self._hold = None
 
     def set_aside(self, name: str, reason: str) -> None:
         """Start nothing on a node any more; what runs there goes on."""
         self.rest(name)
+        if name not in self.aside:
+            self._weigh(self.nodes[name], -1)
         self.aside[name] = reason
-        self._weigh()
 
     def rest(self, name: str) -> None:
         """Start nothing on a node until `wake`."""
@@ -195,24 +198,23 @@ class Cluster:
         for name, amount in node.free_named.items():
             self.free_named[name] = self.free_named.get(name, 0) + sign * amount
 
-    def _weigh(self) -> None:
-        """Work out what the nodes are together; what was kept on others is kept no more."""
+    def _weigh(self, node: Node, sign: int) -> None:
+        """Work out what the nodes are together, with or without this one; what was kept on others is kept no more.
+
+        Thousands join one after the other: it must not look at all of them each time.
+        """
         self._hold = None
-        kinds: dict[str, tuple[int, Resources]] = {}
-        amounts: dict[str, Amounts] = {}
-        self.cores = self.gpus = 0
-        for name, node in self.nodes.items():
-            if name in self.aside:
-                continue
-            self.cores += node.cores
-            self.gpus += node.gpus
-            shape = node.total
-            key = repr(shape)
-            count, _ = kinds.get(key, (0, shape))
-            kinds[key] = (count + 1, shape)
-            amounts[key] = node.amounts
-        self._kinds = tuple(kinds.values())
-        self._capacity = Capacity(tuple((count, amounts[key]) for key, (count, _) in kinds.items()))
+        self.cores += sign * node.cores
+        self.gpus += sign * node.gpus
+        shape = node.total
+        key = repr(shape)
+        count = self._counts[key][0] + sign if key in self._counts else sign
+        if count:
+            self._counts[key] = (count, shape, node.amounts)
+        else:
+            del self._counts[key]
+        self._kinds = tuple([(count, shape) for count, shape, _ in self._counts.values()])
+        self._capacity = Capacity(tuple([(count, amounts) for count, _, amounts in self._counts.values()]))
         shapes = [shape for _, shape in self._kinds]
         if len(shapes) == 1:
             self.total = shapes[0]

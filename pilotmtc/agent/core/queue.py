@@ -174,6 +174,8 @@ class Queue:
         """Look again what fits, as the nodes have changed; return the tasks that do not."""
         for group in self._groups.values():
             group.fits = self._cluster.holds(group.need)
+        if all(group.fits for group in self._groups.values()):
+            return []  # without a look at each task, whenever one of thousands of nodes joins
         return [queued for queued in self.tasks.values() if not queued.group.fits]
 
     def forget(self) -> None:

@@ -2,7 +2,7 @@
 
 import math
 
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -409,3 +409,27 @@ class ManyNodes(RuleBasedStateMachine):
 
 ManyNodes.TestCase.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
 TestManyNodes = ManyNodes.TestCase
+
+
+@given(st.lists(st.tuples(st.sampled_from("+++-x"), st.integers(0, 5), st.integers(1, 2)), max_size=30))
+def test_nodes_together_are_counted_as_if_all_were_looked_at(steps: list[tuple[str, int, int]]) -> None:
+    """It takes one step for each node that joins, and so must not go wrong over thousands of them."""
+    cluster = Cluster()
+    for step, number, cores in steps:
+        name = f"n{number}"
+        if step == "+" and name not in cluster.nodes:
+            cluster.add(node(number, cores, gpus=cores - 1))
+        elif step == "-" and name in cluster.nodes:
+            cluster.remove(name)
+        elif step == "x" and name in cluster.nodes and name not in cluster.aside:
+            cluster.set_aside(name, "it is slow")
+    there = [one for name, one in cluster.nodes.items() if name not in cluster.aside]
+    fresh = Cluster(there)
+    assert sorted(cluster.kinds, key=repr) == sorted(fresh.kinds, key=repr)
+    assert (cluster.cores, cluster.gpus) == (fresh.cores, fresh.gpus)
+    assert all(cluster.holds(Need.of(need)) == fresh.holds(Need.of(need)) for need in NEEDS)
+    if there:
+        assert cluster.total == fresh.total
+
+
+NEEDS = [Resources(), Resources(cores=2), Resources(gpus=1), Resources(ranks=3), Resources(cores=2, ranks=4)]
