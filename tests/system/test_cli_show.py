@@ -26,7 +26,7 @@ _KEPT = (
 def made(user: User) -> tuple[str, list[dict[str, Any]]]:
     """Return the name and the tasks of the first campaign, with what they wait for counted from its first task."""
     with Session(user.store) as session:  # a command for each task would take long
-        tasks = [shapes.detail(session.task(task.id)) for task in session.tasks(campaign=1)]
+        tasks: list[dict[str, Any]] = [shapes.detail(session.task(task.id)) for task in session.tasks(campaign=1)]
         name = session.campaign(1).name
     waits = [[(need["id"] - tasks[0]["id"], need["well"]) for need in task["needs"]] for task in tasks]
     return name, [{key: task[key] for key in _KEPT} | {"needs": wait} for task, wait in zip(tasks, waits, strict=True)]
