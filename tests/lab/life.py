@@ -18,10 +18,13 @@ from typing import Any
 Cli = Callable[..., str]
 
 _PROGRAM = """\
-import json, sys
+import json, os, sys, time
 
 x = int(sys.argv[1])
-ballast = b"x" * (200 << 20) if x == 3 else b""
+if x == 3:
+    ballast = b"x" * (200 << 20)
+    if os.environ["PILOTMTC_ATTEMPT"] == "1":
+        time.sleep(60)  # until its memory is seen
 print(json.dumps({{"version": {version}, "x": x, "y": x * x + {version}}}))
 """
 _TOTAL = """\
@@ -110,7 +113,7 @@ class Study:
 
     def halt(self) -> None:
         """Stop a campaign that fails, mend it, and let it go on."""
-        self.cli("submit", "--name", "broken", "--halt", "2", "--max-running", "1", "test -e mended", ":::", *_words(6))
+        self.cli("submit", "--name", "broken", "--halt", "2", "--max-running", "1", "test -e mended && echo {}", ":::", *_words(6))
         self.wait("broken", code=1)
         found = self.states("broken")
         same("halted", found["FAILED"] < 6 and found["FAILED"] + found["READY"] == 6, True)

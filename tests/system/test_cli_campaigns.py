@@ -95,6 +95,7 @@ def test_run_halts_after_failures_and_goes_on_when_it_is_released(user: User) ->
     assert counts["FAILED"] >= 2
     assert counts["READY"] > 100
     assert user.cli("status").out.rstrip().endswith("(halted)")
+    assert "campaign 1 has halted: pilotmtc release 1 lets it go on" in user.cli("wait", "1", code=1).err
     (user.here / "mended").touch()
     user.cli("release", "1")
     user.cli("run", "-q", "--resume", "1", "--retry-failed")

@@ -9,6 +9,7 @@ from pilotmtc.cli.command import EXIT_TASKS_FAILED, EXIT_TIMEOUT, command, hint,
 from pilotmtc.cli.commands.look.status import tell_deserted
 from pilotmtc.cli.options.types import CAMPAIGN, json_option
 from pilotmtc.cli.output import shapes, streams
+from pilotmtc.states import TASK_HELD
 from pilotmtc.text.campaigns import waits_words
 from pilotmtc.text.progress import Progress, Tally
 from pilotmtc.units import parse_duration
@@ -53,7 +54,8 @@ def wait(campaigns: tuple[int | str, ...], timeout: str | None, quiet: bool, as_
     """Wait until all tasks of each CAMPAIGN have finished (a number or name; default: the
     newest campaign).
 
-    The exit code is 0 if all are DONE, 1 if some are not, 124 if --timeout comes first.
+    A campaign that halts has finished until it is released. The exit code is 0 if all are DONE, 1 if some are not, 124
+    if --timeout comes first.
     """
     until = None if timeout is None else time.monotonic() + parse_duration(timeout)
     code = 0
@@ -67,7 +69,7 @@ def wait(campaigns: tuple[int | str, ...], timeout: str | None, quiet: bool, as_
             if as_json:
                 streams.put_json(shapes.campaign(found))
             elif not quiet:
-                streams.tell(f"campaign {campaign}: {tally.words()}")
+                streams.tell(f"campaign {campaign}: {tally.words(left=found.halted)}")
             if tally.bad:
                 code = EXIT_TASKS_FAILED
     return code
@@ -85,6 +87,10 @@ def _wait_for(session: "Session", campaign: int, until: float | None, quiet: boo
                     warned = True
                     _warn(session, seen)
                 progress.show(seen)
+                if seen.halted and not any(seen.counts.get(state) for state in TASK_HELD):
+                    complete = True  # nothing more comes until it is released
+                    streams.tell(f"campaign {campaign} has halted: {hint(f'release {campaign}')} lets it go on")
+                    return seen
                 if until is not None and time.monotonic() >= until and not complete:
                     return None
         finally:
