@@ -113,7 +113,8 @@ class Study:
 
     def halt(self) -> None:
         """Stop a campaign that fails, mend it, and let it go on."""
-        self.cli("submit", "--name", "broken", "--halt", "2", "--max-running", "1", "test -e mended && echo {}", ":::", *_words(6))
+        gently = ["--halt", "2", "--max-running", "1"]
+        self.cli("submit", "--name", "broken", *gently, "test -e mended && echo {}", ":::", *_words(6))
         self.wait("broken", code=1)
         found = self.states("broken")
         same("halted", found["FAILED"] < 6 and found["FAILED"] + found["READY"] == 6, True)
