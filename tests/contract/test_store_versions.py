@@ -215,12 +215,13 @@ def test_store_of_schema_8_is_migrated(tmp_path: Path) -> None:
     database = Database(path)
     for view in database.view_names():
         database[view].drop()
-    for table in ("program", "version", "memo", "grown"):
+    for table in ("program", "version", "memo", "grown", "seen", "campaign_after", "growth"):
         database[table].drop()
     for table, column in (("campaign", "program_id"), ("campaign", "known"), ("task", "version_id"),
-                          ("attempt", "version_id")):  # fmt: skip
+                          ("attempt", "version_id"), ("campaign", "start_rate"), ("campaign", "next_start_at"),
+                          ("pilot", "on_hold")):  # fmt: skip
         database.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
-    database.execute("DELETE FROM _sqlite_migrations WHERE name = 'm009_versions'")
+    database.execute("DELETE FROM _sqlite_migrations WHERE name LIKE 'm009%'")
     database.execute("PRAGMA user_version = 8")
     database.conn.commit()
     database.conn.close()
