@@ -16,10 +16,15 @@ def campaign_title(campaign: Campaign) -> str:
     line = plain(campaign.name) if campaign.name else command_title(campaign)
     if not campaign.name and len(line) > _TITLE:
         line = line[: _TITLE - 1] + "…"
+    return f"{line}{marks_of(campaign)}".lstrip()
+
+
+def marks_of(campaign: Campaign) -> str:
+    """Return what stands behind a campaign's name: whether it is on hold, halted or waits for others."""
     held = " (halted)" if campaign.halted else " (on hold)" if campaign.on_hold else ""
     if others := ", ".join([str(one.campaign) for one in campaign.after if not one.met]):
         held += f" (after {others})"
-    return f"{line}{held}".lstrip()
+    return held
 
 
 def known_words(campaign: Campaign) -> str:

@@ -3,13 +3,17 @@
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from pilotmtc.model import CampaignId, TaskId
+from pilotmtc.model import CampaignId, PilotId, TaskId
+from pilotmtc.protocol.base import Changed
+from pilotmtc.protocol.client.campaigns import Campaigns, GetCampaigns, HoldCampaign
+from pilotmtc.protocol.client.pilots import GetPilots, HoldPilot, Pilots
 from pilotmtc.protocol.client.tasks import GetTasks, GetWords, Words
 from pilotmtc.protocol.client.watch import GetOverview, Overview
 from pilotmtc.protocol.records import FailureGroup
@@ -73,6 +77,57 @@ def test_keys_act_on_what_has_the_focus() -> None:
         await screen.see("Cancel all tasks that `campaign:1` finds")
 
     drive_fixed(running(failures=True), script)
+
+
+def test_pilots_and_campaigns_are_put_on_hold_and_released() -> None:
+    news = running()
+    asked: list[object] = []
+
+    def note(request: object) -> Changed:
+        asked.append(request)
+        return Changed(1)
+
+    async def main() -> None:
+        answers: dict[type, Any] = {
+            GetOverview: news,
+            GetPilots: lambda request: Pilots(tuple(one for one in news.pilots if one.id == request.id)),
+            GetCampaigns: lambda request: Campaigns(tuple(one for one in news.campaigns if one.id == request.id)),
+            HoldPilot: note,
+            HoldCampaign: note,
+        }
+        app = MtcApp(FixedGateway(answers))
+        async with app.run_test(size=(120, 40)) as pilot:
+            screen = Driver(app, pilot)
+            await screen.see("● live")
+            await screen.press("H")
+            await screen.see("Hold pilot 2")
+            await screen.press("y")
+            await screen.see("Pilot 2 is on hold.")
+            held = tuple([replace(one, on_hold=one.id == 2) for one in news.pilots])
+            app.board.take(replace(news, seq=8, pilots=held))
+            app.screen.take_news()  # type: ignore[attr-defined]  # it is the overview
+            await screen.see("pilot 2 is on hold: it takes nothing new until it is released")
+            screen.table("pilots").focus()
+            await screen.press("H")
+            await screen.see("Release pilot 2")
+            await screen.press("y")
+            await screen.see("Pilot 2 is released.")
+            screen.table("campaigns").focus()
+            await screen.press("H")
+            await screen.until(lambda: len(asked) == 3)
+            held_campaigns = tuple([replace(one, on_hold=True) for one in news.campaigns])
+            app.board.take(replace(news, seq=9, campaigns=held_campaigns))
+            app.screen.take_news()  # type: ignore[attr-defined]
+            await screen.see("(on hold)")
+            await screen.press("H")
+            await screen.until(lambda: len(asked) == 4)
+
+    asyncio.run(main())
+    first, second, third, fourth = asked
+    assert (first, second) == (HoldPilot(PilotId(2)), HoldPilot(PilotId(2), hold=False))
+    assert isinstance(third, HoldCampaign)
+    assert fourth == replace(third, hold=False)
+    assert third.hold
 
 
 def test_keys_that_are_shown_follow_the_size_at_once_and_have_their_own_names() -> None:

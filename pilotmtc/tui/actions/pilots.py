@@ -36,6 +36,21 @@ def drain(screen: Base, pilot: Pilot | None) -> None:
     )
 
 
+def hold(screen: Base, pilot: Pilot | None) -> None:
+    """Let a pilot take no more tasks, or if it is on hold, take some again."""
+    if pilot is not None and pilot.on_hold:
+        _ask(
+            screen, pilot, ("Release", "Pilot {} is released."), "{} on {} of its cores go on; it takes others again.",
+            lambda session, id_: session.pilots.release(id_),
+        )  # fmt: skip
+        return
+    _ask(
+        screen, pilot, ("Hold", "Pilot {} is on hold."),
+        "{} on {} of its cores run to their end; it takes no new ones until it is released.",
+        lambda session, id_: session.pilots.hold(id_),
+    )  # fmt: skip
+
+
 def cancel(screen: Base, pilot: Pilot | None) -> None:
     """End a pilot now."""
     _ask(

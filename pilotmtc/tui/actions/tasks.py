@@ -52,6 +52,11 @@ EDIT = Operation(
     "Edit", "changed", (TaskState.WAITING, TaskState.READY, *_BAD_ENDS), "waiting, ready or failed",
     "Empty fields stay as they are.",
 )  # fmt: skip
+HOLD = Operation(
+    "Hold", "on hold", (TaskState.WAITING, TaskState.READY), "waiting or ready",
+    "No pilot takes them until they are released.",
+)  # fmt: skip
+RELEASE = replace(HOLD, verb="Release", past="released", what="Pilots may take them again.")
 _FIELDS = (
     ("Priority", "priority", "higher goes first"), ("Cores", "cores", ""), ("GPUs", "gpus", "such as 1 or 0.5"),
     ("Memory", "memory", "such as 8G; 0 is no limit"), ("Time limit", "time_limit", "such as 90m; 0 is none"),
@@ -78,6 +83,7 @@ class TaskActions(Base):
         Binding("r", "retry", "Retry"),
         Binding("c", "cancel", "Cancel"),
         Binding("e", "edit", "Edit"),
+        Binding("H", "hold", "Hold, or release", show=False),
         Binding("o", "log", "Output"),
         Binding("y", "copy_ids", "Copy id", show=False),
         Binding("Y", "copy_commands", "Copy command", show=False),
@@ -101,6 +107,11 @@ class TaskActions(Base):
     def action_edit(self) -> None:
         """Change the chosen tasks."""
         self._begin_operation(EDIT, None)
+
+    def action_hold(self) -> None:
+        """Put the chosen tasks on hold; if all that can be are on hold, release them."""
+        able = [task for task in self.chosen() if task.state in HOLD.states]
+        self._begin_operation(RELEASE if able and all(task.on_hold for task in able) else HOLD, None)
 
     def action_copy_ids(self) -> None:
         """Copy the ids of the chosen tasks."""
@@ -158,6 +169,10 @@ class TaskActions(Base):
             return None
         if operation is RETRY:
             return lambda session: session.retry(filter=target.filter)
+        if operation is HOLD:
+            return lambda session: session.hold_tasks(filter=target.filter)
+        if operation is RELEASE:
+            return lambda session: session.release_tasks(filter=target.filter)
         return lambda session: session.cancel(filter=target.filter)
 
     def _target_of(self, operation: Operation, tasks: list[Task]) -> Target:

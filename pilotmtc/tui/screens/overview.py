@@ -15,6 +15,7 @@ from pilotmtc.errors import PilotMTCError
 from pilotmtc.model import Campaign, Pilot
 from pilotmtc.session.look.overview import Board, Notice, left_s
 from pilotmtc.states import PILOT_FINAL, TASK_FINAL, TaskState
+from pilotmtc.text.campaigns import marks_of
 from pilotmtc.text.numbers import count, rate, span
 from pilotmtc.tui.actions import pilots
 from pilotmtc.tui.actions.tasks import CANCEL, RETRY, Operation, TaskActions
@@ -42,7 +43,11 @@ _COLOURS = {
 class PilotTable(Table):
     """The pilots; its keys are of no use while another table has the focus."""
 
-    BINDINGS = [Binding("d", "screen.drain", "Drain pilot"), Binding("x", "screen.cancel_pilot", "Cancel pilot")]
+    BINDINGS = [
+        Binding("d", "screen.drain", "Drain pilot"),
+        Binding("x", "screen.cancel_pilot", "Cancel pilot"),
+        Binding("H", "screen.hold_pilot", "Hold, or release", show=False),
+    ]
 
 
 class CampaignTable(Table):
@@ -52,6 +57,7 @@ class CampaignTable(Table):
         Binding("c", "screen.cancel_campaign", "Cancel campaign"),
         Binding("r", "screen.retry_campaign", "Retry failed"),
         Binding("s", "screen.report", "Report"),
+        Binding("H", "screen.hold_campaign", "Hold, or release", show=False),
     ]
 
 
@@ -247,6 +253,21 @@ class OverviewScreen(TaskActions, inherit_bindings=False):
         """Cancel the pilot under the cursor."""
         pilots.cancel(self, self._current)
 
+    def action_hold_pilot(self) -> None:
+        """Put the pilot under the cursor on hold, or release it."""
+        pilots.hold(self, self._current)
+
+    def action_hold_campaign(self) -> None:
+        """Put the campaign under the cursor on hold, or release it."""
+        if (key := self._campaign_key()) is not None and (campaign := self.board.campaigns.get(int(key))) is not None:
+            self.begin(self._hold(campaign), "hold")
+
+    async def _hold(self, campaign: Campaign) -> None:
+        hold, id_ = not campaign.on_hold, campaign.id
+        self.tell_if_cut()
+        await self.mtc.gateway.do(lambda session: session.hold(id_) if hold else session.release(id_))
+        self.notify(f"Campaign {id_} is {'on hold: no pilot takes more of its tasks' if hold else 'released'}.")
+
     def action_cancel_campaign(self) -> None:
         """Cancel the tasks of the campaign under the cursor."""
         self._of_campaign(CANCEL)
@@ -327,14 +348,14 @@ class OverviewScreen(TaskActions, inherit_bindings=False):
             "" if left is None else f"{bar(left / walltime, _BAR)} {span(left)}" if self.wide else right(span(left)),
             right(rate(self.board.pilot_rate(pilot))) if pace else "",
             right(f"{pace.failed:,}") if pace and pace.failed else "",
-            Text(pilot.trouble or pilot.reason or pilot.native_state),
+            Text("on hold" if pilot.on_hold else pilot.trouble or pilot.reason or pilot.native_state),
         )  # fmt: skip
 
     def _campaign(self, campaign: Campaign) -> tuple[Cell, ...]:
         counts, eta = campaign.counts, self.board.eta_s(campaign)
         total, over = campaign.received, sum(counts.get(state, 0) for state in TASK_FINAL)
         return (
-            right(str(campaign.id)), Text(campaign.name),
+            right(str(campaign.id)), Text(f"{campaign.name}{marks_of(campaign)}".lstrip()),
             parts_bar([(counts.get(state, 0), _COLOURS[state]) for state in _SHOWN], 2 * _BAR if self.wide else _BAR),
             right(f"{100 * over // total}%" if total else ""),
             right(f"{counts.get(TaskState.DONE, 0):,}"),

@@ -44,6 +44,7 @@ class PilotScreen(Base):
     BINDINGS = [
         Binding("d", "drain", "Drain"),
         Binding("x", "cancel", "Cancel"),
+        Binding("H", "hold", "Hold, or release", show=False),
         Binding("p", "submit", "New pilot", show=False),
         Binding("y", "copy", "Copy ids", show=False),
         Binding("o", "page_log", "Page log"),
@@ -138,7 +139,8 @@ class PilotScreen(Base):
         asked = pilot.description
         left = left_s(pilot, view.now)
         first = Text.assemble(
-            pilot_state(pilot.state), f" at {asked.site or 'local'}", f", queue {asked.queue}" if asked.queue else "",
+            pilot_state(pilot.state), ", on hold" * pilot.on_hold, f" at {asked.site or 'local'}",
+            f", queue {asked.queue}" if asked.queue else "",
             f", job {pilot.batch}" if pilot.batch else "", f" ({pilot.native_state})" if pilot.native_state else "",
             f": {plain(pilot.reason)}" if pilot.reason else "",
         )  # fmt: skip
@@ -257,6 +259,10 @@ class PilotScreen(Base):
     def action_drain(self) -> None:
         """Drain it."""
         pilots.drain(self, self._record)
+
+    def action_hold(self) -> None:
+        """Put it on hold, or release it."""
+        pilots.hold(self, self._record)
 
     def action_cancel(self) -> None:
         """Cancel it."""

@@ -7,8 +7,11 @@ from textual.containers import VerticalScroll
 from textual.events import Resize
 from textual.widgets import Static
 
+from pilotmtc.model import Campaign
 from pilotmtc.report.records import Summary
 from pilotmtc.report.show.text import lines
+from pilotmtc.text.campaigns import steering_rows
+from pilotmtc.text.tables import pairs
 from pilotmtc.tui.base import Base
 from pilotmtc.tui.widgets.cells import has_colours
 
@@ -21,8 +24,9 @@ class ReportScreen(Base):
     HELP = """
     # A report
 
-    Where the time of a campaign went, and what to ask for next time, as `pilotmtc report` prints it. It is read when
-    the screen is opened, and again with **r**. `pilotmtc report --html FILE` has a chart of all slots besides.
+    What holds a campaign back, where its time went, and what to ask for next time, as `pilotmtc report` prints it. It
+    is read when the screen is opened, and again with **r**. `pilotmtc report --html FILE` has a chart of all slots
+    besides.
     """
     BINDINGS = [Binding("r", "read", "Read again")]
 
@@ -30,6 +34,7 @@ class ReportScreen(Base):
         super().__init__()
         self._campaign = campaign
         self._summary: Summary | None = None
+        self._record: Campaign | None = None
 
     def body(self) -> ComposeResult:
         """Compose the text."""
@@ -56,11 +61,15 @@ class ReportScreen(Base):
 
     async def _read(self) -> None:
         number = self._campaign
+        self._record = await self.mtc.gateway.do(lambda session: session.campaign(number))
         self._summary = await self.mtc.gateway.do(lambda session: session.report(number).summary)
         self._show()
 
     def _show(self) -> None:
         if self._summary is None or not self._drawable:
             return
-        text = "\n".join(lines(self._summary, width=max(self.size.width - _MARGIN, 40), colour=has_colours()))
+        said = lines(self._summary, width=max(self.size.width - _MARGIN, 40), colour=has_colours())
+        if self._record is not None and any(words for _, words in steering_rows(self._record)):
+            said = [*pairs(steering_rows(self._record), colour=has_colours()), "", *said]
+        text = "\n".join(said)
         self.query_one("#report-text", Static).update(Text.from_ansi(text))

@@ -53,6 +53,8 @@ def ending(task: Task) -> str:
     """Return how a task's last attempt ended, or a remark about its present state."""
     if task.cancel and task.state not in TASK_FINAL:
         return "to be canceled"
+    if task.on_hold:
+        return "on hold"
     if task.state is TaskState.WAITING and task.unmet:
         return f"for {task.unmet:,} task{'s' * (task.unmet != 1)}"
     return describe_end(task.last) if task.last and task.state is not TaskState.RUNNING else ""
