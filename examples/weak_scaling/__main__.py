@@ -59,6 +59,11 @@ def main() -> int:
     run.add_argument("--out", type=Path, default=Path("weak_scaling.json"), metavar="FILE", help="default: %(default)s")
     run.set_defaults(do=_run)
 
+    join = commands.add_parser("join", help="make one file of several, as of parts that were measured one by one")
+    join.add_argument("files", type=Path, nargs="+", metavar="FILE", help="that run has written")
+    join.add_argument("--out", type=Path, required=True, metavar="FILE", help="the new one")
+    join.set_defaults(do=_join)
+
     plot = commands.add_parser("plot", help="draw the figures (needs matplotlib)")
     plot.add_argument("file", type=Path, metavar="FILE", help="that run has written")
     plot.add_argument("--into", type=Path, default=Path(), metavar="DIR", help="where the pictures go (default: here)")
@@ -86,10 +91,7 @@ class _UsageError(Exception):
 def _run(asked: argparse.Namespace) -> int:
     if unknown := set(asked.engines) - set(ENGINES):
         raise _UsageError(f"no engine is called {', '.join(sorted(unknown))}: there are {', '.join(ENGINES)}")
-    if asked.out.exists():
-        raise _UsageError(f"{asked.out} is there already: remove it, or give another --out")
-    if not asked.out.absolute().parent.is_dir():
-        raise _UsageError(f"--out {asked.out}: there is no such directory; make it first")
+    _check_new(asked.out)
     study: dict[str, Any] = {
         "conditions": {
             "began_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "python": platform.python_version(),
@@ -119,6 +121,21 @@ def _run(asked: argparse.Namespace) -> int:
     return 1 if wrong or not pythons else 0
 
 
+def _join(asked: argparse.Namespace) -> int:
+    """Write what several files have; conditions are those of the first, and the highest loads of all."""
+    _check_new(asked.out)
+    first, *others = [_read(file) for file in asked.files]
+    for other in others:
+        for part in ("failed", *LISTS, "runs"):
+            first[part] += other[part]
+        for part in ("versions", "unavailable"):
+            first[part] = other[part] | first[part]
+        for load in ("load_before", "load_after"):
+            first["conditions"][load] = max(first["conditions"][load], other["conditions"][load])
+    _write(asked.out, first)
+    return 0
+
+
 def _plot(asked: argparse.Namespace) -> int:
     from . import plot
 
@@ -136,6 +153,13 @@ def _page(asked: argparse.Namespace) -> int:
 
     print(page.text(_read(asked.file), pictures=asked.pictures), end="")
     return 0
+
+
+def _check_new(file: Path) -> None:
+    if file.exists():
+        raise _UsageError(f"{file} is there already: remove it, or give another --out")
+    if not file.absolute().parent.is_dir():
+        raise _UsageError(f"--out {file}: there is no such directory; make it first")
 
 
 def _read(file: Path) -> dict[str, Any]:
