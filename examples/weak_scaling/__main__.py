@@ -122,7 +122,10 @@ def _run(asked: argparse.Namespace) -> int:
 
 
 def _join(asked: argparse.Namespace) -> int:
-    """Write what several files have; conditions are those of the first, and the highest loads of all."""
+    """Write what several files have; conditions are those of the first, and the highest loads of all.
+
+    What has failed in one and was done in another has not failed.
+    """
     _check_new(asked.out)
     first, *others = [_read(file) for file in asked.files]
     for other in others:
@@ -132,6 +135,8 @@ def _join(asked: argparse.Namespace) -> int:
             first[part] = other[part] | first[part]
         for load in ("load_before", "load_after"):
             first["conditions"][load] = max(first["conditions"][load], other["conditions"][load])
+    done = {(run["engine"], run["cores"]) for run in first["runs"]}
+    first["failed"] = [each for each in first["failed"] if (each["engine"], each["cores"]) not in done]
     _write(asked.out, first)
     return 0
 

@@ -18,7 +18,7 @@ from .workload import Job, Note, Task, read_journal
 WORKER, PROGRAM = "worker", "program"
 CORES, TASKS, SECONDS = 4, 32, 0.4  # of a run in which something is killed
 LATE_CORES, LATE_TASKS, LATE_SECONDS = 2, 160, 0.25
-_START_S = 60.0
+_START_S = 300.0  # the slowest of them, on a machine that is busy
 _HANGS_S = 15.0  # without anything to do that has not been done
 _QUIET_S = 3.0  # in which nothing has happened any more, of a program that is dead
 

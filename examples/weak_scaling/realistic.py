@@ -11,7 +11,7 @@ from .measure import Failed, measure_journal, place
 from .workload import FILE_BYTES, Job, Note, Task
 
 _MEDIAN_S, _SIGMA = 0.010, 1.0
-_TIMEOUT_S = 90.0
+_TIMEOUT_S = 300.0
 
 
 class Kind(NamedTuple):

@@ -13,6 +13,8 @@ from .workload import MOST_S, PER_CORE, make_tasks
 PARTS = ("scaling", "faults", "late", "realistic")
 LISTS = ("kills", "late", "realistic")  # of records in the file, beside those of runs
 
+_START_S = 300.0  # the slowest to start, on a machine that is busy
+
 
 class Made(NamedTuple):
     """A record, the list of the file that it belongs to, and what it says."""
@@ -72,7 +74,7 @@ def _scaling(asked: argparse.Namespace, pythons: dict[str, Path]) -> Iterator[Ma
     for cores in sorted(set(asked.cores)):
         tasks = make_tasks(cores, scale=asked.time_scale, seed=asked.seed)
         # A static share is about this long; starting may take its time, and more of it on a machine that is busy.
-        timeout_s = 120.0 + 2.0 * cores + 3.0 * PER_CORE * MOST_S * asked.time_scale
+        timeout_s = _START_S + 2.0 * cores + 3.0 * PER_CORE * MOST_S * asked.time_scale
         for _ in range(asked.rounds):
             for name, python in pythons.items():
                 if name in broken:
