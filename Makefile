@@ -44,8 +44,8 @@ STUDY = PYTHONPATH="$(CURDIR):$(CURDIR)/examples" $(BIN)/python -m weak_scaling
 study: $(DEV) ## compare pilotmtc with other tools, and make docs/performance.md of it (a quarter of an hour); ARGS are those of run
 	sh examples/weak_scaling/programs.sh
 	mkdir -p .bench docs/pictures/study && rm -f .bench/study.json
-	$(STUDY) run --parts scaling faults late realistic --cores 2 8 --time-scale 0.005 \
-	    --cache .bench/engines --out .bench/study.json $(ARGS) || test -s .bench/study.json
+	$(STUDY) run --cores 2 8 --time-scale 0.005 \
+	    --parts scaling faults late lognormal computing mixed failing graph --cache .bench/engines --out .bench/study.json $(ARGS) || test -s .bench/study.json
 	$(STUDY) plot .bench/study.json --type svg --into docs/pictures/study
 	$(STUDY) page .bench/study.json --pictures > .bench/performance.md
 	mv .bench/performance.md docs/performance.md && mv .bench/study.json docs/performance.json

@@ -10,7 +10,7 @@ from . import faults, realistic
 from .measure import Failed, measure, summarise
 from .workload import MOST_S, PER_CORE, make_tasks
 
-PARTS = ("scaling", "faults", "late", "realistic")
+PARTS = ("scaling", "faults", "late", *realistic.KINDS)
 LISTS = ("kills", "late", "realistic")  # of records in the file, beside those of runs
 
 _START_S = 300.0  # the slowest to start, on a machine that is busy
@@ -52,11 +52,10 @@ def measure_all(asked: argparse.Namespace, pythons: dict[str, Path]) -> Iterator
     if "late" in asked.parts:
         for name, python in tried.items():
             yield _one("late", {"engine": name}, partial(faults.late, name, python))
-    if "realistic" in asked.parts:
-        for kind in realistic.KINDS:
-            for name, python in tried.items():
-                what = {"engine": name, "kind": kind}
-                yield _one("realistic", what, partial(realistic.run, name, kind, python, asked.seed))
+    for kind in (kind for kind in realistic.KINDS if kind in asked.parts):
+        for name, python in tried.items():
+            what = {"engine": name, "kind": kind}
+            yield _one("realistic", what, partial(realistic.run, name, kind, python, asked.seed))
 
 
 def _one(part: str, what: dict[str, Any], measured: Callable[[], dict[str, Any]]) -> Made:
