@@ -128,6 +128,7 @@ def _join(asked: argparse.Namespace) -> int:
     """
     _check_new(asked.out)
     first, *others = [_read(file) for file in asked.files]
+    first["conditions"]["joined"] = [each["conditions"]["began_at"] for each in (first, *others)]
     for other in others:
         for part in ("failed", *LISTS, "runs"):
             first[part] += other[part]

@@ -14,8 +14,8 @@ _IDLE_LOAD = 0.3  # more before the study began is somebody else's
 _PAGE = """\
 # Performance
 
-Made by `python -m weak_scaling page` from [one run](performance.json) of [the study](../examples/README.md#weak-scaling), which `make study`
-repeats; nothing is edited by hand.
+Made by `python -m weak_scaling page` from [the numbers](performance.json) of [the study](../examples/README.md#weak-scaling), which
+`make study` measures anew; nothing is edited by hand.
 
 | | |
 |---|---|
@@ -121,6 +121,8 @@ def text(study: dict[str, Any], *, pictures: bool = False) -> str:
     one = given["rounds"] == 1
     runs = "one each" if one else f"medians of {given['rounds']} of each in weak scaling, engines in turn; else one"
     busy = max(given["load_before"], given["load_after"] - given["machine_cores"]) > _IDLE_LOAD
+    if joined := given.get("joined"):
+        runs += f"; of {len(joined)} files that were joined, whose runs may have been side by side"
     parts = [_PAGE.format(**given, runs=runs, busy=_BUSY if busy else "")]
     if study["runs"]:
         parts.append(_scaling(study, pictures=pictures))
