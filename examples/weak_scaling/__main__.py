@@ -124,14 +124,18 @@ def _run(asked: argparse.Namespace) -> int:
 def _join(asked: argparse.Namespace) -> int:
     """Write what several files have; conditions are those of the first, and the highest loads of all.
 
-    What has failed in one and was done in another has not failed.
+    Runs of weak scaling are added, as those of more rounds are. Of others the last one counts.
     """
     _check_new(asked.out)
     first, *others = [_read(file) for file in asked.files]
     first["conditions"]["joined"] = [each["conditions"]["began_at"] for each in (first, *others)]
     for other in others:
-        for part in ("failed", *LISTS, "runs"):
+        for part in ("failed", "runs"):
             first[part] += other[part]
+        for part in LISTS:
+            keys = [[each.get(key) for key in ("engine", "victim", "kind")] for each in other[part]]
+            kept = [each for each in first[part] if [each.get(k) for k in ("engine", "victim", "kind")] not in keys]
+            first[part] = kept + other[part]
         for part in ("versions", "unavailable"):
             first[part] = other[part] | first[part]
         for load in ("load_before", "load_after"):

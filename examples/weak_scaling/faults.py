@@ -19,7 +19,7 @@ WORKER, PROGRAM = "worker", "program"
 CORES, TASKS, SECONDS = 4, 32, 0.4  # of a run in which something is killed
 LATE_CORES, LATE_TASKS, LATE_SECONDS = 2, 160, 0.25
 _START_S = 300.0  # the slowest of them, on a machine that is busy
-_HANGS_S = 15.0  # without anything to do that has not been done
+_HANGS_S = 60.0  # without anything to do that has not been done
 _QUIET_S = 3.0  # in which nothing has happened any more, of a program that is dead
 
 
@@ -128,7 +128,8 @@ def _end(process: "subprocess.Popen[bytes]", job: Job, *, dead: bool = False, st
         if (notes := len(read_journal(job.directory))) != seen:
             seen, since, patience_s = notes, time.monotonic(), _QUIET_S if dead else _HANGS_S
         if time.monotonic() - since > patience_s:
-            return "nothing went on" if dead else "it hung" if left else "all tasks ended, but it hung"
+            hung = f"nothing happened for {patience_s:g} s"
+            return "nothing went on" if dead else hung if left else f"all tasks ended, but then {hung}"
         time.sleep(0.05)
 
 

@@ -88,7 +88,7 @@ def test_what_is_killed_loses_nothing_with_pilotmtc(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(faults, "_HANGS_S", 2.0)
     found = faults.kill("multiprocessing", "worker", here)
     assert found["lost"] >= 1
-    assert found["reason"] == "it hung"
+    assert found["reason"] == "nothing happened for 2 s"
 
 
 def test_tasks_that_wait_for_others_with_pilotmtc() -> None:
