@@ -61,14 +61,18 @@ _KILLS = """
 (the task itself, where tasks are commands), the *program* that the user started, or what else all depends on. Failed tasks may be tried
 again twice, where an engine has retries. What did not go on by itself (but for the worker) is killed altogether and started again, in the
 same directory, with what the engine has for going on. *Lost* tasks have never ended; those *done twice* have ended more than once.
+That a task has ended says nothing of its result: where the program was to collect them, they are gone with it.{hung}
 
 {table}
 """  # noqa: E501
+_HUNG = """ *It hung*:
+nothing happened for 15 s, which is too short for some. Parsl and Dask were measured anew for that, with 60 s."""
 _LATE = """
 ## Late workers
 
 {tasks} tasks of {seconds:g} s on {cores} workers; as many again are asked for when a third of the tasks have ended. How long it took until
-more tasks than before ran at the same time, and how many there were at most.
+more tasks than before ran at the same time, and how many there were at most. *Not in time*: the tasks were done before. On a machine
+that is busy this is foremost the time that a worker takes to start.
 
 {table}
 """  # noqa: E501
@@ -128,7 +132,8 @@ def text(study: dict[str, Any], *, pictures: bool = False) -> str:
         parts.append(_scaling(study, pictures=pictures))
     if study["kills"]:
         parts.append(_KILLS.format(
-            tasks=faults.TASKS, seconds=faults.SECONDS, cores=faults.CORES, table=tables.kills(study)
+            tasks=faults.TASKS, seconds=faults.SECONDS, cores=faults.CORES, table=tables.kills(study),
+            hung=_HUNG if any(each.get("reason") == "it hung" for each in study["kills"]) else "",
         ))  # fmt: skip
     if study["late"]:
         parts.append(_LATE.format(
@@ -145,9 +150,10 @@ def text(study: dict[str, Any], *, pictures: bool = False) -> str:
         f"- {ENGINES[each['engine']].title} failed on {each['cores']} workers: `{each['reason']}`"
         for each in study["failed"]
     ]
+    versions = [(name, study["versions"][name]) for name in ENGINES if name in study["versions"]]
     parts.append(_END.format(
         losses="\n".join(losses) or "There is nothing to compare.",
-        engines="\n".join(f"| {ENGINES[name].title} | {version} |" for name, version in study["versions"].items()),
+        engines="\n".join(f"| {ENGINES[name].title} | {version} |" for name, version in versions),
         more="\n".join(["", *more] if more else []),
     ))  # fmt: skip
     return "".join(parts).rstrip("\n") + "\n"

@@ -27,13 +27,13 @@ def kills(study: dict[str, Any]) -> str:
 def late(study: dict[str, Any]) -> str:
     """Return a line for each engine to which workers were added."""
     notes, rows = _Notes(), []
-    for each in study["late"]:
+    for each in sorted(study["late"], key=lambda each: list(ENGINES).index(each["engine"])):
         if "busy" not in each:
             rows.append([_title(each), notes.dash(each), notes.dash(each)])
         else:
             used = each["used_s"]
             rows.append(
-                [_title(each), "never" if used is None else f"{used:.1f}", f"{each['busy']} of {each['asked']}"]
+                [_title(each), "not in time" if used is None else f"{used:.1f}", f"{each['busy']} of {each['asked']}"]
             )
     return table(["engine", "s until used", "busy at the same time"], rows) + notes.text()
 
