@@ -63,11 +63,29 @@ def test_none_is_not_given() -> None:
         ({"tags": [""]}, "empty tag"),
         ({"priority": 2**40}, "priority"),
         ({"retries": -1}, "0 or more"),
+        ({"retries": 1, "retry_on": "oomph"}, "retry_on: 'oomph' is not a cause"),
+        ({"retry_on": "oom"}, "there are no retries"),
+        ({"retries": 1, "retry_memory": "x2"}, "say how much the first attempt has"),
+        ({"retries": 1, "time_limit": "1m", "retry_time": 0.5}, "retry_time: 0.5 is not a factor"),
     ],
 )
 def test_values_are_looked_at(options: Any, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         read_call(options, here=True)
+
+
+def test_calls_are_retried_as_tasks_are() -> None:
+    setup = read_call(
+        {
+            "retries": 3, "retry_on": "exit:75,137 oom", "no_retry_on": ["signal"], "memory": "1G",
+            "retry_memory": "x2", "max_memory": "8G", "time_limit": 60, "retry_time": 1.5,
+        },
+        here=True,
+    )  # fmt: skip
+    template = setup.template
+    assert (template.max_retries, template.retry_on) == (3, ("exit:75", "exit:137", "oom"))
+    assert (template.no_retry_on, template.retry_memory, template.retry_time) == (("signal",), 2.0, 1.5)
+    assert template.max_memory_bytes == 8 << 30
 
 
 def test_options_are_told_apart() -> None:
