@@ -2,9 +2,13 @@
 
 import os
 import signal
+from collections.abc import Iterator
 
 import pytest
 
+from pilotmtc.cli.commands.steer.wait import _wait_for
+from pilotmtc.model import Campaign, CampaignId
+from pilotmtc.states import TaskState
 from tests.support import wait_until
 from tests.user import User
 
@@ -230,16 +234,25 @@ def test_killed_part_costs_no_task(user: User, whom: str) -> None:
 
 def test_wait_that_is_interrupted_says_how_things_stand(user: User) -> None:
     user.cli("submit", "true {}", ":::", "1", "2", "3")
-    for words in (["wait"], ["wait", "--quiet"]):
-        waiting = user.start(*words)
-        assert waiting.stderr is not None
-        if len(words) == 1:
-            assert b"no pilot is active" in waiting.stderr.readline()
-        else:
-            wait_until(lambda: user.cli("status", "--json").record["store"]["clients"] == 2)
-        waiting.send_signal(signal.SIGINT)
-        _, said = waiting.communicate(timeout=30)
-        assert (waiting.returncode, said.strip()) == (130, b"campaign 1: 0 done, 3 to run")
+    waiting = user.start("wait")
+    assert waiting.stderr is not None
+    assert b"no pilot is active" in waiting.stderr.readline()
+    waiting.send_signal(signal.SIGINT)
+    _, said = waiting.communicate(timeout=30)
+    assert (waiting.returncode, said.strip()) == (130, b"campaign 1: 0 done, 3 to run")
+
+
+def test_quiet_wait_that_is_interrupted_says_it_too(capsys: pytest.CaptureFixture[str]) -> None:
+    class Interrupted:
+        def campaign(self, _: int) -> Campaign:
+            return Campaign(CampaignId(1), "key", "", 0.0, 3, True, {TaskState.READY: 3})
+
+        def follow(self, _: int) -> Iterator[object]:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _wait_for(Interrupted(), 1, None, quiet=True)  # type: ignore[arg-type]  # as much of a session as it needs
+    assert capsys.readouterr().err == "campaign 1: 0 done, 3 to run\n"
 
 
 def test_help_of_edit_speaks_of_what_stays(user: User) -> None:
