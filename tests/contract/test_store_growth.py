@@ -43,6 +43,7 @@ def test_later_tasks_begin_with_what_was_enough_for_several(kit: Kit) -> None:
     assert (learned.before, learned.tasks) == (FIRST, growth.ENOUGH)
     assert learned.after == msgspec.structs.replace(FIRST, memory_bytes=2 << 30)
     assert end(kit, pilot, 2) == [2, 2]
+    assert look(kit).learned[0].tasks == growth.ENOUGH  # these two have lacked nothing
     kit.store.call(ReopenCampaign(A, "b", complete_with=10))
     kit.submit(row(11), template=GROWS, resources=(FIRST,), key="b", offset=10)
     assert end(kit, pilot, 9) == [2] * 6

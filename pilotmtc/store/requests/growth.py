@@ -17,7 +17,7 @@ _NOTE = "INSERT OR IGNORE INTO growth VALUES (?, ?, ?, ?, 0, 0, NULL, NULL)"
 _KINDS = f"SELECT template_id, resources_id, count(*) FROM task WHERE id {IN_LIST} GROUP BY 1, 2"
 _GROWTHS = "SELECT template_id, resources_id, grown_id, learned_at IS NOT NULL FROM growth WHERE campaign_id = ?"
 _COUNT = """UPDATE growth SET enough = enough + ?, less = less + ?
-    WHERE campaign_id = ? AND template_id = ? AND resources_id = ?"""
+    WHERE campaign_id = ? AND template_id = ? AND resources_id = ? AND learned_at IS NULL"""
 _LEARN = f"""UPDATE growth SET learned_at = ?, raised_to = 0
     WHERE campaign_id = ? AND learned_at IS NULL AND enough >= {ENOUGH} AND enough > less"""
 _FORGET = "DELETE FROM growth WHERE campaign_id = ?"
