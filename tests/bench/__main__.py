@@ -20,6 +20,7 @@ BENCHMARKS: dict[str, Callable[[int, float, int], list[Measured]]] = {
     "sleeps": processes.sleeps,
     "claims": storage.claim_and_finish,
     "submit": storage.submit,
+    "delete": storage.delete,
     "calls": calls.calls,
     "starting": starting.start_up,
     "memory": starting.waiting,

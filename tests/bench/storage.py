@@ -5,6 +5,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from pilotmtc.model import PilotDescription, Resources, Result
 from pilotmtc.protocol.agent import AttachPilot, Batch, Claim, Finish, Finished
+from pilotmtc.protocol.client.campaigns import DeleteCampaign
 from pilotmtc.protocol.client.maintenance import GetStore
 from pilotmtc.protocol.client.pilots import CreatePilot
 from pilotmtc.states import Cause
@@ -23,6 +25,10 @@ from tests.bench.place import memory_mb, place, specs
 _TASKS = 1_000_000
 BATCH = 256
 _CLAIMED = 100_000  # a round
+_AGENTS = 10
+_CALM_S = 6.0
+_PAUSE_S = 0.05  # between the claims of an agent
+_FEW = 16  # tasks a claim
 
 
 def submit(rounds: int, scale: float, slots: int) -> list[Measured]:
@@ -84,6 +90,55 @@ def claim_and_finish(rounds: int, scale: float, slots: int) -> list[Measured]:
     ]  # fmt: skip
 
 
+def delete(rounds: int, scale: float, slots: int) -> list[Measured]:
+    """A million tasks with their outputs are deleted while ten agents claim and finish others: do they notice?"""
+    number = int(_TASKS * scale)
+    with place() as here:
+        say(f"submitting and finishing {number:,} tasks")
+        old = here.submit(specs(["/bin/true"], map(str, range(number))))
+        Agent(here.client).work(number)
+        here.submit(specs(["/bin/true"], map(str, range(number))))
+        over = threading.Event()
+        waits: list[list[tuple[float, float]]] = [[] for _ in range(_AGENTS)]
+        threads = [
+            threading.Thread(target=_claim_gently, args=(here.path, f"bench-{at}", over, waits[at]))
+            for at in range(_AGENTS)
+        ]
+        for thread in threads:
+            thread.start()
+        time.sleep(_CALM_S)
+        began = time.perf_counter()
+        here.client.call(DeleteCampaign("bench-delete", old))
+        ended = time.perf_counter()
+        over.set()
+        for thread in threads:
+            thread.join()
+    found = [wait for some in waits for wait in some]
+    calm = sorted(wait_s for at, wait_s in found if began - _CALM_S / 2 <= at < began)
+    busy = sorted(wait_s for at, wait_s in found if began <= at < ended)
+    series = tuple(
+        Series(f"claims {name}", "ms", tuple([1000 * some[int(part * (len(some) - 1))] for part in (0.5, 0.99, 1.0)]),
+               note=f"median, 99th percentile and longest of {len(some):,}")
+        for name, some in (("before", calm), ("meanwhile", busy))
+    )  # fmt: skip
+    return [
+        Measured(f"delete of {number:,} tasks while {_AGENTS} agents claim", ended - began, "s", None, series=series),
+        Measured("claims meanwhile, 99th percentile", series[1].values[1], "ms", 100.0),
+    ]
+
+
+def _claim_gently(path: str, name: str, over: threading.Event, waits: list[tuple[float, float]]) -> None:
+    """Claim and finish some tasks many times a second; note when each claim began, and how long it took."""
+    client = connect_store(path)
+    agent = Agent(client, name)
+    while not over.wait(_PAUSE_S):
+        began = time.perf_counter()
+        batch = agent.claim(_FEW).result(60.0)
+        waits.append((began, time.perf_counter() - began))
+        client.call(Finish(agent.pilot, results_of(batch)))
+    client.close()
+
+
 class Agent:
     """Claims and finishes; the next claim is under way while the last batch's results are."""
 
@@ -93,11 +148,11 @@ class Agent:
         self.client.call(AttachPilot(self.pilot, "bench", os.getpid(), 1, BATCH))
         self.number = 0
 
-    def claim(self) -> "Future[Batch]":
+    def claim(self, most: int = BATCH) -> "Future[Batch]":
         """Ask for a batch."""
         self.number += 1
         room = Resources(cores=BATCH)
-        return self.client.send(Claim(self.pilot, self.number, room, room, BATCH))
+        return self.client.send(Claim(self.pilot, self.number, room, room, most))
 
     def work(self, number: int) -> float:
         """Claim and finish about `number` tasks; return tasks a second."""
