@@ -559,6 +559,16 @@ def test_idle_worker_makes_room_for_one_of_another_setup(node: Node) -> None:
     node.wait(lambda: sorted(node.pids()) == sorted([other, third]))
 
 
+def test_calls_of_several_widths_keep_their_workers(tmp_path: Path, surroundings: Path) -> None:
+    with running_node(tmp_path, cores=4) as node:
+        code = node.function(pid)
+        turns = [{node.value(node.run(code, cores=tuple(range(width)))) for width in (1, 2, 4)} for _ in range(3)]
+        assert turns[0] == turns[1] == turns[2]
+        assert len(turns[0]) == 3
+        other = node.value(node.run(node.function(pid, initializer=time.time), cores=(0, 1, 2, 3)))
+        node.wait(lambda: node.pids() == [other])
+
+
 def test_idle_worker_ends_after_a_while_and_runs_its_exit_handlers(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip

@@ -40,6 +40,7 @@ QUIT_S = 2.0
 START_S = 30.0  # for Python and what it imports, besides the initializer
 SETUP_S = 1800.0  # so long an initializer may take if calls have no time limit
 TRIM_S = 1.0
+_WIDTHS = 3  # so many widths of calls may have workers, each for all cores
 _log = logging.getLogger("pilotmtc.agent")
 
 
@@ -73,7 +74,8 @@ class FunctionPool:
     launcher, supervisor, captures
         Of this node.
     cores
-        How many it has: workers have no more of them together, as far as they are idle.
+        How many it has: workers have no more of them together, as far as they are idle; three times as many where they
+        differ in nothing else.
 
     Attributes
     ----------
@@ -248,8 +250,7 @@ class FunctionPool:
         return worker
 
     def _start_worker(self, kind: Kind, start: Start, now: float) -> FunctionWorker:
-        while self._idle and self._held + kind.cores > self._cores:
-            self._quit(next(iter(self._idle.values())), now)
+        self._make_room(kind, now)
 
         def over(worker: FunctionWorker) -> Over:
             return partial(self._over, worker)
@@ -258,6 +259,21 @@ class FunctionPool:
         self._workers[worker.number] = worker
         self._held += kind.cores
         return worker
+
+    def _make_room(self, kind: Kind, now: float) -> None:
+        """End idle workers, those that were used longest ago first, so that one of this kind does not add to too many.
+
+        Those that have only other cores may stay beside it: each turn of calls of several widths would start all anew.
+        """
+        for others, most in (
+            ([worker for worker in self._idle.values() if not worker.kind.same_but_for_cores(kind)], self._cores),
+            ([*self._idle.values()], _WIDTHS * self._cores),
+        ):
+            for worker in others:
+                if self._held + kind.cores <= most:
+                    break
+                if worker.number in self._workers and not worker.leave_by:
+                    self._quit(worker, now)
 
     def _limit(self, worker: FunctionWorker, start: Start) -> None:
         process, resources = worker.process, start.resources

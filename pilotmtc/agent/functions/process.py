@@ -8,6 +8,7 @@ from collections import deque
 from pathlib import Path
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from pilotmtc.agent.core.events import Start
 from pilotmtc.agent.functions import frames
@@ -50,6 +51,10 @@ class Kind(Struct, frozen=True):
             function.python, function.setup, function.version, len(slot.cores), tuple([gpu for gpu, _ in slot.gpus]),
             template.cwd, env, start.claimed.task if own else 0,
         )  # fmt: skip
+
+    def same_but_for_cores(self, other: "Kind") -> bool:
+        """Return whether the other wants the same, or as much of it as another number of cores leaves."""
+        return replace(self, cores=other.cores) == other
 
 
 class FunctionWorker:
