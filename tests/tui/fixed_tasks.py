@@ -6,7 +6,18 @@ from typing import Any
 from msgspec.structs import replace
 
 from pilotmtc.model import Attempt, CampaignId, Pilot, PilotId, Resources, Task, TaskId, Template
-from pilotmtc.protocol.client.tasks import Explain, Explanation, GetTask, GetTasks, TaskDetail, Tasks
+from pilotmtc.protocol.client.tasks import (
+    Explain,
+    Explanation,
+    GetOutput,
+    GetTail,
+    GetTask,
+    GetTasks,
+    Output,
+    Tail,
+    TaskDetail,
+    Tasks,
+)
 from pilotmtc.protocol.records import Neighbour
 from pilotmtc.states import Cause, TaskState
 from pilotmtc.tui.widgets.tables.listing import ORDERS
@@ -94,6 +105,21 @@ def near(
         Explain: Explanation(NOW, task, template, needs, None, blockers, pilots, ahead),
         GetTask: TaskDetail(task, template, attempts, needs, needed_by),
     }
+
+
+def previews(tasks: tuple[Task, ...]) -> dict[type, Any]:
+    """Return what a store that has `tasks` says to the pane that shows one of them."""
+    by_id = {task.id: task for task in tasks}
+
+    def explained(request: Explain) -> Explanation:
+        task = by_id[request.task]
+        return Explanation(NOW, task, Template(task.command, task.shell, tuple(task.params)))
+
+    def wrote(request: GetOutput) -> Output:
+        lines = "".join(f"step {number} of task {request.task}\n" for number in range(1, 31)).encode()
+        return Output(True, 1, lines, b"", len(lines))
+
+    return {Explain: explained, GetOutput: wrote, GetTail: Tail()}
 
 
 def pages(tasks: tuple[Task, ...]) -> Callable[[GetTasks], Tasks]:

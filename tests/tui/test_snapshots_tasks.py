@@ -7,7 +7,7 @@ from pilotmtc.protocol.client.tasks import GetTasks, GetWords, Words
 from pilotmtc.protocol.client.watch import Overview
 from pilotmtc.tui.app import MtcApp
 from tests.tui.fixed import empty, running
-from tests.tui.fixed_tasks import failed, mixed, pages
+from tests.tui.fixed_tasks import failed, mixed, pages, previews
 from tests.tui.stills import LARGE, MIDDLE, SMALL, Compare, app_with, shown, typed
 
 pytestmark = pytest.mark.usefixtures("still")
@@ -17,7 +17,7 @@ MIXED = mixed()
 
 def app_of(tasks: tuple[Task, ...] = MIXED, overview: Overview = ALL, trouble: str = "") -> MtcApp:
     words = Words(("frame", "mass", "seed"), ("4k", "night"))
-    return app_with(overview, {GetTasks: pages(tasks), GetWords: words}, trouble)
+    return app_with(overview, {GetTasks: pages(tasks), GetWords: words, **previews(tasks)}, trouble)
 
 
 def tasks_screen(app: MtcApp) -> None:

@@ -107,6 +107,18 @@ def parse_filter(text: str) -> Filter:
     return found
 
 
+def with_states(text: str, states: Iterable[TaskState]) -> str:
+    """Return the text of a filter with these states in place of its own; with none, it is for all states."""
+    words = [match[0] for match in _WORD.finditer(text) if not _is_of_states(match[0])]
+    names = ",".join(state.name.lower() for state in states)
+    return " ".join([*words, *([f"state:{names}"] if names else [])])
+
+
+def _is_of_states(word: str) -> bool:
+    term = _TERM.fullmatch(word)
+    return term is not None and (term["key"].replace('"', ""), term["op"]) == ("state", ":")
+
+
 def quoted_key(name: str) -> str:
     """Return a parameter's name, quoted for a filter if necessary."""
     return name if re.fullmatch(r'[^\s"<>=!:]+', name) else f'"{name}"'

@@ -223,23 +223,29 @@ class TaskActions(Base):
 
     async def _show_log(self, task: Task) -> None:
         """Show what a task has written, of a running one what it has written so far, in the pager."""
-        found: Output | OutputTail | None = None
-        if task.state is TaskState.RUNNING:
-            tail = await self.mtc.gateway.do(lambda session: session.tail(task.id, wait_s=_TAIL_S))
-            found = tail.written
-        if found is None:
-            try:
-                found = await self.mtc.gateway.do(lambda session: session.output(task.id, whole=False))
-            except UsageError:
-                self.notify(f"Task {task.id} has no output yet.")
-                return
-        output = found
+        output = await self.written(task)
+        if output is None:
+            self.notify(f"Task {task.id} has no output yet.")
+            return
         with TemporaryDirectory(prefix="pilotmtc-") as directory:
             files = await self.mtc.gateway.do(lambda _: output_files(output, Path(directory)))
             if files:
                 self.mtc.page(files)
             else:
                 self.notify(f"Attempt {output.attempt} of task {task.id} wrote nothing.")
+
+    async def written(self, task: Task) -> Output | OutputTail | None:
+        """Return what a task has written, of a running one what it has written so far; None if it has no output."""
+        if task.state is TaskState.RUNNING:
+            tail = await self.mtc.gateway.do(lambda session: session.tail(task.id, wait_s=_TAIL_S))
+            if tail.written is not None:
+                return tail.written
+        if task.last is None:
+            return None
+        try:
+            return await self.mtc.gateway.do(lambda session: session.output(task.id, whole=False))
+        except UsageError:
+            return None
 
 
 def _left_out(operation: Operation, target: Target) -> str:

@@ -3,7 +3,6 @@
 import math
 import time
 
-from textual.events import Resize
 from textual.widgets import Static
 
 from pilotmtc.errors import UsageError
@@ -187,9 +186,9 @@ class LiveTasks(TaskActions):
             parts.insert(0, f"● {len(self._marked):,} marked")
         self.query_one("#found", Static).update(" · ".join(parts))
 
-    def on_resize(self, event: Resize) -> None:
+    def on_task_table_resized(self, event: TaskTable.Resized) -> None:
         """Show as many columns as there is room for."""
-        if self._table.shape(event.size.width):
+        if self._table.shape(event.width):
             self._draw()
 
     def _tick(self) -> None:

@@ -1,22 +1,35 @@
 """The screen with the table of tasks, which is loaded page by page."""
 
+import asyncio
+
 from msgspec.structs import replace
 from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.containers import Horizontal
+from textual.containers import Container, Horizontal
+from textual.events import Resize
+from textual.geometry import Size
+from textual.timer import Timer
 from textual.widgets import Input, Static
 
+from pilotmtc.errors import UsageError
 from pilotmtc.model import Task
 from pilotmtc.session import Session
-from pilotmtc.session.look.filter import FilterError, parse_filter, pointed
+from pilotmtc.session.look.filter import FilterError, parse_filter, pointed, with_states
+from pilotmtc.states import TaskState
 from pilotmtc.text.plain import plain
 from pilotmtc.text.tables import shorten
 from pilotmtc.tui.actions.tasks import CANCEL, EDIT, RETRY
 from pilotmtc.tui.screens.task_list import LiveTasks
+from pilotmtc.tui.widgets.chips import CHIPS, StateChips
 from pilotmtc.tui.widgets.filter_input import FilterBox
-from pilotmtc.tui.widgets.tables.listing import ORDERS
+from pilotmtc.tui.widgets.preview import Preview
+from pilotmtc.tui.widgets.tables.listing import ORDERS, known_counts
 from pilotmtc.tui.widgets.tables.task_table import TaskTable
 from pilotmtc.tui.widgets.windows.dialogs import Choice
+
+_WIDE, _TALL = 140, 36  # from this size on, there is room for the preview
+_RESTS_S = 0.15  # so long the cursor rests before its task is read
+_PREVIEW_EVERY_S = 2.0
 
 
 class TasksScreen(LiveTasks):
@@ -27,7 +40,8 @@ class TasksScreen(LiveTasks):
 
     **/** edits the filter: `state:failed tag:night exit:137 mass>3`; **Tab** completes it. **Space** marks tasks;
     **r**, **c**, **e** and **y** then act on all marked tasks, and **R**, **C**, **E** on all that the filter finds.
-    **Enter** opens a task.
+    **Enter** opens a task. **1** to **6** show the tasks of one state, or again all. **v** shows the task under the
+    cursor in a pane.
     """
     BINDINGS = [
         # With priority, so that what is typed right after it goes to the filter, and not to the keys below.
@@ -39,21 +53,31 @@ class TasksScreen(LiveTasks):
         Binding("R", "retry_all", "Retry all that the filter finds", show=False),
         Binding("C", "cancel_all", "Cancel all that the filter finds", show=False),
         Binding("E", "edit_all", "Edit all that the filter finds", show=False),
+        Binding("v", "preview", "Preview", show=False),
+        *[Binding(str(key), f"state({key})", f"Only {name}", show=False) for key, (name, _) in enumerate(CHIPS, 1)],
         Binding("f5", "again", "Look again from the beginning", show=False),
     ]
+
+    _previewed: tuple[Task, bool] | None = None  # the task in the pane, and whether all of it is there
+    _resting: Timer | None = None
+    _preview_wanted: bool | None = None  # None: if there is room
 
     def body(self) -> ComposeResult:
         """Compose the filter and the table."""
         with Horizontal(id="filter-line"):
             yield FilterBox(self._filter, id="filter")
             yield Static(id="found", markup=False)
-        yield TaskTable(id="tasks")
+        yield StateChips(id="chips")
+        with Container(id="tasks-and-preview"):
+            yield TaskTable(id="tasks")
+            yield Preview(id="preview")
 
     def on_mount(self) -> None:
         """Begin."""
-        self._table.shape(self.app.size.width)  # before the layout, which would otherwise be done twice
+        self._arrange(self.app.size)  # before the layout, which would otherwise be done twice
         self._table.focus()
         self.set_interval(1.0, self._tick)
+        self.set_interval(_PREVIEW_EVERY_S, self._preview_again)
         try:
             parse_filter(self._filter)
         except FilterError as error:
@@ -74,6 +98,77 @@ class TasksScreen(LiveTasks):
             return [self._marked[id_] for id_ in sorted(self._marked)]
         current = self._current
         return [] if current is None else [current]
+
+    # -- states and preview -----------------------------------------------------------------------------------
+
+    def on_resize(self, event: Resize) -> None:
+        """Show the preview where there is room."""
+        self._arrange(event.size)
+
+    def _arrange(self, size: Size) -> None:
+        beside = size.width >= _WIDE
+        shown = beside or size.height >= _TALL if self._preview_wanted is None else self._preview_wanted
+        self.set_class(shown, "-preview")
+        self.set_class(beside, "-beside")
+        self._table.shape(size.width * 3 // 5 if shown and beside else size.width)
+        self._previewed = None
+        self._preview_soon()
+
+    def _show_found(self) -> None:
+        super()._show_found()
+        filter_ = (self._coming or self._listing).filter
+        states = None if filter_.states is None else frozenset(filter_.states)
+        self.query_one(StateChips).show(known_counts(filter_, self.board), states)
+
+    def on_board(self) -> None:
+        """Show the numbers of the states, too."""
+        self._show_found()
+        super().on_board()
+
+    def on_data_table_row_highlighted(self) -> None:
+        """Show the task under the cursor in the pane, once the cursor rests."""
+        self._preview_soon()
+
+    def _preview_soon(self) -> None:
+        if self._resting is not None:
+            self._resting.stop()
+        self._resting = self.set_timer(_RESTS_S, self._preview_again)
+
+    def _preview_again(self) -> None:
+        """Show what the cursor is on, unless it is there."""
+        if not self.has_class("-preview") or not self.is_current or self._coming is not None:
+            return
+        task = self._current
+        whole = task is not None and task.state is not TaskState.RUNNING
+        if task is not None and self._previewed != (task, True):
+            self._previewed = task, whole
+            self.begin(self._preview(task), "preview")
+
+    async def _preview(self, task: Task) -> None:
+        try:
+            (_, reasons), written = await asyncio.gather(
+                self.mtc.gateway.do(lambda session: session.explain(task.id)), self.written(task)
+            )
+        except UsageError as error:  # it was deleted
+            reasons, written = [str(error)], None
+        self.query_one(Preview).show(task, reasons, written)
+
+    def action_preview(self) -> None:
+        """Show the pane with the task under the cursor, or hide it."""
+        self._preview_wanted = not self.has_class("-preview")
+        self._arrange(self.size)
+        self._draw()
+
+    def action_state(self, number: int) -> None:
+        """Show the tasks of one state; of all states if it is that one already."""
+        _, states = CHIPS[number - 1]
+        now = (self._coming or self._listing).filter.states
+        again = now is not None and frozenset(now) == frozenset(states)
+        self._filter = with_states(self._filter, () if again else states)
+        self.query_one("#filter", FilterBox).show(self._filter)
+        self._marked.clear()
+        self.show_status()
+        self._again()
 
     # -- keys -------------------------------------------------------------------------------------------------
 

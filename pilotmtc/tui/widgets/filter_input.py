@@ -102,6 +102,11 @@ class FilterBox(Vertical):
         self.post_message(self.Left())
         self.call_after_refresh(self._say, "")
 
+    def show(self, text: str) -> None:
+        """Show the filter of the shown tasks, which was not typed here."""
+        self._applied = text
+        self.query_one(_Line).value = text
+
     def refuse(self, words: str, applied: str) -> None:
         """Let the user correct a filter that the store has refused; `applied` is the filter of the shown tasks."""
         self._applied = applied

@@ -1,6 +1,6 @@
 """`Listing`: the part of a filter's tasks that is loaded, page by page. Pure."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from pilotmtc.model import Task, TaskId
 from pilotmtc.protocol.client.tasks import Tasks
@@ -148,13 +148,20 @@ class Listing:
         return float(getattr(task.last, self.order)) if task.last else -1.0
 
 
-def known_count(filter_: Filter, board: Board) -> int | None:
-    """Return the number of a filter's tasks if the board knows it."""
+def known_counts(filter_: Filter, board: Board) -> Mapping[TaskState, int] | None:
+    """Return how many tasks are in which state, of those that a filter finds in any state, if the board knows it."""
     if filter_ != Filter(campaign=filter_.campaign, states=filter_.states):
         return None
-    counts = board.tasks
-    if filter_.campaign is not None:
-        if isinstance(filter_.campaign, tuple) or filter_.campaign not in board.campaigns:
-            return None
-        counts = board.campaigns[filter_.campaign].counts
+    if filter_.campaign is None:
+        return board.tasks
+    if isinstance(filter_.campaign, tuple) or filter_.campaign not in board.campaigns:
+        return None
+    return board.campaigns[filter_.campaign].counts
+
+
+def known_count(filter_: Filter, board: Board) -> int | None:
+    """Return the number of a filter's tasks if the board knows it."""
+    counts = known_counts(filter_, board)
+    if counts is None:
+        return None
     return sum(n for state, n in counts.items() if filter_.states is None or state in filter_.states)

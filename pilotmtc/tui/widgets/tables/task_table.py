@@ -6,6 +6,7 @@ from functools import cache
 from msgspec import Struct
 from rich.text import Text
 from textual.binding import Binding
+from textual.events import Resize
 from textual.message import Message
 
 from pilotmtc.model import Task
@@ -131,6 +132,17 @@ class TaskTable(Table):
 
     class Moved(Message):
         """Other rows have become visible."""
+
+    class Resized(Message):
+        """There is room for other columns."""
+
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.width = width
+
+    def on_resize(self, event: Resize) -> None:
+        """Tell the screen, which draws other columns."""
+        self.post_message(self.Resized(self.outer_size.width))
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 -- Textual's name
         super().__init__((), id=id)
