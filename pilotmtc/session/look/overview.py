@@ -221,7 +221,9 @@ def _starving(board: Board) -> list[Notice]:
             for one in campaign.after:
                 if one.failed and waits:
                     words = f"{count(waits, 'task')} of campaign {campaign.id} could run after {awaited_words(one)}"
-                    found.append(Notice("warn", words, tasks=f"campaign:{one.campaign}", about="awaited", mark=waits))
+                    found.append(
+                        Notice("warn", words, tasks=f"campaign:{one.campaign}", about=f"for {campaign.id}", mark=waits)
+                    )
     for campaign in deserted(board.campaigns.values(), board.live):
         waits = campaign.counts[TaskState.READY]
         ready -= waits
