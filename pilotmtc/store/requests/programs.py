@@ -8,6 +8,7 @@ import stat
 from msgspec.structs import replace
 
 import pilotmtc
+from pilotmtc.errors import UsageError
 from pilotmtc.model import CampaignId, Program
 from pilotmtc.protocol.base import Done
 from pilotmtc.protocol.client.programs import CampaignProgram, GetProgram, LookAtProgram, SeenProgram, SetProgram
@@ -29,6 +30,9 @@ _FIRST = """SELECT template_id FROM task WHERE id = (SELECT first_id FROM campai
 @handles_in_thread(LookAtProgram)
 def look_at_program(_store: StoreFile, request: LookAtProgram) -> SeenProgram:
     """Look at programs on this host."""
+    for path in (request.directory, *request.files):
+        if "\0" in path:
+            raise UsageError(f"{path!r} cannot be a file: its name has a NUL")
     files: dict[str, str] = {}
     unreadable: dict[str, str] = {}
     for path in request.files:

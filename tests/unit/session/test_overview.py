@@ -4,7 +4,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from pilotmtc.model import Campaign, CampaignId, Pilot, PilotDescription, PilotId, TaskId
+from pilotmtc.model import Awaited, Campaign, CampaignId, Pilot, PilotDescription, PilotId, TaskId
 from pilotmtc.protocol.client.watch import Overview
 from pilotmtc.protocol.records import FailureGroup, Pace, Series
 from pilotmtc.session.look.overview import Board, notices
@@ -126,3 +126,10 @@ def test_the_past_stays_when_there_is_no_news() -> None:
     past = Series(2.0, NOW - 4.0, (1, 2), (0, 0), (1, 1), (2, 2))
     board = board_of(replace(QUIET, series=past), replace(QUIET, now=NOW + 20.0))
     assert (board.series, board.series_at) == (past, NOW)
+
+
+def test_each_campaign_that_waits_in_vain_for_the_same_one_is_told() -> None:
+    waits = Awaited(CampaignId(9), "mesh", False, 0, 1)
+    two = tuple(replace(a_campaign({S.READY: 3}), id=CampaignId(number), after=(waits,)) for number in (1, 2))
+    found = notices(board_of(replace(QUIET, campaigns=two)))
+    assert len({notice.key for notice in found if "could run after" in notice.text}) == 2
