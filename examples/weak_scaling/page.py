@@ -91,7 +91,7 @@ _REALISTIC = """
 Efficiency: the useful core-seconds, as a share of all those from the first task's start to the last one's end. Durations are lognormal on 4
 workers; computing tasks take 0.2 s of processor time and write 1 MB, on 2; tasks of 1, 4 and 8 cores sleep 0.2 to 0.3 s and have 8; of 400
 tasks of 20 ms on 4 workers, 1 % fail the first time; 64 tasks on 8 workers wait in groups of 8 for one each, and these for a last one (which
-leaves workers idle at the end: 0.71 is about the most). A dash: it cannot, or did not.
+leaves workers idle at the end). A dash: it cannot, or did not.
 
 {table}
 """  # noqa: E501
