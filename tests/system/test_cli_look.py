@@ -277,7 +277,7 @@ def test_what_calls_returned_is_shown_as_text(user: User) -> None:
     store.close()
     rows = list(csv.DictReader(io.StringIO(user.cli("results", "1", "--csv").out)))
     assert [row["value"] for row in rows] == ["array([1, 2])", "ValueError: bad\nx"]
-    assert list(rows[0])[-3:] == ["message", "value", "stdout"]
+    assert list(rows[0])[-3:] == ["known_from", "value", "stdout"]
     rows = list(csv.DictReader(io.StringIO(user.cli("store", "export", "--format", "csv").out)))
     assert [row["value"] for row in rows] == ["", "", "1"]  # a parameter's
     found = user.cli("results", "1", "--json").records + user.cli("results", "2", "--json").records
