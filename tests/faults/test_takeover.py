@@ -50,7 +50,7 @@ def renamed(source, target):  # to renew a claim is no step
     (rename if os.path.dirname(target) == directory else counted)(source, target)
 counted = after(rename)
 takeover.claim = after(takeover.claim)
-takeover.shutil.copyfile = after(shutil.copyfile)
+shutil.copyfile = after(shutil.copyfile)
 takeover._merge = after(takeover._merge)
 takeover._sync = after(takeover._sync)
 os.rename = renamed

@@ -301,6 +301,15 @@ class Ledger:
                 self._changed.notify()
         return found
 
+    def lacks_reason(self, task: TaskId) -> bool:
+        """Return whether inputs of a call are still to end, and none has ended badly: one of them will."""
+        with self._lock:
+            future = self._tasks.get(task)
+            inputs = future.inputs if future is not None else ()
+        return not all(need.done() for need in inputs) and not any(
+            need.done() and (need.cancelled() or need.exception()) for need in inputs
+        )
+
     # -- the end ----------------------------------------------------------------------------------------------
 
     def break_(self, error: BaseException) -> list[Ending]:

@@ -54,6 +54,7 @@ class Receiver:
         self._seq = seq
         self._on_broken = on_broken
         self._over: collections.deque[TaskId] = collections.deque()
+        self._early: list[ReturnedCall] = []  # skipped for want of inputs whose own end has not come yet
         self._fetching = 0
         self._troubled = False
         self._events: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -102,8 +103,9 @@ class Receiver:
             return
         self._seq = found.seq
         over = self._ledger.moved(found.changes)
-        if found.returned:
+        if found.returned or self._early:
             self._end(found.returned)
+        if found.returned:
             ended = {row.task for row in found.returned}
             over = [task for task in over if task not in ended]
         self._over.extend(over)
@@ -155,6 +157,11 @@ class Receiver:
         self._end(found.rows)
 
     def _end(self, rows: Sequence[ReturnedCall]) -> None:
+        rows = [*self._early, *rows]
+        self._early = [row for row in rows if row.state is TaskState.SKIPPED and self._ledger.lacks_reason(row.task)]
+        if self._early:
+            early = {row.task for row in self._early}
+            rows = [row for row in rows if row.task not in early]
         futures = self._ledger.release([(row.task, row.state) for row in rows])
         broken: BaseException | None = None
         for future, row in zip(futures, rows, strict=True):
@@ -164,3 +171,5 @@ class Receiver:
                 broken = broken or (error if isinstance(error, PoolBroken) else None)  # the first: it has the output
         if broken is not None:
             self._on_broken(broken)
+        if self._early and rows:
+            self._end(())

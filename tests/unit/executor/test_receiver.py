@@ -78,6 +78,29 @@ def test_results_come_in_the_end(
     thread.join(30)
 
 
+def test_call_that_was_skipped_waits_for_the_end_of_what_it_needed() -> None:
+    # The end of the second comes with the news, that of the first is still to be fetched.
+    skipped = [ReturnedCall(TaskId(number), 0, TaskState.SKIPPED) for number in (2, 3)]
+    failed = ReturnedCall(TaskId(1), 1, TaskState.FAILED, message="bad")
+    skip, fail = TaskState.SKIPPED, TaskState.FAILED
+    changes = ((TaskId(2), skip, 0), (TaskId(3), skip, 0), (TaskId(1), fail, 1))
+    link: Any = Link((Changes(5, changes, returned=(skipped[1],)),), (Returned((skipped[0], failed), 2),))
+    ledger = Ledger()
+    futures: list[PilotFuture[Any]] = [PilotFuture(link, name, "") for name in "fgh"]
+    for number, future in enumerate(futures, 1):
+        future.inputs = tuple(futures[number - 2 : number - 1]) if number > 1 else ()
+        ledger.adopt(future, TaskId(number), TaskState.READY)
+    follows = Receiver(
+        link, ledger, Values(link, here=True), campaign=CampaignId(1), seq=0, on_broken=lambda _error: None
+    )
+    thread = threading.Thread(target=follows.run)
+    thread.start()
+    errors = [future.exception(30) for future in futures]
+    follows.stop()
+    thread.join(30)
+    assert [error.__cause__ for error in errors if error is not None] == [None, *errors[:2]]
+
+
 def test_damaged_store_ends_it() -> None:
     link: Any = Link((SchemaMismatch("damaged"),))
     follows = Receiver(
