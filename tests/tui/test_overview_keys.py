@@ -25,7 +25,7 @@ from pilotmtc.tui.widgets.cells import parts_bar, shares
 from pilotmtc.tui.widgets.windows.dialogs import Confirm
 from tests.tui.driving import Driver
 from tests.tui.fixed import FixedGateway, empty, running
-from tests.tui.fixed_tasks import mixed, pages
+from tests.tui.fixed_tasks import mixed, pages, previews
 
 
 def drive_fixed(
@@ -34,7 +34,9 @@ def drive_fixed(
     """Run the screen on a store that says `news` until `script` is over."""
 
     async def main() -> None:
-        app = MtcApp(FixedGateway({GetOverview: news, GetTasks: pages(mixed()), GetWords: Words()}))
+        app = MtcApp(
+            FixedGateway({GetOverview: news, GetTasks: pages(mixed()), GetWords: Words(), **previews(mixed())})
+        )
         async with app.run_test(size=size) as pilot:
             screen = Driver(app, pilot)
             await screen.see("● live")
@@ -219,7 +221,9 @@ def test_notices_show_what_others_wrote_as_text(markup: bool) -> None:
     shown = r"x\x1b]0;title\x07\x9b31m\u202edesrever\x1b[2J"
 
     async def main() -> None:
-        app = MtcApp(FixedGateway({GetOverview: empty(), GetTasks: pages(mixed()), GetWords: Words()}))
+        app = MtcApp(
+            FixedGateway({GetOverview: empty(), GetTasks: pages(mixed()), GetWords: Words(), **previews(mixed())})
+        )
         async with app.run_test(size=(120, 40), notifications=True) as pilot:
             screen = Driver(app, pilot)
 
