@@ -41,6 +41,12 @@ def test_top_level_holds_only_what_it_should() -> None:
     assert TOP - there == set()
 
 
+def test_examples_hold_only_what_their_readme_speaks_of() -> None:
+    words = (ROOT / "examples" / "README.md").read_text()
+    there = {entry.name for entry in (ROOT / "examples").iterdir() if entry.is_dir()} - {"__pycache__", "out"}
+    assert {name for name in there if f"]({name})" not in words} == set()
+
+
 def test_every_module_has_a_floor() -> None:
     config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
     layers = next(contract for contract in config["contracts"] if contract["type"] == "layers")
