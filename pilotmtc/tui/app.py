@@ -16,7 +16,7 @@ from textual.screen import Screen
 
 from pilotmtc.errors import LoginRefused, PilotMTCError, UsageError
 from pilotmtc.text.plain import plain_text
-from pilotmtc.tui.base import Base
+from pilotmtc.tui.base import Base, start_work
 from pilotmtc.tui.gateway import Answers, Gateway
 from pilotmtc.tui.pager import pager_command, run_pager
 from pilotmtc.tui.program import Program
@@ -88,7 +88,7 @@ class MtcApp(Program):
         self._refresh_truecolor_filter(self.ansi_theme)
         self.push_screen(OverviewScreen())
         self.set_interval(1.0, self._show_status)
-        self.run_worker(self._watch(), group="watch")
+        start_work(self, self._watch, "watch")
 
     def get_css_variables(self) -> dict[str, str]:
         """Return the theme's variables, with texts that can be read."""

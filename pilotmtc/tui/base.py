@@ -1,6 +1,7 @@
 """The base of all screens: the status line, the keys, and how work is started."""
 
 from collections.abc import Callable, Coroutine
+from functools import partial
 from time import monotonic
 from typing import Any, cast
 
@@ -8,8 +9,10 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.css.query import NoMatches
+from textual.dom import DOMNode
 from textual.screen import Screen
 from textual.widgets import Static
+from textual.worker import Worker
 
 from pilotmtc.errors import PilotMTCError
 from pilotmtc.session.look.overview import Board
@@ -18,8 +21,18 @@ from pilotmtc.tui.program import Program
 from pilotmtc.tui.widgets.cells import style
 from pilotmtc.tui.widgets.key_bar import KeyBar
 
+Work = Callable[[], Coroutine[Any, Any, None]]
+
 _WIDE = 100  # from this number of columns on, there is room for words and longer bars
 _STALE_S = 30.0  # if there is a connection, the server answers earlier than that
+
+
+def start_work(node: DOMNode, work: Work, group: str = "default", *, exclusive: bool = False) -> None:
+    """Run `work` in the background for as long as `node` is there.
+
+    It is called when it begins, so that what is canceled before leaves no coroutine behind that was never awaited.
+    """
+    _: Worker[None] = node.run_worker(work, group=group, exclusive=exclusive)
 
 
 class StatusBar(Static):
@@ -127,11 +140,15 @@ class Base(Screen[None]):
         if self.mtc.gateway.trouble:
             self.notify("There is no link now: this is done as soon as there is one.", severity="warning")
 
-    def begin(self, work: Coroutine[Any, Any, None], group: str = "default") -> None:
+    def begin(self, work: Work, group: str = "default") -> None:
         """Run `work` in the background, and cancel earlier work of the same group. Errors are shown."""
-        self.run_worker(self._told(work), group=group, exclusive=True)
+        start_work(self, partial(self._told, work), group, exclusive=True)
 
-    def look(self, work: Callable[[], Coroutine[Any, Any, None]], *, news: bool = False) -> None:
+    def begin_for_all(self, work: Work) -> None:
+        """Run `work` in the background until it is done, whatever screen is shown by then. Errors are shown."""
+        start_work(self.app, partial(self._told, work))
+
+    def look(self, work: Work, *, news: bool = False) -> None:
         """Run `work` in the background unless it is running: requests must not pile up on a slow connection.
 
         With `news`, it then runs once more, because the data on its way may be older than the news.
@@ -139,17 +156,17 @@ class Base(Screen[None]):
         if any(worker.group == "look" and worker.is_running for worker in self.workers):
             self._look_again |= news
         else:
-            self.run_worker(self._told(self._looked(work)), group="look")
+            self.begin(partial(self._looked, work), "look")
 
-    async def _looked(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def _looked(self, work: Work) -> None:
         self._look_again = True
         while self._look_again:
             self._look_again = False
             await work()
 
-    async def _told(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _told(self, work: Work) -> None:
         try:
-            await work
+            await work()
         except PilotMTCError as error:
             self.notify(str(error), title="That did not work", severity="error", timeout=15, markup=False)
         except NoMatches:

@@ -6,15 +6,18 @@ after the key that opens a form would never reach the form.
 """
 
 from collections import deque
-from time import monotonic
 
 from textual.app import App
 from textual.events import Event, Key, Paste
 from textual.message import Message
+from textual.message_pump import MessagePump
 from textual.screen import Screen
 
-_LOST_S = 0.5  # a widget that is removed takes what is on its way with it: then the next key goes on
-_HELD_S = 1.0  # how long an action may ask the store before it opens its window
+# Time is counted in ticks of the app's own loop: while a busy machine stops it, no key is lost and no window is late.
+_TICK_S = 0.25
+_LOST = 2  # ticks: a widget that was removed has taken what was on its way with it, and the next key goes on
+_GIVEN_UP = 20  # ticks after which the next key goes on in any case
+_HELD = 12  # ticks for which an action may ask the store before it opens its window
 
 
 class KeyDone(Message):
@@ -28,9 +31,11 @@ class OrderedKeys(App[None]):
         super().__init__()
         self._waiting: deque[Event] = deque()
         self._follower: KeyDone | None = None  # of the key that is being handled
-        self._since = 0.0
+        self._target: MessagePump | None = None  # which has been given that key
+        self._waited = 0  # ticks since then
         self._pressed_on: Screen[object] | None = None
-        self._held_until = 0.0  # by the monotonic clock
+        self._held = 0  # ticks for which keys are still kept back
+        self._ticking = False
 
     def on_mount(self) -> None:
         """Give keys that were held to the window for which they were."""
@@ -38,13 +43,13 @@ class OrderedKeys(App[None]):
 
     def hold_keys(self) -> None:
         """Keep keys back: an action is about to open a window for them."""
-        self._held_until = monotonic() + _HELD_S
-        self.set_timer(_HELD_S, self._go_on)
+        self._held = _HELD
+        self._begin_ticking()
 
     def release_keys(self) -> None:
         """Let keys go on: the window is there, or none will come."""
-        if self._held_until:
-            self._held_until = 0.0
+        if self._held:
+            self._held = 0
             self.call_later(self._when_shown)
 
     async def on_event(self, event: Event) -> None:
@@ -57,19 +62,35 @@ class OrderedKeys(App[None]):
 
     async def _go_on(self) -> None:
         """Handle the next key unless one is being handled."""
-        if not self._waiting or monotonic() < self._held_until:
-            return
-        if self._follower is not None and monotonic() - self._since < _LOST_S:
+        if not self._waiting or self._held or self._follower is not None:
             return
         event = self._waiting.popleft()
         follower = self._follower = KeyDone()
-        self._since = monotonic()
         screen = self._pressed_on = self.screen
-        target = self.focused or screen
+        target = self._target = self.focused or screen
+        self._waited = 0
+        self._begin_ticking()
         await super().on_event(event)
         if not target.post_message(follower):
             await self._when_shown()
-        self.set_timer(_LOST_S, self._go_on)
+
+    def _begin_ticking(self) -> None:
+        if not self._ticking:
+            self._ticking = True
+            self.set_timer(_TICK_S, self._tick)
+
+    async def _tick(self) -> None:
+        """Let keys go on if what they wait for does not come."""
+        self._ticking = False
+        self._held = max(self._held - 1, 0)
+        if self._follower is not None:
+            self._waited += 1
+            is_lost = self._target is None or not self._target.is_running
+            if self._waited >= (_LOST if is_lost else _GIVEN_UP):
+                self._follower = None
+        if self._held or self._follower is not None:
+            self._begin_ticking()
+        await self._go_on()
 
     def on_key_done(self, message: KeyDone) -> None:
         """Go on with the next key, after what the last one has left to be done."""

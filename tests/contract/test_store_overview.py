@@ -76,6 +76,20 @@ def test_retried_failures_are_no_longer_told(local: SqliteStore, clock: FakeCloc
     assert local.call(GetOverview(since=first.seq)).failures == ()
 
 
+def test_a_failure_after_a_retry_is_told_even_if_nobody_looked_meanwhile(local: SqliteStore, clock: FakeClock) -> None:
+    kit = Kit(local)
+    kit.submit(row(1))
+    pilot = kit.pilot()
+    kit.finish(pilot, *kit.claim(pilot), code=3)
+    first = local.call(GetOverview())
+    assert first.failures
+    clock.advance(10)
+    kit.retry(1)
+    kit.finish(pilot, *kit.claim(pilot), code=3)
+    (group,) = local.call(GetOverview(since=first.seq)).failures or ()
+    assert group.newest_at > first.failures[0].newest_at
+
+
 def test_utilisation_is_the_mean_of_what_heartbeats_said(local: SqliteStore, clock: FakeClock) -> None:
     kit = Kit(local)
     pilot = kit.pilot()  # 64 cores

@@ -1,16 +1,16 @@
 """Keys that arrive together."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 import pytest
 from textual import events
-from textual.widgets import Input
+from textual.widgets import Button, Input
 
-from pilotmtc.tui import key_order
 from pilotmtc.tui.actions.tasks import TaskActions
 from pilotmtc.tui.app import MtcApp
-from pilotmtc.tui.widgets.windows.dialogs import Form
+from pilotmtc.tui.widgets.windows.dialogs import Confirm, Form
 from tests.tui.driving import Driver
 from tests.tui.fixed import running
 from tests.tui.fixed_tasks import failed
@@ -33,8 +33,6 @@ def test_letters_do_not_overtake_a_backspace_nor_leave_the_form_that_opens_for_t
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("pilotmtc.tui.actions.pilots.usual_options", lambda site: {"site": "local"})
-    for limit in ("_LOST_S", "_HELD_S"):  # which a busy machine may need
-        monkeypatch.setattr(key_order, limit, 60.0)
 
     async def main() -> None:
         app = app_with(running())
@@ -47,10 +45,7 @@ def test_letters_do_not_overtake_a_backspace_nor_leave_the_form_that_opens_for_t
     asyncio.run(main())
 
 
-def test_keys_wait_for_a_form_that_asks_the_store_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    for limit in ("_LOST_S", "_HELD_S"):  # which a busy machine may need
-        monkeypatch.setattr(key_order, limit, 60.0)
-
+def test_keys_wait_for_a_form_that_asks_the_store_first() -> None:
     async def main() -> None:
         app = app_of(failed())
         async with app.run_test(size=(80, 24)) as pilot:
@@ -61,5 +56,27 @@ def test_keys_wait_for_a_form_that_asks_the_store_first(monkeypatch: pytest.Monk
             assert isinstance(app.screen, TaskActions)
             send(app, ["e", "7"])
             await screen.until(lambda: fields(app)[:1] == ["7"])
+
+    asyncio.run(main())
+
+
+def test_answer_waits_for_its_question_while_the_machine_is_busy() -> None:
+    async def main() -> None:
+        app = app_of(failed())
+        async with app.run_test(size=(80, 24)) as pilot:
+            screen = Driver(app, pilot)
+            await screen.see("● live")
+            app.open_tasks("")
+            await screen.see("in order of id", "exit 137")
+            send(app, ["r"])
+            await screen.see("Retry 1 task")
+            await screen.until(lambda: isinstance(app.focused, Button))
+            send(app, ["enter"])  # says no
+            app.call_later(lambda: time.sleep(1.0))
+            app.call_later(send, app, ["r"])
+            await screen.until(lambda: not isinstance(app.screen, Confirm))
+            await screen.until(lambda: isinstance(app.screen, Confirm))
+            app.call_later(send, app, ["n"])
+            await screen.until(lambda: not isinstance(app.screen, Confirm))
 
     asyncio.run(main())

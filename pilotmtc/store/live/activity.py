@@ -134,6 +134,7 @@ class Activity(Staged):
         self._pilots_ended: dict[int, list[int]] = {}  # committed, not in the meters yet: attempts, failures
         self._campaigns_ended: dict[int, list[int]] = {}  # the same for tasks
         self._fold_at = now
+        self.failed = 0  # tasks that have become FAILED; those that were retried count again
 
     # -- called by handlers of requests, and final with their commit ----------------------------------------------
 
@@ -148,7 +149,11 @@ class Activity(Staged):
 
     def tasks_ended(self, campaign: int, ended: int, failed: int) -> None:
         """Note tasks of a campaign that are DONE or FAILED."""
-        self._staged.append(partial(_add, self._campaigns_ended, campaign, ended, failed))
+        self._staged.append(partial(self._tasks_ended, campaign, ended, failed))
+
+    def _tasks_ended(self, campaign: int, ended: int, failed: int) -> None:
+        self.failed += failed
+        _add(self._campaigns_ended, campaign, ended, failed)
 
     def started(self, pilot: int, tasks: Sequence[RunningTask]) -> None:
         """Note tasks that have started, and where."""

@@ -16,7 +16,7 @@ class LastOverview:
     pilots, campaigns
         Records by id, each with the number of the overview that was the first with this record.
     failed
-        Number of FAILED tasks when `failures` were determined.
+        When `failures` were determined: number of FAILED tasks, and of those that had become FAILED.
     seen
         What users have marked as seen.
     """
@@ -33,7 +33,7 @@ class LastOverview:
         self.failures_seq = seq
         self.looked_at = 0
         self.silent: frozenset[PilotId] = frozenset()
-        self.failed = 0
+        self.failed = (0, 0)
         self.look_again_at = 0.0
         self.seen: dict[str, float] = {}
         self.seen_seq = seq

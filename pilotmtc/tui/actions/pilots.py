@@ -1,6 +1,7 @@
 """Actions on pilots: each one is confirmed before, and reported after."""
 
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from pilotmtc.errors import ConfigError, PilotMTCError, UsageError
@@ -90,7 +91,7 @@ def _ask(
 
     def answered(yes: bool | None) -> None:
         if yes:
-            screen.begin(act(), "pilot-action")
+            screen.begin(act, "pilot-action")
 
     screen.app.push_screen(Confirm(f"{verb} pilot {id_} ({pilot.state.name}{where})?\n\n{what}", verb), answered)
 
@@ -110,7 +111,7 @@ def _show(screen: Base, site: dict[str, str], values: dict[str, str], trouble: s
     def answered(texts: list[str] | None) -> None:
         if texts is not None:
             told = {name: text.strip() for (name, _, _), text in zip(_FIELDS, texts, strict=True)}
-            screen.begin(_submit(screen, site, told), "pilot-submit")
+            screen.begin(partial(_submit, screen, site, told), "pilot-submit")
 
     title = "Submit a pilot." + (f"\n\n✗ {trouble}" if trouble else "")
     fields = [(label, values[name]) for name, label, _ in _FIELDS]

@@ -1,6 +1,7 @@
 """Actions on tasks, for all screens that show tasks."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -124,7 +125,7 @@ class TaskActions(Base):
     def action_log(self) -> None:
         """Show the task's output."""
         for task in self.chosen()[:1]:
-            self.begin(self._show_log(task), "log")
+            self.begin(partial(self._show_log, task), "log")
 
     def _copy(self, texts: list[str], between: str, what: str) -> None:
         if texts:
@@ -136,8 +137,7 @@ class TaskActions(Base):
     def _begin_operation(self, operation: Operation, text: str | None) -> None:
         """Start an operation on the chosen tasks or, if given, on all tasks of the filter `text`."""
         self.mtc.hold_keys()
-        # A worker of the app, not of the screen, so that the result is reported on whatever screen is shown by then.
-        self.app.run_worker(self._told(self._do(operation, text)))
+        self.begin_for_all(partial(self._do, operation, text))
 
     async def _do(self, operation: Operation, text: str | None) -> None:
         if text is None:

@@ -1,6 +1,7 @@
 """The overview: pilots, campaigns, what needs attention, and the recent past."""
 
 from collections.abc import Mapping
+from functools import partial
 from time import monotonic
 
 from rich.text import Text
@@ -202,7 +203,7 @@ class OverviewScreen(TaskActions, inherit_bindings=False):
                 self._show_tables()
                 raise
 
-        self.run_worker(self._told(send()))
+        self.begin_for_all(send)
 
     def action_find(self) -> None:
         """Write a filter for tasks."""
@@ -260,7 +261,7 @@ class OverviewScreen(TaskActions, inherit_bindings=False):
     def action_hold_campaign(self) -> None:
         """Put the campaign under the cursor on hold, or release it."""
         if (key := self._campaign_key()) is not None and (campaign := self.board.campaigns.get(int(key))) is not None:
-            self.begin(self._hold(campaign), "hold")
+            self.begin(partial(self._hold, campaign), "hold")
 
     async def _hold(self, campaign: Campaign) -> None:
         hold, id_ = not campaign.on_hold, campaign.id

@@ -289,7 +289,7 @@ class PilotScreen(Base):
                 copy.write_bytes(log.data if not log.trouble else log.trouble.encode())
                 self.mtc.page([str(copy)])
 
-        self.begin(page(), "pager")
+        self.begin(page, "pager")
 
 
 def _node(node: NodeState, taken: set[int], *, wide: bool) -> tuple[Cell, ...]:

@@ -57,7 +57,7 @@ class ReportScreen(Base):
 
     def action_read(self) -> None:
         """Read the report from the store."""
-        self.begin(self._read(), group="report")
+        self.begin(self._read, group="report")
 
     async def _read(self) -> None:
         number = self._campaign

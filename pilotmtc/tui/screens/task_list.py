@@ -2,6 +2,7 @@
 
 import math
 import time
+from functools import partial
 
 from textual.widgets import Static
 
@@ -69,7 +70,7 @@ class LiveTasks(TaskActions):
 
     def _page(self, listing: Listing, *, up: bool) -> None:
         self._paging = listing
-        self.begin(self._fetch(listing, up=up), "page")
+        self.begin(partial(self._fetch, listing, up=up), "page")
 
     async def _fetch(self, listing: Listing, *, up: bool) -> None:
         """Load one page, or all pages if the order is by value."""
@@ -133,7 +134,7 @@ class LiveTasks(TaskActions):
         if listing.by_value and self._coming is None and self._paging is not listing:
             near = table.cursor_row + _NEAR >= len(listing.rows)
             if near and listing.below == 0 and len(listing.rows) >= listing.top and listing.top < HELD:
-                self.begin(self._scan(min(2 * listing.top, HELD)), "page")
+                self.begin(partial(self._scan, min(2 * listing.top, HELD)), "page")
             return
         if self._coming is not None or self._paging is listing or listing.by_value or self._follows:
             return
@@ -213,7 +214,7 @@ class LiveTasks(TaskActions):
         self.set_timer(max(self._looked_at + self._pause_s - time.monotonic(), 0.001), self._look_now)
 
     def _look_now(self) -> None:
-        self.begin(self._look(), "look")
+        self.begin(self._look, "look")
 
     async def _look(self) -> None:
         began = self._looked_at = time.monotonic()

@@ -1,6 +1,7 @@
 """The screen with the table of tasks, which is loaded page by page."""
 
 import asyncio
+from functools import partial
 
 from msgspec.structs import replace
 from textual.app import ComposeResult
@@ -142,7 +143,7 @@ class TasksScreen(LiveTasks):
         whole = task is not None and task.state is not TaskState.RUNNING
         if task is not None and self._previewed != (task, True):
             self._previewed = task, whole
-            self.begin(self._preview(task), "preview")
+            self.begin(partial(self._preview, task), "preview")
 
     async def _preview(self, task: Task) -> None:
         try:
@@ -190,7 +191,7 @@ class TasksScreen(LiveTasks):
     def action_filter(self) -> None:
         """Edit the filter."""
         self.query_one("#filter", FilterBox).begin()
-        self.begin(self._learn_words(), "words")
+        self.begin(self._learn_words, "words")
 
     async def _learn_words(self) -> None:
         words = await self.mtc.gateway.do(Session.vocabulary)

@@ -78,7 +78,8 @@ def get_overview(tx: Transaction, request: GetOverview) -> Overview:
         changed = True
     changed = _update(shown.campaigns, campaigns, shown.seq, eq) or changed
     counts = tally(tx)
-    failed = counts.get(TaskState.FAILED, 0)
+    # A task that was retried and has failed again leaves the first number as it was.
+    failed = (counts.get(TaskState.FAILED, 0), tx.activity.failed)
     if failed != shown.failed and monotonic >= shown.look_again_at:
         shown.failed = failed
         shown.look_again_at = monotonic + _FAILURES_EVERY_S
