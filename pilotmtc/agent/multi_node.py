@@ -3,19 +3,16 @@
 import logging
 import math
 import os
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NoReturn
 
-from pilotmtc.agent import guard
 from pilotmtc.agent.core.cluster import Cluster
 from pilotmtc.agent.core.core import Core
 from pilotmtc.agent.core.walltime_warning import warning_s
 from pilotmtc.agent.crews.contact import NAME, Contact, own_address
 from pilotmtc.agent.crews.pool import LOST_S, WorkerPool
-from pilotmtc.agent.crews.start_workers import BEGAN_VARIABLE, Allocation, WorkerStarter, first_other, worker_command
+from pilotmtc.agent.crews.start_workers import BEGAN_VARIABLE, Allocation, WorkerStarter, first_other
 from pilotmtc.agent.loop import Loop
 from pilotmtc.agent.node import mpi
 from pilotmtc.agent.spool import Spool
@@ -26,20 +23,6 @@ from pilotmtc.store.client.client import StoreClient
 
 LOST = "PILOTMTC_NODE_TIMEOUT_S"  # how long a node may be silent
 _log = logging.getLogger("pilotmtc.agent")
-
-
-def guarded(command: list[str]) -> NoReturn:
-    """Become the guard of an agent, in the foreground, because a batch job ends with its first process."""
-    for name in ("stdout", "stderr"):
-        getattr(sys, name).flush()
-    environment = os.environ | {"MTC_GUARD": guard.instructions(command)}
-    os.execve(sys.executable, [sys.executable, "-I", "-S", guard.__file__], environment)
-
-
-def join(name: str, directory: Path) -> NoReturn:
-    """Become the guard of a node worker whose agent is in another job."""
-    command = worker_command(directory / NAME, name)
-    os.execv(command[0], command)
 
 
 def node_timeout_s(env: Mapping[str, str]) -> float:

@@ -61,7 +61,11 @@ def test_client_of_a_local_store_leaves_ssh_and_sqlite_alone(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("module", "spared"),
     [
-        ("pilotmtc.agent.main", {"argparse", "difflib", "hashlib", "inspect", "random", "shutil", "tempfile", "zmq"}),
+        (
+            "pilotmtc.agent.main, pilotmtc.agent.crews.start_workers",
+            {"zmq", "pilotmtc.agent.loop", "pilotmtc.protocol"},
+        ),
+        ("pilotmtc.agent.build", {"argparse", "difflib", "hashlib", "inspect", "random", "shutil", "tempfile", "zmq"}),
         ("pilotmtc.store.server.__main__", {"argparse", "difflib", "hashlib", "inspect", "random", "subprocess"}),
     ],
 )

@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
-import zmq
 from msgspec import Struct
 
 import pilotmtc
@@ -149,6 +148,8 @@ def worker_command(contact: Path, name: str = "") -> list[str]:
     Python is isolated, without site, and has only the directories that are needed: every other directory on the path
     would cost a file operation per module and node.
     """
+    import zmq  # the guard of a batch job's agent can do without
+
     where = list(dict.fromkeys(str(Path(str(module.__file__)).parents[1]) for module in (pilotmtc, msgspec, zmq)))
     start = "from pilotmtc.agent.crews.worker import main; sys.exit(main(sys.argv[1:]))"
     program = f"import sys; sys.path += {where!r}; {start}"
