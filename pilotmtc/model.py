@@ -12,8 +12,6 @@ PilotId = NewType("PilotId", int)
 BatchId = NewType("BatchId", str)
 MAX_OUTPUT_BYTES = 1 << 30  # per stream, so that an endless loop in one task does not fill the pilot's disk
 INLINE_BYTES = 32 * 1024  # a larger pickled value is kept apart from its task's row
-
-
 GRACE_S = 5.0  # the default time for a task to end after it was told to
 
 
@@ -79,6 +77,8 @@ class Function(Struct, frozen=True, omit_defaults=True):
         Major and minor version of the Python that pickled it: code of one minor version does not run in another.
     gather
         With several ranks, the result is a list of all ranks' values, not that of rank 0.
+    identity
+        By what other programs know it again, with its initializer, if not by the pickles, which hold random numbers.
     """
 
     name: str
@@ -87,6 +87,7 @@ class Function(Struct, frozen=True, omit_defaults=True):
     python: str = ""
     version: tuple[int, int] = (0, 0)
     gather: bool = False
+    identity: str = ""
 
 
 class Value(Struct, frozen=True, array_like=True, gc=False):

@@ -50,6 +50,9 @@ class CallOptions(TypedDict, total=False):
         To choose tasks by.
     after, after_any
         Ids of tasks to wait for: until they are DONE, or only until they have finished.
+    watch
+        Program files, looked for on the store's host: calls that were made with another content of them are not the
+        same (see ``memo``), and ``rerun(changed=True)`` makes them again.
     """
 
     cores: int | None
@@ -78,6 +81,7 @@ class CallOptions(TypedDict, total=False):
     tags: Sequence[str] | None
     after: Sequence[int] | None
     after_any: Sequence[int] | None
+    watch: Sequence[str] | None
 
 
 class PoolOptions(CallOptions, total=False):
@@ -185,6 +189,7 @@ def read_call(options: CallOptions, *, here: bool) -> CallSetup:
         cwd=None if cwd is None else os.fspath(cwd),
         **retry_fields(read),
         max_output_bytes=parse_memory(read.get("max_output", MAX_OUTPUT_BYTES)),
+        watch=read.get("watch", ()),
     )
     setup = CallSetup(
         make_resources(read),

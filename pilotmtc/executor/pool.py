@@ -171,6 +171,10 @@ class PilotExecutor(_Caller):
         Of the campaign that the calls are.
     resume
         Go on with the newest campaign of that `name`: calls that it has are not made again.
+    memo
+        Take the results of calls that this store has from any earlier pool, if these called the same: the code of the
+        function and of `initializer`, the arguments, ``env``, ``cwd``, ``python``, and the content of the files to
+        ``watch``.
     pilots
         ``own``: calls run in the pool's own pilots and in those that are added to it. ``any``: in any pilot of the
         store, and it starts one of its own only if there is none.
@@ -208,6 +212,7 @@ class PilotExecutor(_Caller):
         site: str = LOCAL,
         name: str = "",
         resume: bool = False,
+        memo: bool = False,
         pilots: str = _OWN,
         initializer: Callable[..., object] | None = None,
         initargs: tuple[object, ...] = (),
@@ -244,6 +249,7 @@ class PilotExecutor(_Caller):
                 given.text("name", name),
                 pilot,
                 resume=given.flag("resume", resume),
+                memo=given.flag("memo", memo),
                 shared=pilots == _ANY,
                 python=_python(python, site, here=here),
                 ship=True if ship is None else ship,

@@ -87,9 +87,9 @@ class RowCalls:
 
     @property
     def finished(self) -> bool:
-        """Whether all that were sent were taken, and no more will be sent."""
+        """Whether all that were sent were taken, and no more will be sent; an error is still to be taken."""
         with self._lock:
-            return (self.all_sent or self._stopped) and self._taken == self.sent
+            return (self.all_sent or self._stopped) and self._taken == self.sent and self._error is None
 
     def take(self, timeout_s: float) -> tuple[RowCall, PilotFuture[Any]] | None:
         """Return a call that is over, if there is one within that time.

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 MOST = 80  # characters of all arguments
 _ONE = 30  # of one
 _PLAIN = frozenset({int, float, bool, type(None), complex})
+_PLACE = re.compile(r" at 0x[0-9a-f]+(?=>)")  # says nothing to people, and is another in each program
 _SIMPLE = re.compile(r"[ -~]*")
 
 
@@ -45,7 +46,12 @@ class _Short(reprlib.Repr):
             return f"<{kind.__name__} of {len(value)}>"  # type: ignore[arg-type]  # just looked at
         if isinstance(value, type) or hasattr(value, "__name__"):
             return str(getattr(value, "__name__", ""))
-        return super().repr_instance(value, level)
+        try:
+            text = _PLACE.sub("", repr(value))
+        except Exception:  # noqa: BLE001 -- a user's class may raise anything
+            return f"<{kind.__name__}>"
+        half = (_ONE - 3) // 2
+        return text if len(text) <= _ONE else f"{text[:half]}...{text[half + 3 - _ONE :]}"
 
 
 _short = _Short()

@@ -1,24 +1,27 @@
 """Tasks that are known: they take the results of earlier ones."""
 
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from msgspec.structs import replace
 
-from pilotmtc.errors import UsageError
-from pilotmtc.model import After, CampaignId, Program, Resources, TaskId, TaskRow, Template
+from pilotmtc.model import After, CampaignId, Function, Program, Resources, TaskId, TaskRow, Template, Value
 from pilotmtc.protocol.agent import Finish
 from pilotmtc.protocol.client.campaigns import DeleteCampaign, GetCampaigns, Submit
 from pilotmtc.protocol.client.history import GetHistory
 from pilotmtc.protocol.client.maintenance import CheckStore
-from pilotmtc.protocol.client.tasks import GetOutput, GetTask, Retry
+from pilotmtc.protocol.client.tasks import GetOutput, GetReturned, GetTask, Retry
 from pilotmtc.protocol.records import Filter
 from pilotmtc.states import TaskState
 
-from .storekit import Kit, call_row, result, row
+from .storekit import Kit, call_row, digest_of, result, row
+from .test_store_values import put
 
 SIM = Template(("/code/sim", "{x}"), fields=("x",))
 SEEN = Program("/code", "host", "ann", "1.0", "c0ffee", False, {"/code/sim": "aa"})
+
+CODE, CODE_2 = digest_of(b"c0de"), digest_of(b"c0de 2")
 
 
 def submit(
@@ -149,9 +152,65 @@ def test_time_of_what_is_known_is_not_counted_again(past: Kit) -> None:
     assert len(found.columns[0]) == 2 * 8  # the two that ran
 
 
-def test_calls_are_not_known(kit: Kit) -> None:
-    from pilotmtc.model import Function
+def calls(kit: Kit, *rows: TaskRow, memo: bool = True, **function: Any) -> list[int]:
+    """Submit calls and return their ids."""
+    put(kit.store, b"c0de")
+    work = Template(("work({args})",), fields=("args",), function=Function("work", **{"code": CODE, **function}))
+    message = Submit(uuid4().hex, 0, "c", (work,), (Resources(),), rows, last=True, memo=memo)
+    first = kit.store.call(message).first
+    return list(range(first, first + len(rows)))
 
-    work = Template(("work({args})",), function=Function("work", "c0de"))
-    with pytest.raises(UsageError, match=r"results of calls are not taken from earlier tasks \(memo\)"):
-        submit(kit, call_row(), template=work)
+
+def call(data: bytes, text: str = "3") -> TaskRow:
+    return replace(call_row(data=data), params=(text,))
+
+
+def return_all(kit: Kit, *values: Value) -> None:
+    pilot = kit.pilot()
+    claimed = kit.claim(pilot)
+    results = [replace(result(task), value=value) for task, value in zip(claimed, values, strict=True)]
+    kit.store.call(Finish(pilot, tuple(results)))
+
+
+def test_known_call_has_the_value_of_the_earlier_one(kit: Kit) -> None:
+    calls(kit, call(b"a"), call(b"b"), memo=False)
+    return_all(kit, Value(b"A"), Value(b"B"))
+    new = calls(kit, call(b"c"), call(b"b"), call(b"a"))  # which look the same
+    assert states(kit, *new) == [TaskState.READY, TaskState.DONE, TaskState.DONE]
+    returned = kit.store.call(GetReturned(tuple(map(TaskId, new)))).rows
+    assert [(row.task, row.value and row.value.data) for row in returned] == [(new[1], b"B"), (new[2], b"A")]
+    assert kit.store.call(GetCampaigns(id=CampaignId(2))).campaigns[0].known == 2
+    assert kit.store.call(CheckStore()).problems == ()
+
+
+@pytest.mark.parametrize("other", [{"code": CODE_2}, {"setup": CODE_2}, {"python": "/other/python"}])
+def test_call_of_another_function_is_not_known(kit: Kit, other: dict[str, Any]) -> None:
+    put(kit.store, b"c0de 2")
+    calls(kit, call(b"a"), memo=False)
+    return_all(kit, Value(b"A"))
+    assert states(kit, *calls(kit, call(b"a"), **other)) == [TaskState.READY]
+
+
+def test_function_is_known_by_what_it_does_rather_than_by_its_pickle(kit: Kit) -> None:
+    put(kit.store, b"c0de 2")
+    calls(kit, call(b"a"), memo=False, identity="does this")
+    return_all(kit, Value(b"A"))
+    assert states(kit, *calls(kit, call(b"a"), identity="does this", code=CODE_2)) == [TaskState.DONE]
+    assert states(kit, *calls(kit, call(b"a"), identity="does that")) == [TaskState.READY]
+
+
+def test_large_value_stays_when_the_earlier_campaign_is_deleted(kit: Kit) -> None:
+    calls(kit, call(b"a"), memo=False)
+    value = Value(digest=put(kit.store, b"large"), size=5)
+    return_all(kit, value)
+    (new,) = calls(kit, call(b"a"))
+    kit.store.call(DeleteCampaign(uuid4().hex, CampaignId(1)))
+    assert kit.store.call(CheckStore()).problems == ()
+    assert kit.store.call(GetReturned((TaskId(new),))).rows[0].value == value
+
+
+def test_call_whose_value_is_gone_is_not_known(kit: Kit) -> None:
+    calls(kit, call(b"a"), memo=False)
+    return_all(kit, Value(b"A"))
+    kit.store.call(DeleteCampaign(uuid4().hex, CampaignId(1), keep_results=True))
+    assert states(kit, *calls(kit, call(b"a"))) == [TaskState.READY]

@@ -56,6 +56,10 @@ class Point:
     __hash__ = object.__hash__
 
 
+def scaled(point: Point) -> Point:
+    return Point(2 * point.x)  # type: ignore[operator]
+
+
 def wait_for(path: Path) -> str:
     until = time.monotonic() + LIMIT_S
     while not path.exists():
@@ -95,6 +99,18 @@ def test_results_as_they_come(session: Session, tmp_path: Path) -> None:
     assert next(found) == "second"
     (tmp_path / "first").touch()
     assert list(found) == ["first"]
+
+
+def test_known_calls_are_not_made_again(session: Session, tmp_path: Path) -> None:
+    (tmp_path / "table").write_text("1")
+    watch = [str(tmp_path / "table")]
+    options: dict[str, Any] = {"memo": True, "watch": watch, **FEW}
+    assert list(session.map(scaled, map(Point, (3, 4)), **options)) == [Point(6), Point(8)]
+    assert list(session.map(scaled, map(Point, (4, 3, 5)), **options)) == [Point(8), Point(6), Point(10)]
+    assert session.campaigns()[0].known == 2
+    (tmp_path / "table").write_text("2")
+    list(session.map(scaled, map(Point, (3, 4)), **options))
+    assert session.campaigns()[0].known == 0
 
 
 def test_exceptions(session: Session) -> None:

@@ -151,6 +151,29 @@ def test_worker_that_dies(user: User) -> None:
     assert "task 1 (die(1)) FAILED: its worker ended with exit code 3" in done.err
 
 
+def test_known_calls_are_not_made_again(user: User) -> None:
+    user.file("data.txt", "1")
+    words = ("map", "work:simulate", "--memo", "--watch", "data.txt", ":::")
+    user.cli(*words, "1", "2")
+    done = user.cli(*words, "2", "3", "1.0")
+    assert sorted(record["value"]["energy"] for record in done.records) == [2.0, 4, 6]
+    assert "1 of 3 are known: their results are those of earlier tasks" in done.err
+    user.file("data.txt", "2")
+    assert "known" not in user.cli(*words, "2").err
+    user.file("work.py", WORK.replace("import time", "import time\n# moved"))
+    assert "known" in user.cli(*words, "2").err
+    user.file("work.py", WORK.replace("mass * 2", "mass * 3"))
+    changed = user.cli(*words, "2")
+    assert (changed.records[0]["value"]["energy"], "known" in changed.err) == (6, False)
+    assert "known" in user.cli(*words, "2").err
+
+
+def test_file_that_is_watched_must_be_there(user: User) -> None:
+    done = user.cli("map", "work:simulate", "--watch", "nowhere", ":::", "1", code=2)
+    assert "nowhere, whose content is watched, cannot be read" in done.err
+    assert user.cli("status", "--json").record["campaigns"] == []
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from pilotmtc.errors import PilotMTCError, UsageError
 from pilotmtc.executor.engine.ledger import BAD, CLOSED, Future, Ledger, Row, Target, end_all
@@ -25,12 +25,13 @@ from pilotmtc.executor.pickling.modules import ShippedModules
 from pilotmtc.executor.pickling.pickling import Blob, PickledCall, PickledFunction, Pickler
 from pilotmtc.executor.pickling.trust import check_account
 from pilotmtc.executor.texts import arguments, name_of, shown
-from pilotmtc.model import Campaign, CampaignId, Function, Pilot, PilotDescription
+from pilotmtc.model import Campaign, CampaignId, Function, Pilot, PilotDescription, Program, Template
 from pilotmtc.protocol.client.tasks import KnownCall
 from pilotmtc.protocol.client.watch import GetChanges
 from pilotmtc.session.link import StoreLink
 from pilotmtc.store.client.client import StoreClient
 from pilotmtc.store.client.connect import connect_store
+from pilotmtc.template.programs import directory_of
 
 if TYPE_CHECKING:
     from pilotmtc.executor.engine.earlier import EarlierCalls
@@ -62,6 +63,8 @@ class Plan(Struct, frozen=True):
         The interpreter of its workers; empty is that of the pilots.
     resume
         Go on with the campaign of that name.
+    memo
+        Take the results of the same calls that the store knows.
     progress
         Shows how far it is.
     """
@@ -71,6 +74,7 @@ class Plan(Struct, frozen=True):
     name: str
     pilot: PilotDescription
     resume: bool = False
+    memo: bool = False
     shared: bool = False
     python: str = ""
     ship: bool | Sequence[ModuleType | str] = True
@@ -93,9 +97,12 @@ class Engine:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.ledger = Ledger()
-        self._pickler = Pickler(self, ShippedModules(plan.ship), name=plan.name)
+        self._pickler = Pickler(self, ShippedModules(plan.ship), name=plan.name, memo=plan.memo)
         self._targets: dict[tuple[str, int], Target] = {}
         self._setup: Blob | None = None
+        self._setup_identity = ""
+        self._program: Program | None = None  # what was seen of the files that calls are watched for
+        self._watched: set[tuple[str, ...]] = set()
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []  # the first one, the sender, ends last
         self._campaign: CampaignId | None = None
@@ -120,8 +127,14 @@ class Engine:
         self, function: Callable[..., object] | PickledFunction, setup: CallSetup, args: Sequence[object],
         kwargs: dict[str, object], text: str | None = None,
     ) -> PilotFuture[Any]:  # fmt: skip
-        """Have a function called, and return the future of that."""
-        self._open()
+        """Have a function called, and return the future of that.
+
+        Raises
+        ------
+        UsageError
+            If a file that is to be watched cannot be read.
+        """
+        self._open(setup.template)
         words = arguments(args, kwargs) if text is None else text
         try:
             if isinstance(function, PickledFunction):
@@ -207,6 +220,8 @@ class Engine:
             if plan.initializer is not None:
                 if self._setup is None:
                     self._setup = self._pickler.alone((plan.initializer, plan.initargs))
+                    if plan.memo:
+                        self._setup_identity = self._pickler.meaning((plan.initializer, plan.initargs))
                 blobs.append(self._setup)
             made = Function(
                 function.name,
@@ -214,6 +229,7 @@ class Engine:
                 "" if self._setup is None else self._setup.digest,
                 plan.python,
                 sys.version_info[:2],
+                identity=function.identity + self._setup_identity,
             )
             target = Target(setup.template_of(made), setup, tuple(blobs))
             self._targets[function.blob.digest, id(setup)] = target  # which keeps the set-up, and so its id
@@ -236,20 +252,44 @@ class Engine:
 
     # -- the life of the threads ------------------------------------------------------------------------------
 
-    def _open(self) -> "_Store":
-        """Return the connection to the store; make it, and start the sender, if that has not been done."""
+    def _open(self, template: Template | None = None) -> "_Store":
+        """Return the connection to the store; make it, and start the sender, if that has not been done.
+
+        Parameters
+        ----------
+        template
+            Of a call: have the files looked at that it is watched for, before anything is made in the store.
+        """
         if self.inherited:
             raise UsageError(_FORKED)
-        if self._store is None:
+        watch = template is not None and template.watch
+        if self._store is None or (watch and watch not in self._watched):
             with self._lock:
                 if self.ledger.closing:
                     raise RuntimeError(CLOSED)
                 if self._store is None:
                     client = connect_store(self.plan.url, patience_s=None)
                     link = StoreLink(client, self.plan.url)
+                    try:
+                        self._look_at(template, link)
+                    except BaseException:
+                        client.close()
+                        raise
                     self._store = _Store(client, link, Values(link, here=self.plan.here))
                     self._start("send", self._run)
+                else:
+                    self._look_at(template, self._store.link)
         return self._store
+
+    def _look_at(self, template: Template | None, link: StoreLink) -> None:
+        if template is None or not template.watch or template.watch in self._watched:
+            return
+        from pilotmtc.session.submit.programs import look
+
+        seen = look(link, [template], directory_of(template)).program
+        files = {} if self._program is None else self._program.files
+        self._program = structs.replace(self._program or seen, files=files | seen.files)
+        self._watched.add(template.watch)
 
     def _start(self, name: str, run: Callable[[], None]) -> threading.Thread:
         # Daemons: whoever interrupts the wait for them at the end of the program wants to leave.
@@ -285,7 +325,10 @@ class Engine:
         seq = first.result().seq
         if not plan.here:
             check_account(link)
-        sender = Sender(link, ledger, store.values, name=plan.name, shared=plan.shared)
+        sender = Sender(
+            link, ledger, store.values, name=plan.name, shared=plan.shared, memo=plan.memo,
+            program=lambda: self._program,
+        )  # fmt: skip
         campaign = sender.resume() if plan.resume else None
         if campaign is None:
             campaign = sender.begin()

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from pilotmtc.errors import ConfigError, PilotMTCError, SchemaMismatch, StoreError, UsageError
 from pilotmtc.executor.engine.ledger import Ledger, Row, Target, end_all
 from pilotmtc.executor.engine.values import Values
-from pilotmtc.model import After, Call, CampaignId, TaskId, TaskRow
+from pilotmtc.model import After, Call, CampaignId, Program, TaskId, TaskRow
 from pilotmtc.protocol.base import Request
 from pilotmtc.protocol.client.campaigns import CALLS, GetCampaigns, ReopenCampaign, ShareCampaign, Submit
 from pilotmtc.protocol.client.tasks import Cancel, Retry
@@ -25,14 +25,28 @@ _LAST_S = 10.0
 
 
 class Sender:
-    """Sends the calls of one pool, which become one campaign; `run` is for a thread of its own."""
+    """Sends the calls of one pool, which become one campaign; `run` is for a thread of its own.
 
-    def __init__(self, link: StoreLink, ledger: Ledger, values: Values, *, name: str, shared: bool) -> None:
+    Parameters
+    ----------
+    memo
+        Have the store take the results of the same calls that it knows.
+    program
+        Returns what was seen of the files that the calls are watched for.
+    """
+
+    def __init__(
+        self, link: StoreLink, ledger: Ledger, values: Values, *, name: str, shared: bool, memo: bool,
+        program: Callable[[], Program | None],
+    ) -> None:  # fmt: skip
         self._link = link
         self._ledger = ledger
         self._values = values
         self._name = name
         self._shared = shared
+        self._memo = memo
+        self._program = program
+        self._told: Program | None = None
         self._key = f"{CALLS}{new_key()}"
         self._offset = 0
         self._campaign: CampaignId | None = None
@@ -133,6 +147,8 @@ class Sender:
             time.sleep(_AGAIN_S)
 
     def _message(self, rows: Sequence[Row]) -> Submit:
+        program = self._program()
+        news, self._told = None if program is self._told else program, program
         targets: dict[int, tuple[int, Target]] = {}
         found = []
         for row in rows:
@@ -153,4 +169,6 @@ class Sender:
             resources=tuple([target.setup.resources for _, target in targets.values()]),
             rows=tuple(found),
             own_pilots=not self._shared,
+            program=news,
+            memo=self._memo,
         )

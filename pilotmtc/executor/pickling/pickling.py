@@ -32,6 +32,7 @@ _SCALARS = frozenset({int, float, complex, bool, str, bytes, type(None)})
 _LISTS = frozenset({tuple, list, set, frozenset})
 _STAND_IN = print  # where something of its kind must be in a pickle that is only compared
 _NO_FILE = ("<dynamic-code>",)  # what cloudpickle has instead of a file's name
+_NOTES = frozenset({"__slotnames__", "__firstlineno__", "__static_attributes__"})  # that Python makes in classes
 _MADE = 6  # parts of how cloudpickle reduces a function by value
 _PROGRAM = uuid.uuid4().hex  # tells this program from others
 _LOOKED_AT = 100  # values among arguments; more are left to cloudpickle, which is as fast with many
@@ -74,11 +75,14 @@ class PickledFunction(Struct, frozen=True):
         What to call it.
     fixed
         Whether the name tells it from others: it is not made anew while the program runs, and holds nothing.
+    identity
+        By what another program knows it again, if that is wanted.
     """
 
     name: str
     blob: Blob
     fixed: bool
+    identity: str = ""
 
 
 class _Known(NamedTuple):
@@ -94,11 +98,14 @@ class Pickler:
     ----------
     name
         The pool's, if it has one: calls are then known again by another program.
+    memo
+        They are by one of another name as well, if their functions do the same.
     """
 
-    def __init__(self, pool: Pool, modules: ShippedModules, *, name: str = "") -> None:
+    def __init__(self, pool: Pool, modules: ShippedModules, *, name: str = "", memo: bool = False) -> None:
         self._pool = pool
-        self._known_again = bool(name)
+        self._known_again = bool(name) or memo
+        self._memo = memo
         self._key = name or _PROGRAM
         self._modules = modules
         self._known: dict[int, _Known] = {}
@@ -121,7 +128,8 @@ class Pickler:
         ):
             return known.pickled
         snapshot = Snapshot(function, self._modules.travels)  # before it is pickled: a change meanwhile is seen later
-        pickled = PickledFunction(name_of(function), self.alone(function), _is_fixed(function))
+        same = self.meaning(function) if self._memo else ""
+        pickled = PickledFunction(name_of(function), self.alone(function), _is_fixed(function), same)
         if isinstance(function, _KEPT):
             key, table = id(function), self._known
             with self._lock:
@@ -135,6 +143,10 @@ class Pickler:
         parts = dump_value(value, dumps)
         sources = needed.read()
         return _blob(dump_value(WithSources(sources, value), dumps) if sources else parts)
+
+    def meaning(self, value: object) -> str:
+        """Return by what another program knows functions again that do the same; see `alone`."""
+        return digest_of(dump_value(value, functools.partial(self._dumps, kind=_Kind.MEANING)))
 
     def call(self, args: Sequence[object], kwargs: dict[str, object]) -> PickledCall:
         """Return the arguments of a call."""
@@ -168,7 +180,7 @@ class Pickler:
     def _dumps(self, value: object, *, kind: "_Kind", **more: Any) -> bytes:
         with self._modules.by_value():
             file = io.BytesIO()
-            _kinds()[kind](file, self._key, self._modules, **more).dump(value)
+            _kinds()[kind](file, "" if kind is _Kind.MEANING else self._key, self._modules, **more).dump(value)
         return file.getvalue()
 
     def _with_references(self, value: object) -> PickledCall:
@@ -220,6 +232,17 @@ def _text_of(code: types.CodeType) -> str:
     return repr((code.co_code, code.co_names, consts))
 
 
+def _anywhere(code: types.CodeType) -> types.CodeType:
+    """Return code without the place in which it was written; it is only to be compared."""
+    consts = tuple([_in_order(const) for const in code.co_consts])
+    return code.replace(co_filename="", co_firstlineno=1, co_linetable=b"", co_consts=consts)
+
+
+def _in_order(value: Any) -> Any:
+    """Return what stands for a set, whose order is another in each program; or the value."""
+    return ("set", *sorted(map(repr, value))) if type(value) in {set, frozenset} else value
+
+
 def _is_fixed(function: object) -> bool:
     if isinstance(function, Cache):
         return _is_fixed(function.__wrapped__)
@@ -255,6 +278,7 @@ class _Kind(enum.Enum):
     VALUES = 0
     WITH_REFERENCES = 1
     FUNCTIONS = 2
+    MEANING = 3
 
 
 @functools.cache
@@ -333,7 +357,32 @@ def _kinds() -> dict[_Kind, Any]:
         def by_value(self, found: types.FunctionType) -> None:
             self._needed.add(found)
 
-    return {_Kind.VALUES: Pickler, _Kind.WITH_REFERENCES: ReferencePickler, _Kind.FUNCTIONS: FunctionPickler}
+    class MeaningPickler(Pickler):
+        """Leaves out where code is written, what Python notes in classes, and the numbers that tell these apart."""
+
+        dispatch_table = collections.ChainMap(
+            {types.CodeType: lambda code: reduce_code(_anywhere(code))},
+            OF_FUNCTIONS,
+            *Pickler.dispatch_table.maps,
+        )
+
+        def reducer_override(self, found: object) -> Any:
+            made = super().reducer_override(found)
+            number = (
+                cloudpickle.cloudpickle._DYNAMIC_CLASS_TRACKER_BY_CLASS.get(found) if isinstance(found, type) else ""
+            )
+            if not number or not isinstance(made, tuple):
+                return made
+            make, args, (state, slots), *rest = made
+            kept = {name: _in_order(value) for name, value in state.items() if name not in _NOTES}
+            return make, tuple(["" if word is number else word for word in args]), (kept, slots), *rest
+
+    return {
+        _Kind.VALUES: Pickler,
+        _Kind.WITH_REFERENCES: ReferencePickler,
+        _Kind.FUNCTIONS: FunctionPickler,
+        _Kind.MEANING: MeaningPickler,
+    }
 
 
 def _blob(parts: Sequence[Bytes]) -> Blob:

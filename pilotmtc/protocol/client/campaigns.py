@@ -47,7 +47,7 @@ class Submit(Request[Submitted], frozen=True, tag="submit"):
     program
         What was seen of the programs of new templates; None: nothing new.
     memo
-        Take commands as DONE, with the result of an earlier task, if one has run the same.
+        Take tasks as DONE, with the result of an earlier one, if it has run the same.
     start_rate, after
         As in `SetStartRate` and `SetAfterCampaigns`. The first message decides.
     """

@@ -181,13 +181,15 @@ def get_calls(tx: Transaction, request: GetCalls) -> KnownCalls:
     for task, state, template, body in tx.execute(_KNOWN, (begin, end, request.campaign)):
         function, call = tx.caches.templates.get(template).function, _decode(body)
         if function is not None:
-            args = call.identity or _digest_of(call.args)
+            args = identity_of(call)
             found.append(KnownCall(task, TASK_STATES[state], function.name, function.code, args, call.inputs))
     return KnownCalls(tuple(found), end if end < last else 0)
 
 
-def _digest_of(value: Value) -> bytes:
-    return bytes.fromhex(value.digest) if value.digest else sha256(value.data).digest()
+def identity_of(call: Call) -> bytes:
+    """Return by what the arguments of a call are known again."""
+    args = call.args
+    return call.identity or (bytes.fromhex(args.digest) if args.digest else sha256(args.data).digest())
 
 
 def returned(tx: Transaction, key: int, campaign: int, result: Result) -> tuple[Result, Row | None]:

@@ -4,6 +4,7 @@ import functools
 import gc
 import inspect
 import io
+import os
 import pickle
 import subprocess
 import sys
@@ -553,3 +554,39 @@ def test_pieces_are_the_whole(parts: list[bytes], offset: int) -> None:
         assert begin == at
         at += len(data)
         assert len(data) == 7 or at == len(whole)
+
+
+MEANING = """
+import sys
+from pathlib import Path
+from pilotmtc.executor.pickling.modules import ShippedModules
+from pilotmtc.executor.pickling.pickling import Pickler
+
+sys.path.insert(0, sys.argv[1])
+import known_again
+print(Pickler(None, ShippedModules(True), name=sys.argv[2], memo=True).function(known_again.work).identity)
+"""
+SOURCE = """
+class Point:
+    names = {"alpha", "beta"}
+    def __init__(self, x):
+        self.x = x
+
+def work(x):
+    return Point(scale(x))
+
+def scale(x):
+    return 2 * x if x in {"a", "b", "c"} else x
+"""
+
+
+def test_function_is_known_again_by_other_programs_while_it_does_the_same(tmp_path: Path) -> None:
+    def meaning(text: str, name: str, seed: str) -> str:
+        (tmp_path / "known_again.py").write_text(text)
+        words = [sys.executable, "-B", "-c", MEANING, str(tmp_path), name]
+        return subprocess.check_output(words, text=True, env={**os.environ, "PYTHONHASHSEED": seed}, timeout=60)
+
+    first = meaning(SOURCE, "a", "1")
+    assert meaning(f"# moved{SOURCE}\nanother = 1\n", "b", "2") == first
+    assert meaning(SOURCE.replace("2 * x", "3 * x"), "a", "1") != first
+    assert meaning(SOURCE.replace("self.x = x", "self.y = x"), "a", "1") != first

@@ -21,10 +21,12 @@ from pilotmtc.cli.options.pilots import SCHEDULER_NAMES, own_pilot, own_pilot_op
 from pilotmtc.cli.options.tasks import (
     after_options,
     limit_options,
+    memo_option,
     need_options,
     take_options,
     take_sources,
     value_options,
+    watch_option,
 )
 from pilotmtc.cli.options.types import Assignment
 from pilotmtc.cli.output.files import new_file
@@ -65,6 +67,7 @@ class _Map(Helpful):
     "--env", "env", multiple=True, metavar="NAME=VALUE", type=Assignment("variable"),
     help="Environment variable of the workers.",
 )  # fmt: skip
+@watch_option
 @click.option("--cwd", type=click.Path(), metavar="DIR", help="Directory of the workers  [default: the current one]")
 @click.option("--name", metavar="NAME", help="Name of the campaign  [default: MODULE:FUNCTION]")
 @click.option("--task-name", metavar="NAME", help="Name of the tasks.")
@@ -83,6 +86,7 @@ class _Map(Helpful):
     "--resume", is_flag=True,
     help="Go on with the newest campaign of that name: calls that have returned are not made again.",
 )  # fmt: skip
+@memo_option
 @click.option("-k", "--keep-order", is_flag=True, help="Print results in the order of the rows.")
 @click.option("--pickle", "pickle_file", type=click.Path(), metavar="FILE", help="Also write all results to this file.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress, and nothing at the end if all went well.")
@@ -120,6 +124,7 @@ def map(function: str, lists: tuple[str, ...], **options: Any) -> int:  # noqa: 
     calls = calls_of(rows, taken, as_text=options.pop("as_text"))
     plan_as_json: bool = options.pop("plan_as_json")
     if options.pop("dry_run"):
+        options.pop("memo")
         _put_plan(function, calls, options, plan_as_json=plan_as_json)
         return 0
     with contextlib.ExitStack() as stack:
@@ -179,6 +184,7 @@ def _pool(options: dict[str, Any], name: str) -> "PilotExecutor":
             site=site_word(),
             name=name,
             resume=options.pop("resume"),
+            memo=options.pop("memo"),
             pilots="any" if options.pop("any_pilot") else "own",
             python=options.pop("python"),
             ship=list(ship) or None,

@@ -19,6 +19,7 @@ from pilotmtc.cli.interrupts import Stops
 from pilotmtc.cli.output import streams
 from pilotmtc.cli.output.values import as_json
 from pilotmtc.errors import PilotMTCError, TaskFailed, UsageError
+from pilotmtc.text.campaigns import known_words
 from pilotmtc.text.numbers import count
 from pilotmtc.text.plain import plain
 from pilotmtc.text.progress import Progress, Tally
@@ -198,6 +199,10 @@ class MapPrinter:
             return EXIT_TERMINATED if self._stops.terminated else EXIT_INTERRUPTED
         if not self._quiet or tally.bad:
             streams.tell(f"{begin}: {tally.words()} in {took}")
+        if not self._quiet and self._pool.campaign is not None:
+            campaign = self._session.campaign(self._pool.campaign)
+            if campaign.known:
+                streams.tell(known_words(campaign))
         if tally.failed:
             streams.tell(f"to make {count(tally.failed, 'failed call')} again{self._again}")
         if self._broken:
