@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from pilotmtc.errors import UsageError
-from pilotmtc.model import Campaign, Task, TaskId
+from pilotmtc.model import Campaign, CampaignId, Task, TaskId
 from pilotmtc.protocol.client.campaigns import GetCampaigns
 from pilotmtc.protocol.client.tasks import Explain, GetTail, GetWords, Output, Tail, TaskDetail, Tasks
 from pilotmtc.protocol.client.watch import GetOverview, MarkSeen, Overview
@@ -28,6 +28,7 @@ from pilotmtc.states import TaskState
 if TYPE_CHECKING:
     from pilotmtc.report.plan import Plan
     from pilotmtc.report.report import Report
+    from pilotmtc.session.look.campaign import CampaignView
     from pilotmtc.session.look.plan import PlanOptions
 
 _PAGE = 1000
@@ -52,6 +53,18 @@ class Queries:
             If there is none, or if several have the name.
         """
         return get_campaign(self._link, campaign)
+
+    def campaign_view(self, campaign: int) -> "CampaignView":
+        """Return what is seen of a campaign from near: what runs, what has ended last, how long its tasks take.
+
+        Raises
+        ------
+        UsageError
+            If there is none of that number.
+        """
+        from pilotmtc.session.look.campaign import read_campaign  # most sessions need none
+
+        return read_campaign(self._link, CampaignId(whole_number("campaign", campaign)))
 
     def campaigns_named(self, *campaigns: int | str) -> tuple[Campaign, ...]:
         """Return campaigns, given by numbers or by names, which may contain ``*`` and ``?``; each only once.

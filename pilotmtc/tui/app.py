@@ -20,6 +20,7 @@ from pilotmtc.tui.base import Base, start_work
 from pilotmtc.tui.gateway import Answers, Gateway
 from pilotmtc.tui.pager import pager_command, run_pager
 from pilotmtc.tui.program import Program
+from pilotmtc.tui.screens.campaign import CampaignScreen
 from pilotmtc.tui.screens.overview import OverviewScreen
 from pilotmtc.tui.screens.pilot import PilotScreen
 from pilotmtc.tui.screens.report import ReportScreen
@@ -203,6 +204,10 @@ class MtcApp(Program):
         """Show one pilot."""
         self.push_screen(PilotScreen(pilot))
 
+    def open_campaign(self, campaign: int) -> None:
+        """Show one campaign."""
+        self.push_screen(CampaignScreen(campaign))
+
     def open_report(self, campaign: int) -> None:
         """Show the report on one campaign."""
         self.push_screen(ReportScreen(campaign))
@@ -248,7 +253,7 @@ class MtcApp(Program):
             case "tasks":
                 self.open_tasks(command.text)
             case "campaign":
-                self.open_tasks(f"campaign:{command.number}")
+                self.open_campaign(command.number)
             case "pilot":
                 self.open_pilot(command.number)
             case "overview":

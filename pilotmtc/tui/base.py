@@ -135,6 +135,14 @@ class Base(Screen[None]):
         for bar in self.query(StatusBar):
             bar.show(gateway.url, self.mtc.trouble or gateway.trouble, age_s, self.place)
 
+    def set_clock(self) -> bool:
+        """Tell the board its age; return whether its time has advanced."""
+        heard = self.mtc.heard_at
+        if heard is None or (age_s := monotonic() - heard) >= _STALE_S:
+            return False  # the connection has gone: ages stop growing
+        self.board.age_s = float(round(age_s))  # less than a second is not visible
+        return True
+
     def tell_if_cut(self) -> None:
         """If there is no connection, tell the user that the action has to wait."""
         if self.mtc.gateway.trouble:

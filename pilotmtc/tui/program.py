@@ -43,6 +43,10 @@ class Program(OrderedKeys):
         """Show one pilot."""
 
     @abstractmethod
+    def open_campaign(self, campaign: int) -> None:
+        """Show one campaign."""
+
+    @abstractmethod
     def open_report(self, campaign: int) -> None:
         """Show the report on one campaign."""
 

@@ -26,7 +26,6 @@ def still(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("textual.constants.TEXTUAL_ANIMATIONS", "none")
     monkeypatch.setattr(Input.cursor_blink, "_default", False)
     monkeypatch.setattr("pilotmtc.tui.base.monotonic", lambda: 0.0)
-    monkeypatch.setattr("pilotmtc.tui.screens.overview.monotonic", lambda: 0.0)
     for module in ("app", "screens.task_list"):
         monkeypatch.setattr(f"pilotmtc.tui.{module}.time", SimpleNamespace(monotonic=lambda: 0.0, time=lambda: NOW))
     clock = SimpleNamespace(localtime=lambda at=NOW: time.gmtime(at), strftime=time.strftime)

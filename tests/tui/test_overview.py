@@ -168,7 +168,7 @@ def test_time_goes_on_while_there_is_no_news_but_not_without_a_link(monkeypatch:
     async def main() -> None:
         nonlocal later_s
         app = quiet_app(running())
-        monkeypatch.setattr("pilotmtc.tui.screens.overview.monotonic", lambda: (app.heard_at or 0.0) + later_s)
+        monkeypatch.setattr("pilotmtc.tui.base.monotonic", lambda: (app.heard_at or 0.0) + later_s)
         async with app.run_test(size=(120, 40)) as pilot:
             screen = Driver(app, pilot)
             await screen.see("1h00m", "waits in the queue of boulder for 10m00s", "4h")

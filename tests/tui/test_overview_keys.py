@@ -19,6 +19,7 @@ from pilotmtc.protocol.client.watch import GetOverview, Overview
 from pilotmtc.protocol.records import FailureGroup
 from pilotmtc.states import Cause
 from pilotmtc.tui.app import MtcApp
+from pilotmtc.tui.screens.campaign import CampaignScreen
 from pilotmtc.tui.screens.overview import OverviewScreen
 from pilotmtc.tui.screens.tasks import TasksScreen
 from pilotmtc.tui.widgets.cells import parts_bar, shares
@@ -199,6 +200,9 @@ def test_commands_and_keys_lead_to_every_screen_and_back() -> None:
     async def script(screen: Driver, app: MtcApp) -> None:
         await screen.see("higgs")
         await screen.press("colon", *"c higgs", "enter")
+        await screen.see("campaign 1  higgs mass scan", "512,345 of 1,000,000 over", "31 tasks/s  ends in")
+        await screen.see(" to ", "median", "Running now", "Ended last", "over its time limit")
+        await screen.press("t")
         await screen.see("tasks campaign:1")
         await screen.press("colon", *"fly", "enter")
         await screen.see("'fly' is no command")
@@ -207,8 +211,12 @@ def test_commands_and_keys_lead_to_every_screen_and_back() -> None:
         await screen.press("slash", *"mass", "escape", "q")
         await screen.until(lambda: isinstance(app.screen, OverviewScreen))
         screen.table("campaigns").focus()
-        await screen.press("l")
+        await screen.press("t")
         await screen.until(lambda: isinstance(app.screen, TasksScreen) and bool(screen.table("tasks").keys))
+        await screen.press("h")
+        await screen.until(lambda: isinstance(app.screen, OverviewScreen))
+        await screen.press("l")
+        await screen.until(lambda: isinstance(app.screen, CampaignScreen))
         await screen.press("h")
         await screen.until(lambda: isinstance(app.screen, OverviewScreen))
 

@@ -1,8 +1,6 @@
 """The overview: pilots, campaigns, what needs attention, and the recent past."""
 
 from collections.abc import Mapping
-from functools import partial
-from time import monotonic
 
 from rich.text import Text
 from textual.app import ComposeResult
@@ -19,8 +17,19 @@ from pilotmtc.states import PILOT_FINAL, TASK_FINAL, TaskState
 from pilotmtc.text.campaigns import marks_of
 from pilotmtc.text.numbers import count, rate, span
 from pilotmtc.tui.actions import pilots
-from pilotmtc.tui.actions.tasks import CANCEL, RETRY, Operation, TaskActions
-from pilotmtc.tui.widgets.cells import TASK_MARKS, bar, has_colours, parts_bar, pilot_state, right, style
+from pilotmtc.tui.actions.campaigns import CampaignActions
+from pilotmtc.tui.widgets.cells import (
+    TASK_COLOURS,
+    TASK_MARKS,
+    TASK_ORDER,
+    bar,
+    campaign_bar,
+    has_colours,
+    parts_bar,
+    pilot_state,
+    right,
+    style,
+)
 from pilotmtc.tui.widgets.plots import RecentPast
 from pilotmtc.tui.widgets.tables.live_first import campaigns_first, is_over, is_running, pilots_first
 from pilotmtc.tui.widgets.tables.notice_table import LINES, NoticeTable
@@ -29,16 +38,6 @@ from pilotmtc.tui.widgets.tables.table import Cell, Table
 _TALL = 36  # from this number of lines on, there is room for the plots
 _BAR = 10
 _TICK_S = 5.0  # between two updates of ages without news
-_STOP_S = 30.0  # older data means that the connection has gone: ages stop growing
-_SHOWN = (
-    TaskState.DONE, TaskState.FAILED, TaskState.CANCELED, TaskState.SKIPPED, TaskState.RUNNING, TaskState.CLAIMED,
-    TaskState.READY, TaskState.WAITING,
-)  # fmt: skip
-_COLOURS = {
-    TaskState.DONE: "green", TaskState.FAILED: "red", TaskState.CANCELED: "yellow", TaskState.SKIPPED: "yellow",
-    TaskState.RUNNING: "cyan", TaskState.CLAIMED: "blue", TaskState.READY: "bright_black",
-    TaskState.WAITING: "bright_black",
-}  # fmt: skip
 
 
 class PilotTable(Table):
@@ -55,6 +54,7 @@ class CampaignTable(Table):
     """The campaigns, with the keys for the one under the cursor."""
 
     BINDINGS = [
+        Binding("t", "screen.campaign_tasks", "Its tasks"),
         Binding("c", "screen.cancel_campaign", "Cancel campaign"),
         Binding("r", "screen.retry_campaign", "Retry failed"),
         Binding("s", "screen.report", "Report"),
@@ -62,19 +62,21 @@ class CampaignTable(Table):
     ]
 
 
-class OverviewScreen(TaskActions, inherit_bindings=False):
+class OverviewScreen(CampaignActions, inherit_bindings=False):
     """The first screen: an overview of the store."""
 
     PLACE = "overview"
     HELP = """
     # Overview
 
-    **Enter** opens what the cursor is on: a pilot, the tasks of a campaign, what needs attention.
+    **Enter** opens what the cursor is on: a pilot, a campaign, what needs attention. **t** shows the tasks of the
+    campaign under the cursor, if the campaigns have the focus, or else all tasks, as **T** always does.
     **Tab** goes from table to table. What is live comes first; **z** shows in the table with the focus what has ended.
     **a** marks what needs attention as seen: it is folded away until there is more of it.
     """
     BINDINGS = [
         Binding("t", "tasks", "Tasks"),
+        Binding("T", "tasks", "All tasks", show=False),
         Binding("p", "submit", "New pilot"),
         Binding("z", "fold", "Ended too", show=False),
         Binding("slash", "find", "Find tasks", key_display="/", show=False),
@@ -112,7 +114,7 @@ class OverviewScreen(TaskActions, inherit_bindings=False):
 
     def on_screen_resume(self) -> None:
         """Update the clock after time in the background; `Base` draws."""
-        self._set_clock()
+        self.set_clock()
 
     def on_resize(self, event: Resize) -> None:
         """Show the plots if there is room."""
@@ -130,17 +132,9 @@ class OverviewScreen(TaskActions, inherit_bindings=False):
 
     def _tick(self) -> None:
         """Update ages, remaining times and paces; counts and plots stay the same."""
-        if self.is_current and self._drawable and self._set_clock():
+        if self.is_current and self._drawable and self.set_clock():
             self._show_tables()
             self._show_totals()
-
-    def _set_clock(self) -> bool:
-        """Tell the board its age; return whether its time has advanced."""
-        heard = self.mtc.heard_at
-        if heard is None or (age_s := monotonic() - heard) >= _STOP_S:
-            return False
-        self.board.age_s = float(round(age_s))  # less than a second is not visible
-        return True
 
     def _show_tables(self) -> None:
         board = self.board
@@ -228,7 +222,7 @@ class OverviewScreen(TaskActions, inherit_bindings=False):
             case "pilots":
                 self.mtc.open_pilot(int(key))
             case "campaigns":
-                self.mtc.open_tasks(f"campaign:{key}")
+                self.mtc.open_campaign(int(key))
             case _:
                 self._open_notice(self.query_one(NoticeTable).notices[key])
 
@@ -258,39 +252,12 @@ class OverviewScreen(TaskActions, inherit_bindings=False):
         """Put the pilot under the cursor on hold, or release it."""
         pilots.hold(self, self._current)
 
-    def action_hold_campaign(self) -> None:
-        """Put the campaign under the cursor on hold, or release it."""
-        if (key := self._campaign_key()) is not None and (campaign := self.board.campaigns.get(int(key))) is not None:
-            self.begin(partial(self._hold, campaign), "hold")
-
-    async def _hold(self, campaign: Campaign) -> None:
-        hold, id_ = not campaign.on_hold, campaign.id
-        self.tell_if_cut()
-        await self.mtc.gateway.do(lambda session: session.hold(id_) if hold else session.release(id_))
-        self.notify(f"Campaign {id_} is {'on hold: no pilot takes more of its tasks' if hold else 'released'}.")
-
-    def action_cancel_campaign(self) -> None:
-        """Cancel the tasks of the campaign under the cursor."""
-        self._of_campaign(CANCEL)
-
-    def action_retry_campaign(self) -> None:
-        """Run the failed tasks of the campaign under the cursor again."""
-        self._of_campaign(RETRY)
-
-    def action_report(self) -> None:
-        """Show the report on the campaign under the cursor."""
-        if (key := self._campaign_key()) is not None:
-            self.mtc.open_report(int(key))
-
-    def _of_campaign(self, operation: Operation) -> None:
-        if (key := self._campaign_key()) is not None:
-            self._begin_operation(operation, f"campaign:{key}")
-
-    def _campaign_key(self) -> str | None:
+    def campaign_key(self) -> int | None:
+        """Return the campaign under the cursor."""
         key = self.query_one("#campaigns", Table).current
         if key is None:
             self.notify("There is no campaign under the cursor.", severity="warning")
-        return key
+        return None if key is None else int(key)
 
     @property
     def _current(self) -> Pilot | None:
@@ -299,7 +266,7 @@ class OverviewScreen(TaskActions, inherit_bindings=False):
 
     def _show_totals(self) -> None:
         board = self.board
-        counts = [(state, board.tasks.get(state, 0)) for state in _SHOWN]
+        counts = [(state, board.tasks.get(state, 0)) for state in TASK_ORDER]
         total = sum(n for _, n in counts)
         busy, cores = board.cores
         line = Text()
@@ -312,7 +279,7 @@ class OverviewScreen(TaskActions, inherit_bindings=False):
         width = max(10, self.size.width - 2)
         share = f"cores {busy:,}/{cores:,} busy {bar(busy / cores if cores else 0.0, 20)}"
         second = Text(f"{share}  {rate(board.pace, 'tasks')}")
-        parts = parts_bar([(n, _COLOURS[state]) for state, n in counts], width)
+        parts = parts_bar([(n, TASK_COLOURS[state]) for state, n in counts], width)
         self.query_one("#totals", Static).update(
             Text("\n", no_wrap=True, overflow="ellipsis").join([line, parts, second])
         )
@@ -357,7 +324,7 @@ class OverviewScreen(TaskActions, inherit_bindings=False):
         total, over = campaign.received, sum(counts.get(state, 0) for state in TASK_FINAL)
         return (
             right(str(campaign.id)), Text(f"{campaign.name}{marks_of(campaign)}".lstrip()),
-            parts_bar([(counts.get(state, 0), _COLOURS[state]) for state in _SHOWN], 2 * _BAR if self.wide else _BAR),
+            campaign_bar(campaign, 2 * _BAR if self.wide else _BAR),
             right(f"{100 * over // total}%" if total else ""),
             right(f"{counts.get(TaskState.DONE, 0):,}"),
             right(f"{total:,}{'' if campaign.sealed else '+'}"),

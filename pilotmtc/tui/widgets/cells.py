@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
+from pilotmtc.model import Campaign
 from pilotmtc.states import PilotState, TaskState
 
 # A symbol beside each colour, because the screen must be readable without colours.
@@ -17,6 +18,16 @@ PILOT_MARKS = {
     PilotState.NEW: ("◌", "bright_black"), PilotState.PENDING: ("○", "yellow"), PilotState.ACTIVE: ("▶", "bold green"),
     PilotState.DRAINING: ("◔", "cyan"), PilotState.DONE: ("✓", "green"), PilotState.FAILED: ("✗", "bold red"),
     PilotState.CANCELED: ("⊘", "yellow"),
+}  # fmt: skip
+# In bars, from what is over to what has not begun.
+TASK_ORDER = (
+    TaskState.DONE, TaskState.FAILED, TaskState.CANCELED, TaskState.SKIPPED, TaskState.RUNNING, TaskState.CLAIMED,
+    TaskState.READY, TaskState.WAITING,
+)  # fmt: skip
+TASK_COLOURS = {
+    TaskState.DONE: "green", TaskState.FAILED: "red", TaskState.CANCELED: "yellow", TaskState.SKIPPED: "yellow",
+    TaskState.RUNNING: "cyan", TaskState.CLAIMED: "blue", TaskState.READY: "bright_black",
+    TaskState.WAITING: "bright_black",
 }  # fmt: skip
 # Parts of a bar if there are no colours.
 _GLYPHS = {"green": "█", "red": "X", "yellow": "▚", "cyan": "▓", "blue": "▒", "bright_black": "░"}
@@ -62,6 +73,11 @@ def parts_bar(parts: list[tuple[int, str]], width: int) -> Text:
     for (_, colour), cells in zip(parts, shares([count for count, _ in parts], width), strict=True):
         text.append(("█" if has_colours() else _GLYPHS[colour]) * cells, style=style(colour))
     return text
+
+
+def campaign_bar(campaign: Campaign, width: int) -> Text:
+    """Return a bar of a campaign's tasks by state."""
+    return parts_bar([(campaign.counts.get(state, 0), TASK_COLOURS[state]) for state in TASK_ORDER], width)
 
 
 def shares(counts: Sequence[int], width: int) -> list[int]:
