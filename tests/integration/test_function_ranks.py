@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,55 @@ def test_ranks_without_mpi_have_their_numbers(calls: Calls) -> None:
     assert rows[0].cause is Cause.LAUNCH_ERROR
     assert "gather=True needs MPI" in (rows[0].message or "")
     assert (rows[1].cause, type(calls.load(rows[1]))) == (Cause.EXIT, ZeroDivisionError)
+
+
+def die_on_one() -> None:
+    if os.environ["PILOTMTC_RANK"] == "1":
+        os._exit(3)
+
+
+def set_up_slowly_on_one() -> None:
+    if os.environ["PILOTMTC_RANK"] == "1":
+        time.sleep(600.0)
+
+
+def fail_to_set_up_one() -> None:
+    if os.environ["PILOTMTC_RANK"] == "1":
+        raise ValueError("no model")
+
+
+def ends_of_set_up(calls: Calls, python: str, env: dict[str, str]) -> None:
+    """Have ranks die and fail in the initializer, and say whether pools would be taken for broken."""
+    two: dict[str, Any] = {"resources": Resources(ranks=2), "python": python, "env": env}
+    (died,) = calls.submit(without_mpi, (1,), initializer=die_on_one, **two)
+    (failed,) = calls.submit(without_mpi, (2,), initializer=fail_to_set_up_one, **two)
+    calls.site.start(PilotDescription(cores=2, pin=False))
+    rows = calls.returned([died, failed])
+    assert [row.cause for row in rows] == [Cause.LAUNCH_ERROR] * 2, rows
+    said = "the initializer failed: a rank died in it 3 times in a row; the last time rank 1, and the call ended with"
+    assert (rows[0].message or "").startswith(said), rows[0].message
+    assert rows[1].message == "the initializer failed: ValueError: no model"
+    assert not [name for name in os.listdir(Path(calls.site.pilots[0].directory, "values")) if name.startswith(".")]
+
+
+def test_rank_that_dies_in_the_initializer_is_the_initializers_fault(calls: Calls) -> None:
+    ends_of_set_up(calls, "", RANKS)
+
+
+@pytest.mark.usefixtures("open_mpi")
+def test_rank_of_mpi_that_dies_in_the_initializer_is_the_initializers_fault(calls: Calls) -> None:
+    ends_of_set_up(calls, SYSTEM, MPIEXEC)
+
+
+def test_rank_that_dies_in_the_call_while_another_is_set_up_is_not(calls: Calls) -> None:
+    def die(_: int) -> None:
+        os._exit(4)
+
+    two = Resources(ranks=2)
+    (task,) = calls.submit(die, (1,), initializer=set_up_slowly_on_one, resources=two, env=RANKS)
+    calls.site.start(PilotDescription(cores=2, pin=False))
+    (row,) = calls.returned([task])
+    assert (row.cause, row.exit_code) == (Cause.EXIT, 4)
 
 
 @pytest.mark.usefixtures("open_mpi")

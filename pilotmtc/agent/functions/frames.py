@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 VALUES = "values"  # the directory, in that of the pilot, where workers find values, and leave large results
 FRAME_BYTES = 64 * 1024  # a socket's buffer has room for some of these
 
+IN_SETUP = ".setup."  # in the name of the mark of a rank that runs the initializer; its number follows
 SETUP_FAILED = "the initializer failed"  # so begins why a worker will never be ready
 
 # To a worker. The first byte says what a frame is.

@@ -7,6 +7,7 @@ from __future__ import annotations  # for Python 3.9
 
 import faulthandler
 import os
+import signal
 import time
 
 from pilotmtc.agent.functions import frames
@@ -67,7 +68,9 @@ def run(frame: str, end: str, directory: str, setup: str, version: str, mpi: str
     if gather and not mpi:
         trouble = "gather=True needs MPI, and the ranks are started without it: give pilots mpiexec or srun"
     rank = Rank(Values(directory), world, bool(gather))
-    refused = (trouble, b"") if trouble else rank.set_up(setup, version_of(version)) if setup else None
+    refused = (trouble, b"") if trouble else _set_up(rank, end, setup, version) if setup else None
+    if setup and refused is None and world is not None:
+        world.Barrier()  # so that no rank dies in the call while another one is set up: the node tells them apart
     began = time.monotonic()
     kept = None
     if refused is not None:
@@ -84,6 +87,24 @@ def run(frame: str, end: str, directory: str, setup: str, version: str, mpi: str
         if world is not None:
             world.Abort(_CANNOT)
         os._exit(_CANNOT)
+
+
+def _set_up(rank: Rank, end: str, setup: str, version: str) -> tuple[str, bytes] | None:
+    """Run the initializer; a mark beside the file `end` says to the node that this rank has died in it."""
+    mark = f"{end}{frames.IN_SETUP}{os.environ.get('PILOTMTC_RANK', '0')}"
+
+    def leave(number: int, _frame: object) -> None:  # another rank has ended, which ends this one
+        os.unlink(mark)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    open(mark, "wb").close()
+    refused = rank.set_up(setup, version_of(version))
+    os.unlink(mark)
+    if signal.getsignal(signal.SIGTERM) is leave:
+        signal.signal(signal.SIGTERM, before)
+    return refused
 
 
 def _world() -> tuple[Any, str]:
