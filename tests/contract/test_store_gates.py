@@ -9,9 +9,11 @@ from pilotmtc.model import After, Awaited, Campaign, CampaignId, Claimed, PilotI
 from pilotmtc.protocol.base import Changed
 from pilotmtc.protocol.client.campaigns import DeleteCampaign, GetCampaigns, SetAfterCampaigns, SetStartRate, Submit
 from pilotmtc.protocol.client.pilots import GetPilots, HoldPilot
-from pilotmtc.protocol.client.tasks import Explain, HoldTasks
+from pilotmtc.protocol.client.tasks import Explain, GetTasks, HoldTasks
+from pilotmtc.protocol.client.watch import GetOverview
 from pilotmtc.protocol.records import Filter
 from pilotmtc.session.look.explain import explain
+from pilotmtc.session.look.filter import parse_filter
 from pilotmtc.states import PilotState, TaskState
 from pilotmtc.store.sqlite import SqliteStore
 from tests.contract.storekit import ECHO, Kit, row
@@ -243,6 +245,9 @@ def test_no_pilot_takes_tasks_on_hold(kit: Kit) -> None:
     assert why(kit, 2) == ["it is on hold: no pilot takes it until it is released", "$ pilotmtc release --task 2"]
     assert ids(kit.claim(pilot)) == [4]
     kit.start(pilot, first)
+    for word, found in (("yes", [2, 3]), ("no", [1, 4])):
+        assert [task.id for task in kit.store.call(GetTasks(parse_filter(f"hold:{word}"))).tasks] == found
+    assert kit.store.call(GetOverview()).held == {1: 2}
     assert hold(kit, 2, 4, hold=False) == Changed(1, 1)
     assert not kit.task(2).on_hold
     assert ids(kit.claim(pilot)) == [2]

@@ -105,3 +105,16 @@ def test_run_halts_after_failures_and_goes_on_when_it_is_released(user: User) ->
     assert "on hold   until it is released, because of its failures\n" in user.cli("status", "2").out
     for wrong in ("0", "120%", "some", "-1"):
         assert "is neither a number of failures nor a part" in user.cli("run", "--halt", wrong, "true", code=2).err
+
+
+def test_tasks_on_hold_are_counted_apart_and_miss_no_pilot(user: User) -> None:
+    user.cli("submit", "--name", "scan", "true {}", ":::", "1", "2", "3")
+    user.cli("hold", "--task", "1", "--task", "3")
+    assert [one["id"] for one in user.cli("tasks", "--filter", "hold:yes", "--json").records] == [1, 3]
+    assert user.cli("tasks", "--filter", "hold:yes").out.count("READY, on hold") == 2
+    status = user.cli("status", "scan")
+    assert "on hold   2 tasks\n" in status.out
+    assert "no pilot is active" in status.err
+    user.cli("hold", "--task", "2")
+    assert "no pilot is active" not in user.cli("status", "scan").err
+    assert user.cli("explain", "1").out.startswith("task 1 is READY: it is on hold")

@@ -70,6 +70,8 @@ class Overview(Reply, frozen=True):
         All active pilots that have been silent for too long.
     seen
         What was marked with `MarkSeen`. None: as before.
+    held
+        How many READY tasks of a campaign are on hold by themselves, as far as has been counted.
     """
 
     seq: int
@@ -86,6 +88,7 @@ class Overview(Reply, frozen=True):
     looked_at: int = 0
     silent: tuple[PilotId, ...] = ()
     seen: dict[str, float] | None = None
+    held: dict[CampaignId, int] = {}
 
 
 class GetOverview(Request[Overview], frozen=True, tag="overview"):

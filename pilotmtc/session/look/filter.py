@@ -29,6 +29,7 @@ _MOST = 1 << 62
 _PARAM = "params."
 STATES = tuple(state.name.lower() for state in TaskState)
 CAUSES = tuple(cause.name.lower().replace("_", "-") for cause in Cause)
+HOLDS = ("yes", "no")
 # The keys, and the form of their values.
 KEYS = {
     "state": f"state:failed,canceled (of {', '.join(STATES)})",
@@ -39,6 +40,7 @@ KEYS = {
     "exit": "exit:137",
     "signal": "signal:SEGV, signal:11",
     "cause": f"cause:oom (of {', '.join(CAUSES)})",
+    "hold": "hold:yes, hold:no",
     "id": "id:10-20, id>1000",
     "priority": "priority>0",
     "attempt": "attempt>1",
@@ -186,6 +188,13 @@ def _campaigns(value: str) -> CampaignId | str | tuple[CampaignId | str, ...]:
     return found if len(found) > 1 else found[0]
 
 
+def _hold(value: str) -> float:
+    """Return 1 for tasks that are on hold, 0 for the others."""
+    if value.lower() not in HOLDS:
+        raise UsageError(f"{value!r} is neither yes nor no: write {KEYS['hold']}")
+    return float(value.lower() == "yes")
+
+
 def _signal(value: str) -> int:
     """Return the number of a signal, which may be given by name."""
     if value.isdecimal():
@@ -250,6 +259,7 @@ _PARTS: dict[str, Callable[[Filter, str], Filter]] = {
     "name": lambda found, value: replace(found, names=_words(value)),
     "exit": lambda found, value: replace(found, exit_codes=tuple([_one(word, "exit") for word in _words(value)])),
     "signal": lambda found, value: _compared(found, Comparison("signal", "=", float(_signal(value)))),
+    "hold": lambda found, value: _compared(found, Comparison("hold", "=", _hold(value))),
     "id": _ids,
 }
 _LISTS = ("state", "campaign", "cause", "name", "exit", "id")
@@ -276,5 +286,5 @@ def completions(text: str, vocabulary: Vocabulary | None = None) -> list[str]:
 
 def _values(key: str, vocabulary: Vocabulary) -> Sequence[str]:
     numbers: dict[str, Iterable[int]] = {"campaign": vocabulary.campaigns, "pilot": vocabulary.pilots}
-    words: dict[str, Sequence[str]] = {"state": STATES, "cause": CAUSES, "tag": vocabulary.tags}
+    words: dict[str, Sequence[str]] = {"state": STATES, "cause": CAUSES, "tag": vocabulary.tags, "hold": HOLDS}
     return [str(n) for n in numbers[key]] if key in numbers else words.get(key, ())

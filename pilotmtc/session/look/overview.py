@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 from msgspec.structs import replace
 
-from pilotmtc.model import Campaign, Pilot, PilotId
+from pilotmtc.model import Campaign, CampaignId, Pilot, PilotId
 from pilotmtc.protocol.client.watch import Overview
 from pilotmtc.protocol.records import FailureGroup, Pace, Series
 from pilotmtc.session.look.explain import advice, pending
@@ -64,6 +64,7 @@ class Board:
         self.looked_at = 0
         self.silent: frozenset[PilotId] = frozenset()
         self.seen: dict[str, float] = {}
+        self.held: dict[CampaignId, int] = {}
 
     def take(self, news: Overview) -> None:
         """Add an overview."""
@@ -79,6 +80,7 @@ class Board:
         self.campaign_paces = {pace.id: pace for pace in news.campaign_paces}
         self.tasks = news.tasks
         self.silent = frozenset(news.silent)
+        self.held = news.held
         if news.failures is not None:
             self.failures, self.looked_at = news.failures, news.looked_at
         if news.seen is not None:
@@ -207,9 +209,13 @@ def deserted(campaigns: Iterable[Campaign], pilots: Iterable[Pilot]) -> list[Cam
 
 def _starving(board: Board) -> list[Notice]:
     found = []
-    ready = board.tasks.get(TaskState.READY, 0)
+    ready = board.tasks.get(TaskState.READY, 0) - sum(board.held.values())
+
+    def free(campaign: Campaign) -> int:
+        return campaign.counts.get(TaskState.READY, 0) - board.held.get(campaign.id, 0)
+
     for campaign in board.campaigns.values():
-        if campaign.on_hold and (waits := campaign.counts.get(TaskState.READY, 0)):
+        if campaign.on_hold and (waits := free(campaign)):
             ready -= waits
             held = "was halted after its failures" if campaign.halted else "is on hold"
             words = f"{count(waits, 'task')} of campaign {campaign.id} could run, and the campaign {held}"
@@ -217,7 +223,7 @@ def _starving(board: Board) -> list[Notice]:
             about = "halted" if campaign.halted else "held"
             found.append(Notice(level, words, f"state:ready campaign:{campaign.id}", about=about, mark=waits))
         elif campaign.waits:
-            ready -= (waits := campaign.counts.get(TaskState.READY, 0))
+            ready -= (waits := free(campaign))
             for one in campaign.after:
                 if one.failed and waits:
                     words = f"{count(waits, 'task')} of campaign {campaign.id} could run after {awaited_words(one)}"
@@ -225,13 +231,14 @@ def _starving(board: Board) -> list[Notice]:
                         Notice("warn", words, tasks=f"campaign:{one.campaign}", about=f"for {campaign.id}", mark=waits)
                     )
     for campaign in deserted(board.campaigns.values(), board.live):
-        waits = campaign.counts[TaskState.READY]
-        ready -= waits
+        ready -= (waits := free(campaign))
+        if not waits:
+            continue
         words = f"{count(waits, 'task')} of campaign {campaign.id} could run, and its own pilots have ended"
         found.append(Notice("warn", words, f"state:ready campaign:{campaign.id}", about="deserted", mark=waits))
     if ready > 0 and not board.live:
         words = f"{count(ready, 'task')} could run, and no pilot is active"
-        found.append(Notice("warn", words, tasks="state:ready", mark=ready))
+        found.append(Notice("warn", words, tasks="state:ready hold:no", mark=ready))
     return found
 
 

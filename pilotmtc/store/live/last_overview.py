@@ -19,6 +19,8 @@ class LastOverview:
         When `failures` were determined: number of FAILED tasks, and of those that had become FAILED.
     seen
         What users have marked as seen.
+    held
+        How many READY tasks are on hold, by campaign.
     """
 
     def __init__(self, seq: int) -> None:
@@ -37,6 +39,7 @@ class LastOverview:
         self.look_again_at = 0.0
         self.seen: dict[str, float] = {}
         self.seen_seq = seq
+        self.held: dict[CampaignId, int] = {}
 
     def mark(self) -> int:
         """Return the number of the last overview."""

@@ -23,6 +23,8 @@ from pilotmtc.states import Cause, TaskState
         ("exit:137,1", Filter(exit_codes=(137, 1))),
         ("signal:SIGKILL", Filter(compare=(Comparison("signal", "=", 9.0),))),
         ("cause:signal signal:int", Filter(causes=(Cause.SIGNAL,), compare=(Comparison("signal", "=", 2.0),))),
+        ("hold:yes", Filter(compare=(Comparison("hold", "=", 1.0),))),
+        ("hold:No", Filter(compare=(Comparison("hold", "=", 0.0),))),
         ("signal:40", Filter(compare=(Comparison("signal", "=", 40.0),))),
         ("cause:node-lost", Filter(causes=(Cause.NODE_LOST,))),
         ("name:fit-*", Filter(names=("fit-*",))),
@@ -52,6 +54,7 @@ def test_filters_mean_what_they_say(text: str, wish: Filter) -> None:
     [
         ("tag:x state:faild", "state:faild", "did you mean failed"),
         ("stat:failed", "stat:failed", "did you mean state"),
+        ("hold:maybe", "hold:maybe", "neither yes nor no"),
         ("exit:x", "exit:x", "exit:137"),
         ("signal:x", "signal:x", "signal:SEGV"),
         ("signal>3", "signal>3", "cannot be compared"),

@@ -133,3 +133,15 @@ def test_each_campaign_that_waits_in_vain_for_the_same_one_is_told() -> None:
     two = tuple(replace(a_campaign({S.READY: 3}), id=CampaignId(number), after=(waits,)) for number in (1, 2))
     found = notices(board_of(replace(QUIET, campaigns=two)))
     assert len({notice.key for notice in found if "could run after" in notice.text}) == 2
+
+
+def test_tasks_on_hold_are_none_that_could_run() -> None:
+    campaign = a_campaign({S.READY: 3})
+    news = replace(QUIET, campaigns=(campaign,), tasks={S.READY: 3})
+    assert said(board_of(replace(news, held={campaign.id: 2}))) == ["1 task could run, and no pilot is active"]
+    assert said(board_of(replace(news, held={campaign.id: 3}))) == []
+    deserted = replace(news, campaigns=(replace(campaign, own_pilots=True),))
+    assert said(board_of(replace(deserted, held={campaign.id: 3}))) == []
+    assert said(board_of(replace(deserted, held={campaign.id: 1}))) == [
+        "2 tasks of campaign 1 could run, and its own pilots have ended"
+    ]

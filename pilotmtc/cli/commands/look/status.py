@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pilotmtc.session import Session
 
 _DESERTED = 5
+_MOST_HELD = 10_000
+_ON_HOLD, _FREE = "hold:yes", "hold:no"  # filters
 _EXAMPLES = """\
 pilotmtc status
 pilotmtc status 7
@@ -75,9 +77,18 @@ def status(wanted: tuple[int | str, ...], limit: int, as_json: bool) -> None:
 
             streams.put([""])
             put_pilots(pilots)
-        elif any(_left(one) and not (one.own_pilots or one.on_hold or one.waits) for one in campaigns):
+        elif any(_could_run(session, one) for one in campaigns):
             streams.tell(f"no pilot is active to run what is left: {hint('pilot submit')}")
         tell_deserted(campaigns, pilots)
+
+
+def _could_run(session: "Session", campaign: "Campaign") -> bool:
+    """Return whether any pilot could run some of what is left."""
+    if not _left(campaign) or campaign.own_pilots or campaign.on_hold or campaign.waits:
+        return False
+    return (
+        session.count(campaign=campaign.id, states=["waiting", "ready", "claimed", "running"], filter=_FREE, most=0) > 0
+    )
 
 
 def tell_deserted(campaigns: "Iterable[Campaign]", pilots: "Iterable[Pilot]") -> None:
@@ -128,6 +139,11 @@ def _row(campaign: "Campaign") -> tuple[str, ...]:
     )
 
 
+def _held(campaign: "Campaign", session: "Session") -> int:
+    """Return how many tasks are on hold by themselves; of more than some thousands that many."""
+    return session.count(campaign=campaign.id, filter=_ON_HOLD, most=_MOST_HELD) if _left(campaign) else 0
+
+
 def put_campaign(campaign: "Campaign", session: "Session") -> None:
     """Write what a campaign is, and how many of its tasks are in which state."""
     colour = streams.has_colour(sys.stdout)
@@ -136,6 +152,7 @@ def put_campaign(campaign: "Campaign", session: "Session") -> None:
         ("command", command_title(campaign)),
         *steering_rows(campaign),
         ("known", f"{count(campaign.known, 'task')}, with results of earlier ones" if campaign.known else ""),
+        ("on hold", count(held, "task") if (held := _held(campaign, session)) else ""),
         ("created", ago(campaign.created_at, time.time())),
         ("tasks", f"{campaign.received:,}{'' if campaign.sealed else ' so far: its submission has not finished'}"),
     ]

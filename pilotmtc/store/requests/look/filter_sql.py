@@ -10,7 +10,7 @@ from pilotmtc.protocol.records import Comparison, Filter
 from pilotmtc.states import TASK_HELD, TaskState
 from pilotmtc.store.attempt_id import attempt_id_sql
 from pilotmtc.store.file.sql import IN_LIST, id_list, in_states
-from pilotmtc.store.file.task_status import HELD
+from pilotmtc.store.file.task_status import HELD, ON_HOLD
 from pilotmtc.store.file.transaction import Transaction
 from pilotmtc.store.requests.campaigns import ids_of
 
@@ -37,6 +37,7 @@ _LAST_ID = 1 << 62
 _BAD = frozenset({TaskState.FAILED, TaskState.CANCELED, TaskState.SKIPPED})
 _OPS = frozenset({"<", "<=", "=", "!=", ">=", ">"})
 _COLUMNS = {"id": "+t.id", "priority": "t.priority", "attempt": "t.attempt"}
+_HOLD = "hold"  # 1: on hold, 0: not
 _LASTS = ("elapsed_s", "cpu_s", "memory_bytes", "signal")  # columns of the last attempt
 _PARAM = "params."
 # Only text that looks like a number: SQLite casts any other text to 0.
@@ -135,6 +136,8 @@ class Where:
             self._param(tx, one.what.removeprefix(_PARAM), one.op, one.value)
         elif isinstance(one.value, str):
             raise UsageError(f"{one.what} is compared with a number, not with {one.value!r}")
+        elif one.what == _HOLD and one.op == "=":
+            self._add(f"t.not_before IS{'' if one.value else ' NOT'} {ON_HOLD}")
         elif one.what in _COLUMNS:
             if one.what == "id":
                 self._ids(one.op, one.value)

@@ -12,6 +12,7 @@ from pilotmtc.protocol.client.watch import GetOverview, MarkSeen, Overview
 from pilotmtc.protocol.records import FailureGroup, Pace, Series
 from pilotmtc.states import Cause, TaskState
 from pilotmtc.store.file.pilot_status import LIVES
+from pilotmtc.store.file.task_status import ON_HOLD
 from pilotmtc.store.file.transaction import Transaction
 from pilotmtc.store.live.activity import Meter
 from pilotmtc.store.requests.campaigns import campaigns_where
@@ -39,6 +40,9 @@ _FAILED_TASKS = f"""SELECT t.id, t.campaign_id, a.cause, a.exit_code, a.signal,
     FROM (SELECT id, state, attempt, campaign_id FROM task INDEXED BY task_ended WHERE state >= {TaskState.FAILED:d}
         ORDER BY id DESC LIMIT {_FAILURES}) AS t
     JOIN attempt AS a ON a.id = {LAST} WHERE t.state = {TaskState.FAILED:d}"""
+_HELD = 20_000  # tasks on hold that are counted
+_TASKS_ON_HOLD = f"""SELECT campaign_id, count(*) FROM (SELECT campaign_id FROM task INDEXED BY task_backoff
+    WHERE not_before = {ON_HOLD} AND state = {TaskState.READY:d} LIMIT {_HELD}) GROUP BY campaign_id"""
 _SEEN = "SELECT key, mark FROM seen"
 _MARK = "INSERT INTO seen VALUES (?, ?, ?) ON CONFLICT(key) DO UPDATE SET mark = excluded.mark, at = excluded.at"
 _UNMARK = "DELETE FROM seen WHERE key = ?"
@@ -90,6 +94,10 @@ def get_overview(tx: Transaction, request: GetOverview) -> Overview:
     if seen != shown.seen:
         shown.seen, shown.seen_seq = seen, shown.seq
         changed = True
+    held: dict[CampaignId, int] = dict(tx.execute(_TASKS_ON_HOLD).fetchall())
+    if held != shown.held:
+        shown.held = held
+        changed = True
     if not changed:
         shown.seq = before
     since = request.since if shown.first_seq <= request.since <= shown.seq else 0
@@ -112,6 +120,7 @@ def get_overview(tx: Transaction, request: GetOverview) -> Overview:
         failures=shown.failures if shown.failures_seq > since else None,
         looked_at=shown.looked_at,
         silent=tuple([PilotId(id_) for id_ in sorted(tx.leases.silent)]),
+        held=held,
         seen=shown.seen if shown.seen_seq > since else None,
     )
 
