@@ -1,6 +1,8 @@
 # The two that matter: `make demo` shows what pilotmtc does, `make check` tests everything that can be tested.
 # Each sets up .venv first if that has not been done; on Debian and Ubuntu, as root, from nothing.
 
+unexport PYTHONDONTWRITEBYTECODE  # where it is set, each of the tests' many Pythons would compile all again
+
 BIN = .venv/bin
 RUN = .venv/.run-is-set-up
 DEV = .venv/.dev-is-set-up

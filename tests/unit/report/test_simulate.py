@@ -1,7 +1,7 @@
 """Pilots in virtual time, against what can be worked out by hand and against list scheduling."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pilotmtc.agent.core.core import CLAIM_WAIT_BLOCKED_S
@@ -73,6 +73,7 @@ def test_walltime_ends_pilots_with_work_left() -> None:
     st.integers(1, 3), st.integers(1, 3), st.integers(2, 4),
 )  # fmt: skip
 @settings(max_examples=40)
+@example([(1, 1.0), (1, 2.0), (1, 1.0), (1, 1.0), (1, 1.0), (1, 1.0)], 2, 1, 2)
 def test_all_tasks_run_about_as_soon_as_by_list_scheduling(
     tasks: list[tuple[int, float]], pilots: int, nodes: int, cores: int
 ) -> None:
@@ -83,7 +84,10 @@ def test_all_tasks_run_about_as_soon_as_by_list_scheduling(
     assert found.finish_s >= max(duration for _, duration in tasks)
     assert found.finish_s >= total / (pilots * nodes * cores)
     if all(need == 1 for need, _ in tasks):
-        assert found.finish_s <= makespan(tasks, pilots * nodes * cores) + 2 * ANSWER_S + 0.05 * len(tasks)
+        best = makespan(tasks, pilots * nodes * cores)
+        # A pilot takes a task ahead for each core: the last of these may wait for it while another pilot has nothing.
+        ahead = 0.0 if pilots == 1 else 2 * max(duration for _, duration in tasks)
+        assert found.finish_s <= best + ahead + 2 * ANSWER_S + 0.05 * len(tasks)
 
 
 def test_task_waits_for_those_that_it_needs() -> None:
