@@ -347,3 +347,31 @@ def test_run_that_goes_on_tells_what_another_pilot_still_has(session: Session) -
         one.cancel()
     assert not ended(list(events))
     assert not ended(list(going))
+
+
+def test_no_pilot_is_queued_while_the_campaign_waits_for_another(session: Session) -> None:
+    first = session.submit("true")
+    doing, queue = queued(session, {"after_campaign": first})
+    events = []
+    for event in doing.events():
+        if isinstance(event, Advanced) and not events:
+            assert (queue.started, event.campaign.waits) == (0, True)
+            session.pilots.submit(cores=1, idle="1s")
+        if isinstance(event, Begun):
+            assert not session.campaign(2).waits
+        events.append(event)
+    assert [event.result.text for event in ended(events)] == ["1\n"]
+    assert queue.started == 1
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_run_that_waits_for_another_campaign_ends_when_it_is_told_to_or_must(session: Session, failed: bool) -> None:
+    first = session.submit("true")
+    doing, queue = queued(session, {"after_campaign": first})
+    for event in doing.events():
+        assert isinstance(event, Advanced)
+        if failed:
+            session.cancel(campaign=first)
+        else:
+            doing.drain()
+    assert (doing.interrupted, queue.started) == (True, 0)

@@ -175,6 +175,10 @@ class Run:
             self.campaign = campaign
             if self._halt is not None:
                 set_halt(self._link, campaign.id, *self._halt)
+            yield from self._wait_for_others(campaign, since)
+            if self.interrupted:
+                return
+            campaign = self.campaign
             own = self._own = self._start_pilot(campaign, ahead)
             yield Begun(campaign.id, own.pilot, shared=self._any_pilot or not campaign.own_pilots)
             if resumes:
@@ -215,6 +219,22 @@ class Run:
                     return
         finally:
             self._finish()
+
+    def _wait_for_others(self, campaign: Campaign, since: int) -> Iterator[RunEvent]:
+        """Let no pilot be queued as long as the campaign waits for others: it would begin, and have nothing to do."""
+        if not (self._description.scheduler and campaign.waits):
+            return
+        for step in follow(self._link, campaign.id, since, _STEP_S):
+            self.campaign = step.campaign
+            yield Advanced(step.campaign)
+            self._submission.raise_error()
+            if step.complete or not step.campaign.waits:
+                return
+            if step.campaign.halted or any(one.failed for one in step.campaign.after):
+                self.drain()
+            if self._asked:
+                self.interrupted = True
+                return
 
     def _end(self, result: TaskResult) -> Ended:
         return Ended(result, (0, 0) if self._live is None else self._live.end(result.id, result.attempt))
