@@ -129,6 +129,8 @@ def parse_rate(text: str | float) -> float:
         value = float(text) if abs(text) < _TOO_MUCH else math.nan
     elif match := _RATE.fullmatch(text.strip().lower()):
         value = float(match[1]) / _PER[match[2]]
+        if value == 0:
+            raise UsageError(f"{text!r} would start nothing: write 0 for no limit, or put the campaign on hold")
     elif text.strip() == "0":
         value = 0.0
     if value == 0 or _SLOWEST <= value <= _FASTEST:

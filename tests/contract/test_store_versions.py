@@ -124,6 +124,14 @@ def test_edit_that_cannot_be_changes_nothing(kit: Kit, new: dict[str, object], w
     assert detail(kit, 1).template == SIM
 
 
+def test_edit_that_cannot_be_is_refused_also_if_no_task_is_left_to_change(kit: Kit) -> None:
+    submit(kit, 1)
+    run_all(kit)
+    with pytest.raises(UsageError, match=r"\{y\} in the command is no parameter"):
+        edit(kit, 1, command=("/code/sim", "{y}"))
+    assert edit(kit, 1, command=("/code/sim", "{x}")) == Changed(0, 1)
+
+
 def test_edit_of_retries_and_limits(kit: Kit) -> None:
     submit(kit, 1)
     edit(kit, 1, max_retries=3, backoff_s=2.0, retry_on=("oom",), memory_bytes=1 << 30, retry_memory=2.0, grace_s=9.0)

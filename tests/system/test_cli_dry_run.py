@@ -34,7 +34,8 @@ def test_calls_are_shown_and_not_made(user: User) -> None:
     assert user.cli("map", "--dry-run", "--grid", "x=1:2:0.5", "work:f").out.splitlines()[:3] == [
         "3 tasks of a campaign called work:f; nothing is stored", "  1 f(x=1)  (x=1)", "  2 f(x=1.5)  (x=1.5)",
     ]  # fmt: skip
-    found = user.cli("map", "--dry-run", "--json", "--cores", "1", "-j", "2", "work:f", ":::", "a").record
+    found = user.cli("map", "--dry-run", "--json", "--cores", "1", "-j", "2", "work:f", ":::", "a", "1").record
+    assert [one["params"] for one in found["first"]] == [{"1": "a"}, {"1": 1}]
     assert (found["first"][0]["command"], found["needs"][0]["at_once"]) == ("f('a')", 2)
     assert not user.store.exists()
 

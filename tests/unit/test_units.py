@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilotmtc.errors import UsageError
-from pilotmtc.units import format_duration, format_memory, parse_duration, parse_memory, type_memory
+from pilotmtc.units import format_duration, format_memory, parse_duration, parse_memory, parse_rate, type_memory
 
 
 @pytest.mark.parametrize(
@@ -80,3 +80,9 @@ def test_memory_is_written_as_it_is_typed(amount: int, text: str) -> None:
 @given(st.integers(0, 10**9))
 def test_written_durations_are_close_to_what_they_were(seconds: int) -> None:
     assert parse_duration(format_duration(seconds)) == pytest.approx(seconds, rel=0.05, abs=0.5)
+
+
+def test_rate_that_would_start_nothing_is_refused() -> None:
+    assert (parse_rate("30/min"), parse_rate("0"), parse_rate(0)) == (0.5, 0.0, 0.0)
+    with pytest.raises(UsageError, match=r"'0/s' would start nothing: write 0 for no limit"):
+        parse_rate("0/s")

@@ -22,7 +22,7 @@ class PlannedTask(Struct, frozen=True):
 
     number: int
     command: str
-    params: dict[str, str]
+    params: Mapping[str, object]
     name: str | None
     tags: tuple[str, ...]
     after: tuple[str, ...]

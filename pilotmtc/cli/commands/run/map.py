@@ -161,8 +161,9 @@ def _put_plan(function: str, calls: "Iterator[RowCall]", options: dict[str, Any]
     after = tuple([str(one.task) for one in setup.after])
     for number, call in enumerate(calls, 1):
         text = f"{function.rpartition(':')[2]}({arguments(call.args, call.kwargs)})"
-        params = {key: str(value) for key, value in call.params.items()}
-        task = PlannedTask(number, text, params, setup.name, setup.tags, after, setup.template.cwd, None, None, None)
+        task = PlannedTask(
+            number, text, call.params, setup.name, setup.tags, after, setup.template.cwd, None, None, None
+        )
         (first if len(first) < SHOWN else last).append(task)
     if not number:
         raise UsageError("there are no calls: the source of values is empty")

@@ -287,12 +287,10 @@ def _given(request: Edit, fields: Iterable[str]) -> dict[str, Any]:
 def _check_all(tx: Transaction, request: Edit, new: dict[str, Any]) -> None:
     """Raise `UsageError` if one of the tasks cannot be changed so, before the first slice of them is."""
     where = Where(tx, request.filter)
-    kinds = tx.execute(
-        f"SELECT DISTINCT t.template_id FROM {where.source} WHERE {where.condition} AND t.id BETWEEN ? AND ? "
-        f"AND t.state {in_states(_EDITABLE)}",
-        (*where.values, where.first, where.last),
-    )
-    for (template,) in kinds.fetchall():
+    chosen = f"SELECT DISTINCT t.template_id FROM {where.source} WHERE {where.condition} AND t.id BETWEEN ? AND ?"
+    values = (*where.values, where.first, where.last)
+    kinds = tx.execute(f"{chosen} AND t.state {in_states(_EDITABLE)}", values).fetchall()
+    for (template,) in kinds or tx.execute(chosen, values).fetchall():  # a mistake is one, also if nothing is left
         _edited(tx.caches.templates.get(template), new)
 
 
