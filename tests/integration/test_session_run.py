@@ -352,7 +352,7 @@ def test_run_that_goes_on_tells_what_another_pilot_still_has(session: Session) -
 def test_no_pilot_is_queued_while_the_campaign_waits_for_another(session: Session) -> None:
     first = session.submit("true")
     doing, queue = queued(session, {"after_campaign": first})
-    events = []
+    events: list[RunEvent] = []
     for event in doing.events():
         if isinstance(event, Advanced) and not events:
             assert (queue.started, event.campaign.waits) == (0, True)
