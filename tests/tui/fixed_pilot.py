@@ -5,10 +5,13 @@ from typing import Any
 from msgspec.structs import replace
 
 from pilotmtc.model import CampaignId, Pilot, TaskId
+from pilotmtc.protocol.client.campaigns import Campaigns, GetCampaigns
 from pilotmtc.protocol.client.pilots import GetPilotFile, GetPilotView, GetSpans, PilotFile, PilotView, Spans
+from pilotmtc.protocol.client.tasks import GetTasks
 from pilotmtc.protocol.records import NodeState, Pace, RunningTask, Span
 from pilotmtc.states import Cause
 from tests.tui.fixed import NOW, running
+from tests.tui.fixed_tasks import mixed, pages, previews
 
 _CORES = 48
 _DIRECTORY = "/home/me/runs/store.db.pilots/1-6f1c"
@@ -50,6 +53,15 @@ def active() -> dict[type, Any]:
     spans = tuple([span for number in range(1, 5) for core in range(0, _CORES, 4) for span in _past(number, core)])
     log = b"".join(b"12:%02d:00 claimed 256 tasks, 12 ran\n" % minute for minute in range(60))
     return _answers(view, spans, job=_SCRIPT, log=log + b"12:59:59 \x1b[31mred\x1b[0m is said as it is\n")
+
+
+def from_near() -> dict[type, Any]:
+    """Return what a store says of a pilot and of a campaign that are shown beside the overview, or on their pages."""
+
+    def known_ones(request: GetCampaigns) -> Campaigns:
+        return Campaigns(tuple([one for one in running().campaigns if one.id == request.id]))
+
+    return {GetTasks: pages(mixed()), GetCampaigns: known_ones, **previews(mixed()), **active()}
 
 
 def pending() -> dict[type, Any]:

@@ -26,6 +26,7 @@ from pilotmtc.tui.widgets.cells import parts_bar, shares
 from pilotmtc.tui.widgets.windows.dialogs import Confirm
 from tests.tui.driving import Driver
 from tests.tui.fixed import FixedGateway, empty, running
+from tests.tui.fixed_pilot import from_near
 from tests.tui.fixed_tasks import mixed, pages, previews
 
 
@@ -35,9 +36,7 @@ def drive_fixed(
     """Run the screen on a store that says `news` until `script` is over."""
 
     async def main() -> None:
-        app = MtcApp(
-            FixedGateway({GetOverview: news, GetTasks: pages(mixed()), GetWords: Words(), **previews(mixed())})
-        )
+        app = MtcApp(FixedGateway({GetOverview: news, GetWords: Words(), **from_near()}))
         async with app.run_test(size=size) as pilot:
             screen = Driver(app, pilot)
             await screen.see("● live")

@@ -10,6 +10,7 @@ from textual.pilot import Pilot
 
 from pilotmtc.tui.widgets.windows.dialogs import Confirm
 from tests.tui.fixed import empty, running
+from tests.tui.fixed_pilot import from_near
 from tests.tui.stills import LARGE, MIDDLE, SMALL, Before, Compare, app_with, at_rest, settled, shown
 
 pytestmark = pytest.mark.usefixtures("still")
@@ -27,7 +28,9 @@ def test_empty_store(snap_compare: Compare, size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("size", [SMALL, MIDDLE, LARGE])
 def test_running(snap_compare: Compare, size: tuple[int, int]) -> None:
-    assert snap_compare(app_with(running()), terminal_size=size, run_before=settled)
+    seen = ["Nodes and their slots"] if size == LARGE else []
+    app = app_with(running(), from_near())
+    assert snap_compare(app, terminal_size=size, run_before=shown(lambda app: None, *seen))
 
 
 @pytest.mark.parametrize("size", [SMALL, MIDDLE])

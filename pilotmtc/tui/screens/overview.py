@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.containers import Vertical
+from textual.containers import Container, Horizontal, Vertical
 from textual.events import Resize
+from textual.timer import Timer
 from textual.widgets import Static
 from textual_plotext import PlotextPlot
 
@@ -17,7 +18,8 @@ from pilotmtc.states import PILOT_FINAL, TASK_FINAL, TaskState
 from pilotmtc.text.campaigns import marks_of
 from pilotmtc.text.numbers import count, rate, span
 from pilotmtc.tui.actions import pilots
-from pilotmtc.tui.actions.campaigns import CampaignActions
+from pilotmtc.tui.actions.near import NearLook
+from pilotmtc.tui.widgets.campaign_pane import CampaignPane
 from pilotmtc.tui.widgets.cells import (
     TASK_COLOURS,
     TASK_MARKS,
@@ -30,12 +32,15 @@ from pilotmtc.tui.widgets.cells import (
     right,
     style,
 )
+from pilotmtc.tui.widgets.pilot_pane import PilotPane
 from pilotmtc.tui.widgets.plots import RecentPast
 from pilotmtc.tui.widgets.tables.live_first import campaigns_first, is_over, is_running, pilots_first
 from pilotmtc.tui.widgets.tables.notice_table import LINES, NoticeTable
 from pilotmtc.tui.widgets.tables.table import Cell, Table
 
 _TALL = 36  # from this number of lines on, there is room for the plots
+_BESIDE = 160  # from this number of columns on, there is room for what the cursor is on
+_RESTS_S = 0.15  # so long the cursor rests before it is looked at
 _BAR = 10
 _TICK_S = 5.0  # between two updates of ages without news
 
@@ -62,7 +67,7 @@ class CampaignTable(Table):
     ]
 
 
-class OverviewScreen(CampaignActions, inherit_bindings=False):
+class OverviewScreen(NearLook, inherit_bindings=False):
     """The first screen: an overview of the store."""
 
     PLACE = "overview"
@@ -81,11 +86,15 @@ class OverviewScreen(CampaignActions, inherit_bindings=False):
         Binding("z", "fold", "Ended too", show=False),
         Binding("slash", "find", "Find tasks", key_display="/", show=False),
         Binding("q", "app.quit", "Quit"),
+        Binding("tab", "app.focus_next", show=False),
+        Binding("shift+tab", "app.focus_previous", show=False),
     ]
 
     def __init__(self) -> None:
         super().__init__()
         self._unfolded: set[str] = set()
+        self._aside: tuple[str, int] | None = None  # what is shown beside the tables
+        self._resting: Timer | None = None
         self._seen_live: set[int] = set()  # campaigns that were not over while the screen was open
 
     def body(self) -> ComposeResult:
@@ -94,16 +103,20 @@ class OverviewScreen(CampaignActions, inherit_bindings=False):
         with Vertical(id="plots"):
             yield PlotextPlot(id="paces")
             yield PlotextPlot(id="cores")
-        with Vertical(id="tables"):
-            yield NoticeTable(id="notices")
-            yield PilotTable(
-                (right("PILOT"), "STATE", "SITE", right("NODES"), right("BUSY/CORES"), "LEFT", right("TASKS/S"),
-                 right("FAILED"), "REASON"), spare=(3,), id="pilots",
-            )  # fmt: skip
-            yield CampaignTable(
-                (right("CAMPAIGN"), "NAME", "PROGRESS", "", right("DONE"), right("OF"), right("FAILED"),
-                 right("RUNNING"), right("TASKS/S"), right("ENDS IN")), flexible=(1,), spare=(4, 7), id="campaigns",
-            )  # fmt: skip
+        with Horizontal(id="tables-and-side"):
+            with Vertical(id="tables"):
+                yield NoticeTable(id="notices")
+                yield PilotTable(
+                    (right("PILOT"), "STATE", "SITE", right("NODES"), right("BUSY/CORES"), "LEFT", right("TASKS/S"),
+                     right("FAILED"), "REASON"), spare=(3,), id="pilots",
+                )  # fmt: skip
+                yield CampaignTable(
+                    (right("CAMPAIGN"), "NAME", "PROGRESS", "", right("DONE"), right("OF"), right("FAILED"),
+                     right("RUNNING"), right("TASKS/S"), right("ENDS IN")), flexible=(1,), spare=(4, 7), id="campaigns",
+                )  # fmt: skip
+            with Container(id="side"):
+                yield CampaignPane(id="side-campaign")
+                yield PilotPane(id="side-pilot")
         yield Static(id="hint", markup=False)
 
     def on_mount(self) -> None:
@@ -119,12 +132,15 @@ class OverviewScreen(CampaignActions, inherit_bindings=False):
     def on_resize(self, event: Resize) -> None:
         """Show the plots if there is room."""
         self.set_class(event.size.height >= _TALL, "-tall")
+        self.set_class(event.size.width >= _BESIDE, "-side")
+        self._look_aside()
         self.take_news()
 
     def on_board(self) -> None:
         """Draw after an update of the board."""
         self._show_tables()
         self.call_after_refresh(self._share_room)
+        self._look_aside()
         if self.board.seq:
             self._show_totals()
             if self.has_class("-tall"):
@@ -135,6 +151,7 @@ class OverviewScreen(CampaignActions, inherit_bindings=False):
         if self.is_current and self._drawable and self.set_clock():
             self._show_tables()
             self._show_totals()
+            self._look_aside()
 
     def _show_tables(self) -> None:
         board = self.board
@@ -225,6 +242,33 @@ class OverviewScreen(CampaignActions, inherit_bindings=False):
                 self.mtc.open_campaign(int(key))
             case _:
                 self._open_notice(self.query_one(NoticeTable).notices[key])
+
+    def on_data_table_row_highlighted(self) -> None:
+        """Show what the cursor is on, once it rests."""
+        self._look_soon()
+
+    def on_descendant_focus(self) -> None:
+        """Show what the cursor of the other table is on."""
+        self._look_soon()
+
+    def _look_soon(self) -> None:
+        if self._resting is not None:
+            self._resting.stop()
+        self._resting = self.set_timer(_RESTS_S, self._look_aside)
+
+    def _look_aside(self) -> None:
+        """Show what the cursor is on beside the tables, if there is room."""
+        if not (self.has_class("-side") and self.is_current and self._drawable):
+            return
+        table = self.focused
+        if isinstance(table, PilotTable | CampaignTable) and table.current is not None:
+            kind = "pilot" if isinstance(table, PilotTable) else "campaign"
+            self._aside = kind, int(table.current)
+        elif self._aside is None:
+            key = self.query_one("#campaigns", Table).current
+            self._aside = None if key is None else ("campaign", int(key))
+        if self._aside is not None:
+            self.look_near(*self._aside)
 
     def _open_notice(self, notice: Notice) -> None:
         if notice.pilot is not None:

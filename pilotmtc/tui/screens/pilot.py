@@ -15,14 +15,13 @@ from pilotmtc.host_lists import by_number
 from pilotmtc.model import Pilot, PilotId
 from pilotmtc.protocol.client.pilots import PilotFile, PilotView
 from pilotmtc.protocol.records import NodeState, RunningTask, Span
-from pilotmtc.session.look.overview import left_s
-from pilotmtc.states import PILOT_FINAL
-from pilotmtc.text.numbers import clock, rate, sentence, span
+from pilotmtc.text.numbers import clock, sentence, span
 from pilotmtc.text.plain import plain, plain_lines
 from pilotmtc.tui.actions import pilots
 from pilotmtc.tui.base import Base
-from pilotmtc.tui.widgets.cells import bar, pilot_state, right
-from pilotmtc.tui.widgets.gantt import Gantt, Lanes, cores_of, lanes_of, utilisation, with_running
+from pilotmtc.tui.widgets.cells import bar, right
+from pilotmtc.tui.widgets.gantt import Gantt, Lanes, lanes_of, utilisation, with_running
+from pilotmtc.tui.widgets.pilot_pane import node_map, pilot_head, taken_cores
 from pilotmtc.tui.widgets.tables.table import Cell, Table
 from pilotmtc.units import format_memory
 
@@ -118,7 +117,7 @@ class PilotScreen(Base):
             return
         self._view = view
         assert view.pilot is not None  # otherwise the session would have raised
-        self._show_head(view.pilot, view)
+        self.query_one("#head", Static).update(pilot_head(view.pilot, view, wide=self.wide))
         match self._part:
             case "nodes":
                 self._show_nodes(view)
@@ -135,42 +134,8 @@ class PilotScreen(Base):
             case "log":
                 await self._load_log()
 
-    def _show_head(self, pilot: Pilot, view: PilotView) -> None:
-        asked = pilot.description
-        left = left_s(pilot, view.now)
-        first = Text.assemble(
-            pilot_state(pilot.state), ", on hold" * pilot.on_hold, f" at {asked.site or 'local'}",
-            f", queue {asked.queue}" if asked.queue else "",
-            f", job {pilot.batch}" if pilot.batch else "", f" ({pilot.native_state})" if pilot.native_state else "",
-            f": {plain(pilot.reason)}" if pilot.reason else "",
-        )  # fmt: skip
-        nodes = pilot.nodes or asked.nodes
-        on = f"{nodes} node{'s' * (nodes != 1)}"
-        share = f" {bar(pilot.busy / pilot.cores if pilot.cores else 0.0, 20)}" if self.wide else ""
-        second = f"cores {pilot.busy:,}/{pilot.cores:,} busy{share} on {on}"
-        if pilot.started_at is None:
-            second = f"{on} asked for"
-        elif pilot.state in PILOT_FINAL:
-            second = f"{pilot.cores:,} core{'s' * (pilot.cores != 1)} on {on}"
-        if view.pace is not None:
-            lately = "" if pilot.state in PILOT_FINAL else f"{rate(view.pace.lately, 'tasks')}, "
-            second += f"  {lately}{view.pace.ended:,} ended, {view.pace.failed:,} failed"
-        third = ""
-        if left is not None:
-            width = 20 if self.wide else 10
-            third = f"walltime {bar(left / asked.walltime_s, width)} {span(left)} left of {span(asked.walltime_s)}"
-        if pilot.description.scheduler:
-            waited = (pilot.started_at or view.now) - (pilot.submitted_at or pilot.created_at)
-            third += f"  waited {span(max(waited, 0.0))} in the queue"
-        if pilot.trouble:
-            third += f"  scheduler: {plain(pilot.trouble)}"
-        self.query_one("#head", Static).update(Text("\n").join([first, Text(second), Text(third.strip())]))
-
     def _show_nodes(self, view: PilotView) -> None:
-        taken: dict[str, set[int]] = {}
-        for task in view.tasks:
-            if task.started_at:
-                taken.setdefault(task.node, set()).update(cores_of(task.slot))
+        taken = taken_cores(view)
         nodes = sorted(view.nodes, key=lambda node: by_number(node.name))
         rows = {node.name: _node(node, taken.get(node.name, set()), wide=self.wide) for node in nodes}
         self.query_one("#node-table", Table).fill(rows)
@@ -296,16 +261,8 @@ def _node(node: NodeState, taken: set[int], *, wide: bool) -> tuple[Cell, ...]:
     used = f"{bar(node.memory_used_bytes / node.memory_bytes, 6)} " if node.memory_bytes and wide else ""
     memory = f"{used}{format_memory(node.memory_used_bytes)}" if node.memory_bytes else ""
     # If no more tasks are started there, the reason is of more use than a map.
-    slots = Text(plain(node.note), style="bold") if node.note else _map(node, taken, _WIDE_MAP if wide else _MAP)
+    slots = Text(plain(node.note), style="bold") if node.note else node_map(node, taken, _WIDE_MAP if wide else _MAP)
     return Text(plain(node.name)), right(f"{node.busy}/{node.cores}"), slots, right(f"{node.load:.1f}"), memory
-
-
-def _map(node: NodeState, taken: set[int], room: int) -> str:
-    """Return a map of a node's cores, with one cell per core if there is room."""
-    if node.cores > room or len(taken) != node.busy:
-        return bar(node.busy / node.cores if node.cores else 0.0, min(room, max(node.cores, 1)))
-    names = sorted({*taken, *range(node.cores)})[: max(node.cores, len(taken))]
-    return "".join("■" if core in taken else "·" for core in names)
 
 
 def _running(task: RunningTask, now: float) -> tuple[Cell, ...]:

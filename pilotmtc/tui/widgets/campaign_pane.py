@@ -45,14 +45,26 @@ class CampaignPane(VerticalScroll):
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 -- Textual's name
         super().__init__(Static(classes="pane-text", markup=False), id=id, classes="pane")
+        self._lines = -1
+        self._shown: tuple[Campaign, Board, CampaignView | None] | None = None
 
     def show(self, campaign: Campaign, board: Board, view: CampaignView | None) -> None:
         """Show a campaign; until it is known what is seen from near, what the board says of it."""
-        self.say(campaign_text(campaign, board, view, max(self.size.width - 3, 20)))
+        self._shown = campaign, board, view
+        if self.size.width:  # before that it is not laid out: `on_resize` follows
+            self.say(campaign_text(campaign, board, view, max(self.size.width - 3, 20)))
+
+    def on_resize(self) -> None:
+        """Use the new width."""
+        if self._shown is not None:
+            self.show(*self._shown)
 
     def say(self, text: Text | str) -> None:
         """Show a text."""
-        self.query_one(".pane-text", Static).update(text)
+        lines = str(text).count("\n")
+        # A layout of the whole screen costs more than all else: only if the text has become longer or shorter.
+        self.query_one(".pane-text", Static).update(text, layout=lines != self._lines)
+        self._lines = lines
 
 
 def campaign_text(campaign: Campaign, board: Board, view: CampaignView | None, width: int) -> Text:
