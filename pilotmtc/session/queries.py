@@ -54,8 +54,10 @@ class Queries:
         """
         return get_campaign(self._link, campaign)
 
-    def campaign_view(self, campaign: int) -> "CampaignView":
+    def campaign_view(self, campaign: int, *, grid: bool = False) -> "CampaignView":
         """Return what is seen of a campaign from near: what runs, what has ended last, how long its tasks take.
+
+        With `grid` also its tasks over two of its parameters, for which some thousand tasks are read.
 
         Raises
         ------
@@ -64,7 +66,7 @@ class Queries:
         """
         from pilotmtc.session.look.campaign import read_campaign  # most sessions need none
 
-        return read_campaign(self._link, CampaignId(whole_number("campaign", campaign)))
+        return read_campaign(self._link, CampaignId(whole_number("campaign", campaign)), grid=grid)
 
     def campaigns_named(self, *campaigns: int | str) -> tuple[Campaign, ...]:
         """Return campaigns, given by numbers or by names, which may contain ``*`` and ``?``; each only once.

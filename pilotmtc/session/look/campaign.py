@@ -11,6 +11,7 @@ from pilotmtc.report.measure.distribution import distribution
 from pilotmtc.report.records import Distribution
 from pilotmtc.session.link import StoreLink
 from pilotmtc.session.look.follow import get_campaign
+from pilotmtc.session.look.grid import Grid, read_grid
 from pilotmtc.session.look.pages import get_page
 from pilotmtc.states import TASK_HELD, TaskState
 
@@ -34,14 +35,17 @@ class CampaignView(Struct, frozen=True):
         Some of the tasks that have ended, the last first.
     durations_s
         Durations of those of the looked-at tasks that are DONE.
+    grid
+        Its tasks over two of its parameters, if that was asked for and there are two such.
     """
 
     running: tuple[Task, ...] = ()
     ended: tuple[Task, ...] = ()
     durations_s: Distribution = Distribution()
+    grid: Grid | None = None
 
 
-def read_campaign(link: StoreLink, campaign: CampaignId) -> CampaignView:
+def read_campaign(link: StoreLink, campaign: CampaignId, *, grid: bool = False) -> CampaignView:
     """Return a campaign from near, by reading at most about `_RECENT` tasks."""
     mine = Filter(campaign=campaign)
     counts = get_campaign(link, campaign).counts
@@ -69,6 +73,7 @@ def read_campaign(link: StoreLink, campaign: CampaignId) -> CampaignView:
             for task in found
             if task.state is TaskState.DONE and task.last is not None and not task.last.known_from
         ),
+        read_grid(link, campaign) if grid else None,
     )
 
 

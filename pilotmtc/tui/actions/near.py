@@ -20,6 +20,8 @@ _SHARE = 25  # a slow request is followed by a pause of so many times its durati
 class NearLook(CampaignActions, inherit_bindings=False):
     """A screen with a `CampaignPane`, and perhaps a `PilotPane`, of which one is shown."""
 
+    WITH_GRID = False  # whether a campaign is shown over two of its parameters
+
     def __init__(self) -> None:
         super().__init__()
         self._near: tuple[str, int] | None = None  # "campaign" or "pilot", and its number
@@ -43,7 +45,7 @@ class NearLook(CampaignActions, inherit_bindings=False):
         try:
             view: CampaignView | PilotView
             if kind == "campaign":
-                view = await self.mtc.gateway.do(lambda session: session.campaign_view(number))
+                view = await self.mtc.gateway.do(lambda session: session.campaign_view(number, grid=self.WITH_GRID))
             else:
                 view = await self.mtc.gateway.do(lambda session: session.pilots.inspect(number))
         except UsageError as error:  # it was deleted

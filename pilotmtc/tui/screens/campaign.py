@@ -18,14 +18,17 @@ class CampaignScreen(NearLook, inherit_bindings=False):
 
     How far it is, when it will end, how long its tasks take, what failed, what runs and what has ended last. **t**
     opens its tasks, **f** those that failed, **s** its report. **ENDS IN** is the time for the rest at the current
-    rate; what stands behind it in parentheses is how much that may vary with the durations of tasks.
+    rate; what stands behind it in parentheses is how much that may vary with the durations of tasks. Where two
+    parameters have few values there is a map of the tasks over both; **m** shows durations there in place of states.
     """
+    WITH_GRID = True
     BINDINGS = [
         Binding("escape", "back", "Back"),
         Binding("q", "back", "Back", show=False),
         Binding("t,enter", "campaign_tasks", "Tasks"),
         Binding("f", "failed", "Failed tasks"),
         Binding("s", "report", "Report"),
+        Binding("m", "map", "Map: durations or states", show=False),
         Binding("H", "hold_campaign", "Hold"),
         Binding("c", "cancel_campaign", "Cancel"),
         Binding("r", "retry_campaign", "Retry failed"),
@@ -69,6 +72,10 @@ class CampaignScreen(NearLook, inherit_bindings=False):
     def campaign_key(self) -> int | None:
         """Return this campaign."""
         return self._number
+
+    def action_map(self) -> None:
+        """Show durations on the map, or states again."""
+        self.query_one(CampaignPane).turn_map()
 
     def action_failed(self) -> None:
         """Show the tasks that failed."""

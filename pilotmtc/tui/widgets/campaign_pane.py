@@ -19,6 +19,7 @@ from pilotmtc.text.plain import plain
 from pilotmtc.text.tables import shorten
 from pilotmtc.text.tasks import command_line
 from pilotmtc.tui.widgets.cells import TASK_MARKS, TASK_ORDER, campaign_bar, even, style
+from pilotmtc.tui.widgets.heat_map import heat_map
 from pilotmtc.tui.widgets.tables.task_table import elapsed_s, ending
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -46,13 +47,20 @@ class CampaignPane(VerticalScroll):
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 -- Textual's name
         super().__init__(Static(classes="pane-text", markup=False), id=id, classes="pane")
         self._lines = -1
+        self._timed = False  # the map shows durations
         self._shown: tuple[Campaign, Board, CampaignView | None] | None = None
 
     def show(self, campaign: Campaign, board: Board, view: CampaignView | None) -> None:
         """Show a campaign; until it is known what is seen from near, what the board says of it."""
         self._shown = campaign, board, view
         if self.size.width:  # before that it is not laid out: `on_resize` follows
-            self.say(campaign_text(campaign, board, view, max(self.size.width - 3, 20)))
+            self.say(campaign_text(campaign, board, view, max(self.size.width - 3, 20), timed=self._timed))
+
+    def turn_map(self) -> None:
+        """Show durations on the map, or states again."""
+        self._timed = not self._timed
+        if self._shown is not None:
+            self.show(*self._shown)
 
     def on_resize(self) -> None:
         """Use the new width."""
@@ -67,7 +75,9 @@ class CampaignPane(VerticalScroll):
         self._lines = lines
 
 
-def campaign_text(campaign: Campaign, board: Board, view: CampaignView | None, width: int) -> Text:
+def campaign_text(
+    campaign: Campaign, board: Board, view: CampaignView | None, width: int, *, timed: bool = False
+) -> Text:
     """Return all that is to be said of a campaign, on lines that are at most `width` wide or may be cut."""
     lines = [Text.assemble((f"campaign {campaign.id}", "bold"), f"  {even(campaign_title(campaign))}")]
     if campaign.name and (command := command_title(campaign)):
@@ -82,6 +92,8 @@ def campaign_text(campaign: Campaign, board: Board, view: CampaignView | None, w
         ]
     if failures := _failures(campaign, board):
         lines += [Text(), _title("Failures by cause"), *failures]
+    if view is not None and view.grid is not None:
+        lines += [Text(), *heat_map(view.grid, campaign.received, width, timed=timed)]
     if view is not None and view.running:
         running = campaign.counts.get(TaskState.RUNNING, 0)
         more = f" · {running:,}, longest first" if running > len(view.running) else ""
