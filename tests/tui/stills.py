@@ -11,6 +11,7 @@ from pilotmtc.protocol.client.watch import GetOverview
 from pilotmtc.tui.app import MtcApp
 from tests.tui.driving import Driver
 from tests.tui.fixed import FixedGateway
+from tests.tui.fixed_pilot import from_near
 
 Compare = Callable[..., bool]
 Before = Callable[["Pilot[None]"], Awaitable[None]]
@@ -19,7 +20,7 @@ SMALL, MIDDLE, LARGE = (80, 24), (120, 40), (200, 60)
 
 def app_with(overview: object, more: Mapping[type, Any] | None = None, trouble: str = "") -> MtcApp:
     """Return a screen whose store says `overview`, and for each type of request in `more` what stands there."""
-    return MtcApp(FixedGateway({GetOverview: overview, **(more or {})}, trouble))
+    return MtcApp(FixedGateway({GetOverview: overview, **from_near(), **(more or {})}, trouble))
 
 
 async def settled(pilot: "Pilot[None]") -> None:

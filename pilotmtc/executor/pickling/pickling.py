@@ -290,9 +290,13 @@ def _kinds() -> dict[_Kind, Any]:
     reduce_module = cloudpickle.Pickler.dispatch_table[types.ModuleType]
 
     def reduce_code_with_file(code: types.CodeType) -> tuple[Any, tuple[object, ...]]:
-        """Keep the name of the file, which cloudpickle leaves out: tracebacks then have lines of source where it is."""
+        """Keep the name of the file, which cloudpickle leaves out: tracebacks then have lines of source where it is.
+
+        As a copy: where a module was compiled, and not read from its .pyc, its `__file__` is the same object, which the
+        pickle would say, so that the next program would take the function for a changed one.
+        """
         make, args = reduce_code(code)
-        return make, tuple([code.co_filename if word in _NO_FILE else word for word in args])
+        return make, tuple([code.co_filename[:1] + code.co_filename[1:] if word in _NO_FILE else word for word in args])
 
     def with_slots(kind: type, made: Any) -> Any:
         """Let a class keep its slots: cloudpickle makes it without, and then its objects do not fit ours."""

@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import importlib
 import inspect
 import io
 import os
@@ -590,3 +591,19 @@ def test_function_is_known_again_by_other_programs_while_it_does_the_same(tmp_pa
     assert meaning(f"# moved{SOURCE}\nanother = 1\n", "b", "2") == first
     assert meaning(SOURCE.replace("2 * x", "3 * x"), "a", "1") != first
     assert meaning(SOURCE.replace("self.x = x", "self.y = x"), "a", "1") != first
+
+
+def test_function_is_the_same_whether_its_module_was_compiled_or_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "read_or_compiled.py").write_text("import os\ndef f(x):\n    return lambda: (os.getpid(), x)\n")
+    found = set()
+    for compiled in (True, False):
+        assert (tmp_path / "__pycache__").exists() != compiled
+        module = importlib.import_module("read_or_compiled")
+        pickler = Pickler(POOL, ShippedModules(True), name="scan")
+        found.add((pickler.alone(module.f).digest, pickler.meaning(module.f)))
+        monkeypatch.delitem(sys.modules, "read_or_compiled")
+    assert len(found) == 1
