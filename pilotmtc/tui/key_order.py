@@ -50,6 +50,7 @@ class OrderedKeys(App[None]):
         """Let keys go on: the window is there, or none will come."""
         if self._held:
             self._held = 0
+            self._wait_for(KeyDone(), self)  # which nobody sends: the window is not ready for keys yet
             self.call_later(self._when_shown)
 
     async def on_event(self, event: Event) -> None:
@@ -65,14 +66,17 @@ class OrderedKeys(App[None]):
         if not self._waiting or self._held or self._follower is not None:
             return
         event = self._waiting.popleft()
-        follower = self._follower = KeyDone()
+        follower = KeyDone()
         screen = self._pressed_on = self.screen
-        target = self._target = self.focused or screen
-        self._waited = 0
-        self._begin_ticking()
+        target = self.focused or screen
+        self._wait_for(follower, target)
         await super().on_event(event)
         if not target.post_message(follower):
             await self._when_shown()
+
+    def _wait_for(self, follower: KeyDone, target: MessagePump) -> None:
+        self._follower, self._target, self._waited = follower, target, 0
+        self._begin_ticking()
 
     def _begin_ticking(self) -> None:
         if not self._ticking:

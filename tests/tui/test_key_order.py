@@ -50,7 +50,8 @@ def test_letters_do_not_overtake_a_backspace_nor_leave_the_form_that_opens_for_t
 
 def test_keys_wait_for_a_form_that_asks_the_store_first(monkeypatch: pytest.MonkeyPatch) -> None:
     for limit in ("_LOST", "_GIVEN_UP", "_HELD"):  # which a busy machine may need
-        monkeypatch.setattr(key_order, limit, 1000)
+        monkeypatch.setattr(key_order, limit, 1_000_000)
+    monkeypatch.setattr(key_order, "_TICK_S", 0.001)  # one comes between the form and its focus
 
     async def main() -> None:
         app = app_of(failed())
